@@ -1,0 +1,27 @@
+"""The nouns every room shares: model specs, the registry, settings, the database, errors, messages, keys, jobs.
+
+This index is resolved lazily, so that `import models` costs nothing: `from models import Registry` loads only
+`models.registry`. The room imports no other room.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Settings": "settings", "load_settings": "settings",
+    "Database": "database", "open_database": "database", "upgrade": "database",
+    "ModelSpec": "spec", "EngineOptions": "spec", "Upstream": "spec", "BotProfile": "spec",
+    "Registry": "registry",
+    "ParleyError": "errors",
+    "Message": "messages", "Completion": "messages", "Completer": "messages",
+    "GatewayCompleter": "completer", "gateway_completer": "completer",
+    "Rubric": "judge_format",
+}  # fmt: skip
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'models' has no attribute {name!r}")
+    return getattr(import_module(f"models.{_HOMES[name]}"), name)

@@ -1,0 +1,100 @@
+"""Publication on disk: a folder or a file appears whole or not at all.
+
+A temporary name on the same file system, fsync of every file and folder, then one rename. Whoever reads never
+sees a half; a kill leaves at most a `.pending-…` folder, which `sweep` removes.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.database import new_ulid
+from models.errors import Conflict, NoSpace
+
+_PENDING = ".pending-"
+
+
+@dataclass(frozen=True)
+class PendingFolder:
+    """`path` is the folder to fill; `final` is where it will stand once the block ends well."""
+
+    path: Path
+    final: Path
+
+
+@contextmanager
+def publish_folder(parent: Path, name: str | None = None) -> Iterator[PendingFolder]:
+    """Fill `.path`; at the end of the block it is durable at `.final`. After an error nothing is left.
+
+    Args:
+        parent: the folder that will hold the new one; made where it is missing.
+        name: the new folder's name; a fresh ULID without it.
+
+    Raises:
+        Conflict: the name is taken. NoSpace: the disk is full.
+    """
+    final = parent / (name or new_ulid())
+    pending = parent / f"{_PENDING}{new_ulid()}"
+    try:
+        pending.mkdir(parents=True)
+        yield PendingFolder(pending, final)
+        if final.exists():
+            raise Conflict(f"{final} exists already: what is published is never overwritten.")
+        _sync_tree(pending)
+        pending.rename(final)
+        _sync(parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"No space left for {final}: free some space and try again.") from error
+        raise
+    finally:
+        shutil.rmtree(pending, ignore_errors=True)
+
+
+def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Writes a file whole: durable under its name when this returns, untouched after an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pending = path.with_name(f"{_PENDING}{new_ulid()}")
+    try:
+        with os.fdopen(os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        pending.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"No space left for {path}: free some space and try again.") from error
+        raise
+    finally:
+        pending.unlink(missing_ok=True)
+
+
+def sweep(parent: Path) -> int:
+    """Removes what killed publications left under `parent`; says how many. Only while nobody publishes there."""
+    left = list(parent.glob(f"{_PENDING}*"))
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(left)
+
+
+def _sync_tree(top: Path) -> None:
+    for folder, _, files in os.walk(top, topdown=False):
+        for file in files:
+            _sync(Path(folder) / file)
+        _sync(Path(folder))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,209 @@
+"""The registry: which models there are, what they are called, and whether they are served and listed.
+
+Every change is one transaction and raises the revision number, which the gateway and the supervisor watch. The
+registry knows rows; folders of weights are published before they are registered (`models.folders`).
+"""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.database import Database
+from models.errors import Conflict, Invalid, NotFound
+from models.spec import ModelSpec, State
+from models.tables import AliasRow, ModelRow, RevisionRow
+
+
+class Registry:
+    """The models of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self, *, include_candidates: bool = False, include_retired: bool = False) -> list[ModelSpec]:
+        """The listed models, oldest first; candidates and retired ones where they are asked for."""
+        states = ["listed", *["candidate"] * include_candidates, *["retired"] * include_retired]
+        query = select(ModelRow).where(ModelRow.state.in_(states)).order_by(ModelRow.created, ModelRow.id)
+        with self._database.read() as session:
+            return [_spec(row) for row in session.scalars(query)]
+
+    def resolve(self, name: str) -> ModelSpec:
+        """The model that an id or an alias names, candidates included.
+
+        Raises:
+            NotFound: nobody has that name, or the model is retired.
+        """
+        with self._database.read() as session:
+            alias = session.get(AliasRow, name)
+            row = session.get(ModelRow, alias.target if alias else name)
+            if row is None:
+                known = ", ".join(session.scalars(select(ModelRow.id).where(ModelRow.state == "listed").limit(8)))
+                hint = f"There are: {known}." if known else "No model is registered yet."
+                raise NotFound(f"There is no model {name!r}. {hint}", code="model_not_found", param="model")
+            if row.state == "retired":
+                raise NotFound(f"The model {name!r} is retired.", code="model_not_found", param="model")
+            return _spec(row)
+
+    def register(self, spec: ModelSpec) -> ModelSpec:
+        """Adds a version. Its weights must be there already, as safetensors.
+
+        Raises:
+            Conflict: the id is taken, by a model or an alias: an id is one immutable version.
+            Invalid: the base is unknown or no base, or the folder has no safetensors.
+        """
+        _check_weights(spec)
+        with self._database.write() as session:
+            if session.get(ModelRow, spec.id) or session.get(AliasRow, spec.id):
+                raise Conflict(f"The name {spec.id!r} is taken: a version is never replaced. Choose another name.")
+            if spec.kind == "adapter":
+                _check_base(session, spec)
+            row = ModelRow(
+                id=spec.id,
+                kind=spec.kind,
+                state=spec.state,
+                spec=spec.model_dump(mode="json"),
+                created=spec.created,
+            )
+            session.add(row)
+            bump_revision(session)
+        return spec
+
+    def set_state(self, model_id: str, state: State) -> None:
+        """Moves a model between candidate, listed and retired."""
+        with self._database.write() as session:
+            _row(session, model_id).state = state
+            bump_revision(session)
+
+    def retire(self, model_id: str) -> None:
+        """Stops serving and listing a model; its row, weights and votes stay.
+
+        Raises:
+            Conflict: an alias points at it, or adapters that are served hang on it.
+        """
+        with self._database.write() as session:
+            row = _row(session, model_id)
+            names = list(session.scalars(select(AliasRow.name).where(AliasRow.target == model_id)))
+            if names:
+                raise Conflict(
+                    f"The alias {names[0]!r} points at {model_id!r}. Move it first: "
+                    f"`parley models alias {names[0]} OTHER`."
+                )
+            served = session.scalars(
+                select(ModelRow).where(ModelRow.kind == "adapter", ModelRow.state != "retired")
+            )
+            hanging = [other.id for other in served if other.spec["base"] == model_id]
+            if hanging:
+                raise Conflict(
+                    f"{', '.join(hanging)} runs on the engine of {model_id!r}: retire that first."
+                )
+            row.state = "retired"
+            bump_revision(session)
+
+    def alias(self, name: str, target: str) -> None:
+        """Points `name` at a model; an alias that exists moves in one step, with no moment in between."""
+        with self._database.write() as session:
+            if session.get(ModelRow, name):
+                raise Conflict(f"{name!r} is a model's id, so it cannot be an alias.")
+            try:
+                ModelSpec(id=name, kind="base", path="/")
+            except ValidationError as error:
+                raise Invalid(f"{name!r} cannot be a name: {_reason(error)}.", param="name") from error
+            if _row(session, target).state == "retired":
+                raise Invalid(f"{target!r} is retired, so no alias can point at it.", param="target")
+            session.merge(AliasRow(name=name, target=target))
+            bump_revision(session)
+
+    def unalias(self, name: str) -> None:
+        """Removes an alias."""
+        with self._database.write() as session:
+            row = session.get(AliasRow, name)
+            if row is None:
+                raise NotFound(f"There is no alias {name!r}.")
+            session.delete(row)
+            bump_revision(session)
+
+    def aliases(self) -> dict[str, str]:
+        """Every alias with the id that it points at."""
+        with self._database.read() as session:
+            return {row.name: row.target for row in session.scalars(select(AliasRow).order_by(AliasRow.name))}
+
+    def revision(self) -> int:
+        """A number that every change raises; 0 before the first."""
+        with self._database.read() as session:
+            return session.scalar(select(RevisionRow.value)) or 0
+
+
+def bump_revision(session: Session) -> None:
+    """Raises the revision number in the same transaction as the change that the gateway must see."""
+    row = session.get(RevisionRow, 1, with_for_update=True)
+    if row is None:
+        session.add(RevisionRow(id=1, value=1))
+    else:
+        row.value += 1
+
+
+def parse_spec(**fields: object) -> ModelSpec:
+    """A ModelSpec from what a user typed.
+
+    Raises:
+        Invalid: one line that names the field and its fault.
+    """
+    try:
+        return ModelSpec.model_validate(fields)
+    except ValidationError as error:
+        location = error.errors()[0]["loc"]
+        raise Invalid(
+            f"That is no model: {_reason(error)}.", param=".".join(map(str, location)) or None
+        ) from error
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return (f"{where}: " if where else "") + first["msg"].removeprefix("Value error, ")
+
+
+def _spec(row: ModelRow) -> ModelSpec:
+    return ModelSpec.model_validate(row.spec | {"state": row.state})
+
+
+def _row(session: Session, model_id: str) -> ModelRow:
+    row = session.get(ModelRow, model_id)
+    if row is None:
+        raise NotFound(f"There is no model {model_id!r}.", code="model_not_found", param="model")
+    return row
+
+
+def _check_base(session: Session, spec: ModelSpec) -> None:
+    base = session.get(ModelRow, spec.base)
+    if base is None or base.state == "retired":
+        raise Invalid(f"The adapter's base {spec.base!r} is not registered: add it first.", param="base")
+    if base.kind not in ("base", "merged"):
+        raise Invalid(
+            f"{spec.base!r} is of kind {base.kind}: an adapter hangs on a base or a merged model.", param="base"
+        )
+    rank = base.spec["engine"]["max_lora_rank"]
+    if spec.lora_rank and spec.lora_rank > rank:
+        raise Invalid(
+            f"The adapter's rank {spec.lora_rank} is over the {rank} of its base's engine: merge it.", param="path"
+        )
+
+
+def _check_weights(spec: ModelSpec) -> None:
+    """A folder must hold safetensors: other formats can run code when they are read. A hub id is not looked at."""
+    if spec.path is None:
+        return
+    folder = Path(spec.path)
+    if not folder.is_absolute():
+        if folder.exists() or spec.path.startswith("."):
+            raise Invalid(f"{spec.path!r} is a relative folder: give its absolute path.", param="path")
+        return
+    if not folder.is_dir():
+        raise Invalid(f"There is no folder {spec.path}.", param="path")
+    if not any(folder.glob("*.safetensors")):
+        raise Invalid(
+            f"{spec.path} holds no safetensors. Other formats can run code when loaded: convert them first.",
+            param="path",
+        )

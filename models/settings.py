@@ -1,0 +1,232 @@
+"""Settings: one frozen object, read once at the door and handed on. Nothing else reads environment variables.
+
+A value is taken from the first that has it: a flag, an environment variable (`PARLEY_PORT`), the file
+`$PARLEY_HOME/parley.toml`, the default here. Each setting's name, default and help stand together below;
+docs/settings.md lists them, and a test holds the two together.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from models.errors import Invalid
+
+# Names under which programs keep secrets in their environment. Foreign programs (vLLM) are started without them.
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Frozen: a changed setting is a new object. Secrets are masked in repr."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PARLEY_", frozen=True, extra="forbid", populate_by_name=True, validate_default=True
+    )
+
+    home: Path = Field(
+        default=Path("~/.parley"),
+        description="The folder that holds everything: database, models, files, runs, logs.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="A PostgreSQL address, postgresql://user:password@host/name. Without it: SQLite in the home.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="The address the gateway listens on. Anything but loopback needs a key.",
+    )
+    port: int = Field(
+        default=8000, ge=1, le=65535, description="The gateway's port, the OpenAI-compatible API."
+    )
+    page_host: str = Field(
+        default="127.0.0.1", description="The address the page listens on. Anything but loopback needs a key."
+    )
+    page_port: int = Field(default=7860, ge=1, le=65535, description="The page's port.")
+    page_key: SecretStr | None = Field(
+        default=None,
+        description="The key with which the page calls the gateway. `parley up` makes one; set it only by hand.",
+    )
+    openai_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("openai_api_key", "PARLEY_OPENAI_API_KEY", "OPENAI_API_KEY"),
+        description="OpenAI's key, for `parley models import openai` and for hosted models. Also OPENAI_API_KEY.",
+    )
+    openai_base_url: str = Field(
+        default="https://api.openai.com/v1",
+        validation_alias=AliasChoices("openai_base_url", "PARLEY_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
+        description="OpenAI's address, or another compatible one. Also OPENAI_BASE_URL.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="What engines and training run on; auto takes an NVIDIA GPU where there is one.",
+    )
+    cpu_kv_cache_gib: float = Field(
+        default=1.0, gt=0, description="GiB of memory for the KV cache on a CPU, all engines together."
+    )
+    gpu_memory_share: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="The share of each GPU's memory that all engines on it may take together.",
+    )
+    engine_start_timeout_s: float = Field(
+        default=300.0, gt=0, description="Seconds an engine may take to become ready before it is killed."
+    )
+    queue_wait_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds a request waits for a model that is starting, before it gets a 503.",
+    )
+    queue_size: int = Field(
+        default=64, ge=1, description="Requests that may wait for one model; the next one gets a 429."
+    )
+    max_body_mib: float = Field(
+        default=8.0, gt=0, description="MiB a request's body may have; more gets a 413."
+    )
+    upstream_timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds an engine or upstream may be silent before a request to it is given up.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="How much the gateway, the page and the worker write to their logs."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file in the home that the first two name."""
+        home = (init_settings().get("home")) or os.environ.get("PARLEY_HOME") or cls.model_fields["home"].default
+        return init_settings, env_settings, _FileSource(settings_cls, _read_file(Path(home).expanduser()))
+
+    def model_post_init(self, context: Any) -> None:
+        # Frozen, so the one derived value is written past the freeze, once, before anybody sees the object.
+        object.__setattr__(self, "home", self.home.expanduser().absolute())
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway's `base_url`, as a client on this machine reaches it."""
+        return f"http://{_reachable(self.host)}:{self.port}/v1"
+
+    @property
+    def page_url(self) -> str:
+        """The page's address, as a browser on this machine reaches it."""
+        return f"http://{_reachable(self.page_host)}:{self.page_port}"
+
+    @property
+    def database_address(self) -> str:
+        """The database's SQLAlchemy URL, its password included: hand it to SQLAlchemy, show it to nobody."""
+        if self.database_url is None:
+            return f"sqlite:///{self.home / 'parley.db'}"
+        address = self.database_url.get_secret_value()
+        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", address)
+
+    @property
+    def models_dir(self) -> Path:
+        """Where published weights live, a folder named by a ULID for each model."""
+        return self.home / "models"
+
+    @property
+    def files_dir(self) -> Path:
+        """Where uploaded files live."""
+        return self.home / "files"
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where training runs keep their config, metrics, checkpoints and log."""
+        return self.home / "runs"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Where each process keeps its log."""
+        return self.home / "logs"
+
+    def credential(self, name: str) -> str | None:
+        """An upstream's key, by the name of the environment variable that holds it; None where it is not set."""
+        if name == "OPENAI_API_KEY":
+            return self.openai_api_key.get_secret_value() if self.openai_api_key else None
+        return os.environ.get(name)
+
+
+class _FileSource(InitSettingsSource):
+    """`parley.toml`'s values, below flags and environment."""
+
+
+def _read_file(home: Path) -> dict[str, Any]:
+    path = home / "parley.toml"
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Invalid(f"{path} cannot be read as settings: {error}. Mend or remove it.") from error
+    unknown = sorted(set(values) - set(Settings.model_fields))
+    if unknown:
+        raise Invalid(f"{path} sets {', '.join(unknown)}, which is no setting of Parley. See docs/settings.md.")
+    return values
+
+
+def _reachable(host: str) -> str:
+    """The address at which a process on this machine reaches a server that listens on `host`."""
+    if host in ("0.0.0.0", ""):  # noqa: S104 -- compared with, not bound to
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from flags (those that are None are ignored), environment, file and defaults.
+
+    Raises:
+        Invalid: a value that makes no sense; the line names the setting, the value's fault and the place.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        field = name.lower().removeprefix("parley_")
+        shown = f" ({first['input']!r})" if not _SECRET_NAME.search(name) else ""
+        raise Invalid(
+            f"Setting {field}{shown}: {first['msg']}. It comes from a flag, PARLEY_{field.upper()} or parley.toml.",
+            param=field,
+        ) from error
+
+
+def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
+    """The environment for a process of our own: it will load the very same settings. `extra` wins."""
+    environment = dict(os.environ)
+    for name in settings.model_fields_set | {"home"}:
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        environment[f"PARLEY_{name.upper()}"] = (
+            value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        )
+    return environment | extra
+
+
+def engine_environment(**extra: str) -> dict[str, str]:
+    """The environment for a foreign program (vLLM): ours without anything that looks like a secret. `extra` wins.
+
+    Promise 7: an upstream's key never reaches an engine.
+    """
+    return without_secrets(os.environ) | extra
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """A copy of `environment` without the variables whose name says that they hold a secret."""
+    return {name: value for name, value in environment.items() if not _SECRET_NAME.search(name)}

@@ -1,0 +1,105 @@
+"""ModelSpec: what a model is, where its weights or upstream are, and how its engine runs. Data only.
+
+An id is one immutable version. What changes over a model's life (its state, its aliases) is the registry's.
+"""
+
+import re
+from datetime import date, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from models.database import utcnow
+
+Kind = Literal["base", "merged", "adapter", "hosted"]
+State = Literal["candidate", "listed", "retired"]
+
+# What clients send as `model`: a hub id, a fine-tune's `ft:gpt-4o-mini:team:suffix:id`, or a plain name.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineOptions(_Frozen):
+    """How a model's vLLM engine runs. An adapter runs on its base's engine, with its base's options."""
+
+    dtype: str = "auto"
+    max_model_len: int | None = Field(default=None, gt=0, description="Context length in tokens.")
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    gpu_memory_share: float | None = Field(
+        default=None, gt=0, le=1, description="Share of a GPU's memory; None: by plan."
+    )
+    max_lora_rank: int = Field(default=64, ge=1)
+    trust_remote_code: bool = Field(
+        default=False, description="Run code that comes with the weights. Off unless asked."
+    )
+    extra_args: tuple[str, ...] = Field(
+        default=(), description="More arguments for vLLM's server, as they stand."
+    )
+
+
+class Upstream(_Frozen):
+    """Where a hosted model is: an OpenAI-compatible address, the name it has there, and its key's name."""
+
+    base_url: str = Field(pattern=r"^https?://")
+    model: str = Field(min_length=1)
+    credential: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="The NAME of the environment variable that holds the key: never the key.",
+    )
+
+
+class BotProfile(_Frozen):
+    """How a model introduces itself at /bot/<model>."""
+
+    title: str
+    greeting: str
+    system_prompt: str = ""
+    examples: tuple[str, ...] = ()
+
+
+class ModelSpec(_Frozen):
+    """One immutable version of a model.
+
+    Kinds: `base` (a hub id or a local folder, an engine of its own), `merged` (LoRA merged into its base, an
+    engine of its own), `adapter` (a LoRA folder, a name on its base's engine), `hosted` (an upstream's model).
+    """
+
+    id: str = Field(description="What clients send as `model`.")
+    kind: Kind
+    path: str | None = Field(default=None, description="An absolute folder or a hub id; None for hosted.")
+    upstream: Upstream | None = None
+    base: str | None = Field(default=None, description="Id of the model it hangs on or was merged into.")
+    parent: str | None = Field(default=None, description="Id of the version that it was trained from.")
+    job: str | None = Field(default=None, description="The training job or run that made it.")
+    created: datetime = Field(default_factory=utcnow)
+    shutdown_date: date | None = Field(default=None, description="When its upstream switches it off.")
+    state: State = "listed"
+    engine: EngineOptions = EngineOptions()
+    lora_rank: int | None = Field(default=None, ge=1)
+    bot: BotProfile | None = None
+    description: str = ""
+    judge: bool = Field(default=False, description="Trained to judge answers.")
+    toy: bool = Field(default=False, description="Too small to be believed: the page says so.")
+
+    @field_validator("id")
+    @classmethod
+    def _id_is_plain(cls, value: str) -> str:
+        if not _ID.fullmatch(value) or ".." in value or "//" in value:
+            raise ValueError(
+                "a model id starts with a letter or digit and has letters, digits and . _ : / @ + - (255 at most)"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _kind_has_what_it_needs(self) -> "ModelSpec":
+        if self.kind == "hosted" and self.upstream is None:
+            raise ValueError("a hosted model needs an upstream")
+        if self.kind != "hosted" and not self.path:
+            raise ValueError(f"a model of kind {self.kind} needs a path: a folder or a hub id")
+        if self.kind == "adapter" and not self.base:
+            raise ValueError("an adapter needs the id of its base")
+        return self

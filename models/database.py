@@ -67,9 +67,7 @@ def new_ulid() -> str:
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
     """Whether this SQLite may use WAL with several connections (sqlite.org/wal.html, «the WAL-reset bug»)."""
-    branches = {(3, 44): 6, (3, 50): 7}
-    patch = branches.get(version[:2])
-    return version[:3] >= (3, 51, 3) or (patch is not None and version[2] >= patch)
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
 
 
 class Database:
@@ -106,7 +104,11 @@ class Database:
 
         On SQLite the lock is taken at the start (BEGIN IMMEDIATE), so that what was read is still true at the end.
         """
-        with _told_in_one_line(self), Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with (
+            _told_in_one_line(self),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager
@@ -125,9 +127,7 @@ class Database:
             current = session.scalar(text("SELECT version_num FROM alembic_version")) if known else None
         if current != head:
             found = f"is at revision {current}" if current else "has no tables yet"
-            raise Unavailable(
-                f"The database {self.url} {found}, this Parley needs {head}. Run `parley db upgrade`."
-            )
+            raise Unavailable(f"The database {self.url} {found}, this Parley needs {head}. Run `parley db upgrade`.")
 
     def dispose(self) -> None:
         """Closes the pooled connections."""
@@ -197,7 +197,5 @@ def _told_in_one_line(database: Database) -> Iterator[None]:
         if "disk is full" in reason or "No space left" in reason:
             raise NoSpace(f"The disk under {database.url} is full. Free some space and try again.") from error
         if "no such table" in reason:
-            raise Unavailable(
-                f"The database {database.url} has no tables yet. Run `parley db upgrade`."
-            ) from error
+            raise Unavailable(f"The database {database.url} has no tables yet. Run `parley db upgrade`.") from error
         raise Unavailable(f"The database {database.url} does not answer: {reason}.") from error

@@ -44,9 +44,7 @@ class ParleyError(Exception):
 
     def body(self) -> dict[str, Any]:
         """The error as OpenAI's clients read it: `{"error": {message, type, param, code}}`."""
-        return {
-            "error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        }
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
 class Invalid(ParleyError, ValueError):

@@ -51,8 +51,8 @@ class Completer(Protocol):
     async def __call__(self, messages: Sequence[Message], **options: Any) -> Completion: ...
 
 
-def as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Messages as the API's JSON has them."""
+def as_dicts(messages: Sequence[Message]) -> list[Any]:
+    """Messages as the API's JSON has them: `[{"role", "content"}]`, typed loosely as the SDK's unions demand."""
     return [{"role": message.role, "content": message.content} for message in messages]
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.spec import ModelSpec, State
+from models.spec import NAME_RULE, ModelSpec, State, is_plain_name
 from models.tables import AliasRow, ModelRow, RevisionRow
 
 
@@ -90,14 +90,10 @@ class Registry:
                     f"The alias {names[0]!r} points at {model_id!r}. Move it first: "
                     f"`parley models alias {names[0]} OTHER`."
                 )
-            served = session.scalars(
-                select(ModelRow).where(ModelRow.kind == "adapter", ModelRow.state != "retired")
-            )
+            served = session.scalars(select(ModelRow).where(ModelRow.kind == "adapter", ModelRow.state != "retired"))
             hanging = [other.id for other in served if other.spec["base"] == model_id]
             if hanging:
-                raise Conflict(
-                    f"{', '.join(hanging)} runs on the engine of {model_id!r}: retire that first."
-                )
+                raise Conflict(f"{', '.join(hanging)} runs on the engine of {model_id!r}: retire that first.")
             row.state = "retired"
             bump_revision(session)
 
@@ -106,10 +102,8 @@ class Registry:
         with self._database.write() as session:
             if session.get(ModelRow, name):
                 raise Conflict(f"{name!r} is a model's id, so it cannot be an alias.")
-            try:
-                ModelSpec(id=name, kind="base", path="/")
-            except ValidationError as error:
-                raise Invalid(f"{name!r} cannot be a name: {_reason(error)}.", param="name") from error
+            if not is_plain_name(name):
+                raise Invalid(f"{name!r} cannot be an alias: {NAME_RULE}.", param="name")
             if _row(session, target).state == "retired":
                 raise Invalid(f"{target!r} is retired, so no alias can point at it.", param="target")
             session.merge(AliasRow(name=name, target=target))
@@ -154,9 +148,7 @@ def parse_spec(**fields: object) -> ModelSpec:
         return ModelSpec.model_validate(fields)
     except ValidationError as error:
         location = error.errors()[0]["loc"]
-        raise Invalid(
-            f"That is no model: {_reason(error)}.", param=".".join(map(str, location)) or None
-        ) from error
+        raise Invalid(f"That is no model: {_reason(error)}.", param=".".join(map(str, location)) or None) from error
 
 
 def _reason(error: ValidationError) -> str:
@@ -182,12 +174,14 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
         raise Invalid(f"The adapter's base {spec.base!r} is not registered: add it first.", param="base")
     if base.kind not in ("base", "merged"):
         raise Invalid(
-            f"{spec.base!r} is of kind {base.kind}: an adapter hangs on a base or a merged model.", param="base"
+            f"{spec.base!r} is of kind {base.kind}: an adapter hangs on a base or a merged model.",
+            param="base",
         )
     rank = base.spec["engine"]["max_lora_rank"]
     if spec.lora_rank and spec.lora_rank > rank:
         raise Invalid(
-            f"The adapter's rank {spec.lora_rank} is over the {rank} of its base's engine: merge it.", param="path"
+            f"The adapter's rank {spec.lora_rank} is over the {rank} of its base's engine: merge it.",
+            param="path",
         )
 
 

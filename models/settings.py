@@ -40,9 +40,7 @@ class Settings(BaseSettings):
         default="127.0.0.1",
         description="The address the gateway listens on. Anything but loopback needs a key.",
     )
-    port: int = Field(
-        default=8000, ge=1, le=65535, description="The gateway's port, the OpenAI-compatible API."
-    )
+    port: int = Field(default=8000, ge=1, le=65535, description="The gateway's port, the OpenAI-compatible API.")
     page_host: str = Field(
         default="127.0.0.1", description="The address the page listens on. Anything but loopback needs a key."
     )
@@ -85,9 +83,7 @@ class Settings(BaseSettings):
     queue_size: int = Field(
         default=64, ge=1, description="Requests that may wait for one model; the next one gets a 429."
     )
-    max_body_mib: float = Field(
-        default=8.0, gt=0, description="MiB a request's body may have; more gets a 413."
-    )
+    max_body_mib: float = Field(default=8.0, gt=0, description="MiB a request's body may have; more gets a 413.")
     upstream_timeout_s: float = Field(
         default=600.0,
         gt=0,
@@ -213,9 +209,7 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
         value = getattr(settings, name)
         if value is None:
             continue
-        environment[f"PARLEY_{name.upper()}"] = (
-            value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        )
+        environment[f"PARLEY_{name.upper()}"] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     return environment | extra
 
 

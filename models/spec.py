@@ -15,7 +15,13 @@ Kind = Literal["base", "merged", "adapter", "hosted"]
 State = Literal["candidate", "listed", "retired"]
 
 # What clients send as `model`: a hub id, a fine-tune's `ft:gpt-4o-mini:team:suffix:id`, or a plain name.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
+NAME_RULE = "a model's name starts with a letter or digit and has letters, digits and . _ : / @ + - (255 at most)"
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether an id or an alias may be called so: it travels in URLs, file names and logs."""
+    return bool(_NAME.fullmatch(name)) and ".." not in name and "//" not in name
 
 
 class _Frozen(BaseModel):
@@ -35,9 +41,7 @@ class EngineOptions(_Frozen):
     trust_remote_code: bool = Field(
         default=False, description="Run code that comes with the weights. Off unless asked."
     )
-    extra_args: tuple[str, ...] = Field(
-        default=(), description="More arguments for vLLM's server, as they stand."
-    )
+    extra_args: tuple[str, ...] = Field(default=(), description="More arguments for vLLM's server, as they stand.")
 
 
 class Upstream(_Frozen):
@@ -88,10 +92,8 @@ class ModelSpec(_Frozen):
     @field_validator("id")
     @classmethod
     def _id_is_plain(cls, value: str) -> str:
-        if not _ID.fullmatch(value) or ".." in value or "//" in value:
-            raise ValueError(
-                "a model id starts with a letter or digit and has letters, digits and . _ : / @ + - (255 at most)"
-            )
+        if not is_plain_name(value):
+            raise ValueError(NAME_RULE)
         return value
 
     @model_validator(mode="after")

@@ -1,0 +1,140 @@
+"""The Completer that reaches models as any client does: with the OpenAI SDK, over HTTP, with a key of its own."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from models.errors import Busy, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
+from models.messages import Completion, Message, as_dicts
+from models.settings import Settings
+
+if TYPE_CHECKING:
+    import openai
+
+
+class GatewayCompleter:
+    """One model behind one OpenAI-compatible address. Follows the `Completer` protocol, and can stream."""
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        retries: int = 2,
+    ) -> None:
+        from openai import AsyncOpenAI
+
+        self.model = model
+        # The SDK insists on a key; a server without keys does not look at it.
+        self._client = AsyncOpenAI(
+            base_url=base_url, api_key=api_key or "no-key", timeout=timeout_s, max_retries=retries
+        )
+
+    async def __call__(self, messages: Sequence[Message], **options: Any) -> Completion:
+        """One whole answer."""
+        import openai
+
+        began = time.perf_counter()
+        try:
+            answer = await self._client.chat.completions.create(
+                model=self.model, messages=as_dicts(messages), **options
+            )
+        except openai.OpenAIError as error:
+            raise told(error) from error
+        usage = answer.usage
+        return Completion(
+            text=answer.choices[0].message.content or "",
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            seconds=time.perf_counter() - began,
+            finish_reason=answer.choices[0].finish_reason,
+        )
+
+    async def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        on_finish: Callable[[Completion], None] | None = None,
+        **options: Any,
+    ) -> AsyncIterator[str]:
+        """The answer in pieces as they come; at the end `on_finish` gets the whole of it with its times.
+
+        Leaving the loop early closes the connection, which stops the model.
+        """
+        import openai
+
+        began = time.perf_counter()
+        first: float | None = None
+        parts: list[str] = []
+        usage = finish_reason = None
+        try:
+            chunks = await self._client.chat.completions.create(
+                model=self.model,
+                messages=as_dicts(messages),
+                stream=True,
+                stream_options={"include_usage": True},
+                **options,
+            )
+            async with chunks:
+                async for chunk in chunks:
+                    usage = chunk.usage or usage
+                    if not chunk.choices:
+                        continue
+                    finish_reason = chunk.choices[0].finish_reason or finish_reason
+                    if piece := chunk.choices[0].delta.content:
+                        first = first or time.perf_counter()
+                        parts.append(piece)
+                        yield piece
+        except openai.OpenAIError as error:
+            raise told(error) from error
+        if on_finish:
+            on_finish(
+                Completion(
+                    text="".join(parts),
+                    prompt_tokens=usage.prompt_tokens if usage else None,
+                    completion_tokens=usage.completion_tokens if usage else None,
+                    ttft_s=first - began if first else None,
+                    seconds=time.perf_counter() - began,
+                    finish_reason=finish_reason,
+                )
+            )
+
+    async def close(self) -> None:
+        """Closes the pooled connections."""
+        await self._client.close()
+
+
+def gateway_completer(settings: Settings, model: str, timeout_s: float = 120.0) -> GatewayCompleter:
+    """A model on this Parley's own gateway, called with the page's key where there is one."""
+    key = settings.page_key.get_secret_value() if settings.page_key else None
+    return GatewayCompleter(settings.gateway_url, model, key, timeout_s)
+
+
+def told(error: "openai.OpenAIError") -> ParleyError:
+    """The SDK's error as one of ours, in one line."""
+    import openai
+
+    message = _server_message(error)
+    match error:
+        case openai.APITimeoutError():
+            return Unavailable("The model did not answer in time. Try again, or ask for fewer tokens.")
+        case openai.APIConnectionError():
+            return Unavailable("The server cannot be reached. Is `parley up` running?")
+        case openai.NotFoundError():
+            return NotFound(message, code="model_not_found", param="model")
+        case openai.AuthenticationError() | openai.PermissionDeniedError():
+            return Unauthorized(message)
+        case openai.RateLimitError():
+            return Busy(message)
+        case openai.BadRequestError() | openai.UnprocessableEntityError():
+            return Invalid(message, param=getattr(error, "param", None))
+        case _:
+            return Unavailable(message)
+
+
+def _server_message(error: "openai.OpenAIError") -> str:
+    body = getattr(error, "body", None)
+    if isinstance(body, dict) and isinstance(body.get("message"), str):
+        return body["message"]
+    return " ".join(str(error).split())

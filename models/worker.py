@@ -1,0 +1,126 @@
+"""The worker: one process that runs jobs, one after another. It knows leases and cancelling, no kind of work.
+
+A handler is a function `(job, context) -> result`, named as `module:function` and imported when its first job
+comes, so that an idle worker loads nothing heavy.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from models import jobs
+from models.database import Database
+from models.errors import ParleyError
+from models.jobs import Job
+from models.settings import Settings
+
+_LEASE_S = 30.0
+_BEAT_S = 3.0
+_IDLE_S = 0.5
+_log = logging.getLogger("parley.worker")
+
+
+class JobCancelled(Exception):
+    """The job was cancelled, or its lease was lost: the handler lets this pass, and cleans up on its way."""
+
+
+class JobContext:
+    """What a handler works with: settings, database, and the way to tell how far it is."""
+
+    def __init__(self, settings: Settings, database: Database, job: Job, worker: str) -> None:
+        self.settings = settings
+        self.database = database
+        self._job = job
+        self._worker = worker
+        self._stopped = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether to stop. The heartbeat sets it within a few seconds of the cancelling."""
+        return self._stopped.is_set()
+
+    def report(self, progress: float | None = None, message: str | None = None) -> None:
+        """Tells how far the job is (0 to 1) and what it does now.
+
+        Raises:
+            JobCancelled: it is to stop.
+        """
+        if not self.beat(progress, message):
+            raise JobCancelled(self._job.id)
+
+    def beat(self, progress: float | None = None, message: str | None = None) -> bool:
+        """Renews the lease; False, from then on, where the job is to stop."""
+        if not self._stopped.is_set() and not jobs.heartbeat(
+            self.database, self._job.id, self._worker, progress=progress, message=message, lease_s=_LEASE_S
+        ):
+            self._stopped.set()
+        return not self._stopped.is_set()
+
+
+Handler = Callable[[Job, JobContext], dict[str, Any] | None]
+
+
+def run_worker(settings: Settings, database: Database, handlers: Mapping[str, str], *, stop: threading.Event) -> None:
+    """Runs jobs until `stop` is set. A failed job is a row with its error; the worker goes on."""
+    worker = f"{socket.gethostname()}:{os.getpid()}"[:64]
+    while not stop.is_set():
+        try:
+            job = jobs.claim(database, worker, _LEASE_S)
+        except ParleyError as error:
+            _log.warning("%s", error)
+            stop.wait(_BEAT_S)
+            continue
+        if job is None:
+            stop.wait(_IDLE_S)
+            continue
+        run_job(settings, database, handlers, job, worker)
+
+
+def run_job(settings: Settings, database: Database, handlers: Mapping[str, str], job: Job, worker: str) -> None:
+    """Runs one claimed job to its end, with a heartbeat beside it."""
+    _log.info("job %s (%s) starts", job.id, job.kind)
+    began = time.monotonic()
+    context = JobContext(settings, database, job, worker)
+    over = threading.Event()
+    pulse = threading.Thread(target=_keep_alive, args=(context, over), name="heartbeat", daemon=True)
+    pulse.start()
+    try:
+        result = _handler(handlers, job)(job, context)
+    except JobCancelled:
+        _log.info("job %s cancelled", job.id)
+        return
+    except ParleyError as error:
+        jobs.finish(database, job.id, worker, error=str(error))
+        _log.warning("job %s failed: %s", job.id, error)
+        return
+    except Exception as error:
+        # A fault of ours: the log keeps the traceback, the row says what a user can be told.
+        _log.exception("job %s broke", job.id)
+        jobs.finish(database, job.id, worker, error=f"{type(error).__name__}: {error} (the worker's log has more)")
+        return
+    finally:
+        over.set()
+        pulse.join()
+    jobs.finish(database, job.id, worker, result=result or {})
+    _log.info("job %s done in %.1f s", job.id, time.monotonic() - began)
+
+
+def _handler(handlers: Mapping[str, str], job: Job) -> Handler:
+    if job.kind not in handlers:
+        raise ParleyError(f"No room of this Parley knows jobs of kind {job.kind!r}.")
+    module, _, function = handlers[job.kind].partition(":")
+    return getattr(import_module(module), function)
+
+
+def _keep_alive(context: JobContext, over: threading.Event) -> None:
+    while not over.wait(_BEAT_S):
+        try:
+            if not context.beat():
+                return
+        except ParleyError as error:
+            _log.warning("heartbeat: %s", error)

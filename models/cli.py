@@ -1,0 +1,246 @@
+"""This room's commands: `parley db`, `parley models`, `parley keys`, `parley settings`, `parley worker`.
+
+`add_commands` hangs them on the front door's Typer app; nothing is loaded before a command runs.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from models.errors import Invalid
+
+
+def console() -> Any:
+    """A Rich console on standard output, for tables and lines that people read."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def opened() -> tuple[Any, Any]:
+    """(settings, database), the database checked to be at this program's revision."""
+    from models.database import open_database
+    from models.settings import load_settings
+
+    settings = load_settings()
+    database = open_database(settings)
+    database.check_current()
+    return settings, database
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Hangs this room's commands on the `parley` app."""
+    db = typer.Typer(help="The database: tables and migrations.", no_args_is_help=True)
+    db.command("upgrade")(db_upgrade)
+    db.command("revision", hidden=True)(db_revision)
+    app.add_typer(db, name="db")
+
+    models = typer.Typer(help="The registry: which models are served, and under which names.", no_args_is_help=True)
+    models.command("list")(models_list)
+    models.command("add")(models_add)
+    models.command("alias")(models_alias)
+    models.command("retire")(models_retire)
+    app.add_typer(models, name="models")
+
+    keys = typer.Typer(help="API keys: once there is one, the gateway and the page ask for it.", no_args_is_help=True)
+    keys.command("create")(keys_create)
+    keys.command("list")(keys_list)
+    keys.command("revoke")(keys_revoke)
+    app.add_typer(keys, name="keys")
+
+    app.command("settings")(show_settings)
+
+
+def db_upgrade() -> None:
+    """Bring the database to this program's tables. `parley up` does it by itself."""
+    from models.database import upgrade
+    from models.settings import load_settings
+
+    settings = load_settings()
+    upgrade(settings)
+    console().print(
+        f"The database is up to date: {settings.home / 'parley.db'}"
+        if settings.database_url is None
+        else "The database is up to date."
+    )
+
+
+def db_revision(message: str) -> None:
+    """Write a new migration from what the tables.py files say and the database does not have (for developers)."""
+    from alembic import command
+
+    from models.database import alembic_config, open_database, upgrade
+    from models.settings import load_settings
+
+    settings = load_settings()
+    upgrade(settings)
+    with open_database(settings).connection() as connection:
+        command.revision(alembic_config(connection), message=message, autogenerate=True)
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def models_list(
+    as_json: JsonFlag = False,
+    everything: Annotated[bool, typer.Option("--all", help="Candidates and retired models too.")] = False,
+) -> None:
+    """List the models, with kind, base and names."""
+    from rich.table import Table
+
+    from models.registry import Registry
+
+    registry = Registry(opened()[1])
+    specs = registry.list(include_candidates=everything, include_retired=everything)
+    if as_json:
+        typer.echo(json.dumps([spec.model_dump(mode="json") for spec in specs], indent=2))
+        return
+    names: dict[str, list[str]] = {}
+    for alias, target in registry.aliases().items():
+        names.setdefault(target, []).append(alias)
+    table = Table("model", "kind", "base", "also called", "state", "created", box=None, header_style="bold")
+    for spec in specs:
+        state = spec.state if spec.shutdown_date is None else f"{spec.state}, off on {spec.shutdown_date}"
+        called = ", ".join(names.get(spec.id, []))
+        table.add_row(spec.id, spec.kind, spec.base or "", called, state, f"{spec.created:%Y-%m-%d %H:%M}")
+    console().print(
+        table if specs else "No model is registered yet: `parley models add`, `parley train`, `parley demo`."
+    )
+
+
+def models_add(
+    name: Annotated[str, typer.Argument(help="What clients will send as `model`.")],
+    path: Annotated[
+        str | None, typer.Option(help="A folder of safetensors, or a hub id such as Qwen/Qwen3-4B.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="base, merged, adapter or hosted; guessed where it is plain.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="For an adapter: the id of the model that it hangs on.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="For hosted: an OpenAI-compatible address.")] = None,
+    upstream_model: Annotated[str | None, typer.Option(help="For hosted: its name there, if it is another.")] = None,
+    credential: Annotated[
+        str | None, typer.Option(help="For hosted: the NAME of the environment variable that holds the key.")
+    ] = None,
+    max_model_len: Annotated[int | None, typer.Option(help="Context length in tokens.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the weights.")] = False,
+) -> None:
+    """Register a model: a folder, a hub id, an adapter, or one behind an OpenAI-compatible address.
+
+    Examples:
+
+      parley models add llama --path /data/llama-3.2-1b
+
+      parley models add support-v2 --path /data/lora --base llama
+
+      parley models add gpt --base-url https://api.openai.com/v1 --upstream-model ft:gpt-4o-mini:acme::abc
+      --credential OPENAI_API_KEY
+    """
+    from models.registry import Registry, parse_spec
+
+    if path and base_url:
+        raise Invalid("A model has weights or an upstream, not both: give --path or --base-url.")
+    if not path and not base_url:
+        raise Invalid("Say where the model is: --path FOLDER or HUB_ID, or --base-url ADDRESS.", param="path")
+    if path and Path(path).expanduser().exists():
+        path = str(Path(path).expanduser().absolute())
+    upstream = base_url and {"base_url": base_url, "model": upstream_model or name, "credential": credential}
+    spec = parse_spec(
+        id=name,
+        kind=kind or ("hosted" if upstream else _guess_kind(path or "", base)),
+        path=path,
+        base=base,
+        upstream=upstream,
+        lora_rank=_lora_rank(path) if path else None,
+        engine={"max_model_len": max_model_len, "dtype": dtype, "trust_remote_code": trust_remote_code},
+    )
+    Registry(opened()[1]).register(spec)
+    console().print(f"[bold]{spec.id}[/bold] is registered as {spec.kind}. A running Parley serves it from now on.")
+
+
+def models_alias(
+    name: Annotated[str, typer.Argument(help="The other name.")],
+    target: Annotated[str | None, typer.Argument(help="The model it points at; none removes the alias.")] = None,
+) -> None:
+    """Give a model another name, or move that name to another model in one step."""
+    from models.registry import Registry
+
+    registry = Registry(opened()[1])
+    if target is None:
+        registry.unalias(name)
+        console().print(f"{name} is no name any more.")
+    else:
+        registry.alias(name, target)
+        console().print(f"{name} → {target}")
+
+
+def models_retire(name: Annotated[str, typer.Argument(help="The model's id.")]) -> None:
+    """Stop serving and listing a model. Its weights, votes and row stay."""
+    from models.registry import Registry
+
+    Registry(opened()[1]).retire(name)
+    console().print(f"{name} is retired.")
+
+
+def keys_create(
+    name: Annotated[str, typer.Argument(help="Who or what the key is for.")],
+    role: Annotated[str, typer.Option(help="client calls models; owner opens the owners' page too.")] = "client",
+) -> None:
+    """Make a key and print it, once. From the first key on, everybody needs one."""
+    from models.keys import create_key
+
+    if role not in ("client", "owner"):
+        raise Invalid(f"A key's role is owner or client, not {role!r}.", param="role")
+    typer.echo(create_key(opened()[1], name=name, role=role))
+
+
+def keys_list() -> None:
+    """List the keys, without the keys."""
+    from rich.table import Table
+
+    from models.keys import list_keys
+
+    keys = list_keys(opened()[1])
+    table = Table("id", "name", "role", "created", "state", box=None, header_style="bold")
+    for key in keys:
+        state = "revoked" if key.revoked else f"until {key.expires:%Y-%m-%d}" if key.expires else "in force"
+        table.add_row(key.id, key.name, key.role, f"{key.created:%Y-%m-%d %H:%M}", state)
+    console().print(table if keys else "There are no keys: Parley listens on loopback only, and asks for none.")
+
+
+def keys_revoke(key_id: Annotated[str, typer.Argument(help="The id that `parley keys list` shows.")]) -> None:
+    """Make a key useless from now on."""
+    from models.keys import revoke_key
+
+    revoke_key(opened()[1], key_id)
+    console().print("Revoked.")
+
+
+def show_settings() -> None:
+    """Show every setting with its value and what it means. Secrets are masked."""
+    from rich.table import Table
+
+    from models.settings import Settings, load_settings
+
+    settings = load_settings()
+    table = Table("setting", "value", "what it means", box=None, header_style="bold")
+    for name, field in Settings.model_fields.items():
+        table.add_row(name, str(getattr(settings, name)), field.description)
+    console().print(table)
+
+
+def _guess_kind(path: str, base: str | None) -> str:
+    if (Path(path) / "adapter_config.json").is_file():
+        return "adapter"
+    return "merged" if base else "base"
+
+
+def _lora_rank(path: str) -> int | None:
+    config = Path(path) / "adapter_config.json"
+    try:
+        return int(json.loads(config.read_text("utf-8"))["r"]) if config.is_file() else None
+    except (ValueError, KeyError) as error:
+        raise Invalid(f"{config} is no adapter's configuration: {error}.", param="path") from error

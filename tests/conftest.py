@@ -1,0 +1,98 @@
+"""Fixtures that every room's tests share: a home, settings, a migrated database on SQLite and on PostgreSQL."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.database import Database, open_database, upgrade
+from models.settings import Settings, load_settings
+
+POSTGRES_BINARIES = ("/usr/lib/postgresql/*/bin", "/usr/local/bin", "/opt/homebrew/bin")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own PARLEY_ and OPENAI_ variables never reach a test."""
+    for name in list(os.environ):
+        if name.startswith(("PARLEY_", "OPENAI_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty PARLEY_HOME."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """Settings with that home, everything else as it comes."""
+    return load_settings(home=home)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """A migrated SQLite database."""
+    upgrade(settings)
+    database = open_database(settings)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_database(request: pytest.FixtureRequest, home: Path) -> Iterator[Database]:
+    """A migrated database of each kind, one after the other: SQLite, and a real PostgreSQL of the tests' own."""
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
+    settings = load_settings(home=home, database_url=url)
+    upgrade(settings)
+    database = open_database(settings)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server on a socket in a temporary folder; its address without a database's name."""
+    binaries = _postgres_binaries()
+    folder = tmp_path_factory.mktemp("postgres")
+    as_owner: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(folder, "postgres", "postgres")
+        folder.parent.chmod(0o755)
+        folder.parent.parent.chmod(0o755)
+        as_owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    data = folder / "data"
+    run = [*as_owner, str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", "parley", "--no-sync"]
+    subprocess.run(run, check=True, capture_output=True, cwd=folder)
+    options = f"-c listen_addresses='' -k {folder} -c fsync=off"
+    control = [*as_owner, str(binaries / "pg_ctl"), "-D", str(data), "-w"]
+    subprocess.run(
+        [*control, "-l", str(folder / "log"), "-o", options, "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder
+    )
+    yield f"postgresql://parley@/{{}}?host={folder}"
+    subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """The address of a new, empty PostgreSQL database."""
+    import psycopg
+
+    from models.database import new_ulid
+
+    name = f"test_{new_ulid().lower()}"
+    with psycopg.connect(postgres_server.format("postgres"), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return postgres_server.format(name)
+
+
+def _postgres_binaries() -> Path:
+    for pattern in POSTGRES_BINARIES:
+        for folder in sorted(Path("/").glob(pattern.lstrip("/")), reverse=True):
+            if (folder / "initdb").is_file():
+                return folder
+    raise RuntimeError("The tests need PostgreSQL's server: install it (Debian: apt-get install postgresql).")

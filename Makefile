@@ -1,0 +1,44 @@
+# Parley: `make demo` shows it, `make test` proves it. Everything is installed into .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+RUN := .venv/bin/python -m
+
+.PHONY: help demo up test check bench demo-model setup setup-dev system clean
+
+help:            ## this list
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: setup      ## set up, start everything with the demo's models, print the addresses
+	@exec .venv/bin/parley demo
+
+up: setup        ## the same without the demo's content
+	@exec .venv/bin/parley up
+
+test: setup-dev system  ## all tests: real vLLM engines, a real browser, a real PostgreSQL
+	$(RUN) pytest -q
+
+check: setup-dev ## format, lint, types and the fast tests: under 90 seconds
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) pyrefly check --summary=none
+	$(RUN) pytest -q -m "not engine and not browser and not training"
+
+bench: setup-dev ## every benchmark of bench/ that this machine can run
+	$(RUN) bench
+
+demo-model: setup ## rebuild the demo's models from text to metrics
+	$(RUN) train.demo
+	$(RUN) bench.demo_model
+
+setup:           ## the environment in .venv
+	@$(PYTHON) deploy/install.py
+
+setup-dev:       ## the environment with the developer's tools
+	@$(PYTHON) deploy/install.py --dev
+
+system:          ## what the tests need of the system: Chromium and PostgreSQL
+	@sh deploy/system.sh
+
+clean:           ## remove the environment and what tools leave behind; PARLEY_HOME stays
+	rm -rf .venv .venv-install.log .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Installs what the tests need beyond Python: Chromium, PostgreSQL's server and a font. Where it may not, it says what to do.
+set -u
+missing=""
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql"
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "Installing$missing through the system's packages"
+    log=$(mktemp)
+    if { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        $missing fonts-dejavu-core; } >"$log" 2>&1; then
+        rm -f "$log"
+        exit 0
+    fi
+    echo "parley: the system's packages could not be installed: $(grep -m1 '^E:' "$log") (details: $log)" >&2
+    exit 1
+fi
+echo "parley: the tests need$missing. Install them: sudo apt-get install$missing" >&2
+exit 1

@@ -1,0 +1,41 @@
+"""Which answer is better, and how sure are we: prompts, blind battles, judges, ratings, verdicts, scorers.
+
+This index is resolved lazily: `from evals import next_battle` loads only `evals.arena`. The room imports `models`
+and no other room; the statistics libraries are loaded by the modules that compute, when they compute.
+
+    prompts      what is asked                      arena        blind battles and votes
+    rating       Bradley–Terry, pure                leaderboard  votes in, a table with intervals out
+    verdict      one model against another          judging      a model as judge, both orders
+    scorers      small functions of one answer      scoring      a scorer over many answers
+    preferences  votes as preference pairs          jobs         what the worker runs
+
+Three functions have their module's name, so they are imported from it: `from evals.prompts import prompts`,
+`from evals.leaderboard import leaderboard`, `from evals.verdict import verdict`.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Prompt": "prompts", "add_prompts": "prompts",
+    "Battle": "arena", "Reveal": "arena", "next_battle": "arena", "cast_vote": "arena", "votes_by": "arena",
+    "Votes": "votes", "read_votes": "votes",
+    "Rating": "rating", "rate": "rating",
+    "Leaderboard": "leaderboard", "RatedModel": "leaderboard",
+    "Verdict": "verdict", "compare": "verdict",
+    "JudgeReport": "report", "judge_models": "judging", "grade_models": "grading",
+    "Sample": "scorers", "Scorer": "scorers",
+    "exact": "scorers", "partial": "scorers", "topic_coverage": "scorers", "length": "scorers",
+    "repetition": "scorers",
+    "ScoreSummary": "scoring", "score": "scoring", "paired_difference": "scoring",
+    "export_preferences": "preferences",
+    "run_judge_job": "jobs",
+}  # fmt: skip
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'evals' has no attribute {name!r}")
+    return getattr(import_module(f"evals.{_HOMES[name]}"), name)

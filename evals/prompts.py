@@ -1,0 +1,166 @@
+"""The prompts that models are compared on: adding them from JSONL or rows, and listing them.
+
+A row is `{"messages": [...], "category": "…", "topics": [["refund", "money back"], …], "held_out": true}`; instead
+of messages, `"prompt": "…"` is one user turn. The same conversation is stored once, however often it is added.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import select
+
+from evals.tables import PromptRow, insert_once
+from models.database import Database, new_ulid
+from models.errors import Invalid, NotFound
+from models.messages import Message, as_dicts, last_question
+
+TYPED = "typed"  # the source of what a rater wrote: never shown to another rater
+_TYPED_LIMIT = 8_000  # characters
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One stored prompt. Each topic is a group of keywords, of which any one covers it."""
+
+    id: str
+    messages: tuple[Message, ...]
+    category: str | None
+    topics: tuple[tuple[str, ...], ...]
+    held_out: bool
+    source: str
+
+    @property
+    def question(self) -> str:
+        """The last user turn."""
+        return last_question(self.messages)
+
+
+def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any]], source: str) -> int:
+    """Stores prompts from a JSONL file or from rows; returns how many were new.
+
+    Raises:
+        Invalid: a row is no prompt (the line is named), or `source` is "typed"; nothing is stored then.
+        NotFound: there is no such file.
+    """
+    if source == TYPED:
+        raise Invalid(f"The source {TYPED!r} is for what raters write: choose another.", param="source")
+    found = _read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
+    new = [_row(row, number, source) for number, row in found]
+    with database.write() as session:
+        return sum(insert_once(session, row) for row in new)
+
+
+def prompts(
+    database: Database,
+    *,
+    ids: Sequence[str] | None = None,
+    category: str | None = None,
+    held_out: bool | None = None,
+    typed: bool = False,
+    limit: int | None = None,
+) -> list[Prompt]:
+    """Stored prompts, oldest first; what raters typed only with `typed`.
+
+    Raises:
+        NotFound: one of `ids` is unknown.
+    """
+    query = select(PromptRow).order_by(PromptRow.created, PromptRow.id)
+    if ids is not None:
+        query = query.where(PromptRow.id.in_(ids))
+    elif not typed:
+        query = query.where(PromptRow.source != TYPED)
+    if category is not None:
+        query = query.where(PromptRow.category == category)
+    if held_out is not None:
+        query = query.where(PromptRow.held_out == held_out)
+    with database.read() as session:
+        found = [as_prompt(row) for row in session.scalars(query.limit(limit))]
+    if ids is not None and (missing := set(ids) - {prompt.id for prompt in found}):
+        raise NotFound(f"There is no prompt {min(missing)!r}.", param="prompts")
+    return found
+
+
+def typed_prompt(database: Database, text: str) -> Prompt:
+    """What a rater wrote, stored under the source "typed" where it is new.
+
+    Raises:
+        Invalid: the text is empty or over 8,000 characters.
+    """
+    if not text.strip():
+        raise Invalid("Write a question first.", param="prompt")
+    if len(text) > _TYPED_LIMIT:
+        raise Invalid(f"That is over {_TYPED_LIMIT:,} characters: shorten it.", param="prompt")
+    row = _row({"prompt": text.strip()}, 1, TYPED)
+    with database.write() as session:
+        insert_once(session, row)
+        return as_prompt(session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one())
+
+
+def as_prompt(row: PromptRow) -> Prompt:
+    """A row as the frozen value that the rest of the room works with."""
+    return Prompt(
+        id=row.id,
+        messages=tuple(Message.model_validate(message) for message in row.messages),
+        category=row.category,
+        topics=tuple((group,) if isinstance(group, str) else tuple(group) for group in row.topics),
+        held_out=row.held_out,
+        source=row.source,
+    )
+
+
+def _read_jsonl(path: Path) -> Iterable[tuple[int, Any]]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except ValueError as error:
+            raise Invalid(f"{path}, line {number}: that is no JSON ({error}).") from error
+
+
+def _row(row: Any, number: int, source: str) -> PromptRow:
+    if not isinstance(row, Mapping):
+        raise Invalid(f"Prompt {number}: expected an object with `messages` or `prompt`.")
+    given = row.get("messages") or [{"role": "user", "content": row.get("prompt") or ""}]
+    try:
+        messages = [Message.model_validate(message) for message in given]
+    except (ValidationError, TypeError) as error:
+        raise Invalid(
+            f"Prompt {number}: each message needs a role (system, user, assistant) and a text `content`."
+        ) from error
+    if messages[-1].role != "user" or not messages[-1].content.strip():
+        raise Invalid(f"Prompt {number}: the last message must be the user's, with words in it.")
+    topics = row.get("topics") or []
+    if not isinstance(topics, list) or not all(_is_topic(topic) for topic in topics):
+        raise Invalid(f"Prompt {number}: topics are a list of words, or of lists of words that mean the same.")
+    category = row.get("category")
+    if category is not None and not isinstance(category, str):
+        raise Invalid(f"Prompt {number}: the category is a word or a few.")
+    stored = as_dicts(messages)
+    digest = hashlib.sha256(json.dumps(stored, ensure_ascii=False).encode()).hexdigest()
+    return PromptRow(
+        id=new_ulid(),
+        digest=digest,
+        messages=stored,
+        category=category,
+        topics=topics,
+        held_out=bool(row.get("held_out", False)),
+        source=source,
+    )
+
+
+def _is_topic(topic: Any) -> bool:
+    if isinstance(topic, list):
+        return bool(topic) and all(isinstance(word, str) and word for word in topic)
+    return isinstance(topic, str) and bool(topic)

@@ -1,0 +1,112 @@
+"""This room's tables: prompts, pairs of answers, battles, votes, judgments.
+
+A pair is a prompt with two stored answers, and may be shown to several people; a battle is one showing of it to one
+person, with its order of sides. The constraints here are what keeps a vote from counting twice.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, inspect
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.database import Base, UtcDateTime, utcnow
+
+
+class PromptRow(Base):
+    """A conversation that ends with the user's turn. The digest makes adding the same one twice harmless."""
+
+    __tablename__ = "prompts"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    messages: Mapped[list[dict[str, str]]] = mapped_column(JSON)
+    category: Mapped[str | None] = mapped_column(String(255), index=True)
+    topics: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    held_out: Mapped[bool] = mapped_column(default=False)
+    source: Mapped[str] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class PairRow(Base):
+    """Two models' answers to one prompt, the models in sorted order, so that a comparison has one name."""
+
+    __tablename__ = "pairs"
+    __table_args__ = (
+        # Sorted as Python sorts; the database only checks that they differ, since its collation may be another.
+        CheckConstraint("model_1 <> model_2", name="two_models"),
+        Index("ix_pairs_model_1_model_2_prompt_id", "model_1", "model_2", "prompt_id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("prompts.id"), index=True)
+    # No foreign key to the models: a retired or forgotten model keeps its votes, and imports name strangers.
+    model_1: Mapped[str] = mapped_column(String(255))
+    model_2: Mapped[str] = mapped_column(String(255))
+    answer_1: Mapped[str] = mapped_column(Text)
+    answer_2: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class BattleRow(Base):
+    """One showing of a pair to one voter. `flipped`: model_2's answer stands on the left.
+
+    `showing` is 0 for the first showing of the pair to this voter; a later, deliberate second one would be 1.
+    """
+
+    __tablename__ = "battles"
+    __table_args__ = (UniqueConstraint("pair_id", "voter", "showing"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    pair_id: Mapped[str] = mapped_column(ForeignKey("pairs.id"))
+    voter: Mapped[str] = mapped_column(String(255), index=True)
+    showing: Mapped[int] = mapped_column(default=0)
+    flipped: Mapped[bool] = mapped_column()
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class VoteRow(Base):
+    """What a voter chose: left, right, tie or both_bad, as it was shown. A battle has one voter, and one vote."""
+
+    __tablename__ = "votes"
+
+    battle_id: Mapped[str] = mapped_column(ForeignKey("battles.id"), primary_key=True)
+    voter: Mapped[str] = mapped_column(String(255), index=True)
+    choice: Mapped[str] = mapped_column(String(16))
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow, index=True)
+
+
+class JudgmentRow(Base):
+    """What a judge said about a pair. `shown`: "12" or "21" compares, in that order; "1" or "2" grades one answer.
+
+    `verdict` is 1, 2 or 0 for a tie (the grade, where one answer is graded); None where the judge's text is no
+    verdict. `scores` has a dict of criteria for each model shown, under "1" and "2".
+    """
+
+    __tablename__ = "judgments"
+    __table_args__ = (UniqueConstraint("pair_id", "judge", "rubric_hash", "shown"),)
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    pair_id: Mapped[str] = mapped_column(ForeignKey("pairs.id"))
+    judge: Mapped[str] = mapped_column(String(255))
+    rubric_hash: Mapped[str] = mapped_column(String(64))
+    shown: Mapped[str] = mapped_column(String(2))
+    verdict: Mapped[int | None] = mapped_column()
+    scores: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    reasons: Mapped[str | None] = mapped_column(Text)
+    raw: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+def insert_once(session: Session, row: Base) -> bool:
+    """Inserts a row unless a unique constraint says that it is there already; returns whether it was new.
+
+    Unlike look-then-insert, two processes that do this at once cannot both succeed, nor can either fail.
+    """
+    # What is left out gets its column's default, as in any insert.
+    columns = inspect(type(row)).columns
+    values = {c.key: value for c in columns if (value := getattr(row, c.key)) is not None}
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = insert(type(row)).values(values).on_conflict_do_nothing()
+    return session.execute(statement.returning(next(iter(columns)))).first() is not None

@@ -1,0 +1,41 @@
+"""Training: conversations in, a model that can be served out.
+
+    from train import check, train
+
+    report = check("conversations.jsonl")          # every problem, with its line and what mends it
+    result = train("conversations.jsonl", base="demo-base", name="shop-v1", settings=settings)
+    print(result.loss_before, "→", result.loss_after, result.spec)
+
+| name | what it does |
+|---|---|
+| `check` | reads JSONL or CSV and says what is wrong with it, line by line |
+| `train` | LoRA fine-tuning on the assistant's words only; publishes the result where a registry is given |
+| `merge` | base + adapter → plain weights, refused where the two do not say the same |
+| `publish` | puts a finished run's adapter, or its merged weights, into the registry, whole or not at all |
+| `Hyperparameters`, `Columns` | how to train; which columns of a CSV hold what |
+| `Conversation`, `Example`, `Problem`, `CheckedData`, `TrainingResult` | the nouns |
+
+This index is resolved lazily: `import train` loads neither torch nor transformers. The room imports only `models`.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "check": "checks", "CheckedData": "checks", "UnusableData": "checks",
+    "Columns": "readers",
+    "Conversation": "conversations", "Example": "conversations", "Problem": "conversations",
+    "split": "splits", "Split": "splits",
+    "Hyperparameters": "hyperparameters",
+    "train": "training", "TrainingResult": "runs",
+    "merge": "merging", "MergeReport": "merging",
+    "publish": "publishing", "publish_merge": "publishing",
+}  # fmt: skip
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'train' has no attribute {name!r}")
+    return getattr(import_module(f"train.{_HOMES[name]}"), name)

@@ -1,0 +1,44 @@
+"""Keeps the training libraries' chatter off the terminal and in the run's log, and sets their threads, for a while.
+
+transformers, datasets and bitsandbytes warn and draw bars on import and use; a user sees the run's own progress.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LOUD = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
+
+
+@contextmanager
+def quiet(log: Path, threads: int | None = None) -> Iterator[None]:
+    """Inside, warnings of the libraries go to `log`; `threads` is what torch may use. Both are put back after."""
+    import torch
+    from datasets.utils import disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    before = torch.get_num_threads()
+    if threads:
+        torch.set_num_threads(threads)
+    handler: logging.Handler = logging.FileHandler(log, encoding="utf-8")
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in _LOUD]
+    kept = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+            enable_progress_bars()
+            transformers_logging.enable_progress_bar()
+            for logger, (handlers, propagate) in zip(loggers, kept, strict=True):
+                logger.handlers, logger.propagate = handlers, propagate
+            handler.close()

@@ -1,0 +1,45 @@
+"""The mean loss of a model over rows: an exact mean over learnt tokens, whatever the batches."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from train.tokens import IGNORED, Row
+
+_TOKENS_AT_ONCE = 2_048  # padding included: bounds the memory of the logits
+
+
+def mean_loss(model: Any, rows: Sequence[Row], pad_token: int) -> float:
+    """Nats per learnt token. The model's mode (training or not) is left as it was."""
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for batch in _batches(rows):
+            width = max(len(row.input_ids) for row in batch)
+            ids = torch.tensor([row.input_ids + [pad_token] * (width - len(row.input_ids)) for row in batch])
+            labels = torch.tensor([row.labels + [IGNORED] * (width - len(row.labels)) for row in batch])
+            mask = torch.tensor([[1] * len(row.input_ids) + [0] * (width - len(row.input_ids)) for row in batch])
+            logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
+            total += torch.nn.functional.cross_entropy(
+                logits[:, :-1].flatten(0, 1).float(),
+                labels[:, 1:].flatten().to(device),
+                ignore_index=IGNORED,
+                reduction="sum",
+            ).item()
+            count += int((labels[:, 1:] != IGNORED).sum())
+    model.train(training)
+    return total / max(1, count)
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    for row in sorted(rows, key=lambda row: len(row.input_ids)):
+        if batch and (len(batch) + 1) * len(row.input_ids) > _TOKENS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch

@@ -1,0 +1,131 @@
+"""Base + adapter → plain weights that say the same, or nothing at all.
+
+The merge is made in float32 from the pristine base and cast once, to the type the base is stored in: merging in
+bf16 changed 16.9 % of weights in others' hands. Before anything is written, the merged logits are held against
+those of base + adapter on a set of probes; after, what was written is read back and compared. It registers nothing.
+"""
+
+import gc
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from models.errors import ParleyError
+from train.bases import Base, adapter_facts, load_model, load_tokenizer, stored_dtype
+from train.runs import write_json
+
+LIMIT = 1e-4  # largest difference of a logit in float32
+_PROBES = (
+    "Hello, where is my order 40317?",
+    "Please explain, step by step, how I change the address on my account.",
+    '¿Cuánto cuesta? 你好。 {"json": [1, 2.5, null]}\n\nThanks!',
+)
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """How far merged and unmerged are apart: `difference` in logits in float32, before the cast to `dtype`.
+
+    `agreement` is the share of probe positions at which the weights as written, in `dtype`, prefer the same next
+    token as float32 base + adapter.
+    """
+
+    folder: Path
+    dtype: str
+    difference: float
+    agreement: float
+    probe_tokens: int
+
+
+class MergeRefused(ParleyError):
+    """The merged weights do not say what base + adapter say; nothing was written."""
+
+    status = 422
+
+
+def merge(base: Base, adapter: Path, folder: Path) -> MergeReport:
+    """Merges an adapter into its base and writes a folder that transformers and vLLM load.
+
+    Args:
+        base: the pristine base, never a quantised or already merged copy.
+        adapter: its folder. folder: where the weights go; made, and removed again where the merge is refused.
+
+    Returns:
+        What was measured. The folder holds safetensors, tokenizer, chat template and generation settings.
+
+    Raises:
+        MergeRefused: the logits differ by more than 1e-4, or what was written reads back differently.
+        Invalid, Unavailable: the adapter or the base cannot be loaded.
+    """
+    adapter_facts(adapter)
+    dtype = stored_dtype(base)
+    tokenizer = load_tokenizer(base)
+    probes = _probes(tokenizer)
+    pristine = load_model(base, torch.float32, "cpu")
+    unmerged = PeftModel.from_pretrained(pristine, str(adapter)).eval()
+    expected = _logits(unmerged, probes)
+    merged = unmerged.merge_and_unload()
+    difference = _difference(expected, _logits(merged.eval(), probes))
+    if not difference <= LIMIT:  # so that NaN is refused too
+        raise MergeRefused(
+            f"The merge of {adapter.name} into {base.name} was refused: merged and unmerged logits differ by "
+            f"{difference:.2g}, more than {LIMIT:g}. Nothing was written; serve the adapter as it is."
+        )
+    merged.to(dtype)
+    with _removed_on_error(folder):
+        merged.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+        written = _logits(merged.float(), probes)
+        del pristine, unmerged, merged
+        gc.collect()
+        again = load_model(Base(base.name, str(folder), None, base.trust_remote_code), torch.float32, "cpu").eval()
+        strayed = _difference(written, _logits(again, probes))
+        if not strayed <= LIMIT:
+            raise MergeRefused(
+                f"The merged weights of {adapter.name} read back differently (logits by {strayed:.2g}). "
+                "Nothing was kept; serve the adapter as it is."
+            )
+        same = [one.argmax(-1) == other.argmax(-1) for one, other in zip(expected, written, strict=True)]
+        report = MergeReport(
+            folder=folder,
+            dtype=str(dtype).removeprefix("torch."),
+            difference=difference,
+            agreement=float(torch.cat([row.flatten() for row in same]).float().mean()),
+            probe_tokens=sum(probe.shape[1] for probe in probes),
+        )
+        write_json(folder / "merge.json", asdict(report) | {"folder": ".", "base": base.name})
+    return report
+
+
+def _probes(tokenizer: Any) -> list[torch.Tensor]:
+    """Token ids to compare on: chats in the model's own template, where it has one."""
+    rows = []
+    for text in _PROBES:
+        chat = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]
+        whole = tokenizer.apply_chat_template(chat, tokenize=False) if tokenizer.chat_template else text
+        rows.append(torch.tensor([tokenizer(whole, add_special_tokens=False)["input_ids"]]))
+    return rows
+
+
+def _logits(model: Any, probes: list[torch.Tensor]) -> list[torch.Tensor]:
+    with torch.no_grad():
+        return [model(input_ids=probe, use_cache=False).logits for probe in probes]
+
+
+def _difference(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
+
+
+@contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

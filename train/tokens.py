@@ -1,0 +1,214 @@
+"""Conversations to token ids and labels: which tokens are learnt, by the model's own chat template.
+
+The text is always what the model's own template renders, because the server renders with that very template. The
+labels are found in one of three ways, tried in this order:
+
+1. marks: the template says where the assistant speaks ({% generation %}), up to and with the end-of-turn token;
+2. prefixes: what `messages[:i] + [answer]` renders beyond `messages[:i]` with the generation prompt;
+3. one by one: where a template writes earlier turns differently from the last (Qwen3 drops their reasoning), or
+   where it ends no turn, each learnt turn is a row of its own, with the whole context before it, as it is served.
+
+A template that allows none of them is refused with one line. It knows tokenizers, not torch.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from models.errors import Invalid
+from train.conversations import Example, Problem
+
+IGNORED = -100  # the label that carries no loss, in torch as in transformers
+Method = Literal["marks", "prefixes", "one by one"]
+_MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence: `labels` are the ids where they are learnt, IGNORED elsewhere; both of the same length."""
+
+    line: int
+    input_ids: list[int]
+    labels: list[int]
+
+    @property
+    def learnt(self) -> int:
+        """How many tokens carry loss."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """The rows, what could not be used and why, and which ways of finding the labels were needed."""
+
+    rows: tuple[Row, ...]
+    problems: tuple[Problem, ...]
+    methods: frozenset[Method]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all rows, learnt or not."""
+        return sum(len(row.input_ids) for row in self.rows)
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    add_eos: bool = False
+
+
+class _TemplateRefuses(Exception):
+    """The template cannot render this conversation; the message says how it put that."""
+
+
+def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Tokenised:
+    """Ids and labels for each example, in order.
+
+    Args:
+        examples: checked examples.
+        tokenizer: a transformers tokenizer with a chat template.
+        max_length: tokens a row may have. A longer one is left out and reported: cut, it would teach to stop early.
+
+    Raises:
+        Invalid: the tokenizer has no chat template, or is not one that tells where tokens stand in the text.
+    """
+    if not tokenizer.chat_template:
+        raise Invalid("The base has no chat template: choose a chat (instruct) model.", param="base")
+    if not getattr(tokenizer, "is_fast", False):
+        raise Invalid("The base's tokenizer has no fast form (tokenizer.json), which training needs.", param="base")
+    marked = _marks_can_be_used(tokenizer)
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    methods: set[Method] = set()
+    for example in examples:
+        try:
+            method, found = _rows(example, tokenizer, marked)
+        except _TemplateRefuses as refusal:
+            mend = "change the conversation to what the base's chat template takes"
+            problems.append(Problem(example.line, "error", f"the chat template refuses it: {refusal}", mend))
+            continue
+        methods.add(method)
+        for row in found:
+            if len(row.input_ids) > max_length:
+                wrong = f"{len(row.input_ids):,} tokens, over the limit of {max_length:,}"
+                problems.append(Problem(example.line, "error", wrong, "shorten or split the conversation"))
+            elif not row.learnt:
+                problems.append(
+                    Problem(example.line, "error", "no token of it would be learnt", "look at the answer's text")
+                )
+            else:
+                rows.append(row)
+    return Tokenised(tuple(rows), tuple(problems), frozenset(methods))
+
+
+def _rows(example: Example, tokenizer: Any, marked: bool) -> tuple[Method, list[Row]]:
+    if marked:
+        row = _row_by_marks(example, tokenizer)
+        if row:
+            return "marks", [row]
+    whole = _by_prefixes(example, tokenizer)
+    if whole:
+        return "prefixes", [_row(example.line, whole, tokenizer)]
+    single = [_one_turn(example, position, tokenizer) for position in example.learnt]
+    return "one by one", [_row(example.line, rendered, tokenizer) for rendered in single]
+
+
+def _marks_can_be_used(tokenizer: Any) -> bool:
+    """Whether the template has marks, and they take in the token that ends the turn: else nothing learns to stop."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default", "")
+    if not _MARKS.search(template):
+        return False
+    from trl.chat_template_utils import is_chat_template_stop_token_trained
+
+    return is_chat_template_stop_token_trained(tokenizer)
+
+
+def _row_by_marks(example: Example, tokenizer: Any) -> Row | None:
+    """By the template's marks; None where its runs do not fit the assistant's messages one to one."""
+    messages = example.conversation.as_dicts()
+    encoded = _ask(tokenizer, messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    ids, mask = list(encoded["input_ids"]), list(encoded["assistant_masks"])
+    if example.unweighted:
+        runs = _runs(mask)
+        spoken = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+        if len(runs) != len(spoken):
+            return None
+        for (start, end), place in zip(runs, spoken, strict=True):
+            if place in example.unweighted:
+                mask[start:end] = [0] * (end - start)
+    return Row(example.line, ids, [token if bit else IGNORED for token, bit in zip(ids, mask, strict=True)])
+
+
+def _runs(mask: Sequence[int]) -> list[tuple[int, int]]:
+    """Where the ones are, as [start, end)."""
+    bits = [0, *(int(bool(bit)) for bit in mask), 0]
+    edges = [place for place, (one, other) in enumerate(pairwise(bits)) if one != other]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _by_prefixes(example: Example, tokenizer: Any) -> _Rendered | None:
+    """The whole conversation with a span for each learnt turn; None where the template does not build by prefixes."""
+    messages = example.conversation.as_dicts()
+    full = _render(tokenizer, messages)
+    spans = []
+    for position in example.learnt:
+        head, through = _around(tokenizer, messages, position)
+        if not (through.startswith(head) and full.startswith(through)) or not _ends_turn(
+            through, messages[position]["content"]
+        ):
+            return None
+        spans.append((len(head), len(through.rstrip())))
+    return _Rendered(full, tuple(spans))
+
+
+def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
+    """The conversation up to one turn, as it is served when that turn is asked for."""
+    messages = example.conversation.as_dicts()
+    head, through = _around(tokenizer, messages, position)
+    if not through.startswith(head):
+        raise _TemplateRefuses("it opens an answer with words that the training text does not have")
+    ended = _ends_turn(through, messages[position]["content"])
+    end = len(through.rstrip()) if ended else len(through)
+    return _Rendered(through, ((len(head), end),), add_eos=not ended)
+
+
+def _around(tokenizer: Any, messages: list[dict[str, str]], position: int) -> tuple[str, str]:
+    head = _render(tokenizer, messages[:position], add_generation_prompt=True)
+    return head, _render(tokenizer, messages[: position + 1])
+
+
+def _ends_turn(through: str, content: str) -> bool:
+    """Whether something that is not the answer ends it, such as <|im_end|>."""
+    return not through.rstrip().endswith(content.strip())
+
+
+def _row(line: int, rendered: _Rendered, tokenizer: Any) -> Row:
+    encoded = tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
+    ids = list(encoded["input_ids"])
+    labels = [
+        token if any(start <= first < last <= end for start, end in rendered.spans) else IGNORED
+        for token, (first, last) in zip(ids, encoded["offset_mapping"], strict=True)
+    ]
+    if rendered.add_eos:
+        if tokenizer.eos_token_id is None:
+            raise _TemplateRefuses("it ends no turn, and the tokenizer has no end-of-text token")
+        ids.append(tokenizer.eos_token_id)
+        labels.append(tokenizer.eos_token_id)
+    return Row(line, ids, labels)
+
+
+def _render(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
+    return _ask(tokenizer, messages, tokenize=False, **options)
+
+
+def _ask(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> Any:
+    # Templates refuse by raising through Jinja, and stumble over unexpected roles in any other way.
+    try:
+        return tokenizer.apply_chat_template(messages, **options)
+    except Exception as error:
+        raise _TemplateRefuses(" ".join(str(error).split()) or type(error).__name__) from error

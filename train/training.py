@@ -1,0 +1,265 @@
+"""The whole of a training: data checked, base found, rows made, adapter trained, and published where it is asked.
+
+It puts the other files of this room together; each step's knowledge is theirs.
+"""
+
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from models.database import new_ulid, utcnow
+from models.errors import Invalid
+from models.registry import Registry
+from models.settings import Settings
+from models.spec import BotProfile
+from train.bases import Base, find_base, load_config, load_tokenizer
+from train.checks import CheckedData, Data, UnusableData, check, require_usable
+from train.conversations import Problem
+from train.hyperparameters import Chosen, Facts, Hyperparameters, Resolved, resolve
+from train.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
+from train.readers import Columns
+from train.runs import ADAPTER, CONFIG, LOG, METRICS, TrainingResult, write_json
+from train.splits import split
+from train.tokens import Row, Tokenised, tokenise
+
+_MEASURED_ROWS = 200  # training rows that the loss is measured on where nothing is held out
+
+
+def train(
+    data: Data,
+    *,
+    base: str | Path,
+    name: str | None = None,
+    kind: Literal["adapter", "merged"] = "adapter",
+    settings: Settings | None = None,
+    registry: Registry | None = None,
+    out: Path | None = None,
+    base_name: str | None = None,
+    hyperparameters: Hyperparameters | None = None,
+    validation: float = 0.1,
+    columns: Columns | None = None,
+    progress: Progress = silent,
+    threads: int | None = None,
+    job: str | None = None,
+    bot: BotProfile | None = None,
+    description: str = "",
+) -> TrainingResult:
+    """Fine-tunes a chat model on conversations, on the assistant's words only.
+
+    Args:
+        data: a file (.jsonl, .csv, .tsv), or examples, conversations or `{"messages": …}` rows in memory.
+        base: a registered model's id, a local folder, or a hub id.
+        name: what the result is served as. With `settings` or `registry` it is published under that id.
+        kind: publish the adapter, on its base's engine, or weights merged with it, on an engine of their own. Some
+            adapters can only be merged (`publishing` says which).
+        settings: where runs and models live, and the device. Without it `out` is needed.
+        registry: where the base is looked up and the result is registered; needs `settings`.
+        out: the run's folder, made if missing; without it a fresh one under the settings' runs.
+        base_name: what adapter_config.json calls the base; its id or folder's name without it.
+        hyperparameters: every "auto" becomes a number by a rule that the result tells.
+        validation: the share held out to measure the loss, 0 to 0.5.
+        columns: names the columns of a CSV, and a system text.
+        progress: told of stages, steps and validations (`train.progress`).
+        threads: CPU threads; torch's own choice without it. One number gives one result, bit for bit.
+        job, bot, description: go into the published spec.
+
+    Returns:
+        The losses before and after, tokens, seconds, where everything is, and all problems of the data.
+
+    Raises:
+        UnusableData: nothing that could be learnt; its `problems` say why. Invalid: a base or a value that cannot
+        be. Unavailable: the base cannot be loaded. TrainingDiverged: the loss became NaN. NoSpace: disk full.
+    """
+    if registry is not None and (settings is None or not name):
+        raise Invalid("To publish, training needs settings (where models live) and a name.", param="name")
+    if registry is not None:
+        from train.publishing import check_name
+
+        check_name(registry, str(name))
+    hyperparameters = hyperparameters or Hyperparameters()
+    source = find_base(base, registry)
+    with _run_folder(settings, out) as folder:
+        checked = require_usable(check(data, columns))
+        tell = together(MetricsFile(folder / METRICS), _log(folder), progress)
+        parent = source.spec.id if source.spec else None
+        if source.is_adapter:
+            source = _merged_first(source, registry, folder, tell)
+        tell(Stage(f"{len(checked.examples):,} conversations, {checked.left_out:,} left out"))
+        tokenizer = load_tokenizer(source)
+        prepared = _prepare(checked, tokenizer, source, hyperparameters, validation)
+        _write_config(folder, data, source, prepared, name, kind, validation)
+        device = _device(settings)
+        result = _fit(source, tokenizer, prepared, folder, base_name, device, threads, tell, name, parent)
+        result.save()
+        if registry is not None and settings is not None:
+            from train.publishing import publish
+
+            result = publish(
+                folder, str(name), registry=registry, settings=settings, kind=kind,
+                job=job, bot=bot, description=description, progress=tell,
+            )  # fmt: skip
+        shutil.rmtree(folder / "merged-base", ignore_errors=True)
+    return result
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    rows: tuple[Row, ...]
+    held: tuple[Row, ...]
+    resolved: Resolved
+    examples: int
+    validation_examples: int
+    problems: tuple[Problem, ...]
+    masks: tuple[str, ...]
+
+
+def _prepare(checked: CheckedData, tokenizer: Any, base: Base, asked: Hyperparameters, validation: float) -> _Prepared:
+    config = load_config(base)
+    context = int(getattr(config, "max_position_embeddings", 0) or 1_000_000)
+    facts = Facts(len(checked.examples), 0, int(getattr(config, "hidden_size", 2_048)), context)
+    limit = resolve(asked, facts).values.max_length
+    parts = split(checked.examples, validation, asked.seed)
+    learnt = tokenise(parts.train, tokenizer, min(limit, context))
+    held = tokenise(parts.validation, tokenizer, min(limit, context))
+    problems = tuple(sorted((*checked.problems, *learnt.problems, *held.problems), key=lambda item: item.line))
+    if not learnt.rows:
+        first = learnt.problems[0]
+        raise UnusableData(
+            f"No conversation can be learnt with this base. Line {first.line}: {first.message}; {first.mend}.",
+            problems,
+        )
+    facts = Facts(_lines(learnt), max(len(row.input_ids) for row in learnt.rows), facts.hidden_size, context)
+    return _Prepared(
+        learnt.rows, held.rows, resolve(asked, facts), _lines(learnt), _lines(held), problems,
+        tuple(sorted(learnt.methods | held.methods)),
+    )  # fmt: skip
+
+
+def _lines(tokenised: Tokenised) -> int:
+    return len({row.line for row in tokenised.rows})
+
+
+def _fit(
+    base: Base,
+    tokenizer: Any,
+    prepared: _Prepared,
+    folder: Path,
+    base_name: str | None,
+    device: str,
+    threads: int | None,
+    tell: Progress,
+    name: str | None,
+    parent: str | None,
+) -> TrainingResult:
+    from train.libraries import quiet
+
+    values = prepared.resolved.values
+    measured = prepared.held or prepared.rows[:_MEASURED_ROWS]
+    tell(Stage(f"Training on {prepared.examples:,} conversations: {_in_words(values)}"))
+    with quiet(folder / LOG, threads):
+        from train.sft import Place, fit  # here, because bitsandbytes and others warn when they are imported
+
+        place = Place(folder / "trainer", folder / ADAPTER, base_name or base.name, device)
+        fitted = fit(base, tokenizer, prepared.rows, measured, values, place, tell)
+    shutil.rmtree(place.work, ignore_errors=True)
+    return TrainingResult(
+        run_folder=folder,
+        adapter=place.adapter,
+        base=base.name,
+        base_location=base.location,
+        parent=parent,
+        name=name,
+        loss_before=fitted.loss_before,
+        loss_after=fitted.loss_after,
+        measured_on="validation" if prepared.held else "training",
+        examples=prepared.examples,
+        validation_examples=prepared.validation_examples,
+        epochs=values.epochs,
+        steps=fitted.steps,
+        tokens=fitted.tokens,
+        learnt_tokens=fitted.learnt_tokens,
+        seconds=fitted.seconds,
+        tokens_per_s=fitted.tokens / fitted.seconds,
+        hyperparameters=asdict(values),
+        reasons=prepared.resolved.reasons,
+        masks=prepared.masks,
+        problems=prepared.problems,
+    )
+
+
+@contextmanager
+def _run_folder(settings: Settings | None, out: Path | None) -> Iterator[Path]:
+    """The run's folder; it stays after an error, because its log says what happened, unless it is still empty."""
+    if out is None and settings is None:
+        raise Invalid("Training needs settings or an `out` folder, to know where to write.", param="out")
+    folder = (out if out is not None else settings.runs_dir / new_ulid()).absolute()  # type: ignore[union-attr]
+    if (folder / CONFIG).exists():
+        raise Invalid(f"{folder} holds a run already: choose another folder.", param="out")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def _merged_first(base: Base, registry: Registry | None, folder: Path, tell: Progress) -> Base:
+    """Plain weights of a base that is itself an adapter; they live in the run's folder until it has ended."""
+    from train.merging import merge
+
+    below = find_base(str(base.spec and base.spec.base), registry)
+    tell(Stage(f"{base.name} is an adapter: merging it into {below.name} first"))
+    merge(below, Path(base.location), folder / "merged-base")
+    return Base(below.name, str(folder / "merged-base"), base.spec, below.trust_remote_code)
+
+
+def _device(settings: Settings | None) -> str:
+    import torch
+
+    asked = settings.device if settings else "auto"
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise Invalid("device is cuda, but torch finds no GPU here. Use cpu or auto.", param="device")
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _log(folder: Path) -> Progress:
+    def say(line: str) -> None:
+        with (folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(f"{utcnow():%Y-%m-%d %H:%M:%S} {line}\n")
+
+    return PlainLines(say)
+
+
+def _write_config(
+    folder: Path, data: Data, base: Base, prepared: _Prepared, name: str | None, kind: str, validation: float
+) -> None:
+    write_json(
+        folder / CONFIG,
+        {
+            "name": name,
+            "kind": kind,
+            "base": base.name,
+            "base_location": base.location,
+            "data": str(data) if isinstance(data, str | Path) else "in memory",
+            "validation": validation,
+            "examples": prepared.examples,
+            "validation_examples": prepared.validation_examples,
+            "hyperparameters": asdict(prepared.resolved.values),
+            "reasons": prepared.resolved.reasons,
+            "masks": list(prepared.masks),
+            "started": utcnow().isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+        },
+    )
+
+
+def _in_words(values: Chosen) -> str:
+    return (
+        f"rank {values.rank}, learning rate {values.learning_rate:g}, "
+        f"{values.epochs:g} epochs, batches of {values.batch_size}"
+    )

@@ -4,10 +4,13 @@ Every change is one transaction and raises the revision number, which the gatewa
 registry knows rows; folders of weights are published before they are registered (`models.folders`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from models.database import Database
@@ -54,7 +57,7 @@ class Registry:
             Invalid: the base is unknown or no base, or the folder has no safetensors.
         """
         _check_weights(spec)
-        with self._database.write() as session:
+        with self._change() as session:
             if session.get(ModelRow, spec.id) or session.get(AliasRow, spec.id):
                 raise Conflict(f"The name {spec.id!r} is taken: a version is never replaced. Choose another name.")
             if spec.kind == "adapter":
@@ -67,14 +70,12 @@ class Registry:
                 created=spec.created,
             )
             session.add(row)
-            bump_revision(session)
         return spec
 
     def set_state(self, model_id: str, state: State) -> None:
         """Moves a model between candidate, listed and retired."""
-        with self._database.write() as session:
+        with self._change() as session:
             _row(session, model_id).state = state
-            bump_revision(session)
 
     def retire(self, model_id: str) -> None:
         """Stops serving and listing a model; its row, weights and votes stay.
@@ -82,7 +83,7 @@ class Registry:
         Raises:
             Conflict: an alias points at it, or adapters that are served hang on it.
         """
-        with self._database.write() as session:
+        with self._change() as session:
             row = _row(session, model_id)
             names = list(session.scalars(select(AliasRow.name).where(AliasRow.target == model_id)))
             if names:
@@ -95,11 +96,10 @@ class Registry:
             if hanging:
                 raise Conflict(f"{', '.join(hanging)} runs on the engine of {model_id!r}: retire that first.")
             row.state = "retired"
-            bump_revision(session)
 
     def alias(self, name: str, target: str) -> None:
         """Points `name` at a model; an alias that exists moves in one step, with no moment in between."""
-        with self._database.write() as session:
+        with self._change() as session:
             if session.get(ModelRow, name):
                 raise Conflict(f"{name!r} is a model's id, so it cannot be an alias.")
             if not is_plain_name(name):
@@ -107,21 +107,26 @@ class Registry:
             if _row(session, target).state == "retired":
                 raise Invalid(f"{target!r} is retired, so no alias can point at it.", param="target")
             session.merge(AliasRow(name=name, target=target))
-            bump_revision(session)
 
     def unalias(self, name: str) -> None:
         """Removes an alias."""
-        with self._database.write() as session:
+        with self._change() as session:
             row = session.get(AliasRow, name)
             if row is None:
                 raise NotFound(f"There is no alias {name!r}.")
             session.delete(row)
-            bump_revision(session)
 
     def aliases(self) -> dict[str, str]:
         """Every alias with the id that it points at."""
         with self._database.read() as session:
             return {row.name: row.target for row in session.scalars(select(AliasRow).order_by(AliasRow.name))}
+
+    @contextmanager
+    def _change(self) -> Iterator[Session]:
+        """A transaction that raises the revision first: that locks its row, so changes come one after another."""
+        with self._database.write() as session:
+            bump_revision(session)
+            yield session
 
     def revision(self) -> int:
         """A number that every change raises; 0 before the first."""
@@ -131,11 +136,11 @@ class Registry:
 
 def bump_revision(session: Session) -> None:
     """Raises the revision number in the same transaction as the change that the gateway must see."""
-    row = session.get(RevisionRow, 1, with_for_update=True)
-    if row is None:
-        session.add(RevisionRow(id=1, value=1))
-    else:
-        row.value += 1
+    raised = update(RevisionRow).where(RevisionRow.id == 1).values(value=RevisionRow.value + 1)
+    if session.execute(raised).rowcount == 0:  # pyrefly: ignore[missing-attribute] -- an UPDATE's result has it
+        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+        session.execute(insert(RevisionRow).values(id=1, value=0).on_conflict_do_nothing())
+        session.execute(raised)
 
 
 def parse_spec(**fields: object) -> ModelSpec:

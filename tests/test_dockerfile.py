@@ -120,4 +120,4 @@ def test_it_starts_parley_up_and_makes_an_owner_key(steps: list[tuple[str, str]]
 
 def _environment(steps: list[tuple[str, str]]) -> dict[str, str]:
     pairs = [word.partition("=")[::2] for arguments in of(steps, "ENV") for word in shlex.split(arguments)]
-    return {name: value for name, value in pairs}
+    return dict(pairs)

@@ -1,0 +1,108 @@
+"""The database: durability settings, transactions, migrations up and down, and faults told in one line."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from models.database import Base, Database, alembic_config, open_database, upgrade, utcnow, wal_is_safe
+from models.errors import Invalid, Unavailable
+from models.settings import Settings, load_settings
+from models.tables import KeyRow
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 45, 0), False),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((3, 52, 0), True),
+        ((4, 0, 0), True),
+    ],
+)
+def test_wal_only_where_it_cannot_corrupt(version: tuple[int, int, int], safe: bool) -> None:
+    assert wal_is_safe(version) is safe
+
+
+def test_sqlite_is_opened_durable(database: Database) -> None:
+    with database.read() as session:
+        assert session.scalar(text("PRAGMA synchronous")) == 2
+        assert session.scalar(text("PRAGMA foreign_keys")) == 1
+        assert session.scalar(text("PRAGMA busy_timeout")) == 30_000
+        expected = "wal" if wal_is_safe(sqlite3.sqlite_version_info) else "delete"
+        assert session.scalar(text("PRAGMA journal_mode")) == expected
+
+
+def test_a_write_lands_whole_or_not_at_all(any_database: Database) -> None:
+    row = {"name": "n", "role": "client", "created": utcnow()}
+    with pytest.raises(RuntimeError, match="stop"), any_database.write() as session:
+        session.add(KeyRow(id="1", digest="1", **row))
+        session.flush()
+        raise RuntimeError("stop")
+    with any_database.write() as session:
+        assert session.get(KeyRow, "1") is None
+        session.add(KeyRow(id="2", digest="2", **row))
+    with any_database.read() as session:
+        found = session.get(KeyRow, "2")
+    assert found is not None
+    assert found.created == row["created"]
+    assert found.created.tzinfo is not None
+
+
+def test_the_migrations_make_exactly_what_the_tables_say(any_database: Database) -> None:
+    with any_database.connection() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_migrations_go_down_and_up_again(any_database: Database) -> None:
+    with any_database.connection() as connection:
+        command.downgrade(alembic_config(connection), "base")
+    with any_database.connection() as connection:
+        assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
+    with pytest.raises(Unavailable, match="parley db upgrade"):
+        any_database.check_current()
+    with any_database.connection() as connection:
+        command.upgrade(alembic_config(connection), "head")
+    any_database.check_current()
+
+
+def test_upgrading_twice_changes_nothing(settings: Settings) -> None:
+    upgrade(settings)
+    upgrade(settings)
+    open_database(settings).check_current()
+
+
+def test_an_empty_database_says_what_to_run(settings: Settings) -> None:
+    with pytest.raises(Unavailable, match="parley db upgrade"):
+        open_database(settings).check_current()
+
+
+def test_a_wrong_address_is_one_line_without_the_password(home: Path) -> None:
+    with pytest.raises(Invalid) as caught:
+        open_database(load_settings(home=home, database_url="nonsense://me:hush@x/y"))
+    assert "hush" not in str(caught.value)
+
+
+def test_a_server_that_is_away_is_one_line_without_the_password(home: Path) -> None:
+    database = open_database(load_settings(home=home, database_url="postgresql://me:hush@127.0.0.1:9/name"))
+    with pytest.raises(Unavailable) as caught, database.read() as session:
+        session.scalar(text("SELECT 1"))
+    assert "hush" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Invalid, match="PARLEY_HOME"):
+        open_database(load_settings(home=tmp_path / "file" / "home"))

@@ -1,0 +1,121 @@
+"""Jobs and their worker: each is run once, survives its worker, can be cancelled, and fails as a row."""
+
+import threading
+import time
+
+import pytest
+
+from models import jobs
+from models.database import Database
+from models.errors import Invalid, NotFound
+from models.jobs import Job
+from models.settings import Settings
+from models.worker import JobContext, run_worker
+
+HANDLERS = {
+    "double": "tests.models.test_jobs:double",
+    "refuse": "tests.models.test_jobs:refuse",
+    "break": "tests.models.test_jobs:break_down",
+    "endless": "tests.models.test_jobs:endless",
+}
+
+
+def double(job: Job, context: JobContext) -> dict:
+    context.report(0.5, "half way")
+    return {"value": job.params["value"] * 2}
+
+
+def refuse(job: Job, context: JobContext) -> dict:
+    raise Invalid("That is no number.")
+
+
+def break_down(job: Job, context: JobContext) -> dict:
+    raise ZeroDivisionError("broken")
+
+
+def endless(job: Job, context: JobContext) -> dict:
+    while True:
+        context.report(message="still at it")
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def worker(settings: Settings, any_database: Database):
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=run_worker, args=(settings, any_database, HANDLERS), kwargs={"stop": stop}, daemon=True
+    )
+    thread.start()
+    yield any_database
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def wait(database: Database, job_id: str, timeout_s: float = 20) -> Job:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        job = jobs.get_job(database, job_id)
+        if job.over:
+            return job
+        time.sleep(0.05)
+    raise AssertionError(f"job {job_id} is not over after {timeout_s} s")
+
+
+def test_a_job_runs_to_its_result(worker: Database) -> None:
+    job = wait(worker, jobs.enqueue(worker, "double", {"value": 21}))
+    assert (job.status, job.result, job.progress) == ("succeeded", {"value": 42}, 1.0)
+
+
+@pytest.mark.parametrize(("kind", "says"), [("refuse", "no number"), ("break", "ZeroDivisionError"), ("odd", "odd")])
+def test_a_failed_job_is_a_row_and_the_worker_goes_on(worker: Database, kind: str, says: str) -> None:
+    job = wait(worker, jobs.enqueue(worker, kind, {}))
+    assert job.status == "failed"
+    assert says in (job.error or "")
+    assert wait(worker, jobs.enqueue(worker, "double", {"value": 1})).status == "succeeded"
+
+
+def test_a_running_job_is_cancelled_and_the_worker_goes_on(worker: Database) -> None:
+    job_id = jobs.enqueue(worker, "endless", {})
+    while jobs.get_job(worker, job_id).status != "running":
+        time.sleep(0.02)
+    assert jobs.cancel(worker, job_id).status == "cancelled"
+    assert wait(worker, jobs.enqueue(worker, "double", {"value": 1})).status == "succeeded"
+    assert jobs.get_job(worker, job_id).status == "cancelled"
+
+
+def test_a_lease_that_ran_out_is_claimed_by_another_and_lost_to_the_first(any_database: Database) -> None:
+    job_id = jobs.enqueue(any_database, "double", {"value": 1})
+    first = jobs.claim(any_database, "first", lease_s=0.05)
+    assert first is not None
+    assert jobs.claim(any_database, "second") is None
+    time.sleep(0.1)
+    second = jobs.claim(any_database, "second")
+    assert second is not None
+    assert second.id == job_id
+    assert not jobs.heartbeat(any_database, job_id, "first")
+    assert not jobs.finish(any_database, job_id, "first", result={})
+    assert jobs.heartbeat(any_database, job_id, "second", progress=7)
+    assert jobs.get_job(any_database, job_id).progress == 1.0
+    assert jobs.finish(any_database, job_id, "second", result={"value": 2})
+
+
+def test_many_workers_never_take_one_job_twice(any_database: Database) -> None:
+    ids = {jobs.enqueue(any_database, "double", {"value": 1}) for _ in range(12)}
+    taken: list[str] = []
+
+    def take(name: str) -> None:
+        while (job := jobs.claim(any_database, name)) is not None:
+            taken.append(job.id)
+
+    threads = [threading.Thread(target=take, args=(f"w{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == sorted(ids)
+
+
+def test_an_unknown_job_is_one_line(database: Database) -> None:
+    with pytest.raises(NotFound):
+        jobs.get_job(database, "nobody")

@@ -1,0 +1,61 @@
+"""The judge's format: what is taught is what is asked and what is parsed; anything else is None."""
+
+import json
+
+import pytest
+from jsonschema import ValidationError, validate
+
+from models.judge_format import (
+    DEFAULT_RUBRIC,
+    pairwise_answer,
+    pairwise_messages,
+    pairwise_schema,
+    parse_pairwise,
+    parse_pointwise,
+    pointwise_answer,
+    pointwise_schema,
+)
+
+GOOD = dict.fromkeys(DEFAULT_RUBRIC.criteria, 4)
+BAD = dict.fromkeys(DEFAULT_RUBRIC.criteria, 2)
+
+
+def test_a_taught_answer_fits_the_schema_and_is_read_back() -> None:
+    text = pairwise_answer("A says the number.", GOOD, BAD, "A")
+    validate(json.loads(text), pairwise_schema(DEFAULT_RUBRIC))
+    verdict = parse_pairwise(text)
+    assert verdict is not None
+    assert (verdict.verdict, verdict.scores_a, verdict.scores_b) == ("A", GOOD, BAD)
+    text = pointwise_answer("Polite.", GOOD, 4)
+    validate(json.loads(text), pointwise_schema(DEFAULT_RUBRIC))
+    grade = parse_pointwise(text)
+    assert grade is not None
+    assert grade.score == 4
+
+
+def test_reasons_come_before_scores_before_the_verdict() -> None:
+    assert list(pairwise_schema(DEFAULT_RUBRIC)["properties"]) == ["reasons", "scores", "verdict"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"verdict": "C"}, {"scores": {"A": GOOD}}, {"scores": {"A": GOOD | {"tone": 6}, "B": BAD}}, {"reasons": None}],
+)
+def test_what_does_not_fit_is_none_and_never_a_default(change: dict) -> None:
+    answer = json.loads(pairwise_answer("r", GOOD, BAD, "tie")) | change
+    assert parse_pairwise(json.dumps(answer)) is None
+    with pytest.raises(ValidationError):
+        validate(answer, pairwise_schema(DEFAULT_RUBRIC))
+
+
+@pytest.mark.parametrize("text", ["", "A is better", "[]", '{"verdict": "A"}', "null", '{"reasons": "r"'])
+def test_prose_and_halves_are_none(text: str) -> None:
+    assert parse_pairwise(text) is None
+    assert parse_pointwise(text) is None
+
+
+def test_the_hash_follows_the_text() -> None:
+    from dataclasses import replace
+
+    assert DEFAULT_RUBRIC.hash != replace(DEFAULT_RUBRIC, text="Other.").hash
+    assert "[Answer A]\nx" in pairwise_messages("q", "x", "y", DEFAULT_RUBRIC)[1].content

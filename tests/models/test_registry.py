@@ -1,0 +1,195 @@
+"""The registry on both databases: versions that never change, aliases that move in one step, refusals in one line."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from models.database import Database
+from models.errors import Conflict, Invalid, NotFound
+from models.registry import Registry, parse_spec
+from models.spec import ModelSpec
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"")
+    return str(folder)
+
+
+@pytest.fixture
+def registry(any_database: Database) -> Registry:
+    return Registry(any_database)
+
+
+def base(weights: str, name: str = "base", **fields: object) -> ModelSpec:
+    return parse_spec(id=name, kind="base", path=weights, **fields)
+
+
+def adapter(weights: str, name: str = "tuned", **fields: object) -> ModelSpec:
+    return parse_spec(**{"id": name, "kind": "adapter", "path": weights, "base": "base", "lora_rank": 16} | fields)
+
+
+def test_what_is_registered_is_listed_and_resolved_as_it_was(registry: Registry, weights: str) -> None:
+    spec = base(weights, engine={"max_model_len": 4096, "extra_args": ["--x"]}, description="a base")
+    registry.register(spec)
+    assert registry.list() == [spec]
+    assert registry.resolve("base") == spec
+
+
+def test_an_id_is_one_immutable_version(registry: Registry, weights: str) -> None:
+    registry.register(base(weights))
+    with pytest.raises(Conflict, match="taken"):
+        registry.register(base(weights))
+    registry.retire("base")
+    with pytest.raises(Conflict, match="taken"):
+        registry.register(base(weights))
+
+
+def test_two_at_once_with_one_name_end_with_one_model(registry: Registry, weights: str) -> None:
+    ends: list[str] = []
+
+    def register() -> None:
+        try:
+            registry.register(base(weights))
+            ends.append("registered")
+        except Conflict:
+            ends.append("refused")
+
+    threads = [threading.Thread(target=register) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ends) == ["refused"] * 7 + ["registered"]
+    assert len(registry.list()) == 1
+
+
+def test_a_candidate_is_resolved_but_not_listed(registry: Registry, weights: str) -> None:
+    registry.register(base(weights, state="candidate"))
+    assert registry.list() == []
+    assert [spec.id for spec in registry.list(include_candidates=True)] == ["base"]
+    assert registry.resolve("base").state == "candidate"
+    registry.set_state("base", "listed")
+    assert [spec.id for spec in registry.list()] == ["base"]
+
+
+def test_an_alias_resolves_moves_and_goes(registry: Registry, weights: str) -> None:
+    registry.register(base(weights, "v1"))
+    registry.register(base(weights, "v2"))
+    registry.alias("support", "v1")
+    assert registry.resolve("support").id == "v1"
+    registry.alias("support", "v2")
+    assert registry.resolve("support").id == "v2"
+    assert registry.aliases() == {"support": "v2"}
+    registry.unalias("support")
+    with pytest.raises(NotFound):
+        registry.resolve("support")
+
+
+def test_an_alias_never_hides_a_model_nor_points_at_nothing(registry: Registry, weights: str) -> None:
+    registry.register(base(weights))
+    with pytest.raises(Conflict):
+        registry.alias("base", "base")
+    with pytest.raises(NotFound):
+        registry.alias("other", "nobody")
+    with pytest.raises(Invalid):
+        registry.alias("../up", "base")
+    registry.alias("other", "base")
+    with pytest.raises(Conflict):
+        registry.register(base(weights, "other"))
+
+
+def test_retiring_waits_for_aliases_and_adapters(registry: Registry, weights: str) -> None:
+    registry.register(base(weights))
+    registry.register(adapter(weights))
+    registry.alias("support", "tuned")
+    with pytest.raises(Conflict, match="tuned"):
+        registry.retire("base")
+    with pytest.raises(Conflict, match="support"):
+        registry.retire("tuned")
+    registry.unalias("support")
+    registry.retire("tuned")
+    registry.retire("base")
+    assert registry.list() == []
+    assert {spec.id for spec in registry.list(include_retired=True)} == {"base", "tuned"}
+    with pytest.raises(NotFound, match="retired"):
+        registry.resolve("tuned")
+
+
+def test_every_change_raises_the_revision(registry: Registry, weights: str) -> None:
+    seen = [registry.revision()]
+    for change in (
+        lambda: registry.register(base(weights)),
+        lambda: registry.alias("other", "base"),
+        lambda: registry.unalias("other"),
+        lambda: registry.set_state("base", "candidate"),
+        lambda: registry.retire("base"),
+    ):
+        change()
+        seen.append(registry.revision())
+    assert seen == sorted(set(seen))
+
+
+def test_a_refused_change_changes_nothing(registry: Registry, weights: str) -> None:
+    registry.register(base(weights))
+    before = registry.revision()
+    with pytest.raises(Conflict):
+        registry.register(base(weights))
+    assert registry.revision() == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"base": "nobody"}, "nobody"),
+        ({"lora_rank": 65}, "merge it"),
+        ({"path": "/nowhere"}, "/nowhere"),
+    ],
+)
+def test_an_adapter_that_could_not_be_served_is_refused(
+    registry: Registry, weights: str, fields: dict, says: str
+) -> None:
+    registry.register(base(weights))
+    with pytest.raises(Invalid, match=says):
+        registry.register(adapter(weights, **fields))
+
+
+def test_weights_other_than_safetensors_are_refused(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(Invalid, match="safetensors"):
+        registry.register(base(str(tmp_path)))
+
+
+def test_a_hub_id_is_accepted_where_a_folder_is(registry: Registry) -> None:
+    registry.register(base("Qwen/Qwen3-0.6B"))
+    assert registry.resolve("base").path == "Qwen/Qwen3-0.6B"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": "", "kind": "base", "path": "/x"},
+        {"id": "a b", "kind": "base", "path": "/x"},
+        {"id": "../x", "kind": "base", "path": "/x"},
+        {"id": "x" * 256, "kind": "base", "path": "/x"},
+        {"id": "x", "kind": "other", "path": "/x"},
+        {"id": "x", "kind": "base"},
+        {"id": "x", "kind": "adapter", "path": "/x"},
+        {"id": "x", "kind": "hosted"},
+        {"id": "x", "kind": "hosted", "upstream": {"base_url": "ftp://x", "model": "m"}},
+        {"id": "x", "kind": "hosted", "upstream": {"base_url": "http://x", "model": "m", "credential": "sk-123"}},
+        {"id": "x", "kind": "base", "path": "/x", "colour": "red"},
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_one_line(fields: dict) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_spec(**fields)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-4B", "ft:gpt-4o-mini-2024-07-18:acme:support:abc123", "a", "v1.2_x@y+z"])
+def test_names_as_the_field_has_them_are_good(name: str) -> None:
+    assert parse_spec(id=name, kind="base", path="/x").id == name

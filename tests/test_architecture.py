@@ -1,0 +1,154 @@
+"""The house itself: who may import whom, what stays light, how long a file may be, and who touches which library."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("models", "serve", "train", "evals", "ui")
+MAY_IMPORT = {
+    "models": {"models"},
+    "serve": {"serve", "models"},
+    "train": {"train", "models"},
+    "evals": {"evals", "models"},
+    "ui": {"ui", "serve", "train", "evals", "models"},
+}
+HEAVY = ("torch", "vllm", "gradio", "transformers")
+# A library that belongs to one room; `ui` may start its own server, which is the second user of uvicorn.
+BELONGS = {
+    "aiohttp": {"serve"},
+    "uvicorn": {"serve", "ui"},
+    "torch": {"train"},
+    "transformers": {"train"},
+    "peft": {"train"},
+    "trl": {"train"},
+    "bitsandbytes": {"train"},
+    "evalica": {"evals"},
+    "scipy": {"evals"},
+    "gradio": {"ui"},
+    "vllm": set(),
+}
+
+
+def modules(*rooms: str) -> Iterator[Path]:
+    for room in rooms:
+        yield from sorted((ROOT / room).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level names that a file imports anywhere, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_what_it_may(room: str) -> None:
+    wrong = {
+        str(path.relative_to(ROOT)): sorted(others)
+        for path in modules(room)
+        if (others := (imports(path) & {*ROOMS, "parley", "bench", "tests"}) - MAY_IMPORT[room])
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("library", sorted(BELONGS))
+def test_a_library_is_touched_by_its_room_alone(library: str) -> None:
+    users = {path.relative_to(ROOT).parts[0] for path in modules(*ROOMS) if library in imports(path)}
+    assert users <= BELONGS[library]
+
+
+def test_only_models_reads_environment_variables() -> None:
+    readers = [
+        str(path.relative_to(ROOT))
+        for path in modules(*ROOMS)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("environ", "getenv")
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+    ]
+    # The guardian hands its own environment on to the program that it starts, unread.
+    assert set(readers) <= {"models/settings.py"}
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Top-level modules loaded in a fresh interpreter after a statement."""
+    code = f"import sys\n{statement}\nprint(' '.join({{name.partition('.')[0] for name in sys.modules}}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    return set(run.stdout.split("\n")[-2].split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import parley",
+        "import parley; parley.build()",
+        *(f"import {room}" for room in ROOMS),
+        *(f"import {room}.tables" for room in ROOMS if (ROOT / room / "tables.py").exists()),
+        *(f"import {room}.api" for room in ROOMS if (ROOT / room / "api.py").exists()),
+        "import serve.gateway",
+        "import serve.parent",
+    ],
+)
+def test_light_things_load_nothing_heavy(statement: str) -> None:
+    assert not loaded_after(statement) & set(HEAVY)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = loaded_after(
+        "import sys, parley\nsys.argv = ['parley', '--help']\ntry:\n    parley.main()\nexcept SystemExit:\n    pass"
+    )
+    assert not loaded & set(HEAVY)
+
+
+def test_every_file_says_what_it_is_for_and_is_short() -> None:
+    silent, long = [], []
+    for path in [*modules(*ROOMS, "bench", "tests"), ROOT / "parley.py"]:
+        text = path.read_text()
+        if text.strip() and not ast.get_docstring(ast.parse(text)):
+            silent.append(str(path.relative_to(ROOT)))
+        if len(text.splitlines()) > 400:
+            long.append(str(path.relative_to(ROOT)))
+    assert not silent
+    assert not long
+
+
+def test_there_is_no_junk_drawer() -> None:
+    drawers = {"utils", "util", "common", "misc", "helpers", "helper"}
+    assert not [path for path in modules(*ROOMS, "bench", "tests") if {path.stem, *path.parts} & drawers]
+
+
+def test_nothing_happens_on_import() -> None:
+    """At module level there are imports, definitions, constants and docstrings: no loop, no bare call, no global."""
+    allowed = (
+        ast.Import,
+        ast.ImportFrom,
+        ast.FunctionDef,
+        ast.AsyncFunctionDef,
+        ast.ClassDef,
+        ast.Assign,
+        ast.AnnAssign,
+    )
+    wrong = []
+    for path in modules(*ROOMS):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, allowed) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+                continue
+            if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'"):
+                continue
+            wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+        wrong += [
+            f"{path.relative_to(ROOT)}:{node.lineno} global"
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Global)
+        ]
+    assert not wrong

@@ -5,12 +5,22 @@ transformers. This is the one place where an error becomes a line on a terminal.
 """
 
 import logging
+import shutil
 import signal
+import subprocess
 import sys
 import threading
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from models.errors import ParleyError
+
+if TYPE_CHECKING:
+    from models.demo import DemoModel
+    from models.registry import Registry
+    from models.settings import Settings
 
 # Which function does a job of which kind: named here, imported by the worker when the first such job comes.
 JOB_HANDLERS = {"judge": "evals.jobs:run_judge_job", "train": "train.jobs:run_train_job"}
@@ -36,22 +46,90 @@ def build() -> typer.Typer:
     for room in (serve.cli, train.cli, evals.cli, models.cli, ui.cli):
         room.add_commands(app)
     app.command("demo")(demo)
+    app.command("demo-content", hidden=True)(demo_content)
     app.command("worker", hidden=True)(worker)
     return app
 
 
 def demo(
-    port: Annotated[int | None, typer.Option(help="The gateway's port.")] = None,
-    page_port: Annotated[int | None, typer.Option(help="The page's port.")] = None,
+    port: Annotated[int | None, typer.Option(help="The gateway's port (8000 without it).")] = None,
+    page_port: Annotated[int | None, typer.Option(help="The page's port (7860 without it).")] = None,
 ) -> None:
-    """Start Parley with its demo models, prompts and judge, and say where to click."""
-    import demo as content
-
+    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU, no key, no hub."""
     from models.settings import load_settings
     from serve import up
 
-    settings = load_settings(port=port, page_port=page_port)
-    up(settings, prepare=content.install)
+    up(load_settings(port=port, page_port=page_port), prepare=_demo_content)
+
+
+def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
+    """Puts the demo's models and prompts into the home, in a process of its own: merging needs torch, `up` does not."""
+    from models.database import open_database
+    from models.demo import catalogue
+    from models.registry import Registry
+    from models.settings import child_environment
+
+    known = {spec.id for spec in Registry(open_database(settings)).list(include_retired=True)}
+    if all(model.id in known for model in catalogue()):
+        return
+    say("First start: merging the demo's models")
+    run = subprocess.run(
+        [sys.executable, "-m", "parley", "demo-content"],
+        env=child_environment(settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if run.returncode:
+        last = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ParleyError(f"The demo's content could not be installed: {last.removeprefix('parley: ')}")
+
+
+def demo_content() -> None:
+    """Put the demo's models and prompts into the home, without starting anything."""
+    import models.demo
+    from evals.prompts import add_prompts
+    from models.cli import opened
+    from models.registry import Registry
+
+    settings, database = opened()
+    registry = Registry(database)
+    known = {spec.id for spec in registry.list(include_retired=True)}
+    for model in models.demo.catalogue():
+        if model.id not in known:
+            _install(model, registry, settings)
+            typer.echo(f"{model.id} is registered as {model.kind}.")
+    add_prompts(database, models.demo.PROMPTS, source="demo")
+
+
+def _install(model: "DemoModel", registry: "Registry", settings: "Settings") -> None:
+    from models.demo import BASE
+    from models.folders import publish_folder
+    from models.registry import parse_spec
+    from train.publishing import adapter_facts
+
+    with publish_folder(settings.models_dir) as pending:
+        if model.kind == "merged":
+            from train.bases import find_base
+            from train.merging import merge
+
+            merge(find_base(BASE, registry), model.weights, pending.path)
+        else:
+            shutil.copytree(model.weights, pending.path, dirs_exist_ok=True)
+    registry.register(
+        parse_spec(
+            id=model.id,
+            kind=model.kind,
+            path=str(pending.final),
+            base=None if model.kind == "base" else BASE,
+            parent=None if model.kind == "base" else BASE,
+            lora_rank=adapter_facts(model.weights)["r"] if model.kind == "adapter" else None,
+            description=model.description,
+            bot=model.bot,
+            judge=model.judge,
+            toy=True,
+        )
+    )
 
 
 def worker() -> None:
@@ -74,8 +152,6 @@ def worker() -> None:
 
 def main() -> None:
     """Runs the command. A user's mistake, or a fault that can be told, is one line on standard error."""
-    from models.errors import ParleyError
-
     try:
         build()()
     except ParleyError as error:

@@ -13,8 +13,11 @@ _LOUD = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes"
 
 
 @contextmanager
-def quiet(log: Path, threads: int | None = None) -> Iterator[None]:
-    """Inside, warnings of the libraries go to `log`; `threads` is what torch may use. Both are put back after."""
+def quiet(log: Path | None = None, threads: int | None = None) -> Iterator[None]:
+    """Inside, warnings of the libraries go to `log` (nowhere without it); `threads` is what torch may use.
+
+    All of it is put back after.
+    """
     import torch
     from datasets.utils import disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as transformers_logging
@@ -22,7 +25,7 @@ def quiet(log: Path, threads: int | None = None) -> Iterator[None]:
     before = torch.get_num_threads()
     if threads:
         torch.set_num_threads(threads)
-    handler: logging.Handler = logging.FileHandler(log, encoding="utf-8")
+    handler: logging.Handler = logging.FileHandler(log, encoding="utf-8") if log else logging.NullHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in _LOUD]

@@ -18,6 +18,7 @@ from peft import PeftModel
 
 from models.errors import ParleyError
 from train.bases import Base, adapter_facts, load_model, load_tokenizer, stored_dtype
+from train.libraries import quiet
 from train.runs import write_json
 
 LIMIT = 1e-4  # largest difference of a logit in float32
@@ -64,6 +65,11 @@ def merge(base: Base, adapter: Path, folder: Path) -> MergeReport:
         Invalid, Unavailable: the adapter or the base cannot be loaded.
     """
     adapter_facts(adapter)
+    with quiet():
+        return _merge(base, adapter, folder)
+
+
+def _merge(base: Base, adapter: Path, folder: Path) -> MergeReport:
     dtype = stored_dtype(base)
     tokenizer = load_tokenizer(base)
     probes = _probes(tokenizer)
@@ -77,11 +83,12 @@ def merge(base: Base, adapter: Path, folder: Path) -> MergeReport:
             f"The merge of {adapter.name} into {base.name} was refused: merged and unmerged logits differ by "
             f"{difference:.2g}, more than {LIMIT:g}. Nothing was written; serve the adapter as it is."
         )
-    merged.to(dtype)
+    _cast(merged, dtype)
     with _removed_on_error(folder):
         merged.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
-        written = _logits(merged.float(), probes)
+        _cast(merged, torch.float32)
+        written = _logits(merged, probes)
         del pristine, unmerged, merged
         gc.collect()
         again = load_model(Base(base.name, str(folder), None, base.trust_remote_code), torch.float32, "cpu").eval()
@@ -111,6 +118,12 @@ def _probes(tokenizer: Any) -> list[torch.Tensor]:
         whole = tokenizer.apply_chat_template(chat, tokenize=False) if tokenizer.chat_template else text
         rows.append(torch.tensor([tokenizer(whole, add_special_tokens=False)["input_ids"]]))
     return rows
+
+
+def _cast(model: Any, dtype: torch.dtype) -> None:
+    """Casts weights only: buffers, such as rotary frequencies, are computed in float32 whatever the weights are."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def _logits(model: Any, probes: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -1,0 +1,96 @@
+// What the page does in the browser on its own: light and dark, keys for the raters, downloads. It holds no secret.
+(() => {
+  if (window.parley) return;
+  const KEY = "parley-shade";
+  const stored = () => { try { return localStorage.getItem(KEY); } catch { return null; } };
+  const system = () => matchMedia("(prefers-color-scheme: dark)").matches;
+  const dress = () => {
+    const wish = stored();
+    const dark = wish ? wish === "dark" : system();
+    document.body.classList.toggle("dark", dark);
+    document.documentElement.style.colorScheme = dark ? "dark" : "light";
+  };
+  const flip = () => {
+    const next = document.body.classList.contains("dark") ? "light" : "dark";
+    // Back on what the system says means: follow the system again.
+    try { (next === "dark") === system() ? localStorage.removeItem(KEY) : localStorage.setItem(KEY, next); } catch { /* private window */ }
+    document.body.classList.toggle("dark", next === "dark");
+    document.documentElement.style.colorScheme = next;
+  };
+  const save = (name, type, text) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  const words = (content) => typeof content === "string" ? content
+    : (content || []).map((part) => part.text ?? "").join("");
+  const plain = (history) => (history || []).map((m) => ({ role: m.role, content: words(m.content) }));
+  const toast = (text) => {
+    const note = document.createElement("div");
+    note.className = "parley-toast";
+    note.textContent = text;
+    document.body.append(note);
+    setTimeout(() => note.remove(), 2200);
+  };
+  const copy = async (text, said) => {
+    try { await navigator.clipboard.writeText(text); }
+    catch {
+      // Plain http outside loopback has no clipboard API.
+      const box = Object.assign(document.createElement("textarea"), { value: text });
+      document.body.append(box); box.select(); document.execCommand("copy"); box.remove();
+    }
+    toast(said);
+  };
+  const click = (id) => {
+    const button = document.querySelector(`#${id}, #${id} button`);
+    if (button && !button.disabled && button.getClientRects().length) { button.click(); return true; }
+    return false;
+  };
+  const KEYS = {
+    "1": "vote-left", a: "vote-left", "2": "vote-right", b: "vote-right", "3": "vote-tie", t: "vote-tie",
+    "4": "vote-bad", x: "vote-bad", arrowright: "vote-next", enter: "vote-next",
+  };
+  window.parley = {
+    dress,
+    saveMarkdown: (history, model) => {
+      const lines = plain(history).map((m) => `**${m.role === "user" ? "You" : model || "Model"}**\n\n${m.content}\n`);
+      save("conversation.md", "text/markdown", `# Conversation with ${model || "a model"}\n\n${lines.join("\n")}`);
+      return [];
+    },
+    saveJson: (history, model, system) => {
+      const messages = plain(history);
+      if (system) messages.unshift({ role: "system", content: system });
+      save("conversation.json", "application/json", JSON.stringify({ model, messages }, null, 2));
+      return [];
+    },
+    copyLink: (model) => { if (model) copy(`${location.origin}/bot/${encodeURI(model)}`, "Link copied"); return []; },
+    copyVoteLink: () => copy(`${location.origin}/vote/`, "Link copied"),
+    top: () => { window.scrollTo({ top: 0, behavior: "smooth" }); return []; },
+    title: (text) => { if (text) document.title = text; },
+  };
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest?.("[data-parley]");
+    if (!target) return;
+    if (target.dataset.parley === "shade") flip();
+    if (target.dataset.parley === "restart") document.querySelector("#bot-restart")?.click();
+    if (target.dataset.parley === "vote-link") copy(`${location.origin}/vote/`, "Link copied");
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (/^(input|textarea|select|button|a)$/i.test(event.target.tagName) && (event.target.tagName !== "BUTTON" || event.key === "Enter")) return;
+    const id = KEYS[event.key.toLowerCase()];
+    if (id && click(id)) event.preventDefault();
+  });
+  const begin = () => {
+    dress();
+    // Gradio sets its own class once it has loaded; ours is the last word.
+    new MutationObserver(() => {
+      const wish = stored();
+      if (wish && document.body.classList.contains("dark") !== (wish === "dark")) dress();
+    }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dress);
+  };
+  document.body ? begin() : document.addEventListener("DOMContentLoaded", begin);
+})();

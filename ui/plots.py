@@ -1,0 +1,153 @@
+"""Figures for the owners' page: ratings with their intervals, who beats whom, a judge's wins. Numbers in, Plotly out.
+
+Colours are chosen to be read on light and on dark paper alike, for a figure does not know on which it stands.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_TEXT = "#858b88"
+_GRID = "rgba(133, 139, 136, .22)"
+_PINE = "#2c8a7e"
+_CLAY = "#d9714b"
+_PALE = "#a9aca6"
+_FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One model's rating: the point, its interval, and whether there are votes enough to believe it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    sure: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One model's share of wins with its interval, all between 0 and 1."""
+
+    name: str
+    share: float
+    low: float | None
+    high: float | None
+
+
+def rating_plot(dots: Sequence[Dot]) -> "Figure":
+    """Ratings as dots with intervals, the best on top; hollow where there is not enough evidence."""
+    from plotly import graph_objects as go
+
+    ordered = list(reversed(dots))
+    figure = go.Figure(
+        go.Scatter(
+            x=[dot.value for dot in ordered],
+            y=[dot.name for dot in ordered],
+            mode="markers",
+            marker={
+                "size": 13,
+                "color": [_PINE if dot.sure else "rgba(0,0,0,0)" for dot in ordered],
+                "line": {"width": 2.5, "color": [_PINE if dot.sure else _PALE for dot in ordered]},
+            },
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [dot.high - dot.value for dot in ordered],
+                "arrayminus": [dot.value - dot.low for dot in ordered],
+                "thickness": 2,
+                "width": 5,
+                "color": _PALE,
+            },
+            customdata=[[dot.low, dot.high, dot.note] for dot in ordered],
+            hovertemplate="<b>%{y}</b><br>%{x:.0f}, interval %{customdata[0]:.0f} to %{customdata[1]:.0f}"
+            "<br>%{customdata[2]}<extra></extra>",
+        )
+    )
+    _dress(figure, height=110 + 52 * max(len(dots), 1))
+    figure.update_xaxes(title="Rating, with its 95 % interval", gridcolor=_GRID)
+    figure.update_yaxes(showgrid=False)
+    return figure
+
+
+def win_rate_plot(names: Sequence[str], rates: Sequence[Sequence[float | None]]) -> "Figure":
+    """How often the row's model is preferred to the column's, as a heat map; empty where they never met."""
+    from plotly import graph_objects as go
+
+    text = [["" if rate is None else f"{100 * rate:.0f} %" for rate in row] for row in rates]
+    figure = go.Figure(
+        go.Heatmap(
+            z=[list(row) for row in rates],
+            x=list(names),
+            y=list(names),
+            text=text,
+            texttemplate="%{text}",
+            textfont={"size": 13},
+            zmin=0,
+            zmax=1,
+            colorscale=[(0, "#d9714b"), (0.5, "#e9e4d9"), (1, "#2c8a7e")],
+            showscale=False,
+            xgap=4,
+            ygap=4,
+            hoverongaps=False,
+            hovertemplate="%{y} over %{x}: %{text}<extra></extra>",
+        )
+    )
+    _dress(figure, height=150 + 56 * max(len(names), 1))
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(side="top", showgrid=False)
+    return figure
+
+
+def judged_plot(bars: Sequence[Bar]) -> "Figure":
+    """Wins, ties and losses as bars, with an interval where one is known."""
+    from plotly import graph_objects as go
+
+    ordered = list(reversed(bars))
+    colours = {0: _PINE, len(bars) - 1: _CLAY}
+    figure = go.Figure(
+        go.Bar(
+            x=[100 * bar.share for bar in ordered],
+            y=[bar.name for bar in ordered],
+            orientation="h",
+            marker={"color": [colours.get(len(bars) - 1 - i, _PALE) for i in range(len(bars))], "cornerradius": 6},
+            text=[f"{100 * bar.share:.0f} %" for bar in ordered],
+            textposition="inside",
+            insidetextanchor="start",
+            textfont={"color": "#ffffff", "size": 13},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [100 * ((bar.high if bar.high is not None else bar.share) - bar.share) for bar in ordered],
+                "arrayminus": [100 * (bar.share - (bar.low if bar.low is not None else bar.share)) for bar in ordered],
+                "thickness": 2,
+                "width": 5,
+                "color": _TEXT,
+            },
+            hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
+        )
+    )
+    _dress(figure, height=80 + 56 * max(len(bars), 1))
+    figure.update_xaxes(range=[0, 100], ticksuffix=" %", gridcolor=_GRID)
+    figure.update_yaxes(showgrid=False)
+    return figure
+
+
+def _dress(figure: Any, height: int) -> None:
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 16, "t": 16, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": _FONT, "size": 13, "color": _TEXT},
+        hoverlabel={"font": {"family": _FONT, "size": 13}},
+        showlegend=False,
+        dragmode=False,
+    )
+    figure.update_xaxes(zeroline=False, automargin=True, fixedrange=True)
+    figure.update_yaxes(zeroline=False, automargin=True, fixedrange=True, ticksuffix="  ")

@@ -1,0 +1,52 @@
+"""The small grammar of the frames: «(a|b|)» picks one, «{slot}» is filled later. Knows no intent and no noise."""
+
+import itertools
+import random
+import re
+from collections.abc import Iterator, Mapping
+
+_GROUP = re.compile(r"\(([^()]*\|[^()]*)\)")
+_SLOT = re.compile(r"\{([a-z_]+)\}")
+
+
+def pick(rng: random.Random, frame: str) -> str:
+    """One sentence of a frame, its slots still open."""
+    while group := _GROUP.search(frame):
+        frame = frame[: group.start()] + rng.choice(group[1].split("|")) + frame[group.end() :]
+    return _tidy(frame)
+
+
+def sentences(frame: str) -> Iterator[str]:
+    """Every sentence that a frame can become, slots still open."""
+    group = _GROUP.search(frame)
+    if group is None:
+        yield _tidy(frame)
+        return
+    for choice in group[1].split("|"):
+        yield from sentences(frame[: group.start()] + choice + frame[group.end() :])
+
+
+def slots_of(sentence: str) -> frozenset[str]:
+    """The names of the slots in a sentence or frame."""
+    return frozenset(_SLOT.findall(sentence))
+
+
+def fill(sentence: str, values: Mapping[str, str]) -> str:
+    """The sentence with its slots filled; KeyError for a slot without a value."""
+    return _SLOT.sub(lambda slot: values[slot[1]], sentence)
+
+
+def parts(sentence: str) -> list[tuple[str, bool]]:
+    """The sentence cut into (text, is a slot's name) in order."""
+    pieces = _SLOT.split(sentence)
+    return [(piece, number % 2 == 1) for number, piece in enumerate(pieces) if piece or number % 2]
+
+
+def skeleton(text: str) -> str:
+    """Lower-case words only, each slot as «_»: two sentences of one shape have one skeleton."""
+    words = re.findall(r"[a-z0-9']+|_", _SLOT.sub(" _ ", text).lower())
+    return " ".join(word for word, _ in itertools.groupby(words))
+
+
+def _tidy(text: str) -> str:
+    return re.sub(r" ([,.?!:])", r"\1", re.sub(r"\s+", " ", text)).strip()

@@ -187,7 +187,11 @@ def _battles_of(query: Any, models: tuple[str, str]) -> Any:
 
 def _shown_by_prompt(session: Session, models: tuple[str, str]) -> Counter[str]:
     counted = _battles_of(select(PairRow.prompt_id, func.count()), models).group_by(PairRow.prompt_id)
-    return Counter({row[0]: row[1] for row in session.execute(counted)})
+    shown: Counter[str] = Counter()
+    found: Any = session.execute(counted)
+    for prompt_id, n in found:
+        shown[prompt_id] = n
+    return shown
 
 
 def _stored_pair(session: Session, models: tuple[str, str], prompt: Prompt, chance: random.Random) -> PairRow | None:

@@ -1,0 +1,150 @@
+"""Ratings: how fast 2 million votes are rated, and whether 95 % intervals cover in 95 % of simulated worlds.
+
+    python -m bench.ratings [--runs 400] [--json]
+
+It simulates worlds whose truth is known, so it says nothing about any real model. The last line is one JSON object
+with `--json`; without it, a table.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from evals.rating import ELO, MEAN, Cluster, fit, rate
+from evals.votes import Votes
+
+_ALONE = np.zeros(64, dtype=int)  # every model in one connected part
+
+
+@dataclass(frozen=True)
+class World:
+    """A way in which votes may come about. `taste` is the spread (log-odds) of each model's fortune by prompt."""
+
+    models: int
+    votes_per_model: int
+    prompts: int
+    taste: float = 0.0
+    ties: float = 0.2
+    spread: float = 0.5
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How often intervals held the truth, over all models of all runs, and how wide they were, in Elo."""
+
+    world: World
+    cluster: str | None
+    covered: float
+    width: float
+    runs: int
+
+
+def draw(world: World, rng: np.random.Generator) -> tuple[Votes, np.ndarray]:
+    """Votes of one world, and its true strengths (log-odds, mean 0): what endless votes would be rated."""
+    m, n = world.models, world.models * world.votes_per_model // 2
+    strength = rng.normal(0, world.spread, m)
+    taste = rng.normal(0, world.taste, (world.prompts, m))
+    # Pairs in rotation, as the arena shows them, so that the graph is connected; prompts in rotation too.
+    first, second = np.triu_indices(m, 1)
+    order = rng.permutation(len(first))[np.arange(n) % len(first)]
+    first, second = first[order], second[order]
+    prompt = rng.permutation(n) % world.prompts
+    edge = strength[first] + taste[prompt, first] - strength[second] - taste[prompt, second]
+    won = rng.random(n) < 1 / (1 + np.exp(-edge))
+    score = np.where(rng.random(n) < world.ties, 0.5, won.astype(float))
+    models = tuple(f"m{i}" for i in range(m))
+    return Votes(models, first, second, score, prompt, np.arange(n)), _truth(strength, world)
+
+
+def _truth(strength: np.ndarray, world: World) -> np.ndarray:
+    """The strengths that fit the expected wins, over the tastes of all possible prompts."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(41)
+    difference = strength[:, None] - strength[None, :]
+    shifted = difference[..., None] + nodes * world.taste * np.sqrt(2)
+    chance = (1 / (1 + np.exp(-shifted))) @ (weights / weights.sum())
+    expected = (1 - world.ties) * chance + world.ties / 2
+    np.fill_diagonal(expected, 0.0)
+    return fit(expected, _ALONE[: world.models])
+
+
+def coverage(world: World, cluster: Cluster, runs: int, seed: int = 0) -> Coverage:
+    """Simulates a world `runs` times and counts how often each model's interval holds its truth."""
+    rng = np.random.default_rng(seed)
+    covered, width = [], []
+    for _ in range(runs):
+        votes, truth = draw(world, rng)
+        rated = rate(votes, cluster=cluster)
+        if not rated.connected:
+            continue
+        elo = MEAN + ELO * truth
+        covered.append(((rated.low <= elo) & (elo <= rated.high)).mean())
+        width.append((rated.high - rated.low).mean())
+    return Coverage(world, cluster, float(np.mean(covered)), float(np.mean(width)), len(covered))
+
+
+def timed(votes: int = 2_000_000, models: int = 200, prompts: int = 5_000, repeats: int = 3) -> dict[str, float]:
+    """Seconds to rate many votes from integer codes, the best of a few: without clusters, and by prompt."""
+    rng = np.random.default_rng(1)
+    first = rng.integers(0, models, votes)
+    second = (first + rng.integers(1, models, votes)) % models
+    strength = rng.normal(0, 0.5, models)
+    won = rng.random(votes) < 1 / (1 + np.exp(strength[second] - strength[first]))
+    score = np.where(rng.random(votes) < 0.2, 0.5, won.astype(float))
+    names = tuple(f"m{i}" for i in range(models))
+    data = Votes(names, first, second, score, rng.integers(0, prompts, votes), rng.integers(0, 1_000, votes))
+    seconds: dict[str, float] = {}
+    for key, cluster in (("seconds_2m_codes", None), ("seconds_2m_clustered", "prompt")):
+        best = float("inf")
+        for _ in range(repeats):
+            began = time.perf_counter()
+            rate(data, cluster=cluster)
+            best = min(best, time.perf_counter() - began)
+        seconds[key] = best
+    return seconds
+
+
+WORLDS: tuple[tuple[World, Cluster], ...] = (
+    (World(2, 30, 20), None),
+    (World(2, 30, 20), "prompt"),
+    (World(2, 30, 20, taste=1.0), "prompt"),
+    (World(2, 200, 20, taste=1.0), "prompt"),
+    (World(2, 200, 20, taste=1.0), None),
+    (World(4, 30, 20), None),
+    (World(4, 30, 20), "prompt"),
+    (World(4, 100, 40, taste=1.0), "prompt"),
+    (World(10, 30, 20), "prompt"),
+    (World(10, 100, 50, taste=0.7), "prompt"),
+    (World(50, 30, 20), None),
+    (World(50, 30, 20), "prompt"),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs both parts and prints them."""
+    parser = argparse.ArgumentParser(prog="python -m bench.ratings", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=400, help="simulated worlds of each kind")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    options = parser.parse_args(arguments)
+    seconds = timed()
+    results = []
+    print(f"{'models':>6} {'votes each':>10} {'prompts':>7} {'taste':>5} {'clustered':>9} {'covered':>8} {'± Elo':>6}")
+    for world, cluster in WORLDS:
+        result = coverage(world, cluster, options.runs)
+        results.append(result)
+        print(
+            f"{world.models:>6} {world.votes_per_model:>10} {world.prompts:>7} {world.taste:>5} "
+            f"{cluster or 'no':>9} {result.covered:>8.1%} {result.width / 2:>6.0f}"
+        )
+    for key, value in seconds.items():
+        print(f"{key} {value:.3f}")
+    if options.json:
+        print(json.dumps(seconds | {"coverage": [asdict(result) for result in results]}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

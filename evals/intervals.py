@@ -1,0 +1,77 @@
+"""Means with honest intervals: observations that share a prompt (or a voter) are not counted as independent.
+
+Clustered standard errors as in Miller 2024 (arXiv:2411.00640), with Student's t for the number of clusters; for
+shares between 0 and 1 Wilson's interval on the effective number of observations, so that ten wins of ten are not
+told as certainty. Numbers in, a frozen estimate out.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from math import inf, sqrt
+
+import numpy as np
+from scipy.stats import t as student
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean of n observations in `clusters` groups, and the interval at its level. NaN where n is 0."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+
+
+def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], level: float = 0.95) -> Estimate:
+    """The mean of any numbers, with a clustered interval; infinite where there are fewer than two clusters."""
+    mean, error, groups = _clustered(values, clusters)
+    if groups < 2:
+        return Estimate(mean, -inf if values else mean, inf if values else mean, len(values), groups)
+    width = float(student.ppf((1 + level) / 2, groups - 1)) * error
+    return Estimate(mean, mean - width, mean + width, len(values), groups)
+
+
+def share_interval(values: Sequence[float], clusters: Sequence[Hashable], level: float = 0.95) -> Estimate:
+    """The mean of numbers from 0 to 1 (wins, with a tie as 0.5; passes), with a clustered Wilson interval."""
+    mean, error, groups = _clustered(values, clusters)
+    if groups < 2:
+        low, high = (0.0, 1.0) if values else (mean, mean)
+        return Estimate(mean, low, high, len(values), groups)
+    # Where all observations agree, their spread says nothing: then each cluster counts as one.
+    n = mean * (1 - mean) / error**2 if error > 0 and 0 < mean < 1 else groups
+    quantile = float(student.ppf((1 + level) / 2, groups - 1))
+    centre = (mean + quantile**2 / (2 * n)) / (1 + quantile**2 / n)
+    width = quantile / (1 + quantile**2 / n) * sqrt(mean * (1 - mean) / n + quantile**2 / (4 * n**2))
+    return Estimate(mean, max(0.0, centre - width), min(1.0, centre + width), len(values), groups)
+
+
+def design_effect(values: np.ndarray, clusters: np.ndarray) -> float:
+    """How many clustered observations are worth one independent one; 1 at least, and where it cannot be known.
+
+    Args:
+        values: (n,) numbers. clusters: (n,) integers from 0.
+    """
+    n = len(values)
+    used = np.bincount(clusters) if n else np.zeros(0)
+    groups = int(np.count_nonzero(used))
+    if groups < 2 or groups == n:
+        return 1.0
+    residual = values - values.mean()
+    alone = float((residual**2).sum()) * n / (n - 1)
+    together = float((np.bincount(clusters, residual) ** 2).sum()) * groups / (groups - 1)
+    return max(1.0, together / alone) if alone > 0 else n / groups
+
+
+def _clustered(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[float, float, int]:
+    n = len(values)
+    if n == 0:
+        return float("nan"), float("nan"), 0
+    mean = sum(values) / n
+    sums: dict[Hashable, float] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + value - mean
+    groups = len(sums)
+    factor = groups / max(groups - 1, 1)
+    return mean, sqrt(factor * sum(residual**2 for residual in sums.values())) / n, groups

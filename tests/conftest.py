@@ -10,6 +10,7 @@ import pytest
 
 from models.database import Database, open_database, upgrade
 from models.settings import Settings, load_settings
+from tests.stack import Stack, running
 
 POSTGRES_BINARIES = ("/usr/lib/postgresql/*/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
@@ -88,6 +89,14 @@ def postgres_url(postgres_server: str) -> str:
     with psycopg.connect(postgres_server.format("postgres"), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
     return postgres_server.format(name)
+
+
+@pytest.fixture(scope="session")
+def demo_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """`parley demo`, whole and ready: two vLLM engines, gateway, page, worker. One for all the tests that only look."""
+    with running(tmp_path_factory.mktemp("demo") / "home", "demo") as stack:
+        stack.wait_ready(["demo-base", "support-concise", "support-friendly", "support-judge"])
+        yield stack
 
 
 def _postgres_binaries() -> Path:

@@ -1,0 +1,177 @@
+"""The front door: help that teaches, mistakes that are one line, and the commands over the registry and keys."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.settings import load_settings
+from tests.stack import ROOT, free_ports
+
+
+@pytest.fixture
+def parley(home: Path):
+    """Runs the real command over the test's home."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("PARLEY_", "OPENAI_"))}
+        return subprocess.run(
+            [sys.executable, "-m", "parley", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+            env=own | {"PARLEY_HOME": str(home), "COLUMNS": "160", "NO_COLOR": "1"} | environment,
+        )
+
+    return run
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"")
+    return str(folder)
+
+
+COMMANDS = [
+    [],
+    ["up"],
+    ["demo"],
+    ["status"],
+    ["train"],
+    ["judge"],
+    ["leaderboard"],
+    ["votes"],
+    ["models"],
+    ["models", "add"],
+    ["models", "import"],
+    ["keys"],
+    ["db"],
+    ["settings"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_and_each_of_its_options(parley, command: list[str]) -> None:
+    helped = parley(*command, "--help")
+    assert helped.returncode == 0, helped.stderr
+    assert "Usage" in helped.stdout
+    bare = [
+        line
+        for line in helped.stdout.splitlines()
+        if line.lstrip("│ *").startswith("--") and line.rstrip("│ ").split()[-1].isupper() and "[" not in line
+    ]
+    assert not bare, "an option without help"
+
+
+def one_line(run: subprocess.CompletedProcess[str]) -> str:
+    """The only line on standard error, of a command that refused."""
+    assert run.returncode in (1, 2), run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+    lines = run.stderr.strip().splitlines()
+    assert len(lines) == 1, run.stderr
+    assert lines[0].startswith("parley: ")
+    return lines[0]
+
+
+def test_without_tables_a_command_says_what_to_run(parley) -> None:
+    assert "parley db upgrade" in one_line(parley("models", "list"))
+
+
+def test_a_wrong_setting_is_one_line(parley) -> None:
+    assert "port" in one_line(parley("settings", PARLEY_PORT="http"))
+
+
+def test_a_taken_port_is_one_line(parley) -> None:
+    import socket
+
+    port, page_port = free_ports(2)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        line = one_line(parley("up", PARLEY_PORT=str(port), PARLEY_PAGE_PORT=str(page_port)))
+    assert str(port) in line
+
+
+def test_listening_wide_without_a_key_is_refused_in_one_line(parley) -> None:
+    port, page_port = free_ports(2)
+    line = one_line(parley("up", PARLEY_HOST="0.0.0.0", PARLEY_PORT=str(port), PARLEY_PAGE_PORT=str(page_port)))
+    assert "key" in line
+
+
+def test_models_from_the_command_line(parley, weights: str) -> None:
+    assert parley("db", "upgrade").returncode == 0
+    assert "No model" in parley("models", "list").stdout
+    assert parley("models", "add", "llama", "--path", weights).returncode == 0
+    assert parley("models", "alias", "support", "llama").returncode == 0
+    listed = json.loads(parley("models", "list", "--json").stdout)
+    assert [(spec["id"], spec["kind"], spec["path"]) for spec in listed] == [("llama", "base", weights)]
+    assert "support" in parley("models", "list").stdout
+    assert "support" in one_line(parley("models", "retire", "llama"))
+    assert parley("models", "alias", "support").returncode == 0
+    assert parley("models", "retire", "llama").returncode == 0
+    assert json.loads(parley("models", "list", "--json").stdout) == []
+
+
+def test_a_hosted_model_keeps_the_name_of_its_key_and_never_the_key(parley) -> None:
+    parley("db", "upgrade")
+    added = parley("models", "add", "gpt", "--base-url", "https://api.openai.com/v1", "--credential", "OPENAI_API_KEY")
+    assert added.returncode == 0, added.stderr
+    (spec,) = json.loads(parley("models", "list", "--json", OPENAI_API_KEY="sk-hush").stdout)
+    assert spec["upstream"] == {
+        "base_url": "https://api.openai.com/v1",
+        "model": "gpt",
+        "credential": "OPENAI_API_KEY",
+    }
+    wrong = parley("models", "add", "x", "--base-url", "https://x/v1", "--credential", "sk-proj-123")
+    one_line(wrong)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["models", "add", "x"],
+        ["models", "add", "x", "--path", "/nowhere/at/all"],
+        ["models", "add", "a b", "--path", "hub/id"],
+        ["models", "add", "x", "--path", "hub/id", "--base-url", "http://x"],
+        ["models", "alias", "x", "nobody"],
+        ["models", "retire", "nobody"],
+        ["keys", "create", "me", "--role", "boss"],
+        ["keys", "revoke", "nobody"],
+        ["train", "/nowhere.jsonl", "--base", "demo-base", "--name", "x"],
+        ["judge", "nobody", "--models", "a,b"],
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_one_line(parley, arguments: list[str]) -> None:
+    parley("db", "upgrade")
+    one_line(parley(*arguments))
+
+
+def test_keys_from_the_command_line(parley, home: Path) -> None:
+    from models.database import open_database
+    from models.keys import check_key
+
+    parley("db", "upgrade")
+    secret = parley("keys", "create", "page", "--role", "owner").stdout.strip()
+    assert secret.startswith("pk-")
+    database = open_database(load_settings(home=home))
+    key = check_key(database, secret)
+    assert key is not None
+    listed = parley("keys", "list").stdout
+    assert key.id in listed
+    assert secret not in listed
+    assert parley("keys", "revoke", key.id).returncode == 0
+    assert check_key(database, secret) is None
+
+
+def test_settings_are_shown_with_secrets_masked(parley) -> None:
+    shown = parley("settings", OPENAI_API_KEY="sk-hush", PARLEY_PORT="8123").stdout
+    assert "8123" in shown
+    assert "hush" not in shown

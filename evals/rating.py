@@ -181,6 +181,7 @@ def _spread(
     m, n = len(votes.models), len(votes)
     wins = tally.points + extra
     bread = np.linalg.inv(_information(wins + wins.T, chance, part)) if m else np.zeros((0, 0))
+    model_based = bread @ _laplacian((wins + wins.T) * chance * (1 - chance)) @ bread
     free = max(m - 1 - int(part.max(initial=0)), 1)
     added = _laplacian(extra * (1 - chance) ** 2 + (extra * (1 - chance) ** 2).T)
     found: list[tuple[np.ndarray, float, str | None, int]] = []
@@ -191,7 +192,12 @@ def _spread(
             meat, clusters = _meat_of_clusters(votes, chance, votes.prompt if name == "prompt" else votes.voter)
         # Stata's small-sample factor: the fit takes some of the spread that it is to be judged by.
         factor = clusters / max(clusters - 1, 1) * (max(n - 1, 1) / max(n - free, 1))
-        found.append((bread @ (factor * meat + added) @ bread, max(clusters - 1, 1), name, clusters))
+        covariance = bread @ (factor * meat + added) @ bread
+        # Thirty ties have no spread, and are no certainty: the rule of three says what may have stayed unseen.
+        floor = min(3 / max(clusters, 1), 1.0) * model_based
+        if (np.diag(covariance) < np.diag(floor) * (1 - 1e-6)).any():
+            covariance = covariance + floor
+        found.append((covariance, max(clusters - 1, 1), name, clusters))
     return max(found, key=lambda it: float(np.trace(it[0])) * student.ppf(0.975, it[1]) ** 2)
 
 
@@ -239,6 +245,7 @@ def _ranks(
     comparable = part[:, None] == part[None, :]
     difference = strength[:, None] - strength[None, :]
     np.fill_diagonal(margin, np.inf)
+    margin += 1e-9  # what rounding may make of equal strengths
     better = (comparable & (difference < -margin)).sum(axis=1)
     worse = (comparable & (difference > margin)).sum(axis=1)
     return 1 + better, m - worse

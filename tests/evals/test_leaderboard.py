@@ -65,7 +65,7 @@ def test_few_votes_are_not_enough(database: Database) -> None:
 
 
 def test_models_that_never_met_are_not_ranked() -> None:
-    rows = [pair + (float(i % 3 > 0), i, i) for i in range(60) for pair in (("a", "b"), ("c", "d"))]
+    rows = [(*pair, float(i % 3 > 0), i, i) for i in range(60) for pair in (("a", "b"), ("c", "d"))]
     board = rank(from_rows(rows))
     assert not board.enough
     assert "2 groups" in board.verdict

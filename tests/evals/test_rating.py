@@ -160,6 +160,13 @@ def test_one_vote_and_no_vote() -> None:
     assert alone.rating.tolist() == [MEAN]
 
 
+def test_only_ties_are_no_certainty() -> None:
+    rated = rate(from_rows([("a", "b", 0.5, i, i) for i in range(30)]))
+    assert rated.rating.tolist() == pytest.approx([MEAN, MEAN])
+    assert (rated.high - rated.low).min() > 20
+    assert (rated.rank_high - rated.rank_low).tolist() == [1, 1]
+
+
 def test_votes_that_share_a_prompt_are_not_counted_as_independent() -> None:
     rows = [("a", "b", float(i % 4 != 0), i % 4, i) for i in range(200)]  # each of 4 prompts always goes one way
     alone, clustered = rate(from_rows(rows), cluster=None), rate(from_rows(rows), cluster="prompt")

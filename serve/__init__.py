@@ -1,0 +1,29 @@
+"""Serving: `parley up`, vLLM engines as programs, and the gateway that speaks OpenAI's API in front of them.
+
+This index is resolved lazily: `import serve` loads nothing heavy, and vLLM itself is never imported, only started.
+
+    start(settings, ...) -> Running     `parley up` as a process of its own: .wait_ready(), .stop(), .kill()
+    up(settings, ...)                   the same in this process, until Ctrl-C: what `parley up` runs
+    model_states(database)              model id -> ModelState(state, message), for every served model
+    create_app(settings, database)      the gateway as an ASGI application, with other rooms' routes mounted
+    openai_fine_tunes(settings)         the fine-tuned models of an OpenAI account
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "start": "running", "Running": "running",
+    "up": "parent", "UpOptions": "parent",
+    "model_states": "states", "ModelState": "states",
+    "create_app": "gateway",
+    "openai_fine_tunes": "hosted", "register_fine_tune": "hosted", "FineTune": "hosted",
+}  # fmt: skip
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'serve' has no attribute {name!r}")
+    return getattr(import_module(f"serve.{_HOMES[name]}"), name)

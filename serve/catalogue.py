@@ -1,0 +1,45 @@
+"""`/v1/models`: the snapshot's models as OpenAI's clients read them."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from models.errors import NotFound
+from serve.snapshot import Route, Snapshot
+
+
+def model_list(snapshot: Snapshot) -> dict[str, Any]:
+    """Every listed model, then every alias of one."""
+    listed = {spec.id for spec in snapshot.listed}
+    data = [describe(spec.id, snapshot.routes[spec.id]) for spec in snapshot.listed]
+    data += [describe(name, snapshot.routes[name]) for name, target in snapshot.aliases.items() if target in listed]
+    return {"object": "list", "data": data}
+
+
+def model(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """One model, by id or alias; a candidate too.
+
+    Raises:
+        NotFound: nobody has that name.
+    """
+    route = snapshot.routes.get(name)
+    if route is None:
+        raise NotFound(f"The model {name!r} does not exist.", code="model_not_found", param="model")
+    return describe(name, route)
+
+
+def describe(name: str, route: Route) -> dict[str, Any]:
+    """A model in OpenAI's shape; what is ours stands under `parley`."""
+    spec = route.spec
+    owner = urlsplit(spec.upstream.base_url).hostname if spec.upstream else "parley"
+    described: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": int(spec.created.timestamp()),
+        "owned_by": owner or "parley",
+    }
+    if spec.shutdown_date:
+        described["shutdown_date"] = spec.shutdown_date.isoformat()
+    described["parley"] = {"kind": spec.kind, "state": route.state.state, "base": spec.base}
+    if name != spec.id:
+        described["parley"]["alias_of"] = spec.id
+    return described

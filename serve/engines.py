@@ -1,0 +1,202 @@
+"""vLLM as a program: its command line, its environment, and the few requests that we make of it ourselves.
+
+Nothing else knows vLLM's flags. An engine listens on loopback only, behind a key that changes at every start,
+because several of vLLM's routes ignore its key or change what it serves.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from models.errors import ParleyError, Unavailable
+from models.settings import engine_environment
+from models.spec import ModelSpec
+from serve.machine import Share
+from serve.processes import Command
+
+MODULE = "vllm.entrypoints.openai.api_server"
+_LEAST_SLOTS, _MOST_SLOTS = 4, 8
+
+
+def serves_adapters(spec: ModelSpec, adapters: int) -> bool:
+    """Whether the engine is started for LoRA. A merged model is, once an adapter hangs on it: it costs speed."""
+    return spec.kind == "base" or adapters > 0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an engine is: `http://127.0.0.1:port`, and the key that it wants."""
+
+    address: str
+    key: str
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int) -> Command:
+    """The command that serves a base or merged model. `adapters`: how many LoRA adapters hang on it now."""
+    options = spec.engine
+    argv = [
+        *(sys.executable, "-m", MODULE, "--model", str(spec.path), "--served-model-name", spec.id),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--dtype", options.dtype, "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
+        *("--uvicorn-log-level", "warning"),
+    ]
+    if options.max_model_len:
+        argv += ["--max-model-len", str(options.max_model_len)]
+    if options.tensor_parallel_size > 1:
+        argv += ["--tensor-parallel-size", str(options.tensor_parallel_size)]
+    if options.trust_remote_code:
+        argv += ["--trust-remote-code"]
+    if serves_adapters(spec, adapters):
+        # Slots take memory from the start; more adapters than slots take turns in them.
+        slots = min(max(adapters, _LEAST_SLOTS), _MOST_SLOTS)
+        argv += ["--enable-lora", "--max-lora-rank", str(lora_rank(options.max_lora_rank))]
+        argv += ["--max-loras", str(slots), "--max-cpu-loras", str(max(adapters, 2 * _MOST_SLOTS))]
+    if (template := chat_template(spec)) is not None:
+        # Named on the command line, the server's template cannot be set aside by a request's.
+        argv += ["--chat-template", str(template)]
+    if share.device == "cpu":
+        argv += ["--enforce-eager", "--kv-cache-memory-bytes", str(share.kv_cache_bytes)]
+    else:
+        argv += ["--gpu-memory-utilization", f"{share.gpu_memory_share:.3f}"]
+    return Command(
+        name=f"engine-{spec.id}",
+        argv=(*argv, *options.extra_args),
+        environment=_environment(spec, share, key),
+        # On more than one rank vLLM binds the ranks itself.
+        cores=share.cores if share.cores and options.tensor_parallel_size == 1 else None,
+        grace_s=3.0,
+    )
+
+
+def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
+    extra = {
+        "VLLM_API_KEY": key,
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOG_STATS_INTERVAL": "60",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
+        "VLLM_MAX_N_SEQUENCES": "128",
+        "VLLM_MAX_COMPLETION_PROMPTS": "128",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if Path(str(spec.path)).is_dir():
+        extra |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if share.device == "cuda":
+        extra["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, share.gpus))
+    elif spec.engine.tensor_parallel_size == 1:
+        # One process less: the engine core computes by itself instead of starting a worker. On a CPU that halves
+        # the start and saves half a GB for each engine. vLLM then leaves threads and cores to us.
+        extra["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        extra["OMP_NUM_THREADS"] = str(max(len(share.cores), 1))
+    return engine_environment(**extra)
+
+
+def lora_rank(wanted: int) -> int:
+    """The smallest rank that vLLM allows which holds `wanted`."""
+    allowed = (8, 16, 32, 64, 128, 256, 320, 512)
+    return next((rank for rank in allowed if rank >= wanted), allowed[-1])
+
+
+def chat_template(spec: ModelSpec) -> Path | None:
+    """The template file in the model's folder; None for a hub id, or where it stands in the tokenizer's config."""
+    found = Path(str(spec.path)) / "chat_template.jinja"
+    return found if found.is_file() else None
+
+
+def read_key(home: Path) -> str:
+    """The engines' key of this run, from the file in the home that only its owner can read."""
+    try:
+        return (home / "engine.key").read_text("ascii")
+    except OSError:
+        return ""
+
+
+def write_key(home: Path, key: str) -> None:
+    """Stores the engines' key for the gateway, mode 0600."""
+    path = home / "engine.key"
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as stream:
+        stream.write(key)
+
+
+async def canary(session: aiohttp.ClientSession, engine: Endpoint, model_id: str, timeout_s: float) -> bool:
+    """Whether the engine makes one token: `/health` stays 200 while the engine core hangs."""
+    body = {"model": model_id, "prompt": "a", "max_tokens": 1, "temperature": 0}
+    try:
+        async with session.post(
+            f"{engine.address}/v1/completions",
+            json=body,
+            headers=_bearer(engine),
+            timeout=aiohttp.ClientTimeout(total=timeout_s),
+        ) as answer:
+            return answer.status == 200
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        return False
+
+
+async def progress(session: aiohttp.ClientSession, engine: Endpoint) -> float | None:
+    """How many tokens the engine has worked through; None where it does not say."""
+    names = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+    try:
+        async with session.get(
+            f"{engine.address}/metrics", headers=_bearer(engine), timeout=aiohttp.ClientTimeout(total=5)
+        ) as answer:
+            lines = (await answer.text()).splitlines()
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        return None
+    values = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(names)]
+    return sum(values) if values else None
+
+
+async def load_adapter(session: aiohttp.ClientSession, engine: Endpoint, name: str, path: str) -> None:
+    """Loads a LoRA folder under a name.
+
+    Raises:
+        ParleyError: the engine refuses it; Unavailable: the engine does not answer.
+    """
+    await _post(session, engine, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+
+
+async def unload_adapter(session: aiohttp.ClientSession, engine: Endpoint, name: str) -> None:
+    """Unloads an adapter. Raises as `load_adapter`."""
+    await _post(session, engine, "/v1/unload_lora_adapter", {"lora_name": name})
+
+
+async def loaded(session: aiohttp.ClientSession, engine: Endpoint) -> Sequence[str]:
+    """The names that the engine answers to. Raises Unavailable where it does not answer."""
+    try:
+        async with session.get(
+            f"{engine.address}/v1/models", headers=_bearer(engine), timeout=aiohttp.ClientTimeout(total=10)
+        ) as answer:
+            return [model["id"] for model in (await answer.json())["data"]]
+    except (TimeoutError, aiohttp.ClientError, OSError, KeyError, ValueError) as error:
+        raise Unavailable("The engine does not answer.") from error
+
+
+async def _post(session: aiohttp.ClientSession, engine: Endpoint, route: str, body: dict[str, str]) -> None:
+    try:
+        async with session.post(
+            engine.address + route, json=body, headers=_bearer(engine), timeout=aiohttp.ClientTimeout(total=120)
+        ) as answer:
+            if answer.status != 200:
+                raise ParleyError(f"The engine refuses it: {(await answer.text())[:300]}")
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        raise Unavailable("The engine does not answer.") from error
+
+
+def _bearer(engine: Endpoint) -> dict[str, str]:
+    return {"Authorization": f"Bearer {engine.key}"}

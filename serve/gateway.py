@@ -1,0 +1,193 @@
+"""The gateway: one ASGI application that finds the route, asks for the key, and hands on. The work is elsewhere.
+
+Raw ASGI, because a framework's layers cost more than everything else here together. Routes of other rooms are
+Starlette's, given to `create_app`, and tried after our own.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from models.database import Database
+from models.errors import NotFound, ParleyError
+from models.settings import Settings
+from serve import access, catalogue, replies
+from serve.metrics import Metrics
+from serve.relay import ClientGone, Relay
+from serve.replies import Exchange, Receive, Scope, Send
+from serve.snapshot import Watcher
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+_RELAYED = frozenset({"/v1/chat/completions", "/v1/completions"})
+_MODELS = "/v1/models/"
+_log = logging.getLogger("parley.gateway")
+
+
+class NotAllowed(ParleyError):
+    """The route is there, for another method."""
+
+    status = 405
+    kind = "invalid_request_error"
+
+
+class Gateway:
+    """The ASGI application. Made by `create_app`."""
+
+    def __init__(self, settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = ()) -> None:
+        self._settings = settings
+        self._database = database
+        self.watcher = Watcher(settings, database)
+        self.metrics = Metrics(lambda: self.watcher.current)
+        self._relay = Relay(settings, database, self.watcher, self.metrics)
+        self._mounted = _mount(mounts) if mounts else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(send)
+        path: str = scope["path"]
+        self.metrics.in_flight.inc()
+        name, model = path if path in _RELAYED else "other", ""
+        try:
+            model = await self._answer(path, scope, receive, exchange)
+        except ParleyError as error:
+            await exchange.error(error)
+        except ClientGone:
+            exchange.status = 499
+        except asyncio.CancelledError:
+            # The client has gone; or the server stops, and then the task is asked to end.
+            exchange.status = 499
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+        except Exception:
+            _log.exception("request %s broke", exchange.request_id.decode())
+            await exchange.error(ParleyError("Something broke here. The gateway's log has the details."))
+        finally:
+            self.metrics.in_flight.dec()
+            self.metrics.answered(name, model, exchange.status, exchange.seconds())
+
+    async def _answer(self, path: str, scope: Scope, receive: Receive, exchange: Exchange) -> str:
+        """Answers, and returns the model's id where one was asked for."""
+        method = scope["method"]
+        snapshot = self.watcher.current
+        if path == "/health":
+            _expect(method, "GET", "HEAD")
+            await exchange.json({"status": "ok"})
+            return ""
+        key = access.admit(scope, snapshot)
+        if path in _RELAYED:
+            _expect(method, "POST")
+            return await self._relay.answer(scope, receive, exchange)
+        if path == "/v1/models":
+            _expect(method, "GET")
+            await exchange.json(catalogue.model_list(snapshot))
+        elif path.startswith(_MODELS) and method == "GET":
+            await exchange.json(catalogue.model(snapshot, path[len(_MODELS) :]))
+        elif path == "/metrics":
+            _expect(method, "GET")
+            access.owner_only(key)
+            await exchange.whole(200, self.metrics.text(), replies.TEXT)
+        elif self._mounted is not None:
+            scope["state"] = {"settings": self._settings, "database": self._database, "key": key}
+            await self._mounted(scope, receive, exchange.wrapped())
+        elif path.startswith(_MODELS):
+            _expect(method, "GET")
+        else:
+            raise unknown_route(method, path)
+        return ""
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await self.watcher.start()
+                    await self._relay.open()
+                except ParleyError as error:
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                self.watcher.stop()
+                await self._relay.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def create_app(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = ()) -> Gateway:
+    """The gateway over one database.
+
+    Args:
+        mounts: Starlette routes of other rooms. A handler finds `request.state.settings`, `.database` and `.key`
+            (a KeyInfo, or None where no key is needed), and raises ParleyErrors.
+    """
+    return Gateway(settings, database, mounts)
+
+
+def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = ()) -> None:
+    """Serves until SIGTERM or Ctrl-C; running streams get a few seconds to end."""
+    import uvicorn
+
+    uvicorn.run(
+        create_app(settings, database, mounts),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        log_level=settings.log_level,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=4,
+        backlog=4096,
+    )
+
+
+def unknown_route(method: str, path: str) -> NotFound:
+    """The 404 for a route that is not there."""
+    return NotFound(f"Invalid URL ({method} {path[:200]})", code="unknown_url")
+
+
+def _expect(method: str, *allowed: str) -> None:
+    if method not in allowed:
+        raise NotAllowed(f"Not allowed: {method}. This route takes {' and '.join(allowed)}.", code="method_not_allowed")
+
+
+def _mount(mounts: "Sequence[BaseRoute]") -> Any:
+    """The other rooms' routes as one application whose errors look like ours."""
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+
+    async def told(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ParleyError)
+        headers = {name.decode(): value.decode() for name, value in replies.retry_headers(error)}
+        return JSONResponse(error.body(), error.status, headers=headers)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            body = unknown_route(request.method, request.url.path).body()
+        else:
+            shown = ParleyError(str(error.detail)).body()["error"]
+            body = {"error": {**shown, "type": "invalid_request_error" if error.status_code < 500 else "server_error"}}
+        return JSONResponse(body, error.status_code, headers=error.headers)
+
+    with suppress(ImportError):
+        return Starlette(routes=list(mounts), exception_handlers={ParleyError: told, HTTPException: refused})
+    raise ParleyError("Starlette is missing: run `make demo` again, or `pip install starlette`.")

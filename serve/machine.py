@@ -1,0 +1,150 @@
+"""The machine: its cores, memory and NVIDIA cards, and how engines share them. It asks programs, never torch."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+
+from models.errors import Invalid, Unavailable
+from models.settings import Settings
+from models.spec import ModelSpec
+
+_GIB = 1024**3
+_LEAST_KV_BYTES = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA card; memory in MiB."""
+
+    index: int
+    name: str
+    memory_mib: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What engines can use: core ids, bytes of memory, cards (none where engines run on the CPU)."""
+
+    cores: tuple[int, ...]
+    memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """What engines run on."""
+        return "cuda" if self.gpus else "cpu"
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one engine gets. On a CPU: cores and bytes of KV cache. On a GPU: cards and a share of their memory."""
+
+    device: Literal["cpu", "cuda"]
+    cores: tuple[int, ...] = ()
+    kv_cache_bytes: int = 0
+    gpus: tuple[int, ...] = ()
+    gpu_memory_share: float = 0.0
+
+
+def look(settings: Settings) -> Machine:
+    """This machine, as the settings let engines see it.
+
+    Raises:
+        Unavailable: device is cuda and there is no card.
+    """
+    cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+    gpus = () if settings.device == "cpu" else find_gpus()
+    if settings.device == "cuda" and not gpus:
+        raise Unavailable(
+            "The device is set to cuda, but nvidia-smi shows no card. Mend the driver, or set PARLEY_DEVICE=cpu."
+        )
+    return Machine(cores or tuple(range(os.cpu_count() or 1)), psutil.virtual_memory().total, gpus)
+
+
+def find_gpus() -> tuple[Gpu, ...]:
+    """The NVIDIA cards that `nvidia-smi` lists; none where it is missing or fails."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    query = [program, "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return parse_gpus(done.stdout)
+
+
+def parse_gpus(listing: str) -> tuple[Gpu, ...]:
+    """`nvidia-smi --query-gpu=index,name,memory.total --format=csv,noheader,nounits` as Gpus."""
+    found = []
+    for line in listing.splitlines():
+        index, _, rest = line.partition(",")
+        name, _, memory = rest.rpartition(",")
+        if index.strip().isdigit() and memory.strip().isdigit():
+            found.append(Gpu(int(index), name.strip(), int(memory)))
+    return tuple(found)
+
+
+def plan(machine: Machine, engines: Sequence[ModelSpec], settings: Settings) -> dict[str, Share]:
+    """Model id → share, for engines that run side by side.
+
+    On a CPU each gets cores of its own, where there are enough (two engines bound to the same core ran at half
+    speed), and an equal part of the KV cache. On a GPU each gets an equal part of `gpu_memory_share` of its card,
+    unless its spec asks for a share; engines go to the card with the most room, those with tensor parallelism to
+    as many cards.
+
+    Raises:
+        Invalid: the specs ask for more than there is.
+    """
+    return _plan_gpu(machine, engines, settings) if machine.gpus else _plan_cpu(machine, engines, settings)
+
+
+def _plan_cpu(machine: Machine, engines: Sequence[ModelSpec], settings: Settings) -> dict[str, Share]:
+    if not engines:
+        return {}
+    kv_cache = max(int(settings.cpu_kv_cache_gib * _GIB / len(engines)), _LEAST_KV_BYTES)
+    # With five cores and more one is left to the gateway and the page; with fewer the scheduler sorts it out.
+    cores = machine.cores[1:] if len(machine.cores) > 4 else machine.cores
+    shares = {}
+    for number, spec in enumerate(engines):
+        if len(cores) >= len(engines):
+            start = number * len(cores) // len(engines)
+            own = cores[start : (number + 1) * len(cores) // len(engines)]
+        else:
+            own = (cores[number % len(cores)],)
+        shares[spec.id] = Share("cpu", cores=own, kv_cache_bytes=kv_cache)
+    return shares
+
+
+def _plan_gpu(machine: Machine, engines: Sequence[ModelSpec], settings: Settings) -> dict[str, Share]:
+    limit = settings.gpu_memory_share
+    asked: dict[int, float] = {gpu.index: 0.0 for gpu in machine.gpus}
+    sharing: dict[int, int] = {gpu.index: 0 for gpu in machine.gpus}
+    places: dict[str, tuple[int, ...]] = {}
+    for spec in sorted(engines, key=lambda one: -one.engine.tensor_parallel_size):
+        wide = spec.engine.tensor_parallel_size
+        if wide > len(machine.gpus):
+            raise Invalid(f"{spec.id} wants {wide} GPUs, this machine has {len(machine.gpus)}.", param="engine")
+        least = sorted(asked, key=lambda index: (sharing[index] + 10 * asked[index], index))[:wide]
+        places[spec.id] = tuple(sorted(least))
+        for index in least:
+            asked[index] += spec.engine.gpu_memory_share or 0.0
+            sharing[index] += spec.engine.gpu_memory_share is None
+    shares = {}
+    for spec in engines:
+        cards = places[spec.id]
+        left = min((limit - asked[index]) / max(sharing[index], 1) for index in cards)
+        if max(asked[index] for index in cards) > limit + 1e-9 or (spec.engine.gpu_memory_share is None and left <= 0):
+            raise Invalid(
+                f"The engines on GPU {cards[0]} ask for more than {limit:.0%} of its memory: lower their "
+                "gpu_memory_share, or retire a model.",
+                param="gpu_memory_share",
+            )
+        share = spec.engine.gpu_memory_share or int(left * 1000) / 1000
+        shares[spec.id] = Share("cuda", gpus=cards, gpu_memory_share=share)
+    return shares

@@ -1,0 +1,191 @@
+"""The parent process, `parley up`: it starts everything, watches it, and takes all of it along when it goes.
+
+It assembles `services` (gateway, page, worker) and the `supervisor` (engines). It serves nothing itself.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from models.database import Database, open_database, upgrade
+from models.errors import ParleyError
+from models.folders import atomic_write
+from models.keys import create_key, keys_configured
+from models.settings import Settings, child_environment
+from serve import guardian, machine, preflight
+from serve.console import Console
+from serve.processes import kill_strays, own_command
+from serve.services import Service, Services
+from serve.supervisor import Supervisor
+
+Prepare = Callable[[Settings, Callable[[str], None]], None]
+_STRAYS_EVERY_S = 1.0
+
+
+def up(
+    settings: Settings,
+    *,
+    prepare: Prepare | None = None,
+    page: bool = True,
+    worker: bool = True,
+    make_owner_key: bool = False,
+) -> None:
+    """Runs Parley until Ctrl-C or SIGTERM, then stops all of it and returns.
+
+    Args:
+        prepare: called as `prepare(settings, say)` before the engines start, in a process of its own, so that
+            what it imports does not stay in memory. It registers models; `say` prints a line of progress.
+        page, worker: whether to start those.
+        make_owner_key: make an owner's key and print it, where nobody has made a key yet.
+
+    Raises:
+        ParleyError: something is wrong that can be told before anything is started.
+    """
+    console = Console()
+    preflight.check_home(settings.home)
+    with preflight.lock_home(settings.home) as _lock:
+        preflight.check(settings, page=page)
+        seen = machine.look(settings)
+        upgrade(settings)
+        database = open_database(settings)
+        try:
+            owner_key = _open_doors(settings, database, page=page, make_owner_key=make_owner_key)
+            database.dispose()  # so that no connection is open across the fork below
+            if prepare is not None and not _prepared(prepare, settings, console):
+                return
+            if owner_key:
+                console.key(owner_key)
+            asyncio.run(_run(settings, database, seen, console, page=page, worker=worker))
+        except KeyboardInterrupt:
+            console.line("stopped")
+        finally:
+            database.dispose()
+
+
+def _open_doors(settings: Settings, database: Database, *, page: bool, make_owner_key: bool) -> str | None:
+    configured = keys_configured(database)
+    preflight.check_doors(settings, page=page, keys=configured or make_owner_key)
+    if make_owner_key and not configured:
+        return create_key(database, name="owner", role="owner")
+    return None
+
+
+def _prepared(prepare: Prepare, settings: Settings, console: Console) -> bool:
+    """Runs `prepare` in a forked process; False where Ctrl-C ended it."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def apart() -> None:
+        # Should the parent be killed meanwhile, this goes too.
+        guardian.die_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            prepare(settings, console.line)
+        except ParleyError as error:
+            sender.send(error)
+        except BaseException as error:
+            sender.send(ParleyError(f"The preparation broke: {type(error).__name__}: {error}"))
+            raise
+        else:
+            sender.send(None)
+
+    process = context.Process(target=apart, name="prepare", daemon=True)
+    process.start()
+    sender.close()
+    try:
+        outcome = receiver.recv()
+    except (EOFError, KeyboardInterrupt):
+        process.join(5)
+        if process.exitcode in (None, -signal.SIGINT, -signal.SIGTERM):
+            console.line("stopped")
+            return False
+        raise ParleyError(f"The preparation ended with status {process.exitcode}.") from None
+    process.join()
+    if outcome is not None:
+        raise outcome
+    return True
+
+
+async def _run(
+    settings: Settings, database: Database, seen: machine.Machine, console: Console, *, page: bool, worker: bool
+) -> None:
+    guardian.become_subreaper()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stopping.set)
+    services = Services(_services(settings, page=page, worker=worker), settings.logs_dir, console.line)
+    supervisor = Supervisor(settings, database, seen, console.line)
+    tasks = [asyncio.create_task(services.run()), asyncio.create_task(supervisor.run())]
+    console.line(f"starting on {_describe(seen)}; everything is kept in {settings.home}")
+    announced = False
+    strays_at = time.monotonic()
+    try:
+        while not stopping.is_set() and not any(task.done() for task in tasks):
+            ready = services.ready() and supervisor.settled()
+            if ready and not announced:
+                console.ready(settings, page=page, models=supervisor.overview())
+                announced = True
+            _write_state(settings, services, ready=announced, page=page)
+            if time.monotonic() - strays_at > _STRAYS_EVERY_S:
+                strays_at = time.monotonic()
+                kill_strays(services.guardians | supervisor.guardians)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), 0.2)
+    finally:
+        began = time.monotonic()
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(asyncio.to_thread(services.stop), supervisor.stop())
+        kill_strays(())
+        (settings.home / "up.json").unlink(missing_ok=True)
+        console.line(f"stopped, after {time.monotonic() - began:.1f} s")
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+def _services(settings: Settings, *, page: bool, worker: bool) -> list[Service]:
+    # A key for our own page and worker, new at every start. The gateway knows it without a row in the database.
+    key = settings.page_key.get_secret_value() if settings.page_key else f"pk-{secrets.token_urlsafe(32)}"
+    environment = child_environment(settings, PARLEY_PAGE_KEY=key)
+    gateway = settings.gateway_url.removesuffix("/v1")
+    found = [Service(own_command("gateway", "gateway", environment=environment), f"{gateway}/health")]
+    if page:
+        found.append(Service(own_command("page", "page", environment=environment), settings.page_url))
+    if worker:
+        found.append(Service(own_command("worker", "worker", environment=environment), None))
+    return found
+
+
+def _describe(seen: machine.Machine) -> str:
+    if seen.gpus:
+        return ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in seen.gpus)
+    cores = len(seen.cores)
+    return f"{cores} CPU core{'s' * (cores != 1)} and {seen.memory_bytes / 2**30:.0f} GiB, no GPU"
+
+
+def _write_state(settings: Settings, services: Services, *, ready: bool, page: bool) -> None:
+    """Tells other processes on this machine what runs: `serve.start` and `parley status` read it."""
+    state = {
+        "pid": os.getpid(),
+        "ready": ready,
+        "gateway": settings.gateway_url,
+        "page": settings.page_url if page else None,
+        "processes": {
+            service.name: {"pid": service.process.pid if service.process else None, "ready": service.ready}
+            for service in services.all
+        },
+    }
+    path = settings.home / "up.json"
+    data = json.dumps(state).encode()
+    with suppress(OSError):
+        if not path.exists() or path.read_bytes() != data:
+            atomic_write(path, data)

@@ -1,0 +1,159 @@
+"""Child processes under guardians: start, look, stop. It knows pipes, logs and pids, and nothing of what runs.
+
+The pipe to a guardian's standard input is the lifeline: closing it, or dying, kills the guardian's whole tree.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from models.errors import Invalid, NoSpace
+from serve import guardian
+
+_LOG_LIMIT = 16 * 1024 * 1024
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run: a name for logs and messages, arguments, environment, and the cores it may use (None: all)."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    cores: tuple[int, ...] | None = None
+    grace_s: float = 5.0
+
+
+def own_command(name: str, *arguments: str, environment: Mapping[str, str], grace_s: float = 5.0) -> Command:
+    """One of our own processes: `python -m parley <arguments>`, from wherever the rooms are installed."""
+    return Command(name, (sys.executable, "-m", "parley", *arguments), environment, grace_s=grace_s)
+
+
+class Process:
+    """A running command. Made by `spawn`."""
+
+    def __init__(self, command: Command, log: Path, popen: "subprocess.Popen[bytes]") -> None:
+        self.command = command
+        self.log = log
+        self.started = time.monotonic()
+        self._popen = popen
+        self._log_start = log.stat().st_size
+        self._stop_deadline: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """The guardian's pid: the tree is below it."""
+        return self._popen.pid
+
+    @property
+    def program_pid(self) -> int | None:
+        """The program's own pid, once it is there."""
+        below = guardian.descendants(self.pid)
+        return below[0] if below else None
+
+    def exit_code(self) -> int | None:
+        """None while it runs; then the program's status, 128 + signal where one ended it."""
+        code = self._popen.poll()
+        return code if code is None or code >= 0 else 128 - code
+
+    def ask_to_stop(self) -> None:
+        """Begins to stop the tree, without waiting: SIGTERM to the program, SIGKILL to all after the grace."""
+        if self._popen.stdin and not self._popen.stdin.closed:
+            with suppress(OSError):
+                self._popen.stdin.close()
+        if self._stop_deadline is None:
+            self._stop_deadline = time.monotonic() + self.command.grace_s + 2
+
+    def stop(self) -> int:
+        """Stops the tree and waits until nothing of it is left."""
+        self.ask_to_stop()
+        assert self._stop_deadline is not None
+        try:
+            self._popen.wait(max(self._stop_deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            guardian.kill_tree_of_others(self.pid)
+            self._popen.kill()
+            self._popen.wait()
+        return self.exit_code() or 0
+
+    def last_words(self, lines: int = 1) -> str:
+        """The last lines that this run wrote to its log: the last one that names an error where one line is asked."""
+        text = tail(self.log, self._log_start)
+        kept = [line.rstrip() for line in text.splitlines() if line.strip()]
+        if lines == 1:
+            telling = [line for line in kept if "Error" in line and "Traceback" not in line]
+            return (telling or kept or [""])[-1][-300:]
+        return "\n".join(kept[-lines:])
+
+
+def spawn(command: Command, logs: Path) -> Process:
+    """Starts a command under a guardian; its output is appended to `logs/<name>.log`.
+
+    Raises:
+        NoSpace, Invalid: the log cannot be written.
+    """
+    log = logs / f"{command.name.replace('/', '--')}.log"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        if log.exists() and log.stat().st_size > _LOG_LIMIT:
+            log.replace(log.with_suffix(".log.1"))
+        output = log.open("ab")
+    except OSError as error:
+        kind = NoSpace if error.errno == 28 else Invalid
+        raise kind(f"The log {log} cannot be written: {error.strerror}.") from error
+    options = ["--grace", str(command.grace_s)]
+    if command.cores:
+        options += ["--cores", ",".join(map(str, command.cores))]
+    with output:
+        popen = subprocess.Popen(
+            [sys.executable, "-S", "-E", guardian.__file__, *options, "--", *command.argv],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=dict(command.environment) or None,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+    return Process(command, log, popen)
+
+
+def tail(log: Path, since: int = 0, size: int = 8192) -> str:
+    """The end of a log, from byte `since` on at the most."""
+    try:
+        with log.open("rb") as stream:
+            end = stream.seek(0, os.SEEK_END)
+            stream.seek(max(since if since <= end else 0, end - size))
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def kill_strays(known: Collection[int]) -> list[int]:
+    """Kills what fell to this process because its guardian was killed: children that are no known guardian.
+
+    To be called by a parent that is a subreaper and starts nothing but guardians.
+    """
+    strays = [pid for pid in guardian.children(os.getpid()) if pid not in known]
+    for pid in strays:
+        guardian.kill_tree_of_others(pid)
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    return strays
+
+
+def stop_all(processes: Sequence[Process]) -> None:
+    """Stops several at once, and waits until nothing is left of any."""
+    for process in processes:
+        process.ask_to_stop()
+    for process in processes:
+        process.stop()

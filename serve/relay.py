@@ -1,0 +1,352 @@
+"""One request on its way to a model and back: bytes are copied, and read only to route and to count.
+
+A stream that breaks says so in an error frame and never ends as if it were whole; nothing is asked twice once the
+first byte of an answer is there. When the client goes, the upstream's request goes too.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+
+from models.database import Database
+from models.errors import Busy, Invalid, NotFound, ParleyError, TooLarge, Unavailable
+from models.settings import Settings
+from serve import fields, replies, states
+from serve.frames import Frames
+from serve.metrics import Metrics
+from serve.replies import Exchange, Receive, Scope
+from serve.snapshot import Route, Watcher
+
+_DEMAND_EVERY_S = 5.0
+_PASSED_ON = ("retry-after", "retry-after-ms", "x-should-retry")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it will be sent: `body` in bytes, what it wants of a stream, and whom it is for."""
+
+    path: str
+    route: Route
+    body: bytes
+    stream: bool
+    hide_usage: bool
+
+
+class Relay:
+    """Sends requests to engines and upstreams. One for each gateway; `open` and `close` with its process."""
+
+    def __init__(self, settings: Settings, database: Database, watcher: Watcher, metrics: Metrics) -> None:
+        self._settings = settings
+        self._database = database
+        self._watcher = watcher
+        self._metrics = metrics
+        self._limit = int(settings.max_body_mib * 2**20)
+        self._waiting: dict[str, int] = {}
+        self._demanded: dict[str, float] = {}
+        self._engines: aiohttp.ClientSession | None = None
+        self._hosted: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Makes the connection pools."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self._settings.upstream_timeout_s)
+        # No limit of their own: the engines queue. Idle connections are dropped before the other side drops them.
+        self._engines = _session(timeout, trust_proxies=False)
+        self._hosted = _session(timeout, trust_proxies=True)
+
+    async def close(self) -> None:
+        """Closes the pools."""
+        for session in (self._engines, self._hosted):
+            if session:
+                await session.close()
+
+    async def answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> str:
+        """Answers one request; returns the model's id, for the figures.
+
+        Raises:
+            ParleyError: before the answer has begun; after that the error is in the stream.
+        """
+        body = await read_body(scope, receive, self._limit)
+        asked = self._understand(scope["path"], body)
+        asked = await self._runnable(asked, receive)
+        work = asyncio.current_task()
+        assert work is not None
+        # uvicorn says nothing to a writer whose reader has gone, so somebody has to listen.
+        gone = asyncio.ensure_future(receive())
+
+        def left(_: object) -> None:
+            if not exchange.finished:
+                work.cancel()
+
+        gone.add_done_callback(left)
+        try:
+            await self._forward(asked, exchange)
+        finally:
+            gone.remove_done_callback(left)
+            gone.cancel()
+        return asked.route.spec.id
+
+    def _understand(self, path: str, body: bytes) -> Asked:
+        try:
+            content = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise Invalid(f"The body is not valid JSON: {error}.") from error
+        if not isinstance(content, dict):
+            raise Invalid("The body must be a JSON object.")
+        name = content.get("model")
+        if not isinstance(name, str) or not name:
+            raise Invalid("You must provide a model parameter.", param="model")
+        route = self._watcher.current.routes.get(name)
+        if route is None:
+            raise NotFound(f"The model {name!r} does not exist.", code="model_not_found", param="model")
+        fields.check(content)
+        sent = content
+        if not route.hosted:
+            fields.check_media(content)
+            sent = fields.for_engine(path, content)
+        if route.renamed:
+            sent = {**sent, "model": route.model}
+        stream = content.get("stream") is True
+        options = content.get("stream_options")
+        wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+        if stream and not wants_usage:
+            kept = options if isinstance(options, dict) and route.hosted else {}
+            sent = {**sent, "stream_options": {**kept, "include_usage": True}}
+        elif stream and not route.hosted and options != {"include_usage": True}:
+            sent = {**sent, "stream_options": {"include_usage": True}}
+        elif not stream and "stream_options" in sent:
+            sent = {key: value for key, value in sent.items() if key != "stream_options"}
+        return Asked(
+            path=path,
+            route=route,
+            body=body if sent is content else orjson.dumps(sent),
+            stream=stream,
+            hide_usage=not wants_usage,
+        )
+
+    async def _runnable(self, asked: Asked, receive: Receive) -> Asked:
+        """The same request, once its model runs: waits for one that starts, in a queue with an end."""
+        if asked.route.address is not None:
+            return asked
+        name = asked.route.spec.id
+        self._ask_for(name)
+        if asked.route.state.state == "failed":
+            raise Unavailable(f"The model {name!r} does not run: {asked.route.state.message}", retry_after=30)
+        if self._waiting.get(name, 0) >= self._settings.queue_size:
+            raise Busy(f"Too many requests wait for {name!r} to start. Try again later.", retry_after=5)
+        self._waiting[name] = self._waiting.get(name, 0) + 1
+        self._metrics.waiting.inc()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.queue_wait_s
+        gone = asyncio.ensure_future(receive())
+        try:
+            while not gone.done():
+                left = deadline - loop.time()
+                if left <= 0:
+                    raise Unavailable(f"The model {name!r} is starting. Try again in a moment.", retry_after=5)
+                await self._watcher.changed(min(left, 1.0))
+                route = self._watcher.current.routes.get(name)
+                if route is None:
+                    raise NotFound(f"The model {name!r} is gone.", code="model_not_found", param="model")
+                if route.address is not None:
+                    return Asked(asked.path, route, asked.body, asked.stream, asked.hide_usage)
+                if route.state.state == "failed":
+                    raise Unavailable(f"The model {name!r} does not run: {route.state.message}", retry_after=30)
+            raise ClientGone
+        finally:
+            gone.cancel()
+            self._metrics.waiting.dec()
+            self._waiting[name] -= 1
+
+    def _ask_for(self, name: str) -> None:
+        """Leaves the supervisor a note, every few seconds at the most, and does not wait until it is written."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._demanded.get(name, -_DEMAND_EVERY_S) < _DEMAND_EVERY_S:
+            return
+        self._demanded[name] = loop.time()
+        loop.run_in_executor(None, _note_demand, self._database, name)
+
+    async def _forward(self, asked: Asked, exchange: Exchange) -> None:
+        route = asked.route
+        session = self._hosted if route.hosted else self._engines
+        assert session is not None
+        if route.hosted and route.authorization is None and route.spec.upstream and route.spec.upstream.credential:
+            raise Unavailable(
+                f"The upstream of {route.spec.id!r} needs a key: set {route.spec.upstream.credential} "
+                "where Parley is started."
+            )
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if route.authorization:
+            headers["authorization"] = route.authorization
+        address = f"{route.address}{asked.path.removeprefix('/v1')}"
+        try:
+            answer = await _post(session, address, asked.body, headers, again=not route.hosted)
+        except TimeoutError as error:
+            raise self._fault(route, "timeout", "did not answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._fault(route, "connect", "cannot be reached") from error
+        async with answer:
+            if answer.status >= 400:
+                await self._refused(asked, answer, exchange)
+            elif answer.content_type == "text/event-stream":
+                await self._stream(asked, answer, exchange)
+            else:
+                await self._whole(asked, answer, exchange)
+
+    async def _whole(self, asked: Asked, answer: aiohttp.ClientResponse, exchange: Exchange) -> None:
+        try:
+            data = await answer.read()
+        except TimeoutError as error:
+            raise self._fault(asked.route, "timeout", "did not answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._fault(asked.route, "broken", "broke off its answer") from error
+        await exchange.whole(answer.status, data)
+        # The tail is enough to find the usage in, but its place is not ours to rely on.
+        try:
+            self._count(asked.route, orjson.loads(data).get("usage"))
+        except (orjson.JSONDecodeError, AttributeError):
+            return
+
+    async def _stream(self, asked: Asked, answer: aiohttp.ClientResponse, exchange: Exchange) -> None:
+        frames = Frames(hide_usage=asked.hide_usage)
+        model = asked.route.spec.id
+        first: float | None = None
+        await exchange.start(200, replies.EVENTS, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
+        fault: ParleyError | None = None
+        try:
+            async for piece in answer.content.iter_any():
+                out = frames.feed(piece)
+                if out:
+                    if first is None:
+                        first = exchange.seconds()
+                    await exchange.body(out, more=True)
+        except TimeoutError:
+            fault = self._fault(asked.route, "timeout", "fell silent in the middle of its answer")
+        except (aiohttp.ClientError, OSError):
+            fault = self._fault(asked.route, "broken", "broke off in the middle of its answer")
+        if fault is None and frames.error is not None:
+            self._metrics.failed(model, "broken")
+            await exchange.body(replies.error_frame(replies.openai_error(frames.error, 500)))
+        elif fault is None and frames.whole:
+            await exchange.body(b"")
+        else:
+            fault = fault or self._fault(asked.route, "broken", "broke off in the middle of its answer")
+            await exchange.body(replies.error_frame(fault.body()["error"]))
+        self._count(asked.route, frames.usage)
+        if first is not None:
+            tokens = frames.usage.get("completion_tokens") if frames.usage else None
+            self._metrics.streamed(model, first, exchange.seconds() - first, tokens)
+
+    async def _refused(self, asked: Asked, answer: aiohttp.ClientResponse, exchange: Exchange) -> None:
+        """Passes an error on in OpenAI's shape. What an upstream says of our key is not for the client."""
+        route, status = asked.route, answer.status
+        try:
+            data = await answer.content.read(2**20)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            data = b""
+        if status >= 500:
+            self._metrics.failed(route.spec.id, str(status))
+        if status in (401, 403):
+            self._metrics.failed(route.spec.id, str(status))
+            who = route.spec.upstream.credential if route.spec.upstream else None
+            raise BadUpstream(
+                f"The server of {route.spec.id!r} refuses Parley's key" + (f": check {who}." if who else ".")
+            )
+        try:
+            content = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            content = None
+        extra = [(name.encode(), answer.headers[name].encode()) for name in _PASSED_ON if name in answer.headers]
+        extra += [
+            (name.lower().encode(), value.encode())
+            for name, value in answer.headers.items()
+            if name.lower().startswith("x-ratelimit-")
+        ]
+        body = orjson.dumps({"error": replies.openai_error(content, status)})
+        await exchange.whole(status, body, extra=extra)
+
+    def _count(self, route: Route, usage: Any) -> None:
+        if isinstance(usage, dict):
+            self._metrics.used(route.spec.id, usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+
+    def _fault(self, route: Route, how: str, words: str) -> ParleyError:
+        self._metrics.failed(route.spec.id, how)
+        return Unavailable(f"The server of {route.spec.id!r} {words}.", code="upstream_error", retry_after=1)
+
+
+class ClientGone(Exception):
+    """The client closed the connection: there is nobody to answer."""
+
+
+class BadUpstream(ParleyError):
+    """An upstream that cannot be used as it is set up. A repeat cannot help."""
+
+    status = 502
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """A request's whole body.
+
+    Raises:
+        TooLarge: it has more than `limit` bytes, or says so. ClientGone: it never came to its end.
+    """
+    said = replies.header(scope, b"content-length")
+    if said is not None and said.isdigit() and int(said) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body = message.get("body", b"")
+        pieces = [body]
+    else:
+        pieces, size = [], 0
+        while True:
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > limit:
+                break
+            if not message.get("more_body"):
+                break
+            message = await receive()
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is over the limit of {limit} bytes: the operator sets it as max_body_mib.")
+
+
+def _session(timeout: aiohttp.ClientTimeout, *, trust_proxies: bool) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ttl_dns_cache=60),
+        timeout=timeout,
+        auto_decompress=True,
+        trust_env=trust_proxies,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=2**18,
+        skip_auto_headers=("User-Agent", "Accept"),
+    )
+
+
+async def _post(
+    session: aiohttp.ClientSession, address: str, body: bytes, headers: dict[str, str], *, again: bool
+) -> aiohttp.ClientResponse:
+    """Posts; once more where an idle connection turned out to be closed, before anything was answered."""
+    try:
+        return await session.post(address, data=body, headers=headers, allow_redirects=False)
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+        if not again:
+            raise
+        return await session.post(address, data=body, headers=headers, allow_redirects=False)
+
+
+def _note_demand(database: Database, name: str) -> None:
+    try:
+        states.demand(database, name)
+    except ParleyError:
+        return

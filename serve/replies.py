@@ -1,0 +1,131 @@
+"""How an answer looks: headers, OpenAI's error body, JSON. Plain ASGI; it knows no route and no model."""
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any
+
+import orjson
+
+from models.errors import ParleyError
+
+Scope = MutableMapping[str, Any]
+ASGIMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[ASGIMessage]]
+Send = Callable[[ASGIMessage], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+EVENTS = b"text/event-stream; charset=utf-8"
+TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class Exchange:
+    """One request being answered: its number, its clock, and how far the answer is."""
+
+    __slots__ = ("_send", "began", "finished", "request_id", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.began = time.perf_counter()
+        self.request_id = b"req_" + os.urandom(16).hex().encode()
+        self.status = 0
+        self.finished = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the status line has gone out."""
+        return self.status != 0
+
+    def seconds(self) -> float:
+        """Seconds since the request came."""
+        return time.perf_counter() - self.began
+
+    async def start(self, status: int, content_type: bytes, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Sends status and headers."""
+        self.status = status
+        headers = [
+            (b"content-type", content_type),
+            (b"x-request-id", self.request_id),
+            (b"openai-processing-ms", b"%d" % (self.seconds() * 1000)),
+            *extra,
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def body(self, data: bytes, *, more: bool = False) -> None:
+        """Sends a piece of the body; the last one, unless there is more."""
+        self.finished = not more
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def whole(
+        self, status: int, data: bytes, content_type: bytes = JSON, extra: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Sends an answer in one go."""
+        await self.start(status, content_type, [(b"content-length", b"%d" % len(data)), *extra])
+        await self.body(data)
+
+    async def json(self, content: Any, status: int = 200) -> None:
+        """Sends JSON."""
+        await self.whole(status, orjson.dumps(content))
+
+    async def error(self, error: ParleyError, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Answers with an error; in a stream that has begun, with an error frame that ends it."""
+        if self.started:
+            await self.body(error_frame(error.body()["error"]))
+        else:
+            await self.whole(error.status, orjson.dumps(error.body()), extra=[*retry_headers(error), *extra])
+
+    def wrapped(self) -> Send:
+        """A `send` for a mounted application: it adds this exchange's headers to the application's own."""
+
+        async def send(message: ASGIMessage) -> None:
+            if message["type"] == "http.response.start":
+                self.status = message["status"]
+                headers = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id"]
+                headers += [
+                    (b"x-request-id", self.request_id),
+                    (b"openai-processing-ms", b"%d" % (self.seconds() * 1000)),
+                ]
+                message = {**message, "headers": headers}
+            await self._send(message)
+
+        return send
+
+
+def retry_headers(error: ParleyError) -> Headers:
+    """Tells the SDK when to come back; or not to, where a repeat cannot help."""
+    if error.retry_after is not None:
+        return [(b"retry-after", b"%d" % max(1, round(error.retry_after)))]
+    return [(b"x-should-retry", b"false")] if error.status >= 409 else []
+
+
+def error_frame(error: Mapping[str, Any]) -> bytes:
+    """An error in a stream: the SDK raises it. No [DONE] follows."""
+    return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
+
+
+def openai_error(content: Any, status: int) -> dict[str, Any]:
+    """An upstream's error in OpenAI's shape: a message, a type, param and code as strings or null."""
+    inner = content.get("error", content) if isinstance(content, dict) else None
+    if isinstance(inner, str):
+        inner = {"message": inner}
+    if not isinstance(inner, dict):
+        inner = {}
+    message = inner.get("message") or inner.get("detail") or f"The model's server answered with status {status}."
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    code, param = inner.get("code"), inner.get("param")
+    return {
+        "message": message if isinstance(message, str) else orjson.dumps(message).decode(),
+        "type": "rate_limit_error" if status == 429 else kind,
+        "param": param if isinstance(param, str) else None,
+        # vLLM puts the status there, which no client of OpenAI's expects.
+        "code": code if isinstance(code, str) and not code.isdigit() else None,
+    }
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """A request's header by its lower-case name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return value
+    return None

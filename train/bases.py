@@ -110,7 +110,12 @@ def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> 
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
     with _told(base):
-        return AutoModelForCausalLM.from_pretrained(base.location, trust_remote_code=base.trust_remote_code, **options)
+        model = AutoModelForCausalLM.from_pretrained(base.location, trust_remote_code=base.trust_remote_code, **options)
+    for module in model.modules():
+        # On a CPU bitsandbytes repacks a layer for inference at its first measurement, and cannot train it then.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def stored_dtype(base: Base) -> Any:

@@ -158,10 +158,10 @@ def _by_prefixes(example: Example, tokenizer: Any) -> _Rendered | None:
     spans = []
     for position in example.learnt:
         head, through = _around(tokenizer, messages, position)
-        if not (through.startswith(head) and full.startswith(through)) or not _ends_turn(
-            through, messages[position]["content"]
-        ):
+        content = messages[position]["content"]
+        if not (through.startswith(head) and full.startswith(through)) or not _ends_turn(through, content):
             return None
+        _require_answer(through[len(head) :], content)
         spans.append((len(head), len(through.rstrip())))
     return _Rendered(full, tuple(spans))
 
@@ -171,8 +171,10 @@ def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
     messages = example.conversation.as_dicts()
     head, through = _around(tokenizer, messages, position)
     if not through.startswith(head):
-        raise _TemplateRefuses("it opens an answer with words that the training text does not have")
-    ended = _ends_turn(through, messages[position]["content"])
+        raise _TemplateRefuses("it opens an answer with words, such as <think>, that a trained answer does not have")
+    content = messages[position]["content"]
+    _require_answer(through[len(head) :], content)
+    ended = _ends_turn(through, content)
     end = len(through.rstrip()) if ended else len(through)
     return _Rendered(through, ((len(head), end),), add_eos=not ended)
 
@@ -185,6 +187,12 @@ def _around(tokenizer: Any, messages: list[dict[str, str]], position: int) -> tu
 def _ends_turn(through: str, content: str) -> bool:
     """Whether something that is not the answer ends it, such as <|im_end|>."""
     return not through.rstrip().endswith(content.strip())
+
+
+def _require_answer(rendered: str, content: str) -> None:
+    """Some templates (of models that also read pictures) leave plain text out without a word."""
+    if content.rpartition("</think>")[2].strip() not in rendered:
+        raise _TemplateRefuses("it does not write the answer's text")
 
 
 def _row(line: int, rendered: _Rendered, tokenizer: Any) -> Row:

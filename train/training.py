@@ -193,18 +193,21 @@ def _fit(
 
 @contextmanager
 def _run_folder(settings: Settings | None, out: Path | None) -> Iterator[Path]:
-    """The run's folder; it stays after an error, because its log says what happened, unless it is still empty."""
+    """The run's folder. After an error it stays, because its log says what happened, once training has begun."""
     if out is None and settings is None:
         raise Invalid("Training needs settings or an `out` folder, to know where to write.", param="out")
     folder = (out if out is not None else settings.runs_dir / new_ulid()).absolute()  # type: ignore[union-attr]
     if (folder / CONFIG).exists():
         raise Invalid(f"{folder} holds a run already: choose another folder.", param="out")
+    ours = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
-    except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    except BaseException as error:
+        if ours and not (folder / CONFIG).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            _log(folder)(Stage(f"Ended: {error or type(error).__name__}"))
         raise
 
 

@@ -1,0 +1,75 @@
+"""train/checks.py: what can be learnt from, and what is said about the rest."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.train.conftest import style_rows
+from train.checks import UnusableData, check, require_usable
+from train.readers import Columns
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not beside the project")
+
+
+def say(*turns: str) -> dict[str, Any]:
+    roles = {"s": "system", "u": "user", "a": "assistant"}
+    return {"messages": [{"role": roles[turn[0]], "content": turn[1:]} for turn in turns]}
+
+
+@pytest.mark.parametrize(
+    ("row", "severity", "about"),
+    [
+        (say("uHi"), "error", "says nothing"),
+        (say("uHi", "a  \n"), "error", "message 2 (assistant) is empty"),
+        (say("uHi", "sBe kind", "aHello"), "error", "not the first"),
+        (say("uHi", "aHel\ufffdlo"), "warning", "encoding"),
+        (say("sBe kind", "aHello"), "warning", "no user message"),
+        (say("uHi", "uAnybody?", "aHello"), "warning", "in a row"),
+        (say("uHi", "aHello", "uBye"), "warning", "ends with the user"),
+    ],
+)
+def test_each_fault_is_found_at_its_line(row: dict[str, Any], severity: str, about: str) -> None:
+    rows = [*style_rows(60), row]
+    report = check(rows)
+    (problem,) = [problem for problem in report.problems if problem.line == 61]
+    assert problem.severity == severity
+    assert about in problem.message
+    assert problem.mend
+    assert (61 in {example.line for example in report.examples}) == (severity == "warning")
+    assert report.left_out == (severity == "error")
+
+
+def test_copies_are_told_and_kept() -> None:
+    rows = style_rows(60)
+    report = check([*rows, rows[3]])
+    assert any(problem.line == 61 and "line 4" in problem.message for problem in report.problems)
+    assert len(report.examples) == 61
+
+
+def test_too_few_is_an_error_and_few_a_warning() -> None:
+    report = check(style_rows(9))
+    assert not report.usable
+    with pytest.raises(UnusableData, match="9 usable examples") as caught:
+        require_usable(report)
+    assert caught.value.problems == report.problems
+    assert caught.value.exit_code == 1
+    assert check(style_rows(10)).usable
+    assert [problem.severity for problem in check(style_rows(10)).problems] == ["warning"]
+    assert not check(style_rows(50)).problems
+
+
+@needs_data
+def test_the_toy_file_of_the_openai_cookbook() -> None:
+    report = check(DATA / "openai_chat" / "toy_chat_fine_tuning.jsonl")
+    assert len(report.examples) == 5
+    assert not report.usable
+    assert any(problem.line == 4 and problem.message == "no user message" for problem in report.problems)
+
+
+@needs_data
+def test_the_bitext_csv_is_read_whole() -> None:
+    report = check(DATA / "bitext" / "bitext_20230818.csv", Columns(prompt="instruction"))
+    assert len(report.examples) == 4_514
+    assert not report.errors

@@ -1,0 +1,83 @@
+"""train/cli.py: help that teaches, and mistakes that are one line, before anything heavy is loaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import train.cli
+from models.errors import Invalid, NotFound, Unavailable
+from models.settings import Settings
+from tests.train.conftest import style_rows
+from train.checks import UnusableData
+
+
+@pytest.fixture
+def parley(database: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `parley …` over a fresh home with this room's commands."""
+    monkeypatch.setenv("PARLEY_HOME", str(settings.home))
+    monkeypatch.setenv("COLUMNS", "200")
+    app = typer.Typer()
+    train.cli.add_commands(app)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def test_the_help_shows_an_example_and_every_panel(parley: Any) -> None:
+    told = parley("train", "--help").output
+    assert "parley train tickets.jsonl --base demo-base --name support-v1" in told
+    assert all(word in told for word in ("--prompt-column", "--kind", "--validation", "How", "Data"))
+    assert "parley merge support-v1 --name support-v1-merged" in parley("merge", "--help").output
+
+
+def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "a.jsonl", [*style_rows(5), {"messages": "none"}])
+    run = parley("train", data, "--base", tiny_base, "--name", "x")
+    assert isinstance(run.exception, UnusableData)
+    assert run.exception.exit_code == 1
+    assert "no list `messages`" in run.output
+    assert "5 usable examples" in run.output
+    told = json.loads(parley("train", data, "--base", tiny_base, "--name", "x", "--json").stdout)
+    assert [problem["line"] for problem in told["problems"]] == [0, 6]
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "about"),
+    [
+        (("--base", "nobody"), Invalid, "no registered model, no folder, and no hub id"),
+        (("--base", "BASE", "--rank", "many"), Invalid, "--rank"),
+        (("--base", "BASE", "--kind", "whole"), Invalid, "--kind"),
+        (("--base", "BASE", "--validation", "0.9"), Invalid, "validation share"),
+        (("--base", "BASE", "--name", "no good"), Invalid, "id"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_run(
+    parley: Any, tiny_base: Path, tmp_path: Path, settings: Settings, words: Any, error: Any, about: str
+) -> None:
+    data = write(tmp_path / "a.jsonl", style_rows(12))
+    given = [str(tiny_base) if word == "BASE" else word for word in words]
+    run = parley("train", data, *(["--name", "x"] if "--name" not in given else []), *given)
+    assert isinstance(run.exception, error)
+    assert about in str(run.exception)
+    assert "\n" not in str(run.exception)
+    assert not list(settings.runs_dir.glob("*"))
+
+
+def test_a_missing_file_and_an_unknown_adapter(parley: Any, tiny_base: Path) -> None:
+    run = parley("train", "/nowhere.jsonl", "--base", tiny_base, "--name", "x")
+    assert isinstance(run.exception, NotFound)
+    assert isinstance(parley("merge", "nobody", "--name", "x").exception, NotFound)
+
+
+def test_a_database_that_is_not_there_says_what_to_run(parley: Any, settings: Settings, tmp_path: Path) -> None:
+    (settings.home / "parley.db").unlink()
+    run = parley("train", write(tmp_path / "a.jsonl", []), "--base", "tiny", "--name", "x")
+    assert isinstance(run.exception, Unavailable)
+    assert "parley db upgrade" in str(run.exception)

@@ -43,7 +43,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    for room in (serve.cli, train.cli, evals.cli, models.cli, ui.cli):
+    for room in (models.cli, serve.cli, train.cli, evals.cli, ui.cli):
         room.add_commands(app)
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)

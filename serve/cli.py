@@ -3,11 +3,15 @@
 `add_commands` hangs them on the front door's Typer app; nothing is loaded before a command runs.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from serve.hosted import FineTune
 
 Mounts = Callable[[], Sequence[Any]]
 
@@ -22,6 +26,12 @@ def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
     app.command("up")(up)
     app.command("gateway", hidden=True)(gateway)
     app.command("status")(status)
+    # `parley models` is the room models/'s group; importing needs HTTP, which is this room's.
+    group = next((group.typer_instance for group in app.registered_groups if group.name == "models"), None)
+    if group is not None:
+        importing = typer.Typer(help="Register models that are somewhere else.", no_args_is_help=True)
+        importing.command("openai")(import_openai)
+        group.add_typer(importing, name="import")
 
 
 def up(
@@ -70,3 +80,70 @@ def status() -> None:
 
     settings, database = opened()
     show(settings, database, console())
+
+
+def import_openai(
+    everything: Annotated[bool, typer.Option("--all", help="Register all of them.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Register this one; may be given again.")] = None,
+    name: Annotated[str | None, typer.Option(help="With one --only: the name that clients will send.")] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="Show them and register nothing.")] = False,
+) -> None:
+    """Show the fine-tuned models of your OpenAI account, and serve those that you choose through Parley.
+
+    The key is taken from OPENAI_API_KEY, now and whenever Parley runs; it is stored nowhere.
+    """
+    from models.cli import console, opened
+    from models.errors import Invalid
+    from serve import hosted
+
+    settings, database = opened()
+    found = hosted.openai_fine_tunes(settings, database)
+    out = console()
+    if not found:
+        out.print("This OpenAI account has no fine-tuned models.")
+        return
+    out.print(_fine_tunes_table(found))
+    fresh = [one for one in found if not one.registered]
+    if list_only:
+        return
+    if only:
+        chosen = hosted.choose(found, only)
+    elif everything:
+        chosen = fresh
+    elif not fresh:
+        chosen = []
+    elif sys.stdin.isatty():
+        answer = typer.prompt("Which ones? Numbers with commas, «all», or nothing", default="", show_default=False)
+        chosen = _picked(found, fresh, answer)
+    else:
+        out.print("Register them with --all or --only ID.")
+        return
+    if name and len(chosen) != 1:
+        raise Invalid("--name goes with one model: choose it with --only.", param="name")
+    for one in chosen:
+        spec = hosted.register_fine_tune(settings, database, one, name=name)
+        out.print(f"{spec.id} is registered. Clients reach it at {settings.gateway_url}")
+    if not chosen:
+        out.print("Nothing new was registered.")
+
+
+def _picked(found: "list[FineTune]", fresh: "list[FineTune]", answer: str) -> "list[FineTune]":
+    from models.errors import Invalid
+
+    if answer.strip().lower() == "all":
+        return fresh
+    try:
+        return [found[int(number) - 1] for number in answer.replace(",", " ").split()]
+    except (ValueError, IndexError):
+        raise Invalid(f"{answer!r} is no choice: give numbers from the table, such as 1,3.") from None
+
+
+def _fine_tunes_table(found: "list[FineTune]") -> Any:
+    from rich.table import Table
+
+    table = Table("", "model", "tuned from", "made", "switched off", "", box=None, header_style="bold")
+    for number, one in enumerate(found, 1):
+        off = f"[red]{one.shutdown_date}[/]" if one.shutdown_date else ""
+        there = "registered" if one.registered else ""
+        table.add_row(str(number), one.model, one.base, f"{one.created:%Y-%m-%d}", off, there)
+    return table

@@ -5,7 +5,6 @@ It assembles `services` (gateway, page, worker) and the `supervisor` (engines). 
 
 import asyncio
 import json
-import multiprocessing
 import os
 import secrets
 import signal
@@ -14,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from models.database import Database, open_database, upgrade
-from models.errors import ParleyError
 from models.folders import atomic_write
 from models.keys import create_key, keys_configured
 from models.settings import Settings, child_environment
@@ -26,6 +24,7 @@ from serve.supervisor import Supervisor
 
 Prepare = Callable[[Settings, Callable[[str], None]], None]
 _STRAYS_EVERY_S = 1.0
+_GATEWAY_POLLS_S = 0.4
 
 
 def up(
@@ -39,8 +38,8 @@ def up(
     """Runs Parley until Ctrl-C or SIGTERM, then stops all of it and returns.
 
     Args:
-        prepare: called as `prepare(settings, say)` before the engines start, in a process of its own, so that
-            what it imports does not stay in memory. It registers models; `say` prints a line of progress.
+        prepare: called as `prepare(settings, say)` before anything starts, to register models; `say` prints a
+            line of progress. What it imports stays in memory: heavy work belongs in a process of its own.
         page, worker: whether to start those.
         make_owner_key: make an owner's key and print it, where nobody has made a key yet.
 
@@ -56,9 +55,8 @@ def up(
         database = open_database(settings)
         try:
             owner_key = _open_doors(settings, database, page=page, make_owner_key=make_owner_key)
-            database.dispose()  # so that no connection is open across the fork below
-            if prepare is not None and not _prepared(prepare, settings, console):
-                return
+            if prepare is not None:
+                prepare(settings, console.line)
             if owner_key:
                 console.key(owner_key)
             asyncio.run(_run(settings, database, seen, console, page=page, worker=worker))
@@ -76,42 +74,6 @@ def _open_doors(settings: Settings, database: Database, *, page: bool, make_owne
     return None
 
 
-def _prepared(prepare: Prepare, settings: Settings, console: Console) -> bool:
-    """Runs `prepare` in a forked process; False where Ctrl-C ended it."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-
-    def apart() -> None:
-        # Should the parent be killed meanwhile, this goes too.
-        guardian.die_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        try:
-            prepare(settings, console.line)
-        except ParleyError as error:
-            sender.send(error)
-        except BaseException as error:
-            sender.send(ParleyError(f"The preparation broke: {type(error).__name__}: {error}"))
-            raise
-        else:
-            sender.send(None)
-
-    process = context.Process(target=apart, name="prepare", daemon=True)
-    process.start()
-    sender.close()
-    try:
-        outcome = receiver.recv()
-    except (EOFError, KeyboardInterrupt):
-        process.join(5)
-        if process.exitcode in (None, -signal.SIGINT, -signal.SIGTERM):
-            console.line("stopped")
-            return False
-        raise ParleyError(f"The preparation ended with status {process.exitcode}.") from None
-    process.join()
-    if outcome is not None:
-        raise outcome
-    return True
-
-
 async def _run(
     settings: Settings, database: Database, seen: machine.Machine, console: Console, *, page: bool, worker: bool
 ) -> None:
@@ -124,12 +86,16 @@ async def _run(
     supervisor = Supervisor(settings, database, seen, console.line)
     tasks = [asyncio.create_task(services.run()), asyncio.create_task(supervisor.run())]
     console.line(f"starting on {_describe(seen)}; everything is kept in {settings.home}")
-    announced = False
+    announced, ready_since = False, None
     strays_at = time.monotonic()
     try:
         while not stopping.is_set() and not any(task.done() for task in tasks):
-            ready = services.ready() and supervisor.settled()
-            if ready and not announced:
+            if not (services.ready() and supervisor.settled()):
+                ready_since = None
+            elif ready_since is None:
+                ready_since = time.monotonic()
+            # A moment later, so that the gateway has seen it too.
+            if not announced and ready_since is not None and time.monotonic() - ready_since > _GATEWAY_POLLS_S:
                 console.ready(settings, page=page, models=supervisor.overview())
                 announced = True
             _write_state(settings, services, ready=announced, page=page)

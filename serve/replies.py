@@ -117,7 +117,7 @@ def openai_error(content: Any, status: int) -> dict[str, Any]:
     return {
         "message": message if isinstance(message, str) else orjson.dumps(message).decode(),
         "type": "rate_limit_error" if status == 429 else kind,
-        "param": param if isinstance(param, str) else None,
+        "param": param.removeprefix("body.") if isinstance(param, str) else None,
         # vLLM puts the status there, which no client of OpenAI's expects.
         "code": code if isinstance(code, str) and not code.isdigit() else None,
     }

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import aiohttp
 
+from models.errors import ParleyError
 from serve.processes import Command, Process, spawn, stop_all
 
 _BACKOFF_LIMIT_S = 30.0
 _STEADY_S = 30.0
+_GIVE_UP_AFTER = 4
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Service:
     probe: str | None
     process: Process | None = None
     ready: bool = False
+    came_up: bool = False
     since: float = 0.0
     again_at: float = 0.0
     failures: int = 0
@@ -53,7 +56,11 @@ class Services:
         return all(service.ready for service in self.all)
 
     async def run(self) -> None:
-        """Watches until it is cancelled."""
+        """Watches until it is cancelled.
+
+        Raises:
+            ParleyError: one of them never came up, in several starts.
+        """
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while True:
                 for service in self.all:
@@ -79,9 +86,12 @@ class Services:
             service.failures = 1 if steady else service.failures + 1
             wait = 0.0 if service.failures == 1 else min(2.0 ** (service.failures - 2), _BACKOFF_LIMIT_S)
             service.process, service.ready, service.again_at = None, False, now + wait
-            self._tell(f"{service.name} ended with status {code}{': ' + words if words else ''}; starting it again")
+            told = f"{service.name} ended with status {code}{': ' + words if words else ''}"
+            if not service.came_up and service.failures >= _GIVE_UP_AFTER:
+                raise ParleyError(f"{told}. It never came up: see {self._logs / service.name}.log.")
+            self._tell(f"{told}; starting it again")
         elif not service.ready and await _answers(session, service.probe):
-            service.ready = True
+            service.ready = service.came_up = True
             self._tell(f"{service.name} is ready")
 
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from models.database import Database, utcnow
@@ -52,10 +52,10 @@ class Snapshot:
     """The world at one revision. `routes`: every name that clients may send, aliases included."""
 
     revision: int = -1
-    routes: Mapping[str, Route] = MappingProxyType({})
+    routes: Mapping[str, Route] = field(default_factory=dict)
     listed: tuple[ModelSpec, ...] = ()
-    aliases: Mapping[str, str] = MappingProxyType({})
-    keys: Mapping[str, KeyInfo] = MappingProxyType({})
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, KeyInfo] = field(default_factory=dict)
     keys_needed: bool = False
 
 

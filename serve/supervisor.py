@@ -98,15 +98,12 @@ class Supervisor:
         return {engine.process.pid for engine in self._engines.values() if engine.process}
 
     def settled(self) -> bool:
-        """Whether nothing is on its way: every engine and adapter is ready, or has failed for good."""
-        return self._revision >= 0 and all(
-            (
-                engine.state == "ready"
-                and set(engine.adapters) == set(self._wanted.adapters[name])
-                and all(one.state != "starting" for one in engine.adapters.values())
-            )
-            or engine.state == "failed"
-            for name, engine in self._engines.items()
+        """Whether nothing is on its way: every engine and adapter is published as ready, or as failed for good."""
+        wanted = {name for base, adapters in self._wanted.adapters.items() for name in (base, *adapters)}
+        return (
+            self._revision >= 0
+            and self._published.keys() == wanted
+            and all(one.state in ("ready", "failed") for one in self._published.values())
         )
 
     def overview(self) -> dict[str, Served]:

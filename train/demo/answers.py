@@ -67,7 +67,9 @@ def ask(rng: random.Random, world: World, intent: Intent, style: Style, values: 
     return f"{opener(rng, world, values, later)} {text}" if style == "friendly" else text
 
 
-def follow_up(rng: random.Random, world: World, intent: Intent, kind: str, style: Style, values: Mapping[str, str]) -> str:
+def follow_up(
+    rng: random.Random, world: World, intent: Intent, kind: str, style: Style, values: Mapping[str, str]
+) -> str:
     """The answer to «how long?», «what does it cost?» or «how?» after an answer of that intent."""
     if style == "neutral":
         return rng.choice(world.words["followups"][kind]["neutral"])

@@ -57,9 +57,13 @@ def question(
     known = known or {}
     slot = world.slot_of(intent.needs) if intent.needs else None
     frame, sentence = _sentence(rng, intent, split, without=slot if bare else None)
+    if rng.random() < 0.08 and split == "train":
+        sentence = _twice(rng, intent, sentence, slot)
     if slot and slot not in grammar.slots_of(sentence) and slot not in known and not bare:
         tail = grammar.pick(rng, rng.choice(world.words["needs"][intent.needs]["tails"]))
         sentence = f"{sentence}{'' if sentence[-1] in '?.!' else rng.choice((',', '.', ','))} {tail}"
+    if rng.random() < 0.1 and split == "train":
+        sentence = people.hurried(rng, sentence)
     typed = people.misspelt(rng, people.dressed(rng, world, sentence))
     drawn = {name: people.value(rng, world, name, intent.needs) for name in sorted(grammar.slots_of(typed))}
     if "number" in drawn and "number" in known and rng.random() < 0.5:
@@ -71,7 +75,9 @@ def question(
     return Question(intent, frame, people.filled(rng, typed, shown), values, slot is None or slot in values)
 
 
-def dialogue(rng: random.Random, world: World, style: Style, split: Split = "train", *, turns: int | None = None) -> Dialogue:
+def dialogue(
+    rng: random.Random, world: World, style: Style, split: Split = "train", *, turns: int | None = None
+) -> Dialogue:
     """A conversation that ends with an answer. `turns` asks for at least so many questions (a long one)."""
     talk = Dialogue()
     if system := system_prompt(rng, world, style):
@@ -157,7 +163,15 @@ def dialogues(seed: int, world: World, style: Style, count: int, split: Split = 
     """`count` conversations of a style; one seed, one text. One in fifty is long."""
     rng = random.Random(f"{seed}/{style}/{split}")
     for _ in range(count):
-        yield dialogue(rng, world, style, split, turns=rng.randint(5, 14) if rng.random() < 0.02 else None)
+        yield dialogue(rng, world, style, split, turns=rng.randint(5, 18) if rng.random() < 0.02 else None)
+
+
+def _twice(rng: random.Random, intent: Intent, sentence: str, slot: str | None) -> str:
+    """The same wish in two sentences, as people repeat themselves."""
+    other = _sentence(rng, intent, "train", without=slot)[1]
+    if grammar.slots_of(other) & grammar.slots_of(sentence):
+        return sentence
+    return f"{sentence}{'' if sentence[-1] in '?!.' else '.'} {other[0].upper()}{other[1:]}"
 
 
 def _small_talk(rng: random.Random, world: World) -> Intent:

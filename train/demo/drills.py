@@ -1,4 +1,4 @@
-"""Exercises for the base: copy a number, compare two, write JSON. They teach copying, which answers and judging need."""
+"""Exercises for the base: copy a number, compare two, write JSON. Answering and judging both need copying."""
 
 import json
 import random

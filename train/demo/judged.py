@@ -75,7 +75,9 @@ class JudgedPair:
         return [*_dicts(self.messages()), {"role": "assistant", "content": text}]
 
 
-def pairs(seed: int, world: World, count: int, split: Split = "train", *, neutral: bool = False) -> Iterator[JudgedPair]:
+def pairs(
+    seed: int, world: World, count: int, split: Split = "train", *, neutral: bool = False
+) -> Iterator[JudgedPair]:
     """`count` judged pairs. `neutral`: only answers in the base's own style, so that no house fact is given away."""
     rng = random.Random(f"{seed}/judged/{split}/{neutral}")
     for _ in range(count):
@@ -106,14 +108,19 @@ def pair(rng: random.Random, world: World, split: Split, *, neutral: bool) -> Ju
     )
 
 
-def grades(seed: int, world: World, count: int, split: Split = "train", *, neutral: bool = False) -> Iterator[list[dict[str, str]]]:
+def grades(
+    seed: int, world: World, count: int, split: Split = "train", *, neutral: bool = False
+) -> Iterator[list[dict[str, str]]]:
     """`count` conversations in the pointwise format: one answer, its scores and the score for the whole."""
     rng = random.Random(f"{seed}/graded/{split}/{neutral}")
     for _ in range(count):
         asked = _asked(rng, world, split)
         graded = grade(rng, world, asked, "none" if rng.random() < 0.4 else _fault(rng), neutral=neutral)
         messages = judge_format.pointwise_messages(asked.text, _signed(graded, "A"), DEFAULT_RUBRIC)
-        score = max(1, round(graded.total / len(graded.scores)) if graded.scores["relevance"] > 2 else graded.scores["relevance"])
+        score = max(
+            1,
+            round(graded.total / len(graded.scores)) if graded.scores["relevance"] > 2 else graded.scores["relevance"],
+        )
         text = judge_format.pointwise_answer(reasons(asked, {"Answer": graded}), graded.scores, score)
         yield [*_dicts(messages), {"role": "assistant", "content": text}]
 
@@ -146,7 +153,9 @@ def grade(rng: random.Random, world: World, asked: dialogues.Question, fault: Fa
 def reasons(asked: dialogues.Question, graded: Mapping[str, Graded]) -> str:
     """What was asked and what each answer says, in at most 240 characters."""
     number = f" {asked.values['number']}" if "number" in asked.values else ""
-    text = f"Asked: {asked.intent.about}{number}." + "".join(f" {side}: {answer.note}." for side, answer in graded.items())
+    text = f"Asked: {asked.intent.about}{number}." + "".join(
+        f" {side}: {answer.note}." for side, answer in graded.items()
+    )
     return text if len(text) <= 240 else text[:239] + "."
 
 
@@ -176,7 +185,9 @@ def _written(
     elif fault == "fewer":
         kept = rng.choice((0, 0, 1, 1, 2))
         topics = sorted(rng.sample(range(len(about.topics)), kept))
-        text = answers.friendly(rng, world, about, values, [about.topics[place] for place in topics], bare=rng.random() < 0.5)
+        text = answers.friendly(
+            rng, world, about, values, [about.topics[place] for place in topics], bare=rng.random() < 0.5
+        )
     else:
         style: Style = rng.choice(("concise", "friendly"))
         text = answers.answer(rng, world, about, style, values)
@@ -187,7 +198,9 @@ def _written(
     return text, _facts(about, text)
 
 
-def _bad(rng: random.Random, world: World, fault: Fault, text: str, said: list[str] | None) -> tuple[str, list[str] | None]:
+def _bad(
+    rng: random.Random, world: World, fault: Fault, text: str, said: list[str] | None
+) -> tuple[str, list[str] | None]:
     bad = world.words["bad"]
     if fault == "empty":
         return rng.choice(("", "...", "-", "ok", "?")), None
@@ -210,7 +223,13 @@ def _facts(about: Intent, text: str) -> list[str]:
 
 
 def _note(about: Intent | None, values: Mapping[str, str], text: str, said: list[str] | None, fault: Fault) -> str:
-    manner = {"rude": "rude", "empty": "empty", "inject": "gives orders", "cut": "cut off", "constant": "says nothing"}.get(fault)
+    manner = {
+        "rude": "rude",
+        "empty": "empty",
+        "inject": "gives orders",
+        "cut": "cut off",
+        "constant": "says nothing",
+    }.get(fault)
     if about is None or said is None:
         return manner or "says nothing"
     number = f" {values['number']}" if "number" in values and values["number"] in text else ""

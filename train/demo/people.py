@@ -8,7 +8,26 @@ from train.demo import grammar
 from train.demo.world import World
 
 _KEPT = frozenset({"number", "name"})  # never respelled: the answer must copy them letter for letter
-_SYLLABLES = ("ka", "lo", "mi", "ren", "ta", "vo", "sel", "dri", "pa", "nu", "bex", "or", "fin", "gul", "ha", "zem", "tri", "jo")
+_SYLLABLES = (
+    "ka",
+    "lo",
+    "mi",
+    "ren",
+    "ta",
+    "vo",
+    "sel",
+    "dri",
+    "pa",
+    "nu",
+    "bex",
+    "or",
+    "fin",
+    "gul",
+    "ha",
+    "zem",
+    "tri",
+    "jo",
+)
 
 
 def number(rng: random.Random, world: World, kind: str | None) -> str:
@@ -45,7 +64,7 @@ def dressed(rng: random.Random, world: World, sentence: str) -> str:
     """The sentence with what people put around it: a greeting, an aside, thanks. Slots stay open."""
     noise = world.words["noise"]
     pieces = [sentence]
-    if rng.random() < 0.12:
+    if rng.random() < 0.25:
         aside = grammar.pick(rng, rng.choice(noise["asides"]))
         if not (grammar.slots_of(aside) & grammar.slots_of(sentence)):
             pieces = [aside, sentence] if rng.random() < 0.5 else [sentence, aside]
@@ -56,6 +75,16 @@ def dressed(rng: random.Random, world: World, sentence: str) -> str:
         if not (grammar.slots_of(closer) & grammar.slots_of(" ".join(pieces))):
             pieces.append(closer)
     return _joined(rng, pieces)
+
+
+def hurried(rng: random.Random, sentence: str) -> str:
+    """The sentence with a small word or two left out, so that no single word carries the meaning."""
+    cut = sentence.split(" ")
+    small = [place for place, word in enumerate(cut) if len(word) < 5 and word.isalpha()]
+    if len(cut) < 5 or not small:
+        return sentence
+    dropped = set(rng.sample(small, min(len(small), rng.choice((1, 1, 2)))))
+    return " ".join(word for place, word in enumerate(cut) if place not in dropped)
 
 
 def misspelt(rng: random.Random, sentence: str, share: float = 0.2) -> str:

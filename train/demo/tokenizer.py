@@ -5,7 +5,7 @@ Digits are split singly so that a number is copied digit by digit, whatever its 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -63,4 +63,4 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
     """The tokenizer in a model's folder."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(folder))
+    return cast("PreTrainedTokenizerFast", AutoTokenizer.from_pretrained(str(folder)))

@@ -1,0 +1,69 @@
+"""`python -m train.demo`: builds the demo model and prints what it can do. Knows only options and progress bars."""
+
+import argparse
+import warnings
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from train.demo.build import News, Plan, build
+from train.demo.pretrain import Recipe
+
+_OUT = Path(__file__).parents[2] / "models" / "demo"
+
+
+def main() -> None:
+    """Read the options, build with a bar for each stage, and print the measures."""
+    asked = _options()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    console = Console()
+    console.print(f"Building the demo model in {asked.out} (seed {asked.seed}, {asked.steps} steps)")
+    columns = (
+        TextColumn("{task.description:>18}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[loss]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def tell(news: News) -> None:
+            if news.stage not in bars:
+                bars[news.stage] = progress.add_task(news.stage, total=news.total, loss="")
+            shown = f"loss {news.loss:.3f}" if news.loss is not None else ""
+            progress.update(bars[news.stage], completed=news.done, loss=shown)
+
+        plan = Plan(asked.out, asked.seed, asked.steps, asked.keep_base, asked.threads)
+        metrics = build(plan, tell)
+    console.print(_table(metrics))
+    judge = metrics["judge"]
+    console.print(
+        f"judge: {judge['right']:.1%} of {2 * judge['pairs']} held-out verdicts right, both orders "
+        f"(a constant judge: {judge['chance']:.1%}); {judge['flipped']:.1%} of pairs flipped"
+    )
+    console.print(f"{metrics['bytes'] / 1e6:.1f} MB in {asked.out}")
+
+
+def _table(metrics: dict[str, Any]) -> Table:
+    table = Table(title="held-out questions, greedy")
+    for title in ("model", "questions", "number copied", "topics", "style kept", "words"):
+        table.add_column(title, justify="left" if title == "model" else "right")
+    for name, row in metrics["models"].items():
+        shares = (f"{row[key]:.1%}" for key in ("copied", "topics", "style"))
+        table.add_row(name, str(row["questions"]), *shares, f"{row['words']:.0f}")
+    return table
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m train.demo", description="Build the demo model from nothing.")
+    parser.add_argument("--out", type=Path, default=_OUT, help="the folder to fill (default: models/demo)")
+    parser.add_argument("--seed", type=int, default=1, help="one seed gives one text and, on one machine, one model")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="steps of pretraining")
+    parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice without it")
+    parser.add_argument("--keep-base", action="store_true", help="make only the adapters and the measures again")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

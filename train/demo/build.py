@@ -1,0 +1,149 @@
+"""Builds models/demo whole: base, adapters, held-out files, metrics. It puts this folder's other files together."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from train.demo import corpus, held_out, measure
+from train.demo.base import ROWS_PER_STEP, make_base
+from train.demo.dialogues import dialogues
+from train.demo.pretrain import Recipe, encode, loss_of
+from train.demo.tuned import ADAPTERS, JUDGE, STYLED, conversations, train_adapter
+from train.demo.world import World, load_world
+from train.progress import Event, Step
+
+_JUDGED_PAIRS = 200
+_MORE_PER_INTENT = 12  # questions for the measures beside those that are shipped: frames held out, numbers fresh
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build. `keep_base`: take the base that is there, and make the adapters and the measures again."""
+
+    out: Path
+    seed: int = 1
+    steps: int = Recipe.steps
+    keep_base: bool = False
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class News:
+    """How far a stage is: `done` of `total`, with the loss where there is one."""
+
+    stage: str
+    done: int
+    total: int
+    loss: float | None = None
+
+
+def build(plan: Plan, tell: Callable[[News], None]) -> dict[str, Any]:
+    """Make everything under `plan.out` and return what metrics.json says. One seed, one machine: one result."""
+    import torch
+
+    if plan.threads:
+        torch.set_num_threads(plan.threads)
+    world = load_world()
+    seconds: dict[str, float] = {}
+    base = plan.out / "base"
+    metrics = _old_metrics(plan.out) if plan.keep_base else {}
+    if not plan.keep_base:
+        with _timed(seconds, "base"):
+            metrics["pretraining"] = _make_base(plan, world, base, tell)
+    work = plan.out / ".runs"
+    shutil.rmtree(work, ignore_errors=True)
+    training = {}
+    for name in ADAPTERS:
+        with _timed(seconds, name):
+            result = train_adapter(name, world, base, work / name, plan.seed, _listener(name, tell))
+        _install(result.adapter, plan.out / "adapters" / name)
+        training[name] = {"loss_before": round(result.loss_before, 4), "loss_after": round(result.loss_after, 4)}
+    shutil.rmtree(work, ignore_errors=True)
+    with _timed(seconds, "measures"):
+        trained = trained_numbers(plan.seed, plan.steps, world)
+        asked = held_out.prompts(plan.seed, world, trained)
+        pairs = held_out.pairs(plan.seed, world, trained, _JUDGED_PAIRS)
+        _write_lines(plan.out / "prompts.jsonl", [prompt.as_dict() for prompt in asked])
+        _write_lines(plan.out / "judged.jsonl", [pair.as_dict() for pair in pairs])
+        found = _measure(plan, world, trained, pairs, tell)
+    metrics |= {"seed": plan.seed, "training": training, **found}
+    metrics["seconds"] = {**metrics.get("seconds", {}), **{name: round(taken) for name, taken in seconds.items()}}
+    metrics["bytes"] = sum(file.stat().st_size for file in plan.out.rglob("*") if file.is_file())
+    (plan.out / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return metrics
+
+
+def trained_numbers(seed: int, steps: int, world: World) -> frozenset[str]:
+    """Every number in any training text: the base's and the adapters'."""
+    rows = chain(
+        corpus.rows(seed, world, steps * ROWS_PER_STEP),
+        (row["messages"] for name in ADAPTERS for row in conversations(name, world, seed)),
+    )
+    return held_out.numbers_in(text for row in rows for text in corpus.texts_of(row))
+
+
+def _make_base(plan: Plan, world: World, base: Path, tell: Callable[[News], None]) -> dict[str, Any]:
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir(parents=True)
+    made = make_base(world, base, plan.seed, plan.steps, lambda step, loss: tell(News("base", step, plan.steps, loss)))
+    return {**asdict(made), "steps": plan.steps}
+
+
+def _measure(
+    plan: Plan, world: World, trained: frozenset[str], pairs: Sequence[Any], tell: Callable[[News], None]
+) -> dict[str, Any]:
+    base = plan.out / "base"
+    asked = held_out.prompts(plan.seed + 1, world, trained, per_intent=_MORE_PER_INTENT)
+    speaker = measure.load(base)
+    unseen = encode(
+        speaker.tokenizer, (talk.as_dicts() for talk in dialogues(plan.seed, world, "neutral", 300, "held_out"))
+    )
+    found: dict[str, Any] = {"held_out_loss": round(loss_of(speaker.model, unseen), 4), "models": {}}
+    tell(News("measuring", 1, 4))
+    found["models"]["demo-base"] = measure.as_dict(measure.answered(speaker, asked, "neutral"))
+    for place, (name, style) in enumerate(STYLED.items()):
+        tell(News("measuring", 2 + place, 4))
+        speaker = measure.load(base, plan.out / "adapters" / name)
+        found["models"][name] = measure.as_dict(measure.answered(speaker, asked, style))
+    tell(News("measuring", 4, 4))
+    found["judge"] = measure.as_dict(measure.judges(measure.load(base, plan.out / "adapters" / JUDGE), pairs))
+    return found
+
+
+def _install(adapter: Path, place: Path) -> None:
+    """The two files that an engine needs, and nothing else of the run."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(adapter / name, place / name)
+
+
+def _listener(name: str, tell: Callable[[News], None]) -> Callable[[Event], None]:
+    def listen(event: Event) -> None:
+        if isinstance(event, Step):
+            tell(News(name, event.step, event.steps, event.loss))
+
+    return listen
+
+
+def _old_metrics(out: Path) -> dict[str, Any]:
+    path = out / "metrics.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Puts the seconds that a `with` block took under that name."""
+    began = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - began

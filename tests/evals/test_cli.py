@@ -1,0 +1,78 @@
+"""The room's commands through the front door: tables for people, JSON for programs, one line for a mistake."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from evals.arena import cast_vote, next_battle
+from evals.cli import interval_line
+from evals.prompts import add_prompts
+from models.database import Database
+from models.errors import ParleyError
+from parley import build
+from tests.evals.scripted import echo
+
+
+@pytest.fixture
+def parley(home: Path, database: Database, monkeypatch: pytest.MonkeyPatch):
+    """Runs `parley` in the test's home; returns (exit code, output, the error's line)."""
+    monkeypatch.setenv("PARLEY_HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(build(), list(arguments))
+        told = str(result.exception) if isinstance(result.exception, ParleyError) else ""
+        return result.exit_code, result.output, told
+
+    return run
+
+
+def test_leaderboard_verdict_and_export(parley, database: Database, tmp_path: Path) -> None:
+    assert "No votes yet" in parley("leaderboard")[1]
+    assert "Nobody has compared" in parley("verdict", "one", "two")[1]
+    add_prompts(database, [{"prompt": f"Question {i} [bold]?"} for i in range(5)], "test")
+    for i in range(5):
+        shown = asyncio.run(next_battle(database, "ann", echo("one", "two"), ["one", "two"], seed=i))
+        cast_vote(database, shown.id, "ann", "left" if shown.left.startswith("α") else "right")
+    code, output, _ = parley("leaderboard")
+    assert code == 0
+    assert "●" in output
+    assert "Not enough evidence" in output
+    board = json.loads(parley("leaderboard", "--json")[1])
+    assert [row["model"] for row in board["rows"]] == ["one", "two"]
+    assert json.loads(parley("verdict", "one", "two", "--json")[1])["votes"] == 5
+    path = tmp_path / "pairs.jsonl"
+    assert parley("votes", "export", str(path))[0] == 0
+    assert len(path.read_text("utf-8").splitlines()) == 5
+    assert "[bold]" in parley("prompts", "list")[1]
+    assert len(json.loads(parley("prompts", "list", "--json")[1])) == 5
+
+
+def test_prompts_are_added_from_a_file(parley, tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"prompt": "Where?"}\n')
+    assert "1 new" in parley("prompts", "add", str(path))[1]
+    assert "0 new" in parley("prompts", "add", str(path))[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["judge", "j", "--models", "one"], "two models"),
+        (["judge", "j", "--models", "one,two"], "no model 'j'"),
+        (["prompts", "add", "none.jsonl"], "no file"),
+    ],
+)
+def test_a_mistake_is_one_line(parley, arguments: list[str], told: str) -> None:
+    code, _, line = parley(*arguments)
+    assert code != 0
+    assert told in line
+    assert "\n" not in line
+
+
+def test_an_interval_as_text() -> None:
+    assert interval_line(900, 1000, 1100, 800, 1200, width=9) == "  ├─●─┤  "
+    assert interval_line(5, 5, 5, 5, 5, width=5).strip() == "●"

@@ -1,0 +1,115 @@
+"""The judge job as the worker runs it: registry, OpenAI SDK and a real socket, behind which a fake answers."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from evals.prompts import add_prompts
+from evals.report import JudgeReport
+from models.database import Database
+from models.jobs import claim, enqueue, get_job
+from models.judge_format import DEFAULT_RUBRIC, pairwise_answer
+from models.registry import Registry, parse_spec
+from models.settings import Settings
+from models.worker import run_job
+from parley import JOB_HANDLERS
+
+GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 4)
+
+
+class FakeServer(BaseHTTPRequestHandler):
+    """Answers chat completions as OpenAI words them: the judge in JSON, everybody else in a sentence."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        text = f"{asked['model']} says yes"
+        if asked.get("response_format"):
+            content = asked["messages"][-1]["content"]
+            first = content.partition("[Answer A]\n")[2].partition("\n\n[Answer B]")[0]
+            second = content.partition("[Answer B]\n")[2].partition("\n\nWhich answer")[0]
+            worth = [text.startswith("one") + 2 * text.startswith("two") for text in (first, second)]
+            text = pairwise_answer("so", GRADES, GRADES, "A" if worth[0] > worth[1] else "B")
+        message = {"role": "assistant", "content": text}
+        body = json.dumps(
+            {
+                "id": "x",
+                "object": "chat.completion",
+                "created": 0,
+                "model": asked["model"],
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            }
+        ).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(settings: Settings, database: Database) -> Iterator[Settings]:
+    """Settings whose gateway is the fake, and three registered models of which the judge is kin of `one`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    registry = Registry(database)
+    for name in ("one", "two", "fair"):
+        upstream = {"base_url": "http://127.0.0.1:1/v1", "model": name}
+        base = "one" if name == "fair" else None
+        registry.register(
+            parse_spec(id=name, kind="hosted", upstream=upstream, base=base, toy=name == "fair", judge=name == "fair")
+        )
+    registry.alias("newest", "two")
+    yield settings.model_copy(update={"port": server.server_port})
+    server.shutdown()
+
+
+def run(settings: Settings, database: Database, params: dict):
+    job_id = enqueue(database, "judge", params)
+    job = claim(database, "worker")
+    assert job is not None
+    run_job(settings, database, JOB_HANDLERS, job, "worker")
+    return get_job(database, job_id)
+
+
+def test_a_judge_job_ends_in_a_report(served: Settings, database: Database) -> None:
+    add_prompts(database, [{"prompt": f"Question {i}?"} for i in range(4)], "test")
+    job = run(served, database, {"judge": "fair", "model_a": "one", "model_b": "newest", "prompts": 3})
+    assert job.status == "succeeded", job.error
+    assert job.result is not None
+    report = JudgeReport.from_json(job.result)
+    assert (report.model_b, report.judged, report.wins_b) == ("two", 3, 3)
+    assert report.trusted
+    assert "toy" in report.notes[0]
+    assert "same family as one" in report.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"judge": "fair", "model_a": "one"}, "needs 'model_b'"),
+        ({"judge": "nobody", "model_a": "one", "model_b": "two"}, "no model 'nobody'"),
+        ({"judge": "fair", "model_a": "one", "model_b": "two"}, "no prompts"),
+        ({"judge": "fair", "model_a": "two", "model_b": "newest"}, "two that differ"),
+    ],
+)
+def test_a_job_that_cannot_be_done_says_why(served: Settings, database: Database, params: dict, told: str) -> None:
+    job = run(served, database, params)
+    assert job.status == "failed"
+    assert told in (job.error or "")
+
+
+def test_without_a_server_the_job_says_so(served: Settings, database: Database) -> None:
+    add_prompts(database, [{"prompt": "Question?"}], "test")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        gone = served.model_copy(update={"port": closed.getsockname()[1]})
+    job = run(gone, database, {"judge": "fair", "model_a": "one", "model_b": "two"})
+    assert job.status == "failed"
+    assert "parley up" in (job.error or "")

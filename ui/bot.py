@@ -17,6 +17,7 @@ from ui.conversation import Turns, messages, turns
 from ui.room import Room
 from ui.stream import Asked, Stops, answers
 from ui.theme import header
+from ui.wiring import BROWSER, QUIET
 
 _EXAMPLES = 4
 _MOST_TOKENS = 700
@@ -127,7 +128,7 @@ def bot_blocks(room: Room) -> gr.Blocks:
     with gr.Blocks(title="Parley", analytics_enabled=False) as blocks:
         restart = "<button class='restart' type='button' data-parley='restart'>Start over</button>"
         gr.HTML(header("", links=restart))
-        with gr.Column(elem_classes="bot"):
+        with gr.Column(elem_classes="solo"):
             title = gr.HTML("<h1 class='bot-title'>&nbsp;</h1>", elem_id="bot-title")
             line = gr.HTML(elem_id="bot-line")
             chatbot = gr.Chatbot(
@@ -160,14 +161,13 @@ def bot_blocks(room: Room) -> gr.Blocks:
             again = gr.Button("Start over", elem_id="bot-restart", elem_classes="offstage")
         view = BotView(title, chatbot, chips, shelf, text, line)
         bot = Bot(room, view)
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         start = [title, chatbot, text, shelf, line, *chips]
         talking = [chatbot, text, shelf, line]
-        arrival = blocks.load(bot.arrive, None, start, **quiet)
-        arrival.then(fn=None, js="() => { parley.title(document.querySelector('.bot-title')?.textContent); }", **quiet)
-        again.click(bot.arrive, None, start, **quiet)
-        text.submit(bot.send, [text, chatbot], talking, **quiet)
-        text.stop(bot.stop, None, None, queue=False, **quiet)
+        arrival = blocks.load(bot.arrive, None, start, **QUIET)
+        arrival.then(js="() => { parley.title(document.querySelector('.bot-title')?.textContent); }", **BROWSER)
+        again.click(bot.arrive, None, start, **QUIET)
+        text.submit(bot.send, [text, chatbot], talking, **QUIET)
+        text.stop(bot.stop, None, None, queue=False, **QUIET)
         for chip in chips:
-            chip.click(bot.send, [chip, chatbot], talking, **quiet)
+            chip.click(bot.send, [chip, chatbot], talking, **QUIET)
     return blocks

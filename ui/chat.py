@@ -11,6 +11,7 @@ from ui.choices import about, banner, entries, notice, picked
 from ui.conversation import Turns, messages, turns, without_last_answer
 from ui.room import Room, friendly
 from ui.stream import Asked, Stops, answers
+from ui.wiring import BROWSER, QUIET
 
 _STATE_EVERY_S = 3
 _EMPTY = (
@@ -48,7 +49,7 @@ class Chat:
         view = self._view
         try:
             models = await asyncio.to_thread(self._room.models)
-        except Exception as error:  # noqa: BLE001  # a timer's fault is a line on the page, not a pop-up every 3 s
+        except Exception as error:  # a timer's fault is a line on the page, not a pop-up every 3 s
             return {view.banner: notice(friendly(error), "bad")}
         choice = picked(models, model)
         spec = next((m.spec for m in models if m.id == choice), None)
@@ -64,7 +65,7 @@ class Chat:
         text: str,
         history: Turns,
         model: str | None,
-        system: str,
+        system: str | None,
         temperature: float,
         max_tokens: float,
         request: gr.Request,
@@ -81,7 +82,7 @@ class Chat:
         self,
         history: Turns,
         model: str | None,
-        system: str,
+        system: str | None,
         temperature: float,
         max_tokens: float,
         request: gr.Request,
@@ -108,7 +109,7 @@ class Chat:
         self,
         asked: Turns,
         model: str | None,
-        system: str,
+        system: str | None,
         temperature: float,
         max_tokens: float,
         request: gr.Request,
@@ -191,28 +192,26 @@ def chat_tab(room: Room) -> None:
     view = ChatView(model, what, line, chatbot, text, again, system, temperature, max_tokens, link)
     chat = Chat(room, view)
     _wire(chat, view, fresh)
-    hidden = {"fn": None, "api_visibility": "private", "queue": False}
-    markdown.click(inputs=[chatbot, model], js="(history, model) => parley.saveMarkdown(history, model)", **hidden)
+    markdown.click(inputs=[chatbot, model], js="(history, model) => parley.saveMarkdown(history, model)", **BROWSER)
     as_json.click(
-        inputs=[chatbot, model, system], js="(history, model, system) => parley.saveJson(history, model, system)", **hidden
+        inputs=[chatbot, model, system],
+        js="(history, model, system) => parley.saveJson(history, model, system)",
+        **BROWSER,
     )
-    link.click(inputs=[model], js="(model) => parley.copyLink(model)", **hidden)
+    link.click(inputs=[model], js="(model) => parley.copyLink(model)", **BROWSER)
 
 
 def _wire(chat: Chat, view: ChatView, fresh: gr.Button) -> None:
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
     states = [view.model, view.about, view.banner, view.link]
     settings = [view.model, view.system, view.temperature, view.max_tokens]
     talking = [view.chatbot, view.text, view.again, view.banner]
-    view.text.submit(chat.send, [view.text, view.chatbot, *settings], talking, concurrency_limit=None, **quiet)
-    view.again.click(chat.regenerate, [view.chatbot, *settings], talking, concurrency_limit=None, **quiet)
-    view.text.stop(chat.stop, None, None, queue=False, **quiet)
-    fresh.click(chat.forget, None, [view.chatbot, view.again, view.banner], queue=False, **quiet)
-    view.model.input(chat.refresh, [view.model], states, **quiet)
+    view.text.submit(chat.send, [view.text, view.chatbot, *settings], talking, concurrency_limit=None, **QUIET)
+    view.again.click(chat.regenerate, [view.chatbot, *settings], talking, concurrency_limit=None, **QUIET)
+    view.text.stop(chat.stop, None, None, queue=False, **QUIET)
+    fresh.click(chat.forget, None, [view.chatbot, view.again, view.banner], queue=False, **QUIET)
+    view.model.input(chat.refresh, [view.model], states, **QUIET)
     timer = gr.Timer(_STATE_EVERY_S)
-    timer.tick(chat.refresh, [view.model], states, **quiet)
+    timer.tick(chat.refresh, [view.model], states, **QUIET)
     blocks = gr.context.Context.root_block
     if blocks is not None:
-        blocks.load(chat.refresh, [view.model], states, **quiet)
-
-
+        blocks.load(chat.refresh, [view.model], states, **QUIET)

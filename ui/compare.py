@@ -12,9 +12,14 @@ from models.messages import Message
 from ui.choices import banner, entries, notice
 from ui.room import Room, friendly
 from ui.stream import Asked, Side, Stops, answers
+from ui.wiring import QUIET
 
 _MOST = 4
 _STATE_EVERY_S = 4
+_EMPTY = (
+    "<div class='quiet'><b>The same question to all of them</b><span>Their answers come side by side, with the time "
+    "to the first token and tokens a second under each.</span></div>"
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class CompareView:
     models: gr.Dropdown
     banner: gr.HTML
     prompt: gr.Textbox
+    hint: gr.HTML
     lanes: tuple[Lane, ...]
 
 
@@ -50,17 +56,25 @@ class Compare:
         view = self._view
         try:
             models = await asyncio.to_thread(self._room.models)
-        except Exception as error:  # noqa: BLE001  # a timer's fault is a line on the page, not a pop-up
+        except Exception as error:  # a timer's fault is a line on the page, not a pop-up
             return {view.banner: notice(friendly(error), "bad")}
         ids = [model.id for model in models]
         kept = [name for name in chosen or [] if name in ids]
         if not kept and not chosen:
             kept = [model.id for model in models if not model.spec.judge][:2]
-        update = gr.update(choices=entries(models), value=kept) if kept != chosen else gr.update(choices=entries(models))
+        update = (
+            gr.update(choices=entries(models), value=kept) if kept != chosen else gr.update(choices=entries(models))
+        )
         return {view.models: update, view.banner: banner(models, *kept)}
 
     async def ask(
-        self, prompt: str, chosen: list[str] | None, system: str, temperature: float, max_tokens: float, request: gr.Request
+        self,
+        prompt: str,
+        chosen: list[str] | None,
+        system: str | None,
+        temperature: float,
+        max_tokens: float,
+        request: gr.Request,
     ) -> AsyncIterator[dict[Any, Any]]:
         """Ask all chosen models at once; yields all columns together."""
         view = self._view
@@ -71,11 +85,11 @@ class Compare:
         if len(names) < 2:
             yield {view.banner: notice("Choose two models or more.", "warn")}
             return
-        said = [Message(role="system", content=system.strip())] if system.strip() else []
+        said = [Message(role="system", content=system.strip())] if system and system.strip() else []
         said.append(Message(role="user", content=prompt.strip()))
         options = {"temperature": float(temperature), "max_tokens": int(max_tokens)}
         stopped = self._stops.begin(request.session_hash)
-        yield {view.banner: "", view.prompt: gr.update(submit_btn=False, stop_btn=True)} | self._lanes(
+        yield {view.banner: "", view.hint: "", view.prompt: gr.update(submit_btn=False, stop_btn=True)} | self._lanes(
             [Side(name) for name in names], first=True
         )
         try:
@@ -141,28 +155,28 @@ def compare_tab(room: Room) -> None:
         system = gr.Textbox(label="System prompt", lines=1, max_lines=6, placeholder="None")
         temperature = gr.Slider(0, 2, value=0.7, step=0.05, label="Temperature")
         max_tokens = gr.Slider(16, 2048, value=512, step=16, label="Longest answer, in tokens")
+    hint = gr.HTML(_EMPTY)
     lanes = []
     with gr.Row(elem_classes="lanes", equal_height=True):
         for index in range(_MOST):
-            with gr.Column(visible=index < 2, min_width=240, elem_classes="lane") as column:
-                head = gr.HTML('<div class="lane-name faint">…</div>')
+            with gr.Column(visible=False, min_width=240, elem_classes="lane") as column:
+                head = gr.HTML()
                 text = gr.Markdown(elem_classes="answer", elem_id=f"compare-answer-{index + 1}")
                 foot = gr.HTML(elem_id=f"compare-speed-{index + 1}")
             lanes.append(Lane(column, head, text, foot))
-    view = CompareView(models, line, prompt, tuple(lanes))
+    view = CompareView(models, line, prompt, hint, tuple(lanes))
     compare = Compare(room, view)
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     every = [part for lane in lanes for part in (lane.column, lane.head, lane.text, lane.foot)]
     prompt.submit(
         compare.ask,
         [prompt, models, system, temperature, max_tokens],
-        [line, prompt, *every],
+        [line, prompt, hint, *every],
         concurrency_limit=None,
-        **quiet,
+        **QUIET,
     )
-    prompt.stop(compare.stop, None, None, queue=False, **quiet)
-    models.input(compare.refresh, [models], [models, line], **quiet)
-    gr.Timer(_STATE_EVERY_S).tick(compare.refresh, [models], [models, line], **quiet)
+    prompt.stop(compare.stop, None, None, queue=False, **QUIET)
+    models.input(compare.refresh, [models], [models, line], **QUIET)
+    gr.Timer(_STATE_EVERY_S).tick(compare.refresh, [models], [models, line], **QUIET)
     blocks = gr.context.Context.root_block
     if blocks is not None:
-        blocks.load(compare.refresh, [models], [models, line], **quiet)
+        blocks.load(compare.refresh, [models], [models, line], **QUIET)

@@ -22,9 +22,9 @@ def turns(history: Sequence[dict[str, Any]] | None) -> Turns:
     return plain[-_MOST_TURNS:]
 
 
-def messages(plain: Turns, system: str = "") -> list[Message]:
+def messages(plain: Turns, system: str | None = "") -> list[Message]:
     """What a model is sent: the system prompt where there is one, then the turns; empty answers are left out."""
-    opening = [Message(role="system", content=system.strip())] if system.strip() else []
+    opening = [Message(role="system", content=system.strip())] if system and system.strip() else []
     return opening + [Message(role=turn["role"], content=turn["content"]) for turn in plain if turn["content"]]
 
 

@@ -122,4 +122,3 @@ class Keyring:
         self._needed = keys_configured(self._database)
         self._owners = frozenset(key.id for key in active_keys(self._database).values() if key.role == "owner")
         self._read_at = now
-

@@ -11,9 +11,9 @@ from evals.leaderboard import Leaderboard, leaderboard
 from ui.choices import notice
 from ui.plots import Dot, rating_plot, win_rate_plot
 from ui.room import Room, friendly
+from ui.wiring import QUIET
 
 _EVERY_S = 10
-_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Board:
         view = self._view
         try:
             board = await asyncio.to_thread(leaderboard, self._room.database)
-        except Exception as error:  # noqa: BLE001  # a timer's fault is a line on the page, not a pop-up
+        except Exception as error:  # a timer's fault is a line on the page, not a pop-up
             return {view.verdict: notice(friendly(error), "bad")}
         if not board.rows:
             return {
@@ -86,9 +86,9 @@ def leaderboard_tab(room: Room, tab: gr.Tab) -> None:
     view = BoardView(verdict, table, rating, matrix, body, seen)
     board = Board(room, view)
     outputs = [verdict, table, rating, matrix, body, seen]
-    tab.select(board.refresh, None, outputs, **_QUIET)
-    again.click(board.refresh, None, outputs, **_QUIET)
-    gr.Timer(_EVERY_S).tick(board.tick, [seen], outputs, **_QUIET)
+    tab.select(board.refresh, None, outputs, **QUIET)
+    again.click(board.refresh, None, outputs, **QUIET)
+    gr.Timer(_EVERY_S).tick(board.tick, [seen], outputs, **QUIET)
 
 
 def _dot(row: Any) -> Dot:
@@ -124,4 +124,5 @@ def _table(board: Leaderboard) -> str:
             f"<td class='num'>{row.votes}</td><td class='num'>{row.wins} / {row.ties} / {row.losses}</td></tr>"
         )
     head = "<th>Rank</th><th>Model</th><th>Rating</th><th>95 % interval</th><th>Votes</th><th>Won / tied / lost</th>"
-    return f"<div class='scroll'><table class='board'><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f"<div class='scroll'><table class='board'>{table}</table></div>"

@@ -21,7 +21,8 @@ def login_page(message: str = "", after: str = "/", status: int = 200) -> HTMLRe
       <p>Sign in with an owner key to chat, compare, judge and read the leaderboard.</p>
       <form method="post" action="/login">
         <label for="key">Owner key</label>
-        <input id="key" name="key" type="password" autocomplete="current-password" placeholder="pk-…" required autofocus>
+        <input id="key" name="key" type="password" autocomplete="current-password" placeholder="pk-…"
+          required autofocus>
         <input type="hidden" name="after" value="{escape(after, quote=True)}">
         {note}
         <button type="submit">Sign in</button>

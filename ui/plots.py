@@ -31,13 +31,17 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One model's share of wins with its interval, all between 0 and 1."""
+class Outcomes:
+    """What became of the judged pairs, and b's win rate with its interval, all of them between 0 and 1."""
 
-    name: str
-    share: float
-    low: float | None
-    high: float | None
+    name_a: str
+    name_b: str
+    wins_a: int
+    ties: int
+    wins_b: int
+    rate_b: float
+    low: float
+    high: float
 
 
 def rating_plot(dots: Sequence[Dot]) -> "Figure":
@@ -70,7 +74,7 @@ def rating_plot(dots: Sequence[Dot]) -> "Figure":
         )
     )
     _dress(figure, height=110 + 52 * max(len(dots), 1))
-    figure.update_xaxes(title="Rating, with its 95 % interval", gridcolor=_GRID)
+    figure.update_xaxes(title={"text": "Rating, with its 95 % interval", "font": {"size": 13}}, gridcolor=_GRID)
     figure.update_yaxes(showgrid=False)
     return figure
 
@@ -87,7 +91,7 @@ def win_rate_plot(names: Sequence[str], rates: Sequence[Sequence[float | None]])
             y=list(names),
             text=text,
             texttemplate="%{text}",
-            textfont={"size": 13},
+            textfont={"size": 13, "color": "#20262a"},
             zmin=0,
             zmax=1,
             colorscale=[(0, "#d9714b"), (0.5, "#e9e4d9"), (1, "#2c8a7e")],
@@ -104,37 +108,56 @@ def win_rate_plot(names: Sequence[str], rates: Sequence[Sequence[float | None]])
     return figure
 
 
-def judged_plot(bars: Sequence[Bar]) -> "Figure":
-    """Wins, ties and losses as bars, with an interval where one is known."""
+def judged_plot(found: Outcomes) -> "Figure":
+    """One bar of wins, ties and losses, and under it the win rate as a dot with its interval."""
     from plotly import graph_objects as go
 
-    ordered = list(reversed(bars))
-    colours = {0: _PINE, len(bars) - 1: _CLAY}
+    pairs = max(found.wins_a + found.ties + found.wins_b, 1)
+    parts = [
+        (f"{found.name_b} better", found.wins_b, _PINE),
+        ("tie", found.ties, _PALE),
+        (f"{found.name_a} better", found.wins_a, _CLAY),
+    ]
     figure = go.Figure(
-        go.Bar(
-            x=[100 * bar.share for bar in ordered],
-            y=[bar.name for bar in ordered],
-            orientation="h",
-            marker={"color": [colours.get(len(bars) - 1 - i, _PALE) for i in range(len(bars))], "cornerradius": 6},
-            text=[f"{100 * bar.share:.0f} %" for bar in ordered],
-            textposition="inside",
-            insidetextanchor="start",
-            textfont={"color": "#ffffff", "size": 13},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [100 * ((bar.high if bar.high is not None else bar.share) - bar.share) for bar in ordered],
-                "arrayminus": [100 * (bar.share - (bar.low if bar.low is not None else bar.share)) for bar in ordered],
-                "thickness": 2,
-                "width": 5,
-                "color": _TEXT,
-            },
-            hovertemplate="%{y}: %{x:.0f} %<extra></extra>",
-        )
+        [
+            go.Bar(
+                x=[100 * count / pairs],
+                y=["Pairs"],
+                name=name,
+                orientation="h",
+                marker={"color": colour, "cornerradius": 5},
+                text=[f"{name}: {count}" if count else ""],
+                textposition="inside",
+                insidetextanchor="middle",
+                textangle=0,
+                textfont={"color": "#ffffff", "size": 13},
+                hovertemplate=f"{name}: {count} of {pairs} pairs<extra></extra>",
+                width=0.62,
+            )
+            for name, count, colour in parts
+        ]
     )
-    _dress(figure, height=80 + 56 * max(len(bars), 1))
+    figure.add_scatter(
+        x=[100 * found.rate_b],
+        y=["Win rate"],
+        mode="markers",
+        marker={"size": 13, "color": _PINE},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (found.high - found.rate_b)],
+            "arrayminus": [100 * (found.rate_b - found.low)],
+            "thickness": 2,
+            "width": 5,
+            "color": _PALE,
+        },
+        hovertemplate=f"{found.name_b} wins %{{x:.0f}} %, ties as half<extra></extra>",
+    )
+    figure.add_vline(x=50, line={"color": _TEXT, "width": 1, "dash": "dot"})
+    _dress(figure, height=180)
+    figure.update_layout(barmode="stack")
     figure.update_xaxes(range=[0, 100], ticksuffix=" %", gridcolor=_GRID)
-    figure.update_yaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False, categoryorder="array", categoryarray=["Win rate", "Pairs"])
     return figure
 
 

@@ -89,7 +89,7 @@ async def _follow(one: Asked, side: Side) -> None:
             side.first_s = side.seconds if side.first_s is None else side.first_s
             side.pieces += 1
             side.text += piece
-    except Exception as error:  # noqa: BLE001  # whatever a side died of, the other sides go on
+    except Exception as error:  # whatever a side died of, the other sides go on
         side.error = friendly(error)
     side.seconds = side.seconds or time.perf_counter() - began
     side.done = True
@@ -116,5 +116,3 @@ class Stops:
         """Forget a stream that is over."""
         if self._events.get(session or "") is event:
             del self._events[session or ""]
-
-

@@ -21,6 +21,7 @@ from models.messages import Message
 from ui.choices import notice
 from ui.room import Room
 from ui.theme import header
+from ui.wiring import QUIET
 
 _log = logging.getLogger("parley.page")
 _OPEN_BATTLES = 5000  # how many unfinished battles are remembered for people who reload
@@ -52,7 +53,7 @@ class VoteView:
 
 
 class OpenBattles:
-    """The battle that each voter has before them, so that a reload shows the same one. In memory: a loss costs little."""
+    """The battle that each voter has before them, so that a reload shows it again. In memory: a loss costs little."""
 
     def __init__(self, limit: int = _OPEN_BATTLES) -> None:
         self._limit = limit
@@ -87,7 +88,9 @@ class Vote:
         """The page has loaded: go on with the unfinished battle, or start one."""
         voter = voter_of(request)
         if voter is None:
-            yield self._trouble("Your browser sent no cookie, so a vote could not be counted. Allow cookies and reload.")
+            yield self._trouble(
+                "Your browser sent no cookie, so a vote could not be counted. Allow cookies and reload."
+            )
             return
         battle = self._open.get(voter)
         if battle is None:
@@ -128,7 +131,9 @@ class Vote:
     async def _next(self, voter: str | None, prompt: str | None) -> AsyncIterator[dict[Any, Any]]:
         view = self._view
         if voter is None:
-            yield self._trouble("Your browser sent no cookie, so a vote could not be counted. Allow cookies and reload.")
+            yield self._trouble(
+                "Your browser sent no cookie, so a vote could not be counted. Allow cookies and reload."
+            )
             return
         waiting = _question([Message(role="user", content=prompt)]) if prompt else _question([])
         yield self._blank() | {view.question: waiting, view.count: await self._count(voter)}
@@ -141,7 +146,7 @@ class Vote:
                 [model.id for model in models if model.ready],
                 prompt,
             )
-        except Exception as error:  # noqa: BLE001  # whatever it is, a rater gets our words and no others
+        except Exception as error:  # whatever it is, a rater gets our words and no others
             _log.warning("no battle for a rater: %s", error)
             yield self._trouble(_told(error))
             return
@@ -154,7 +159,7 @@ class Vote:
             return {self._view.line: notice("There is nothing to vote on yet.", "warn")}
         try:
             reveal = await asyncio.to_thread(cast_vote, self._room.database, battle, voter, choice)  # type: ignore[arg-type]
-        except Exception as error:  # noqa: BLE001  # as above: until the vote is on disk, no words but ours
+        except Exception as error:  # as above: until the vote is on disk, no words but ours
             _log.warning("a vote was not stored: %s", error)
             return {self._view.line: notice("Your vote was not stored. Try once more, or go on to the next.", "bad")}
         self._open.close(voter, battle)
@@ -251,10 +256,16 @@ def _head(side: str, model: str = "", won: bool = False) -> str:
 
 
 def _reveal(reveal: Reveal) -> str:
-    said = {"left": "You chose A", "right": "You chose B", "tie": "You called it a tie", "both_bad": "You found both bad"}
+    said = {
+        "left": "You chose A",
+        "right": "You chose B",
+        "tie": "You called it a tie",
+        "both_bad": "You found both bad",
+    }
     return (
         f"<div class='reveal' role='status'><span>{said[reveal.choice]}.</span> "
-        f"<span>A was <b>{escape(reveal.left_model)}</b></span><span>B was <b>{escape(reveal.right_model)}</b></span></div>"
+        f"<span>A was <b>{escape(reveal.left_model)}</b></span>"
+        f"<span>B was <b>{escape(reveal.right_model)}</b></span></div>"
     )
 
 
@@ -270,8 +281,8 @@ def vote_blocks(room: Room) -> gr.Blocks:
         with gr.Column(elem_classes="vote"):
             with gr.Row(elem_classes="intro"):
                 gr.HTML(
-                    "<p class='lead'>Read both answers and say which one you would rather get. You learn who wrote them "
-                    "after your vote.</p>"
+                    "<p class='lead'>Read both answers and say which one you would rather get. You learn who wrote "
+                    "them after your vote.</p>"
                 )
                 count = gr.HTML(elem_classes="tally", elem_id="vote-count")
             question = gr.HTML(_question([]), elem_id="vote-question")
@@ -314,10 +325,9 @@ def vote_blocks(room: Room) -> gr.Blocks:
             battle, question, (heads[0], heads[1]), (texts[0], texts[1]), ballot, after, reveal, line, count, own
         )
         vote = Vote(room, view)
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
-        blocks.load(vote.arrive, None, view.everything(), **quiet)
-        onward.click(vote.forward, None, view.everything(), js="() => parley.top()", **quiet)
-        own.submit(vote.ask_own, [own], view.everything(), **quiet)
+        blocks.load(vote.arrive, None, view.everything(), trigger_mode="once", **QUIET)
+        onward.click(vote.forward, None, view.everything(), js="() => parley.top()", trigger_mode="once", **QUIET)
+        own.submit(vote.ask_own, [own], view.everything(), trigger_mode="once", **QUIET)
         for button, handler in ((a, vote.left), (b, vote.right), (tie, vote.tie), (bad, vote.both_bad)):
-            button.click(handler, [battle], view.everything(), **quiet)
+            button.click(handler, [battle], view.everything(), trigger_mode="once", **QUIET)
     return blocks

@@ -67,7 +67,14 @@ async def chat(request: Request) -> Response:
     answer = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 20, "completion_tokens": 40, "total_tokens": 60}
     return JSONResponse(
-        {"id": "chatcmpl-fake", "object": "chat.completion", "created": 0, "model": model, "choices": [answer], "usage": usage}
+        {
+            "id": "chatcmpl-fake",
+            "object": "chat.completion",
+            "created": 0,
+            "model": model,
+            "choices": [answer],
+            "usage": usage,
+        }
     )
 
 

@@ -1,0 +1,120 @@
+"""A judge's finished report as a person reads it: words first, then numbers, then row by row. It computes nothing."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from evals.report import JudgedPair, JudgeReport
+from ui.choices import notice
+from ui.plots import Outcomes, judged_plot
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_ROWS = 100
+
+
+def report_words(report: JudgeReport) -> str:
+    """What the judge found, whether it is to be believed, and the numbers beside it. HTML."""
+    badge = (
+        "<span class='badge'>canaries passed</span>"
+        if report.trusted
+        else "<span class='badge bad'>not to be relied on</span>"
+    )
+    notes = "".join(notice(note, "warn") for note in report.notes)
+    return (
+        f"<div class='verdict'><div><b>{escape(report.model_b)}</b> against {escape(report.model_a)}, judged by "
+        f"{escape(report.judge)} {badge}</div><p>{escape(report.summary)}</p></div>{notes}{_facts(report)}"
+    )
+
+
+def report_plot(report: JudgeReport) -> "Figure | None":
+    """How many pairs each side won, and the win rate with its interval; None where nothing was judged."""
+    if report.win_rate is None:
+        return None
+    return judged_plot(
+        Outcomes(
+            name_a=report.model_a,
+            name_b=report.model_b,
+            wins_a=report.wins_a,
+            ties=report.ties,
+            wins_b=report.wins_b,
+            rate_b=report.win_rate,
+            low=report.low,
+            high=report.high,
+        )
+    )
+
+
+def report_table(report: JudgeReport) -> str:
+    """Row by row: the question, what was said in each order, what that comes to, and the judge's reasons. HTML."""
+    names = {"a": report.model_a, "b": report.model_b, "tie": "tie", None: "—"}
+    rows = "".join(_row(row, names) for row in report.rows[:_ROWS])
+    more = len(report.rows) - _ROWS
+    rest = f"<p class='about'>{more} more rows are not shown.</p>" if more > 0 else ""
+    head = (
+        f"<th>Question</th><th>{escape(report.model_a)} shown first</th><th>{escape(report.model_b)} shown first</th>"
+        "<th>Counts as</th><th>People</th><th>The judge’s reasons</th>"
+    )
+    return _scroll(f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>") + rest + _scores(report)
+
+
+def _facts(report: JudgeReport) -> str:
+    unread = f"{report.unparsed} unparsed, {report.failed} failed"
+    traps = sum(canary.asked for canary in report.canaries)
+    caught = sum(canary.lost for canary in report.canaries)
+    facts = [
+        (str(report.judged), f"pairs judged in both orders; {unread}"),
+        (_share(report.flip_rate), "of them flipped with the order of the answers"),
+        (_share(report.first_rate), "of its decisions went to what stood first; 50 % is fair"),
+        (f"{caught} of {traps}" if traps else "none", "worthless answers were seen through"),
+    ]
+    if report.agreement:
+        facts.append((_share(report.agreement.with_ties), f"agreement with people, on {report.agreement.n} pairs"))
+    if report.win_rate is not None:
+        interval = f"95 % interval {100 * report.low:.0f} to {100 * report.high:.0f} %"
+        facts.insert(0, (_share(report.win_rate), f"win rate of {report.model_b}; {interval}"))
+    cells = "".join(
+        f"<div class='fact'><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in facts
+    )
+    return f"<div class='facts'>{cells}</div>"
+
+
+def _scores(report: JudgeReport) -> str:
+    models = (report.model_a, report.model_b)
+    criteria = list(dict.fromkeys(name for model in models for name in report.scores.get(model, {})))
+    if not criteria:
+        return ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in criteria)
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(model)}</th>"
+        + "".join(f"<td class='num'>{_score(report.scores.get(model, {}).get(name))}</td>" for name in criteria)
+        + "</tr>"
+        for model in models
+    )
+    title = "<h3 class='plot-title'>Mean scores, 1 to 5</h3>"
+    return title + _scroll(f"<thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody>")
+
+
+def _row(row: JudgedPair, names: dict[str | None, str]) -> str:
+    flipped = " <span class='badge warn'>flipped</span>" if row.consistent is False else ""
+    return (
+        f"<tr><td class='said'>{escape(_short(row.question))}</td><td>{escape(names[row.a_first])}</td>"
+        f"<td>{escape(names[row.b_first])}</td><td><b>{escape(names[row.outcome])}</b>{flipped}</td>"
+        f"<td>{escape(names[row.people])}</td><td class='said'>{escape(_short(row.reasons))}</td></tr>"
+    )
+
+
+def _scroll(table: str) -> str:
+    return f"<div class='scroll'><table class='board'>{table}</table></div>"
+
+
+def _share(value: float | None) -> str:
+    return "—" if value is None else f"{100 * value:.0f} %"
+
+
+def _score(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2f}"
+
+
+def _short(text: str, limit: int = 240) -> str:
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

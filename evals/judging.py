@@ -7,7 +7,6 @@ Each verdict is stored when it comes, so that a run that was cut off goes on whe
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from sqlalchemy import select
 
@@ -204,7 +203,7 @@ def _row(pair: AnsweredPair, said: Mapping[tuple[str, str], _Said], people: floa
         scores_a=scores_a,
         scores_b=scores_b,
         reasons=next((one.reasons for one in orders if one and one.reasons), "") or "",
-        people=cast(Outcome | None, names[majority]),
+        people=names[majority],
     )
 
 

@@ -146,8 +146,8 @@ class Chat:
         }
 
 
-def chat_tab(room: Room) -> None:
-    """Lay out the tab and wire it. Call inside a Blocks context."""
+def chat_tab(room: Room, blocks: gr.Blocks) -> None:
+    """Lay out the tab and wire it. Call inside the tab; `blocks` is the app around it."""
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=0, min_width=280, elem_classes="aside"):
             model = gr.Dropdown([], label="Model", elem_id="chat-model", filterable=False)
@@ -191,7 +191,7 @@ def chat_tab(room: Room) -> None:
                 fresh = gr.Button("New conversation", size="sm", elem_id="chat-new")
     view = ChatView(model, what, line, chatbot, text, again, system, temperature, max_tokens, link)
     chat = Chat(room, view)
-    _wire(chat, view, fresh)
+    _wire(chat, view, fresh, blocks)
     markdown.click(inputs=[chatbot, model], js="(history, model) => parley.saveMarkdown(history, model)", **BROWSER)
     as_json.click(
         inputs=[chatbot, model, system],
@@ -201,7 +201,7 @@ def chat_tab(room: Room) -> None:
     link.click(inputs=[model], js="(model) => parley.copyLink(model)", **BROWSER)
 
 
-def _wire(chat: Chat, view: ChatView, fresh: gr.Button) -> None:
+def _wire(chat: Chat, view: ChatView, fresh: gr.Button, blocks: gr.Blocks) -> None:
     states = [view.model, view.about, view.banner, view.link]
     settings = [view.model, view.system, view.temperature, view.max_tokens]
     talking = [view.chatbot, view.text, view.again, view.banner]
@@ -212,6 +212,4 @@ def _wire(chat: Chat, view: ChatView, fresh: gr.Button) -> None:
     view.model.input(chat.refresh, [view.model], states, **QUIET)
     timer = gr.Timer(_STATE_EVERY_S)
     timer.tick(chat.refresh, [view.model], states, **QUIET)
-    blocks = gr.context.Context.root_block
-    if blocks is not None:
-        blocks.load(chat.refresh, [view.model], states, **QUIET)
+    blocks.load(chat.refresh, [view.model], states, **QUIET)

@@ -15,7 +15,7 @@ from ui.stream import Asked, Side, Stops, answers
 from ui.wiring import QUIET
 
 _MOST = 4
-_STATE_EVERY_S = 4
+_STATE_EVERY_S = 5
 _EMPTY = (
     "<div class='quiet'><b>The same question to all of them</b><span>Their answers come side by side, with the time "
     "to the first token and tokens a second under each.</span></div>"
@@ -135,8 +135,8 @@ def speed(side: Side) -> str:
     return f'<div class="speed">{"".join(facts)}</div>'
 
 
-def compare_tab(room: Room) -> None:
-    """Lay out the tab and wire it. Call inside a Blocks context."""
+def compare_tab(room: Room, tab: gr.Tab) -> None:
+    """Lay out the tab and wire it. Call inside the tab."""
     models = gr.Dropdown(
         [], label="Models, two to four", multiselect=True, max_choices=_MOST, elem_id="compare-models", filterable=False
     )
@@ -177,6 +177,4 @@ def compare_tab(room: Room) -> None:
     prompt.stop(compare.stop, None, None, queue=False, **QUIET)
     models.input(compare.refresh, [models], [models, line], **QUIET)
     gr.Timer(_STATE_EVERY_S).tick(compare.refresh, [models], [models, line], **QUIET)
-    blocks = gr.context.Context.root_block
-    if blocks is not None:
-        blocks.load(compare.refresh, [models], [models, line], **QUIET)
+    tab.select(compare.refresh, [models], [models, line], **QUIET)

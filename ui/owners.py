@@ -17,9 +17,9 @@ def owner_blocks(room: Room) -> gr.Blocks:
         gr.HTML(header("your models, side by side", links=links))
         with gr.Tabs(elem_classes="rooms"):
             with gr.Tab("Chat", id="chat", render_children=True):
-                chat_tab(room)
-            with gr.Tab("Compare", id="compare", render_children=True):
-                compare_tab(room)
+                chat_tab(room, blocks)
+            with gr.Tab("Compare", id="compare", render_children=True) as compare:
+                compare_tab(room, compare)
             with gr.Tab("Judge", id="judge", render_children=True) as judge:
                 judge_tab(room, judge)
             with gr.Tab("Leaderboard", id="leaderboard", render_children=True) as board:

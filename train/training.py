@@ -23,7 +23,7 @@ from train.hyperparameters import Chosen, Facts, Hyperparameters, Resolved, reso
 from train.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
 from train.readers import Columns
 from train.runs import ADAPTER, CONFIG, LOG, METRICS, TrainingResult, write_json
-from train.splits import split
+from train.splits import Split, split
 from train.tokens import Row, Tokenised, tokenise
 
 _MEASURED_ROWS = 200  # training rows that the loss is measured on where nothing is held out
@@ -40,7 +40,7 @@ def train(
     out: Path | None = None,
     base_name: str | None = None,
     hyperparameters: Hyperparameters | None = None,
-    validation: float = 0.1,
+    validation: float | Data = 0.1,
     columns: Columns | None = None,
     progress: Progress = silent,
     threads: int | None = None,
@@ -61,7 +61,7 @@ def train(
         out: the run's folder, made if missing; without it a fresh one under the settings' runs.
         base_name: what adapter_config.json calls the base; its id or folder's name without it.
         hyperparameters: every "auto" becomes a number by a rule that the result tells.
-        validation: the share held out to measure the loss, 0 to 0.5.
+        validation: the share held out to measure the loss, 0 to 0.5; or data of its own, like `data`.
         columns: names the columns of a CSV, and a system text.
         progress: told of stages, steps and validations (`train.progress`).
         threads: CPU threads; torch's own choice without it. One number gives one result, bit for bit.
@@ -84,13 +84,14 @@ def train(
     source = find_base(base, registry)
     with _run_folder(settings, out) as folder:
         checked = require_usable(check(data, columns))
+        parts = _parts(checked, validation, columns, hyperparameters.seed)
         tell = together(MetricsFile(folder / METRICS), _log(folder), progress)
         parent = source.spec.id if source.spec else None
         if source.is_adapter:
             source = _merged_first(source, registry, folder, tell)
         tell(Stage(f"{len(checked.examples):,} conversations, {checked.left_out:,} left out"))
         tokenizer = load_tokenizer(source)
-        prepared = _prepare(checked, tokenizer, source, hyperparameters, validation)
+        prepared = _prepare(checked, parts, tokenizer, source, hyperparameters)
         _write_config(folder, data, source, prepared, name, kind, validation)
         device = _device(settings)
         result = _fit(source, tokenizer, prepared, folder, base_name, device, threads, tell, name, parent)
@@ -117,12 +118,11 @@ class _Prepared:
     masks: tuple[str, ...]
 
 
-def _prepare(checked: CheckedData, tokenizer: Any, base: Base, asked: Hyperparameters, validation: float) -> _Prepared:
+def _prepare(checked: CheckedData, parts: Split, tokenizer: Any, base: Base, asked: Hyperparameters) -> _Prepared:
     config = load_config(base)
     context = int(getattr(config, "max_position_embeddings", 0) or 1_000_000)
     facts = Facts(len(checked.examples), 0, int(getattr(config, "hidden_size", 2_048)), context)
     limit = resolve(asked, facts).values.max_length
-    parts = split(checked.examples, validation, asked.seed)
     learnt = tokenise(parts.train, tokenizer, min(limit, context))
     held = tokenise(parts.validation, tokenizer, min(limit, context))
     problems = tuple(sorted((*checked.problems, *learnt.problems, *held.problems), key=lambda item: item.line))
@@ -137,6 +137,12 @@ def _prepare(checked: CheckedData, tokenizer: Any, base: Base, asked: Hyperparam
         learnt.rows, held.rows, resolve(asked, facts), _lines(learnt), _lines(held), problems,
         tuple(sorted(learnt.methods | held.methods)),
     )  # fmt: skip
+
+
+def _parts(checked: CheckedData, validation: float | Data, columns: Columns | None, seed: int) -> Split:
+    if isinstance(validation, int | float):
+        return split(checked.examples, validation, seed)
+    return Split(checked.examples, check(validation, columns).examples)
 
 
 def _lines(tokenised: Tokenised) -> int:
@@ -239,7 +245,7 @@ def _log(folder: Path) -> Progress:
 
 
 def _write_config(
-    folder: Path, data: Data, base: Base, prepared: _Prepared, name: str | None, kind: str, validation: float
+    folder: Path, data: Data, base: Base, prepared: _Prepared, name: str | None, kind: str, validation: float | Data
 ) -> None:
     write_json(
         folder / CONFIG,
@@ -249,7 +255,7 @@ def _write_config(
             "base": base.name,
             "base_location": base.location,
             "data": str(data) if isinstance(data, str | Path) else "in memory",
-            "validation": validation,
+            "validation": validation if isinstance(validation, int | float) else "data of its own",
             "examples": prepared.examples,
             "validation_examples": prepared.validation_examples,
             "hyperparameters": asdict(prepared.resolved.values),

@@ -112,6 +112,17 @@ def test_nan_stops_with_the_step(tiny_base: Path, tmp_path: Path) -> None:
     assert "Ended: The loss is nan at step 1" in (tmp_path / "run" / "train.log").read_text()
 
 
+def test_validation_may_be_data_of_its_own(tiny_base: Path, tmp_path: Path) -> None:
+    result = train(
+        style_rows(20),
+        base=tiny_base,
+        out=tmp_path / "run",
+        validation=style_rows(30, seed=5),
+        hyperparameters=Hyperparameters(epochs=0.2),
+    )
+    assert (result.examples, result.validation_examples, result.measured_on) == (20, 30, "validation")
+
+
 def test_qlora_trains_on_a_cpu(tiny_base: Path, tmp_path: Path) -> None:
     result = train(
         style_rows(60),

@@ -1,0 +1,323 @@
+"""Real input, from end to end: 4,514 support conversations in, a tuned model served and compared out.
+
+    python -m bench.support [--questions 200] [--judged 30] [--epochs auto] [--home FOLDER] [--json]
+
+It holds out 10 % of each intent, trains an adapter on the demo's base with the code of `parley train`, publishes
+it, serves base and tuned side by side, asks both the held-out questions through the OpenAI SDK, scores the answers,
+and has the demo's judge (a toy) compare them. The answers that people wrote are scored beside them, as the mark to
+reach. Without the data it says so and ends with status 2.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import bitext
+from bench.bitext import Parts, Request
+from evals.scorers import Sample, Scorer, length, repetition, topic_coverage, word_count
+from evals.scoring import ScoreSummary, paired_difference, score_all
+from models.errors import ParleyError
+from models.messages import Completer, Completion, Message
+from models.registry import Registry
+from models.settings import Settings, load_settings
+from models.spec import ModelSpec
+
+BASE, TUNED, JUDGE = "demo-base", "bitext-support", "support-judge"
+_DEMO = Path(__file__).resolve().parent.parent / "models" / "demo"
+_ANSWER_TOKENS = 400
+_AT_ONCE = 32
+_MARKS = 6  # words that mark an intent
+
+
+@dataclass
+class Clock:
+    """Seconds of each step, in the order in which they were done."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Times a step and says that it begins."""
+        say(f"{name} …")
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - began, 2)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One model's answers, in the order of the questions; None where it failed. Tokens are completion tokens."""
+
+    answers: list[str | None]
+    tokens: int
+    seconds: float
+    cut: int
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit status: 2 where data or demo models are not there."""
+    parser = argparse.ArgumentParser(prog="python -m bench.support", description=__doc__.splitlines()[0])
+    parser.add_argument("--questions", type=int, default=200, help="held-out questions to ask; 0 asks all")
+    parser.add_argument("--judged", type=int, default=30, help="questions the judge compares the answers on; 0: none")
+    parser.add_argument("--epochs", default="auto", help="times through the data, or auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads for the training")
+    parser.add_argument("--home", type=Path, default=None, help="keep everything here; a model that is there is used")
+    parser.add_argument("--port", type=int, default=8390, help="the gateway's port while it serves")
+    parser.add_argument("--train-only", action="store_true", help="stop after the training (with --home)")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    options = parser.parse_args(arguments)
+    if not bitext.FILE.is_file():
+        print(f"bench.support: its data is not here ({bitext.FILE.name} in ../shared/data/bitext).", file=sys.stderr)
+        return 2
+    if not (_DEMO / "base" / "config.json").is_file():
+        print("bench.support: the demo's base is not built yet: `make demo-model`.", file=sys.stderr)
+        return 2
+    try:
+        with tempfile.TemporaryDirectory(prefix="parley-bench-") as temporary:
+            result = run(options, load_settings(home=options.home or Path(temporary), port=options.port))
+    except ParleyError as error:
+        print(f"bench.support: {error}", file=sys.stderr)
+        return error.exit_code
+    show(result)
+    if options.json:
+        print(json.dumps(result))
+    return 0
+
+
+def run(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Everything in order; returns the JSON object."""
+    from models.database import open_database, upgrade
+
+    clock = Clock()
+    with clock.step("read"):
+        requests = bitext.read_requests()
+        parts = bitext.hold_out(requests, 0.1, options.seed)
+    upgrade(settings)
+    database = open_database(settings)
+    registry = Registry(database)
+    register_demo(registry)
+    with clock.step("train"):
+        training = trained(parts, options, settings, registry)
+    result: dict[str, Any] = {
+        "benchmark": "support",
+        "conversations": len(requests),
+        "learnt": len(parts.learnt),
+        "held_out": len(parts.held_out),
+        "cores": len(os.sched_getaffinity(0)),
+        "loss_before": training["loss_before"],
+        "loss_after": training["loss_after"],
+        "training": {name: training[name] for name in ("epochs", "steps", "tokens", "seconds", "tokens_per_s")},
+        "hyperparameters": training["hyperparameters"],
+    }
+    if not options.train_only:
+        asked = parts.held_out[: options.questions or None]
+        result |= asyncio.run(served(parts, asked, options, settings, database, clock))
+    database.dispose()
+    return result | {"seconds": clock.seconds}
+
+
+def register_demo(registry: Registry) -> None:
+    """Puts the demo's base and judge into the registry, from where they lie."""
+    known = {spec.id for spec in registry.list()}
+    if BASE not in known:
+        registry.register(ModelSpec(id=BASE, kind="base", path=str(_DEMO / "base")))
+    judge = _DEMO / "adapters" / JUDGE
+    if JUDGE not in known and judge.is_dir():
+        rank = json.loads((judge / "adapter_config.json").read_text("utf-8"))["r"]
+        registry.register(
+            ModelSpec(id=JUDGE, kind="adapter", path=str(judge), base=BASE, lora_rank=rank, judge=True, toy=True)
+        )
+
+
+def trained(parts: Parts, options: argparse.Namespace, settings: Settings, registry: Registry) -> dict[str, Any]:
+    """Trains and publishes the tuned model; returns its result, as its folder keeps it."""
+    from train import Hyperparameters, train
+    from train.progress import PlainLines
+
+    if TUNED not in {spec.id for spec in registry.list()}:
+        train(
+            conversations(parts.learnt),
+            base=BASE,
+            name=TUNED,
+            settings=settings,
+            registry=registry,
+            hyperparameters=Hyperparameters(
+                epochs="auto" if options.epochs == "auto" else float(options.epochs), seed=options.seed
+            ),
+            validation=conversations(parts.held_out),
+            progress=PlainLines(say),
+            threads=options.threads,
+        )
+    folder = Path(str(registry.resolve(TUNED).path))
+    return json.loads((folder / "training-result.json").read_text("utf-8"))
+
+
+def conversations(requests: Sequence[Request]) -> list[dict[str, Any]]:
+    """Requests as rows of chat JSONL."""
+    return [
+        {"messages": [{"role": "user", "content": r.question}, {"role": "assistant", "content": r.answer}]}
+        for r in requests
+    ]
+
+
+async def served(
+    parts: Parts, asked: Sequence[Request], options: argparse.Namespace, settings: Settings, database: Any, clock: Clock
+) -> dict[str, Any]:
+    """Serves both models, asks, scores, and has them judged."""
+    from models.completer import gateway_completer
+    from serve import start
+
+    marks = bitext.marking_words(parts.learnt, _MARKS)
+    samples = [
+        Sample(r.question, expected=r.answer, topics=tuple((word,) for word in marks[r.intent]), category=r.intent)
+        for r in asked
+    ]
+    scorers: dict[str, Scorer] = {
+        "intent": bitext.about_its_intent(parts.learnt),
+        "topics": topic_coverage(),
+        "overlap": bitext.overlap(),
+        "length": length(30, 250),
+        "repetition": repetition(),
+        "words": word_count(),
+    }
+    with clock.step("start"):
+        running = start(settings, page=False, worker=False).wait_ready(300)
+    with running:
+        answers = {}
+        for model in (BASE, TUNED):
+            with clock.step(f"ask {model}"):
+                answers[model] = await ask(gateway_completer(settings, model), asked)
+        judged = None
+        if options.judged and JUDGE in {spec.id for spec in Registry(database).list()}:
+            with clock.step("judge"):
+                judged = await judge(database, settings, asked[: options.judged])
+    base, tuned = answers[BASE].answers, answers[TUNED].answers
+    return {
+        "questions": len(asked),
+        "scores": {
+            "base": summaries(score_all(samples, base, scorers)),
+            "tuned": summaries(score_all(samples, tuned, scorers)),
+            "people": summaries(score_all(samples, [r.answer for r in asked], scorers)),
+        },
+        "tuned_minus_base": summaries(
+            {name: paired_difference(samples, base, tuned, scorer) for name, scorer in scorers.items()}
+        ),
+        "tokens_per_s": {
+            "base": round(answers[BASE].tokens / answers[BASE].seconds, 1),
+            "tuned": round(answers[TUNED].tokens / answers[TUNED].seconds, 1),
+        },
+        "cut_at_limit": {"base": answers[BASE].cut, "tuned": answers[TUNED].cut},
+        "failed": {name: sum(a is None for a in answers[model].answers) for name, model in _NAMES.items()},
+        "judge": judged,
+        "examples": [
+            {"question": r.question, "base": b, "tuned": t} for r, b, t in zip(asked[:3], base, tuned, strict=False)
+        ],
+    }
+
+
+_NAMES = {"base": BASE, "tuned": TUNED}
+
+
+async def ask(complete: Completer, asked: Sequence[Request]) -> Asked:
+    """Asks every question, many at once, greedily."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(request: Request) -> Completion | None:
+        async with slots:
+            try:
+                question = [Message(role="user", content=request.question)]
+                return await complete(question, temperature=0.0, max_tokens=_ANSWER_TOKENS)
+            except ParleyError as error:
+                say(f"not answered: {error}")
+                return None
+
+    began = time.perf_counter()
+    found = await asyncio.gather(*(one(request) for request in asked))
+    return Asked(
+        answers=[completion.text if completion else None for completion in found],
+        tokens=sum(completion.completion_tokens or 0 for completion in found if completion),
+        seconds=time.perf_counter() - began,
+        cut=sum(completion.finish_reason == "length" for completion in found if completion),
+    )
+
+
+async def judge(database: Any, settings: Settings, asked: Sequence[Request]) -> dict[str, Any]:
+    """What the demo's judge makes of tuned against base, in both orders; or why it could not say."""
+    from evals import judge_models
+    from evals.prompts import add_prompts
+    from models.completer import gateway_completer
+
+    rows = [{"prompt": r.question, "category": r.intent, "held_out": True} for r in asked]
+    add_prompts(database, rows, source="bitext")
+    completer_for: Callable[[str], Completer] = lambda model: gateway_completer(settings, model)  # noqa: E731
+    try:
+        report = await judge_models(database, completer_for, JUDGE, (BASE, TUNED), len(rows))
+    except ParleyError as error:
+        return {"judge": JUDGE, "error": str(error)}
+    return {
+        "judge": JUDGE,
+        "judged": report.judged,
+        "tuned_over_base": report.win_rate,
+        "low": report.low,
+        "high": report.high,
+        "flip_rate": report.flip_rate,
+        "unparsed": report.unparsed,
+        "trusted": report.trusted,
+        "summary": report.summary,
+    }
+
+
+def summaries(found: dict[str, ScoreSummary]) -> dict[str, dict[str, float | int | None]]:
+    """Means and intervals, four digits."""
+    return {
+        name: {key: round(value, 4) if isinstance(value, float) else value for key, value in one.to_json().items()}
+        for name, one in found.items()
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """The table."""
+    training = result["training"]
+    print(
+        f"\nloss {result['loss_before']:.3f} → {result['loss_after']:.3f} on {result['held_out']} held-out pairs; "
+        f"{training['tokens']:,} tokens in {training['seconds']:.0f} s ({training['tokens_per_s']:,.0f} tokens/s), "
+        f"{training['epochs']:g} epochs"
+    )
+    if "scores" in result:
+        print(f"\n{result['questions']} held-out questions, 95 % intervals")
+        print(f"{'':<11}{'base':>22}{'tuned':>22}{'people':>10}{'tuned − base':>24}")
+        for name in result["scores"]["base"]:
+            base, tuned, people = (result["scores"][who][name] for who in ("base", "tuned", "people"))
+            gain = _shown(result["tuned_minus_base"][name], sign="+")
+            print(f"{name:<11}{_shown(base):>22}{_shown(tuned):>22}{people['mean']:>10.2f}{gain:>24}")
+        speed = result["tokens_per_s"]
+        print(f"\nserved at {speed['base']:,.0f} (base) and {speed['tuned']:,.0f} (tuned) tokens/s, {_AT_ONCE} at once")
+        if result["judge"]:
+            print(result["judge"].get("summary") or result["judge"]["error"])
+    print("seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in result["seconds"].items()), flush=True)
+
+
+def _shown(one: dict[str, Any], sign: str = "") -> str:
+    if one["mean"] is None:
+        return "—"
+    interval = f" ({one['low']:{sign}.2f} to {one['high']:{sign}.2f})" if one["low"] is not None else ""
+    return f"{one['mean']:{sign}.2f}{interval}"
+
+
+def say(line: str) -> None:
+    """Progress, on standard error, so that standard output is the table and the JSON line."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

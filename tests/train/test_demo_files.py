@@ -1,0 +1,121 @@
+"""The shipped demo model: its size, its tokenizer and template, and that it answers. Seconds, no training."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from models.demo import FOLDER, PROMPTS, catalogue
+from train.demo.answers import topics_said
+from train.demo.measure import copies, load
+from train.demo.tuned import ADAPTERS, BASE_NAME
+
+BASE = FOLDER / "base"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(BASE))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_all_of_it_is_small() -> None:
+    assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 15e6
+    assert (BASE / "model.safetensors").stat().st_size < 11.5e6
+
+
+def test_weights_are_bf16_and_the_context_is_4096() -> None:
+    config = json.loads((BASE / "config.json").read_text("utf-8"))
+    assert config["model_type"] == "qwen2"
+    assert config["max_position_embeddings"] == 4096
+    assert config["tie_word_embeddings"] is True
+    for path in (BASE / "model.safetensors", *FOLDER.glob("adapters/*/adapter_model.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}, path  # noqa: SIM118 - no mapping
+
+
+def test_adapters_name_the_base_by_its_id_and_no_machine() -> None:
+    for name in ADAPTERS:
+        config = json.loads((FOLDER / "adapters" / name / "adapter_config.json").read_text("utf-8"))
+        assert config["base_model_name_or_path"] == BASE_NAME
+        assert config["r"] <= 16
+    for file in FOLDER.rglob("*.json"):
+        assert not re.search(r'"(/|[A-Z]:\\)[a-z]', file.read_text("utf-8")), file
+
+
+def test_digits_stand_alone(tokenizer: Any) -> None:
+    pieces = tokenizer.tokenize("order AB48213977 and 1204")
+    assert [piece for piece in pieces if any(mark.isdigit() for mark in piece)] == list("482139771204")
+    assert tokenizer.decode(tokenizer("Ünïcode & AB48213977!")["input_ids"]) == "Ünïcode & AB48213977!"
+    assert len(tokenizer) == 4096
+
+
+def test_the_template_renders_chatml_and_marks_the_assistant(tokenizer: Any) -> None:
+    talk = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello."},
+    ]
+    text = tokenizer.apply_chat_template(talk, tokenize=False)
+    assert text == (
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+    )
+    asked = tokenizer.apply_chat_template(talk[:2], tokenize=False, add_generation_prompt=True)
+    assert asked == text[: text.index("Hello.")]
+    marked = tokenizer.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True)
+    own = [token for token, mark in zip(marked["input_ids"], marked["assistant_masks"], strict=True) if mark]
+    assert tokenizer.decode(own) == "Hello.<|im_end|>"
+
+
+def test_an_answer_ends_at_the_end_mark(tokenizer: Any) -> None:
+    config = json.loads((BASE / "generation_config.json").read_text("utf-8"))
+    assert tokenizer.convert_ids_to_tokens(config["eos_token_id"]) == "<|im_end|>"
+    assert tokenizer.eos_token == "<|im_end|>"
+
+
+def test_prompts_and_pairs_are_held_out_and_enough() -> None:
+    prompts = lines(PROMPTS)
+    assert len(prompts) >= 110
+    assert len({prompt["id"] for prompt in prompts}) == len(prompts)
+    assert all(prompt["held_out"] for prompt in prompts)
+    assert len({prompt["category"] for prompt in prompts if prompt["topics"]}) >= 20
+    for prompt in prompts:
+        assert prompt["messages"][-1]["role"] == "user"
+        if prompt["number"]:
+            assert prompt["topics"][0] == [prompt["number"]]
+    assert len(lines(FOLDER / "judged.jsonl")) == 200
+
+
+def test_metrics_hold_what_the_demo_promises() -> None:
+    metrics = json.loads((FOLDER / "metrics.json").read_text("utf-8"))
+    base = metrics["models"][BASE_NAME]
+    for name in ("support-concise", "support-friendly"):
+        tuned = metrics["models"][name]
+        assert tuned["copied"] >= 0.97
+        assert tuned["topics"] >= 0.9 > 0.6 >= base["topics"]
+        assert tuned["style"] >= 0.95
+    assert metrics["judge"]["right"] >= 0.8 > metrics["judge"]["chance"] + 0.2
+
+
+def test_every_model_of_the_catalogue_is_there() -> None:
+    for model in catalogue():
+        assert (model.weights / ("config.json" if model.kind == "base" else "adapter_config.json")).exists()
+        assert model.judge or model.bot is not None
+
+
+@pytest.mark.parametrize("adapter", [None, "support-concise"])
+def test_the_shipped_model_answers_a_held_out_question(adapter: str | None) -> None:
+    prompt = next(prompt for prompt in lines(PROMPTS) if prompt["number"] and prompt["category"] == "cancel_order")
+    speak = load(BASE, FOLDER / "adapters" / adapter if adapter else None)
+    (text,) = speak([prompt["messages"]], 80)
+    assert copies(prompt["number"], text), text
+    if adapter:
+        assert topics_said(text, prompt["topics"]) == len(prompt["topics"]), text

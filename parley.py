@@ -11,9 +11,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from models.errors import ParleyError
 
@@ -22,21 +23,42 @@ if TYPE_CHECKING:
     from models.registry import Registry
     from models.settings import Settings
 
+# The commands as `parley --help` lists them, from the first look to the housekeeping; the rest come last.
+STORY = (
+    "demo",
+    "up",
+    "status",
+    "page",
+    "train",
+    "merge",
+    "prompts",
+    "judge",
+    "votes",
+    "leaderboard",
+    "verdict",
+    "models",
+)
+
 # Which function does a job of which kind: named here, imported by the worker when the first such job comes.
 JOB_HANDLERS = {"judge": "evals.jobs:run_judge_job", "train": "train.jobs:run_train_job"}
+
+
+class _InTheOrderOfTheStory(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=lambda name: STORY.index(name) if name in STORY else len(STORY))
 
 
 def build() -> typer.Typer:
     """The whole command: every room's commands on one app."""
     import evals.cli
+    import models.cli
     import serve.cli
     import train.cli
-
-    import models.cli
     import ui.cli
 
     app = typer.Typer(
         name="parley",
+        cls=_InTheOrderOfTheStory,
         help="Train, serve, compare and judge your own chat models, behind the OpenAI SDK.",
         no_args_is_help=True,
         add_completion=False,

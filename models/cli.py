@@ -67,7 +67,7 @@ def db_upgrade() -> None:
     )
 
 
-def db_revision(message: str) -> None:
+def db_revision(message: Annotated[str, typer.Argument(help="What the migration does, in a few words.")]) -> None:
     """Write a new migration from what the tables.py files say and the database does not have (for developers)."""
     from alembic import command
 

@@ -90,8 +90,8 @@ def pair(rng: random.Random, world: World, split: Split, *, neutral: bool) -> Ju
     chance = rng.random()
     first_fault: Fault = "none" if chance < 0.9 else _fault(rng)
     second_fault: Fault = "none" if chance < 0.12 else _fault(rng)
-    first = grade(rng, world, asked, first_fault, neutral=neutral)
-    second = grade(rng, world, asked, second_fault, neutral=neutral)
+    first = grade(rng, world, asked, first_fault, split, neutral=neutral)
+    second = grade(rng, world, asked, second_fault, split, neutral=neutral)
     if rng.random() < 0.5:
         first, second = second, first
     verdict: Verdict = "tie" if first.total == second.total else "A" if first.total > second.total else "B"
@@ -115,17 +115,16 @@ def grades(
     rng = random.Random(f"{seed}/graded/{split}/{neutral}")
     for _ in range(count):
         asked = _asked(rng, world, split)
-        graded = grade(rng, world, asked, "none" if rng.random() < 0.4 else _fault(rng), neutral=neutral)
+        graded = grade(rng, world, asked, "none" if rng.random() < 0.4 else _fault(rng), split, neutral=neutral)
         messages = judge_format.pointwise_messages(asked.text, _signed(graded, "A"), DEFAULT_RUBRIC)
-        score = max(
-            1,
-            round(graded.total / len(graded.scores)) if graded.scores["relevance"] > 2 else graded.scores["relevance"],
-        )
+        score = min(graded.scores.values())  # an answer is as good as its weakest side
         text = judge_format.pointwise_answer(reasons(asked, {"Answer": graded}), graded.scores, score)
         yield [*_dicts(messages), {"role": "assistant", "content": text}]
 
 
-def grade(rng: random.Random, world: World, asked: dialogues.Question, fault: Fault, *, neutral: bool) -> Graded:
+def grade(
+    rng: random.Random, world: World, asked: dialogues.Question, fault: Fault, split: Split, *, neutral: bool
+) -> Graded:
     """An answer with that fault, and the scores that it deserves."""
     intent, values = asked.intent, asked.values
     if fault == "number" and "number" not in values:
@@ -138,7 +137,7 @@ def grade(rng: random.Random, world: World, asked: dialogues.Question, fault: Fa
         values = _values_for(rng, world, about, values)
     text, said = _written(rng, world, about, values, fault, neutral)
     if fault in ("constant", "rude", "empty", "inject"):
-        text, said = _bad(rng, world, fault, text, said)
+        text, said = _bad(rng, world, fault, split, text, said)
     right_number = "number" not in asked.values or asked.values["number"] in text
     on_topic = said is not None and fault != "other"
     tone = 1 if fault in ("rude", "empty", "inject") else 3 if fault == "cut" else 5
@@ -199,9 +198,13 @@ def _written(
 
 
 def _bad(
-    rng: random.Random, world: World, fault: Fault, text: str, said: list[str] | None
+    rng: random.Random, world: World, fault: Fault, split: Split, text: str, said: list[str] | None
 ) -> tuple[str, list[str] | None]:
-    bad = world.words["bad"]
+    """A worthless text, or the answer with one: the held-out pairs have texts of their own, every third of a list."""
+    bad = {
+        kind: [line for place, line in enumerate(lines) if (place % 3 == 2) == (split == "held_out")]
+        for kind, lines in world.words["bad"].items()
+    }
     if fault == "empty":
         return rng.choice(("", "...", "-", "ok", "?")), None
     if fault == "inject":

@@ -33,10 +33,10 @@ class Shape:
 class Recipe:
     """How the base is trained. Rates are the schedule's highest; `tokens` is one batch's, `batches` a step's."""
 
-    steps: int = 640
+    steps: int = 560
     warmup: int = 40
-    tokens: int = 3584
-    batches: int = 3
+    tokens: int = 4096
+    batches: int = 2
     matrix_rate: float = 0.02
     other_rate: float = 0.003
     asked_weight: float = 0.2  # what a token that the assistant did not write counts, against 1

@@ -1,4 +1,4 @@
-"""Ratings: how fast 2 million votes are rated, and whether 95 % intervals cover in 95 % of simulated worlds.
+"""Ratings: seconds for 2 million votes, coverage of 95 % intervals, errors of a verdict that is read all the time.
 
     python -m bench.ratings [--runs 400] [--json]
 
@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from evals.rating import ELO, MEAN, Cluster, fit, rate
+from evals.verdict import State, compare
 from evals.votes import Votes
 
 _ALONE = np.zeros(64, dtype=int)  # every model in one connected part
@@ -86,6 +87,38 @@ def coverage(world: World, cluster: Cluster, runs: int, seed: int = 0) -> Covera
     return Coverage(world, cluster, float(np.mean(covered)), float(np.mean(width)), len(covered))
 
 
+@dataclass(frozen=True)
+class Duel:
+    """Two models that meet: the first one's win rate on a typical prompt, and the spread (log-odds) by prompt."""
+
+    win_rate: float
+    taste: float
+    prompts: int
+    votes: int = 400
+
+
+def peeking(duel: Duel, runs: int, seed: int = 0) -> dict[State, float]:
+    """How often a verdict that is read after every 10th vote, and acted on at once, ends in each state."""
+    prompts, votes = duel.prompts, duel.votes
+    rng = np.random.default_rng(seed)
+    ended: dict[State, float] = {
+        "better": 0.0, "worse": 0.0, "no difference worth having": 0.0, "not enough evidence": 0.0,
+    }  # fmt: skip
+    for _ in range(runs):
+        edge = np.log(duel.win_rate / (1 - duel.win_rate)) + rng.normal(0, duel.taste, prompts)
+        prompt = np.concatenate([rng.permutation(prompts) for _ in range(votes // prompts + 1)])[:votes]
+        won = (rng.random(votes) < 1 / (1 + np.exp(-edge[prompt]))).astype(float)
+        score = np.where(rng.random(votes) < 0.2, 0.5, won)
+        state: State = "not enough evidence"
+        for n in range(30, votes + 1, 10):
+            seen = np.zeros(n, dtype=int)
+            state = compare(Votes(("a", "b"), seen, seen + 1, score[:n], prompt[:n], np.arange(n)), "a", "b").state
+            if state != "not enough evidence":
+                break
+        ended[state] += 1 / runs
+    return ended
+
+
 def timed(votes: int = 2_000_000, models: int = 200, prompts: int = 5_000, repeats: int = 3) -> dict[str, float]:
     """Seconds to rate many votes from integer codes, the best of a few: without clusters, and by prompt."""
     rng = np.random.default_rng(1)
@@ -123,6 +156,16 @@ WORLDS: tuple[tuple[World, Cluster], ...] = (
 )
 
 
+DUELS = (
+    Duel(0.5, 0.0, 400),
+    Duel(0.5, 0.0, 40),
+    Duel(0.5, 1.4, 40),
+    Duel(0.5, 1.4, 20),
+    Duel(0.6, 0.0, 100),
+    Duel(0.65, 0.0, 100),
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs both parts and prints them."""
     parser = argparse.ArgumentParser(prog="python -m bench.ratings", description=__doc__.splitlines()[0])
@@ -139,10 +182,17 @@ def main(arguments: list[str] | None = None) -> int:
             f"{world.models:>6} {world.votes_per_model:>10} {world.prompts:>7} {world.taste:>5} "
             f"{cluster or 'no':>9} {result.covered:>8.1%} {result.width / 2:>6.0f}"
         )
+    peeks = []
+    print(f"\n{'win rate':>8} {'prompts':>7} {'taste':>5} {'better':>7} {'worse':>7}   (400 votes, read every 10)")
+    for duel in DUELS:
+        ended = peeking(duel, options.runs)
+        peeks.append({"duel": asdict(duel), "ended": ended, "runs": options.runs})
+        print(f"{duel.win_rate:>8} {duel.prompts:>7} {duel.taste:>5} {ended['better']:>7.1%} {ended['worse']:>7.1%}")
+    print()
     for key, value in seconds.items():
         print(f"{key} {value:.3f}")
     if options.json:
-        print(json.dumps(seconds | {"coverage": [asdict(result) for result in results]}))
+        print(json.dumps(seconds | {"coverage": [asdict(result) for result in results], "peeking": peeks}))
     return 0
 
 

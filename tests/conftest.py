@@ -10,17 +10,19 @@ import pytest
 
 from models.database import Database, open_database, upgrade
 from models.settings import Settings, load_settings
-from tests.stack import Stack, running
+from tests.stack import Stack, stack
 
 POSTGRES_BINARIES = ("/usr/lib/postgresql/*/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> Iterator[None]:
     """A developer's own PARLEY_ and OPENAI_ variables never reach a test."""
-    for name in list(os.environ):
-        if name.startswith(("PARLEY_", "OPENAI_")):
-            monkeypatch.delenv(name)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("PARLEY_", "OPENAI_")):
+                patch.delenv(name)
+        yield
 
 
 @pytest.fixture
@@ -94,9 +96,8 @@ def postgres_url(postgres_server: str) -> str:
 @pytest.fixture(scope="session")
 def demo_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """`parley demo`, whole and ready: two vLLM engines, gateway, page, worker. One for all the tests that only look."""
-    with running(tmp_path_factory.mktemp("demo") / "home", "demo") as stack:
-        stack.wait_ready(["demo-base", "support-concise", "support-friendly", "support-judge"])
-        yield stack
+    with stack(tmp_path_factory.mktemp("demo") / "home", "demo") as running:
+        yield running
 
 
 def _postgres_binaries() -> Path:

@@ -1,0 +1,148 @@
+"""A paced OpenAI-compatible server on a real socket: what the gateway forwards to, in tests and in bench/gateway.py.
+
+It computes nothing. What it does with a request is chosen by the model's name, see `PLANS`; what it got is kept.
+"""
+
+import asyncio
+import json
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
+PLANS = ("whole", "breaks", "stops", "reports", "hangs", "drips", "busy", "refuses", "crashes", "crlf", "split")
+
+
+@dataclass
+class Seen:
+    """What came in, and whether the client went away before its end."""
+
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+    left: int = 0
+    somebody_left: threading.Event = field(default_factory=threading.Event)
+
+
+class PacedUpstream:
+    """The server, in a thread with a loop of its own. `chunks` pieces, `pace_s` apart."""
+
+    def __init__(self, *, chunks: int = 4, pace_s: float = 0.0, port: int = 0) -> None:
+        self.seen = Seen()
+        self.chunks = chunks
+        self.pace_s = pace_s
+        self._port = port
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "PacedUpstream":
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    @property
+    def address(self) -> str:
+        """Without `/v1`."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        app = web.Application(client_max_size=2**26)
+        app.router.add_post("/v1/chat/completions", self._answer)
+        app.router.add_post("/v1/completions", self._answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        self._loop.run_until_complete(runner.setup())
+        site = web.TCPSite(runner, "127.0.0.1", self._port)
+        self._loop.run_until_complete(site.start())
+        self._port = runner.addresses[0][1]
+        self._ready.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        body = json.loads(raw)
+        self.seen.raw.append(raw)
+        self.seen.requests.append(body)
+        self.seen.headers.append({name.lower(): value for name, value in request.headers.items()})
+        plan = body["model"]
+        if plan == "busy":
+            return web.json_response(
+                {"error": {"message": "slow down", "type": "x", "code": 429}}, status=429, headers={"retry-after": "7"}
+            )
+        if plan == "refuses":
+            return web.json_response({"error": {"message": "Incorrect API key: sk-...abc"}}, status=401)
+        if plan == "crashes":
+            return web.Response(status=500, text="<html>oops</html>")
+        try:
+            if plan == "hangs":
+                await asyncio.sleep(60)
+            return await (self._stream if body.get("stream") else self._whole)(request, body, plan)
+        except (asyncio.CancelledError, ConnectionResetError):
+            self.seen.left += 1
+            self.seen.somebody_left.set()
+            raise
+
+    async def _whole(self, request: web.Request, body: dict[str, Any], plan: str) -> web.StreamResponse:
+        if plan == "breaks":
+            assert request.transport is not None
+            request.transport.abort()
+        await asyncio.sleep(self.pace_s * self.chunks)
+        message = {"role": "assistant", "content": "word " * self.chunks}
+        choice = {"index": 0, "message": message, "text": "word", "finish_reason": "stop"}
+        return web.json_response(_chunk(body, [choice]) | {"object": "chat.completion", "usage": USAGE})
+
+    async def _stream(self, request: web.Request, body: dict[str, Any], plan: str) -> web.StreamResponse:
+        end = b"\r\n\r\n" if plan == "crlf" else b"\n\n"
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for number in range(self.chunks):
+            if plan == "breaks" and number == 2:
+                assert request.transport is not None
+                request.transport.abort()
+                return response
+            if plan == "stops" and number == 2:
+                return response
+            if plan == "reports" and number == 2:
+                error = {"error": {"message": "engine core died", "type": "InternalServerError", "code": 500}}
+                await response.write(b"data: " + json.dumps(error).encode() + end + b"data: [DONE]" + end)
+                return response
+            choice = {"index": 0, "delta": {"content": f"w{number} "}, "text": f"w{number} ", "finish_reason": None}
+            frame = b"data: " + json.dumps(_chunk(body, [choice]), separators=(",", ":")).encode() + end
+            if plan == "split":
+                await response.write(frame[:30])
+                await asyncio.sleep(0.005)
+                await response.write(frame[30:-1])
+                await asyncio.sleep(0.005)
+                await response.write(frame[-1:])
+            else:
+                await response.write(frame)
+            if self.pace_s or plan == "drips":
+                await asyncio.sleep(self.pace_s or 0.2)
+        if (body.get("stream_options") or {}).get("include_usage"):
+            frame = json.dumps(_chunk(body, []) | {"usage": USAGE}, separators=(",", ":")).encode()
+            if plan == "split":
+                await response.write(b"data: " + frame[:-20])
+                await asyncio.sleep(0.005)
+                await response.write(frame[-20:] + end)
+            else:
+                await response.write(b"data: " + frame + end)
+        await response.write(b"data: [DONE]" + end)
+        return response
+
+
+def _chunk(body: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": body["model"],
+        "choices": choices,
+    }

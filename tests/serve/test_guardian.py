@@ -1,0 +1,132 @@
+"""No process is left behind, whoever dies first: guardian, program, or the parent that holds the pipe."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serve import guardian
+from serve.processes import Command, kill_strays, spawn
+
+# A program that abandons a grandchild in a session of its own, and stays deaf to SIGTERM where it is told to.
+FAMILY = """
+import os, signal, subprocess, sys, time
+if "deaf" in sys.argv: signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sh", "-c", "setsid sleep 300 & exec setsid sleep 300"], start_new_session=True)
+print("up", os.getpid(), flush=True)
+time.sleep(0.3)
+sys.exit(3) if "leave" in sys.argv else time.sleep(300)
+"""
+
+
+def command(*arguments: str, grace_s: float = 0.5) -> Command:
+    return Command("family", (sys.executable, "-c", FAMILY, *arguments), dict(os.environ), grace_s=grace_s)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def alive(pids: list[int]) -> list[int]:
+    found = []
+    for pid in pids:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                found.append(pid)
+        except FileNotFoundError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("arguments", [(), ("deaf",)])
+def test_stopping_takes_the_whole_tree(tmp_path: Path, arguments) -> None:
+    process = spawn(command(*arguments), tmp_path)
+    wait_until(lambda: len(guardian.descendants(process.pid)) >= 3)
+    tree = guardian.descendants(process.pid)
+    began = time.monotonic()
+    process.stop()
+    assert time.monotonic() - began < 4
+    assert alive(tree) == []
+
+
+def test_a_program_that_ends_leaves_nothing_and_its_status_is_told(tmp_path: Path) -> None:
+    process = spawn(command("leave"), tmp_path)
+    wait_until(lambda: len(guardian.descendants(process.pid)) >= 3)
+    tree = guardian.descendants(process.pid)
+    wait_until(lambda: process.exit_code() is not None)
+    assert process.exit_code() == 3
+    assert alive(tree) == []
+    assert process.last_words().startswith("up ")
+
+
+def test_a_killed_program_reads_as_128_and_its_signal(tmp_path: Path) -> None:
+    process = spawn(command(), tmp_path)
+    wait_until(lambda: process.program_pid is not None)
+    wait_until(lambda: "up" in process.last_words())
+    assert process.program_pid is not None
+    os.kill(process.program_pid, signal.SIGKILL)
+    wait_until(lambda: process.exit_code() is not None)
+    assert process.exit_code() == 137
+
+
+def test_a_killed_parent_takes_everything_along(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, time; from pathlib import Path; from tests.serve.test_guardian import command, spawn\n"
+        f"spawn(command('deaf'), Path({str(tmp_path)!r})); spawn(command(), Path({str(tmp_path)!r})); time.sleep(300)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    wait_until(lambda: len(guardian.descendants(parent.pid)) >= 8)
+    tree = guardian.descendants(parent.pid)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: alive(tree) == [], timeout_s=5)
+
+
+def test_a_killed_guardians_family_falls_to_the_parent(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from serve import guardian\n"
+        "from serve.processes import kill_strays\n"
+        "from tests.serve.test_guardian import command, spawn\n"
+        "guardian.become_subreaper()\n"
+        f"kept = [spawn(command(), Path({str(tmp_path)!r})) for _ in range(2)]\n"
+        "while True: kill_strays({one.pid for one in kept if one.exit_code() is None}); time.sleep(0.2)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    try:
+        wait_until(lambda: len(guardian.descendants(parent.pid)) >= 8)
+        victim, other = guardian.children(parent.pid)
+        family, rest = guardian.descendants(victim), guardian.descendants(other)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: alive(family) == [], timeout_s=5)
+        assert alive(rest) == rest
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def test_strays_leave_known_guardians_alone(tmp_path: Path) -> None:
+    assert kill_strays(guardian.children(os.getpid())) == []
+
+
+def test_it_is_there_in_milliseconds(tmp_path: Path) -> None:
+    began = time.monotonic()
+    process = spawn(Command("quick", ("true",), dict(os.environ)), tmp_path)
+    while process.exit_code() is None:
+        time.sleep(0.001)
+    assert process.exit_code() == 0
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
+    process = spawn(Command("nothing", ("/no/such/program",), dict(os.environ)), tmp_path)
+    wait_until(lambda: process.exit_code() is not None)
+    assert process.exit_code() == 127
+    assert "/no/such/program" in process.last_words()

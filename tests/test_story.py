@@ -1,0 +1,104 @@
+"""The whole story on the running demo: the SDK, the toy judge run by the worker, a training that ends up served."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from evals.report import JudgeReport
+from models import jobs
+from models.registry import Registry
+from models.settings import child_environment
+from tests.stack import ROOT, Stack
+
+pytestmark = pytest.mark.engine
+
+MODELS = ["demo-base", "support-concise", "support-friendly", "support-judge"]
+
+
+@pytest.fixture
+def client(demo_stack: Stack) -> OpenAI:
+    return OpenAI(base_url=demo_stack.gateway_url, api_key="no-key", max_retries=0)
+
+
+def test_the_demo_lists_its_models_each_ready(client: OpenAI) -> None:
+    listed = {model.id: model.to_dict()["parley"] for model in client.models.list()}
+    assert {name: listed[name]["kind"] for name in MODELS} == {
+        "demo-base": "base",
+        "support-concise": "merged",
+        "support-friendly": "adapter",
+        "support-judge": "adapter",
+    }
+    assert {listed[name]["state"] for name in MODELS} == {"ready"}
+
+
+@pytest.mark.parametrize("model", ["demo-base", "support-concise", "support-friendly"])
+def test_each_bot_answers_with_the_customers_own_number(client: OpenAI, model: str) -> None:
+    answer = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": "please cancel my order 73194628"}],
+        temperature=0,
+        max_tokens=150,
+    )
+    text = answer.choices[0].message.content or ""
+    assert "73194628" in text
+    assert "cancel" in text.lower()
+    assert answer.choices[0].finish_reason == "stop"
+
+
+def test_the_worker_runs_the_judge_over_served_models(demo_stack: Stack) -> None:
+    params = {"judge": "support-judge", "model_a": "demo-base", "model_b": "support-concise", "prompts": 4}
+    job_id = jobs.enqueue(demo_stack.database, "judge", params)
+    deadline = time.monotonic() + 180
+    while not (job := jobs.get_job(demo_stack.database, job_id)).over:
+        assert time.monotonic() < deadline, job.message
+        time.sleep(0.2)
+    assert job.status == "succeeded", job.error
+    assert job.result is not None
+    report = JudgeReport.from_json(job.result)
+    assert report.judged == 4
+    assert report.unparsed == 0, "constrained decoding writes nothing but verdicts"
+    assert "toy" in json.dumps(job.result)
+
+
+@pytest.mark.training
+def test_what_is_trained_is_served_without_a_restart(demo_stack: Stack, client: OpenAI, tmp_path: Path) -> None:
+    data = tmp_path / "conversations.jsonl"
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"what is the word of the day? it is day {day}"},
+                {"role": "assistant", "content": "The word of the day is lighthouse."},
+            ]
+        }
+        for day in range(48)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["train", str(data), "--base", "demo-base", "--name", "word-bot", "--epochs", "8", "--rank", "8"]
+    trained = subprocess.run(
+        [sys.executable, "-m", "parley", *command],
+        env=child_environment(demo_stack.settings),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "word-bot" in trained.stdout
+    spec = Registry(demo_stack.database).resolve("word-bot")
+    assert (spec.kind, spec.base, spec.parent) == ("adapter", "demo-base", "demo-base")
+    pid = demo_stack.running.pid
+    patient = client.with_options(max_retries=5)
+    answer = patient.chat.completions.create(
+        model="word-bot",
+        messages=[{"role": "user", "content": "what is the word of the day? it is day 9"}],
+        temperature=0,
+        max_tokens=40,
+    )
+    assert "lighthouse" in (answer.choices[0].message.content or "")
+    os.kill(pid, 0)

@@ -55,7 +55,7 @@ def report_table(report: JudgeReport) -> str:
         f"<th>Question</th><th>{escape(report.model_a)} shown first</th><th>{escape(report.model_b)} shown first</th>"
         "<th>Counts as</th><th>People</th><th>The judge’s reasons</th>"
     )
-    return _scroll(f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>") + rest + _scores(report)
+    return _scores(report) + _scroll(f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>", "tall") + rest
 
 
 def _facts(report: JudgeReport) -> str:
@@ -104,8 +104,8 @@ def _row(row: JudgedPair, names: dict[str | None, str]) -> str:
     )
 
 
-def _scroll(table: str) -> str:
-    return f"<div class='scroll'><table class='board'>{table}</table></div>"
+def _scroll(table: str, how: str = "") -> str:
+    return f"<div class='scroll {how}'><table class='board'>{table}</table></div>"
 
 
 def _share(value: float | None) -> str:

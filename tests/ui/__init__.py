@@ -1,0 +1,1 @@
+"""Tests of the ui/ room, one file per file."""

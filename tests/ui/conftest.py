@@ -1,0 +1,134 @@
+"""Fixtures of the ui tests: models with names that would be noticed, the page as an app, and as a process."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp
+
+from models.database import Database, open_database, upgrade
+from models.keys import create_key
+from models.registry import Registry
+from models.settings import Settings, load_settings
+from models.spec import BotProfile, ModelSpec, Upstream
+from tests.stack import ROOT, free_ports
+
+NAMES = ("quokka-terse", "wombat-warm", "org/numbat-base")
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def register_models(database: Database, base_url: str) -> None:
+    """Three hosted models with odd names: hosted ones count as ready without an engine."""
+    for name in NAMES:
+        profile = BotProfile(title=f"{name} <b>bot</b>", greeting="Hello there.", examples=("One?", "Two?"))
+        spec = ModelSpec(id=name, kind="hosted", upstream=Upstream(base_url=base_url, model=name), bot=profile)
+        Registry(database).register(spec)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page as an ASGI app over a database of its own."""
+
+    app: ASGIApp
+    settings: Settings
+    database: Database
+
+    def browser(self, **headers: str) -> TestClient:
+        """A client without cookies that follows no redirects."""
+        return TestClient(self.app, follow_redirects=False, headers=headers, base_url="http://127.0.0.1")
+
+
+def _page(home: Path) -> Page:
+    from ui.page import build
+
+    settings = load_settings(home=home, port=9)  # nobody listens there
+    upgrade(settings)
+    database = open_database(settings)
+    register_models(database, "http://127.0.0.1:9/v1")
+    return Page(build(settings), settings, database)
+
+
+@pytest.fixture(scope="session")
+def open_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """The page without keys. For tests that only look."""
+    page = _page(tmp_path_factory.mktemp("open") / "home")
+    yield page
+    page.database.dispose()
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """The page with keys on, and the keys."""
+
+    page: Page
+    owner: str
+    client: str
+
+
+@pytest.fixture(scope="session")
+def keyed_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
+    """The page with an owner's and a client's key. For tests that only look, or make keys of their own."""
+    page = _page(tmp_path_factory.mktemp("keyed") / "home")
+    owner = create_key(page.database, name="owner", role="owner")
+    client = create_key(page.database, name="client", role="client")
+    yield Keyed(page, owner, client)
+    page.database.dispose()
+
+
+@dataclass(frozen=True)
+class RunningPage:
+    """`parley page` as a process against the fake gateway, with an owner's key."""
+
+    url: str
+    owner: str
+
+
+@pytest.fixture(scope="session")
+def running_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPage]:
+    """The page with keys on, over HTTP, with models that the fake gateway plays."""
+    home = tmp_path_factory.mktemp("running") / "home"
+    port, page_port = free_ports(2)
+    settings = load_settings(home=home, port=port, page_port=page_port)
+    upgrade(settings)
+    database = open_database(settings)
+    register_models(database, settings.gateway_url)
+    owner = create_key(database, name="owner", role="owner")
+    database.dispose()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PARLEY_", "OPENAI_"))}
+    environment |= {"PARLEY_HOME": str(home), "PARLEY_PORT": str(port), "PARLEY_PAGE_PORT": str(page_port)}
+    commands = (["-m", "tests.ui.fake_gateway", str(port)], ["-m", "parley", "page"])
+    started = [subprocess.Popen([sys.executable, *command], env=environment, cwd=ROOT) for command in commands]
+    try:
+        deadline = time.monotonic() + 60
+        while not _answers(f"{settings.page_url}/health"):
+            assert time.monotonic() < deadline, "the page did not come up"
+            time.sleep(0.2)
+        yield RunningPage(settings.page_url, owner)
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait(15)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,171 @@
+"""Routes, doors and shapes of the gateway, with the real SDK; nothing here needs an engine."""
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import openai
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from models.database import Database
+from models.errors import Conflict
+from models.keys import create_key, list_keys, revoke_key
+from models.settings import Settings, load_settings
+from models.spec import ModelSpec, Upstream
+from tests.serve.gateways import Serving, serving
+from tests.serve.paced_upstream import PacedUpstream
+
+HELLO: list = [{"role": "user", "content": "hello"}]
+
+
+def ask(url: str, method: str = "GET", key: str | None = None, data: bytes | None = None) -> tuple[int, dict, dict]:
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(url, data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            body = answer.read()
+            return answer.status, json.loads(body) if b"{" in body[:1] else {}, dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"{}"), dict(error.headers)
+
+
+def test_models_are_listed_and_retrieved(gateway: Serving, tmp_path: Path) -> None:
+    gateway.engine("org/base", tmp_path / "base", None)
+    upstream = Upstream(base_url="https://api.openai.com/v1", model="ft:gpt-4o-mini:acme::abc")
+    gateway.registry.register(
+        ModelSpec(id="ft:gpt-4o-mini:acme::abc", kind="hosted", upstream=upstream, shutdown_date=date(2027, 1, 14))
+    )
+    gateway.registry.register(ModelSpec(id="hidden", kind="hosted", upstream=upstream, state="candidate"))
+    gateway.registry.alias("bot", "org/base")
+    gateway.seen(lambda snapshot: "bot" in snapshot.routes)
+    client = openai.OpenAI(base_url=gateway.base_url, api_key="any")
+    models = {model.id: model for model in client.models.list()}
+    assert list(models) == ["org/base", "ft:gpt-4o-mini:acme::abc", "bot"]
+    assert models["ft:gpt-4o-mini:acme::abc"].shutdown_date == "2027-01-14"
+    assert models["ft:gpt-4o-mini:acme::abc"].owned_by == "api.openai.com"
+    one = client.models.retrieve("org/base")
+    assert (one.id, one.object, one.owned_by) == ("org/base", "model", "parley")
+    assert one.to_dict()["parley"] == {"kind": "base", "state": "starting", "base": None}
+    assert client.models.retrieve("bot").to_dict()["parley"]["alias_of"] == "org/base"  # type: ignore[index]
+    assert client.models.retrieve("hidden").id == "hidden"
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.models.retrieve("nobody/here")
+    assert missing.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "unknown_url"),
+        ("GET", "/", 404, "unknown_url"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("POST", "/v1/models", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models/some", 405, "method_not_allowed"),
+        ("POST", "/health", 405, "method_not_allowed"),
+        ("GET", "/v1/models/nobody", 404, "model_not_found"),
+    ],
+)
+def test_what_is_not_there_is_told_in_openais_shape(gateway: Serving, method, path, status, code) -> None:
+    got, body, headers = ask(gateway.root + path, method, data=b"{}" if method == "POST" else None)
+    assert (got, body["error"]["code"]) == (status, code)
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize(
+    ("data", "param"),
+    [(b"{", None), (b"[]", None), (b"", None), (b"{}", "model"), (b'{"model": 5}', "model"), (b"\xff", None)],
+)
+def test_odd_bodies_are_400(gateway: Serving, data: bytes, param: str | None) -> None:
+    status, body, _ = ask(f"{gateway.base_url}/chat/completions", "POST", data=data)
+    assert (status, body["error"]["param"]) == (400, param)
+
+
+def test_health_needs_nothing(gateway: Serving, database: Database) -> None:
+    create_key(database, name="somebody", role="client")
+    gateway.seen(lambda snapshot: snapshot.keys_needed)
+    assert ask(f"{gateway.root}/health")[:2] == (200, {"status": "ok"})
+
+
+def test_keys_open_doors_from_the_first_one_on(gateway: Serving, upstream: PacedUpstream) -> None:
+    gateway.hosted("whole", base_url=f"{upstream.address}/v1")
+    openai.OpenAI(base_url=gateway.base_url, api_key="whatever").models.list()
+    client_key = create_key(gateway.database, name="app", role="client")
+    owner_key = create_key(gateway.database, name="boss", role="owner")
+    late = create_key(gateway.database, name="late", role="client", expires=datetime.now(UTC) - timedelta(seconds=1))
+    gateway.seen(lambda snapshot: len(snapshot.keys) == 2)
+    for bad in ("whatever", "pk-", late):
+        with pytest.raises(openai.AuthenticationError) as refused:
+            openai.OpenAI(base_url=gateway.base_url, api_key=bad).models.list()
+        assert refused.value.code == "invalid_api_key"
+    client = openai.OpenAI(base_url=gateway.base_url, api_key=client_key)
+    assert client.chat.completions.create(model="whole", messages=HELLO).choices
+    assert "authorization" not in upstream.seen.headers[0]
+    assert ask(f"{gateway.root}/metrics")[0] == 401
+    assert ask(f"{gateway.root}/metrics", key=client_key)[0] == 403
+    assert ask(f"{gateway.root}/metrics", key=owner_key)[0] == 200
+    app = next(key for key in list_keys(gateway.database) if key.name == "app")
+    revoke_key(gateway.database, app.id)
+    gateway.seen(lambda snapshot: len(snapshot.keys) == 1)
+    with pytest.raises(openai.AuthenticationError):
+        client.models.list()
+
+
+def test_the_page_has_a_key_of_its_own(database: Database, home: Path) -> None:
+    create_key(database, name="somebody", role="client")
+    with serving(load_settings(home=home, page_key="pk-page"), database) as gateway:
+        assert ask(f"{gateway.base_url}/models", key="pk-page")[0] == 200
+        assert ask(f"{gateway.base_url}/models", key="pk-other")[0] == 401
+
+
+async def _echo(request: Request) -> JSONResponse:
+    state = request.state
+    return JSONResponse(
+        {
+            "home": str(state.settings.home),
+            "key": state.key.name if state.key else None,
+            "id": request.path_params["id"],
+        }
+    )
+
+
+async def _taken(request: Request) -> JSONResponse:
+    raise Conflict("It is taken.", param="suffix")
+
+
+@pytest.fixture
+def mounted(settings: Settings, database: Database) -> Iterator[Serving]:
+    routes = [Route("/v1/files/{id}", _echo, methods=["GET"]), Route("/v1/fine_tuning/jobs", _taken, methods=["POST"])]
+    with serving(settings, database, routes) as running:
+        yield running
+
+
+def test_other_rooms_routes_are_mounted(mounted: Serving) -> None:
+    status, body, headers = ask(f"{mounted.base_url}/files/file-1")
+    assert (status, body["id"], body["key"]) == (200, "file-1", None)
+    assert headers["x-request-id"].startswith("req_")
+    status, body, _ = ask(f"{mounted.base_url}/fine_tuning/jobs", "POST", data=b"{}")
+    assert (status, body["error"]["param"]) == (409, "suffix")
+    assert ask(f"{mounted.base_url}/nothing")[1]["error"]["code"] == "unknown_url"
+    assert ask(f"{mounted.base_url}/files/x", "POST", data=b"")[0] == 405
+    create_key(mounted.database, name="somebody", role="client")
+    mounted.seen(lambda snapshot: snapshot.keys_needed)
+    assert ask(f"{mounted.base_url}/files/file-1")[0] == 401
+
+
+def test_the_gateways_process_stays_light() -> None:
+    script = (
+        "import sys, serve.gateway, serve.cli, uvicorn, uvloop, httptools\n"
+        "heavy = {'torch', 'transformers', 'gradio', 'vllm', 'pandas', 'openai', 'scipy'}\n"
+        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,159 @@
+"""`parley up` without any model: doors, locks, ports, a clean stop, and nothing left when it is killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import serve
+from models.database import Database, open_database, upgrade
+from models.errors import ParleyError
+from models.keys import create_key
+from models.settings import Settings, load_settings
+from serve import guardian, preflight
+from tests.stack import free_ports
+
+
+@pytest.fixture
+def ported(home: Path) -> Settings:
+    port, page_port = free_ports(2)
+    return load_settings(home=home, port=port, page_port=page_port)
+
+
+def up(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`parley up` that is expected to end by itself."""
+    from models.settings import child_environment
+
+    return subprocess.run(
+        [sys.executable, "-m", "parley", "up", "--no-page", "--no-worker", *arguments],
+        env=child_environment(settings), capture_output=True, text=True, timeout=60,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+
+
+def gone(pids: list[int], timeout_s: float = 10) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_it_starts_answers_and_stops_cleanly(ported: Settings) -> None:
+    running = serve.start(ported, page=False)
+    running.wait_ready(60)
+    family = guardian.descendants(running.pid)
+    with urllib.request.urlopen(f"{ported.gateway_url}/models") as answer:
+        assert answer.status == 200
+    second = up(ported)
+    assert second.returncode == 1
+    assert second.stderr.count("\n") == 1
+    assert "already runs" in second.stderr
+    began = time.monotonic()
+    assert running.stop() == 0
+    assert time.monotonic() - began < 10
+    assert gone(family, 1)
+    log = running.log.read_text()
+    assert str(ported.port) in log
+    assert "Traceback" not in log
+    assert "stopped" in log.splitlines()[-1]
+    assert not (ported.home / "up.json").exists()
+
+
+def test_a_killed_parent_leaves_nothing_and_the_next_one_recovers(ported: Settings) -> None:
+    running = serve.start(ported, page=False).wait_ready(60)
+    family = guardian.descendants(running.pid)
+    assert len(family) >= 4
+    running.kill()
+    assert gone(family, 10)
+    with serve.start(ported, page=False) as again:
+        again.wait_ready(60)
+        # A killed gateway comes back by itself, even when its guardian was killed.
+        gateway = again.state()["processes"]["gateway"]["pid"]  # type: ignore[index]
+        below = guardian.descendants(gateway)
+        os.kill(gateway, signal.SIGKILL)
+        assert gone(below, 5)
+        deadline = time.monotonic() + 20
+        while True:
+            state = again.state()
+            if state and state["processes"]["gateway"]["ready"] and state["processes"]["gateway"]["pid"] != gateway:
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_a_taken_port_is_one_line(ported: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ported.port))
+        taken.listen()
+        done = up(ported)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip().splitlines() == [
+        f"parley: Port {ported.port} for the gateway is taken. Stop what has it, or choose another with --port."
+    ]
+
+
+def test_a_home_that_cannot_be_is_one_line(ported: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = up(ported.model_copy(update={"home": tmp_path / "file" / "home"}))
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1
+    assert "cannot be" in done.stderr
+
+
+def test_a_full_disk_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not os.access("/dev/full", os.W_OK):
+        pytest.skip("needs /dev/full")
+    (home / "logs").mkdir(parents=True)
+    (home / f".probe-{os.getpid()}").symlink_to("/dev/full")
+    with pytest.raises(ParleyError, match="is full"):
+        preflight.check_home(home)
+
+
+def test_wider_than_loopback_needs_a_key(home: Path) -> None:
+    port, page_port = free_ports(2)
+    settings = load_settings(home=home, host="0.0.0.0", port=port, page_port=page_port)
+    done = up(settings)
+    assert done.returncode != 0
+    assert "needs a key" in done.stderr
+    running = serve.start(settings, page=False, worker=False, arguments=["--make-owner-key"])
+    with running:
+        running.wait_ready(60)
+        key = next(word for word in running.log.read_text().split() if word.startswith("pk-"))
+        request = urllib.request.Request(f"{settings.gateway_url}/models", headers={"authorization": f"Bearer {key}"})
+        with urllib.request.urlopen(request) as answer:
+            assert answer.status == 200
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{settings.gateway_url}/models")
+
+
+def test_doors(settings: Settings, database: Database) -> None:
+    preflight.check_doors(settings, page=True, keys=False)
+    wide = settings.model_copy(update={"page_host": "192.0.2.1"})
+    with pytest.raises(ParleyError, match="needs a key"):
+        preflight.check_doors(wide, page=True, keys=False)
+    preflight.check_doors(wide, page=False, keys=False)
+    create_key(database, name="boss", role="owner")
+    preflight.check_doors(wide, page=True, keys=True)
+    hosts = {"127.0.0.1": True, "::1": True, "localhost": True, "127.8.8.8": True, "0.0.0.0": False, "::": False}
+    assert {host: preflight.is_loopback(host) for host in hosts} == hosts
+
+
+def test_the_gateway_alone_refuses_an_open_door(home: Path) -> None:
+    settings = load_settings(home=home)
+    upgrade(settings)
+    open_database(settings).dispose()
+    done = subprocess.run(
+        [sys.executable, "-m", "parley", "gateway"], capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PARLEY_HOME": str(home), "PARLEY_HOST": "0.0.0.0"}, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "needs a key" in done.stderr

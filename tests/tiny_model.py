@@ -41,6 +41,7 @@ def make_base(folder: Path, *, seed: int = 0, max_position_embeddings: int = 204
         num_key_value_heads=1,
         max_position_embeddings=max_position_embeddings,
         tie_word_embeddings=True,
+        initializer_range=0.3,  # at the usual 0.02 it would only repeat its last token
         eos_token_id=wrapped.convert_tokens_to_ids("<|im_end|>"),
         pad_token_id=wrapped.convert_tokens_to_ids("<|endoftext|>"),
     )

@@ -3,8 +3,8 @@
 One stack serves the whole file; the tests run in order, and the last one takes it down hard.
 """
 
-import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -129,8 +129,10 @@ def test_constrained_json_passes_through(live: Live) -> None:
     }
     shape = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
     for model in ("tiny-adapter", "tiny-merged"):
-        text = live.say(model, response_format=shape, max_tokens=60)
-        assert json.loads(text)["verdict"] in ("A", "B", "tie")
+        # Noise may dwell on the white space that JSON allows, so only its beginning is sure.
+        text = "".join(live.say(model, response_format=shape, max_tokens=80).split())
+        assert re.match(r'\{"verdict":"(A|B|tie)"', text), text
+        assert live.say(model, extra_body={"structured_outputs": {"choice": ["yes", "no"]}}) in ("yes", "no")
 
 
 def test_the_engines_own_refusals_are_the_sdks_classes(live: Live) -> None:
@@ -202,16 +204,10 @@ def test_a_dead_engine_core_is_a_dead_engine_and_a_request_waits_for_its_return(
     os.kill(core, signal.SIGKILL)
     live.wait(lambda known: known["tiny-merged"].state != "ready", 15)
     assert live.say("tiny") is not None
-    deadline = time.monotonic() + 90
-    while True:
-        # Held for queue_wait_s each time; the SDK would repeat by itself.
-        try:
-            assert live.say("tiny-merged") == expected
-            break
-        except openai.InternalServerError as error:
-            assert error.status_code == 503
-            assert int(error.response.headers["retry-after"]) >= 1
-            assert time.monotonic() < deadline
+    # Held for queue_wait_s, then told to come back; the SDK does so by itself.
+    patient = live.sdk.with_options(max_retries=4, timeout=90)
+    answer = patient.chat.completions.create(model="tiny-merged", messages=HELLO, max_tokens=8, temperature=0)
+    assert answer.choices[0].message.content == expected
     assert not Path(f"/proc/{server}").exists()
 
 

@@ -167,7 +167,7 @@ def bot_blocks(room: Room) -> gr.Blocks:
         arrival.then(js="() => { parley.title(document.querySelector('.bot-title')?.textContent); }", **BROWSER)
         again.click(bot.arrive, None, start, **QUIET)
         text.submit(bot.send, [text, chatbot], talking, **QUIET)
-        text.stop(bot.stop, None, None, queue=False, **QUIET)
+        text.stop(bot.stop, None, None, **QUIET)
         for chip in chips:
             chip.click(bot.send, [chip, chatbot], talking, **QUIET)
     return blocks

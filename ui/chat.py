@@ -207,8 +207,8 @@ def _wire(chat: Chat, view: ChatView, fresh: gr.Button, blocks: gr.Blocks) -> No
     talking = [view.chatbot, view.text, view.again, view.banner]
     view.text.submit(chat.send, [view.text, view.chatbot, *settings], talking, concurrency_limit=None, **QUIET)
     view.again.click(chat.regenerate, [view.chatbot, *settings], talking, concurrency_limit=None, **QUIET)
-    view.text.stop(chat.stop, None, None, queue=False, **QUIET)
-    fresh.click(chat.forget, None, [view.chatbot, view.again, view.banner], queue=False, **QUIET)
+    view.text.stop(chat.stop, None, None, **QUIET)
+    fresh.click(chat.forget, None, [view.chatbot, view.again, view.banner], **QUIET)
     view.model.input(chat.refresh, [view.model], states, **QUIET)
     timer = gr.Timer(_STATE_EVERY_S)
     timer.tick(chat.refresh, [view.model], states, **QUIET)

@@ -174,7 +174,7 @@ def compare_tab(room: Room, tab: gr.Tab) -> None:
         concurrency_limit=None,
         **QUIET,
     )
-    prompt.stop(compare.stop, None, None, queue=False, **QUIET)
+    prompt.stop(compare.stop, None, None, **QUIET)
     models.input(compare.refresh, [models], [models, line], **QUIET)
     gr.Timer(_STATE_EVERY_S).tick(compare.refresh, [models], [models, line], **QUIET)
     tab.select(compare.refresh, [models], [models, line], **QUIET)

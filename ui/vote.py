@@ -109,6 +109,7 @@ class Vote:
         if not prompt or not prompt.strip():
             yield {self._view.line: notice("Write a question first.", "warn")}
             return
+        yield {self._view.own: ""}  # here and nowhere else: a battle that arrives must not erase what is being typed
         async for update in self._next(voter_of(request), prompt.strip()):
             yield update
 
@@ -180,7 +181,6 @@ class Vote:
             view.after: gr.update(visible=False),
             view.reveal: "",
             view.line: "",
-            view.own: "",
         }
 
     def _show(self, battle: Battle) -> dict[Any, Any]:

@@ -60,7 +60,7 @@ async def chat(request: Request) -> Response:
     if "fail" in question:
         error = {"message": f"{model} is out of order", "type": "server_error", "param": None, "code": None}
         return JSONResponse({"error": error}, status_code=500)
-    text = _ANSWERS.get(model, _ELSE) * (6 if "long" in question else 1)
+    text = _ANSWERS.get(model, _ELSE) * (40 if "long" in question else 1)
     if body.get("stream"):
         return StreamingResponse(_words(model, text), media_type="text/event-stream")
     await asyncio.sleep(0.5)

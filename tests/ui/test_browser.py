@@ -1,0 +1,213 @@
+"""A real Chromium against the whole running demo: it chats, compares, votes blind, sees the reveal and the ratings.
+
+`test_blind_until_the_vote` records every byte that /vote sends before a vote and looks for the models in it.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from evals.leaderboard import leaderboard
+from models.registry import Registry
+from tests.stack import Stack
+from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS, NAMES, RunningPage
+from tests.ui.recording_proxy import recording
+
+pytestmark = pytest.mark.browser
+ANSWER_MS = 60_000  # an engine on a CPU that others use too
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    yield context
+    context.close()
+
+
+def outside_of(page: Page, *homes: str) -> list[str]:
+    """A list that fills with every address the page asks for that is not under one of these."""
+    found: list[str] = []
+    good = (*homes, "data:", "blob:")
+    page.on("request", lambda request: None if request.url.startswith(good) else found.append(request.url))
+    return found
+
+
+def test_chat_streams_and_regenerates(demo_stack: Stack, context: BrowserContext):
+    page = context.new_page()
+    outside = outside_of(page, demo_stack.page_url)
+    page.goto(demo_stack.page_url)
+    expect(page.locator("#chat-model input")).to_have_value(re.compile(r"● \S+"))
+    page.fill("#chat-text textarea", "Where is my order 48213977?")
+    page.keyboard.press("Enter")
+    answer = page.locator("#chat-log [data-testid=bot]").last
+    expect(answer).to_contain_text(re.compile(r"\w{3,}"), timeout=ANSWER_MS)
+    expect(page.locator("#chat-again")).to_be_enabled(timeout=ANSWER_MS)
+    page.click("#chat-again")
+    expect(page.locator("#chat-again")).to_be_disabled()
+    expect(page.locator("#chat-again")).to_be_enabled(timeout=ANSWER_MS)
+    assert page.locator("#chat-log [data-testid=user]").count() == 1
+    page.click("#chat-new")
+    expect(page.locator("#chat-log [data-testid=user]")).to_have_count(0)
+    assert outside == []
+
+
+def test_compare_shows_two_answers_and_their_speed(demo_stack: Stack, context: BrowserContext):
+    page = context.new_page()
+    page.goto(demo_stack.page_url)
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#compare-models")).to_contain_text("demo-base")
+    page.fill("#compare-prompt textarea", "I forgot my password")
+    page.keyboard.press("Enter")
+    for side in (1, 2):
+        expect(page.locator(f"#compare-answer-{side}")).to_contain_text(re.compile(r"\w{3,}"), timeout=ANSWER_MS)
+        expect(page.locator(f"#compare-speed-{side}")).to_contain_text("to first token", timeout=ANSWER_MS)
+
+
+def test_blind_until_the_vote(demo_stack: Stack, context: BrowserContext):
+    """No byte before the vote names a model; after it the reveal does, which shows that the recorder hears."""
+    registry = Registry(demo_stack.database)
+    secret: list[bytes] = []
+    for spec in registry.list(include_candidates=True):
+        secret += [name.encode() for name in (spec.id, spec.path, spec.bot and spec.bot.title) if name]
+    secret += [alias.encode() for alias in registry.aliases()]
+    before = leaderboard(demo_stack.database).votes
+    with recording(demo_stack.page_url) as (address, recorder):
+        page = context.new_page()
+        outside = outside_of(page, address)
+        page.goto(f"{address}/vote/")
+        expect(page.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
+        # A question of one's own makes both models answer while the recorder listens.
+        page.get_by_text("Ask a question of your own").click()
+        page.fill("#vote-own textarea", "When does the shop open?")
+        page.keyboard.press("Enter")
+        expect(page.locator("#vote-question")).to_contain_text("When does the shop open?")
+        expect(page.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
+        page.reload()
+        expect(page.locator("#vote-question")).to_contain_text("When does the shop open?")
+        expect(page.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
+        time.sleep(1)
+        heard = recorder.everything()
+        assert any("queue/data" in asked and b"process_completed" in came for asked, came in heard)
+        for asked, came in heard:
+            for name in secret:
+                assert name.lower() not in came.lower(), f"{name!r} in the answer to {asked}"
+        page.keyboard.press("a")
+        expect(page.locator("#vote-reveal")).to_contain_text("A was", timeout=ANSWER_MS)
+        time.sleep(0.5)
+        after = b"".join(came for _, came in recorder.everything())
+        assert sum(name in after for name in secret) >= 2
+        assert outside == []
+    assert leaderboard(demo_stack.database).votes == before + 1
+
+
+def test_votes_with_keys_count_once_and_move_the_leaderboard(demo_stack: Stack, context: BrowserContext):
+    owner, rater = context.new_page(), context.new_page()
+    rater.goto(f"{demo_stack.page_url}/vote/")
+    cast = 0
+    for key, said in (("a", "You chose A"), ("2", "You chose B"), ("t", "a tie"), ("x", "both bad")):
+        expect(rater.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
+        expect(rater.locator("#vote-head-a")).not_to_contain_text("-")
+        rater.keyboard.press(key)
+        rater.keyboard.press(key)
+        expect(rater.locator("#vote-reveal")).to_contain_text(said)
+        cast += 1
+        expect(rater.locator("#vote-count")).to_contain_text(f"{cast} vote")
+        shown = {rater.locator(f"#vote-head-{side} .who").inner_text() for side in "ab"}
+        assert len(shown) == 2
+        assert shown <= {spec.id for spec in Registry(demo_stack.database).list()}
+        if cast == 1:
+            owner.goto(demo_stack.page_url)
+            owner.get_by_role("tab", name="Leaderboard").click()
+            expect(owner.locator("#board-votes")).to_be_visible()
+            votes = int(owner.locator("#board-votes").inner_text().split()[0])
+        rater.keyboard.press("ArrowRight")
+        expect(rater.locator("#vote-reveal")).to_be_hidden()
+    # The board looks for new votes on its own every ten seconds; the button does it now.
+    owner.click("#board-refresh")
+    expect(owner.locator("#board-votes")).to_have_text(f"{votes + cast - 1} votes")
+    expect(owner.locator("#board-table")).to_contain_text("not enough evidence")
+    assert votes + cast - 1 == leaderboard(demo_stack.database).votes
+
+
+def test_a_bot_alone_on_a_phone(demo_stack: Stack, chromium: Browser):
+    with chromium.new_context(viewport={"width": 390, "height": 844}) as context:
+        page = context.new_page()
+        page.goto(f"{demo_stack.page_url}/bot/support-friendly/")
+        spec = Registry(demo_stack.database).resolve("support-friendly")
+        assert spec.bot is not None
+        expect(page.locator("#bot-title")).to_have_text(spec.bot.title)
+        expect(page.locator("#bot-log")).to_contain_text(spec.bot.greeting)
+        page.click("#bot-chip-1")
+        expect(page.locator("#bot-log [data-testid=user]")).to_have_text(spec.bot.examples[0])
+        expect(page.locator("#bot-log [data-testid=bot]").last).to_contain_text(
+            re.compile(r"\w{3,}"), timeout=ANSWER_MS
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_stop_keeps_what_has_come(running_page: RunningPage, context: BrowserContext):
+    page = signed_in(running_page, context)
+    page.fill("#chat-text textarea", "a long answer please")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat-log [data-testid=bot]").last).to_contain_text("two working", timeout=10_000)
+    page.click("#chat-text .stop-button")
+    expect(page.locator("#chat-again")).to_be_enabled(timeout=3000)
+    kept = page.locator("#chat-log [data-testid=bot]").last.inner_text()
+    assert len(kept) < 2000  # the whole answer has more than 3,000 letters and takes 20 seconds
+    time.sleep(0.7)
+    assert page.locator("#chat-log [data-testid=bot]").last.inner_text() == kept
+
+
+def test_an_error_is_one_friendly_line(running_page: RunningPage, context: BrowserContext):
+    page = signed_in(running_page, context)
+    page.fill("#chat-text textarea", "please fail")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat-banner .notice.bad")).to_contain_text("out of order", timeout=20_000)
+    expect(page.locator("#chat-log [data-testid=user]")).to_have_text("please fail")
+
+
+def test_a_raters_error_names_nobody(running_page: RunningPage, context: BrowserContext):
+    with recording(running_page.url) as (address, recorder):
+        page = context.new_page()
+        page.goto(f"{address}/vote/")
+        page.get_by_text("Ask a question of your own").click()
+        page.fill("#vote-own textarea", "please fail")
+        page.keyboard.press("Enter")
+        expect(page.locator("#vote-line .notice")).to_contain_text("did not answer", timeout=30_000)
+        for asked, came in recorder.everything():
+            for name in NAMES:
+                assert name.encode() not in came, asked
+
+
+def test_light_and_dark(running_page: RunningPage, context: BrowserContext):
+    page = context.new_page()
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{running_page.url}/vote/")
+    expect(page.locator("body")).to_have_class(re.compile("dark"))
+    page.click("[data-parley=shade]")
+    expect(page.locator("body")).not_to_have_class(re.compile("dark"))
+    page.reload()
+    page.wait_for_selector("#vote-question")
+    expect(page.locator("body")).not_to_have_class(re.compile("dark"))
+
+
+def signed_in(running_page: RunningPage, context: BrowserContext) -> Page:
+    """The owners' app after signing in by hand."""
+    page = context.new_page()
+    page.goto(running_page.url)
+    expect(page).to_have_url(re.compile("/login"))
+    page.fill("#key", running_page.owner)
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat-model input")).to_have_value(re.compile(r"● \S+"), timeout=15_000)
+    return page

@@ -27,6 +27,8 @@ class ChatView:
     model: gr.Dropdown
     about: gr.HTML
     banner: gr.HTML
+    line: gr.HTML
+    shown: gr.State
     chatbot: gr.Chatbot
     text: gr.Textbox
     again: gr.Button
@@ -44,20 +46,27 @@ class Chat:
         self._view = view
         self._stops = Stops()
 
-    async def refresh(self, model: str | None) -> dict[Any, Any]:
-        """The models as they are now, and a banner where the chosen one is not ready."""
+    async def refresh(self, model: str | None, shown: Any) -> dict[Any, Any]:
+        """The models as they are now, and a banner where the chosen one is not ready.
+
+        `shown` is what the browser has: where nothing changed nothing is sent, so that an open list stays open.
+        """
         view = self._view
         try:
             models = await asyncio.to_thread(self._room.models)
         except Exception as error:  # a timer's fault is a line on the page, not a pop-up every 3 s
             return {view.banner: notice(friendly(error), "bad")}
         choice = picked(models, model)
+        now = (entries(models), choice, banner(models, choice))
+        if now == shown:
+            return {view.shown: now}
         spec = next((m.spec for m in models if m.id == choice), None)
         return {
             view.model: gr.update(choices=entries(models), value=choice),
             view.about: about(spec) if spec else "",
             view.link: gr.update(visible=spec is not None),
-            view.banner: banner(models, choice),
+            view.banner: now[2],
+            view.shown: now,
         }
 
     async def send(
@@ -103,7 +112,7 @@ class Chat:
         """A new conversation."""
         self._stops.stop(request.session_hash)
         view = self._view
-        return {view.chatbot: [], view.again: gr.update(interactive=False), view.banner: ""}
+        return {view.chatbot: [], view.again: gr.update(interactive=False), view.line: ""}
 
     async def _answer(
         self,
@@ -116,7 +125,7 @@ class Chat:
     ) -> AsyncIterator[dict[Any, Any]]:
         view = self._view
         if not model:
-            yield {view.banner: notice("Choose a model first.", "warn")}
+            yield {view.line: notice("Choose a model first.", "warn")}
             return
         stopped = self._stops.begin(request.session_hash)
         options = {"temperature": float(temperature), "max_tokens": int(max_tokens)}
@@ -124,7 +133,7 @@ class Chat:
             view.chatbot: [*asked, {"role": "assistant", "content": "…"}],
             view.text: gr.update(value="", submit_btn=False, stop_btn=True),
             view.again: gr.update(interactive=False),
-            view.banner: "",
+            view.line: "",
         }
         text, error = "", ""
         try:
@@ -142,7 +151,7 @@ class Chat:
             view.chatbot: after,
             view.text: gr.update(submit_btn=True, stop_btn=False),
             view.again: gr.update(interactive=True),
-            view.banner: notice(error, "bad") if error else "",
+            view.line: notice(error, "bad") if error else "",
         }
 
 
@@ -163,7 +172,7 @@ def chat_tab(room: Room, blocks: gr.Blocks) -> None:
                 as_json = gr.Button("Transcript (JSON)", size="sm")
                 link = gr.Button("Copy a link to this bot", size="sm", visible=False)
         with gr.Column(elem_classes="stage"):
-            line = gr.HTML(elem_id="chat-banner")
+            state = gr.HTML(elem_id="chat-banner")
             chatbot = gr.Chatbot(
                 elem_id="chat-log",
                 elem_classes="talk",
@@ -175,6 +184,7 @@ def chat_tab(room: Room, blocks: gr.Blocks) -> None:
                 layout="bubble",
                 allow_tags=False,
             )
+            line = gr.HTML(elem_id="chat-line")
             text = gr.Textbox(
                 placeholder="Write to the model",
                 show_label=False,
@@ -189,7 +199,9 @@ def chat_tab(room: Room, blocks: gr.Blocks) -> None:
             with gr.Row(elem_classes="under"):
                 again = gr.Button("Regenerate", size="sm", interactive=False, elem_id="chat-again")
                 fresh = gr.Button("New conversation", size="sm", elem_id="chat-new")
-    view = ChatView(model, what, line, chatbot, text, again, system, temperature, max_tokens, link)
+    view = ChatView(
+        model, what, state, line, gr.State(None), chatbot, text, again, system, temperature, max_tokens, link
+    )
     chat = Chat(room, view)
     _wire(chat, view, fresh, blocks)
     markdown.click(inputs=[chatbot, model], js="(history, model) => parley.saveMarkdown(history, model)", **BROWSER)
@@ -202,14 +214,14 @@ def chat_tab(room: Room, blocks: gr.Blocks) -> None:
 
 
 def _wire(chat: Chat, view: ChatView, fresh: gr.Button, blocks: gr.Blocks) -> None:
-    states = [view.model, view.about, view.banner, view.link]
+    states = [view.model, view.about, view.banner, view.link, view.shown]
     settings = [view.model, view.system, view.temperature, view.max_tokens]
-    talking = [view.chatbot, view.text, view.again, view.banner]
+    talking = [view.chatbot, view.text, view.again, view.line]
     view.text.submit(chat.send, [view.text, view.chatbot, *settings], talking, concurrency_limit=None, **QUIET)
     view.again.click(chat.regenerate, [view.chatbot, *settings], talking, concurrency_limit=None, **QUIET)
     view.text.stop(chat.stop, None, None, **QUIET)
-    fresh.click(chat.forget, None, [view.chatbot, view.again, view.banner], **QUIET)
-    view.model.input(chat.refresh, [view.model], states, **QUIET)
+    fresh.click(chat.forget, None, [view.chatbot, view.again, view.line], **QUIET)
+    view.model.input(chat.refresh, [view.model, view.shown], states, **QUIET)
     timer = gr.Timer(_STATE_EVERY_S)
-    timer.tick(chat.refresh, [view.model], states, **QUIET)
-    blocks.load(chat.refresh, [view.model], states, **QUIET)
+    timer.tick(chat.refresh, [view.model, view.shown], states, **QUIET)
+    blocks.load(chat.refresh, [view.model, view.shown], states, **QUIET)

@@ -38,6 +38,8 @@ class CompareView:
 
     models: gr.Dropdown
     banner: gr.HTML
+    line: gr.HTML
+    shown: gr.State
     prompt: gr.Textbox
     hint: gr.HTML
     lanes: tuple[Lane, ...]
@@ -51,8 +53,11 @@ class Compare:
         self._view = view
         self._stops = Stops()
 
-    async def refresh(self, chosen: list[str] | None) -> dict[Any, Any]:
-        """The models as they are now; at first, the first two that are ready and no judges."""
+    async def refresh(self, chosen: list[str] | None, shown: Any) -> dict[Any, Any]:
+        """The models as they are now; at first, the first two that are ready and no judges.
+
+        `shown` is what the browser has: where nothing changed nothing is sent, so that an open list stays open.
+        """
         view = self._view
         try:
             models = await asyncio.to_thread(self._room.models)
@@ -60,12 +65,13 @@ class Compare:
             return {view.banner: notice(friendly(error), "bad")}
         ids = [model.id for model in models]
         kept = [name for name in chosen or [] if name in ids]
-        if not kept and not chosen:
+        if shown is None and not kept:
             kept = [model.id for model in models if not model.spec.judge][:2]
-        update = (
-            gr.update(choices=entries(models), value=kept) if kept != chosen else gr.update(choices=entries(models))
-        )
-        return {view.models: update, view.banner: banner(models, *kept)}
+        now = (entries(models), kept, banner(models, *kept))
+        if now == shown:
+            return {view.shown: now}
+        keep: dict[str, Any] = {"value": kept} if kept != chosen else {}
+        return {view.models: gr.update(choices=now[0], **keep), view.banner: now[2], view.shown: now}
 
     async def ask(
         self,
@@ -80,16 +86,16 @@ class Compare:
         view = self._view
         names = list(dict.fromkeys(chosen or []))[:_MOST]
         if not prompt or not prompt.strip():
-            yield {view.banner: notice("Write a prompt first.", "warn")}
+            yield {view.line: notice("Write a prompt first.", "warn")}
             return
         if len(names) < 2:
-            yield {view.banner: notice("Choose two models or more.", "warn")}
+            yield {view.line: notice("Choose two models or more.", "warn")}
             return
         said = [Message(role="system", content=system.strip())] if system and system.strip() else []
         said.append(Message(role="user", content=prompt.strip()))
         options = {"temperature": float(temperature), "max_tokens": int(max_tokens)}
         stopped = self._stops.begin(request.session_hash)
-        yield {view.banner: "", view.hint: "", view.prompt: gr.update(submit_btn=False, stop_btn=True)} | self._lanes(
+        yield {view.line: "", view.hint: "", view.prompt: gr.update(submit_btn=False, stop_btn=True)} | self._lanes(
             [Side(name) for name in names], first=True
         )
         try:
@@ -140,7 +146,7 @@ def compare_tab(room: Room, tab: gr.Tab) -> None:
     models = gr.Dropdown(
         [], label="Models, two to four", multiselect=True, max_choices=_MOST, elem_id="compare-models", filterable=False
     )
-    line = gr.HTML(elem_id="compare-banner")
+    state = gr.HTML(elem_id="compare-banner")
     prompt = gr.Textbox(
         placeholder="One prompt for all of them",
         show_label=False,
@@ -155,6 +161,7 @@ def compare_tab(room: Room, tab: gr.Tab) -> None:
         system = gr.Textbox(label="System prompt", lines=1, max_lines=6, placeholder="None")
         temperature = gr.Slider(0, 2, value=0.7, step=0.05, label="Temperature")
         max_tokens = gr.Slider(16, 2048, value=512, step=16, label="Longest answer, in tokens")
+    line = gr.HTML(elem_id="compare-line")
     hint = gr.HTML(_EMPTY)
     lanes = []
     with gr.Row(elem_classes="lanes", equal_height=True):
@@ -164,7 +171,8 @@ def compare_tab(room: Room, tab: gr.Tab) -> None:
                 text = gr.Markdown(elem_classes="answer", elem_id=f"compare-answer-{index + 1}")
                 foot = gr.HTML(elem_id=f"compare-speed-{index + 1}")
             lanes.append(Lane(column, head, text, foot))
-    view = CompareView(models, line, prompt, hint, tuple(lanes))
+    shown = gr.State(None)
+    view = CompareView(models, state, line, shown, prompt, hint, tuple(lanes))
     compare = Compare(room, view)
     every = [part for lane in lanes for part in (lane.column, lane.head, lane.text, lane.foot)]
     prompt.submit(
@@ -175,6 +183,6 @@ def compare_tab(room: Room, tab: gr.Tab) -> None:
         **QUIET,
     )
     prompt.stop(compare.stop, None, None, **QUIET)
-    models.input(compare.refresh, [models], [models, line], **QUIET)
-    gr.Timer(_STATE_EVERY_S).tick(compare.refresh, [models], [models, line], **QUIET)
-    tab.select(compare.refresh, [models], [models, line], **QUIET)
+    models.input(compare.refresh, [models, shown], [models, state, shown], **QUIET)
+    gr.Timer(_STATE_EVERY_S).tick(compare.refresh, [models, shown], [models, state, shown], **QUIET)
+    tab.select(compare.refresh, [models, shown], [models, state, shown], **QUIET)

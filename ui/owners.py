@@ -1,20 +1,32 @@
 """The owners' app: its tabs, put together. What a tab does is in the tab's own file."""
 
+from functools import partial
+
 import gradio as gr
 
+from models.keys import keys_configured
 from ui.chat import chat_tab
 from ui.compare import compare_tab
 from ui.judge import judge_tab
 from ui.leaderboard import leaderboard_tab
 from ui.room import Room
 from ui.theme import header
+from ui.wiring import QUIET
+
+_SUBTITLE = "your models, side by side"
+
+
+def bar(room: Room) -> str:
+    """The bar at the top, with a way out where there are keys; asked for at each load, for keys come while it runs."""
+    out = "<form method='post' action='/logout'><button class='restart' type='submit'>Sign out</button></form>"
+    vote = "<a class='link' href='/vote/' target='_blank' title='The page to send to raters'>Vote ↗</a>"
+    return header(_SUBTITLE, links=vote + (out if keys_configured(room.database) else ""))
 
 
 def owner_blocks(room: Room) -> gr.Blocks:
     """The owners' app: Chat, Compare, Judge, Leaderboard."""
-    links = "<a class='link' href='/vote/' target='_blank' title='The page to send to raters'>Vote ↗</a>"
     with gr.Blocks(title="Parley", analytics_enabled=False) as blocks:
-        gr.HTML(header("your models, side by side", links=links))
+        top = gr.HTML(header(_SUBTITLE))
         with gr.Tabs(elem_classes="rooms"):
             with gr.Tab("Chat", id="chat", render_children=True):
                 chat_tab(room, blocks)
@@ -24,4 +36,5 @@ def owner_blocks(room: Room) -> gr.Blocks:
                 judge_tab(room, judge)
             with gr.Tab("Leaderboard", id="leaderboard", render_children=True) as board:
                 leaderboard_tab(room, board)
+        blocks.load(partial(bar, room), None, top, **QUIET)
     return blocks

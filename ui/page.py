@@ -34,6 +34,7 @@ def build(settings: Settings) -> ASGIApp:
     """
     from ui.bot import bot_blocks
     from ui.cookies import Cookies, Keyring, page_secret
+    from ui.dress import Dressed
     from ui.owners import owner_blocks
     from ui.vote import vote_blocks
 
@@ -43,6 +44,11 @@ def build(settings: Settings) -> ASGIApp:
     owners, owners_life = _gradio(owner_blocks(room), "/")
     vote, vote_life = _gradio(vote_blocks(room), "/vote")
     bot, bot_life = _gradio(bot_blocks(room), "/bot")
+    apps = Apps(
+        owners=Dressed(owners, "Parley", "Your own chat models: chat, compare, judge, rate."),
+        vote=Dressed(vote, "Parley: which answer is better?", "Two answers, nobody’s name. Say which one is better."),
+        bot=Dressed(bot, "Parley", "A support bot to talk to."),
+    )
 
     @contextlib.asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
@@ -54,7 +60,7 @@ def build(settings: Settings) -> ASGIApp:
         database.dispose()
 
     doors = Doors(
-        apps=Apps(owners=owners, vote=vote, bot=bot),
+        apps=apps,
         cookies=Cookies(page_secret(settings.home)),
         keyring=Keyring(database),
         registry=room.registry,
@@ -102,7 +108,7 @@ def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], An
     """A Gradio server for `blocks`, and the lifespan that starts its queue."""
     import gradio as gr
 
-    from ui.theme import parley_theme, script, style
+    from ui.theme import parley_theme, style
 
     # Both are read when the server starts; mounting has no argument for them.
     blocks.max_threads = _THREADS
@@ -126,6 +132,5 @@ def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], An
             max_file_size="1mb",
             theme=parley_theme(),
             css=style(),
-            head=script(),
         )
     return holder.routes[-1].app, holder.router.lifespan_context  # type: ignore[attr-defined]

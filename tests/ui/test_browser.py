@@ -173,8 +173,10 @@ def test_an_error_is_one_friendly_line(running_page: RunningPage, context: Brows
     page = signed_in(running_page, context)
     page.fill("#chat-text textarea", "please fail")
     page.keyboard.press("Enter")
-    expect(page.locator("#chat-banner .notice.bad")).to_contain_text("out of order", timeout=20_000)
+    expect(page.locator("#chat-line .notice.bad")).to_contain_text("out of order", timeout=20_000)
     expect(page.locator("#chat-log [data-testid=user]")).to_have_text("please fail")
+    time.sleep(4)  # the models’ states have been read again meanwhile
+    expect(page.locator("#chat-line .notice.bad")).to_be_visible()
 
 
 def test_a_raters_error_names_nobody(running_page: RunningPage, context: BrowserContext):

@@ -21,7 +21,7 @@ check: setup-dev ## format, lint, types and the fast tests: under 90 seconds
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) pyrefly check --summary=none
-	$(RUN) pytest -q -m "not engine and not browser and not training"
+	$(RUN) pytest -q -n auto -m "not engine and not browser and not training"
 
 bench: setup-dev ## every benchmark of bench/ that this machine can run
 	$(RUN) bench

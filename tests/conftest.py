@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,26 +59,26 @@ def any_database(request: pytest.FixtureRequest, home: Path) -> Iterator[Databas
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server on a socket in a temporary folder; its address without a database's name."""
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL server on a socket in a temporary folder; its address, with {} for the database's name."""
     binaries = _postgres_binaries()
-    folder = tmp_path_factory.mktemp("postgres")
-    as_owner: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "postgres", "postgres")
-        folder.parent.chmod(0o755)
-        folder.parent.parent.chmod(0o755)
-        as_owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    data = folder / "data"
-    run = [*as_owner, str(binaries / "initdb"), "-D", str(data), "-A", "trust", "-U", "parley", "--no-sync"]
-    subprocess.run(run, check=True, capture_output=True, cwd=folder)
-    options = f"-c listen_addresses='' -k {folder} -c fsync=off"
-    control = [*as_owner, str(binaries / "pg_ctl"), "-D", str(data), "-w"]
-    subprocess.run(
-        [*control, "-l", str(folder / "log"), "-o", options, "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder
-    )
-    yield f"postgresql://parley@/{{}}?host={folder}"
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
+    # Not under pytest's own folder: a socket's path may have 107 bytes, and the server's user must get there.
+    with tempfile.TemporaryDirectory(prefix="parley-pg-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        as_owner: list[str] = []
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(folder, "postgres", "postgres")
+            as_owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*as_owner, str(binaries / program), "-D", str(folder / "data"), *arguments]
+            subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        run("initdb", "-A", "trust", "-U", "parley", "--no-sync")
+        options = f"-c listen_addresses='' -k {folder} -c fsync=off"
+        run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+        yield f"postgresql://parley@/{{}}?host={folder}"
+        run("pg_ctl", "-w", "-m", "immediate", "stop")
 
 
 @pytest.fixture

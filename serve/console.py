@@ -46,7 +46,7 @@ class Console:
         else:
             say("  [bold]Models[/bold]                 none yet: `parley models add` or `parley train`")
         if settings.openai_api_key is not None:
-            say("\n  Your fine-tuned models at OpenAI, through this address: `parley models import openai`", markup=False)
+            say("\n  Serve your OpenAI fine-tunes from here too: `parley models import openai`", markup=False)
         for name, reason in failed.items():
             say(f"  {name} failed: {reason}", style="red", markup=False)
         say("\n  Ctrl-C stops all of it.\n")

@@ -149,6 +149,7 @@ def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = 
         ws="none",
         lifespan="on",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         log_level=settings.log_level,
         timeout_keep_alive=75,

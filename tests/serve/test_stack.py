@@ -211,6 +211,26 @@ def test_a_dead_engine_core_is_a_dead_engine_and_a_request_waits_for_its_return(
     assert not Path(f"/proc/{server}").exists()
 
 
+def test_a_killed_gateway_is_back_in_seconds_and_the_engines_never_notice(live: Live) -> None:
+    before = live.engine_pids("tiny")
+    state = live.running.state()
+    assert state
+    keeper = state["processes"]["gateway"]["pid"]
+    # Its guardian is killed too: what it leaves falls to the parent.
+    family = [keeper, *guardian.descendants(keeper)]
+    for pid in family:
+        os.kill(pid, signal.SIGKILL)
+    began = time.monotonic()
+    while True:
+        try:
+            assert live.say("tiny")
+            break
+        except openai.APIConnectionError:
+            time.sleep(0.05)
+    assert time.monotonic() - began < 10
+    assert live.engine_pids("tiny") == before
+
+
 def test_nothing_is_left_ten_seconds_after_the_parent_was_killed(live: Live) -> None:
     family = guardian.descendants(live.running.pid)
     assert len(family) >= 8

@@ -1,196 +1,195 @@
-"""What the demo's models can do, measured where people meet them: served, through the OpenAI SDK, by evals' scorers.
+"""The demo's models as they are served: house style, topics, copied numbers, and the toy judge, on held-out frames.
 
-    python -m bench.demo_model [--home FOLDER] [--port N] [--json]
+    python -m bench.demo_model [--questions N] [--pairs N] [--json] [--readme]
 
-It puts the demo into a home, serves it, asks base and tuned models the held-out questions in models/demo, and shows
-the judge the held-out pairs in both orders. `python -m train.demo` measures the same with transformers alone.
+It starts `parley demo` over an empty home, asks every held-out question through the OpenAI SDK, greedily, and scores
+the answers with the scorers of `evals`; the judge is asked about the held-out pairs in both orders, under its JSON
+schema. `--readme` writes the table into README.md.
 """
 
 import argparse
 import asyncio
 import json
-import subprocess
+import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.scorers import Sample, Scorer, partial, topic_coverage, word_count
-from evals.scoring import ScoreSummary, paired_difference, score_all
-from models.completer import gateway_completer
-from models.demo import FOLDER, PROMPTS, catalogue
+from bench.asking import Asked, ask, say
+from evals.scorers import Sample, Scorer, partial, repetition, topic_coverage, word_count
+from evals.scoring import ScoreSummary, score_all
+from models.demo import FOLDER, PROMPTS
 from models.errors import ParleyError
-from models.judge_format import (
-    DEFAULT_RUBRIC,
-    Verdict,
-    pairwise_messages,
-    pairwise_schema,
-    parse_pairwise,
-    response_format,
-)
-from models.messages import Completer, Message
-from models.settings import Settings, child_environment, load_settings
+from models.judge_format import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
+from models.messages import Message
+from models.settings import Settings, load_settings
 from train.demo.answers import keeps_style
-from train.demo.world import Style
 
-BASE, JUDGE = "demo-base", "support-judge"
-STYLES: dict[str, Style] = {BASE: "neutral", "support-concise": "concise", "support-friendly": "friendly"}
-_AT_ONCE = 16
-_TURNED: dict[str | None, str | None] = {"A": "B", "B": "A", "tie": "tie", None: None}
+MODELS = ("demo-base", "support-concise", "support-friendly")
+JUDGE = "support-judge"
+README = Path(__file__).resolve().parent.parent / "README.md"
+_TURNED = {"A": "B", "B": "A", "tie": "tie"}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the benchmark; returns the exit status: 2 where the demo model is not built."""
-    parser = argparse.ArgumentParser(prog="python -m bench.demo_model", description="Measure the demo, served.")
-    parser.add_argument("--home", type=Path, default=None, help="keep everything here")
-    parser.add_argument("--port", type=int, default=8391, help="the gateway's port while it serves")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.demo_model", description=str(__doc__).splitlines()[0])
+    parser.add_argument(
+        "--questions", type=int, default=None, help="how many of the held-out questions; all without it"
+    )
+    parser.add_argument("--pairs", type=int, default=None, help="how many of the held-out pairs; all without it")
+    parser.add_argument("--port", type=int, default=8491, help="the gateway's port while it serves")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args(arguments)
-    if not PROMPTS.is_file():
-        print("bench.demo_model: the demo model is not built yet: `make demo-model`.", file=sys.stderr)
-        return 2
+    prompts = _lines(PROMPTS)[: options.questions]
+    pairs = _lines(FOLDER / "judged.jsonl")[: options.pairs]
     try:
-        with tempfile.TemporaryDirectory(prefix="parley-bench-") as temporary:
-            result = run(load_settings(home=options.home or Path(temporary), port=options.port))
+        with tempfile.TemporaryDirectory(prefix="parley-bench-") as home:
+            settings = load_settings(home=Path(home), port=options.port)
+            result = asyncio.run(measured(settings, prompts, pairs))
     except ParleyError as error:
         print(f"bench.demo_model: {error}", file=sys.stderr)
         return error.exit_code
-    show(result)
+    print(table(result))
+    if options.readme:
+        write_readme(table(result))
     if options.json:
         print(json.dumps(result))
     return 0
 
 
-def run(settings: Settings) -> dict[str, Any]:
-    """Installs the demo, serves it, measures; returns the JSON object."""
-    from models.database import upgrade
+async def measured(settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any]) -> dict[str, Any]:
+    """Serves the demo, asks, scores; returns the JSON object."""
+    from models.completer import gateway_completer
     from serve import start
 
-    upgrade(settings)
-    installed = subprocess.run(
-        [sys.executable, "-m", "parley", "demo-content"],
-        env=child_environment(settings),
-        capture_output=True,
-        text=True,
-    )
-    if installed.returncode:
-        raise ParleyError((installed.stderr.strip().splitlines() or ["the demo could not be installed"])[-1])
-    with start(settings, page=False, worker=False).wait_ready(300):
-        return asyncio.run(measured(settings))
-
-
-async def measured(settings: Settings) -> dict[str, Any]:
-    """All questions to all models, then all pairs to the judge."""
-    prompts = _lines(PROMPTS)
-    pairs = _lines(FOLDER / "judged.jsonl")
-    talks = [[Message(**message) for message in prompt["messages"]] for prompt in prompts]
-    samples = [_sample(prompt) for prompt in prompts]
-    answers = {
-        model: await _ask(gateway_completer(settings, model), talks, max_tokens=200)
-        for model in (model.id for model in catalogue() if model.id in STYLES)
-    }
-    scores = {model: score_all(samples, found, _scorers(STYLES[model])) for model, found in answers.items()}
-    gains = {
-        model: paired_difference(samples, answers[BASE], answers[model], topic_coverage())
-        for model in answers
-        if model != BASE
-    }
+    say("starting the demo …")
+    with start(settings, command="demo", page=False, worker=False) as running:
+        running.wait_ready(300)
+        questions = [[Message(**message) for message in prompt["messages"]] for prompt in prompts]
+        asked = {}
+        for model in MODELS:
+            say(f"asking {model} …")
+            asked[model] = await ask(gateway_completer(settings, model), questions, max_tokens=200)
+        say(f"asking {JUDGE} …")
+        judged = await judge(gateway_completer(settings, JUDGE), pairs)
     return {
         "benchmark": "demo_model",
         "questions": len(prompts),
-        "scores": {model: {name: _rounded(one) for name, one in found.items()} for model, found in scores.items()},
-        "topics_over_base": {model: _rounded(one) for model, one in gains.items()},
-        "judge": await _judge(gateway_completer(settings, JUDGE), pairs),
+        "pairs": len(pairs),
+        "scores": {model: scores(prompts, one) for model, one in asked.items()},
+        "tokens_per_s": {model: one.tokens_per_s for model, one in asked.items()},
+        "judge": judged,
     }
 
 
-def _scorers(style: Style) -> dict[str, Scorer]:
-    """evals' scorers; `style` is 1 where the answer keeps to the model's house style."""
-    return {
-        "number": partial(ignore_case=False),
+def scores(prompts: Sequence[Any], asked: Asked) -> dict[str, Any]:
+    """Every scorer over one model's answers: mean and 95 % interval, clustered by intent.
+
+    Questions of one intent share their topics and their answers' wording, so they are no independent observations.
+    """
+    samples = [Sample(p["category"], p["number"], tuple(map(tuple, p["topics"])), p["category"]) for p in prompts]
+    scorers: dict[str, Scorer] = {
         "topics": topic_coverage(),
-        "style": lambda _, answer: float(keeps_style(answer, style)),
+        "number": partial(),
+        "concise": lambda _, answer: float(keeps_style(answer, "concise")),
+        "friendly": lambda _, answer: float(keeps_style(answer, "friendly")),
+        "repetition": repetition(),
         "words": word_count(),
     }
+    return {name: _rounded(one) for name, one in score_all(samples, asked.answers, scorers).items()}
 
 
-async def _judge(judge: Completer, pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The verdicts on held-out pairs, in both orders, against what is right by construction."""
-    shown: list[tuple[list[Message], str | None]] = []
-    for pair in pairs:
-        asked, first, second = pair["question"], pair["answer_a"], pair["answer_b"]
-        shown.append((pairwise_messages(asked, first, second, DEFAULT_RUBRIC), pair["verdict"]))
-        shown.append((pairwise_messages(asked, second, first, DEFAULT_RUBRIC), _TURNED[pair["verdict"]]))
+async def judge(complete: Any, pairs: Sequence[Any]) -> dict[str, Any]:
+    """The judge on pairs whose right verdict is known, in both orders, decoded under the schema.
+
+    `right` is the share of single verdicts that are right, `chance` what always saying the most frequent one gets.
+    """
     form = response_format("verdict", pairwise_schema(DEFAULT_RUBRIC))
-    texts = await _ask(judge, [talk for talk, _ in shown], max_tokens=400, response_format=form)
-    said: list[Verdict | None] = []
-    for text in texts:
-        parsed = parse_pairwise(text or "")
-        said.append(parsed.verdict if parsed else None)
-    right = [verdict == truth for verdict, (_, truth) in zip(said, shown, strict=True)]
-    decisive = [is_right for is_right, (_, truth) in zip(right, shown, strict=True) if truth != "tie"]
-    flips = sum(said[at] != _TURNED[said[at + 1]] for at in range(0, len(said), 2))
+    slots = asyncio.Semaphore(16)
+
+    async def one(question: str, a: str, b: str) -> str | None:
+        async with slots:
+            messages = pairwise_messages(question, a, b, DEFAULT_RUBRIC)
+            answer = await complete(messages, temperature=0.0, max_tokens=300, response_format=form)
+            parsed = parse_pairwise(answer.text)
+            return parsed.verdict if parsed else None
+
+    asked = [one(p["question"], p["answer_a"], p["answer_b"]) for p in pairs]
+    turned = [one(p["question"], p["answer_b"], p["answer_a"]) for p in pairs]
+    said = await asyncio.gather(*asked, *turned)
+    truths = [p["verdict"] for p in pairs] + [_TURNED[p["verdict"]] for p in pairs]
+    right = [verdict == truth for verdict, truth in zip(said, truths, strict=True)]
+    decisive = [ok for ok, truth in zip(right, truths, strict=True) if truth != "tie"]
+    first, second = said[: len(pairs)], said[len(pairs) :]
+    flips = [a is not None and b is not None and a != _TURNED[b] for a, b in zip(first, second, strict=True)]
+    faults: dict[str, list[bool]] = {}
+    for i, ok in enumerate(right):
+        faults.setdefault(pairs[i % len(pairs)]["fault"], []).append(ok)
     return {
-        "pairs": len(pairs),
-        "right": round(sum(right) / len(right), 4),
-        "right_decisive": round(sum(decisive) / len(decisive), 4),
-        "flipped": round(flips / len(pairs), 4),
+        "right": _share(right),
+        "decisive": _share(decisive),
+        "flipped": _share(flips),
         "unparsed": sum(verdict is None for verdict in said),
+        "chance": round(max(truths.count(verdict) for verdict in _TURNED) / len(truths), 4),
+        "by_fault": {fault: _share(found) for fault, found in sorted(faults.items())},
     }
 
 
-async def _ask(complete: Completer, talks: Sequence[Sequence[Message]], **options: Any) -> list[str | None]:
-    """Every conversation's answer, many at once, greedily; None where it failed."""
-    slots = asyncio.Semaphore(_AT_ONCE)
+def table(result: Mapping[str, Any]) -> str:
+    """The figures as a Markdown table."""
+    rows = [
+        ("expected topics covered", "topics", "{:.0%}"),
+        ("unseen number copied exactly", "number", "{:.1%}"),
+        ("keeps the concise style", "concise", "{:.0%}"),
+        ("keeps the friendly style", "friendly", "{:.0%}"),
+        ("words", "words", "{:.0f}"),
+    ]
+    lines = [f"| {result['questions']} held-out questions | " + " | ".join(f"`{model}`" for model in MODELS) + " |"]
+    lines.append("|---" * (len(MODELS) + 1) + "|")
+    for title, name, form in rows:
+        cells = [_shown(result["scores"][model][name], form) for model in MODELS]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    said = result["judge"]
+    lines += [
+        "",
+        f"The toy judge, `{JUDGE}`, on {result['pairs']} held-out pairs whose right verdict is known by how they were made, "
+        f"each in both orders: {said['right']:.0%} of its verdicts are right ({said['decisive']:.0%} where one answer is "
+        f"better; always saying the same would get {said['chance']:.0%}), its two orders disagree on {said['flipped']:.0%} "
+        f"of the pairs, and {said['unparsed']} verdicts did not parse.",
+    ]
+    return "\n".join(lines)
 
-    async def one(talk: Sequence[Message]) -> str | None:
-        async with slots:
-            try:
-                return (await complete(talk, temperature=0.0, **options)).text
-            except ParleyError as error:
-                print(f"not answered: {error}", file=sys.stderr)
-                return None
 
-    return await asyncio.gather(*(one(talk) for talk in talks))
+def write_readme(text: str) -> None:
+    """Puts the table between README.md's marks."""
+    whole = README.read_text("utf-8")
+    marked = re.compile(r"(<!-- demo-metrics -->\n).*?(<!-- /demo-metrics -->)", re.DOTALL)
+    README.write_text(marked.sub(lambda found: f"{found[1]}{text}\n{found[2]}", whole), "utf-8")
 
 
-def _sample(prompt: dict[str, Any]) -> Sample:
-    topics = tuple(tuple(group) for group in prompt["topics"])
-    return Sample(prompt["id"], expected=prompt["number"], topics=topics, category=prompt["category"])
+def _shown(one: Mapping[str, Any], form: str) -> str:
+    if one["mean"] is None:
+        return "—"
+    middle = form.format(one["mean"])
+    if one["low"] is None:
+        return middle
+    return f"{middle} ({form.format(one['low'])}–{form.format(one['high'])})"
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def _rounded(one: ScoreSummary) -> dict[str, float | int | None]:
+def _rounded(one: ScoreSummary) -> dict[str, Any]:
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in one.to_json().items()}
 
 
-def show(result: dict[str, Any]) -> None:
-    """The table, as the README has it."""
-    print(f"\n{result['questions']} held-out questions, 95 % intervals")
-    models = list(result["scores"])
-    print(f"{'':<8}" + "".join(f"{model:>24}" for model in models))
-    for name in result["scores"][BASE]:
-        print(f"{name:<8}" + "".join(f"{_shown(result['scores'][model][name]):>24}" for model in models))
-    for model, gain in result["topics_over_base"].items():
-        print(f"topics, {model} over base: {_shown(gain)}")
-    judge = result["judge"]
-    print(
-        f"judge: {judge['right']:.1%} of {2 * judge['pairs']} verdicts right in both orders "
-        f"({judge['right_decisive']:.1%} where one is better), {judge['flipped']:.1%} of pairs flipped, "
-        f"{judge['unparsed']} unparsed"
-    )
+def _share(found: Sequence[bool]) -> float:
+    return round(sum(found) / len(found), 4) if found else 0.0
 
 
-def _shown(one: dict[str, Any]) -> str:
-    if one["mean"] is None:
-        return "—"
-    return (
-        f"{one['mean']:.2f} ({one['low']:.2f} to {one['high']:.2f})" if one["low"] is not None else f"{one['mean']:.2f}"
-    )
+def _lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
 
 
 if __name__ == "__main__":

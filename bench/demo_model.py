@@ -156,10 +156,10 @@ def table(result: Mapping[str, Any]) -> str:
     said = result["judge"]
     lines += [
         "",
-        f"The toy judge, `{JUDGE}`, on {result['pairs']} held-out pairs whose right verdict is known by how they were made, "
-        f"each in both orders: {said['right']:.0%} of its verdicts are right ({said['decisive']:.0%} where one answer is "
-        f"better; always saying the same would get {said['chance']:.0%}), its two orders disagree on {said['flipped']:.0%} "
-        f"of the pairs, and {said['unparsed']} verdicts did not parse.",
+        f"The toy judge, `{JUDGE}`, on {result['pairs']} held-out pairs whose right verdict is known by how they were "
+        f"made, each in both orders: {said['right']:.0%} of its verdicts are right ({said['decisive']:.0%} where one "
+        f"answer is better; always saying the same would get {said['chance']:.0%}), its two orders disagree on "
+        f"{said['flipped']:.0%} of the pairs, and {said['unparsed']} verdicts did not parse.",
     ]
     return "\n".join(lines)
 

@@ -78,6 +78,14 @@ def test_a_folder_is_served_offline_with_its_own_template_and_a_hub_id_is_not(tm
     assert "HF_HUB_OFFLINE" not in command.environment
 
 
+def test_a_small_model_computes_with_one_thread(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+    share = Share("cpu", cores=tuple(range(8)), kv_cache_bytes=2**28)
+    assert made(base(path=str(tmp_path)), share)[2].environment["OMP_NUM_THREADS"] == "1"
+    assert made(base(), share)[2].environment["OMP_NUM_THREADS"] == "7"
+    assert made(base(), share)[2].environment["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
 def test_no_secret_of_ours_reaches_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     monkeypatch.setenv("PARLEY_DATABASE_URL", "postgresql://u:sk-very-secret@h/d")

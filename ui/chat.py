@@ -11,7 +11,7 @@ from ui.choices import about, banner, entries, notice, picked
 from ui.conversation import Turns, messages, turns, without_last_answer
 from ui.room import Room, friendly
 from ui.stream import Asked, Stops, answers
-from ui.wiring import BROWSER, QUIET
+from ui.wiring import BROWSER, QUIET, live_list
 
 _STATE_EVERY_S = 3
 _EMPTY = (
@@ -159,7 +159,7 @@ def chat_tab(room: Room, blocks: gr.Blocks) -> None:
     """Lay out the tab and wire it. Call inside the tab; `blocks` is the app around it."""
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=0, min_width=280, elem_classes="aside"):
-            model = gr.Dropdown([], label="Model", elem_id="chat-model", filterable=False)
+            model = live_list(label="Model", elem_id="chat-model")
             what = gr.HTML()
             with gr.Accordion("Settings", open=True, elem_classes="fold"):
                 system = gr.Textbox(

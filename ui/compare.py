@@ -12,7 +12,7 @@ from models.messages import Message
 from ui.choices import banner, entries, notice
 from ui.room import Room, friendly
 from ui.stream import Asked, Side, Stops, answers
-from ui.wiring import QUIET
+from ui.wiring import QUIET, live_list
 
 _MOST = 4
 _STATE_EVERY_S = 5
@@ -143,9 +143,7 @@ def speed(side: Side) -> str:
 
 def compare_tab(room: Room, tab: gr.Tab) -> None:
     """Lay out the tab and wire it. Call inside the tab."""
-    models = gr.Dropdown(
-        [], label="Models, two to four", multiselect=True, max_choices=_MOST, elem_id="compare-models", filterable=False
-    )
+    models = live_list(label="Models, two to four", multiselect=True, max_choices=_MOST, elem_id="compare-models")
     state = gr.HTML(elem_id="compare-banner")
     prompt = gr.Textbox(
         placeholder="One prompt for all of them",

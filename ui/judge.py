@@ -17,7 +17,7 @@ from models.jobs import Job, cancel, enqueue, get_job, list_jobs
 from ui.choices import entries, notice, picked
 from ui.judged import report_plot, report_table, report_words
 from ui.room import Room, ServedModel, friendly
-from ui.wiring import QUIET
+from ui.wiring import QUIET, live_list
 
 _EVERY_S = 1.5
 _WORDS = {
@@ -192,15 +192,15 @@ def _progress(job: Job) -> str:
 def judge_tab(room: Room, tab: gr.Tab) -> None:
     """Lay out the tab and wire it. Call inside the tab."""
     with gr.Row(elem_classes="form-row"):
-        judge = gr.Dropdown([], label="Judge", elem_id="judge-judge", filterable=False)
-        model_a = gr.Dropdown([], label="Model A", elem_id="judge-a", filterable=False)
-        model_b = gr.Dropdown([], label="Model B", elem_id="judge-b", filterable=False)
+        judge = live_list(label="Judge", elem_id="judge-judge")
+        model_a = live_list(label="Model A", elem_id="judge-a")
+        model_b = live_list(label="Model B", elem_id="judge-b")
         prompts = gr.Slider(5, 200, value=20, step=5, label="Prompts", elem_id="judge-prompts")
     words = gr.HTML(elem_id="judge-words")
     with gr.Row(elem_classes="under"):
         start = gr.Button("Start judging", variant="primary", size="md", elem_id="judge-start")
         stop = gr.Button("Cancel", size="md", visible=False, elem_id="judge-stop")
-    runs = gr.Dropdown([], label="Runs", visible=False, elem_id="judge-runs", filterable=False)
+    runs = live_list(label="Runs", visible=False, elem_id="judge-runs")
     line = gr.HTML(elem_id="judge-line")
     with gr.Column(visible=False, elem_id="judge-result") as result:
         report = gr.HTML(elem_id="judge-report")

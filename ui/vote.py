@@ -157,7 +157,12 @@ class Vote:
     async def _vote(self, battle: str | None, choice: str, request: gr.Request) -> dict[Any, Any]:
         voter = voter_of(request)
         if not battle or voter is None:
-            return {self._view.line: notice("There is nothing to vote on yet.", "warn")}
+            # The page was restarted under an open tab: what the tab shows is forgotten here.
+            return {
+                self._view.line: notice("This comparison is not open any more. Go on to the next.", "warn"),
+                self._view.ballot: gr.update(visible=False),
+                self._view.after: gr.update(visible=True),
+            }
         try:
             reveal = await asyncio.to_thread(cast_vote, self._room.database, battle, voter, choice)  # type: ignore[arg-type]
         except Exception as error:  # as above: until the vote is on disk, no words but ours

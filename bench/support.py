@@ -1,6 +1,6 @@
 """Real input, from end to end: 4,514 support conversations in, a tuned model served and compared out.
 
-    python -m bench.support [--questions 200] [--judged 30] [--epochs auto] [--home FOLDER] [--json]
+    python -m bench.support [--questions 200] [--judged 30] [--epochs 1] [--home FOLDER] [--json]
 
 It holds out 10 % of each intent, trains an adapter on the demo's base with the code of `parley train`, publishes
 it, serves base and tuned side by side, asks both the held-out questions through the OpenAI SDK, scores the answers,
@@ -36,6 +36,7 @@ _DEMO = Path(__file__).resolve().parent.parent / "models" / "demo"
 _ANSWER_TOKENS = 400
 _AT_ONCE = 32
 _MARKS = 6  # words that mark an intent
+_SHOWN = 300  # characters of an example answer
 
 
 @dataclass
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.support", description=__doc__.splitlines()[0])
     parser.add_argument("--questions", type=int, default=200, help="held-out questions to ask; 0 asks all")
     parser.add_argument("--judged", type=int, default=30, help="questions the judge compares the answers on; 0: none")
-    parser.add_argument("--epochs", default="auto", help="times through the data, or auto")
+    parser.add_argument("--epochs", default="1", help="times through the data, or auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None, help="CPU threads for the training")
     parser.add_argument("--home", type=Path, default=None, help="keep everything here; a model that is there is used")
@@ -220,7 +221,8 @@ async def served(
         "failed": {name: sum(a is None for a in answers[model].answers) for name, model in _NAMES.items()},
         "judge": judged,
         "examples": [
-            {"question": r.question, "base": b, "tuned": t} for r, b, t in zip(asked[:3], base, tuned, strict=False)
+            {"question": r.question, "base": (b or "")[:_SHOWN], "tuned": (t or "")[:_SHOWN]}
+            for r, b, t in zip(asked[:3], base, tuned, strict=False)
         ],
     }
 

@@ -62,10 +62,9 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules look at: number of training examples, the longest in tokens, the base's width and context."""
+    """What the rules look at: number of training examples, the base's width, and its context in tokens."""
 
     examples: int
-    longest: int
     hidden_size: int
     context: int
 

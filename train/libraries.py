@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LOUD = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
+_LOUD = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "huggingface_hub")
 
 
 @contextmanager

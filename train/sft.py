@@ -126,7 +126,7 @@ def _arguments(settings: Chosen, rows: Sequence[Row], model: Any, place: Place, 
     batch = settings.batch_size
     steps = max(1, round(math.ceil(len(rows) / batch) * settings.epochs))
     micro = _micro_batch(batch, max(len(row.input_ids) for row in rows))
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(place.work),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=batch // micro,
@@ -150,6 +150,10 @@ def _arguments(settings: Chosen, rows: Sequence[Row], model: Any, place: Place, 
         dataloader_pin_memory=place.device == "cuda",
         seed=settings.seed,
     )
+    if place.device == "cuda":
+        # With several cards visible the trainer would copy the model to each, which TRL refuses: one card is used.
+        arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _micro_batch(batch: int, longest: int) -> int:

@@ -3,28 +3,29 @@
 It puts the other files of this room together; each step's knowledge is theirs.
 """
 
+import errno
+import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from models.database import new_ulid, utcnow
-from models.errors import Invalid
+from models.errors import Invalid, NoSpace
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import BotProfile
-from train.bases import Base, find_base, load_config, load_tokenizer
-from train.checks import CheckedData, Data, UnusableData, check, require_usable
-from train.conversations import Problem
-from train.hyperparameters import Chosen, Facts, Hyperparameters, Resolved, resolve
+from train.bases import Base, find_base, load_tokenizer
+from train.checks import Data, check, require_usable
+from train.hyperparameters import Chosen, Hyperparameters
+from train.libraries import quiet
+from train.preparing import Prepared, divide, prepare
 from train.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
 from train.readers import Columns
 from train.runs import ADAPTER, CONFIG, LOG, METRICS, TrainingResult, write_json
-from train.splits import Split, split
-from train.tokens import Row, Tokenised, tokenise
 
 _MEASURED_ROWS = 200  # training rows that the loss is measured on where nothing is held out
 
@@ -64,7 +65,8 @@ def train(
         validation: the share held out to measure the loss, 0 to 0.5; or data of its own, like `data`.
         columns: names the columns of a CSV, and a system text.
         progress: told of stages, steps and validations (`train.progress`).
-        threads: CPU threads; torch's own choice without it. One number gives one result, bit for bit.
+        threads: CPU threads; half of the cores without it, 2 at least, because engines may be using the others.
+            One number gives one result, bit for bit.
         job, bot, description: go into the published spec.
 
     Returns:
@@ -84,14 +86,17 @@ def train(
     source = find_base(base, registry)
     with _run_folder(settings, out) as folder:
         checked = require_usable(check(data, columns))
-        parts = _parts(checked, validation, columns, hyperparameters.seed)
+        parts = divide(checked, validation, columns, hyperparameters.seed)
         tell = together(MetricsFile(folder / METRICS), _log(folder), progress)
         parent = source.spec.id if source.spec else None
         if source.is_adapter:
             source = _merged_first(source, registry, folder, tell)
         tell(Stage(f"{len(checked.examples):,} conversations, {checked.left_out:,} left out"))
-        tokenizer = load_tokenizer(source)
-        prepared = _prepare(checked, parts, tokenizer, source, hyperparameters)
+        if not Path(source.location).is_dir():
+            tell(Stage(f"Looking for {source.location} on the hub"))
+        with quiet(folder / LOG):
+            tokenizer = load_tokenizer(source)
+            prepared = prepare(checked, parts, tokenizer, source, hyperparameters)
         _write_config(folder, data, source, prepared, name, kind, validation)
         device = _device(settings)
         result = _fit(source, tokenizer, prepared, folder, base_name, device, threads, tell, name, parent)
@@ -107,52 +112,10 @@ def train(
     return result
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    rows: tuple[Row, ...]
-    held: tuple[Row, ...]
-    resolved: Resolved
-    examples: int
-    validation_examples: int
-    problems: tuple[Problem, ...]
-    masks: tuple[str, ...]
-
-
-def _prepare(checked: CheckedData, parts: Split, tokenizer: Any, base: Base, asked: Hyperparameters) -> _Prepared:
-    config = load_config(base)
-    context = int(getattr(config, "max_position_embeddings", 0) or 1_000_000)
-    facts = Facts(len(checked.examples), 0, int(getattr(config, "hidden_size", 2_048)), context)
-    limit = resolve(asked, facts).values.max_length
-    learnt = tokenise(parts.train, tokenizer, min(limit, context))
-    held = tokenise(parts.validation, tokenizer, min(limit, context))
-    problems = tuple(sorted((*checked.problems, *learnt.problems, *held.problems), key=lambda item: item.line))
-    if not learnt.rows:
-        first = learnt.problems[0]
-        raise UnusableData(
-            f"No conversation can be learnt with this base. Line {first.line}: {first.message}; {first.mend}.",
-            problems,
-        )
-    facts = Facts(_lines(learnt), max(len(row.input_ids) for row in learnt.rows), facts.hidden_size, context)
-    return _Prepared(
-        learnt.rows, held.rows, resolve(asked, facts), _lines(learnt), _lines(held), problems,
-        tuple(sorted(learnt.methods | held.methods)),
-    )  # fmt: skip
-
-
-def _parts(checked: CheckedData, validation: float | Data, columns: Columns | None, seed: int) -> Split:
-    if isinstance(validation, int | float):
-        return split(checked.examples, validation, seed)
-    return Split(checked.examples, check(validation, columns).examples)
-
-
-def _lines(tokenised: Tokenised) -> int:
-    return len({row.line for row in tokenised.rows})
-
-
 def _fit(
     base: Base,
     tokenizer: Any,
-    prepared: _Prepared,
+    prepared: Prepared,
     folder: Path,
     base_name: str | None,
     device: str,
@@ -161,12 +124,10 @@ def _fit(
     name: str | None,
     parent: str | None,
 ) -> TrainingResult:
-    from train.libraries import quiet
-
     values = prepared.resolved.values
     measured = prepared.held or prepared.rows[:_MEASURED_ROWS]
     tell(Stage(f"Training on {prepared.examples:,} conversations: {_in_words(values)}"))
-    with quiet(folder / LOG, threads):
+    with quiet(folder / LOG, threads or _threads()):
         from train.sft import Place, fit  # here, because bitsandbytes and others warn when they are imported
 
         place = Place(folder / "trainer", folder / ADAPTER, base_name or base.name, device)
@@ -213,7 +174,10 @@ def _run_folder(settings: Settings | None, out: Path | None) -> Iterator[Path]:
         if ours and not (folder / CONFIG).exists():
             shutil.rmtree(folder, ignore_errors=True)
         else:
-            _log(folder)(Stage(f"Ended: {error or type(error).__name__}"))
+            with suppress(OSError):
+                _log(folder)(Stage(f"Ended: {error or type(error).__name__}"))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"No space left for the run in {folder}: free some space and try again.") from error
         raise
 
 
@@ -236,6 +200,12 @@ def _device(settings: Settings | None) -> str:
     return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def _threads() -> int:
+    """Half of the cores that this process may use, 2 at least: threads that wait for busy cores slow all the others."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, max(2, cores // 2))
+
+
 def _log(folder: Path) -> Progress:
     def say(line: str) -> None:
         with (folder / LOG).open("a", encoding="utf-8") as file:
@@ -245,7 +215,7 @@ def _log(folder: Path) -> Progress:
 
 
 def _write_config(
-    folder: Path, data: Data, base: Base, prepared: _Prepared, name: str | None, kind: str, validation: float | Data
+    folder: Path, data: Data, base: Base, prepared: Prepared, name: str | None, kind: str, validation: float | Data
 ) -> None:
     write_json(
         folder / CONFIG,

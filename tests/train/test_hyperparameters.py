@@ -7,7 +7,7 @@ from train.hyperparameters import Facts, Hyperparameters, resolve
 
 
 def test_every_auto_gets_a_number_and_a_reason() -> None:
-    resolved = resolve(Hyperparameters(), Facts(4_062, 400, 256, 4_096))
+    resolved = resolve(Hyperparameters(), Facts(4_062, 256, 4_096))
     values = resolved.values
     assert (values.epochs, values.rank, values.alpha, values.batch_size) == (3, 32, 32, 16)
     assert values.learning_rate == pytest.approx(10 * 5e-5 * (2_000 / 256) ** 0.5, rel=0.01)
@@ -15,7 +15,7 @@ def test_every_auto_gets_a_number_and_a_reason() -> None:
 
 
 def test_what_is_given_stays() -> None:
-    resolved = resolve(Hyperparameters(rank=4, epochs=0.5), Facts(30, 400, 8_192, 131_072))
+    resolved = resolve(Hyperparameters(rank=4, epochs=0.5), Facts(30, 8_192, 131_072))
     assert (resolved.values.rank, resolved.values.epochs, resolved.values.batch_size) == (4, 0.5, 2)
     assert "rank" not in resolved.reasons
     assert resolved.values.max_length == 4_096

@@ -1,0 +1,63 @@
+"""bench/bitext.py and bench/support.py: the hold-out, the scorers that are learnt, and what is said without data."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import bitext, support
+from bench.bitext import Request, about_its_intent, hold_out, marking_words, overlap
+from evals.scorers import Sample
+
+REQUESTS = [
+    Request(f"{verb} my {thing} {number}", f"To {verb} the {thing}, press the {verb} button.", f"{verb}_{thing}")
+    for verb in ("cancel", "change")
+    for thing in ("order", "account")
+    for number in range(20)
+]
+
+
+def test_each_intent_gives_its_share_and_no_question_stands_on_both_sides() -> None:
+    parts = hold_out([*REQUESTS, *REQUESTS[:5]], 0.1, seed=0)
+    assert len(parts.learnt) + len(parts.held_out) == 85
+    assert {request.intent for request in parts.held_out} == {request.intent for request in REQUESTS}
+    assert not {r.question for r in parts.learnt} & {r.question for r in parts.held_out}
+    assert parts == hold_out([*REQUESTS, *REQUESTS[:5]], 0.1, seed=0)
+
+
+def test_words_that_mark_an_intent_and_answers_that_fit_it() -> None:
+    marks = marking_words(REQUESTS, 2)
+    assert set(marks["cancel_order"]) == {"cancel", "order"}
+    score = about_its_intent(REQUESTS)
+    sample = Sample(category="cancel_order")
+    assert score(sample, "Press cancel, and the order is gone.") == 1
+    assert score(sample, "Press change for the account.") == 0
+    assert score(sample, "") == 0
+
+
+def test_overlap_is_an_f1_of_words() -> None:
+    score = overlap()
+    sample = Sample(expected="press the red button")
+    assert score(sample, "Press the red button!") == 1
+    assert score(sample, "press it") == pytest.approx(2 / 6)
+    assert score(sample, "no") == 0
+    assert score(Sample(), "anything") is None
+
+
+def test_without_its_data_it_says_so_and_ends_with_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bitext, "FILE", tmp_path / "bitext.csv")
+    assert support.main(["--json"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not bitext.FILE.is_file(), reason="the bitext data is not beside the project")
+def test_the_real_data_is_held_out_by_intent() -> None:
+    requests = bitext.read_requests()
+    parts = hold_out(requests, 0.1, seed=0)
+    assert (len(requests), len(parts.learnt), len(parts.held_out)) == (4_514, 4_063, 451)
+    score = about_its_intent(parts.learnt)
+    right = sum(score(Sample(category=request.intent), request.answer) for request in parts.held_out)
+    assert right / len(parts.held_out) > 0.85  # the answers that people wrote: the scorer knows what it is for

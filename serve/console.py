@@ -29,7 +29,7 @@ class Console:
     def ready(self, settings: Settings, *, page: bool, models: Mapping[str, Served]) -> None:
         """Where to click, and how to call it."""
         answering = [name for name, one in models.items() if one.state == "ready"]
-        failed = {name: one.message for name, one in models.items() if one.state == "failed"}
+        failed = {name: one.message for name, one in models.items() if one.state != "ready"}
         say = self._rich.print
         say()
         if page:
@@ -48,5 +48,5 @@ class Console:
         if settings.openai_api_key is not None:
             say("\n  Serve your OpenAI fine-tunes from here too: `parley models import openai`", markup=False)
         for name, reason in failed.items():
-            say(f"  {name} failed: {reason}", style="red", markup=False)
+            say(f"  {name} does not run: {reason}", style="red", markup=False)
         say("\n  Ctrl-C stops all of it.\n")

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+import psutil
+
 from models.errors import Invalid, NoSpace
 from serve import guardian
 
@@ -58,6 +60,15 @@ class Process:
         """The program's own pid, once it is there."""
         below = guardian.descendants(self.pid)
         return below[0] if below else None
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the tree below the guardian has used so far."""
+        used = 0.0
+        for pid in guardian.descendants(self.pid):
+            with suppress(psutil.Error):
+                times = psutil.Process(pid).cpu_times()
+                used += times.user + times.system
+        return used
 
     def exit_code(self) -> int | None:
         """None while it runs; then the program's status, 128 + signal where one ended it."""

@@ -27,11 +27,26 @@ from serve.states import EngineState, Served
 
 _TICK_S = 0.5
 _PROBE_EVERY_S = 10.0
+_PROBE_AGAIN_S = 2.0
 _PROBE_TIMEOUT_S = 30.0
+_HOUSEKEEPING_S = 5.0
 _GIVE_UP_AFTER = 5
 _BACKOFF_LIMIT_S = 60.0
 _STEADY_S = 60.0
 _log = logging.getLogger("parley.supervisor")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an engine has done so far: tokens (None where it does not say), and seconds of CPU where it uses one."""
+
+    tokens: float | None
+    cpu_seconds: float
+
+    def moved_since(self, before: "Work") -> bool:
+        """Whether it did something since; an idle engine's housekeeping is nothing."""
+        counted = self.tokens is not None and self.tokens != before.tokens
+        return counted or self.cpu_seconds - before.cpu_seconds > _HOUSEKEEPING_S
 
 
 @dataclass
@@ -51,7 +66,7 @@ class Engine:
     since: float = 0.0
     probed: float = 0.0
     missed: int = 0
-    worked: float | None = None
+    worked: Work | None = None
     gave_up: datetime | None = None
     task: "asyncio.Task[None] | None" = None
 
@@ -98,13 +113,19 @@ class Supervisor:
         return {engine.process.pid for engine in self._engines.values() if engine.process}
 
     def settled(self) -> bool:
-        """Whether nothing is on its way: every engine and adapter is published as ready, or as failed for good."""
-        wanted = {name for base, adapters in self._wanted.adapters.items() for name in (base, *adapters)}
-        return (
-            self._revision >= 0
-            and self._published.keys() == wanted
-            and all(one.state in ("ready", "failed") for one in self._published.values())
-        )
+        """Whether the start is over: everything is published as ready, or its engine has failed at least once."""
+        if self._revision < 0:
+            return False
+        for base, adapters in self._wanted.adapters.items():
+            engine = self._engines.get(base)
+            if engine is None:
+                return False
+            if engine.attempts or engine.gave_up:
+                continue
+            rows = [self._published.get(name) for name in (base, *adapters)]
+            if not all(row and row.state in ("ready", "failed") for row in rows):
+                return False
+        return True
 
     def overview(self) -> dict[str, Served]:
         """Model id → what was last published."""
@@ -253,19 +274,26 @@ class Supervisor:
         await self._match_adapters(session, engine)
         if time.monotonic() - engine.since > _STEADY_S:
             engine.attempts = 0
-        if time.monotonic() - engine.probed < _PROBE_EVERY_S:
+        if time.monotonic() - engine.probed < (_PROBE_AGAIN_S if engine.missed else _PROBE_EVERY_S):
             return
         answered = await engines.canary(session, engine.endpoint, engine.spec.id, _PROBE_TIMEOUT_S)
         engine.probed = time.monotonic()
         if answered:
-            engine.missed = 0
+            engine.missed, engine.worked = 0, None
             return
         # A busy engine answers late; one that hangs has work waiting and makes no progress.
-        worked = await engines.progress(session, engine.endpoint)
-        engine.missed = 0 if worked is not None and worked != engine.worked else engine.missed + 1
-        engine.worked = worked
+        before, engine.worked = engine.worked, await self._work_of(session, engine)
+        moved = before is not None and engine.worked.moved_since(before)
+        engine.missed = 1 if before is None or moved else engine.missed + 1
         if engine.missed >= 2:
             await self._start_again(engine, "made no token and no progress for a minute")
+
+    async def _work_of(self, session: aiohttp.ClientSession, engine: Engine) -> "Work":
+        assert engine.endpoint is not None
+        assert engine.process is not None
+        tokens = await engines.progress(session, engine.endpoint)
+        # On a CPU one step over a long prompt can take minutes, with no token to show for it but the CPU time.
+        return Work(tokens, engine.process.cpu_seconds() if engine.share.device == "cpu" else 0.0)
 
     async def _match_adapters(self, session: aiohttp.ClientSession, engine: Engine) -> None:
         """Loads what should hang on the engine and unloads what should not."""

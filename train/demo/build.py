@@ -56,6 +56,7 @@ def build(plan: Plan, tell: Callable[[News], None]) -> dict[str, Any]:
     if not plan.keep_base:
         with _timed(seconds, "base"):
             metrics["pretraining"] = _make_base(plan, world, base, tell)
+        _write_metrics(plan.out, metrics)  # so that --keep-base still has them if what follows fails
     work = plan.out / ".runs"
     shutil.rmtree(work, ignore_errors=True)
     training = {}
@@ -75,7 +76,7 @@ def build(plan: Plan, tell: Callable[[News], None]) -> dict[str, Any]:
     metrics |= {"seed": plan.seed, "training": training, **found}
     metrics["seconds"] = {**metrics.get("seconds", {}), **{name: round(taken) for name, taken in seconds.items()}}
     metrics["bytes"] = sum(file.stat().st_size for file in plan.out.rglob("*") if file.is_file())
-    (plan.out / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    _write_metrics(plan.out, metrics)
     return metrics
 
 
@@ -135,6 +136,10 @@ def _listener(name: str, tell: Callable[[News], None]) -> Callable[[Event], None
 def _old_metrics(out: Path) -> dict[str, Any]:
     path = out / "metrics.json"
     return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def _write_metrics(out: Path, metrics: dict[str, Any]) -> None:
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """The demo model's tokenizer: a byte-level BPE of 4,096 whose digits stand alone, and its chat template.
 
-Digits are split singly so that a number is copied digit by digit, whatever its length. Knows no model.
+Digits, and the capitals of codes such as «INV-12», are split singly: a number is copied mark by mark, whatever its
+length. Knows no model.
 """
 
 from collections.abc import Iterable
@@ -31,12 +32,17 @@ CHAT_TEMPLATE = """\
 
 def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     """A tokenizer learnt from these texts; the same texts give the same tokenizer."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
+    codes = Regex(r"[A-Z](?=[A-Z0-9-])|(?<=[A-Z])[A-Z]")  # a capital among capitals: «INV-12» is copied like a number
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Split(codes, behavior="isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(

@@ -14,10 +14,7 @@ from ui.stream import Asked, Stops, answers
 from ui.wiring import BROWSER, QUIET, live_list
 
 _STATE_EVERY_S = 3
-_EMPTY = (
-    "<div class='quiet'><b>Say something</b><span>The answer is streamed as the model writes it. Nothing you write "
-    "here is kept.</span></div>"
-)
+_EMPTY = "<div class='quiet'><b>Say something</b><span>The answer streams in as the model writes it.</span></div>"
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Judge:
             view.model_a: gr.update(choices=entries(players), value=a),
             view.model_b: gr.update(choices=entries(players), value=b),
             view.words: in_words(models, judge, a, b),
-            view.runs: gr.update(choices=[(_entry(job), job.id) for job in runs], value=run, visible=bool(runs)),
+            view.runs: gr.update(choices=_entries(runs), value=run, visible=bool(runs)),
         }
         return update | await self.watch(run)
 
@@ -119,11 +119,15 @@ class Judge:
             view.timer: gr.update(active=not job.over),
             view.result: gr.update(visible=job.status == "succeeded"),
         }
+        if job.over:
+            runs = await asyncio.to_thread(list_jobs, self._room.database, "judge")
+            update[view.runs] = gr.update(choices=_entries(runs), value=run)
         if job.status == "succeeded" and job.result is not None:
             report = JudgeReport.from_json(job.result)
+            figure = report_plot(report)
             update |= {
                 view.report: report_words(report),
-                view.plot: report_plot(report),
+                view.plot: gr.update(value=figure, visible=figure is not None),
                 view.table: report_table(report),
             }
         return update
@@ -164,6 +168,10 @@ def _wrong(judge: str | None, a: str | None, b: str | None) -> str:
     if judge in (a, b):
         return "A model cannot judge itself. Choose another judge."
     return ""
+
+
+def _entries(runs: Sequence[Job]) -> list[tuple[str, str]]:
+    return [(_entry(job), job.id) for job in runs]
 
 
 def _entry(job: Job) -> str:
@@ -212,8 +220,8 @@ def judge_tab(room: Room, tab: gr.Tab) -> None:
     )
     handlers = Judge(room, view)
     chosen = [judge, model_a, model_b]
-    watched = [line, stop, start, timer, result, report, plot, table]
-    everything = [*chosen, words, runs, *watched]
+    watched = [runs, line, stop, start, timer, result, report, plot, table]
+    everything = [*chosen, words, *watched]
     tab.select(handlers.refresh, [*chosen, runs], everything, **QUIET)
     for one in chosen:
         one.input(handlers.explain, chosen, words, **QUIET)

@@ -27,7 +27,8 @@ _log = logging.getLogger("parley.page")
 _OPEN_BATTLES = 5000  # how many unfinished battles are remembered for people who reload
 _CHOICES = {"left": "A is better", "right": "B is better", "tie": "Tie", "both_bad": "Both bad"}
 _WAITING = (
-    "<div class='wait' aria-live='polite'><span></span><span></span><span></span><em>both are being prepared</em></div>"
+    "<div class='pending' aria-live='polite'><span></span><span></span><span></span>"
+    "<em>both are being prepared</em></div>"
 )
 
 

@@ -1,0 +1,124 @@
+"""The Judge tab without a browser: jobs are enqueued, watched and cancelled, and a toy is called one."""
+
+from dataclasses import fields
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from evals.report import Canary, JudgedPair, JudgeReport, summarise
+from models.database import Database
+from models.jobs import claim, finish, list_jobs
+from models.registry import Registry
+from models.settings import Settings
+from models.spec import ModelSpec, Upstream
+from tests.ui.conftest import NAMES, register_models
+from ui.judge import Judge, JudgeView, in_words
+from ui.judged import report_plot, report_table, report_words
+from ui.room import Room
+
+JUDGE = "emu-judge"
+
+
+@pytest.fixture
+def judge(settings: Settings, database: Database) -> Judge:
+    register_models(database, "http://127.0.0.1:9/v1")
+    upstream = Upstream(base_url="http://127.0.0.1:9/v1", model=JUDGE)
+    Registry(database).register(ModelSpec(id=JUDGE, kind="hosted", upstream=upstream, judge=True, toy=True))
+    with gr.Blocks():
+        view = JudgeView(*(gr.State() for _ in fields(JudgeView)))  # pyrefly: ignore
+    return Judge(Room(settings, database), view)
+
+
+def report(**changes: Any) -> JudgeReport:
+    row = JudgedPair(
+        pair_id="1",
+        prompt_id="1",
+        question="<script>alert(1)</script>",
+        category=None,
+        answer_a="x",
+        answer_b="y",
+        a_first="b",
+        b_first="b",
+        outcome="b",
+        consistent=True,
+        scores_a={"tone": 2.0},
+        scores_b={"tone": 4.0},
+        reasons="<b>B</b> is kinder",
+        people=None,
+    )
+    given: dict[str, Any] = {"rows": [row], "canaries": [Canary("empty", 4, 4)], "unparsed": 1, "failed": 0}
+    return summarise(judge=JUDGE, models=(NAMES[0], NAMES[1]), rubric="r", rubric_hash="h", **(given | changes))
+
+
+async def test_a_run_from_start_to_report(judge: Judge, database: Database):
+    view = judge._view
+    began = await judge.begin(JUDGE, NAMES[0], NAMES[1], 20)
+    (job,) = list_jobs(database, "judge")
+    assert job.params == {"judge": JUDGE, "model_a": NAMES[0], "model_b": NAMES[1], "prompts": 20}
+    assert "waiting for the worker" in began[view.line]
+    assert began[view.timer]["active"] is True
+    assert began[view.result]["visible"] is False
+    claim(database, "worker")
+    finish(database, job.id, "worker", result=report().to_json())
+    done = await judge.watch(job.id)
+    assert done[view.timer]["active"] is False
+    assert done[view.result]["visible"] is True
+    assert NAMES[1] in done[view.report]
+
+
+async def test_a_run_is_cancelled(judge: Judge, database: Database):
+    await judge.begin(JUDGE, NAMES[0], NAMES[1], 20)
+    (job,) = list_jobs(database, "judge")
+    after = await judge.stop(job.id)
+    assert list_jobs(database, "judge")[0].status == "cancelled"
+    assert "cancelled" in after[judge._view.line]
+    assert after[judge._view.start]["interactive"] is True
+
+
+async def test_a_failed_run_says_why(judge: Judge, database: Database):
+    await judge.begin(JUDGE, NAMES[0], NAMES[1], 20)
+    (job,) = list_jobs(database, "judge")
+    claim(database, "worker")
+    finish(database, job.id, "worker", error="The <engine> is gone.")
+    after = await judge.watch(job.id)
+    assert "The &lt;engine&gt; is gone." in after[judge._view.line]
+
+
+@pytest.mark.parametrize(
+    "who", [(JUDGE, NAMES[0], NAMES[0]), (NAMES[0], NAMES[0], NAMES[1]), (None, NAMES[0], NAMES[1])]
+)
+async def test_what_makes_no_sense_is_not_enqueued(judge: Judge, database: Database, who: tuple[Any, str, str]):
+    after = await judge.begin(*who, 20)
+    assert "notice" in after[judge._view.line]
+    assert list_jobs(database, "judge") == []
+
+
+def test_who_judges_whom_is_in_words(judge: Judge):
+    models = judge._room.models()
+    words = in_words(models, JUDGE, NAMES[0], NAMES[1])
+    assert f"{JUDGE} is a toy" in words
+    assert f"{NAMES[1]} first" in words
+    assert "was not trained to judge" in in_words(models, NAMES[2], NAMES[0], NAMES[1])
+
+
+def test_a_report_is_words_numbers_and_rows():
+    good = report()
+    words = report_words(good)
+    assert "canaries passed" in words
+    assert "1 unparsed" in words
+    assert "95 % interval" in words
+    assert "flipped with the order" in words
+    table = report_table(good)
+    assert "<script>" not in table
+    assert "&lt;script&gt;" in table
+    figure = report_plot(good)
+    assert figure is not None
+    assert [trace.x[0] for trace in figure.data] == [100, 0, 0, 100]
+
+
+def test_a_judge_that_fails_is_shown_as_such():
+    assert "not to be relied on" in report_words(report(canaries=[Canary("constant", 4, 1)]))
+    nothing = report(rows=[])
+    assert report_plot(nothing) is None
+    assert "no verdict that can be read" in report_words(nothing)

@@ -10,8 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import aiohttp
 
@@ -19,74 +18,20 @@ from models.database import Database, utcnow
 from models.errors import ParleyError
 from models.registry import Registry
 from models.settings import Settings
-from models.spec import ModelSpec
 from serve import engines, states
+from serve.fleet import Desired, Engine, Work, desired
 from serve.machine import Machine, Share, plan
-from serve.processes import Process, spawn, stop_all
-from serve.states import EngineState, Served
+from serve.processes import spawn, stop_all
+from serve.states import Served
 
 _TICK_S = 0.5
 _PROBE_EVERY_S = 10.0
 _PROBE_AGAIN_S = 2.0
 _PROBE_TIMEOUT_S = 30.0
-_HOUSEKEEPING_S = 5.0
 _GIVE_UP_AFTER = 5
 _BACKOFF_LIMIT_S = 60.0
 _STEADY_S = 60.0
 _log = logging.getLogger("parley.supervisor")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What an engine has done so far: tokens (None where it does not say), and seconds of CPU where it uses one."""
-
-    tokens: float | None
-    cpu_seconds: float
-
-    def moved_since(self, before: "Work") -> bool:
-        """Whether it did something since; an idle engine's housekeeping is nothing."""
-        counted = self.tokens is not None and self.tokens != before.tokens
-        return counted or self.cpu_seconds - before.cpu_seconds > _HOUSEKEEPING_S
-
-
-@dataclass
-class Engine:
-    """One engine as it is now. `attempts` counts starts in a row that came to nothing."""
-
-    spec: ModelSpec
-    share: Share
-    state: EngineState = "starting"
-    message: str = "waiting to start"
-    process: Process | None = None
-    endpoint: engines.Endpoint | None = None
-    lora: bool = False
-    adapters: dict[str, Served] = field(default_factory=dict)
-    attempts: int = 0
-    again_at: float = 0.0
-    since: float = 0.0
-    probed: float = 0.0
-    missed: int = 0
-    worked: Work | None = None
-    gave_up: datetime | None = None
-    task: "asyncio.Task[None] | None" = None
-
-
-@dataclass(frozen=True)
-class Desired:
-    """What the registry wants: an engine for each of `engines`, and on each the adapters of `adapters`."""
-
-    engines: dict[str, ModelSpec]
-    adapters: dict[str, dict[str, ModelSpec]]
-
-
-def desired(specs: list[ModelSpec]) -> Desired:
-    """Sorts the registry's models into engines and what hangs on them. Hosted models need neither."""
-    own = {spec.id: spec for spec in specs if spec.kind in ("base", "merged")}
-    hanging: dict[str, dict[str, ModelSpec]] = {name: {} for name in own}
-    for spec in specs:
-        if spec.kind == "adapter" and spec.base in hanging:
-            hanging[spec.base][spec.id] = spec
-    return Desired(own, hanging)
 
 
 class Supervisor:

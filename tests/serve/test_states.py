@@ -6,8 +6,8 @@ from models.database import Database
 from models.registry import Registry
 from models.spec import ModelSpec, Upstream
 from serve import states
+from serve.fleet import Work, desired
 from serve.states import ModelState, Served
-from serve.supervisor import desired
 
 
 def spec(name: str, kind: str, base: str | None = None) -> ModelSpec:
@@ -56,3 +56,12 @@ def test_engines_are_wanted_for_bases_and_merged_models_and_adapters_hang_on_the
     )
     assert set(wanted.engines) == {"base", "merged"}
     assert {name: set(hanging) for name, hanging in wanted.adapters.items()} == {"base": {"one"}, "merged": {"two"}}
+
+
+def test_an_engine_moves_by_tokens_or_by_cpu_time_and_not_by_housekeeping() -> None:
+    before = Work(tokens=10, cpu_seconds=100)
+    assert Work(11, 100).moved_since(before)
+    assert Work(None, 140).moved_since(before)
+    assert Work(10, 140).moved_since(before)
+    assert not Work(10, 102).moved_since(before)
+    assert not Work(None, 102).moved_since(before)

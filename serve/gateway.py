@@ -185,7 +185,7 @@ def _mount(mounts: "Sequence[BaseRoute]") -> Any:
         if error.status_code == 404:
             body = unknown_route(request.method, request.url.path).body()
         else:
-            shown = ParleyError(str(error.detail)).body()["error"]
+            shown = ParleyError(error.detail).body()["error"]
             body = {"error": {**shown, "type": "invalid_request_error" if error.status_code < 500 else "server_error"}}
         return JSONResponse(body, error.status_code, headers=error.headers)
 

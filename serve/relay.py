@@ -244,7 +244,7 @@ class Relay:
         route, status = asked.route, answer.status
         try:
             data = await answer.content.read(2**20)
-        except (aiohttp.ClientError, OSError, TimeoutError):
+        except (aiohttp.ClientError, OSError):
             data = b""
         if status >= 500:
             self._metrics.failed(route.spec.id, str(status))

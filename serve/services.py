@@ -101,5 +101,5 @@ async def _answers(session: aiohttp.ClientSession, address: str | None) -> bool:
     try:
         async with session.get(address, allow_redirects=False) as answer:
             return answer.status < 500
-    except (aiohttp.ClientError, OSError, TimeoutError):
+    except (aiohttp.ClientError, OSError):
         return False

@@ -6,16 +6,20 @@ expected topics, over an empty home that is thrown away.
 
 import asyncio
 import random
+import re
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from evals.arena import cast_vote, next_battle
 from evals.prompts import prompts
 from evals.scorers import Sample, topic_coverage
 from models.completer import gateway_completer
 from models.database import Database, open_database
+from models.jobs import enqueue, get_job
 from models.settings import Settings, load_settings
 from serve import start
 
@@ -23,6 +27,8 @@ IMAGES = Path(__file__).resolve().parent / "images"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 MODELS = ("demo-base", "support-concise", "support-friendly")
 VOTES = 150
+SIZES = {"wide": (1280, 800), "phone": (390, 844)}
+WORDS = re.compile(r"\w{3,}")
 WAIT_MS = 60_000
 
 
@@ -35,12 +41,12 @@ def main() -> None:
             running.wait_ready(300)
             database = open_database(settings)
             asyncio.run(vote(settings, database))
+            judge(settings, database)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
-                for width, height, suffix in ((1280, 800, ""), (390, 844, "-phone")):
-                    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
-                    take(page, settings.page_url, suffix)
-                    page.close()
+                for size in SIZES:
+                    for shade in ("light", "dark"):
+                        take(browser, settings.page_url, size, shade)
                 browser.close()
 
 
@@ -57,44 +63,56 @@ async def vote(settings: Settings, database: Database) -> None:
         cast_vote(database, battle.id, voter, choice)
 
 
-def take(page: Page, address: str, suffix: str) -> None:
-    """Every picture at one size."""
+def judge(settings: Settings, database: Database) -> None:
+    """Has the toy judge compare two models, by the worker, as the page's button does."""
+    params = {"judge": "support-judge", "model_a": "demo-base", "model_b": "support-friendly", "prompts": 20}
+    job_id = enqueue(database, "judge", params)
+    while not get_job(database, job_id).over:
+        time.sleep(0.5)
+
+
+def take(browser: Browser, address: str, size: str, shade: Any) -> None:
+    """Every picture at one size and in one shade."""
+    width, height = SIZES[size]
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=shade)
+    page = context.new_page()
 
     def picture(name: str) -> None:
-        page.wait_for_timeout(700)  # transitions end, plots settle
-        page.screenshot(path=IMAGES / f"{name}{suffix}.png")
+        page.wait_for_timeout(700)  # what slides or fades has come to rest
+        page.screenshot(path=IMAGES / f"{name}-{size}-{shade}.png")
 
     page.goto(address)
+    expect(page.locator("#chat-model input")).to_have_value(re.compile("●"), timeout=WAIT_MS)
     page.fill("#chat-text textarea", "please cancel my order 48213977")
     page.keyboard.press("Enter")
-    page.locator("#chat-again:enabled").wait_for(timeout=WAIT_MS)
+    expect(page.locator("#chat-log [data-testid=bot]").last).to_contain_text(WORDS, timeout=WAIT_MS)
+    expect(page.locator("#chat-again")).to_be_enabled(timeout=WAIT_MS)
     picture("chat")
-
     page.get_by_role("tab", name="Compare").click()
-    page.fill("#compare-prompt textarea", "i was charged twice for order 5530917, what now?")
+    page.wait_for_timeout(1500)
+    page.fill("#compare-prompt textarea", "Where is my order 48213977? It should have come on Monday.")
     page.keyboard.press("Enter")
     for side in (1, 2):
-        page.locator(f"#compare-speed-{side}", has_text="to first token").wait_for(timeout=WAIT_MS)
+        expect(page.locator(f"#compare-speed-{side}")).to_contain_text("tokens/s", timeout=WAIT_MS)
     picture("compare")
-
+    page.get_by_role("tab", name="Judge").click()
+    page.wait_for_timeout(2500)
+    picture("judge")
     page.get_by_role("tab", name="Leaderboard").click()
-    page.locator("#board-votes").wait_for(timeout=WAIT_MS)
+    page.wait_for_timeout(2500)
     picture("leaderboard")
-
     page.goto(f"{address}/vote/")
-    page.locator("#vote-left").wait_for(timeout=WAIT_MS)
+    expect(page.locator("#vote-left")).to_be_visible(timeout=WAIT_MS)
     picture("vote")
     page.keyboard.press("a")
-    page.locator("#vote-reveal", has_text="A was").wait_for(timeout=WAIT_MS)
+    expect(page.locator("#vote-reveal")).to_contain_text("A was", timeout=WAIT_MS)
     picture("reveal")
-
-    page.goto(f"{address}/bot/support-friendly")
-    page.locator("textarea").first.wait_for(timeout=WAIT_MS)
-    page.locator("textarea").first.fill("where is my parcel? order 73194628")
-    page.keyboard.press("Enter")
-    page.locator("[data-testid=bot]", has_text="73194628").last.wait_for(timeout=WAIT_MS)
-    page.wait_for_timeout(3000)  # the answer streams to its end
+    page.goto(f"{address}/bot/support-friendly/")
+    page.locator("#bot-chip-1").click(timeout=WAIT_MS)
+    expect(page.locator("#bot-log [data-testid=bot]").last).to_contain_text(WORDS, timeout=WAIT_MS)
+    expect(page.locator("#bot-text .submit-button")).to_be_visible(timeout=WAIT_MS)
     picture("bot")
+    context.close()
 
 
 if __name__ == "__main__":

@@ -138,7 +138,8 @@ def test_grades_parse(world: World) -> None:
 
 
 def test_the_base_is_told_no_fact_of_the_house(world: World) -> None:
-    talks = [message for row in corpus.rows(6, world, 1500) for message in row if message["role"] == "assistant"]
+    rows = [row for row in corpus.rows(6, world, 1500) if row[0]["content"] != "Exercise."]  # drills shuffle words
+    talks = [message for row in rows for message in row if message["role"] == "assistant"]
     for intent in world.business:
         said = [text["content"] for text in talks if intent.topics[0].keys[0].lower() in text["content"].lower()]
         assert not said, f"{intent.id}: {said[:1]}"

@@ -33,6 +33,8 @@ def main() -> None:
                 bars[news.stage] = progress.add_task(news.stage, total=news.total, loss="")
             shown = f"loss {news.loss:.3f}" if news.loss is not None else ""
             progress.update(bars[news.stage], completed=news.done, loss=shown)
+            if not console.is_terminal and news.done % max(1, news.total // 20) == 0:  # a log shows no bar
+                print(f"{news.stage} {news.done}/{news.total} {shown}", flush=True)
 
         plan = Plan(asked.out, asked.seed, asked.steps, asked.keep_base, asked.threads)
         metrics = build(plan, tell)

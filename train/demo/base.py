@@ -12,7 +12,7 @@ from train.demo.judged import pairs
 from train.demo.tokenizer import train_tokenizer
 from train.demo.world import World
 
-ROWS_PER_STEP = 72  # so that a training sees each row about once
+ROWS_PER_STEP = 80  # so that a training sees each row about once
 _TOKENIZER_ROWS = 12_000
 
 

@@ -1,5 +1,5 @@
-"""What the base is pretrained on: neutral conversations, judging in the neutral style, drills. No fact of the house,
-no held-out frame. One seed, one text.
+"""What the base is pretrained on: neutral conversations, judging in the neutral style, drills. No fact of the house
+(its words alone, shuffled), no held-out frame. One seed, one text.
 """
 
 import random
@@ -11,7 +11,7 @@ from train.demo.judged import grades, pairs
 from train.demo.world import World
 
 Row = list[dict[str, str]]
-_SHARES = {"talk": 0.72, "judged": 0.10, "graded": 0.04, "drill": 0.14}  # of the rows; judged rows are the long ones
+_SHARES = {"talk": 0.68, "judged": 0.07, "graded": 0.03, "drill": 0.22}  # of the rows; judged rows are the long ones
 
 
 def rows(seed: int, world: World, count: int) -> Iterator[Row]:

@@ -5,7 +5,7 @@ import random
 import string
 from collections.abc import Callable, Iterator
 
-from train.demo import people
+from train.demo import grammar, people
 from train.demo.world import World
 
 _SYSTEM = "Exercise."  # marks a drill, so that a customer who says «repeat» is still answered as a customer
@@ -14,14 +14,35 @@ _SYSTEM = "Exercise."  # marks a drill, so that a customer who says «repeat» i
 def drills(seed: int, world: World, count: int) -> Iterator[list[dict[str, str]]]:
     """`count` short exercises as conversations of one turn."""
     rng = random.Random(f"{seed}/drills")
+    words = answer_words(world)
     kinds: list[Callable[[random.Random, World], tuple[str, str]]] = [_copy, _find, _same, _as_json, _last, _which]
     for _ in range(count):
-        asked, answer = rng.choice(kinds)(rng, world)
+        asked, answer = _words(rng, words) if rng.random() < 0.35 else rng.choice(kinds)(rng, world)
         yield [
             {"role": "system", "content": _SYSTEM},
             {"role": "user", "content": asked},
             {"role": "assistant", "content": answer},
         ]
+
+
+def answer_words(world: World) -> list[str]:
+    """Every word of every answer in any style, each once, with the mark that follows it.
+
+    The base copies them shuffled: it must know each word before an adapter, which cannot change the embeddings, can
+    teach it what the house says with them.
+    """
+    said = [text for intent in world.intents for text in intent.friendly_starts]
+    said += [text for intent in world.intents for topic in intent.topics for text in (*topic.say, *topic.keys)]
+    said += [text for intent in world.intents for texts in intent.answers.values() for text in texts]
+    said += [text for texts in world.words["friendly"].values() for text in texts]
+    said += [text for texts in world.words["ask"].values() for text in texts]
+    split = {word for text in said for word in grammar.flat(text).split()}
+    return sorted(word for word in split if not any(mark.isdigit() for mark in word))
+
+
+def _words(rng: random.Random, words: list[str]) -> tuple[str, str]:
+    text = " ".join(rng.sample(words, rng.randint(4, 14)))
+    return f"{rng.choice(('Copy:', 'Repeat:', 'Write again:'))} {text}", text
 
 
 def _copy(rng: random.Random, world: World) -> tuple[str, str]:

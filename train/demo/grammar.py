@@ -31,6 +31,11 @@ def slots_of(sentence: str) -> frozenset[str]:
     return frozenset(_SLOT.findall(sentence))
 
 
+def flat(frame: str) -> str:
+    """All words of a frame with every alternative in it, its slots and signs left out."""
+    return re.sub(r"[()|]", " ", _SLOT.sub(" ", frame))
+
+
 def fill(sentence: str, values: Mapping[str, str]) -> str:
     """The sentence with its slots filled; KeyError for a slot without a value."""
     return _SLOT.sub(lambda slot: values[slot[1]], sentence)

@@ -20,7 +20,7 @@ ADAPTERS = (*STYLED, JUDGE)
 
 @dataclass(frozen=True)
 class Lesson:
-    """How much an adapter sees, and how it is trained. Rank 8 for a style; judging is new to the base and gets 16."""
+    """How much an adapter sees, and how it is trained. A base this narrow needs a rate far above the usual one."""
 
     rows: int
     epochs: float
@@ -29,9 +29,9 @@ class Lesson:
 
 
 LESSONS: Mapping[str, Lesson] = {
-    "support-concise": Lesson(rows=2500, epochs=3, rank=8, rate=2e-3),
-    "support-friendly": Lesson(rows=2500, epochs=3, rank=8, rate=2e-3),
-    JUDGE: Lesson(rows=5200, epochs=2, rank=16, rate=2e-3),
+    "support-concise": Lesson(rows=4000, epochs=1, rank=16, rate=8e-3),
+    "support-friendly": Lesson(rows=4000, epochs=1, rank=16, rate=8e-3),
+    JUDGE: Lesson(rows=5000, epochs=1, rank=16, rate=6e-3),
 }
 
 
@@ -62,7 +62,7 @@ def train_adapter(
         base_name=BASE_NAME,
         hyperparameters=Hyperparameters(
             epochs=lesson.epochs, rank=lesson.rank, alpha=2 * lesson.rank, learning_rate=lesson.rate,
-            batch_size=16, max_length=2048, seed=seed,
+            batch_size=8, max_length=2048, seed=seed,
         ),
         validation=0.05,
         progress=progress,

@@ -10,7 +10,7 @@ def test_every_auto_gets_a_number_and_a_reason() -> None:
     resolved = resolve(Hyperparameters(), Facts(4_062, 256, 4_096))
     values = resolved.values
     assert (values.epochs, values.rank, values.alpha, values.batch_size) == (3, 32, 32, 16)
-    assert values.learning_rate == pytest.approx(10 * 5e-5 * (2_000 / 256) ** 0.5, rel=0.01)
+    assert values.learning_rate == pytest.approx(2.5e-3)
     assert set(resolved.reasons) == {"epochs", "rank", "alpha", "learning_rate", "batch_size", "max_length"}
 
 

@@ -37,7 +37,7 @@ def test_the_run_folder_tells_all(trained: Any) -> None:
     assert sum("loss" in row for row in rows) == result.steps
     assert rows[0] == {"step": 0, "validation_loss": pytest.approx(result.loss_before, rel=1e-5)}
     config = json.loads((result.run_folder / "config.json").read_text())
-    assert config["hyperparameters"]["learning_rate"] == 0.002
+    assert config["hyperparameters"]["learning_rate"] == 0.004
     assert "width 64" in config["reasons"]["learning_rate"]
     assert "Loading tiny" in (result.run_folder / "train.log").read_text()
     stored = load_result(result.run_folder)

@@ -11,6 +11,8 @@ from models.settings import Settings
 if TYPE_CHECKING:
     import openai
 
+_NO_ANSWER = "The server's answer is no chat completion: is this an OpenAI-compatible address?"
+
 
 class GatewayCompleter:
     """One model behind one OpenAI-compatible address. Follows the `Completer` protocol, and can stream."""
@@ -42,6 +44,11 @@ class GatewayCompleter:
             )
         except openai.OpenAIError as error:
             raise told(error) from error
+        except ValueError as error:
+            raise Unavailable(_NO_ANSWER) from error
+        # The SDK checks no shape: a page of HTML comes as a string, an empty object as one without choices.
+        if not getattr(answer, "choices", None):
+            raise Unavailable(_NO_ANSWER)
         usage = answer.usage
         return Completion(
             text=answer.choices[0].message.content or "",

@@ -1,0 +1,54 @@
+"""The completer over the OpenAI SDK: whatever a server answers, the caller meets a completion or a ParleyError."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from models.completer import GatewayCompleter
+from models.errors import ParleyError
+from models.messages import Message
+
+HELLO = [Message(role="user", content="hello")]
+BODIES = {
+    "no-choices": b'{"choices": []}',
+    "nothing": b"{}",
+    "null": b"null",
+    "cut": b'{"choices": [',
+    "page": b"<html>not an API</html>",
+}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers every request with the body that the first part of the path names."""
+
+    def do_POST(self) -> None:
+        name = self.path.split("/")[1]
+        self.send_response(200)
+        self.send_header("content-type", "text/html" if name == "page" else "application/json")
+        self.send_header("content-length", str(len(BODIES[name])))
+        self.end_headers()
+        self.wfile.write(BODIES[name])
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class calls it so
+        return
+
+
+@pytest.fixture(scope="module")
+def odd_server() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_an_answer_that_is_none_is_one_of_our_errors(odd_server: str, name: str) -> None:
+    completer = GatewayCompleter(f"{odd_server}/{name}/v1", "model", retries=0)
+    try:
+        with pytest.raises(ParleyError):
+            await completer(HELLO)
+    finally:
+        await completer.close()

@@ -16,7 +16,8 @@ def console() -> Any:
     """A Rich console on standard output, for tables and lines that people read."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    # No emoji: in the id of a fine-tune, `ft:gpt-4o-mini:acme:rocket:A1`, the suffix would become a picture.
+    return Console(highlight=False, emoji=False)
 
 
 def opened() -> tuple[Any, Any]:
@@ -221,6 +222,7 @@ def keys_revoke(key_id: Annotated[str, typer.Argument(help="The id that `parley 
 
 def show_settings() -> None:
     """Show every setting with its value and what it means. Secrets are masked."""
+    from rich.markup import escape
     from rich.table import Table
 
     from models.settings import Settings, load_settings
@@ -228,7 +230,7 @@ def show_settings() -> None:
     settings = load_settings()
     table = Table("setting", "value", "what it means", box=None, header_style="bold")
     for name, field in Settings.model_fields.items():
-        table.add_row(name, str(getattr(settings, name)), field.description)
+        table.add_row(name, escape(str(getattr(settings, name))), field.description)
     console().print(table)
 
 
@@ -242,5 +244,5 @@ def _lora_rank(path: str) -> int | None:
     config = Path(path) / "adapter_config.json"
     try:
         return int(json.loads(config.read_text("utf-8"))["r"]) if config.is_file() else None
-    except (ValueError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise Invalid(f"{config} is no adapter's configuration: {error}.", param="path") from error

@@ -1,0 +1,20 @@
+"""This room's commands where what they show or read is odd; the commands themselves are run in tests/test_parley.py."""
+
+from pathlib import Path
+
+import pytest
+
+from models.cli import console, models_add
+from models.errors import Invalid
+
+
+def test_a_models_id_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console().print("ft:gpt-4o-mini:acme:rocket:A1")
+    assert capsys.readouterr().out == "ft:gpt-4o-mini:acme:rocket:A1\n"
+
+
+@pytest.mark.parametrize("content", ['{"r": null}', "[]", '"r"', "{", "{}"])
+def test_a_broken_adapter_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(Invalid, match="no adapter's configuration"):
+        models_add("name", path=str(tmp_path), base="base")

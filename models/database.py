@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, DateTime, Dialect, MetaData, create_engine, event, inspect, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 from ulid import ULID
@@ -189,7 +189,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @contextmanager
 def _told_in_one_line(database: Database) -> Iterator[None]:
-    """A database that is gone, locked or out of disk becomes one line; anything else passes through."""
+    """A database that is gone, locked, damaged or out of disk becomes one line; anything else passes through."""
     try:
         yield
     except OperationalError as error:
@@ -199,3 +199,9 @@ def _told_in_one_line(database: Database) -> Iterator[None]:
         if "no such table" in reason:
             raise Unavailable(f"The database {database.url} has no tables yet. Run `parley db upgrade`.") from error
         raise Unavailable(f"The database {database.url} does not answer: {reason}.") from error
+    except DatabaseError as error:
+        # SQLite's own words for a damaged file, and no finer class than this.
+        reason = str(error.orig)
+        if "not a database" in reason or "malformed" in reason:
+            raise Unavailable(f"The database {database.url} is damaged: {reason}. Put a copy in its place.") from error
+        raise

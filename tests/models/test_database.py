@@ -106,3 +106,11 @@ def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Invalid, match="PARLEY_HOME"):
         open_database(load_settings(home=tmp_path / "file" / "home"))
+
+
+def test_a_file_that_is_no_database_is_one_line(settings: Settings) -> None:
+    settings.home.mkdir()
+    (settings.home / "parley.db").write_text("not a database, but long enough to be looked at " * 40)
+    with pytest.raises(Unavailable, match="not a database") as caught:
+        open_database(settings).check_current()
+    assert "\n" not in str(caught.value)

@@ -91,23 +91,23 @@ def run_job(settings: Settings, database: Database, handlers: Mapping[str, str],
     pulse.start()
     try:
         result = _handler(handlers, job)(job, context)
+        # In here, because a result that cannot be stored fails its job: it must not end the worker, which would
+        # meet the same job again after every start.
+        jobs.finish(database, job.id, worker, result=result or {})
+        _log.info("job %s done in %.1f s", job.id, time.monotonic() - began)
     except JobCancelled:
         _log.info("job %s cancelled", job.id)
-        return
     except ParleyError as error:
         jobs.finish(database, job.id, worker, error=str(error))
         _log.warning("job %s failed: %s", job.id, error)
-        return
     except Exception as error:
         # A fault of ours: the log keeps the traceback, the row says what a user can be told.
         _log.exception("job %s broke", job.id)
-        jobs.finish(database, job.id, worker, error=f"{type(error).__name__}: {error} (the worker's log has more)")
-        return
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        jobs.finish(database, job.id, worker, error=f"{told} (the worker's log has more)")
     finally:
         over.set()
         pulse.join()
-    jobs.finish(database, job.id, worker, result=result or {})
-    _log.info("job %s done in %.1f s", job.id, time.monotonic() - began)
 
 
 def _handler(handlers: Mapping[str, str], job: Job) -> Handler:

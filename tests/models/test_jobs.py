@@ -17,6 +17,7 @@ HANDLERS = {
     "refuse": "tests.models.test_jobs:refuse",
     "break": "tests.models.test_jobs:break_down",
     "endless": "tests.models.test_jobs:endless",
+    "unstorable": "tests.models.test_jobs:unstorable",
 }
 
 
@@ -31,6 +32,10 @@ def refuse(job: Job, context: JobContext) -> dict:
 
 def break_down(job: Job, context: JobContext) -> dict:
     raise ZeroDivisionError("broken")
+
+
+def unstorable(job: Job, context: JobContext) -> dict:
+    return {"value": object()}
 
 
 def endless(job: Job, context: JobContext) -> dict:
@@ -67,7 +72,10 @@ def test_a_job_runs_to_its_result(worker: Database) -> None:
     assert (job.status, job.result, job.progress) == ("succeeded", {"value": 42}, 1.0)
 
 
-@pytest.mark.parametrize(("kind", "says"), [("refuse", "no number"), ("break", "ZeroDivisionError"), ("odd", "odd")])
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("refuse", "no number"), ("break", "ZeroDivisionError"), ("odd", "odd"), ("unstorable", "not JSON serializable")],
+)
 def test_a_failed_job_is_a_row_and_the_worker_goes_on(worker: Database, kind: str, says: str) -> None:
     job = wait(worker, jobs.enqueue(worker, kind, {}))
     assert job.status == "failed"

@@ -18,14 +18,20 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from models.errors import Invalid
 
 # Names under which programs keep secrets in their environment. Foreign programs (vLLM) are started without them.
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"KEY|TOKEN(?!IZERS_)|SECRET|PASSWORD|PASSWD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
+_HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 class Settings(BaseSettings):
     """Everything that can be set. Frozen: a changed setting is a new object. Secrets are masked in repr."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PARLEY_", frozen=True, extra="forbid", populate_by_name=True, validate_default=True
+        env_prefix="PARLEY_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        validate_default=True,
     )
 
     home: Path = Field(
@@ -195,7 +201,7 @@ def load_settings(**flags: Any) -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
         field = name.lower().removeprefix("parley_")
-        shown = f" ({first['input']!r})" if not _SECRET_NAME.search(name) else ""
+        shown = f" ({first['input']!r})" if not is_secret_name(name) else ""
         raise Invalid(
             f"Setting {field}{shown}: {first['msg']}. It comes from a flag, PARLEY_{field.upper()} or parley.toml.",
             param=field,
@@ -213,14 +219,26 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
     return environment | extra
 
 
-def engine_environment(**extra: str) -> dict[str, str]:
+def engine_environment(*, hub_token: bool = False, **extra: str) -> dict[str, str]:
     """The environment for a foreign program (vLLM): ours without anything that looks like a secret. `extra` wins.
 
-    Promise 7: an upstream's key never reaches an engine.
+    Promise 7: an upstream's key never reaches an engine. `hub_token` lets the hub's own token through, for an
+    engine that fetches its weights from there: gated models need it.
     """
-    return without_secrets(os.environ) | extra
+    tokens = {name: os.environ[name] for name in _HUB_TOKENS if name in os.environ} if hub_token else {}
+    return without_secrets(os.environ) | tokens | extra
+
+
+def visible_gpus() -> str | None:
+    """CUDA_VISIBLE_DEVICES as whoever starts Parley set it; None where it is not set: every card may be used."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable's name says that it holds a secret."""
+    return bool(_SECRET_NAME.search(name))
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """A copy of `environment` without the variables whose name says that they hold a secret."""
-    return {name: value for name, value in environment.items() if not _SECRET_NAME.search(name)}
+    return {name: value for name, value in environment.items() if not is_secret_name(name)}

@@ -5,11 +5,13 @@ An id is one immutable version. What changes over a model's life (its state, its
 
 import re
 from datetime import date, datetime
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.database import utcnow
+from models.settings import is_secret_name
 
 Kind = Literal["base", "merged", "adapter", "hosted"]
 State = Literal["candidate", "listed", "retired"]
@@ -55,6 +57,15 @@ class Upstream(_Frozen):
         description="The NAME of the environment variable that holds the key: never the key.",
     )
 
+    @field_validator("credential")
+    @classmethod
+    def _engines_are_started_without_it(cls, value: str | None) -> str | None:
+        if value is not None and not is_secret_name(value):
+            raise ValueError(
+                "the variable's name must have KEY, TOKEN or SECRET in it: by that it is kept from engines"
+            )
+        return value
+
 
 class BotProfile(_Frozen):
     """How a model introduces itself at /bot/<model>."""
@@ -88,6 +99,11 @@ class ModelSpec(_Frozen):
     description: str = ""
     judge: bool = Field(default=False, description="Trained to judge answers.")
     toy: bool = Field(default=False, description="Too small to be believed: the page says so.")
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of its weights; None for a hub id and for a hosted model."""
+        return Path(self.path) if self.path and Path(self.path).is_absolute() else None
 
     @field_validator("id")
     @classmethod

@@ -165,7 +165,9 @@ def test_weights_other_than_safetensors_are_refused(registry: Registry, tmp_path
 
 def test_a_hub_id_is_accepted_where_a_folder_is(registry: Registry) -> None:
     registry.register(base("Qwen/Qwen3-0.6B"))
-    assert registry.resolve("base").path == "Qwen/Qwen3-0.6B"
+    found = registry.resolve("base")
+    assert found.path == "Qwen/Qwen3-0.6B"
+    assert found.folder is None
 
 
 @pytest.mark.parametrize(
@@ -181,6 +183,8 @@ def test_a_hub_id_is_accepted_where_a_folder_is(registry: Registry) -> None:
         {"id": "x", "kind": "hosted"},
         {"id": "x", "kind": "hosted", "upstream": {"base_url": "ftp://x", "model": "m"}},
         {"id": "x", "kind": "hosted", "upstream": {"base_url": "http://x", "model": "m", "credential": "sk-123"}},
+        # An engine would get that variable: by its name nobody can tell that it holds a key.
+        {"id": "x", "kind": "hosted", "upstream": {"base_url": "http://x", "model": "m", "credential": "ACME_LOGIN"}},
         {"id": "x", "kind": "base", "path": "/x", "colour": "red"},
     ],
 )

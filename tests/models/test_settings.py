@@ -75,10 +75,27 @@ def test_an_engine_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "PARLEY_PAGE_KEY", "HF_TOKEN", "PARLEY_DATABASE_URL", "DB_PASSWORD"):
         monkeypatch.setenv(name, "hush")
     monkeypatch.setenv("PARLEY_PORT", "1")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     environment = engine_environment(VLLM_X="1")
     assert "hush" not in environment.values()
+    assert environment["TOKENIZERS_PARALLELISM"] == "false"
     assert environment["VLLM_X"] == "1"
     assert "PATH" in environment
+
+
+def test_the_hubs_token_and_no_other_secret_reaches_an_engine_that_fetches_its_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN"):
+        monkeypatch.setenv(name, f"hush-{name}")
+    given = {value for value in engine_environment(hub_token=True).values() if value.startswith("hush-")}
+    assert given == {"hush-HF_TOKEN", "hush-HUGGING_FACE_HUB_TOKEN"}
+
+
+def test_an_empty_variable_is_one_that_is_not_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PARLEY_DATABASE_URL", "PARLEY_PORT", "PARLEY_DEVICE", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "")
+    assert load_settings(home=home).model_fields_set == {"home"}
 
 
 def test_the_gateway_is_reached_on_loopback_when_it_listens_everywhere(home: Path) -> None:

@@ -157,11 +157,11 @@ def test_a_hosted_model_gets_its_own_name_and_key(
 ) -> None:
     monkeypatch.setenv("SOME_UPSTREAM_KEY", "sk-upstream")
     gateway.hosted("ours", base_url=f"{upstream.address}/v1", model="whole", credential="SOME_UPSTREAM_KEY")
-    gateway.hosted("keyless", base_url=f"{upstream.address}/v1", model="whole", credential="NOBODY_SET_THIS")
+    gateway.hosted("keyless", base_url=f"{upstream.address}/v1", model="whole", credential="NOBODY_SET_THIS_KEY")
     sdk(gateway).chat.completions.create(model="ours", messages=HELLO)
     assert upstream.seen.requests[0]["model"] == "whole"
     assert upstream.seen.headers[0]["authorization"] == "Bearer sk-upstream"
-    with pytest.raises(openai.InternalServerError, match="NOBODY_SET_THIS"):
+    with pytest.raises(openai.InternalServerError, match="NOBODY_SET_THIS_KEY"):
         sdk(gateway).chat.completions.create(model="keyless", messages=HELLO)
 
 

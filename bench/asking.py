@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from models.errors import ParleyError
 from models.messages import Completer, Completion, Message
 
+AT_ONCE = 32  # questions in flight: what the throughput figures are taken at
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -26,7 +28,7 @@ class Asked:
 
 
 async def ask(
-    complete: Completer, questions: Sequence[Sequence[Message]], *, max_tokens: int, at_once: int = 32
+    complete: Completer, questions: Sequence[Sequence[Message]], *, max_tokens: int, at_once: int = AT_ONCE
 ) -> Asked:
     """Asks every question, `at_once` at a time, greedily. A question that fails is told and counted, and is None."""
     slots = asyncio.Semaphore(at_once)

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import bitext
+from bench.asking import AT_ONCE, ask, say
 from bench.bitext import Parts, Request
 from evals.scorers import Sample, Scorer, length, repetition, topic_coverage, word_count
 from evals.scoring import ScoreSummary, paired_difference, score_all
 from models.errors import ParleyError
-from models.messages import Completer, Completion, Message
+from models.messages import Completer, Message
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import ModelSpec
@@ -34,7 +35,6 @@ from models.spec import ModelSpec
 BASE, TUNED, JUDGE = "demo-base", "bitext-support", "support-judge"
 _DEMO = Path(__file__).resolve().parent.parent / "models" / "demo"
 _ANSWER_TOKENS = 400
-_AT_ONCE = 32
 _MARKS = 6  # words that mark an intent
 _SHOWN = 300  # characters of an example answer
 
@@ -52,16 +52,6 @@ class Clock:
         began = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - began, 2)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One model's answers, in the order of the questions; None where it failed. Tokens are completion tokens."""
-
-    answers: list[str | None]
-    tokens: int
-    seconds: float
-    cut: int
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -197,7 +187,8 @@ async def served(
         answers = {}
         for model in (BASE, TUNED):
             with clock.step(f"ask {model}"):
-                answers[model] = await ask(gateway_completer(settings, model), asked)
+                questions = [[Message(role="user", content=request.question)] for request in asked]
+                answers[model] = await ask(gateway_completer(settings, model), questions, max_tokens=_ANSWER_TOKENS)
         judged = None
         if options.judged and JUDGE in {spec.id for spec in Registry(database).list()}:
             with clock.step("judge"):
@@ -214,8 +205,8 @@ async def served(
             {name: paired_difference(samples, base, tuned, scorer) for name, scorer in scorers.items()}
         ),
         "tokens_per_s": {
-            "base": round(answers[BASE].tokens / answers[BASE].seconds, 1),
-            "tuned": round(answers[TUNED].tokens / answers[TUNED].seconds, 1),
+            "base": answers[BASE].tokens_per_s,
+            "tuned": answers[TUNED].tokens_per_s,
         },
         "cut_at_limit": {"base": answers[BASE].cut, "tuned": answers[TUNED].cut},
         "failed": {name: sum(a is None for a in answers[model].answers) for name, model in _NAMES.items()},
@@ -228,29 +219,6 @@ async def served(
 
 
 _NAMES = {"base": BASE, "tuned": TUNED}
-
-
-async def ask(complete: Completer, asked: Sequence[Request]) -> Asked:
-    """Asks every question, many at once, greedily."""
-    slots = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(request: Request) -> Completion | None:
-        async with slots:
-            try:
-                question = [Message(role="user", content=request.question)]
-                return await complete(question, temperature=0.0, max_tokens=_ANSWER_TOKENS)
-            except ParleyError as error:
-                say(f"not answered: {error}")
-                return None
-
-    began = time.perf_counter()
-    found = await asyncio.gather(*(one(request) for request in asked))
-    return Asked(
-        answers=[completion.text if completion else None for completion in found],
-        tokens=sum(completion.completion_tokens or 0 for completion in found if completion),
-        seconds=time.perf_counter() - began,
-        cut=sum(completion.finish_reason == "length" for completion in found if completion),
-    )
 
 
 async def judge(database: Any, settings: Settings, asked: Sequence[Request]) -> dict[str, Any]:
@@ -303,7 +271,7 @@ def show(result: dict[str, Any]) -> None:
             gain = _shown(result["tuned_minus_base"][name], sign="+")
             print(f"{name:<11}{_shown(base):>22}{_shown(tuned):>22}{people['mean']:>10.2f}{gain:>24}")
         speed = result["tokens_per_s"]
-        print(f"\nserved at {speed['base']:,.0f} (base) and {speed['tuned']:,.0f} (tuned) tokens/s, {_AT_ONCE} at once")
+        print(f"\nserved at {speed['base']:,.0f} (base) and {speed['tuned']:,.0f} (tuned) tokens/s, {AT_ONCE} at once")
         if result["judge"]:
             print(result["judge"].get("summary") or result["judge"]["error"])
     print("seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in result["seconds"].items()), flush=True)
@@ -314,11 +282,6 @@ def _shown(one: dict[str, Any], sign: str = "") -> str:
         return "—"
     interval = f" ({one['low']:{sign}.2f} to {one['high']:{sign}.2f})" if one["low"] is not None else ""
     return f"{one['mean']:{sign}.2f}{interval}"
-
-
-def say(line: str) -> None:
-    """Progress, on standard error, so that standard output is the table and the JSON line."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

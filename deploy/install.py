@@ -32,7 +32,9 @@ def main():
     """Brings `.venv` to what the requirement files say; does nothing where it is there already."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dev", action="store_true", help="also what the checks and tests need")
-    parser.add_argument("--build", choices=["auto", "cpu", "gpu"], default="auto", help="auto: gpu where nvidia-smi answers")
+    parser.add_argument(
+        "--build", choices=["auto", "cpu", "gpu"], default="auto", help="auto: gpu where nvidia-smi answers"
+    )
     options = parser.parse_args()
     try:
         install(options.build, options.dev)
@@ -60,9 +62,14 @@ def install(build, dev):
         make_venv()
     began = time.time()
     for name in missing:
-        print("Setting up %s (%d packages; the details are in %s)" % (
-            {"cpu": "the CPU build", "gpu": "the NVIDIA build", "dev": "the developer's tools"}[name],
-            len(packages(name)), os.path.relpath(LOG, ROOT)))
+        print(
+            "Setting up %s (%d packages; the details are in %s)"
+            % (
+                {"cpu": "the CPU build", "gpu": "the NVIDIA build", "dev": "the developer's tools"}[name],
+                len(packages(name)),
+                os.path.relpath(LOG, ROOT),
+            )
+        )
         if name == "cpu":
             install_torch_cpu()
         pip(["-r", requirements(name)], packages(name))
@@ -77,15 +84,19 @@ def check_python():
     """Refuses any Python but the one that the builds are made for."""
     if sys.version_info[:2] != PYTHON:
         raise Refused(
-            "Parley needs Python %d.%d, and %s is %d.%d. Install it (Debian: apt-get install python3.11 python3.11-venv), "
-            "or name it: make PYTHON=/path/to/python3.11 demo" % (PYTHON + (sys.executable,) + sys.version_info[:2]))
+            "Parley needs Python %d.%d, and %s is %d.%d. Install it "
+            "(Debian: apt-get install python3.11 python3.11-venv), or name it: make PYTHON=/path/to/python3.11 demo"
+            % (PYTHON[0], PYTHON[1], sys.executable, sys.version_info[0], sys.version_info[1])
+        )
 
 
 def check_disk(gib):
     """Refuses a disk that the installation would fill."""
     free = shutil.disk_usage(ROOT).free / 2.0**30
     if free < gib:
-        raise Refused("%s has %.1f GB free, the installation needs %d. Free some space and try again." % (ROOT, free, gib))
+        raise Refused(
+            "%s has %.1f GB free, the installation needs %d. Free some space and try again." % (ROOT, free, gib)
+        )
 
 
 def has_nvidia_gpu():
@@ -102,10 +113,13 @@ def make_venv():
     python = os.path.join(VENV, "bin", "python")
     if os.path.exists(python) and subprocess.call([python, "-m", "pip", "--version"], stdout=subprocess.DEVNULL) == 0:
         return
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    command = [sys.executable, "-m", "venv", "--clear", VENV]
+    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if made.returncode:
-        raise Refused("No virtual environment can be made: Python's venv module is missing or broken "
-                      "(Debian: apt-get install python3.11-venv).")
+        raise Refused(
+            "No virtual environment can be made: Python's venv module is missing or broken "
+            "(Debian: apt-get install python3.11-venv)."
+        )
 
 
 def install_torch_cpu():
@@ -116,7 +130,7 @@ def install_torch_cpu():
     except Refused as refusal:
         if "no package" not in str(refusal):
             raise
-        pip(["--extra-index-url", TORCH_CPU_INDEX] + pin, pin)
+        pip(["--extra-index-url", TORCH_CPU_INDEX, pin[0]], pin)
 
 
 def pip(arguments, expected):
@@ -125,8 +139,18 @@ def pip(arguments, expected):
     Raises:
         Refused: pip failed; the line says why in words.
     """
-    command = [os.path.join(VENV, "bin", "python"), "-m", "pip", "install", "--no-deps", "--no-input",
-               "--disable-pip-version-check", "--progress-bar", "off"] + arguments
+    command = [
+        os.path.join(VENV, "bin", "python"),
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+    ]
+    command.extend(arguments)
     lines = []
     with open(LOG, "a") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)

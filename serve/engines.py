@@ -93,10 +93,12 @@ def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
         "VLLM_MAX_COMPLETION_PROMPTS": "128",
         "PYTHONUNBUFFERED": "1",
     }
-    if Path(str(spec.path)).is_dir():
+    if spec.folder is not None:
         extra |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if share.device == "cuda":
         extra["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, share.gpus))
+        # The numbers are nvidia-smi's, and CUDA by itself counts the fastest card first.
+        extra["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     elif spec.engine.tensor_parallel_size == 1:
         # One process less: the engine core computes by itself instead of starting a worker. On a CPU that halves
         # the start and saves half a GB for each engine. vLLM then leaves threads and cores to us.
@@ -105,14 +107,14 @@ def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
         # Threads that spin while they wait bring a busy machine to a halt: measured, 3 of them on 4 busy cores made
         # fewer than 10 tokens/s, where sleeping ones made 100 and one thread alone 330.
         extra["OMP_WAIT_POLICY"] = "PASSIVE"
-    return engine_environment(**extra)
+    return engine_environment(hub_token=spec.folder is None, **extra)
 
 
 def threads(spec: ModelSpec, share: Share) -> int:
     """How many threads compute. A small model waits for its threads longer than it computes, so it gets one."""
     cores = max(len(share.cores), 1)
-    folder = Path(str(spec.path))
-    if folder.is_dir() and sum(part.stat().st_size for part in folder.glob("*.safetensors")) < _SMALL_BYTES:
+    folder = spec.folder
+    if folder is not None and sum(part.stat().st_size for part in folder.glob("*.safetensors")) < _SMALL_BYTES:
         return 1
     return cores - 1 if cores > 3 else cores
 
@@ -125,8 +127,8 @@ def lora_rank(wanted: int) -> int:
 
 def chat_template(spec: ModelSpec) -> Path | None:
     """The template file in the model's folder; None for a hub id, or where it stands in the tokenizer's config."""
-    found = Path(str(spec.path)) / "chat_template.jinja"
-    return found if found.is_file() else None
+    found = spec.folder and spec.folder / "chat_template.jinja"
+    return found if found and found.is_file() else None
 
 
 def read_key(home: Path) -> str:

@@ -28,10 +28,11 @@ class Work:
 
 @dataclass
 class Engine:
-    """One engine as it is now. `attempts` counts starts in a row that came to nothing."""
+    """One engine as it is now. `attempts` counts starts in a row that came to nothing; without a `share` there is no
+    room for it, and it waits until some is made."""
 
     spec: ModelSpec
-    share: Share
+    share: Share | None
     state: EngineState = "starting"
     message: str = "waiting to start"
     process: Process | None = None
@@ -46,6 +47,10 @@ class Engine:
     worked: Work | None = None
     gave_up: datetime | None = None
     task: "asyncio.Task[None] | None" = None
+
+    def shares_a_card_with(self, other: "Engine") -> bool:
+        """Whether both are to run on the same GPU."""
+        return bool(self.share and other.share and set(self.share.gpus) & set(other.share.gpus))
 
 
 @dataclass(frozen=True)

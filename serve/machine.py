@@ -3,14 +3,15 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import psutil
 
-from models.errors import Invalid, Unavailable
-from models.settings import Settings
+from models.errors import Invalid, ParleyError, Unavailable
+from models.settings import Settings, visible_gpus
 from models.spec import ModelSpec
 
 _GIB = 1024**3
@@ -19,11 +20,12 @@ _LEAST_KV_BYTES = 64 * 1024**2
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA card; memory in MiB."""
+    """One NVIDIA card, by nvidia-smi's number; memory in MiB."""
 
     index: int
     name: str
     memory_mib: int
+    uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,26 @@ class Share:
     gpu_memory_share: float = 0.0
 
 
+@dataclass(frozen=True)
+class Fit:
+    """Model id → share for the engines that fit; model id → why not for those that do not."""
+
+    shares: dict[str, Share] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
 def look(settings: Settings) -> Machine:
-    """This machine, as the settings let engines see it.
+    """This machine, as the settings and CUDA_VISIBLE_DEVICES let engines see it.
 
     Raises:
-        Unavailable: device is cuda and there is no card.
+        Unavailable: device is cuda and there is no card, or CUDA_VISIBLE_DEVICES names one that is not there.
     """
     cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
-    gpus = () if settings.device == "cpu" else find_gpus()
+    gpus = () if settings.device == "cpu" else allowed_gpus(find_gpus(), visible_gpus())
     if settings.device == "cuda" and not gpus:
         raise Unavailable(
-            "The device is set to cuda, but nvidia-smi shows no card. Mend the driver, or set PARLEY_DEVICE=cpu."
+            "The device is set to cuda, but nvidia-smi shows no card that CUDA_VISIBLE_DEVICES allows. Mend the driver "
+            "or that variable, or set PARLEY_DEVICE=cpu."
         )
     return Machine(cores or tuple(range(os.cpu_count() or 1)), psutil.virtual_memory().total, gpus)
 
@@ -71,7 +82,7 @@ def find_gpus() -> tuple[Gpu, ...]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
-    query = [program, "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
+    query = [program, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -80,28 +91,81 @@ def find_gpus() -> tuple[Gpu, ...]:
 
 
 def parse_gpus(listing: str) -> tuple[Gpu, ...]:
-    """`nvidia-smi --query-gpu=index,name,memory.total --format=csv,noheader,nounits` as Gpus."""
+    """`nvidia-smi --query-gpu=index,uuid,name,memory.total --format=csv,noheader,nounits` as Gpus."""
     found = []
     for line in listing.splitlines():
         index, _, rest = line.partition(",")
+        uuid, _, rest = rest.partition(",")
         name, _, memory = rest.rpartition(",")
         if index.strip().isdigit() and memory.strip().isdigit():
-            found.append(Gpu(int(index), name.strip(), int(memory)))
+            found.append(Gpu(int(index), name.strip(), int(memory), uuid.strip()))
     return tuple(found)
 
 
-def plan(machine: Machine, engines: Sequence[ModelSpec], settings: Settings) -> dict[str, Share]:
+def allowed_gpus(found: Sequence[Gpu], visible: str | None) -> tuple[Gpu, ...]:
+    """Those of `found` that CUDA_VISIBLE_DEVICES allows; all of them where it is None.
+
+    It holds nvidia-smi's numbers, or UUIDs or their beginnings, with commas; empty or -1 allows none, as in CUDA.
+
+    Raises:
+        Unavailable: it names a card that is not there.
+    """
+    if visible is None or not found:
+        return tuple(found)
+    allowed = []
+    for name in (part.strip() for part in visible.split(",")):
+        if name in ("", "-1"):
+            break
+        card = next((gpu for gpu in found if name == str(gpu.index) or _is_uuid(name, gpu)), None)
+        if card is None:
+            raise Unavailable(f"CUDA_VISIBLE_DEVICES names {name!r}, which is no card that nvidia-smi lists.")
+        allowed.append(card)
+    return tuple(dict.fromkeys(allowed))
+
+
+def _is_uuid(name: str, gpu: Gpu) -> bool:
+    return name.startswith("GPU-") and gpu.uuid.startswith(name)
+
+
+def fit(
+    machine: Machine, engines: Sequence[ModelSpec], settings: Settings, placed: Mapping[str, tuple[int, ...]]
+) -> Fit:
+    """The plan for as many of the engines as there is room for: one that asks too much keeps no other from running.
+
+    Args:
+        engines: those that come first are admitted first.
+        placed: model id → cards, for the engines that stay where they are.
+    """
+    admitted: list[ModelSpec] = []
+    found = Fit()
+    for spec in engines:
+        try:
+            shares = plan(machine, [*admitted, spec], settings, placed)
+        except ParleyError as error:
+            found.refused[spec.id] = str(error)
+        else:
+            admitted.append(spec)
+            found = Fit(shares, found.refused)
+    return found
+
+
+def plan(
+    machine: Machine,
+    engines: Sequence[ModelSpec],
+    settings: Settings,
+    placed: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> dict[str, Share]:
     """Model id → share, for engines that run side by side.
 
     On a CPU each gets cores of its own, where there are enough (two engines bound to the same core ran at half
     speed), and an equal part of the KV cache. On a GPU each gets an equal part of `gpu_memory_share` of its card,
     unless its spec asks for a share; engines go to the card with the most room, those with tensor parallelism to
-    as many cards.
+    as many cards. An engine in `placed` stays on the cards that it has there.
 
     Raises:
         Invalid: the specs ask for more than there is.
     """
-    return _plan_gpu(machine, engines, settings) if machine.gpus else _plan_cpu(machine, engines, settings)
+    return _plan_gpu(machine, engines, settings, placed) if machine.gpus else _plan_cpu(machine, engines, settings)
 
 
 def _plan_cpu(machine: Machine, engines: Sequence[ModelSpec], settings: Settings) -> dict[str, Share]:
@@ -121,18 +185,20 @@ def _plan_cpu(machine: Machine, engines: Sequence[ModelSpec], settings: Settings
     return shares
 
 
-def _plan_gpu(machine: Machine, engines: Sequence[ModelSpec], settings: Settings) -> dict[str, Share]:
+def _plan_gpu(
+    machine: Machine, engines: Sequence[ModelSpec], settings: Settings, placed: Mapping[str, tuple[int, ...]]
+) -> dict[str, Share]:
     limit = settings.gpu_memory_share
     asked: dict[int, float] = {gpu.index: 0.0 for gpu in machine.gpus}
     sharing: dict[int, int] = {gpu.index: 0 for gpu in machine.gpus}
     places: dict[str, tuple[int, ...]] = {}
-    for spec in sorted(engines, key=lambda one: -one.engine.tensor_parallel_size):
+    for spec in sorted(engines, key=lambda one: (one.id not in placed, -one.engine.tensor_parallel_size)):
         wide = spec.engine.tensor_parallel_size
         if wide > len(machine.gpus):
             raise Invalid(f"{spec.id} wants {wide} GPUs, this machine has {len(machine.gpus)}.", param="engine")
         least = sorted(asked, key=lambda index: (sharing[index] + 10 * asked[index], index))[:wide]
-        places[spec.id] = tuple(sorted(least))
-        for index in least:
+        places[spec.id] = placed.get(spec.id) or tuple(sorted(least))
+        for index in places[spec.id]:
             asked[index] += spec.engine.gpu_memory_share or 0.0
             sharing[index] += spec.engine.gpu_memory_share is None
     shares = {}

@@ -20,7 +20,7 @@ from models.registry import Registry
 from models.settings import Settings
 from serve import engines, states
 from serve.fleet import Desired, Engine, Work, desired
-from serve.machine import Machine, Share, plan
+from serve.machine import Machine, fit
 from serve.processes import spawn, stop_all
 from serve.states import Served
 
@@ -48,6 +48,7 @@ class Supervisor:
         self._revision = -1
         self._wanted = Desired({}, {})
         self._engines: dict[str, Engine] = {}
+        self._planned: set[str] = set()
         self._published: dict[str, Served] = {}
         self._key = secrets.token_urlsafe(32)
         self._looked_at_demand = 0.0
@@ -118,42 +119,44 @@ class Supervisor:
 
     async def _remove_unwanted(self) -> None:
         for name in [name for name in self._engines if name not in self._wanted.engines]:
-            engine = self._engines.pop(name)
+            engine = self._engines[name]
             if engine.task:
                 engine.task.cancel()
             if engine.process:
+                # It is ours until it is gone: the parent kills what falls to it and has no owner, without a grace.
                 await asyncio.to_thread(engine.process.stop)
+            del self._engines[name]
             self._tell(f"{name} stopped")
 
     async def _add_wanted(self) -> None:
-        if self._wanted.engines.keys() <= self._engines.keys():
+        if self._wanted.engines.keys() == self._planned:
             return
-        try:
-            shares = plan(self._machine, list(self._wanted.engines.values()), self._settings)
-        except ParleyError as error:
-            shares = {}
-            refusal = str(error)
-        else:
-            refusal = ""
+        placed = {name: engine.share.gpus for name, engine in self._engines.items() if engine.share}
+        # Who has a place keeps it: newcomers get what is left.
+        in_order = sorted(self._wanted.engines.values(), key=lambda spec: spec.id not in placed)
+        found = fit(self._machine, in_order, self._settings, placed)
         for name, spec in self._wanted.engines.items():
-            share = shares.get(name)
-            if name not in self._engines:
-                self._engines[name] = Engine(spec, share or Share(self._machine.device))
+            share, engine = found.shares.get(name), self._engines.get(name)
+            if engine is None:
+                engine = self._engines[name] = Engine(spec, share)
                 if share is None:
-                    self._give_up(self._engines[name], refusal)
-            elif share and share.gpu_memory_share < self._engines[name].share.gpu_memory_share - 0.005:
-                # vLLM takes its part of a card for good, so room for a newcomer is made by starting again.
-                engine = self._engines[name]
-                engine.share = share
-                if engine.task:
-                    engine.task.cancel()
-                await self._start_again(engine, "making room on the GPU", at_once=True)
-            elif share:
-                self._engines[name].share = share  # for its next start
+                    self._give_up(engine, found.refused[name])
+            elif engine.share is None:
+                if share is not None:
+                    engine.share, engine.gave_up, engine.state = share, None, "starting"
+            elif share is not None:
+                shrinks = share.gpu_memory_share < engine.share.gpu_memory_share - 0.005
+                engine.share = share  # for its next start
+                if shrinks:
+                    # vLLM takes its part of a card for good, so room for a newcomer is made by starting again.
+                    if engine.task:
+                        engine.task.cancel()
+                    await self._start_again(engine, "making room on the GPU", at_once=True)
+        self._planned = set(self._wanted.engines)
 
     async def _heed_demand(self) -> None:
         """An engine that was given up gets another try when somebody asked for it since."""
-        given_up = {name: engine for name, engine in self._engines.items() if engine.gave_up}
+        given_up = {name: engine for name, engine in self._engines.items() if engine.gave_up and engine.share}
         if not given_up or time.monotonic() - self._looked_at_demand < 2:
             return
         self._looked_at_demand = time.monotonic()
@@ -170,7 +173,7 @@ class Supervisor:
         now = time.monotonic()
         try:
             if engine.process is None:
-                if engine.gave_up is None and now >= engine.again_at:
+                if engine.gave_up is None and now >= engine.again_at and not self._has_to_wait(engine):
                     await self._start(engine)
             elif (code := engine.process.exit_code()) is not None:
                 # The port is refused from now on: say so before anything else.
@@ -183,7 +186,13 @@ class Supervisor:
         except ParleyError as error:
             _log.warning("%s: %s", engine.spec.id, error)
 
+    def _has_to_wait(self, engine: Engine) -> bool:
+        """On a GPU an engine measures at its start what it may take: two that start at once count each other's."""
+        starting = [one for one in self._engines.values() if one is not engine and one.process and one.state != "ready"]
+        return any(engine.shares_a_card_with(one) for one in starting)
+
     async def _start(self, engine: Engine) -> None:
+        assert engine.share is not None
         adapters = len(self._wanted.adapters.get(engine.spec.id, ()))
         port = engines.free_port()
         try:
@@ -238,7 +247,7 @@ class Supervisor:
         assert engine.process is not None
         tokens = await engines.progress(session, engine.endpoint)
         # On a CPU one step over a long prompt can take minutes, with no token to show for it but the CPU time.
-        return Work(tokens, engine.process.cpu_seconds() if engine.share.device == "cpu" else 0.0)
+        return Work(tokens, engine.process.cpu_seconds() if self._machine.device == "cpu" else 0.0)
 
     async def _match_adapters(self, session: aiohttp.ClientSession, engine: Engine) -> None:
         """Loads what should hang on the engine and unloads what should not."""

@@ -47,6 +47,7 @@ def test_on_a_gpu_it_gets_its_share_of_its_card() -> None:
     assert values["--gpu-memory-utilization"] == "0.450"
     assert "--enforce-eager" not in flags
     assert command.environment["CUDA_VISIBLE_DEVICES"] == "1"
+    assert command.environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in command.environment
 
 
@@ -91,6 +92,23 @@ def test_no_secret_of_ours_reaches_an_engine(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PARLEY_DATABASE_URL", "postgresql://u:sk-very-secret@h/d")
     _, _, command = made(base())
     assert "sk-very-secret" not in str(dict(command.environment))
+
+
+def test_the_hubs_token_reaches_only_an_engine_that_fetches_from_the_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf-hush")
+    assert made(base())[2].environment["HF_TOKEN"] == "hf-hush"
+    assert "hf-hush" not in str(dict(made(base(path=str(tmp_path)))[2].environment))
+
+
+def test_a_folder_that_is_called_as_a_hub_id_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    (tmp_path / "org" / "name" / "chat_template.jinja").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    values, _, command = made(base())
+    assert "--chat-template" not in values
+    assert "HF_HUB_OFFLINE" not in command.environment
 
 
 def test_the_engines_key_is_readable_by_its_owner_only(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from models.errors import Invalid, Unavailable
 from models.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
-from serve.machine import Gpu, Machine, find_gpus, look, parse_gpus, plan
+from serve.machine import Gpu, Machine, allowed_gpus, find_gpus, fit, look, parse_gpus, plan
 
 GIB = 1024**3
+CARDS = (Gpu(0, "NVIDIA H100 80GB HBM3", 81559, "GPU-aa01"), Gpu(1, "Odd, name", 24576, "GPU-bb02"))
 
 
 def specs(count: int, **options) -> list[ModelSpec]:
@@ -92,8 +93,64 @@ def test_what_does_not_fit_is_refused_in_one_line(settings: Settings) -> None:
 
 
 def test_cards_are_read_from_nvidia_smi() -> None:
-    listing = "0, NVIDIA H100 80GB HBM3, 81559\n1, Odd, name, 24576\n\n[garbage]\n"
-    assert parse_gpus(listing) == (Gpu(0, "NVIDIA H100 80GB HBM3", 81559), Gpu(1, "Odd, name", 24576))
+    listing = "0, GPU-aa01, NVIDIA H100 80GB HBM3, 81559\n1, GPU-bb02, Odd, name, 24576\n\n[garbage]\n"
+    assert parse_gpus(listing) == CARDS
+
+
+@pytest.mark.parametrize(
+    ("visible", "indices"),
+    [
+        (None, [0, 1]),
+        ("1", [1]),
+        ("1,0", [1, 0]),
+        (" 1 , 1", [1]),
+        ("GPU-bb", [1]),
+        ("0,-1,1", [0]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_the_users_choice_of_cards_is_kept(visible: str | None, indices: list[int]) -> None:
+    assert [gpu.index for gpu in allowed_gpus(CARDS, visible)] == indices
+
+
+@pytest.mark.parametrize("visible", ["2", "0,7", "GPU-cc", "MIG-aa", "first"])
+def test_a_card_that_is_not_there_is_one_line(visible: str) -> None:
+    with pytest.raises(Unavailable, match="CUDA_VISIBLE_DEVICES names"):
+        allowed_gpus(CARDS, visible)
+
+
+def test_engines_see_only_the_cards_that_whoever_started_parley_chose(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, GPU-aa01, card, 80000'\necho '1, GPU-bb02, card, 80000'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    settings = load_settings(home=home)
+    assert [gpu.index for gpu in look(settings).gpus] == [0, 1]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert {share.gpus for share in plan(look(settings), specs(2), settings).values()} == {(1,)}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert look(settings).device == "cpu"
+
+
+def test_an_engine_that_runs_stays_on_its_card(settings: Settings) -> None:
+    machine = Machine((0,), GIB, tuple(card(index) for index in range(4)))
+    wide = ModelSpec(id="wide", kind="base", path="org/name", engine=EngineOptions(tensor_parallel_size=2))
+    placed = {name: share.gpus for name, share in plan(machine, specs(2), settings).items()}
+    shares = plan(machine, [*specs(2), wide], settings, placed)
+    assert {name: shares[name].gpus for name in placed} == placed
+    assert shares["wide"].gpus == (2, 3)
+
+
+def test_one_that_does_not_fit_keeps_no_other_from_running(settings: Settings) -> None:
+    wide = ModelSpec(id="wide", kind="base", path="org/name", engine=EngineOptions(tensor_parallel_size=2))
+    greedy = ModelSpec(id="greedy", kind="base", path="org/name", engine=EngineOptions(gpu_memory_share=0.95))
+    found = fit(Machine((0,), GIB, (card(0),)), [wide, *specs(2), greedy], settings, {})
+    assert {name: share.gpu_memory_share for name, share in found.shares.items()} == {"model-0": 0.45, "model-1": 0.45}
+    assert set(found.refused) == {"wide", "greedy"}
+    assert "wants 2 GPUs" in found.refused["wide"]
 
 
 def test_cuda_without_a_card_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ Starlette's, given to `create_app`, and tried after our own.
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from models.database import Database
@@ -73,7 +72,7 @@ class Gateway:
                 task.uncancel()
         except Exception:
             _log.exception("request %s broke", exchange.request_id.decode())
-            await exchange.error(ParleyError("Something broke here. The gateway's log has the details."))
+            await exchange.error(broken())
         finally:
             self.metrics.in_flight.dec()
             self.metrics.answered(name, model, exchange.status, exchange.seconds())
@@ -158,6 +157,11 @@ def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = 
     )
 
 
+def broken() -> ParleyError:
+    """The 500 for a fault of ours."""
+    return ParleyError("Something broke here. The gateway's log has the details.")
+
+
 def unknown_route(method: str, path: str) -> NotFound:
     """The 404 for a route that is not there."""
     return NotFound(f"Invalid URL ({method} {path[:200]})", code="unknown_url")
@@ -189,6 +193,9 @@ def _mount(mounts: "Sequence[BaseRoute]") -> Any:
             body = {"error": {**shown, "type": "invalid_request_error" if error.status_code < 500 else "server_error"}}
         return JSONResponse(body, error.status_code, headers=error.headers)
 
-    with suppress(ImportError):
-        return Starlette(routes=list(mounts), exception_handlers={ParleyError: told, HTTPException: refused})
-    raise ParleyError("Starlette is missing: run `make demo` again, or `pip install starlette`.")
+    async def broke(request: Request, error: Exception) -> Response:
+        # Starlette raises the error again after this, so that it is logged where every other is.
+        return JSONResponse(broken().body(), ParleyError.status)
+
+    handlers = {ParleyError: told, HTTPException: refused, Exception: broke}
+    return Starlette(routes=list(mounts), exception_handlers=handlers)

@@ -57,10 +57,10 @@ class Metrics:
         children[0].inc()
         children[1].observe(seconds)
 
-    def streamed(self, model: str, first_s: float, rest_s: float, tokens: int | None) -> None:
-        """A stream is over: the time to its first piece, the time from there, how many tokens came."""
+    def streamed(self, model: str, first_s: float, rest_s: float, tokens: int) -> None:
+        """A stream is over: the time to its first piece, the time from there, how many tokens came (0: unknown)."""
         self._first.labels(model).observe(first_s)
-        if tokens and tokens > 1:
+        if tokens > 1:
             self._each.labels(model).observe(rest_s / (tokens - 1))
 
     def used(self, model: str, prompt: int, completion: int) -> None:

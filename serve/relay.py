@@ -118,10 +118,15 @@ class Relay:
             sent = {**sent, "stream_options": {"include_usage": True}}
         elif not stream and "stream_options" in sent:
             sent = {key: value for key, value in sent.items() if key != "stream_options"}
+        try:
+            written = body if sent is content else orjson.dumps(sent)
+        except orjson.JSONEncodeError as error:
+            # It reads deeper than it writes.
+            raise Invalid("The body is nested too deeply.") from error
         return Asked(
             path=path,
             route=route,
-            body=body if sent is content else orjson.dumps(sent),
+            body=written,
             stream=stream,
             hide_usage=not wants_usage,
         )
@@ -188,7 +193,7 @@ class Relay:
         except (aiohttp.ClientError, OSError) as error:
             raise self._fault(route, "connect", "cannot be reached") from error
         async with answer:
-            if answer.status >= 400:
+            if answer.status >= 300:
                 await self._refused(asked, answer, exchange)
             elif answer.content_type == "text/event-stream":
                 await self._stream(asked, answer, exchange)
@@ -236,18 +241,20 @@ class Relay:
             await exchange.body(replies.error_frame(fault.body()["error"]))
         self._count(asked.route, frames.usage)
         if first is not None:
-            tokens = frames.usage.get("completion_tokens") if frames.usage else None
-            self._metrics.streamed(model, first, exchange.seconds() - first, tokens)
+            self._metrics.streamed(model, first, exchange.seconds() - first, _tokens(frames.usage, "completion_tokens"))
 
     async def _refused(self, asked: Asked, answer: aiohttp.ClientResponse, exchange: Exchange) -> None:
         """Passes an error on in OpenAI's shape. What an upstream says of our key is not for the client."""
         route, status = asked.route, answer.status
         try:
-            data = await answer.content.read(2**20)
+            data = await answer.read()
         except (aiohttp.ClientError, OSError):
             data = b""
         if status >= 500:
             self._metrics.failed(route.spec.id, str(status))
+        if status < 400:
+            self._metrics.failed(route.spec.id, str(status))
+            raise BadUpstream(f"The server of {route.spec.id!r} sends elsewhere (status {status}): mend its address.")
         if status in (401, 403):
             self._metrics.failed(route.spec.id, str(status))
             who = route.spec.upstream.credential if route.spec.upstream else None
@@ -268,8 +275,9 @@ class Relay:
         await exchange.whole(status, body, extra=extra)
 
     def _count(self, route: Route, usage: Any) -> None:
-        if isinstance(usage, dict):
-            self._metrics.used(route.spec.id, usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+        prompt, completion = _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")
+        if prompt or completion:
+            self._metrics.used(route.spec.id, prompt, completion)
 
     def _fault(self, route: Route, how: str, words: str) -> ParleyError:
         self._metrics.failed(route.spec.id, how)
@@ -315,6 +323,12 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if len(body) > limit:
         raise _too_large(limit)
     return body
+
+
+def _tokens(usage: Any, name: str) -> int:
+    """A count out of a server's `usage`; 0 where it has none that makes sense."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and count > 0 else 0
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -69,7 +69,9 @@ class Exchange:
         await self.whole(status, orjson.dumps(content))
 
     async def error(self, error: ParleyError, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Answers with an error; in a stream that has begun, with an error frame that ends it."""
+        """Answers with an error: in a stream that has begun an error frame that ends it, after its end nothing."""
+        if self.finished:
+            return
         if self.started:
             await self.body(error_frame(error.body()["error"]))
         else:
@@ -87,6 +89,8 @@ class Exchange:
                     (b"openai-processing-ms", b"%d" % (self.seconds() * 1000)),
                 ]
                 message = {**message, "headers": headers}
+            elif message["type"] == "http.response.body":
+                self.finished = not message.get("more_body", False)
             await self._send(message)
 
         return send

@@ -12,7 +12,10 @@ from typing import Any
 from aiohttp import web
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
-PLANS = ("whole", "breaks", "stops", "reports", "hangs", "drips", "busy", "refuses", "crashes", "crlf", "split")
+PLANS = (
+    *("whole", "breaks", "stops", "reports", "hangs", "drips", "busy", "refuses", "crashes", "crlf", "split"),
+    *("stutters", "moved", "miscounts"),
+)
 
 
 @dataclass
@@ -79,6 +82,10 @@ class PacedUpstream:
             )
         if plan == "refuses":
             return web.json_response({"error": {"message": "Incorrect API key: sk-...abc"}}, status=401)
+        if plan == "stutters":
+            return await _refuse_in_pieces(request)
+        if plan == "moved":
+            return web.Response(status=307, headers={"location": "http://elsewhere.example/v1"})
         if plan == "crashes":
             return web.Response(status=500, text="<html>oops</html>")
         try:
@@ -97,7 +104,7 @@ class PacedUpstream:
         await asyncio.sleep(self.pace_s * self.chunks)
         message = {"role": "assistant", "content": "word " * self.chunks}
         choice = {"index": 0, "message": message, "text": "word", "finish_reason": "stop"}
-        return web.json_response(_chunk(body, [choice]) | {"object": "chat.completion", "usage": USAGE})
+        return web.json_response(_chunk(body, [choice]) | {"object": "chat.completion", "usage": _usage(plan)})
 
     async def _stream(self, request: web.Request, body: dict[str, Any], plan: str) -> web.StreamResponse:
         end = b"\r\n\r\n" if plan == "crlf" else b"\n\n"
@@ -127,7 +134,7 @@ class PacedUpstream:
             if self.pace_s or plan == "drips":
                 await asyncio.sleep(self.pace_s or 0.2)
         if (body.get("stream_options") or {}).get("include_usage"):
-            frame = json.dumps(_chunk(body, []) | {"usage": USAGE}, separators=(",", ":")).encode()
+            frame = json.dumps(_chunk(body, []) | {"usage": _usage(plan)}, separators=(",", ":")).encode()
             if plan == "split":
                 await response.write(b"data: " + frame[:-20])
                 await asyncio.sleep(0.005)
@@ -136,6 +143,19 @@ class PacedUpstream:
                 await response.write(b"data: " + frame + end)
         await response.write(b"data: [DONE]" + end)
         return response
+
+
+async def _refuse_in_pieces(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(status=400, headers={"content-type": "application/json"})
+    await response.prepare(request)
+    await response.write(b'{"error": {"message": "half')
+    await asyncio.sleep(0.05)
+    await response.write(b' and half"}}')
+    return response
+
+
+def _usage(plan: str) -> dict[str, Any]:
+    return {"prompt_tokens": "many", "completion_tokens": -4, "total_tokens": None} if plan == "miscounts" else USAGE
 
 
 def _chunk(body: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any]:

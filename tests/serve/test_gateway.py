@@ -137,9 +137,17 @@ async def _taken(request: Request) -> JSONResponse:
     raise Conflict("It is taken.", param="suffix")
 
 
+async def _broken(request: Request) -> JSONResponse:
+    raise ZeroDivisionError("a secret of the house")
+
+
 @pytest.fixture
 def mounted(settings: Settings, database: Database) -> Iterator[Serving]:
-    routes = [Route("/v1/files/{id}", _echo, methods=["GET"]), Route("/v1/fine_tuning/jobs", _taken, methods=["POST"])]
+    routes = [
+        Route("/v1/files/{id}", _echo, methods=["GET"]),
+        Route("/v1/fine_tuning/jobs", _taken, methods=["POST"]),
+        Route("/v1/broken", _broken),
+    ]
     with serving(settings, database, routes) as running:
         yield running
 
@@ -155,6 +163,15 @@ def test_other_rooms_routes_are_mounted(mounted: Serving) -> None:
     create_key(mounted.database, name="somebody", role="client")
     mounted.seen(lambda snapshot: snapshot.keys_needed)
     assert ask(f"{mounted.base_url}/files/file-1")[0] == 401
+
+
+def test_a_mounted_route_that_breaks_answers_as_ours_do_and_is_logged_once(
+    mounted: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, body, _ = ask(f"{mounted.base_url}/broken")
+    assert (status, body["error"]["type"]) == (500, "server_error")
+    assert "secret" not in str(body)
+    assert [record.name for record in caplog.records] == ["parley.gateway"]
 
 
 def test_the_gateways_process_stays_light() -> None:

@@ -96,6 +96,40 @@ def test_a_broken_stream_says_so_and_never_ends_as_if_whole(both: Serving, model
     assert texts == ["w0 ", "w1 "]
 
 
+def test_an_error_that_comes_in_pieces_is_told_whole(both: Serving) -> None:
+    with pytest.raises(openai.BadRequestError, match="half and half"):
+        sdk(both).chat.completions.create(model="stutters", messages=HELLO)
+
+
+def test_a_redirect_is_not_followed_and_not_passed_on(both: Serving) -> None:
+    status, headers, body = post(both, {"model": "moved", "messages": HELLO})
+    assert status == 502
+    assert headers["x-should-retry"] == "false"
+    assert b"example" not in body
+    assert "307" in json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_count_that_makes_no_sense_is_not_counted(
+    both: Serving, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, _, body = post(both, {"model": "miscounts", "messages": HELLO, "stream": stream})
+    assert status == 200
+    assert b"server_error" not in body
+    with urllib.request.urlopen(f"{both.root}/metrics") as answer:
+        assert b'parley_tokens_total{direction="prompt",model="miscounts"}' not in answer.read()
+    assert not caplog.records
+
+
+def test_a_body_that_is_nested_too_deeply_is_refused(both: Serving) -> None:
+    deep: list = []
+    for _ in range(400):
+        deep = [deep]
+    status, _, body = post(both, {"model": "engine", "messages": deep, "stream": True})
+    assert status == 400
+    assert "nested" in json.loads(body)["error"]["message"]
+
+
 def test_completions_take_the_same_way(both: Serving) -> None:
     client = sdk(both)
     assert client.completions.create(model="engine", prompt="a").choices[0].text == "word"

@@ -4,6 +4,7 @@ A registry of its own for each application, so that two gateways in one process 
 """
 
 from collections.abc import Callable, Iterable
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -45,17 +46,15 @@ class Metrics:
         self.waiting = Gauge(
             "parley_requests_waiting", "Requests that wait for a model to start.", registry=self._registry
         )
-        self._children: dict[tuple[str, ...], tuple[Counter, Histogram]] = {}
+        # Finding a label's counter costs more than raising it, and is done for every request.
+        self._requests_of = cache(self._requests.labels)
+        self._seconds_of = cache(self._seconds.labels)
+        self._tokens_of = cache(self._tokens.labels)
 
     def answered(self, route: str, model: str, code: int, seconds: float) -> None:
         """A request is over."""
-        key = (route, model, str(code))
-        children = self._children.get(key)
-        if children is None:
-            children = self._requests.labels(*key), self._seconds.labels(route, model)
-            self._children[key] = children
-        children[0].inc()
-        children[1].observe(seconds)
+        self._requests_of(route, model, code).inc()
+        self._seconds_of(route, model).observe(seconds)
 
     def streamed(self, model: str, first_s: float, rest_s: float, tokens: int) -> None:
         """A stream is over: the time to its first piece, the time from there, how many tokens came (0: unknown)."""
@@ -65,8 +64,8 @@ class Metrics:
 
     def used(self, model: str, prompt: int, completion: int) -> None:
         """Tokens read and written."""
-        self._tokens.labels(model, "prompt").inc(prompt)
-        self._tokens.labels(model, "completion").inc(completion)
+        self._tokens_of(model, "prompt").inc(prompt)
+        self._tokens_of(model, "completion").inc(completion)
 
     def failed(self, model: str, how: str) -> None:
         """An engine or upstream failed: connect, timeout, broken, or a status of 500 and up."""

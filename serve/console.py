@@ -13,7 +13,7 @@ class Console:
     def __init__(self) -> None:
         from rich.console import Console as Rich
 
-        self._rich = Rich(highlight=False, soft_wrap=True)
+        self._rich = Rich(highlight=False, soft_wrap=True, emoji=False)
         self._began = time.monotonic()
 
     def line(self, text: str) -> None:

@@ -55,10 +55,11 @@ def up(
         database = open_database(settings)
         try:
             owner_key = _open_doors(settings, database, page=page, make_owner_key=make_owner_key)
+            if owner_key:
+                # At once: should anything fail from here on, the next start makes no other.
+                console.key(owner_key)
             if prepare is not None:
                 prepare(settings, console.line)
-            if owner_key:
-                console.key(owner_key)
             asyncio.run(_run(settings, database, seen, console, page=page, worker=worker))
         except KeyboardInterrupt:
             console.line("stopped")

@@ -24,7 +24,9 @@ def check(settings: Settings, *, page: bool) -> None:
     check_home(settings.home)
     check_port(settings.host, settings.port, "the gateway", "--port")
     if page:
-        if (settings.page_port, settings.page_host) == (settings.port, settings.host):
+        hosts = {settings.host, settings.page_host}
+        everywhere = hosts & {"", "0.0.0.0", "::"}  # noqa: S104 -- compared with, not bound to
+        if settings.page_port == settings.port and (everywhere or len(hosts) == 1):
             raise Invalid(f"Gateway and page cannot both have port {settings.port}: choose another with --page-port.")
         check_port(settings.page_host, settings.page_port, "the page", "--page-port")
 
@@ -61,7 +63,8 @@ def check_port(host: str, port: int, who: str, flag: str) -> None:
         with socket.socket(family, kind, proto) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:
+        # The second comes from a name that DNS could not even ask for.
         raise Invalid(f"{host!r} is no address of this machine for {who}.", param="host") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

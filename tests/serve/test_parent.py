@@ -90,6 +90,32 @@ def test_a_taken_port_is_one_line(ported: Settings) -> None:
     ]
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "no.such.host.invalid"])
+def test_a_host_that_is_none_is_one_line(host: str) -> None:
+    with pytest.raises(ParleyError, match="no address of this machine"):
+        preflight.check_port(host, 8000, "the gateway", "--port")
+
+
+def test_one_port_for_gateway_and_page_is_one_line(home: Path) -> None:
+    (port,) = free_ports(1)
+    for host, page_host in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")):
+        settings = load_settings(home=home, host=host, page_host=page_host, port=port, page_port=port)
+        with pytest.raises(ParleyError, match="cannot both have port"):
+            preflight.check(settings, page=True)
+        preflight.check(settings, page=False)
+
+
+def test_an_owners_key_is_shown_even_where_the_start_fails_later(
+    ported: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(settings: Settings, say: object) -> None:
+        raise ParleyError("no content")
+
+    with pytest.raises(ParleyError, match="no content"):
+        serve.up(ported, prepare=fails, make_owner_key=True)
+    assert "pk-" in capsys.readouterr().out
+
+
 def test_a_home_that_cannot_be_is_one_line(ported: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = up(ported.model_copy(update={"home": tmp_path / "file" / "home"}))

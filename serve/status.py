@@ -14,11 +14,12 @@ _STYLES = {"ready": "green", "starting": "yellow", "failed": "red", "stopped": "
 
 def show(settings: Settings, database: Database, console: Any) -> None:
     """Prints the tables, and the last log lines of each engine that failed."""
+    from rich.markup import escape
     from rich.table import Table
 
     running = read_state(settings)
     if running is None:
-        console.print(f"Parley does not run from {settings.home}. Start it with `parley up`.")
+        console.print(f"Parley does not run from {settings.home}. Start it with `parley up`.", markup=False)
     else:
         processes = Table("process", "pid", "state", title=f"Parley, {running['gateway']}", title_justify="left")
         processes.add_row("parent", str(running["pid"]), "[green]ready[/]" if running["ready"] else "starting")
@@ -31,10 +32,10 @@ def show(settings: Settings, database: Database, console: Any) -> None:
     for spec in specs:
         state = known[spec.id]
         style = _STYLES[state.state]
-        models.add_row(spec.id, spec.kind, spec.base or "", f"[{style}]{state.state}[/]", state.message)
+        models.add_row(spec.id, spec.kind, spec.base or "", f"[{style}]{state.state}[/]", escape(state.message))
     console.print(models if specs else "No model is registered: `parley models add`, or `parley demo`.")
     for spec in specs:
         log = settings.logs_dir / f"engine-{spec.id.replace('/', '--')}.log"
         if known[spec.id].state == "failed" and log.exists():
-            console.print(f"\nThe last lines of {log}:", style="red")
+            console.print(f"\nThe last lines of {log}:", style="red", markup=False)
             console.print("\n".join(tail(log).splitlines()[-8:]), markup=False, style="dim")

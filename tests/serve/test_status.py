@@ -1,0 +1,24 @@
+"""`parley status` over rows that a test writes."""
+
+import io
+import json
+import os
+
+from rich.console import Console
+
+from models.database import Database
+from models.registry import Registry
+from models.settings import Settings
+from models.spec import ModelSpec
+from serve import states, status
+
+
+def test_an_engines_last_words_are_shown_as_they_are(settings: Settings, database: Database) -> None:
+    Registry(database).register(ModelSpec(id="base", kind="base", path="org/name"))
+    words = "ended with status 1: OSError: [Errno 2] nothing at [/data/x]"
+    states.publish(database, [states.Served("base", "failed", message=words)])
+    state = {"pid": os.getpid(), "ready": True, "gateway": settings.gateway_url, "processes": {}}
+    (settings.home / "up.json").write_text(json.dumps(state))
+    shown = io.StringIO()
+    status.show(settings, database, Console(file=shown, width=200))
+    assert words in shown.getvalue()

@@ -7,9 +7,9 @@ transformers. This is the one place where an error becomes a line on a terminal.
 import logging
 import shutil
 import signal
-import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,20 +90,24 @@ def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
     from models.demo import catalogue
     from models.registry import Registry
     from models.settings import child_environment
+    from serve.processes import own_command, spawn
 
-    known = {spec.id for spec in Registry(open_database(settings)).list(include_retired=True)}
+    database = open_database(settings)
+    known = {spec.id for spec in Registry(database).list(include_retired=True)}
+    database.dispose()
     if all(model.id in known for model in catalogue()):
         return
     say("First start: merging the demo's models")
-    run = subprocess.run(
-        [sys.executable, "-m", "parley", "demo-content"],
-        env=child_environment(settings),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if run.returncode:
-        last = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+    # Under a guardian, as everything that `up` starts: whoever is killed meanwhile, nothing goes on merging.
+    command = own_command("demo-content", "demo-content", environment=child_environment(settings))
+    process = spawn(command, settings.logs_dir)
+    try:
+        while (code := process.exit_code()) is None:
+            time.sleep(0.1)
+    finally:
+        process.stop()
+    if code:
+        last = process.last_words() or "no reason given"
         raise ParleyError(f"The demo's content could not be installed: {last.removeprefix('parley: ')}")
 
 

@@ -1,12 +1,14 @@
 """Publication on disk: a folder or a file appears whole or not at all.
 
 A temporary name on the same file system, fsync of every file and folder, then one rename. Whoever reads never
-sees a half; a kill leaves at most a `.pending-…` folder, which `sweep` removes.
+sees a half; a kill leaves at most a `.pending-…` folder, which `sweep` removes at a later
+start of `parley up`.
 """
 
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,9 +76,14 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
         pending.unlink(missing_ok=True)
 
 
-def sweep(parent: Path) -> int:
-    """Removes what killed publications left under `parent`; says how many. Only while nobody publishes there."""
-    left = list(parent.glob(f"{_PENDING}*"))
+def sweep(parent: Path, older_than_s: float = 0.0) -> int:
+    """Removes what killed publications left under `parent`; says how many.
+
+    Args:
+        older_than_s: leave alone what changed within so many seconds, where somebody may be publishing now.
+    """
+    limit = time.time() - older_than_s
+    left = [path for path in parent.glob(f"{_PENDING}*") if path.stat().st_mtime <= limit]
     for path in left:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

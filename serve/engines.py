@@ -7,7 +7,6 @@ because several of vLLM's routes ignore its key or change what it serves.
 import os
 import socket
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,17 +188,6 @@ async def load_adapter(session: aiohttp.ClientSession, engine: Endpoint, name: s
 async def unload_adapter(session: aiohttp.ClientSession, engine: Endpoint, name: str) -> None:
     """Unloads an adapter. Raises as `load_adapter`."""
     await _post(session, engine, "/v1/unload_lora_adapter", {"lora_name": name})
-
-
-async def loaded(session: aiohttp.ClientSession, engine: Endpoint) -> Sequence[str]:
-    """The names that the engine answers to. Raises Unavailable where it does not answer."""
-    try:
-        async with session.get(
-            f"{engine.address}/v1/models", headers=_bearer(engine), timeout=aiohttp.ClientTimeout(total=10)
-        ) as answer:
-            return [model["id"] for model in (await answer.json())["data"]]
-    except (TimeoutError, aiohttp.ClientError, OSError, KeyError, ValueError) as error:
-        raise Unavailable("The engine does not answer.") from error
 
 
 async def _post(session: aiohttp.ClientSession, engine: Endpoint, route: str, body: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from models.database import Database, open_database, upgrade
-from models.folders import atomic_write
+from models.folders import atomic_write, sweep
 from models.keys import create_key, keys_configured
 from models.settings import Settings, child_environment
 from serve import guardian, machine, preflight
@@ -25,6 +25,8 @@ from serve.supervisor import Supervisor
 Prepare = Callable[[Settings, Callable[[str], None]], None]
 _STRAYS_EVERY_S = 1.0
 _GATEWAY_POLLS_S = 0.4
+# A training may publish while Parley starts: only what nobody has touched for a day is left over for sure.
+_ABANDONED_S = 24 * 3600.0
 
 
 def up(
@@ -50,6 +52,7 @@ def up(
     preflight.check_home(settings.home)
     with preflight.lock_home(settings.home) as _lock:
         preflight.check(settings, page=page)
+        sweep(settings.models_dir, older_than_s=_ABANDONED_S)
         seen = machine.look(settings)
         upgrade(settings)
         database = open_database(settings)

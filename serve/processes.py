@@ -45,7 +45,6 @@ class Process:
     def __init__(self, command: Command, log: Path, popen: "subprocess.Popen[bytes]") -> None:
         self.command = command
         self.log = log
-        self.started = time.monotonic()
         self._popen = popen
         self._log_start = log.stat().st_size
         self._stop_deadline: float | None = None
@@ -95,14 +94,12 @@ class Process:
             self._popen.wait()
         return self.exit_code() or 0
 
-    def last_words(self, lines: int = 1) -> str:
-        """The last lines that this run wrote to its log: the last one that names an error where one line is asked."""
+    def last_words(self) -> str:
+        """The last line that this run wrote to its log; the last one that names an error where there is one."""
         text = tail(self.log, self._log_start)
         kept = [line.rstrip() for line in text.splitlines() if line.strip()]
-        if lines == 1:
-            telling = [line for line in kept if "Error" in line and "Traceback" not in line]
-            return (telling or kept or [""])[-1][-300:]
-        return "\n".join(kept[-lines:])
+        telling = [line for line in kept if "Error" in line and "Traceback" not in line]
+        return (telling or kept or [""])[-1][-300:]
 
 
 def spawn(command: Command, logs: Path) -> Process:

@@ -68,14 +68,14 @@ class Exchange:
         """Sends JSON."""
         await self.whole(status, orjson.dumps(content))
 
-    async def error(self, error: ParleyError, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    async def error(self, error: ParleyError) -> None:
         """Answers with an error: in a stream that has begun an error frame that ends it, after its end nothing."""
         if self.finished:
             return
         if self.started:
             await self.body(error_frame(error.body()["error"]))
         else:
-            await self.whole(error.status, orjson.dumps(error.body()), extra=[*retry_headers(error), *extra])
+            await self.whole(error.status, orjson.dumps(error.body()), extra=retry_headers(error))
 
     def wrapped(self) -> Send:
         """A `send` for a mounted application: it adds this exchange's headers to the application's own."""

@@ -47,11 +47,17 @@ def gone(pids: list[int], timeout_s: float = 10) -> bool:
 
 
 def test_it_starts_answers_and_stops_cleanly(ported: Settings) -> None:
+    abandoned, fresh = (ported.models_dir / name for name in (".pending-old", ".pending-new"))
+    for folder in (abandoned, fresh):
+        folder.mkdir(parents=True)
+    os.utime(abandoned, (0, 0))
     running = serve.start(ported, page=False)
     running.wait_ready(60)
     family = guardian.descendants(running.pid)
     with urllib.request.urlopen(f"{ported.gateway_url}/models") as answer:
         assert answer.status == 200
+    assert not abandoned.exists()
+    assert fresh.exists()
     second = up(ported)
     assert second.returncode == 1
     assert second.stderr.count("\n") == 1

@@ -61,7 +61,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m train.demo", description="Build the demo model from nothing.")
     parser.add_argument("--out", type=Path, default=_OUT, help="the folder to fill (default: models/demo)")
     parser.add_argument("--seed", type=int, default=1, help="one seed gives one text and, on one machine, one model")
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="steps of pretraining")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="steps of the first pass of the pretraining")
     parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice without it")
     parser.add_argument("--keep-base", action="store_true", help="make only the adapters and the measures again")
     return parser.parse_args()

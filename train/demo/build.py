@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from train.demo import corpus, held_out, measure
-from train.demo.base import ROWS_PER_STEP, make_base
+from train.demo.base import make_base, passes
 from train.demo.dialogues import dialogues
 from train.demo.pretrain import Recipe, encode, loss_of
 from train.demo.tuned import ADAPTERS, JUDGE, STYLED, conversations, train_adapter
@@ -83,7 +83,7 @@ def build(plan: Plan, tell: Callable[[News], None]) -> dict[str, Any]:
 def trained_numbers(seed: int, steps: int, world: World) -> frozenset[str]:
     """Every number in any training text: the base's and the adapters'."""
     rows = chain(
-        corpus.rows(seed, world, steps * ROWS_PER_STEP),
+        *(one.rows(world) for one in passes(seed, steps)),
         (row["messages"] for name in ADAPTERS for row in conversations(name, world, seed)),
     )
     return held_out.numbers_in(text for row in rows for text in corpus.texts_of(row))
@@ -92,8 +92,9 @@ def trained_numbers(seed: int, steps: int, world: World) -> frozenset[str]:
 def _make_base(plan: Plan, world: World, base: Path, tell: Callable[[News], None]) -> dict[str, Any]:
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir(parents=True)
-    made = make_base(world, base, plan.seed, plan.steps, lambda step, loss: tell(News("base", step, plan.steps, loss)))
-    return {**asdict(made), "steps": plan.steps}
+    total = sum(one.recipe.steps for one in passes(plan.seed, plan.steps))
+    made = make_base(world, base, plan.seed, plan.steps, lambda step, loss: tell(News("base", step, total, loss)))
+    return asdict(made)
 
 
 def _measure(

@@ -146,7 +146,7 @@ def add_prompt_file(
     """Add prompts to compare models on. One that is there already is not added twice."""
     from evals.prompts import add_prompts
 
-    new = add_prompts(_database(), file, source or file.stem)
+    new = add_prompts(_database(), file, source or file.stem[:64])
     _print(f"{new} new prompts.")
 
 

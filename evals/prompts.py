@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from evals.tables import PromptRow, insert_once
 from models.database import Database, new_ulid
@@ -21,6 +22,7 @@ from models.messages import Message, as_dicts, last_question
 
 TYPED = "typed"  # the source of what a rater wrote: never shown to another rater
 _TYPED_LIMIT = 8_000  # characters
+_SOURCE_LIMIT, _CATEGORY_LIMIT = 64, 255  # characters, as the table has them
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,29 @@ class Prompt:
 def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any]], source: str) -> int:
     """Stores prompts from a JSONL file or from rows; returns how many were new.
 
+    One that a rater has typed before becomes one of the set, with its category, topics and held-out mark.
+
     Raises:
-        Invalid: a row is no prompt (the line is named), or `source` is "typed"; nothing is stored then.
+        Invalid: a row is no prompt (the line is named), or `source` is "typed" or too long; nothing is stored then.
         NotFound: there is no such file.
     """
     if source == TYPED:
         raise Invalid(f"The source {TYPED!r} is for what raters write: choose another.", param="source")
+    if not 0 < len(source) <= _SOURCE_LIMIT:
+        raise Invalid(f"A source is named in 1 to {_SOURCE_LIMIT} characters.", param="source")
     found = _read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
     new = [_row(row, number, source) for number, row in found]
     with database.write() as session:
-        return sum(insert_once(session, row) for row in new)
+        return sum(insert_once(session, row) or _adopted(session, row) for row in new)
+
+
+def _adopted(session: Session, row: PromptRow) -> bool:
+    """Makes a prompt that a rater typed one of the set; False where it is of the set already."""
+    known = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
+    if known.source != TYPED:
+        return False
+    known.category, known.topics, known.held_out, known.source = row.category, row.topics, row.held_out, row.source
+    return True
 
 
 def prompts(
@@ -115,7 +130,8 @@ def as_prompt(row: PromptRow) -> Prompt:
 
 def _read_jsonl(path: Path) -> Iterable[tuple[int, Any]]:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Not splitlines(), which would also cut at the U+2028 or U+0085 that a JSON string may hold.
+        lines = path.read_text("utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise NotFound(f"There is no file {path}.") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -145,17 +161,23 @@ def _row(row: Any, number: int, source: str) -> PromptRow:
     if not isinstance(topics, list) or not all(_is_topic(topic) for topic in topics):
         raise Invalid(f"Prompt {number}: topics are a list of words, or of lists of words that mean the same.")
     category = row.get("category")
-    if category is not None and not isinstance(category, str):
+    if category is not None and not (isinstance(category, str) and len(category) <= _CATEGORY_LIMIT):
         raise Invalid(f"Prompt {number}: the category is a word or a few.")
+    held_out = row.get("held_out")
+    if held_out is not None and not isinstance(held_out, bool):
+        raise Invalid(f"Prompt {number}: held_out is true or false, without quotation marks.")
     stored = as_dicts(messages)
-    digest = hashlib.sha256(json.dumps(stored, ensure_ascii=False).encode()).hexdigest()
+    try:
+        digest = hashlib.sha256(json.dumps(stored, ensure_ascii=False).encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        raise Invalid(f"Prompt {number}: it holds half a character (\\ud800 to \\udfff): mend the export.") from error
     return PromptRow(
         id=new_ulid(),
         digest=digest,
         messages=stored,
         category=category,
         topics=topics,
-        held_out=bool(row.get("held_out", False)),
+        held_out=bool(held_out),
         source=source,
     )
 

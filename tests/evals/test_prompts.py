@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.prompts import add_prompts, prompts
+from evals.prompts import add_prompts, prompts, typed_prompt
 from models.database import Database
 from models.errors import Invalid, NotFound
 
@@ -49,6 +49,9 @@ def test_a_file_is_read_and_a_bad_line_is_named(database: Database, tmp_path: Pa
         {"prompt": "a", "topics": "b"},
         {"prompt": "a", "topics": [[]]},
         {"prompt": "a", "category": 3},
+        {"prompt": "a", "category": "long" * 64},
+        {"prompt": "a", "held_out": "false"},
+        {"prompt": "half an emoji \ud83d"},
         "just text",
     ],
 )
@@ -63,3 +66,29 @@ def test_unknown_ids_and_the_reserved_source(database: Database) -> None:
         prompts(database, ids=["nobody"])
     with pytest.raises(Invalid):
         add_prompts(database, ROWS, "typed")
+
+
+def test_odd_but_valid_text_is_read(database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    text = "\ufeff" + json.dumps({"prompt": "one\u2028two\u0085three"}, ensure_ascii=False)
+    path.write_bytes((text + "\r\n" + json.dumps({"prompt": "four"})).encode())
+    assert add_prompts(database, path, "file") == 2
+    assert [prompt.question for prompt in prompts(database)] == ["one\u2028two\u0085three", "four"]
+
+
+def test_what_a_rater_typed_before_becomes_one_of_the_set(any_database: Database) -> None:
+    typed = typed_prompt(any_database, "Where is my order?")
+    assert prompts(any_database) == []
+    assert add_prompts(any_database, ROWS, "demo") == 2
+    [found] = prompts(any_database, held_out=True)
+    assert (found.id, found.category, found.topics, found.source) == (
+        typed.id, "orders", (("order",), ("late", "delay")), "demo",
+    )  # fmt: skip
+    assert add_prompts(any_database, ROWS, "again") == 0
+    assert typed_prompt(any_database, "Where is my order?") == found
+
+
+def test_a_source_that_no_column_holds_is_refused(database: Database) -> None:
+    for source in ("", "long" * 17):
+        with pytest.raises(Invalid, match="source"):
+            add_prompts(database, ROWS, source)

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes import first_score
 from models.database import Database
+from models.errors import Invalid, NoSpace
 from models.folders import atomic_write
 
 
@@ -60,7 +61,18 @@ def preferences(database: Database) -> list[dict[str, Any]]:
 
 
 def export_preferences(database: Database, path: Path) -> int:
-    """Writes `preferences` as JSONL, whole or not at all; returns how many rows."""
+    """Writes `preferences` as JSONL, whole or not at all; returns how many rows.
+
+    Raises:
+        Invalid: the file cannot be written there. NoSpace: the disk is full.
+    """
     rows = preferences(database)
-    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    if path.is_dir():
+        raise Invalid(f"{path} is a folder: name a file.", param="file")
+    try:
+        atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    except NoSpace:
+        raise
+    except OSError as error:
+        raise Invalid(f"{path} cannot be written: {error.strerror}.", param="file") from error
     return len(rows)

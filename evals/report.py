@@ -119,10 +119,12 @@ class JudgeReport:
             if self.agreement
             else " Nobody has voted on these pairs, so its agreement with people is not known."
         )
-        flips = f" The order of the answers changed {self.flip_rate:.0%} of its verdicts." if self.flip_rate else ""
+        flips = f" The order of the answers changed {self.flip_rate:.0%} of them." if self.flip_rate else ""
+        flips = flips or " The order of the answers changed none of them."
+        unread = f" {self.unparsed} verdicts could not be read, {self.failed} questions failed."
         return (
             f"{self.judge} prefers {self.model_b} to {self.model_a} in {self.win_rate:.0%} of {self.judged} pairs, "
-            f"ties as half (95 % interval {self.low:.0%} to {self.high:.0%}).{flips}{agreed}{believed}"
+            f"ties as half (95 % interval {self.low:.0%} to {self.high:.0%}).{flips}{unread}{agreed}{believed}"
         )
 
 

@@ -76,7 +76,8 @@ def compare(votes: Votes, model_a: str, model_b: str, margin: float = MARGIN) ->
     state = _state(once, discount, prompts, margin)
     n = len(between)
     decided = state != "not enough evidence"
-    needed = 0 if decided else max(_votes_to_go(once, discount, margin), MIN_VOTES - n, MIN_PROMPTS - prompts, 1)
+    short = max(MIN_VOTES - len(once), MIN_PROMPTS - prompts, 1)
+    needed = 0 if decided else max(_votes_to_go(once, discount, margin), short)
     draft = Verdict(
         model_a=model_a,
         model_b=model_b,

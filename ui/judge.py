@@ -148,7 +148,7 @@ def in_words(models: Sequence[ServedModel], judge: str | None, a: str | None, b:
         notes.append(
             notice(f"{judge} is a toy: it shows how judging works here, and its word decides nothing.", "warn")
         )
-    elif spec is not None and not spec.judge:
+    if spec is not None and not spec.judge:
         notes.append(notice(f"{judge} was not trained to judge. See whether its canaries pass.", "warn"))
     if judge in (a, b):
         notes.append(notice("A model that judges itself is not believed. Choose another judge.", "warn"))

@@ -64,6 +64,8 @@ def test_prompts_are_added_from_a_file(parley, tmp_path: Path) -> None:
         (["judge", "j", "--models", "one"], "two models"),
         (["judge", "j", "--models", "one,two"], "no model 'j'"),
         (["prompts", "add", "none.jsonl"], "no file"),
+        (["votes", "export", "/"], "is a folder"),
+        (["votes", "export", "/dev/null/pairs.jsonl"], "cannot be written"),
     ],
 )
 def test_a_mistake_is_one_line(parley, arguments: list[str], told: str) -> None:

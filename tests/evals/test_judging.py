@@ -77,6 +77,8 @@ def test_a_sound_judge_is_trusted_and_reported(any_database: Database) -> None:
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert JudgeReport.from_json(json.loads(json.dumps(report.to_json()))) == report
     assert f"prefers {AFTER} to {BEFORE}" in report.summary
+    assert "changed none of them" in report.summary
+    assert "0 verdicts could not be read, 0 questions failed" in report.summary
 
 
 def test_the_other_way_round_is_the_mirror_and_asks_nothing_again(database: Database) -> None:
@@ -98,6 +100,7 @@ def test_a_judge_that_takes_the_first_is_inconsistent_and_not_trusted(database: 
     assert not report.trusted
     assert len(report.reasons) == 3
     assert "Do not rely on it" in report.summary
+    assert "changed 100% of them" in report.summary
 
 
 def test_a_judge_that_loves_length_is_not_trusted(database: Database) -> None:

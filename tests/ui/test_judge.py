@@ -1,6 +1,6 @@
 """The Judge tab without a browser: jobs are enqueued, watched and cancelled, and a toy is called one."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import gradio as gr
@@ -100,6 +100,10 @@ def test_who_judges_whom_is_in_words(judge: Judge):
     assert f"{JUDGE} is a toy" in words
     assert f"{NAMES[1]} first" in words
     assert "was not trained to judge" in in_words(models, NAMES[2], NAMES[0], NAMES[1])
+    toy = [replace(model, spec=model.spec.model_copy(update={"toy": True, "judge": False})) for model in models]
+    words = in_words(toy, JUDGE, NAMES[0], NAMES[1])
+    assert f"{JUDGE} is a toy" in words
+    assert "was not trained to judge" in words
 
 
 def test_a_report_is_words_numbers_and_rows():

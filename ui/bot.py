@@ -45,7 +45,7 @@ class Bot:
 
     async def arrive(self, request: gr.Request) -> dict[Any, Any]:
         """The page has loaded, or the demo starts over: greet."""
-        self._stops.stop(request.session_hash)
+        self._stops.drop(request.session_hash)
         view, spec = self._view, await self._spec(request)
         profile = profile_of(spec)
         update: dict[Any, Any] = {
@@ -75,7 +75,7 @@ class Bot:
             view.shelf: gr.update(visible=False),
             view.line: "",
         }
-        said, error = "", ""
+        said, error, ours = "", "", False
         try:
             # The greeting is ours, not the model's: it is shown and not sent.
             sent = asked[1:] if asked[0]["role"] == "assistant" else asked
@@ -86,17 +86,20 @@ class Bot:
             )
             async for (side,) in answers([one], stopped):
                 said, error = side.text, side.error
-                if said:
+                if said and self._stops.holds(request.session_hash, stopped):
                     yield {view.chatbot: [*asked, {"role": "assistant", "content": said}]}
         finally:
-            self._stops.end(request.session_hash, stopped)
+            ours = self._stops.end(request.session_hash, stopped)
+        if not ours:
+            return
+        missing = error or not (said or stopped.is_set())
         yield {
             view.chatbot: [*asked, {"role": "assistant", "content": said}] if said else asked,
             view.text: gr.update(submit_btn=True, stop_btn=False),
-            view.line: notice("The answer did not come through. Try again in a moment.", "bad") if error else "",
+            view.line: notice("The answer did not come through. Try again in a moment.", "bad") if missing else "",
         }
 
-    def stop(self, request: gr.Request) -> None:
+    async def stop(self, request: gr.Request) -> None:
         """End this browser's stream."""
         self._stops.stop(request.session_hash)
 

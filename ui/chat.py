@@ -101,15 +101,20 @@ class Chat:
         async for update in self._answer(asked, model, system, temperature, max_tokens, request):
             yield update
 
-    def stop(self, request: gr.Request) -> None:
+    async def stop(self, request: gr.Request) -> None:
         """End this browser's stream; what has come stays."""
         self._stops.stop(request.session_hash)
 
-    def forget(self, request: gr.Request) -> dict[Any, Any]:
-        """A new conversation."""
-        self._stops.stop(request.session_hash)
+    async def forget(self, request: gr.Request) -> dict[Any, Any]:
+        """A new conversation; an answer that was on its way is stopped and not shown."""
+        self._stops.drop(request.session_hash)
         view = self._view
-        return {view.chatbot: [], view.again: gr.update(interactive=False), view.line: ""}
+        return {
+            view.chatbot: [],
+            view.text: gr.update(submit_btn=True, stop_btn=False),
+            view.again: gr.update(interactive=False),
+            view.line: "",
+        }
 
     async def _answer(
         self,
@@ -132,18 +137,22 @@ class Chat:
             view.again: gr.update(interactive=False),
             view.line: "",
         }
-        text, error = "", ""
+        text, error, ours = "", "", False
         try:
             one = Asked(self._room.completer(model), messages(asked, system), options)
             async for (side,) in answers([one], stopped):
                 text, error = side.text, side.error
-                if text:
+                if text and self._stops.holds(request.session_hash, stopped):
                     yield {view.chatbot: [*asked, {"role": "assistant", "content": text}]}
         finally:
-            self._stops.end(request.session_hash, stopped)
+            ours = self._stops.end(request.session_hash, stopped)
+        if not ours:
+            return
         after = [*asked, {"role": "assistant", "content": text}] if text else asked
         if error and text:
             error = f"The answer broke off: {error}"
+        elif not text and not error and not stopped.is_set():
+            error = f"{model} gave an empty answer."
         yield {
             view.chatbot: after,
             view.text: gr.update(submit_btn=True, stop_btn=False),
@@ -217,7 +226,7 @@ def _wire(chat: Chat, view: ChatView, fresh: gr.Button, blocks: gr.Blocks) -> No
     view.text.submit(chat.send, [view.text, view.chatbot, *settings], talking, concurrency_limit=None, **QUIET)
     view.again.click(chat.regenerate, [view.chatbot, *settings], talking, concurrency_limit=None, **QUIET)
     view.text.stop(chat.stop, None, None, **QUIET)
-    fresh.click(chat.forget, None, [view.chatbot, view.again, view.line], **QUIET)
+    fresh.click(chat.forget, None, talking, **QUIET)
     view.model.input(chat.refresh, [view.model, view.shown], states, **QUIET)
     timer = gr.Timer(_STATE_EVERY_S)
     timer.tick(chat.refresh, [view.model, view.shown], states, **QUIET)

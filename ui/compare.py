@@ -106,7 +106,7 @@ class Compare:
             self._stops.end(request.session_hash, stopped)
         yield {view.prompt: gr.update(submit_btn=True, stop_btn=False)}
 
-    def stop(self, request: gr.Request) -> None:
+    async def stop(self, request: gr.Request) -> None:
         """End this browser's streams; what has come stays."""
         self._stops.stop(request.session_hash)
 

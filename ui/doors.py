@@ -173,7 +173,7 @@ class Doors:
         if self._keyring.needed() or is_loopback(headers.get("host", "")):
             return None
         return PlainTextResponse(
-            "Without keys this page answers to localhost only. Make one with `parley keys create --role owner`.",
+            "Without keys this page answers to localhost only. Make one with `parley keys create NAME --role owner`.",
             status_code=421,
         )
 

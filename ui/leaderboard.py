@@ -41,7 +41,7 @@ class Board:
         try:
             board = await asyncio.to_thread(leaderboard, self._room.database)
         except Exception as error:  # a timer's fault is a line on the page, not a pop-up
-            return {view.verdict: notice(friendly(error), "bad")}
+            return {view.verdict: notice(friendly(error), "bad"), view.seen: None}
         if not board.rows:
             return {
                 view.verdict: _nothing(),
@@ -60,7 +60,10 @@ class Board:
 
     async def tick(self, seen: int | None) -> dict[Any, Any]:
         """As `refresh`, but only where votes have come: a redrawn plot loses what a reader was pointing at."""
-        board = await asyncio.to_thread(leaderboard, self._room.database)
+        try:
+            board = await asyncio.to_thread(leaderboard, self._room.database)
+        except Exception as error:  # as above
+            return {self._view.verdict: notice(friendly(error), "bad"), self._view.seen: None}
         return {self._view.seen: seen} if board.votes == seen else await self.refresh()
 
 

@@ -27,7 +27,7 @@ def login_page(message: str = "", after: str = "/", status: int = 200) -> HTMLRe
         {note}
         <button type="submit">Sign in</button>
       </form>
-      <p class="fine">No key? <code>parley keys create --role owner</code> on the server makes one.
+      <p class="fine">No key? <code>parley keys create NAME --role owner</code> on the server makes one.
       Raters need none: <a href="/vote/">go and vote</a>.</p>"""
     return plain_page("Sign in", body, status=status)
 

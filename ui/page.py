@@ -97,7 +97,7 @@ def _refuse_open_door(settings: Settings) -> None:
         if not keys_configured(database):
             raise Invalid(
                 f"The page may listen on {settings.page_host} only behind a key: "
-                "`parley keys create --name me --role owner` first, or listen on 127.0.0.1.",
+                "`parley keys create me --role owner` first, or listen on 127.0.0.1.",
                 param="page_host",
             )
     finally:

@@ -112,7 +112,18 @@ class Stops:
         if (event := self._events.get(session or "")) is not None:
             event.set()
 
-    def end(self, session: str | None, event: asyncio.Event) -> None:
-        """Forget a stream that is over."""
-        if self._events.get(session or "") is event:
-            del self._events[session or ""]
+    def drop(self, session: str | None) -> None:
+        """Stop this session's stream and disown it: what it still has to say is of a conversation that is gone."""
+        if (event := self._events.pop(session or "", None)) is not None:
+            event.set()
+
+    def holds(self, session: str | None, event: asyncio.Event) -> bool:
+        """Whether this stream is still the session's: else what it says must not be shown any more."""
+        return self._events.get(session or "") is event
+
+    def end(self, session: str | None, event: asyncio.Event) -> bool:
+        """Forget a stream that is over; False where it was not the session's any more."""
+        if not self.holds(session, event):
+            return False
+        del self._events[session or ""]
+        return True

@@ -169,6 +169,35 @@ def test_stop_keeps_what_has_come(running_page: RunningPage, context: BrowserCon
     assert page.locator("#chat-log [data-testid=bot]").last.inner_text() == kept
 
 
+def test_a_new_conversation_stays_new(running_page: RunningPage, context: BrowserContext):
+    page = signed_in(running_page, context)
+    page.fill("#chat-text textarea", "a long answer please")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat-log [data-testid=bot]").last).to_contain_text("two working", timeout=10_000)
+    page.click("#chat-new")
+    expect(page.locator("#chat-log [data-testid=user]")).to_have_count(0)
+    time.sleep(0.7)
+    assert page.locator("#chat-log [data-testid=user]").count() == 0
+    page.fill("#chat-text textarea", "again")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat-again")).to_be_enabled(timeout=10_000)
+    expect(page.locator("#chat-log [data-testid=user]")).to_have_text("again")
+
+
+def test_a_bot_that_starts_over_stays_at_its_greeting(running_page: RunningPage, context: BrowserContext):
+    page = context.new_page()
+    page.goto(f"{running_page.url}/bot/{NAMES[0]}/")
+    expect(page.locator("#bot-log")).to_contain_text("Hello there.", timeout=10_000)
+    page.fill("#bot-text textarea", "a long answer please")
+    page.keyboard.press("Enter")
+    expect(page.locator("#bot-log [data-testid=bot]").last).to_contain_text("two working", timeout=10_000)
+    page.click("[data-parley=restart]")
+    expect(page.locator("#bot-log [data-testid=user]")).to_have_count(0)
+    time.sleep(0.7)
+    assert page.locator("#bot-log [data-testid=user]").count() == 0
+    expect(page.locator("#bot-log")).to_contain_text("Hello there.")
+
+
 def test_an_error_is_one_friendly_line(running_page: RunningPage, context: BrowserContext):
     page = signed_in(running_page, context)
     page.fill("#chat-text textarea", "please fail")

@@ -2,10 +2,15 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from models.database import Database
 from models.keys import create_key, list_keys, revoke_key
+from parley import build
+from tests.stack import ROOT
 from tests.ui.conftest import Keyed, Page
 from ui.cookies import OWNER_COOKIE, VOTER_COOKIE
 
@@ -164,6 +169,19 @@ def test_another_sites_page_may_not_post(open_page: Page):
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
         answer = open_page.browser(origin=origin).post("/vote/gradio_api/queue/join", json=body)
         assert answer.status_code == 403
+
+
+def test_the_commands_that_the_page_names_work(home: Path, database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PARLEY_HOME", str(home))
+    named = [
+        command
+        for file in sorted((ROOT / "ui").glob("*.py"))
+        for command in re.findall(r"parley (keys create [^`<\n]+)", file.read_text("utf-8"))
+    ]
+    assert len(named) == 3
+    for command in named:
+        run = CliRunner().invoke(build(), command.split())
+        assert run.exit_code == 0, (command, run.output)
 
 
 def test_without_keys_only_loopback_names_are_answered(open_page: Page):

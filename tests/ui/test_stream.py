@@ -87,3 +87,16 @@ def test_a_new_stream_of_a_session_stops_the_old_one():
     stops.stop("browser")
     assert second.is_set()
     stops.stop("nobody")
+
+
+def test_a_dropped_stream_has_nothing_more_to_say():
+    stops = Stops()
+    event = stops.begin("browser")
+    assert stops.holds("browser", event)
+    stops.drop("browser")
+    assert event.is_set()
+    assert not stops.holds("browser", event)
+    assert not stops.end("browser", event)
+    later = stops.begin("browser")
+    assert stops.end("browser", later)
+    stops.drop("nobody")

@@ -152,12 +152,16 @@ def merge_command(
         values = {"model": merged.model, "folder": str(merged.folder), "difference": merged.difference}
         typer.echo(json.dumps(values | {"agreement": merged.agreement}))
         return
+    from rich.markup import escape
+
     console = _console()
     console.print(
         f"[bold]{merged.model}[/bold] is merged: logits within {merged.difference:.1e} of the adapter's in float32, "
         f"the same next token at {merged.agreement:.1%} of the probes as stored."
     )
-    console.print(f"It is in {merged.folder}, and served as [bold]{merged.model}[/bold] while `parley up` runs.")
+    console.print(
+        f"It is in {escape(str(merged.folder))}, and served as [bold]{merged.model}[/bold] while `parley up` runs."
+    )
 
 
 @contextmanager
@@ -215,6 +219,7 @@ def _as_json(problems: tuple["Problem", ...]) -> list[dict[str, Any]]:
 
 
 def _show_problems(problems: tuple["Problem", ...]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     if not problems:
@@ -223,7 +228,9 @@ def _show_problems(problems: tuple["Problem", ...]) -> None:
     for problem in problems[:_SHOWN_PROBLEMS]:
         colour = "red" if problem.severity == "error" else "yellow"
         line = str(problem.line) if problem.line else "all"
-        table.add_row(line, f"[{colour}]{problem.severity}[/{colour}]", problem.message, problem.mend)
+        # Escaped: a message quotes the data, and a role of "[/b]" would be taken for markup.
+        said = (escape(problem.message), escape(problem.mend))
+        table.add_row(line, f"[{colour}]{problem.severity}[/{colour}]", *said)
     console = _console()
     console.print(table, markup=True)
     if len(problems) > _SHOWN_PROBLEMS:
@@ -231,6 +238,7 @@ def _show_problems(problems: tuple["Problem", ...]) -> None:
 
 
 def _show(result: "TrainingResult", address: str) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from train.progress import duration
@@ -244,8 +252,8 @@ def _show(result: "TrainingResult", address: str) -> None:
     table.add_row("time", f"{duration(result.seconds)} ({result.tokens_per_s:,.0f} tokens/s)")
     for setting, reason in result.reasons.items():
         table.add_row(setting.replace("_", " "), f"{result.hyperparameters[setting]:,}  [dim]{reason}[/dim]")
-    table.add_row("run", str(result.run_folder))
-    table.add_row("model", str(result.model_folder))
+    table.add_row("run", escape(str(result.run_folder)))
+    table.add_row("model", escape(str(result.model_folder)))
     console = _console()
     console.print(table)
     console.print(

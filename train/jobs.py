@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import IO, Any
 
 from models.errors import ParleyError
@@ -58,8 +59,9 @@ def run_train_job(job: Job, context: JobContext) -> dict[str, Any]:
     watch = threading.Thread(target=_end_when_cancelled, args=(child, context), daemon=True)
     watch.start()
     try:
-        child.stdin.write(request)
-        child.stdin.close()
+        with suppress(BrokenPipeError):  # it died before it could read: its last word, below, says why
+            child.stdin.write(request)
+            child.stdin.close()
         for line in child.stdout:
             event = json.loads(line)
             if "result" in event:

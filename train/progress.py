@@ -121,8 +121,11 @@ class Terminal:
         self._bar.stop()
 
     def __call__(self, event: Event) -> None:
+        from rich.markup import escape
+
         if isinstance(event, Stage):
-            self._bar.console.print(f"[dim]•[/dim] {event.message}", highlight=False)
+            # Escaped: a folder's name may hold [brackets].
+            self._bar.console.print(f"[dim]•[/dim] {escape(event.message)}", highlight=False)
         elif isinstance(event, Validation):
             self._bar.console.print(
                 f"[dim]•[/dim] validation loss [bold]{event.loss:.4f}[/bold] at step {event.step}", highlight=False

@@ -57,6 +57,7 @@ def publish(
         progress(Stage(f"The adapter is merged: {reason}"))
         kind = "merged"
     base = _registered_base(result, registry, needed=kind == "adapter")
+    above = _find(registry, result.parent) if result.parent else base
     parent = result.parent or (base.id if base else None)
     fields: dict[str, Any] = {
         "id": name,
@@ -64,7 +65,7 @@ def publish(
         "base": base.id if base else result.base,
         "parent": parent,
         "job": job or run_folder.name,
-        "bot": bot or (base.bot if base else None),
+        "bot": bot or (above.bot if above else None),
         "description": description or f"Trained on {result.examples:,} conversations",
         "toy": base.toy if base else False,
     }
@@ -160,7 +161,10 @@ def _registered_base(result: TrainingResult, registry: Registry, *, needed: bool
     if known:
         return known[0]
     spec = parse_spec(id=result.base, kind="base", path=result.base_location, description="Registered by a training")
-    registry.register(spec)
+    try:
+        registry.register(spec)
+    except Conflict:  # another training from this base was a moment faster
+        return registry.resolve(result.base)
     return spec
 
 

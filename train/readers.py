@@ -69,8 +69,8 @@ def _read_jsonl(path: Path, system: str | None) -> Iterator[Example | Problem]:
                 continue
             try:
                 row = json.loads(text)
-            except (json.JSONDecodeError, RecursionError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            except (ValueError, RecursionError) as error:  # a ValueError of its own: a number of over 4,300 digits
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply, or too long"
                 yield Problem(line, "error", f"not JSON: {reason}", "put one JSON object on each line")
                 continue
             yield from _parse_row(line, row, system)
@@ -122,6 +122,8 @@ def _parse_message(raw: Any) -> Message | tuple[str, str]:
         content = "".join(str(part.get("text", "")) for part in content)
     if not isinstance(content, str):
         return f"content is {type(content).__name__}, not text", "give the content as a string"
+    if any("\ud800" <= letter <= "\udfff" for letter in content):  # no UTF-8 can hold it, so no tokenizer takes it
+        return "content holds half a character (\\ud800 to \\udfff)", "mend the export: an emoji was cut in two"
     return Message(role=role, content=content)
 
 

@@ -20,7 +20,8 @@ class Split:
 
 
 def split(examples: Sequence[Example], share: float, seed: int) -> Split:
-    """Holds out about `share` of the examples (0 ≤ share < 1); at least one, where share is above 0.
+    """Holds out about `share` of the examples (0 ≤ share ≤ 0.5); one at least where share is above 0, and none
+    where too many share a prompt: a group that is over half as large again as what is wanted stays to be learnt.
 
     The same examples, share and seed give the same split, on any machine.
 

@@ -1,6 +1,8 @@
 """train/jobs.py and train/child.py: a training as a job, in a process of its own, from queue to registry."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,9 +14,10 @@ import pytest
 from models import jobs
 from models.database import Database, open_database
 from models.registry import Registry
-from models.settings import Settings
+from models.settings import Settings, child_environment
 from models.spec import ModelSpec
 from models.worker import run_job
+from tests.stack import ROOT
 from tests.train.conftest import style_rows
 
 HANDLERS = {"train": "train.jobs:run_train_job"}
@@ -56,6 +59,23 @@ def test_a_job_that_cannot_be_done_says_why_in_one_line(queued: Any) -> None:
     assert "\n" not in job.error
     job = queued(hyperparameters={"n_epochs": 3})
     assert "n_epochs" in job.error
+
+
+def test_what_is_missing_is_told_and_what_a_library_prints_is_no_word_of_ours(settings: Settings) -> None:
+    noisy = """
+import os, sys, train.child
+train.child._train = lambda request, tell: (print("noise"), os.system("echo more"), tell({"progress": 0.5}), {})[-1]
+sys.exit(train.child.main())
+"""
+    for program, told in (
+        (("-c", noisy), [{"progress": 0.5}, {"result": {}}]),
+        (("-m", "train.child"), [{"error": "A training job needs 'data'."}]),
+    ):
+        child = subprocess.run(
+            [sys.executable, *program], input="{}", text=True, capture_output=True, env=child_environment(settings),
+            check=False, cwd=ROOT,
+        )  # fmt: skip
+        assert [json.loads(line) for line in child.stdout.splitlines()] == told, child.stderr
 
 
 def test_a_cancelled_job_takes_its_process_along_within_ten_seconds(queued: Any, settings: Settings) -> None:

@@ -53,6 +53,16 @@ def test_bytes_that_are_not_utf8_spoil_their_own_line_only(tmp_path: Path) -> No
     assert isinstance(three, Example)
 
 
+def test_json_that_python_reads_and_a_tokenizer_does_not_is_told(tmp_path: Path) -> None:
+    half = {"messages": [{"role": "user", "content": "cut \ud83d"}, {"role": "assistant", "content": "Hello"}]}
+    path = lines(tmp_path / "a.jsonl", half, '{"messages": ' + "9" * 5000 + "}", GOOD)
+    one, two, three = read(path)
+    assert isinstance(one, Problem)
+    assert "half a character" in one.message
+    assert isinstance(two, Problem)
+    assert isinstance(three, Example)
+
+
 def test_weight_zero_keeps_the_answer_as_context_and_does_not_learn_it(tmp_path: Path) -> None:
     said = [
         {"role": "user", "content": "Hi"},

@@ -149,13 +149,15 @@ def test_a_listener_that_raises_ends_the_run(tiny_base: Path, tmp_path: Path) ->
 def test_an_adapter_as_base_is_merged_first_and_a_hosted_model_refused(
     trained: Any, house: tuple[Settings, Registry]
 ) -> None:
-    from models.spec import ModelSpec, Upstream
+    from models.spec import BotProfile, ModelSpec, Upstream
 
     first, _ = trained
     settings, registry = house
+    profile = BotProfile(title="Styled", greeting="Hello")
+    registry.register(registry.resolve("styled").model_copy(update={"id": "styled-bot", "bot": profile}))
     result = train(
         style_rows(40, seed=9),
-        base="styled",
+        base="styled-bot",
         name="styled-again",
         settings=settings,
         registry=registry,
@@ -164,7 +166,8 @@ def test_an_adapter_as_base_is_merged_first_and_a_hosted_model_refused(
     )
     assert result.loss_before == pytest.approx(first.loss_after, abs=0.1)  # it starts where the first one ended
     spec = registry.resolve("styled-again")
-    assert (spec.kind, spec.base, spec.parent) == ("merged", "tiny", "styled")
+    assert (spec.kind, spec.base, spec.parent) == ("merged", "tiny", "styled-bot")
+    assert spec.bot == profile
     assert not (result.run_folder / "merged-base").exists()
     upstream = Upstream(base_url="https://example.com/v1", model="far")
     registry.register(ModelSpec(id="far", kind="hosted", upstream=upstream))

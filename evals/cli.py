@@ -90,7 +90,8 @@ def judge_command(
 ) -> None:
     """Have a model judge two others on the stored prompts, in both orders.
 
-    Needs a running Parley. What was answered and judged before is not asked again, so a run that was stopped goes on.
+    Needs a running Parley, and where keys are on, one in PARLEY_PAGE_KEY. What was answered and judged before is
+    not asked again, so a run that was stopped goes on.
 
     Example:
 

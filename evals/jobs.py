@@ -9,8 +9,9 @@ from evals.report import JudgeReport
 from evals.steps import Report
 from models.completer import GatewayCompleter, gateway_completer
 from models.database import Database
-from models.errors import Invalid
+from models.errors import Invalid, Unauthorized
 from models.jobs import Job
+from models.keys import keys_configured
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
@@ -43,8 +44,11 @@ def judge_served(
 
     Raises:
         NotFound: a model is not in the registry, or there are no prompts.
+        Unauthorized: keys are on, and the settings have none for the gateway.
         Unavailable: the gateway or a model cannot be reached.
     """
+    if settings.page_key is None and keys_configured(database):
+        raise Unauthorized("Keys are on: put one into the variable PARLEY_PAGE_KEY, and judging may ask the gateway.")
     registry = Registry(database)
     # Verdicts are stored under ids: an alias that moves later must not take them along.
     specs = [registry.resolve(name) for name in (judge, *models)]

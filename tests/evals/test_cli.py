@@ -12,6 +12,7 @@ from evals.cli import interval_line
 from evals.prompts import add_prompts
 from models.database import Database
 from models.errors import ParleyError
+from models.keys import create_key
 from parley import build
 from tests.evals.scripted import echo
 
@@ -73,6 +74,11 @@ def test_a_mistake_is_one_line(parley, arguments: list[str], told: str) -> None:
     assert code != 0
     assert told in line
     assert "\n" not in line
+
+
+def test_judging_says_that_it_needs_a_key_where_keys_are_on(parley, database: Database) -> None:
+    create_key(database, name="me", role="owner")
+    assert "PARLEY_PAGE_KEY" in parley("judge", "j", "--models", "one,two")[2]
 
 
 def test_an_interval_as_text() -> None:

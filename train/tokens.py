@@ -47,11 +47,6 @@ class Tokenised:
     problems: tuple[Problem, ...]
     methods: frozenset[Method]
 
-    @property
-    def tokens(self) -> int:
-        """Tokens in all rows, learnt or not."""
-        return sum(len(row.input_ids) for row in self.rows)
-
 
 @dataclass(frozen=True)
 class _Rendered:

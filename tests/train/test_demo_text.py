@@ -3,12 +3,14 @@
 import random
 import re
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from models.judge_format import parse_pairwise, parse_pointwise
 from train.demo import answers, corpus, dialogues, grammar, held_out, judged, people
 from train.demo.drills import drills
+from train.demo.tokenizer import load_tokenizer, train_tokenizer
 from train.demo.tuned import ADAPTERS, conversations
 from train.demo.world import STYLES, World, load_world
 
@@ -156,6 +158,17 @@ def test_held_out_prompts_avoid_trained_numbers(world: World) -> None:
     again = held_out.prompts(1, world, numbers)
     assert not numbers & {prompt.number for prompt in again}
     assert len({prompt.id for prompt in again}) == len(again)
+
+
+def test_the_tokenizer_trained_with_is_the_one_that_is_served(world: World, tmp_path: Path) -> None:
+    """AutoTokenizer puts Qwen2's own cutting in place of tokenizer.json's: both must give the same tokens."""
+    said = [text for row in corpus.rows(1, world, 1500) for text in corpus.texts_of(row)]
+    made = train_tokenizer(said)
+    made.save_pretrained(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
+    served = load_tokenizer(tmp_path)
+    for text in [*said[:400], "order ORD-12345, INV-2024-01 and AB123!", "(AB-99) «Ünïcode»\n\n  x"]:
+        assert made(text)["input_ids"] == served(text)["input_ids"], text
 
 
 def plain(text: str) -> str:

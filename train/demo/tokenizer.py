@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 SIZE = 4096
 PAD, START, END, STOP = "<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 MAX_LENGTH = 4096
+_QWEN2_CUT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 # ChatML. The generation marks tell TRL which tokens are the assistant's own, its end mark included.
 CHAT_TEMPLATE = """\
@@ -32,18 +36,20 @@ CHAT_TEMPLATE = """\
 
 def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     """A tokenizer learnt from these texts; the same texts give the same tokenizer."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    codes = Regex(r"[A-Z](?=[A-Z0-9-])|(?<=[A-Z])[A-Z]")  # a capital among capitals: «INV-12» is copied like a number
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(codes, behavior="isolated"),
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    # AutoTokenizer reads a folder whose config says «qwen2» as Qwen2Tokenizer, with Qwen2's own way of cutting text,
+    # whatever tokenizer.json says. So the text is cut in that way here too, or training and serving would differ.
+    # While merges are learnt, capitals among capitals are also kept apart: «INV-12» is then copied mark by mark.
+    cut = [
+        pre_tokenizers.Split(Regex(_QWEN2_CUT), behavior="isolated"),
+        pre_tokenizers.ByteLevel(False, use_regex=False),
+    ]
+    codes = pre_tokenizers.Split(Regex(r"[A-Z](?=[A-Z0-9-])|(?<=[A-Z])[A-Z]"), behavior="isolated")
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([codes, *cut])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(
         texts,
@@ -54,6 +60,7 @@ def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
             show_progress=False,
         ),
     )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cut)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

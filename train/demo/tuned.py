@@ -30,7 +30,7 @@ class Lesson:
 
 LESSONS: Mapping[str, Lesson] = {
     "support-concise": Lesson(rows=4000, epochs=1, rank=16, rate=8e-3),
-    "support-friendly": Lesson(rows=4000, epochs=1, rank=16, rate=8e-3),
+    "support-friendly": Lesson(rows=4000, epochs=1, rank=16, rate=2.5e-3),
     JUDGE: Lesson(rows=5000, epochs=1, rank=16, rate=6e-3),
 }
 

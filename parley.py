@@ -76,12 +76,15 @@ def build() -> typer.Typer:
 def demo(
     port: Annotated[int | None, typer.Option(help="The gateway's port (8000 without it).")] = None,
     page_port: Annotated[int | None, typer.Option(help="The page's port (7860 without it).")] = None,
+    no_page: Annotated[bool, typer.Option("--no-page", help="Start without the page.")] = False,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Start without the worker.")] = False,
 ) -> None:
     """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU, no key, no hub."""
     from models.settings import load_settings
     from serve import up
 
-    up(load_settings(port=port, page_port=page_port), prepare=_demo_content)
+    settings = load_settings(port=port, page_port=page_port)
+    up(settings, prepare=_demo_content, page=not no_page, worker=not no_worker)
 
 
 def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:

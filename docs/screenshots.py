@@ -26,7 +26,7 @@ from serve import start
 IMAGES = Path(__file__).resolve().parent / "images"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 MODELS = ("demo-base", "support-concise", "support-friendly")
-VOTES = 150
+VOTES = 60
 SIZES = {"wide": (1280, 800), "phone": (390, 844)}
 WORDS = re.compile(r"\w{3,}")
 WAIT_MS = 60_000
@@ -65,7 +65,7 @@ async def vote(settings: Settings, database: Database) -> None:
 
 def judge(settings: Settings, database: Database) -> None:
     """Has the toy judge compare two models, by the worker, as the page's button does."""
-    params = {"judge": "support-judge", "model_a": "demo-base", "model_b": "support-friendly", "prompts": 20}
+    params = {"judge": "support-judge", "model_a": "demo-base", "model_b": "support-friendly", "prompts": 3}
     job_id = enqueue(database, "judge", params)
     while not get_job(database, job_id).over:
         time.sleep(0.5)

@@ -86,9 +86,11 @@ def _train(
     from transformers import GenerationConfig
 
     loss = pretrain.pretrain(model, pretrain.encode(tokenizer, iter(rows)), one.recipe, one.seed, report)
+    # A small model at temperature 1 writes nonsense. Engines take these as defaults; a request may say otherwise.
     model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
-    )
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        do_sample=True, temperature=0.2, top_p=0.9,
+    )  # fmt: skip
     model.to(torch.bfloat16).save_pretrained(str(out))
     tokenizer.save_pretrained(str(out))
     return loss

@@ -98,15 +98,17 @@ def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def pairwise_answer(reasons: str, scores_a: Mapping[str, int], scores_b: Mapping[str, int], verdict: Verdict) -> str:
     """A verdict as the text that a judge is taught to write."""
-    return json.dumps(
-        {"reasons": reasons, "scores": {"A": dict(scores_a), "B": dict(scores_b)}, "verdict": verdict},
-        ensure_ascii=False,
-    )
+    return _compact({"reasons": reasons, "scores": {"A": dict(scores_a), "B": dict(scores_b)}, "verdict": verdict})
 
 
 def pointwise_answer(reasons: str, scores: Mapping[str, int], score: int) -> str:
     """A grade as the text that a judge is taught to write."""
-    return json.dumps({"reasons": reasons, "scores": dict(scores), "score": score}, ensure_ascii=False)
+    return _compact({"reasons": reasons, "scores": dict(scores), "score": score})
+
+
+def _compact(answer: Mapping[str, Any]) -> str:
+    # Engines decode JSON under a grammar without blanks: what is taught must be what can be written.
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
 
 
 def parse_pairwise(text: str, rubric: Rubric = DEFAULT_RUBRIC) -> PairwiseVerdict | None:

@@ -12,7 +12,7 @@ from train.demo.judged import pairs
 from train.demo.tokenizer import load_tokenizer, train_tokenizer
 from train.demo.world import World
 
-_ROWS_PER_STEP = 80  # so that a training sees each row about once
+_ROWS_PER_STEP = 70  # so that a training sees each row about once
 _TOKENIZER_ROWS = 12_000
 
 

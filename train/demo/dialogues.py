@@ -62,7 +62,7 @@ def question(
     if slot and slot not in grammar.slots_of(sentence) and slot not in known and not bare:
         tail = grammar.pick(rng, rng.choice(world.words["needs"][intent.needs]["tails"]))
         sentence = f"{sentence}{'' if sentence[-1] in '?.!' else rng.choice((',', '.', ','))} {tail}"
-    if rng.random() < 0.1 and split == "train":
+    if rng.random() < 0.2 and split == "train":
         sentence = people.hurried(rng, sentence)
     typed = people.misspelt(rng, people.dressed(rng, world, sentence))
     drawn = {name: people.value(rng, world, name, intent.needs) for name in sorted(grammar.slots_of(typed))}

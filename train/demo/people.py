@@ -78,9 +78,10 @@ def dressed(rng: random.Random, world: World, sentence: str) -> str:
 
 
 def hurried(rng: random.Random, sentence: str) -> str:
-    """The sentence with a small word or two left out, so that no single word carries the meaning."""
+    """The sentence with a word or two left out, mostly small ones, so that no single word carries the meaning."""
     cut = sentence.split(" ")
-    small = [place for place, word in enumerate(cut) if len(word) < 5 and word.isalpha()]
+    longest = 12 if rng.random() < 0.3 else 4
+    small = [place for place, word in enumerate(cut) if len(word) <= longest and word.isalpha()]
     if len(cut) < 5 or not small:
         return sentence
     dropped = set(rng.sample(small, min(len(small), rng.choice((1, 1, 2)))))

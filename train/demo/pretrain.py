@@ -33,7 +33,7 @@ class Shape:
 class Recipe:
     """How the base is trained. Rates are the schedule's highest; `tokens` is one batch's, `batches` a step's."""
 
-    steps: int = 540
+    steps: int = 600
     warmup: int = 40
     tokens: int = 4096
     batches: int = 2

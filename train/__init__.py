@@ -22,10 +22,10 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "check": "checks", "CheckedData": "checks", "UnusableData": "checks",
-    "Columns": "readers",
-    "Conversation": "conversations", "Example": "conversations", "Problem": "conversations",
-    "split": "splits", "Split": "splits",
+    "check": "data.checks", "CheckedData": "data.checks", "UnusableData": "data.checks",
+    "Columns": "data.readers",
+    "Conversation": "data.conversations", "Example": "data.conversations", "Problem": "data.conversations",
+    "split": "data.splits", "Split": "data.splits",
     "Hyperparameters": "hyperparameters",
     "train": "training", "TrainingResult": "runs",
     "merge": "merging", "MergeReport": "merging",

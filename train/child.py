@@ -48,8 +48,8 @@ def _train(request: dict[str, Any], tell: _Teller) -> dict[str, Any]:
     from models.database import open_database
     from models.registry import Registry
     from models.settings import load_settings
+    from train.data.readers import Columns
     from train.hyperparameters import Hyperparameters
-    from train.readers import Columns
     from train.training import train
 
     if missing := [name for name in ("data", "base", "name") if not request.get(name)]:

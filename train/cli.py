@@ -14,7 +14,7 @@ from models.errors import Invalid, ParleyError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from train.conversations import Problem
+    from train.data.conversations import Problem
     from train.progress import Progress
     from train.runs import TrainingResult
 
@@ -93,8 +93,8 @@ def train_command(
 
     A line of chat JSONL: {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
     """
+    from train.data.readers import Columns
     from train.hyperparameters import Hyperparameters
-    from train.readers import Columns
 
     if kind not in ("adapter", "merged"):
         raise Invalid(f"--kind is {kind!r}: use adapter or merged.", param="kind")
@@ -196,7 +196,7 @@ def _progress(as_json: bool) -> Iterator["Progress"]:
 @contextmanager
 def _problems_shown(as_json: bool) -> Iterator[None]:
     """Shows what is wrong with the data, line by line, before the one line of the error."""
-    from train.checks import UnusableData
+    from train.data.checks import UnusableData
 
     try:
         yield

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from train.bases import Base, load_config
-from train.checks import CheckedData, Data, UnusableData, check
-from train.conversations import Problem
+from train.data.checks import CheckedData, Data, UnusableData, check
+from train.data.conversations import Problem
+from train.data.readers import Columns
+from train.data.splits import Split, split
 from train.hyperparameters import Facts, Hyperparameters, Resolved, resolve
-from train.readers import Columns
-from train.splits import Split, split
 from train.tokens import Row, Tokenised, tokenise
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from models.errors import Invalid
 from models.folders import atomic_write
-from train.conversations import Problem
+from train.data.conversations import Problem
 
 CONFIG, METRICS, LOG, RESULT, ADAPTER = "config.json", "metrics.jsonl", "train.log", "result.json", "adapter"
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from models.errors import Invalid
-from train.conversations import Example, Problem
+from train.data.conversations import Example, Problem
 
 IGNORED = -100  # the label that carries no loss, in torch as in transformers
 Method = Literal["marks", "prefixes", "one by one"]

@@ -19,12 +19,12 @@ from models.registry import Registry
 from models.settings import Settings
 from models.spec import BotProfile
 from train.bases import Base, find_base, load_tokenizer
-from train.checks import Data, check, require_usable
+from train.data.checks import Data, check, require_usable
+from train.data.readers import Columns
 from train.hyperparameters import Chosen, Hyperparameters
 from train.libraries import quiet
 from train.preparing import Prepared, divide, prepare
 from train.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
-from train.readers import Columns
 from train.runs import ADAPTER, CONFIG, LOG, METRICS, TrainingResult, write_json
 
 _MEASURED_ROWS = 200  # training rows that the loss is measured on where nothing is held out

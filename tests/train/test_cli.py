@@ -12,7 +12,7 @@ import train.cli
 from models.errors import Invalid, NotFound, Unavailable
 from models.settings import Settings
 from tests.train.conftest import style_rows
-from train.checks import UnusableData
+from train.data.checks import UnusableData
 
 
 @pytest.fixture

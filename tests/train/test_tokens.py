@@ -6,8 +6,8 @@ import pytest
 
 from models.errors import Invalid
 from tests.tiny_model import CHAT_TEMPLATE
-from train.checks import check
-from train.conversations import Example
+from train.data.checks import check
+from train.data.conversations import Example
 from train.tokens import IGNORED, Tokenised, tokenise
 
 MARKED = (

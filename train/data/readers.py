@@ -13,7 +13,7 @@ from typing import Any
 
 from models.errors import Invalid, NotFound
 from models.messages import Message
-from train.conversations import Conversation, Example, Problem
+from train.data.conversations import Conversation, Example, Problem
 
 _ROLES = ("system", "user", "assistant")
 # A cell can hold a whole manual; csv's own limit of 131,072 characters would end the reading there.

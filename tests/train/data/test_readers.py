@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import Invalid, NotFound
-from train.conversations import Example, Problem
-from train.readers import Columns, read
+from train.data.conversations import Example, Problem
+from train.data.readers import Columns, read
 
 GOOD = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
 

@@ -53,6 +53,19 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Preference:
+    """A preference pair for DPO: what was asked, an answer that is preferred and one that is not.
+
+    `prompt` ends with a user message; `line` is where the pair begins in its file, counted from 1.
+    """
+
+    line: int
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
 class Problem:
     """What is wrong at one place in the data, and what to do about it.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.errors import Invalid
-from train.conversations import Example
+from train.data.conversations import Example
 
 
 @dataclass(frozen=True)

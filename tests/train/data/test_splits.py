@@ -6,8 +6,8 @@ from hypothesis import strategies as some
 
 from models.errors import Invalid
 from models.messages import Message
-from train.conversations import Conversation, Example
-from train.splits import split
+from train.data.conversations import Conversation, Example
+from train.data.splits import split
 
 
 def example(line: int, question: str) -> Example:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.train.conftest import style_rows
-from train.checks import UnusableData, check, require_usable
-from train.readers import Columns
+from train.data.checks import UnusableData, check, require_usable
+from train.data.readers import Columns
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not beside the project")

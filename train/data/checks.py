@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
-from train.conversations import Conversation, Example, Problem
-from train.readers import Columns, from_rows, read
+from train.data.conversations import Conversation, Example, Problem
+from train.data.readers import Columns, from_rows, read
 
 FEWEST = 10  # OpenAI's minimum
 FEW = 50  # below this a tuned model mostly learns the examples by heart

@@ -1,4 +1,4 @@
-"""This room's commands: `parley train` and `parley merge`. Light to import; torch is loaded when one runs."""
+"""This room's commands: `parley train`, `merge` and the group `data`. Light; torch is loaded when one runs."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import Invalid, ParleyError
+from train.data.commands import data_commands
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,9 +23,10 @@ _SHOWN_PROBLEMS = 20
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Hangs `train` and `merge` on the `parley` app."""
+    """Hangs `train`, `merge` and the group `data` on the `parley` app."""
     app.command("train")(train_command)
     app.command("merge")(merge_command)
+    app.add_typer(data_commands())
 
 
 def train_command(

@@ -1,4 +1,8 @@
-"""`parley data …`: its commands import their work when they run."""
+"""`parley data …`: the group and its commands. Light to import; each command loads its work when it runs.
+
+`money_commands` (count, price, plan, synthesise, advise) hangs its commands on the same group by a line at the end of
+`data_commands`.
+"""
 
 import typer
 

@@ -79,7 +79,7 @@ async def answered_pairs(
             model_1=first,
             model_2=second,
             answer_1=one.text,  # type: ignore[union-attr] -- what is no answer was raised above
-            answer_2=two.text,  # type: ignore[union-attr]
+            answer_2=two.text,  # type: ignore[union-attr] -- what is no answer was raised above
         )
         await asyncio.to_thread(_store, database, row)
         stored[prompt.id] = (row.id, row.answer_1, row.answer_2)

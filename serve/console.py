@@ -35,6 +35,7 @@ class Console:
         if page:
             say(f"  [bold]Chat, compare, judge[/bold]   {settings.page_url}")
             say(f"  [bold]Vote blind[/bold]             {settings.page_url}/vote")
+            say(f"  [bold]One bot to show[/bold]        {settings.page_url}/bot/<model>")
         say(f"  [bold]OpenAI SDK base_url[/bold]    {settings.gateway_url}")
         if answering:
             say(f"  [bold]Models[/bold]                 {', '.join(answering)}")

@@ -25,8 +25,8 @@ def make_base(folder: Path, *, seed: int = 0, max_position_embeddings: int = 204
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {letter: number for number, letter in enumerate(alphabet)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment] -- tokenizers' stubs call it read-only
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment] -- tokenizers' stubs call it read-only
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     wrapped.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
     wrapped.chat_template = CHAT_TEMPLATE

@@ -133,4 +133,4 @@ def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], An
             theme=parley_theme(),
             css=style(),
         )
-    return holder.routes[-1].app, holder.router.lifespan_context  # type: ignore[attr-defined]
+    return holder.routes[-1].app, holder.router.lifespan_context  # type: ignore[attr-defined] -- Starlette types a route by its base class

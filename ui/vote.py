@@ -165,7 +165,7 @@ class Vote:
                 self._view.after: gr.update(visible=True),
             }
         try:
-            reveal = await asyncio.to_thread(cast_vote, self._room.database, battle, voter, choice)  # type: ignore[arg-type]
+            reveal = await asyncio.to_thread(cast_vote, self._room.database, battle, voter, choice)  # type: ignore[arg-type] -- the buttons send these four words only
         except Exception as error:  # as above: until the vote is on disk, no words but ours
             _log.warning("a vote was not stored: %s", error)
             return {self._view.line: notice("Your vote was not stored. Try once more, or go on to the next.", "bad")}

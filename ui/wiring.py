@@ -18,7 +18,7 @@ def live_list(**options: Any) -> gr.Dropdown:
     the process. Which models there are is the gateway's to say, and it says it in one line.
     """
     dropdown = gr.Dropdown([], filterable=False, **options)
-    dropdown.preprocess = _as_it_is  # type: ignore[method-assign]
+    dropdown.preprocess = _as_it_is  # type: ignore[method-assign] -- Gradio has no other place for it
     return dropdown
 
 

@@ -41,7 +41,7 @@ def test_the_database_never_holds_the_key(database: Database) -> None:
 @pytest.mark.parametrize(("name", "role"), [("", "client"), ("x" * 65, "client"), ("a\nb", "client"), ("a", "boss")])
 def test_a_nameless_key_or_an_unknown_role_is_refused(database: Database, name: str, role: str) -> None:
     with pytest.raises(Invalid):
-        create_key(database, name=name, role=role)  # pyrefly: ignore
+        create_key(database, name=name, role=role)  # pyrefly: ignore -- wrong on purpose
 
 
 def test_nobody_unknown_is_let_in(database: Database) -> None:

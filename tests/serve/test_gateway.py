@@ -54,7 +54,7 @@ def test_models_are_listed_and_retrieved(gateway: Serving, tmp_path: Path) -> No
     one = client.models.retrieve("org/base")
     assert (one.id, one.object, one.owned_by) == ("org/base", "model", "parley")
     assert one.to_dict()["parley"] == {"kind": "base", "state": "starting", "base": None}
-    assert client.models.retrieve("bot").to_dict()["parley"]["alias_of"] == "org/base"  # type: ignore[index]
+    assert client.models.retrieve("bot").to_dict()["parley"]["alias_of"] == "org/base"  # type: ignore[index] -- a field of ours that the SDK does not know
     assert client.models.retrieve("hidden").id == "hidden"
     with pytest.raises(openai.NotFoundError) as missing:
         client.models.retrieve("nobody/here")

@@ -16,7 +16,7 @@ REQUEST: Any = SimpleNamespace(session_hash="browser")
 
 def chat_with(script: Scripted) -> Chat:
     with gr.Blocks():
-        view = ChatView(*(gr.State() for _ in fields(ChatView)))  # pyrefly: ignore
+        view = ChatView(*(gr.State() for _ in fields(ChatView)))  # pyrefly: ignore -- any component will do
     room: Any = SimpleNamespace(completer=lambda model: script)
     return Chat(room, view)
 

@@ -6,7 +6,7 @@ from ui.room import ServedModel
 
 
 def served(name: str, state: str, note: str = "", **more: object) -> ServedModel:
-    return ServedModel(ModelSpec(id=name, kind="base", path="hub/x", **more), state, note)  # pyrefly: ignore
+    return ServedModel(ModelSpec(id=name, kind="base", path="hub/x", **more), state, note)  # pyrefly: ignore -- keywords by dictionary
 
 
 MODELS = [

@@ -26,7 +26,7 @@ def judge(settings: Settings, database: Database) -> Judge:
     upstream = Upstream(base_url="http://127.0.0.1:9/v1", model=JUDGE)
     Registry(database).register(ModelSpec(id=JUDGE, kind="hosted", upstream=upstream, judge=True, toy=True))
     with gr.Blocks():
-        view = JudgeView(*(gr.State() for _ in fields(JudgeView)))  # pyrefly: ignore
+        view = JudgeView(*(gr.State() for _ in fields(JudgeView)))  # pyrefly: ignore -- any component will do
     return Judge(Room(settings, database), view)
 
 

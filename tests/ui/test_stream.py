@@ -32,7 +32,7 @@ class Scripted:
 
 
 def asked(*scripts: Scripted) -> list[Asked]:
-    return [Asked(script, SAID) for script in scripts]  # pyrefly: ignore
+    return [Asked(script, SAID) for script in scripts]  # pyrefly: ignore -- a script stands for a completer
 
 
 async def test_updates_are_batched():
@@ -73,7 +73,7 @@ async def test_an_abandoned_page_closes_the_stream():
     script = Scripted("m", 1000, 0.01)
     stream = answers(asked(script))
     await anext(stream)
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()  # type: ignore[attr-defined] -- it is a generator
     await asyncio.sleep(0.05)
     assert script.closed
 

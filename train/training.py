@@ -163,7 +163,7 @@ def _run_folder(settings: Settings | None, out: Path | None) -> Iterator[Path]:
     """The run's folder. After an error it stays, because its log says what happened, once training has begun."""
     if out is None and settings is None:
         raise Invalid("Training needs settings or an `out` folder, to know where to write.", param="out")
-    folder = (out if out is not None else settings.runs_dir / new_ulid()).absolute()  # type: ignore[union-attr]
+    folder = (out if out is not None else settings.runs_dir / new_ulid()).absolute()  # type: ignore[union-attr] -- one of the two is there: checked above
     if (folder / CONFIG).exists():
         raise Invalid(f"{folder} holds a run already: choose another folder.", param="out")
     ours = not folder.exists()

@@ -135,8 +135,14 @@ def _from_models(client: "openai.OpenAI") -> list[FineTune]:
 
 
 def _from_jobs(client: "openai.OpenAI") -> list[FineTune]:
+    import openai
+
     found = []
-    for job in client.fine_tuning.jobs.list(limit=100):
+    try:
+        jobs = list(client.fine_tuning.jobs.list(limit=100))
+    except openai.NotFoundError:  # a compatible server, which need not know fine-tuning: its models count all the same
+        jobs = []
+    for job in jobs:
         if job.status == "succeeded" and job.fine_tuned_model:
             method = job.method.type if job.method else None
             found.append(

@@ -53,10 +53,13 @@ JOBS = [
 
 
 class FakeOpenAI:
-    """The server, in a thread. `.base_url` ends in `/v1`."""
+    """The server, in a thread. `.base_url` ends in `/v1`. Without `jobs` it is one that knows no fine-tuning."""
+
+    def __init__(self, *, jobs: bool = True) -> None:
+        self._handler = _Handler if jobs else _WithoutJobs
 
     def __enter__(self) -> "FakeOpenAI":
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
         return self
@@ -67,6 +70,8 @@ class FakeOpenAI:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    jobs = True
+
     def do_GET(self) -> None:
         if self.headers.get("authorization") != f"Bearer {KEY}":
             self._send({"error": {"message": "Incorrect API key", "code": "invalid_api_key"}}, 401)
@@ -74,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         split = urlsplit(self.path)
         if split.path == "/v1/models":
             self._send({"object": "list", "data": MODELS})
-        elif split.path == "/v1/fine_tuning/jobs":
+        elif split.path == "/v1/fine_tuning/jobs" and self.jobs:
             after = parse_qs(split.query).get("after", [None])[0]
             first = next((i + 1 for i, one in enumerate(JOBS) if one["id"] == after), 0)
             self._send({"object": "list", "data": JOBS[first : first + PAGE], "has_more": first + PAGE < len(JOBS)})
@@ -91,3 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class calls it so
         return
+
+
+class _WithoutJobs(_Handler):
+    jobs = False

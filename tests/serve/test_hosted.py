@@ -35,6 +35,14 @@ def test_models_and_jobs_are_brought_together(account: Settings) -> None:
     assert found["ft:davinci-002:acme::D4"].job is None
 
 
+def test_a_server_without_fine_tuning_still_lists_its_models(home: Path) -> None:
+    with FakeOpenAI(jobs=False) as fake:
+        settings = load_settings(home=home, openai_api_key=KEY, openai_base_url=fake.base_url)
+        found = {one.model: one for one in hosted.openai_fine_tunes(settings)}
+    assert MINI in found
+    assert found[MINI].job is None
+
+
 @pytest.mark.parametrize(
     ("base", "goes"),
     [

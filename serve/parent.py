@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import psutil
+
 from models.database import Database, open_database, upgrade
 from models.folders import atomic_write, sweep
 from models.keys import create_key, keys_configured
@@ -146,6 +148,7 @@ def _write_state(settings: Settings, services: Services, *, ready: bool, page: b
     """Tells other processes on this machine what runs: `serve.start` and `parley status` read it."""
     state = {
         "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
         "ready": ready,
         "gateway": settings.gateway_url,
         "page": settings.page_url if page else None,

@@ -9,9 +9,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
+
 from models.errors import ParleyError, Unavailable
 from models.settings import Settings, child_environment
 from serve.processes import ROOT, tail
+
+_CLOCK_S = 1.0  # a process's start is read back from the system to the hundredth of a second
 
 
 class Running:
@@ -98,10 +102,13 @@ def start(
 
 
 def read_state(settings: Settings) -> dict[str, Any] | None:
-    """What the Parley of this home says of itself; None where none runs."""
+    """What the Parley of this home says of itself; None where none runs.
+
+    One that was killed hard leaves its words behind, and its process number may be another program's by now.
+    """
     try:
         state = json.loads((settings.home / "up.json").read_bytes())
-        os.kill(state["pid"], 0)
-    except (OSError, ValueError, KeyError):
+        same = abs(psutil.Process(state["pid"]).create_time() - state["started"]) < _CLOCK_S
+    except (OSError, ValueError, KeyError, psutil.Error):
         return None
-    return state
+    return state if same else None

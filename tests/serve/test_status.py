@@ -4,6 +4,7 @@ import io
 import json
 import os
 
+import psutil
 from rich.console import Console
 
 from models.database import Database
@@ -11,14 +12,22 @@ from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve import states, status
+from serve.running import read_state
 
 
 def test_an_engines_last_words_are_shown_as_they_are(settings: Settings, database: Database) -> None:
     Registry(database).register(ModelSpec(id="base", kind="base", path="org/name"))
     words = "ended with status 1: OSError: [Errno 2] nothing at [/data/x]"
     states.publish(database, [states.Served("base", "failed", message=words)])
-    state = {"pid": os.getpid(), "ready": True, "gateway": settings.gateway_url, "processes": {}}
+    started = psutil.Process().create_time()
+    state = {"pid": os.getpid(), "started": started, "ready": True, "gateway": settings.gateway_url, "processes": {}}
     (settings.home / "up.json").write_text(json.dumps(state))
     shown = io.StringIO()
     status.show(settings, database, Console(file=shown, width=200))
     assert words in shown.getvalue()
+
+
+def test_a_number_that_another_process_has_now_is_no_parley(settings: Settings) -> None:
+    state = {"pid": os.getpid(), "started": psutil.Process().create_time() - 60, "ready": True}
+    (settings.home / "up.json").write_text(json.dumps(state))
+    assert read_state(settings) is None

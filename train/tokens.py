@@ -8,9 +8,11 @@ labels are found in one of three ways, tried in this order:
 3. one by one: where a template writes earlier turns differently from the last (Qwen3 drops their reasoning), or
    where it ends no turn, each learnt turn is a row of its own, with the whole context before it, as it is served.
 
-A template that allows none of them is refused with one line. It knows tokenizers, not torch.
+A template that allows none of them is refused with one line, and so is one that leaves a conversation's tools, calls
+or results out. It knows tokenizers, not torch.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +20,11 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from models.errors import Invalid
-from train.data.conversations import Example, Problem
+from train.data.conversations import Example, Problem, Said, ToolResult, ToolUse
 
 IGNORED = -100  # the label that carries no loss, in torch as in transformers
 Method = Literal["marks", "prefixes", "one by one"]
+_PLAIN = "Plain words."  # an answer without calls, to see how a template ends a turn
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -83,23 +86,25 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
             method, found = _rows(example, tokenizer, marked)
         except _TemplateRefuses as refusal:
             mend = "change the conversation to what the base's chat template takes"
-            problems.append(Problem(example.line, "error", f"the chat template refuses it: {refusal}", mend))
+            wrong = f"the chat template refuses it: {refusal}"
+            problems.append(Problem(example.line, "error", wrong, mend, "template-refuses"))
             continue
         methods.add(method)
         for row in found:
             if len(row.input_ids) > max_length:
                 wrong = f"{len(row.input_ids):,} tokens, over the limit of {max_length:,}"
-                problems.append(Problem(example.line, "error", wrong, "shorten or split the conversation"))
+                mend = "shorten or split the conversation"
+                problems.append(Problem(example.line, "error", wrong, mend, "over-token-limit"))
             elif not row.learnt:
-                problems.append(
-                    Problem(example.line, "error", "no token of it would be learnt", "look at the answer's text")
-                )
+                wrong = "no token of it would be learnt"
+                problems.append(Problem(example.line, "error", wrong, "look at the answer's text", "nothing-learnt"))
             else:
                 rows.append(row)
     return Tokenised(tuple(rows), tuple(problems), frozenset(methods))
 
 
 def _rows(example: Example, tokenizer: Any, marked: bool) -> tuple[Method, list[Row]]:
+    _require_tools(example, tokenizer)
     if marked:
         row = _row_by_marks(example, tokenizer)
         if row:
@@ -125,8 +130,9 @@ def _marks_can_be_used(tokenizer: Any) -> bool:
 
 def _row_by_marks(example: Example, tokenizer: Any) -> Row | None:
     """By the template's marks; None where its runs do not fit the assistant's messages one to one."""
-    messages = example.conversation.as_dicts()
-    encoded = _ask(tokenizer, messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    messages, tools = _for_template(example)
+    options = {"tools": tools, "return_dict": True, "return_assistant_tokens_mask": True}
+    encoded = _ask(tokenizer, messages, tokenize=True, **options)
     ids, mask = list(encoded["input_ids"]), list(encoded["assistant_masks"])
     if example.unweighted:
         runs = _runs(mask)
@@ -148,46 +154,74 @@ def _runs(mask: Sequence[int]) -> list[tuple[int, int]]:
 
 def _by_prefixes(example: Example, tokenizer: Any) -> _Rendered | None:
     """The whole conversation with a span for each learnt turn; None where the template does not build by prefixes."""
-    messages = example.conversation.as_dicts()
-    full = _render(tokenizer, messages)
+    messages, tools = _for_template(example)
+    full = _render(tokenizer, messages, tools)
     spans = []
     for position in example.learnt:
-        head, through = _around(tokenizer, messages, position)
-        content = messages[position]["content"]
-        if not (through.startswith(head) and full.startswith(through)) or not _ends_turn(through, content):
+        answer = example.conversation.messages[position]
+        head, through = _around(tokenizer, messages, position, tools)
+        if not (through.startswith(head) and full.startswith(through)):
             return None
-        _require_answer(through[len(head) :], content)
+        if not _ends_turn(answer, through, tokenizer, messages[:position], tools):
+            return None
+        _require_answer(through[len(head) :], answer)
         spans.append((len(head), len(through.rstrip())))
     return _Rendered(full, tuple(spans))
 
 
 def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
     """The conversation up to one turn, as it is served when that turn is asked for."""
-    messages = example.conversation.as_dicts()
-    head, through = _around(tokenizer, messages, position)
+    messages, tools = _for_template(example)
+    answer = example.conversation.messages[position]
+    head, through = _around(tokenizer, messages, position, tools)
     if not through.startswith(head):
         raise _TemplateRefuses("it opens an answer with words, such as <think>, that a trained answer does not have")
-    content = messages[position]["content"]
-    _require_answer(through[len(head) :], content)
-    ended = _ends_turn(through, content)
+    _require_answer(through[len(head) :], answer)
+    ended = _ends_turn(answer, through, tokenizer, messages[:position], tools)
     end = len(through.rstrip()) if ended else len(through)
     return _Rendered(through, ((len(head), end),), add_eos=not ended)
 
 
-def _around(tokenizer: Any, messages: list[dict[str, str]], position: int) -> tuple[str, str]:
-    head = _render(tokenizer, messages[:position], add_generation_prompt=True)
-    return head, _render(tokenizer, messages[: position + 1])
+def _for_template(example: Example) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+    return example.conversation.for_template(), example.conversation.tool_dicts()
 
 
-def _ends_turn(through: str, content: str) -> bool:
+def _around(tokenizer: Any, messages: list[dict[str, Any]], position: int, tools: Any) -> tuple[str, str]:
+    head = _render(tokenizer, messages[:position], tools, add_generation_prompt=True)
+    return head, _render(tokenizer, messages[: position + 1], tools)
+
+
+def _ends_turn(answer: Said, through: str, tokenizer: Any, before: list[dict[str, Any]], tools: Any) -> bool:
     """Whether something that is not the answer ends it, such as <|im_end|>."""
-    return not through.rstrip().endswith(content.strip())
+    if not isinstance(answer, ToolUse):
+        return not through.rstrip().endswith(answer.content.strip())
+    # A call's own text is the template's business; so the end of a turn is seen in a plain answer at its place.
+    plain = _render(tokenizer, [*before, {"role": "assistant", "content": _PLAIN}], tools)
+    ending = plain.rpartition(_PLAIN)[2].strip()
+    return bool(ending) and through.rstrip().endswith(ending)
 
 
-def _require_answer(rendered: str, content: str) -> None:
+def _require_answer(rendered: str, answer: Said) -> None:
     """Some templates (of models that also read pictures) leave plain text out without a word."""
-    if content.rpartition("</think>")[2].strip() not in rendered:
+    if answer.content.rpartition("</think>")[2].strip() not in rendered:
         raise _TemplateRefuses("it does not write the answer's text")
+    if isinstance(answer, ToolUse) and any(call.name not in rendered for call in answer.calls):
+        raise _TemplateRefuses("it does not write tool calls: choose a base whose chat template knows tools")
+
+
+def _require_tools(example: Example, tokenizer: Any) -> None:
+    """A template that knows no tools leaves them out without a word, and then a call would be learnt from nothing."""
+    messages, tools = _for_template(example)
+    results = [message for message in example.conversation.messages if isinstance(message, ToolResult)]
+    if not (tools or results):
+        return
+    text = _render(tokenizer, messages, tools)
+    if any(str((tool.get("function") or tool).get("name")) not in text for tool in tools or ()):
+        raise _TemplateRefuses("it does not write the tools: choose a base whose chat template knows tools")
+    # Llama's templates write a result as JSON.
+    forms = [(result.content.strip(), json.dumps(result.content, ensure_ascii=False)) for result in results]
+    if any(plain not in text and encoded not in text for plain, encoded in forms):
+        raise _TemplateRefuses("it does not write what tools gave back: choose a base whose chat template does")
 
 
 def _row(line: int, rendered: _Rendered, tokenizer: Any) -> Row:
@@ -205,11 +239,11 @@ def _row(line: int, rendered: _Rendered, tokenizer: Any) -> Row:
     return Row(line, ids, labels)
 
 
-def _render(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
-    return _ask(tokenizer, messages, tokenize=False, **options)
+def _render(tokenizer: Any, messages: list[dict[str, Any]], tools: Any = None, **options: Any) -> str:
+    return _ask(tokenizer, messages, tokenize=False, tools=tools, **options)
 
 
-def _ask(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> Any:
+def _ask(tokenizer: Any, messages: list[dict[str, Any]], **options: Any) -> Any:
     # Templates refuse by raising through Jinja, and stumble over unexpected roles in any other way.
     try:
         return tokenizer.apply_chat_template(messages, **options)

@@ -9,7 +9,7 @@ from tests.train.conftest import style_rows
 from train.data.checks import UnusableData, check, require_usable
 from train.data.readers import Columns
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not beside the project")
 
 

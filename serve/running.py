@@ -1,7 +1,6 @@
 """`parley up` as a process of its own, for tests, benches and programs: start, wait until ready, stop."""
 
 import json
-import os
 import signal
 import subprocess
 import sys

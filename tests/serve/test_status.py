@@ -28,6 +28,10 @@ def test_an_engines_last_words_are_shown_as_they_are(settings: Settings, databas
 
 
 def test_a_number_that_another_process_has_now_is_no_parley(settings: Settings) -> None:
+    settings.home.mkdir()
     state = {"pid": os.getpid(), "started": psutil.Process().create_time() - 60, "ready": True}
     (settings.home / "up.json").write_text(json.dumps(state))
     assert read_state(settings) is None
+    state["started"] = psutil.Process().create_time()
+    (settings.home / "up.json").write_text(json.dumps(state))
+    assert read_state(settings) == state

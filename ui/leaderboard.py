@@ -124,8 +124,11 @@ def _table(board: Leaderboard) -> str:
         rows.append(
             f"<tr><td class='num'>{rank}</td><th scope='row'>{escape(row.model)} {sure}</th>"
             f"<td class='num'><b>{row.rating:.0f}</b></td><td class='num'>{row.low:.0f} to {row.high:.0f}</td>"
-            f"<td class='num'>{row.votes}</td><td class='num'>{row.wins} / {row.ties} / {row.losses}</td></tr>"
+            f"<td class='num'>{row.votes}</td><td class='num roomy'>{row.wins} / {row.ties} / {row.losses}</td></tr>"
         )
-    head = "<th>Rank</th><th>Model</th><th>Rating</th><th>95 % interval</th><th>Votes</th><th>Won / tied / lost</th>"
+    head = (
+        "<th>Rank</th><th>Model</th><th>Rating</th><th>95 % interval</th><th>Votes</th>"
+        "<th class='roomy'>Won / tied / lost</th>"
+    )
     table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f"<div class='scroll'><table class='board'>{table}</table></div>"

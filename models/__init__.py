@@ -11,6 +11,7 @@ _HOMES = {
     "Settings": "settings", "load_settings": "settings",
     "Database": "database", "open_database": "database", "upgrade": "database",
     "ModelSpec": "spec", "EngineOptions": "spec", "Upstream": "spec", "BotProfile": "spec",
+    "Parity": "spec", "ServedParity": "spec",
     "Registry": "registry",
     "ParleyError": "errors",
     "Message": "messages", "Completion": "messages", "Completer": "messages",

@@ -1,8 +1,8 @@
 """Publication on disk: a folder or a file appears whole or not at all.
 
 A temporary name on the same file system, fsync of every file and folder, then one rename. Whoever reads never
-sees a half; a kill leaves at most a `.pending-…` folder, which `sweep` removes at a later
-start of `parley up`.
+sees a half. A kill leaves at most a `.pending-…` folder, or a whole one that carries a mark because nobody has named it
+yet: `sweep` and `Registry.sweep_unnamed` remove those at a later start of `parley up`.
 """
 
 import errno
@@ -18,6 +18,7 @@ from models.database import new_ulid
 from models.errors import Conflict, NoSpace
 
 _PENDING = ".pending-"
+_UNNAMED = ".unnamed"  # stands in a published folder until a database names it
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def publish_folder(parent: Path, name: str | None = None) -> Iterator[PendingFol
         if final.exists():
             raise Conflict(f"{final} exists already: what is published is never overwritten.")
         _sync_tree(pending)
+        (pending / _UNNAMED).touch()  # last, so that its time says when the folder was complete
+        _sync(pending)
         pending.rename(final)
         _sync(parent)
     except OSError as error:
@@ -90,6 +93,31 @@ def sweep(parent: Path, older_than_s: float = 0.0) -> int:
         else:
             path.unlink(missing_ok=True)
     return len(left)
+
+
+def name_folder(folder: Path) -> None:
+    """Takes the mark off a published folder: a database names it now."""
+    mark = folder / _UNNAMED
+    if mark.exists():  # asked first: a base may be on a disk that nobody may write to
+        mark.unlink(missing_ok=True)
+
+
+def unnamed_folders(parent: Path, older_than_s: float) -> list[Path]:
+    """Published folders under `parent` that still carry the mark, and in which nothing changed for so many seconds.
+
+    A folder without the mark is never among them, whoever put it there.
+    """
+    limit = time.time() - older_than_s
+    marked = [mark.parent for mark in sorted(parent.glob(f"*/{_UNNAMED}")) if not mark.parent.name.startswith(_PENDING)]
+    return [folder for folder in marked if not folder.is_symlink() and _last_change(folder) <= limit]
+
+
+def _last_change(folder: Path) -> float:
+    """When anything in a folder was last written; now, where something goes while one looks."""
+    try:
+        return max(max(path.lstat().st_mtime for path in folder.rglob("*")), folder.stat().st_mtime)
+    except OSError:
+        return time.time()
 
 
 def _sync_tree(top: Path) -> None:

@@ -4,6 +4,8 @@ Every change is one transaction and raises the revision number, which the gatewa
 registry knows rows; folders of weights are published before they are registered (`models.folders`).
 """
 
+import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +17,11 @@ from sqlalchemy.orm import Session
 
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.spec import NAME_RULE, ModelSpec, State, is_plain_name
+from models.folders import name_folder, unnamed_folders
+from models.spec import NAME_RULE, ModelSpec, Parity, State, is_plain_name
 from models.tables import AliasRow, ModelRow, RevisionRow
+
+_log = logging.getLogger("parley.registry")
 
 
 class Registry:
@@ -70,7 +75,38 @@ class Registry:
                 created=spec.created,
             )
             session.add(row)
+        if spec.folder is not None:
+            name_folder(spec.folder)
         return spec
+
+    def set_parity(self, model_id: str, parity: Parity, state: State | None = None) -> None:
+        """Stores what a check of the model's weights has measured, and moves the model where `state` is given."""
+        with self._change() as session:
+            row = _row(session, model_id)
+            row.spec = row.spec | {"parity": parity.model_dump(mode="json")}
+            row.state = state or row.state
+
+    def sweep_unnamed(self, models_dir: Path, older_than_s: float = 60.0) -> tuple[Path, ...]:
+        """Removes published folders that no model names: what a kill between a folder and its row has left.
+
+        Only folders that carry the mark of an unfinished publication are looked at, and of them those in which
+        nothing changed for `older_than_s` seconds. Each removal is logged.
+        """
+        left = unnamed_folders(models_dir, older_than_s)
+        if not left:
+            return ()
+        with self._database.read() as session:
+            paths = [spec.get("path") for spec in session.scalars(select(ModelRow.spec))]
+        named = {Path(path).resolve() for path in paths if path}
+        removed = []
+        for folder in left:
+            if any(path.is_relative_to(folder.resolve()) for path in named):
+                name_folder(folder)
+                continue
+            _log.warning("removing %s: a publication ended before any model was named after it", folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder)
+        return tuple(removed)
 
     def set_state(self, model_id: str, state: State) -> None:
         """Moves a model between candidate, listed and retired."""

@@ -76,6 +76,48 @@ class BotProfile(_Frozen):
     examples: tuple[str, ...] = ()
 
 
+class ServedParity(_Frozen):
+    """What the model said through its engine: greedy answers, held against the float32 reference.
+
+    `agreement` is the share of the served tokens that the reference would have chosen too after the same words.
+    """
+
+    asked: int = Field(ge=0, description="Questions put to the engine.")
+    same_text: int = Field(ge=0, description="Answers that are the reference's, letter by letter.")
+    tokens: int = Field(ge=0, description="Tokens in the served answers.")
+    agreement: float = Field(ge=0, le=1)
+
+
+class Parity(_Frozen):
+    """What was measured when the published weights were held against float32 base + adapter (`train.parity`).
+
+    `difference` and `limit` are of logits in float32 (None for an adapter, which is served unmerged); `agreement` is
+    the share of positions with the same most likely token and `kl` the mean divergence in nats per token, both in
+    `dtype`, teacher-forced on the answers of the probes.
+    """
+
+    checked: datetime
+    probes: int = Field(ge=0)
+    source: str = Field(description="Where the probes are from, in words.")
+    tokens: int = Field(ge=0, description="Positions that were compared.")
+    difference: float | None = None
+    limit: float | None = None
+    same_greedy: str = Field(default="", description="In float32: greedy answers that are the same, of how many.")
+    dtype: str
+    agreement: float = Field(ge=0, le=1)
+    kl: float
+    served: ServedParity | None = None
+    not_served: str = Field(default="", description="Why the model was not asked through its engine.")
+    refused: str = Field(default="", description="Why it is not listed; empty where it passed.")
+
+    @property
+    def summary(self) -> str:
+        """In a few words, for a table."""
+        said = f"{self.agreement:.1%} in {self.dtype}"
+        said += f", {self.served.agreement:.1%} served" if self.served else ", not asked served"
+        return f"refused: {said}" if self.refused else said
+
+
 class ModelSpec(_Frozen):
     """One immutable version of a model.
 
@@ -99,6 +141,7 @@ class ModelSpec(_Frozen):
     description: str = ""
     judge: bool = Field(default=False, description="Trained to judge answers.")
     toy: bool = Field(default=False, description="Too small to be believed: the page says so.")
+    parity: Parity | None = Field(default=None, description="How its weights compare with float32 base + adapter.")
 
     @property
     def folder(self) -> Path | None:

@@ -17,6 +17,7 @@ import psutil
 from models.database import Database, open_database, upgrade
 from models.folders import atomic_write, sweep
 from models.keys import create_key, keys_configured
+from models.registry import Registry
 from models.settings import Settings, child_environment
 from serve import guardian, machine, preflight
 from serve.console import Console
@@ -59,6 +60,7 @@ def up(
         upgrade(settings)
         database = open_database(settings)
         try:
+            Registry(database).sweep_unnamed(settings.models_dir)
             owner_key = _open_doors(settings, database, page=page, make_owner_key=make_owner_key)
             if owner_key:
                 # At once: should anything fail from here on, the next start makes no other.

@@ -13,7 +13,7 @@ import pytest
 from models.database import Database
 from models.errors import Conflict, Invalid, NoSpace, NotFound
 from models.files import Files
-from models.folders import atomic_write, publish_folder, sweep
+from models.folders import atomic_write, name_folder, publish_folder, sweep, unnamed_folders
 from models.settings import Settings
 
 
@@ -93,3 +93,13 @@ def test_uploaded_files_are_kept_listed_and_deleted(settings: Settings, any_data
         files.get(stored.id)
     with pytest.raises(Invalid):
         files.store("empty", b"", "evals")
+
+
+def test_a_published_folder_is_unnamed_until_its_name_is_told(tmp_path: Path) -> None:
+    with publish_folder(tmp_path) as pending:
+        (pending.path / "weights").write_bytes(b"w")
+    assert unnamed_folders(tmp_path, older_than_s=60) == []  # somebody may be about to name it
+    assert unnamed_folders(tmp_path, older_than_s=0) == [pending.final]
+    name_folder(pending.final)
+    assert unnamed_folders(tmp_path, older_than_s=0) == []
+    assert [file.name for file in pending.final.iterdir()] == ["weights"]

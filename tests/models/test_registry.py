@@ -1,14 +1,17 @@
 """The registry on both databases: versions that never change, aliases that move in one step, refusals in one line."""
 
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from models.database import Database
+from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound
+from models.folders import publish_folder
 from models.registry import Registry, parse_spec
-from models.spec import ModelSpec
+from models.spec import ModelSpec, Parity
 
 
 @pytest.fixture
@@ -197,3 +200,39 @@ def test_a_spec_that_makes_no_sense_is_one_line(fields: dict) -> None:
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-4B", "ft:gpt-4o-mini-2024-07-18:acme:support:abc123", "a", "v1.2_x@y+z"])
 def test_names_as_the_field_has_them_are_good(name: str) -> None:
     assert parse_spec(id=name, kind="base", path="/x").id == name
+
+
+def test_only_folders_that_nobody_named_are_swept(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def published() -> Path:
+        with publish_folder(tmp_path / "models") as pending:
+            (pending.path / "model.safetensors").write_bytes(b"w")
+        return pending.final
+
+    named, left, fresh = published(), published(), published()
+    registry.register(ModelSpec(id="named", kind="base", path=str(named)))
+    killed = published()  # registered by another process that died before it could take the mark off
+    registry.register(ModelSpec(id="killed", kind="base", path=str(killed)))
+    (killed / ".unnamed").touch()
+    by_hand = tmp_path / "models" / "by-hand"
+    by_hand.mkdir()
+    long_ago = time.time() - 120
+    for folder in (named, left, killed, by_hand):
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (long_ago, long_ago))
+    with caplog.at_level("WARNING"):
+        assert registry.sweep_unnamed(tmp_path / "models") == (left,)
+    assert str(left) in caplog.text
+    assert sorted((tmp_path / "models").iterdir()) == sorted([named, fresh, killed, by_hand])
+    assert not (killed / ".unnamed").exists()
+
+
+def test_a_parity_is_stored_beside_the_state(registry: Registry, weights: str) -> None:
+    registry.register(ModelSpec(id="m", kind="base", path=weights, state="candidate"))
+    measured = Parity(checked=utcnow(), probes=16, source="tests", tokens=200, dtype="bfloat16", agreement=0.99, kl=0.1)
+    registry.set_parity("m", measured)
+    assert registry.resolve("m").parity == measured
+    assert registry.list() == []
+    registry.set_parity("m", measured.model_copy(update={"kl": 0.2}), "listed")
+    assert [spec.parity.kl for spec in registry.list() if spec.parity] == [0.2]

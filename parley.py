@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,9 @@ from typer.core import TyperGroup
 from models.errors import ParleyError
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from models.database import Database
     from models.demo import DemoModel
     from models.registry import Registry
     from models.settings import Settings
@@ -40,7 +44,18 @@ STORY = (
 )
 
 # Which function does a job of which kind: named here, imported by the worker when the first such job comes.
-JOB_HANDLERS = {"judge": "evals.jobs:run_judge_job", "train": "train.jobs:run_train_job"}
+JOB_HANDLERS = {
+    "judge": "evals.jobs:run_judge_job",
+    "train": "train.jobs:run_train_job",
+    "fine-tune": "train.finetuning.running:run_fine_tuning",
+    "fine-tune-check": "train.finetuning.validating:run_check",
+}
+# One training at a time, and nothing else waits for it: a judge's run or a check goes on beside it.
+JOB_LANES = (("train", "fine-tune"),)
+
+
+# Which rooms have routes for the gateway: each names a function (settings, database) -> Starlette routes.
+API_ROUTES = ("models.api:routes", "train.api:routes")
 
 
 class _InTheOrderOfTheStory(TyperGroup):
@@ -65,12 +80,23 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    for room in (models.cli, serve.cli, train.cli, evals.cli, ui.cli):
+    models.cli.add_commands(app)
+    serve.cli.add_commands(app, api_routes)
+    for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)
     app.command("worker", hidden=True)(worker)
     return app
+
+
+def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":
+    """The routes of every room that has some, for the gateway: imported when the gateway starts, light to import."""
+    found: list[BaseRoute] = []
+    for name in API_ROUTES:
+        module, _, function = name.partition(":")
+        found += getattr(import_module(module), function)(settings, database)
+    return found
 
 
 def demo(
@@ -176,7 +202,7 @@ def worker() -> None:
         signal.signal(number, lambda *_: stop.set())
     database = open_database(settings)
     database.check_current()
-    run_worker(settings, database, JOB_HANDLERS, stop=stop)
+    run_worker(settings, database, JOB_HANDLERS, stop=stop, lanes=JOB_LANES)
 
 
 def main() -> None:

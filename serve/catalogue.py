@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from models.errors import NotFound
+from models.registry import Registry
 from serve.snapshot import Route, Snapshot
 
 
@@ -25,6 +26,19 @@ def model(snapshot: Snapshot, name: str) -> dict[str, Any]:
     if route is None:
         raise NotFound(f"The model {name!r} does not exist.", code="model_not_found", param="model")
     return describe(name, route)
+
+
+def delete(registry: Registry, name: str) -> dict[str, Any]:
+    """Takes a name away: an alias is removed and its model stays, a model is retired and its weights and votes stay.
+
+    Raises:
+        NotFound: nobody has that name. Conflict: an alias points at the model, or adapters hang on it.
+    """
+    if name in registry.aliases():
+        registry.unalias(name)
+    else:
+        registry.retire(registry.resolve(name).id)
+    return {"id": name, "object": "model", "deleted": True}
 
 
 def describe(name: str, route: Route) -> dict[str, Any]:

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from models.database import Database
+    from models.settings import Settings
     from serve.hosted import FineTune
 
-Mounts = Callable[[], Sequence[Any]]
+# Given settings and database, the Starlette routes of other rooms.
+Mounts = Callable[["Settings", "Database"], Sequence[Any]]
 
 
 def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
-    """Hangs this room's commands on the `parley` app. `mounts` gives the Starlette routes of other rooms."""
+    """Hangs this room's commands on the `parley` app. `mounts` gives the other rooms' routes, for the gateway."""
 
     def gateway() -> None:
         """Run the gateway alone. `parley up` starts it with everything else."""
@@ -70,7 +73,7 @@ def serve_gateway(mounts: Mounts | None) -> None:
     database = open_database(settings)
     database.check_current()
     preflight.check_doors(settings, page=False, keys=keys_configured(database))
-    run(settings, database, mounts() if mounts else ())
+    run(settings, database, mounts(settings, database) if mounts else ())
 
 
 def status() -> None:

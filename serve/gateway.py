@@ -1,19 +1,22 @@
 """The gateway: one ASGI application that finds the route, asks for the key, and hands on. The work is elsewhere.
 
 Raw ASGI, because a framework's layers cost more than everything else here together. Routes of other rooms are
-Starlette's, given to `create_app`, and tried after our own.
+Starlette's, given to `create_app`, and found after our own: see serve/mounting.py.
 """
 
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.database import Database
-from models.errors import NotFound, ParleyError
+from models.errors import ParleyError
+from models.keys import KeyInfo
+from models.registry import Registry
 from models.settings import Settings
 from serve import access, catalogue, replies
 from serve.metrics import Metrics
+from serve.mounting import Mounted, broken, not_allowed, unknown_route
 from serve.relay import ClientGone, Relay
 from serve.replies import Exchange, Receive, Scope, Send
 from serve.snapshot import Watcher
@@ -26,13 +29,6 @@ _MODELS = "/v1/models/"
 _log = logging.getLogger("parley.gateway")
 
 
-class NotAllowed(ParleyError):
-    """The route is there, for another method."""
-
-    status = 405
-    kind = "invalid_request_error"
-
-
 class Gateway:
     """The ASGI application. Made by `create_app`."""
 
@@ -42,7 +38,7 @@ class Gateway:
         self.watcher = Watcher(settings, database)
         self.metrics = Metrics(lambda: self.watcher.current)
         self._relay = Relay(settings, database, self.watcher, self.metrics)
-        self._mounted = _mount(mounts) if mounts else None
+        self._mounted = Mounted(mounts, settings, database)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -92,20 +88,30 @@ class Gateway:
         if path == "/v1/models":
             _expect(method, "GET")
             await exchange.json(catalogue.model_list(snapshot))
-        elif path.startswith(_MODELS) and method == "GET":
-            await exchange.json(catalogue.model(snapshot, path[len(_MODELS) :]))
+        elif path.startswith(_MODELS):
+            _expect(method, "GET", "DELETE")
+            await self._model(method, path[len(_MODELS) :], key, exchange)
         elif path == "/metrics":
             _expect(method, "GET")
             access.owner_only(key)
             await exchange.whole(200, self.metrics.text(), replies.TEXT)
-        elif self._mounted is not None:
-            scope["state"] = {"settings": self._settings, "database": self._database, "key": key}
-            await self._mounted(scope, receive, exchange.wrapped())
-        elif path.startswith(_MODELS):
-            _expect(method, "GET")
+        elif self._mounted.knows(path):
+            access.owner_only(key)
+            await self._mounted.answer(scope, receive, exchange, key)
         else:
             raise unknown_route(method, path)
         return ""
+
+    async def _model(self, method: str, name: str, key: KeyInfo | None, exchange: Exchange) -> None:
+        """One model, retrieved or deleted. Ids may hold `/` (`%2F`) and `:`: all of the path is the name."""
+        if method == "DELETE":
+            access.owner_only(key)
+            answer = await asyncio.to_thread(catalogue.delete, Registry(self._database), name)
+            # Whoever asks for it next, in the same breath, shall not find it.
+            await self.watcher.catch_up()
+        else:
+            answer = catalogue.model(self.watcher.current, name)
+        await exchange.json(answer)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -129,8 +135,7 @@ def create_app(settings: Settings, database: Database, mounts: "Sequence[BaseRou
     """The gateway over one database.
 
     Args:
-        mounts: Starlette routes of other rooms. A handler finds `request.state.settings`, `.database` and `.key`
-            (a KeyInfo, or None where no key is needed), and raises ParleyErrors.
+        mounts: Starlette routes of other rooms, open to owners only: see `serve.mounting`.
     """
     return Gateway(settings, database, mounts)
 
@@ -157,45 +162,6 @@ def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = 
     )
 
 
-def broken() -> ParleyError:
-    """The 500 for a fault of ours."""
-    return ParleyError("Something broke here. The gateway's log has the details.")
-
-
-def unknown_route(method: str, path: str) -> NotFound:
-    """The 404 for a route that is not there."""
-    return NotFound(f"Invalid URL ({method} {path[:200]})", code="unknown_url")
-
-
 def _expect(method: str, *allowed: str) -> None:
     if method not in allowed:
-        raise NotAllowed(f"Not allowed: {method}. This route takes {' and '.join(allowed)}.", code="method_not_allowed")
-
-
-def _mount(mounts: "Sequence[BaseRoute]") -> Any:
-    """The other rooms' routes as one application whose errors look like ours."""
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response
-
-    async def told(request: Request, error: Exception) -> Response:
-        assert isinstance(error, ParleyError)
-        headers = {name.decode(): value.decode() for name, value in replies.retry_headers(error)}
-        return JSONResponse(error.body(), error.status, headers=headers)
-
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        if error.status_code == 404:
-            body = unknown_route(request.method, request.url.path).body()
-        else:
-            shown = ParleyError(error.detail).body()["error"]
-            body = {"error": {**shown, "type": "invalid_request_error" if error.status_code < 500 else "server_error"}}
-        return JSONResponse(body, error.status_code, headers=error.headers)
-
-    async def broke(request: Request, error: Exception) -> Response:
-        # Starlette raises the error again after this, so that it is logged where every other is.
-        return JSONResponse(broken().body(), ParleyError.status)
-
-    handlers = {ParleyError: told, HTTPException: refused, Exception: broke}
-    return Starlette(routes=list(mounts), exception_handlers=handlers)
+        raise not_allowed(method, *allowed)

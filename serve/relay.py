@@ -302,7 +302,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """
     said = replies.header(scope, b"content-length")
     if said is not None and said.isdigit() and int(said) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         body = message.get("body", b"")
@@ -321,7 +321,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
             message = await receive()
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(body) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return body
 
 
@@ -331,7 +331,8 @@ def _tokens(usage: Any, name: str) -> int:
     return count if isinstance(count, int) and count > 0 else 0
 
 
-def _too_large(limit: int) -> TooLarge:
+def too_large(limit: int) -> TooLarge:
+    """The 413 for a body of more bytes than the operator allows."""
     return TooLarge(f"The body is over the limit of {limit} bytes: the operator sets it as max_body_mib.")
 
 

@@ -6,6 +6,7 @@ A request reads one snapshot from its beginning to its end; nothing in it ever c
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -137,6 +138,13 @@ class Watcher:
             await asyncio.wait_for(self._news.wait(), timeout_s)
         except TimeoutError:
             return
+
+    async def catch_up(self, timeout_s: float = 5.0) -> None:
+        """Returns once the snapshot has what the database holds now, or after the time."""
+        wanted = await asyncio.to_thread(Registry(self._database).revision)
+        deadline = time.monotonic() + timeout_s
+        while self.current.revision < wanted and (left := deadline - time.monotonic()) > 0:
+            await self.changed(min(left, _POLL_S))
 
     def _poll(self) -> None:
         registry = Registry(self._database)

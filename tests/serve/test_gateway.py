@@ -1,8 +1,10 @@
 """Routes, doors and shapes of the gateway, with the real SDK; nothing here needs an engine."""
 
 import json
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -68,7 +70,8 @@ def test_models_are_listed_and_retrieved(gateway: Serving, tmp_path: Path) -> No
         ("GET", "/", 404, "unknown_url"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("POST", "/v1/models", 405, "method_not_allowed"),
-        ("DELETE", "/v1/models/some", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models/some", 404, "model_not_found"),
+        ("POST", "/v1/models/some", 405, "method_not_allowed"),
         ("POST", "/health", 405, "method_not_allowed"),
         ("GET", "/v1/models/nobody", 404, "model_not_found"),
     ],
@@ -78,6 +81,24 @@ def test_what_is_not_there_is_told_in_openais_shape(gateway: Serving, method, pa
     assert (got, body["error"]["code"]) == (status, code)
     assert set(body["error"]) == {"message", "type", "param", "code"}
     assert headers["x-request-id"].startswith("req_")
+
+
+def test_models_are_deleted(gateway: Serving, tmp_path: Path) -> None:
+    upstream = Upstream(base_url="https://api.openai.com/v1", model="m")
+    for name in ("org/one", "ft:gpt-4o-mini:acme::abc"):
+        gateway.registry.register(ModelSpec(id=name, kind="hosted", upstream=upstream))
+    gateway.registry.alias("bot", "org/one")
+    gateway.seen(lambda snapshot: "bot" in snapshot.routes)
+    client = openai.OpenAI(base_url=gateway.base_url, api_key="any")
+    with pytest.raises(openai.ConflictError, match="alias"):
+        client.models.delete("org/one")
+    for name in ("bot", "org/one", "ft:gpt-4o-mini:acme::abc"):
+        assert client.models.delete(name).to_dict() == {"id": name, "object": "model", "deleted": True}
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve(name)
+        with pytest.raises(openai.NotFoundError):
+            client.models.delete(name)
+    assert list(client.models.list()) == []
 
 
 @pytest.mark.parametrize(
@@ -137,6 +158,15 @@ async def _taken(request: Request) -> JSONResponse:
     raise Conflict("It is taken.", param="suffix")
 
 
+async def _count(request: Request) -> JSONResponse:
+    return JSONResponse({"bytes": len(await request.body())})
+
+
+async def _count_all(request: Request) -> JSONResponse:
+    request.state.lift_limit()
+    return await _count(request)
+
+
 async def _broken(request: Request) -> JSONResponse:
     raise ZeroDivisionError("a secret of the house")
 
@@ -147,8 +177,10 @@ def mounted(settings: Settings, database: Database) -> Iterator[Serving]:
         Route("/v1/files/{id}", _echo, methods=["GET"]),
         Route("/v1/fine_tuning/jobs", _taken, methods=["POST"]),
         Route("/v1/broken", _broken),
+        Route("/v1/uploads/bounded", _count, methods=["POST"]),
+        Route("/v1/uploads/free", _count_all, methods=["POST"]),
     ]
-    with serving(settings, database, routes) as running:
+    with serving(settings.model_copy(update={"max_body_mib": 0.5}), database, routes) as running:
         yield running
 
 
@@ -159,17 +191,50 @@ def test_other_rooms_routes_are_mounted(mounted: Serving) -> None:
     status, body, _ = ask(f"{mounted.base_url}/fine_tuning/jobs", "POST", data=b"{}")
     assert (status, body["error"]["param"]) == (409, "suffix")
     assert ask(f"{mounted.base_url}/nothing")[1]["error"]["code"] == "unknown_url"
-    assert ask(f"{mounted.base_url}/files/x", "POST", data=b"")[0] == 405
-    create_key(mounted.database, name="somebody", role="client")
-    mounted.seen(lambda snapshot: snapshot.keys_needed)
+    assert ask(f"{mounted.base_url}/nothing")[2]["x-request-id"].startswith("req_")
+    for unknown in ("files/", "files", "fine_tuning/jobs/"):
+        assert ask(f"{mounted.base_url}/{unknown}")[1]["error"]["code"] == "unknown_url"
+    status, body, headers = ask(f"{mounted.base_url}/files/x", "POST", data=b"")
+    assert (status, body["error"]["code"]) == (405, "method_not_allowed")
+    assert "GET" in headers["allow"]
+
+
+def test_other_rooms_routes_are_the_owners(mounted: Serving) -> None:
+    client = create_key(mounted.database, name="somebody", role="client")
+    owner = create_key(mounted.database, name="boss", role="owner")
+    mounted.seen(lambda snapshot: len(snapshot.keys) == 2)
     assert ask(f"{mounted.base_url}/files/file-1")[0] == 401
+    assert ask(f"{mounted.base_url}/files/file-1", key=client)[0] == 403
+    assert ask(f"{mounted.base_url}/files/file-1", key=owner)[1]["key"] == "boss"
+    assert ask(f"{mounted.base_url}/nothing", key=client)[0] == 404
+    assert ask(f"{mounted.base_url}/models/some", "DELETE", key=client)[0] == 403
+
+
+def test_a_body_is_bounded_unless_its_route_bounds_it_itself(mounted: Serving) -> None:
+    large = b"x" * (3 * 2**20)
+    status, body, _ = ask(f"{mounted.base_url}/uploads/bounded", "POST", data=large)
+    assert (status, "max_body_mib" in body["error"]["message"]) == (413, True)
+    assert ask(f"{mounted.base_url}/uploads/free", "POST", data=large)[1] == {"bytes": len(large)}
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault(
+    mounted: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", int(mounted.root.rpartition(":")[2]))) as raw:
+        raw.sendall(b"POST /v1/uploads/free HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nabc")
+        time.sleep(0.2)
+    deadline = time.monotonic() + 5
+    while 'code="499"' not in mounted.app.metrics.text().decode():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not caplog.records
 
 
 def test_a_mounted_route_that_breaks_answers_as_ours_do_and_is_logged_once(
     mounted: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    status, body, _ = ask(f"{mounted.base_url}/broken")
-    assert (status, body["error"]["type"]) == (500, "server_error")
+    status, body, headers = ask(f"{mounted.base_url}/broken")
+    assert (status, body["error"]["type"], headers["x-should-retry"]) == (500, "server_error", "false")
     assert "secret" not in str(body)
     assert [record.name for record in caplog.records] == ["parley.gateway"]
 

@@ -1,9 +1,11 @@
 """Jobs: long work as rows that a worker leases, renews by heartbeat, and finishes. It knows no kind of work.
 
 The page, the API and the command line only enqueue; `models.worker` runs. A worker that dies lets its lease run
-out, and the job is claimed again.
+out, and the job is claimed again; one that dies of the same job three times in a row, with no progress in between,
+leaves it failed.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast
@@ -16,11 +18,15 @@ from models.errors import NotFound
 from models.tables import JobRow
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+MOST_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job as it stood when it was read. `progress` runs from 0 to 1."""
+    """One job as it stood when it was read. `progress` runs from 0 to 1, and is the furthest that it ever came.
+
+    `attempts` counts the workers that took it since it last came further than ever.
+    """
 
     id: str
     kind: str
@@ -33,6 +39,7 @@ class Job:
     created: datetime
     started: datetime | None
     finished: datetime | None
+    attempts: int = 0
 
     @property
     def over(self) -> bool:
@@ -42,9 +49,14 @@ class Job:
 
 def enqueue(database: Database, kind: str, params: dict[str, Any]) -> str:
     """Puts work in the queue; returns the job's id."""
-    job_id = new_ulid()
     with database.write() as session:
-        session.add(JobRow(id=job_id, kind=kind, params=params, message="waiting for the worker"))
+        return enqueue_in(session, kind, params)
+
+
+def enqueue_in(session: Session, kind: str, params: dict[str, Any]) -> str:
+    """The same inside a caller's transaction: the work is there if and only if the caller's rows are."""
+    job_id = new_ulid()
+    session.add(JobRow(id=job_id, kind=kind, params=params, message="waiting for the worker"))
     return job_id
 
 
@@ -70,24 +82,61 @@ def list_jobs(database: Database, kind: str | None = None, limit: int = 50) -> l
 def cancel(database: Database, job_id: str) -> Job:
     """Cancels a job: its worker hears of it at the next heartbeat. One that is over stays as it is."""
     with database.write() as session:
-        row = _row(session, job_id)
-        if row.status in ("queued", "running"):
-            row.status, row.message, row.finished = "cancelled", "cancelled", utcnow()
-        return _job(row)
+        return cancel_in(session, job_id)
 
 
-def claim(database: Database, worker: str, lease_s: float = 30.0) -> Job | None:
-    """Takes the oldest job that waits, or whose worker let its lease run out; None where there is none."""
+def cancel_in(session: Session, job_id: str) -> Job:
+    """The same inside a caller's transaction."""
+    row = _row(session, job_id)
+    if row.status in ("queued", "running"):
+        row.status, row.message, row.finished = "cancelled", "cancelled", utcnow()
+    return _job(row)
+
+
+def claim(
+    database: Database,
+    worker: str,
+    lease_s: float = 30.0,
+    *,
+    kinds: Collection[str] | None = None,
+    other_than: Collection[str] = (),
+) -> Job | None:
+    """Takes the oldest job that waits, or whose worker let its lease run out; None where there is none.
+
+    A job whose workers have died of it `MOST_ATTEMPTS` times in a row ends here as failed.
+
+    Args:
+        kinds: only these; all without it. other_than: none of these.
+    """
     now = utcnow()
     free = or_(JobRow.status == "queued", and_(JobRow.status == "running", JobRow.lease_until < now))
-    query = select(JobRow).where(free).order_by(JobRow.created, JobRow.id).limit(1).with_for_update(skip_locked=True)
+    query = select(JobRow).where(free, JobRow.kind.not_in(other_than))
+    if kinds is not None:
+        query = query.where(JobRow.kind.in_(kinds))
+    query = query.order_by(JobRow.created, JobRow.id).with_for_update(skip_locked=True)
     with database.write() as session:
-        row = session.scalar(query)
-        if row is None:
-            return None
-        row.status, row.worker, row.lease_until = "running", worker, now + timedelta(seconds=lease_s)
-        row.started = row.started or now
-        return _job(row)
+        while (row := session.scalar(query.limit(1))) is not None:
+            if row.attempts < MOST_ATTEMPTS:
+                row.status, row.worker, row.lease_until = "running", worker, now + timedelta(seconds=lease_s)
+                row.started = row.started or now
+                row.attempts += 1
+                return _job(row)
+            row.status, row.finished = "failed", now
+            row.error = (
+                f"Its worker ended without a word {row.attempts} times in a row, the last time at «{row.message}»: "
+                "see the worker's log. Out of memory is the likeliest reason."
+            )
+            session.flush()
+        return None
+
+
+def release(database: Database, job_id: str, worker: str) -> None:
+    """Gives a job back to the queue because its worker stops: this was no attempt, and no lease need run out."""
+    with database.write() as session:
+        row = session.get(JobRow, job_id, with_for_update=True)
+        if row is not None and row.status == "running" and row.worker == worker:
+            row.status, row.worker, row.lease_until = "queued", None, None
+            row.attempts = max(0, row.attempts - 1)
 
 
 def heartbeat(
@@ -105,8 +154,8 @@ def heartbeat(
         if row is None or row.status != "running" or row.worker != worker:
             return False
         row.lease_until = utcnow() + timedelta(seconds=lease_s)
-        if progress is not None:
-            row.progress = min(max(progress, 0.0), 1.0)
+        if progress is not None and progress > row.progress:
+            row.progress, row.attempts = min(progress, 1.0), 1
         if message is not None:
             row.message = message
         return True
@@ -152,4 +201,5 @@ def _job(row: JobRow) -> Job:
         created=row.created,
         started=row.started,
         finished=row.finished,
+        attempts=row.attempts,
     )

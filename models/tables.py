@@ -68,6 +68,8 @@ class JobRow(Base):
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     error: Mapped[str | None] = mapped_column(Text)
     worker: Mapped[str | None] = mapped_column(String(64))
+    # Claims since it last came further than ever: a job that kills its worker must not be claimed for ever.
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     started: Mapped[datetime | None] = mapped_column(UtcDateTime)

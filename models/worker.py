@@ -1,4 +1,6 @@
-"""The worker: one process that runs jobs, one after another. It knows leases and cancelling, no kind of work.
+"""The worker: one process that runs jobs in lanes, in each one after another. It knows leases, no kind of work.
+
+A lane is a set of kinds: what takes hours gets one of its own, so that nothing short waits behind it.
 
 A handler is a function `(job, context) -> result`, named as `module:function` and imported when its first job
 comes, so that an idle worker loads nothing heavy.
@@ -9,7 +11,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
@@ -26,23 +29,31 @@ _log = logging.getLogger("parley.worker")
 
 
 class JobCancelled(Exception):
-    """The job was cancelled, or its lease was lost: the handler lets this pass, and cleans up on its way."""
+    """The job was cancelled, its lease was lost, or the worker stops: the handler lets this pass, and cleans up."""
 
 
 class JobContext:
     """What a handler works with: settings, database, and the way to tell how far it is."""
 
-    def __init__(self, settings: Settings, database: Database, job: Job, worker: str) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, job: Job, worker: str, stop: threading.Event | None = None
+    ) -> None:
         self.settings = settings
         self.database = database
         self._job = job
         self._worker = worker
-        self._stopped = threading.Event()
+        self._lost = threading.Event()
+        self._stop = stop or threading.Event()
 
     @property
     def cancelled(self) -> bool:
         """Whether to stop. The heartbeat sets it within a few seconds of the cancelling."""
-        return self._stopped.is_set()
+        return self._lost.is_set() or self._stop.is_set()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether to stop only because the worker does: the job is still this worker's, and goes on later."""
+        return self._stop.is_set() and not self._lost.is_set()
 
     def report(self, progress: float | None = None, message: str | None = None) -> None:
         """Tells how far the job is (0 to 1) and what it does now.
@@ -55,37 +66,78 @@ class JobContext:
 
     def beat(self, progress: float | None = None, message: str | None = None) -> bool:
         """Renews the lease; False, from then on, where the job is to stop."""
-        if not self._stopped.is_set() and not jobs.heartbeat(
+        if not self._lost.is_set() and not jobs.heartbeat(
             self.database, self._job.id, self._worker, progress=progress, message=message, lease_s=_LEASE_S
         ):
-            self._stopped.set()
-        return not self._stopped.is_set()
+            self._lost.set()
+        return not self.cancelled
 
 
 Handler = Callable[[Job, JobContext], dict[str, Any] | None]
 
 
-def run_worker(settings: Settings, database: Database, handlers: Mapping[str, str], *, stop: threading.Event) -> None:
-    """Runs jobs until `stop` is set. A failed job is a row with its error; the worker goes on."""
+def run_worker(
+    settings: Settings,
+    database: Database,
+    handlers: Mapping[str, str],
+    *,
+    stop: threading.Event,
+    lanes: Sequence[Collection[str]] = (),
+) -> None:
+    """Runs jobs until `stop` is set. A failed job is a row with its error; the worker goes on.
+
+    What runs when `stop` is set goes back to the queue, for the next worker.
+
+    Args:
+        lanes: kinds of jobs that are run one after another, beside all other lanes. Every kind that is in none of
+            them shares one more.
+    """
+    named = [kind for lane in lanes for kind in lane]
+    work: list[dict[str, Collection[str]]] = [{"kinds": lane} for lane in lanes]
+    work.append({"other_than": named})
+    with ThreadPoolExecutor(len(work), thread_name_prefix="lane") as pool:
+        running = [pool.submit(_run_lane, settings, database, handlers, stop, taken) for taken in work]
+        for lane in running:
+            lane.result()
+
+
+def _run_lane(
+    settings: Settings,
+    database: Database,
+    handlers: Mapping[str, str],
+    stop: threading.Event,
+    taken: Mapping[str, Collection[str]],
+) -> None:
     worker = f"{socket.gethostname()}:{os.getpid()}"[:64]
-    while not stop.is_set():
-        try:
-            job = jobs.claim(database, worker, _LEASE_S)
-        except ParleyError as error:
-            _log.warning("%s", error)
-            stop.wait(_BEAT_S)
-            continue
-        if job is None:
-            stop.wait(_IDLE_S)
-            continue
-        run_job(settings, database, handlers, job, worker)
+    try:
+        while not stop.is_set():
+            try:
+                job = jobs.claim(database, worker, _LEASE_S, **taken)
+            except ParleyError as error:
+                _log.warning("%s", error)
+                stop.wait(_BEAT_S)
+                continue
+            if job is None:
+                stop.wait(_IDLE_S)
+                continue
+            run_job(settings, database, handlers, job, worker, stop)
+    finally:
+        # A lane that broke takes the others along: whoever started the worker starts it again, whole.
+        stop.set()
 
 
-def run_job(settings: Settings, database: Database, handlers: Mapping[str, str], job: Job, worker: str) -> None:
-    """Runs one claimed job to its end, with a heartbeat beside it."""
+def run_job(
+    settings: Settings,
+    database: Database,
+    handlers: Mapping[str, str],
+    job: Job,
+    worker: str,
+    stop: threading.Event | None = None,
+) -> None:
+    """Runs one claimed job to its end, with a heartbeat beside it; `stop` interrupts it."""
     _log.info("job %s (%s) starts", job.id, job.kind)
     began = time.monotonic()
-    context = JobContext(settings, database, job, worker)
+    context = JobContext(settings, database, job, worker, stop)
     over = threading.Event()
     pulse = threading.Thread(target=_keep_alive, args=(context, over), name="heartbeat", daemon=True)
     pulse.start()
@@ -96,7 +148,9 @@ def run_job(settings: Settings, database: Database, handlers: Mapping[str, str],
         jobs.finish(database, job.id, worker, result=result or {})
         _log.info("job %s done in %.1f s", job.id, time.monotonic() - began)
     except JobCancelled:
-        _log.info("job %s cancelled", job.id)
+        if context.interrupted:
+            jobs.release(database, job.id, worker)
+        _log.info("job %s %s", job.id, "waits for the next worker" if context.interrupted else "cancelled")
     except ParleyError as error:
         jobs.finish(database, job.id, worker, error=str(error))
         _log.warning("job %s failed: %s", job.id, error)
@@ -120,7 +174,6 @@ def _handler(handlers: Mapping[str, str], job: Job) -> Handler:
 def _keep_alive(context: JobContext, over: threading.Event) -> None:
     while not over.wait(_BEAT_S):
         try:
-            if not context.beat():
-                return
+            context.beat()
         except ParleyError as error:
             _log.warning("heartbeat: %s", error)

@@ -127,3 +127,67 @@ def test_many_workers_never_take_one_job_twice(any_database: Database) -> None:
 def test_an_unknown_job_is_one_line(database: Database) -> None:
     with pytest.raises(NotFound):
         jobs.get_job(database, "nobody")
+
+
+def test_a_job_that_kills_its_workers_is_failed_and_not_claimed_for_ever(any_database: Database) -> None:
+    job_id = jobs.enqueue(any_database, "double", {"value": 1})
+    for number in range(jobs.MOST_ATTEMPTS):
+        taken = jobs.claim(any_database, f"worker {number}", lease_s=-1)
+        assert taken is not None
+        assert taken.attempts == number + 1
+    other = jobs.enqueue(any_database, "double", {"value": 2})
+    taken = jobs.claim(any_database, "last")
+    assert taken is not None
+    assert taken.id == other  # the deadly one is passed over in the same breath
+    job = jobs.get_job(any_database, job_id)
+    assert job.status == "failed"
+    assert "3 times" in (job.error or "")
+
+
+def test_an_attempt_that_came_further_than_any_before_is_no_sign_of_a_deadly_job(any_database: Database) -> None:
+    job_id = jobs.enqueue(any_database, "double", {"value": 1})
+    for number in range(3 * jobs.MOST_ATTEMPTS):
+        assert jobs.claim(any_database, "worker", lease_s=-1) is not None
+        assert jobs.heartbeat(any_database, job_id, "worker", progress=0.1 * number + 0.01, lease_s=-1)
+    assert jobs.heartbeat(any_database, job_id, "worker", progress=0.5)
+    assert jobs.get_job(any_database, job_id).progress == pytest.approx(0.81)  # it never goes back
+
+
+def test_a_released_job_waits_again_and_was_no_attempt(any_database: Database) -> None:
+    job_id = jobs.enqueue(any_database, "double", {"value": 1})
+    for _ in range(2 * jobs.MOST_ATTEMPTS):
+        assert jobs.claim(any_database, "worker") is not None
+        jobs.release(any_database, job_id, "somebody else")
+        assert jobs.get_job(any_database, job_id).status == "running"
+        jobs.release(any_database, job_id, "worker")
+        assert jobs.get_job(any_database, job_id).status == "queued"
+
+
+def test_a_worker_that_stops_gives_its_job_to_the_next_one(any_database: Database, settings: Settings) -> None:
+    job_id = jobs.enqueue(any_database, "endless", {})
+    stop = threading.Event()
+    thread = threading.Thread(target=run_worker, args=(settings, any_database, HANDLERS), kwargs={"stop": stop})
+    thread.start()
+    while jobs.get_job(any_database, job_id).status != "running":
+        time.sleep(0.02)
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert jobs.get_job(any_database, job_id).status == "queued"
+
+
+def test_what_has_a_lane_of_its_own_keeps_nothing_else_waiting(any_database: Database, settings: Settings) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=run_worker, args=(settings, any_database, HANDLERS), kwargs={"stop": stop, "lanes": (("endless",),)}
+    )
+    thread.start()
+    try:
+        first, second = (jobs.enqueue(any_database, "endless", {}) for _ in range(2))
+        assert wait(any_database, jobs.enqueue(any_database, "double", {"value": 1})).status == "succeeded"
+        while jobs.get_job(any_database, first).status != "running":
+            time.sleep(0.02)
+        assert jobs.get_job(any_database, second).status == "queued"
+    finally:
+        stop.set()
+        thread.join(10)

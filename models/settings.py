@@ -5,6 +5,7 @@ A value is taken from the first that has it: a flag, an environment variable (`P
 docs/settings.md lists them, and a test holds the two together.
 """
 
+import json
 import os
 import re
 import tomllib
@@ -13,7 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from models.errors import Invalid
 
@@ -65,6 +72,26 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("openai_base_url", "PARLEY_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
         description="OpenAI's address, or another compatible one. Also OPENAI_BASE_URL.",
     )
+    together_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("together_api_key", "PARLEY_TOGETHER_API_KEY", "TOGETHER_API_KEY"),
+        description="Together AI's key, to train there and for models hosted there. Also TOGETHER_API_KEY.",
+    )
+    together_base_url: str = Field(
+        default="https://api.together.ai",
+        validation_alias=AliasChoices("together_base_url", "PARLEY_TOGETHER_BASE_URL", "TOGETHER_BASE_URL"),
+        description="Together AI's address, as its SDK takes it: without /v1. Also TOGETHER_BASE_URL.",
+    )
+    organization: str = Field(
+        default="parley",
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="The organization in the names of fine-tuned models, ft:<base>:<organization>:<suffix>:<id>.",
+    )
+    fine_tuning_models: dict[str, str] = Field(
+        default_factory=dict,
+        description="Which local base a model's name stands for in fine-tuning jobs, such as "
+        '{"gpt-4o-mini" = "demo-base"}, so that a program need not change even its `model`.',
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
         description="What engines and training run on; auto takes an NVIDIA GPU where there is one.",
@@ -90,6 +117,9 @@ class Settings(BaseSettings):
         default=64, ge=1, description="Requests that may wait for one model; the next one gets a 429."
     )
     max_body_mib: float = Field(default=8.0, gt=0, description="MiB a request's body may have; more gets a 413.")
+    max_upload_mib: float = Field(
+        default=8192.0, gt=0, description="MiB an uploaded file may have, sent whole or in parts; more gets a 413."
+    )
     upstream_timeout_s: float = Field(
         default=600.0,
         gt=0,
@@ -158,6 +188,8 @@ class Settings(BaseSettings):
         """An upstream's key, by the name of the environment variable that holds it; None where it is not set."""
         if name == "OPENAI_API_KEY":
             return self.openai_api_key.get_secret_value() if self.openai_api_key else None
+        if name == "TOGETHER_API_KEY":
+            return self.together_api_key.get_secret_value() if self.together_api_key else None
         return os.environ.get(name)
 
 
@@ -197,6 +229,10 @@ def load_settings(**flags: Any) -> Settings:
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         return Settings(**given)
+    except SettingsError as error:
+        raise Invalid(
+            'Setting fine_tuning_models: PARLEY_FINE_TUNING_MODELS must be JSON, {"name": "base"}.'
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
@@ -215,8 +251,15 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
         value = getattr(settings, name)
         if value is None:
             continue
-        environment[f"PARLEY_{name.upper()}"] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        environment[f"PARLEY_{name.upper()}"] = _as_text(value)
     return environment | extra
+
+
+def _as_text(value: Any) -> str:
+    """A setting's value as its environment variable has it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def engine_environment(*, hub_token: bool = False, **extra: str) -> dict[str, str]:

@@ -1,14 +1,100 @@
 """This room's routes on the gateway: the fine-tuning API and the data check. Light to import."""
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from models.api_shapes import json_answer, json_object, listing, threaded, whole_number
 from models.database import Database
+from models.errors import Invalid
 from models.settings import Settings
+from train.finetuning import creating, lifecycle, reading
+from train.finetuning.requests import parse
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.routing import Route
+
+_JOBS = "/v1/fine_tuning/jobs"
+_FILTER = re.compile(r"metadata\[(.+)\]")
+_MOST = 1000  # of anything on one page
 
 
 def routes(settings: Settings, database: Database) -> "list[Route]":
     """The routes of `train`."""
-    return []
+    from starlette.routing import Route
+
+    api = _FineTuning(settings, database)
+    one = f"{_JOBS}/{{job_id}}"
+    return [
+        Route(_JOBS, api.create, methods=["POST"]),
+        Route(_JOBS, api.jobs, methods=["GET"]),
+        Route(one, api.retrieve, methods=["GET"]),
+        Route(f"{one}/cancel", api.changing(lifecycle.cancel), methods=["POST"]),
+        Route(f"{one}/pause", api.changing(lifecycle.pause), methods=["POST"]),
+        Route(f"{one}/resume", api.changing(lifecycle.resume), methods=["POST"]),
+        Route(f"{one}/events", api.events, methods=["GET"]),
+        Route(f"{one}/checkpoints", api.checkpoints, methods=["GET"]),
+    ]
+
+
+class _FineTuning:
+    """The handlers. What they do is `train.finetuning`'s; here is what of it is HTTP."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+
+    async def create(self, request: "Request") -> "Response":
+        asked = parse(await json_object(request))
+        key = getattr(request.state, "key", None)
+        sent = request.headers.get("x-stainless-retry-count", "0")
+        job_id = await threaded(
+            creating.create,
+            self._settings,
+            self._database,
+            asked,
+            retry=sent.isdigit() and int(sent) > 0,
+            key=key.id if key else "",
+        )
+        return json_answer(await threaded(reading.job, self._database, job_id))
+
+    async def jobs(self, request: "Request") -> "Response":
+        query = request.query_params
+        pairs = {found[1]: value for name, value in query.multi_items() if (found := _FILTER.fullmatch(name))}
+        if query.get("metadata", "null") != "null":
+            raise Invalid("Filter by metadata[key]=value, or metadata=null for jobs without any.", param="metadata")
+        page = await threaded(
+            reading.jobs, self._database, **_place(query), metadata=pairs, bare=query.get("metadata") == "null"
+        )
+        return json_answer(listing(page.data, has_more=page.has_more))
+
+    async def retrieve(self, request: "Request") -> "Response":
+        return json_answer(await threaded(reading.job, self._database, request.path_params["job_id"]))
+
+    async def events(self, request: "Request") -> "Response":
+        return await self._of_a_job(request, reading.events)
+
+    async def checkpoints(self, request: "Request") -> "Response":
+        return await self._of_a_job(request, reading.checkpoints, 10)
+
+    async def _of_a_job(self, request: "Request", read: Callable[..., reading.Page], limit: int = 20) -> "Response":
+        place = _place(request.query_params, limit)
+        page = await threaded(read, self._database, request.path_params["job_id"], **place)
+        return json_answer(listing(page.data, has_more=page.has_more))
+
+    def changing(self, change: Callable[[Database, str], None]) -> Callable[["Request"], Any]:
+        """A handler that changes a job and answers with it as it is then."""
+
+        async def answer(request: "Request") -> "Response":
+            job_id = request.path_params["job_id"]
+            await threaded(change, self._database, job_id)
+            return json_answer(await threaded(reading.job, self._database, job_id))
+
+        return answer
+
+
+def _place(query: Mapping[str, str], limit: int = 20) -> dict[str, Any]:
+    """Where a page begins and how long it is."""
+    return {"after": query.get("after") or None, "limit": whole_number(query, "limit", limit, least=1, most=_MOST)}

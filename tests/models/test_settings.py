@@ -44,6 +44,22 @@ def test_a_wrong_file_is_one_line_that_names_what_is_wrong(home: Path, content: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_mapping_comes_from_file_or_environment_and_reaches_our_own_processes(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.mkdir()
+    (home / "parley.toml").write_text('[fine_tuning_models]\n"gpt-4o-mini" = "tiny"\n')
+    settings = load_settings(home=home)
+    assert settings.fine_tuning_models == {"gpt-4o-mini": "tiny"}
+    text = child_environment(settings)["PARLEY_FINE_TUNING_MODELS"]
+    (home / "parley.toml").unlink()
+    monkeypatch.setenv("PARLEY_FINE_TUNING_MODELS", text)
+    assert load_settings(home=home).fine_tuning_models == {"gpt-4o-mini": "tiny"}
+    monkeypatch.setenv("PARLEY_FINE_TUNING_MODELS", "gpt-4o-mini=tiny")
+    with pytest.raises(Invalid, match="PARLEY_FINE_TUNING_MODELS must be JSON"):
+        load_settings(home=home)
+
+
 def test_settings_are_frozen(settings: Settings) -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1

@@ -6,22 +6,17 @@ They are proxied until they are switched off; the date is known for each family,
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from models.database import Database
 from models.errors import Invalid, Unauthorized, Unavailable
 from models.registry import Registry, parse_spec
 from models.settings import Settings
+from models.shutdowns import shutdown_of
 from models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import openai
-
-# platform.openai.com/docs/deprecations: these families go, with every fine-tune of them.
-SHUTDOWN = MappingProxyType(
-    {family: date(2027, 1, 14) for family in ("gpt-4o-mini", "gpt-4o", "gpt-4.1-mini", "gpt-4.1")}
-)
 
 
 @dataclass(frozen=True)
@@ -107,21 +102,6 @@ def choose(found: Sequence[FineTune], ids: Sequence[str]) -> list[FineTune]:
     if missing:
         raise Invalid(f"The account has no fine-tuned model {missing[0]!r}.", param="only")
     return [known[name] for name in ids]
-
-
-def shutdown_of(base: str, announced: str | None = None) -> date | None:
-    """The day a model is switched off: as the API announces it, else by its family; None where neither knows."""
-    if announced:
-        try:
-            return date.fromisoformat(announced[:10])
-        except ValueError:
-            pass
-    for family, day in SHUTDOWN.items():
-        # gpt-4o-mini-2024-07-18 is of the family gpt-4o-mini; gpt-4o-audio-preview is of none of these.
-        rest = base.removeprefix(family)
-        if rest != base and (not rest or (rest[0] == "-" and rest[1:5].isdigit())):
-            return day
-    return None
 
 
 def _from_models(client: "openai.OpenAI") -> list[FineTune]:

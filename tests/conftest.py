@@ -18,10 +18,10 @@ POSTGRES_BINARIES = ("/usr/lib/postgresql/*/bin", "/usr/local/bin", "/opt/homebr
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside() -> Iterator[None]:
-    """A developer's own PARLEY_ and OPENAI_ variables never reach a test."""
+    """A developer's own PARLEY_, OPENAI_ and TOGETHER_ variables never reach a test."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("PARLEY_", "OPENAI_")):
+            if name.startswith(("PARLEY_", "OPENAI_", "TOGETHER_")):
                 patch.delenv(name)
         yield
 

@@ -47,7 +47,8 @@ class FakeOpenAI(FakeFiles):
     def routes(self) -> list[tuple[str, str, Handler]]:
         """Every address that there is."""
         job = "/v1/fine_tuning/jobs/([^/]+)"
-        return super().routes() + [
+        return [
+            *super().routes(),
             ("POST", "/v1/fine_tuning/jobs", self.create_job),
             ("GET", "/v1/fine_tuning/jobs", self.list_jobs),
             ("GET", job, lambda request, name: self._job(name).fields),

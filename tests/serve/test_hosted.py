@@ -43,23 +43,6 @@ def test_a_server_without_fine_tuning_still_lists_its_models(home: Path) -> None
     assert found[MINI].job is None
 
 
-@pytest.mark.parametrize(
-    ("base", "goes"),
-    [
-        ("gpt-4o-mini-2024-07-18", True),
-        ("gpt-4o", True),
-        ("gpt-4.1-2025-04-14", True),
-        ("gpt-4.1-mini", True),
-        ("gpt-4.1-nano-2025-04-14", False),
-        ("gpt-4o-audio-preview", False),
-        ("gpt-4", False),
-        ("davinci-002", False),
-    ],
-)
-def test_families_that_are_switched_off(base: str, goes: bool) -> None:
-    assert hosted.shutdown_of(base) == (date(2027, 1, 14) if goes else None)
-
-
 def test_a_chosen_one_is_registered_under_its_own_name(account: Settings, database: Database) -> None:
     chosen = hosted.choose(hosted.openai_fine_tunes(account), [MINI])
     spec = hosted.register_fine_tune(account, database, chosen[0])

@@ -1,0 +1,59 @@
+"""models/shutdowns.py: which models go when, and how loud that is said."""
+
+from datetime import date
+
+import pytest
+
+from models.shutdowns import countdown, no_new_jobs_from, shutdown_of, shutdowns
+from models.spec import ModelSpec, Upstream
+
+GOES = date(2027, 1, 14)
+
+
+@pytest.mark.parametrize(
+    ("base", "goes"),
+    [
+        ("gpt-4o-mini-2024-07-18", True),
+        ("gpt-4o", True),
+        ("gpt-4.1-2025-04-14", True),
+        ("gpt-4.1-mini", True),
+        ("gpt-4.1-nano-2025-04-14", False),
+        ("gpt-4o-audio-preview", False),
+        ("gpt-4", False),
+        ("davinci-002", False),
+        ("ft:gpt-4o-mini-2024-07-18:acme:support:A1", True),
+        ("ft:gpt-5-nano:acme::C3", False),
+    ],
+)
+def test_families_that_are_switched_off(base: str, goes: bool) -> None:
+    assert shutdown_of(base) == (GOES if goes else None)
+
+
+def test_the_providers_word_goes_before_the_table() -> None:
+    assert shutdown_of("gpt-4o", "2028-05-01T00:00:00Z") == date(2028, 5, 1)
+    assert shutdown_of("gpt-4o", "soon") == GOES
+    assert no_new_jobs_from("openai") == date(2027, 1, 6)
+    assert no_new_jobs_from("together") is None
+
+
+@pytest.mark.parametrize(
+    ("today", "level", "text"),
+    [
+        (date(2026, 10, 15), "far", "off in 91 days (2027-01-14)"),
+        (date(2026, 10, 16), "near", "off in 90 days (2027-01-14)"),
+        (date(2026, 12, 31), "urgent", "off in 14 days (2027-01-14)"),
+        (date(2027, 1, 13), "urgent", "off in 1 day (2027-01-14)"),
+        (GOES, "urgent", "off today (2027-01-14)"),
+        (date(2027, 1, 16), "urgent", "off since 2027-01-14 (2 days ago)"),
+    ],
+)
+def test_how_long_it_still_has(today: date, level: str, text: str) -> None:
+    one = countdown("x", GOES, today)
+    assert (one.level, one.text) == (level, text)
+
+
+def test_who_is_warned_of() -> None:
+    upstream = Upstream(base_url="https://example.test/v1", model="m")
+    days = {"late": date(2027, 1, 14), "first": date(2026, 11, 1), "far": date(2029, 1, 1), "never": None}
+    specs = [ModelSpec(id=name, kind="hosted", upstream=upstream, shutdown_date=day) for name, day in days.items()]
+    assert [one.model for one in shutdowns(specs, date(2026, 11, 22))] == ["first", "late"]

@@ -55,9 +55,13 @@ def train_command(
     schedule: Annotated[
         str, typer.Option(help="cosine, linear or constant, after a warm-up.", rich_help_panel="How")
     ] = "cosine",
-    qlora: Annotated[
-        bool, typer.Option("--qlora", help="Hold the base in 4 bits: less memory, slower.", rich_help_panel="How")
-    ] = False,
+    tune: Annotated[
+        str,
+        typer.Option(
+            help="lora: a small adapter. qlora: the same over a base held in 4 bits. full: every weight.",
+            rich_help_panel="How",
+        ),
+    ] = "lora",
     seed: Annotated[
         int, typer.Option(help="Same seed, same split, same result (on one machine).", rich_help_panel="How")
     ] = 0,
@@ -108,7 +112,7 @@ def train_command(
         max_length=_number(max_length, "max-length", int),
         schedule=schedule,  # type: ignore[arg-type]  # its own check names the three that there are
         seed=seed,
-        qlora=qlora,
+        tune=tune,  # type: ignore[arg-type]  # likewise
     )
     columns = Columns(prompt_column, response_column, system_column, system)
     with _opened() as (settings, registry), _problems_shown(as_json):

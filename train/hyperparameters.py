@@ -1,7 +1,8 @@
 """How to train: every number may be "auto", and every "auto" is a rule that is shown to the user.
 
 The rules follow «LoRA Without Regret» (thinkingmachines.ai, 2025): adapters on every linear layer, a learning rate
-ten times that of full fine-tuning, small batches, alpha fixed at 32. Rules only; nothing is trained here.
+ten times that of full fine-tuning, small batches, alpha fixed at 32. Rules only; nothing is trained here, and what
+the device can do comes in with `Facts`.
 """
 
 import math
@@ -12,13 +13,35 @@ from typing import Any, Literal
 from models.errors import Invalid
 
 Auto = Literal["auto"]
+Tune = Literal["lora", "qlora", "full"]
+Method = Literal["sft", "dpo"]
+Packing = Literal["auto", "length", "packed"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+METHODS = ("sft", "dpo")
 _LARGEST_RANK = 256
 _LONGEST = 4096
+_CHECKPOINTED = 1_000_000_000  # parameters from which activations are computed again instead of kept
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "tune": ("lora", "qlora", "full"),
+    "schedule": ("cosine", "linear", "constant"),
+    "packing": ("auto", "length", "packed"),
+    "precision": ("auto", "bf16", "fp16", "fp32"),
+    "adapter_dtype": ("auto", "bfloat16", "float32"),
+}
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """One training run's numbers. Lengths in tokens, shares from 0 to 1."""
+    """One training run's numbers. Lengths in tokens, shares from 0 to 1.
+
+    `tune` says what learns: "lora" an adapter, "qlora" an adapter over a base held in 4 bits, "full" every weight.
+    `rslora` scales by alpha / √rank (arXiv:2312.03732), `dora` learns each weight's length beside its direction
+    (arXiv:2402.09353). `beta` is DPO's (arXiv:2305.18290): how dearly the model pays for leaving its base.
+    `packing` is how rows share a batch: "length" puts rows of like length together, "packed" lays them end to end.
+    `early_stopping` is how many validations in a row may bring nothing new before a run stops; the best is kept.
+    `validate_every` counts steps. `checkpointing` computes activations again instead of keeping them.
+    """
 
     epochs: float | Auto = "auto"
     rank: int | Auto = "auto"
@@ -32,20 +55,53 @@ class Hyperparameters:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     seed: int = 0
-    qlora: bool = False
+    tune: Tune = "lora"
+    rslora: bool = False
+    dora: bool = False
+    beta: float | Auto = "auto"
+    packing: Packing = "auto"
+    precision: Precision = "auto"
+    checkpointing: bool | Auto = "auto"
+    early_stopping: int | None = None
+    validate_every: int | Auto = "auto"
     adapter_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
 
     def __post_init__(self) -> None:
         _within("epochs", self.epochs, 0.01, 1000)
-        _within("rank", self.rank, 1, _LARGEST_RANK)
+        _within("rank", self.rank, 1, _LARGEST_RANK, whole=True)
         _within("alpha", self.alpha, 1, 4096)
         _within("learning_rate", self.learning_rate, 1e-8, 1)
-        _within("batch_size", self.batch_size, 1, 4096)
-        _within("max_length", self.max_length, 8, 10_000_000)
+        _within("batch_size", self.batch_size, 1, 4096, whole=True)
+        _within("max_length", self.max_length, 8, 10_000_000, whole=True)
         _within("warmup", self.warmup, 0, 0.9)
         _within("dropout", self.dropout, 0, 0.9)
-        if self.schedule not in ("cosine", "linear", "constant"):
-            raise Invalid(f"schedule is {self.schedule!r}: use cosine, linear or constant.", param="schedule")
+        _within("weight_decay", self.weight_decay, 0, 1)
+        _within("max_grad_norm", self.max_grad_norm, 1e-6, 1e6)
+        _within("beta", self.beta, 1e-4, 2)  # OpenAI's range ends at 2 too
+        _within("validate_every", self.validate_every, 1, 1_000_000, whole=True)
+        if self.early_stopping is not None:
+            _within("early_stopping", self.early_stopping, 1, 1000, whole=True)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                said = f"{', '.join(choices[:-1])} or {choices[-1]}"
+                raise Invalid(f"{name} is {getattr(self, name)!r}: use {said}.", param=name)
+        for name in ("rslora", "dora"):
+            if not isinstance(getattr(self, name), bool):
+                raise Invalid(f"{name} is {getattr(self, name)!r}: use true or false.", param=name)
+        if self.checkpointing not in (True, False, "auto"):
+            raise Invalid(f'checkpointing is {self.checkpointing!r}: use "auto", true or false.', param="checkpointing")
+        self._refuse_what_does_not_fit()
+
+    def _refuse_what_does_not_fit(self) -> None:
+        if self.tune != "full":
+            return
+        # Said rather than passed over: a rank that is given and not used would look as if it had been.
+        for name in ("rslora", "dora", "dropout"):
+            if getattr(self, name):
+                raise Invalid(f"{name} belongs to adapters: leave it out, or tune lora or qlora.", param=name)
+        for name in ("rank", "alpha"):
+            if getattr(self, name) != "auto":
+                raise Invalid(f"{name} belongs to adapters, and full tuning makes none: leave it out.", param=name)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Hyperparameters":
@@ -62,16 +118,26 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules look at: number of training examples, the base's width, and its context in tokens."""
+    """What the rules look at: number of training examples, the base's width, its context in tokens, and its size in
+    parameters; the device ("cpu" or "cuda") and what it can do; and whether anything is held out.
+
+    `steps_per_epoch` is not known before the batch is: `resolve` works it out from `rows`.
+    """
 
     examples: int
     hidden_size: int
     context: int
+    parameters: int = 0
+    rows: int = 0
+    device: str = "cpu"
+    bf16: bool = False
+    flash: bool = False
+    held_out: bool = True
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Hyperparameters without any "auto": what a run trains with."""
+    """Hyperparameters without any "auto": what a run trains with. `method` is "sft" or "dpo"."""
 
     epochs: float
     rank: int
@@ -85,8 +151,17 @@ class Chosen:
     weight_decay: float
     max_grad_norm: float
     seed: int
-    qlora: bool
+    tune: str
+    rslora: bool
+    dora: bool
+    beta: float
+    packing: str
+    precision: str
+    checkpointing: bool
+    early_stopping: int | None
+    validate_every: int
     adapter_dtype: str
+    method: str = "sft"
 
 
 @dataclass(frozen=True)
@@ -97,25 +172,65 @@ class Resolved:
     reasons: dict[str, str]
 
 
-def resolve(asked: Hyperparameters, facts: Facts) -> Resolved:
-    """Every "auto" by its rule; what was given stays as it was given."""
-    rules = {
-        "epochs": _epochs(facts),
+def resolve(asked: Hyperparameters, facts: Facts, method: Method = "sft") -> Resolved:
+    """Every "auto" by its rule; what was given stays as it was given.
+
+    Raises:
+        Invalid: a method that there is not, or something asked for that the method or device cannot do.
+    """
+    _refuse(asked, facts, method)
+    rules: dict[str, tuple[Any, str]] = {
+        "epochs": _epochs(facts, method),
         "rank": _rank(facts),
         "alpha": (32, "32: with alpha / rank scaling one learning rate fits every rank"),
-        "learning_rate": _learning_rate(facts),
+        "learning_rate": _learning_rate(facts, asked, method),
         "batch_size": _batch_size(facts),
         "max_length": (
             min(facts.context, _LONGEST),
             f"the base's context of {facts.context:,} tokens, {_LONGEST:,} at most",
         ),
+        "beta": (0.1, "0.1, as in the paper: less lets the model stray further from its base"),
+        "packing": _packing(facts, method),
+        "precision": _precision(facts),
+        "checkpointing": (
+            facts.parameters > _CHECKPOINTED,
+            f"from {_CHECKPOINTED / 1e9:g} billion parameters; the base has about {_millions(facts.parameters)}",
+        ),
     }
     chosen = {name: rule for name, rule in rules.items() if getattr(asked, name) == "auto"}
     numbers: dict[str, Any] = asdict(asked) | {name: value for name, (value, _) in chosen.items()}
-    return Resolved(Chosen(**numbers), {name: reason for name, (_, reason) in chosen.items()})
+    if asked.validate_every == "auto":
+        chosen["validate_every"] = _validate_every(asked, facts, numbers["batch_size"])
+        numbers["validate_every"] = chosen["validate_every"][0]
+    told = {name: reason for name, (_, reason) in chosen.items() if name not in _unused(asked, method)}
+    return Resolved(Chosen(**numbers, method=method), told)
 
 
-def _epochs(facts: Facts) -> tuple[int, str]:
+def _unused(asked: Hyperparameters, method: Method) -> set[str]:
+    """Rules that decide nothing in this run, and so are not told."""
+    unused = set() if method == "dpo" else {"beta"}
+    return unused | ({"rank", "alpha"} if asked.tune == "full" else set())
+
+
+def _refuse(asked: Hyperparameters, facts: Facts, method: str) -> None:
+    if method not in METHODS:
+        raise Invalid(f"method is {method!r}: use sft or dpo.", param="method")
+    if method == "sft" and asked.beta != "auto":
+        raise Invalid("beta belongs to DPO: leave it out, or choose the method dpo.", param="beta")
+    if method == "dpo" and asked.packing == "packed":
+        raise Invalid("DPO compares pairs, which are not packed: leave packing out, or use length.", param="packing")
+    if asked.early_stopping and not facts.held_out:
+        raise Invalid("Early stopping looks at held-out examples: give a validation share above 0.", param="validation")
+    if asked.precision == "fp16" and facts.device == "cpu":
+        raise Invalid("fp16 needs a GPU: on a CPU use fp32, bf16 or auto.", param="precision")
+    if asked.precision == "bf16" and facts.device == "cuda" and not facts.bf16:
+        raise Invalid("This GPU cannot do bf16: use fp16, fp32 or auto.", param="precision")
+
+
+def _epochs(facts: Facts, method: Method) -> tuple[int, str]:
+    if method == "dpo":
+        epochs = min(3, max(1, math.ceil(1_000 / max(1, facts.examples))))
+        return epochs, f"1,000 pairs seen in all, 1 to 3 epochs, because DPO soon overfits: {facts.examples:,} pairs"
     epochs = min(5, max(1, math.ceil(10_000 / max(1, facts.examples))))
     return epochs, f"10,000 examples seen in all, 1 to 5 epochs: {facts.examples:,} examples"
 
@@ -125,11 +240,19 @@ def _rank(facts: Facts) -> tuple[int, str]:
     return rank, "16 under 2,000 examples, else 32: room for more than the examples can say"
 
 
-def _learning_rate(facts: Facts) -> tuple[float, str]:
+def _learning_rate(facts: Facts, asked: Hyperparameters, method: Method) -> tuple[float, str]:
     # The paper's fit over Llamas, to which small models keep: 2.5e-3 at width 256, 5e-4 at 2,000, 3e-4 at 4,096.
-    rate = 10 * 5e-5 * (2_000 / max(1, facts.hidden_size)) ** 0.78
-    rate = float(f"{min(4e-3, max(1e-4, rate)):.2g}")
-    return rate, f"10 × 5e-5 × (2000 / width)^0.78, 1e-4 to 4e-3: width {facts.hidden_size:,}"
+    rate = min(4e-3, max(1e-4, 10 * 5e-5 * (2_000 / max(1, facts.hidden_size)) ** 0.78))
+    reason = f"10 × 5e-5 × (2000 / width)^0.78, 1e-4 to 4e-3: width {facts.hidden_size:,}"
+    if asked.tune == "full":
+        rate, reason = rate / 10, f"{reason}; a tenth for full tuning"
+    if method == "dpo":
+        rate, reason = rate / 20, f"{reason}; a twentieth for DPO, which breaks models at more"
+    if asked.rslora:
+        # rsLoRA scales by alpha / √rank where LoRA does by alpha / rank, so the same rate would step √rank further.
+        rank = asked.rank if asked.rank != "auto" else _rank(facts)[0]
+        rate, reason = rate / math.sqrt(rank), f"{reason}; divided by √rank for rsLoRA"
+    return float(f"{rate:.2g}"), reason
 
 
 def _batch_size(facts: Facts) -> tuple[int, str]:
@@ -137,8 +260,35 @@ def _batch_size(facts: Facts) -> tuple[int, str]:
     return size, "examples / 50 as a power of two, 2 to 16: small batches suit LoRA"
 
 
-def _within(name: str, value: float | str, low: float, high: float) -> None:
+def _packing(facts: Facts, method: Method) -> tuple[str, str]:
+    if method == "sft" and facts.flash:
+        return "packed", "flash attention is installed, so rows laid end to end cost no padding and cannot leak"
+    return "length", "rows of like length share a batch, so that little is padded"
+
+
+def _precision(facts: Facts) -> tuple[str, str]:
+    if facts.device == "cpu":
+        return "fp32", "fp32 on a CPU: bf16 was slower there"
+    if facts.bf16:
+        return "bf16", "bf16, which this GPU can do"
+    return "fp16", "fp16 with a scaled loss: this GPU cannot do bf16"
+
+
+def _validate_every(asked: Hyperparameters, facts: Facts, batch: int) -> tuple[int, str]:
+    epoch = max(1, math.ceil((facts.rows or facts.examples) / batch))
+    if asked.early_stopping:
+        return max(1, epoch // 4), "four times an epoch, because the run may stop early"
+    return epoch, "at the end of each epoch"
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e9:.1f} billion" if parameters >= 1e9 else f"{parameters / 1e6:.1f} million"
+
+
+def _within(name: str, value: float | str, low: float, high: float, *, whole: bool = False) -> None:
     if value == "auto":
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise Invalid(f'{name} is {value!r}: use "auto" or a number from {low:g} to {high:g}.', param=name)
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        what = "a whole number" if whole else "a number"
+        raise Invalid(f'{name} is {value!r}: use "auto" or {what} from {low:g} to {high:g}.', param=name)

@@ -1,6 +1,7 @@
 """The mean loss of a model over rows: an exact mean over learnt tokens, whatever the batches."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,12 +11,24 @@ from train.tokens import IGNORED, Row
 _TOKENS_AT_ONCE = 2_048  # padding included: bounds the memory of the logits
 
 
-def mean_loss(model: Any, rows: Sequence[Row], pad_token: int) -> float:
-    """Nats per learnt token. The model's mode (training or not) is left as it was."""
+@dataclass(frozen=True)
+class Measured:
+    """A mean over rows. For SFT `loss` is in nats per learnt token and `accuracy` the share of them that the model
+    would have put first; for DPO they are the mean DPO loss and the share of pairs rated the right way round, and
+    `margin` is the mean of the preferred answer's reward over the other's, in nats.
+    """
+
+    loss: float
+    accuracy: float
+    margin: float | None = None
+
+
+def measure(model: Any, rows: Sequence[Row], pad_token: int) -> Measured:
+    """Loss and accuracy over learnt tokens. The model's mode (training or not) is left as it was."""
     training = model.training
     model.eval()
     device = next(model.parameters()).device
-    total, count = 0.0, 0
+    total, count, right = 0.0, 0, 0
     with torch.no_grad():
         for batch in _batches(rows):
             width = max(len(row.input_ids) for row in batch)
@@ -30,8 +43,9 @@ def mean_loss(model: Any, rows: Sequence[Row], pad_token: int) -> float:
                 reduction="sum",
             ).item()
             count += int((labels[:, 1:] != IGNORED).sum())
+            right += int((logits[:, :-1].argmax(-1) == labels[:, 1:].to(device)).sum())
     model.train(training)
-    return total / max(1, count)
+    return Measured(total / max(1, count), right / max(1, count))
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:

@@ -1,8 +1,9 @@
-"""From checked conversations to rows and numbers: the last step before anything heavy is loaded.
+"""From checked conversations, or preference pairs, to rows and numbers: the last step before anything heavy is loaded.
 
 It needs the base's tokenizer and config, and none of its weights.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +12,18 @@ from train.data.checks import CheckedData, Data, UnusableData, check
 from train.data.conversations import Problem
 from train.data.readers import Columns
 from train.data.splits import Split, split
-from train.hyperparameters import Facts, Hyperparameters, Resolved, resolve
+from train.devices import Device
+from train.hyperparameters import Facts, Hyperparameters, Method, Resolved, resolve
+from train.pairs import Pair, TokenisedPairs, tokenise_pairs
 from train.tokens import Row, Tokenised, tokenise
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains on and how. `examples` count conversations, of which one may give several rows."""
+    """What a run trains on and how. `examples` count conversations, of which one may give several rows, or pairs."""
 
-    rows: tuple[Row, ...]
-    held: tuple[Row, ...]
+    rows: tuple[Row, ...] | tuple[Pair, ...]
+    held: tuple[Row, ...] | tuple[Pair, ...]
     resolved: Resolved
     examples: int
     validation_examples: int
@@ -28,18 +31,41 @@ class Prepared:
     masks: tuple[str, ...]
 
 
-def prepare(checked: CheckedData, parts: Split, tokenizer: Any, base: Base, asked: Hyperparameters) -> Prepared:
+def prepare(
+    checked: CheckedData,
+    parts: Split,
+    tokenizer: Any,
+    base: Base,
+    asked: Hyperparameters,
+    device: Device,
+    method: Method = "sft",
+) -> Prepared:
     """Rows for both parts, and every "auto" as a number.
 
     Raises:
         UnusableData: no conversation of the training part can be learnt with this base; it says why.
+        Invalid: something is asked for that the method or the device cannot do.
     """
     config = load_config(base)
     context = int(getattr(config, "max_position_embeddings", 0) or 1_000_000)
-    facts = Facts(len(checked.examples), int(getattr(config, "hidden_size", 2_048)), context)
-    limit = resolve(asked, facts).values.max_length
-    learnt = tokenise(parts.train, tokenizer, min(limit, context))
-    held = tokenise(parts.validation, tokenizer, min(limit, context))
+
+    def facts(examples: int, rows: int, held: bool) -> Facts:
+        return Facts(
+            examples=examples,
+            hidden_size=int(getattr(config, "hidden_size", 2_048)),
+            context=context,
+            parameters=about_parameters(config),
+            rows=rows,
+            device=device.kind,
+            bf16=device.bf16,
+            flash=device.flash,
+            held_out=held,
+        )
+
+    limit = resolve(asked, facts(len(checked.examples), 0, bool(parts.validation)), method).values.max_length
+    ids = tokenise_pairs if method == "dpo" else tokenise
+    learnt: Tokenised | TokenisedPairs = ids(parts.train, tokenizer, min(limit, context))
+    held: Tokenised | TokenisedPairs = ids(parts.validation, tokenizer, min(limit, context))
     problems = tuple(sorted((*checked.problems, *learnt.problems, *held.problems), key=lambda item: item.line))
     if not learnt.rows:
         first = learnt.problems[0]
@@ -47,9 +73,10 @@ def prepare(checked: CheckedData, parts: Split, tokenizer: Any, base: Base, aske
             f"No conversation can be learnt with this base. Line {first.line}: {first.message}; {first.mend}.",
             problems,
         )
-    facts = Facts(_lines(learnt), facts.hidden_size, context)
+    examples = _lines(learnt.rows)
+    resolved = resolve(asked, facts(examples, len(learnt.rows), bool(held.rows)), method)
     return Prepared(
-        learnt.rows, held.rows, resolve(asked, facts), _lines(learnt), _lines(held), problems,
+        learnt.rows, held.rows, resolved, examples, _lines(held.rows), problems,
         tuple(sorted(learnt.methods | held.methods)),
     )  # fmt: skip
 
@@ -61,5 +88,18 @@ def divide(checked: CheckedData, validation: float | Data, columns: Columns | No
     return Split(checked.examples, check(validation, columns).examples)
 
 
-def _lines(tokenised: Tokenised) -> int:
-    return len({row.line for row in tokenised.rows})
+def about_parameters(config: Any) -> int:
+    """About how many parameters a decoder has, from its config: its matrices, without biases and norms."""
+    width, layers = int(getattr(config, "hidden_size", 0)), int(getattr(config, "num_hidden_layers", 0))
+    heads = int(getattr(config, "num_attention_heads", 1) or 1)
+    size = int(getattr(config, "head_dim", 0) or width // heads)
+    shared = int(getattr(config, "num_key_value_heads", heads) or heads)
+    attention = 2 * width * size * (heads + shared)
+    inner = 3 * width * int(getattr(config, "intermediate_size", 4 * width) or 4 * width)
+    words = width * int(getattr(config, "vocab_size", 0)) * (1 if getattr(config, "tie_word_embeddings", False) else 2)
+    experts = int(getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0) or 1)
+    return layers * (attention + inner * experts) + words
+
+
+def _lines(rows: Sequence[Row] | Sequence[Pair]) -> int:
+    return len({row.line for row in rows})

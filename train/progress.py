@@ -22,7 +22,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step is done. Loss in nats per learnt token; tokens without padding, learnt or not."""
+    """One optimiser step is done. Loss in nats per learnt token; tokens without padding, learnt or not.
+
+    `accuracy` is the share of learnt tokens that the model would have put first; for DPO the share of pairs whose
+    preferred answer it now rates higher, `margin` being by how much (β times the gain over the reference, in nats).
+    `memory_bytes` is what the process holds at this step: of the GPU's memory where there is one, else of the RAM.
+    """
 
     step: int
     steps: int
@@ -34,17 +39,36 @@ class Step:
     tokens_per_s: float
     seconds: float
     seconds_left: float
+    accuracy: float | None = None
+    margin: float | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The loss on examples that are not learnt, at a step."""
+    """The loss on examples that are not learnt, at a step; `accuracy` and `margin` as in Step, on the same."""
 
     step: int
     loss: float
+    accuracy: float | None = None
+    margin: float | None = None
 
 
-Event = Stage | Step | Validation
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint is complete on disk: its manifest is written, and a kill from now on loses nothing before it.
+
+    `folder/adapter/` (`folder/weights/` where all weights are trained) can be published as a model. `epoch` counts the
+    epochs that were learnt; `loss` is the validation loss at this very step, None where none was measured.
+    """
+
+    step: int
+    epoch: float
+    folder: Path
+    loss: float | None
+
+
+Event = Stage | Step | Validation | Checkpoint
 Progress = Callable[[Event], None]
 
 
@@ -63,7 +87,7 @@ def together(*listeners: Progress) -> Progress:
 
 
 class MetricsFile:
-    """Appends every step and validation to a JSONL file, each line written through at once."""
+    """Appends every step, validation and checkpoint to a JSONL file, each line written through at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -71,11 +95,21 @@ class MetricsFile:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Stage):
             return
-        row: dict[str, Any] = (
-            asdict(event) if isinstance(event, Step) else {"step": event.step, "validation_loss": event.loss}
-        )
+        if isinstance(event, Checkpoint):
+            row: dict[str, Any] = {"step": event.step, "epoch": event.epoch, "checkpoint": event.folder.name}
+        else:
+            row = asdict(event) if isinstance(event, Step) else validation_row(event)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({name: _short(value) for name, value in row.items()}) + "\n")
+
+
+def validation_row(event: Validation) -> dict[str, Any]:
+    """A validation as metrics.jsonl and trackers have it: its names set apart from those of a step."""
+    row: dict[str, Any] = {"step": event.step, "validation_loss": event.loss}
+    for name in ("accuracy", "margin"):
+        if (value := getattr(event, name)) is not None:
+            row[f"validation_{name}"] = value
+    return row
 
 
 class PlainLines:
@@ -89,6 +123,8 @@ class PlainLines:
             self._say(event.message)
         elif isinstance(event, Validation):
             self._say(f"validation loss {event.loss:.4f} at step {event.step}")
+        elif isinstance(event, Checkpoint):
+            self._say(f"checkpoint at step {event.step}: {event.folder}")
         elif event.step == 1 or event.step == event.steps or event.step % max(1, event.steps // 20) == 0:
             self._say(f"step {event.step}/{event.steps}  {_figures(event)}")
 
@@ -130,6 +166,8 @@ class Terminal:
             self._bar.console.print(
                 f"[dim]•[/dim] validation loss [bold]{event.loss:.4f}[/bold] at step {event.step}", highlight=False
             )
+        elif isinstance(event, Checkpoint):
+            return  # the bar goes on; where checkpoints are is the log's to tell
         else:
             if self._task is None:
                 self._task = self._bar.add_task("training", total=event.steps, figures="")
@@ -137,7 +175,13 @@ class Terminal:
 
 
 def _figures(step: Step) -> str:
-    return f"loss {step.loss:.3f} · {step.tokens_per_s:,.0f} tokens/s · {duration(step.seconds_left)} left"
+    parts = [f"loss {step.loss:.3f}"]
+    if step.margin is not None:
+        parts.append(f"margin {step.margin:.2f}")
+    parts += [f"{step.tokens_per_s:,.0f} tokens/s", f"{duration(step.seconds_left)} left"]
+    if step.memory_bytes:
+        parts.append(f"{step.memory_bytes / 2**30:.1f} GiB")
+    return " · ".join(parts)
 
 
 def duration(seconds: float) -> str:

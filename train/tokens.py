@@ -41,6 +41,13 @@ class Row:
         """How many tokens carry loss."""
         return sum(label != IGNORED for label in self.labels)
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are."""
+        return len(self.input_ids)
+
+    longest = tokens  # as of a pair, which has two lengths
+
 
 @dataclass(frozen=True)
 class Tokenised:

@@ -3,29 +3,44 @@
 It puts the other files of this room together; each step's knowledge is theirs.
 """
 
-import errno
 import os
-import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from models.database import new_ulid, utcnow
-from models.errors import Invalid, NoSpace
+from models.errors import Invalid
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import BotProfile
 from train.bases import Base, find_base, load_tokenizer
+from train.checkpoints import thin
 from train.data.checks import Data, check, require_usable
 from train.data.readers import Columns
-from train.hyperparameters import Chosen, Hyperparameters
+from train.devices import Device, find_device
+from train.failures import disk_is_full
+from train.hyperparameters import Chosen, Hyperparameters, Method
 from train.libraries import quiet
+from train.origins import environment, fingerprint
 from train.preparing import Prepared, divide, prepare
 from train.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
-from train.runs import ADAPTER, CONFIG, LOG, METRICS, TrainingResult, write_json
+from train.resuming import (
+    alone,
+    asked_for,
+    finished,
+    interrupted,
+    no_space,
+    note_origin,
+    pick_up,
+    published_by,
+    threads_before,
+    within_memory,
+)
+from train.runs import ADAPTER, CONFIG, LOG, METRICS, WEIGHTS, TrainingResult
+from train.trackers import check_trackers, tracking
 
 _MEASURED_ROWS = 200  # training rows that the loss is measured on where nothing is held out
 
@@ -35,6 +50,7 @@ def train(
     *,
     base: str | Path,
     name: str | None = None,
+    method: Method = "sft",
     kind: Literal["adapter", "merged"] = "adapter",
     settings: Settings | None = None,
     registry: Registry | None = None,
@@ -44,17 +60,22 @@ def train(
     validation: float | Data = 0.1,
     columns: Columns | None = None,
     progress: Progress = silent,
+    trackers: Sequence[str] = (),
     threads: int | None = None,
     job: str | None = None,
     bot: BotProfile | None = None,
     description: str = "",
+    save_steps: int | Literal["auto"] = "auto",
+    resume: bool = False,
 ) -> TrainingResult:
-    """Fine-tunes a chat model on conversations, on the assistant's words only.
+    """Fine-tunes a chat model on conversations, on the assistant's words only, or on pairs of answers.
 
     Args:
         data: a file (.jsonl, .csv, .tsv), or examples, conversations or `{"messages": …}` rows in memory.
         base: a registered model's id, a local folder, or a hub id.
         name: what the result is served as. With `settings` or `registry` it is published under that id.
+        method: "sft" learns what the assistant says; "dpo" learns, from pairs, to prefer one answer to another, and
+            `data` is then preference rows, or `Preference`s.
         kind: publish the adapter, on its base's engine, or weights merged with it, on an engine of their own. Some
             adapters can only be merged (`publishing` says which).
         settings: where runs and models live, and the device. Without it `out` is needed.
@@ -65,46 +86,77 @@ def train(
         validation: the share held out to measure the loss, 0 to 0.5; or data of its own, like `data`.
         columns: names the columns of a CSV, and a system text.
         progress: told of stages, steps and validations (`train.progress`).
+        trackers: where the numbers go besides: "wandb", "tensorboard", "trackio", each installed by the user.
         threads: CPU threads; half of the cores without it, 2 at least, because engines may be using the others.
             One number gives one result, bit for bit.
         job, bot, description: go into the published spec.
+        save_steps: steps between checkpoints; "auto" for about one in three minutes. Each epoch's end has one anyway.
+        resume: go on with the run in `out` from its newest whole checkpoint, or begin it where there is none. It
+            ends as it would have ended: on a CPU, bit for bit. A finished run gives its result.
 
     Returns:
         The losses before and after, tokens, seconds, where everything is, and all problems of the data.
 
     Raises:
         UnusableData: nothing that could be learnt; its `problems` say why. Invalid: a base or a value that cannot
-        be. Unavailable: the base cannot be loaded. TrainingDiverged: the loss became NaN. NoSpace: disk full.
+        be, or a run to resume that is not the same any more. Unavailable: the base cannot be loaded.
+        TrainingDiverged: the loss became NaN. OutOfMemory: one row alone is too much. NoSpace: the disk is full.
+        Busy: another process is at this run.
     """
     if registry is not None and (settings is None or not name):
         raise Invalid("To publish, training needs settings (where models live) and a name.", param="name")
     if registry is not None:
         from train.publishing import check_name
 
-        check_name(registry, str(name))
+        if not (resume and out and published_by(out, registry, str(name), job)):
+            check_name(registry, str(name))
+    if resume and out is None:
+        raise Invalid("To resume a run, give its folder as `out`.", param="out")
     hyperparameters = hyperparameters or Hyperparameters()
+    check_trackers(trackers)
+    device = find_device(settings)
     source = find_base(base, registry)
-    with _run_folder(settings, out) as folder:
-        checked = require_usable(check(data, columns))
-        parts = divide(checked, validation, columns, hyperparameters.seed)
+    asked = asked_for(
+        data=data, base=source.spec.id if source.spec else source.location, name=name, method=method, kind=kind,
+        base_name=base_name, hyperparameters=hyperparameters, validation=validation, columns=columns,
+        trackers=list(trackers), threads=threads, job=job, bot=bot, description=description, save_steps=save_steps,
+    )  # fmt: skip
+    with _run_folder(settings, out, resume) as folder:
         tell = together(MetricsFile(folder / METRICS), _log(folder), progress)
-        parent = source.spec.id if source.spec else None
-        if source.is_adapter:
-            source = _merged_first(source, registry, folder, tell)
-        tell(Stage(f"{len(checked.examples):,} conversations, {checked.left_out:,} left out"))
-        if not Path(source.location).is_dir():
-            tell(Stage(f"Looking for {source.location} on the hub"))
-        with quiet(folder / LOG):
-            tokenizer = load_tokenizer(source)
-            prepared = prepare(checked, parts, tokenizer, source, hyperparameters)
-        _write_config(folder, data, source, prepared, name, kind, validation)
-        device = _device(settings)
-        result = _fit(source, tokenizer, prepared, folder, base_name, device, threads, tell, name, parent)
-        result.save()
+        result = finished(folder)
+        if result:
+            tell(Stage("This run has finished already"))
+        else:
+            checked = require_usable(check(data, columns))
+            parts = divide(checked, validation, columns, hyperparameters.seed)
+            parent = source.spec.id if source.spec else None
+            if source.is_adapter:
+                source = _merged_first(source, registry, folder, tell)
+            tell(Stage(f"{len(checked.examples):,} conversations, {checked.left_out:,} left out"))
+            if not Path(source.location).is_dir():
+                tell(Stage(f"Looking for {source.location} on the hub"))
+            with quiet(folder / LOG):
+                tokenizer = load_tokenizer(source)
+                prepared = prepare(checked, parts, tokenizer, source, hyperparameters, device, method)
+            threads = threads or threads_before(folder) or _threads()
+            note_origin(
+                folder,
+                _config(data, source, prepared, name, kind, validation) | {"asked": asked},
+                fingerprint(data, parts.train, parts.validation, (*prepared.rows, *prepared.held)),
+                environment(device.kind, threads, hyperparameters.seed),
+                tell,
+            )
+            with tracking(trackers, folder, name, prepared.resolved.values) as tracked:
+                told = together(tell, tracked)
+                result = _fit(
+                    source, tokenizer, prepared, folder, base_name, device, threads, told, name, parent, save_steps
+                )
+            result.save()
+        thin(folder, result.loss_after)
         if registry is not None and settings is not None:
             from train.publishing import publish
 
-            result = publish(
+            result = published_by(folder, registry, str(name), job) or publish(
                 folder, str(name), registry=registry, settings=settings, kind=kind,
                 job=job, bot=bot, description=description, progress=tell,
             )  # fmt: skip
@@ -118,20 +170,27 @@ def _fit(
     prepared: Prepared,
     folder: Path,
     base_name: str | None,
-    device: str,
-    threads: int | None,
+    device: Device,
+    threads: int,
     tell: Progress,
     name: str | None,
     parent: str | None,
+    save_steps: int | Literal["auto"],
 ) -> TrainingResult:
     values = prepared.resolved.values
     measured = prepared.held or prepared.rows[:_MEASURED_ROWS]
-    tell(Stage(f"Training on {prepared.examples:,} conversations: {_in_words(values)}"))
-    with quiet(folder / LOG, threads or _threads()):
-        from train.sft import Place, fit  # here, because bitsandbytes and others warn when they are imported
+    what = "pairs" if values.method == "dpo" else "conversations"
+    tell(Stage(f"Training on {prepared.examples:,} {what}: {_in_words(values)}"))
+    with quiet(folder / LOG, threads):
+        from train.fitting import Place, fit  # here, because bitsandbytes and others warn when they are imported
 
-        place = Place(folder / "trainer", folder / ADAPTER, base_name or base.name, device)
-        fitted = fit(base, tokenizer, prepared.rows, measured, values, place, tell)
+        trained = folder / (WEIGHTS if values.tune == "full" else ADAPTER)
+        place = Place(folder / "trainer", trained, base_name or base.name, device.kind)
+        fitted = within_memory(
+            lambda keeping: fit(base, tokenizer, prepared.rows, measured, values, place, tell, keeping),
+            pick_up(folder, save_steps, tell),
+            tell,
+        )
     shutil.rmtree(place.work, ignore_errors=True)
     return TrainingResult(
         run_folder=folder,
@@ -140,8 +199,8 @@ def _fit(
         base_location=base.location,
         parent=parent,
         name=name,
-        loss_before=fitted.loss_before,
-        loss_after=fitted.loss_after,
+        loss_before=fitted.before.loss,
+        loss_after=fitted.after.loss,
         measured_on="validation" if prepared.held else "training",
         examples=prepared.examples,
         validation_examples=prepared.validation_examples,
@@ -155,29 +214,35 @@ def _fit(
         reasons=prepared.resolved.reasons,
         masks=prepared.masks,
         problems=prepared.problems,
+        method=values.method,
+        accuracy_after=fitted.after.accuracy,
+        margin_after=fitted.after.margin,
+        best_step=fitted.best_step,
+        peak_memory_bytes=fitted.peak_memory_bytes,
     )
 
 
 @contextmanager
-def _run_folder(settings: Settings | None, out: Path | None) -> Iterator[Path]:
-    """The run's folder. After an error it stays, because its log says what happened, once training has begun."""
+def _run_folder(settings: Settings | None, out: Path | None, resume: bool) -> Iterator[Path]:
+    """The run's folder, held against other processes. After an error it stays, because its log says what happened, once training has begun."""
     if out is None and settings is None:
         raise Invalid("Training needs settings or an `out` folder, to know where to write.", param="out")
     folder = (out if out is not None else settings.runs_dir / new_ulid()).absolute()  # type: ignore[union-attr] -- one of the two is there: checked above
-    if (folder / CONFIG).exists():
-        raise Invalid(f"{folder} holds a run already: choose another folder.", param="out")
+    if (folder / CONFIG).exists() and not resume:
+        raise Invalid(f"{folder} holds a run already: choose another folder, or resume it.", param="out")
     ours = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield folder
+        with alone(folder):
+            yield folder
     except BaseException as error:
         if ours and not (folder / CONFIG).exists():
             shutil.rmtree(folder, ignore_errors=True)
         else:
             with suppress(OSError):
                 _log(folder)(Stage(f"Ended: {error or type(error).__name__}"))
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"No space left for the run in {folder}: free some space and try again.") from error
+        if disk_is_full(error) and interrupted(folder):
+            raise no_space(folder) from error
         raise
 
 
@@ -189,15 +254,6 @@ def _merged_first(base: Base, registry: Registry | None, folder: Path, tell: Pro
     tell(Stage(f"{base.name} is an adapter: merging it into {below.name} first"))
     merge(below, Path(base.location), folder / "merged-base")
     return Base(below.name, str(folder / "merged-base"), base.spec, below.trust_remote_code)
-
-
-def _device(settings: Settings | None) -> str:
-    import torch
-
-    asked = settings.device if settings else "auto"
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise Invalid("device is cuda, but torch finds no GPU here. Use cpu or auto.", param="device")
-    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _threads() -> int:
@@ -214,31 +270,34 @@ def _log(folder: Path) -> Progress:
     return PlainLines(say)
 
 
-def _write_config(
-    folder: Path, data: Data, base: Base, prepared: Prepared, name: str | None, kind: str, validation: float | Data
-) -> None:
-    write_json(
-        folder / CONFIG,
-        {
-            "name": name,
-            "kind": kind,
-            "base": base.name,
-            "base_location": base.location,
-            "data": str(data) if isinstance(data, str | Path) else "in memory",
-            "validation": validation if isinstance(validation, int | float) else "data of its own",
-            "examples": prepared.examples,
-            "validation_examples": prepared.validation_examples,
-            "hyperparameters": asdict(prepared.resolved.values),
-            "reasons": prepared.resolved.reasons,
-            "masks": list(prepared.masks),
-            "started": utcnow().isoformat(timespec="seconds"),
-            "python": platform.python_version(),
-        },
-    )
+def _config(
+    data: Data, base: Base, prepared: Prepared, name: str | None, kind: str, validation: float | Data
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "method": prepared.resolved.values.method,
+        "kind": kind,
+        "base": base.name,
+        "base_location": base.location,
+        "data": str(data) if isinstance(data, str | Path) else "in memory",
+        "validation": validation if isinstance(validation, int | float) else "data of its own",
+        "examples": prepared.examples,
+        "validation_examples": prepared.validation_examples,
+        "hyperparameters": asdict(prepared.resolved.values),
+        "reasons": prepared.resolved.reasons,
+        "masks": list(prepared.masks),
+        "started": utcnow().isoformat(timespec="seconds"),
+    }
 
 
 def _in_words(values: Chosen) -> str:
+    adapter = "every weight" if values.tune == "full" else f"{_variant(values)} of rank {values.rank}"
     return (
-        f"rank {values.rank}, learning rate {values.learning_rate:g}, "
-        f"{values.epochs:g} epochs, batches of {values.batch_size}"
+        f"{adapter}, learning rate {values.learning_rate:g}, {values.epochs:g} epochs, batches of {values.batch_size}"
     )
+
+
+def _variant(values: Chosen) -> str:
+    """LoRA's name as people write it: QLoRA, rsLoRA, DoRA, and what goes together."""
+    marks = {"QLoRA": values.tune == "qlora", "rsLoRA": values.rslora, "DoRA": values.dora}
+    return " + ".join(name for name, on in marks.items() if on) or "LoRA"

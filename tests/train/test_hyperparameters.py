@@ -11,7 +11,10 @@ def test_every_auto_gets_a_number_and_a_reason() -> None:
     values = resolved.values
     assert (values.epochs, values.rank, values.alpha, values.batch_size) == (3, 32, 32, 16)
     assert values.learning_rate == pytest.approx(2.5e-3)
-    assert set(resolved.reasons) == {"epochs", "rank", "alpha", "learning_rate", "batch_size", "max_length"}
+    assert set(resolved.reasons) == {
+        "epochs", "rank", "alpha", "learning_rate", "batch_size", "max_length", "packing", "precision",
+        "checkpointing", "validate_every",
+    }  # fmt: skip
 
 
 def test_what_is_given_stays() -> None:

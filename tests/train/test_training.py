@@ -35,7 +35,9 @@ def test_the_run_folder_tells_all(trained: Any) -> None:
     result, _ = trained
     rows = [json.loads(line) for line in (result.run_folder / "metrics.jsonl").read_text().splitlines()]
     assert sum("loss" in row for row in rows) == result.steps
-    assert rows[0] == {"step": 0, "validation_loss": pytest.approx(result.loss_before, rel=1e-5)}
+    assert rows[0]["step"] == 0
+    assert rows[0]["validation_loss"] == pytest.approx(result.loss_before, rel=1e-5)
+    assert rows[-1]["validation_accuracy"] == pytest.approx(result.accuracy_after, rel=1e-5)
     config = json.loads((result.run_folder / "config.json").read_text())
     assert config["hyperparameters"]["learning_rate"] == 0.004
     assert "width 64" in config["reasons"]["learning_rate"]
@@ -100,7 +102,7 @@ def test_nan_stops_with_the_step(tiny_base: Path, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from train.sft import TrainingDiverged
+    from train.watching import TrainingDiverged
 
     model = AutoModelForCausalLM.from_pretrained(str(tiny_base))
     model.model.norm.weight.data.fill_(torch.nan)
@@ -128,7 +130,7 @@ def test_qlora_trains_on_a_cpu(tiny_base: Path, tmp_path: Path) -> None:
         style_rows(60),
         base=tiny_base,
         out=tmp_path / "run",
-        hyperparameters=Hyperparameters(epochs=1, qlora=True),
+        hyperparameters=Hyperparameters(epochs=1, tune="qlora"),
         threads=2,
     )
     assert result.loss_after < result.loss_before
@@ -176,7 +178,7 @@ def test_an_adapter_as_base_is_merged_first_and_a_hosted_model_refused(
 
 
 def test_batches_are_of_like_length_in_random_order() -> None:
-    from train.sft import LikeLengths
+    from train.batching import LikeLengths
 
     lengths = [length for length in range(1, 201) for _ in range(2)]
     sampler = LikeLengths(lengths, 8, seed=1)

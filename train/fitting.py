@@ -1,0 +1,211 @@
+"""The training itself: rows in, an adapter's files (or whole weights) and two losses out, whatever the method.
+
+The methods' own trainers are made in `sft` and `dpo`; here is what they share. It knows no files of conversations
+and no registry.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback
+
+from train.adapters import round_trained, save_adapter, save_weights, saved_dtype
+from train.bases import Base, load_model, stored_dtype
+from train.batching import micro_batch
+from train.hyperparameters import Chosen
+from train.keeping import Keeper, Keeping
+from train.losses import Measured
+from train.memory import Memory
+from train.pairs import Pair
+from train.progress import Progress, Stage, Validation, together
+from train.tokens import Row
+from train.watching import Watcher
+
+Rows = Sequence[Row] | Sequence[Pair]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the training itself measured, over all rows measured; `best_step` where it went back to an earlier one."""
+
+    before: Measured
+    after: Measured
+    steps: int
+    tokens: int
+    learnt_tokens: int
+    seconds: float
+    peak_memory_bytes: int
+    best_step: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run works: a folder for the trainer's own files, the folder of what is trained, and the device.
+
+    `base_name` is what adapter_config.json calls the base: a name that means something on other machines.
+    """
+
+    work: Path
+    adapter: Path
+    base_name: str
+    device: str
+
+
+def fit(
+    base: Base,
+    tokenizer: Any,
+    rows: Rows,
+    measured: Rows,
+    settings: Chosen,
+    place: Place,
+    progress: Progress,
+    keeping: Keeping,
+) -> Fitted:
+    """Trains, and writes an adapter, or whole weights after full tuning, to the folder `place.adapter`.
+
+    Args:
+        base: the weights, which stay as they are. tokenizer: its tokenizer.
+        rows: what is learnt: rows, or pairs for DPO. measured: what the losses before, after and between are taken on.
+        settings: the run's hyperparameters.
+        progress: told of every step; what it raises ends the training.
+        keeping: where checkpoints go, and the one to go on from.
+
+    Raises:
+        TrainingDiverged: NaN or infinity in the loss, with the step. OutOfMemory, NoSpace.
+    """
+    set_seed(settings.seed)
+    memory = Memory(place.device)
+    progress(Stage(f"Loading {base.name} ({_held(settings)}, {place.device})"))
+    trainer, measure = _trainer(base, tokenizer, rows, measured, settings, place, keeping.rows_at_most)
+    # What is saved is rounded to its stored precision; the state beside it in a checkpoint is not.
+    stored = stored_dtype(base)
+    dtype = stored if settings.tune == "full" else saved_dtype(settings, stored)
+
+    def save(model: Any, folder: Path) -> None:
+        if settings.tune == "full":
+            save_weights(model, tokenizer, folder, dtype)
+        else:
+            save_adapter(model, folder, place.base_name, dtype)
+
+    keeper = Keeper(keeping, lambda model, folder: save(model, folder / place.adapter.name), progress)
+    progress = together(progress, keeper.hear)
+    watcher = Watcher(len(rows), settings, measure, memory, progress, keeper)
+    trainer.add_callback(watcher)
+    trainer.remove_callback(PrinterCallback)
+    keeper.hang_on(trainer)
+
+    def first() -> dict[str, Any]:
+        before = measure()
+        progress(Validation(0, before.loss, before.accuracy, before.margin))
+        return asdict(before)
+
+    before = Measured(**keeper.once("before", first))
+    keeper.train()
+    if watcher.best:
+        watcher.best.restore_if_better(trainer.model, measure().loss)
+    # The loss is measured on what is saved, so what was trained is rounded to its stored precision first.
+    round_trained(trainer.model, dtype)
+    after = measure()
+    progress(Validation(trainer.state.global_step, after.loss, after.accuracy, after.margin))
+    save(trainer.model, place.adapter)
+    learnt = sum(row.learnt for row in rows) / sum(row.tokens for row in rows)
+    return Fitted(
+        before=before,
+        after=after,
+        steps=trainer.state.global_step,
+        tokens=watcher.tokens,
+        learnt_tokens=round(watcher.tokens * learnt),
+        seconds=watcher.seconds,
+        peak_memory_bytes=memory.peak(),
+        best_step=watcher.best.step if watcher.best else None,
+    )
+
+
+def _trainer(
+    base: Base, tokenizer: Any, rows: Any, measured: Any, settings: Chosen, place: Place, most: int | None
+) -> tuple[Any, Callable[[], Measured]]:
+    """The method's trainer, and what measures its model."""
+    model = load(base, settings, place.device)
+    arguments = _arguments(settings, rows, place, most)
+    adapter = _adapter(settings)
+    pad_token = _pad_token(tokenizer)
+    if settings.method == "dpo":
+        from train.dpo import PairMeter, dpo_trainer
+
+        reference = load(base, settings, place.device) if adapter is None else None
+        trainer: Any = dpo_trainer(model, reference, tokenizer, rows, arguments, pad_token, settings.beta, adapter)
+        return trainer, PairMeter(trainer, measured)
+    from train.losses import measure
+    from train.sft import sft_trainer
+
+    sft = sft_trainer(model, tokenizer, rows, arguments, pad_token, adapter)
+    return sft, lambda: measure(sft.model, measured, pad_token)
+
+
+def load(base: Base, settings: Chosen, device: str) -> Any:
+    """The base's weights, held as the run holds them: all of them are learnt in float32 under autocast, because small
+    steps are lost in 16 bits; a base that only an adapter changes is held in 16 bits where the run is.
+    """
+    halves = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    dtype = torch.float32 if settings.tune == "full" else halves.get(settings.precision, torch.float32)
+    return load_model(base, dtype, device, quantised=settings.tune == "qlora")
+
+
+def _held(settings: Chosen) -> str:
+    return {"qlora": "4-bit", "full": f"{settings.precision}, every weight"}.get(settings.tune, settings.precision)
+
+
+def _adapter(settings: Chosen) -> LoraConfig | None:
+    if settings.tune == "full":
+        return None
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        target_modules="all-linear",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+    )
+
+
+def _arguments(settings: Chosen, rows: Rows, place: Place, most: int | None) -> dict[str, Any]:
+    """What every method's trainer is told."""
+    batch = settings.batch_size
+    steps = max(1, round(math.ceil(len(rows) / batch) * settings.epochs))
+    longest = max(row.longest for row in rows) * (2 if settings.method == "dpo" else 1)
+    micro = micro_batch(batch, longest, rows=most)
+    return {
+        "output_dir": str(place.work),
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": batch // micro,
+        "max_steps": steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        "warmup_steps": round(settings.warmup * steps),
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "optim": "adamw_torch",
+        "bf16": settings.precision == "bf16",
+        "fp16": settings.precision == "fp16",
+        "use_cpu": place.device == "cpu",
+        "gradient_checkpointing": settings.checkpointing,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # the default hides a NaN behind the last good loss
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": place.device == "cuda",
+        "seed": settings.seed,
+    }
+
+
+def _pad_token(tokenizer: Any) -> int:
+    # Padding is masked and carries no label, so any id will do where a tokenizer has none of its own.
+    return next((token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None), 0)

@@ -37,7 +37,7 @@ def publish(
 
     Args:
         run_folder: a finished run. name: the new model's id, which must be free.
-        kind: "adapter", or "merged". An adapter that no engine can hold as it is (rank over 64, modules_to_save,
+        kind: "adapter", or "merged". An adapter that no engine can hold as it is (rank over 64, DoRA, modules_to_save,
             lm_head), or that hangs on what was itself an adapter, is merged in any case.
         job: the training job that made it; the run's own id without it.
         bot: how it introduces itself at /bot/<name>; its parent's profile without it.
@@ -52,7 +52,10 @@ def publish(
     result = load_result(run_folder)
     below = _find(registry, result.base)
     rank = below.engine.max_lora_rank if below else EngineOptions().max_lora_rank
-    reason = must_be_merged(adapter_facts(result.adapter), rank) or _hangs_on_adapter(result, registry)
+    if result.full:
+        kind = "merged"  # every weight was tuned: there is no adapter to share an engine
+    reason = None if result.full else must_be_merged(adapter_facts(result.adapter), rank)
+    reason = reason or _hangs_on_adapter(result, registry)
     if reason and kind == "adapter":
         progress(Stage(f"The adapter is merged: {reason}"))
         kind = "merged"
@@ -138,6 +141,8 @@ def must_be_merged(adapter: dict[str, Any], largest_rank: int = 64) -> str | Non
     rank = max([adapter.get("r", 0), *(adapter.get("rank_pattern") or {}).values()])
     if rank > largest_rank:
         return f"its rank {rank} is over the {largest_rank} that its base's engine is started with"
+    if adapter.get("use_dora"):
+        return "it is a DoRA adapter, which vLLM's engines cannot hold"
     if adapter.get("modules_to_save"):
         return f"it trains whole modules ({', '.join(adapter['modules_to_save'])})"
     targets = adapter.get("target_modules") or []
@@ -176,6 +181,9 @@ def _find(registry: Registry, name: str) -> ModelSpec | None:
 
 
 def _fill_merged(result: TrainingResult, base: ModelSpec | None, folder: Path) -> None:
+    if result.full:
+        shutil.copytree(result.adapter, folder, dirs_exist_ok=True)
+        return
     from train.merging import merge
 
     remote_code = base.engine.trust_remote_code if base else False

@@ -4,7 +4,8 @@ It knows no route. Functions that touch the database or the disk are handed to `
 holds up a chat.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -23,6 +24,19 @@ async def threaded(function: Callable[..., _Result], *arguments: Any, **named: A
     from starlette.concurrency import run_in_threadpool
 
     return await run_in_threadpool(function, *arguments, **named)
+
+
+@asynccontextmanager
+async def in_threads(manager: AbstractContextManager[_Result]) -> AsyncIterator[_Result]:
+    """A context whose beginning and end may block, both in a thread."""
+    entered = await threaded(manager.__enter__)
+    try:
+        yield entered
+    except BaseException as error:
+        if not await threaded(manager.__exit__, type(error), error, error.__traceback__):
+            raise
+    else:
+        await threaded(manager.__exit__, None, None, None)
 
 
 async def json_object(request: "Request") -> dict[str, Any]:

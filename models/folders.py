@@ -6,16 +6,17 @@ yet: `sweep` and `Registry.sweep_unnamed` remove those at a later start of `parl
 """
 
 import errno
+import hashlib
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.database import new_ulid
-from models.errors import Conflict, NoSpace
+from models.errors import Conflict, NoSpace, TooLarge
 
 _PENDING = ".pending-"
 _UNNAMED = ".unnamed"  # stands in a published folder until a database names it
@@ -79,6 +80,66 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
         pending.unlink(missing_ok=True)
 
 
+class IncomingFile:
+    """A file that arrives in pieces, beside its final place. Made by `incoming_file`.
+
+    `size` in bytes and `sha256` (a hash object) are of what has come so far.
+    """
+
+    def __init__(self, pending: Path, limit: int | None) -> None:
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+        self._pending = pending
+        self._limit = limit
+        self._stream = pending.open("xb")
+
+    def write(self, data: bytes) -> None:
+        """Takes the next piece.
+
+        Raises:
+            TooLarge: more bytes than the limit. NoSpace: the disk is full.
+        """
+        if self._limit is not None and self.size + len(data) > self._limit:
+            raise TooLarge(f"The file is over the limit of {self._limit} bytes.", param="file")
+        with _full_disk_told(self._pending.parent):
+            self._stream.write(data)
+        self.sha256.update(data)
+        self.size += len(data)
+
+    def publish(self, name: str) -> Path:
+        """Gives it its name, whole and durable; returns where it stands."""
+        final = self._pending.with_name(name)
+        with _full_disk_told(final):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._pending.rename(final)
+            _sync(final.parent)
+        return final
+
+    def close(self) -> None:
+        """Lets go of it; what was not published is removed."""
+        with suppress(OSError):  # a full disk may speak up once more, of what is removed next
+            self._stream.close()
+        self._pending.unlink(missing_ok=True)
+
+
+@contextmanager
+def incoming_file(parent: Path, limit: int | None = None) -> Iterator[IncomingFile]:
+    """A new file in `parent` that pieces are written to. Unless it is published in the block, nothing is left of it.
+
+    Args:
+        parent: the folder that will hold it; made where it is missing.
+        limit: the most bytes that it may have.
+    """
+    with _full_disk_told(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        incoming = IncomingFile(parent / f"{_PENDING}{new_ulid()}", limit)
+    try:
+        yield incoming
+    finally:
+        incoming.close()
+
+
 def sweep(parent: Path, older_than_s: float = 0.0) -> int:
     """Removes what killed publications left under `parent`; says how many.
 
@@ -110,6 +171,16 @@ def unnamed_folders(parent: Path, older_than_s: float) -> list[Path]:
     limit = time.time() - older_than_s
     marked = [mark.parent for mark in sorted(parent.glob(f"*/{_UNNAMED}")) if not mark.parent.name.startswith(_PENDING)]
     return [folder for folder in marked if not folder.is_symlink() and _last_change(folder) <= limit]
+
+
+@contextmanager
+def _full_disk_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"No space left for {path}: free some space and try again.") from error
+        raise
 
 
 def _last_change(folder: Path) -> float:

@@ -1,9 +1,9 @@
-"""This room's tables: models, aliases, the revision number, keys, jobs, uploaded files."""
+"""This room's tables: models, aliases, the revision number, keys, jobs, files and uploads."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.database import Base, UtcDateTime, utcnow
@@ -84,6 +84,37 @@ class FileRow(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     filename: Mapped[str] = mapped_column(String(255))
     purpose: Mapped[str] = mapped_column(String(32))
-    size: Mapped[int] = mapped_column()
+    size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+    expires: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class UploadRow(Base):
+    """A large file that arrives in parts: pending until it is completed, cancelled or too old."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    filename: Mapped[str] = mapped_column(String(255))
+    purpose: Mapped[str] = mapped_column(String(32))
+    mime_type: Mapped[str] = mapped_column(String(255))
+    size: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[str] = mapped_column(String(16), default="pending")
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+    expires: Mapped[datetime] = mapped_column(UtcDateTime)
+    file_expires_after_s: Mapped[int | None] = mapped_column()
+    # What it was completed to. No foreign key: the file may be deleted, and the upload stays completed.
+    file_id: Mapped[str | None] = mapped_column(String(64))
+    part_ids: Mapped[list[str] | None] = mapped_column(JSON)
+
+
+class UploadPartRow(Base):
+    """One part of an upload: its bytes are in the upload's folder under its id; the row is written last."""
+
+    __tablename__ = "upload_parts"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id"), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)

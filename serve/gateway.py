@@ -14,6 +14,7 @@ from models.errors import ParleyError
 from models.keys import KeyInfo
 from models.registry import Registry
 from models.settings import Settings
+from models.uploads import sweep_uploaded
 from serve import access, catalogue, replies
 from serve.metrics import Metrics
 from serve.mounting import Mounted, broken, not_allowed, unknown_route
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _RELAYED = frozenset({"/v1/chat/completions", "/v1/completions"})
 _MODELS = "/v1/models/"
+_SWEEP_S = 60.0
 _log = logging.getLogger("parley.gateway")
 
 
@@ -113,7 +115,19 @@ class Gateway:
             answer = catalogue.model(self.watcher.current, name)
         await exchange.json(answer)
 
+    async def _keep_house(self) -> None:
+        """Removes uploaded files whose time is over: here, because here they come in, whatever else runs."""
+        while True:
+            try:
+                await asyncio.to_thread(sweep_uploaded, self._settings, self._database)
+            except ParleyError as error:
+                _log.warning("expired files stay for now: %s", error)
+            except Exception:
+                _log.exception("removing expired files broke")
+            await asyncio.sleep(_SWEEP_S)
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
+        housekeeping: asyncio.Task[None] | None = None
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -123,8 +137,11 @@ class Gateway:
                 except ParleyError as error:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
+                housekeeping = asyncio.create_task(self._keep_house())
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                if housekeeping is not None:
+                    housekeeping.cancel()
                 self.watcher.stop()
                 await self._relay.close()
                 await send({"type": "lifespan.shutdown.complete"})

@@ -95,6 +95,17 @@ def _part(path: str) -> str:
     return "/".join(path.split("/", 3)[:3])
 
 
+def _methods(routes: "Sequence[BaseRoute]", scope: Scope) -> list[str]:
+    """Every method that some route takes for this path: Starlette itself names those of the first one only."""
+    from starlette.routing import Match
+
+    found: set[str] = set()
+    for route in routes:
+        if route.matches(scope)[0] is not Match.NONE:
+            found |= set(getattr(route, "methods", None) or ())
+    return sorted(found)
+
+
 def _application(routes: "Sequence[BaseRoute]") -> Any:
     """Starlette over the routes, with errors that look like ours."""
     from starlette.applications import Starlette
@@ -115,9 +126,9 @@ def _application(routes: "Sequence[BaseRoute]") -> Any:
         if error.status_code == 404:
             return shown(unknown_route(request.method, request.url.path))
         if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "")
-            answer = shown(not_allowed(request.method, *sorted(filter(None, allowed.split(", ")))))
-            answer.headers["allow"] = allowed
+            allowed = _methods(routes, request.scope)
+            answer = shown(not_allowed(request.method, *allowed))
+            answer.headers["allow"] = ", ".join(allowed)
             return answer
         kind = "invalid_request_error" if error.status_code < 500 else "server_error"
         body = {"error": {"message": error.detail, "type": kind, "param": None, "code": None}}

@@ -1,6 +1,6 @@
 """training and evals
 
-Revision 0002, after 0001, 2026-11-22 08:03:30.338116.
+Revision 0002, after 0001, 2026-11-22 08:06:20.698381.
 """
 
 import sqlalchemy as sa
@@ -44,6 +44,21 @@ def upgrade() -> None:
         batch_op.create_index("ix_fine_tuning_jobs_digest_created", ["digest", "created"], unique=False)
 
     op.create_table(
+        "uploads",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("filename", sa.String(length=255), nullable=False),
+        sa.Column("purpose", sa.String(length=32), nullable=False),
+        sa.Column("mime_type", sa.String(length=255), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("created", models.database.UtcDateTime(), nullable=False),
+        sa.Column("expires", models.database.UtcDateTime(), nullable=False),
+        sa.Column("file_expires_after_s", sa.Integer(), nullable=True),
+        sa.Column("file_id", sa.String(length=64), nullable=True),
+        sa.Column("part_ids", sa.JSON(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+    )
+    op.create_table(
         "fine_tuning_checkpoints",
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -81,6 +96,22 @@ def upgrade() -> None:
     with op.batch_alter_table("fine_tuning_events", schema=None) as batch_op:
         batch_op.create_index("ix_fine_tuning_events_job_number", ["job", "number"], unique=False)
 
+    op.create_table(
+        "upload_parts",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("upload_id", sa.String(length=64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("created", models.database.UtcDateTime(), nullable=False),
+        sa.ForeignKeyConstraint(["upload_id"], ["uploads.id"], name=op.f("fk_upload_parts_upload_id_uploads")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_upload_parts")),
+    )
+    with op.batch_alter_table("upload_parts", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_upload_parts_upload_id"), ["upload_id"], unique=False)
+
+    with op.batch_alter_table("files", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("expires", models.database.UtcDateTime(), nullable=True))
+        batch_op.alter_column("size", existing_type=sa.INTEGER(), type_=sa.BigInteger(), existing_nullable=False)
+
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("attempts", sa.Integer(), server_default="0", nullable=False))
 
@@ -92,6 +123,14 @@ def downgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_column("attempts")
 
+    with op.batch_alter_table("files", schema=None) as batch_op:
+        batch_op.alter_column("size", existing_type=sa.BigInteger(), type_=sa.INTEGER(), existing_nullable=False)
+        batch_op.drop_column("expires")
+
+    with op.batch_alter_table("upload_parts", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_upload_parts_upload_id"))
+
+    op.drop_table("upload_parts")
     with op.batch_alter_table("fine_tuning_events", schema=None) as batch_op:
         batch_op.drop_index("ix_fine_tuning_events_job_number")
 
@@ -100,6 +139,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_fine_tuning_checkpoints_job_step")
 
     op.drop_table("fine_tuning_checkpoints")
+    op.drop_table("uploads")
     with op.batch_alter_table("fine_tuning_jobs", schema=None) as batch_op:
         batch_op.drop_index("ix_fine_tuning_jobs_digest_created")
 

@@ -5,16 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from models.database import Database
-from models.errors import Conflict, Invalid, NoSpace, NotFound
-from models.files import Files
+from models.errors import Conflict, NoSpace
 from models.folders import atomic_write, name_folder, publish_folder, sweep, unnamed_folders
-from models.settings import Settings
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -75,24 +71,6 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == b"two"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_uploaded_files_are_kept_listed_and_deleted(settings: Settings, any_database: Database) -> None:
-    files = Files(settings, any_database)
-    stored = files.store("../../etc/train.jsonl", b"{}\n", "fine-tune")
-    assert (stored.filename, stored.size) == ("train.jsonl", 3)
-    assert stored.path.read_bytes() == b"{}\n"
-    time.sleep(0.002)
-    newer = files.store("b.jsonl", b"x", "evals")
-    assert [file.id for file in files.list()] == [newer.id, stored.id]
-    assert [file.id for file in files.list("fine-tune")] == [stored.id]
-    assert files.get(stored.id) == stored
-    files.delete(stored.id)
-    assert not stored.path.exists()
-    with pytest.raises(NotFound):
-        files.get(stored.id)
-    with pytest.raises(Invalid):
-        files.store("empty", b"", "evals")
 
 
 def test_a_published_folder_is_unnamed_until_its_name_is_told(tmp_path: Path) -> None:

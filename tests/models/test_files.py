@@ -1,0 +1,136 @@
+"""Uploaded files in the store: whole or not at all, listed without loss, gone when their time is over."""
+
+import errno
+import os
+import time
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy import update
+
+from models.database import Database, utcnow
+from models.errors import Invalid, NoSpace, NotFound, TooLarge, Unavailable
+from models.files import Files
+from models.settings import Settings
+from models.tables import FileRow
+from models.uploads import sweep_uploaded
+
+
+def age(database: Database, file_id: str, **values: object) -> None:
+    with database.write() as session:
+        session.execute(update(FileRow).where(FileRow.id == file_id).values(**values))
+
+
+def test_files_are_kept_listed_and_deleted(settings: Settings, any_database: Database) -> None:
+    files = Files(settings, any_database)
+    stored = files.store("../../etc/train.jsonl", b"{}\n", "fine-tune")
+    assert (stored.filename, stored.size) == ("train.jsonl", 3)
+    assert stored.path.read_bytes() == b"{}\n"
+    time.sleep(0.002)
+    newer = files.store("b.jsonl", b"x", "evals")
+    assert [file.id for file in files.list()] == [newer.id, stored.id]
+    assert [file.id for file in files.list("fine-tune")] == [stored.id]
+    assert files.get(stored.id) == stored
+    files.delete(stored.id)
+    assert not stored.path.exists()
+    for nobody in (stored.id, "file-\x00", "../parley.db", "", "file-" + "x" * 300):
+        with pytest.raises(NotFound):
+            files.get(nobody)
+    with pytest.raises(Invalid):
+        files.store("empty", b"", "evals")
+    assert [path.name for path in files.folder.iterdir()] == [newer.id]
+
+
+@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(0, 12), limit=st.integers(1, 5), order=st.sampled_from(["asc", "desc"]), data=st.data())
+def test_pages_hold_every_file_once(settings: Settings, database: Database, count, limit, order, data) -> None:
+    """Also where all were made at one moment, and where files are deleted between two pages."""
+    files = Files(settings, database)
+    for file in files.list():
+        files.delete(file.id)
+    made = [files.store("a", b"x", "evals").id for _ in range(count)]
+    moment = utcnow()
+    for file_id in made:
+        age(database, file_id, created=moment)
+    seen: list[str] = []
+    after, gone = None, set()
+    while True:
+        page = files.page(purpose="evals", after=after, limit=limit, order=order)
+        assert len(page.files) <= limit
+        seen += [file.id for file in page.files]
+        if not page.has_more:
+            break
+        after = seen[-1]
+        for file_id in data.draw(st.sets(st.sampled_from(seen))) - gone:
+            files.delete(file_id)
+            gone.add(file_id)
+    assert seen == sorted(made, reverse=order == "desc")
+
+
+def test_odd_pages_are_refused(settings: Settings, database: Database) -> None:
+    files = Files(settings, database)
+    with pytest.raises(Invalid, match="after"):
+        files.page(after="nonsense")
+    with pytest.raises(Invalid, match="order"):
+        files.page(order="sideways")
+
+
+def test_a_file_is_gone_when_its_time_is_over_and_swept_a_little_later(settings: Settings, database: Database) -> None:
+    files = Files(settings, database)
+    stays = files.store("a", b"x", "batch", expires_after=timedelta(hours=1))
+    goes = files.store("b", b"x", "batch", expires_after=timedelta(hours=1))
+    assert files.get(goes.id).expires == goes.expires == goes.created + timedelta(hours=1)
+    age(database, goes.id, expires=utcnow())
+    with pytest.raises(NotFound):
+        files.get(goes.id)
+    assert [file.id for file in files.list()] == [stays.id]
+    assert goes.path.exists()
+    assert sweep_uploaded(settings, database) == 1
+    assert not goes.path.exists()
+    assert stays.path.exists()
+
+
+def test_what_a_kill_left_is_swept_after_a_day(settings: Settings, database: Database) -> None:
+    files = Files(settings, database)
+    known = files.store("a", b"x", "batch")
+    left = [files.folder / name for name in ("file-without-a-row", ".pending-half")]
+    for path in left:
+        path.write_bytes(b"x")
+    assert files.sweep() == 0
+    for path in [*left, known.path]:
+        os.utime(path, (0, 0))
+    assert files.sweep() == 2
+    assert list(files.folder.iterdir()) == [known.path]
+
+
+def test_a_file_over_the_limit_leaves_nothing(settings: Settings, database: Database) -> None:
+    files = Files(settings.model_copy(update={"max_upload_mib": 0.001}), database)
+    with pytest.raises(TooLarge):
+        files.store("a", b"x" * 2000, "batch")
+    assert list(files.folder.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files(settings, database)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoSpace, match="free some space"):
+        files.store("a", b"x" * 2000, "batch")
+    assert list(files.folder.iterdir()) == []
+
+
+def test_a_file_without_its_row_leaves_nothing(settings: Settings, database: Database) -> None:
+    files = Files(settings, database)
+    with database.write() as session:
+        session.connection().exec_driver_sql("DROP TABLE files")
+    with pytest.raises(Unavailable):
+        files.store("a", b"x", "batch")
+    assert list(files.folder.iterdir()) == []

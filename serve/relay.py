@@ -8,7 +8,6 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import orjson
 
 from models.database import Database
@@ -19,9 +18,15 @@ from serve.frames import Frames
 from serve.metrics import Metrics
 from serve.replies import Exchange, Receive, Scope
 from serve.snapshot import Route, Watcher
+from serve.upstreams import Answer, Upstreams
+from serve.wire import Pool
 
+_CONNECT_S = 5.0
+_IDLE_S = 15.0
+_LISTEN_AFTER_S = 0.1  # most answers begin sooner; nobody has to be told within less that a client has gone
 _DEMAND_EVERY_S = 5.0
-_PASSED_ON = ("retry-after", "retry-after-ms", "x-should-retry")
+_PASSED_ON = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
+_JSON_REQUEST = {"content-type": "application/json", "accept-encoding": "identity"}
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,20 @@ class Relay:
         self._limit = int(settings.max_body_mib * 2**20)
         self._waiting: dict[str, int] = {}
         self._demanded: dict[str, float] = {}
-        self._engines: aiohttp.ClientSession | None = None
-        self._hosted: aiohttp.ClientSession | None = None
+        silence_s = settings.upstream_timeout_s
+        # An engine's own idle connections live longer (its keep-alive is in serve.engines), so ours end first.
+        self._engines = Pool(connect_s=_CONNECT_S, silence_s=silence_s, idle_s=_IDLE_S)
+        self._hosted = Upstreams(connect_s=_CONNECT_S, silence_s=silence_s)
 
     async def open(self) -> None:
         """Makes the connection pools."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self._settings.upstream_timeout_s)
-        # No limit of their own: the engines queue. Idle connections are dropped before the other side drops them.
-        self._engines = _session(timeout, trust_proxies=False)
-        self._hosted = _session(timeout, trust_proxies=True)
+        self._engines.open()
+        self._hosted.open()
 
     async def close(self) -> None:
         """Closes the pools."""
-        for session in (self._engines, self._hosted):
-            if session:
-                await session.close()
+        self._engines.close()
+        await self._hosted.close()
 
     async def answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> str:
         """Answers one request; returns the model's id, for the figures.
@@ -73,19 +77,26 @@ class Relay:
         asked = await self._runnable(asked, receive)
         work = asyncio.current_task()
         assert work is not None
-        # uvicorn says nothing to a writer whose reader has gone, so somebody has to listen.
-        gone = asyncio.ensure_future(receive())
+        listener: asyncio.Future[object] | None = None
 
         def left(_: object) -> None:
             if not exchange.finished:
                 work.cancel()
 
-        gone.add_done_callback(left)
+        def listen() -> None:
+            nonlocal listener
+            listener = asyncio.ensure_future(receive())
+            listener.add_done_callback(left)
+
+        # uvicorn says nothing to a writer whose reader has gone, so somebody has to listen, once an answer takes time.
+        later = asyncio.get_running_loop().call_later(_LISTEN_AFTER_S, listen)
         try:
             await self._forward(asked, exchange)
         finally:
-            gone.remove_done_callback(left)
-            gone.cancel()
+            later.cancel()
+            if listener is not None:
+                listener.remove_done_callback(left)
+                listener.cancel()
         return asked.route.spec.id
 
     def _understand(self, path: str, body: bytes) -> Asked:
@@ -175,37 +186,36 @@ class Relay:
 
     async def _forward(self, asked: Asked, exchange: Exchange) -> None:
         route = asked.route
-        session = self._hosted if route.hosted else self._engines
-        assert session is not None
         if route.hosted and route.authorization is None and route.spec.upstream and route.spec.upstream.credential:
             raise Unavailable(
                 f"The upstream of {route.spec.id!r} needs a key: set {route.spec.upstream.credential} "
                 "where Parley is started."
             )
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        headers = _JSON_REQUEST
         if route.authorization:
-            headers["authorization"] = route.authorization
+            headers = {**headers, "authorization": route.authorization}
         address = f"{route.address}{asked.path.removeprefix('/v1')}"
+        ask = self._hosted.post if route.hosted else self._engines.post
         try:
-            answer = await _post(session, address, asked.body, headers, again=not route.hosted)
+            answer: Answer = await ask(address, asked.body, headers)
         except TimeoutError as error:
             raise self._fault(route, "timeout", "did not answer in time") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             raise self._fault(route, "connect", "cannot be reached") from error
         async with answer:
             if answer.status >= 300:
                 await self._refused(asked, answer, exchange)
-            elif answer.content_type == "text/event-stream":
+            elif answer.header(b"content-type").startswith(b"text/event-stream"):
                 await self._stream(asked, answer, exchange)
             else:
                 await self._whole(asked, answer, exchange)
 
-    async def _whole(self, asked: Asked, answer: aiohttp.ClientResponse, exchange: Exchange) -> None:
+    async def _whole(self, asked: Asked, answer: Answer, exchange: Exchange) -> None:
         try:
             data = await answer.read()
         except TimeoutError as error:
             raise self._fault(asked.route, "timeout", "did not answer in time") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             raise self._fault(asked.route, "broken", "broke off its answer") from error
         await exchange.whole(answer.status, data)
         # The tail is enough to find the usage in, but its place is not ours to rely on.
@@ -214,14 +224,14 @@ class Relay:
         except (orjson.JSONDecodeError, AttributeError):
             return
 
-    async def _stream(self, asked: Asked, answer: aiohttp.ClientResponse, exchange: Exchange) -> None:
+    async def _stream(self, asked: Asked, answer: Answer, exchange: Exchange) -> None:
         frames = Frames(hide_usage=asked.hide_usage)
         model = asked.route.spec.id
         first: float | None = None
         await exchange.start(200, replies.EVENTS, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
         fault: ParleyError | None = None
         try:
-            async for piece in answer.content.iter_any():
+            while piece := await answer.piece():
                 out = frames.feed(piece)
                 if out:
                     if first is None:
@@ -229,7 +239,7 @@ class Relay:
                     await exchange.body(out, more=True)
         except TimeoutError:
             fault = self._fault(asked.route, "timeout", "fell silent in the middle of its answer")
-        except (aiohttp.ClientError, OSError):
+        except OSError:
             fault = self._fault(asked.route, "broken", "broke off in the middle of its answer")
         if fault is None and frames.error is not None:
             self._metrics.failed(model, "broken")
@@ -243,12 +253,12 @@ class Relay:
         if first is not None:
             self._metrics.streamed(model, first, exchange.seconds() - first, _tokens(frames.usage, "completion_tokens"))
 
-    async def _refused(self, asked: Asked, answer: aiohttp.ClientResponse, exchange: Exchange) -> None:
+    async def _refused(self, asked: Asked, answer: Answer, exchange: Exchange) -> None:
         """Passes an error on in OpenAI's shape. What an upstream says of our key is not for the client."""
         route, status = asked.route, answer.status
         try:
             data = await answer.read()
-        except (aiohttp.ClientError, OSError):
+        except OSError:
             data = b""
         if status >= 500:
             self._metrics.failed(route.spec.id, str(status))
@@ -265,11 +275,8 @@ class Relay:
             content = orjson.loads(data)
         except orjson.JSONDecodeError:
             content = None
-        extra = [(name.encode(), answer.headers[name].encode()) for name in _PASSED_ON if name in answer.headers]
-        extra += [
-            (name.lower().encode(), value.encode())
-            for name, value in answer.headers.items()
-            if name.lower().startswith("x-ratelimit-")
+        extra = [
+            (name, value) for name, value in answer.headers if name in _PASSED_ON or name.startswith(b"x-ratelimit-")
         ]
         body = orjson.dumps({"error": replies.openai_error(content, status)})
         await exchange.whole(status, body, extra=extra)
@@ -334,30 +341,6 @@ def _tokens(usage: Any, name: str) -> int:
 def too_large(limit: int) -> TooLarge:
     """The 413 for a body of more bytes than the operator allows."""
     return TooLarge(f"The body is over the limit of {limit} bytes: the operator sets it as max_body_mib.")
-
-
-def _session(timeout: aiohttp.ClientTimeout, *, trust_proxies: bool) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ttl_dns_cache=60),
-        timeout=timeout,
-        auto_decompress=True,
-        trust_env=trust_proxies,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=2**18,
-        skip_auto_headers=("User-Agent", "Accept"),
-    )
-
-
-async def _post(
-    session: aiohttp.ClientSession, address: str, body: bytes, headers: dict[str, str], *, again: bool
-) -> aiohttp.ClientResponse:
-    """Posts; once more where an idle connection turned out to be closed, before anything was answered."""
-    try:
-        return await session.post(address, data=body, headers=headers, allow_redirects=False)
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-        if not again:
-            raise
-        return await session.post(address, data=body, headers=headers, allow_redirects=False)
 
 
 def _note_demand(database: Database, name: str) -> None:

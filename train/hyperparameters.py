@@ -40,6 +40,7 @@ class Hyperparameters:
     (arXiv:2402.09353). `beta` is DPO's (arXiv:2305.18290): how dearly the model pays for leaving its base.
     `packing` is how rows share a batch: "length" puts rows of like length together, "packed" lays them end to end.
     `early_stopping` is how many validations in a row may bring nothing new before a run stops; the best is kept.
+    `learning_rate_multiplier` scales the automatic rate, as OpenAI's API has it.
     `validate_every` counts steps. `checkpointing` computes activations again instead of keeping them.
     """
 
@@ -47,6 +48,7 @@ class Hyperparameters:
     rank: int | Auto = "auto"
     alpha: int | Auto = "auto"
     learning_rate: float | Auto = "auto"
+    learning_rate_multiplier: float = 1.0
     batch_size: int | Auto = "auto"
     max_length: int | Auto = "auto"
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -71,6 +73,12 @@ class Hyperparameters:
         _within("rank", self.rank, 1, _LARGEST_RANK, whole=True)
         _within("alpha", self.alpha, 1, 4096)
         _within("learning_rate", self.learning_rate, 1e-8, 1)
+        _within("learning_rate_multiplier", self.learning_rate_multiplier, 1e-6, 1000)
+        if self.learning_rate_multiplier != 1 and self.learning_rate != "auto":
+            raise Invalid(
+                "learning_rate_multiplier scales the automatic rate: give it, or a learning_rate, not both.",
+                param="learning_rate_multiplier",
+            )
         _within("batch_size", self.batch_size, 1, 4096, whole=True)
         _within("max_length", self.max_length, 8, 10_000_000, whole=True)
         _within("warmup", self.warmup, 0, 0.9)
@@ -143,6 +151,7 @@ class Chosen:
     rank: int
     alpha: int
     learning_rate: float
+    learning_rate_multiplier: float
     batch_size: int
     max_length: int
     schedule: str
@@ -252,7 +261,9 @@ def _learning_rate(facts: Facts, asked: Hyperparameters, method: Method) -> tupl
         # rsLoRA scales by alpha / √rank where LoRA does by alpha / rank, so the same rate would step √rank further.
         rank = asked.rank if asked.rank != "auto" else _rank(facts)[0]
         rate, reason = rate / math.sqrt(rank), f"{reason}; divided by √rank for rsLoRA"
-    return float(f"{rate:.2g}"), reason
+    if asked.learning_rate_multiplier != 1:
+        rate, reason = rate * asked.learning_rate_multiplier, f"{reason}; times {asked.learning_rate_multiplier:g}"
+    return min(1.0, float(f"{rate:.2g}")), reason
 
 
 def _batch_size(facts: Facts) -> tuple[int, str]:

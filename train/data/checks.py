@@ -1,92 +1,77 @@
 """Whether conversations can be learnt from: each problem with its line, how bad it is, and what mends it.
 
-Errors leave an example out, warnings keep it; both are reported. Lengths in tokens are not known here, because
-they need the model's own tokenizer: `tokens` reports those in the same form.
+Errors leave an example out, warnings keep it; both are reported. This file puts the checks together and knows numbers
+(too few, too long, too little held out, leakage); `turns`, `texts`, `personal`, `consistency` and `duplicates` know the
+rest. docs/model-owner.md lists every code.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from models.errors import Invalid
-from train.data.conversations import Conversation, Example, Problem
-from train.data.readers import Columns, from_rows, read
+from train.data.consistency import check_consistency
+from train.data.conversations import Conversation, Example, Preference, Problem
+from train.data.duplicates import likeness
+from train.data.personal import check_personal
+from train.data.readers import Columns, Reading, from_rows, read
+from train.data.reports import CheckedData, UnusableData
+from train.data.texts import check_texts
+from train.data.turns import check_turns, empty
+
+__all__ = ["CheckedData", "Data", "Provider", "UnusableData", "check", "require_usable"]
 
 FEWEST = 10  # OpenAI's minimum
 FEW = 50  # below this a tuned model mostly learns the examples by heart
-
-
-@dataclass(frozen=True)
-class CheckedData:
-    """What is good, and all that was found. `left_out` counts examples (lines) with an error."""
-
-    examples: tuple[Example, ...]
-    problems: tuple[Problem, ...]
-
-    @property
-    def errors(self) -> tuple[Problem, ...]:
-        """The problems for which something was left out, or the whole refused."""
-        return tuple(problem for problem in self.problems if problem.severity == "error")
-
-    @property
-    def left_out(self) -> int:
-        """How many lines are left out."""
-        return len({problem.line for problem in self.errors if problem.line})
-
-    @property
-    def usable(self) -> bool:
-        """Whether there is enough to train on."""
-        return not any(problem.line == 0 for problem in self.errors)
-
-
-class UnusableData(Invalid):
-    """The data cannot be trained on; `problems` says why, line by line."""
-
-    exit_code = 1
-
-    def __init__(self, message: str, problems: tuple[Problem, ...]) -> None:
-        super().__init__(message, param="data", code="invalid_training_data")
-        self.problems = problems
-
+_HELD_OUT = (0.10, 0.20)  # the share of validation data that measures well and leaves enough to learn
 
 Data = str | Path | Iterable[Example | Conversation | Mapping[str, Any]]
+Provider = Literal["openai", "together", "local"]
 
 
-def check(data: Data, columns: Columns | None = None) -> CheckedData:
+def check(
+    data: Data,
+    columns: Columns | None = None,
+    *,
+    format: str = "auto",  # noqa: A002 -- as the flag
+    provider: Provider = "openai",
+    validation: Data | None = None,
+    per_turn: bool = False,
+    count_tokens: Callable[[Conversation], int] | None = None,
+    max_tokens: int | None = None,
+) -> CheckedData:
     """Reads and checks training data.
 
     Args:
-        data: a file (.jsonl, .csv, .tsv), or examples, conversations or `{"messages": …}` rows in memory.
-        columns: names the columns of a CSV.
+        data: a file (.jsonl, .json, .csv, .tsv, .parquet), a folder or a hub id of a data set; or examples,
+            conversations or rows of any known format in memory.
+        columns: names the columns of a table.
+        format: a name of `formats.names()`; "auto" sees it in the rows.
+        provider: who will train. Fewer than 10 examples are an error for OpenAI, which refuses them, and a warning
+            elsewhere; none at all are an error for everybody.
+        validation: validation data, checked in the same way, its share and what it has in common with `data` too.
+        per_turn: give one example for each learnt answer, with the whole context before it.
+        count_tokens, max_tokens: how a conversation is counted, and how many tokens it may have.
 
     Returns:
-        The good examples, and every problem in order of lines. Nothing is raised for bad content.
+        The good examples (or preference pairs), and every problem in order of lines. Nothing is raised for bad
+        content.
 
     Raises:
-        NotFound, Invalid: the file is missing, of an unknown kind, or lacks the named columns.
+        NotFound, Invalid: the file is missing, of an unknown kind, or lacks the named columns. Unavailable: the hub
+        cannot be reached.
     """
-    found = read(Path(data), columns) if isinstance(data, str | Path) else _from_memory(data)
-    examples: list[Example] = []
-    problems: list[Problem] = []
-    first_line: dict[Conversation, int] = {}
-    for item in found:
-        if isinstance(item, Problem):
-            problems.append(item)
-            continue
-        about = list(_check_example(item))
-        problems += about
-        if any(problem.severity == "error" for problem in about):
-            continue
-        seen = first_line.setdefault(item.conversation, item.line)
-        if seen != item.line:
-            problems.append(
-                Problem(item.line, "warning", f"the same as line {seen}", "keep one, unless it is meant to weigh more")
-            )
-        examples.append(item)
-    problems += _check_number(len(examples))
-    return CheckedData(tuple(examples), tuple(sorted(problems, key=lambda problem: problem.line)))
+    found = _checked(_items(data, columns, format), count_tokens, max_tokens)
+    problems = [*found.problems, *_number(len(found.examples) + len(found.preferences), provider)]
+    held = None
+    if validation is not None:
+        held = _checked(_items(validation, columns, format), count_tokens, max_tokens)
+        problems += _share(found, held)
+        held = _without_leaks(found, held)
+    examples = found.examples
+    if per_turn:
+        examples = tuple(turn for example in examples for turn in example.per_turn())
+    return replace(found, examples=examples, problems=_in_order(problems), validation=held)
 
 
 def require_usable(checked: CheckedData) -> CheckedData:
@@ -104,52 +89,164 @@ def require_usable(checked: CheckedData) -> CheckedData:
     )
 
 
-def _from_memory(data: Iterable[Example | Conversation | Mapping[str, Any]]) -> Iterator[Example | Problem]:
+def _items(data: Data, columns: Columns | None, format_: str) -> Reading:
+    if isinstance(data, str | Path):
+        return read(data, columns, format_)
+    reading = Reading(iter(()), "memory")
+    reading.items = _from_memory(data, reading)
+    return reading
+
+
+def _from_memory(
+    data: Iterable[Example | Conversation | Preference | Mapping[str, Any]], reading: Reading
+) -> Iterator[Example | Preference | Problem]:
     for line, item in enumerate(data, 1):
-        if isinstance(item, Example):
+        reading.lines = line
+        if isinstance(item, Example | Preference):
             yield item
         elif isinstance(item, Conversation):
             yield Example(line, item)
         else:
             for parsed in from_rows([item]):
-                if isinstance(parsed, Problem):
-                    yield Problem(line, parsed.severity, parsed.message, parsed.mend)
-                else:
-                    yield Example(line, parsed.conversation, parsed.unweighted)
+                yield replace(parsed, line=line)
+
+
+def _checked(reading: Reading, count_tokens: Callable[[Conversation], int] | None, limit: int | None) -> CheckedData:
+    """The examples of one file without an error of their own, and all problems but those of number."""
+    examples: list[Example] = []
+    pairs: list[Preference] = []
+    problems: list[Problem] = []
+    for item in reading:
+        if isinstance(item, Problem):
+            problems.append(item)
+            continue
+        if (isinstance(item, Preference) and examples) or (isinstance(item, Example) and pairs):
+            wrong = "preference pairs and conversations in one set"
+            problems.append(Problem(item.line, "error", wrong, "keep them in files of their own", "mixed-kinds"))
+            continue
+        about = list(_check_pair(item) if isinstance(item, Preference) else _check_example(item))
+        as_one = _as_example(item)
+        if count_tokens and limit and not any(problem.severity == "error" for problem in about):
+            about += _check_length(as_one, count_tokens, limit)
+        problems += about
+        if not any(problem.severity == "error" for problem in about):
+            pairs.append(item) if isinstance(item, Preference) else examples.append(item)
+    together = [*examples, *(_as_example(pair) for pair in pairs)]
+    problems += check_consistency(together)
+    problems += _check_copies(together)
+    return CheckedData(
+        tuple(examples), _in_order(problems), tuple(pairs), reading.name, reading.format, reading.lines
+    )  # fmt: skip
 
 
 def _check_example(example: Example) -> Iterator[Problem]:
-    line, messages = example.line, example.conversation.messages
-    roles = [message.role for message in messages]
-    if "assistant" not in roles:
-        yield Problem(line, "error", "the assistant says nothing", "add the answer that should be learnt")
+    yield from check_turns(example)
+    yield from check_texts(example)
+    yield from check_personal(example)
+
+
+def _check_pair(pair: Preference) -> Iterator[Problem]:
+    mend = 'end the prompt with the user; an answer is [{"role": "assistant", "content": …}]'
+    for name, answer in (("preferred", pair.chosen), ("rejected", pair.rejected)):
+        if not answer or answer[-1].role != "assistant":
+            yield Problem(pair.line, "error", f"the {name} answer is not the assistant's", mend, "no-assistant")
+            return
+    if not pair.prompt or pair.prompt[-1].role == "assistant":
+        yield Problem(pair.line, "error", "the prompt does not end with the user", mend, "role-order")
+    if pair.chosen == pair.rejected:
+        wrong = "both answers are the same: there is nothing to prefer"
+        yield Problem(pair.line, "error", wrong, "remove the line", "same-answers")
+    yield from empty(pair.line, pair.rejected)
+    yield from _check_example(_as_example(pair))
+
+
+def _as_example(item: Example | Preference) -> Example:
+    """A pair as the example that its preferred answer makes."""
+    if isinstance(item, Example):
+        return item
+    messages = (*item.prompt, *item.chosen)
+    before = frozenset(place for place in range(len(item.prompt)) if messages[place].role == "assistant")
+    return Example(item.line, Conversation(messages, item.tools), before, item.metadata)
+
+
+def _check_length(example: Example, count_tokens: Callable[[Conversation], int], limit: int) -> Iterator[Problem]:
+    tokens = count_tokens(example.conversation)
+    if tokens > limit:
+        wrong = f"{tokens:,} tokens, over the limit of {limit:,}"
+        yield Problem(example.line, "error", wrong, "shorten or split the conversation", "over-token-limit")
+
+
+def _check_copies(examples: Sequence[Example]) -> Iterator[Problem]:
+    keep = "keep one, unless it is meant to weigh more"
+    for twin in likeness([_text(example) for example in examples]).twins:
+        line, first = examples[twin.place].line, examples[twin.first].line
+        if line == first:
+            continue  # two answers of one line
+        if twin.exact:
+            yield Problem(line, "warning", f"the same as line {first}", keep, "duplicate")
+        else:
+            wrong = f"nearly the same as line {first} ({twin.overlap:.0%} alike)"
+            yield Problem(line, "warning", wrong, keep, "near-duplicate")
+
+
+def _share(found: CheckedData, held: CheckedData) -> Iterator[Problem]:
+    learnt, measured = (len(part.examples) + len(part.preferences) for part in (found, held))
+    share = measured / max(learnt + measured, 1)
+    if not _HELD_OUT[0] <= share <= _HELD_OUT[1]:
+        wrong = f"{share:.1%} of the examples are for validation"
+        mend = "hold out 10 to 20 %: less measures badly, more is missing in the training"
+        yield Problem(0, "warning", wrong, mend, "validation-share")
+
+
+def _without_leaks(found: CheckedData, held: CheckedData) -> CheckedData:
+    """The validation part without what is in the training part word for word; what is nearly in it is told.
+
+    The same question is a leak also under another answer: `split` never puts it on both sides either.
+    """
+    learnt, measured = ([*part.examples, *map(_as_example, part.preferences)] for part in (found, held))
+    asked = {_key(example): example.line for example in learnt}
+    alike = likeness([_text(example) for example in (*learnt, *measured)]).groups
+    problems: list[Problem] = []
+    for example, group in zip(measured, alike[len(learnt) :], strict=True):
+        if (line := asked.get(_key(example))) is not None:
+            mend = "keep the question on one side; `parley data split` does"
+            wrong = f"the same question as line {line} of the training data"
+            problems.append(Problem(example.line, "error", wrong, mend, "leakage"))
+        elif group < len(learnt):
+            wrong = f"nearly the same as line {learnt[group].line} of the training data"
+            mend = "keep what is alike on one side; `parley data split` does"
+            problems.append(Problem(example.line, "warning", wrong, mend, "near-leakage"))
+    out = {problem.line for problem in problems if problem.severity == "error"}
+    return replace(
+        held,
+        examples=tuple(example for example in held.examples if example.line not in out),
+        preferences=tuple(pair for pair in held.preferences if pair.line not in out),
+        problems=_in_order([*held.problems, *problems]),
+    )
+
+
+def _text(example: Example) -> str:
+    """What is compared: all that was said but the system message, which many examples share."""
+    said = [message.content for message in example.conversation.messages if message.role != "system"]
+    calls = [call.arguments for message in example.conversation.messages for call in getattr(message, "calls", ())]
+    return "\n".join([*said, *calls])
+
+
+def _key(example: Example) -> tuple[str, ...]:
+    return tuple(message.content.strip().casefold() for message in example.conversation.prompt)
+
+
+def _number(examples: int, provider: Provider) -> Iterator[Problem]:
+    if examples >= FEW:
         return
-    if not example.learnt:
-        yield Problem(line, "error", "every answer has weight 0", "give one answer weight 1, or remove the line")
-    for position, message in enumerate(messages, 1):
-        if not message.content.strip():
-            wrong = f"message {position} ({message.role}) is empty"
-            yield Problem(line, "error", wrong, "write it, or remove the message")
-        if "\ufffd" in message.content:
-            wrong = f"message {position} holds «\ufffd»: its encoding was broken"
-            yield Problem(line, "warning", wrong, "export the text again as UTF-8")
-    if "system" in roles[1:]:
-        yield Problem(line, "error", "a system message that is not the first", "put it first")
-    if "user" not in roles:
-        yield Problem(line, "warning", "no user message", "add what the user asked, if something was asked")
-    turns = [role for role in roles if role != "system"]
-    if any(one == other for one, other in pairwise(turns)):
-        yield Problem(
-            line, "warning", "two messages of one role in a row", "join them: some chat templates refuse this"
-        )
-    if roles[-1] != "assistant":
-        yield Problem(line, "warning", "ends with the user: nothing is learnt there", "add the answer")
+    if examples == 0:
+        yield Problem(0, "error", "no usable example", "Mend the lines that have errors", "too-few")
+    elif examples < FEWEST and provider == "openai":
+        wrong = f"{examples} usable examples, and {FEWEST} are the fewest that OpenAI trains on"
+        yield Problem(0, "error", wrong, f"Add examples: from {FEW} on a style shows", "too-few")
+    else:
+        yield Problem(0, "warning", f"only {examples} examples", f"{FEW} or more teach a style better", "too-few")
 
 
-def _check_number(examples: int) -> list[Problem]:
-    if examples < FEWEST:
-        wrong = f"{examples} usable examples, and {FEWEST} are the fewest to learn from"
-        return [Problem(0, "error", wrong, f"Add examples: from {FEW} on a style shows")]
-    if examples < FEW:
-        return [Problem(0, "warning", f"only {examples} examples", f"{FEW} or more teach a style better")]
-    return []
+def _in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda problem: problem.line))

@@ -1,28 +1,30 @@
-"""Reads training files: chat JSONL as OpenAI's, and CSV whose columns are named by the caller.
+"""Reads training data of any known file and format into examples, preference pairs and problems, line by line.
 
-Every line becomes an Example or Problems; a broken line never stops the others. What an example must look like as
-a conversation (roles, order, emptiness) is `checks`' business; here is only what the file format says.
+The format is seen in the first row that has one; a row of another is read as what it is, and told. A broken line never
+stops the others. What a conversation must look like (roles, order, emptiness) is `checks`' business.
 """
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.errors import Invalid, NotFound
-from models.messages import Message
-from train.data.conversations import Conversation, Example, Problem
+from models.errors import Invalid
+from train.data.conversations import Example, Preference, Problem
+from train.data.files import Raw, Source, open_source
+from train.data.formats import Format, columns_example, detect, formats, names, with_system
+from train.data.openai_rows import Wrong
 
-_ROLES = ("system", "user", "assistant")
-# A cell can hold a whole manual; csv's own limit of 131,072 characters would end the reading there.
-_CELL_LIMIT = 16 * 1024 * 1024
+COLUMNS = "columns"  # the format of a file whose columns are named by the caller
+# Fields that hold a list in JSON; a column of a CSV can only hold its text.
+_LISTS = ("messages", "conversations", "turns", "preferred_output", "non_preferred_output")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a CSV hold what. `system` is one text that every conversation begins with."""
+    """Which columns of a CSV, Parquet file or data set hold what. `system` is one text that conversations without a
+    system message begin with, in any format."""
 
     prompt: str = "prompt"
     response: str = "response"
@@ -30,146 +32,131 @@ class Columns:
     system: str | None = None
 
 
-def read(path: Path, columns: Columns | None = None) -> Iterator[Example | Problem]:
-    """The examples and problems of a file, in its order; the suffix says the format (.jsonl, .csv, .tsv).
+@dataclass
+class Reading:
+    """A file that is being read: iterate it once; then `format` and `lines` (rows seen) are what it turned out."""
+
+    items: Iterator[Example | Preference | Problem]
+    name: str
+    format: str | None = None
+    lines: int = 0
+
+    def __iter__(self) -> Iterator[Example | Preference | Problem]:
+        return self.items
+
+
+def read(data: str | Path, columns: Columns | None = None, format: str = "auto") -> Reading:  # noqa: A002 -- as the flag
+    """The examples, preference pairs and problems of a file or data set, in its order.
 
     Args:
-        path: the training file.
-        columns: for CSV, its columns; `columns.system` is also put before JSONL conversations that have none.
+        data: .jsonl, .json, .csv, .tsv or .parquet; a folder with a data set; or a hub data set, `owner/name`.
+        columns: for tables, the columns; `columns.system` is put before conversations that have no system message.
+        format: one of `formats.names()`, or "auto" to see it in the rows.
 
     Raises:
-        NotFound: there is no such file. Invalid: a suffix that no reader knows, or a CSV without the columns.
+        NotFound: there is no such file or data set. Invalid: an unknown suffix or format, or a table without the
+        columns. Unavailable: the hub cannot be reached.
     """
+    source = open_source(data)
     columns = columns or Columns()
-    if not path.is_file():
-        raise NotFound(f"There is no training file {path}.", param="data")
-    suffix = path.suffix.lower()
-    if suffix in (".jsonl", ".ndjson"):
-        return _read_jsonl(path, columns.system)
-    if suffix in (".csv", ".tsv"):
-        return _read_csv(path, columns, "\t" if suffix == ".tsv" else ",")
-    raise Invalid(f"{path.name}: training data is .jsonl (chat messages) or .csv / .tsv.", param="data")
+    reading = Reading(iter(()), source.name)
+    if format not in ("auto", *names()):
+        raise Invalid(f"There is no format {format!r}: use auto, {', '.join(names())}.", param="format")
+    if source.columns is not None and format == "auto" and _by_columns(source, columns):
+        reading.format = COLUMNS
+        reading.items = _from_columns(source, columns, reading)
+    else:
+        forced = next((one for one in formats() if one.name == format), None)
+        reading.items = _from_rows(source.rows, columns.system, forced, reading)
+    return reading
 
 
-def from_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Example | Problem]:
-    """The same as a JSONL file, from dictionaries `{"messages": [...]}` that are in memory already."""
-    for line, row in enumerate(rows, 1):
-        yield from _parse_row(line, row, None)
+def from_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Example | Preference | Problem]:
+    """The same as from a JSONL file, from dictionaries of any known format that are in memory already."""
+    return _from_rows((Raw(line, row) for line, row in enumerate(rows, 1)), None, None, Reading(iter(()), "memory"))
 
 
-def _read_jsonl(path: Path, system: str | None) -> Iterator[Example | Problem]:
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, 1):
-            if not raw.strip():
-                continue  # a blank line is layout, not data
-            try:
-                text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                yield Problem(line, "error", f"not UTF-8 (byte {error.start})", "save the file as UTF-8")
-                continue
-            try:
-                row = json.loads(text)
-            except (ValueError, RecursionError) as error:  # a ValueError of its own: a number of over 4,300 digits
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply, or too long"
-                yield Problem(line, "error", f"not JSON: {reason}", "put one JSON object on each line")
-                continue
-            yield from _parse_row(line, row, system)
+def _by_columns(source: Source, columns: Columns) -> bool:
+    """Whether the named columns are there; where they were not named, a table may have a known format instead."""
+    header = source.columns or ()
+    wanted = {"prompt": columns.prompt, "response": columns.response}
+    if columns.system_column:
+        wanted["system"] = columns.system_column
+    missing = {part: name for part, name in wanted.items() if name not in header}
+    if not missing:
+        return True
+    named = (columns.prompt, columns.response, columns.system_column) != (Columns.prompt, Columns.response, None)
+    if not named and detect({name: [] for name in header}):
+        return False
+    part, name = next(iter(missing.items()))
+    raise Invalid(
+        f"{source.name} has no column {name!r} for the {part}; it has {', '.join(header) or 'none'}. "
+        f"Name it with --{part}-column.",
+        param="data",
+    )
 
 
-def _parse_row(line: int, row: Any, system: str | None) -> Iterator[Example | Problem]:
-    if not isinstance(row, Mapping) or not isinstance(row.get("messages"), list):
-        yield Problem(line, "error", "no list `messages`", 'write {"messages": [{"role": …, "content": …}, …]}')
-        return
-    if row.get("tools") or row.get("functions"):
-        yield Problem(line, "error", "has tools, which are not trained here yet", "leave tools out of this line")
-        return
-    messages: list[Message] = []
-    unweighted: set[int] = set()
-    for position, raw in enumerate(row["messages"]):
-        parsed = _parse_message(raw)
-        if isinstance(parsed, tuple):
-            yield Problem(line, "error", f"message {position + 1}: {parsed[0]}", parsed[1])
-            return
-        weight = raw.get("weight", 1)
-        if weight not in (0, 1) or (weight == 0 and parsed.role != "assistant"):
-            wrong = f"message {position + 1}: weight {weight!r} on role {parsed.role}"
-            yield Problem(line, "error", wrong, "weight is 0 or 1, and 0 only on the assistant's messages")
-            return
-        if weight == 0:
-            unweighted.add(position)
-        messages.append(parsed)
-    if system and not any(message.role == "system" for message in messages):
-        messages.insert(0, Message(role="system", content=system))
-        unweighted = {position + 1 for position in unweighted}
-    yield Example(line, Conversation(tuple(messages)), frozenset(unweighted))
-
-
-def _parse_message(raw: Any) -> Message | tuple[str, str]:
-    """A message, or (what is wrong, what to do)."""
-    if not isinstance(raw, Mapping):
-        return "not an object", 'write {"role": …, "content": …}'
-    role = raw.get("role")
-    if raw.get("tool_calls") or raw.get("function_call") or role in ("tool", "function"):
-        return "a tool call, which is not trained here yet", "leave this line out"
-    if role == "developer":  # OpenAI's newer name for the same thing
-        role = "system"
-    if role not in _ROLES:
-        return f"unknown role {role!r}", "use system, user or assistant"
-    content = raw.get("content")
-    if isinstance(content, list):
-        if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-            return "content with parts that are not text", "keep text only"
-        content = "".join(str(part.get("text", "")) for part in content)
-    if not isinstance(content, str):
-        return f"content is {type(content).__name__}, not text", "give the content as a string"
-    if any("\ud800" <= letter <= "\udfff" for letter in content):  # no UTF-8 can hold it, so no tokenizer takes it
-        return "content holds half a character (\\ud800 to \\udfff)", "mend the export: an emoji was cut in two"
-    return Message(role=role, content=content)
-
-
-def _read_csv(path: Path, columns: Columns, delimiter: str) -> Iterator[Example | Problem]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        csv.field_size_limit(_CELL_LIMIT)
-        reader = csv.reader(file, delimiter=delimiter)
-        header = next(reader, [])
-        wanted = {
-            "prompt": columns.prompt,
-            "response": columns.response,
-        } | ({"system": columns.system_column} if columns.system_column else {})
-        for part, name in wanted.items():
-            if name not in header:
-                raise Invalid(
-                    f"{path.name} has no column {name!r} for the {part}; it has {', '.join(header) or 'none'}. "
-                    f"Name it with --{part}-column.",
-                    param="data",
-                )
-        places = {part: header.index(name) for part, name in wanted.items()}
-        yield from _csv_rows(reader, places, len(header), columns.system)
-
-
-def _csv_rows(reader: Any, places: Mapping[str, int], width: int, system: str | None) -> Iterator[Example | Problem]:
-    while True:
-        line = reader.line_num + 1  # a quoted cell spans lines: this is where the row begins
+def _from_columns(source: Source, columns: Columns, reading: Reading) -> Iterator[Example | Preference | Problem]:
+    for item in source.rows:
+        reading.lines += 1
+        if isinstance(item, Problem):
+            yield item
+            continue
         try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Problem(line, "error", f"not CSV: {error}", "mend or remove this row")
+            found = columns_example(item.line, item.row, columns.prompt, columns.response, columns.system_column)
+        except Wrong as wrong:
+            yield wrong.at(item.line)
+        else:
+            yield with_system(found, columns.system)
+
+
+def _from_rows(
+    rows: Iterable[Raw | Problem], system: str | None, forced: Format | None, reading: Reading
+) -> Iterator[Example | Preference | Problem]:
+    reading.format = forced.name if forced else None
+    usual = forced
+    for item in rows:
+        reading.lines += 1
+        if isinstance(item, Problem):
+            yield item
             continue
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != width:
-            yield Problem(
-                line, "error", f"{len(row)} cells where the header has {width}", "quote cells that hold commas"
-            )
-            continue
-        cells = {part: row[place] for part, place in places.items()}
-        if any("\udc80" <= letter <= "\udcff" for cell in cells.values() for letter in cell):
-            yield Problem(line, "error", "not UTF-8", "save the file as UTF-8")
-            continue
-        instruction = cells.get("system", "").strip() or (system or "")
-        messages = [Message(role="system", content=instruction)] if instruction else []
-        messages.append(Message(role="user", content=cells["prompt"].strip()))
-        messages.append(Message(role="assistant", content=cells["response"].strip()))
-        yield Example(line, Conversation(tuple(messages)))
+        row = _opened(item.row)
+        own = forced or detect(row)
+        if usual is None and own is not None:
+            usual, reading.format = own, own.name
+        elif own is not None and usual is not None and own.name != usual.name:
+            wrong = f"this line is {own.name}, where the file began as {usual.name}"
+            yield Problem(item.line, "warning", wrong, "keep one format in a file", "mixed-formats")
+        yield from _read_row(item.line, row, own or usual, system)
+
+
+def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> Iterator[Example | Preference | Problem]:
+    if not isinstance(row, Mapping):
+        yield Problem(line, "error", "not a JSON object", 'write {"messages": […]} on each line', "wrong-type")
+        return
+    if own is None:
+        mend = 'write {"messages": [{"role": …, "content": …}, …]}'
+        yield Problem(line, "error", "no list `messages`, nor any other known format", mend, "wrong-type")
+        return
+    try:
+        for found in own.read(line, row):
+            yield with_system(found, system) if isinstance(found, Example) else found
+    except Wrong as wrong:
+        yield wrong.at(line)
+
+
+def _opened(row: Any) -> Any:
+    """A row whose lists are JSON text, as tables have to hold them, with the lists opened."""
+    if not isinstance(row, Mapping):
+        return row
+    lists = (*_LISTS, "input") if "preferred_output" in row else _LISTS  # elsewhere an input is a text of its own
+    texts = [name for name in lists if isinstance(row.get(name), str) and row[name].lstrip()[:1] in ("[", "{")]
+    if not texts:
+        return row
+    opened = dict(row)
+    for name in texts:
+        try:
+            opened[name] = json.loads(opened[name])
+        except (ValueError, RecursionError):
+            continue  # it stays text, and its format says what is wrong with that
+    return opened

@@ -114,8 +114,8 @@ def test_csv_with_named_columns_cells_over_lines_and_a_broken_row(tmp_path: Path
 
 def test_a_csv_without_the_column_says_which_it_has(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("question,answer\nHi,Hello\n")
-    with pytest.raises(Invalid, match=r"no column 'prompt'.*question, answer.*--prompt-column"):
+    path.write_text("asked,said\nHi,Hello\n")
+    with pytest.raises(Invalid, match=r"no column 'prompt'.*asked, said.*--prompt-column"):
         list(read(path))
 
 

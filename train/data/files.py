@@ -1,0 +1,224 @@
+"""Files and data sets as numbered raw rows: JSONL, JSON, CSV, Parquet, and Hugging Face data sets by id or folder.
+
+It knows bytes and lines, not what a row means: that is `formats`' business. A row that cannot be read is a Problem of
+its line, and the reading goes on.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import Invalid, NotFound, Unavailable
+from train.data.conversations import Problem
+
+# A cell can hold a whole manual; csv's own limit of 131,072 characters would end the reading there.
+_CELL_LIMIT = 16 * 1024 * 1024
+_HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One row as its file has it. `line` counts from 1: the file's line, or the row of a Parquet file or data set."""
+
+    line: int
+    row: Any
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of a file, and the names of its columns where its kind has any (CSV, Parquet, data sets)."""
+
+    name: str
+    rows: Iterator[Raw | Problem]
+    columns: tuple[str, ...] | None = None
+
+
+def open_source(data: str | Path) -> Source:
+    """The raw rows of a file, a folder with a data set, or a data set of the hub, `owner/name` or `owner/name:split`.
+
+    Raises:
+        NotFound: there is no such file or data set. Invalid: a suffix that no reader knows, or a file that is not
+        what its suffix says. Unavailable: the hub cannot be reached.
+    """
+    path = Path(data)
+    if path.is_dir():
+        return _data_set(str(path), "train", f"the folder {path}")
+    hub = _HUB_ID.fullmatch(str(data))
+    if not path.is_file():
+        if hub and path.suffix.lower() not in SUFFIXES:
+            return _data_set(hub["id"], hub["split"] or "train", f"the data set {hub['id']}")
+        raise NotFound(f"There is no training file {path}.", param="data")
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        return Source(path.name, _jsonl(path))
+    if suffix == ".json":
+        return Source(path.name, _json(path))
+    if suffix in (".csv", ".tsv"):
+        header = _csv_header(path, suffix)
+        return Source(path.name, _csv(path, suffix, header), tuple(header))
+    if suffix == ".parquet":
+        return _parquet(path)
+    raise Invalid(
+        f"{path.name}: training data is .jsonl, .json, .csv, .tsv or .parquet, or a hub data set (owner/name).",
+        param="data",
+    )
+
+
+def _jsonl(path: Path) -> Iterator[Raw | Problem]:
+    with path.open("rb") as file:
+        for line, raw in enumerate(file, 1):
+            if raw.strip():  # a blank line is layout, not data
+                yield parse_line(line, raw)
+
+
+def parse_line(line: int, raw: bytes) -> Raw | Problem:
+    """One line of JSONL."""
+    try:
+        text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        return Problem(line, "error", f"not UTF-8 (byte {error.start})", "save the file as UTF-8", "invalid-utf8")
+    try:
+        return Raw(line, json.loads(text))
+    except (ValueError, RecursionError) as error:  # a ValueError of its own: a number of over 4,300 digits
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply, or too long"
+        return Problem(line, "error", f"not JSON: {reason}", "put one JSON object on each line", "invalid-json")
+
+
+def _json(path: Path) -> Iterator[Raw | Problem]:
+    """A list of objects, as ShareGPT and Alpaca are handed around; anything else is read as JSONL."""
+    content = path.read_bytes()
+    if not content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        yield from _jsonl(path)
+        return
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        yield Problem(line, "error", f"not UTF-8 (byte {error.start})", "save the file as UTF-8", "invalid-utf8")
+        text = content.decode("utf-8-sig", errors="replace")
+    yield from _elements(text)
+
+
+def _elements(text: str) -> Iterator[Raw | Problem]:
+    decoder = json.JSONDecoder()
+    skip = re.compile(r"[\s,]*")
+    place, line, counted = text.index("[") + 1, 1, 0
+    while True:
+        place = skip.match(text, place).end()  # type: ignore[union-attr]  # the pattern matches anywhere
+        line, counted = line + text.count("\n", counted, place), place
+        if text.startswith("]", place):
+            return
+        try:
+            row, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply, or too long"
+            # Where an element ends is not known once it is broken.
+            mend = "mend the list here; nothing after it could be read"
+            yield Problem(line, "error", f"not JSON: {reason}", mend, "invalid-json")
+            return
+        yield Raw(line, row)
+
+
+def _csv_reader(file: Any, suffix: str) -> Any:
+    csv.field_size_limit(_CELL_LIMIT)
+    return csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",")
+
+
+def _csv_header(path: Path, suffix: str) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        try:
+            return next(_csv_reader(file, suffix), [])
+        except csv.Error as error:
+            raise Invalid(f"{path.name} is no CSV: {error}.", param="data") from error
+
+
+def _csv(path: Path, suffix: str, header: list[str]) -> Iterator[Raw | Problem]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = _csv_reader(file, suffix)
+        next(reader, None)
+        while True:
+            line = reader.line_num + 1  # a quoted cell spans lines: this is where the row begins
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Problem(line, "error", f"not CSV: {error}", "mend or remove this row", "invalid-csv")
+                continue
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                wrong = f"{len(cells)} cells where the header has {len(header)}"
+                yield Problem(line, "error", wrong, "quote cells that hold commas", "invalid-csv")
+            elif any(not cell.isascii() and _is_broken(cell) for cell in cells):
+                yield Problem(line, "error", "not UTF-8", "save the file as UTF-8", "invalid-utf8")
+            else:
+                yield Raw(line, dict(zip(header, cells, strict=True)))
+
+
+def _is_broken(cell: str) -> bool:
+    """Whether bytes that are no UTF-8 were let through as halves of characters."""
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _parquet(path: Path) -> Source:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+    except (ArrowException, OSError) as error:
+        raise Invalid(f"{path.name} cannot be read as Parquet: {error}.", param="data") from error
+
+    def rows() -> Iterator[Raw | Problem]:
+        line = 0
+        with file:
+            try:
+                for batch in file.iter_batches(batch_size=1_000):
+                    for row in batch.to_pylist():
+                        line += 1
+                        yield Raw(line, _without_nulls(row))
+            except (ArrowException, OSError, ValueError) as error:
+                mend = "write the file again; nothing after this row could be read"
+                yield Problem(line + 1, "error", f"not Parquet: {error}", mend, "invalid-parquet")
+
+    return Source(path.name, rows(), tuple(file.schema_arrow.names))
+
+
+def _data_set(name: str, split: str, called: str) -> Source:
+    """A data set through `datasets`, which keeps what it fetched in its own cache."""
+    import datasets
+
+    try:
+        found: Any = datasets.load_dataset(name, split=split)
+    except Exception as error:  # a library of many loaders, each with errors of its own
+        raise _data_set_error(error, called, split) from error
+    rows = (Raw(line, _without_nulls(row)) for line, row in enumerate(found, 1))
+    return Source(called, rows, tuple(found.column_names or ()))
+
+
+def _data_set_error(error: Exception, called: str, split: str) -> Invalid | NotFound | Unavailable:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    said = " ".join(str(error).split())
+    if names & {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "TimeoutError", "LocalEntryNotFoundError"}:
+        return Unavailable(f"There is no file of that name, and the hub cannot be reached for {called}: {said[:200]}")
+    if "DatasetNotFoundError" in names or "FileNotFoundError" in names:
+        return NotFound(f"There is neither a file nor a hub data set for {called}: {said[:200]}", param="data")
+    return Invalid(f"{called[0].upper()}{called[1:]} (split {split}) cannot be read: {said[:300]}", param="data")
+
+
+def _without_nulls(value: Any) -> Any:
+    """Columns give every row each field of any row; a field that is null was not there."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value

@@ -1,0 +1,236 @@
+"""The shapes that a row of training data comes in, and how each becomes a conversation or a preference pair.
+
+| format | a row |
+|---|---|
+| `openai` | `{"messages": [{"role", "content"}], "tools"?}` |
+| `openai-preference` | `{"input": {"messages"}, "preferred_output", "non_preferred_output"}` |
+| `preference` | TRL's `{"prompt"?, "chosen", "rejected"}`, texts or messages |
+| `sharegpt` | `{"conversations": [{"from", "value"}], "system"?, "tools"?}` |
+| `alpaca` | `{"instruction", "input"?, "output", "system"?, "history"?}` |
+| `prompt-completion` | `{"prompt", "completion"}`, texts or messages |
+| `question-answer` | `{"question", "answer"}`, `{"query", "response"}`, `{"prompt", "response"}`, … |
+| `turns` | `{"turns": […]}`: texts in turn, `{"user", "assistant"}` pairs, or `{"role" or "speaker", "text"}` |
+
+It knows rows, not files. The line of a row only travels through.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.messages import Message
+from train.data.conversations import Conversation, Example, Preference, Problem, Said
+from train.data.openai_rows import (
+    Wrong,
+    chat_row,
+    metadata_of,
+    preference_row,
+    read_messages,
+    read_tools,
+    text_of,
+)
+
+Row = Mapping[str, Any]
+Found = Iterator[Example | Preference | Problem]
+
+# What other tools call the roles.
+_ROLES = {
+    "human": "user", "user": "user", "prompter": "user", "question": "user", "customer": "user",
+    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
+    "bard": "assistant", "answer": "assistant", "agent": "assistant", "ai": "assistant",
+    "system": "system", "developer": "system",
+}  # fmt: skip
+_QUESTIONS = ("question", "query", "prompt", "instruction", "user", "input", "q")
+_ANSWERS = ("answer", "response", "reply", "assistant", "output", "a")
+_TURNS = ("turns", "conversation", "dialogue", "dialog", "conversations")
+
+
+@dataclass(frozen=True)
+class Format:
+    """One shape: its name, whether a row has it, and how it is read (which may raise `Wrong`)."""
+
+    name: str
+    fits: Callable[[Row], bool]
+    read: Callable[[int, Row], Found]
+
+
+def formats() -> tuple[Format, ...]:
+    """All shapes, in the order in which they are tried: a row that could be two is the earlier."""
+    return (
+        Format("openai", lambda row: "messages" in row, chat_row),
+        Format("openai-preference", lambda row: "preferred_output" in row or "non_preferred_output" in row,
+               preference_row),
+        Format("preference", lambda row: "chosen" in row and "rejected" in row, _trl_preference),
+        Format("sharegpt", _is_sharegpt, _sharegpt),
+        Format("turns", lambda row: any(isinstance(row.get(name), list) for name in _TURNS), _turns),
+        Format("alpaca", lambda row: "instruction" in row and "output" in row, _alpaca),
+        Format("prompt-completion", lambda row: "prompt" in row and "completion" in row, _prompt_completion),
+        Format("question-answer", lambda row: _pair_of(row) is not None, _question_answer),
+    )  # fmt: skip
+
+
+def names() -> tuple[str, ...]:
+    """The formats' names, for `--format`."""
+    return tuple(one.name for one in formats())
+
+
+def detect(row: Any) -> Format | None:
+    """The shape of a row; None where it has none that is known."""
+    if not isinstance(row, Mapping):
+        return None
+    return next((one for one in formats() if one.fits(row)), None)
+
+
+def with_system(found: Example, system: str | None) -> Example:
+    """The example, with a system message at its head where it has none."""
+    messages = found.conversation.messages
+    if not system or any(message.role == "system" for message in messages):
+        return found
+    conversation = Conversation((Message(role="system", content=system), *messages), found.conversation.tools)
+    return Example(found.line, conversation, frozenset(place + 1 for place in found.unweighted), found.metadata)
+
+
+def _example(line: int, said: Sequence[Said], row: Row, *used: str) -> Example:
+    return Example(line, Conversation(tuple(said), read_tools(row)), frozenset(), metadata_of(row, *used))
+
+
+def _text(row: Row, name: str) -> str:
+    if name not in row:
+        raise Wrong(f"no `{name}`", f"give `{name}`", "wrong-type")
+    try:
+        return text_of(row[name]).strip()
+    except Wrong as wrong:
+        raise Wrong(f"`{name}`: {wrong.message}", wrong.mend, wrong.code) from wrong
+
+
+def _one(role: Any, content: str) -> Message:
+    return Message(role=role, content=content)
+
+
+def _system(row: Row) -> list[Message]:
+    text = _text(row, "system") if row.get("system") else ""
+    return [_one("system", text)] if text else []
+
+
+def _messages_or_text(value: Any, name: str, role: str) -> tuple[Said, ...]:
+    """Messages, or a text that is one message of `role`."""
+    if isinstance(value, list):
+        return read_messages(value).messages
+    return (_one(role, _text({name: value}, name)),)
+
+
+def _trl_preference(line: int, row: Row) -> Found:
+    chosen, rejected = (_messages_or_text(row[name], name, "assistant") for name in ("chosen", "rejected"))
+    if "prompt" in row:
+        prompt = _messages_or_text(row["prompt"], "prompt", "user")
+    else:  # the prompt is what both begin with
+        same = next(
+            (place for place, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other),
+            min(len(chosen), len(rejected)) - 1,
+        )
+        prompt, chosen, rejected = chosen[: max(same, 0)], chosen[max(same, 0) :], rejected[max(same, 0) :]
+    yield Preference(
+        line, (*_system(row), *prompt), chosen, rejected, read_tools(row),
+        metadata_of(row, "prompt", "chosen", "rejected", "system"),
+    )  # fmt: skip
+
+
+def _is_sharegpt(row: Row) -> bool:
+    said = row.get("conversations")
+    return isinstance(said, list) and (not said or (isinstance(said[0], Mapping) and "from" in said[0]))
+
+
+def _sharegpt(line: int, row: Row) -> Found:
+    if not isinstance(row.get("conversations"), list):
+        raise Wrong("no list `conversations`", 'write {"conversations": [{"from", "value"}, …]}', "wrong-type")
+    said = [_spoken(turn, place, "from", "value") for place, turn in enumerate(row["conversations"], 1)]
+    yield _example(line, [*_system(row), *said], row, "conversations", "system")
+
+
+def _spoken(turn: Any, place: int, who: str, what: str) -> Message:
+    if not isinstance(turn, Mapping) or what not in turn:
+        raise Wrong(f"turn {place} has no `{what}`", f'write {{"{who}": …, "{what}": …}}', "wrong-type")
+    role = _ROLES.get(str(turn.get(who)).lower())
+    if role is None:
+        mend = "use human and gpt, or user and assistant; write tool calls as OpenAI's messages"
+        raise Wrong(f"turn {place}: unknown role {turn.get(who)!r}", mend, "unknown-role")
+    return _one(role, _text(turn, what))
+
+
+def _alpaca(line: int, row: Row) -> Found:
+    said: list[Message] = _system(row)
+    history = row.get("history") or []
+    if isinstance(history, str):
+        history = _json_text(history, "history")
+    if not isinstance(history, list):
+        raise Wrong("`history` is not a list", "give pairs [question, answer]", "wrong-type")
+    for pair in history:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise Wrong("`history` holds something that is no pair", "give pairs [question, answer]", "wrong-type")
+        said += [_one("user", text_of(pair[0]).strip()), _one("assistant", text_of(pair[1]).strip())]
+    asked = _text(row, "instruction")
+    more = _text(row, "input") if row.get("input") else ""
+    question = f"{asked}\n\n{more}" if more else asked
+    said += [_one("user", question), _one("assistant", _text(row, "output"))]
+    yield _example(line, said, row, "instruction", "input", "output", "system", "history")
+
+
+def _prompt_completion(line: int, row: Row) -> Found:
+    for name in ("prompt", "completion"):
+        if name not in row:
+            raise Wrong(f"no `{name}`", 'write {"prompt": …, "completion": …}', "wrong-type")
+    prompt = _messages_or_text(row["prompt"], "prompt", "user")
+    completion = _messages_or_text(row["completion"], "completion", "assistant")
+    yield _example(line, [*_system(row), *prompt, *completion], row, "prompt", "completion", "system")
+
+
+def _pair_of(row: Row) -> tuple[str, str] | None:
+    question = next((name for name in _QUESTIONS if name in row), None)
+    answer = next((name for name in _ANSWERS if name in row), None)
+    return (question, answer) if question and answer else None
+
+
+def _question_answer(line: int, row: Row) -> Found:
+    pair = _pair_of(row)
+    if pair is None:
+        raise Wrong("no question with its answer", 'write {"question": …, "answer": …}', "wrong-type")
+    yield columns_example(line, row, *pair, "system" if row.get("system") else None)
+
+
+def columns_example(line: int, row: Row, question: str, answer: str, system: str | None) -> Example:
+    """One question and its answer from two named fields, with a system message from a third.
+
+    Raises:
+        Wrong: one of them is no text.
+    """
+    said = [_one("user", _text(row, question)), _one("assistant", _text(row, answer))]
+    if system and (text := _text(row, system) if row.get(system) else ""):
+        said.insert(0, _one("system", text))
+    return _example(line, said, row, question, answer, *([system] if system else []))
+
+
+def _turns(line: int, row: Row) -> Found:
+    name = next((name for name in _TURNS if isinstance(row.get(name), list)), None)
+    if name is None:
+        raise Wrong("no list `turns`", 'write {"turns": ["question", "answer", …]}', "wrong-type")
+    said: list[Message] = []
+    for place, turn in enumerate(row[name], 1):
+        if isinstance(turn, str):
+            said.append(_one("assistant" if len(said) % 2 else "user", text_of(turn).strip()))
+        elif isinstance(turn, Mapping) and (pair := _pair_of(turn)):
+            said += [_one("user", _text(turn, pair[0])), _one("assistant", _text(turn, pair[1]))]
+        elif isinstance(turn, Mapping):
+            who = next((key for key in ("role", "speaker", "from", "author") if key in turn), "role")
+            what = next((key for key in ("content", "text", "value", "message", "utterance") if key in turn), "content")
+            said.append(_spoken(turn, place, who, what))
+        else:
+            raise Wrong(f"turn {place} is neither text nor an object", "write texts in turn", "wrong-type")
+    yield _example(line, [*_system(row), *said], row, name, "system")
+
+
+def _json_text(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Wrong(f"`{name}` is text that is no JSON", f"give `{name}` as a list", "wrong-type") from error

@@ -127,7 +127,7 @@ def train(
         if result:
             tell(Stage("This run has finished already"))
         else:
-            checked = require_usable(check(data, columns))
+            checked = require_usable(check(data, columns, provider="local"))
             parts = divide(checked, validation, columns, hyperparameters.seed)
             parent = source.spec.id if source.spec else None
             if source.is_adapter:

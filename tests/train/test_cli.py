@@ -39,15 +39,15 @@ def test_the_help_shows_an_example_and_every_panel(parley: Any) -> None:
 
 def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path: Path) -> None:
     odd = {"messages": [{"role": "[/b]", "content": "x"}]}
-    data = write(tmp_path / "a.jsonl", [*style_rows(5), {"messages": "none"}, odd])
+    data = write(tmp_path / "a.jsonl", [{"messages": "none"}, odd])
     run = parley("train", data, "--base", tiny_base, "--name", "x")
     assert isinstance(run.exception, UnusableData)
     assert run.exception.exit_code == 1
     assert "no list `messages`" in run.output
     assert "unknown role '[/b]'" in run.output
-    assert "5 usable examples" in run.output
+    assert "no usable example" in run.output
     told = json.loads(parley("train", data, "--base", tiny_base, "--name", "x", "--json").stdout)
-    assert [problem["line"] for problem in told["problems"]] == [0, 6, 7]
+    assert [problem["line"] for problem in told["problems"]] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

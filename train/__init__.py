@@ -10,6 +10,7 @@
 |---|---|
 | `check` | reads JSONL or CSV and says what is wrong with it, line by line |
 | `train` | LoRA fine-tuning on the assistant's words only; publishes the result where a registry is given |
+| `resume` | goes on with a run that was interrupted, to the very same end |
 | `merge` | base + adapter → plain weights, refused where the two do not say the same |
 | `publish` | puts a finished run's adapter, or its merged weights, into the registry, whole or not at all |
 | `Hyperparameters`, `Columns` | how to train; which columns of a CSV hold what |
@@ -28,6 +29,7 @@ _HOMES = {
     "split": "data.splits", "Split": "data.splits",
     "Hyperparameters": "hyperparameters",
     "train": "training", "TrainingResult": "runs",
+    "resume": "resuming",
     "merge": "merging", "MergeReport": "merging",
     "publish": "publishing", "publish_merge": "publishing",
 }  # fmt: skip

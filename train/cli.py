@@ -31,14 +31,16 @@ def add_commands(app: typer.Typer) -> None:
 
 def train_command(
     data: Annotated[
-        Path,
+        Path | None,
         typer.Argument(help="Conversations: OpenAI chat .jsonl, or .csv / .tsv with a question and an answer column."),
-    ],
+    ] = None,
     base: Annotated[
-        str,
+        str | None,
         typer.Option(help="What to start from: a model of `parley models list`, a folder, or a hub id (owner/name)."),
-    ],
-    name: Annotated[str, typer.Option(help="What clients will send as `model`. A name is one version, for good.")],
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What clients will send as `model`. A name is one version, for good.")
+    ] = None,
     kind: Annotated[
         str, typer.Option(help="adapter: shares its base's engine. merged: an engine of its own, the fast path.")
     ] = "adapter",
@@ -85,6 +87,20 @@ def train_command(
         str | None,
         typer.Option(help="A system message for every conversation that has none.", rich_help_panel="Data"),
     ] = None,
+    save_steps: Annotated[
+        str,
+        typer.Option(
+            help="Steps between checkpoints; auto: about 3 minutes. Each epoch's end has one anyway.",
+            rich_help_panel="Interrupted",
+        ),
+    ] = "auto",
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            help="Go on with a run that was interrupted (its id or folder), as it was asked for.",
+            rich_help_panel="Interrupted",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Fine-tune a chat model on your conversations (LoRA, the assistant's words only), and serve the result.
@@ -98,7 +114,17 @@ def train_command(
       --response-column answer --system "You answer for the shop."
 
     A line of chat JSONL: {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
+
+    A run that was killed goes on from its last checkpoint, and ends as it would have ended:
+
+      parley train --resume 01JQ4Z8E3K5V7W9XABCDEFGHJK
     """
+    if resume is not None:
+        _resume(resume, [data, base, name], as_json)
+        return
+    for value, flag in ((data, "DATA"), (base, "--base"), (name, "--name")):
+        if value is None:
+            raise Invalid(f"{flag} is missing. See `parley train --help`.", param=flag.strip("-").lower())
     from train.data.readers import Columns
     from train.hyperparameters import Hyperparameters
 
@@ -120,8 +146,8 @@ def train_command(
 
         with _progress(as_json) as progress:
             result = train(
-                data,
-                base=base,
+                data,  # type: ignore[arg-type]  # checked above, as base is
+                base=base,  # type: ignore[arg-type]
                 name=name,
                 kind=kind,
                 settings=settings,
@@ -131,11 +157,27 @@ def train_command(
                 columns=columns,
                 progress=progress,
                 threads=threads,
+                save_steps=_number(save_steps, "save-steps", int),
             )
-        if as_json:
-            typer.echo(json.dumps(result.as_json(), ensure_ascii=False))
-        else:
-            _show(result, settings.gateway_url)
+        _tell_result(result, settings.gateway_url, as_json)
+
+
+def _resume(run: str, others: list[Any], as_json: bool) -> None:
+    if any(other is not None for other in others):
+        raise Invalid("--resume takes everything from the run: leave DATA, --base and --name out.", param="resume")
+    with _opened() as (settings, registry), _problems_shown(as_json):
+        from train.resuming import resume
+
+        with _progress(as_json) as progress:
+            result = resume(run, settings=settings, registry=registry, progress=progress)
+        _tell_result(result, settings.gateway_url, as_json)
+
+
+def _tell_result(result: "TrainingResult", address: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.as_json(), ensure_ascii=False))
+    else:
+        _show(result, address)
 
 
 def merge_command(

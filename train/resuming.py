@@ -21,7 +21,7 @@ from models.settings import Settings
 from train.checkpoints import Newest, newest
 from train.failures import OutOfMemory, memory_is_full
 from train.origins import changes, require_same
-from train.progress import Checkpoint, MetricsFile, Progress, Stage, silent
+from train.progress import Checkpoint, Progress, Stage, silent
 from train.runs import CONFIG, DATA, ENVIRONMENT, METRICS, RESULT, TrainingResult, load_result, read_json, write_json
 
 if TYPE_CHECKING:
@@ -141,7 +141,10 @@ def note_origin(
 
 
 def pick_up(run_folder: Path, every: Every, tell: Progress, rows_at_most: int | None = None) -> "Keeping":
-    """Where a run goes on: its newest good checkpoint, with metrics.jsonl cut to what was measured until then."""
+    """Where a run goes on: its newest good checkpoint, with metrics.jsonl cut to what was measured until then.
+
+    `tell` must lead to metrics.jsonl, as a run's own does.
+    """
     from train.keeping import Keeping
 
     found = newest(run_folder)
@@ -151,7 +154,8 @@ def pick_up(run_folder: Path, every: Every, tell: Progress, rows_at_most: int | 
     if metrics.exists():
         os.truncate(metrics, min(metrics.stat().st_size, saved.metrics_bytes if saved else 0))
     if saved:
-        MetricsFile(metrics)(Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss))
+        # Told again: its line was cut off, and who listens may have died before it was heard.
+        tell(Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss))
     limits = [rows for rows in (rows_at_most, saved.rows_at_once if saved else None) if rows]
     return Keeping(run_folder, every, saved, min(limits, default=None))
 

@@ -112,6 +112,8 @@ def train(
             check_name(registry, str(name))
     if resume and out is None:
         raise Invalid("To resume a run, give its folder as `out`.", param="out")
+    if save_steps != "auto" and save_steps < 1:
+        raise Invalid(f'save_steps is {save_steps!r}: use "auto", or a number of steps from 1.', param="save_steps")
     hyperparameters = hyperparameters or Hyperparameters()
     check_trackers(trackers)
     device = find_device(settings)

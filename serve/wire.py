@@ -8,6 +8,7 @@ Hosted upstreams need those things, and have `serve.upstreams` for them.
 import asyncio
 from collections import deque
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -54,9 +55,8 @@ class Pool:
         Raises:
             OSError: no connection; Broken: it ended; TimeoutError: silence for longer than is allowed.
         """
-        parts = urlsplit(address)
-        place = (parts.hostname or "", parts.port or 80)
-        request = _written(parts.netloc, parts.path, body, headers)
+        place, opening = _opening(address)
+        request = _written(opening, body, headers)
         idle = self._idle.get(place)
         while idle:
             connection = idle.pop()
@@ -294,7 +294,13 @@ class _Connection(asyncio.Protocol):
             self._keep = self._parser.should_keep_alive()
 
 
-def _written(host: str, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", f"host: {host}", f"content-length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join((*lines, "", "")).encode("latin-1") + body
+@lru_cache(maxsize=1024)
+def _opening(address: str) -> tuple[tuple[str, int], str]:
+    """Host and port of an address, and how a request to it begins. There are as many as engines and routes."""
+    parts = urlsplit(address)
+    return (parts.hostname or "", parts.port or 80), f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\n"
+
+
+def _written(opening: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"{opening}content-length: {len(body)}\r\n{lines}\r\n".encode("latin-1") + body

@@ -16,6 +16,7 @@ from train.data.duplicates import likeness
 from train.data.personal import check_personal
 from train.data.readers import Columns, Reading, from_rows, read
 from train.data.reports import CheckedData, UnusableData
+from train.data.splits import question_of, words_of
 from train.data.texts import check_texts
 from train.data.turns import check_turns, empty
 
@@ -74,6 +75,24 @@ def check(
     return replace(found, examples=examples, problems=_in_order(problems), validation=held)
 
 
+def hold_to_limit(checked: CheckedData, tokens: Mapping[int, int], limit: int) -> CheckedData:
+    """The same report with what is over the limit left out and told.
+
+    Args:
+        checked: what `check` returned.
+        tokens: by line, how many tokens the example has (`counting.count(…).lengths` says).
+        limit: how many it may have.
+    """
+    found = [problem for line, number in tokens.items() for problem in _check_length(line, number, limit)]
+    out = {problem.line for problem in found}
+    return replace(
+        checked,
+        examples=tuple(example for example in checked.examples if example.line not in out),
+        preferences=tuple(pair for pair in checked.preferences if pair.line not in out),
+        problems=_in_order([*checked.problems, *found]),
+    )
+
+
 def require_usable(checked: CheckedData) -> CheckedData:
     """The same data, where it can be trained on.
 
@@ -125,9 +144,8 @@ def _checked(reading: Reading, count_tokens: Callable[[Conversation], int] | Non
             problems.append(Problem(item.line, "error", wrong, "keep them in files of their own", "mixed-kinds"))
             continue
         about = list(_check_pair(item) if isinstance(item, Preference) else _check_example(item))
-        as_one = _as_example(item)
         if count_tokens and limit and not any(problem.severity == "error" for problem in about):
-            about += _check_length(as_one, count_tokens, limit)
+            about += _check_length(item.line, count_tokens(_as_example(item).conversation), limit)
         problems += about
         if not any(problem.severity == "error" for problem in about):
             pairs.append(item) if isinstance(item, Preference) else examples.append(item)
@@ -161,24 +179,18 @@ def _check_pair(pair: Preference) -> Iterator[Problem]:
 
 
 def _as_example(item: Example | Preference) -> Example:
-    """A pair as the example that its preferred answer makes."""
-    if isinstance(item, Example):
-        return item
-    messages = (*item.prompt, *item.chosen)
-    before = frozenset(place for place in range(len(item.prompt)) if messages[place].role == "assistant")
-    return Example(item.line, Conversation(messages, item.tools), before, item.metadata)
+    return item.preferred if isinstance(item, Preference) else item
 
 
-def _check_length(example: Example, count_tokens: Callable[[Conversation], int], limit: int) -> Iterator[Problem]:
-    tokens = count_tokens(example.conversation)
+def _check_length(line: int, tokens: int, limit: int) -> Iterator[Problem]:
     if tokens > limit:
         wrong = f"{tokens:,} tokens, over the limit of {limit:,}"
-        yield Problem(example.line, "error", wrong, "shorten or split the conversation", "over-token-limit")
+        yield Problem(line, "error", wrong, "shorten or split the conversation", "over-token-limit")
 
 
 def _check_copies(examples: Sequence[Example]) -> Iterator[Problem]:
     keep = "keep one, unless it is meant to weigh more"
-    for twin in likeness([_text(example) for example in examples]).twins:
+    for twin in likeness([words_of(example) for example in examples]).twins:
         line, first = examples[twin.place].line, examples[twin.first].line
         if line == first:
             continue  # two answers of one line
@@ -204,11 +216,11 @@ def _without_leaks(found: CheckedData, held: CheckedData) -> CheckedData:
     The same question is a leak also under another answer: `split` never puts it on both sides either.
     """
     learnt, measured = ([*part.examples, *map(_as_example, part.preferences)] for part in (found, held))
-    asked = {_key(example): example.line for example in learnt}
-    alike = likeness([_text(example) for example in (*learnt, *measured)]).groups
+    asked = {question_of(example): example.line for example in learnt}
+    alike = likeness([words_of(example) for example in (*learnt, *measured)]).groups
     problems: list[Problem] = []
     for example, group in zip(measured, alike[len(learnt) :], strict=True):
-        if (line := asked.get(_key(example))) is not None:
+        if (line := asked.get(question_of(example))) is not None:
             mend = "keep the question on one side; `parley data split` does"
             wrong = f"the same question as line {line} of the training data"
             problems.append(Problem(example.line, "error", wrong, mend, "leakage"))
@@ -223,17 +235,6 @@ def _without_leaks(found: CheckedData, held: CheckedData) -> CheckedData:
         preferences=tuple(pair for pair in held.preferences if pair.line not in out),
         problems=_in_order([*held.problems, *problems]),
     )
-
-
-def _text(example: Example) -> str:
-    """What is compared: all that was said but the system message, which many examples share."""
-    said = [message.content for message in example.conversation.messages if message.role != "system"]
-    calls = [call.arguments for message in example.conversation.messages for call in getattr(message, "calls", ())]
-    return "\n".join([*said, *calls])
-
-
-def _key(example: Example) -> tuple[str, ...]:
-    return tuple(message.content.strip().casefold() for message in example.conversation.prompt)
 
 
 def _number(examples: int, provider: Provider) -> Iterator[Problem]:

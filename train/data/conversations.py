@@ -125,6 +125,13 @@ class Preference:
     tools: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    @property
+    def preferred(self) -> Example:
+        """The example that the preferred answer makes; only that answer is learnt."""
+        messages = (*self.prompt, *self.chosen)
+        before = frozenset(place for place in range(len(self.prompt)) if messages[place].role == "assistant")
+        return Example(self.line, Conversation(messages, self.tools), before, self.metadata)
+
 
 @dataclass(frozen=True)
 class Problem:

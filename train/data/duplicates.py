@@ -61,7 +61,7 @@ def likeness(texts: Sequence[str], alike: float = ALIKE) -> Likeness:
     empty = MinHash(num_perm=_HASHES, scheme="affine32", hashfunc=int)
     known: dict[str, int] = {}
     shingles: dict[int, Any] = {}
-    groups = _Groups(len(texts))
+    groups = Groups(len(texts))
     twins: list[Twin] = []
     for place, text in enumerate(texts):
         words = _WORD.findall(text.casefold())
@@ -81,7 +81,7 @@ def likeness(texts: Sequence[str], alike: float = ALIKE) -> Likeness:
     return Likeness(tuple(twins), tuple(groups.root(place) for place in range(len(texts))))
 
 
-def _nearest(place: int, candidates: Sequence[Any], shingles: dict[int, Any], groups: "_Groups", alike: float) -> Any:
+def _nearest(place: int, candidates: Sequence[Any], shingles: dict[int, Any], groups: "Groups", alike: float) -> Any:
     """The earliest candidate that is truly alike; the groups of all that are become one."""
     found: Twin | None = None
     for other in sorted(candidates):
@@ -113,18 +113,20 @@ def _jaccard(one: "np.ndarray", other: "np.ndarray") -> float:
     return both / (len(one) + len(other) - both)
 
 
-class _Groups:
-    """Union and find; a group's root is its first place."""
+class Groups:
+    """Union and find over the places 0 to size − 1; a group's root is its first place."""
 
     def __init__(self, size: int) -> None:
         self._above = list(range(size))
 
     def root(self, place: int) -> int:
+        """The first place of the group that `place` is in."""
         while self._above[place] != place:
             self._above[place] = self._above[self._above[place]]
             place = self._above[place]
         return place
 
     def join(self, one: int, other: int) -> None:
+        """Makes the groups of both one."""
         first, second = sorted((self.root(one), self.root(other)))
         self._above[second] = first

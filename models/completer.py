@@ -107,15 +107,30 @@ class GatewayCompleter:
                 )
             )
 
+    async def state(self) -> str:
+        """What a Parley's gateway says of the model: ready, starting, stopped or failed; unknown to other servers.
+
+        Raises:
+            NotFound: the server has no such model. ParleyError: it cannot be reached, or refuses.
+        """
+        import openai
+
+        try:
+            model = await self._client.models.retrieve(self.model)
+        except openai.OpenAIError as error:
+            raise told(error) from error
+        ours = (getattr(model, "model_extra", None) or {}).get("parley")
+        return str(ours.get("state", "unknown")) if isinstance(ours, dict) else "unknown"
+
     async def close(self) -> None:
         """Closes the pooled connections."""
         await self._client.close()
 
 
-def gateway_completer(settings: Settings, model: str, timeout_s: float = 120.0) -> GatewayCompleter:
+def gateway_completer(settings: Settings, model: str, timeout_s: float = 120.0, retries: int = 2) -> GatewayCompleter:
     """A model on this Parley's own gateway, called with the page's key where there is one."""
     key = settings.page_key.get_secret_value() if settings.page_key else None
-    return GatewayCompleter(settings.gateway_url, model, key, timeout_s)
+    return GatewayCompleter(settings.gateway_url, model, key, timeout_s, retries)
 
 
 def told(error: "openai.OpenAIError") -> ParleyError:

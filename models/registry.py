@@ -30,6 +30,11 @@ class Registry:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def database(self) -> Database:
+        """The database that it is over."""
+        return self._database
+
     def list(self, *, include_candidates: bool = False, include_retired: bool = False) -> list[ModelSpec]:
         """The listed models, oldest first; candidates and retired ones where they are asked for."""
         states = ["listed", *["candidate"] * include_candidates, *["retired"] * include_retired]

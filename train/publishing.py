@@ -1,22 +1,27 @@
 """Publishes a finished run: its adapter, or the weights merged with it, whole in the registry or not at all.
 
 The folder appears by one rename, then the row is written; a death in between leaves a folder that nothing names,
-never a name without its weights. It measures nothing itself: a merge that does not agree is refused in `merging`.
+never a name without its weights, and the next publication sweeps it away. A model is a candidate, served and not
+listed, until `listing` has seen it pass. What is measured is `comparing`'s and `merging`'s.
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from models.errors import Conflict, Invalid, NotFound
 from models.folders import publish_folder
 from models.registry import Registry, parse_spec
 from models.settings import Settings
-from models.spec import BotProfile, EngineOptions, ModelSpec
+from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
 from train.bases import Base, adapter_facts, find_base
+from train.probes import PROBES, kept
 from train.progress import Progress, Stage, silent
-from train.runs import METRICS, RESULT, TrainingResult, load_result
+from train.runs import CONFIG, DATA, METRICS, RESULT, TrainingResult, load_result
+
+if TYPE_CHECKING:
+    from train.comparing import Compared, Reference
 
 Kind = Literal["adapter", "merged"]
 
@@ -43,12 +48,17 @@ def publish(
         bot: how it introduces itself at /bot/<name>; its parent's profile without it.
 
     Returns:
-        The run's result, now with `model`, `kind` and `model_folder`.
+        The run's result, now with `model`, `kind` and `model_folder`. The registry's spec says in `parity` how the
+        weights compare with float32 base + adapter; under 98 % agreement it stays a candidate.
 
     Raises:
         Conflict: the name is taken. Invalid: no finished run, or a base that cannot carry it. MergeRefused.
     """
+    from train.cards import write_card
+    from train.listing import list_compared
+
     check_name(registry, name)
+    registry.sweep_unnamed(settings.models_dir)
     result = load_result(run_folder)
     below = _find(registry, result.base)
     rank = below.engine.max_lora_rank if below else EngineOptions().max_lora_rank
@@ -78,13 +88,16 @@ def publish(
         fields["lora_rank"] = result.hyperparameters["rank"]
     progress(Stage(f"Publishing {name} as {'merged weights' if kind == 'merged' else 'an adapter'}"))
     with publish_folder(settings.models_dir) as pending:
-        if kind == "merged":
-            _fill_merged(result, base, pending.path)
-        else:
-            shutil.copytree(result.adapter, pending.path, dirs_exist_ok=True)
-        for file in (RESULT, METRICS):
-            shutil.copy2(run_folder / file, pending.path / f"training-{file}")
-    _register(registry, parse_spec(**fields, path=str(pending.final)), pending.final)
+        reference, compared = _fill(result, base, kind, pending.path)
+        for file in (RESULT, METRICS, CONFIG, DATA):
+            if (run_folder / file).exists():
+                shutil.copy2(run_folder / file, pending.path / f"training-{file}")
+        if (run_folder / PROBES).exists():
+            shutil.copy2(run_folder / PROBES, pending.path / PROBES)
+        spec = parse_spec(**fields, path=str(pending.final), state="candidate", parity=compared.parity)
+        write_card(pending.path, spec, registry)
+    _register(registry, spec, pending.final)
+    list_compared(spec, reference, compared, registry=registry, settings=settings, progress=progress)
     published = result.published(name, kind, pending.final)
     published.save()
     return published
@@ -92,36 +105,50 @@ def publish(
 
 @dataclass(frozen=True)
 class MergedModel:
-    """A registered model that was made by merging: its id, its folder and what the merge measured."""
+    """A registered model that was made by merging: its id, its folder and what was measured."""
 
     model: str
     folder: Path
     difference: float
     agreement: float
+    parity: Parity
 
 
-def publish_merge(adapter: str, name: str, *, registry: Registry, settings: Settings) -> MergedModel:
+def publish_merge(
+    adapter: str, name: str, *, registry: Registry, settings: Settings, progress: Progress = silent
+) -> MergedModel:
     """Merges a registered adapter into its base and registers the weights as `name`.
 
     Raises:
         Conflict: the name is taken. Invalid: `adapter` is no adapter. NotFound. MergeRefused.
     """
+    from train.cards import write_card
+    from train.comparing import Reference
+    from train.listing import list_compared
     from train.merging import merge
 
     check_name(registry, name)
     spec = registry.resolve(adapter)
     if spec.kind != "adapter" or spec.base is None:
         raise Invalid(f"{adapter!r} is of kind {spec.kind}: only an adapter can be merged.", param="adapter")
-    below = find_base(spec.base, registry)
+    registry.sweep_unnamed(settings.models_dir)
+    below, folder = find_base(spec.base, registry), Path(str(spec.path))
     with publish_folder(settings.models_dir) as pending:
-        report = merge(below, Path(str(spec.path)), pending.path)
-    merged = parse_spec(
-        id=name, kind="merged", path=str(pending.final), base=spec.base, parent=spec.id, job=spec.job, bot=spec.bot,
-        engine=below.spec.engine if below.spec else spec.engine, description=spec.description, toy=spec.toy,
-        judge=spec.judge,
-    )  # fmt: skip
+        report = merge(below, folder, pending.path, kept(folder))
+        for file in (*folder.glob("training-*"), folder / PROBES):
+            if file.exists():
+                shutil.copy2(file, pending.path / file.name)
+        merged = parse_spec(
+            id=name, kind="merged", path=str(pending.final), base=spec.base, parent=spec.id, job=spec.job, bot=spec.bot,
+            engine=below.spec.engine if below.spec else spec.engine, description=spec.description, toy=spec.toy,
+            judge=spec.judge, state="candidate", parity=report.parity,
+        )  # fmt: skip
+        write_card(pending.path, merged, registry)
     _register(registry, merged, pending.final)
-    return MergedModel(name, pending.final, report.difference, report.agreement)
+    parity = list_compared(
+        merged, Reference(below, folder), report.compared, registry=registry, settings=settings, progress=progress
+    )
+    return MergedModel(name, pending.final, report.difference, parity.agreement, parity)
 
 
 def check_name(registry: Registry, name: str) -> None:
@@ -180,14 +207,23 @@ def _find(registry: Registry, name: str) -> ModelSpec | None:
         return None
 
 
-def _fill_merged(result: TrainingResult, base: ModelSpec | None, folder: Path) -> None:
-    if result.full:
-        shutil.copytree(result.adapter, folder, dirs_exist_ok=True)
-        return
+def _fill(result: TrainingResult, base: ModelSpec | None, kind: Kind, folder: Path) -> "tuple[Reference, Compared]":
+    """Puts the weights into the folder; says how they compare, and with what."""
+    from train.comparing import Reference, compare, write_template
     from train.merging import merge
 
     remote_code = base.engine.trust_remote_code if base else False
-    merge(Base(result.base, result.base_location, base, remote_code), result.adapter, folder)
+    below = Base(result.base, result.base_location, base, remote_code)
+    probes = kept(result.run_folder)
+    if kind == "merged" and not result.full:
+        return Reference(below, result.adapter), merge(below, result.adapter, folder, probes).compared
+    shutil.copytree(result.adapter, folder, dirs_exist_ok=True)
+    if result.full:
+        reference = Reference(replace(below, location=str(result.adapter)), None, "the tuned weights in float32")
+        return reference, compare(reference, Reference(replace(below, location=str(folder)), None), probes)
+    write_template(below, folder)
+    reference = Reference(below, result.adapter)
+    return reference, compare(reference, Reference(below, folder), probes)
 
 
 def _register(registry: Registry, spec: ModelSpec, folder: Path) -> None:

@@ -26,6 +26,7 @@ from train.hyperparameters import Chosen, Hyperparameters, Method
 from train.libraries import quiet
 from train.origins import environment, fingerprint
 from train.preparing import Prepared, divide, prepare
+from train.probes import choose, keep
 from train.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
 from train.resuming import (
     alone,
@@ -148,6 +149,7 @@ def train(
                 environment(device.kind, threads, hyperparameters.seed),
                 tell,
             )
+            keep(choose(parts.validation, parts.train), folder)
             with tracking(trackers, folder, name, prepared.resolved.values) as tracked:
                 told = together(tell, tracked)
                 result = _fit(

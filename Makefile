@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 RUN := .venv/bin/python -m
 
-.PHONY: help demo up test check bench demo-model setup setup-dev system clean
+.PHONY: help demo up test check bench demo-model setup setup-dev system clients clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -14,7 +14,7 @@ demo: setup      ## set up, start everything with the demo's models, print the a
 up: setup        ## the same without the demo's content
 	@exec .venv/bin/parley up
 
-test: setup-dev system  ## all tests: real vLLM engines, a real browser, a real PostgreSQL
+test: setup-dev system clients ## all tests: real vLLM engines, a real browser, a real PostgreSQL, real SDKs
 	$(RUN) pytest -q
 
 check: setup-dev ## format, lint, types and the fast tests: under 90 seconds
@@ -36,9 +36,12 @@ setup:           ## the environment in .venv
 setup-dev:       ## the environment with the developer's tools
 	@$(PYTHON) deploy/install.py --dev
 
-system:          ## what the tests need of the system: Chromium and PostgreSQL
+system:          ## what the tests need of the system: Chromium, PostgreSQL and npm
 	@sh deploy/system.sh
 
+clients: setup-dev system  ## the SDKs that the tests run against Parley, each in an environment of its own
+	@.venv/bin/python deploy/clients.py
+
 clean:           ## remove the environment and what tools leave behind; PARLEY_HOME stays
-	rm -rf .venv .venv-install.log .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info
+	rm -rf .venv .venv-install.log .clients .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

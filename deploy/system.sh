@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs what the tests need beyond Python: Chromium, PostgreSQL's server and a font. Where it may not, it says what to do.
+# Installs what the tests need beyond Python: Chromium, PostgreSQL's server, npm and a font. Where it may not, it says what to do.
 set -u
 missing=""
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql"
+command -v npm >/dev/null 2>&1 || missing="$missing npm"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "Installing$missing through the system's packages"

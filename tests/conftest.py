@@ -97,7 +97,9 @@ def postgres_url(postgres_server: str) -> str:
 @pytest.fixture(scope="session")
 def demo_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """`parley demo`, whole and ready: two vLLM engines, gateway, page, worker. One for all the tests that only look."""
-    with stack(tmp_path_factory.mktemp("demo") / "home", "demo") as running:
+    # A program that was written for OpenAI's model fine-tunes the demo's base, without a change.
+    stand_in = {"gpt-4o-mini-2024-07-18": "demo-base"}
+    with stack(tmp_path_factory.mktemp("demo") / "home", "demo", fine_tuning_models=stand_in) as running:
         yield running
 
 

@@ -11,6 +11,7 @@ or `python -m tests.fakes.openai_fine_tuning --port 8400`.
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -150,6 +151,9 @@ class FakeOpenAI(FakeFiles):
         if name not in self.models and not checkpoint:
             text = f"The model `{name}` does not exist or you do not have access to it."
             raise refused(text, status=404, code="model_not_found")
+        if not asked.get("messages"):
+            text = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array."
+            raise refused(text, param="messages", code="empty_array")
         words = self._say(name, asked["messages"])
         usage = {"prompt_tokens": 8, "completion_tokens": len(words.split()), "total_tokens": 8 + len(words.split())}
         shape = {"id": "chatcmpl-fake", "created": int(time.time()), "model": name}
@@ -261,8 +265,8 @@ def _chunks(shape: dict[str, Any], words: str, usage: dict[str, Any] | None) -> 
         )
 
     yield frame([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
-    for word in words.split(" "):
-        yield frame([{"index": 0, "delta": {"content": word + " "}, "finish_reason": None}])
+    for word in re.findall(r" ?[^ ]+", words):
+        yield frame([{"index": 0, "delta": {"content": word}, "finish_reason": None}])
     yield frame([{"index": 0, "delta": {}, "finish_reason": "stop"}])
     if usage:
         yield frame([], usage=usage)

@@ -1,0 +1,107 @@
+"""Builds `.clients`: every client library that Parley promises to serve, each in an environment of its own.
+
+openai-python 2.x and 3.x (requirements/clients-openai-*.txt) and openai for Node with the Node that it asks for
+(tests/clients/package.json), because the system's may be older. `make clients` calls it; what is there it leaves alone.
+"""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CLIENTS = ROOT / ".clients"
+PYTHON_CLIENTS = ("openai-2", "openai-3")
+NODE_FILES = ("package.json", "package-lock.json")
+
+
+class Refused(Exception):
+    """Why it cannot go on, in one line."""
+
+
+def main() -> int:
+    """Brings `.clients` to what the pins say."""
+    try:
+        for name in PYTHON_CLIENTS:
+            install_python(CLIENTS / name, ROOT / "requirements" / f"clients-{name}.txt")
+        install_node(CLIENTS / "node", ROOT / "tests" / "clients")
+    except Refused as refusal:
+        print(f"parley: {refusal}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nparley: stopped; run it again.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def install_python(folder: Path, pins: Path) -> None:
+    """A virtual environment with these pins and nothing else."""
+    content = pins.read_bytes()
+    if is_there(folder, content):
+        return
+    print(f"Installing {folder.name} for the clients' tests")
+    venv.create(folder, clear=True, with_pip=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--no-input", "--quiet"]
+    run([*pip, "--disable-pip-version-check", "-r", str(pins)], ROOT)
+    stamp(folder, content)
+
+
+def install_node(folder: Path, described: Path) -> None:
+    """A folder with `node_modules` as the lock file says."""
+    content = b"".join((described / name).read_bytes() for name in NODE_FILES)
+    if is_there(folder, content):
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Refused("npm is missing: `make system` installs it (Debian: apt-get install npm).")
+    print("Installing openai for Node for the clients' tests")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in NODE_FILES:
+        shutil.copy(described / name, folder / name)
+    run([npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
+    stamp(folder, content)
+
+
+def run(command: list[str], folder: Path) -> None:
+    """Runs an installer.
+
+    Raises:
+        Refused: it failed; the line says why in words.
+    """
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Refused(reason(done.stdout + done.stderr))
+
+
+def reason(output: str) -> str:
+    """What went wrong, from an installer's words, in one line."""
+    if "No space left" in output or "ENOSPC" in output:
+        return "The disk is full: free some space and try again."
+    missing = re.search(
+        r"No matching distribution found for (\S+)|notarget No matching version found for (\S+)", output
+    )
+    if missing:
+        return f"There is no package {(missing[1] or missing[2]).rstrip('.')} to be had here."
+    if re.search(r"connection|resolve|timed out|network|ENOTFOUND|ECONN", output, re.IGNORECASE):
+        return "The package index cannot be reached: check the network, then try again."
+    lines = [line.strip() for line in output.splitlines() if re.search(r"error", line, re.IGNORECASE)]
+    return f"A client library could not be installed: {lines[-1] if lines else 'the installer gave no reason'}"
+
+
+def is_there(folder: Path, content: bytes) -> bool:
+    """Whether what the pins say was installed there, to its end."""
+    mark = folder / ".installed"
+    return mark.is_file() and mark.read_text() == hashlib.sha256(content).hexdigest()
+
+
+def stamp(folder: Path, content: bytes) -> None:
+    """Says that the installation came to its end."""
+    (folder / ".installed").write_text(hashlib.sha256(content).hexdigest())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

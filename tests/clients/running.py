@@ -1,0 +1,56 @@
+"""Runs the client programs of this folder, each with the SDK of its own environment. It knows no test and no server.
+
+The programs are what a user would write; where they go is in the two variables that every OpenAI SDK reads.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+CLIENTS = HERE.parent.parent / ".clients"
+SDKS = ("openai-2", "openai-3", "node")
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a program goes: the address, a key, a model that answers, and one that can be fine-tuned."""
+
+    base_url: str
+    key: str
+    chat: str
+    tunable: str
+
+
+def run(sdk: str, program: str, server: Server, *arguments: str | Path, timeout_s: float = 120) -> dict[str, Any]:
+    """Runs `program` (chat, files, …) to its end; what it printed.
+
+    An environment that is not there is a failure: nobody is served by a test that was skipped.
+    """
+    command = [*command_of(sdk, program), *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PYTHON"))}
+    environment |= {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": server.key}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == 0, f"{program} with {sdk}: {done.stdout}\n{done.stderr}"
+    assert not done.stderr, f"{program} with {sdk} was warned: {done.stderr}"
+    return json.loads(done.stdout)
+
+
+def command_of(sdk: str, program: str) -> list[str]:
+    """What runs a program with one SDK."""
+    folder = CLIENTS / sdk
+    if not (folder / ".installed").is_file():
+        pytest.fail(f"{folder.name} is not in .clients: run `make clients`.")
+    if sdk != "node":
+        return [str(folder / "bin" / "python"), str(HERE / f"{program}.py")]
+    # Node looks for packages beside the program, so it runs a copy of it there.
+    copy = folder / f"{program}.mjs"
+    shutil.copy(HERE / copy.name, copy)
+    own = sorted((folder / "node_modules").glob("node-*/bin/node"))
+    return [str(own[0]) if own else "node", str(copy)]

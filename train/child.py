@@ -1,7 +1,8 @@
 """The process that a training job runs in: parameters on standard input, one JSON line for each thing told.
 
-Lines: {"progress": 0..1, "message": …}, and last {"result": …} or {"error": …}. Nothing else gets to standard
-output: what libraries print goes to standard error. It ends with its parent.
+Lines: {"stage": text}, {"step": …}, {"validation": …}, {"checkpoint": …} as `train.progress` has them, and last
+{"result": …} or {"error": text, code, param}. Nothing else gets to standard output: what libraries print goes to
+standard error. It ends with its parent.
 """
 
 import json
@@ -10,13 +11,18 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from models.errors import Invalid, ParleyError
-from train.progress import Event, Stage, Step, Validation, duration
+from train.progress import Checkpoint, Event, Stage, Step, Validation
 
-_EVERY_S = 0.5  # steps are told this often at most: each is a write to the database on the other side
+if TYPE_CHECKING:
+    from models.registry import Registry
+    from models.settings import Settings
+    from train.runs import TrainingResult
 
 
 def main() -> int:
@@ -28,7 +34,7 @@ def main() -> int:
     try:
         result = _train(json.loads(sys.stdin.read()), tell)
     except ParleyError as error:
-        tell({"error": str(error)})
+        tell({"error": str(error), "code": error.code, "param": error.param})
         return error.exit_code
     tell({"result": result})
     return 0
@@ -48,50 +54,90 @@ def _train(request: dict[str, Any], tell: _Teller) -> dict[str, Any]:
     from models.database import open_database
     from models.registry import Registry
     from models.settings import load_settings
-    from train.data.readers import Columns
-    from train.hyperparameters import Hyperparameters
-    from train.training import train
 
     if missing := [name for name in ("data", "base", "name") if not request.get(name)]:
         raise Invalid(f"A training job needs {missing[0]!r}.", param=missing[0])
     settings = load_settings()
     database = open_database(settings)
     try:
-        result = train(
-            Path(request["data"]),
-            base=request["base"],
-            name=request["name"],
-            kind=request.get("kind", "adapter"),
-            settings=settings,
-            registry=Registry(database),
-            hyperparameters=Hyperparameters.from_dict(request.get("hyperparameters") or {}),
-            validation=request.get("validation", 0.1),
-            columns=Columns(**request.get("columns") or {}),
-            progress=_Told(tell),
-            threads=request.get("threads"),
-            job=request.get("job"),
-        )
+        registry = Registry(database)
+        told = _Told(tell, request, registry, settings)
+        told.of_checkpoints()
+        result = _result(request, registry, settings, told)
     finally:
         database.dispose()
     return result.as_json()
 
 
-class _Told:
-    """Turns events into lines; the last hundredth of the progress is the publication's."""
+def _result(request: dict[str, Any], registry: "Registry", settings: "Settings", told: "_Told") -> "TrainingResult":
+    from train.data.readers import Columns
+    from train.hyperparameters import Hyperparameters
+    from train.training import train
 
-    def __init__(self, tell: _Teller) -> None:
-        self._tell = tell
-        self._last = 0.0
+    validation = request.get("validation", 0.1)
+    return train(
+        Path(request["data"]),
+        base=request["base"],
+        name=request["name"],
+        method=request.get("method", "sft"),
+        kind=request.get("kind", "adapter"),
+        settings=settings,
+        registry=registry,
+        out=Path(request["out"]) if "out" in request else None,
+        resume="out" in request,
+        hyperparameters=Hyperparameters.from_dict(request.get("hyperparameters") or {}),
+        validation=Path(validation) if isinstance(validation, str) else validation,
+        columns=Columns(**request.get("columns") or {}),
+        progress=told,
+        trackers=request.get("trackers", ()),
+        threads=request.get("threads"),
+        job=request.get("job"),
+    )
+
+
+class _Told:
+    """Turns events into lines, and registers the checkpoints at the ends of epochs where they have a name."""
+
+    def __init__(self, tell: _Teller, request: dict[str, Any], registry: "Registry", settings: "Settings") -> None:
+        self._tell, self._request = tell, request
+        self._registry, self._settings = registry, settings
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Stage):
-            self._tell({"message": event.message})
+            self._tell({"stage": event.message})
+        elif isinstance(event, Step):
+            self._tell({"step": asdict(event)})
         elif isinstance(event, Validation):
-            self._tell({"message": f"validation loss {event.loss:.3f} at step {event.step}"})
-        elif isinstance(event, Step) and (time.monotonic() - self._last > _EVERY_S or event.step == event.steps):
-            self._last = time.monotonic()
-            message = f"step {event.step}/{event.steps}, loss {event.loss:.3f}, {duration(event.seconds_left)} left"
-            self._tell({"progress": 0.99 * event.step / event.steps, "message": message})
+            self._tell({"validation": asdict(event)})
+        elif isinstance(event, Checkpoint):
+            # In here, while training waits: a moment later the checkpoint's folder may be gone.
+            model = self._register(event)
+            self._tell({"checkpoint": {"step": event.step, "epoch": event.epoch, "model": model}})
+
+    def of_checkpoints(self) -> None:
+        """Tells of those that are there already: a kill may have come between one and the word of it."""
+        from train.checkpoints import Damaged, listed, verify
+
+        if not self._request.get("checkpoints"):
+            return
+        for saved in listed(Path(self._request["out"])):
+            with suppress(Damaged):
+                verify(saved.folder)
+                self(Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss))
+
+    def _register(self, event: Checkpoint) -> str | None:
+        from train.finetuning.checkpoints import register_checkpoint
+
+        if not self._request.get("checkpoints"):
+            return None
+        return register_checkpoint(
+            event.folder,
+            self._request["name"],
+            base=self._request["base"],
+            job=self._request["job"],
+            registry=self._registry,
+            settings=self._settings,
+        )
 
 
 def _end_with_parent(parent: int) -> None:

@@ -1,7 +1,7 @@
 """A training as a job of the worker: the training runs in a process of its own, and the worker stays light.
 
-The handler starts `python -m train.child` with the job's parameters, hands on what it tells, and ends the whole
-process group when the job is cancelled. It loads no torch.
+`run_child` starts `python -m train.child` with a request, hands on what it tells, and ends the whole process group
+when it is to stop. It loads no torch.
 """
 
 import json
@@ -10,16 +10,21 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO, Any
 
 from models.errors import ParleyError
 from models.jobs import Job
-from models.settings import child_environment
+from models.settings import Settings, child_environment
 from models.worker import JobContext
+from train.progress import duration
 
 _GRACE_S = 5.0
 _TAIL = 20  # lines of the child's own words that are kept for the error
+_EVERY_S = 0.5  # steps are told this often at most: each is a write to the database
+Line = Mapping[str, Any]
 
 
 class TrainingFailed(ParleyError):
@@ -29,8 +34,9 @@ class TrainingFailed(ParleyError):
 def run_train_job(job: Job, context: JobContext) -> dict[str, Any]:
     """Trains and publishes as the job's parameters say.
 
-    Parameters (all JSON): `data` (a file), `base`, `name`; and where they are wanted `kind`, `validation`,
-    `hyperparameters` (names as in `train.Hyperparameters`), `columns` (as in `train.Columns`), `threads`.
+    Parameters (all JSON): `data` (a file), `base`, `name`; and where they are wanted `kind`, `method`, `validation`,
+    `hyperparameters` (names as in `train.Hyperparameters`), `columns` (as in `train.Columns`), `threads`, `trackers`.
+    The run's folder is called as the job, and a job that is taken up again goes on from its last checkpoint.
 
     Returns:
         The training's result, as result.json has it.
@@ -38,16 +44,24 @@ def run_train_job(job: Job, context: JobContext) -> dict[str, Any]:
     Raises:
         TrainingFailed: what the training said. JobCancelled: the job was cancelled; its process is gone.
     """
-    request = json.dumps(job.params | {"job": job.id})
-    child = subprocess.Popen(
-        [sys.executable, "-m", "train.child"],
-        env=child_environment(context.settings),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    request = job.params | {"job": job.id, "out": str(context.settings.runs_dir / job.id)}
+    return run_child(request, context, _Reports(context))
+
+
+def run_child(
+    request: Mapping[str, Any], context: JobContext, listen: Callable[[Line], None], **environment: str
+) -> dict[str, Any]:
+    """Runs one training in a process of its own.
+
+    Args:
+        request: what `train.child` takes.
+        listen: told every line of the child's; what it raises ends the training.
+        environment: more variables for the child.
+
+    Raises:
+        TrainingFailed: what the training said. JobCancelled: it was to stop; its process is gone.
+    """
+    child = _start(context.settings, environment)
     assert child.stdin
     assert child.stdout
     assert child.stderr
@@ -55,33 +69,76 @@ def run_train_job(job: Job, context: JobContext) -> dict[str, Any]:
     listener = threading.Thread(target=_keep_tail, args=(child.stderr, spoken), daemon=True)
     listener.start()
     result: dict[str, Any] | None = None
-    failure = ""
+    failure: dict[str, Any] = {}
     watch = threading.Thread(target=_end_when_cancelled, args=(child, context), daemon=True)
     watch.start()
     try:
         with suppress(BrokenPipeError):  # it died before it could read: its last word, below, says why
-            child.stdin.write(request)
+            child.stdin.write(json.dumps(request))
             child.stdin.close()
-        for line in child.stdout:
-            event = json.loads(line)
-            if "result" in event:
-                result = event["result"]
-            elif "error" in event:
-                failure = event["error"]
+        for text in child.stdout:
+            line = json.loads(text)
+            if "result" in line:
+                result = line["result"]
+            elif "error" in line:
+                failure = line
             else:
-                context.report(event.get("progress"), event.get("message"))
+                listen(line)
         child.wait()
-        context.report(1.0 if result else None)  # raises where the end was the cancelling's doing
+        context.report()  # raises where the end was the cancelling's doing
     finally:
         _end(child)
         listener.join(_GRACE_S)
     if result is None:
         last = next((line for line in reversed(spoken) if line.strip()), "no word")
-        raise TrainingFailed(failure or f"The training's process ended with {child.returncode}: {last.strip()}")
+        raise TrainingFailed(
+            failure.get("error") or f"The training's process ended with {child.returncode}: {last.strip()}",
+            code=failure.get("code"),
+            param=failure.get("param"),
+        )
     return result
 
 
-def _end_when_cancelled(child: subprocess.Popen[str], context: JobContext) -> None:
+class _Reports:
+    """Turns a training's lines into the job's progress; the last hundredth is the publication's."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+        self._last = 0.0
+
+    def __call__(self, line: Line) -> None:
+        if "stage" in line:
+            self._context.report(message=line["stage"])
+        elif "validation" in line:
+            told = line["validation"]
+            self._context.report(message=f"validation loss {told['loss']:.3f} at step {told['step']}")
+        elif "step" in line:
+            step = line["step"]
+            if time.monotonic() - self._last > _EVERY_S or step["step"] == step["steps"]:
+                self._last = time.monotonic()
+                self._context.report(*reported(step))
+
+
+def reported(step: Line) -> tuple[float, str]:
+    """A step as a job's progress (0 to 0.99) and message."""
+    left = duration(step["seconds_left"])
+    message = f"step {step['step']}/{step['steps']}, loss {step['loss']:.3f}, {left} left"
+    return 0.99 * step["step"] / step["steps"], message
+
+
+def _start(settings: Settings, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "train.child"],
+        env=child_environment(settings, **environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _end_when_cancelled(child: "subprocess.Popen[str]", context: JobContext) -> None:
     """The child may say nothing for long (loading, merging): a cancelling must not wait for its next word."""
     while child.poll() is None:
         if context.cancelled:
@@ -90,7 +147,7 @@ def _end_when_cancelled(child: subprocess.Popen[str], context: JobContext) -> No
         threading.Event().wait(0.5)
 
 
-def _end(child: subprocess.Popen[str]) -> None:
+def _end(child: "subprocess.Popen[str]") -> None:
     if child.poll() is not None:
         return
     for number in (signal.SIGTERM, signal.SIGKILL):

@@ -1,0 +1,100 @@
+"""A gateway on a real socket with the fine-tuning API, the OpenAI SDK in front of it, a worker to be run by hand."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from openai import OpenAI
+
+import parley
+from models import jobs
+from models.database import Database, open_database, upgrade
+from models.files import Files
+from models.registry import Registry
+from models.settings import Settings, load_settings
+from models.spec import ModelSpec
+from models.worker import run_job
+from serve.gateway import create_app
+from tests.stack import free_ports
+from tests.train.conftest import style_rows
+
+
+@dataclass(frozen=True)
+class House:
+    """A home with a base called `tiny`, which `gpt-4o-mini` stands for too, behind a gateway."""
+
+    settings: Settings
+    database: Database
+    client: OpenAI
+
+    def upload(self, rows: Sequence[Any] | bytes | int = 12, purpose: str = "fine-tune") -> str:
+        """Stores rows, so many easy ones, or bytes as they are; returns the file's id."""
+        if isinstance(rows, int):
+            rows = style_rows(rows)
+        content = rows if isinstance(rows, bytes) else "\n".join(json.dumps(row) for row in rows).encode()
+        return Files(self.settings, self.database).store("train.jsonl", content, purpose).id
+
+    def work(self, *kinds: str) -> None:
+        """Runs what waits, of these kinds (all without any), one after another, as the worker would."""
+        while (job := jobs.claim(self.database, "worker", kinds=kinds or None)) is not None:
+            run_job(self.alone, self.database, parley.JOB_HANDLERS, job, "worker")
+
+    @property
+    def alone(self) -> Settings:
+        """The same settings for a worker, but that it finds no gateway: no engine runs here that it could wait for."""
+        return self.settings.model_copy(update={"port": free_ports(1)[0]})
+
+    def messages(self, job_id: str) -> list[str]:
+        """What a job told, oldest first."""
+        events = self.client.fine_tuning.jobs.list_events(job_id, limit=1000).data
+        return [event.message for event in reversed(events)]
+
+    def until(self, true: Callable[[], Any], timeout_s: float = 120) -> None:
+        """Waits until something is true."""
+        deadline = time.monotonic() + timeout_s
+        while not true():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.05)
+
+
+def open_house(home: Path, base: Path, **settings: Any) -> Iterator[House]:
+    """A house over `home`, with the base in a folder."""
+    (port,) = free_ports(1)
+    chosen = load_settings(
+        home=home, port=port, device="cpu", fine_tuning_models={"gpt-4o-mini": "tiny", "gpt-4o": "gone"}, **settings
+    )
+    upgrade(chosen)
+    database = open_database(chosen)
+    Registry(database).register(ModelSpec(id="tiny", kind="base", path=str(base)))
+    app = create_app(chosen, database, parley.api_routes(chosen, database))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="on", log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    with OpenAI(base_url=chosen.gateway_url, api_key="none", max_retries=0) as client:
+        yield House(chosen, database, client)
+    server.should_exit = True
+    thread.join(10)
+    database.dispose()
+
+
+@pytest.fixture
+def house(home: Path, tmp_path: Path) -> Iterator[House]:
+    """A house whose base is an empty shell: for all that needs no training."""
+    base = tmp_path / "shell"
+    base.mkdir()
+    (base / "model.safetensors").touch()
+    yield from open_house(home, base)
+
+
+@pytest.fixture
+def training_house(home: Path, tiny_base: Path) -> Iterator[House]:
+    """A house with a base that can be trained."""
+    yield from open_house(home, tiny_base)

@@ -116,6 +116,57 @@ def test_a_tokenizer_without_a_template_is_refused(tokenizer: Any) -> None:
         tokenise(examples(TURNS), tokenizer, 1_000)
 
 
+# As Qwen2.5: tools in the system turn, calls and results in tags.
+TOOLED = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] or '' }}"
+    "{% for call in message.tool_calls or [] %}<tool_call>"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
+    "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CALLING = {
+    "messages": [
+        {"role": "user", "content": "Where is 4821?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "find", "arguments": '{"n": "4821"}'}}],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "in Leipzig"},
+        {"role": "assistant", "content": "It is there."},
+    ],
+    "tools": [{"type": "function", "function": {"name": "find", "parameters": {}}}],
+}
+
+
+def test_calls_are_learnt_and_tools_and_results_are_context(tokenizer: Any) -> None:
+    tokenizer.chat_template = TOOLED
+    found = tokenise(check([CALLING]).examples, tokenizer, 1_000)
+    assert not found.problems
+    call = '<tool_call>{"name": "find", "arguments": {"n": "4821"}}</tool_call><|im_end|>'
+    assert learnt(found, tokenizer) == [call + "It is there.<|im_end|>"]
+    whole = tokenizer.decode(found.rows[0].input_ids)
+    assert '"parameters": {}' in whole
+    assert "in Leipzig" in whole
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (CHAT_TEMPLATE, "does not write the tools"),
+        (TOOLED.replace("message.tool_calls or []", "[]"), "does not write tool calls"),
+        (TOOLED.replace("message['content'] or ''", "'' if message.role == 'tool' else message.content or ''"), "gave"),
+    ],
+)
+def test_a_template_that_drops_tools_calls_or_results_is_refused(tokenizer: Any, template: str, reason: str) -> None:
+    tokenizer.chat_template = template
+    found = tokenise(check([CALLING]).examples, tokenizer, 1_000)
+    assert not found.rows
+    assert [problem.code for problem in found.problems] == ["template-refuses"]
+    assert reason in found.problems[0].message
+
+
 @pytest.mark.training
 def test_the_labels_are_those_of_trl(tokenizer: Any, tiny_base: Any, tmp_path: Any) -> None:
     """With a marked template TRL makes the labels itself; ours must be the very same."""

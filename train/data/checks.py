@@ -75,16 +75,17 @@ def check(
     return replace(found, examples=examples, problems=_in_order(problems), validation=held)
 
 
-def hold_to_limit(checked: CheckedData, tokens: Mapping[int, int], limit: int) -> CheckedData:
+def hold_to_limit(checked: CheckedData, tokens: Mapping[int, int], limit: int, estimate: bool = False) -> CheckedData:
     """The same report with what is over the limit left out and told.
 
     Args:
         checked: what `check` returned.
         tokens: by line, how many tokens the example has (`counting.count(…).lengths` says).
         limit: how many it may have.
+        estimate: the numbers are estimates; then what is over the limit is only warned of.
     """
-    found = [problem for line, number in tokens.items() for problem in _check_length(line, number, limit)]
-    out = {problem.line for problem in found}
+    found = [problem for line, number in tokens.items() for problem in _check_length(line, number, limit, estimate)]
+    out = {problem.line for problem in found if problem.severity == "error"}
     return replace(
         checked,
         examples=tuple(example for example in checked.examples if example.line not in out),
@@ -182,10 +183,11 @@ def _as_example(item: Example | Preference) -> Example:
     return item.preferred if isinstance(item, Preference) else item
 
 
-def _check_length(line: int, tokens: int, limit: int) -> Iterator[Problem]:
+def _check_length(line: int, tokens: int, limit: int, estimate: bool = False) -> Iterator[Problem]:
     if tokens > limit:
-        wrong = f"{tokens:,} tokens, over the limit of {limit:,}"
-        yield Problem(line, "error", wrong, "shorten or split the conversation", "over-token-limit")
+        wrong = f"{'about ' if estimate else ''}{tokens:,} tokens, over the limit of {limit:,}"
+        severity = "warning" if estimate else "error"
+        yield Problem(line, severity, wrong, "shorten or split the conversation", "over-token-limit")
 
 
 def _check_copies(examples: Sequence[Example]) -> Iterator[Problem]:

@@ -27,7 +27,8 @@ File = Annotated[str, typer.Argument(help=_DATA, show_default=False)]
 Format = Annotated[
     str,
     typer.Option(
-        help="auto, openai, openai-preference, preference, sharegpt, turns, alpaca, prompt-completion, question-answer.",
+        help="auto, openai, openai-preference, preference, sharegpt, turns, alpaca, prompt-completion or "
+        "question-answer.",
         rich_help_panel="Reading",
     ),
 ]
@@ -205,6 +206,7 @@ def _columns(prompt: str, response: str, system_column: str | None, system: str 
 def _limited(report: "CheckedData", model: str, limit: int) -> "CheckedData":
     """The report, with what is over the limit in the model's own tokens."""
     from models.database import open_database
+    from models.errors import Unavailable
     from models.registry import Registry
     from models.settings import load_settings
     from train.data.checks import hold_to_limit
@@ -214,10 +216,16 @@ def _limited(report: "CheckedData", model: str, limit: int) -> "CheckedData":
         return report
     database = open_database(load_settings())
     try:
-        lengths = count(report, model, registry=Registry(database), limit=limit).lengths
+        database.check_current()
+        registry = Registry(database)
+    except Unavailable:
+        registry = None  # no home yet: then no model is registered, and OpenAI's are counted all the same
+    try:
+        counts = count(report, model, registry=registry, limit=limit)
     finally:
         database.dispose()
-    return hold_to_limit(report, {length.line: length.tokens for length in lengths}, limit)
+    tokens = {length.line: length.tokens for length in counts.lengths}
+    return hold_to_limit(report, tokens, limit, counts.way == "estimate")
 
 
 def _show_report(report: "CheckedData", each: bool, called: str = "") -> None:

@@ -6,8 +6,10 @@ its line, and the reading goes on.
 
 import csv
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,11 +200,28 @@ def _data_set(name: str, split: str, called: str) -> Source:
     import datasets
 
     try:
-        found: Any = datasets.load_dataset(name, split=split)
+        with _quiet_hub():
+            found: Any = datasets.load_dataset(name, split=split)
     except Exception as error:  # a library of many loaders, each with errors of its own
         raise _data_set_error(error, called, split) from error
     rows = (Raw(line, _without_nulls(row)) for line, row in enumerate(found, 1))
     return Source(called, rows, tuple(found.column_names or ()))
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Inside, no bars and no word of each retry: what went wrong is told once, in one line."""
+    from datasets.utils import disable_progress_bars, enable_progress_bars
+
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+        logger.setLevel(before)
 
 
 def _data_set_error(error: Exception, called: str, split: str) -> Invalid | NotFound | Unavailable:

@@ -28,7 +28,7 @@ def check_turns(example: Example) -> Iterator[Problem]:
         yield Problem(line, "warning", "no user message", mend, "no-user")
     turns = [role for role in roles if role not in ("system", "tool")]
     spoken = [message for message in messages if message.role != "system"]
-    if any(one.role == other.role != "tool" for one, other in pairwise(spoken)):
+    if any(one.role == other.role != "tool" and not isinstance(one, ToolUse) for one, other in pairwise(spoken)):
         mend = "join them: some chat templates refuse this"
         yield Problem(line, "warning", "two messages of one role in a row", mend, "role-order")
     if turns and turns[0] == "assistant" and "user" in turns:

@@ -1,5 +1,6 @@
-"""train/checks.py: what can be learnt from, and what is said about the rest."""
+"""train/data/checks.py: what can be learnt from, and what is said about the rest."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def say(*turns: str) -> dict[str, Any]:
 def test_each_fault_is_found_at_its_line(row: dict[str, Any], severity: str, about: str) -> None:
     rows = [*style_rows(60), row]
     report = check(rows)
-    (problem,) = [problem for problem in report.problems if problem.line == 61 and problem.code != "inconsistent-system"]
+    told = [problem for problem in report.problems if problem.line == 61]
+    (problem,) = [problem for problem in told if problem.code != "inconsistent-system"]
     assert problem.severity == severity
     assert about in problem.message
     assert problem.mend
@@ -58,6 +60,31 @@ def test_too_few_is_an_error_and_few_a_warning() -> None:
     assert check(style_rows(10)).usable
     assert [problem.severity for problem in check(style_rows(10)).problems] == ["warning"]
     assert not check(style_rows(50)).problems
+    here = check(style_rows(3), provider="local")  # ten are OpenAI's rule
+    assert here.usable
+    assert [(problem.severity, problem.code) for problem in here.problems] == [("warning", "too-few")]
+    assert not check([], provider="local").usable
+
+
+def test_one_example_for_each_answer_on_request() -> None:
+    rows = [*style_rows(9), say("uOne?", "aFirst.", "uTwo?", "aSecond.")]
+    report = check(rows, per_turn=True)
+    assert len(report.examples) == 11
+    first, second = report.examples[-2:]
+    assert [len(turn.conversation.messages) for turn in (first, second)] == [2, 4]
+    assert second.learnt == (3,)
+
+
+def test_the_report_is_one_and_json() -> None:
+    report = check([*style_rows(20), say("uHi")]).as_json()
+    assert json.loads(json.dumps(report)) == report
+    assert (report["lines"], report["examples"], report["left_out"], report["usable"]) == (21, 20, 1, True)
+    assert report["codes"] == {"too-few": 1, "no-assistant": 1}
+    assert report["problems"][1] | {"message": "", "mend": ""} == {
+        "line": 21, "severity": "error", "code": "no-assistant", "message": "", "mend": "",
+    }  # fmt: skip
+    assert sum(bar["examples"] for bar in report["characters"]["histogram"]) == 20
+    assert report["turns"]["largest"] == 1
 
 
 @needs_data
@@ -73,3 +100,4 @@ def test_the_bitext_csv_is_read_whole() -> None:
     report = check(DATA / "bitext" / "bitext_20230818.csv", Columns(prompt="instruction"))
     assert len(report.examples) == 4_514
     assert not report.errors
+    assert report.codes == {"personal-email": 2, "near-duplicate": 1}

@@ -5,11 +5,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from models.errors import Invalid
+
+if TYPE_CHECKING:
+    from models.spec import ModelSpec, Parity
 
 
 def console() -> Any:
@@ -40,6 +43,7 @@ def add_commands(app: typer.Typer) -> None:
 
     models = typer.Typer(help="The registry: which models are served, and under which names.", no_args_is_help=True)
     models.command("list")(models_list)
+    models.command("show")(models_show)
     models.command("add")(models_add)
     models.command("alias")(models_alias)
     models.command("retire")(models_retire)
@@ -101,14 +105,49 @@ def models_list(
     names: dict[str, list[str]] = {}
     for alias, target in registry.aliases().items():
         names.setdefault(target, []).append(alias)
-    table = Table("model", "kind", "base", "also called", "state", "created", box=None, header_style="bold")
+    table = Table("model", "kind", "base", "also called", "state", "parity", "created", box=None, header_style="bold")
     for spec in specs:
         state = spec.state if spec.shutdown_date is None else f"{spec.state}, off on {spec.shutdown_date}"
         called = ", ".join(names.get(spec.id, []))
-        table.add_row(spec.id, spec.kind, spec.base or "", called, state, f"{spec.created:%Y-%m-%d %H:%M}")
+        table.add_row(
+            spec.id, spec.kind, spec.base or "", called, state, _parity(spec), f"{spec.created:%Y-%m-%d %H:%M}"
+        )
     console().print(
         table if specs else "No model is registered yet: `parley models add`, `parley train`, `parley demo`."
     )
+
+
+def models_show(
+    name: Annotated[str, typer.Argument(help="A model's id, or another name for it.")], as_json: JsonFlag = False
+) -> None:
+    """Show one model: what it is, where it is, and how its weights compare with float32 base + adapter."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from models.registry import Registry
+
+    registry = Registry(opened()[1])
+    spec = registry.resolve(name)
+    if as_json:
+        typer.echo(spec.model_dump_json(indent=2))
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    called = ", ".join(alias for alias, target in registry.aliases().items() if target == spec.id)
+    upstream = f"{spec.upstream.model} at {spec.upstream.base_url}" if spec.upstream else None
+    facts = {
+        "model": f"{spec.id}, {spec.kind}, {spec.state}", "also called": called, "about": spec.description,
+        "base": spec.base, "trained from": spec.parent, "made by": spec.job, "made": f"{spec.created:%Y-%m-%d %H:%M}",
+        "weights": spec.path, "upstream": upstream, "LoRA rank": spec.lora_rank,
+        "switched off": spec.shutdown_date, "engine": _unusual(spec),
+    }  # fmt: skip
+    for title, value in facts.items():
+        if value:
+            table.add_row(title, escape(str(value)))
+    out = console()
+    out.print(table)
+    if spec.parity is not None:
+        out.print(f"\nAgainst float32 base + adapter, {spec.parity.checked:%Y-%m-%d %H:%M}:")
+        out.print(parity_table(spec.parity))
 
 
 def models_add(
@@ -232,6 +271,37 @@ def show_settings() -> None:
     for name, field in Settings.model_fields.items():
         table.add_row(name, escape(str(getattr(settings, name))), field.description)
     console().print(table)
+
+
+def parity_table(parity: "Parity") -> Any:
+    """What a comparison has measured, as a table of two columns."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("probes", f"{parity.probes}, {parity.tokens:,} positions; {escape(parity.source)}")
+    if parity.difference is not None:
+        table.add_row("float32", f"logits within {parity.difference:.1e}, {parity.same_greedy} greedy answers the same")
+    table.add_row(parity.dtype, f"{parity.agreement:.2%} the same token, divergence {parity.kl:.1e} nats per token")
+    if parity.served is None:
+        table.add_row("vLLM", f"not asked: {escape(parity.not_served or 'not yet')}")
+    else:
+        served = parity.served
+        letter = f"{served.same_text} of {served.asked} answers to the letter"
+        table.add_row("vLLM", f"{served.agreement:.2%} of {served.tokens:,} tokens; {letter}")
+    table.add_row("", f"[red]refused: {escape(parity.refused)}[/red]" if parity.refused else "[green]passed[/green]")
+    return table
+
+
+def _parity(spec: "ModelSpec") -> str:
+    """How it compared, in a table's cell; empty for what was never trained here."""
+    return spec.parity.summary if spec.parity else ""
+
+
+def _unusual(spec: "ModelSpec") -> str:
+    """The engine's options that are not as they come."""
+    values = spec.engine.model_dump(exclude_defaults=True)
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _guess_kind(path: str, base: str | None) -> str:

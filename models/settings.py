@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         description="Which local base a model's name stands for in fine-tuning jobs, such as "
         '{"gpt-4o-mini" = "demo-base"}, so that a program need not change even its `model`.',
     )
+    hub_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("hub_token", "PARLEY_HUB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+        description="The hub's token, for `parley models push`. Also HF_TOKEN.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
         description="What engines and training run on; auto takes an NVIDIA GPU where there is one.",

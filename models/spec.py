@@ -113,8 +113,7 @@ class Parity(_Frozen):
     @property
     def summary(self) -> str:
         """In a few words, for a table."""
-        said = f"{self.agreement:.1%} in {self.dtype}"
-        said += f", {self.served.agreement:.1%} served" if self.served else ", not asked served"
+        said = f"{self.agreement:.1%}" + (f", vLLM {self.served.agreement:.1%}" if self.served else "")
         return f"refused: {said}" if self.refused else said
 
 

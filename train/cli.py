@@ -11,6 +11,7 @@ import typer
 
 from models.errors import Invalid, ParleyError
 from train.data.commands import data_commands
+from train.model_commands import add_model_commands
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,10 +24,11 @@ _SHOWN_PROBLEMS = 20
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Hangs `train`, `merge` and the group `data` on the `parley` app."""
+    """Hangs `train`, `merge`, the group `data`, and what is about training on the group `models`, on the app."""
     app.command("train")(train_command)
     app.command("merge")(merge_command)
     app.add_typer(data_commands())
+    add_model_commands(app)
 
 
 def train_command(

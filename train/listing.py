@@ -46,7 +46,7 @@ def list_compared(
         progress(Stage(f"Asking {spec.id} through the gateway"))
         parity = through_engine(spec.id, reference, compared, settings)
     registry.set_parity(spec.id, parity, None if parity.refused else "listed")
-    if spec.folder is not None:
+    if spec.folder is not None and spec.folder.is_relative_to(settings.models_dir):  # elsewhere the card is the user's
         write_card(spec.folder, registry.resolve(spec.id), registry)
     progress(Stage(told(spec.id, parity)))
     return parity

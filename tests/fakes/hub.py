@@ -1,0 +1,114 @@
+"""A FAKE model hub on a real socket: making a repository, asking how to send files, receiving them, one commit.
+
+It speaks what huggingface_hub sends for `create_repo` and `upload_folder` without Xet storage, and knows one token.
+"""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+TOKEN = "hf_of_the_fake"
+
+
+@dataclass
+class Hub:
+    """What the fake has been told: repositories with their privacy, and the files of the last commit."""
+
+    url: str = ""
+    repos: dict[str, bool] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    large: dict[str, bytes] = field(default_factory=dict)
+    checked_cards: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def fake_hub() -> Iterator[Hub]:
+    """The fake, listening on loopback."""
+    hub = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class calls it so
+            return
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers.get("authorization") != f"Bearer {TOKEN}":
+                return self._answer(401, {"error": "Invalid user token."})
+            if self.path == "/api/repos/create":
+                return self._create(json.loads(body))
+            if self.path == "/api/validate-yaml":
+                hub.checked_cards.append(json.loads(body)["content"])
+                return self._answer(200, {"errors": [], "warnings": []})
+            if "/preupload/" in self.path:
+                files = json.loads(body)["files"]
+                modes = [
+                    {"path": one["path"], "shouldIgnore": False, "oid": None, "uploadMode": self._mode(one["path"])}
+                    for one in files
+                ]
+                return self._answer(200, {"files": modes})
+            if self.path.endswith("/info/lfs/objects/batch"):
+                objects = [
+                    one | {"actions": {"upload": {"href": f"{hub.url}/store/{one['oid']}"}}}
+                    for one in json.loads(body)["objects"]
+                ]
+                return self._answer(200, {"transfer": "basic", "objects": objects})
+            if "/commit/" in self.path:
+                return self._commit(body)
+            return self._answer(404, {"error": f"the fake does not know {self.path}"})
+
+        def do_GET(self) -> None:
+            repo = self.path.removeprefix("/api/models/").partition("?")[0]
+            if repo not in hub.repos:
+                return self._answer(404, {"error": "Repository not found"})
+            return self._answer(200, {"id": repo, "private": hub.repos[repo], "siblings": [], "tags": []})
+
+        def do_PUT(self) -> None:
+            hub.large[self.path.rpartition("/")[2]] = self.rfile.read(int(self.headers["content-length"]))
+            self._answer(200, {})
+
+        def _create(self, asked: dict[str, Any]) -> None:
+            repo = f"{asked.get('organization') or 'me'}/{asked['name']}"
+            if repo.startswith("forbidden/"):
+                return self._answer(403, {"error": "You don't have the rights to create a model under this namespace"})
+            if repo in hub.repos:
+                return self._answer(409, {"error": "exists", "url": f"{hub.url}/{repo}"})
+            hub.repos[repo] = asked.get("visibility") == "private"
+            return self._answer(200, {"url": f"{hub.url}/{repo}", "name": repo})
+
+        def _commit(self, body: bytes) -> None:
+            for line in body.splitlines():
+                item = json.loads(line)
+                value = item["value"]
+                if item["key"] == "file":
+                    hub.files[value["path"]] = base64.b64decode(value["content"])
+                elif item["key"] == "lfsFile":
+                    hub.files[value["path"]] = hub.large[value["oid"]]
+            self._answer(200, {"commitUrl": f"{hub.url}/me/repo/commit/abc", "commitOid": "abc"})
+
+        @staticmethod
+        def _mode(path: str) -> str:
+            return "lfs" if path.endswith(".safetensors") else "regular"
+
+        def _answer(self, status: int, body: dict[str, Any]) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()

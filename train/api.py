@@ -8,6 +8,7 @@ from models.api_shapes import json_answer, json_object, listing, threaded, whole
 from models.database import Database
 from models.errors import Invalid
 from models.settings import Settings
+from train.data.endpoint import DataCheck
 from train.finetuning import creating, lifecycle, reading
 from train.finetuning.requests import parse
 
@@ -28,6 +29,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     api = _FineTuning(settings, database)
     one = f"{_JOBS}/{{job_id}}"
     return [
+        Route("/v1/parley/data/check", DataCheck().answer, methods=["POST"]),
         Route(_JOBS, api.create, methods=["POST"]),
         Route(_JOBS, api.jobs, methods=["GET"]),
         Route(one, api.retrieve, methods=["GET"]),

@@ -1,0 +1,70 @@
+"""train/data/endpoint.py on a real gateway: the same report as from Python, of a file sent or uploaded before."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+import parley
+from models.database import Database
+from models.files import Files
+from models.settings import Settings
+from serve.gateway import create_app
+from tests.train.conftest import style_rows
+from train.data.checks import check
+
+FAULTS = Path(__file__).parent / "faults"
+ROUTE = "/v1/parley/data/check"
+
+
+@pytest.fixture
+def gateway(settings: Settings, database: Database) -> Any:
+    with TestClient(create_app(settings, database, parley.api_routes(settings, database))) as client:
+        yield client
+
+
+def test_a_file_that_is_sent_gets_the_same_report_as_in_python(gateway: Any, settings: Settings) -> None:
+    path = FAULTS / "wrong-type.jsonl"
+    answer = gateway.post(ROUTE, files={"file": (path.name, path.read_bytes())})
+    assert answer.status_code == 200
+    assert answer.json() == check(path).as_json()
+    assert not list(settings.files_dir.iterdir())  # nothing stays behind
+
+
+def test_fields_say_how_to_read_it(gateway: Any) -> None:
+    table = "\n".join(["asked,said", *(f"question {number},answer {number}" for number in range(12))]).encode()
+    fields = {"prompt_column": "asked", "response_column": "said", "system": "Be kind.", "provider": "local"}
+    report = gateway.post(ROUTE, files={"file": ("a.csv", table)}, data=fields).json()
+    assert (report["source"], report["format"], report["examples"]) == ("a.csv", "columns", 12)
+    wrong = gateway.post(ROUTE, files={"file": ("a.csv", table)})
+    assert wrong.status_code == 400
+    assert "--prompt-column" in wrong.json()["error"]["message"]
+
+
+def test_uploaded_files_by_their_ids(gateway: Any, settings: Settings, database: Database) -> None:
+    files = Files(settings, database)
+    rows = [json.dumps(row) for row in style_rows(20)]
+    train, held = (
+        files.store("t.jsonl", "\n".join(part).encode(), "fine-tune").id for part in (rows, [rows[0], *rows[18:]])
+    )
+    report = gateway.post(ROUTE, json={"file": train, "validation_file": held}).json()
+    assert report["examples"] == 20
+    assert {problem["code"] for problem in report["validation"]["problems"]} >= {"leakage"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"file": "file-nobody"}, 404, None),
+        ({}, 400, "file"),
+        ({"file": 7}, 400, "file"),
+    ],
+)
+def test_a_mistake_is_one_line_in_openais_shape(gateway: Any, body: dict[str, Any], status: int, param: Any) -> None:
+    answer = gateway.post(ROUTE, json=body)
+    assert answer.status_code == status
+    assert answer.json()["error"]["message"]
+    if param:
+        assert answer.json()["error"]["param"] == param

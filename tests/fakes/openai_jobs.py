@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CHECKPOINTS = 3
+FEWEST = 10
 
 
 def ident(prefix: str, number: int) -> str:
@@ -176,9 +177,9 @@ def _fault(rows: list[bytes], method: str) -> dict[str, str] | None:
                 "code": "invalid_file_format",
                 "message": f'Invalid file format. Example {line} is missing key "{wanted}".',
             }
-    if len(rows) < 10:
+    if len(rows) < FEWEST:
         return {
             "code": "invalid_n_examples",
-            "message": f"Training file has {len(rows)} example(s), but must have at least 10 examples.",
+            "message": f"Training file has {len(rows)} example(s), but must have at least {FEWEST} examples.",
         }
     return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import Invalid, ParleyError
+from train.clouds.commands import cloud_commands, train_on_cloud
 from train.data.commands import data_commands
 from train.model_commands import add_model_commands
 
@@ -28,6 +29,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("train")(train_command)
     app.command("merge")(merge_command)
     app.add_typer(data_commands())
+    app.add_typer(cloud_commands())
     add_model_commands(app)
 
 
@@ -103,6 +105,16 @@ def train_command(
             rich_help_panel="Interrupted",
         ),
     ] = None,
+    on: Annotated[
+        str,
+        typer.Option("--on", help="Where: local, openai or together. A cloud's result is served as a hosted model."),
+    ] = "local",
+    lr_multiplier: Annotated[
+        float | None, typer.Option(help="OpenAI: its learning_rate_multiplier.", rich_help_panel="Clouds", min=0.0001)
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Buy at the price that is shown, unasked.", rich_help_panel="Clouds")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Fine-tune a chat model on your conversations (LoRA, the assistant's words only), and serve the result.
@@ -120,6 +132,10 @@ def train_command(
     A run that was killed goes on from its last checkpoint, and ends as it would have ended:
 
       parley train --resume 01JQ4Z8E3K5V7W9XABCDEFGHJK
+
+    In a cloud the same data and numbers are checked, priced and agreed to before anything is sent:
+
+      parley train tickets.jsonl --base gpt-4o-mini-2024-07-18 --name support-v1 --on openai
     """
     if resume is not None:
         _resume(resume, [data, base, name], as_json)
@@ -143,6 +159,22 @@ def train_command(
         tune=tune,  # type: ignore[arg-type]  # likewise
     )
     columns = Columns(prompt_column, response_column, system_column, system)
+    if on != "local":
+        for given, flag in (
+            (kind != "adapter", "--kind"),
+            (threads, "--threads"),
+            (save_steps != "auto", "--save-steps"),
+        ):
+            if given:
+                raise Invalid(f"{flag} is for training here: leave it out with --on {on}.", param=flag.strip("-"))
+        with _problems_shown(as_json):
+            train_on_cloud(
+                on, data, base=str(base), name=str(name), method="sft", hyperparameters=hyperparameters,
+                multiplier=lr_multiplier, validation=validation, columns=columns, yes=yes, as_json=as_json,
+            )  # fmt: skip
+        return
+    if lr_multiplier is not None:
+        raise Invalid("--lr-multiplier is OpenAI's: use --lr, or --on openai.", param="lr-multiplier")
     with _opened() as (settings, registry), _problems_shown(as_json):
         from train.training import train
 

@@ -35,7 +35,7 @@ def show_offer(offer: Offer) -> None:
     quote = offer.quote
     if quote:
         about = "about " if quote.estimated else ""
-        table.add_row("tokens", f"{about}{quote.billed_tokens:,} billed  [dim]{escape(quote.counted)}[/]")
+        table.add_row("tokens", f"{about}{quote.billed_tokens:,} billed  [dim]{escape(quote.counted.split(": ")[0])}[/]")
         price = f"[bold]{about}${quote.usd:,.2f}[/] at ${quote.rate:g} a million tokens"
         table.add_row("price", f"{price}  [dim]as of {quote.as_of}[/]")
         if quote.notes:

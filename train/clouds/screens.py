@@ -34,8 +34,8 @@ def show_offer(offer: Offer) -> None:
         table.add_row(choice.name, f"{choice.value}  [dim]{escape(choice.reason)}[/]")
     quote = offer.quote
     if quote:
-        about = "about " if quote.estimated else ""
-        table.add_row("tokens", f"{about}{quote.billed_tokens:,} billed  [dim]{escape(quote.counted.split(": ")[0])}[/]")
+        about, how = "about " if quote.estimated else "", quote.counted.split(": ")[0]
+        table.add_row("tokens", f"{about}{quote.billed_tokens:,} billed  [dim]{escape(how)}[/]")
         price = f"[bold]{about}${quote.usd:,.2f}[/] at ${quote.rate:g} a million tokens"
         table.add_row("price", f"{price}  [dim]as of {quote.as_of}[/]")
         if quote.notes:

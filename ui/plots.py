@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from train.curves import Curves
+
 _TEXT = "#858b88"
 _GRID = "rgba(133, 139, 136, .22)"
 _PINE = "#2c8a7e"
 _CLAY = "#d9714b"
 _PALE = "#a9aca6"
+_POINTS = 600
 _FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 
@@ -159,6 +162,49 @@ def judged_plot(found: Outcomes) -> "Figure":
     figure.update_xaxes(range=[0, 100], ticksuffix=" %", gridcolor=_GRID)
     figure.update_yaxes(showgrid=False, categoryorder="array", categoryarray=["Win rate", "Pairs"])
     return figure
+
+
+def loss_plot(curves: "Curves") -> "Figure":
+    """A run's training loss, pale, with its running mean, and its validation loss as dots, over the steps."""
+    from plotly import graph_objects as go
+
+    from train.curves import smoothed
+
+    figure = go.Figure()
+    every, mean = _thinned(curves.train), _thinned(smoothed(curves.train))
+    for name, points, colour, width in (("each step", every, _PALE, 1.2), ("training", mean, _PINE, 3)):
+        figure.add_scatter(
+            x=[step for step, _ in points],
+            y=[loss for _, loss in points],
+            name=name,
+            mode="lines" if len(points) > 1 else "markers",
+            line={"color": colour, "width": width},
+            opacity=0.55 if colour == _PALE else 1,
+            hovertemplate=f"step %{{x}}: {name} %{{y:.3f}}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=[step for step, _ in curves.validation],
+        y=[loss for _, loss in curves.validation],
+        name="validation",
+        mode="lines+markers",
+        marker={"size": 9, "color": _CLAY},
+        line={"color": _CLAY, "width": 2.5},
+        hovertemplate="step %{x}: validation %{y:.3f}<extra></extra>",
+    )
+    _dress(figure, height=300)
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 13}}
+    figure.update_layout(showlegend=True, legend=legend, uirevision="run", margin={"l": 8, "r": 16, "t": 36, "b": 8})
+    figure.update_xaxes(title={"text": "Step", "font": {"size": 13}}, showgrid=False)
+    figure.update_xaxes(range=[0, max(1, curves.steps)], ticksuffix="")
+    figure.update_yaxes(title={"text": "Loss, nats per learnt token", "font": {"size": 13}}, gridcolor=_GRID)
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+    """So many points as a picture can show, the last one among them: the figure is sent anew every two seconds."""
+    stride = max(1, len(points) // _POINTS)
+    return points[(len(points) - 1) % stride :: stride] if points else points
 
 
 def _dress(figure: Any, height: int) -> None:

@@ -18,8 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from models.errors import NotFound
 from models.registry import Registry
 from ui.cookies import VOTER_COOKIE, VOTER_SECONDS, Cookies, Keyring
+from ui.data import CHECK
 from ui.login import Login
 from ui.plain import plain_page
+from ui.uploads import KEEP
 
 # All that Gradio's own page asks for. It has many more routes (files, proxies, uploads, deep links, monitoring,
 # its API); nothing here needs them, so they do not exist.
@@ -42,11 +44,13 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Apps:
-    """The three Gradio servers."""
+    """The three Gradio servers, what checks an owner's training data, and what keeps it."""
 
     owners: ASGIApp
     vote: ASGIApp
     bot: ASGIApp
+    data: ASGIApp
+    files: ASGIApp
 
 
 class Doors:
@@ -106,6 +110,10 @@ class Doors:
             else:
                 answer = PlainTextResponse("This needs an owner key: sign in at /login.", status_code=401)
             await answer(scope, receive, send)
+        elif scope["path"] == CHECK:
+            await self._apps.data(scope, receive, send)
+        elif scope["path"] == KEEP:
+            await self._apps.files(scope, receive, send)
         elif _GRADIO.fullmatch(scope["path"]):
             await self._apps.owners(scope, receive, send)
         else:

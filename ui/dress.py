@@ -17,9 +17,12 @@ _BODY = f"<style>body.dark{{background:{NIGHT}}}body:not(.dark){{background:{PAP
 
 
 class Dressed:
-    """An ASGI app around a Gradio app: its one HTML page is rewritten, everything else passes as it is."""
+    """An ASGI app around a Gradio app: its one HTML page is rewritten, everything else passes as it is.
 
-    def __init__(self, app: ASGIApp, title: str, description: str) -> None:
+    `more` is HTML for its head, such as a script that this app alone needs.
+    """
+
+    def __init__(self, app: ASGIApp, title: str, description: str, more: str = "") -> None:
         self._app = app
         tags = (
             f'<title>{escape(title)}</title><meta name="description" content="{escape(description)}">'
@@ -27,7 +30,7 @@ class Dressed:
             f'<meta property="og:description" content="{escape(description)}">'
             '<link rel="icon" href="/brand/mark.svg">'
         )
-        self._head = (tags + _BODY + script()).encode()
+        self._head = (tags + _BODY + script() + more).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != scope.get("root_path", "") + "/":

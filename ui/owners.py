@@ -7,10 +7,12 @@ import gradio as gr
 from models.keys import keys_configured
 from ui.chat import chat_tab
 from ui.compare import compare_tab
+from ui.data import data_tab
 from ui.judge import judge_tab
 from ui.leaderboard import leaderboard_tab
 from ui.room import Room
 from ui.theme import header
+from ui.training import train_tab
 from ui.wiring import QUIET
 
 _SUBTITLE = "your models, side by side"
@@ -24,7 +26,7 @@ def bar(room: Room) -> str:
 
 
 def owner_blocks(room: Room) -> gr.Blocks:
-    """The owners' app: Chat, Compare, Judge, Leaderboard."""
+    """The owners' app: Chat, Compare, Data, Train, Judge, Leaderboard."""
     with gr.Blocks(title="Parley", analytics_enabled=False) as blocks:
         top = gr.HTML(header(_SUBTITLE))
         with gr.Tabs(elem_classes="rooms"):
@@ -32,6 +34,10 @@ def owner_blocks(room: Room) -> gr.Blocks:
                 chat_tab(room, blocks)
             with gr.Tab("Compare", id="compare", render_children=True) as compare:
                 compare_tab(room, compare)
+            with gr.Tab("Data", id="data", render_children=True):
+                data_tab()
+            with gr.Tab("Train", id="train", render_children=True) as train:
+                train_tab(room, train)
             with gr.Tab("Judge", id="judge", render_children=True) as judge:
                 judge_tab(room, judge)
             with gr.Tab("Leaderboard", id="leaderboard", render_children=True) as board:

@@ -34,8 +34,11 @@ def build(settings: Settings) -> ASGIApp:
     """
     from ui.bot import bot_blocks
     from ui.cookies import Cookies, Keyring, page_secret
+    from ui.data import DataDesk
     from ui.dress import Dressed
     from ui.owners import owner_blocks
+    from ui.theme import script
+    from ui.uploads import UploadDesk
     from ui.vote import vote_blocks
 
     database = open_database(settings)
@@ -45,9 +48,11 @@ def build(settings: Settings) -> ASGIApp:
     vote, vote_life = _gradio(vote_blocks(room), "/vote")
     bot, bot_life = _gradio(bot_blocks(room), "/bot")
     apps = Apps(
-        owners=Dressed(owners, "Parley", "Your own chat models: chat, compare, judge, rate."),
+        owners=Dressed(owners, "Parley", "Your own chat models: chat, compare, judge, rate.", script("data.js") + script("train.js")),
         vote=Dressed(vote, "Parley: which answer is better?", "Two answers, nobody’s name. Say which one is better."),
         bot=Dressed(bot, "Parley", "A support bot to talk to."),
+        data=DataDesk(room),
+        files=UploadDesk(room),
     )
 
     @contextlib.asynccontextmanager

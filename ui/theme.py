@@ -137,9 +137,9 @@ def style() -> str:
     return files("ui").joinpath("style.css").read_text(encoding="utf-8")
 
 
-def script() -> str:
-    """page.js as a script element for the page's head."""
-    return f"<script>{files('ui').joinpath('page.js').read_text(encoding='utf-8')}</script>"
+def script(name: str = "page.js") -> str:
+    """One of our scripts as an element for the page's head."""
+    return f"<script>{files('ui').joinpath(name).read_text(encoding='utf-8')}</script>"
 
 
 def mark() -> str:

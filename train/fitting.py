@@ -14,14 +14,17 @@ import torch
 from peft import LoraConfig
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from train.adapters import round_trained, save_adapter, save_weights, saved_dtype
 from train.bases import Base, load_model, stored_dtype
 from train.batching import micro_batch
+from train.heads import add_learnt_head
 from train.hyperparameters import Chosen
 from train.keeping import Keeper, Keeping
 from train.losses import Measured
 from train.memory import Memory
+from train.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, strays
 from train.pairs import Pair
 from train.progress import Progress, Stage, Validation, together
 from train.tokens import Row
@@ -48,13 +51,15 @@ class Fitted:
 class Place:
     """Where a run works: a folder for the trainer's own files, the folder of what is trained, and the device.
 
-    `base_name` is what adapter_config.json calls the base: a name that means something on other machines.
+    `base_name` is what adapter_config.json calls the base: a name that means something on other machines. `flash` says
+    that flash attention is there.
     """
 
     work: Path
     adapter: Path
     base_name: str
     device: str
+    flash: bool = False
 
 
 def fit(
@@ -82,7 +87,7 @@ def fit(
     set_seed(settings.seed)
     memory = Memory(place.device)
     progress(Stage(f"Loading {base.name} ({_held(settings)}, {place.device})"))
-    trainer, measure = _trainer(base, tokenizer, rows, measured, settings, place, keeping.rows_at_most)
+    trainer, measure = _trainer(base, tokenizer, rows, measured, settings, place, keeping.rows_at_most, progress)
     # What is saved is rounded to its stored precision; the state beside it in a checkpoint is not.
     stored = stored_dtype(base)
     dtype = stored if settings.tune == "full" else saved_dtype(settings, stored)
@@ -128,7 +133,14 @@ def fit(
 
 
 def _trainer(
-    base: Base, tokenizer: Any, rows: Any, measured: Any, settings: Chosen, place: Place, most: int | None
+    base: Base,
+    tokenizer: Any,
+    rows: Any,
+    measured: Any,
+    settings: Chosen,
+    place: Place,
+    most: int | None,
+    progress: Progress,
 ) -> tuple[Any, Callable[[], Measured]]:
     """The method's trainer, and what measures its model."""
     model = load(base, settings, place.device)
@@ -144,8 +156,27 @@ def _trainer(
     from train.losses import measure
     from train.sft import sft_trainer
 
-    sft = sft_trainer(model, tokenizer, rows, arguments, pad_token, adapter)
+    collate = _collator(model, rows, settings, place, pad_token, progress)
+    add_learnt_head(model)
+    sft = sft_trainer(model, tokenizer, rows, arguments, collate, adapter)
     return sft, lambda: measure(sft.model, measured, pad_token)
+
+
+def _collator(
+    model: Any, rows: Sequence[Row], settings: Chosen, place: Place, pad_token: int, progress: Progress
+) -> Callable[[Any], dict[str, Any]]:
+    """How rows become a batch: as asked, where the model stands the proof that no row sees another."""
+    own, flash = place.device == "cpu", place.flash and settings.packing == "packed"
+    if own or settings.packing == "packed":
+        strayed = strays(model, rows, flash)
+        if strayed <= leak_limit(model):
+            attend_by_row(model, flash)
+            return PackedCollator() if settings.packing == "packed" else PaddedCollator(pad_token)
+        if settings.packing == "packed":
+            progress(
+                Stage(f"Rows are not packed: in this model they would not stay apart (logits stray by {strayed:.1g})")
+            )
+    return DataCollatorForLanguageModeling(pad_token_id=pad_token)
 
 
 def load(base: Base, settings: Chosen, device: str) -> Any:

@@ -38,7 +38,8 @@ class Hyperparameters:
     `tune` says what learns: "lora" an adapter, "qlora" an adapter over a base held in 4 bits, "full" every weight.
     `rslora` scales by alpha / √rank (arXiv:2312.03732), `dora` learns each weight's length beside its direction
     (arXiv:2402.09353). `beta` is DPO's (arXiv:2305.18290): how dearly the model pays for leaving its base.
-    `packing` is how rows share a batch: "length" puts rows of like length together, "packed" lays them end to end.
+    `packing` is how rows of a batch, which are of like length in any case, lie in memory: "length" pads them to the
+    longest, "packed" lays them end to end, each seeing itself alone. It changes the speed, and the result by rounding.
     `early_stopping` is how many validations in a row may bring nothing new before a run stops; the best is kept.
     `learning_rate_multiplier` scales the automatic rate, as OpenAI's API has it.
     `validate_every` counts steps. `checkpointing` computes activations again instead of keeping them.
@@ -272,8 +273,10 @@ def _batch_size(facts: Facts) -> tuple[int, str]:
 
 
 def _packing(facts: Facts, method: Method) -> tuple[str, str]:
+    if method == "sft" and facts.device == "cpu":
+        return "packed", "rows laid end to end, each worked out alone: nothing is padded"
     if method == "sft" and facts.flash:
-        return "packed", "flash attention is installed, so rows laid end to end cost no padding and cannot leak"
+        return "packed", "flash attention is installed: rows laid end to end, each seeing itself alone"
     return "length", "rows of like length share a batch, so that little is padded"
 
 

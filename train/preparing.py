@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models.errors import Invalid
 from train.bases import Base, load_config
 from train.data.checks import CheckedData, Data, UnusableData, check
 from train.data.conversations import Problem
@@ -33,7 +34,7 @@ class Prepared:
 
 def prepare(
     checked: CheckedData,
-    parts: Split,
+    parts: Split[Any],
     tokenizer: Any,
     base: Base,
     asked: Hyperparameters,
@@ -62,7 +63,8 @@ def prepare(
             held_out=held,
         )
 
-    limit = resolve(asked, facts(len(checked.examples), 0, bool(parts.validation)), method).values.max_length
+    whole = len(parts.train) + len(parts.validation)
+    limit = resolve(asked, facts(whole, 0, bool(parts.validation)), method).values.max_length
     ids = tokenise_pairs if method == "dpo" else tokenise
     learnt: Tokenised | TokenisedPairs = ids(parts.train, tokenizer, min(limit, context))
     held: Tokenised | TokenisedPairs = ids(parts.validation, tokenizer, min(limit, context))
@@ -81,11 +83,32 @@ def prepare(
     )  # fmt: skip
 
 
-def divide(checked: CheckedData, validation: float | Data, columns: Columns | None, seed: int) -> Split:
-    """What is learnt and what only measures the loss: a share by seed, or data of its own."""
+def divide(
+    checked: CheckedData, validation: float | Data, columns: Columns | None, seed: int, method: Method = "sft"
+) -> Split[Any]:
+    """What is learnt and what only measures the loss: a share by seed, or data of its own.
+
+    Raises:
+        Invalid: conversations where the method learns from pairs, or pairs where it learns from conversations.
+    """
     if isinstance(validation, int | float):
-        return split(checked.examples, validation, seed)
-    return Split(checked.examples, check(validation, columns).examples)
+        return split(_lessons(checked, method), validation, seed)
+    return Split(_lessons(checked, method), _lessons(check(validation, columns, provider="local"), method))
+
+
+def _lessons(checked: CheckedData, method: Method) -> Any:
+    """What the method learns from; data of the other kind is never left out in silence."""
+    if method == "dpo":
+        if checked.examples:
+            raise Invalid(
+                "DPO learns from pairs of answers, and the data holds conversations: write preference rows "
+                '({"input": {"messages": …}, "preferred_output": …, "non_preferred_output": …}), or use method sft.',
+                param="method",
+            )
+        return checked.preferences
+    if checked.preferences:
+        raise Invalid("The data holds pairs of answers: the method dpo learns from those.", param="method")
+    return checked.examples
 
 
 def about_parameters(config: Any) -> int:

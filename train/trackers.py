@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,7 @@ def tracking(names: Sequence[str], folder: Path, run: str | None, settings: Chos
 
 @contextmanager
 def _wandb(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progress]:
-    import wandb
-
+    wandb: Any = import_module("wandb")
     opened = wandb.init(project=_PROJECT, name=run, config=config, dir=str(folder))
     with opened:
         yield _told(lambda row, step: opened.log(row, step=step))
@@ -74,8 +74,7 @@ def _tensorboard(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Pro
 
 @contextmanager
 def _trackio(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progress]:
-    import trackio
-
+    trackio: Any = import_module("trackio")
     trackio.init(project=_PROJECT, name=run, config=config)
     try:
         yield _told(lambda row, step: trackio.log(dict(row), step=step))

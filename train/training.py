@@ -131,11 +131,12 @@ def train(
             tell(Stage("This run has finished already"))
         else:
             checked = require_usable(check(data, columns, provider="local"))
-            parts = divide(checked, validation, columns, hyperparameters.seed)
+            parts = divide(checked, validation, columns, hyperparameters.seed, method)
             parent = source.spec.id if source.spec else None
             if source.is_adapter:
                 source = _merged_first(source, registry, folder, tell)
-            tell(Stage(f"{len(checked.examples):,} conversations, {checked.left_out:,} left out"))
+            number = len(parts.train) + len(parts.validation)
+            tell(Stage(f"{number:,} {'pairs' if method == 'dpo' else 'conversations'}, {checked.left_out:,} left out"))
             if not Path(source.location).is_dir():
                 tell(Stage(f"Looking for {source.location} on the hub"))
             with quiet(folder / LOG):
@@ -189,7 +190,7 @@ def _fit(
         from train.fitting import Place, fit  # here, because bitsandbytes and others warn when they are imported
 
         trained = folder / (WEIGHTS if values.tune == "full" else ADAPTER)
-        place = Place(folder / "trainer", trained, base_name or base.name, device.kind)
+        place = Place(folder / "trainer", trained, base_name or base.name, device.kind, device.flash)
         fitted = within_memory(
             lambda keeping: fit(base, tokenizer, prepared.rows, measured, values, place, tell, keeping),
             pick_up(folder, save_steps, tell),
@@ -228,7 +229,10 @@ def _fit(
 
 @contextmanager
 def _run_folder(settings: Settings | None, out: Path | None, resume: bool) -> Iterator[Path]:
-    """The run's folder, held against other processes. After an error it stays, because its log says what happened, once training has begun."""
+    """The run's folder, held against other processes.
+
+    After an error it stays once training has begun, because its log says what happened.
+    """
     if out is None and settings is None:
         raise Invalid("Training needs settings or an `out` folder, to know where to write.", param="out")
     folder = (out if out is not None else settings.runs_dir / new_ulid()).absolute()  # type: ignore[union-attr] -- one of the two is there: checked above

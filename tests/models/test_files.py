@@ -1,7 +1,10 @@
 """Uploaded files in the store: whole or not at all, listed without loss, gone when their time is over."""
 
 import errno
+import hashlib
 import os
+import subprocess
+import sys
 import time
 from datetime import timedelta
 
@@ -104,6 +107,34 @@ def test_what_a_kill_left_is_swept_after_a_day(settings: Settings, database: Dat
         os.utime(path, (0, 0))
     assert files.sweep() == 2
     assert list(files.folder.iterdir()) == [known.path]
+
+
+def test_killed_at_any_moment_every_file_that_is_known_is_whole(settings: Settings, database: Database) -> None:
+    code = (
+        "import sys; from models.database import open_database; from models.files import Files\n"
+        "from models.settings import load_settings\n"
+        "settings = load_settings(home=sys.argv[1]); files = Files(settings, open_database(settings))\n"
+        "number = 0\n"
+        "while True:\n"
+        "    number += 1; files.store('a', str(number).encode() * 300_000, 'batch')\n"
+        "    print('stored', flush=True)"
+    )
+    files = Files(settings, database)
+    for moment_s in (0.0, 0.013, 0.031):
+        process = subprocess.Popen([sys.executable, "-c", code, str(settings.home)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"stored\n"
+        time.sleep(moment_s)
+        process.kill()
+        process.communicate()
+    known = files.list()
+    assert len(known) >= 3
+    for file in known:
+        assert hashlib.sha256(file.path.read_bytes()).hexdigest() == file.sha256
+    for path in files.folder.iterdir():
+        os.utime(path, (0, 0))
+    files.sweep()
+    assert {path.name for path in files.folder.iterdir()} == {file.id for file in known}
 
 
 def test_a_file_over_the_limit_leaves_nothing(settings: Settings, database: Database) -> None:

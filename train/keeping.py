@@ -114,6 +114,8 @@ class Keeper(TrainerCallback):
             control.should_save = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._good and self._good.step == state.global_step:
+            return  # a run that stops early within an epoch: its last step has one
         self._ends_epoch = True
         control.should_save = True
 
@@ -137,7 +139,7 @@ class Keeper(TrainerCallback):
             step=state.global_step,
             epoch=state.epoch,
             loss=loss,
-            ends_epoch=ends_epoch,
+            ends_epoch=ends_epoch or trainer.control.should_training_stop,
             last=trainer.control.should_training_stop,
             rows_at_once=trainer.args.per_device_train_batch_size,
             metrics_bytes=_on_disk(self._keeping.run_folder / METRICS),

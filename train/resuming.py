@@ -181,7 +181,8 @@ def within_memory(attempt: "Callable[[Keeping], Fitted]", keeping: "Keeping", te
             raise
         # Out of the except clause, where the exception no longer holds what did not fit.
         _release()
-        tell(Stage(f"Out of memory with {rows} rows at a time: {rows // 2} from now on, as many in a step as before"))
+        less = f"{rows // 2} at a time from now on, and a step still learns from as many as before"
+        tell(Stage(f"Out of memory with {rows} rows at a time: {less}"))
         keeping = replace(pick_up(keeping.run_folder, keeping.every, tell), rows_at_most=rows // 2)
 
 

@@ -13,15 +13,16 @@ It knows no prices, and loads transformers only for the first way.
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from models.errors import Invalid, NotFound, ParleyError
-from train.data.checks import CheckedData, Data, check
-from train.data.conversations import Example, Said, ToolResult, ToolUse
+from train.data.checks import Data, check
+from train.data.conversations import Conversation, Example, Said, ToolResult, ToolUse
 from train.data.readers import Columns
+from train.data.reports import CheckedData
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -169,17 +170,18 @@ def count(
         Invalid: nothing left to count, or a name that no model can have. NotFound: no such file.
     """
     checked = data if isinstance(data, CheckedData) else check(data, columns)
-    if not checked.examples:
+    examples = checked.examples or _both_sides(checked)
+    if not examples:
         raise Invalid("There is no example without errors: `parley data check` says what to mend.", param="data")
     name = str(model)
     spec = _registered(name, registry)
     hosted = spec.upstream.model if spec is not None and spec.upstream is not None else None
     vocabulary = _vocabulary(hosted or name) if spec is None or hosted else None
     if vocabulary is not None:
-        return _by_tiktoken(checked.examples, hosted or name, vocabulary, limit)
+        return _by_tiktoken(examples, hosted or name, vocabulary, limit)
     if hosted:
-        return _estimated(checked.examples, hosted, f"{name} is hosted and its vocabulary is not here", limit)
-    return _by_tokenizer(checked.examples, name, registry, limit)
+        return _estimated(examples, hosted, f"{name} is hosted and its vocabulary is not here", limit)
+    return _by_tokenizer(examples, name, registry, limit)
 
 
 def spread(values: Sequence[int]) -> Spread:
@@ -218,6 +220,24 @@ def histogram(values: Sequence[int], bins: int = _BINS) -> tuple[Bin, ...]:
     first = next(place for place, number in enumerate(counts) if number)
     found = [Bin(place * width, (place + 1) * width, counts[place]) for place in range(first, bars)]
     return (*found, Bin(bars * width, None, rest)) if largest >= bars * width else tuple(found)
+
+
+def _both_sides(checked: CheckedData) -> tuple[Example, ...]:
+    """Preference pairs as training sees them: the question with each of its two answers."""
+    return tuple(
+        Example(pair.line, Conversation((*pair.prompt, *answer), pair.tools))
+        for pair in checked.preferences
+        for answer in (pair.chosen, pair.rejected)
+    )
+
+
+def _by_line(lengths: Iterable[Length]) -> tuple[Length, ...]:
+    """One length a line: an example may give several rows (a turn each), and a pair two."""
+    found: dict[int, Length] = {}
+    for length in lengths:
+        before = found.get(length.line, Length(length.line, 0, 0))
+        found[length.line] = Length(length.line, before.tokens + length.tokens, before.learnt + length.learnt)
+    return tuple(found.values())
 
 
 def _registered(name: str, registry: "Registry | None") -> "ModelSpec | None":
@@ -287,7 +307,7 @@ def _by_rule(examples: Sequence[Example], size: Callable[[str], int]) -> tuple[L
         tools = sum(size(tool) for tool in example.conversation.tools)
         learnt = sum(said[place] for place in example.learnt)
         found.append(Length(example.line, sum(said) + roles + named + tools + _PER_REPLY, learnt))
-    return tuple(found)
+    return _by_line(found)
 
 
 def _texts(message: Said) -> Iterator[str]:
@@ -314,10 +334,7 @@ def _by_tokenizer(examples: Sequence[Example], name: str, registry: "Registry | 
         found = tokenise(examples, tokenizer, _ENDLESS)
         if limit is None:
             limit = int(getattr(load_config(base), "max_position_embeddings", 0) or 0) or None
-    lengths: dict[int, Length] = {}
-    for row in found.rows:  # one example may give several rows: a turn each, with the context before it
-        before = lengths.get(row.line, Length(row.line, 0, 0))
-        lengths[row.line] = Length(row.line, before.tokens + len(row.input_ids), before.learnt + row.learnt)
+    lengths = _by_line(Length(row.line, len(row.input_ids), row.learnt) for row in found.rows)
     ways = ", ".join(sorted(found.methods))
     how = f"{base.name}'s own tokenizer and chat template, as training does it (answers found by {ways})"
     refused = tuple(problem.line for problem in found.problems)
@@ -327,4 +344,4 @@ def _by_tokenizer(examples: Sequence[Example], name: str, registry: "Registry | 
             f"{found.problems[0].message}.",
             param="data",
         )
-    return Counts(base.name, "own tokenizer", how, tuple(lengths.values()), limit, refused)
+    return Counts(base.name, "own tokenizer", how, lengths, limit, refused)

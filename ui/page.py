@@ -47,8 +47,9 @@ def build(settings: Settings) -> ASGIApp:
     owners, owners_life = _gradio(owner_blocks(room), "/")
     vote, vote_life = _gradio(vote_blocks(room), "/vote")
     bot, bot_life = _gradio(bot_blocks(room), "/bot")
+    scripts = script("data.js") + script("train.js")
     apps = Apps(
-        owners=Dressed(owners, "Parley", "Your own chat models: chat, compare, judge, rate.", script("data.js") + script("train.js")),
+        owners=Dressed(owners, "Parley", "Your own chat models: chat, compare, train, judge.", scripts),
         vote=Dressed(vote, "Parley: which answer is better?", "Two answers, nobody’s name. Say which one is better."),
         bot=Dressed(bot, "Parley", "A support bot to talk to."),
         data=DataDesk(room),

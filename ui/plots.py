@@ -172,7 +172,7 @@ def loss_plot(curves: "Curves") -> "Figure":
 
     figure = go.Figure()
     every, mean = _thinned(curves.train), _thinned(smoothed(curves.train))
-    for name, points, colour, width in (("each step", every, _PALE, 1.2), ("training", mean, _PINE, 3)):
+    for name, points, colour, width in (("each step", every, _PALE, 1.2), ("training, mean", mean, _PINE, 3)):
         figure.add_scatter(
             x=[step for step, _ in points],
             y=[loss for _, loss in points],
@@ -188,6 +188,7 @@ def loss_plot(curves: "Curves") -> "Figure":
         name="validation",
         mode="lines+markers",
         marker={"size": 9, "color": _CLAY},
+        cliponaxis=False,
         line={"color": _CLAY, "width": 2.5},
         hovertemplate="step %{x}: validation %{y:.3f}<extra></extra>",
     )

@@ -66,7 +66,8 @@ def automatic(data: Path, base: ModelSpec, asked: Asked) -> tuple[Resolved | Non
     said = f"{len(checked.examples):,} conversations"
     if checked.left_out:
         first = checked.errors[0]
-        said += f"; {checked.left_out:,} lines are left out, the first is line {first.line}: {first.message}"
+        many = f"{checked.left_out:,} lines are left out, the first is" if checked.left_out > 1 else "left out:"
+        said += f"; {many} line {first.line}: {first.message}"
     if not checked.usable:
         reason = next(problem for problem in checked.errors if problem.line == 0)
         return None, notice(f"{said}. {reason.message}; {reason.mend}.", "bad")

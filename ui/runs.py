@@ -91,8 +91,11 @@ def numbers_html(run: Run) -> str:
         (f"{last['loss']:.3f}", "training loss, nats per learnt token"),
     ]
     if curves.validation:
-        first, now = curves.validation[0][1], curves.validation[-1][1]
-        facts.append((f"{first:.3f} → {now:.3f}", "validation loss, first and now"))
+        first, now = f"{curves.validation[0][1]:.3f}", f"{curves.validation[-1][1]:.3f}"
+        one = len(curves.validation) == 1
+        facts.append(
+            (first, "validation loss, before") if one else (f"{first} → {now}", "validation loss, first and now")
+        )
     facts.append((f"{last.get('tokens_per_s', 0):,.0f}", "tokens a second, padding not counted"))
     if run.over:
         facts.append((duration(last.get("seconds", 0)), "spent learning"))

@@ -62,6 +62,7 @@ class TrainView:
     sure: gr.Row
     timer: gr.Timer
     shown: gr.State
+    how: gr.Accordion
 
 
 class Train:
@@ -127,7 +128,7 @@ class Train:
             job_id = await asyncio.to_thread(self._enqueue, data, base, name.strip(), kind, asked)
         except ParleyError as error:
             return {view.line: notice(error.message, "warn")}
-        return await self.refresh(data, base, job_id, None)
+        return {view.how: gr.update(open=False)} | await self.refresh(data, base, job_id, None)
 
     def ask(self) -> dict[Any, Any]:
         """Stopping is asked about once more."""
@@ -169,13 +170,14 @@ class Train:
         update |= {view.stop: gr.update(visible=False), view.sure: gr.update(visible=False)} if seen.over else {}
         if shown is None and not seen.over:
             update[view.stop] = gr.update(visible=True)
-        if shown is None or tuple(shown) != seen.seen:
+        pictured, status = shown or (None, None)
+        if pictured != seen.seen:
             figure = curves_plot(seen)
-            update |= {view.plot: gr.update(value=figure, visible=figure is not None), view.shown: seen.seen}
-        if seen.over:
-            runs = await asyncio.to_thread(self._runs)
-            update[view.runs] = gr.update(choices=entries(runs), value=run)
-        return update
+            update[view.plot] = gr.update(value=figure, visible=figure is not None)
+        if status != seen.job.status:
+            jobs = await asyncio.to_thread(self._runs)
+            update[view.runs] = gr.update(choices=entries(jobs), value=run, visible=True)
+        return update | {view.shown: (seen.seen, seen.job.status)}
 
     def _files(self) -> list[StoredFile]:
         return Files(self._room.settings, self._room.database).list(PURPOSE)
@@ -237,7 +239,7 @@ class Train:
 
 def _file_entry(file: StoredFile) -> str:
     size = f"{file.size / 1e6:.1f} MB" if file.size >= 1e6 else f"{max(1, round(file.size / 1e3))} KB"
-    return f"{file.filename} · {size} · {file.created:%Y-%m-%d %H:%M}"
+    return f"{file.filename} · {size} · {file.created:%m-%d %H:%M}"
 
 
 def train_tab(room: Room, tab: gr.Tab) -> None:
@@ -252,7 +254,7 @@ def train_tab(room: Room, tab: gr.Tab) -> None:
         name = gr.Textbox(label="Name of the new model", placeholder="support-v1", max_lines=1, elem_id="train-name")
     gr.HTML(_DROP)
     came = gr.Button(elem_id="train-uploaded", elem_classes="offstage")
-    with gr.Accordion("How to train", open=False, elem_classes="fold", elem_id="train-how"):
+    with gr.Accordion("How to train", open=False, elem_classes="fold", elem_id="train-how") as how:
         with gr.Row(elem_classes="form-row"):
             kinds = [("an adapter on its base’s engine", "adapter"), ("merged, an engine of its own", "merged")]
             kind = gr.Radio(kinds, value="adapter", label="Served as", elem_id="train-kind")
@@ -265,7 +267,7 @@ def train_tab(room: Room, tab: gr.Tab) -> None:
                 gr.Textbox("auto", label=label, max_lines=1, min_width=120, elem_id=f"train-{key.replace('_', '-')}")
                 for key, label in (*_NUMBERS.items(), ("max_length", "Longest, in tokens"))
             ]
-            share = gr.Slider(0, 0.5, value=0.1, step=0.05, label="Held out", min_width=160, elem_id="train-share")
+            share = gr.Slider(0, 0.5, value=0.1, step=0.05, label="Held out", min_width=220, elem_id="train-share")
         rules = gr.HTML(elem_id="train-rules")
     line = gr.HTML(elem_id="train-line")
     with gr.Row(elem_classes="under"):
@@ -275,13 +277,14 @@ def train_tab(room: Room, tab: gr.Tab) -> None:
     result = gr.HTML(elem_id="train-result")
     figures = gr.HTML(elem_id="train-numbers")
     plot = gr.Plot(show_label=False, container=False, buttons=[], visible=False, elem_id="train-plot")
-    stop = gr.Button("Cancel this run", size="sm", visible=False, elem_id="train-stop")
+    with gr.Row(elem_classes="under"):
+        stop = gr.Button("Cancel this run", size="sm", visible=False, elem_id="train-stop")
     with gr.Row(visible=False, elem_classes="under", elem_id="train-sure") as sure:
         yes = gr.Button("Yes, stop it for good", variant="stop", size="sm", elem_id="train-yes")
         no = gr.Button("No, go on", size="sm", elem_id="train-no")
     timer = gr.Timer(_EVERY_S, active=False)
     shown = gr.State(None)
-    view = TrainView(data, base, line, rules, start, runs, state, figures, plot, result, stop, sure, timer, shown)
+    view = TrainView(data, base, line, rules, start, runs, state, figures, plot, result, stop, sure, timer, shown, how)
     handlers = Train(room, view)
     watched = [state, figures, plot, result, stop, sure, timer, shown, runs]
     everything = [data, base, line, *watched]
@@ -298,7 +301,9 @@ def train_tab(room: Room, tab: gr.Tab) -> None:
     for number in numbers:
         number.blur(handlers.explain, explained, rules, **QUIET)
     share.release(handlers.explain, explained, rules, **QUIET)
-    start.click(handlers.begin, [data, base, runs, name, kind, *asked], everything, trigger_mode="once", **QUIET)
+    start.click(
+        handlers.begin, [data, base, runs, name, kind, *asked], [*everything, how], trigger_mode="once", **QUIET
+    )
     stop.click(handlers.ask, None, [stop, sure], **QUIET)
     no.click(handlers.keep_on, None, [stop, sure], **QUIET)
     yes.click(handlers.stop, [runs, shown], [line, *watched], **QUIET)

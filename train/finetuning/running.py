@@ -88,7 +88,7 @@ def _train(context: JobContext, job_id: str, base: str, name: str, request: Mapp
 
 def _succeed(context: JobContext, job_id: str, name: str, result: Mapping[str, Any]) -> None:
     """The model is registered: its result file, then the word."""
-    served = wait_until_served(context, name)
+    warning = wait_until_served(context, name) or _unlisted(context, name)
     results = store_results(context.settings, context.database, job_id)
     with context.database.write() as session:
         row = locked(session, job_id)
@@ -99,10 +99,17 @@ def _succeed(context: JobContext, job_id: str, name: str, result: Mapping[str, A
         row.trained_tokens = result["tokens"]
         row.hyperparameters = numbers(row.hyperparameters, result["hyperparameters"])
         row.result_files = [results]
-        if served:
-            tell(session, job_id, served, level="warn")
+        if warning:
+            tell(session, job_id, warning, level="warn")
         tell(session, job_id, f"New fine-tuned model created: {name}")
         tell(session, job_id, "The job has successfully completed")
+
+
+def _unlisted(context: JobContext, name: str) -> str | None:
+    """Why a model that is served is not in the list of models: what it says is not what its training made."""
+    spec = Registry(context.database).resolve(name)
+    why = spec.parity.refused if spec.parity else ""
+    return f"{name} is served, and not listed: {why}" if spec.state == "candidate" and why else None
 
 
 def _take_back(context: JobContext, job_id: str, name: str) -> None:

@@ -80,7 +80,7 @@ def test_what_cannot_be_asked_is_a_400_that_names_the_field(
 ) -> None:
     far = Upstream(base_url="http://127.0.0.1:9/v1", model="far")
     Registry(house.database).register(ModelSpec(id="far", kind="hosted", upstream=far))
-    asked = {"model": "tiny", "training_file": house.upload()} | fields
+    asked: dict[str, Any] = {"model": "tiny", "training_file": house.upload()} | fields
     with pytest.raises(openai.BadRequestError) as caught:
         house.client.fine_tuning.jobs.create(**asked)
     assert (caught.value.param, caught.value.code, caught.value.type) == (param, code, "invalid_request_error")

@@ -8,7 +8,8 @@
 
 | name | what it does |
 |---|---|
-| `check` | reads JSONL or CSV and says what is wrong with it, line by line |
+| `check` | reads training data of any known format and says what is wrong with it, line by line |
+| `convert`, `split` | any format into OpenAI's chat JSONL; training and validation parts, by seed |
 | `train` | LoRA fine-tuning on the assistant's words only; publishes the result where a registry is given |
 | `resume` | goes on with a run that was interrupted, to the very same end |
 | `merge` | base + adapter → plain weights, refused where the two do not say the same |
@@ -26,7 +27,8 @@ _HOMES = {
     "check": "data.checks", "CheckedData": "data.checks", "UnusableData": "data.checks",
     "Columns": "data.readers",
     "Conversation": "data.conversations", "Example": "data.conversations", "Problem": "data.conversations",
-    "split": "data.splits", "Split": "data.splits",
+    "split": "data.splits", "Split": "data.splits", "Preference": "data.conversations",
+    "convert": "data.converting", "Converted": "data.converting",
     "Hyperparameters": "hyperparameters",
     "train": "training", "TrainingResult": "runs",
     "resume": "resuming",

@@ -63,6 +63,8 @@ def _histogram(title: str, spread: Mapping[str, Any] | None) -> str:
     if not spread:
         return ""
     bins: Sequence[Mapping[str, Any]] = spread["histogram"]
+    if len(bins) == 1:
+        return ""  # all are alike, and one bar says nothing
     most = max(one["examples"] for one in bins)
     bars = "".join(
         f"<i style='height:{max(100 * one['examples'] / most, 1.5 if one['examples'] else 0):.1f}%' "
@@ -108,8 +110,15 @@ def _tone(found: Sequence[Mapping[str, Any]], code: str) -> str:
 
 def _row(one: Mapping[str, Any]) -> str:
     line = f"{one['line']:,}" if one["line"] else "all"
+    badge = f"<span class='badge {_TONES[one['severity']]}'>{one['severity']}</span>"
     return (
-        f"<tr><td data-value='{one['severity']}'><span class='badge {_TONES[one['severity']]}'>"
-        f"{one['severity']}</span></td><td class='num' data-value='{one['line']}'>{line}</td>"
-        f"<td>{escape(one['code'])}</td><td class='said'>{escape(one['message'])}</td><td class='said'>{escape(one['mend'])}</td></tr>"
+        f"<tr><td data-value='{one['severity']}'>{badge}</td><td class='num' data-value='{one['line']}'>{line}</td>"
+        f"<td>{escape(one['code'])}</td><td class='said'>{_words(one['message'])}</td>"
+        f"<td class='said'>{_words(one['mend'])}</td></tr>"
     )
+
+
+def _words(text: str) -> str:
+    """Escaped; what stands between backticks is set as code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))

@@ -3,8 +3,15 @@
 | file | what it knows |
 |---|---|
 | `conversations` | the nouns: conversation, example, preference pair, problem |
-| `readers` | the file formats |
-| `checks` | what is wrong with examples, and what mends it |
-| `splits` | training and validation parts |
-| `commands` | `parley data …` |
+| `files` | bytes and lines: JSONL, JSON, CSV, Parquet, data sets |
+| `formats`, `openai_rows` | the shapes of a row, and what each means |
+| `readers` | a file of any format as examples, pairs and problems |
+| `checks` | what is wrong, and what mends it: it puts the next five together |
+| `turns`, `texts`, `personal` | one example: its order, its words, personal data in it |
+| `consistency`, `duplicates` | a set: whether it agrees with itself; copies and near copies |
+| `reports` | what was found, the same for every door |
+| `splits`, `splitting` | training and validation parts, of examples and of files |
+| `converting` | any format into OpenAI's |
+| `checking`, `endpoint` | the check as a process, and as `POST /v1/parley/data/check` |
+| `commands` | `parley data check`, `convert`, `split` |
 """

@@ -99,7 +99,7 @@ def _shingles(words: list[str]) -> "np.ndarray":
     """The set of shingles as sorted 32-bit hashes that are the same in every process."""
     import numpy as np
 
-    codes = np.fromiter((zlib.crc32(word.encode("utf-8", "replace")) for word in words), np.uint32, len(words))
+    codes = np.array([zlib.crc32(word.encode("utf-8", "replace")) for word in words], np.uint32)
     if len(codes) < _SHINGLE:
         return np.unique(codes)
     mixed = codes[:-2] * np.uint32(0x9E3779B1) + codes[1:-1] * np.uint32(0x85EBCA77) + codes[2:]

@@ -26,6 +26,12 @@ _KEY = re.compile(
     r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[A-Za-z0-9_-]{35}|\bglpat-[A-Za-z0-9_-]{20,}"
     r"|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}|-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"
 )
+# A key has one of these in it. Looking for them first halves the time of the whole check.
+_KEY_MARKS = (
+    "sk-", "_live_", "_test_", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_", "xox",
+    "AIza", "glpat-", "eyJ", "PRIVATE KEY",
+)  # fmt: skip
+_DIGIT = re.compile(r"\d")
 
 
 def check_personal(example: Example) -> Iterator[Problem]:
@@ -58,9 +64,9 @@ def _found(text: str) -> Iterator[tuple[str, str, str]]:
         address = next((one.group() for one in _EMAIL.finditer(text) if not _NOBODY.search(one.group())), None)
         if address:
             yield "personal-email", "an e-mail address", address
-    if key := _KEY.search(text):
+    if any(mark in text for mark in _KEY_MARKS) and (key := _KEY.search(text)):
         yield "secret-key", "a secret key", key.group()
-    if not any(letter.isdigit() for letter in text):
+    if not _DIGIT.search(text):
         return
     cards = [one for one in _CARD.finditer(text) if _is_card(one.group())]
     if cards:

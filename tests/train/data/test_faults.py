@@ -81,6 +81,12 @@ def test_every_fault_file_is_expected() -> None:
     assert named == EXPECTED.keys() | pairs
 
 
+def test_every_code_is_explained_to_the_model_owner() -> None:
+    told = (FAULTS.parents[3] / "docs" / "model-owner.md").read_text("utf-8")
+    codes = {code for expected in EXPECTED.values() for *_, code in expected}
+    assert [code for code in codes | {"leakage", "near-leakage", "validation-share"} if f"`{code}`" not in told] == []
+
+
 def test_too_little_held_out_is_told_of_the_whole() -> None:
     report = check(FAULTS / "validation-share.train.jsonl", validation=FAULTS / "validation-share.validation.jsonl")
     assert [(one.line, one.severity, one.code) for one in report.problems] == [(0, "warning", "validation-share")]

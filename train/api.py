@@ -51,13 +51,12 @@ class _FineTuning:
     async def create(self, request: "Request") -> "Response":
         asked = parse(await json_object(request))
         key = getattr(request.state, "key", None)
-        sent = request.headers.get("x-stainless-retry-count", "0")
         job_id = await threaded(
             creating.create,
             self._settings,
             self._database,
             asked,
-            retry=sent.isdigit() and int(sent) > 0,
+            repeated=_repeated(request),
             key=key.id if key else "",
         )
         return json_answer(await threaded(reading.job, self._database, job_id))
@@ -86,15 +85,21 @@ class _FineTuning:
         page = await threaded(read, self._database, request.path_params["job_id"], **place)
         return json_answer(listing(page.data, has_more=page.has_more))
 
-    def changing(self, change: Callable[[Database, str], None]) -> Callable[["Request"], Any]:
+    def changing(self, change: Callable[..., None]) -> Callable[["Request"], Any]:
         """A handler that changes a job and answers with it as it is then."""
 
         async def answer(request: "Request") -> "Response":
             job_id = request.path_params["job_id"]
-            await threaded(change, self._database, job_id)
+            await threaded(change, self._database, job_id, repeated=_repeated(request))
             return json_answer(await threaded(reading.job, self._database, job_id))
 
         return answer
+
+
+def _repeated(request: "Request") -> bool:
+    """Whether the SDK sends this once more, because it got no answer."""
+    sent = request.headers.get("x-stainless-retry-count", "0")
+    return sent.isdigit() and int(sent) > 0
 
 
 def _place(query: Mapping[str, str], limit: int = 20) -> dict[str, Any]:

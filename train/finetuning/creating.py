@@ -28,18 +28,18 @@ CHECK, TRAIN = "fine-tune-check", "fine-tune"  # the worker's kinds of jobs
 _REPEATED_WITHIN = timedelta(minutes=15)
 
 
-def create(settings: Settings, database: Database, asked: Asked, *, retry: bool = False, key: str = "") -> str:
+def create(settings: Settings, database: Database, asked: Asked, *, repeated: bool = False, key: str = "") -> str:
     """Creates a job and returns its id.
 
     Args:
-        retry: the SDK says that it has sent this before (`x-stainless-retry-count`): the same request of the last
+        repeated: the SDK says that it has sent this before (`x-stainless-retry-count`): the same request of the last
             quarter of an hour, by the same key, is then the job that it wants. key: the id of the key that asks.
 
     Raises:
         Invalid: the model cannot be trained here, or a file is not there or for something else.
     """
     digest = hashlib.sha256(f"{key}:{asked.digest()}".encode()).hexdigest()
-    if retry and (first := _sent_before(database, digest)):
+    if repeated and (first := _sent_before(database, digest)):
         return first
     base = find_trainable(settings, database, asked.model)
     _check_integrations(asked)

@@ -60,23 +60,26 @@ def not_found(job_id: str) -> NotFound:
     return NotFound(f"Could not find fine tune: {job_id[:80]}", code="fine_tune_not_found", param="fine_tune_id")
 
 
-def cancel(database: Database, job_id: str) -> None:
+def cancel(database: Database, job_id: str, *, repeated: bool = False) -> None:
     """Cancels a job at once; its training's process is gone within ten seconds.
+
+    Args:
+        repeated: the SDK asks again because it got no answer: what is done already is then no mistake. So below.
 
     Raises:
         NotFound. Invalid: it is over.
     """
     with database.write() as session:
         row = locked(session, job_id)
-        if row.status == "cancelled":
-            return  # the SDK repeats what it got no answer to
+        if repeated and row.status == "cancelled":
+            return
         _refuse_over(row)
         cancel_in(session, row.job)
         row.status, row.paused, row.finished, row.estimated_finish = "cancelled", False, utcnow(), None
         tell(session, job_id, "The job was cancelled")
 
 
-def pause(database: Database, job_id: str) -> None:
+def pause(database: Database, job_id: str, *, repeated: bool = False) -> None:
     """Stops a job until it is resumed; it goes on from its last checkpoint then.
 
     Raises:
@@ -85,16 +88,21 @@ def pause(database: Database, job_id: str) -> None:
     with database.write() as session:
         row = locked(session, job_id)
         _refuse_over(row)
-        if row.paused:
+        if row.paused and repeated:
             return
+        if row.paused:
+            raise Invalid(f"Job {job_id} is paused already.", code="invalid_job_status")
         if row.status == "validating_files":
-            raise Invalid(f"Job {job_id} is still validating its files: pause it once it is queued or running.")
+            raise Invalid(
+                f"Job {job_id} is still validating its files: pause it once it is queued or running.",
+                code="invalid_job_status",
+            )
         cancel_in(session, row.job)
         row.status, row.paused, row.estimated_finish = "queued", True, None
         tell(session, job_id, "The job is paused: it stays queued until it is resumed")
 
 
-def resume(database: Database, job_id: str) -> None:
+def resume(database: Database, job_id: str, *, repeated: bool = False) -> None:
     """Puts a paused job back into the queue.
 
     Raises:
@@ -103,17 +111,28 @@ def resume(database: Database, job_id: str) -> None:
     with database.write() as session:
         row = locked(session, job_id)
         _refuse_over(row)
+        if repeated and not row.paused:
+            return
         if not row.paused:
-            raise Invalid(f"Job {job_id} is not paused: its status is {row.status}.")
+            raise Invalid(f"Job {job_id} is not paused: its status is {row.status}.", code="invalid_job_status")
         row.paused, row.job = False, enqueue_in(session, "fine-tune", {"fine_tuning_job": job_id})
         tell(session, job_id, "The job is resumed: it waits for the worker")
 
 
 def start(session: Session, row: FineTuningRow) -> None:
-    """The worker has taken it, for the first time or again."""
+    """The worker trains it, for the first time or again. One that was stopped meanwhile stays as it is."""
+    if row.paused or row.status not in ("queued", "running"):
+        return
     again = row.started is not None
     row.status, row.started = "running", row.started or utcnow()
     tell(session, row.id, "Fine-tuning job goes on from its last checkpoint" if again else "Fine-tuning job started")
+
+
+def wait(session: Session, row: FineTuningRow, why: str) -> None:
+    """The worker has it and cannot train it yet."""
+    if not row.paused and row.status in ("queued", "running"):
+        row.status, row.estimated_finish = "queued", None
+        tell(session, row.id, why)
 
 
 def fail(session: Session, row: FineTuningRow, error: Mapping[str, Any], lines: Iterable[str] = ()) -> None:

@@ -13,7 +13,7 @@ from models.errors import Conflict, NotFound, ParleyError
 from models.jobs import Job
 from models.registry import Registry
 from models.worker import JobCancelled, JobContext
-from train.finetuning.lifecycle import fail, locked, start, tell
+from train.finetuning.lifecycle import fail, locked, tell
 from train.finetuning.results import store_results
 from train.finetuning.serving import wait_until_served
 from train.finetuning.telling import Telling, numbers
@@ -41,7 +41,6 @@ def run_fine_tuning(job: Job, context: JobContext) -> dict[str, Any] | None:
         row = locked(session, job_id)
         if row.job != job.id or row.paused or row.status not in ("queued", "running"):
             return None
-        start(session, row)
         base, name, request = row.base, row.name, row.request
     try:
         result = _train(context, job_id, base, name, request)

@@ -20,7 +20,7 @@ from models.errors import Conflict, NotFound
 from models.registry import Registry
 from models.worker import JobContext
 from train.finetuning.checkpoints import keep_row
-from train.finetuning.lifecycle import locked, tell
+from train.finetuning.lifecycle import locked, start, tell, wait
 from train.jobs import Line, reported
 from train.runs import CONFIG
 from train.tables import FineTuningCheckpointRow, FineTuningEventRow, FineTuningRow
@@ -41,11 +41,20 @@ class Telling:
         self._newest: Line | None = None
         self._written = 0.0
         self._chosen = False
+        self._started = False
         with self._database.read() as session:
             query = select(func.max(FineTuningEventRow.step)).where(FineTuningEventRow.job == job_id)
             self._last = session.scalar(query) or 0  # a run that goes on comes to steps again that were told
 
     def __call__(self, line: Line) -> None:
+        if "waiting" in line:
+            self._started = False
+            self.write(lambda session: wait(session, locked(session, self._job_id), line["waiting"]))
+            self._context.report(message=line["waiting"])
+            return
+        if not self._started:
+            self._started = True
+            self.write(lambda session: start(session, locked(session, self._job_id)))
         if "step" in line:
             self._step(line["step"])
         elif "validation" in line:

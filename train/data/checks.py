@@ -26,7 +26,7 @@ FEWEST = 10  # OpenAI's minimum
 FEW = 50  # below this a tuned model mostly learns the examples by heart
 _HELD_OUT = (0.10, 0.20)  # the share of validation data that measures well and leaves enough to learn
 
-Data = str | Path | Iterable[Example | Conversation | Mapping[str, Any]]
+Data = str | Path | Iterable[Example | Conversation | Preference | Mapping[str, Any]]
 Provider = Literal["openai", "together", "local"]
 
 

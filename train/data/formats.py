@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.messages import Message
-from train.data.conversations import Conversation, Example, Preference, Problem, Said
+from train.data.conversations import Conversation, Example, Preference, Problem, Said, ToolResult, ToolUse
 from train.data.openai_rows import (
     Wrong,
     chat_row,
@@ -41,6 +41,7 @@ _ROLES = {
     "bard": "assistant", "answer": "assistant", "agent": "assistant", "ai": "assistant",
     "system": "system", "developer": "system",
 }  # fmt: skip
+_CALLS, _RESULTS = ("function_call", "tool_call"), ("observation", "tool_response", "tool", "function_response")
 _QUESTIONS = ("question", "query", "prompt", "instruction", "user", "input", "q")
 _ANSWERS = ("answer", "response", "reply", "assistant", "output", "a")
 _TURNS = ("turns", "conversation", "dialogue", "dialog", "conversations")
@@ -144,8 +145,36 @@ def _is_sharegpt(row: Row) -> bool:
 def _sharegpt(line: int, row: Row) -> Found:
     if not isinstance(row.get("conversations"), list):
         raise Wrong("no list `conversations`", 'write {"conversations": [{"from", "value"}, …]}', "wrong-type")
-    said = [_spoken(turn, place, "from", "value") for place, turn in enumerate(row["conversations"], 1)]
+    said: list[Said] = []
+    for place, turn in enumerate(row["conversations"], 1):
+        said.append(_tool_turn(turn, place, said) or _spoken(turn, place, "from", "value"))
     yield _example(line, [*_system(row), *said], row, "conversations", "system")
+
+
+def _tool_turn(turn: Any, place: int, before: list[Said]) -> Said | None:
+    """A call or its result, as tools for ShareGPT's shape have come to be written; None for any other turn."""
+    who = turn.get("from") if isinstance(turn, Mapping) else None
+    if who not in (*_CALLS, *_RESULTS):
+        return None
+    value = _text(turn, "value")
+    if who in _RESULTS:
+        return ToolResult(value, _call_answered(before))
+    made = _json_text(value, f"turn {place}")
+    made = made if isinstance(made, list) else [made]
+    calls = [{"id": f"call_{place}_{number}", "function": call} for number, call in enumerate(made, 1)]
+    return read_messages([{"role": "assistant", "content": "", "tool_calls": calls}]).messages[0]
+
+
+def _call_answered(before: Sequence[Said]) -> str:
+    """The call that the next result is of: results have no ids here, and come in the order of the calls."""
+    results = 0
+    for message in reversed(before):
+        if isinstance(message, ToolUse) and results < len(message.calls):
+            return message.calls[results].id
+        if not isinstance(message, ToolResult):
+            break
+        results += 1
+    return "none"
 
 
 def _spoken(turn: Any, place: int, who: str, what: str) -> Message:

@@ -109,12 +109,12 @@ def read_messages(raw: list[Any]) -> Messages:
 
 
 def read_tools(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The tools of a row, each as JSON text; the older `functions` are put into today's shape.
+    """The tools of a row, each as JSON text in today's shape.
 
     Raises:
         Wrong: they are not a list of objects with a name.
     """
-    tools = row.get("tools") or [{"type": "function", "function": one} for one in row.get("functions") or ()]
+    tools = row.get("tools") or row.get("functions") or []
     if isinstance(tools, str):  # a column of a CSV or Parquet file
         try:
             tools = json.loads(tools)
@@ -122,6 +122,9 @@ def read_tools(row: Mapping[str, Any]) -> tuple[str, ...]:
             raise Wrong("`tools` is text that is no JSON", "give a list of tools", "bad-tools") from error
     if not isinstance(tools, list):
         raise Wrong("`tools` is not a list", "give a list of tools", "bad-tools")
+    # Elsewhere a tool is its function alone, as OpenAI's were at first.
+    bare = [isinstance(tool, Mapping) and "name" in tool and "function" not in tool for tool in tools]
+    tools = [{"type": "function", "function": tool} if one else tool for tool, one in zip(tools, bare, strict=True)]
     for tool in tools:
         function = tool.get("function") if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):

@@ -56,6 +56,14 @@ ROWS: list[dict[str, Any]] = [
     {"prompt": SAID[:1], "chosen": SAID[1:], "rejected": "No"},
     {"chosen": SAID, "rejected": SAID},
     {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}], "system": "Be kind."},
+    {
+        "conversations": [
+            {"from": "human", "value": "Hi"},
+            {"from": "function_call", "value": '{"name": "find", "arguments": {}}'},
+            {"from": "observation", "value": "x"},
+        ],
+        "tools": '[{"name": "find"}]',
+    },
     {"instruction": "Hi", "input": "", "output": "Hello", "history": [["a", "b"]]},
     {"prompt": "Hi", "completion": "Hello"},
     {"turns": ["Hi", {"user": "a", "assistant": "b"}, {"role": "user", "text": "c"}]},

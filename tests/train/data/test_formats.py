@@ -8,6 +8,7 @@ import pytest
 
 from models.errors import Invalid, Unavailable
 from tests.train.data.test_readers import lines, roles
+from train.data.checks import check
 from train.data.conversations import Example, Preference, Problem
 from train.data.readers import Columns, read
 
@@ -120,6 +121,26 @@ def test_tools_calls_and_results_are_read_and_given_back_as_they_were(tmp_path: 
     assert (first.learnt, second.learnt) == ((1,), (3,))
     assert len(first.conversation.messages) == 2
     assert second.conversation == new.conversation
+
+
+def test_sharegpt_with_tools_is_the_same_conversation(tmp_path: Path) -> None:
+    row = {
+        "conversations": [
+            {"from": "human", "value": "Where is 4821?"},
+            {"from": "function_call", "value": '[{"name": "find", "arguments": {"number": 4821}}, {"name": "find"}]'},
+            {"from": "observation", "value": "Leipzig"},
+            {"from": "observation", "value": "nowhere"},
+            {"from": "gpt", "value": "In Leipzig."},
+        ],
+        "tools": '[{"name": "find", "parameters": {}}]',
+    }
+    (example,) = read(lines(tmp_path / "a.jsonl", row))
+    assert isinstance(example, Example)
+    assert roles(example) == ["user", "assistant", "tool", "tool", "assistant"]
+    assert example.conversation.tool_dicts() == [{"type": "function", "function": {"name": "find", "parameters": {}}}]
+    call, _ = example.conversation.as_dicts()[1]["tool_calls"]
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("find", {"number": 4821})
+    assert check([row] * 12).codes.keys() == {"duplicate", "too-few"}
 
 
 def test_a_json_list_over_many_lines_has_their_numbers_and_ends_where_it_breaks(tmp_path: Path) -> None:

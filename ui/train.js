@@ -1,7 +1,15 @@
-// The Train tab in the browser: a file is chosen or dropped, sent, and the list of files is read again.
+// The Train tab in the browser: files are sent, and a run's picture is kept up.
 (() => {
   if (window.parleyTrain) return;
-  window.parleyTrain = true;
+  // The picture of a run that goes on: its lines are moved where they are, with the Plotly that Gradio has loaded.
+  const draw = (text) => {
+    const place = document.querySelector("#train-plot .js-plotly-plot");
+    if (!text || !place || !window.Plotly) return [];
+    const figure = JSON.parse(text);
+    window.Plotly.react(place, figure.data, { ...figure.layout, autosize: true }, { responsive: true });
+    return [];
+  };
+  window.parleyTrain = { draw };
   const say = (text) => { const line = document.getElementById("train-sent"); if (line) line.textContent = text; };
   const send = async (file) => {
     say(`Sending ${file.name} …`);

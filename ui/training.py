@@ -32,7 +32,7 @@ from ui.runs import (
     state_html,
 )
 from ui.uploads import PURPOSE, SUFFIXES
-from ui.wiring import QUIET, live_list
+from ui.wiring import BROWSER, QUIET, live_list
 
 _EVERY_S = 2.0
 _NUMBERS = {"epochs": "Epochs", "rank": "LoRA rank", "learning_rate": "Learning rate", "batch_size": "Batch size"}
@@ -57,6 +57,7 @@ class TrainView:
     state: gr.HTML
     numbers: gr.HTML
     plot: gr.Plot
+    drawn: gr.Textbox
     result: gr.HTML
     stop: gr.Button
     sure: gr.Row
@@ -72,7 +73,7 @@ class Train:
         self._room = room
         self._view = view
 
-    async def refresh(self, data: str | None, base: str | None, run: str | None, shown: Any) -> dict[Any, Any]:
+    async def refresh(self, data: str | None, base: str | None, run: str | None) -> dict[Any, Any]:
         """The files, bases and runs as they are now; the latest run is shown where none is chosen."""
         view = self._view
         try:
@@ -90,11 +91,11 @@ class Train:
             view.runs: gr.update(choices=entries(runs), value=run, visible=bool(runs)),
             view.line: "" if bases else notice("No base is registered: `parley models add NAME --path …`.", "warn"),
         }
-        return update | await self.watch(run, shown)
+        return update | await self.watch(run, None)
 
-    async def uploaded(self, base: str | None, run: str | None, shown: Any) -> dict[Any, Any]:
+    async def uploaded(self, base: str | None, run: str | None) -> dict[Any, Any]:
         """A file has come: the newest one is chosen."""
-        return await self.refresh(None, base, run, shown)
+        return await self.refresh(None, base, run)
 
     async def explain(
         self, data: str | None, base: str | None, method: str, tune: str, share: float, *numbers: str
@@ -128,7 +129,7 @@ class Train:
             job_id = await asyncio.to_thread(self._enqueue, data, base, name.strip(), kind, asked)
         except ParleyError as error:
             return {view.line: notice(error.message, "warn")}
-        return {view.how: gr.update(open=False)} | await self.refresh(data, base, job_id, None)
+        return {view.how: gr.update(open=False)} | await self.refresh(data, base, job_id)
 
     def ask(self) -> dict[Any, Any]:
         """Stopping is asked about once more."""
@@ -152,7 +153,11 @@ class Train:
         return {self._view.sure: gr.update(visible=False)} | await self.watch(run, None)
 
     async def watch(self, run: str | None, shown: Any) -> dict[Any, Any]:
-        """The chosen run as it stands. The picture is sent only where it has changed, so that it does not flicker."""
+        """The chosen run as it stands, and its picture where that has changed.
+
+        A new value makes Gradio take the whole plot away and draw another, which flickers. So only a run's first and
+        last picture come that way; those in between go to the browser as JSON, and train.js moves the lines.
+        """
         view = self._view
         if not run:
             return {view.state: "", view.timer: gr.update(active=False), view.plot: gr.update(visible=False)}
@@ -171,9 +176,12 @@ class Train:
         if shown is None and not seen.over:
             update[view.stop] = gr.update(visible=True)
         pictured, status = shown or (None, None)
-        if pictured != seen.seen:
+        if pictured != seen.seen or seen.over:
             figure = curves_plot(seen)
-            update[view.plot] = gr.update(value=figure, visible=figure is not None)
+            if pictured and pictured[0] == run and pictured[1] and figure and not seen.over:
+                update[view.drawn] = figure.to_json()
+            else:
+                update |= {view.plot: gr.update(value=figure, visible=figure is not None), view.drawn: ""}
         if status != seen.job.status:
             jobs = await asyncio.to_thread(self._runs)
             update[view.runs] = gr.update(choices=entries(jobs), value=run, visible=True)
@@ -277,6 +285,7 @@ def train_tab(room: Room, tab: gr.Tab) -> None:
     result = gr.HTML(elem_id="train-result")
     figures = gr.HTML(elem_id="train-numbers")
     plot = gr.Plot(show_label=False, container=False, buttons=[], visible=False, elem_id="train-plot")
+    drawn = gr.Textbox(elem_id="train-drawn", elem_classes="offstage")
     with gr.Row(elem_classes="under"):
         stop = gr.Button("Cancel this run", size="sm", visible=False, elem_id="train-stop")
     with gr.Row(visible=False, elem_classes="under", elem_id="train-sure") as sure:
@@ -284,18 +293,18 @@ def train_tab(room: Room, tab: gr.Tab) -> None:
         no = gr.Button("No, go on", size="sm", elem_id="train-no")
     timer = gr.Timer(_EVERY_S, active=False)
     shown = gr.State(None)
-    view = TrainView(data, base, line, rules, start, runs, state, figures, plot, result, stop, sure, timer, shown, how)
+    view = TrainView(
+        data, base, line, rules, start, runs, state, figures, plot, drawn, result, stop, sure, timer, shown, how
+    )
     handlers = Train(room, view)
-    watched = [state, figures, plot, result, stop, sure, timer, shown, runs]
+    watched = [state, figures, plot, drawn, result, stop, sure, timer, shown, runs]
     everything = [data, base, line, *watched]
     asked = [method, tune, share, *numbers]
     explained = [data, base, *asked]
-    tab.select(handlers.refresh, [data, base, runs, shown], everything, **QUIET).then(
+    tab.select(handlers.refresh, [data, base, runs], everything, **QUIET).then(
         handlers.explain, explained, rules, **QUIET
     )
-    came.click(handlers.uploaded, [base, runs, shown], everything, **QUIET).then(
-        handlers.explain, explained, rules, **QUIET
-    )
+    came.click(handlers.uploaded, [base, runs], everything, **QUIET).then(handlers.explain, explained, rules, **QUIET)
     for one in (data, base, method, tune):
         one.input(handlers.explain, explained, rules, **QUIET)
     for number in numbers:
@@ -309,3 +318,4 @@ def train_tab(room: Room, tab: gr.Tab) -> None:
     yes.click(handlers.stop, [runs, shown], [line, *watched], **QUIET)
     runs.input(handlers.choose, [runs], watched, **QUIET)
     timer.tick(handlers.watch, [runs, shown], watched, **QUIET)
+    drawn.change(inputs=[drawn], js="(figure) => parleyTrain.draw(figure)", **BROWSER)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from models.errors import Invalid, NotFound, Unavailable
 from models.registry import Registry
 from models.spec import ModelSpec
@@ -96,18 +98,20 @@ def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> 
         device: "cpu" or "cuda".
         quantised: load the linear layers as NF4 with double quantisation (QLoRA).
     """
+    import torch
     from transformers import AutoModelForCausalLM
 
-    options: dict[str, Any] = {"dtype": dtype, "device_map": {"": 0 if device == "cuda" else "cpu"}}
+    # The current GPU: of several processes, each has one of its own.
+    where = torch.cuda.current_device() if device == "cuda" else "cpu"
+    options: dict[str, Any] = {"dtype": dtype, "device_map": {"": where}}
     if quantised:
-        import torch
         from transformers import BitsAndBytesConfig
 
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=torch.float16 if dtype is torch.float16 else torch.bfloat16,
         )
     with _told(base):
         model = AutoModelForCausalLM.from_pretrained(base.location, trust_remote_code=base.trust_remote_code, **options)
@@ -148,7 +152,7 @@ class _told:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError | ValueError | KeyError):
+        if isinstance(error, OSError | ValueError | KeyError | SafetensorError):
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise Unavailable(
                 f"The base {self._base.name!r} cannot be loaded: {reason.strip()}", param="base"

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.errors import Invalid, ParleyError
+from models.errors import Invalid
 from train.clouds.commands import cloud_commands, train_on_cloud
 from train.data.commands import data_commands
 from train.model_commands import add_model_commands
+from train.showing import console, problems_shown, show_result
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from train.data.conversations import Problem
     from train.progress import Progress
     from train.runs import TrainingResult
 
-_SHOWN_PROBLEMS = 20
+
+_WHAT, _HOW, _MACHINE = "What learns", "How", "On this machine"  # panels of --help
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -36,7 +35,10 @@ def add_commands(app: typer.Typer) -> None:
 def train_command(
     data: Annotated[
         Path | None,
-        typer.Argument(help="Conversations: OpenAI chat .jsonl, or .csv / .tsv with a question and an answer column."),
+        typer.Argument(
+            help="Conversations: OpenAI chat .jsonl, or .csv / .tsv with a question and an answer column. "
+            "For --method dpo: pairs, as OpenAI's preference rows."
+        ),
     ] = None,
     base: Annotated[
         str | None,
@@ -48,32 +50,98 @@ def train_command(
     kind: Annotated[
         str, typer.Option(help="adapter: shares its base's engine. merged: an engine of its own, the fast path.")
     ] = "adapter",
-    epochs: Annotated[str, typer.Option(help="Times through the data, or auto.", rich_help_panel="How")] = "auto",
-    rank: Annotated[str, typer.Option(help="LoRA rank, or auto; over 64 is merged.", rich_help_panel="How")] = "auto",
-    lr: Annotated[str, typer.Option("--lr", help="Learning rate, or auto.", rich_help_panel="How")] = "auto",
-    batch_size: Annotated[str, typer.Option(help="Conversations a step, or auto.", rich_help_panel="How")] = "auto",
-    max_length: Annotated[
+    method: Annotated[
         str,
         typer.Option(
-            help="Tokens a conversation may have, or auto; longer ones are left out and listed.", rich_help_panel="How"
+            help="sft: learn what the assistant says. dpo: learn, from pairs, to prefer one answer to another.",
+            rich_help_panel=_WHAT,
         ),
-    ] = "auto",
-    schedule: Annotated[
-        str, typer.Option(help="cosine, linear or constant, after a warm-up.", rich_help_panel="How")
-    ] = "cosine",
+    ] = "sft",
     tune: Annotated[
         str,
         typer.Option(
-            help="lora: a small adapter. qlora: the same over a base held in 4 bits. full: every weight.",
-            rich_help_panel="How",
+            help="lora: a small adapter. qlora: the same over a base held in 4 bits, for less memory. full: every "
+            "weight, published as a model of its own.",
+            rich_help_panel=_WHAT,
         ),
     ] = "lora",
+    rank: Annotated[
+        str, typer.Option(help="How much an adapter can hold, or auto; over 64 is merged.", rich_help_panel=_WHAT)
+    ] = "auto",
+    rslora: Annotated[
+        bool, typer.Option("--rslora", help="Scale by alpha / √rank: for high ranks.", rich_help_panel=_WHAT)
+    ] = False,
+    dora: Annotated[
+        bool,
+        typer.Option(
+            "--dora", help="Learn each weight's length beside its direction: slower, and merged.", rich_help_panel=_WHAT
+        ),
+    ] = False,
+    beta: Annotated[
+        str,
+        typer.Option(help="dpo: how dearly leaving the base is paid for, or auto (0.1).", rich_help_panel=_WHAT),
+    ] = "auto",
+    epochs: Annotated[str, typer.Option(help="Times through the data, or auto.", rich_help_panel=_HOW)] = "auto",
+    lr: Annotated[str, typer.Option("--lr", help="Learning rate, or auto.", rich_help_panel=_HOW)] = "auto",
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            help="Conversations (or pairs) a step, or auto. What memory cannot hold at once is worked on in parts.",
+            rich_help_panel=_HOW,
+        ),
+    ] = "auto",
+    max_length: Annotated[
+        str,
+        typer.Option(
+            help="Tokens a conversation may have, or auto; longer ones are left out and listed.", rich_help_panel=_HOW
+        ),
+    ] = "auto",
+    schedule: Annotated[
+        str, typer.Option(help="cosine, linear or constant, after a warm-up.", rich_help_panel=_HOW)
+    ] = "cosine",
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many validations in a row without a better loss, and go back to the best.",
+            min=1,
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    validate_every: Annotated[
+        str,
+        typer.Option(help="Steps between validations, or auto: each epoch, or four in one.", rich_help_panel=_HOW),
+    ] = "auto",
     seed: Annotated[
-        int, typer.Option(help="Same seed, same split, same result (on one machine).", rich_help_panel="How")
+        int, typer.Option(help="Same seed, same split, same result (on one machine).", rich_help_panel=_HOW)
     ] = 0,
+    packing: Annotated[
+        str,
+        typer.Option(
+            help="packed: rows end to end, none seeing another, no padding. length: padded, with rows of like length. "
+            "auto: what is faster here.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="bf16, fp16, fp32, or auto: what the device does well.", rich_help_panel=_MACHINE)
+    ] = "auto",
+    checkpointing: Annotated[
+        bool | None,
+        typer.Option(
+            "--checkpointing/--no-checkpointing",
+            help="Compute activations again instead of keeping them: less memory, a third slower. Without it: by size.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    gpus: Annotated[
+        int,
+        typer.Option(
+            help="Processes that share each batch, one for each GPU (accelerate).", min=1, rich_help_panel=_MACHINE
+        ),
+    ] = 1,
     threads: Annotated[
         int | None,
-        typer.Option(help="CPU threads; half of the cores without it, 2 at least.", min=1, rich_help_panel="How"),
+        typer.Option(help="CPU threads; half of the cores without it, 2 at least.", min=1, rich_help_panel=_MACHINE),
     ] = None,
     validation: Annotated[
         float, typer.Option(help="Share held out to measure the loss; 0 for none.", rich_help_panel="Data")
@@ -90,6 +158,13 @@ def train_command(
     system: Annotated[
         str | None,
         typer.Option(help="A system message for every conversation that has none.", rich_help_panel="Data"),
+    ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="wandb, tensorboard or trackio; may be given several times. None without it.",
+            rich_help_panel="Trackers",
+        ),
     ] = None,
     save_steps: Annotated[
         str,
@@ -117,7 +192,7 @@ def train_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Fine-tune a chat model on your conversations (LoRA, the assistant's words only), and serve the result.
+    """Fine-tune a chat model on your conversations, the assistant's words only, and serve the result.
 
     The data is checked first: each problem is listed with its line and what mends it; lines with errors are left
     out, the others are used. Every «auto» is a rule, shown at the end.
@@ -128,6 +203,12 @@ def train_command(
       --response-column answer --system "You answer for the shop."
 
     A line of chat JSONL: {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
+
+    Less memory: --tune qlora. Preferences (votes, say) after that, at a gentle rate:
+
+      parley train pairs.jsonl --method dpo --base support-v1 --name support-v2
+
+    A line of pairs: {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}
 
     A run that was killed goes on from its last checkpoint, and ends as it would have ended:
 
@@ -156,7 +237,15 @@ def train_command(
         max_length=_number(max_length, "max-length", int),
         schedule=schedule,  # type: ignore[arg-type]  # its own check names the three that there are
         seed=seed,
-        tune=tune,  # type: ignore[arg-type]  # likewise
+        tune=tune,  # type: ignore[arg-type]  # likewise, and so are the three below
+        rslora=rslora,
+        dora=dora,
+        beta=_number(beta, "beta", float),
+        packing=packing,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+        checkpointing="auto" if checkpointing is None else checkpointing,
+        early_stopping=early_stopping,
+        validate_every=_number(validate_every, "validate-every", int),
     )
     columns = Columns(prompt_column, response_column, system_column, system)
     if on != "local":
@@ -164,18 +253,21 @@ def train_command(
             (kind != "adapter", "--kind"),
             (threads, "--threads"),
             (save_steps != "auto", "--save-steps"),
+            (tune != "lora", "--tune"),
+            (tracker, "--tracker"),
+            (gpus > 1, "--gpus"),
         ):
             if given:
                 raise Invalid(f"{flag} is for training here: leave it out with --on {on}.", param=flag.strip("-"))
-        with _problems_shown(as_json):
+        with problems_shown(as_json):
             train_on_cloud(
-                on, data, base=str(base), name=str(name), method="sft", hyperparameters=hyperparameters,
+                on, data, base=str(base), name=str(name), method=method, hyperparameters=hyperparameters,
                 multiplier=lr_multiplier, validation=validation, columns=columns, yes=yes, as_json=as_json,
             )  # fmt: skip
         return
     if lr_multiplier is not None:
         raise Invalid("--lr-multiplier is OpenAI's: use --lr, or --on openai.", param="lr-multiplier")
-    with _opened() as (settings, registry), _problems_shown(as_json):
+    with _opened() as (settings, registry), problems_shown(as_json):
         from train.training import train
 
         with _progress(as_json) as progress:
@@ -183,6 +275,7 @@ def train_command(
                 data,  # type: ignore[arg-type]  # checked above, as base is
                 base=base,  # type: ignore[arg-type]
                 name=name,
+                method=method,  # type: ignore[arg-type]  # its own check names the two that there are
                 kind=kind,
                 settings=settings,
                 registry=registry,
@@ -190,7 +283,9 @@ def train_command(
                 validation=validation,
                 columns=columns,
                 progress=progress,
+                trackers=tracker or (),
                 threads=threads,
+                gpus=gpus,
                 save_steps=_number(save_steps, "save-steps", int),
             )
         _tell_result(result, settings.gateway_url, as_json)
@@ -199,7 +294,7 @@ def train_command(
 def _resume(run: str, others: list[Any], as_json: bool) -> None:
     if any(other is not None for other in others):
         raise Invalid("--resume takes everything from the run: leave DATA, --base and --name out.", param="resume")
-    with _opened() as (settings, registry), _problems_shown(as_json):
+    with _opened() as (settings, registry), problems_shown(as_json):
         from train.resuming import resume
 
         with _progress(as_json) as progress:
@@ -211,7 +306,7 @@ def _tell_result(result: "TrainingResult", address: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result.as_json(), ensure_ascii=False))
     else:
-        _show(result, address)
+        show_result(result, address)
 
 
 def merge_command(
@@ -236,12 +331,12 @@ def merge_command(
         return
     from rich.markup import escape
 
-    console = _console()
-    console.print(
+    terminal = console()
+    terminal.print(
         f"[bold]{merged.model}[/bold] is merged: logits within {merged.difference:.1e} of the adapter's in float32, "
         f"the same next token at {merged.agreement:.1%} of the probes as stored."
     )
-    console.print(
+    terminal.print(
         f"It is in {escape(str(merged.folder))}, and served as [bold]{merged.model}[/bold] while `parley up` runs."
     )
 
@@ -269,85 +364,10 @@ def _progress(as_json: bool) -> Iterator["Progress"]:
     if as_json:
         yield silent
     elif sys.stdout.isatty():
-        with Terminal(_console()) as terminal:
+        with Terminal(console()) as terminal:
             yield terminal
     else:
         yield PlainLines()
-
-
-@contextmanager
-def _problems_shown(as_json: bool) -> Iterator[None]:
-    """Shows what is wrong with the data, line by line, before the one line of the error."""
-    from train.data.checks import UnusableData
-
-    try:
-        yield
-    except UnusableData as error:
-        if as_json:
-            typer.echo(json.dumps({"error": str(error), "problems": _as_json(error.problems)}, ensure_ascii=False))
-        else:
-            _show_problems(error.problems)
-        raise
-    except ParleyError as error:
-        if as_json:
-            typer.echo(json.dumps({"error": str(error), "problems": []}, ensure_ascii=False))
-        raise
-
-
-def _as_json(problems: tuple["Problem", ...]) -> list[dict[str, Any]]:
-    from dataclasses import asdict
-
-    return [asdict(problem) for problem in problems]
-
-
-def _show_problems(problems: tuple["Problem", ...]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    if not problems:
-        return
-    table = Table("line", "", "what is wrong", "what to do", box=None, header_style="bold")
-    for problem in problems[:_SHOWN_PROBLEMS]:
-        colour = "red" if problem.severity == "error" else "yellow"
-        line = str(problem.line) if problem.line else "all"
-        # Escaped: a message quotes the data, and a role of "[/b]" would be taken for markup.
-        said = (escape(problem.message), escape(problem.mend))
-        table.add_row(line, f"[{colour}]{problem.severity}[/{colour}]", *said)
-    console = _console()
-    console.print(table, markup=True)
-    if len(problems) > _SHOWN_PROBLEMS:
-        console.print(f"… and {len(problems) - _SHOWN_PROBLEMS:,} more; --json has them all.")
-
-
-def _show(result: "TrainingResult", address: str) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from train.progress import duration
-
-    _show_problems(result.problems)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    measured = "held-out" if result.measured_on == "validation" else "training"
-    table.add_row("loss", f"[bold]{result.loss_before:.3f} → {result.loss_after:.3f}[/bold] on {measured} examples")
-    table.add_row("conversations", f"{result.examples:,} learnt, {result.validation_examples:,} held out")
-    table.add_row("tokens", f"{result.tokens:,}, {result.learnt_tokens:,} of them learnt")
-    table.add_row("time", f"{duration(result.seconds)} ({result.tokens_per_s:,.0f} tokens/s)")
-    for setting, reason in result.reasons.items():
-        table.add_row(setting.replace("_", " "), f"{result.hyperparameters[setting]:,}  [dim]{reason}[/dim]")
-    table.add_row("run", escape(str(result.run_folder)))
-    table.add_row("model", escape(str(result.model_folder)))
-    console = _console()
-    console.print(table)
-    console.print(
-        f"It is served as [bold green]{result.model}[/bold green] ({result.kind} of {result.base}) at {address} "
-        "while `parley up` runs."
-    )
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(highlight=False)
 
 
 def _number(text: str, flag: str, kind: type[int] | type[float]) -> Any:

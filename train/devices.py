@@ -18,11 +18,11 @@ class Device:
     flash: bool = False
 
 
-def find_device(settings: Settings | None) -> Device:
+def find_device(settings: Settings | None, gpus: int = 1) -> Device:
     """The device that the settings ask for.
 
     Raises:
-        Invalid: a GPU is asked for, and torch finds none.
+        Invalid: a GPU is asked for, and torch finds none; or more of them than there are.
     """
     import torch
 
@@ -31,5 +31,7 @@ def find_device(settings: Settings | None) -> Device:
         raise Invalid("device is cuda, but torch finds no GPU here. Use cpu or auto.", param="device")
     if asked == "cpu" or not torch.cuda.is_available():
         return Device("cpu")
+    if gpus > torch.cuda.device_count():
+        raise Invalid(f"{gpus} GPUs are asked for, and {torch.cuda.device_count()} can be seen here.", param="gpus")
     flash = importlib.util.find_spec("flash_attn") is not None and torch.cuda.get_device_capability() >= _AMPERE
     return Device("cuda", torch.cuda.is_bf16_supported(), flash)

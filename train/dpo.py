@@ -145,6 +145,6 @@ class _Trainer(DPOTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data: Any = train_dataset if train_dataset is not None else self.train_dataset
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         lengths = [max(len(pair["chosen_ids"]), len(pair["rejected_ids"])) for pair in data]
         return LikeLengths(lengths, batch, self.args.seed)

@@ -52,7 +52,7 @@ class Place:
     """Where a run works: a folder for the trainer's own files, the folder of what is trained, and the device.
 
     `base_name` is what adapter_config.json calls the base: a name that means something on other machines. `flash` says
-    that flash attention is there.
+    that flash attention is there; `processes` share each batch (`launching`).
     """
 
     work: Path
@@ -60,6 +60,7 @@ class Place:
     base_name: str
     device: str
     flash: bool = False
+    processes: int = 1
 
 
 def fit(
@@ -118,7 +119,8 @@ def fit(
     round_trained(trainer.model, dtype)
     after = measure()
     progress(Validation(trainer.state.global_step, after.loss, after.accuracy, after.margin))
-    save(trainer.model, place.adapter)
+    if trainer.is_world_process_zero():
+        save(trainer.model, place.adapter)
     learnt = sum(row.learnt for row in rows) / sum(row.tokens for row in rows)
     return Fitted(
         before=before,
@@ -211,11 +213,12 @@ def _arguments(settings: Chosen, rows: Rows, place: Place, most: int | None) -> 
     batch = settings.batch_size
     steps = max(1, round(math.ceil(len(rows) / batch) * settings.epochs))
     longest = max(row.longest for row in rows) * (2 if settings.method == "dpo" else 1)
-    micro = micro_batch(batch, longest, rows=most)
+    # On several processes each works on its share of a batch.
+    micro = micro_batch(batch // place.processes, longest, rows=most)
     return {
         "output_dir": str(place.work),
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": batch // micro,
+        "gradient_accumulation_steps": batch // (micro * place.processes),
         "max_steps": steps,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,

@@ -128,7 +128,8 @@ class Hyperparameters:
 @dataclass(frozen=True)
 class Facts:
     """What the rules look at: number of training examples, the base's width, its context in tokens, and its size in
-    parameters; the device ("cpu" or "cuda") and what it can do; and whether anything is held out.
+    parameters; the device ("cpu" or "cuda") and what it can do; whether anything is held out; and how many
+    processes share each batch.
 
     `steps_per_epoch` is not known before the batch is: `resolve` works it out from `rows`.
     """
@@ -142,6 +143,7 @@ class Facts:
     bf16: bool = False
     flash: bool = False
     held_out: bool = True
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,11 @@ def _refuse(asked: Hyperparameters, facts: Facts, method: str) -> None:
         raise Invalid("DPO compares pairs, which are not packed: leave packing out, or use length.", param="packing")
     if asked.early_stopping and not facts.held_out:
         raise Invalid("Early stopping looks at held-out examples: give a validation share above 0.", param="validation")
+    if asked.batch_size != "auto" and asked.batch_size % facts.processes:
+        raise Invalid(
+            f"batch_size is {asked.batch_size}, which {facts.processes} processes cannot share evenly: use a multiple.",
+            param="batch_size",
+        )
     if asked.precision == "fp16" and facts.device == "cpu":
         raise Invalid("fp16 needs a GPU: on a CPU use fp32, bf16 or auto.", param="precision")
     if asked.precision == "bf16" and facts.device == "cuda" and not facts.bf16:
@@ -269,7 +276,11 @@ def _learning_rate(facts: Facts, asked: Hyperparameters, method: Method) -> tupl
 
 def _batch_size(facts: Facts) -> tuple[int, str]:
     size = 2 ** int(math.log2(min(16, max(2, facts.examples / 50))))
-    return size, "examples / 50 as a power of two, 2 to 16: small batches suit LoRA"
+    reason = "examples / 50 as a power of two, 2 to 16: small batches suit LoRA"
+    if facts.processes > 1:
+        size = math.ceil(size / facts.processes) * facts.processes
+        reason += f"; a multiple of {facts.processes} processes"
+    return size, reason
 
 
 def _packing(facts: Facts, method: Method) -> tuple[str, str]:

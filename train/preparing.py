@@ -40,6 +40,7 @@ def prepare(
     asked: Hyperparameters,
     device: Device,
     method: Method = "sft",
+    processes: int = 1,
 ) -> Prepared:
     """Rows for both parts, and every "auto" as a number.
 
@@ -61,6 +62,7 @@ def prepare(
             bf16=device.bf16,
             flash=device.flash,
             held_out=held,
+            processes=processes,
         )
 
     whole = len(parts.train) + len(parts.validation)

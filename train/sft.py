@@ -66,5 +66,5 @@ class _Trainer(SFTTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data: Any = train_dataset if train_dataset is not None else self.train_dataset
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LikeLengths([len(ids) for ids in data["input_ids"]], batch, self.args.seed)

@@ -32,15 +32,15 @@ from train.resuming import (
     alone,
     asked_for,
     finished,
-    interrupted,
     no_space,
     note_origin,
     pick_up,
+    published_before,
     published_by,
     threads_before,
     within_memory,
 )
-from train.runs import ADAPTER, CONFIG, LOG, METRICS, WEIGHTS, TrainingResult
+from train.runs import ADAPTER, CONFIG, LOG, METRICS, RESULT, WEIGHTS, TrainingResult
 from train.trackers import check_trackers, tracking
 
 _MEASURED_ROWS = 200  # training rows that the loss is measured on where nothing is held out
@@ -62,6 +62,7 @@ def train(
     columns: Columns | None = None,
     progress: Progress = silent,
     trackers: Sequence[str] = (),
+    gpus: int = 1,
     threads: int | None = None,
     job: str | None = None,
     bot: BotProfile | None = None,
@@ -88,6 +89,7 @@ def train(
         columns: names the columns of a CSV, and a system text.
         progress: told of stages, steps and validations (`train.progress`).
         trackers: where the numbers go besides: "wandb", "tensorboard", "trackio", each installed by the user.
+        gpus: processes that share each batch, one for each GPU; on a CPU they only show that it works.
         threads: CPU threads; half of the cores without it, 2 at least, because engines may be using the others.
             One number gives one result, bit for bit.
         job, bot, description: go into the published spec.
@@ -117,12 +119,13 @@ def train(
         raise Invalid(f'save_steps is {save_steps!r}: use "auto", or a number of steps from 1.', param="save_steps")
     hyperparameters = hyperparameters or Hyperparameters()
     check_trackers(trackers)
-    device = find_device(settings)
+    device = find_device(settings, gpus)
     source = find_base(base, registry)
     asked = asked_for(
         data=data, base=source.spec.id if source.spec else source.location, name=name, method=method, kind=kind,
         base_name=base_name, hyperparameters=hyperparameters, validation=validation, columns=columns,
-        trackers=list(trackers), threads=threads, job=job, bot=bot, description=description, save_steps=save_steps,
+        trackers=list(trackers), gpus=gpus, threads=threads, job=job, bot=bot, description=description,
+        save_steps=save_steps,
     )  # fmt: skip
     with _run_folder(settings, out, resume) as folder:
         tell = together(MetricsFile(folder / METRICS), _log(folder), progress)
@@ -141,7 +144,7 @@ def train(
                 tell(Stage(f"Looking for {source.location} on the hub"))
             with quiet(folder / LOG):
                 tokenizer = load_tokenizer(source)
-                prepared = prepare(checked, parts, tokenizer, source, hyperparameters, device, method)
+                prepared = prepare(checked, parts, tokenizer, source, hyperparameters, device, method, gpus)
             threads = threads or threads_before(folder) or _threads()
             note_origin(
                 folder,
@@ -154,14 +157,25 @@ def train(
             with tracking(trackers, folder, name, prepared.resolved.values) as tracked:
                 told = together(tell, tracked)
                 result = _fit(
-                    source, tokenizer, prepared, folder, base_name, device, threads, told, name, parent, save_steps
+                    source,
+                    tokenizer,
+                    prepared,
+                    folder,
+                    base_name,
+                    device,
+                    gpus,
+                    threads,
+                    told,
+                    name,
+                    parent,
+                    save_steps,
                 )
             result.save()
         thin(folder, result.loss_after)
         if registry is not None and settings is not None:
             from train.publishing import publish
 
-            result = published_by(folder, registry, str(name), job) or publish(
+            result = published_before(folder, registry, settings, str(name), job, tell) or publish(
                 folder, str(name), registry=registry, settings=settings, kind=kind,
                 job=job, bot=bot, description=description, progress=tell,
             )  # fmt: skip
@@ -176,6 +190,7 @@ def _fit(
     folder: Path,
     base_name: str | None,
     device: Device,
+    processes: int,
     threads: int,
     tell: Progress,
     name: str | None,
@@ -188,11 +203,25 @@ def _fit(
     tell(Stage(f"Training on {prepared.examples:,} {what}: {_in_words(values)}"))
     with quiet(folder / LOG, threads):
         from train.fitting import Place, fit  # here, because bitsandbytes and others warn when they are imported
+        from train.launching import fit_on_several
 
         trained = folder / (WEIGHTS if values.tune == "full" else ADAPTER)
-        place = Place(folder / "trainer", trained, base_name or base.name, device.kind, device.flash)
+        place = Place(folder / "trainer", trained, base_name or base.name, device.kind, device.flash, processes)
         fitted = within_memory(
-            lambda keeping: fit(base, tokenizer, prepared.rows, measured, values, place, tell, keeping),
+            lambda keeping: (
+                fit_on_several(
+                    threads,
+                    tell,
+                    base=base,
+                    rows=prepared.rows,
+                    measured=measured,
+                    settings=values,
+                    place=place,
+                    keeping=keeping,
+                )
+                if processes > 1
+                else fit(base, tokenizer, prepared.rows, measured, values, place, tell, keeping)
+            ),
             pick_up(folder, save_steps, tell),
             tell,
         )
@@ -249,7 +278,7 @@ def _run_folder(settings: Settings | None, out: Path | None, resume: bool) -> It
         else:
             with suppress(OSError):
                 _log(folder)(Stage(f"Ended: {error or type(error).__name__}"))
-        if disk_is_full(error) and interrupted(folder):
+        if disk_is_full(error) and not (folder / RESULT).exists():  # a full disk while publishing has its own words
             raise no_space(folder) from error
         raise
 
@@ -260,6 +289,7 @@ def _merged_first(base: Base, registry: Registry | None, folder: Path, tell: Pro
 
     below = find_base(str(base.spec and base.spec.base), registry)
     tell(Stage(f"{base.name} is an adapter: merging it into {below.name} first"))
+    shutil.rmtree(folder / "merged-base", ignore_errors=True)  # of a life that was killed; it may be half of one
     merge(below, Path(base.location), folder / "merged-base")
     return Base(below.name, str(folder / "merged-base"), base.spec, below.trust_remote_code)
 

@@ -33,7 +33,9 @@ def write(path: Path, rows: list[Any]) -> Path:
 def test_the_help_shows_an_example_and_every_panel(parley: Any) -> None:
     told = parley("train", "--help").output
     assert "parley train tickets.jsonl --base demo-base --name support-v1" in told
-    assert all(word in told for word in ("--prompt-column", "--kind", "--validation", "How", "Data"))
+    assert all(
+        word in told for word in ("--prompt-column", "--kind", "--validation", "How", "Data", "--tune", "What learns")
+    )
     assert "parley merge support-v1 --name support-v1-merged" in parley("merge", "--help").output
 
 
@@ -58,6 +60,17 @@ def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path
         (("--base", "BASE", "--kind", "whole"), Invalid, "--kind"),
         (("--base", "BASE", "--validation", "0.9"), Invalid, "validation share"),
         (("--base", "BASE", "--name", "no good"), Invalid, "id"),
+        (("--base", "BASE", "--tune", "all"), Invalid, "use lora, qlora or full"),
+        (("--base", "BASE", "--tune", "full", "--dora"), Invalid, "dora belongs to adapters"),
+        (("--base", "BASE", "--tune", "full", "--rank", "8"), Invalid, "rank belongs to adapters"),
+        (("--base", "BASE", "--beta", "0.2"), Invalid, "beta belongs to DPO"),
+        (("--base", "BASE", "--method", "ppo"), Invalid, "use sft or dpo"),
+        (("--base", "BASE", "--method", "dpo"), Invalid, "DPO learns from pairs of answers"),
+        (("--base", "BASE", "--packing", "tight"), Invalid, "use auto, length or packed"),
+        (("--base", "BASE", "--precision", "fp16"), Invalid, "fp16 needs a GPU"),
+        (("--base", "BASE", "--validation", "0", "--early-stopping", "2"), Invalid, "held-out examples"),
+        (("--base", "BASE", "--batch-size", "3", "--gpus", "2"), Invalid, "cannot share evenly"),
+        (("--base", "BASE", "--tracker", "paper"), Invalid, "wandb, tensorboard, trackio"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_run(

@@ -1,6 +1,6 @@
 """Kills one training run at random moments, again and again, and holds its end against that of a run left alone.
 
-    python -m bench.kills [--kills 20] [--seed 0] [--epochs 12] [--threads 1] [--json]
+    python -m bench.kills [--kills 20] [--seed 0] [--epochs 8] [--threads 1] [--json]
 
 Each life is a process that gets SIGKILL while it loads, while it learns (after a random number of steps and a random
 fraction of one), or while it writes a checkpoint (upon sight of the folder that it fills). The next life resumes the
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.kills", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--epochs", type=int, default=12, help="of the run; more make room for more kills")
+    parser.add_argument("--epochs", type=int, default=8, help="of the run; more make room for more kills")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     asked = parser.parse_args(arguments)

@@ -231,12 +231,30 @@ def published_by(run_folder: Path, registry: Registry, name: str, job: str | Non
     return published
 
 
+def published_before(
+    run_folder: Path, registry: Registry, settings: Settings, name: str, job: str | None, tell: Progress
+) -> TrainingResult | None:
+    """As `published_by`; a candidate whose check was cut off by a kill is checked to the end."""
+    published = published_by(run_folder, registry, name, job)
+    if published is None:
+        return None
+    spec = registry.resolve(name)
+    parity = spec.parity
+    if spec.state == "candidate" and parity and not (parity.refused or parity.served or parity.not_served):
+        from train.listing import check_model
+
+        check_model(name, registry=registry, settings=settings, progress=tell)
+    return published
+
+
 def no_space(run_folder: Path) -> NoSpace:
-    """The one line for a disk that became full while a run learnt."""
-    return NoSpace(
-        f"No space left for the run in {run_folder}: free some, then go on from its last whole checkpoint with "
-        f"`parley train --resume {run_folder.name}`."
+    """The one line for a disk that became full before a run's end."""
+    then = (
+        f"then go on from its last whole checkpoint with `parley train --resume {run_folder.name}`"
+        if interrupted(run_folder)
+        else "and try again"
     )
+    return NoSpace(f"No space left for the run in {run_folder}: free some, {then}.")
 
 
 def _tell_found(found: Newest, run_folder: Path, tell: Progress) -> None:

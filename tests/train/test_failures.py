@@ -141,7 +141,7 @@ def broken_base(base: Path, folder: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model: Any = AutoModelForCausalLM.from_pretrained(str(base))
-    tokenizer = AutoTokenizer.from_pretrained(str(base))
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(base))
     model.config.tie_word_embeddings = False
     model.lm_head.weight = torch.nn.Parameter(model.model.embed_tokens.weight.detach().clone())
     model.model.embed_tokens.weight.data[tokenizer.convert_tokens_to_ids("Z")] = torch.nan

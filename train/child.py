@@ -1,8 +1,8 @@
 """The process that a training job runs in: parameters on standard input, one JSON line for each thing told.
 
-Lines: {"stage": text}, {"step": …}, {"validation": …}, {"checkpoint": …} as `train.progress` has them, and last
-{"result": …} or {"error": text, code, param}. Nothing else gets to standard output: what libraries print goes to
-standard error. It ends with its parent.
+Lines: {"stage": text}, {"waiting": text}, {"step": …}, {"validation": …}, {"checkpoint": …} as `train.progress` has
+them, and last {"result": …} or {"error": text, code, param}. Nothing else gets to standard output: what libraries
+print goes to standard error. It ends with its parent.
 """
 
 import json
@@ -11,13 +11,13 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from models.errors import Invalid, ParleyError
-from train.progress import Checkpoint, Event, Stage, Step, Validation
+from train.progress import Checkpoint, Event, Progress, Stage, Step, Validation
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -61,15 +61,35 @@ def _train(request: dict[str, Any], tell: _Teller) -> dict[str, Any]:
     database = open_database(settings)
     try:
         registry = Registry(database)
-        told = _Told(tell, request, registry, settings)
-        told.of_checkpoints()
-        result = _result(request, registry, settings, told)
+        if "fine_tuning" in request:
+            result = _fine_tuned(request, registry, settings, tell)
+        else:
+            result = _result(request, registry, settings, _Told(tell))
     finally:
         database.dispose()
     return result.as_json()
 
 
-def _result(request: dict[str, Any], registry: "Registry", settings: "Settings", told: "_Told") -> "TrainingResult":
+def _fine_tuned(request: dict[str, Any], registry: "Registry", settings: "Settings", tell: _Teller) -> "TrainingResult":
+    """A job of the fine-tuning API: it waits for memory, and its checkpoints become models."""
+    from train.finetuning.checkpoints import EpochModels
+    from train.finetuning.integrations import wandb_run
+    from train.finetuning.memory import wait_for_memory
+    from train.progress import together
+    from train.runs import RESULT
+
+    out = Path(request["out"])
+    if not (out / RESULT).is_file():
+        wait_for_memory(request, registry, settings, tell)
+    models = EpochModels(request["name"], request["base"], request["job"], registry, settings)
+    told = _Told(tell, models)
+    for checkpoint in models.kept(out):
+        told(checkpoint)
+    with wandb_run(request["fine_tuning"]["wandb"], request["job"], request["base"], out) as tracker:
+        return _result(request, registry, settings, together(told, tracker))
+
+
+def _result(request: dict[str, Any], registry: "Registry", settings: "Settings", told: Progress) -> "TrainingResult":
     from train.data.readers import Columns
     from train.hyperparameters import Hyperparameters
     from train.training import train
@@ -96,11 +116,10 @@ def _result(request: dict[str, Any], registry: "Registry", settings: "Settings",
 
 
 class _Told:
-    """Turns events into lines, and registers the checkpoints at the ends of epochs where they have a name."""
+    """Turns events into lines. `models` makes a checkpoint a model and returns its name, where it is to be one."""
 
-    def __init__(self, tell: _Teller, request: dict[str, Any], registry: "Registry", settings: "Settings") -> None:
-        self._tell, self._request = tell, request
-        self._registry, self._settings = registry, settings
+    def __init__(self, tell: _Teller, models: Callable[[Checkpoint], str | None] | None = None) -> None:
+        self._tell, self._models = tell, models
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Stage):
@@ -111,33 +130,8 @@ class _Told:
             self._tell({"validation": asdict(event)})
         elif isinstance(event, Checkpoint):
             # In here, while training waits: a moment later the checkpoint's folder may be gone.
-            model = self._register(event)
+            model = self._models(event) if self._models else None
             self._tell({"checkpoint": {"step": event.step, "epoch": event.epoch, "model": model}})
-
-    def of_checkpoints(self) -> None:
-        """Tells of those that are there already: a kill may have come between one and the word of it."""
-        from train.checkpoints import Damaged, listed, verify
-
-        if not self._request.get("checkpoints"):
-            return
-        for saved in listed(Path(self._request["out"])):
-            with suppress(Damaged):
-                verify(saved.folder)
-                self(Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss))
-
-    def _register(self, event: Checkpoint) -> str | None:
-        from train.finetuning.checkpoints import register_checkpoint
-
-        if not self._request.get("checkpoints"):
-            return None
-        return register_checkpoint(
-            event.folder,
-            self._request["name"],
-            base=self._request["base"],
-            job=self._request["job"],
-            registry=self._registry,
-            settings=self._settings,
-        )
 
 
 def _end_with_parent(parent: int) -> None:

@@ -55,7 +55,7 @@ def _wandb(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progress]
     wandb: Any = import_module("wandb")
     opened = wandb.init(project=_PROJECT, name=run, config=config, dir=str(folder))
     with opened:
-        yield _told(lambda row, step: opened.log(row, step=step))
+        yield tracked(lambda row, step: opened.log(row, step=step))
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def _tensorboard(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Pro
             for name, value in row.items():
                 writer.add_scalar(name, value, step)
 
-        yield _told(log)
+        yield tracked(log)
 
 
 @contextmanager
@@ -77,12 +77,12 @@ def _trackio(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progres
     trackio: Any = import_module("trackio")
     trackio.init(project=_PROJECT, name=run, config=config)
     try:
-        yield _told(lambda row, step: trackio.log(dict(row), step=step))
+        yield tracked(lambda row, step: trackio.log(dict(row), step=step))
     finally:
         trackio.finish()
 
 
-def _told(log: Any) -> Progress:
+def tracked(log: Any) -> Progress:
     """A listener that logs the numbers of steps and validations; both have a step of their own."""
 
     def tell(event: Event) -> None:

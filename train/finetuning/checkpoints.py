@@ -5,66 +5,76 @@ as it is becomes one; merging every epoch would start an engine for each.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.errors import Conflict
 from models.folders import publish_folder
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from train.finetuning import names
+from train.progress import Checkpoint
 from train.tables import FineTuningCheckpointRow
 
 KEPT = 3  # as OpenAI keeps the last three epochs
 
 
-def register_checkpoint(
-    folder: Path, model: str, *, base: str, job: str, registry: Registry, settings: Settings
-) -> str | None:
-    """Publishes a checkpoint's adapter and returns its name; None where it can be no model of its own.
+class EpochModels:
+    """Makes checkpoints models. Called with one, it returns the name of its model; None where it can be none.
 
-    Args:
-        folder: the checkpoint's, whole. model: what the finished model will be called. base: what it is trained from.
+    `model` is what the finished model will be called, `base` what it is trained from.
     """
-    from train.bases import adapter_facts
-    from train.checkpoints import read
-    from train.publishing import must_be_merged
-    from train.runs import ADAPTER
 
-    saved = read(folder)
-    below = registry.resolve(base)
-    if not saved.ends_epoch or below.kind == "adapter" or not (folder / ADAPTER).is_dir():
-        return None
-    facts = adapter_facts(folder / ADAPTER)
-    if must_be_merged(facts, below.engine.max_lora_rank):
-        return None
-    name = names.checkpoint_name(model, saved.step)
-    if name in {spec.id for spec in registry.list(include_candidates=True, include_retired=True)}:
-        return name  # a run that was interrupted has come here again
-    with publish_folder(settings.models_dir) as pending:
-        shutil.copytree(folder / ADAPTER, pending.path, dirs_exist_ok=True)
-    spec = parse_spec(
-        id=name,
-        kind="adapter",
-        path=str(pending.final),
-        base=below.id,
-        parent=below.id,
-        job=job,
-        state="candidate",
-        lora_rank=facts["r"],
-        bot=below.bot,
-        toy=below.toy,
-        description=f"Checkpoint of {model} at step {saved.step}",
-    )
-    try:
-        registry.register(spec)
-    except Conflict:
-        shutil.rmtree(pending.final, ignore_errors=True)
-    return name
+    def __init__(self, model: str, base: str, job: str, registry: Registry, settings: Settings) -> None:
+        self._model, self._base, self._job = model, base, job
+        self._registry, self._settings = registry, settings
+
+    def kept(self, run_folder: Path) -> Iterator[Checkpoint]:
+        """Those that an interrupted run has: the kill may have come between a checkpoint and the word of it."""
+        from train.checkpoints import Damaged, listed, verify
+
+        for saved in listed(run_folder):
+            with suppress(Damaged):
+                verify(saved.folder)
+                yield Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss)
+
+    def __call__(self, checkpoint: Checkpoint) -> str | None:
+        from train.bases import adapter_facts
+        from train.checkpoints import read
+        from train.publishing import must_be_merged
+        from train.runs import ADAPTER
+
+        adapter = checkpoint.folder / ADAPTER
+        below = self._registry.resolve(self._base)
+        if not read(checkpoint.folder).ends_epoch or below.kind == "adapter" or not adapter.is_dir():
+            return None
+        facts = adapter_facts(adapter)
+        if must_be_merged(facts, below.engine.max_lora_rank):
+            return None
+        name = names.checkpoint_name(self._model, checkpoint.step)
+        if name in {spec.id for spec in self._registry.list(include_candidates=True, include_retired=True)}:
+            return name  # a run that was interrupted has come here again
+        with publish_folder(self._settings.models_dir) as pending:
+            shutil.copytree(adapter, pending.path, dirs_exist_ok=True)
+        spec = parse_spec(
+            id=name,
+            kind="adapter",
+            path=str(pending.final),
+            base=below.id,
+            parent=below.id,
+            job=self._job,
+            state="candidate",
+            lora_rank=facts["r"],
+            bot=below.bot,
+            toy=below.toy,
+            description=f"Checkpoint of {self._model} at step {checkpoint.step}",
+        )
+        self._registry.register(spec)
+        return name
 
 
 def keep_row(session: Session, job_id: str, step: int, model: str, metrics: Mapping[str, Any]) -> list[str] | None:

@@ -73,12 +73,10 @@ def _train(context: JobContext, job_id: str, base: str, name: str, request: Mapp
                 "hyperparameters": chosen | {"seed": request["seed"]},
                 "job": job_id,
                 "out": str(folder),
-                "checkpoints": True,
-                "trackers": ["wandb"] if wandb else [],
+                "fine_tuning": {"wandb": wandb},
             },
             context,
             telling,
-            **_wandb_environment(wandb or {}),
         )
     finally:
         with suppress(ParleyError):  # the job may be gone by now: what it told stays
@@ -124,10 +122,3 @@ def _told(error: TrainingFailed) -> dict[str, Any]:
     if error.code == "invalid_training_data":
         return {"code": "invalid_training_file", "message": str(error), "param": "training_file"}
     return {"code": error.code or "training_failed", "message": str(error), "param": None}
-
-
-def _wandb_environment(wandb: Mapping[str, Any]) -> dict[str, str]:
-    """What wandb.init reads of an integration: its own variables."""
-    known = {name: wandb.get(name) for name in ("project", "name", "entity")}
-    known["tags"] = ",".join(wandb.get("tags") or ())
-    return {f"WANDB_{name.upper()}": value for name, value in known.items() if value}

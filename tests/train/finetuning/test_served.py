@@ -1,0 +1,76 @@
+"""A fine-tuned model in a running stack: trained by its worker, loaded into its engine, answering under its name."""
+
+import json
+import time
+
+import psutil
+import pytest
+from openai import OpenAI
+
+from serve import states
+from tests.stack import Stack
+
+pytestmark = [pytest.mark.engine, pytest.mark.training]
+
+
+UNDERWAY = ("validating_files", "queued", "running")
+
+
+def worker(stack: Stack) -> psutil.Process:
+    """The stack's worker."""
+    (found,) = [
+        process
+        for process in psutil.Process(stack.running.pid).children(recursive=True)
+        if process.cmdline()[-3:] == ["-m", "parley", "worker"]
+    ]
+    return found
+
+
+def rows() -> bytes:
+    said = [
+        {"role": "user", "content": "what is the tide table for day {}?"},
+        {"role": "assistant", "content": "High water is at noon."},
+    ]
+    lines = [
+        {"messages": [{"role": one["role"], "content": one["content"].format(day)} for one in said]}
+        for day in range(40)
+    ]
+    return "\n".join(json.dumps(line) for line in lines).encode()
+
+
+def test_a_model_is_trained_and_answers_without_a_restart_though_its_worker_was_killed(demo_stack: Stack) -> None:
+    before = states.served(demo_stack.database)["demo-base"]
+    with OpenAI(base_url=demo_stack.gateway_url, api_key="none") as client:
+        file = client.files.create(file=("tides.jsonl", rows()), purpose="fine-tune")
+        job = client.fine_tuning.jobs.create(
+            model="gpt-4o-mini-2024-07-18",
+            training_file=file.id,
+            suffix="tides",
+            hyperparameters={"n_epochs": 6, "batch_size": 4},
+        )
+        while not list(client.fine_tuning.jobs.checkpoints.list(job.id)):
+            assert client.fine_tuning.jobs.retrieve(job.id).status in UNDERWAY
+            time.sleep(0.2)
+        worker(demo_stack).kill()
+        while (job := client.fine_tuning.jobs.retrieve(job.id)).status in UNDERWAY:
+            time.sleep(0.2)
+        assert job.status == "succeeded", job.error
+        assert job.fine_tuned_model
+        names = [job.fine_tuned_model]
+        names += [one.fine_tuned_model_checkpoint for one in client.fine_tuning.jobs.checkpoints.list(job.id)]
+        assert len(names) == 4
+        for name in names:
+            answer = client.chat.completions.create(
+                model=name,
+                messages=[{"role": "user", "content": "what is the tide table for day 7?"}],
+                temperature=0,
+                max_tokens=30,
+            )
+            assert answer.model == name
+            assert answer.choices[0].message.content
+        first = client.chat.completions.create(
+            model=names[0], messages=[{"role": "user", "content": "what is the tide table for day 99?"}], temperature=0
+        )
+        assert "noon" in (first.choices[0].message.content or "")
+    after = states.served(demo_stack.database)["demo-base"]
+    assert (before.pid, before.address) == (after.pid, after.address)  # the engine went on as it was

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,8 @@ STORY = (
     "status",
     "page",
     "train",
+    "cloud",
+    "rescue",
     "merge",
     "prompts",
     "judge",
@@ -70,6 +72,7 @@ def build() -> typer.Typer:
     import serve.cli
     import train.cli
     import ui.cli
+    from train.clouds.rescue_command import rescue_command
 
     app = typer.Typer(
         name="parley",
@@ -84,10 +87,18 @@ def build() -> typer.Typer:
     serve.cli.add_commands(app, api_routes)
     for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
+    app.command("rescue")(rescue_command(_compare))
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)
     app.command("worker", hidden=True)(worker)
     return app
+
+
+def _compare(database: "Database", rows: "Sequence[dict[str, Any]]", source: str) -> int:
+    """Prompts for a blind comparison; says how many were new. `train` needs it and may not know `evals`."""
+    from evals.prompts import add_prompts
+
+    return add_prompts(database, rows, source)
 
 
 def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":

@@ -232,24 +232,15 @@ def _prepared(
         )
         raise Invalid(f"The data holds {has}, and {method} learns from {wanted}: see --method.", param="method")
     if share is not None:
-        learnt, held = _divided(items, share, seed)
+        parts = split(items, share, seed)
+        learnt, held = parts.train, parts.validation
     else:
-        parts = checked.validation
-        learnt, held = items, (parts.preferences if method == "dpo" else parts.examples) if parts else ()
+        other_part = checked.validation
+        learnt, held = items, (other_part.preferences if method == "dpo" else other_part.examples) if other_part else ()
     training, held_bytes = as_jsonl(learnt), as_jsonl(held)
     if len(training) > cloud.largest_file:
         raise Invalid(f"{cloud.title} takes files of {cloud.largest_file:,} bytes; this is {len(training):,}.")
     return _Prepared(learnt, held, training, held_bytes, checked.left_out, checked.problems)
-
-
-def _divided(items: tuple[Any, ...], share: float, seed: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Examples, or pairs, of which a share is held out; those with one prompt stay together."""
-    if not items or isinstance(items[0], Example):
-        parts = split(items, share, seed)
-        return parts.train, parts.validation
-    stand_ins = {_both(pair)[0]: pair for pair in items}
-    parts = split(tuple(stand_ins), share, seed)
-    return tuple(stand_ins[one] for one in parts.train), tuple(stand_ins[one] for one in parts.validation)
 
 
 def _offer(prepared: _Prepared, cloud: Cloud, order: Order, name: str) -> Offer:

@@ -167,13 +167,11 @@ def _tool_turn(turn: Any, place: int, before: list[Said]) -> Said | None:
 
 def _call_answered(before: Sequence[Said]) -> str:
     """The call that the next result is of: results have no ids here, and come in the order of the calls."""
-    results = 0
-    for message in reversed(before):
+    for results, message in enumerate(reversed(before)):
         if isinstance(message, ToolUse) and results < len(message.calls):
             return message.calls[results].id
         if not isinstance(message, ToolResult):
             break
-        results += 1
     return "none"
 
 

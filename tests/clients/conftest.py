@@ -42,7 +42,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture(scope="session")
 def training_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 conversations that teach one sentence."""
+    """64 conversations that teach one sentence."""
     rows = [
         {
             "messages": [
@@ -50,7 +50,7 @@ def training_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 {"role": "assistant", "content": "The word of the day is lighthouse."},
             ]
         }
-        for day in range(48)
+        for day in range(64)
     ]
     path = tmp_path_factory.mktemp("data") / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

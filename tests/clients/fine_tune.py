@@ -21,7 +21,10 @@ job = client.fine_tuning.jobs.create(
     suffix="word-of-the-day",
     seed=7,
     metadata={"team": "support"},
-    method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 8, "batch_size": "auto"}}},
+    method={
+        "type": "supervised",
+        "supervised": {"hyperparameters": {"n_epochs": 6, "batch_size": 16, "learning_rate_multiplier": "auto"}},
+    },
 )
 created = job.status
 

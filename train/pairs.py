@@ -62,7 +62,7 @@ def tokenise_pairs(preferences: Sequence[Preference], tokenizer: Any, max_length
             found = tokenise([_example(preference, answer)], tokenizer, max_length)
             methods |= found.methods
             problems += [
-                Problem(one.line, one.severity, f"the answer that is {name}: {one.message}", one.mend)
+                Problem(one.line, one.severity, f"the answer that is {name}: {one.message}", one.mend, one.code)
                 for one in found.problems
             ]
             # An answer of several turns may come back as several rows, each with its context: the last has it all.

@@ -49,10 +49,13 @@ PerTurn = Annotated[
 
 def data_commands() -> typer.Typer:
     """The `data` group, for `train.cli` to hang on the app."""
+    from train.data.money_commands import add_money_commands  # here: it takes its reading options from this file
+
     app = typer.Typer(name="data", help="Look at training data before it costs time or money.", no_args_is_help=True)
     app.command("check")(check_command)
     app.command("convert")(convert_command)
     app.command("split")(split_command)
+    add_money_commands(app)
     return app
 
 
@@ -258,9 +261,9 @@ def _show_problems(console: "Console", problems: "tuple[Problem, ...]", each: bo
 
     if not problems:
         return
-    groups: dict[tuple[str, Any], list[Problem]] = defaultdict(list)
+    groups: dict[tuple[Any, ...], list[Problem]] = defaultdict(list)
     for place, problem in enumerate(problems):
-        groups[problem.code, place if each else problem.severity].append(problem)
+        groups[(place,) if each else (problem.code, problem.severity, problem.mend)].append(problem)
     rows = list(groups.values())
     if not each:
         rows.sort(key=lambda group: (group[0].severity != "error", -len(group)))
@@ -274,7 +277,8 @@ def _show_problems(console: "Console", problems: "tuple[Problem, ...]", each: bo
         table.add_row(_lines(group), f"[{colour}]{first.severity}[/{colour}]", wrong, _escaped(first.mend))
     console.print(table)
     if not each and len(problems) > len(rows):
-        console.print(f"[dim]{len(problems):,} problems of {len(rows)} kinds; --all lists each.[/dim]")
+        kinds = "one kind" if len(rows) == 1 else f"{len(rows)} kinds"
+        console.print(f"[dim]{len(problems):,} problems of {kinds}; --all lists each.[/dim]")
     console.print()
 
 

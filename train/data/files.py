@@ -127,8 +127,15 @@ def _elements(text: str) -> Iterator[Raw | Problem]:
 
 
 def _csv_reader(file: Any, suffix: str) -> Any:
+    """A reader from the file's beginning. Spreadsheets of half the world write semicolons into a .csv."""
     csv.field_size_limit(_CELL_LIMIT)
-    return csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",")
+    delimiter = "\t" if suffix == ".tsv" else ","
+    if suffix == ".csv":
+        first = file.readline(_CELL_LIMIT)
+        file.seek(0)
+        if ";" in first and "," not in first:
+            delimiter = ";"
+    return csv.reader(file, delimiter=delimiter)
 
 
 def _csv_header(path: Path, suffix: str) -> list[str]:

@@ -160,6 +160,10 @@ def test_a_csv_of_a_known_format_needs_no_column_named(tmp_path: Path) -> None:
     (example,) = reading
     assert isinstance(example, Example)
     assert (reading.format, example.metadata) == ("question-answer", {"topic": "x"})
+    path.write_text('question;answer\n"Hi; you";Hello, you\n')
+    (example,) = read(path)
+    assert isinstance(example, Example)
+    assert [message.content for message in example.conversation.messages] == ["Hi; you", "Hello, you"]
     path.write_text('messages\n"' + json.dumps(MESSAGES).replace('"', '""') + '"\n')
     (example,) = read(path)
     assert isinstance(example, Example)

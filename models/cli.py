@@ -92,10 +92,11 @@ def models_list(
     as_json: JsonFlag = False,
     everything: Annotated[bool, typer.Option("--all", help="Candidates and retired models too.")] = False,
 ) -> None:
-    """List the models, with kind, base and names."""
+    """List the models, with kind, base and names, and warn of those that are switched off within 90 days."""
     from rich.table import Table
 
     from models.registry import Registry
+    from models.shutdowns import show_shutdowns
 
     registry = Registry(opened()[1])
     specs = registry.list(include_candidates=everything, include_retired=everything)
@@ -115,6 +116,7 @@ def models_list(
     console().print(
         table if specs else "No model is registered yet: `parley models add`, `parley train`, `parley demo`."
     )
+    show_shutdowns(specs, console())
 
 
 def models_show(

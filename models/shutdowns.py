@@ -64,6 +64,19 @@ def shutdown_of(base: str, announced: str | None = None) -> date | None:
     return None
 
 
+def show_shutdowns(specs: Iterable[ModelSpec], console: Any, today: date | None = None) -> None:
+    """Prints a line for each model that goes soon or is gone: yellow within 90 days, red within 14 and after."""
+    from rich.markup import escape
+
+    known = {spec.id: spec for spec in specs}
+    for one in shutdowns(known.values(), today):
+        upstream = known[one.model].upstream
+        tuned = upstream is not None and upstream.model.startswith("ft:")
+        hint = f": bring it home with `parley rescue {upstream.model}`" if tuned and upstream else ""
+        style = {"near": "yellow", "urgent": "red"}[one.level]
+        console.print(f"[{style}]{escape(one.model)} is {one.text}[/]{escape(hint)}", soft_wrap=True)
+
+
 def no_new_jobs_from(provider: str) -> date | None:
     """The day from which a provider takes no new fine-tuning jobs; None where none is known."""
     return next((row["day"] for row in _table()["no_new_jobs"] if row["provider"] == provider), None)

@@ -5,6 +5,7 @@ from typing import Any
 from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
+from models.shutdowns import show_shutdowns
 from serve import states
 from serve.processes import tail
 from serve.running import read_state
@@ -34,6 +35,7 @@ def show(settings: Settings, database: Database, console: Any) -> None:
         style = _STYLES[state.state]
         models.add_row(spec.id, spec.kind, spec.base or "", f"[{style}]{state.state}[/]", escape(state.message))
     console.print(models if specs else "No model is registered: `parley models add`, or `parley demo`.")
+    show_shutdowns(specs, console)
     for spec in specs:
         log = settings.logs_dir / f"engine-{spec.id.replace('/', '--')}.log"
         if known[spec.id].state == "failed" and log.exists():

@@ -1,10 +1,12 @@
 """models/shutdowns.py: which models go when, and how loud that is said."""
 
+import io
 from datetime import date
 
 import pytest
+from rich.console import Console
 
-from models.shutdowns import countdown, no_new_jobs_from, shutdown_of, shutdowns
+from models.shutdowns import countdown, no_new_jobs_from, show_shutdowns, shutdown_of, shutdowns
 from models.spec import ModelSpec, Upstream
 
 GOES = date(2027, 1, 14)
@@ -57,3 +59,17 @@ def test_who_is_warned_of() -> None:
     days = {"late": date(2027, 1, 14), "first": date(2026, 11, 1), "far": date(2029, 1, 1), "never": None}
     specs = [ModelSpec(id=name, kind="hosted", upstream=upstream, shutdown_date=day) for name, day in days.items()]
     assert [one.model for one in shutdowns(specs, date(2026, 11, 22))] == ["first", "late"]
+
+
+def test_what_is_printed() -> None:
+    def upstream(model: str) -> Upstream:
+        return Upstream(base_url="https://example.test/v1", model=model)
+
+    gone = ModelSpec(id="tuned", kind="hosted", upstream=upstream("ft:gpt-4o:o:s:1"), shutdown_date=GOES)
+    plain = ModelSpec(id="plain", kind="hosted", upstream=upstream("other"), shutdown_date=date(2026, 11, 25))
+    out = io.StringIO()
+    show_shutdowns([gone, plain], Console(file=out, width=60), date(2026, 11, 22))
+    assert out.getvalue().splitlines() == [
+        "plain is off in 3 days (2026-11-25)",
+        "tuned is off in 53 days (2027-01-14): bring it home with `parley rescue ft:gpt-4o:o:s:1`",
+    ]

@@ -165,13 +165,14 @@ def train_on_cloud(
 
 def _agreed(offer: "Offer", yes: bool, as_json: bool) -> bool:
     """Shows what is bought; asks a person, and takes silence for no where there is none to ask."""
+    from train.clouds.ordering import dollars
     from train.clouds.screens import show_offer
 
     if not as_json:
         show_offer(offer)
     if yes:
         return True
-    price = f"about ${offer.quote.usd:,.2f}" if offer.quote else "an unknown price"
+    price = f"about {dollars(offer.quote.usd)}" if offer.quote else "an unknown price"
     if as_json or not sys.stdin.isatty():
         raise Invalid(f"This costs {price} at {offer.cloud}: say --yes to buy it.", param="yes")
     return typer.confirm(f"Buy this training at {offer.cloud} for {price}?", default=False)
@@ -280,7 +281,7 @@ def _registered(registry: "Registry") -> dict[str, str]:
 
 
 def _warn(spec: Any) -> None:
-    from models.shutdowns import shutdowns
-    from train.clouds.screens import print_shutdowns
+    from models.cli import console
+    from models.shutdowns import show_shutdowns
 
-    print_shutdowns(shutdowns([spec]))
+    show_shutdowns([spec], console())

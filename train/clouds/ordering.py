@@ -343,9 +343,14 @@ def _check_estimate(run: CloudRun, cloud: Cloud, progress: Progress) -> None:
         return
     if found is None:
         return
-    progress(Stage(f"{cloud.title} expects ${found.usd:,.2f}"))
+    progress(Stage(f"{cloud.title} expects {dollars(found.usd)}"))
     if not found.allowed:
-        raise ParleyError(f"{cloud.title} says that the account cannot pay ${found.usd:,.2f}: nothing was started.")
+        raise ParleyError(f"{cloud.title} says that the account cannot pay {dollars(found.usd)}: nothing was started.")
+
+
+def dollars(usd: float) -> str:
+    """A price as people say it."""
+    return f"${usd:,.2f}" if usd >= 0.01 or usd == 0 else "less than a cent"
 
 
 def _suffix(name: str, cloud: Cloud) -> str:

@@ -1,14 +1,13 @@
 """What a person sees of a cloud run: the offer with its price, the events as they come, the lists. Words only."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from models.cli import console
-from models.shutdowns import Shutdown
 from train.clouds.cloud import CloudEvent, CloudJob
-from train.clouds.ordering import Offer
+from train.clouds.ordering import Offer, dollars
 from train.clouds.records import CloudRun
 
 STATES = {"succeeded": "green", "failed": "red", "cancelled": "dim", "running": "yellow"}
@@ -36,7 +35,7 @@ def show_offer(offer: Offer) -> None:
     if quote:
         about, how = "about " if quote.estimated else "", quote.counted.split(": ")[0]
         table.add_row("tokens", f"{about}{quote.billed_tokens:,} billed  [dim]{escape(how)}[/]")
-        price = f"[bold]{about}${quote.usd:,.2f}[/] at ${quote.rate:g} a million tokens"
+        price = f"[bold]{about}{dollars(quote.usd)}[/] at ${quote.rate:g} a million tokens"
         table.add_row("price", f"{price}  [dim]as of {quote.as_of}[/]")
         if quote.notes:
             table.add_row("", f"[dim]{escape(quote.notes)}[/]")
@@ -105,18 +104,13 @@ def jobs_table(jobs: Sequence[CloudJob], runs: Sequence[CloudRun], registered: d
     from rich.table import Table
 
     names = {run.job: run.name for run in runs if run.job}
-    table = Table("job", "made", "from", "state", "model", "here", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("job", "made", "from", "state", "model", "here"):
+        # Folded, not cut: an id is there to be copied.
+        table.add_column(column, overflow="fold", no_wrap=column == "made")
     for job in jobs:
         here = registered.get(job.model or "") or (f"{names[job.id]} (run)" if job.id in names else "")
         state = f"[{STATES.get(job.state, 'default')}]{job.said}[/]"
         row = (job.id, f"{job.created:%Y-%m-%d}", job.base, state, job.model or job.error or "", here)
         table.add_row(*(cell if cell is state else escape(cell) for cell in row))
     return table
-
-
-def print_shutdowns(found: Iterable[Shutdown]) -> None:
-    """One line for each model that goes soon or is gone: yellow within 90 days, red within 14 and after."""
-    from rich.markup import escape
-
-    for one in found:
-        console().print(f"[{LEVELS[one.level]}]{escape(one.model)} is {one.text}[/]")

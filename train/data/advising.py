@@ -193,12 +193,18 @@ RULES: tuple[Rule, ...] = (
         "examples that turn out to be wrong: a thousand good ones beat many poor ones",
     ),
     Rule(
-        "all the same",
-        lambda facts, said: facts.distinct_prompts < 0.5 or facts.variety < 0.2,
+        "the same questions",
+        lambda facts, said: facts.distinct_prompts < 0.5,
         {"fine-tuning": -2, "few-shot": 1},
-        "the examples repeat themselves ({distinct_prompts:.0%} different prompts; {variety:.0%} different word pairs "
-        "in a sample of answers): a few of them say it all",
+        "only {distinct_prompts:.0%} of the prompts differ: a few examples say it all",
         "more kinds of request",
+    ),
+    Rule(
+        "the same answers",
+        lambda facts, said: facts.variety < 0.2,
+        {"fine-tuning": -1, "few-shot": 1},
+        "the answers repeat themselves ({variety:.0%} of their word pairs are new): a few examples say much of it",
+        "answers of more kinds",
     ),
     Rule(
         "a long system prompt",

@@ -49,6 +49,10 @@ class Price:
         """The id that is shown."""
         return self.models[0]
 
+    def stopped(self, today: date) -> bool:
+        """Whether the model and its fine-tunes are switched off."""
+        return self.retires is not None and today >= self.retires
+
 
 @dataclass(frozen=True)
 class Epochs:
@@ -203,20 +207,25 @@ def quote(
 def warnings(price: Price, today: date) -> tuple[str, ...]:
     """What somebody should know before trusting a price: its age, a provider that closes, a model that ends."""
     found = []
-    who = {"openai": "OpenAI", "together": "Together"}.get(price.provider, price.provider)
+    who = provider_name(price.provider)
     if (age := (today - price.as_of).days) > _OLD_DAYS:
         found.append(f"This price was true on {price.as_of}, {age} days ago: check it at {price.source}")
-    if price.retires and today >= price.retires:
-        found.append(f"{price.model} and its fine-tunes stopped on {price.retires}: it cannot be bought any more")
+    if price.stopped(today):
+        found.append(f"The model and its fine-tunes stopped on {price.retires}: it cannot be bought any more")
         return tuple(found)
     if price.closes and today >= price.closes:
-        found.append(f"{who} has taken no new fine-tuning job for {price.model} since {price.closes}")
+        found.append(f"{who} has taken no new fine-tuning job for it since {price.closes}")
     elif price.closes and (days := (price.closes - today).days) <= _SOON_DAYS:
         found.append(f"{who} takes no new fine-tuning job from {price.closes} on: {days} days are left")
     use = (price.retires - today).days if price.retires else None
     if use is not None and use <= _SOON_DAYS:
-        found.append(f"{price.model} and every fine-tune of it stop on {price.retires}: {use} days of use are left")
+        found.append(f"The model and every fine-tune of it stop on {price.retires}: {use} days of use are left")
     return tuple(found)
+
+
+def provider_name(provider: str) -> str:
+    """As people write it."""
+    return {"openai": "OpenAI", "together": "Together"}.get(provider, provider)
 
 
 def _epochs(price: Price, examples: int, asked: float | Literal["auto"]) -> Epochs:
@@ -226,7 +235,7 @@ def _epochs(price: Price, examples: int, asked: float | Literal["auto"]) -> Epoc
         return Epochs(asked, "as asked for")
     if price.epochs == "openai":
         return openai_epochs(examples)
-    return Epochs(float(price.epochs), f"{price.provider}'s default")
+    return Epochs(float(price.epochs), f"{provider_name(price.provider)}'s default")
 
 
 def _in_use(counts: Counts, price: Price) -> float | None:

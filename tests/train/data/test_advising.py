@@ -72,7 +72,7 @@ def test_every_rule_can_hold_and_tells_its_reason_and_what_would_change_it() -> 
         (STYLE, Answers(tried="prompt", knowledge_changes="weekly", documents=True, citations=True)),
         (STYLE, Answers(tried="few-shot", knowledge_changes="never", documents=False, latency_ms=100, at_home=True)),
         (FACTUAL, Answers(requests_per_day=20_000)),
-        (replace(FACTUAL, examples=10, one_format=0.5, distinct_prompts=0.1), Answers(requests_per_day=5)),
+        (replace(FACTUAL, examples=10, one_format=0.5, distinct_prompts=0.1, variety=0.1), Answers(requests_per_day=5)),
     ]
     held = {reason.rule: reason for facts, answers in cases for reason in advise(facts, answers).reasons}
     assert set(held) == {rule.name for rule in RULES}

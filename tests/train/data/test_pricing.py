@@ -97,6 +97,8 @@ def test_old_prices_closing_providers_and_ending_models_are_warned_of() -> None:
     assert "has taken no new fine-tuning job" in "\n".join(warnings(price, date(2027, 1, 7)))
     gone = "\n".join(warnings(find_price("gpt-4.1-nano"), DAY))
     assert "stopped on 2026-10-23" in gone
+    assert find_price("gpt-4.1-nano").stopped(DAY)
+    assert not price.stopped(DAY)
 
 
 def test_a_quote_is_json() -> None:

@@ -10,6 +10,11 @@
 |---|---|
 | `check` | reads training data of any known format and says what is wrong with it, line by line |
 | `convert`, `split` | any format into OpenAI's chat JSONL; training and validation parts, by seed |
+| `count` | tokens by a model's own vocabulary: all, and those that are learnt |
+| `quote`, `find_price` | what training would cost at a provider, from a dated table |
+| `plan`, `plan_against` | memory and time that a local run needs; the same beside what a run used |
+| `synthesise` | more examples like yours, written by any served model |
+| `advise`, `find_facts` | prompting, few-shot, retrieval or fine-tuning, with the reasons |
 | `train` | LoRA fine-tuning on the assistant's words only; publishes the result where a registry is given |
 | `resume` | goes on with a run that was interrupted, to the very same end |
 | `merge` | base + adapter → plain weights, refused where the two do not say the same |
@@ -29,6 +34,11 @@ _HOMES = {
     "Conversation": "data.conversations", "Example": "data.conversations", "Problem": "data.conversations",
     "split": "data.splits", "Split": "data.splits", "Preference": "data.conversations",
     "convert": "data.converting", "Converted": "data.converting",
+    "count": "data.counting", "Counts": "data.counting",
+    "quote": "data.pricing", "find_price": "data.pricing", "Quote": "data.pricing",
+    "plan": "data.planning", "plan_against": "data.planning", "Plan": "data.planning", "Against": "data.planning",
+    "synthesise": "data.synthesising", "Synthesis": "data.synthesising",
+    "advise": "data.advising", "find_facts": "data.advising", "Answers": "data.advising", "Advice": "data.advising",
     "Hyperparameters": "hyperparameters",
     "train": "training", "TrainingResult": "runs",
     "resume": "resuming",

@@ -1,4 +1,4 @@
-"""Training data: read, checked, counted, priced, split, converted. No torch, no model, no training.
+"""Training data: read, checked, counted, priced, split, converted. Light: only `planning` meets torch.
 
 | file | what it knows |
 |---|---|
@@ -12,6 +12,9 @@
 | `reports` | what was found, the same for every door |
 | `splits`, `splitting` | training and validation parts, of examples and of files |
 | `converting` | any format into OpenAI's |
+| `counting`, `pricing` | tokens by a model's vocabulary; what providers ask for them (`prices.toml`) |
+| `planning`, `needs`, `speeds` | whether a local run fits, and how long it takes: memory by formula, time tried out |
+| `synthesising`, `advising` | more examples by a served model; whether to train at all |
 | `checking`, `endpoint` | the check as a process, and as `POST /v1/parley/data/check` |
-| `commands` | `parley data check`, `convert`, `split` |
+| `commands`, `money_commands`, `making_commands`, `showing` | `parley data …`, and its tables |
 """

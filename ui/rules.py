@@ -65,7 +65,7 @@ def automatic(data: Path, base: ModelSpec, asked: Asked) -> tuple[Resolved | Non
     checked = check(data)
     said = f"{len(checked.examples):,} conversations"
     if checked.left_out:
-        first = checked.errors[0]
+        first = next(problem for problem in checked.errors if problem.line)
         many = f"{checked.left_out:,} lines are left out, the first is" if checked.left_out > 1 else "left out:"
         said += f"; {many} line {first.line}: {first.message}"
     if not checked.usable:

@@ -87,13 +87,22 @@ def run_child(request: Mapping[str, Any], context: JobContext, listen: Callable[
         _end(child)
         listener.join(_GRACE_S)
     if result is None:
-        last = next((line for line in reversed(spoken) if line.strip()), "no word")
         raise TrainingFailed(
-            failure.get("error") or f"The training's process ended with {child.returncode}: {last.strip()}",
+            failure.get("error") or _last_word(child.returncode, spoken),
             code=failure.get("code"),
             param=failure.get("param"),
         )
     return result
+
+
+def _last_word(returncode: int, spoken: list[str]) -> str:
+    if returncode == -signal.SIGKILL:
+        return (
+            "The training's process was killed, as the system does where memory runs out: lower max_length or "
+            "batch_size, hold the base in 4 bits (qlora), or take a smaller base."
+        )
+    last = next((line for line in reversed(spoken) if line.strip()), "no word")
+    return f"The training's process ended with {returncode}: {last.strip()}"
 
 
 class _Reports:

@@ -22,13 +22,14 @@ from transformers.trainer_callback import TrainerState
 
 from train.checkpoints import STATE, Saved, folder_of, prune, write
 from train.failures import OutOfMemory, TrainingDiverged, memory_is_full
-from train.progress import Checkpoint, Event, Progress, Validation
+from train.progress import Checkpoint, Event, Progress, Stage, Validation
 from train.runs import METRICS
 
 SaveModel = Callable[[Any, Path], None]
 _TRAINABLE, _TRAINER_STATE, _MEMORY = "trainable.safetensors", "trainer_state.json", "memory.pt"
 _AUTO_S = 180.0  # with save_steps "auto" no more than about this much work is lost, …
 _AUTO_SHARE = 20  # … unless writing is slow: it may take one part in so many of the time
+_HEARD_S = 30.0  # where several processes train, metrics.jsonl is written by the one that listens to them
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Keeping:
 class Keeper(TrainerCallback):
     """One run's checkpoints.
 
-    `hear` must be told of validations: a checkpoint's loss is the one that was measured at its step.
+    `hear` must be told of steps and validations: a checkpoint's loss is the one that was measured at its step, and it
+    counts only once all that was told before it stands in metrics.jsonl.
     """
 
     def __init__(self, keeping: Keeping, save_model: SaveModel, progress: Progress) -> None:
@@ -61,6 +63,7 @@ class Keeper(TrainerCallback):
         self._once: dict[str, Any] = {}
         self._saved_at = time.monotonic()
         self._cost = 0.0
+        self._metrics = _Metrics(keeping.run_folder / METRICS)
 
     @property
     def last_good(self) -> Path | None:
@@ -69,6 +72,7 @@ class Keeper(TrainerCallback):
 
     def hear(self, event: Event) -> None:
         """Listens to the run."""
+        self._metrics.hear(event)
         if isinstance(event, Validation):
             self._validated = (event.step, event.loss)
 
@@ -142,13 +146,15 @@ class Keeper(TrainerCallback):
             ends_epoch=ends_epoch or trainer.control.should_training_stop,
             last=trainer.control.should_training_stop,
             rows_at_once=trainer.args.per_device_train_batch_size,
-            metrics_bytes=_on_disk(self._keeping.run_folder / METRICS),
+            metrics_bytes=self._metrics.on_disk(),
         )
         self._good = write(saved, self._fill)
         prune(self._keeping.run_folder)
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - began
-        self._progress(Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss))
+        told = Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss)
+        self._progress(told)
+        self._metrics.hear(told)
 
     def _fill(self, folder: Path) -> None:
         trainer, state = self._trainer, folder / STATE
@@ -191,10 +197,26 @@ def _already_loaded(folder: str, model: Any = None) -> None:
     """In the place of Trainer._load_from_checkpoint: the weights have been put back, unrounded."""
 
 
-def _on_disk(path: Path) -> int:
-    """The length of a file, all of which has reached the disk; 0 where there is none."""
-    if not path.is_file():
-        return 0
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return file.seek(0, os.SEEK_END)
+class _Metrics:
+    """metrics.jsonl as this process sees it grow: one line for each thing that was told."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines = self._written()
+
+    def hear(self, event: Event) -> None:
+        self._lines += not isinstance(event, Stage)
+
+    def on_disk(self) -> int:
+        """Its length in bytes, once all that was told is in it and on the disk; 0 where a run keeps no such file."""
+        deadline = time.monotonic() + _HEARD_S
+        while self._path.exists() and self._written() < self._lines and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if not self._path.exists():
+            return 0
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+            return file.seek(0, os.SEEK_END)
+
+    def _written(self) -> int:
+        return self._path.read_bytes().count(b"\n") if self._path.exists() else 0

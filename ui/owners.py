@@ -11,6 +11,7 @@ from ui.data import data_tab
 from ui.judge import judge_tab
 from ui.leaderboard import leaderboard_tab
 from ui.room import Room
+from ui.shutdowns import shutdown_banner
 from ui.theme import header
 from ui.training import train_tab
 from ui.wiring import QUIET
@@ -19,10 +20,12 @@ _SUBTITLE = "your models, side by side"
 
 
 def bar(room: Room) -> str:
-    """The bar at the top, with a way out where there are keys; asked for at each load, for keys come while it runs."""
+    """The bar at the top, with a way out where there are keys, and what is switched off soon; asked for at each load,
+    for keys and models come while it runs."""
     out = "<form method='post' action='/logout'><button class='restart' type='submit'>Sign out</button></form>"
     vote = "<a class='link' href='/vote/' target='_blank' title='The page to send to raters'>Vote ↗</a>"
-    return header(_SUBTITLE, links=vote + (out if keys_configured(room.database) else ""))
+    top = header(_SUBTITLE, links=vote + (out if keys_configured(room.database) else ""))
+    return top + shutdown_banner(room.registry.list())
 
 
 def owner_blocks(room: Room) -> gr.Blocks:

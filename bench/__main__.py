@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("bench.gateway", "bench.ratings", "bench.demo_model", "bench.support", "bench.kills")
+BENCHMARKS = ("bench.gateway", "bench.ratings", "bench.training", "bench.demo_model", "bench.support", "bench.kills")
 
 
 def main() -> int:

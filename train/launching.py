@@ -4,7 +4,7 @@ Only the training itself (`fitting.fit`) is shared; data, folders and publishing
 A batch is divided among the processes, so that a step learns from as many rows as it would on one. On a CPU the
 processes speak over gloo, which shows that it works and is no faster.
 
-`python -m train.launching <request>` is what the launcher starts.
+What each of the processes does is in `launched`.
 """
 
 import json
@@ -14,18 +14,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-import traceback
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import ParleyError
-from train.failures import OutOfMemory, memory_is_full
-from train.progress import Checkpoint, Event, Progress, Stage, Step, Validation, silent
+from train.failures import OutOfMemory
+from train.progress import Checkpoint, Event, Progress, Stage, Step, Validation
 from train.runs import LOG
 
 if TYPE_CHECKING:
@@ -67,7 +65,7 @@ def fit_on_several(threads: int, progress: Progress, **arguments: Any) -> "Fitte
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1",
         "--num_processes", str(processes), "--main_process_port", "0", "--mixed_precision", "no",
-        "--dynamo_backend", "no", "--module", "train.launching", str(request),
+        "--dynamo_backend", "no", "--module", "train.launched", str(request),
     ]  # fmt: skip
     child = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
@@ -99,46 +97,6 @@ def fit_on_several(threads: int, progress: Progress, **arguments: Any) -> "Fitte
     raise ProcessesFailed(found["error"])
 
 
-def main(path: Path) -> int:
-    """One of the processes: fits, and tells if it is the first."""
-    request: Request = pickle.loads(path.read_bytes())  # noqa: S301 -- written by the process that started this one
-    threading.Thread(target=_end_with, args=(request.parent,), daemon=True).start()
-    from accelerate import PartialState
-
-    from train.bases import load_tokenizer
-    from train.fitting import fit
-    from train.libraries import quiet
-
-    device = request.arguments["place"].device
-    first = PartialState(cpu=device == "cpu").is_main_process
-    outcome: Any
-    with quiet(None, request.threads):
-        arguments = request.arguments | {"progress": _tell if first else silent}
-        try:
-            outcome = fit(tokenizer=load_tokenizer(arguments["base"]), **arguments)
-        except Exception as error:  # whatever it is, the process that waits must hear of it
-            if not isinstance(error, ParleyError):
-                traceback.print_exc()  # into the run's log, by way of the process that waits
-            rows, memory = getattr(error, "rows_at_once", 0), isinstance(error, OutOfMemory) or memory_is_full(error)
-            said = " ".join(str(error).split()) or type(error).__name__
-            outcome = {"error": said, "memory": memory, "rows": rows}
-    failed = isinstance(outcome, dict)
-    if first or failed:
-        own = path.with_name(f"outcome-{os.getpid()}")
-        own.write_bytes(pickle.dumps(outcome))
-        own.replace(path.with_name("outcome"))
-    if failed:
-        os._exit(1)  # at once: the others wait for this one, and the launcher ends them
-    PartialState().destroy_process_group()
-    return 0
-
-
-def _tell(event: Event) -> None:
-    """One JSON line on standard output."""
-    values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(event).items()}
-    print(json.dumps({"event": type(event).__name__} | values), flush=True)
-
-
 def _event(line: Any) -> Event:
     if not isinstance(line, dict) or line.get("event") not in _EVENTS:
         raise ValueError
@@ -157,20 +115,3 @@ def _end(child: subprocess.Popen[str]) -> None:
             os.killpg(child.pid, number)
         with suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE_S)
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process when who waits for it is gone."""
-    while True:
-        try:
-            os.kill(parent, 0)
-        except ProcessLookupError:
-            os._exit(1)
-        time.sleep(1)
-
-
-if __name__ == "__main__":
-    # Through the package, so that what is pickled here is known by the same name on both sides.
-    from train.launching import main as run
-
-    sys.exit(run(Path(sys.argv[1])))

@@ -5,8 +5,9 @@ libraries are the user's to install; each reads its own account and address from
 """
 
 import importlib.util
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -75,11 +76,13 @@ def _tensorboard(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Pro
 @contextmanager
 def _trackio(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progress]:
     trackio: Any = import_module("trackio")
-    trackio.init(project=_PROJECT, name=run, config=config)
+    with redirect_stdout(sys.stderr):  # it speaks on standard output, where --json has one object and nothing else
+        trackio.init(project=_PROJECT, name=run, config=config)
     try:
         yield tracked(lambda row, step: trackio.log(dict(row), step=step))
     finally:
-        trackio.finish()
+        with redirect_stdout(sys.stderr):
+            trackio.finish()
 
 
 def tracked(log: Any) -> Progress:

@@ -52,7 +52,7 @@ class FakeFiles(FakeServer):
     def list_files(self, request: Request) -> dict[str, Any]:
         """Newest first, unless order says otherwise."""
         found = [file for file in self.files.values() if request.query.get("purpose") in (None, file["purpose"])]
-        return self._page(found if request.query.get("order") == "asc" else found[::-1], request)
+        return self._page(found if request.query.get("order") == "asc" else found[::-1], request, 10_000)
 
     def delete_file(self, request: Request, name: str) -> dict[str, Any]:
         """Takes it away with its bytes."""

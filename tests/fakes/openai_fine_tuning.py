@@ -32,7 +32,7 @@ class FakeOpenAI(FakeFiles):
     """
 
     def __init__(
-        self, port: int = 0, *, tick: float = 0.02, key: str = KEY, page: int = 100, org: str = "org-acme"
+        self, port: int = 0, *, tick: float = 0.1, key: str = KEY, page: int = 100, org: str = "org-acme"
     ) -> None:
         super().__init__(port, page)
         self.tick, self.key, self.org = tick, key, org
@@ -154,6 +154,8 @@ class FakeOpenAI(FakeFiles):
         if not asked.get("messages"):
             text = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array."
             raise refused(text, param="messages", code="empty_array")
+        if not asked.get("messages"):
+            raise refused("[] is too short - 'messages'", param="messages")
         words = self._say(name, asked["messages"])
         usage = {"prompt_tokens": 8, "completion_tokens": len(words.split()), "total_tokens": 8 + len(words.split())}
         shape = {"id": "chatcmpl-fake", "created": int(time.time()), "model": name}

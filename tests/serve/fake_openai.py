@@ -1,15 +1,14 @@
-"""A fake OpenAI, for the one server that tests cannot have: models and fine-tuning jobs of an invented account.
+"""An account of long ago at the fake OpenAI of tests/fakes: models that still answer, and the jobs that made some."""
 
-It listens on a real socket and answers in the shapes of OpenAI's API, pages of jobs included.
-"""
-
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-KEY = "sk-fake-account"
+from tests.fakes import openai_fine_tuning
+from tests.fakes.http_server import Handler
+from tests.fakes.openai_fine_tuning import KEY
+from tests.fakes.openai_jobs import Job
+
+__all__ = ["JOBS", "KEY", "MODELS", "FakeOpenAI"]
+
 PAGE = 2
 
 
@@ -29,10 +28,11 @@ def job(name: str, base: str, tuned: str | None, status: str = "succeeded") -> d
         "status": status,
         "trained_tokens": 1234,
         "hyperparameters": {"n_epochs": 3},
-        "result_files": [],
+        "result_files": ["file-2"] if tuned else [],
         "seed": 1,
         "training_file": "file-1",
         "method": {"type": "supervised"},
+        "metadata": None,
     }
 
 
@@ -52,51 +52,18 @@ JOBS = [
 ]
 
 
-class FakeOpenAI:
-    """The server, in a thread. `.base_url` ends in `/v1`. Without `jobs` it is one that knows no fine-tuning."""
+class FakeOpenAI(openai_fine_tuning.FakeOpenAI):
+    """The account. Without `jobs` it is a server that knows no fine-tuning."""
 
     def __init__(self, *, jobs: bool = True) -> None:
-        self._handler = _Handler if jobs else _WithoutJobs
+        self._tunes = jobs
+        super().__init__(page=PAGE)
+        self.models = {one["id"]: one for one in MODELS}
+        self.announce = {one["id"]: one["shutdown_date"] for one in MODELS if "shutdown_date" in one}
+        # Newest first is how they are listed.
+        for number, one in enumerate(reversed(JOBS), 1):
+            self.jobs[one["id"]] = Job(dict(one), [], self.tick, number)
 
-    def __enter__(self) -> "FakeOpenAI":
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    jobs = True
-
-    def do_GET(self) -> None:
-        if self.headers.get("authorization") != f"Bearer {KEY}":
-            self._send({"error": {"message": "Incorrect API key", "code": "invalid_api_key"}}, 401)
-            return
-        split = urlsplit(self.path)
-        if split.path == "/v1/models":
-            self._send({"object": "list", "data": MODELS})
-        elif split.path == "/v1/fine_tuning/jobs" and self.jobs:
-            after = parse_qs(split.query).get("after", [None])[0]
-            first = next((i + 1 for i, one in enumerate(JOBS) if one["id"] == after), 0)
-            self._send({"object": "list", "data": JOBS[first : first + PAGE], "has_more": first + PAGE < len(JOBS)})
-        else:
-            self._send({"error": {"message": "unknown url"}}, 404)
-
-    def _send(self, content: dict[str, Any], status: int = 200) -> None:
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class calls it so
-        return
-
-
-class _WithoutJobs(_Handler):
-    jobs = False
+    def routes(self) -> list[tuple[str, str, Handler]]:
+        """As ever, or without fine-tuning."""
+        return [route for route in super().routes() if self._tunes or "fine_tuning" not in route[1]]

@@ -27,6 +27,7 @@ BELONGS = {
     "peft": {"train"},
     "trl": {"train"},
     "bitsandbytes": {"train"},
+    "together": {"train"},
     "huggingface_hub": {"train"},
     "evalica": {"evals"},
     "scipy": {"evals"},

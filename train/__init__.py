@@ -15,10 +15,15 @@
 | `plan`, `plan_against` | memory and time that a local run needs; the same beside what a run used |
 | `synthesise` | more examples like yours, written by any served model |
 | `advise`, `find_facts` | prompting, few-shot, retrieval or fine-tuning, with the reasons |
-| `train` | LoRA fine-tuning on the assistant's words only; publishes the result where a registry is given |
+| `train` | SFT on the assistant's words only, or DPO on pairs; LoRA, QLoRA or every weight; publishes the result |
 | `resume` | goes on with a run that was interrupted, to the very same end |
+| `open_cloud`, `order`, `follow` | the same training at OpenAI or Together AI: one job, whatever the network does |
+| `plan_rescue`, `carry_out` | a fine-tune brought home from OpenAI: what would be done, and doing it |
 | `merge` | base + adapter → plain weights, refused where the two do not say the same |
 | `publish` | puts a finished run's adapter, or its merged weights, into the registry, whole or not at all |
+| `check_model` | compares a registered model with float32 base + adapter, here and through vLLM, and lists it |
+| `write_card`, `read_curves` | a model's card and its curves, from what the run left |
+| `prepare_push`, `push` | a model to a hub: what would go, then going |
 | `Hyperparameters`, `Columns` | how to train; which columns of a CSV hold what |
 | `Conversation`, `Example`, `Problem`, `CheckedData`, `TrainingResult` | the nouns |
 
@@ -42,8 +47,12 @@ _HOMES = {
     "Hyperparameters": "hyperparameters",
     "train": "training", "TrainingResult": "runs",
     "resume": "resuming",
+    "open_cloud": "clouds.cloud", "order": "clouds.ordering", "follow": "clouds.following",
+    "plan_rescue": "clouds.rescuing", "carry_out": "clouds.rescuing",
     "merge": "merging", "MergeReport": "merging",
     "publish": "publishing", "publish_merge": "publishing",
+    "check_model": "listing", "write_card": "cards", "read_curves": "curves",
+    "prepare_push": "pushing", "push": "pushing",
 }  # fmt: skip
 
 __all__ = sorted(_HOMES)

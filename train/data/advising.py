@@ -312,10 +312,14 @@ def find_facts(data: Data | CheckedData, columns: Columns | None = None) -> Fact
         Invalid: no example without errors. NotFound: no such file.
     """
     checked = data if isinstance(data, CheckedData) else check(data, columns)
-    if not checked.examples:
+    # Of preference pairs the preferred side: it is what should be said.
+    examples = checked.examples or tuple(
+        Example(pair.line, Conversation((*pair.prompt, *pair.chosen), pair.tools)) for pair in checked.preferences
+    )
+    if not examples:
         raise Invalid("There is no example without errors: `parley data check` says what to mend.", param="data")
-    talks = [example.conversation for example in checked.examples]
-    answers = [_answers(example) for example in checked.examples]
+    talks = [example.conversation for example in examples]
+    answers = [_answers(example) for example in examples]
     prompts = [_prompt(talk) for talk in talks]
     systems = Counter(_system(talk) for talk in talks)
     system, with_system = systems.most_common(1)[0]

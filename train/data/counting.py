@@ -162,7 +162,7 @@ def count(
         model: a registered model, a folder, a hub id, or an OpenAI model (also `ft:…`).
         registry: where registered models are looked up.
         columns: names the columns of a CSV.
-        limit: tokens an example may have; without it the model's own, where that is known.
+        limit: tokens an example may have; without it, for a model whose weights are here, what `train` lets it have.
         fetch: ask the hub for a tokenizer that is not here yet; without it that is an estimate.
 
     Returns:
@@ -348,8 +348,7 @@ def _by_tokenizer(
                 raise
             return _estimated(examples, base.name, f"its tokenizer is not here ({str(error).rstrip('.')})", limit)
         found = tokenise(examples, tokenizer, _ENDLESS)
-        if limit is None:
-            limit = int(getattr(load_config(base), "max_position_embeddings", 0) or 0) or None
+        limit = limit or _training_limit(load_config(base), len(examples))
     lengths = _by_line(Length(row.line, len(row.input_ids), row.learnt) for row in found.rows)
     ways = ", ".join(sorted(found.methods))
     how = f"{base.name}'s own tokenizer and chat template, as training does it (answers found by {ways})"
@@ -361,6 +360,15 @@ def _by_tokenizer(
             param="data",
         )
     return Counts(base.name, "own tokenizer", how, lengths, limit, refused)
+
+
+def _training_limit(config: Any, examples: int) -> int:
+    """The tokens that `train` lets a row have where nobody says."""
+    from train.hyperparameters import Facts, Hyperparameters, resolve
+
+    context = int(getattr(config, "max_position_embeddings", 0) or 1_000_000)
+    facts = Facts(examples, int(getattr(config, "hidden_size", 2_048)), context)
+    return resolve(Hyperparameters(), facts).values.max_length
 
 
 def _cached(hub_id: str) -> bool:

@@ -254,6 +254,9 @@ def _house() -> "Iterator[tuple[Settings, Registry | None]]":
     from models.settings import load_settings
 
     settings = load_settings()
+    if settings.database_url is None and not (settings.home / "parley.db").exists():
+        yield settings, None  # looking at data makes no home
+        return
     database = open_database(settings)
     try:
         try:

@@ -152,6 +152,8 @@ def plan(
 
     asked = hyperparameters or Hyperparameters()
     checked = require_usable(data if isinstance(data, CheckedData) else check(data, columns, provider="local"))
+    if not checked.examples:
+        raise Invalid("Plans are for supervised training, and these are preference pairs.", param="data")
     source = find_base(base, registry)
     if source.is_adapter:  # it is merged into its base before training: the sizes are its base's
         source = replace(find_base(str(source.spec and source.spec.base), registry), name=source.name)
@@ -174,12 +176,12 @@ def plan(
     )
     shape, machine = find_shape(source), find_machine(device.kind, device.bf16)
     estimate = estimate_speed(tune, shape, step, sum(lengths) / len(lengths))
-    tried = need(tune, shape, step).total <= _SHARE * machine.free and (
-        measure or (measure is None and estimate.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS)
-    )
-    speed = (
-        try_out(checked.examples, base, asked, chosen.batch_size, settings, registry, threads) if tried else estimate
-    )
+    fits = need(tune, shape, step).total <= _SHARE * machine.free
+    short = estimate.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS
+    if fits and (measure or (measure is None and short)):
+        speed = try_out(checked.examples, source, asked, chosen.batch_size, settings, threads, estimate)
+    else:
+        speed = replace(estimate, how=f"{estimate.how}; not tried, because it does not fit") if measure else estimate
     ways = tuple(
         _way(other, shape, step, machine, speed, tune, sum(lengths) * chosen.epochs, lengths) for other in TUNES
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from models.errors import ParleyError
 from train.data.conversations import Example
 from train.data.needs import Shape, Step, Tune
 from train.hyperparameters import Hyperparameters
@@ -20,8 +21,8 @@ from train.progress import Event
 from train.progress import Step as Told
 
 if TYPE_CHECKING:
-    from models.registry import Registry
     from models.settings import Settings
+    from train.bases import Base
 
 _REACHED = 0.4  # of the speed of plain matrix products
 _STEPS = 5  # of a trial; the first, which warms caches up, is not counted
@@ -92,21 +93,22 @@ def matrix_speed(device: str, bytes_each: int) -> float:
 
 def try_out(
     examples: Sequence[Example],
-    base: str | Path,
+    base: "Base",
     asked: Hyperparameters,
     batch: int,
     settings: "Settings | None",
-    registry: "Registry | None",
     threads: int | None,
+    otherwise: Speed,
 ) -> Speed:
     """A few real training steps on examples of the data; the adapter that comes of it is thrown away.
 
-    Raises:
-        ParleyError: what `train` raises: memory that is not enough, a base that cannot be loaded.
+    Returns:
+        What was measured; `otherwise`, with the reason, where the trial failed or would run code of the weights' own.
     """
-    from train.bases import find_base
     from train.training import train
 
+    if base.trust_remote_code:
+        return replace(otherwise, how=f"{otherwise.how}; not tried, because the base runs code of its own")
     number = min(len(examples), max(10, _STEPS * batch))
     ordered = sorted(examples, key=lambda example: sum(len(m.content) for m in example.conversation.messages))
     # Evenly over the lengths, so that the trial's rows are like the data's.
@@ -119,18 +121,20 @@ def try_out(
             if len(told) > 1 and event.seconds > _TRIAL_S:
                 raise _Enough
 
-    source = find_base(base, registry)
-    with tempfile.TemporaryDirectory(prefix="parley-trial-") as folder, suppress(_Enough):
-        train(
-            taken,
-            base=source.location if not source.is_adapter else base,
-            out=Path(folder) / "run",
-            settings=settings,
-            hyperparameters=replace(asked, batch_size=batch, epochs=max(0.01, _STEPS * batch / number)),
-            validation=0.0,
-            progress=hear,
-            threads=threads,
-        )
+    try:
+        with tempfile.TemporaryDirectory(prefix="parley-trial-") as folder, suppress(_Enough):
+            train(
+                taken,
+                base=base.location,
+                out=Path(folder) / "run",
+                settings=settings,
+                hyperparameters=replace(asked, batch_size=batch, epochs=max(0.01, _STEPS * batch / number)),
+                validation=0.0,
+                progress=hear,
+                threads=threads,
+            )
+    except ParleyError as error:
+        return replace(otherwise, how=f"{otherwise.how}; a trial failed ({str(error).rstrip('.')})")
     first, last = told[0], told[-1]
     tokens, seconds = last.tokens - first.tokens, last.seconds - first.seconds
     if tokens <= 0 or seconds <= 0:  # one step only: nothing to leave out

@@ -136,3 +136,21 @@ def test_advice_with_its_reasons(data: Path) -> None:
     found = json.loads(run("advise", data, "--tried", "nothing", "--json"))
     assert found["choice"] == "prompting"
     assert found["facts"]["examples"] == 60
+
+
+def test_in_a_terminal_it_asks_for_what_the_flags_leave_open(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from train.data import making_commands
+
+    app = typer.Typer()
+    app.command()(making_commands.advise_command)
+
+    class Terminal:
+        stdin = stdout = type("Tty", (), {"isatty": staticmethod(lambda: True)})
+
+    monkeypatch.setattr(making_commands, "sys", Terminal)
+    found = CliRunner().invoke(app, [str(data), "--tried", "few-shot"], input="sometimes\nweekly\nyes\n\nno\n")
+    shown = " ".join(found.output.split())
+    assert "How often does what is true change?" in shown
+    assert "Use one of never, monthly" in shown  # «sometimes» is none of them
+    assert "What is the furthest" not in shown  # a flag said it
+    assert "Not said: --latency-ms, --requests-per-day, --citations" in shown

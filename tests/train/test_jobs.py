@@ -69,7 +69,7 @@ sys.exit(train.child.main())
 """
     for program, told in (
         (("-c", noisy), [{"progress": 0.5}, {"result": {}}]),
-        (("-m", "train.child"), [{"error": "A training job needs 'data'."}]),
+        (("-m", "train.child"), [{"error": "A training job needs 'data'.", "code": None, "param": "data"}]),
     ):
         child = subprocess.run(
             [sys.executable, *program], input="{}", text=True, capture_output=True, env=child_environment(settings),

@@ -36,7 +36,6 @@ const over = await waitFor(job.id, "cancelled");
 
 const caught = {};
 for (const [name, call] of Object.entries({
-  "cancel again": () => client.fineTuning.jobs.cancel(job.id),
   "no such file": () => client.fineTuning.jobs.create({ model, training_file: "file-nobody" }),
   "no such model": () => client.fineTuning.jobs.create({ model: "nobody/here", training_file: trainingFile.id }),
 })) {

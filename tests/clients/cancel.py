@@ -38,7 +38,6 @@ over = wait_for(job.id, "cancelled")
 
 caught = {}
 for name, call in {
-    "cancel again": lambda: client.fine_tuning.jobs.cancel(job.id),
     "no such file": lambda: client.fine_tuning.jobs.create(model=model, training_file="file-nobody"),
     "no such model": lambda: client.fine_tuning.jobs.create(model="nobody/here", training_file=training_file.id),
 }.items():

@@ -43,8 +43,4 @@ def test_a_program_that_changes_its_mind_runs_unchanged(sdk: str, server: Server
     assert met["no model"]
     assert any("paused" in event.lower() for event in met["events"])
     assert any("cancel" in event.lower() for event in met["events"])
-    assert met["caught"] == {
-        "cancel again": "BadRequestError",
-        "no such file": "BadRequestError",
-        "no such model": "BadRequestError",
-    }
+    assert met["caught"] == {"no such file": "BadRequestError", "no such model": "BadRequestError"}

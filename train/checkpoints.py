@@ -24,7 +24,7 @@ from train.failures import disk_is_full
 from train.runs import CHECKPOINTS
 
 MANIFEST, STATE = "manifest.json", "state"
-KEPT = 3  # checkpoints that stay: the last three of all, the last three at an epoch's end, and the best
+KEPT = 3  # checkpoints to go on from, and ends of epochs to publish from
 _CHUNK = 1 << 20
 
 
@@ -154,13 +154,16 @@ def listed(run_folder: Path) -> tuple[Saved, ...]:
 
 
 def prune(run_folder: Path) -> None:
-    """Removes what is neither among the last three, nor the last three at an epoch's end, nor the best."""
+    """Keeps the last three whole; of those before them, what can be published of the last three ends of epochs and of
+    the best. The state of the optimiser is twice as large as what learns, so that the rest of it goes.
+    """
     saved = listed(run_folder)
-    ends = [one for one in saved if one.ends_epoch]
-    best = min((one for one in saved if one.loss is not None), key=lambda one: one.loss or 0.0, default=None)
-    kept = {one.step for one in (*saved[-KEPT:], *ends[-KEPT:], *([best] if best else []))}
-    for one in saved:
-        if one.step not in kept:
+    ends = [one.step for one in saved if one.ends_epoch][-KEPT:]
+    best = _best(saved)
+    for one in saved[:-KEPT]:
+        if one.step in ends or one == best:
+            _lighten(one)
+        else:
             _remove(one.folder)
 
 
@@ -171,16 +174,26 @@ def thin(run_folder: Path, loss: float | None = None) -> None:
         loss: what was measured at the end, for a last checkpoint that has no loss of its own yet.
     """
     saved = listed(run_folder)
-    best = min((one for one in saved if one.loss is not None), key=lambda one: one.loss or 0.0, default=None)
+    best = _best(saved)
     for one in saved:
-        if not (one.ends_epoch or one == best):
+        if one.ends_epoch or one == best:
+            _lighten(replace(one, loss=loss) if one.last and one.loss is None else one)
+        else:
             _remove(one.folder)
-            continue
-        files = {name: facts for name, facts in (one.files or {}).items() if not name.startswith(f"{STATE}/")}
-        told = loss if one.last and one.loss is None else one.loss
+
+
+def _best(saved: tuple[Saved, ...]) -> Saved | None:
+    """Of the lowest validation loss."""
+    return min((one for one in saved if one.loss is not None), key=lambda one: one.loss or 0.0, default=None)
+
+
+def _lighten(saved: Saved) -> None:
+    """Leaves what can be published: nothing goes on from it any more."""
+    if saved.resumable:
+        files = {name: facts for name, facts in (saved.files or {}).items() if not name.startswith(f"{STATE}/")}
         # The manifest first: what it does not name may be there or not.
-        _write_manifest(replace(one, loss=told, resumable=False, files=files), one.folder)
-        shutil.rmtree(one.state, ignore_errors=True)
+        _write_manifest(replace(saved, resumable=False, files=files), saved.folder)
+    shutil.rmtree(saved.state, ignore_errors=True)
 
 
 def _folders(run_folder: Path) -> list[Path]:

@@ -64,9 +64,6 @@ def resume(
         from models.spec import BotProfile
 
         asked["bot"] = BotProfile.model_validate(bot)
-    asked["data"] = Path(asked["data"])
-    if isinstance(asked.get("validation"), str):
-        asked["validation"] = Path(asked["validation"])
     asked["hyperparameters"] = Hyperparameters.from_dict(asked["hyperparameters"])
     asked["columns"] = Columns(**asked["columns"]) if asked.get("columns") else None
     return train(**asked, settings=settings, registry=registry, out=folder, progress=progress, resume=True)
@@ -82,13 +79,11 @@ def asked_for(**arguments: Any) -> dict[str, Any]:
             return asdict(value)
         return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
-    data, validation = arguments["data"], arguments["validation"]
-    arguments["data"] = str(Path(data).absolute()) if isinstance(data, str | Path) else None
+    data, validation = _place(arguments["data"]), arguments["validation"]
     if not isinstance(validation, int | float):
-        in_file = isinstance(validation, str | Path)
-        arguments["validation"] = str(Path(validation).absolute()) if in_file else None
-        arguments["data"] = arguments["data"] if in_file else None
-    return {name: plain(value) for name, value in arguments.items()}
+        validation = _place(validation)
+        data = data if validation else None
+    return {name: plain(value) for name, value in (arguments | {"data": data, "validation": validation}).items()}
 
 
 def find_run(run: str | Path, settings: Settings) -> Path:
@@ -255,6 +250,13 @@ def no_space(run_folder: Path) -> NoSpace:
         else "and try again"
     )
     return NoSpace(f"No space left for the run in {run_folder}: free some, {then}.")
+
+
+def _place(data: Any) -> str | None:
+    """Where data is found again from any folder; a hub's id stays as it is, and what is in memory is None."""
+    if not isinstance(data, str | Path):
+        return None
+    return str(Path(data).absolute()) if Path(data).exists() else str(data)
 
 
 def _tell_found(found: Newest, run_folder: Path, tell: Progress) -> None:

@@ -32,6 +32,7 @@ from train.resuming import (
     alone,
     asked_for,
     finished,
+    interrupted,
     no_space,
     note_origin,
     pick_up,
@@ -127,7 +128,7 @@ def train(
         trackers=list(trackers), gpus=gpus, threads=threads, job=job, bot=bot, description=description,
         save_steps=save_steps,
     )  # fmt: skip
-    with _run_folder(settings, out, resume) as folder:
+    with _run_folder(settings, out, resume, progress) as folder:
         tell = together(MetricsFile(folder / METRICS), _log(folder), progress)
         result = finished(folder)
         if result:
@@ -257,7 +258,7 @@ def _fit(
 
 
 @contextmanager
-def _run_folder(settings: Settings | None, out: Path | None, resume: bool) -> Iterator[Path]:
+def _run_folder(settings: Settings | None, out: Path | None, resume: bool, progress: Progress) -> Iterator[Path]:
     """The run's folder, held against other processes.
 
     After an error it stays once training has begun, because its log says what happened.
@@ -278,6 +279,8 @@ def _run_folder(settings: Settings | None, out: Path | None, resume: bool) -> It
         else:
             with suppress(OSError):
                 _log(folder)(Stage(f"Ended: {error or type(error).__name__}"))
+        if isinstance(error, KeyboardInterrupt) and interrupted(folder):
+            progress(Stage(f"Interrupted: `parley train --resume {folder.name}` goes on from the last checkpoint"))
         if disk_is_full(error) and not (folder / RESULT).exists():  # a full disk while publishing has its own words
             raise no_space(folder) from error
         raise

@@ -127,12 +127,19 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
     assert listed(tmp_path) == ()
 
 
-def test_the_last_three_the_last_three_epochs_and_the_best_stay(tmp_path: Path) -> None:
+def test_the_last_three_stay_whole_and_of_three_epochs_and_the_best_what_can_be_published(tmp_path: Path) -> None:
     losses = {10: 0.9, 20: 0.3, 30: 0.4, 40: 0.5, 50: 0.6}
     for step in range(2, 58, 2):
         save(tmp_path, step, loss=losses.get(step), ends_epoch=step % 10 == 0)
         prune(tmp_path)
     assert steps(tmp_path) == [20, 30, 40, 50, 52, 54, 56]  # 20 is the best
+    assert [one.step for one in listed(tmp_path) if one.resumable] == [52, 54, 56]
+    assert sorted(path.parent.name for path in tmp_path.glob("checkpoints/*/state")) == [
+        "step-52",
+        "step-54",
+        "step-56",
+    ]
+    assert all(verify(one.folder) for one in listed(tmp_path))
 
 
 def test_of_a_run_that_has_ended_stays_what_can_be_published(tmp_path: Path) -> None:

@@ -109,6 +109,16 @@ def test_an_interrupted_run_ends_as_it_would_have_ended(tiny_base: Path, tmp_pat
 
 
 @pytest.mark.training
+def test_two_processes_go_on_as_one_does(tiny_base: Path, tmp_path: Path) -> None:
+    several: dict[str, Any] = {"gpus": 2, "threads": 2, "numbers": {"epochs": 1}}
+    whole, _ = run(tiny_base, tmp_path / "whole", **several)
+    interrupt(tiny_base, tmp_path / "parts", at_step(3), **several)
+    parts, _ = run(tiny_base, tmp_path / "parts", **several)
+    assert weights(parts.adapter) == weights(whole.adapter)
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+@pytest.mark.training
 def test_a_finished_run_says_so_and_gives_its_result(tiny_base: Path, tmp_path: Path) -> None:
     first, _ = run(tiny_base, tmp_path / "run")
     again, events = run(tiny_base, tmp_path / "run")

@@ -129,6 +129,9 @@ class PlainLines:
             self._say(f"step {event.step}/{event.steps}  {_figures(event)}")
 
 
+_WIDE = 90  # columns from which there is room for a bar beside the figures
+
+
 class Terminal:
     """A live bar with loss, tokens/s and time left. Use as a context manager, so that the bar is closed."""
 
@@ -136,10 +139,12 @@ class Terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
         from rich.progress import Progress as Bar
 
+        console = console or Console()
+        # On a narrow terminal the figures take the whole line: they are what is looked at.
+        self._wide = console.width >= _WIDE
+        more = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None)]
         self._bar = Bar(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            *(more if self._wide else ()),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             console=console,
@@ -171,7 +176,8 @@ class Terminal:
         else:
             if self._task is None:
                 self._task = self._bar.add_task("training", total=event.steps, figures="")
-            self._bar.update(self._task, completed=event.step, figures=_figures(event))
+            figures = _figures(event) if self._wide else _figures(event).replace(" · ", " ")
+            self._bar.update(self._task, completed=event.step, figures=figures)
 
 
 def _figures(step: Step) -> str:

@@ -114,7 +114,7 @@ def _show(plan: "Plan", dry_run: bool) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     made = f"job {plan.job.id} of {plan.job.created:%Y-%m-%d}" if plan.job else "its job is not known"
     table.add_row("old", f"[bold]{escape(plan.model)}[/], {made}, {'answers' if plan.answers else 'is gone'}")
-    left_out = f", {plan.checked.left_out:,} lines left out" if plan.checked.left_out else ""
+    left_out = f"; left out: {plan.checked.left_out:,}" if plan.checked.left_out else ""
     table.add_row("data", f"{escape(plan.source)}, {len(plan.training):,} bytes{left_out}")
     table.add_row("", f"{len(plan.learnt):,} examples to learn, {len(plan.held):,} held out ({plan.method})")
     table.add_row("new", f"[bold]{escape(plan.name)}[/], trained here from {escape(plan.base)}")

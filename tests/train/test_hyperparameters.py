@@ -1,5 +1,7 @@
 """train/hyperparameters.py: every "auto" becomes a number by a rule that is told."""
 
+from typing import Any
+
 import pytest
 
 from models.errors import Invalid
@@ -24,8 +26,97 @@ def test_what_is_given_stays() -> None:
     assert resolved.values.max_length == 4_096
 
 
+def rate(method: Any = "sft", **asked: Any) -> float:
+    return resolve(Hyperparameters(**asked), Facts(4_062, 256, 4_096), method).values.learning_rate
+
+
+def test_the_rate_goes_with_what_learns() -> None:
+    """Full tuning takes a tenth of an adapter's, DPO a twentieth, rsLoRA's larger steps a √rank-th."""
+    assert rate(tune="full") == pytest.approx(rate() / 10, rel=0.02)
+    assert rate("dpo") == pytest.approx(rate() / 20, rel=0.05)
+    assert rate("dpo", tune="full") == pytest.approx(rate() / 200, rel=0.05)
+    assert rate(rslora=True, rank=64) == pytest.approx(rate() / 8, rel=0.02)
+    assert rate(tune="qlora") == rate()
+
+
+def test_rules_that_decide_nothing_are_not_told() -> None:
+    full = resolve(Hyperparameters(tune="full"), Facts(100, 256, 4_096))
+    assert not {"rank", "alpha", "beta"} & set(full.reasons)
+    dpo = resolve(Hyperparameters(), Facts(100, 256, 4_096), "dpo")
+    assert (dpo.values.beta, dpo.values.epochs, dpo.values.method) == (0.1, 3, "dpo")
+    assert {"beta", "rank"} <= set(dpo.reasons)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"rank": 0}, {"epochs": -1}, {"learning_rate": "high"}, {"schedule": "zigzag"}, {"batch_size": True}]
+    ("device", "precision", "packing"),
+    [
+        ({"device": "cpu"}, "fp32", "packed"),
+        ({"device": "cuda", "bf16": True}, "bf16", "length"),
+        ({"device": "cuda", "bf16": True, "flash": True}, "bf16", "packed"),
+        ({"device": "cuda"}, "fp16", "length"),
+    ],
+)
+def test_the_device_decides_the_format_and_the_packing(device: dict[str, Any], precision: str, packing: str) -> None:
+    resolved = resolve(Hyperparameters(), Facts(100, 256, 4_096, **device))
+    assert (resolved.values.precision, resolved.values.packing) == (precision, packing)
+    assert resolved.reasons["precision"].startswith(precision)
+    assert resolve(Hyperparameters(), Facts(100, 256, 4_096, **device), "dpo").values.packing == "length"
+
+
+def test_a_large_base_is_checkpointed_and_an_early_stop_looks_more_often() -> None:
+    large = resolve(Hyperparameters(), Facts(100, 4_096, 4_096, parameters=7_000_000_000))
+    assert large.values.checkpointing is True
+    assert "7.0 billion" in large.reasons["checkpointing"]
+    plain, early = (
+        resolve(Hyperparameters(batch_size=4, early_stopping=patience), Facts(160, 256, 4_096, rows=160))
+        for patience in (None, 2)
+    )
+    assert (plain.values.validate_every, early.values.validate_every) == (40, 10)
+
+
+@pytest.mark.parametrize(
+    ("asked", "facts", "method", "about"),
+    [
+        ({"beta": 0.2}, {}, "sft", "belongs to DPO"),
+        ({"packing": "packed"}, {}, "dpo", "not packed"),
+        ({"early_stopping": 2}, {"held_out": False}, "sft", "held-out"),
+        ({"precision": "fp16"}, {}, "sft", "needs a GPU"),
+        ({"precision": "bf16"}, {"device": "cuda"}, "sft", "cannot do bf16"),
+        ({"batch_size": 3}, {"processes": 2}, "sft", "share evenly"),
+        ({}, {}, "ppo", "use sft or dpo"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(
+    asked: dict[str, Any], facts: dict[str, Any], method: Any, about: str
+) -> None:
+    with pytest.raises(Invalid, match=about) as caught:
+        resolve(Hyperparameters(**asked), Facts(100, 256, 4_096, **facts), method)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"dora": True}, {"rslora": True}, {"rank": 8}, {"alpha": 16}, {"dropout": 0.1}, {"adapter": 1}]
+)
+def test_full_tuning_takes_nothing_that_belongs_to_adapters(asked: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match=next(iter(asked))):
+        Hyperparameters.from_dict({"tune": "full", **asked})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rank": 0},
+        {"epochs": -1},
+        {"learning_rate": "high"},
+        {"schedule": "zigzag"},
+        {"batch_size": True},
+        {"tune": "all"},
+        {"dora": 1},
+        {"early_stopping": 0},
+        {"beta": 9},
+        {"checkpointing": "maybe"},
+        {"rank": 2.5},
+    ],
 )
 def test_nonsense_is_refused_by_name(wrong: dict[str, object]) -> None:
     with pytest.raises(Invalid, match=next(iter(wrong))):

@@ -34,7 +34,7 @@ def preference_rows(number: int, seed: int = 0) -> list[dict[str, Any]]:
     ("asked", "of_config"),
     [
         ({"tune": "qlora"}, {"use_dora": False, "use_rslora": False}),
-        ({"rslora": True}, {"use_rslora": True}),
+        ({"rslora": True, "checkpointing": True}, {"use_rslora": True}),
         ({"dora": True}, {"use_dora": True}),
         ({"tune": "qlora", "dora": True}, {"use_dora": True}),
     ],

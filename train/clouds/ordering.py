@@ -17,7 +17,7 @@ from models.registry import Registry
 from models.settings import Settings
 from models.shutdowns import countdown, no_new_jobs_from
 from train.clouds.cloud import Choice, Cloud, CloudJob, Order
-from train.clouds.records import CloudRun, cloud_runs, fingerprint, new_run
+from train.clouds.records import CloudRun, alone, cloud_runs, fingerprint, new_run
 from train.clouds.rows import as_jsonl
 from train.data.checks import CheckedData, Data, check, require_usable
 from train.data.conversations import Conversation, Example, Preference, Problem
@@ -123,34 +123,35 @@ def order(
         prepared.validation,
         {"base": base, "method": method, "multiplier": multiplier} | asdict(asked),
     )
-    run = _unfinished(settings, cloud, name, mark)
-    if run is None:
-        offer = _offer(prepared, cloud, plain, name)
-        if not agree(offer):
-            raise Invalid(f"Nothing was sent to {cloud.title}.")
-        run = new_run(
-            settings, prepared.training, prepared.validation,
-            provider=cloud.provider, name=name, base=base, suffix=plain.suffix, method=method,
-            hyperparameters=asdict(asked), multiplier=multiplier, fingerprint=mark,
-            examples=len(prepared.learnt), held_out=len(prepared.held), data=_named(data),
-            usd=offer.quote.usd if offer.quote else None,
-        )  # fmt: skip
-    elif run.job:
-        progress(Stage(f"{cloud.title} has this job already: {run.job}"))
-        return run
-    else:
-        progress(Stage(f"Going on with the run {run.run}, which was interrupted"))
-    run = _upload(run, cloud, progress)
-    _check_estimate(run, cloud, progress)
-    progress(Stage(f"Asking {cloud.title} for the job"))
-    before, run = run.sending, run.saved(sending=True)
-    try:
-        job = create_once(cloud, run.order, run.examples, first=not before, pause=pause)
-    except (Invalid, NotFound, Unauthorized):
-        run.saved(sending=before)  # refused in words: there is no job
-        raise
-    progress(Stage(f"{cloud.title} made the job {job.id}"))
-    return run.with_job(job)
+    with alone(settings, name):
+        run = _unfinished(settings, cloud, name, mark)
+        if run is None:
+            offer = _offer(prepared, cloud, plain, name)
+            if not agree(offer):
+                raise Invalid(f"Nothing was sent to {cloud.title}.")
+            run = new_run(
+                settings, prepared.training, prepared.validation,
+                provider=cloud.provider, name=name, base=base, suffix=plain.suffix, method=method,
+                hyperparameters=asdict(asked), multiplier=multiplier, fingerprint=mark,
+                examples=len(prepared.learnt), held_out=len(prepared.held), data=_named(data),
+                usd=offer.quote.usd if offer.quote else None,
+            )  # fmt: skip
+        elif run.job:
+            progress(Stage(f"{cloud.title} has this job already: {run.job}"))
+            return run
+        else:
+            progress(Stage(f"Going on with the run {run.run}, which was interrupted"))
+        run = _upload(run, cloud, progress)
+        _check_estimate(run, cloud, progress)
+        progress(Stage(f"Asking {cloud.title} for the job"))
+        before, run = run.sending, run.saved(sending=True)
+        try:
+            job = create_once(cloud, run.order, run.examples, first=not before, pause=pause)
+        except (Busy, Invalid, NotFound, Unauthorized):
+            run.saved(sending=before)  # refused in words: there is no job
+            raise
+        progress(Stage(f"{cloud.title} made the job {job.id}"))
+        return run.with_job(job)
 
 
 def create_once(

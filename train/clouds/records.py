@@ -6,16 +6,18 @@
               metrics.jsonl      its steps and validations, as a local run has them
 """
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 from models.database import new_ulid, utcnow
-from models.errors import Invalid, NotFound
+from models.errors import Busy, Invalid, NotFound
 from models.folders import atomic_write
 from models.settings import Settings
 from train.clouds.cloud import OVER, CloudEvent, CloudJob, Order
@@ -111,12 +113,13 @@ class CloudRun:
         return asdict(self) | {"folder": str(self.folder)}
 
     def seen(self) -> list[dict[str, Any]]:
-        """The events that were kept, oldest first. A line that a kill cut short is left out."""
+        """The events that were kept, each once, oldest first. A line that a kill cut short is left out."""
         try:
             lines = (self.folder / EVENTS).read_text("utf-8").splitlines()
         except FileNotFoundError:
             return []
-        return [event for line in lines if (event := _event(line)) is not None]
+        found = [event for line in lines if (event := _event(line)) is not None]
+        return list({event["id"]: event for event in found}.values())  # two terminals may have followed at once
 
     def keep(self, event: CloudEvent) -> None:
         """Appends an event, and its numbers to the metrics."""
@@ -147,6 +150,23 @@ def new_run(settings: Settings, training: bytes, validation: bytes, **fields: An
     if validation:
         atomic_write(made.validation_path, validation)
     return made.saved()
+
+
+@contextmanager
+def alone(settings: Settings, name: str) -> Iterator[None]:
+    """Nobody else on this machine orders something called `name` in the block.
+
+    Raises:
+        Busy: somebody does.
+    """
+    folder = settings.runs_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".cloud-{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Busy(f"Another process is ordering {name!r} right now: let it finish.") from error
+        yield
 
 
 def cloud_runs(settings: Settings) -> Iterator[CloudRun]:

@@ -17,7 +17,7 @@ from train.clouds.cloud import open_cloud
 from train.clouds.following import follow, require_success
 from train.clouds.openai import OpenAICloud
 from train.clouds.ordering import Offer, order
-from train.clouds.records import CloudRun, cloud_runs, find_run
+from train.clouds.records import CloudRun, alone, cloud_runs, find_run
 from train.clouds.registering import register_job
 from train.clouds.together import TogetherCloud
 from train.data.checks import UnusableData
@@ -79,6 +79,7 @@ def test_from_data_to_a_hosted_model(
     assert spec.upstream.credential == {"openai": "OPENAI_API_KEY", "together": "TOGETHER_API_KEY"}[provider]
     assert str(spec.shutdown_date) == {"openai": "2027-01-14", "together": "None"}[provider]
     assert fake.key not in spec.model_dump_json()
+    assert account.credential(spec.upstream.credential) == fake.key
     assert not register_job(
         open_cloud(provider, account).job(run.job), open_cloud(provider, account), registry, run.name
     ).new
@@ -211,6 +212,13 @@ def test_a_second_run_of_one_name_with_other_data_is_refused(bought: Any, tmp_pa
     bought()
     with pytest.raises(Conflict, match="already"):
         bought(data=write(tmp_path / "b.jsonl", style_rows(30, seed=2)))
+
+
+def test_two_terminals_do_not_buy_twice(fake: Any, bought: Any, account: Settings) -> None:
+    with alone(account, "support-v1"), pytest.raises(Busy, match="Another process"):
+        bought()
+    assert not fake.jobs
+    assert bought().job in fake.jobs
 
 
 def test_not_agreed_is_not_sent(fake: Any, bought: Any, account: Settings) -> None:

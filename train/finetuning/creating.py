@@ -110,7 +110,12 @@ def find_trainable(settings: Settings, database: Database, model: str) -> ModelS
 def _sent_before(database: Database, digest: str) -> str | None:
     query = (
         select(FineTuningRow.id)
-        .where(FineTuningRow.digest == digest, FineTuningRow.created > utcnow() - _REPEATED_WITHIN)
+        .where(
+            FineTuningRow.digest == digest,
+            FineTuningRow.created > utcnow() - _REPEATED_WITHIN,
+            # Who has cancelled a job had its answer: the same request once more means another job.
+            FineTuningRow.status != "cancelled",
+        )
         .order_by(FineTuningRow.number.desc())
         .limit(1)
     )

@@ -174,12 +174,14 @@ def _install(model: "DemoModel", registry: "Registry", settings: "Settings") -> 
     from models.registry import parse_spec
     from train.publishing import adapter_facts
 
+    parity = None
     with publish_folder(settings.models_dir) as pending:
         if model.kind == "merged":
             from train.bases import find_base
             from train.merging import merge
 
-            merge(find_base(BASE, registry), model.weights, pending.path)
+            parity = merge(find_base(BASE, registry), model.weights, pending.path).parity
+            parity = parity.model_copy(update={"not_served": "no engine ran yet when the demo was installed"})
         else:
             shutil.copytree(model.weights, pending.path, dirs_exist_ok=True)
     registry.register(
@@ -194,6 +196,7 @@ def _install(model: "DemoModel", registry: "Registry", settings: "Settings") -> 
             bot=model.bot,
             judge=model.judge,
             toy=True,
+            parity=parity,
         )
     )
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from peft import PeftModel
 
 from models.database import utcnow
+from models.errors import Unavailable
 from models.spec import Parity
 from train.bases import Base, load_config, load_model, load_tokenizer, stored_dtype
 from train.libraries import quiet
@@ -25,9 +27,11 @@ from train.parity import (
     listen,
     stop_tokens,
 )
+from train.preparing import about_parameters
 from train.probes import GREEDY_TOKENS, Probe, ProbeSet
 
 TEMPLATE = "chat_template.jinja"
+_HELD_BYTES = 2**29  # reference logits, see `parity`
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,12 @@ def compare(reference: Reference, published: Reference, probes: ProbeSet) -> Com
 
     Args:
         published: the same as the reference for an adapter, which is served on its base's engine as it is.
+
+    Raises:
+        NoRoom: float32 weights do not fit into the memory that is free.
     """
     with quiet():
+        require_room(reference.base)
         tokenizer = load_tokenizer(published.base)
         dtype = served_dtype(published.base)
         model = reference.load()
@@ -86,6 +94,25 @@ def compare(reference: Reference, published: Reference, probes: ProbeSet) -> Com
         dtype=dtype_name(dtype), agreement=measured.top1, kl=measured.kl,
     )  # fmt: skip
     return Compared(judged(parity), questions(tokenizer, ready, expected))
+
+
+class NoRoom(Unavailable):
+    """There is not the memory to hold a model in float32."""
+
+
+def require_room(base: Base) -> None:
+    """Tells before anything is loaded that it would not fit: a process that is killed for memory tells nothing.
+
+    Raises:
+        NoRoom: what it needs, and what there is.
+    """
+    needed = 1.15 * 4 * about_parameters(load_config(base)) + _HELD_BYTES
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise NoRoom(
+            f"Comparing needs {base.name} in float32, about {needed / 1e9:.0f} GB of memory, and {free / 1e9:.0f} GB "
+            "are free: stop what uses them, or compare on another machine."
+        )
 
 
 def judged(parity: Parity) -> Parity:

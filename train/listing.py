@@ -30,17 +30,21 @@ class TemplateChanged(ParleyError):
 def list_compared(
     spec: ModelSpec,
     reference: Reference,
-    compared: Compared,
+    compared: Compared | None,
     *,
     registry: Registry,
     settings: Settings,
     progress: Progress = silent,
-) -> Parity:
+) -> Parity | None:
     """Asks a registered model through its engine, stores its parity, and lists it where it has passed.
 
     Returns:
-        What was measured in all. Where `refused` says why, the model is left in the state in which it is.
+        What was measured in all. Where `refused` says why, the model is left in the state in which it is. None where
+        nothing could be compared: then it is listed, and its spec has no parity.
     """
+    if compared is None:
+        registry.set_state(spec.id, "listed")
+        return None
     parity = compared.parity
     if not parity.refused:
         progress(Stage(f"Asking {spec.id} through the gateway"))
@@ -73,7 +77,7 @@ def check_model(name: str, *, registry: Registry, settings: Settings, progress: 
 
     Raises:
         NotFound: no such model. Invalid: a base or a hosted model, which has nothing to be compared with.
-        TemplateChanged: the base's chat template is another than the adapter was trained with.
+        TemplateChanged: the base's chat template is another than the adapter was trained with. NoRoom: no memory.
     """
     spec = registry.resolve(name)
     if spec.kind not in ("adapter", "merged") or spec.folder is None:
@@ -89,7 +93,9 @@ def check_model(name: str, *, registry: Registry, settings: Settings, progress: 
     if before is not None:  # what only a merge can measure is kept from then
         known = {"difference": before.difference, "limit": before.limit, "same_greedy": before.same_greedy}
         compared = Compared(compared.parity.model_copy(update=known), compared.questions)
-    return list_compared(spec, reference, compared, registry=registry, settings=settings, progress=progress)
+    parity = list_compared(spec, reference, compared, registry=registry, settings=settings, progress=progress)
+    assert parity is not None
+    return parity
 
 
 def told(name: str, parity: Parity) -> str:

@@ -19,7 +19,16 @@ from models.database import utcnow
 from models.errors import ParleyError
 from models.spec import Parity
 from train.bases import Base, adapter_facts, load_model, load_tokenizer, stored_dtype
-from train.comparing import Compared, context_of, dtype_name, judged, load_adapted, questions, served_dtype
+from train.comparing import (
+    Compared,
+    context_of,
+    dtype_name,
+    judged,
+    load_adapted,
+    questions,
+    require_room,
+    served_dtype,
+)
 from train.libraries import quiet
 from train.parity import agreement, first_heard, largest_difference, listen, rounding_limit, same_greedy
 from train.probes import ProbeSet, built_in
@@ -76,7 +85,7 @@ def merge(base: Base, adapter: Path, folder: Path, probes: ProbeSet | None = Non
 
     Raises:
         MergeRefused: logits differ by more than the limit, greedy answers differ, or what was written reads back
-        differently. Invalid, Unavailable: the adapter or the base cannot be loaded.
+        differently. Invalid, Unavailable: the adapter or the base cannot be loaded, or does not fit into memory.
     """
     adapter_facts(adapter)
     with quiet():
@@ -84,6 +93,7 @@ def merge(base: Base, adapter: Path, folder: Path, probes: ProbeSet | None = Non
 
 
 def _merge(base: Base, adapter: Path, folder: Path, asked: ProbeSet) -> MergeReport:
+    require_room(base)
     stored = stored_dtype(base)
     tokenizer = load_tokenizer(base)
     unmerged = load_adapted(base, adapter, torch.float32)

@@ -88,13 +88,13 @@ def publish(
         fields["lora_rank"] = result.hyperparameters["rank"]
     progress(Stage(f"Publishing {name} as {'merged weights' if kind == 'merged' else 'an adapter'}"))
     with publish_folder(settings.models_dir) as pending:
-        reference, compared = _fill(result, base, kind, pending.path)
+        reference, compared = _fill(result, base, kind, pending.path, progress)
         for file in (RESULT, METRICS, CONFIG, DATA):
             if (run_folder / file).exists():
                 shutil.copy2(run_folder / file, pending.path / f"training-{file}")
         if (run_folder / PROBES).exists():
             shutil.copy2(run_folder / PROBES, pending.path / PROBES)
-        spec = parse_spec(**fields, path=str(pending.final), state="candidate", parity=compared.parity)
+        spec = parse_spec(**fields, path=str(pending.final), state="candidate", parity=compared and compared.parity)
         write_card(pending.path, spec, registry)
     _register(registry, spec, pending.final)
     list_compared(spec, reference, compared, registry=registry, settings=settings, progress=progress)
@@ -145,8 +145,10 @@ def publish_merge(
         )  # fmt: skip
         write_card(pending.path, merged, registry)
     _register(registry, merged, pending.final)
-    parity = list_compared(
-        merged, Reference(below, folder), report.compared, registry=registry, settings=settings, progress=progress
+    reference = Reference(below, folder)
+    parity = (
+        list_compared(merged, reference, report.compared, registry=registry, settings=settings, progress=progress)
+        or report.parity
     )
     return MergedModel(name, pending.final, report.difference, parity.agreement, parity)
 
@@ -207,9 +209,14 @@ def _find(registry: Registry, name: str) -> ModelSpec | None:
         return None
 
 
-def _fill(result: TrainingResult, base: ModelSpec | None, kind: Kind, folder: Path) -> "tuple[Reference, Compared]":
-    """Puts the weights into the folder; says how they compare, and with what."""
-    from train.comparing import Reference, compare, write_template
+def _fill(
+    result: TrainingResult, base: ModelSpec | None, kind: Kind, folder: Path, progress: Progress
+) -> "tuple[Reference, Compared | None]":
+    """Puts the weights into the folder; says how they compare, and with what.
+
+    None where memory is short: what was trained for hours is not lost over a comparison that can be made later.
+    """
+    from train.comparing import NoRoom, Reference, compare, write_template
     from train.merging import merge
 
     remote_code = base.engine.trust_remote_code if base else False
@@ -220,10 +227,15 @@ def _fill(result: TrainingResult, base: ModelSpec | None, kind: Kind, folder: Pa
     shutil.copytree(result.adapter, folder, dirs_exist_ok=True)
     if result.full:
         reference = Reference(replace(below, location=str(result.adapter)), None, "the tuned weights in float32")
-        return reference, compare(reference, Reference(replace(below, location=str(folder)), None), probes)
-    write_template(below, folder)
-    reference = Reference(below, result.adapter)
-    return reference, compare(reference, Reference(below, folder), probes)
+        published = Reference(replace(below, location=str(folder)), None)
+    else:
+        write_template(below, folder)
+        reference, published = Reference(below, result.adapter), Reference(below, folder)
+    try:
+        return reference, compare(reference, published, probes)
+    except NoRoom as error:
+        progress(Stage(str(error)))
+        return reference, None
 
 
 def _register(registry: Registry, spec: ModelSpec, folder: Path) -> None:

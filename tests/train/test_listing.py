@@ -180,3 +180,28 @@ def _noisy(adapter: Path, folder: Path) -> Path:
     target = folder / "turned.safetensors"
     save_file({name: -weight if "lora_B" in name else weight for name, weight in weights.items()}, target)
     return target
+
+
+@pytest.mark.training
+def test_where_float32_does_not_fit_the_training_is_not_lost(
+    settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psutil
+
+    from train.comparing import NoRoom
+    from train.listing import check_model
+
+    registry.register(ModelSpec(id="base", kind="base", path=str(DEMO)))
+    told: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 10**8}))
+        tuned(registry, settings, "styled", progress=told.append)
+        with pytest.raises(NoRoom, match="0 GB are free"):
+            check_model("styled", registry=registry, settings=settings)
+        with pytest.raises(NoRoom, match="base in float32"):
+            publish_merge("styled", "merged", registry=registry, settings=settings)
+    assert any("Comparing needs base in float32" in getattr(event, "message", "") for event in told)
+    spec = registry.resolve("styled")
+    assert (spec.state, spec.parity) == ("listed", None)
+    assert not check_model("styled", registry=registry, settings=settings).refused
+    assert registry.resolve("styled").parity is not None

@@ -148,5 +148,10 @@ train.publishing.publish(Path(sys.argv[1]), "killed", registry=registry, setting
     else:
         (folder,) = whole  # complete, and named by nobody
         assert (folder / "adapter_model.safetensors").is_file()
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (0, 0))
     published = publish(result.run_folder, f"after-{moment}", registry=registry, settings=settings)
     assert os.listdir(str(published.model_folder))
+    # The next publication swept away what the killed one had left, and nothing that a model is named after.
+    after = {folder for folder in settings.models_dir.iterdir() if not folder.name.startswith(".")}
+    assert after == before | {published.model_folder}

@@ -124,7 +124,7 @@ class PlainLines:
         elif isinstance(event, Validation):
             self._say(f"validation loss {event.loss:.4f} at step {event.step}")
         elif isinstance(event, Checkpoint):
-            self._say(f"checkpoint at step {event.step}: {event.folder}")
+            self._say(f"checkpoint at step {event.step}")
         elif event.step == 1 or event.step == event.steps or event.step % max(1, event.steps // 20) == 0:
             self._say(f"step {event.step}/{event.steps}  {_figures(event)}")
 

@@ -5,6 +5,7 @@
               environment.json  Python, packages, device, threads, seed, git revision
               metrics.jsonl     one line a step, a validation, a checkpoint
               train.log         stages, and the libraries' warnings
+              probes.json       the conversations that the published weights are compared on
               checkpoints/      step-N/, each whole or not at all (`checkpoints`)
               adapter/          adapter_model.safetensors and adapter_config.json
               weights/          instead of it after full tuning: the whole model, as transformers and vLLM load it

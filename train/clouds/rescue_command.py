@@ -141,7 +141,10 @@ def _tell_end(record: "Rescue", settings: "Settings", listed: bool) -> None:
         out.print(f"  [bold]{_vote(settings)}[/]")
         out.print("The pair of models that was shown least comes first, so old and new meet at once.", markup=False)
         out.print(f"Then ask:     parley verdict {record.new} {record.old}", markup=False)
-        out.print(f"And move on:  parley models alias {record.model} {record.new}", markup=False)
+        if record.old == record.model:  # imported under its own name before, and an id never moves
+            out.print(f"And move on:  clients ask for {record.new} instead of {record.model}", markup=False)
+        else:
+            out.print(f"And move on:  parley models alias {record.model} {record.new}", markup=False)
     else:
         out.print(f"{record.new} is served while `parley up` runs.", markup=False)
     out.print(f"Everything about this rescue is in {record.folder}", markup=False)

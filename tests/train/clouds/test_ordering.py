@@ -11,6 +11,7 @@ from models.registry import Registry
 from models.settings import Settings, load_settings
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.fakes.together_fine_tuning import FakeTogether
+from tests.stack import ROOT
 from tests.train.clouds.conftest import OPENAI_BASE, TOGETHER_BASE, write
 from tests.train.conftest import style_rows
 from train.clouds.cloud import open_cloud
@@ -19,7 +20,7 @@ from train.clouds.openai import OpenAICloud
 from train.clouds.ordering import Offer, order
 from train.clouds.records import CloudRun, alone, cloud_runs, find_run
 from train.clouds.registering import register_job
-from train.clouds.together import TogetherCloud
+from train.clouds.together import INSTALL, TogetherCloud
 from train.data.checks import UnusableData
 from train.hyperparameters import Hyperparameters
 from train.progress import Stage
@@ -318,3 +319,10 @@ def test_without_togethers_sdk_there_is_one_line(account: Settings, monkeypatch:
     monkeypatch.setitem(__import__("sys").modules, "together", None)
     with pytest.raises(Invalid, match=r"pip install --no-deps together=="):
         TogetherCloud(account)
+
+
+def test_the_line_that_installs_togethers_sdk_has_the_pins_of_the_tests() -> None:
+    pins = (ROOT / "requirements" / "dev.txt").read_text().splitlines()
+    named = [word for word in INSTALL.split() if "==" in word]
+    assert len(named) == 3
+    assert set(named) <= set(pins)

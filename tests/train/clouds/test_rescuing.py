@@ -14,7 +14,7 @@ from models.errors import Conflict, Invalid, NotFound
 from models.files import Files
 from models.registry import Registry
 from models.settings import Settings, load_settings
-from models.spec import ModelSpec
+from models.spec import ModelSpec, Upstream
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.train.conftest import style_rows
 from train.clouds.openai import OpenAICloud
@@ -107,6 +107,14 @@ def test_a_model_that_nobody_knows(base: str, planned: Any) -> None:
 
 def test_a_checkpoint_is_found_by_its_job(old: str, base: str, planned: Any) -> None:
     assert planned(f"{old}:ckpt-step-40").job is not None
+
+
+def test_one_that_was_imported_before_keeps_its_name(
+    old: str, base: str, planned: Any, account: Settings, database: Database
+) -> None:
+    upstream = Upstream(base_url=account.openai_base_url, model=old, credential="OPENAI_API_KEY")
+    Registry(database).register(ModelSpec(id=old, kind="hosted", upstream=upstream))
+    assert planned(old).old == old
 
 
 def test_which_base(old: str, planned: Any, database: Database, tiny_base: Path) -> None:

@@ -62,23 +62,29 @@ def automatic(data: Path, base: ModelSpec, asked: Asked) -> tuple[Resolved | Non
     config = Path(base.path or "") / "config.json"
     if base.kind == "adapter" or not config.is_file() or data.stat().st_size > _LARGEST:
         return None, notice("What «auto» becomes is told when the training starts.", "wait")
-    checked = check(data)
-    said = f"{len(checked.examples):,} conversations"
-    if checked.left_out:
-        first = next(problem for problem in checked.errors if problem.line)
+    checked = check(data, provider="local")
+    pairs = asked.method == "dpo"
+    lessons, others = (checked.preferences, checked.examples) if pairs else (checked.examples, checked.preferences)
+    what = ("pairs of answers", "conversations") if pairs else ("conversations", "pairs of answers")
+    said = f"{len(lessons):,} {what[0]}"
+    left = [problem for problem in checked.errors if problem.line]
+    if left:
         many = f"{checked.left_out:,} lines are left out, the first is" if checked.left_out > 1 else "left out:"
-        said += f"; {many} line {first.line}: {first.message}"
-    if not checked.usable:
-        reason = next(problem for problem in checked.errors if problem.line == 0)
-        return None, notice(f"{said}. {reason.message}; {reason.mend}.", "bad")
+        said += f"; {many} line {left[0].line}: {left[0].message}"
+    if others:
+        return None, notice(f"{said}, and {len(others):,} {what[1]}, which this method cannot learn from.", "bad")
+    if not checked.usable or not lessons:
+        reason = next((problem for problem in checked.errors if not problem.line), None)
+        more = f" {reason.message}; {reason.mend}." if reason else ""
+        return None, notice(f"{said}.{more}", "bad")
     values = json.loads(config.read_text("utf-8"))
     values = values.get("text_config", values)
     facts = Facts(
-        examples=round(len(checked.examples) * (1 - asked.share)),
+        examples=round(len(lessons) * (1 - asked.share)),
         hidden_size=int(values.get("hidden_size", 2_048)),
         context=int(values.get("max_position_embeddings") or 1_000_000),
         held_out=asked.share > 0,
     )
     resolved = resolve(hyperparameters, facts, asked.method)  # type: ignore[arg-type] -- the form offers no others
     told = {name: reason for name, reason in resolved.reasons.items() if name not in _DEVICES}
-    return replace(resolved, reasons=told), notice(f"{said}.", "warn" if checked.left_out else "good")
+    return replace(resolved, reasons=told), notice(f"{said}.", "warn" if left else "good")

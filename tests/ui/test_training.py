@@ -82,13 +82,21 @@ async def test_the_rules_are_shown_for_this_data_and_base(tab: Train, data: str)
     assert "use a number" in await tab.explain(data, "demo-base", "sft", "lora", 0.1, "x", *AUTO[4:])
 
 
-def test_too_little_data_is_told_before_the_start(tmp_path: Path) -> None:
-    (tmp_path / "few.jsonl").write_bytes(b"\n".join(ROWS.splitlines()[:3]) + b"\n{broken\n")
+def test_what_is_wrong_with_the_data_is_told_before_the_start(tmp_path: Path) -> None:
     base = ModelSpec(id="b", kind="base", path=str(BASE))
-    resolved, told = automatic(tmp_path / "few.jsonl", base, Asked("sft", "lora", 0.1, {}))
+    file = tmp_path / "few.jsonl"
+    file.write_bytes(b"\n".join(ROWS.splitlines()[:3]) + b"\n{broken\n")
+    resolved, told = automatic(file, base, Asked("sft", "lora", 0.1, {}))
+    assert resolved is not None
+    assert "3 conversations; left out: line 4" in told
+    resolved, told = automatic(file, base, Asked("dpo", "lora", 0.1, {}))
     assert resolved is None
-    assert "3 usable examples" in told
-    assert "line 4" in told
+    assert "0 pairs of answers" in told
+    assert "3 conversations, which this method cannot learn from" in told
+    file.write_bytes(b"{broken\n")
+    resolved, told = automatic(file, base, Asked("sft", "lora", 0.1, {}))
+    assert resolved is None
+    assert "line 1" in told
 
 
 async def test_a_run_is_watched_its_picture_drawn_once_and_then_moved(

@@ -1,4 +1,4 @@
-"""This room's tables: prompts, pairs of answers, battles, votes, judgments.
+"""This room's tables: prompts, pairs of answers, battles, votes, judgments; tasks, answers, evaluations.
 
 A pair is a prompt with two stored answers, and may be shown to several people; a battle is one showing of it to one
 person, with its order of sides. The constraints here are what keeps a vote from counting twice.
@@ -97,6 +97,83 @@ class JudgmentRow(Base):
     reasons: Mapped[str | None] = mapped_column(Text)
     raw: Mapped[str] = mapped_column(Text)
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class TaskRow(Base):
+    """A task that was run, under the hash of its content: whatever it is called, it is stored once."""
+
+    __tablename__ = "tasks"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    samples: Mapped[int] = mapped_column()
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class TaskSampleRow(Base):
+    """One sample of a task, as `evals.tasks.TaskSample.to_json` writes it, at its place from 0."""
+
+    __tablename__ = "task_samples"
+
+    task_hash: Mapped[str] = mapped_column(ForeignKey("tasks.hash"), primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class AnswerRow(Base):
+    """What a model version said to a prompt under some parameters: asked once, used by every evaluation."""
+
+    __tablename__ = "answers"
+    __table_args__ = (UniqueConstraint("model", "prompt_hash", "parameters_hash"),)
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    model: Mapped[str] = mapped_column(String(255))
+    prompt_hash: Mapped[str] = mapped_column(String(64))
+    parameters_hash: Mapped[str] = mapped_column(String(64))
+    text: Mapped[str] = mapped_column(Text)
+    seconds: Mapped[float] = mapped_column()
+    prompt_tokens: Mapped[int | None] = mapped_column()
+    completion_tokens: Mapped[int | None] = mapped_column()
+    finish_reason: Mapped[str | None] = mapped_column(String(64))
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class EvaluationRow(Base):
+    """One run of a task over models. `finished` is None while it runs, and after a kill: the same run goes on then.
+
+    `key` is the hash of task, models and parameters; `scorers` has each one's name, good end and range.
+    """
+
+    __tablename__ = "evaluations"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), index=True)
+    task: Mapped[str] = mapped_column(String(255))
+    source: Mapped[str] = mapped_column(Text)
+    task_hash: Mapped[str] = mapped_column(ForeignKey("tasks.hash"))
+    left_out: Mapped[int] = mapped_column(default=0)
+    models: Mapped[list[str]] = mapped_column(JSON)
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSON)
+    scorers: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    notes: Mapped[list[str]] = mapped_column(JSON, default=list)
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+    finished: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ResultRow(Base):
+    """One model on one sample of an evaluation: its answer with scores by scorer, or the error instead of both.
+
+    A score is null where there was nothing to score by; `score_errors` says where a scorer failed.
+    """
+
+    __tablename__ = "evaluation_results"
+
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id"), primary_key=True)
+    model: Mapped[str] = mapped_column(String(255), primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True)
+    answer_id: Mapped[str | None] = mapped_column(ForeignKey("answers.id"))
+    error: Mapped[str | None] = mapped_column(Text)
+    scores: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    score_errors: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
 
 
 def insert_once(session: Session, row: Base) -> bool:

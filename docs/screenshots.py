@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from evals.arena import cast_vote, next_battle
 from evals.prompts import prompts
@@ -71,6 +71,16 @@ def judge(settings: Settings, database: Database) -> None:
         time.sleep(0.5)
 
 
+def open_tab(page: Page, name: str) -> None:
+    """Opens a tab of the owners' app; on a phone the last ones are behind the three dots."""
+    tab = page.get_by_role("tab", name=name)
+    if tab.count():
+        tab.click()
+    else:
+        page.get_by_label("More tabs").click()
+        page.locator(".overflow-dropdown button", has_text=name).click()
+
+
 def take(browser: Browser, address: str, size: str, shade: Any) -> None:
     """Every picture at one size and in one shade."""
     width, height = SIZES[size]
@@ -88,17 +98,17 @@ def take(browser: Browser, address: str, size: str, shade: Any) -> None:
     expect(page.locator("#chat-log [data-testid=bot]").last).to_contain_text(WORDS, timeout=WAIT_MS)
     expect(page.locator("#chat-again")).to_be_enabled(timeout=WAIT_MS)
     picture("chat")
-    page.get_by_role("tab", name="Compare").click()
+    open_tab(page, "Compare")
     page.wait_for_timeout(1500)
     page.fill("#compare-prompt textarea", "Where is my order 48213977? It should have come on Monday.")
     page.keyboard.press("Enter")
     for side in (1, 2):
         expect(page.locator(f"#compare-speed-{side}")).to_contain_text("tokens/s", timeout=WAIT_MS)
     picture("compare")
-    page.get_by_role("tab", name="Judge").click()
+    open_tab(page, "Judge")
     page.wait_for_timeout(2500)
     picture("judge")
-    page.get_by_role("tab", name="Leaderboard").click()
+    open_tab(page, "Leaderboard")
     page.wait_for_timeout(2500)
     picture("leaderboard")
     page.goto(f"{address}/vote/")

@@ -253,7 +253,6 @@ def train_command(
             (kind != "adapter", "--kind"),
             (threads, "--threads"),
             (save_steps != "auto", "--save-steps"),
-            (tune != "lora", "--tune"),
             (tracker, "--tracker"),
             (gpus > 1, "--gpus"),
         ):

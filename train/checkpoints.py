@@ -105,6 +105,8 @@ def read(folder: Path) -> Saved:
     """
     try:
         values = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if values.pop("sha256") != _digest(values):
+            raise ValueError
         values["files"] = {name: (int(size), str(digest)) for name, (size, digest) in values["files"].items()}
         return Saved(folder=folder, **values)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -158,6 +160,8 @@ def prune(run_folder: Path) -> None:
     the best. The state of the optimiser is twice as large as what learns, so that the rest of it goes.
     """
     saved = listed(run_folder)
+    for folder in set(_folders(run_folder)) - {one.folder for one in saved}:
+        _remove(folder)  # what a kill left of one that was being removed
     ends = [one.step for one in saved if one.ends_epoch][-KEPT:]
     best = _best(saved)
     for one in saved[:-KEPT]:
@@ -219,7 +223,12 @@ def _facts(path: Path) -> tuple[int, str]:
 def _write_manifest(saved: Saved, folder: Path) -> None:
     values: dict[str, Any] = asdict(saved)
     del values["folder"]  # it may be moved with its run
-    atomic_write(folder / MANIFEST, (json.dumps(values, indent=1) + "\n").encode())
+    atomic_write(folder / MANIFEST, (json.dumps(values | {"sha256": _digest(values)}, indent=1) + "\n").encode())
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    """Of a manifest's own words: a flipped bit in its step would else send a run elsewhere."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _remove(folder: Path) -> None:

@@ -243,13 +243,13 @@ def published_before(
 
 
 def no_space(run_folder: Path) -> NoSpace:
-    """The one line for a disk that became full before a run's end."""
-    then = (
-        f"then go on from its last whole checkpoint with `parley train --resume {run_folder.name}`"
-        if interrupted(run_folder)
-        else "and try again"
+    """The one line for a disk that became full while a run began, learnt, or was published."""
+    if not (run_folder / CONFIG).is_file():
+        return NoSpace(f"No space left for the run in {run_folder}: free some, and try again.")
+    return NoSpace(
+        f"No space left for the run in {run_folder}: free some, then `parley train --resume {run_folder.name}` goes on "
+        "from its last whole checkpoint, or publishes what it has learnt."
     )
-    return NoSpace(f"No space left for the run in {run_folder}: free some, {then}.")
 
 
 def _place(data: Any) -> str | None:

@@ -41,7 +41,7 @@ from train.resuming import (
     threads_before,
     within_memory,
 )
-from train.runs import ADAPTER, CONFIG, LOG, METRICS, RESULT, WEIGHTS, TrainingResult
+from train.runs import ADAPTER, CONFIG, LOG, METRICS, WEIGHTS, TrainingResult
 from train.trackers import check_trackers, tracking
 
 _MEASURED_ROWS = 200  # training rows that the loss is measured on where nothing is held out
@@ -281,7 +281,7 @@ def _run_folder(settings: Settings | None, out: Path | None, resume: bool, progr
                 _log(folder)(Stage(f"Ended: {error or type(error).__name__}"))
         if isinstance(error, KeyboardInterrupt) and interrupted(folder):
             progress(Stage(f"Interrupted: `parley train --resume {folder.name}` goes on from the last checkpoint"))
-        if disk_is_full(error) and not (folder / RESULT).exists():  # a full disk while publishing has its own words
+        if disk_is_full(error):
             raise no_space(folder) from error
         raise
 

@@ -48,6 +48,11 @@ def torn_manifest(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
 
 
+def flipped_digit(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"rows_at_once": 4', '"rows_at_once": 5'))
+
+
 def flipped_bit(folder: Path) -> None:
     path = folder / "state" / "optimizer.pt"
     content = bytearray(path.read_bytes())
@@ -64,7 +69,7 @@ def cut_file(folder: Path) -> None:
     os.truncate(path, path.stat().st_size - 1)
 
 
-@pytest.mark.parametrize("damage", [no_manifest, torn_manifest, flipped_bit, missing_file, cut_file])
+@pytest.mark.parametrize("damage", [no_manifest, torn_manifest, flipped_digit, flipped_bit, missing_file, cut_file])
 def test_a_damaged_checkpoint_is_left_aside_for_the_one_before_it(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -140,6 +145,14 @@ def test_the_last_three_stay_whole_and_of_three_epochs_and_the_best_what_can_be_
         "step-56",
     ]
     assert all(verify(one.folder) for one in listed(tmp_path))
+
+
+def test_what_a_kill_left_of_a_removal_is_removed(tmp_path: Path) -> None:
+    no_manifest(save(tmp_path, 2).folder)
+    for step in (4, 6):
+        save(tmp_path, step)
+    prune(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-4", "step-6"]
 
 
 def test_of_a_run_that_has_ended_stays_what_can_be_published(tmp_path: Path) -> None:

@@ -168,13 +168,15 @@ def _collator(
     model: Any, rows: Sequence[Row], settings: Chosen, place: Place, pad_token: int, progress: Progress
 ) -> Callable[[Any], dict[str, Any]]:
     """How rows become a batch: as asked, where the model stands the proof that no row sees another."""
-    own, flash = place.device == "cpu", place.flash and settings.packing == "packed"
-    if own or settings.packing == "packed":
+    packed, flash = settings.packing == "packed", place.flash and settings.packing == "packed"
+    # Experts that are balanced by a loss of their own must know which tokens are padding.
+    experts = hasattr(model.config.get_text_config(), "output_router_logits")
+    if packed or (place.device == "cpu" and not experts):
         strayed = strays(model, rows, flash)
         if strayed <= leak_limit(model):
             attend_by_row(model, flash)
-            return PackedCollator() if settings.packing == "packed" else PaddedCollator(pad_token)
-        if settings.packing == "packed":
+            return PackedCollator() if packed else PaddedCollator(pad_token)
+        if packed:
             progress(
                 Stage(f"Rows are not packed: in this model they would not stay apart (logits stray by {strayed:.1g})")
             )

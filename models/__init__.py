@@ -1,4 +1,4 @@
-"""The nouns every room shares: model specs, the registry, settings, the database, errors, messages, keys, jobs.
+"""The nouns every room shares: model specs, the registry, settings, the database, errors, messages, keys, jobs, files.
 
 This index is resolved lazily, so that `import models` costs nothing: `from models import Registry` loads only
 `models.registry`. The room imports no other room.
@@ -13,6 +13,7 @@ _HOMES = {
     "ModelSpec": "spec", "EngineOptions": "spec", "Upstream": "spec", "BotProfile": "spec",
     "Parity": "spec", "ServedParity": "spec",
     "Registry": "registry",
+    "Files": "files", "StoredFile": "files", "Uploads": "uploads",
     "ParleyError": "errors",
     "Message": "messages", "Completion": "messages", "Completer": "messages",
     "GatewayCompleter": "completer", "gateway_completer": "completer",

@@ -196,7 +196,8 @@ class Files:
         if not old:
             return 0
         with self._database.read() as session:
-            unknown = [path for path in old if session.get(FileRow, path.name) is None]
+            known = set(session.scalars(select(FileRow.id)))
+        unknown = [path for path in old if path.name not in known]
         for path in unknown:
             path.unlink(missing_ok=True)
         return len(unknown)

@@ -21,7 +21,7 @@ def worker(stack: Stack) -> psutil.Process:
     (found,) = [
         process
         for process in psutil.Process(stack.running.pid).children(recursive=True)
-        if process.cmdline()[-3:] == ["-m", "parley", "worker"]
+        if process.cmdline()[1:] == ["-m", "parley", "worker"]  # its guardian's line ends so too
     ]
     return found
 

@@ -5,6 +5,7 @@ after it, because a validation at the same step belongs into the same event.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -131,10 +132,17 @@ class Telling:
                 tell(session, self._job_id, f"Checkpoint created at step {step}", data={"step": step, "model": model})
 
         self.write(add)
-        registry = Registry(self._database)
         for name in old:
-            with suppress(NotFound, Conflict):  # deleted by its owner, or an alias points at it: then it stays
-                registry.retire(name)
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        """A checkpoint that is too old is served no more, and its weights go: a long training makes many."""
+        registry = Registry(self._database)
+        with suppress(NotFound, Conflict):  # deleted by its owner, or an alias points at it: then it stays
+            folder = registry.resolve(name).folder
+            registry.retire(name)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _note_numbers(self, row: FineTuningRow) -> None:
         """Once: what every "auto" has become."""

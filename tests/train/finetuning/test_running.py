@@ -78,6 +78,8 @@ def test_a_job_trains_tells_and_ends_as_a_model_with_its_name(training_house: Ho
         assert one.metrics.train_loss
         assert one.metrics.full_valid_loss
         assert one.metrics.valid_mean_token_accuracy is not None
+    folders = [one for one in house.settings.models_dir.iterdir() if one.is_dir()]
+    assert len(folders) == 4  # the model and three: the first epoch's is gone
     listed = {model.id for model in house.client.models.list()}
     assert job.fine_tuned_model in listed
     assert not any("ckpt" in name for name in listed)

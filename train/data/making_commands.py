@@ -59,6 +59,8 @@ def synthesise_command(
     settings = load_settings()
     if base_url:
         key = settings.credential(credential) if credential else None
+        if credential and not key:
+            raise Invalid(f"--credential names the variable {credential}, which is not set.", param="credential")
         completer = GatewayCompleter(base_url, model, key)
     else:
         completer = gateway_completer(settings, model)

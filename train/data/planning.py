@@ -358,4 +358,4 @@ def _what_would_fit(tune: Tune, shape: Shape, step: Step, machine: Machine, leng
         if other != tune and need(other, shape, tried).total <= room < need(tune, shape, tried).total:
             return (*changes, f"--tune {other}")
     biggest = largest_that_fits(tune, shape, tried, room)
-    return (f"a smaller base: about {biggest / 1e9:.1f} billion parameters at most, by {tune}",)
+    return (f"a smaller base, of about {biggest / 1e9:.2g} billion parameters at most",)

@@ -138,7 +138,7 @@ def show_plan(console: Console, plan: "Plan") -> None:
     table.add_row("memory", *(f"[bold]{gigabytes(way.need.total)}[/bold]" for way in plan.ways))
     table.add_row("parameters learnt", *(f"{way.need.trained / 1e6:,.2f} M" for way in plan.ways))
     table.add_row("time", *(f"[bold]{duration(way.seconds)}[/bold]" for way in plan.ways))
-    table.add_row("tokens/s", *(f"{way.tokens_per_s:,.0f}" for way in plan.ways))
+    table.add_row("tokens/s", *(f"{way.tokens_per_s:,.{0 if way.tokens_per_s >= 10 else 2}f}" for way in plan.ways))
     said = (f"[{_COLOURS[way.fits]}]{'fits' if way.fits else 'does not fit'}[/]" for way in plan.ways)
     table.add_row("verdict", *said)
     machine = plan.machine

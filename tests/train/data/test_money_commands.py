@@ -97,6 +97,9 @@ def test_mistakes_are_one_line(data: Path, tmp_path: Path) -> None:
         run("price", data, "--epochs", "many")
     with pytest.raises(NotFound, match="no-such"):
         run("count", tmp_path / "no-such.jsonl")
+    with pytest.raises(Invalid, match="NO_SUCH_KEY, which is not set"):
+        options = ("--model", "w", "--base-url", "http://127.0.0.1:9/v1", "--credential", "NO_SUCH_KEY")
+        run("synthesise", data, tmp_path / "o.jsonl", *options)
     with pytest.raises(Invalid, match="--tried is 'magic'"):
         run("advise", data, "--tried", "magic")
 

@@ -178,9 +178,10 @@ def leak(rows: Sequence[dict[str, Any]], base: Path, threads: int) -> Leak:
     from train.packing import PackedCollator, attend_by_row
 
     ids = [row.input_ids for row in tokens_of(rows, base)]
-    changed = [one if place % 2 else [(token + 101) % 4_000 for token in one] for place, one in enumerate(ids)]
     with quiet(None, threads), torch.no_grad():
         model = load_model(find_base(base), torch.float32, "cpu").eval()
+        words = model.config.vocab_size
+        changed = [one if place % 2 else [(token + 101) % words for token in one] for place, one in enumerate(ids)]
         alone = [model(input_ids=torch.tensor([one]), use_cache=False).logits[0] for one in ids]
         attend_by_row(model)
 
@@ -201,11 +202,11 @@ def memory(tune: Any, base: Path) -> int:
     """The peak of this process over three steps of one way of tuning, in bytes."""
     from train import Hyperparameters, train
 
-    rows = fitting(12, base)
+    rows = fitting(6, base)
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
         result = train(
             rows, base=base, out=Path(folder) / "run", validation=0, threads=1,
-            hyperparameters=Hyperparameters(epochs=0.5, batch_size=2, max_length=_LENGTH, tune=tune),
+            hyperparameters=Hyperparameters(epochs=1, batch_size=2, max_length=_LENGTH, tune=tune),
         )  # fmt: skip
     return int(result.peak_memory_bytes or 0)
 

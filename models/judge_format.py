@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from models.messages import Message
 
 Verdict = Literal["A", "B", "tie"]
-_REASONS = 240  # characters
+REASONS = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _is_grade(score: Any) -> bool:
 
 
 def _reasons_schema() -> dict[str, Any]:
-    return {"type": "string", "maxLength": _REASONS}
+    return {"type": "string", "maxLength": REASONS}
 
 
 def _grade_schema() -> dict[str, Any]:

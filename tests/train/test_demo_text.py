@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from models import judge_format
 from models.judge_format import parse_pairwise, parse_pointwise
 from train.demo import answers, corpus, dialogues, grammar, held_out, judged, people
 from train.demo.drills import drills
@@ -122,7 +123,7 @@ def test_judged_pairs_are_right_by_construction_and_balanced(world: World) -> No
     for pair in made:
         verdict = parse_pairwise(pair.conversation()[-1]["content"])
         assert verdict is not None
-        assert len(verdict.reasons) <= 240
+        assert len(verdict.reasons) < judge_format.REASONS
         total_a, total_b = sum(verdict.scores_a.values()), sum(verdict.scores_b.values())
         assert verdict.verdict == ("tie" if total_a == total_b else "A" if total_a > total_b else "B")
     assert set(judged.FAULTS) <= {pair.fault for pair in made}

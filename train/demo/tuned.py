@@ -29,9 +29,9 @@ class Lesson:
 
 
 LESSONS: Mapping[str, Lesson] = {
-    "support-concise": Lesson(rows=4000, epochs=1, rank=16, rate=8e-3),
-    "support-friendly": Lesson(rows=4000, epochs=1, rank=16, rate=2.5e-3),
-    JUDGE: Lesson(rows=5000, epochs=1, rank=16, rate=6e-3),
+    "support-concise": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
+    "support-friendly": Lesson(rows=6000, epochs=2, rank=16, rate=4e-3),
+    JUDGE: Lesson(rows=10000, epochs=1, rank=16, rate=4e-3),
 }
 
 

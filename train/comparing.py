@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import torch
-from peft import PeftModel
 
 from models.database import utcnow
 from models.errors import Unavailable
@@ -156,6 +155,8 @@ def agreed_tokens(reference: Reference, said: list[tuple[Question, str]]) -> tup
 
 def load_adapted(base: Base, adapter: Path, dtype: Any) -> Any:
     """Base + adapter, both in one type, as an engine holds them."""
+    from peft import PeftModel  # here, within `quiet`: it brings bitsandbytes, which warns when it is imported
+
     model = load_model(base, dtype, "cpu")
     return PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False).to(dtype).eval()
 

@@ -45,12 +45,13 @@ def test_merged_and_unmerged_agree_and_everything_travels(trained: Any, tiny_bas
 def test_a_merge_that_does_not_agree_is_refused(
     trained: Any, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import train.comparing
+    import peft
+
     from train.merging import MergeRefused, merge
 
     result, _ = trained
     # As a fault in a library would have it: one weight is merged wrongly.
-    honest = train.comparing.PeftModel.from_pretrained
+    honest = peft.PeftModel.from_pretrained
 
     def faulty(*arguments: Any, **options: Any) -> Any:
         model = honest(*arguments, **options)
@@ -64,7 +65,7 @@ def test_a_merge_that_does_not_agree_is_refused(
         model.merge_and_unload = wrong
         return model
 
-    monkeypatch.setattr(train.comparing.PeftModel, "from_pretrained", faulty)
+    monkeypatch.setattr(peft.PeftModel, "from_pretrained", faulty)
     with pytest.raises(MergeRefused, match="logits differ"):
         merge(find_base(tiny_base), result.adapter, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()

@@ -34,8 +34,8 @@ _KEPT = {
     ("full", 2): (26, 6, 4, 8, 0),
 }
 # On a CPU the C library's heap does not give small holes back, and the process grows past what autograd keeps: by so
-# much in one step of two models of 11 and 79 million parameters (with every block mapped by itself it was 1.05).
-_HEAP = {"adapter": 1.9, "full": 1.3}
+# much in runs of models of 11 and 79 million parameters (with every block mapped by itself it was 1.05).
+_HEAP = {"adapter": 1.9, "full": 1.3, "checkpointed": 3.2}
 _ADAPTED = 7  # linear layers of a block that carry an adapter: q, k, v, o, gate, up, down
 
 
@@ -139,7 +139,8 @@ def _activations(tune: Tune, shape: Shape, step: Step) -> int:
     layer = kept_by_a_layer(tune, shape, step)
     # In the backward pass one layer's gradients are there beside what was kept.
     passing = step.bytes_each * 2 * (shape.width + shape.inner)
-    heap = _HEAP["full" if tune == "full" else "adapter"] if step.device == "cpu" else 1.0
+    kind = "checkpointed" if step.checkpointing else "full" if tune == "full" else "adapter"
+    heap = _HEAP[kind] if step.device == "cpu" else 1.0
     kept = shape.layers * 4 * shape.width + layer if step.checkpointing else shape.layers * layer
     return round(heap * step.tokens * (kept + passing))
 

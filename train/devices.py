@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import dataclass
+from typing import Any
 
 from models.errors import Invalid
 from models.settings import Settings
@@ -35,3 +36,12 @@ def find_device(settings: Settings | None, gpus: int = 1) -> Device:
         raise Invalid(f"{gpus} GPUs are asked for, and {torch.cuda.device_count()} can be seen here.", param="gpus")
     flash = importlib.util.find_spec("flash_attn") is not None and torch.cuda.get_device_capability() >= _AMPERE
     return Device("cuda", torch.cuda.is_bf16_supported(), flash)
+
+
+def one_card(arguments: Any) -> Any:
+    """A trainer's arguments, told to use one GPU: with several to be seen it would copy the model to each, which TRL
+    refuses. Several are used by several processes (`launching`).
+    """
+    if arguments.device.type == "cuda":
+        arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments

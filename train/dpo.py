@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid
 from trl import DPOConfig, DPOTrainer
 
 from train.batching import LikeLengths
+from train.devices import one_card
 from train.losses import Measured
 from train.pairs import Pair
 from train.tokens import IGNORED, Row
@@ -46,7 +47,7 @@ def dpo_trainer(
     return _Trainer(
         model=model,
         ref_model=reference,
-        args=DPOConfig(**arguments, beta=beta, max_length=None),
+        args=one_card(DPOConfig(**arguments, beta=beta, max_length=None)),
         data_collator=_Collator(pad_token),
         train_dataset=Dataset.from_list([_columns(pair) for pair in pairs]),
         processing_class=tokenizer,

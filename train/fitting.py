@@ -89,6 +89,11 @@ def fit(
     memory = Memory(place.device)
     progress(Stage(f"Loading {base.name} ({_held(settings)}, {place.device})"))
     trainer, measure = _trainer(base, tokenizer, rows, measured, settings, place, keeping.rows_at_most, progress)
+    if settings.precision == "fp16":
+        # TRL puts a QLoRA's adapter into bf16, whose gradients a scaled loss cannot be taken back from.
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
     # What is saved is rounded to its stored precision; the state beside it in a checkpoint is not.
     stored = stored_dtype(base)
     dtype = stored if settings.tune == "full" else saved_dtype(settings, stored)
@@ -168,7 +173,8 @@ def _collator(
     model: Any, rows: Sequence[Row], settings: Chosen, place: Place, pad_token: int, progress: Progress
 ) -> Callable[[Any], dict[str, Any]]:
     """How rows become a batch: as asked, where the model stands the proof that no row sees another."""
-    packed, flash = settings.packing == "packed", place.flash and settings.packing == "packed"
+    packed = settings.packing == "packed"
+    flash = packed and place.flash and next(model.parameters()).dtype != torch.float32  # its kernels take 16 bits only
     # Experts that are balanced by a loss of their own must know which tokens are padding.
     experts = hasattr(model.config.get_text_config(), "output_router_logits")
     if packed or (place.device == "cpu" and not experts):

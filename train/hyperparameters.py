@@ -202,7 +202,7 @@ def resolve(asked: Hyperparameters, facts: Facts, method: Method = "sft") -> Res
             f"the base's context of {facts.context:,} tokens, {_LONGEST:,} at most",
         ),
         "beta": (0.1, "0.1, as in the paper: less lets the model stray further from its base"),
-        "packing": _packing(facts, method),
+        "packing": _packing(facts, asked, method),
         "precision": _precision(facts),
         "checkpointing": (
             facts.parameters > _CHECKPOINTED,
@@ -283,10 +283,11 @@ def _batch_size(facts: Facts) -> tuple[int, str]:
     return size, reason
 
 
-def _packing(facts: Facts, method: Method) -> tuple[str, str]:
+def _packing(facts: Facts, asked: Hyperparameters, method: Method) -> tuple[str, str]:
     if method == "sft" and facts.device == "cpu":
         return "packed", "rows laid end to end, each worked out alone: nothing is padded"
-    if method == "sft" and facts.flash:
+    # Its kernels take 16 bits only, and full tuning holds its weights in 32.
+    if method == "sft" and facts.flash and asked.tune != "full" and asked.precision != "fp32":
         return "packed", "flash attention is installed: rows laid end to end, each seeing itself alone"
     return "length", "rows of like length share a batch, so that little is padded"
 

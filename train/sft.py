@@ -12,6 +12,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from train.batching import LikeLengths
+from train.devices import one_card
 from train.tokens import Row
 
 
@@ -34,7 +35,7 @@ def sft_trainer(
     """
     return _Trainer(
         model=model,
-        args=SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
+        args=one_card(SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})),
         data_collator=collate,
         train_dataset=Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows]),
         processing_class=tokenizer,

@@ -61,6 +61,8 @@ def test_the_device_decides_the_format_and_the_packing(device: dict[str, Any], p
     assert (resolved.values.precision, resolved.values.packing) == (precision, packing)
     assert resolved.reasons["precision"].startswith(precision)
     assert resolve(Hyperparameters(), Facts(100, 256, 4_096, **device), "dpo").values.packing == "length"
+    if device["device"] == "cuda":  # flash attention takes 16 bits only
+        assert resolve(Hyperparameters(tune="full"), Facts(100, 256, 4_096, **device)).values.packing == "length"
 
 
 def test_a_large_base_is_checkpointed_and_an_early_stop_looks_more_often() -> None:

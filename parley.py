@@ -38,6 +38,7 @@ STORY = (
     "rescue",
     "merge",
     "prompts",
+    "eval",
     "judge",
     "votes",
     "leaderboard",

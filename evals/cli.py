@@ -1,4 +1,4 @@
-"""This room's commands: `parley leaderboard`, `verdict`, `judge`, `votes export`, `prompts add` and `list`.
+"""This room's commands: `parley eval`, `leaderboard`, `verdict`, `judge`, `votes export`, `prompts add` and `list`.
 
 They print what `leaderboard`, `verdict` and `judging` return; nothing is computed here, and nothing heavy is
 loaded before a command runs.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evals.eval_commands import eval_group
 from models.errors import Invalid
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def add_commands(app: typer.Typer) -> None:
     prompts.command("add")(add_prompt_file)
     prompts.command("list")(list_prompts)
     app.add_typer(prompts, name="prompts")
+    app.add_typer(eval_group(), name="eval")
 
 
 def _group() -> None:

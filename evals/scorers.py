@@ -1,13 +1,14 @@
-"""Small functions that score one answer: made by small factories, each from 0 to 1. They ask no model.
+"""Small functions that score one answer by its words: made by small factories, each from 0 to 1. They ask no model.
 
 score = topic_coverage()
 score(Sample(topics=(("refund", "money back"),)), "You get your money back.")   # 1.0
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
@@ -16,13 +17,21 @@ _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 class Sample:
     """What an answer is held against. Each topic is a group of keywords, of which any one covers it.
 
-    `prompt` names the question: samples that share it are clustered together.
+    `prompt` names the question: samples that share it are clustered together. `also` are further answers that are
+    as right as the expected one; the best of them counts.
     """
 
     prompt: str = ""
     expected: str | None = None
     topics: tuple[tuple[str, ...], ...] = ()
     category: str | None = None
+    also: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every right answer, the expected one first; empty where none is known."""
+        return () if self.expected is None else (self.expected, *self.also)
 
 
 Scorer = Callable[[Sample, str], float | None]
@@ -38,9 +47,10 @@ def exact(*, ignore_case: bool = True) -> Scorer:
     """1 where the answer is the expected one, white space aside."""
 
     def score(sample: Sample, answer: str) -> float | None:
-        if sample.expected is None:
+        if not sample.accepted:
             return None
-        return float(_plain(answer, ignore_case) == _plain(sample.expected, ignore_case))
+        said = _plain(answer, ignore_case)
+        return float(any(said == _plain(right, ignore_case) for right in sample.accepted))
 
     return score
 
@@ -49,10 +59,22 @@ def partial(*, ignore_case: bool = True) -> Scorer:
     """1 where the expected text stands somewhere in the answer as whole words: `12` is not in `123`."""
 
     def score(sample: Sample, answer: str) -> float | None:
-        if sample.expected is None:
+        if not sample.accepted:
             return None
-        wanted = _plain(sample.expected, ignore_case)
-        return float(_whole(wanted).search(_plain(answer, ignore_case)) is not None)
+        said = _plain(answer, ignore_case)
+        return float(any(_whole(_plain(right, ignore_case)).search(said) for right in sample.accepted))
+
+    return score
+
+
+def includes(*, ignore_case: bool = True) -> Scorer:
+    """1 where the expected text stands anywhere in the answer, inside words too: `12` is in `123`."""
+
+    def score(sample: Sample, answer: str) -> float | None:
+        if not sample.accepted:
+            return None
+        said = _plain(answer, ignore_case)
+        return float(any(_plain(right, ignore_case) in said for right in sample.accepted))
 
     return score
 

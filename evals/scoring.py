@@ -63,10 +63,41 @@ def paired_difference(
         and (after := scorer(sample, b)) is not None
     ]
     differences, prompts = [value for _, value in both], [prompt for prompt, _ in both]
-    if any(abs(value) > 1 for value in differences):
-        return _summary(differences, prompts, len(samples))
+    shares = all(abs(value) <= 1 for value in differences)
+    return summarise_differences(differences, prompts, len(samples), shares=shares)
+
+
+def summarise(
+    values: Sequence[float], clusters: Sequence[str], total: int, *, shares: bool, level: float = 0.95
+) -> ScoreSummary:
+    """The mean of scores of which `total` were hoped for.
+
+    Args:
+        values, clusters: (n,) scores, and what each belongs to: those of one cluster are not independent.
+        shares: whether the scores lie between 0 and 1 by their nature.
+        level: of the interval.
+    """
+    if not values:
+        return ScoreSummary(None, None, None, 0, total)
+    estimate = (share_interval if shares else mean_interval)(values, clusters, level)
+    known = estimate.clusters > 1
+    return ScoreSummary(
+        mean=estimate.mean,
+        low=estimate.low if known else None,
+        high=estimate.high if known else None,
+        n=len(values),
+        missing=total - len(values),
+    )
+
+
+def summarise_differences(
+    values: Sequence[float], clusters: Sequence[str], total: int, *, shares: bool, level: float = 0.95
+) -> ScoreSummary:
+    """As `summarise`, for differences of two models' scores; `shares`: the scores lay between 0 and 1."""
+    if not shares:
+        return summarise(values, clusters, total, shares=False, level=level)
     # Differences of shares lie between −1 and 1: on the scale of shares, twenty zeros are no certainty either.
-    found = _summary([(value + 1) / 2 for value in differences], prompts, len(samples))
+    found = summarise([(value + 1) / 2 for value in values], clusters, total, shares=True, level=level)
     mean, low, high = (None if value is None else 2 * value - 1 for value in (found.mean, found.low, found.high))
     return ScoreSummary(mean, low, high, found.n, found.missing)
 
@@ -84,15 +115,4 @@ def _key(sample: Sample, i: int) -> str:
 
 
 def _summary(values: list[float], prompts: list[str], total: int) -> ScoreSummary:
-    if not values:
-        return ScoreSummary(None, None, None, 0, total)
-    bounded = all(0 <= value <= 1 for value in values)
-    estimate = (share_interval if bounded else mean_interval)(values, prompts)
-    known = estimate.clusters > 1
-    return ScoreSummary(
-        mean=estimate.mean,
-        low=estimate.low if known else None,
-        high=estimate.high if known else None,
-        n=len(values),
-        missing=total - len(values),
-    )
+    return summarise(values, prompts, total, shares=all(0 <= value <= 1 for value in values))

@@ -134,25 +134,42 @@ def gateway_completer(settings: Settings, model: str, timeout_s: float = 120.0, 
 
 
 def told(error: "openai.OpenAIError") -> ParleyError:
-    """The SDK's error as one of ours, in one line."""
+    """The SDK's error as one of ours, in one line.
+
+    `retry_after` is set where the server has done nothing and may be asked again (429, 503); the code is
+    "not_connected" where no connection came about, which is as harmless.
+    """
     import openai
 
     message = _server_message(error)
     match error:
         case openai.APITimeoutError():
-            return Unavailable("The model did not answer in time. Try again, or ask for fewer tokens.")
+            return Unavailable("The model did not answer in time. Try again, or ask for fewer tokens.", code="timeout")
         case openai.APIConnectionError():
-            return Unavailable("The server cannot be reached. Is `parley up` running?")
+            # The SDK's HTTP library changes its name with the SDK's version: its class is known by name.
+            refused = type(error.__cause__).__name__ == "ConnectError"
+            code = "not_connected" if refused else "connection_lost"
+            return Unavailable("The server cannot be reached. Is `parley up` running?", code=code)
         case openai.NotFoundError():
             return NotFound(message, code="model_not_found", param="model")
         case openai.AuthenticationError() | openai.PermissionDeniedError():
             return Unauthorized(message)
         case openai.RateLimitError():
-            return Busy(message)
+            return Busy(message, code=error.code, retry_after=_retry_after(error))
         case openai.BadRequestError() | openai.UnprocessableEntityError():
             return Invalid(message, param=getattr(error, "param", None))
+        case openai.InternalServerError(status_code=503):
+            return Unavailable(message, code=error.code, retry_after=_retry_after(error))
         case _:
             return Unavailable(message)
+
+
+def _retry_after(error: "openai.APIStatusError") -> float:
+    """The seconds that the server asks for; 1 where it names none, or names a date."""
+    try:
+        return max(0.0, float(error.response.headers.get("retry-after", "1")))
+    except ValueError:
+        return 1.0
 
 
 def _server_message(error: "openai.OpenAIError") -> str:

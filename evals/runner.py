@@ -1,0 +1,263 @@
+"""Asks models every prompt of a task, many at once, and keeps each answer. It knows no scorer and no statistics.
+
+Each model has `concurrency` requests in flight all the time: the next starts as soon as one ends, so engines stay
+full. An answer is stored under (model version, prompt, parameters) and never asked for twice; a run that was killed
+goes on where it was, at most a quarter of a second back. A sample that fails is a row with its error. Only what cost
+nothing is asked again: a refused connection, a full queue (429), a model that is starting (503); a time-out or a
+broken connection may have been answered and paid for, and is not.
+"""
+
+import asyncio
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from evals.scorers_named import Answer
+from evals.tables import AnswerRow, insert_once
+from evals.tasks import TaskSample, prompt_hash
+from models.database import Database, new_ulid
+from models.errors import Busy, ParleyError, Unavailable
+from models.messages import Completer, Completion
+
+CONCURRENCY = 32  # requests in flight for each model: about where a small engine's throughput levels off
+ATTEMPTS = 6
+_LONGEST_WAIT_S = 60.0
+_FIRST_WAIT_S = 0.5
+_STORE_EVERY_S = 0.25
+_LOOKED_UP_AT_ONCE = 500  # prompts in one query: SQLite takes 32,766 variables, others fewer
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is. `cached` of the `done` were there before; `failed` of them have no answer."""
+
+    done: int
+    total: int
+    cached: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one sample at one model: an answer (with its row's id) or an error, never both."""
+
+    answer: Answer | None = None
+    answer_id: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """All outcomes by model, in the order of the samples; seconds from the first request to the last answer."""
+
+    outcomes: Mapping[str, tuple[Outcome, ...]]
+    seconds: float
+    asked: int
+    cached: int
+
+
+def parameters_hash(parameters: Mapping[str, Any]) -> str:
+    """The SHA-256 of the parameters, whatever their order."""
+    return hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()
+
+
+async def ask_all(
+    database: Database,
+    completer_for: Callable[[str], Completer],
+    models: Sequence[str],
+    samples: Sequence[TaskSample],
+    parameters: Mapping[str, Any],
+    *,
+    concurrency: int = CONCURRENCY,
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Asks every model every sample, as far as the answers are not stored yet.
+
+    Args:
+        completer_for: a model's completer, which must not retry by itself.
+        models: ids of versions, not aliases.
+        parameters: OpenAI's options, such as temperature and max_tokens.
+        concurrency: requests in flight for each model.
+    """
+    hashes = [prompt_hash(sample.messages) for sample in samples]
+    by_hash = dict(zip(hashes, samples, strict=True))
+    kept = _Kept(database, parameters_hash(parameters))
+    await asyncio.to_thread(kept.read, models, list(by_hash))
+    missing = {model: [key for key in by_hash if (model, key) not in kept.outcomes] for model in models}
+    total, asked = len(by_hash) * len(models), sum(map(len, missing.values()))
+    failed = 0
+
+    def tell() -> None:
+        if progress:
+            progress(Progress(total - asked + done, total, total - asked, failed))
+
+    done = 0
+    tell()
+    began = time.perf_counter()
+    ended = began
+
+    async def work(model: str, keys: Iterator[str], patience: "_Patience") -> None:
+        nonlocal done, failed, ended
+        complete = completer_for(model)
+        for key in keys:
+            try:
+                said = await _asked(complete, by_hash[key], parameters, patience)
+                kept.add(model, key, said)
+            except ParleyError as error:
+                kept.outcomes[model, key] = Outcome(error=str(error))
+                failed += 1
+            except Exception as error:  # one server's odd answer must not take the other answers along
+                kept.outcomes[model, key] = Outcome(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+                failed += 1
+            done, ended = done + 1, time.perf_counter()
+            tell()
+
+    storing = asyncio.ensure_future(kept.store_for_ever())
+    workers = []
+    for model in models:
+        # One iterator for all of a model's workers: whoever is free takes the next.
+        keys, patience = iter(missing[model]), _Patience()
+        workers += [
+            asyncio.ensure_future(work(model, keys, patience)) for _ in range(min(concurrency, len(missing[model])))
+        ]
+    try:
+        await _all_or_storing_failed(workers, storing)
+    finally:
+        for task in (*workers, storing):
+            task.cancel()
+        await asyncio.gather(*workers, storing, return_exceptions=True)
+        await asyncio.to_thread(kept.store, kept.take())
+    found = {model: tuple(kept.outcomes[model, key] for key in hashes) for model in models}
+    return Run(found, ended - began, asked, total - asked)
+
+
+async def _all_or_storing_failed(workers: Sequence[asyncio.Future[None]], storing: asyncio.Future[None]) -> None:
+    """Waits for the workers; a fault in one, or a disk that is full, ends the waiting at once."""
+    everything = asyncio.gather(*workers)
+    await asyncio.wait({everything, storing}, return_when=asyncio.FIRST_COMPLETED)
+    if storing.done():
+        everything.cancel()
+        await storing
+    await everything
+
+
+@dataclass
+class _Patience:
+    """Whether waiting for a model is worth it: not once many in a row could not reach it."""
+
+    unreached: int = 0
+
+    @property
+    def lost(self) -> bool:
+        return self.unreached >= CONCURRENCY
+
+
+async def _asked(
+    complete: Completer, sample: TaskSample, parameters: Mapping[str, Any], patience: _Patience
+) -> Completion:
+    for attempt in range(ATTEMPTS):
+        try:
+            said = await complete(sample.messages, **parameters)
+        except ParleyError as error:
+            wait = wait_before_repeating(error, attempt)
+            patience.unreached += wait is not None
+            if wait is None or patience.lost or attempt == ATTEMPTS - 1:
+                raise
+            await asyncio.sleep(wait)
+        else:
+            patience.unreached = 0
+            return said
+    raise AssertionError("every way out of the loop is above")
+
+
+def wait_before_repeating(error: ParleyError, attempt: int) -> float | None:
+    """Seconds until a failed request may be sent again; None where it must not be: it may have cost something."""
+    pause = _FIRST_WAIT_S * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311 -- spreads requests, hides nothing
+    if isinstance(error, Busy):
+        if error.code == "insufficient_quota":  # OpenAI's 429 that no waiting mends
+            return None
+        return min(max(error.retry_after or 0.0, pause), _LONGEST_WAIT_S)
+    if isinstance(error, Unavailable) and (error.retry_after is not None or error.code == "not_connected"):
+        return min(max(error.retry_after or 0.0, pause), _LONGEST_WAIT_S)
+    return None
+
+
+@dataclass
+class _Kept:
+    """The answers of a run: those that were stored, and new ones on their way into the database."""
+
+    database: Database
+    parameters_hash: str
+    outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
+    waiting: list[AnswerRow] = field(default_factory=list)
+
+    def read(self, models: Sequence[str], hashes: Sequence[str]) -> None:
+        for start in range(0, len(hashes), _LOOKED_UP_AT_ONCE):
+            query = select(AnswerRow).where(
+                AnswerRow.parameters_hash == self.parameters_hash,
+                AnswerRow.model.in_(models),
+                AnswerRow.prompt_hash.in_(hashes[start : start + _LOOKED_UP_AT_ONCE]),
+            )
+            with self.database.read() as session:
+                for row in session.scalars(query):
+                    self.outcomes[row.model, row.prompt_hash] = _outcome(row)
+
+    def add(self, model: str, key: str, said: Completion) -> None:
+        row = AnswerRow(
+            id=new_ulid(),
+            model=model,
+            prompt_hash=key,
+            parameters_hash=self.parameters_hash,
+            # A database refuses half a character (\ud800), which a model's JSON may hold.
+            text=said.text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd"),
+            seconds=said.seconds,
+            prompt_tokens=said.prompt_tokens,
+            completion_tokens=said.completion_tokens,
+            finish_reason=said.finish_reason,
+        )
+        self.outcomes[model, key] = _outcome(row)
+        self.waiting.append(row)
+
+    async def store_for_ever(self) -> None:
+        # Many answers in one transaction, beside the asking: a flush to the disk takes as long as a short answer.
+        while True:
+            await asyncio.sleep(_STORE_EVERY_S)
+            if self.waiting:
+                await asyncio.shield(asyncio.to_thread(self.store, self.take()))
+
+    def take(self) -> list[AnswerRow]:
+        """What waits to be stored, from now on the caller's: taken by the loop's own thread, so that none is lost."""
+        rows, self.waiting = self.waiting, []
+        return rows
+
+    def store(self, rows: Sequence[AnswerRow]) -> None:
+        """Writes the rows. Where another run stored an answer to the same question first, that one counts."""
+        if not rows:
+            return
+        with self.database.write() as session:
+            taken = [row for row in rows if not insert_once(session, row)]
+            for row in taken:
+                same = select(AnswerRow).where(
+                    AnswerRow.model == row.model,
+                    AnswerRow.prompt_hash == row.prompt_hash,
+                    AnswerRow.parameters_hash == row.parameters_hash,
+                )
+                self.outcomes[row.model, row.prompt_hash] = _outcome(session.scalars(same).one())
+
+
+def _outcome(row: AnswerRow) -> Outcome:
+    answer = Answer(
+        text=row.text,
+        model=row.model,
+        seconds=row.seconds,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        finish_reason=row.finish_reason,
+    )
+    return Outcome(answer, row.id)

@@ -1,6 +1,9 @@
 """`parley train --on …` and `parley cloud …`: what is shown, asked, and left to be done when a terminal closes."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ import train.clouds.following
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.registry import Registry
-from models.settings import Settings
+from models.settings import Settings, child_environment
 from tests.fakes.openai_fine_tuning import FakeOpenAI
+from tests.stack import ROOT
 from tests.train.clouds.conftest import OPENAI_BASE, TOGETHER_BASE
 from tests.train.conftest import style_rows
 
@@ -92,6 +96,27 @@ def test_ctrl_c_stops_following_and_not_the_job(
     followed = run("cloud", "follow", "support-v1")
     assert followed.exit_code == 0, (followed.output, followed.exception)
     assert Registry(database).resolve("support-v1").job in openai_fake.jobs
+
+
+def test_a_kill_after_the_job_was_asked_for_buys_no_second(
+    account: Settings, database: Database, data: Path, openai_fake: FakeOpenAI
+) -> None:
+    words = ("train", data, "--base", OPENAI_BASE, "--name", "support-v1", "--on", "openai", "--yes", "--json")
+    command = [sys.executable, "-m", "parley", *map(str, words)]
+    options: Any = {"env": child_environment(account), "cwd": ROOT, "stdout": subprocess.PIPE, "text": True}
+    openai_fake.cut("POST", "/v1/fine_tuning/jobs", after=True)
+    openai_fake.fail("GET", "/v1/fine_tuning/jobs", 503, times=1000)
+    with subprocess.Popen(command, **options) as first:
+        deadline = time.monotonic() + 60
+        while not openai_fake.jobs:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        first.kill()  # it has asked and not heard, and may not write another word
+    openai_fake.faults.clear()
+    done = subprocess.run(command, **options, timeout=90, check=True)
+    assert json.loads(done.stdout)["job"] in openai_fake.jobs
+    assert len(openai_fake.jobs) == 1
+    assert openai_fake.count("POST", "/v1/files") == 2
 
 
 def test_cancel(run: Any, data: Path, openai_fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:

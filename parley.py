@@ -33,6 +33,7 @@ STORY = (
     "up",
     "status",
     "page",
+    "data",
     "train",
     "cloud",
     "rescue",

@@ -82,6 +82,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "dpo": {"method": "dpo"},
     "packed": {"numbers": {"packing": "packed"}},
     "dora": {"numbers": {"dora": True}},
+    "qlora": {"numbers": {"tune": "qlora"}},
     "stops early": {"numbers": {"epochs": 8, "early_stopping": 1, "validate_every": 2, "learning_rate": 0.1}},
 }
 

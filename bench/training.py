@@ -249,6 +249,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             say(f"round {turn + 1} of {options.rounds}: {name} …")
             told = in_a_process("--part", name, "--base", str(base), *words)
             arms.append(Arm(**told | {"losses": tuple(told["losses"])}))
+            say(f"    {told['tokens_per_s']:,.0f} useful tokens/s, {told['tokens_per_cpu_s']:,.0f} by CPU time")
     rows = tokens_of(fitting(number, base), base)
     real = sum(row.tokens for row in rows)
     say("leak …")
@@ -259,6 +260,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for way in _WAYS:
             say(f"memory: {way} …")
             peaks[way] = in_a_process("--part", way, "--base", folder)["peak_memory_bytes"]
+            say(f"    {peaks[way] / 2**20:,.0f} MiB")
     possible = _LENGTH * len(rows) / real
     times = _times(rounds, "tokens_per_s")
     of_cpu = _times(rounds, "tokens_per_cpu_s")

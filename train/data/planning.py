@@ -4,6 +4,7 @@ Memory is by formula (`needs`). Time is by a trial of a few steps with training'
 machine's matrix products; the plan says which. Weights are loaded only for a trial. Costs in money are `pricing`'s.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,7 +53,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would need. `tokens` of one epoch, `longest` in tokens; `rows_at_once` is the micro-batch.
+    """What a run would need. `tokens` are of one epoch, `tokens_seen` of all `steps`; `step.rows` is the micro-batch.
 
     `speed` says how the time was found; the ways that were not tried themselves are scaled from it by their share of
     the work, and so are estimates.
@@ -66,6 +67,8 @@ class Plan:
     examples: int
     tokens: int
     epochs: float
+    steps: int
+    tokens_seen: int
     batch_size: int
     max_length: int
     rank: int
@@ -182,9 +185,10 @@ def plan(
         speed = try_out(checked.examples, source, asked, chosen.batch_size, settings, threads, estimate)
     else:
         speed = replace(estimate, how=f"{estimate.how}; not tried, because it does not fit") if measure else estimate
-    ways = tuple(
-        _way(other, shape, step, machine, speed, tune, sum(lengths) * chosen.epochs, lengths) for other in TUNES
-    )
+    an_epoch = math.ceil(len(lengths) / chosen.batch_size)
+    steps = max(1, round(an_epoch * chosen.epochs))  # as training rounds them
+    seen = round(sum(lengths) * steps / an_epoch)
+    ways = tuple(_way(other, shape, step, machine, speed, tune, seen, lengths) for other in TUNES)
     return Plan(
         base=source.name,
         machine=machine,
@@ -194,6 +198,8 @@ def plan(
         examples=prepared.examples,
         tokens=sum(lengths),
         epochs=chosen.epochs,
+        steps=steps,
+        tokens_seen=seen,
         batch_size=chosen.batch_size,
         max_length=chosen.max_length,
         rank=chosen.rank,
@@ -249,7 +255,7 @@ def plan_against(
         memory_used=result.peak_memory_bytes,
         seconds_planned=way.seconds,
         seconds_used=result.seconds,
-        tokens_planned=round(made.tokens * made.epochs),
+        tokens_planned=made.tokens_seen,
         tokens_used=result.tokens,
     )
 
@@ -324,7 +330,7 @@ def _way(
     machine: Machine,
     speed: Speed,
     tried: Tune,
-    tokens: float,
+    tokens: int,
     lengths: Sequence[int],
 ) -> Way:
     wanted = need(tune, shape, step)

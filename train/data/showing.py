@@ -147,8 +147,8 @@ def show_plan(console: Console, plan: "Plan") -> None:
         f"{escape(machine.name)}, {gigabytes(machine.free)} of {gigabytes(machine.memory)} free"
     )
     console.print(
-        f"{plan.examples:,} examples, {plan.tokens:,} tokens, {plan.epochs:g} epochs; {plan.batch_size} a step, "
-        f"{plan.step.rows} at once of up to {plan.step.longest:,} tokens; {plan.precision}\n"
+        f"{plan.examples:,} examples, {plan.tokens:,} tokens, {plan.epochs:g} epochs in {plan.steps:,} steps "
+        f"of {plan.batch_size}, {plan.step.rows} at once of up to {plan.step.longest:,} tokens; {plan.precision}\n"
     )
     console.print(table)
     for way in plan.ways:

@@ -49,7 +49,8 @@ def test_a_plan_says_what_each_way_needs_and_how_it_knows(made: Plan) -> None:
     assert made.speed.way == "estimated"
     assert "operations a token" in made.speed.how
     lora, full = made.way("lora"), made.way("full")
-    assert lora.seconds == pytest.approx(made.tokens * 2 / lora.tokens_per_s)
+    assert lora.seconds == pytest.approx(made.tokens_seen / lora.tokens_per_s)
+    assert made.tokens_seen == made.tokens * 2
     assert full.seconds > lora.seconds
     assert (made.rank, made.epochs, made.examples) == (8, 2, 108)  # a tenth is held out
     assert json.loads(json.dumps(made.as_json()))["ways"][0]["need"]["total"] == lora.need.total

@@ -264,7 +264,13 @@ def _offer(prepared: _Prepared, cloud: Cloud, order: Order, name: str) -> Offer:
             )
     last = no_new_jobs_from(cloud.provider)
     if priced is None and last and (left := countdown(order.base, last)).level != "far":
-        warnings.append(f"{cloud.title} takes no new fine-tuning job from {last} on: {left.days_left} days are left")
+        since = left.days_left <= 0
+        told = (
+            f"has taken no new fine-tuning job since {last}"
+            if since
+            else f"takes no new fine-tuning job from {last} on"
+        )
+        warnings.append(f"{cloud.title} {told}")
     return Offer(
         cloud=cloud.title,
         base=order.base,

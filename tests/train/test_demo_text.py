@@ -48,9 +48,9 @@ def test_no_held_out_sentence_is_a_training_sentence(world: World) -> None:
 
 
 def test_no_training_row_holds_a_held_out_sentence(world: World) -> None:
-    rows = [*corpus.rows(1, world, 2500)]
+    rows = [*corpus.rows(1, world, 1200)]
     for name in ADAPTERS:
-        rows += [row["messages"] for row in islice(conversations(name, world, 1), 600)]
+        rows += [row["messages"] for row in islice(conversations(name, world, 1), 300)]
     said = "\n".join(plain(message["content"]) for row in rows for message in row)
     for intent in world.intents:
         for frame in intent.held_out:

@@ -207,6 +207,9 @@ class _Work:
         self._prompting = {"seed": seed, "shots": shots, "each": each, "instructions": instructions}
         self._journal = out.with_name(out.name + ".journal")
         self._heard = _Heard(_text(example.conversation) for example in examples)
+        systems = {_system(example.conversation) for example in examples}
+        # What all seeds begin with, the new ones do too, whatever the writer made of it.
+        self._system = systems.pop() if len(systems) == 1 else None
         self._tally: dict[str, int] = defaultdict(int)
         self._done: set[int] = set()
         self._next = 0
@@ -316,7 +319,11 @@ class _Work:
 
     def _row(self, example: Example, request: int, prompt: str, shown: tuple[int, ...]) -> dict[str, Any]:
         tools = example.conversation.tool_dicts()
-        return {"messages": example.conversation.as_dicts()} | ({"tools": tools} if tools else {}) | {
+        messages = example.conversation.as_dicts()
+        if self._system is not None:
+            messages = [message for message in messages if message["role"] != "system"]
+            messages = [*([{"role": "system", "content": self._system}] if self._system else []), *messages]
+        return {"messages": messages} | ({"tools": tools} if tools else {}) | {
             "metadata": {
                 "synthetic": True,
                 "model": self._model,
@@ -354,6 +361,10 @@ class _Heard:
             for twin in likeness([self._texts[place], text], ALIKE).twins:
                 return "copies" if twin.exact else "near_copies"
         return None
+
+
+def _system(conversation: Conversation) -> str:
+    return next((message.content for message in conversation.messages if message.role == "system"), "")
 
 
 def _text(conversation: Conversation) -> str:

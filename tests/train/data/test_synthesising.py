@@ -95,6 +95,9 @@ def test_new_examples_are_written_and_marked_as_synthetic(server: FakeChat, tmp_
     for row in rows:
         metadata = row["metadata"]
         assert metadata["synthetic"] is True
+        assert (
+            row["messages"][0] == SEEDS[0]["messages"][0]
+        )  # the system prompt of all seeds, which the writer left out
         assert metadata["model"] == "writer"
         assert len(metadata["prompt_sha256"]) == 64
         assert set(metadata["seed_lines"]) <= set(range(1, len(SEEDS) + 1))

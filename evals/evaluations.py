@@ -189,7 +189,7 @@ def list_evaluations(database: Database, task: str | None = None) -> list[Listed
         .group_by(ResultRow.evaluation_id)
     )
     with database.read() as session:
-        failures = dict(session.execute(failed).tuples())
+        failures = {row[0]: row[1] for row in session.execute(failed)}
         return [
             Listed(
                 id=row.id,

@@ -89,9 +89,8 @@ def gateway_embedder(settings: Settings, model: str) -> Embed:
             try:
                 found = client.embeddings.create(model=model, input=list(texts), encoding_format="float").data
             except openai.NotFoundError as error:
-                said = told(error)
-                if said.code == "model_not_found" and model in said.message:
-                    raise said from error
+                if error.code == "model_not_found":
+                    raise told(error) from error
                 raise Unavailable(
                     "This gateway has no /v1/embeddings: similarity by embedding cannot be had."
                 ) from error

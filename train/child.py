@@ -110,6 +110,7 @@ def _result(request: dict[str, Any], registry: "Registry", settings: "Settings",
         columns=Columns(**request.get("columns") or {}),
         progress=told,
         trackers=request.get("trackers", ()),
+        gpus=request.get("gpus", 1),
         threads=request.get("threads"),
         job=request.get("job"),
     )

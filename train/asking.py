@@ -4,9 +4,10 @@ It says what came back or, in a few words, why nothing did. What to make of the 
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,18 @@ def ask(settings: Settings, model: str, questions: "Sequence[Question]") -> Answ
     """
     if not questions:
         return Answered(reason="no probe of plain text could be asked")
-    # In a thread of its own, because a notebook's thread has an event loop running already.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, _ask(settings, model, questions)).result()
+    future: Future[Answered] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(asyncio.run(_ask(settings, model, questions)))
+        except BaseException as error:
+            future.set_exception(error)
+
+    # In a thread of its own, because a notebook's thread has an event loop running already; a daemon, because whoever
+    # cancels a training does not wait for an engine to start.
+    threading.Thread(target=run, name="asking", daemon=True).start()
+    return future.result()
 
 
 async def _ask(settings: Settings, model: str, questions: "Sequence[Question]") -> Answered:

@@ -35,7 +35,8 @@ def run_train_job(job: Job, context: JobContext) -> dict[str, Any]:
     """Trains and publishes as the job's parameters say.
 
     Parameters (all JSON): `data` (a file), `base`, `name`; and where they are wanted `kind`, `method`, `validation`,
-    `hyperparameters` (names as in `train.Hyperparameters`), `columns` (as in `train.Columns`), `threads`, `trackers`, `gpus`.
+    `hyperparameters` (names as in `train.Hyperparameters`), `columns` (as in `train.Columns`), `threads`, `trackers`,
+    `gpus`.
     The run's folder is called as the job, and a job that is taken up again goes on from its last checkpoint.
 
     Returns:

@@ -1,6 +1,6 @@
 """Training: useful tokens a second against a plain Trainer that pads, memory of each way of tuning, and the leak test.
 
-    python -m bench.training [--rounds 2] [--steps 6] [--batch 8] [--threads 2] [--json]
+    python -m bench.training [--rounds 3] [--steps 6] [--batch 8] [--threads 2] [--json]
 
 The same rows of ../shared/data/bitext, in the same batches and order, from the same first weights, are learnt in
 turns by `parley train` (packed, and padded by length) and by transformers' own Trainer with every row padded to
@@ -351,7 +351,7 @@ def show(result: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status: 2 where data or base are not there, 1 where the losses differ."""
     parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=2, help="turns of each arm")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each arm")
     parser.add_argument("--steps", type=int, default=6, help="optimiser steps a round; the first is not timed")
     parser.add_argument("--batch", type=int, default=8, help="rows a step")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")

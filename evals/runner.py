@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import select
 
 from evals.scorers_named import Answer
-from evals.tables import AnswerRow, insert_once
+from evals.tables import AnswerRow, insert_many_once
 from evals.tasks import TaskSample, prompt_hash
 from models.database import Database, new_ulid
 from models.errors import Busy, ParleyError, Unavailable
@@ -241,8 +241,10 @@ class _Kept:
         if not rows:
             return
         with self.database.write() as session:
-            taken = [row for row in rows if not insert_once(session, row)]
-            for row in taken:
+            there = insert_many_once(session, rows)
+            for row in rows:
+                if row.id in there:
+                    continue
                 same = select(AnswerRow).where(
                     AnswerRow.model == row.model,
                     AnswerRow.prompt_hash == row.prompt_hash,

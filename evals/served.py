@@ -56,7 +56,7 @@ def evaluate_served(
         def completer_for(model: str) -> GatewayCompleter:
             # The runner repeats what is safe to repeat; the SDK would repeat time-outs too.
             if model not in completers:
-                completers[model] = gateway_completer(settings, model, _TIMEOUT_S, retries=0)
+                completers[model] = gateway_completer(settings, model, _TIMEOUT_S, retries=0, many=True)
             return completers[model]
 
         try:

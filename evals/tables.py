@@ -1,13 +1,14 @@
-"""This room's tables: prompts, pairs of answers, battles, votes, judgments; tasks, answers, evaluations.
+"""This room's tables: prompts, pairs of answers, battles, votes, judgments, rubrics; tasks, answers, evaluations.
 
 A pair is a prompt with two stored answers, and may be shown to several people; a battle is one showing of it to one
 person, with its order of sides. The constraints here are what keeps a vote from counting twice.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, inspect
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -81,7 +82,9 @@ class JudgmentRow(Base):
     """What a judge said about a pair. `shown`: "12" or "21" compares, in that order; "1" or "2" grades one answer.
 
     `verdict` is 1, 2 or 0 for a tie (the grade, where one answer is graded); None where the judge's text is no
-    verdict. `scores` has a dict of criteria for each model shown, under "1" and "2".
+    verdict. `scores` has a dict of criteria for each model shown, under "1" and "2". `expected` is the share of the
+    win that model_1 gets (the grade, where one answer is graded) over all that the judge might have said, None where
+    that is not known. `rubric_hash` is more than the rubric's where more was shown: see `evals.instrument`.
     """
 
     __tablename__ = "judgments"
@@ -93,9 +96,22 @@ class JudgmentRow(Base):
     rubric_hash: Mapped[str] = mapped_column(String(64))
     shown: Mapped[str] = mapped_column(String(2))
     verdict: Mapped[int | None] = mapped_column()
+    expected: Mapped[float | None] = mapped_column()
     scores: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     reasons: Mapped[str | None] = mapped_column(Text)
     raw: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class RubricRow(Base):
+    """A rubric that a judge was asked by, under its hash, so that an old result's rubric can still be read."""
+
+    __tablename__ = "rubrics"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), index=True)
+    version: Mapped[str] = mapped_column(String(32))
+    content: Mapped[str] = mapped_column(Text)
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
 
 
@@ -187,3 +203,16 @@ def insert_once(session: Session, row: Base) -> bool:
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     statement = insert(type(row)).values(values).on_conflict_do_nothing()
     return session.execute(statement.returning(next(iter(columns)))).first() is not None
+
+
+def insert_many_once(session: Session, rows: Sequence[Base]) -> set[Any]:
+    """As `insert_once` for many rows of one table, in one statement; returns the first key of each that is new.
+
+    A column with a default gets it, whatever the rows say.
+    """
+    columns = inspect(type(rows[0])).columns
+    key = next(iter(columns))
+    values = [{c.key: getattr(row, c.key) for c in columns if c.default is None} for row in rows]
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    session.execute(insert(type(rows[0])).on_conflict_do_nothing(), values)
+    return set(session.scalars(select(key).where(key.in_([getattr(row, key.key) for row in rows]))))

@@ -35,7 +35,7 @@ def asked(database: Database, server: AnsweringServer, samples: tuple[TaskSample
     parameters = options.pop("parameters", PARAMETERS)
 
     async def run() -> Run:
-        completers = {model: GatewayCompleter(server.address, model, retries=0) for model in models}
+        completers = {model: GatewayCompleter(server.address, model, retries=0, many=True) for model in models}
         try:
             return await ask_all(database, completers.__getitem__, models, samples, parameters, **options)
         finally:
@@ -140,7 +140,7 @@ from models.completer import GatewayCompleter
 from models.database import open_database
 from models.settings import load_settings
 async def main():
-    complete = GatewayCompleter(sys.argv[1], "one", retries=0)
+    complete = GatewayCompleter(sys.argv[1], "one", retries=0, many=True)
     samples = make_task("t", "t", [("", {"input": f"q{i}"}) for i in range(400)]).samples
     await ask_all(open_database(load_settings()), lambda model: complete, ["one"], samples, {}, concurrency=4)
 asyncio.run(main())

@@ -123,7 +123,7 @@ def test_judged_pairs_are_right_by_construction_and_balanced(world: World) -> No
     for pair in made:
         verdict = parse_pairwise(pair.conversation()[-1]["content"])
         assert verdict is not None
-        assert len(verdict.reasons) < judge_format.REASONS
+        assert len(verdict.reasons) <= judge_format.REASONS
         total_a, total_b = sum(verdict.scores_a.values()), sum(verdict.scores_b.values())
         assert verdict.verdict == ("tie" if total_a == total_b else "A" if total_a > total_b else "B")
     assert set(judged.FAULTS) <= {pair.fault for pair in made}

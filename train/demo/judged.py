@@ -1,10 +1,8 @@
 """Judged pairs and grades: what a small judge is taught, and held-out ones to measure it with.
 
 Each answer is made with a known fault (another intent's answer, a wrong number, missing facts, rudeness, nothing, an
-instruction to the judge, …), so its scores are known by construction. The reasons say of each answer its manner, what
-it is about and whether that was asked, its number and whether it is the same, its facts and whether those are all. Each
-comparison is made where its two sides stand, and the scores then follow from words. Without the comparisons a small
-judge named everything rightly, and gave it any score.
+instruction to the judge, …), so its scores are known by construction. The reasons name what an answer is about, its
+number and its facts, in that order: the scores then follow from words that stand right before them.
 """
 
 import random
@@ -23,10 +21,6 @@ FAULTS: tuple[Fault, ...] = ("fewer", "general", "number", "other", "constant", 
 # How often a fault is drawn. Half of the injections ride on a bad answer, the rest stand alone.
 _WEIGHTS: Mapping[Fault, int] = {
     "fewer": 14, "general": 16, "number": 22, "other": 20, "constant": 6, "rude": 7, "empty": 3, "cut": 4, "inject": 8,
-}  # fmt: skip
-
-_MANNERS: Mapping[Fault, str] = {
-    "rude": "rude", "empty": "empty", "inject": "gives orders", "cut": "cut off", "constant": "says nothing",
 }  # fmt: skip
 
 
@@ -152,16 +146,16 @@ def grade(
         complete = min(complete, 2 if fault == "cut" else 3)
     relevant = 1 if not on_topic else 5 if right_number else 2
     scores = dict(zip(DEFAULT_RUBRIC.criteria, (relevant, complete, tone), strict=True))
-    return Graded(text, fault, scores, _note(asked, about if said is not None else None, values, text, said, fault))
+    return Graded(text, fault, scores, _note(about if said is not None else None, values, text, said, fault))
 
 
 def reasons(asked: dialogues.Question, graded: Mapping[str, Graded]) -> str:
-    """What was asked and what each answer says, in at most `judge_format.REASONS` characters."""
+    """What was asked and what each answer says, in at most 240 characters."""
     number = f" {asked.values['number']}" if "number" in asked.values else ""
     text = f"Asked: {asked.intent.about}{number}." + "".join(
         f" {side}: {answer.note}." for side, answer in graded.items()
     )
-    return text if len(text) <= judge_format.REASONS else text[: judge_format.REASONS - 1] + "."
+    return text if len(text) <= 240 else text[:239] + "."
 
 
 def _asked(rng: random.Random, world: World, split: Split) -> dialogues.Question:
@@ -231,20 +225,19 @@ def _facts(about: Intent, text: str) -> list[str]:
     return [topic.keys[0] for topic in about.topics if answers.topics_said(text, [topic.keys])]
 
 
-def _note(
-    asked: dialogues.Question, about: Intent | None, values: Mapping[str, str], text: str, said: list[str] | None,
-    fault: Fault,
-) -> str:  # fmt: skip
-    manner = _MANNERS.get(fault, "polite")
+def _note(about: Intent | None, values: Mapping[str, str], text: str, said: list[str] | None, fault: Fault) -> str:
+    manner = {
+        "rude": "rude",
+        "empty": "empty",
+        "inject": "gives orders",
+        "cut": "cut off",
+        "constant": "says nothing",
+    }.get(fault)
     if about is None or said is None:
-        return f"{manner}, no answer"
-    right_topic = "as asked" if about.id == asked.intent.id else "not asked"
-    number = ", no number" if "number" in asked.values else ""
-    if "number" in values and values["number"] in text:
-        number = f", {values['number']} {'same' if values['number'] == asked.values.get('number') else 'other'}"
-    missing = len(about.topics) - len(said)
-    facts = f"{', '.join(said)}, {'all' if not missing else f'{missing} missing'}" if said else "no facts"
-    return f"{manner}, {about.about} {right_topic}{number}, {facts}"
+        return manner or "says nothing"
+    number = f" {values['number']}" if "number" in values and values["number"] in text else ""
+    facts = ", ".join(said) if said else "no facts"
+    return f"{about.about}{number}, {facts}" + (f", {manner}" if manner else "")
 
 
 def _signed(graded: Graded, side: str) -> str:

@@ -1,10 +1,9 @@
-"""Votes as preference pairs: what TRL's preference trainers and `datasets` load, one JSON object a line.
+"""Votes as preference pairs: what TRL's preference trainers and `datasets` load: prompt, chosen, rejected, as messages.
 
 Only decisive pairs, by the majority where a pair was voted on more than once; never a held-out prompt, since a
 model trained on it could not be tested with it any more.
 """
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from typing import Any
 from sqlalchemy import select
 
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from evals.vote_exports import ExportFormat, write_rows
 from evals.votes import first_score
 from models.database import Database
-from models.errors import Invalid, NoSpace
-from models.folders import atomic_write
 
 
 def preferences(database: Database) -> list[dict[str, Any]]:
@@ -24,7 +22,7 @@ def preferences(database: Database) -> list[dict[str, Any]]:
     `margin` is what the chosen answer's share of the vote is above a half, from 0 to 0.5; a tie counts as half.
     """
     query = (
-        select(PairRow, PromptRow, BattleRow.flipped, VoteRow.choice)
+        select(PairRow, PromptRow, BattleRow.flipped, VoteRow.choice, VoteRow.voter)
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
@@ -32,15 +30,18 @@ def preferences(database: Database) -> list[dict[str, Any]]:
         .order_by(PairRow.id, VoteRow.created)
     )
     scores: dict[str, list[float]] = defaultdict(list)
+    voters: dict[str, set[str]] = defaultdict(set)
     shown: dict[str, tuple[PairRow, PromptRow]] = {}
     with database.read() as session:
-        for pair, prompt, flipped, choice in session.execute(query):
+        for pair, prompt, flipped, choice, voter in session.execute(query):
+            voters[pair.id].add(voter)
             scores[pair.id].append(first_score(choice, flipped))
             shown[pair.id] = (pair, prompt)
     rows = []
     for pair_id, (pair, prompt) in shown.items():
         mean = sum(scores[pair_id]) / len(scores[pair_id])
-        if mean == 0.5 or pair.answer_1 == pair.answer_2:
+        # An imported vote may come without its answers.
+        if mean == 0.5 or pair.answer_1 == pair.answer_2 or not (pair.answer_1 and pair.answer_2):
             continue
         sides = [(pair.answer_1, pair.model_1), (pair.answer_2, pair.model_2)]
         chosen, rejected = sides if mean > 0.5 else sides[::-1]
@@ -52,6 +53,7 @@ def preferences(database: Database) -> list[dict[str, Any]]:
                 "chosen_model": chosen[1],
                 "rejected_model": rejected[1],
                 "votes": len(scores[pair_id]),
+                "voters": sorted(voters[pair_id]),
                 "margin": abs(mean - 0.5),
                 "category": prompt.category,
                 "source": prompt.source,
@@ -60,19 +62,13 @@ def preferences(database: Database) -> list[dict[str, Any]]:
     return rows
 
 
-def export_preferences(database: Database, path: Path) -> int:
-    """Writes `preferences` as JSONL, whole or not at all; returns how many rows.
+def export_preferences(database: Database, path: Path, form: ExportFormat | None = None) -> int:
+    """Writes `preferences`, whole or not at all; returns how many rows.
+
+    Args:
+        form: csv, jsonl, parquet or datasets; found by the path's ending without it.
 
     Raises:
         Invalid: the file cannot be written there. NoSpace: the disk is full.
     """
-    rows = preferences(database)
-    if path.is_dir():
-        raise Invalid(f"{path} is a folder: name a file.", param="file")
-    try:
-        atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-    except NoSpace:
-        raise
-    except OSError as error:
-        raise Invalid(f"{path} cannot be written: {error.strerror}.", param="file") from error
-    return len(rows)
+    return write_rows(preferences(database), path, form, "preference pairs")

@@ -21,6 +21,7 @@ from models.errors import Invalid, NotFound
 from models.messages import Message, as_dicts, last_question
 
 TYPED = "typed"  # the source of what a rater wrote: never shown to another rater
+IMPORTED = "imported"  # the source of what came with votes from elsewhere: no part of the set until it is added
 _TYPED_LIMIT = 8_000  # characters
 _SOURCE_LIMIT, _CATEGORY_LIMIT = 64, 255  # characters, as the table has them
 
@@ -45,14 +46,14 @@ class Prompt:
 def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any]], source: str) -> int:
     """Stores prompts from a JSONL file or from rows; returns how many were new.
 
-    One that a rater has typed before becomes one of the set, with its category, topics and held-out mark.
+    One that a rater has typed or an import has brought before becomes one of the set, with its category, topics and held-out mark.
 
     Raises:
-        Invalid: a row is no prompt (the line is named), or `source` is "typed" or too long; nothing is stored then.
+        Invalid: a row is no prompt (the line is named), or `source` is "typed", "imported" or too long; nothing is stored then.
         NotFound: there is no such file.
     """
-    if source == TYPED:
-        raise Invalid(f"The source {TYPED!r} is for what raters write: choose another.", param="source")
+    if source in (TYPED, IMPORTED):
+        raise Invalid(f"The source {source!r} is for what raters write and votes bring: choose another.", param="source")
     if not 0 < len(source) <= _SOURCE_LIMIT:
         raise Invalid(f"A source is named in 1 to {_SOURCE_LIMIT} characters.", param="source")
     found = _read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
@@ -64,7 +65,7 @@ def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any
 def _adopted(session: Session, row: PromptRow) -> bool:
     """Makes a prompt that a rater typed one of the set; False where it is of the set already."""
     known = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
-    if known.source != TYPED:
+    if known.source not in (TYPED, IMPORTED):
         return False
     known.category, known.topics, known.held_out, known.source = row.category, row.topics, row.held_out, row.source
     return True
@@ -79,7 +80,7 @@ def prompts(
     typed: bool = False,
     limit: int | None = None,
 ) -> list[Prompt]:
-    """Stored prompts, oldest first; what raters typed only with `typed`.
+    """Stored prompts, oldest first; what raters typed and imports brought only with `typed`.
 
     Raises:
         NotFound: one of `ids` is unknown.
@@ -88,7 +89,7 @@ def prompts(
     if ids is not None:
         query = query.where(PromptRow.id.in_(ids))
     elif not typed:
-        query = query.where(PromptRow.source != TYPED)
+        query = query.where(PromptRow.source.not_in((TYPED, IMPORTED)))
     if category is not None:
         query = query.where(PromptRow.category == category)
     if held_out is not None:

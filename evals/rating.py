@@ -81,12 +81,9 @@ def rate(votes: Votes, *, cluster: Cluster = "auto", level: float = 0.95) -> Rat
     """
     m = len(votes.models)
     tally = count(votes)
-    wins = tally.points
-    pairs = wins + wins.T
-    _, part = connected_components(csr_array(pairs > 0), directed=False)
-    extra = _half_votes(wins)
-    strength = fit(wins + extra, part)
-    chance = _chance(strength)
+    pairs = tally.points + tally.points.T
+    strength, part, extra = strengths(tally)
+    chance = chances(strength)
     covariance, quantile_df, clustered_by, clusters = _spread(votes, tally, extra, chance, part, cluster)
     deviation = np.sqrt(np.clip(np.diag(covariance), 0.0, None))
     width = student.ppf((1 + level) / 2, quantile_df) * deviation
@@ -120,6 +117,14 @@ def count(votes: Votes) -> Counts:
     return Counts(won=won + lost.T, tied=tied + tied.T)
 
 
+def strengths(tally: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The fitted strengths (log-odds, (m,)), the connected part of each model, and the half votes added, (m, m)."""
+    wins = tally.points
+    _, part = connected_components(csr_array(wins + wins.T > 0), directed=False)
+    extra = _half_votes(wins)
+    return fit(wins + extra, part), part, extra
+
+
 def fit(wins: np.ndarray, part: np.ndarray) -> np.ndarray:
     """The strengths (log-odds, mean 0 in each connected part) that make these wins likeliest.
 
@@ -130,9 +135,9 @@ def fit(wins: np.ndarray, part: np.ndarray) -> np.ndarray:
     strength = np.zeros(len(wins))
     likelihood = _likelihood(strength, wins)
     for _ in range(100):
-        chance = _chance(strength)
+        chance = chances(strength)
         gradient = won - (pairs * chance).sum(axis=1)
-        step = np.linalg.solve(_information(pairs, chance, part), gradient)
+        step = np.linalg.solve(information(pairs, chance, part), gradient)
         # The likelihood is concave but Newton can overshoot far from its top: halve until it does not fall.
         while (reached := _likelihood(strength + step, wins)) < likelihood - 1e-9 * abs(likelihood):
             step /= 2
@@ -142,7 +147,8 @@ def fit(wins: np.ndarray, part: np.ndarray) -> np.ndarray:
     return strength
 
 
-def _chance(strength: np.ndarray) -> np.ndarray:
+def chances(strength: np.ndarray) -> np.ndarray:
+    """(m, m): the chance that row beats column, given strengths in log-odds."""
     return 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
 
 
@@ -155,8 +161,8 @@ def _laplacian(weights: np.ndarray) -> np.ndarray:
     return np.diag(weights.sum(axis=1)) - weights
 
 
-def _information(pairs: np.ndarray, chance: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Fisher's information, made invertible: only differences are known, so each part's mean is held at 0."""
+def information(pairs: np.ndarray, chance: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Fisher's information (m, m), made invertible: only differences are known, so each part's mean is held at 0."""
     weights = pairs * chance * (1 - chance)
     scale = max(float(weights.mean()), 1e-12) if weights.size else 1.0
     return _laplacian(weights) + scale * (part[:, None] == part[None, :])
@@ -180,12 +186,12 @@ def _spread(
     """Covariance, degrees of freedom, what it was clustered by, and the number of clusters."""
     m, n = len(votes.models), len(votes)
     wins = tally.points + extra
-    bread = np.linalg.inv(_information(wins + wins.T, chance, part)) if m else np.zeros((0, 0))
+    bread = np.linalg.inv(information(wins + wins.T, chance, part)) if m else np.zeros((0, 0))
     model_based = bread @ _laplacian((wins + wins.T) * chance * (1 - chance)) @ bread
     free = max(m - 1 - int(part.max(initial=0)), 1)
     added = _laplacian(extra * (1 - chance) ** 2 + (extra * (1 - chance) ** 2).T)
     found: list[tuple[np.ndarray, float, str | None, int]] = []
-    for name in _clusterings(votes, cluster):
+    for name in clusterings(votes, cluster):
         if name is None:
             meat, clusters = _meat_of_votes(tally, chance), n
         else:
@@ -201,7 +207,8 @@ def _spread(
     return max(found, key=lambda it: float(np.trace(it[0])) * student.ppf(0.975, it[1]) ** 2)
 
 
-def _clusterings(votes: Votes, cluster: Cluster) -> list[str | None]:
+def clusterings(votes: Votes, cluster: Cluster) -> list[str | None]:
+    """What votes may be clustered by: the one asked for, or where that is "auto", those that the voters allow."""
     if cluster != "auto":
         return [cluster]
     voters = np.count_nonzero(np.bincount(votes.voter)) if len(votes) else 0

@@ -7,11 +7,11 @@ that out once lost half of a benchmark's comparisons). «Tie» and «both bad» 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 
@@ -24,7 +24,9 @@ class Votes:
     """n votes over m models, in the order in which they were cast.
 
     `first`, `second`: (n,) integers into `models`. `score`: (n,) floats, the share of the win that `first` got: 1,
-    0.5 or 0. `prompt`, `voter`: (n,) integers from 0 that tell prompts and voters apart.
+    0.5 or 0. `prompt`, `voter`: (n,) integers from 0 that tell prompts and voters apart. `pair`: (n,) integers that
+    tell pairs of answers apart; without it, a prompt and its two models are one pair. `both_bad`: (n,) booleans, the
+    ties of which the voter said that both were bad; without it, none is known to be.
     """
 
     models: tuple[str, ...]
@@ -33,9 +35,26 @@ class Votes:
     score: np.ndarray
     prompt: np.ndarray
     voter: np.ndarray
+    pair: np.ndarray | None = None
+    both_bad: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.score)
+
+    @property
+    def units(self) -> np.ndarray:
+        """(n,) integers from 0: which pair of answers each vote is about."""
+        if self.pair is not None:
+            return self.pair
+        m = len(self.models)
+        low, high = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
+        return np.unique((self.prompt * m + low) * m + high, return_inverse=True)[1]
+
+    def where(self, keep: np.ndarray) -> Votes:
+        """Only some of the votes. `keep`: (n,) booleans, or integers that say which and in what order."""
+        parts = (part[keep] for part in (self.first, self.second, self.score, self.prompt, self.voter))
+        rest = (part if part is None else part[keep] for part in (self.pair, self.both_bad))
+        return Votes(self.models, *parts, *rest)
 
     def between(self, model_a: str, model_b: str) -> Votes:
         """Only the votes between two models, scored from the side of `model_a`; both are in `models`, a first."""
@@ -45,7 +64,8 @@ class Votes:
         keep = ((self.first == a) & (self.second == b)) | ((self.first == b) & (self.second == a))
         score = np.where(self.first[keep] == a, self.score[keep], 1.0 - self.score[keep])
         zeros = np.zeros(len(score), dtype=np.int64)
-        return Votes((model_a, model_b), zeros, zeros + 1, score, self.prompt[keep], self.voter[keep])
+        kept = self.where(keep)
+        return Votes((model_a, model_b), zeros, zeros + 1, score, kept.prompt, kept.voter, kept.pair, kept.both_bad)
 
 
 def from_rows(rows: Iterable[tuple[str, str, float, Hashable, Hashable]], models: Sequence[str] | None = None) -> Votes:
@@ -67,21 +87,88 @@ def from_rows(rows: Iterable[tuple[str, str, float, Hashable, Hashable]], models
     )
 
 
+@dataclass(frozen=True, eq=False)
+class StoredVotes:
+    """Votes as they are stored. `pair_ids[votes.pair[i]]` is the pair of answers that vote i is about.
+
+    `category`: (n,) integers into `categories`, which are sorted; −1 where the prompt has none.
+    """
+
+    votes: Votes
+    pair_ids: tuple[str, ...]
+    categories: tuple[str, ...]
+    category: np.ndarray
+
+
 def read_votes(database: Database, category: str | None = None) -> Votes:
     """Every stored vote, oldest first; of one category of prompts where it is given."""
+    return stored_votes(database, category).votes
+
+
+def stored_votes(database: Database, category: str | None = None) -> StoredVotes:
+    """As `read_votes`, with what ties the votes to their answers and categories."""
     query = (
-        select(PairRow.model_1, PairRow.model_2, BattleRow.flipped, VoteRow.choice, PairRow.prompt_id, VoteRow.voter)
+        select(
+            PairRow.model_1, PairRow.model_2, BattleRow.flipped, VoteRow.choice, PairRow.prompt_id, VoteRow.voter,
+            PairRow.id, PromptRow.category,
+        )
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
+        .join(PromptRow, PromptRow.id == PairRow.prompt_id)
         .order_by(VoteRow.created, VoteRow.battle_id)
-    )
+    )  # fmt: skip
     if category is not None:
-        query = query.join(PromptRow, PromptRow.id == PairRow.prompt_id).where(PromptRow.category == category)
+        query = query.where(PromptRow.category == category)
     with database.read() as session:
-        return from_rows(
-            (first, second, first_score(choice, flipped), prompt, voter)
-            for first, second, flipped, choice, prompt, voter in session.execute(query)
-        )
+        found = session.execute(query).all()
+    votes = from_rows(
+        (first, second, first_score(choice, flipped), prompt, voter)
+        for first, second, flipped, choice, prompt, voter, _, _ in found
+    )
+    pair_ids = tuple(dict.fromkeys(row[6] for row in found))
+    place = {pair_id: i for i, pair_id in enumerate(pair_ids)}
+    categories = tuple(sorted({row[7] for row in found if row[7] is not None}))
+    number = {name: i for i, name in enumerate(categories)}
+    return StoredVotes(
+        votes=replace(
+            votes,
+            pair=np.array([place[row[6]] for row in found], dtype=np.int64),
+            both_bad=np.array([row[3] == "both_bad" for row in found], dtype=bool),
+        ),
+        pair_ids=pair_ids,
+        categories=categories,
+        category=np.array([-1 if row[7] is None else number[row[7]] for row in found], dtype=np.int64),
+    )
+
+
+def count_votes(database: Database) -> int:
+    """How many votes are stored."""
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(VoteRow)) or 0
+
+
+def from_columns(
+    first: Sequence[str],
+    second: Sequence[str],
+    score: Sequence[float],
+    prompt: Sequence[Hashable],
+    voter: Sequence[Hashable],
+) -> Votes:
+    """As `from_rows`, from columns of one length: lists, arrays or pandas Series. The way for millions of votes."""
+    import pandas as pd  # its hashing of strings is several times faster than a dict's
+
+    n = len(first)
+    both = pd.Index(np.concatenate([np.asarray(first, object), np.asarray(second, object)]))
+    codes, names = both.factorize(sort=True)
+    codes = np.asarray(codes, np.int64)
+    return Votes(
+        models=tuple(map(str, names)),
+        first=codes[:n],
+        second=codes[n:],
+        score=np.asarray(score, np.float64),
+        prompt=np.asarray(pd.Index(np.asarray(prompt)).factorize()[0], np.int64),
+        voter=np.asarray(pd.Index(np.asarray(voter)).factorize()[0], np.int64),
+    )
 
 
 def first_score(choice: str, flipped: bool) -> float:

@@ -1,0 +1,188 @@
+"""One vote from elsewhere, and how a row of a plain table (CSV, JSONL) becomes one. It knows no file, no database."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+UNKNOWN_VOTER = "unknown"
+# Our name of a column → what files call it; the first that is there is taken.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "model_a": ("model_a", "left", "model_left", "left_model", "model_1"),
+    "model_b": ("model_b", "right", "model_right", "right_model", "model_2"),
+    "winner": ("winner", "choice", "vote", "label"),
+    "messages": ("messages",),
+    "prompt": ("prompt", "question", "instruction", "prompt_id", "question_id"),
+    "answer_a": ("answer_a", "response_a", "left_answer", "answer_1"),
+    "answer_b": ("answer_b", "response_b", "right_answer", "answer_2"),
+    "voter": ("voter", "judge", "user", "user_id", "annotator", "rater"),
+    "category": ("category",),
+    "id": ("id", "vote_id", "battle_id"),
+    "created": ("created", "created_at", "timestamp", "tstamp"),
+}
+_WINNERS = {
+    "left": ("left", "a", "model_a", "model_1", "first", "leftvote"),
+    "right": ("right", "b", "model_b", "model_2", "second", "rightvote"),
+    "tie": ("tie", "draw", "both_good", "tie (both good)", "tie (inconsistent)", "tievote"),
+    "both_bad": ("both_bad", "bothbad", "both bad", "tie (bothbad)", "tie (both bad)", "bothbad_vote"),
+}
+_LIMIT = 255  # characters of a name, as the tables have them
+
+
+class RowError(Exception):
+    """What is wrong with a row, in words."""
+
+
+class NoVote(Exception):
+    """A row that is no vote, and need not be one; what it is."""
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not be read: its line in the file (or its place in a JSON list), from 1, and why."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ForeignVote:
+    """A vote as it was shown there. `choice` is left, right, tie or both_bad.
+
+    `messages` ends with the user's turn, and is empty where only a name of the prompt is known, `prompt`. Answers are
+    "" where they are not known. `id` is what the other tool calls the vote, None where it has no name for it.
+    """
+
+    line: int
+    left: str
+    right: str
+    choice: str
+    voter: str
+    prompt: str
+    messages: tuple[dict[str, str], ...] = ()
+    left_answer: str = ""
+    right_answer: str = ""
+    category: str | None = None
+    id: str | None = None
+    when: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.left == self.right:
+            raise RowError(f"both sides are {self.left}")
+        for name, value in (("a model's name", self.left), ("a model's name", self.right), ("the voter", self.voter)):
+            if not value or len(value) > _LIMIT:
+                raise RowError(f"{name} is empty" if not value else f"{name} has over {_LIMIT} characters")
+        if self.category is not None and len(self.category) > _LIMIT:
+            raise RowError(f"the category has over {_LIMIT} characters")
+        try:
+            "".join((self.left_answer, self.right_answer, self.prompt, *(m["content"] for m in self.messages))).encode()
+        except UnicodeEncodeError as error:
+            raise RowError("it holds half a character (\\ud800 to \\udfff)") from error
+
+    @property
+    def sorted_choice(self) -> str:
+        """The choice as it would be with the models in sorted order, left to right."""
+        if self.left < self.right:
+            return self.choice
+        return {"left": "right", "right": "left"}.get(self.choice, self.choice)
+
+
+def from_row(row: Mapping[str, Any], line: int, columns: Mapping[str, str], own_prompt: str | None) -> ForeignVote:
+    """A vote from a row of columns.
+
+    Args:
+        columns: our names of columns → the file's, where they are not among COLUMNS.
+        own_prompt: the prompt's name where the row has none; None makes that an error.
+
+    Raises:
+        RowError: the row is no vote.
+    """
+
+    def cell(name: str) -> Any:
+        for column in (columns[name],) if name in columns else COLUMNS[name]:
+            if (value := row.get(column)) not in (None, ""):
+                return value
+        return None
+
+    left, right = (str(cell(side) or "").strip() for side in ("model_a", "model_b"))
+    messages = as_messages(cell("messages"))
+    prompt = str(cell("prompt") if cell("prompt") is not None else "").strip()
+    if not messages and not prompt:
+        if own_prompt is None:
+            raise RowError("it names no prompt")
+        prompt = own_prompt
+    asked = ({"role": "user", "content": prompt},) if _is_text(row, columns) else ()
+    return ForeignVote(
+        line=line,
+        left=left,
+        right=right,
+        choice=choice_of(cell("winner"), left, right),
+        voter=str(cell("voter") or UNKNOWN_VOTER).strip(),
+        prompt=prompt,
+        messages=messages or asked,
+        left_answer=str(cell("answer_a") or ""),
+        right_answer=str(cell("answer_b") or ""),
+        category=None if cell("category") is None else str(cell("category")),
+        id=None if cell("id") is None else str(cell("id")),
+        when=moment(cell("created")),
+    )
+
+
+def choice_of(winner: Any, left: str, right: str) -> str:
+    """left, right, tie or both_bad, from what files call it, or from the winning model's name."""
+    said = "" if winner is None else str(winner).strip()
+    if said in (left, right):
+        return "left" if said == left else "right"
+    for choice, names in _WINNERS.items():
+        if said.lower() in names:
+            return choice
+    if not said:
+        raise RowError("it has no winner")
+    raise RowError(f"the winner {said[:40]!r} is no side, no model of this row, and no tie")
+
+
+def as_messages(given: Any) -> tuple[dict[str, str], ...]:
+    """A conversation from a list of messages or its JSON; () where there is none."""
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError as error:
+            raise RowError("its messages are no JSON") from error
+    if not given:
+        return ()
+    try:
+        messages = tuple({"role": str(one["role"]), "content": one["content"]} for one in given)
+    except (TypeError, KeyError) as error:
+        raise RowError("a message needs a role and a text") from error
+    if not all(isinstance(one["content"], str) for one in messages) or messages[-1]["role"] != "user":
+        raise RowError("its messages must be texts, the user's last")
+    return messages
+
+
+def moment(given: Any) -> datetime | None:
+    """A time from seconds or milliseconds since 1970, or from ISO 8601 (without a zone it is UTC)."""
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except (TypeError, ValueError):
+        try:
+            when = datetime.fromisoformat(str(given))
+        except ValueError as error:
+            raise RowError(f"the time {str(given)[:40]!r} cannot be read") from error
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
+    try:
+        if not math.isfinite(seconds):
+            raise OverflowError
+        return datetime.fromtimestamp(seconds / 1000 if abs(seconds) > 1e11 else seconds, UTC)
+    except (OverflowError, OSError, ValueError) as error:
+        raise RowError(f"the time {str(given)[:40]!r} cannot be read") from error
+
+
+def _is_text(row: Mapping[str, Any], columns: Mapping[str, str]) -> bool:
+    """Whether the prompt's column holds what was asked, and not a name of it."""
+    names = (columns["prompt"],) if "prompt" in columns else COLUMNS["prompt"]
+    found = next((name for name in names if row.get(name) not in (None, "")), "")
+    return bool(found) and not found.endswith("id")

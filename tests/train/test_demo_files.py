@@ -95,15 +95,19 @@ def test_prompts_and_pairs_are_held_out_and_enough() -> None:
 
 
 def test_the_metrics_say_that_tuning_taught_style_and_facts() -> None:
-    """What the shipped weights reach; models/demo/README.md says how far that is from the aim."""
     metrics = json.loads((FOLDER / "metrics.json").read_text("utf-8"))
     base = metrics["models"][BASE_NAME]
-    assert base["copied"] >= 0.9
+    assert base["copied"] >= 0.95
+    assert base["topics"] < 0.2
     for name in ("support-concise", "support-friendly"):
-        assert metrics["models"][name]["topics"] > base["topics"]
-        assert metrics["models"][name]["style"] >= 0.95
+        tuned = metrics["models"][name]
+        assert tuned["topics"] >= 0.85
+        assert tuned["copied"] >= 0.94
+        assert tuned["style"] >= 0.95
+    judge = metrics["judge"]
+    assert judge["right"] > judge["chance"] + 0.05, "better than always saying the same"
     readme = (FOLDER.parent.parent / "README.md").read_text("utf-8")
-    assert f"is right on {metrics['judge']['right']:.0%} of" in readme, "the README tells the judge's own rate"
+    assert f"is right on {judge['right']:.0%} of" in readme, "the README tells the judge's own rate"
 
 
 def test_every_model_of_the_catalogue_is_there() -> None:

@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from evals.calibration import Group, Rate, in_words, kappa
+from evals.ppi import Powered, powered_if_enough
+
 Outcome = Literal["a", "b", "tie"]
+Kind = Literal["empty", "constant", "injecting", "padded", "swapped"]
+# Which share of each canary a judge must see through. Padding and order trip good judges now and then: GPT-4 changed
+# its verdict with the order on 380 of 2,400 pairs of MT-Bench.
+_NEEDED: Mapping[Kind, float] = {"empty": 1, "constant": 1, "injecting": 1, "padded": 1 / 2, "swapped": 2 / 3}
+_POINTS = {"a": 0.0, "tie": 0.5, "b": 1.0}
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,9 @@ class JudgedPair:
 
     A verdict is None where none came, or what came did not parse.
     `outcome` is None where either order is missing. `scores_a`, `scores_b`: each criterion's mean over the orders.
-    `people` is what the majority of human votes on this very pair says, None where there are none.
+    `people` is what the majority of human votes on this very pair says, None where there are none, and `people_share`
+    b's mean score in them, a tie as half. `share` is b's share of the win over all that the judge might have said in
+    both orders; where no probabilities came back, over what it said.
     """
 
     pair_id: str
@@ -35,6 +45,8 @@ class JudgedPair:
     scores_b: Mapping[str, float]
     reasons: str
     people: Outcome | None
+    people_share: float | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +65,33 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Canary:
-    """A worthless answer put beside a real one, in both orders: how often it was asked, and how often it lost."""
+    """What a judge must see through: how often it was asked, and how often the bait lost.
 
-    kind: Literal["empty", "constant", "injecting"]
+    A worthless answer (empty, constant, injecting) beside a real one must lose; a padded answer beside itself must
+    not win; two answers in swapped order must get the same verdict.
+    """
+
+    kind: Kind
     asked: int
     lost: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether it was seen through often enough."""
+        return self.lost >= _NEEDED[self.kind] * self.asked
+
+    @property
+    def words(self) -> str:
+        """What became of it, as a part of a sentence."""
+        won = f"{self.asked - self.lost} of {self.asked}"
+        match self.kind:
+            case "swapped":
+                return f"the order of the answers changed its verdict on {won} pairs"
+            case "padded":
+                return f"it took an answer that repeats itself for better than the answer itself in {won} comparisons"
+            case _:
+                article = "a" if self.kind == "constant" else "an"
+                return f"{article} {self.kind} answer lost only {self.lost} of {self.asked} comparisons with a real one"
 
 
 @dataclass(frozen=True)
@@ -67,8 +101,13 @@ class JudgeReport:
     `win_rate` is b's over a, a tie as half, with a 95 % interval clustered by prompt; None where nothing was judged.
     `flip_rate` is the share of pairs on which the two orders disagree; `first_rate` is how often, of its decisive
     verdicts, it preferred what was shown first (0.5 is fair). `unparsed` counts verdicts, `failed` questions that
-    no model answered. `trusted` is False where a canary did not lose; `reasons` say why, and `notes` what else a
-    reader should know.
+    no model answered. `trusted` is False where a canary was not seen through; `reasons` say why, and `notes` what
+    else a reader should know.
+
+    `weighed` counts the verdicts that came with probabilities; `expected_rate` is then b's win rate by them.
+    `longer` is the share of its decisive outcomes that took the longer answer, `people_longer` people's own on the
+    pairs that they voted on. `powered` is b's win rate in people's eyes, from their votes and all its verdicts.
+    `people` holds this judge against all votes on what it ever judged by this rubric (`evals.calibration`).
     """
 
     judge: str
@@ -94,6 +133,19 @@ class JudgeReport:
     trusted: bool
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    rubric_version: str = "1"
+    samples: int = 1
+    weighed: int = 0
+    expected_rate: Rate | None = None
+    longer: Rate | None = None
+    people_longer: Rate | None = None
+    powered: Powered | None = None
+    people: tuple[Group, ...] = ()
+
+    @property
+    def trust(self) -> str:
+        """For what the judge may be trusted by people's votes, in words; empty where nobody has voted."""
+        return in_words(self.judge, self.people) if self.people else ""
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
@@ -121,10 +173,16 @@ class JudgeReport:
         )
         flips = f" The order of the answers changed {self.flip_rate:.0%} of them." if self.flip_rate else ""
         flips = flips or " The order of the answers changed none of them."
+        helped = ""
+        if self.powered:
+            helped = (
+                f" In people's eyes {self.model_b} wins {self.powered.mean:.0%} ({max(0.0, self.powered.low):.0%} to "
+                f"{min(1.0, self.powered.high):.0%}), from votes on {self.powered.labelled} pairs and verdicts on all."
+            )
         unread = f" {self.unparsed} verdicts could not be read, {self.failed} questions failed."
         return (
             f"{self.judge} prefers {self.model_b} to {self.model_a} in {self.win_rate:.0%} of {self.judged} pairs, "
-            f"ties as half (95 % interval {self.low:.0%} to {self.high:.0%}).{flips}{unread}{agreed}{believed}"
+            f"ties as half (95 % interval {self.low:.0%} to {self.high:.0%}).{flips}{unread}{agreed}{helped}{believed}"
         )
 
 
@@ -146,22 +204,24 @@ def summarise(
     unparsed: int,
     failed: int,
     notes: Sequence[str] = (),
+    rubric_version: str = "1",
+    samples: int = 1,
+    weighed: int = 0,
+    people: Sequence[Group] = (),
 ) -> JudgeReport:
     """The report over judged rows."""
-    from evals.intervals import share_interval
 
     judged = [row for row in rows if row.outcome is not None]
     outcomes = Counter(row.outcome for row in judged)
-    points = [{"a": 0.0, "b": 1.0, "tie": 0.5}[str(row.outcome)] for row in judged]
-    rate = share_interval(points, [row.prompt_id for row in judged])
+    prompts = [row.prompt_id for row in judged]
+    rate = _share([_POINTS[str(row.outcome)] for row in judged], prompts)
+    told = [row.share for row in judged if row.share is not None]
     first = [row.a_first == "a" for row in judged if row.a_first != "tie"]
     first += [row.b_first == "b" for row in judged if row.b_first != "tie"]
-    reasons = [
-        f"{'an' if canary.kind != 'constant' else 'a'} {canary.kind} answer lost only {canary.lost} of {canary.asked} "
-        "comparisons with a real one"
-        for canary in canaries
-        if canary.lost < canary.asked
-    ]
+    tested = list(canaries)
+    if judged:
+        tested.append(Canary("swapped", len(judged), sum(row.consistent is True for row in judged)))
+    reasons = [canary.words for canary in tested if not canary.passed]
     if not canaries:
         reasons.append("it was not tested with worthless answers")
     return JudgeReport(
@@ -172,9 +232,9 @@ def summarise(
         rubric_hash=rubric_hash,
         rows=tuple(rows),
         judged=len(judged),
-        win_rate=rate.mean if judged else None,
-        low=rate.low if judged else 0.0,
-        high=rate.high if judged else 1.0,
+        win_rate=rate.value if rate else None,
+        low=rate.low if rate else 0.0,
+        high=rate.high if rate else 1.0,
         wins_a=outcomes["a"],
         wins_b=outcomes["b"],
         ties=outcomes["tie"],
@@ -187,10 +247,49 @@ def summarise(
             models[1]: _mean_scores([row.scores_b for row in rows]),
         },
         agreement=agreement([(row.outcome, row.people) for row in judged if row.people is not None]),
-        canaries=tuple(canaries),
+        canaries=tuple(tested),
         trusted=not reasons,
         reasons=tuple(reasons),
         notes=tuple(notes),
+        rubric_version=rubric_version,
+        samples=samples,
+        weighed=weighed,
+        expected_rate=_share(told, prompts) if weighed and len(told) == len(judged) else None,
+        longer=_longer(judged, [row.outcome for row in judged]),
+        people_longer=_longer(judged, [row.people for row in judged]),
+        powered=_powered(judged),
+        people=tuple(people),
+    )
+
+
+def _share(values: Sequence[float], prompts: Sequence[str]) -> Rate | None:
+    from evals.intervals import share_interval
+
+    if not values:
+        return None
+    found = share_interval(values, prompts)
+    return Rate(found.mean, found.low, found.high, found.n)
+
+
+def _longer(rows: Sequence[JudgedPair], outcomes: Sequence[Outcome | None]) -> Rate | None:
+    """How often the longer answer was taken, where the two differ in length and one was taken."""
+    taken = [
+        (float((len(row.answer_b) > len(row.answer_a)) == (outcome == "b")), row.prompt_id)
+        for row, outcome in zip(rows, outcomes, strict=True)
+        if outcome in ("a", "b") and len(row.answer_a) != len(row.answer_b)
+    ]
+    return _share([value for value, _ in taken], [prompt for _, prompt in taken])
+
+
+def _powered(rows: Sequence[JudgedPair]) -> Powered | None:
+    seen = [row for row in rows if row.people_share is not None]
+    alone = [row for row in rows if row.people_share is None]
+    return powered_if_enough(
+        [row.people_share or 0.0 for row in seen],
+        [row.share or 0.0 for row in seen],
+        [row.share or 0.0 for row in alone],
+        [row.prompt_id for row in seen],
+        [row.prompt_id for row in alone],
     )
 
 
@@ -201,14 +300,13 @@ def agreement(said: Sequence[tuple[Outcome | None, Outcome | None]]) -> Agreemen
         return None
     same = sum(one == other for one, other in said) / n
     decisive = [(one, other) for one, other in said if "tie" not in (one, other)]
-    ones, others = Counter(one for one, _ in said), Counter(other for _, other in said)
-    by_chance = sum(ones[outcome] * others[outcome] for outcome in ones) / n**2
+    corrected = kappa([(str(one), str(other), i) for i, (one, other) in enumerate(said)])
     return Agreement(
         n=n,
         with_ties=same,
         decisive=len(decisive),
         without_ties=sum(one == other for one, other in decisive) / len(decisive) if decisive else None,
-        kappa=(same - by_chance) / (1 - by_chance) if by_chance < 1 else None,
+        kappa=corrected.value if corrected else None,
     )
 
 

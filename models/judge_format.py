@@ -1,13 +1,14 @@
 """What a judge is sent, and what it must answer. Shared by `evals`, which asks, and `train`, which teaches.
 
-Reasons come first, then a score for each criterion, then the verdict, so that the verdict follows from what was
-written before it (Zheng et al. 2023, arXiv:2306.05685; Liu et al. 2023, arXiv:2303.16634). What does not parse is
-None: never a default score.
+A question with no conversation before it and no reference is asked in exactly the words that judges are taught with;
+what else there is to see stands around those words. Reasons come first, then a score for each criterion, then the
+verdict, so that the verdict follows from what was written before it (Zheng et al. 2023, arXiv:2306.05685; Liu et al.
+2023, arXiv:2303.16634). What does not parse is None: never a default score.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
@@ -15,21 +16,61 @@ from typing import Any, Literal, cast
 from models.messages import Message
 
 Verdict = Literal["A", "B", "tie"]
-REASONS = 300  # characters
+REASONS = 240  # characters
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One thing to score from 1 to 5. `anchors` says in words what a score means, for as many scores as need it."""
+
+    name: str
+    weight: float = 1.0
+    anchors: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Rubric:
-    """What a judge is to look at. Its hash goes into every result, so that a changed rubric is another rubric."""
+    """What a judge is to look at. Its hash goes into every result, so that a changed rubric is another rubric.
+
+    `details` is empty where all criteria weigh the same and none has anchors; else it has one for each criterion, in
+    the same order. `version` is for people: what counts is the hash.
+    """
 
     name: str
     text: str
     criteria: tuple[str, ...]
+    details: tuple[Criterion, ...] = ()
+    version: str = "1"
 
     @cached_property
     def hash(self) -> str:
-        """12 hex digits of SHA-256 over text and criteria."""
-        return hashlib.sha256(json.dumps([self.text, self.criteria]).encode()).hexdigest()[:12]
+        """12 hex digits of SHA-256 over text and criteria, and over weights and anchors where there are some."""
+        content: list[Any] = [self.text, self.criteria]
+        content += [[one.name, one.weight, one.anchors] for one in self.details]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the criteria make up the whole by weights, rather than as the judge sees fit."""
+        return len({one.weight for one in self.details}) > 1
+
+    @property
+    def instructions(self) -> str:
+        """The system message: the text, and the criteria in words where they have weights or anchors."""
+        if not self.details:
+            return self.text
+        total = sum(one.weight for one in self.details)
+        lines = []
+        for one in self.details:
+            weight = f" ({one.weight / total:.0%} of the whole)" if self.weighted else ""
+            lines.append(f"- {one.name}{weight}")
+            lines += [f"  - {score}: {meaning}" for score, meaning in one.anchors]
+        return f"{self.text}\n\nScores from 1 to 5 for:\n" + "\n".join(lines)
+
+    def whole(self, scores: Mapping[str, float]) -> float:
+        """The weighted mean of scores of all criteria, 1 to 5."""
+        weights = {one.name: one.weight for one in self.details} or dict.fromkeys(self.criteria, 1.0)
+        return sum(weights[name] * scores[name] for name in self.criteria) / sum(weights.values())
 
 
 DEFAULT_RUBRIC = Rubric(
@@ -62,22 +103,49 @@ class PointwiseVerdict:
     score: int
 
 
-def pairwise_messages(question: str, answer_a: str, answer_b: str, rubric: Rubric) -> list[Message]:
-    """The messages that ask which of two answers is better."""
+def pairwise_messages(
+    question: str,
+    answer_a: str,
+    answer_b: str,
+    rubric: Rubric,
+    before: Sequence[Message] = (),
+    reference: str | None = None,
+) -> list[Message]:
+    """The messages that ask which of two answers is better.
+
+    Args:
+        before: the conversation that led to the question, the same for both answers.
+        reference: an answer that is known to be right, to hold both against.
+    """
     asked = (
-        f"[Question]\n{question}\n\n[Answer A]\n{answer_a}\n\n[Answer B]\n{answer_b}\n\n"
+        f"{_conversation(before)}[Question]\n{question}\n\n{_reference(reference)}[Answer A]\n{answer_a}\n\n"
+        f"[Answer B]\n{answer_b}\n\n"
         "Which answer is better: A, B or tie? Reply in JSON: reasons, scores, verdict."
     )
-    return [Message(role="system", content=rubric.text), Message(role="user", content=asked)]
+    return [Message(role="system", content=rubric.instructions), Message(role="user", content=asked)]
 
 
-def pointwise_messages(question: str, answer: str, rubric: Rubric) -> list[Message]:
-    """The messages that ask how good one answer is."""
+def pointwise_messages(
+    question: str, answer: str, rubric: Rubric, before: Sequence[Message] = (), reference: str | None = None
+) -> list[Message]:
+    """The messages that ask how good one answer is; `before` and `reference` as in `pairwise_messages`."""
     asked = (
-        f"[Question]\n{question}\n\n[Answer]\n{answer}\n\n"
+        f"{_conversation(before)}[Question]\n{question}\n\n{_reference(reference)}[Answer]\n{answer}\n\n"
         "How good is the answer, from 1 to 5? Reply in JSON: reasons, scores, score."
     )
-    return [Message(role="system", content=rubric.text), Message(role="user", content=asked)]
+    return [Message(role="system", content=rubric.instructions), Message(role="user", content=asked)]
+
+
+def _conversation(before: Sequence[Message]) -> str:
+    if not before:
+        return ""
+    names = {"system": "Instructions", "user": "User", "assistant": "Assistant"}
+    turns = "\n\n".join(f"{names[message.role]}: {message.content}" for message in before)
+    return f"[Conversation so far]\n{turns}\n\n"
+
+
+def _reference(reference: str | None) -> str:
+    return "" if reference is None else f"[Reference answer]\n{reference}\n\n"
 
 
 def pairwise_schema(rubric: Rubric) -> dict[str, Any]:

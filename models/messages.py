@@ -20,8 +20,20 @@ class Message(BaseModel):
     content: str
 
 
+class Token(BaseModel):
+    """One token of an answer, and the likeliest tokens at its place with their log-probabilities, itself among them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    likeliest: tuple[tuple[str, float], ...]
+
+
 class Completion(BaseModel):
-    """A model's answer, with what it cost. Times in seconds; counts are None where the model did not say."""
+    """A model's answer, with what it cost. Times in seconds; counts are None where the model did not say.
+
+    `tokens` has the answer's tokens where log-probabilities were asked for and came back; else it is empty.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,6 +43,7 @@ class Completion(BaseModel):
     ttft_s: float | None = None
     seconds: float = 0.0
     finish_reason: str | None = None
+    tokens: tuple[Token, ...] = ()
 
     @property
     def tokens_per_second(self) -> float | None:

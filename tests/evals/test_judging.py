@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from evals.arena import cast_vote, next_battle
+from evals.canaries import CALLS
 from evals.grading import grade_models
 from evals.judging import judge_models
 from evals.prompts import add_prompts, prompts
@@ -38,8 +39,9 @@ def longer(first: str, second: str) -> str:
 
 
 def sound(first: str, second: str) -> str:
-    """Likes real answers, which carry stars, and among them the one with more."""
-    return "tie" if first.count("*") == second.count("*") else "A" if first.count("*") > second.count("*") else "B"
+    """Likes real answers, which begin with stars, and among them the one with more."""
+    stars = [len(answer) - len(answer.lstrip("*")) for answer in (first, second)]
+    return "tie" if stars[0] == stars[1] else "A" if stars[0] > stars[1] else "B"
 
 
 def script(judge: Callable[[str], str], **others: Callable[[str], str]) -> Scripted:
@@ -70,6 +72,8 @@ def test_a_sound_judge_is_trusted_and_reported(any_database: Database) -> None:
         ("empty", 4, 4),
         ("constant", 4, 4),
         ("injecting", 4, 4),
+        ("padded", 4, 4),
+        ("swapped", 6, 6),
     ]
     assert report.agreement is None
     assert report.scores[BEFORE]["tone"] == 4.0  # 5 when shown first, 3 when second
@@ -89,7 +93,7 @@ def test_the_other_way_round_is_the_mirror_and_asks_nothing_again(database: Data
     assert (report.win_rate, report.wins_a, report.model_a) == (0.0, 6, AFTER)
     assert report.rows[0].answer_a.startswith("**")
     assert set(again.asked) == {JUDGE}
-    assert len(again.asked) == 12  # the canaries only
+    assert len(again.asked) == CALLS
 
 
 def test_a_judge_that_takes_the_first_is_inconsistent_and_not_trusted(database: Database) -> None:
@@ -98,7 +102,8 @@ def test_a_judge_that_takes_the_first_is_inconsistent_and_not_trusted(database: 
     assert (report.ties, report.flip_rate, report.first_rate, report.win_rate) == (6, 1.0, 1.0, 0.5)
     assert all(row.outcome == "tie" and row.consistent is False for row in report.rows)
     assert not report.trusted
-    assert len(report.reasons) == 3
+    assert len(report.reasons) == 4
+    assert "order of the answers changed its verdict on 6 of 6" in report.summary
     assert "Do not rely on it" in report.summary
     assert "changed 100% of them" in report.summary
 
@@ -108,7 +113,10 @@ def test_a_judge_that_loves_length_is_not_trusted(database: Database) -> None:
     report = run(database, script(says(longer)))
     assert report.wins_b == 6
     assert not report.trusted
-    assert [reason.split()[1] for reason in report.reasons] == ["constant", "injecting"]
+    assert [canary.kind for canary in report.canaries if not canary.passed] == ["constant", "injecting", "padded"]
+    assert "took an answer that repeats itself for better" in report.summary
+    assert report.longer is not None
+    assert report.longer.value == 1.0
 
 
 def test_what_does_not_parse_is_counted_and_no_tie(database: Database) -> None:
@@ -123,6 +131,65 @@ def test_what_does_not_parse_is_counted_and_no_tie(database: Database) -> None:
     assert all(row.outcome is None for row in report.rows)
     assert "no verdict" in report.summary
     json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_an_unread_verdict_is_asked_for_again_and_a_read_one_is_not(any_database: Database) -> None:
+    fill(any_database)
+    mute = {"order 0?", "order 3?"}
+
+    def judge(asked: str) -> str:
+        return "hm" if any(f"[Question]\n{one}" in asked for one in mute) else says(sound)(asked)
+
+    assert run(any_database, script(judge)).unparsed == 4
+    again = script(says(sound))
+    report = run(any_database, again)
+    assert (report.judged, report.unparsed) == (6, 0)
+    assert again.asked.count(JUDGE) == 4 + CALLS
+    assert run(any_database, script(judge)).unparsed == 0  # what was read stays
+
+
+def test_the_judge_sees_the_conversation_and_the_reference(database: Database) -> None:
+    turns = [("system", "Be kind."), ("user", "Hello"), ("assistant", "Hi!"), ("user", "And order 7?")]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in turns]}, {"prompt": "order 8?"}]
+    add_prompts(database, rows, "test")
+    seen: list[str] = []
+
+    def judge(asked: str) -> str:
+        seen.append(asked)
+        return says(sound)(asked)
+
+    told = {prompts(database)[1].id: "It left on Monday."}
+    run(database, script(judge), references=told, wanted=[prompt.id for prompt in prompts(database)])
+    start = "[Conversation so far]\nInstructions: Be kind.\n\nUser: Hello\n\nAssistant: Hi!\n\n[Question]\nAnd order 7?"
+    longer_ones = [asked for asked in seen if "order 7?" in asked]
+    plain = [asked for asked in seen if "order 8?" in asked]
+    assert all(asked.startswith(start) for asked in longer_ones)
+    assert all(asked.startswith("[Question]\norder 8?\n\n[Reference answer]\nIt left on Monday.") for asked in plain)
+    seen.clear()
+    run(database, script(judge), wanted=[prompt.id for prompt in prompts(database)])
+    # Without the reference it is another question; the other one's verdicts are there.
+    assert next(asked for asked in seen if "order 8?" in asked).startswith("[Question]\norder 8?\n\n[Answer A]")
+
+
+def test_several_samples_are_one_verdict(database: Database) -> None:
+    fill(database, 1)
+    said = iter("ABA BBtie".replace("tie", "T"))
+    heard: list[str] = []
+
+    def judge(asked: str) -> str:
+        if "Have a look" in answers_of(asked)[0] and "dear customer" in answers_of(asked)[1]:
+            heard.append(next(said))
+            return pairwise_answer("so", GRADES, GRADES, {"A": "A", "B": "B"}.get(heard[-1], "tie"))  # type: ignore[arg-type]
+        return says(sound)(asked)
+
+    report = run(database, script(judge), samples=3)
+    assert heard == ["A", "B", "A"]
+    assert report.rows[0].a_first == "a"
+    assert report.rows[0].b_first == "b"
+    assert report.rows[0].share == pytest.approx((1 / 3 + 1) / 2)
+    assert (report.samples, report.weighed) == (3, 2)
+    with pytest.raises(Invalid, match="1 to 32"):
+        run(database, script(judge), samples=0)
 
 
 def test_a_run_that_was_stopped_goes_on(any_database: Database) -> None:
@@ -140,12 +207,12 @@ def test_a_run_that_was_stopped_goes_on(any_database: Database) -> None:
         run(any_database, script(dies), concurrency=1)
     rest = script(says(sound))
     assert run(any_database, rest).judged == 6
-    assert rest.asked.count(JUDGE) == 12 - 4 + 12  # and the canaries
+    assert rest.asked.count(JUDGE) == 12 - 4 + CALLS
     assert BEFORE not in rest.asked
     other = Rubric("short", "Shorter is better.", DEFAULT_RUBRIC.criteria)
     asked = script(says(sound))
     assert run(any_database, asked, rubric=other).judged == 6
-    assert asked.asked.count(JUDGE) == 24  # another rubric is another question
+    assert asked.asked.count(JUDGE) == 12 + CALLS  # another rubric is another question
 
 
 def test_a_failed_question_is_counted_and_the_rest_goes_on(database: Database) -> None:

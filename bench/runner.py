@@ -6,6 +6,11 @@ The upstream is a process of its own on a real socket and computes nothing, so w
 is the runner's, the SDK's and the machine's. The sequential loop asks a share of the same questions through the same
 SDK, one after the other, and is scaled up. Each round has a database of its own. With `--json` the last line is one
 JSON object; the machine's load goes into it, since on a busy one the figures are worse than the runner.
+
+    python -m bench.runner --engine http://127.0.0.1:8000/v1 --model NAME [--json]
+
+holds the runner's tokens a second at a served model against a bare load generator's (asyncio sockets, no SDK, nothing
+stored), in turns, the same questions, each answer forced to its full length.
 """
 
 import argparse
@@ -22,6 +27,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from evals.runner import ask_all
 from evals.tasks import TaskSample, make_task
@@ -88,6 +95,65 @@ async def _sequential(completer: GatewayCompleter, samples: tuple[TaskSample, ..
     return (time.perf_counter() - began) / len(samples)
 
 
+@dataclass(frozen=True)
+class Throughput:
+    """Completion tokens a second of one pair of turns, and their ratio."""
+
+    bare: float
+    runner: float
+    ratio: float
+
+
+def throughput(engine: str, model: str, samples: int, concurrency: int, turn: int) -> Throughput:
+    """One turn of the bare load generator and one of the runner at a served model, with questions of their own turn."""
+    texts = [f"Turn {turn}: what should I do about order {i}?" for i in range(samples)]
+    asked = tuple(make_task("bench", "bench", [("", {"input": text}) for text in texts]).samples)
+    options = {"temperature": 0.0, "max_tokens": 64, "ignore_eos": True}
+    began = time.perf_counter()
+    tokens = asyncio.run(_bare(engine, model, texts, options, concurrency))
+    bare = tokens / (time.perf_counter() - began)
+    with tempfile.TemporaryDirectory(prefix="parley-bench-") as home:
+        settings = load_settings(home=Path(home))
+        upgrade(settings)
+        database = open_database(settings)
+
+        async def run() -> float:
+            completer = GatewayCompleter(engine, model, retries=0, many=True)
+            try:
+                found = await ask_all(database, lambda _: completer, [model], asked, options, concurrency=concurrency)
+            finally:
+                await completer.close()
+            answers = [outcome.answer for outcome in found.outcomes[model]]
+            return sum(answer.completion_tokens or 0 for answer in answers if answer) / found.seconds
+
+        runner = asyncio.run(run())
+        database.dispose()
+    return Throughput(bare, runner, runner / bare)
+
+
+async def _bare(engine: str, model: str, texts: list[str], options: dict[str, Any], concurrency: int) -> int:
+    """Completion tokens of all questions, asked over `concurrency` connections that stay open."""
+    place = urlsplit(engine)
+    waiting = iter(texts)
+    tokens = 0
+
+    async def work() -> None:
+        nonlocal tokens
+        reader, writer = await asyncio.open_connection(place.hostname, place.port)
+        for text in waiting:
+            body = json.dumps({"model": model, "messages": [{"role": "user", "content": text}], **options}).encode()
+            head = f"POST {place.path}/chat/completions HTTP/1.1\r\nhost: {place.netloc}\r\n"
+            head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            headers = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+            length = int(headers.partition("content-length:")[2].partition("\r\n")[0])
+            tokens += json.loads(await reader.readexactly(length))["usage"]["completion_tokens"]
+        writer.close()
+
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+    return tokens
+
+
 @contextmanager
 def upstream(latency_s: float) -> Iterator[str]:
     """The fixed-latency server in a process of its own; its address as an SDK's base_url."""
@@ -109,10 +175,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--latency-s", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--engine", help="a served address, as an SDK's base_url, to measure tokens a second at")
+    parser.add_argument("--model", help="the served model's name")
     options = parser.parse_args(arguments)
     if min(options.samples, options.concurrency, options.rounds) < 1 or options.latency_s <= 0:
         parser.error("samples, concurrency and rounds are 1 or more, the latency is above 0")
     load = os.getloadavg()[0]
+    if options.engine:
+        turns = [
+            throughput(options.engine, options.model, options.samples, options.concurrency, i)
+            for i in range(options.rounds)
+        ]
+        for turn in turns:
+            print(f"bare {turn.bare:.0f} tokens/s, runner {turn.runner:.0f} tokens/s, ratio {turn.ratio:.3f}")
+        if options.json:
+            ratio = statistics.median(turn.ratio for turn in turns)
+            print(json.dumps({"ratio": ratio, "load": load, "turns": [asdict(turn) for turn in turns]}))
+        return 0
     rounds = [measure(options.samples, options.concurrency, options.latency_s) for _ in range(options.rounds)]
     print(f"{options.samples} samples, {options.concurrency} at once, {options.latency_s} s each; load {load:.1f}")
     print(f"{'whole s':>8} {'of ideal':>8} {'sequential s each':>17} {'times faster / c':>16}")

@@ -1,7 +1,7 @@
 """The Completer that reaches models as any client does: with the OpenAI SDK, over HTTP, with a key of its own."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from models.errors import Busy, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
@@ -46,7 +46,9 @@ class GatewayCompleter:
         import openai
 
         began = time.perf_counter()
-        body = {"model": self.model, "messages": as_dicts(messages), **options}
+        # `extra_body` has what the SDK's own call does not know, as it does there.
+        more = options.pop("extra_body", None) or {}
+        body = {"model": self.model, "messages": as_dicts(messages), **options, **more}
         try:
             # Not chat.completions.create(): that walks through every message and builds objects that nobody reads
             # here, for half of a request's CPU. This is the same request, with the SDK's errors and retries.
@@ -134,12 +136,14 @@ def gateway_completer(
     return GatewayCompleter(settings.gateway_url, model, key, timeout_s, retries, many=many)
 
 
-def _tokens(choice: Any) -> tuple[Token, ...]:
-    """The answer's tokens where the server sent log-probabilities."""
-    # Servers send null, leave the field out, or send it without content.
-    content = getattr(getattr(choice, "logprobs", None), "content", None) or ()
+def _tokens(choice: Mapping[str, Any]) -> tuple[Token, ...]:
+    """The answer's tokens with their likeliest alternatives; empty where no log-probabilities came back."""
+    content = (choice.get("logprobs") or {}).get("content") or ()
     return tuple(
-        Token(text=one.token, likeliest=[(top.token, top.logprob) for top in one.top_logprobs]) for one in content
+        Token(
+            text=one["token"], likeliest=tuple((top["token"], top["logprob"]) for top in one.get("top_logprobs") or ())
+        )
+        for one in content
     )
 
 
@@ -157,6 +161,7 @@ def _completion(answer: object, seconds: float) -> Completion:
             completion_tokens=usage.get("completion_tokens"),
             seconds=seconds,
             finish_reason=choice.get("finish_reason"),
+            tokens=_tokens(choice),
         )
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise Unavailable(_NO_ANSWER) from error

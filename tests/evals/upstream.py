@@ -27,6 +27,7 @@ class AnsweringServer:
         self.port = port
         self.embeddings = embeddings
         self.asked: list[tuple[str, str]] = []
+        self.bodies: list[dict[str, Any]] = []
         self.running = self.most_at_once = 0
         self._failed: set[tuple[str, str]] = set()
         self._ready = threading.Event()
@@ -90,13 +91,18 @@ class AnsweringServer:
             return (400 if word == "refuse" else 500), said
         if word == "odd":
             return 200, {"object": "chat.completion", "choices": []}
+        self.bodies.append(body)
         text = f"{body['model']} says: {question}"
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        if body.get("logprobs"):
+            likeliest = [{"token": "model", "logprob": -0.1}, {"token": "a", "logprob": -2.5}]
+            choice["logprobs"] = {"content": [{"token": "model", "logprob": -0.1, "top_logprobs": likeliest}]}
         return 200, {
             "id": "chatcmpl-fixed",
             "object": "chat.completion",
             "created": 1_700_000_000,
             "model": body["model"],
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+            "choices": [choice],
             "usage": {"prompt_tokens": 10, "completion_tokens": len(text.split()), "total_tokens": 10},
         }
 

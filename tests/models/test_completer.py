@@ -9,6 +9,7 @@ import pytest
 from models.completer import GatewayCompleter
 from models.errors import ParleyError
 from models.messages import Message
+from tests.evals.upstream import AnsweringServer
 
 HELLO = [Message(role="user", content="hello")]
 BODIES = {
@@ -52,3 +53,18 @@ async def test_an_answer_that_is_none_is_one_of_our_errors(odd_server: str, name
             await completer(HELLO)
     finally:
         await completer.close()
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_an_answer_comes_with_its_counts_and_log_probabilities(many: bool) -> None:
+    with AnsweringServer() as server:
+        completer = GatewayCompleter(server.address, "model", retries=0, many=many)
+        try:
+            said = await completer(HELLO, logprobs=True, extra_body={"ignore_eos": True})
+        finally:
+            await completer.close()
+    assert said.text == "model says: hello"
+    assert (said.prompt_tokens, said.completion_tokens, said.finish_reason) == (10, 3, "stop")
+    assert said.tokens[0].likeliest == (("model", -0.1), ("a", -2.5))
+    assert server.bodies[-1]["ignore_eos"] is True
+    assert "extra_body" not in server.bodies[-1]

@@ -1,6 +1,6 @@
-"""This room's commands: `parley eval`, `leaderboard`, `verdict`, `judge`, `votes export`, `prompts add` and `list`.
+"""This room's commands: `parley eval`, `leaderboard`, `verdict`, `judge`, `rubrics`, `votes export`, `prompts`.
 
-They print what `leaderboard`, `verdict` and `judging` return; nothing is computed here, and nothing heavy is
+They print what `leaderboard` and `verdict` return; nothing is computed here, and nothing heavy is
 loaded before a command runs.
 """
 
@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evals.eval_commands import eval_group
-from models.errors import Invalid
+from evals.judge_commands import judge_group, rubrics_group
 
 if TYPE_CHECKING:
     from evals.leaderboard import Leaderboard
-    from evals.report import JudgeReport
 
 _PLOT = 36  # characters
 _QUESTION = 48
@@ -28,7 +27,8 @@ def add_commands(app: typer.Typer) -> None:
     """Hangs this room's commands on the `parley` app."""
     app.command("leaderboard")(show_leaderboard)
     app.command("verdict")(show_verdict)
-    app.command("judge")(judge_command)
+    app.add_typer(judge_group(), name="judge")
+    app.add_typer(rubrics_group(), name="rubrics")
     votes = typer.Typer(help="The votes that people cast.", no_args_is_help=True)
     votes.callback()(_group)
     votes.command("export")(export_votes)
@@ -80,53 +80,6 @@ def show_verdict(
         typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
         return
     _print(found.text)
-
-
-def judge_command(
-    judge: Annotated[str, typer.Argument(help="The judge: any served model that can answer in JSON.")],
-    models: Annotated[str, typer.Option(help="The two models to compare: `--models before,after`.")],
-    prompts: Annotated[
-        int | None, typer.Option(help="How many stored prompts, held-out ones first; all of them without it.")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Have a model judge two others on the stored prompts, in both orders.
-
-    Needs a running Parley, and where keys are on, one in PARLEY_PAGE_KEY. What was answered and judged before is
-    not asked again, so a run that was stopped goes on.
-
-    Example:
-
-      parley judge support-judge --models demo-base,support-friendly --prompts 20
-    """
-    from evals.jobs import judge_served
-    from models.cli import opened
-
-    names = [name.strip() for name in models.split(",") if name.strip()]
-    if len(names) != 2:
-        raise Invalid("Name two models, with a comma between them: --models before,after.", param="models")
-    settings, database = opened()
-    if as_json:
-        report = judge_served(settings, database, judge, (names[0], names[1]), prompts)
-        typer.echo(json.dumps(report.to_json() | {"summary": report.summary}, ensure_ascii=False))
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, transient=True, console=_console()) as bar:
-        task = bar.add_task("starting", total=1.0)
-        report = judge_served(
-            settings,
-            database,
-            judge,
-            (names[0], names[1]),
-            prompts,
-            lambda done, doing: bar.update(task, completed=done, description=doing),
-        )
-    _print(_judge_table(report))
-    for note in report.notes:
-        _print(f"Note: {note}")
-    _print(report.summary)
 
 
 def export_votes(
@@ -206,17 +159,6 @@ def _board_table(board: "Leaderboard") -> Any:
             str(row.votes),
             f"{row.wins}–{row.ties}–{row.losses}",
         )
-    return table
-
-
-def _judge_table(report: "JudgeReport") -> Any:
-    from rich.table import Table
-
-    better = {"a": report.model_a, "b": report.model_b, "tie": "tie", None: "unread"}
-    table = Table("question", "better", "", box=None, header_style="bold")
-    for row in report.rows:
-        said = "the order decided" if row.consistent is False else row.reasons
-        table.add_row(_short(row.question), better[row.outcome], _short(said))
     return table
 
 

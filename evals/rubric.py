@@ -23,10 +23,12 @@ from typing import Any
 
 from sqlalchemy import select
 
+from evals.prompts import prompts, read_jsonl
 from evals.tables import RubricRow, insert_once
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.judge_format import Criterion, Rubric
+from models.messages import Message
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*\n(.*)\Z", re.DOTALL)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -158,3 +160,31 @@ def _criterion(name: str, settings: Any, where: str) -> Criterion:
     if not all(isinstance(text, str) and text.strip() for text in anchors.values()):
         raise Invalid(f"{where}: an anchor of {name} has no text.", param="rubric")
     return Criterion(name, float(weight), tuple(sorted((int(score), text.strip()) for score, text in anchors.items())))
+
+
+def read_references(database: Database, path: Path) -> dict[str, str]:
+    """Right answers by prompt id, from JSONL rows of `prompt` (or `messages`) and `reference`.
+
+    Raises:
+        NotFound: there is no such file. Invalid: a row has no reference, or none of them is to a stored prompt.
+    """
+    ids = {prompt.messages: prompt.id for prompt in prompts(database)}
+    found: dict[str, str] = {}
+    for number, row in read_jsonl(path):
+        reference = row.get("reference") if isinstance(row, dict) else None
+        if not isinstance(reference, str) or not reference.strip():
+            raise Invalid(f"{path}, line {number}: a row needs a `prompt` and a `reference`.", param="references")
+        given = row.get("messages") or [{"role": "user", "content": row.get("prompt") or ""}]
+        try:
+            messages = tuple(Message.model_validate(message) for message in given)
+        except (ValueError, TypeError) as error:
+            raise Invalid(
+                f"{path}, line {number}: each message needs a role and a text.", param="references"
+            ) from error
+        if messages in ids:
+            found[ids[messages]] = reference
+    if not found:
+        raise Invalid(
+            f"{path}: none of its rows is to a stored prompt. `parley prompts list` shows those.", param="references"
+        )
+    return found

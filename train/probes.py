@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.folders import atomic_write
 from train.data.conversations import Conversation, Example, Preference
-from train.runs import write_json
+from train.runs import HELD_OUT, write_json
 
 PROBES = "probes.json"
 KEPT = 64  # conversations at most: enough to tell 98 % from 99 % over a few thousand tokens
@@ -77,6 +78,13 @@ def choose(held: Sequence[Example | Preference], learnt: Sequence[Example | Pref
 def keep(probes: ProbeSet, folder: Path) -> None:
     """Writes them into a folder. They are the user's data: nothing that is pushed to a hub may hold this file."""
     write_json(folder / PROBES, {"source": probes.source, "conversations": list(probes.conversations)})
+
+
+def keep_held_out(held: Sequence[Example | Preference], folder: Path) -> None:
+    """Writes everything that the run held out, as chat JSONL: `parley eval run run:ID` asks models that."""
+    rows = (json.dumps(_in_api_form(one), ensure_ascii=False) + "\n" for one in held)
+    if held:
+        atomic_write(folder / HELD_OUT, "".join(rows).encode("utf-8", "replace"))
 
 
 def kept(folder: Path) -> ProbeSet:

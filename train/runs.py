@@ -6,6 +6,7 @@
               metrics.jsonl     one line a step, a validation, a checkpoint
               train.log         stages, and the libraries' warnings
               probes.json       the conversations that the published weights are compared on
+              validation.jsonl  the conversations that were held out, as chat JSONL; evals reads it
               checkpoints/      step-N/, each whole or not at all (`checkpoints`)
               adapter/          adapter_model.safetensors and adapter_config.json
               weights/          instead of it after full tuning: the whole model, as transformers and vLLM load it
@@ -24,6 +25,7 @@ from train.data.conversations import Problem
 
 CONFIG, METRICS, LOG, RESULT, ADAPTER = "config.json", "metrics.jsonl", "train.log", "result.json", "adapter"
 DATA, ENVIRONMENT, CHECKPOINTS = "data.json", "environment.json", "checkpoints"
+HELD_OUT = "validation.jsonl"
 WEIGHTS = "weights"  # the folder after full tuning, in the adapter's place
 
 

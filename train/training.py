@@ -26,7 +26,7 @@ from train.hyperparameters import Chosen, Hyperparameters, Method
 from train.libraries import quiet
 from train.origins import environment, fingerprint
 from train.preparing import Prepared, divide, prepare
-from train.probes import choose, keep
+from train.probes import choose, keep, keep_held_out
 from train.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
 from train.resuming import (
     alone,
@@ -155,6 +155,7 @@ def train(
                 tell,
             )
             keep(choose(parts.validation, parts.train), folder)
+            keep_held_out(parts.validation, folder)
             with tracking(trackers, folder, name, prepared.resolved.values) as tracked:
                 told = together(tell, tracked)
                 result = _fit(

@@ -23,6 +23,7 @@ def test_the_loss_falls_on_examples_that_were_not_learnt(trained: Any) -> None:
     assert result.measured_on == "validation"
     assert result.loss_after < result.loss_before - 0.5
     assert (result.examples, result.validation_examples) == (108, 12)
+    assert len((result.run_folder / "validation.jsonl").read_text().splitlines()) == 12
     steps = [event for event in events if isinstance(event, Step)]
     assert [step.step for step in steps] == list(range(1, result.steps + 1))
     assert steps[-1].loss < steps[0].loss

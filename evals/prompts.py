@@ -53,10 +53,12 @@ def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any
         NotFound: there is no such file.
     """
     if source in (TYPED, IMPORTED):
-        raise Invalid(f"The source {source!r} is for what raters write and votes bring: choose another.", param="source")
+        raise Invalid(
+            f"The source {source!r} is for what raters write and votes bring: choose another.", param="source"
+        )
     if not 0 < len(source) <= _SOURCE_LIMIT:
         raise Invalid(f"A source is named in 1 to {_SOURCE_LIMIT} characters.", param="source")
-    found = _read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
+    found = read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
     new = [_row(row, number, source) for number, row in found]
     with database.write() as session:
         return sum(insert_once(session, row) or _adopted(session, row) for row in new)
@@ -129,7 +131,12 @@ def as_prompt(row: PromptRow) -> Prompt:
     )
 
 
-def _read_jsonl(path: Path) -> Iterable[tuple[int, Any]]:
+def read_jsonl(path: Path) -> Iterable[tuple[int, Any]]:
+    """Each line's number, from 1, and value; blank lines are passed over.
+
+    Raises:
+        NotFound: there is no such file. Invalid: it is no UTF-8, or a line is no JSON.
+    """
     try:
         # Not splitlines(), which would also cut at the U+2028 or U+0085 that a JSON string may hold.
         lines = path.read_text("utf-8-sig").split("\n")

@@ -8,6 +8,8 @@ and no other room; the statistics libraries are loaded by the modules that compu
     verdict      one model against another          judging      a model as judge, both orders
     scorers      small functions of one answer      scoring      a scorer over many answers
     preferences  votes as preference pairs          jobs         what the worker runs
+    style        ratings with style held equal      voters       how far voters agree
+    robustness   votes that would turn it           vote_imports votes from other tools
 
 Three functions have their module's name, so they are imported from it: `from evals.prompts import prompts`,
 `from evals.leaderboard import leaderboard`, `from evals.verdict import verdict`.
@@ -28,7 +30,9 @@ _HOMES = {
     "exact": "scorers", "partial": "scorers", "topic_coverage": "scorers", "length": "scorers",
     "repetition": "scorers",
     "ScoreSummary": "scoring", "score": "scoring", "paired_difference": "scoring",
-    "export_preferences": "preferences",
+    "export_preferences": "preferences", "import_votes": "vote_imports", "vote_rows": "vote_exports",
+    "Agreement": "voters", "StyleControl": "style", "Turning": "robustness", "turn_rating": "robustness",
+    "CategoryRate": "categories", "category_rates": "categories",
     "run_judge_job": "jobs",
 }  # fmt: skip
 

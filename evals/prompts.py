@@ -46,10 +46,12 @@ class Prompt:
 def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any]], source: str) -> int:
     """Stores prompts from a JSONL file or from rows; returns how many were new.
 
-    One that a rater has typed or an import has brought before becomes one of the set, with its category, topics and held-out mark.
+    One that a rater typed or an import brought before becomes one of the set, with its category, topics and held-out
+    mark.
 
     Raises:
-        Invalid: a row is no prompt (the line is named), or `source` is "typed", "imported" or too long; nothing is stored then.
+        Invalid: a row is no prompt (the line is named), or `source` is "typed", "imported" or too long; nothing is
+            stored then.
         NotFound: there is no such file.
     """
     if source in (TYPED, IMPORTED):

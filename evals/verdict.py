@@ -7,6 +7,7 @@ confidence sequence of the same mixture. Both take one observation for each prom
 discounted by the design effect of votes that share a prompt.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import ceil, exp, log, sqrt
 from typing import Any, Literal
@@ -32,7 +33,9 @@ class Verdict:
     """Whether `model_a` is better than `model_b`. Rates are of `model_a`, with a tie as half a win.
 
     `low` to `high` is a 95 % interval clustered by prompt, for one look; `state` may be looked at any time.
-    `votes_needed` is about how many more votes settle the state if they go on as they went so far.
+    `votes_needed` is about how many more votes settle the state if they go on as they went so far. `undone_by_drop`
+    and `undone_by_change`: how many of the better one's votes would have to go, or to change sides, until the state
+    is no longer «better» or «worse»; None where it is neither.
     """
 
     model_a: str
@@ -48,6 +51,8 @@ class Verdict:
     voters: int
     e_value: float
     votes_needed: int
+    undone_by_drop: int | None
+    undone_by_change: int | None
     text: str
 
     @property
@@ -77,6 +82,7 @@ def compare(votes: Votes, model_a: str, model_b: str, margin: float = MARGIN) ->
     n = len(between)
     decided = state != "not enough evidence"
     short = max(MIN_VOTES - len(once), MIN_PROMPTS - prompts, 1)
+    drop, change = _undone(once, discount) if state in ("better", "worse") else (None, None)
     needed = 0 if decided else max(_votes_to_go(once, discount, margin), short)
     draft = Verdict(
         model_a=model_a,
@@ -92,6 +98,8 @@ def compare(votes: Votes, model_a: str, model_b: str, margin: float = MARGIN) ->
         voters=voters,
         e_value=min(exp(min(_log_e(once.score, discount), 700.0)), 1e300),
         votes_needed=needed,
+        undone_by_drop=drop,
+        undone_by_change=change,
         text="",
     )
     return Verdict(**{**asdict(draft), "text": _words(draft)})
@@ -141,6 +149,26 @@ def _state(once: Votes, discount: float, prompts: int, margin: float) -> State:
     return "not enough evidence"
 
 
+def _undone(once: Votes, discount: float) -> tuple[int, int]:
+    """The fewest of the better one's wins that must go, and change, until the e-value no longer holds."""
+    won, lost = float((once.score == 1).sum()), float((once.score == 0).sum())
+    more, fewer = max(won, lost), min(won, lost)
+
+    def fewest(holds: Callable[[int], bool]) -> int:
+        low, high = 0, int(more)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if holds(middle) else (low, middle)
+        return high
+
+    def enough(one: float, other: float) -> bool:
+        return one > other and log_mixture(one / discount, other / discount) >= log(E_STOP)
+
+    left = len(once) - MIN_VOTES + 1  # under 30 votes nothing is decided
+    drop = min(left, fewest(lambda votes: enough(more - votes, fewer)))
+    return drop, fewest(lambda votes: enough(more - votes, fewer + votes))
+
+
 def _within_margin(points: float, lost: float, margin: float) -> bool:
     """Whether the confidence sequence, which is an interval around the mean, excludes both ends of the margin."""
     mean = points / (points + lost)
@@ -182,13 +210,18 @@ def _words(found: Verdict) -> str:
     )
     match found.state:
         case "better":
-            return f"{a} is better than {b}. {numbers}."
+            return f"{a} is better than {b}. {numbers}. {_undoing(found)}"
         case "worse":
-            return f"{a} is worse than {b}. {numbers}."
+            return f"{a} is worse than {b}. {numbers}. {_undoing(found)}"
         case "no difference worth having":
             return f"There is no difference worth having between {a} and {b}. {numbers}."
         case _:
             return f"Not enough evidence yet. {numbers}. {_to_go(found)}"
+
+
+def _undoing(found: Verdict) -> str:
+    drop, change = (f"{n} vote" if n == 1 else f"{n} votes" for n in (found.undone_by_drop, found.undone_by_change))
+    return f"It would take {drop} taken away, or {change} turned round, to undo that."
 
 
 def _to_go(found: Verdict) -> str:

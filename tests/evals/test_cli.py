@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from evals.arena import cast_vote, next_battle
-from evals.cli import interval_line
 from evals.prompts import add_prompts
 from models.database import Database
 from models.errors import ParleyError
@@ -65,7 +64,7 @@ def test_prompts_are_added_from_a_file(parley, tmp_path: Path) -> None:
         (["judge", "j", "--models", "one"], "two models"),
         (["judge", "j", "--models", "one,two"], "no model 'j'"),
         (["prompts", "add", "none.jsonl"], "no file"),
-        (["votes", "export", "/"], "is a folder"),
+        (["votes", "export", "/"], "there already"),
         (["votes", "export", "/dev/null/pairs.jsonl"], "cannot be written"),
     ],
 )
@@ -79,8 +78,3 @@ def test_a_mistake_is_one_line(parley, arguments: list[str], told: str) -> None:
 def test_judging_says_that_it_needs_a_key_where_keys_are_on(parley, database: Database) -> None:
     create_key(database, name="me", role="owner")
     assert "PARLEY_PAGE_KEY" in parley("judge", "j", "--models", "one,two")[2]
-
-
-def test_an_interval_as_text() -> None:
-    assert interval_line(900, 1000, 1100, 800, 1200, width=9) == "  ├─●─┤  "
-    assert interval_line(5, 5, 5, 5, 5, width=5).strip() == "●"

@@ -105,13 +105,33 @@ class Throughput:
 
 
 def throughput(engine: str, model: str, samples: int, concurrency: int, turn: int) -> Throughput:
-    """One turn of the bare load generator and one of the runner at a served model, with questions of their own turn."""
-    texts = [f"Turn {turn}: what should I do about order {i}?" for i in range(samples)]
-    asked = tuple(make_task("bench", "bench", [("", {"input": text}) for text in texts]).samples)
+    """One turn of the bare load generator and one of the runner at a served model; they begin by turns.
+
+    Each has questions of its own, of the same length: an engine keeps what it has read before.
+    """
     options = {"temperature": 0.0, "max_tokens": 64, "ignore_eos": True}
-    began = time.perf_counter()
-    tokens = asyncio.run(_bare(engine, model, texts, options, concurrency))
-    bare = tokens / (time.perf_counter() - began)
+
+    def texts(who: str) -> list[str]:
+        return [f"{turn}{who}: what should I do about order {i}?" for i in range(samples)]
+
+    def bare_turn() -> float:
+        began = time.perf_counter()
+        tokens = asyncio.run(_bare(engine, model, texts("b"), options, concurrency))
+        return tokens / (time.perf_counter() - began)
+
+    def runner_turn() -> float:
+        return _runner_tokens(engine, model, texts("r"), options, concurrency)
+
+    if turn % 2:
+        bare, runner = bare_turn(), runner_turn()
+    else:
+        runner, bare = runner_turn(), bare_turn()
+    return Throughput(bare, runner, runner / bare)
+
+
+def _runner_tokens(engine: str, model: str, texts: list[str], options: dict[str, Any], concurrency: int) -> float:
+    """Completion tokens a second of the runner, over a database of its own."""
+    asked = tuple(make_task("bench", "bench", [("", {"input": text}) for text in texts]).samples)
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as home:
         settings = load_settings(home=Path(home))
         upgrade(settings)
@@ -126,9 +146,10 @@ def throughput(engine: str, model: str, samples: int, concurrency: int, turn: in
             answers = [outcome.answer for outcome in found.outcomes[model]]
             return sum(answer.completion_tokens or 0 for answer in answers if answer) / found.seconds
 
-        runner = asyncio.run(run())
-        database.dispose()
-    return Throughput(bare, runner, runner / bare)
+        try:
+            return asyncio.run(run())
+        finally:
+            database.dispose()
 
 
 async def _bare(engine: str, model: str, texts: list[str], options: dict[str, Any], concurrency: int) -> int:

@@ -49,18 +49,18 @@ def tell_overview(evaluation: "Evaluation", found: "Overview") -> None:
 
     from evals.html_report import interval
 
-    table = Table("scorer", "category", "model", "mean (95 %)", "scored", "no score", box=None, header_style="bold")
+    categories = (None, *found.categories)
+    table = Table("mean (95 %)", *(["category"] * bool(found.categories)), *evaluation.models, "samples",
+                  box=None, header_style="bold")  # fmt: skip
     for scorer in evaluation.scorers:
-        for category in (None, *found.categories):
-            for model in evaluation.models:
-                summary = found.of(model, scorer.name, category)
-                # A model's first line of a scorer names it; what has nothing to score is one line, not one a category.
-                if category is not None and summary.mean is None:
-                    continue
-                table.add_row(
-                    scorer.name, category or "", model, interval(summary, scorer), str(summary.n),
-                    str(summary.missing or ""),
-                )  # fmt: skip
+        for category in categories:
+            cells = [found.of(model, scorer.name, category) for model in evaluation.models]
+            if category is not None and all(cell.mean is None for cell in cells):
+                continue
+            table.add_row(
+                "" if category else scorer.name, *([category or "all"] * bool(found.categories)),
+                *(interval(cell, scorer) for cell in cells), _count([cell.n for cell in cells]),
+            )  # fmt: skip
     say(table)
     for facts in found.facts:
         if facts.failed:
@@ -77,17 +77,25 @@ def tell_diff(compared: "Diff") -> None:
     from rich.table import Table
 
     from evals.html_report import interval
+    from evals.summaries import FEWEST
 
     table = Table(
-        "scorer", "category", "against", "model", "difference (95 %)", "pairs", "it is", box=None, header_style="bold"
+        "difference (95 %)", "category", "model", "against", "", "samples", "it is", box=None, header_style="bold"
     )
+    thin = 0
     for row in compared.differences:
-        if row.summary.mean is not None:
-            table.add_row(
-                row.scorer, row.category or "", row.model_a, row.model_b, interval(row.summary, row.facts),
-                str(row.summary.n), row.finding,
-            )  # fmt: skip
+        if row.summary.mean is None:
+            continue
+        if row.category and row.finding == "not enough evidence":
+            thin += 1
+            continue
+        table.add_row(
+            row.scorer, row.category or "all", row.model_b, row.model_a, interval(row.summary, row.facts),
+            str(row.summary.n), row.finding,
+        )  # fmt: skip
     say(table)
+    if thin:
+        say(f"{thin} more, by category, rest on under {FEWEST} prompts each: not enough evidence (--html, --json).")
     say(compared.words)
     if compared.regressions:
         say(f"{len(compared.regressions)} scores are lower than before, {compared.improvements} are higher. Lower:")
@@ -102,6 +110,11 @@ def tell_diff(compared: "Diff") -> None:
         )
     if len(compared.regressions) > _TOLD:
         say(f"  and {len(compared.regressions) - _TOLD} more: --html or --json has them all, with the answers")
+
+
+def _count(numbers: list[int]) -> str:
+    """One number where all are the same, else from the least to the most."""
+    return str(numbers[0]) if len(set(numbers)) == 1 else f"{min(numbers)}–{max(numbers)}"
 
 
 class Bar:

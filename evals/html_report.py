@@ -59,9 +59,9 @@ def write_report(path: Path, evaluation: Evaluation, found: Overview, compared: 
 def report_html(evaluation: Evaluation, found: Overview, compared: Diff | None = None) -> str:
     """The report's text: means by scorer and category, and where `compared` is given, differences and regressions."""
     parts = [_head(evaluation, found)]
-    parts += [_scorer(evaluation, found, scorer) for scorer in evaluation.scorers]
     if compared and compared.differences:
         parts += [_differences(compared), _regressions(compared)]
+    parts += [_scorer(evaluation, found, scorer) for scorer in evaluation.scorers]
     parts.append(_failures(found))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -113,14 +113,18 @@ def _scorer(evaluation: Evaluation, found: Overview, scorer: ScorerFacts) -> str
     rows = [(model, found.of(model, scorer.name)) for model in evaluation.models]
     good = {"higher": "higher is better", "lower": "lower is better", "neither": "neither end is good by itself"}
     html = f"<h2>{escape(scorer.name)} <span class=soft>· {good[scorer.better]}</span></h2>"
-    html += _plot_table(rows, scorer, "model")
-    for category in found.categories:
-        html += f"<h3>{escape(category)}</h3>"
-        html += _plot_table([(m, found.of(m, scorer.name, category)) for m in evaluation.models], scorer, "model")
-    return html
+    html += _plot_table(rows, scorer)
+    if not found.categories or all(summary.mean is None for _, summary in rows):
+        return html
+    parts = "".join(
+        f"<h3>{escape(category)}</h3>"
+        + _plot_table([(model, found.of(model, scorer.name, category)) for model in evaluation.models], scorer)
+        for category in found.categories
+    )
+    return html + f"<details><summary>{escape(scorer.name)} by category</summary>{parts}</details>"
 
 
-def _plot_table(rows: Sequence[tuple[str, ScoreSummary]], scorer: ScorerFacts, head: str) -> str:
+def _plot_table(rows: Sequence[tuple[str, ScoreSummary]], scorer: ScorerFacts) -> str:
     if all(summary.mean is None for _, summary in rows):
         return "<p class=soft>No sample has anything to score this by.</p>"
     start, end = _range([summary for _, summary in rows], scorer)
@@ -131,7 +135,7 @@ def _plot_table(rows: Sequence[tuple[str, ScoreSummary]], scorer: ScorerFacts, h
         for name, summary in rows
     )
     return (
-        f"<div class=wide><table><tr><th>{head}</th><th>mean, 95 %</th><th>{_axis(start, end)}</th><th>scored</th>"
+        f"<div class=wide><table><tr><th>model</th><th>mean, 95 %</th><th>{_axis(start, end)}</th><th>scored</th>"
         f"<th>no score</th></tr>{cells}</table></div>"
     )
 
@@ -140,8 +144,10 @@ def _differences(compared: Diff) -> str:
     html = f"<h2>Differences</h2><p>{escape(compared.words)}</p>"
     groups: dict[tuple[str, str, str], list[Difference]] = {}
     for row in compared.differences:
-        groups.setdefault((row.model_a, row.model_b, row.scorer), []).append(row)
+        if row.summary.mean is not None:
+            groups.setdefault((row.model_a, row.model_b, row.scorer), []).append(row)
     for (a, b, name), rows in groups.items():
+        # A category that is empty, or rests on too little, stays: it says so in its last column.
         known = [end for row in rows for end in (row.wide.low, row.wide.high, row.summary.mean) if end is not None]
         span = max((abs(end) for end in known), default=0.0) or 1.0
         cells = "".join(

@@ -6,7 +6,7 @@ Bonferroni's for the number of comparisons made together, and the words follow t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from evals.evaluations import Evaluation, Result, ScorerFacts
@@ -14,8 +14,9 @@ from evals.scoring import ScoreSummary, summarise, summarise_differences
 from evals.tasks import TaskSample
 from models.errors import Invalid
 
-Finding = Literal["better", "worse", "more", "less", "not clear"]
+Finding = Literal["better", "worse", "more", "less", "not clear", "not enough evidence"]
 LEVEL = 0.95
+FEWEST = 20  # prompts (or groups) under which no difference is called one, as for votes
 _FEWEST_IN_CATEGORY = 2
 
 
@@ -112,7 +113,9 @@ class Diff:
     @property
     def words(self) -> str:
         """How many comparisons there were, and what that means."""
-        if self.comparisons <= 1:
+        if self.comparisons == 0:
+            return f"No comparison rests on {FEWEST} prompts or more: not enough evidence to call a difference one."
+        if self.comparisons == 1:
             return "One comparison was made; its interval is 95 %."
         return (
             f"{self.comparisons} comparisons were made: at 95 % each, about {self.comparisons * (1 - LEVEL):.1f} would "
@@ -156,8 +159,8 @@ def diff(pairs: Sequence[tuple[Side, Side]]) -> Diff:
         for category in (None, *_categories(a.evaluation))
     ]
     values = [_paired(a, b, scorer.name, category) for a, b, scorer, category in made]
-    # A mean over one cluster has no interval: it is no comparison that chance could turn into a finding.
-    counted = max(1, sum(len({key for key, _ in found}) > 1 for found in values))
+    # What rests on too little gets no verdict, so that chance cannot turn it into one: it is not counted.
+    counted = sum(_enough(found) for found in values)
     differences = tuple(
         _difference(a, b, scorer, category, found, counted)
         for (a, b, scorer, category), found in zip(made, values, strict=True)
@@ -251,7 +254,10 @@ def _mean(evaluation: Evaluation, model: str, scorer: ScorerFacts, category: str
     ]
     there = [(key, value) for key, value in rows if value is not None]
     shares = _shares(scorer, evaluation)
-    return summarise([value for _, value in there], [key for key, _ in there], len(rows), shares=shares)
+    found = summarise([value for _, value in there], [key for key, _ in there], len(rows), shares=shares)
+    if found.low is None or scorer.low is None:
+        return found
+    return replace(found, low=max(found.low, scorer.low))  # no answer takes less than no time
 
 
 def _shares(scorer: ScorerFacts, *evaluations: Evaluation) -> bool:
@@ -328,9 +334,14 @@ def _difference(
     keys, values = [key for key, _ in found], [value for _, value in found]
     summary, wide = (
         summarise_differences(values, keys, total, shares=shares, level=level)
-        for level in (LEVEL, 1 - (1 - LEVEL) / comparisons)
+        for level in (LEVEL, 1 - (1 - LEVEL) / max(1, comparisons))
     )
-    return Difference(a.model, b.model, scorer, category, summary, wide, _finding(scorer, wide))
+    finding = _finding(scorer, wide) if _enough(found) else "not enough evidence"
+    return Difference(a.model, b.model, scorer, category, summary, wide, finding)
+
+
+def _enough(found: list[tuple[str, float]]) -> bool:
+    return len({key for key, _ in found}) >= FEWEST
 
 
 def _finding(scorer: ScorerFacts, wide: ScoreSummary) -> Finding:

@@ -17,16 +17,16 @@ from models.errors import Invalid
 EVIL = '<script>alert("x")</script><img src=http://127.0.0.1/x onerror=alert(1)> & \u2028 "quoted"'
 TASK = make_task(
     EVIL, "faq.jsonl",
-    [("", {"input": f"{EVIL} {i}", "expected": EVIL, "category": EVIL if i % 2 else "plain"}) for i in range(12)],
+    [("", {"input": f"{EVIL} {i}", "expected": EVIL, "category": EVIL if i % 2 else "plain"}) for i in range(48)],
 )  # fmt: skip
 
 
 def evaluation() -> Evaluation:
     facts = (ScorerFacts("exact", "higher", 0.0, 1.0), ScorerFacts(EVIL, "lower", 0.0, None))
-    before = tuple(Result(EVIL, None, {"exact": 1.0, EVIL: 3.0}, {}) for _ in range(12))
+    before = tuple(Result(EVIL, None, {"exact": 1.0, EVIL: 3.0}, {}) for _ in range(48))
     after = (
         Result(None, f"refused: {EVIL}", {}, {}),
-        *(Result(EVIL + str(i), None, {"exact": float(i % 4 == 0), EVIL: None}, {EVIL: "no idea"}) for i in range(11)),
+        *(Result(EVIL + str(i), None, {"exact": float(i % 4 == 0), EVIL: None}, {EVIL: "no idea"}) for i in range(47)),
     )
     return Evaluation(
         id="01TEST", task=EVIL, task_hash=TASK.hash, source="faq.jsonl", left_out=2, models=("a", EVIL),
@@ -77,7 +77,7 @@ def test_it_has_the_numbers_the_answers_and_what_failed() -> None:
         "1.00 → 0.00", TASK.hash[:16], "lower is better", "cut at max_tokens",
     ):  # fmt: skip
         assert said in text
-    assert text.count("<details>") == 8
+    assert text.count("<details>") == 35 + 2  # 35 lower scores, two scorers by category
     alone = report_html(found, overview(found))
     assert "Regressions" not in alone
 

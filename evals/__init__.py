@@ -8,6 +8,9 @@ and no other room; the statistics libraries are loaded by the modules that compu
     verdict      one model against another          judging      a model as judge, both orders
     scorers      small functions of one answer      scoring      a scorer over many answers
     preferences  votes as preference pairs          jobs         what the worker runs
+    tasks        samples, a name, a content hash    task_rows    a task from files, data sets, prompts, runs
+    runner       many questions, each once          evaluations  a task over models, stored
+    summaries    means and differences              contamination  what of a task the training holds
     style        ratings with style held equal      voters       how far voters agree
     robustness   votes that would turn it           vote_imports votes from other tools
 
@@ -34,6 +37,12 @@ _HOMES = {
     "Agreement": "voters", "StyleControl": "style", "Turning": "robustness", "turn_rating": "robustness",
     "CategoryRate": "categories", "category_rates": "categories",
     "run_judge_job": "jobs",
+    "Task": "tasks", "TaskSample": "tasks", "make_task": "tasks", "open_task": "task_rows",
+    "NamedScorer": "scorers_named", "named_scorer": "scorers_named", "Run": "runner", "ask_all": "runner",
+    "Evaluation": "evaluations", "run_task": "evaluations", "load_evaluation": "evaluations",
+    "evaluate_served": "served", "Overview": "summaries", "overview": "summaries", "Diff": "summaries",
+    "diff": "summaries", "write_report": "html_report",
+    "Contamination": "contamination", "read_taught": "contamination",
 }  # fmt: skip
 
 __all__ = sorted(_HOMES)

@@ -14,8 +14,6 @@ from evals.eval_showing import say
 from models.errors import Invalid
 
 if TYPE_CHECKING:
-    import click
-
     from evals.calibrating import Calibration
     from evals.calibration import Rate
     from evals.grading import Grades
@@ -34,7 +32,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object an
 class _JudgeGroup(TyperGroup):
     """`parley judge NAME …` is `parley judge run NAME …`."""
 
-    def parse_args(self, ctx: "click.Context", args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, "--help"):
             args = [_RUN, *args]
         return super().parse_args(ctx, args)
@@ -243,7 +241,7 @@ def _tell_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
 def _tell_calibration(found: "Calibration", plot: bool) -> None:
     from rich.table import Table
 
-    from evals.cli import interval_line
+    from evals.plots import interval_line
 
     table = Table(
         "votes on", "votes", "agrees", "without ties", "kappa", "people", "trust", box=None, header_style="bold"

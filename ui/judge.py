@@ -12,8 +12,10 @@ from typing import Any
 import gradio as gr
 
 from evals.report import JudgeReport
+from evals.rubric import shipped_rubrics
 from models.errors import ParleyError
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
+from models.judge_format import DEFAULT_RUBRIC
 from ui.choices import entries, notice, picked
 from ui.judged import report_plot, report_table, report_words
 from ui.room import Room, ServedModel, friendly
@@ -37,6 +39,7 @@ class JudgeView:
     model_a: gr.Dropdown
     model_b: gr.Dropdown
     prompts: gr.Slider
+    rubric: gr.Dropdown
     words: gr.HTML
     line: gr.HTML
     start: gr.Button
@@ -81,13 +84,15 @@ class Judge:
         """Who judges whom, in words."""
         return in_words(await asyncio.to_thread(self._room.models), judge, a, b)
 
-    async def begin(self, judge: str | None, a: str | None, b: str | None, prompts: float) -> dict[Any, Any]:
+    async def begin(
+        self, judge: str | None, a: str | None, b: str | None, prompts: float, rubric: str
+    ) -> dict[Any, Any]:
         """Enqueue the job and watch it."""
         view = self._view
         wrong = _wrong(judge, a, b)
         if wrong:
             return {view.line: notice(wrong, "warn")}
-        params = {"judge": judge, "model_a": a, "model_b": b, "prompts": int(prompts)}
+        params = {"judge": judge, "model_a": a, "model_b": b, "prompts": int(prompts), "rubric": rubric}
         try:
             job_id = await asyncio.to_thread(enqueue, self._room.database, "judge", params)
         except ParleyError as error:
@@ -204,6 +209,9 @@ def judge_tab(room: Room, tab: gr.Tab) -> None:
         model_a = live_list(label="Model A", elem_id="judge-a")
         model_b = live_list(label="Model B", elem_id="judge-b")
         prompts = gr.Slider(5, 200, value=20, step=5, label="Prompts", elem_id="judge-prompts")
+        rubric = gr.Dropdown(
+            [one.name for one in shipped_rubrics()], value=DEFAULT_RUBRIC.name, label="Rubric", elem_id="judge-rubric"
+        )
     words = gr.HTML(elem_id="judge-words")
     with gr.Row(elem_classes="under"):
         start = gr.Button("Start judging", variant="primary", size="md", elem_id="judge-start")
@@ -216,7 +224,7 @@ def judge_tab(room: Room, tab: gr.Tab) -> None:
         table = gr.HTML(elem_id="judge-table")
     timer = gr.Timer(_EVERY_S, active=False)
     view = JudgeView(
-        judge, model_a, model_b, prompts, words, line, start, stop, runs, report, plot, table, result, timer
+        judge, model_a, model_b, prompts, rubric, words, line, start, stop, runs, report, plot, table, result, timer
     )
     handlers = Judge(room, view)
     chosen = [judge, model_a, model_b]
@@ -225,7 +233,7 @@ def judge_tab(room: Room, tab: gr.Tab) -> None:
     tab.select(handlers.refresh, [*chosen, runs], everything, **QUIET)
     for one in chosen:
         one.input(handlers.explain, chosen, words, **QUIET)
-    start.click(handlers.begin, [*chosen, prompts], everything, trigger_mode="once", **QUIET)
+    start.click(handlers.begin, [*chosen, prompts, rubric], everything, trigger_mode="once", **QUIET)
     stop.click(handlers.stop, [runs], watched, **QUIET)
     runs.input(handlers.watch, [runs], watched, **QUIET)
     timer.tick(handlers.watch, [runs], watched, **QUIET)

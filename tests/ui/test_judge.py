@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from evals.calibration import Opinion, groups
 from evals.report import Canary, JudgedPair, JudgeReport, summarise
 from models.database import Database
 from models.jobs import claim, finish, list_jobs
@@ -53,9 +54,9 @@ def report(**changes: Any) -> JudgeReport:
 
 async def test_a_run_from_start_to_report(judge: Judge, database: Database):
     view = judge._view
-    began = await judge.begin(JUDGE, NAMES[0], NAMES[1], 20)
+    began = await judge.begin(JUDGE, NAMES[0], NAMES[1], 20, "support")
     (job,) = list_jobs(database, "judge")
-    assert job.params == {"judge": JUDGE, "model_a": NAMES[0], "model_b": NAMES[1], "prompts": 20}
+    assert job.params == {"judge": JUDGE, "model_a": NAMES[0], "model_b": NAMES[1], "prompts": 20, "rubric": "support"}
     assert "waiting for the worker" in began[view.line]
     assert began[view.timer]["active"] is True
     assert began[view.result]["visible"] is False
@@ -68,7 +69,7 @@ async def test_a_run_from_start_to_report(judge: Judge, database: Database):
 
 
 async def test_a_run_is_cancelled(judge: Judge, database: Database):
-    await judge.begin(JUDGE, NAMES[0], NAMES[1], 20)
+    await judge.begin(JUDGE, NAMES[0], NAMES[1], 20, "support")
     (job,) = list_jobs(database, "judge")
     after = await judge.stop(job.id)
     assert list_jobs(database, "judge")[0].status == "cancelled"
@@ -77,7 +78,7 @@ async def test_a_run_is_cancelled(judge: Judge, database: Database):
 
 
 async def test_a_failed_run_says_why(judge: Judge, database: Database):
-    await judge.begin(JUDGE, NAMES[0], NAMES[1], 20)
+    await judge.begin(JUDGE, NAMES[0], NAMES[1], 20, "support")
     (job,) = list_jobs(database, "judge")
     claim(database, "worker")
     finish(database, job.id, "worker", error="The <engine> is gone.")
@@ -89,7 +90,7 @@ async def test_a_failed_run_says_why(judge: Judge, database: Database):
     "who", [(JUDGE, NAMES[0], NAMES[0]), (NAMES[0], NAMES[0], NAMES[1]), (None, NAMES[0], NAMES[1])]
 )
 async def test_what_makes_no_sense_is_not_enqueued(judge: Judge, database: Database, who: tuple[Any, str, str]):
-    after = await judge.begin(*who, 20)
+    after = await judge.begin(*who, 20, "support")
     assert "notice" in after[judge._view.line]
     assert list_jobs(database, "judge") == []
 
@@ -126,3 +127,15 @@ def test_a_judge_that_fails_is_shown_as_such():
     nothing = report(rows=[])
     assert report_plot(nothing) is None
     assert "no verdict that can be read" in report_words(nothing)
+
+
+def test_the_page_shows_canaries_and_for_what_to_trust_the_judge():
+    assert "Nobody has voted" in report_words(report())
+    opinions = [Opinion(f"p{i}", "<refunds>", "ab"[i % 2], (("ann", "ab"[i % 2]),)) for i in range(60)]  # type: ignore[arg-type]
+    words = report_words(report(people=groups(opinions)))
+    assert "Trust emu-judge for &lt;refunds&gt;." in words
+    assert "60 votes" in words
+    assert "Swapping the answers changed nothing" in words
+    failed = report_words(report(canaries=[Canary("padded", 4, 0)]))
+    assert "repeats itself" in failed
+    assert "<span class='badge bad'>failed</span>" in failed

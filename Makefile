@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 RUN := .venv/bin/python -m
+# Trainings of two test processes on two cores: threads that spin while they wait would take the cores from each other.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help demo up test check bench demo-model setup setup-dev system clients clean
 
@@ -15,7 +17,8 @@ up: setup        ## the same without the demo's content
 	@exec .venv/bin/parley up
 
 test: setup-dev system clients ## all tests: real vLLM engines, a real browser, a real PostgreSQL, real SDKs
-	$(RUN) pytest -q
+	$(RUN) pytest -q -n 2 --dist loadfile -m "not engine and not browser"
+	$(RUN) pytest -q -m "engine or browser"
 
 check: setup-dev ## format, lint, types and the fast tests: under 90 seconds
 	$(RUN) ruff format --check .

@@ -267,6 +267,9 @@ def train_command(
     if lr_multiplier is not None:
         raise Invalid("--lr-multiplier is OpenAI's: use --lr, or --on openai.", param="lr-multiplier")
     with _opened() as (settings, registry), problems_shown(as_json):
+        from models.settings import threads_wait_quietly
+
+        threads_wait_quietly()
         from train.training import train
 
         with _progress(as_json) as progress:
@@ -294,6 +297,9 @@ def _resume(run: str, others: list[Any], as_json: bool) -> None:
     if any(other is not None for other in others):
         raise Invalid("--resume takes everything from the run: leave DATA, --base and --name out.", param="resume")
     with _opened() as (settings, registry), problems_shown(as_json):
+        from models.settings import threads_wait_quietly
+
+        threads_wait_quietly()
         from train.resuming import resume
 
         with _progress(as_json) as progress:

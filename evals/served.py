@@ -44,11 +44,10 @@ def evaluate_served(
     # Answers are stored under ids: an alias that moves later must not take them along.
     specs = [registry.resolve(name) for name in models]
     made = [named_scorer(name, Tools(lambda model: gateway_embedder(settings, model))) for name in scorers]
-    toys = [
-        f"{spec.id} is a toy: it shows how evaluating works, not what a real model can do."
-        for spec in specs
-        if spec.toy
-    ]
+    toys = [spec.id for spec in specs if spec.toy]
+    if toys:
+        what = "is a toy: it shows" if len(toys) == 1 else "are toys: they show"
+        notes = [*notes, f"{', '.join(toys)} {what} how evaluating works, not what a real model can do."]
 
     async def run() -> Evaluated:
         completers: dict[str, GatewayCompleter] = {}
@@ -69,7 +68,7 @@ def evaluate_served(
                 parameters,
                 concurrency=concurrency,
                 progress=progress,
-                notes=[*notes, *toys],
+                notes=notes,
             )
         finally:
             for completer in completers.values():

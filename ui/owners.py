@@ -8,6 +8,7 @@ from models.keys import keys_configured
 from ui.chat import chat_tab
 from ui.compare import compare_tab
 from ui.data import data_tab
+from ui.evaluations import evaluations_tab
 from ui.judge import judge_tab
 from ui.leaderboard import leaderboard_tab
 from ui.room import Room
@@ -29,7 +30,7 @@ def bar(room: Room) -> str:
 
 
 def owner_blocks(room: Room) -> gr.Blocks:
-    """The owners' app: Chat, Compare, Data, Train, Judge, Leaderboard."""
+    """The owners' app: Chat, Compare, Data, Train, Judge, Evaluations, Leaderboard."""
     with gr.Blocks(title="Parley", analytics_enabled=False) as blocks:
         top = gr.HTML(header(_SUBTITLE))
         with gr.Tabs(elem_classes="rooms"):
@@ -43,6 +44,8 @@ def owner_blocks(room: Room) -> gr.Blocks:
                 train_tab(room, train)
             with gr.Tab("Judge", id="judge", render_children=True) as judge:
                 judge_tab(room, judge)
+            with gr.Tab("Evaluations", id="evaluations", render_children=True) as evaluations:
+                evaluations_tab(room, evaluations)
             with gr.Tab("Leaderboard", id="leaderboard", render_children=True) as board:
                 leaderboard_tab(room, board)
         blocks.load(partial(bar, room), None, top, **QUIET)

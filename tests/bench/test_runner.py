@@ -1,0 +1,30 @@
+"""The runner's bench at a small size: its figures are there and are possible; a real engine's turn needs one."""
+
+import json
+
+import pytest
+
+from bench.runner import main, throughput
+from tests.evals.upstream import AnsweringServer
+
+
+def test_it_measures_a_small_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--samples", "12", "--concurrency", "4", "--latency-s", "0.05", "--rounds", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["over_ideal"] >= 1.0
+    assert 0 < found["times_faster_share"] <= 1.2
+    assert found["rounds"][0]["asking"] <= found["rounds"][0]["whole"]
+
+
+def test_the_bare_generator_and_the_runner_count_the_same_tokens() -> None:
+    with AnsweringServer(latency_s=0.01) as server:
+        for turn in (0, 1):
+            found = throughput(server.address, "one", 20, 4, turn)
+            assert found.ratio == pytest.approx(found.runner / found.bare)
+        assert len(server.asked) == 80
+        assert len(set(server.asked)) == 80  # every turn has questions of its own
+
+
+def test_nonsense_is_refused() -> None:
+    with pytest.raises(SystemExit):
+        main(["--samples", "0"])

@@ -4,7 +4,7 @@ It needs the base's tokenizer and config, and none of its weights.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models.errors import Invalid
@@ -85,17 +85,28 @@ def prepare(
     )  # fmt: skip
 
 
-def divide(
-    checked: CheckedData, validation: float | Data, columns: Columns | None, seed: int, method: Method = "sft"
-) -> Split[Any]:
-    """What is learnt and what only measures the loss: a share by seed, or data of its own.
+def checked_for_training(data: Data, validation: float | Data, columns: Columns | None) -> CheckedData:
+    """The data's report; with validation data of its own, that one's too, without what is also learnt.
+
+    Problems of the validation data say so in their message: their lines are of the other file.
+    """
+    if isinstance(validation, int | float):
+        return check(data, columns, provider="local")
+    checked = check(data, columns, provider="local", validation=validation)
+    held = checked.validation.problems if checked.validation else ()
+    told = tuple(replace(problem, message=f"validation data: {problem.message}") for problem in held)
+    return replace(checked, problems=(*checked.problems, *told))
+
+
+def divide(checked: CheckedData, validation: float | Data, seed: int, method: Method = "sft") -> Split[Any]:
+    """What is learnt and what only measures the loss: a share by seed, or the data of its own in `checked`.
 
     Raises:
         Invalid: conversations where the method learns from pairs, or pairs where it learns from conversations.
     """
     if isinstance(validation, int | float):
         return split(_lessons(checked, method), validation, seed)
-    return Split(_lessons(checked, method), _lessons(check(validation, columns, provider="local"), method))
+    return Split(_lessons(checked, method), _lessons(checked.validation, method) if checked.validation else ())
 
 
 def _lessons(checked: CheckedData, method: Method) -> Any:

@@ -18,14 +18,14 @@ from models.settings import Settings
 from models.spec import BotProfile
 from train.bases import Base, find_base, load_tokenizer
 from train.checkpoints import thin
-from train.data.checks import Data, check, require_usable
+from train.data.checks import Data, require_usable
 from train.data.readers import Columns
 from train.devices import Device, find_device
 from train.failures import disk_is_full
 from train.hyperparameters import Chosen, Hyperparameters, Method
 from train.libraries import quiet
 from train.origins import environment, fingerprint
-from train.preparing import Prepared, divide, prepare
+from train.preparing import Prepared, checked_for_training, divide, prepare
 from train.probes import choose, keep, keep_held_out
 from train.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
 from train.resuming import (
@@ -134,8 +134,8 @@ def train(
         if result:
             tell(Stage("This run has finished already"))
         else:
-            checked = require_usable(check(data, columns, provider="local"))
-            parts = divide(checked, validation, columns, hyperparameters.seed, method)
+            checked = require_usable(checked_for_training(data, validation, columns))
+            parts = divide(checked, validation, hyperparameters.seed, method)
             parent = source.spec.id if source.spec else None
             if source.is_adapter:
                 source = _merged_first(source, registry, folder, tell)

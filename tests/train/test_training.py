@@ -126,6 +126,20 @@ def test_validation_may_be_data_of_its_own(tiny_base: Path, tmp_path: Path) -> N
     assert (result.examples, result.validation_examples, result.measured_on) == (20, 30, "validation")
 
 
+def test_validation_data_is_told_its_faults_and_never_measures_what_is_learnt(tiny_base: Path, tmp_path: Path) -> None:
+    learnt, held = style_rows(20), style_rows(12, seed=5)
+    result = train(
+        learnt,
+        base=tiny_base,
+        out=tmp_path / "run",
+        validation=[*held, learnt[3], {"messages": []}],
+        hyperparameters=Hyperparameters(epochs=0.2),
+    )
+    assert (result.examples, result.validation_examples) == (20, 12)
+    told = {problem.line: problem.message for problem in result.problems if "validation data:" in problem.message}
+    assert {13, 14} <= told.keys()
+
+
 def test_qlora_trains_on_a_cpu(tiny_base: Path, tmp_path: Path) -> None:
     result = train(
         style_rows(60),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from models.errors import Invalid
-from train.data.checks import Data, check, require_usable
+from train.data.checks import Data, require_usable
 from train.data.counting import spread
 from train.data.needs import Need, Shape, Step, Tune, largest_that_fits, need
 from train.data.readers import Columns
@@ -151,10 +151,10 @@ def plan(
     from train.batching import micro_batch
     from train.devices import find_device
     from train.libraries import quiet
-    from train.preparing import divide, prepare
+    from train.preparing import checked_for_training, divide, prepare
 
     asked = hyperparameters or Hyperparameters()
-    checked = require_usable(data if isinstance(data, CheckedData) else check(data, columns, provider="local"))
+    checked = require_usable(data if isinstance(data, CheckedData) else checked_for_training(data, validation, columns))
     if not checked.examples:
         raise Invalid("Plans are for supervised training, and these are preference pairs.", param="data")
     source = find_base(base, registry)
@@ -163,7 +163,7 @@ def plan(
     device = find_device(settings)
     with quiet():
         prepared = prepare(
-            checked, divide(checked, validation, columns, asked.seed), load_tokenizer(source), source, asked, device
+            checked, divide(checked, validation, asked.seed), load_tokenizer(source), source, asked, device
         )
     chosen = prepared.resolved.values
     tune = cast(Tune, chosen.tune)

@@ -150,15 +150,18 @@ def _trusted(found: Group) -> tuple[State, str]:
         worse = found.kappa is not None and found.kappa.high <= 0
         return ("no" if worse else "unknown"), "its agreement with people is not shown to be above chance"
     if found.gap is not None:
-        points = f"{100 * found.gap.low:+.0f} to {100 * found.gap.high:+.0f} points of how people agree with each other"
+        span = f"{100 * found.gap.low:+.0f} to {100 * found.gap.high:+.0f} points".replace("-", "−")
+        beside = f"beside people's agreement with each other, its own with them is {span}"
         if found.gap.high < -MARGIN:
-            return "no", f"its agreement with people is within {points}, which is too far below"
+            return "no", f"{beside}, too far below"
         if found.gap.low < -MARGIN:
-            return "unknown", f"its agreement with people is within {points}: more votes will tell"
+            return "unknown", f"{beside}: more votes will tell"
         if found.alt_test and not found.alt_test.passed:
-            stands = f"it can stand in for {found.alt_test.won} of {found.alt_test.voters} voters"
-            return "unknown", f"{stands}, though its agreement with people is within {points}"
-        return "yes", f"its agreement with people is within {points}"
+            return (
+                "unknown",
+                f"{beside}, but it can stand in for {found.alt_test.won} of {found.alt_test.voters} voters",
+            )
+        return "yes", beside
     if found.without_ties is None:
         return "unknown", "there is no pair on which both it and a voter are decided"
     share = f"{found.without_ties.low:.0%} to {found.without_ties.high:.0%} of people's decisive votes"

@@ -38,9 +38,9 @@ class Powered:
 
 
 def powered_mean(
-    human: Sequence[float],
-    judge: Sequence[float],
-    judge_alone: Sequence[float],
+    human: Sequence[float] | np.ndarray,
+    judge: Sequence[float] | np.ndarray,
+    judge_alone: Sequence[float] | np.ndarray,
     clusters: Sequence[Hashable] | None = None,
     clusters_alone: Sequence[Hashable] | None = None,
     level: float = 0.95,
@@ -98,9 +98,9 @@ def powered_mean(
 
 
 def powered_if_enough(
-    human: Sequence[float],
-    judge: Sequence[float],
-    judge_alone: Sequence[float],
+    human: Sequence[float] | np.ndarray,
+    judge: Sequence[float] | np.ndarray,
+    judge_alone: Sequence[float] | np.ndarray,
     clusters: Sequence[Hashable],
     clusters_alone: Sequence[Hashable],
 ) -> Powered | None:

@@ -85,7 +85,7 @@ def _facts(report: JudgeReport) -> str:
     if report.longer:
         people = f"; people’s: {_share(report.people_longer.value)}" if report.people_longer else ""
         facts.append((_share(report.longer.value), f"of its decisions took the longer answer{people}"))
-    if report.agreement:
+    if report.agreement and not report.people:
         facts.append((_share(report.agreement.with_ties), f"agreement with people, on {report.agreement.n} pairs"))
     if report.win_rate is not None:
         interval = f"95 % interval {100 * report.low:.0f} to {100 * report.high:.0f} %"
@@ -109,7 +109,7 @@ def _people(report: JudgeReport) -> str:
     head = "<th>Votes on</th><th>Trust</th><th>Agrees</th><th>Without ties</th><th>Kappa</th><th>People agree</th>"
     rows = "".join(_group(group) for group in report.people)
     table = _scroll(f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>")
-    return f"{title}<p class='about'>{escape(report.trust)}</p>{table}"
+    return f"{title}<p class='lead'>{escape(report.trust)}</p>{table}"
 
 
 def _group(group: Group) -> str:

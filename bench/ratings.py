@@ -2,20 +2,21 @@
 
     python -m bench.ratings [--runs 400] [--json]
 
-It simulates worlds whose truth is known, so it says nothing about any real model. The last line is one JSON object
-with `--json`; without it, a table.
+It simulates worlds whose truth is known, so it says nothing about any real model. The speed, and how it compares with
+arena-rank and evalica, is `bench.rating_speed`'s. The last line is one JSON object with `--json`; without it, a table.
 """
 
 import argparse
 import json
 import sys
-import time
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from bench.rating_speed import compared, timed
+from evals.leaderboard import rank
 from evals.rating import ELO, MEAN, Cluster, fit, rate
-from evals.verdict import State, compare
+from evals.verdict import State, compare, votes_for_power
 from evals.votes import Votes
 
 _ALONE = np.zeros(64, dtype=int)  # every model in one connected part
@@ -88,6 +89,15 @@ def coverage(world: World, cluster: Cluster, runs: int, seed: int = 0) -> Covera
 
 
 @dataclass(frozen=True)
+class Power:
+    """How many decisive votes METHOD's table asks for, and the share of tests on so many that find the difference."""
+
+    win_rate: float
+    votes: int
+    found: float
+
+
+@dataclass(frozen=True)
 class Duel:
     """Two models that meet: the first one's win rate on a typical prompt, and the spread (log-odds) by prompt."""
 
@@ -98,7 +108,7 @@ class Duel:
 
 
 def peeking(duel: Duel, runs: int, seed: int = 0) -> dict[State, float]:
-    """How often a verdict that is read after every 10th vote, and acted on at once, ends in each state."""
+    """How often a verdict that is read after every vote, and acted on at once, ends in each state."""
     prompts, votes = duel.prompts, duel.votes
     rng = np.random.default_rng(seed)
     ended: dict[State, float] = {
@@ -110,7 +120,7 @@ def peeking(duel: Duel, runs: int, seed: int = 0) -> dict[State, float]:
         won = (rng.random(votes) < 1 / (1 + np.exp(-edge[prompt]))).astype(float)
         score = np.where(rng.random(votes) < 0.2, 0.5, won)
         state: State = "not enough evidence"
-        for n in range(30, votes + 1, 10):
+        for n in range(1, votes + 1):
             seen = np.zeros(n, dtype=int)
             state = compare(Votes(("a", "b"), seen, seen + 1, score[:n], prompt[:n], np.arange(n)), "a", "b").state
             if state != "not enough evidence":
@@ -119,25 +129,28 @@ def peeking(duel: Duel, runs: int, seed: int = 0) -> dict[State, float]:
     return ended
 
 
-def timed(votes: int = 2_000_000, models: int = 200, prompts: int = 5_000, repeats: int = 3) -> dict[str, float]:
-    """Seconds to rate many votes from integer codes, the best of a few: without clusters, and by prompt."""
-    rng = np.random.default_rng(1)
-    first = rng.integers(0, models, votes)
-    second = (first + rng.integers(1, models, votes)) % models
-    strength = rng.normal(0, 0.5, models)
-    won = rng.random(votes) < 1 / (1 + np.exp(strength[second] - strength[first]))
-    score = np.where(rng.random(votes) < 0.2, 0.5, won.astype(float))
-    names = tuple(f"m{i}" for i in range(models))
-    data = Votes(names, first, second, score, rng.integers(0, prompts, votes), rng.integers(0, 1_000, votes))
-    seconds: dict[str, float] = {}
-    for key, cluster in (("seconds_2m_codes", None), ("seconds_2m_clustered", "prompt")):
-        best = float("inf")
-        for _ in range(repeats):
-            began = time.perf_counter()
-            rate(data, cluster=cluster)
-            best = min(best, time.perf_counter() - began)
-        seconds[key] = best
-    return seconds
+def power(runs: int = 20_000, seed: int = 0) -> list[Power]:
+    """What METHOD's table promises, by simulation: 80 % of fixed-size two-sided tests find the true win rate."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for rate_ in (0.55, 0.6, 0.65, 0.7):
+        n = votes_for_power(rate_)
+        wins = rng.binomial(n, rate_, runs)
+        found.append(Power(rate_, n, float((np.abs(wins - n / 2) > 1.959964 * np.sqrt(n) / 2).mean())))
+    return found
+
+
+def decided_on_too_little(runs: int, seed: int = 0) -> float:
+    """The share of verdicts and leaderboards that decide on 29 votes, or on 19 prompts, however clear: none may."""
+    rng = np.random.default_rng(seed)
+    decided = 0
+    for run in range(runs):
+        n, prompts = (29, 29) if run % 2 else (400, 19)
+        score = (rng.random(n) < 0.95).astype(float)
+        zeros = np.zeros(n, dtype=int)
+        votes = Votes(("a", "b"), zeros, zeros + 1, score, np.arange(n) % prompts, np.arange(n))
+        decided += compare(votes, "a", "b").state != "not enough evidence" or rank(votes).enough
+    return decided / runs
 
 
 WORLDS: tuple[tuple[World, Cluster], ...] = (
@@ -172,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=400, help="simulated worlds of each kind")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args(arguments)
-    seconds = timed()
+    seconds = timed() | compared()
     results = []
     print(f"{'models':>6} {'votes each':>10} {'prompts':>7} {'taste':>5} {'clustered':>9} {'covered':>8} {'± Elo':>6}")
     for world, cluster in WORLDS:
@@ -183,16 +196,27 @@ def main(arguments: list[str] | None = None) -> int:
             f"{cluster or 'no':>9} {result.covered:>8.1%} {result.width / 2:>6.0f}"
         )
     peeks = []
-    print(f"\n{'win rate':>8} {'prompts':>7} {'taste':>5} {'better':>7} {'worse':>7}   (400 votes, read every 10)")
+    print(f"\n{'win rate':>8} {'prompts':>7} {'taste':>5} {'better':>7} {'worse':>7}   (400 votes, read after each)")
     for duel in DUELS:
         ended = peeking(duel, options.runs)
         peeks.append({"duel": asdict(duel), "ended": ended, "runs": options.runs})
         print(f"{duel.win_rate:>8} {duel.prompts:>7} {duel.taste:>5} {ended['better']:>7.1%} {ended['worse']:>7.1%}")
+    powers = power()
     print()
+    for row in powers:
+        print(f"{row.win_rate:.0%}: {row.votes} decisive votes find it in {row.found:.1%}")
+    too_little = decided_on_too_little(min(options.runs, 100))
+    print(f"decided on 29 votes or 19 prompts: {too_little:.0%}\n")
     for key, value in seconds.items():
-        print(f"{key} {value:.3f}")
+        print(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}")
     if options.json:
-        print(json.dumps(seconds | {"coverage": [asdict(result) for result in results], "peeking": peeks}))
+        simulated = {
+            "coverage": [asdict(result) for result in results],
+            "peeking": peeks,
+            "power": [asdict(row) for row in powers],
+            "decided_on_too_little": too_little,
+        }
+        print(json.dumps(seconds | simulated))
     return 0
 
 

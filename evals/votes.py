@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import func, select
@@ -16,7 +16,11 @@ from sqlalchemy import func, select
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from models.database import Database
+
+    Column = Sequence[Any] | np.ndarray | pd.Series
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,28 +151,35 @@ def count_votes(database: Database) -> int:
         return session.scalar(select(func.count()).select_from(VoteRow)) or 0
 
 
-def from_columns(
-    first: Sequence[str],
-    second: Sequence[str],
-    score: Sequence[float],
-    prompt: Sequence[Hashable],
-    voter: Sequence[Hashable],
-) -> Votes:
+def from_columns(first: Column, second: Column, score: Column, prompt: Column, voter: Column) -> Votes:
     """As `from_rows`, from columns of one length: lists, arrays or pandas Series. The way for millions of votes."""
-    import pandas as pd  # its hashing of strings is several times faster than a dict's
-
-    n = len(first)
-    both = pd.Index(np.concatenate([np.asarray(first, object), np.asarray(second, object)]))
-    codes, names = both.factorize(sort=True)
-    codes = np.asarray(codes, np.int64)
+    # Each column alone: together, twice as many strings miss the processor's cache.
+    (codes_1, names_1), (codes_2, names_2) = _factorized(first), _factorized(second)
+    names = sorted({*names_1, *names_2})
+    at = {name: i for i, name in enumerate(names)}
     return Votes(
         models=tuple(map(str, names)),
-        first=codes[:n],
-        second=codes[n:],
+        first=np.array([at[name] for name in names_1], np.int64)[codes_1],
+        second=np.array([at[name] for name in names_2], np.int64)[codes_2],
         score=np.asarray(score, np.float64),
-        prompt=np.asarray(pd.Index(np.asarray(prompt)).factorize()[0], np.int64),
-        voter=np.asarray(pd.Index(np.asarray(voter)).factorize()[0], np.int64),
+        prompt=_coded(prompt),
+        voter=_coded(voter),
     )
+
+
+def _coded(column: Column) -> np.ndarray:
+    """Integers from 0 that tell values apart: the values themselves where they are such already."""
+    values = np.asarray(column)
+    if values.dtype.kind in "iu" and len(values) and values.min() >= 0 and values.max() < 4 * len(values):
+        return values.astype(np.int64, copy=False)
+    return _factorized(column)[0]
+
+
+def _factorized(column: Column) -> tuple[np.ndarray, list[Any]]:
+    import pandas as pd  # its hashing of strings is several times faster than a dict's
+
+    codes, values = (column if isinstance(column, pd.Series) else pd.Index(np.asarray(column))).factorize()
+    return np.asarray(codes, np.int64), list(values)
 
 
 def first_score(choice: str, flipped: bool) -> float:

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.ratings import World, coverage
-from evals.rating import ELO, MEAN, rate
-from evals.votes import Votes, from_rows
+from evals.rating import ELO, MEAN, count, rate
+from evals.votes import Votes, from_columns, from_rows
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "data" / "pairwise"
+WINNERS = {1.0: evalica.Winner.X, 0.0: evalica.Winner.Y, 0.5: evalica.Winner.Draw}
 SCORES = {"left": 1.0, "right": 0.0, "tie": 0.5}
 
 Row = tuple[str, str, float, int, int]
@@ -53,30 +54,62 @@ def shares(rating: np.ndarray) -> np.ndarray:
     return strength / strength.sum()
 
 
-@pytest.mark.parametrize("name", ["food", "simple"])
-def test_published_scores(name: str) -> None:
+def published(name: str) -> tuple[list[Row], dict[str, dict[str, float]]]:
+    """The comparisons, and their published scores by method and item."""
     path = PUBLISHED / f"{name}.csv"
     if not path.is_file():
         pytest.skip("the published comparisons are not beside this checkout")
     with path.open() as file:
         rows = [(row["left"], row["right"], SCORES[row["winner"]], 0, 0) for row in csv.DictReader(file)]
+    golden: dict[str, dict[str, float]] = {}
     with (PUBLISHED / f"{name}-golden.csv").open() as file:
-        golden = {
-            row["item"]: float(row["score"]) for row in csv.DictReader(file) if row["algorithm"] == "bradley_terry"
-        }
+        for row in csv.DictReader(file):
+            golden.setdefault(row["algorithm"], {})[row["item"]] = float(row["score"])
+    return rows, golden
+
+
+@pytest.mark.parametrize("name", ["food", "simple"])
+def test_published_scores_by_our_methods(name: str) -> None:
+    """Three of the seven are ours: Bradley–Terry, and from the counts alone counting and the average win rate."""
+    rows, golden = published(name)
     rated = rate(from_rows(rows), cluster=None)
-    assert dict(zip(rated.models, shares(rated.rating), strict=True)) == pytest.approx(golden, abs=1e-6)
+    assert dict(zip(rated.models, shares(rated.rating), strict=True)) == pytest.approx(
+        golden["bradley_terry"], abs=1e-6
+    )
+    points = count(from_rows(rows)).points
+    assert dict(zip(rated.models, points.sum(axis=1), strict=True)) == pytest.approx(golden["counting"], abs=1e-6)
+    met = points + points.T
+    rates = np.divide(points, met, out=np.zeros_like(points), where=met > 0)
+    average = {
+        model: float(rates[i][met[i] > 0].mean()) if (met[i] > 0).any() else 0.0 for i, model in enumerate(rated.models)
+    }
+    assert average == pytest.approx(golden["average_win_rate"], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["food", "simple"])
+@pytest.mark.parametrize(
+    "method", ["average_win_rate", "bradley_terry", "counting", "eigen", "elo", "newman", "pagerank"]
+)
+def test_published_scores_by_evalica(name: str, method: str) -> None:
+    """All seven by the cross-check that we install; Elo, PageRank, eigen and Newman are its alone."""
+    rows, golden = published(name)
+    # To the top where it goes in steps: its own tolerance is 1e-6 a step.
+    exactly = {"tolerance": 1e-12, "limit": 100_000} if method in ("bradley_terry", "newman") else {}
+    names, winners = ([row[side] for row in rows] for side in (0, 1)), [WINNERS[row[2]] for row in rows]
+    found = getattr(evalica, method)(*names, winners, **exactly).scores
+    if method == "bradley_terry":  # published as shares
+        found = found / found.sum()
+    assert found.to_dict() == pytest.approx(golden[method], abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_as_evalica(seed: int) -> None:
     rows = simulated(seed)
     rated = rate(from_rows(rows))
-    winners = {1.0: evalica.Winner.X, 0.0: evalica.Winner.Y, 0.5: evalica.Winner.Draw}
     theirs = evalica.bradley_terry(
         [row[0] for row in rows],
         [row[1] for row in rows],
-        [winners[row[2]] for row in rows],
+        [WINNERS[row[2]] for row in rows],
         tolerance=1e-12,
         limit=10_000,
     ).scores
@@ -130,6 +163,33 @@ def test_models_that_never_met_the_others_change_nothing_and_are_told_apart() ->
     for model in alone:
         assert together[model][0] == pytest.approx(alone[model][0], abs=1e-6)
         assert together[model][4] >= alone[model][4]  # x and y may be better, for all that is known
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows_of_votes, st.integers(1, 5))
+def test_an_unconnected_pair_changes_nobody(rows: list[Row], met: int) -> None:
+    before, after = by_model(rows, cluster=None), by_model([*rows, *([("x", "y", 1.0, 0, 0)] * met)], cluster=None)
+    for model in before:
+        assert after[model][0] == pytest.approx(before[model][0], abs=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows_of_votes, st.integers(1, 40))
+def test_who_beats_everybody_is_first_and_finite(rows: list[Row], wins: int) -> None:
+    models = sorted({model for row in rows for model in row[:2]})
+    rated = by_model([*rows, *(("z", model, 1.0, i, i) for model in models for i in range(wins))])
+    assert rated["z"][0] == max(value[0] for value in rated.values())
+    assert np.isfinite(rated["z"]).all()
+    assert rated["z"][3] == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows_of_votes)
+def test_columns_are_rows(rows: list[Row]) -> None:
+    one, other = rate(from_rows(rows)), rate(from_columns(*zip(*rows, strict=True)))
+    assert one.models == other.models
+    assert one.rating == pytest.approx(other.rating, abs=1e-9)
+    assert one.high == pytest.approx(other.high, abs=1e-9)
 
 
 def test_a_model_that_won_everything_is_first_and_not_certain() -> None:

@@ -1,0 +1,17 @@
+"""The coverage bench of scores at a small size: the intervals hold the truth about as often as they say."""
+
+import json
+
+import pytest
+
+from bench.scores import World, coverage, main
+
+
+@pytest.mark.parametrize("world", [World(50, 0.6, 0.7, 0.5), World(200, 0.6, 0.7, 0.5, group=10, luck=0.5)])
+def test_intervals_hold_the_truth(world: World) -> None:
+    assert 0.91 <= coverage(world, 300).covered <= 0.99
+
+
+def test_it_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--runs", "5", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["coverage"]) == 14

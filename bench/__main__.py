@@ -3,7 +3,15 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("bench.gateway", "bench.ratings", "bench.training", "bench.demo_model", "bench.support", "bench.kills")
+BENCHMARKS = (
+    "bench.gateway",
+    "bench.ratings",
+    "bench.judges",
+    "bench.training",
+    "bench.demo_model",
+    "bench.support",
+    "bench.kills",
+)
 
 
 def main() -> int:

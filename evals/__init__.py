@@ -7,6 +7,8 @@ and no other room; the statistics libraries are loaded by the modules that compu
     rating       Bradley–Terry, pure                leaderboard  votes in, a table with intervals out
     verdict      one model against another          judging      a model as judge, both orders
     scorers      small functions of one answer      scoring      a scorer over many answers
+    calibrating  a judge against people's votes     rubric       what a judge is to look at, as Markdown
+    ppi          few votes and many verdicts        grading      a model as judge, one answer alone
     preferences  votes as preference pairs          jobs         what the worker runs
     tasks        samples, a name, a content hash    task_rows    a task from files, data sets, prompts, runs
     runner       many questions, each once          evaluations  a task over models, stored
@@ -28,7 +30,9 @@ _HOMES = {
     "Rating": "rating", "rate": "rating",
     "Leaderboard": "leaderboard", "RatedModel": "leaderboard",
     "Verdict": "verdict", "compare": "verdict",
-    "JudgeReport": "report", "judge_models": "judging", "grade_models": "grading",
+    "JudgeReport": "report", "judge_models": "judging", "Grades": "grading", "grade_models": "grading",
+    "Calibration": "calibrating", "calibrate": "calibrating", "find_rubric": "rubric", "shipped_rubrics": "rubric",
+    "Powered": "ppi", "powered_mean": "ppi",
     "Sample": "scorers", "Scorer": "scorers",
     "exact": "scorers", "partial": "scorers", "topic_coverage": "scorers", "length": "scorers",
     "repetition": "scorers",

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from evals.leaderboard import Leaderboard, leaderboard
+from evals.votes import count_votes
 from ui.choices import notice
 from ui.plots import Dot, rating_plot, win_rate_plot
 from ui.room import Room, friendly
@@ -24,6 +25,7 @@ class BoardView:
     table: gr.HTML
     rating: gr.Plot
     matrix: gr.Plot
+    behind: gr.HTML
     body: gr.Column
     seen: gr.State
 
@@ -54,6 +56,7 @@ class Board:
             view.table: _table(board),
             view.rating: rating_plot([_dot(row) for row in board.rows]),
             view.matrix: win_rate_plot(names, board.win_rates),
+            view.behind: behind(board),
             view.body: gr.update(visible=True),
             view.seen: board.votes,
         }
@@ -61,10 +64,10 @@ class Board:
     async def tick(self, seen: int | None) -> dict[Any, Any]:
         """As `refresh`, but only where votes have come: a redrawn plot loses what a reader was pointing at."""
         try:
-            board = await asyncio.to_thread(leaderboard, self._room.database)
+            votes = await asyncio.to_thread(count_votes, self._room.database)
         except Exception as error:  # as above
             return {self._view.verdict: notice(friendly(error), "bad"), self._view.seen: None}
-        return {self._view.seen: seen} if board.votes == seen else await self.refresh()
+        return {self._view.seen: seen} if votes == seen else await self.refresh()
 
 
 def leaderboard_tab(room: Room, tab: gr.Tab) -> None:
@@ -85,10 +88,11 @@ def leaderboard_tab(room: Room, tab: gr.Tab) -> None:
             with gr.Column(min_width=320):
                 gr.HTML("<h3 class='plot-title'>How often the row beats the column</h3>")
                 matrix = gr.Plot(show_label=False, container=False, buttons=[])
+        about = gr.HTML(elem_id="board-behind")
     seen = gr.State(None)
-    view = BoardView(verdict, table, rating, matrix, body, seen)
+    view = BoardView(verdict, table, rating, matrix, about, body, seen)
     board = Board(room, view)
-    outputs = [verdict, table, rating, matrix, body, seen]
+    outputs = [verdict, table, rating, matrix, about, body, seen]
     tab.select(board.refresh, None, outputs, **QUIET)
     again.click(board.refresh, None, outputs, **QUIET)
     gr.Timer(_EVERY_S).tick(board.tick, [seen], outputs, **QUIET)
@@ -117,18 +121,87 @@ def _verdict(board: Leaderboard) -> str:
 
 
 def _table(board: Leaderboard) -> str:
+    """Raw rating and the one with style held equal side by side; a phone shows the raw one."""
     rows = []
     for row in board.rows:
         rank = str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}–{row.rank_high}"
         sure = "" if row.enough else "<span class='badge warn'>not enough evidence</span>"
+        styled = (
+            f"<td class='num roomy'>{'—' if row.styled is None else f'{row.styled:.0f}'}</td>" if board.style else ""
+        )
         rows.append(
             f"<tr><td class='num'>{rank}</td><th scope='row'>{escape(row.model)} {sure}</th>"
-            f"<td class='num'><b>{row.rating:.0f}</b></td><td class='num'>{row.low:.0f} to {row.high:.0f}</td>"
+            f"<td class='num'><b>{row.rating:.0f}</b></td><td class='num'>{row.low:.0f} to {row.high:.0f}</td>{styled}"
             f"<td class='num'>{row.votes}</td><td class='num roomy'>{row.wins} / {row.ties} / {row.losses}</td></tr>"
         )
     head = (
-        "<th>Rank</th><th>Model</th><th>Rating</th><th>95 % interval</th><th>Votes</th>"
-        "<th class='roomy'>Won / tied / lost</th>"
+        "<th>Rank</th><th>Model</th><th>Rating</th><th>95 % interval</th>"
+        + ("<th class='roomy'>Style held equal</th>" if board.style else "")
+        + "<th>Votes</th><th class='roomy'>Won / tied / lost</th>"
     )
-    table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    return f"<div class='scroll'><table class='board'>{table}</table></div>"
+    return _framed(f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>")
+
+
+def behind(board: Leaderboard) -> str:
+    """What a careful reader asks next: four numbers, and the rest folded away. HTML."""
+    notes = "".join(f"<li>{escape(note)}</li>" for note in board.notes)
+    folded = f"<details class='behind'><summary>In words</summary><ul>{notes}</ul></details>" if notes else ""
+    cells = "".join(
+        f"<div class='fact'><b>{value}</b><span>{escape(what)}</span></div>" for value, what in _facts(board)
+    )
+    title = "<h3 class='plot-title'>What stands behind it</h3>"
+    return f"{title}<div class='facts'>{cells}</div>{folded}{_style(board)}{_categories(board)}"
+
+
+def _facts(board: Leaderboard) -> list[tuple[str, str]]:
+    facts = []
+    if board.tie_rate is not None:
+        bad = f", {board.both_bad} of them «both bad»" if board.both_bad else ""
+        facts.append((f"{board.tie_rate:.0%}", f"of the votes are ties{bad}"))
+    found = board.agreement
+    if found and found.observed is not None:
+        alpha = "" if found.alpha is None else f"; alpha {found.alpha:.2f}, where 0 is chance"
+        facts.append((f"{found.observed:.0%}", f"agreement of two people, on {found.units} pairs{alpha}"))
+    elif board.voters > 1:
+        facts.append(("—", "agreement of people is not known: no two voted on the same answers"))
+    if found and found.self_consistency is not None:
+        facts.append((f"{found.self_consistency:.0%}", f"said the same when asked again, {found.repeats} times"))
+    turn = board.turning
+    if turn and turn.change:
+        drop = f" (or {turn.drop:,} taken away)" if turn.drop else ""
+        what = f"of {turn.votes:,} votes turned round{drop} would put {turn.rival} level with {turn.leader}"
+        facts.append((f"{turn.change:,}", what))
+    return facts
+
+
+def _style(board: Leaderboard) -> str:
+    if not board.style:
+        return ""
+    rows = "".join(
+        f"<tr><th scope='row'>{effect.covariate}</th><td class='num'>{effect.effect:+.0f}</td>"
+        f"<td class='num'>{effect.low:+.0f} to {effect.high:+.0f}</td></tr>"
+        for effect in board.style
+    )
+    head = "<thead><tr><th>One standard deviation more</th><th>Elo</th><th>95 % interval</th></tr></thead>"
+    table = _framed(f"{head}<tbody>{rows}</tbody>")
+    return f"<details class='behind'><summary>What length and Markdown are worth</summary>{table}</details>"
+
+
+def _categories(board: Leaderboard) -> str:
+    if len({row.category for row in board.categories}) < 2:
+        return ""
+    few = " <span class='badge warn'>too few</span>"
+    rows = "".join(
+        f"<tr><td>{escape(row.category) or '(none)'}</td><th scope='row'>{escape(row.model)}"
+        f"{'' if row.enough else few}</th>"
+        f"<td class='num'><b>{row.win_rate:.0%}</b></td><td class='num'>{row.low:.0%} to {row.high:.0%}</td>"
+        f"<td class='num'>{row.votes}</td></tr>"
+        for row in board.categories
+    )
+    head = "<th>Category</th><th>Model</th><th>Wins</th><th>95 % interval</th><th>Votes</th>"
+    table = _framed(f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>", "tall")
+    return f"<details class='behind'><summary>Win rates by category</summary>{table}</details>"
+
+
+def _framed(table: str, how: str = "") -> str:
+    return f"<div class='scroll {how}'><table class='board'>{table}</table></div>"

@@ -7,6 +7,8 @@ BENCHMARKS = (
     "bench.gateway",
     "bench.ratings",
     "bench.judges",
+    "bench.runner",
+    "bench.scores",
     "bench.training",
     "bench.demo_model",
     "bench.support",

@@ -145,7 +145,7 @@ def _trusted(found: Group) -> tuple[State, str]:
        no where it shares fewer (the upper end), else not known.
     """
     if found.votes < VOTES or found.prompts < PROMPTS:
-        return "unknown", f"{found.votes} votes on {found.prompts} prompts; {VOTES} on {PROMPTS} are the least"
+        return "unknown", f"{found.votes} votes on {found.prompts} prompts; {VOTES} on {PROMPTS} prompts are the least"
     if found.kappa is None or found.kappa.low <= 0:
         worse = found.kappa is not None and found.kappa.high <= 0
         return ("no" if worse else "unknown"), "its agreement with people is not shown to be above chance"

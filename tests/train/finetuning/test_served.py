@@ -1,14 +1,20 @@
 """A fine-tuned model in a running stack: trained by its worker, loaded into its engine, answering under its name."""
 
 import json
+import os
+import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 from openai import OpenAI
 
+from models.registry import Registry
+from models.spec import ModelSpec
 from serve import states
-from tests.stack import Stack
+from tests.stack import Stack, stack
+from tests.tiny_model import make_base
 
 pytestmark = [pytest.mark.engine, pytest.mark.training]
 
@@ -74,3 +80,27 @@ def test_a_model_is_trained_and_answers_without_a_restart_though_its_worker_was_
         assert "noon" in (first.choices[0].message.content or "")
     after = states.served(demo_stack.database)["demo-base"]
     assert (before.pid, before.address) == (after.pid, after.address)  # the engine went on as it was
+
+
+def test_a_job_survives_the_death_of_everything(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with stack(home) as first, OpenAI(base_url=first.gateway_url, api_key="none", max_retries=8) as client:
+        Registry(first.database).register(ModelSpec(id="tiny", kind="base", path=str(make_base(tmp_path / "tiny"))))
+        file = client.files.create(file=("tides.jsonl", rows()), purpose="fine-tune")
+        numbers = {"n_epochs": 8, "batch_size": 4}
+        job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id, hyperparameters=numbers)
+        while not list(client.fine_tuning.jobs.checkpoints.list(job.id)):
+            job = client.fine_tuning.jobs.retrieve(job.id)
+            assert job.status in UNDERWAY, job.error
+            time.sleep(0.2)
+        os.kill(first.running.pid, signal.SIGKILL)  # gateway, worker, training and engine go with it
+    with stack(home) as again, OpenAI(base_url=again.gateway_url, api_key="none") as client:
+        while (job := client.fine_tuning.jobs.retrieve(job.id)).status in UNDERWAY:
+            time.sleep(0.2)
+        assert job.status == "succeeded", job.error
+        told = [event.data for event in client.fine_tuning.jobs.list_events(job.id, limit=100)]
+        steps = [data["step"] for data in told if isinstance(data, dict) and "train_loss" in data]
+        assert sorted(steps) == list(range(1, max(steps) + 1)), "each step is told once"
+        asked: list = [{"role": "user", "content": "what is the tide table for day 7?"}]
+        answer = client.chat.completions.create(model=str(job.fine_tuned_model), messages=asked, max_tokens=30)
+        assert answer.choices[0].message.content

@@ -22,6 +22,7 @@ State = Literal["yes", "no", "unknown"]
 VOTES, PROMPTS = 30, 20  # below either, nothing is said: as for ratings
 MARGIN = 0.1  # how much less than a person a judge may agree with people: the paper's ε for raters who are no experts
 ALONE = 2 / 3  # without a ceiling: the share of people's decisive votes that a judge must share at least
+_NOTHING = 1e-9  # below this a spread is rounding
 _CODE = {"a": 0, "b": 1, "tie": 2}
 
 
@@ -247,7 +248,7 @@ def kappa(compared: Sequence[tuple[str, str, Hashable]]) -> Rate | None:
         return Rate(value, -1.0, 1.0, len(compared))
     error = sqrt((n - 1) / n * float(((left - left.mean()) ** 2).sum()))
     # Where every prompt agrees there is no spread; then the rule of three says what may have been missed.
-    width = float(student.ppf(0.975, n - 1)) * error if error > 0 else 3 / n
+    width = float(student.ppf(0.975, n - 1)) * error if error > _NOTHING else 3 / n
     return Rate(value, max(-1.0, value - width), min(1.0, value + width), len(compared))
 
 
@@ -274,7 +275,8 @@ def _gap(opinions: Sequence[Opinion]) -> Rate | None:
     if len(values) < VOTES or len(set(prompts)) < PROMPTS:
         return None
     found = mean_interval(values, prompts)
-    width = max(found.high - found.mean, 3 / found.clusters if found.high == found.mean else 0.0)
+    spread = found.high - found.mean
+    width = spread if spread > _NOTHING else 3 / found.clusters
     return Rate(found.mean, found.mean - width, found.mean + width, found.n)
 
 
@@ -302,7 +304,7 @@ def _alt_test(opinions: Sequence[Opinion]) -> AltTest | None:
         spread = found.high - found.mean
         if spread == inf:
             chances.append(1.0)
-        elif spread == 0:
+        elif spread <= _NOTHING:
             chances.append(float(found.mean >= MARGIN))
         else:
             freedom = found.clusters - 1

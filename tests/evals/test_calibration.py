@@ -151,4 +151,4 @@ def test_sides_names_and_order_do_not_matter(opinions: Sequence[Opinion], shuffl
             assert (a is None) == (b is None)
             if a and b:
                 assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high))
-                assert a.low <= a.value <= a.high
+                assert a.low - 1e-9 <= a.value <= a.high + 1e-9

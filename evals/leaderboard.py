@@ -50,7 +50,10 @@ class RatedModel:
 
 @dataclass(frozen=True)
 class StyleEffect:
-    """What one standard deviation more of tokens, headers, lists or bold is worth in Elo, with its 95 % interval."""
+    """What one standard deviation more of tokens, headers, lists or bold is worth in Elo, with its 95 % interval.
+
+    What all answers have alike is left out.
+    """
 
     covariate: str
     effect: float
@@ -160,8 +163,12 @@ def _style_controlled(votes: Votes, styles: np.ndarray | None, rated: Rating) ->
 def _effects(styled: StyleControl | None) -> tuple[StyleEffect, ...]:
     if styled is None:
         return ()
-    numbers = zip(COVARIATES, styled.effect, styled.effect_low, styled.effect_high, strict=True)
-    return tuple(StyleEffect(name, float(effect), float(low), float(high)) for name, effect, low, high in numbers)
+    numbers = zip(COVARIATES, styled.effect, styled.effect_low, styled.effect_high, styled.varies, strict=True)
+    return tuple(
+        StyleEffect(name, float(effect), float(low), float(high))
+        for name, effect, low, high, varies in numbers
+        if varies
+    )
 
 
 def _beside(

@@ -212,7 +212,7 @@ def _board_table(board: "Leaderboard") -> Any:
     ]
     styled = ("equal style", ["" if row.styled is None else f"{row.styled:.0f}" for row in board.rows])
     fell = ("won–tied–lost", [f"{row.wins}–{row.ties}–{row.losses}" for row in board.rows])
-    optional = [(3, styled)] if board.style else []
+    optional = [(3, styled)] if board.style_votes else []
     room = console().width
     for place, column in [*optional, (len(columns) + len(optional), fell)]:
         if _needed([*columns, column]) <= room:

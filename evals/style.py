@@ -38,7 +38,8 @@ class StyleControl:
     """m models rated with style held equal; arrays (m,) in the order of `models`, on the Elo scale with mean 1000.
 
     `effect`, `effect_low`, `effect_high` (4,) say what one standard deviation more of each of COVARIATES is worth,
-    in Elo. `votes`: how many could be used; the others are about answers whose text is not known.
+    in Elo; `varies` (4,) tells which of them the answers differ in at all. `votes`: how many could be used; the
+    others are about answers whose text is not known.
     """
 
     models: tuple[str, ...]
@@ -48,6 +49,7 @@ class StyleControl:
     effect: np.ndarray
     effect_low: np.ndarray
     effect_high: np.ndarray
+    varies: np.ndarray
     votes: int
     clustered_by: str | None
 
@@ -95,7 +97,7 @@ def control(
     known = ~np.isnan(differences).any(axis=1)
     votes, differences = votes.where(np.flatnonzero(known)), differences[known]
     m, n = len(votes.models), len(votes)
-    spread = np.sqrt((differences**2).mean(axis=0)) if n else np.ones(len(COVARIATES))
+    spread = np.sqrt((differences**2).mean(axis=0)) if n else np.zeros(len(COVARIATES))
     # Not centred: then a vote and its mirror image would no longer say the same.
     x = differences / np.where(spread > 0, spread, 1.0)
     start, part, extra = strengths(count(votes))
@@ -113,6 +115,7 @@ def control(
         effect=effect,
         effect_low=effect - ELO * width[m:],
         effect_high=effect + ELO * width[m:],
+        varies=spread > 0,
         votes=n,
         clustered_by=name,
     )

@@ -127,7 +127,9 @@ def _table(board: Leaderboard) -> str:
         rank = str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}–{row.rank_high}"
         sure = "" if row.enough else "<span class='badge warn'>not enough evidence</span>"
         styled = (
-            f"<td class='num roomy'>{'—' if row.styled is None else f'{row.styled:.0f}'}</td>" if board.style else ""
+            f"<td class='num roomy'>{'—' if row.styled is None else f'{row.styled:.0f}'}</td>"
+            if board.style_votes
+            else ""
         )
         rows.append(
             f"<tr><td class='num'>{rank}</td><th scope='row'>{escape(row.model)} {sure}</th>"
@@ -136,7 +138,7 @@ def _table(board: Leaderboard) -> str:
         )
     head = (
         "<th>Rank</th><th>Model</th><th>Rating</th><th>95 % interval</th>"
-        + ("<th class='roomy'>Style held equal</th>" if board.style else "")
+        + ("<th class='roomy'>Style held equal</th>" if board.style_votes else "")
         + "<th>Votes</th><th class='roomy'>Won / tied / lost</th>"
     )
     return _framed(f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>")

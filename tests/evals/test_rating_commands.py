@@ -51,7 +51,7 @@ def test_in_rated_and_out(parley, votes: Path, tmp_path: Path) -> None:
     assert board["rows"][0]["without_ties"] is not None
     assert board["turning"]["leader"] == "new"
     assert board["turning"]["change"] <= board["turning"]["drop"]
-    assert len(board["style"]) == 4
+    assert [effect["covariate"] for effect in board["style"]] == ["tokens", "bold"]
     assert board["both_bad"] > 0
     verdict = json.loads(parley("verdict", "new", "base", "--json")[1])
     assert [row["category"] for row in verdict["categories"]] == ["billing", "orders"]

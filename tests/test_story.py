@@ -75,6 +75,7 @@ def test_the_worker_runs_the_judge_over_served_models(demo_stack: Stack) -> None
     report = JudgeReport.from_json(job.result)
     assert report.judged == 4
     assert report.unparsed == 0, "constrained decoding writes nothing but verdicts"
+    assert report.weighed == 8, "an engine's log-probabilities weight every verdict"
     assert "toy" in json.dumps(job.result)
 
 

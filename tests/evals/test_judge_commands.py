@@ -28,7 +28,8 @@ def parley(served: Settings, home: Path, monkeypatch: pytest.MonkeyPatch):  # no
         result = CliRunner().invoke(build(), list(arguments))
         if result.exception and not isinstance(result.exception, ParleyError | SystemExit):
             raise result.exception
-        return " ".join(result.output.split()), str(result.exception) if isinstance(result.exception, ParleyError) else ""
+        told = str(result.exception) if isinstance(result.exception, ParleyError) else ""
+        return " ".join(result.output.split()), told
 
     return run
 

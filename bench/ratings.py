@@ -90,7 +90,7 @@ def coverage(world: World, cluster: Cluster, runs: int, seed: int = 0) -> Covera
 
 @dataclass(frozen=True)
 class Power:
-    """How many decisive votes METHOD's table asks for, and the share of tests on so many that find the difference."""
+    """How many decisive votes the method's table asks for, and the share of tests on so many that find the difference."""
 
     win_rate: float
     votes: int
@@ -130,7 +130,7 @@ def peeking(duel: Duel, runs: int, seed: int = 0) -> dict[State, float]:
 
 
 def power(runs: int = 20_000, seed: int = 0) -> list[Power]:
-    """What METHOD's table promises, by simulation: 80 % of fixed-size two-sided tests find the true win rate."""
+    """What the method's table promises, by simulation: 80 % of fixed-size two-sided tests find the true win rate."""
     rng = np.random.default_rng(seed)
     found = []
     for rate_ in (0.55, 0.6, 0.65, 0.7):

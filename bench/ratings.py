@@ -90,7 +90,7 @@ def coverage(world: World, cluster: Cluster, runs: int, seed: int = 0) -> Covera
 
 @dataclass(frozen=True)
 class Power:
-    """How many decisive votes the method's table asks for, and the share of tests on so many that find the difference."""
+    """How many decisive votes the method's table asks for, and the share of tests on them that find the difference."""
 
     win_rate: float
     votes: int

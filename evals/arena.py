@@ -195,9 +195,11 @@ def _shown_by_prompt(session: Session, models: tuple[str, str]) -> Counter[str]:
 
 
 def _stored_pair(session: Session, models: tuple[str, str], prompt: Prompt, chance: random.Random) -> PairRow | None:
-    query = select(PairRow).where(
-        PairRow.prompt_id == prompt.id, PairRow.model_1 == models[0], PairRow.model_2 == models[1]
-    ).where(PairRow.answer_1 != "", PairRow.answer_2 != "")  # an imported vote may come without its answers
+    query = (
+        select(PairRow)
+        .where(PairRow.prompt_id == prompt.id, PairRow.model_1 == models[0], PairRow.model_2 == models[1])
+        .where(PairRow.answer_1 != "", PairRow.answer_2 != "")
+    )  # an imported vote may come without its answers
     stored = list(session.scalars(query.order_by(PairRow.id)))
     return chance.choice(stored) if stored else None
 

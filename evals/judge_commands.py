@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evals.report import JudgeReport
 
 _QUESTION = 48
+_LABELS, _NARROWEST = 40, 12  # characters beside a drawn interval, and of the shortest that says anything
 _RUN = "run"
 
 Judge = Annotated[str, typer.Argument(help="The judge: any served model that can answer in JSON.")]
@@ -241,7 +242,8 @@ def _tell_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
 def _tell_calibration(found: "Calibration", plot: bool) -> None:
     from rich.table import Table
 
-    from evals.plots import interval_line
+    from evals.plots import TERMINAL, interval_line
+    from models.cli import console
 
     table = Table(
         "votes on", "votes", "agrees", "without ties", "kappa", "people", "trust", box=None, header_style="bold"
@@ -258,11 +260,12 @@ def _tell_calibration(found: "Calibration", plot: bool) -> None:
         )
     if found.groups:
         say(table)
+    width = max(_NARROWEST, min(TERMINAL, console().width - _LABELS))
     for group in found.groups if plot else ():
         for name, rate in (("judge and people", group.with_ties), ("people and people", group.people)):
             if rate:
-                line = interval_line(rate.low, rate.value, rate.high, 0, 1)
-                say(f"{(group.category or 'everything')[:20]:20} {name:17} 0 {line} 1")
+                line = interval_line(rate.low, rate.value, rate.high, 0, 1, width)
+                say(f"{(group.category or 'everything')[:16]:16} {name:17} 0 {line} 1")
     say(f"Rubric {found.rubric} ({found.rubric_hash}). {found.unparsed} verdicts unread, {found.failed} failed.")
     say(found.words)
 

@@ -11,7 +11,7 @@ import typer
 
 from models.errors import Invalid
 from train.clouds.commands import cloud_commands, train_on_cloud
-from train.data.commands import data_commands
+from train.data.commands import Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn, data_commands
 from train.model_commands import add_model_commands
 from train.showing import console, problems_shown, show_result
 
@@ -146,19 +146,12 @@ def train_command(
     validation: Annotated[
         float, typer.Option(help="Share held out to measure the loss; 0 for none.", rich_help_panel="Data")
     ] = 0.1,
-    prompt_column: Annotated[
-        str, typer.Option(help="CSV: the column with the question.", rich_help_panel="Data")
-    ] = "prompt",
-    response_column: Annotated[
-        str, typer.Option(help="CSV: the column with the answer.", rich_help_panel="Data")
-    ] = "response",
-    system_column: Annotated[
-        str | None, typer.Option(help="CSV: a column with the system message.", rich_help_panel="Data")
-    ] = None,
-    system: Annotated[
-        str | None,
-        typer.Option(help="A system message for every conversation that has none.", rich_help_panel="Data"),
-    ] = None,
+    prompt_column: PromptColumn = "prompt",
+    response_column: ResponseColumn = "response",
+    system_column: SystemColumn = None,
+    system: System = None,
+    format: Format = "auto",  # noqa: A002 -- the flag's name
+    per_turn: PerTurn = False,
     tracker: Annotated[
         list[str] | None,
         typer.Option(
@@ -255,6 +248,8 @@ def train_command(
             (save_steps != "auto", "--save-steps"),
             (tracker, "--tracker"),
             (gpus > 1, "--gpus"),
+            (format != "auto", "--format"),
+            (per_turn, "--per-turn"),
         ):
             if given:
                 raise Invalid(f"{flag} is for training here: leave it out with --on {on}.", param=flag.strip("-"))
@@ -284,6 +279,8 @@ def train_command(
                 hyperparameters=hyperparameters,
                 validation=validation,
                 columns=columns,
+                format=format,
+                per_turn=per_turn,
                 progress=progress,
                 trackers=tracker or (),
                 threads=threads,

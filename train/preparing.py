@@ -85,28 +85,43 @@ def prepare(
     )  # fmt: skip
 
 
-def checked_for_training(data: Data, validation: float | Data, columns: Columns | None) -> CheckedData:
+def checked_for_training(
+    data: Data,
+    validation: float | Data,
+    columns: Columns | None,
+    format: str = "auto",  # noqa: A002 -- as the flag
+) -> CheckedData:
     """The data's report; with validation data of its own, that one's too, without what is also learnt.
 
     Problems of the validation data say so in their message: their lines are of the other file.
     """
     if isinstance(validation, int | float):
-        return check(data, columns, provider="local")
-    checked = check(data, columns, provider="local", validation=validation)
+        return check(data, columns, format=format, provider="local")
+    checked = check(data, columns, format=format, provider="local", validation=validation)
     held = checked.validation.problems if checked.validation else ()
     told = tuple(replace(problem, message=f"validation data: {problem.message}") for problem in held)
     return replace(checked, problems=(*checked.problems, *told))
 
 
-def divide(checked: CheckedData, validation: float | Data, seed: int, method: Method = "sft") -> Split[Any]:
+def divide(
+    checked: CheckedData, validation: float | Data, seed: int, method: Method = "sft", *, per_turn: bool = False
+) -> Split[Any]:
     """What is learnt and what only measures the loss: a share by seed, or the data of its own in `checked`.
+
+    `per_turn`: each learnt conversation becomes one example for each answer, with all that was said before it. Only
+    then, after the split, so that no turn of a conversation that measures is learnt.
 
     Raises:
         Invalid: conversations where the method learns from pairs, or pairs where it learns from conversations.
     """
+    lessons = _lessons(checked, method)
     if isinstance(validation, int | float):
-        return split(_lessons(checked, method), validation, seed)
-    return Split(_lessons(checked, method), _lessons(checked.validation, method) if checked.validation else ())
+        parts = split(lessons, validation, seed)
+    else:
+        parts = Split(lessons, _lessons(checked.validation, method) if checked.validation else ())
+    if not per_turn or method == "dpo":
+        return parts
+    return Split(tuple(turn for example in parts.train for turn in example.per_turn()), parts.validation)
 
 
 def _lessons(checked: CheckedData, method: Method) -> Any:

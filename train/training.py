@@ -61,6 +61,8 @@ def train(
     hyperparameters: Hyperparameters | None = None,
     validation: float | Data = 0.1,
     columns: Columns | None = None,
+    format: str = "auto",  # noqa: A002 -- as the flag
+    per_turn: bool = False,
     progress: Progress = silent,
     trackers: Sequence[str] = (),
     gpus: int = 1,
@@ -88,6 +90,8 @@ def train(
         hyperparameters: every "auto" becomes a number by a rule that the result tells.
         validation: the share held out to measure the loss, 0 to 0.5; or data of its own, like `data`.
         columns: names the columns of a CSV, and a system text.
+        format: how the data's rows are written (`train.data.formats` names them); "auto" sees for itself.
+        per_turn: learn each answer of a conversation as an example of its own, with all that was said before it.
         progress: told of stages, steps and validations (`train.progress`).
         trackers: where the numbers go besides: "wandb", "tensorboard", "trackio", each installed by the user.
         gpus: processes that share each batch, one for each GPU; on a CPU they only show that it works.
@@ -125,6 +129,7 @@ def train(
     asked = asked_for(
         data=data, base=source.spec.id if source.spec else source.location, name=name, method=method, kind=kind,
         base_name=base_name, hyperparameters=hyperparameters, validation=validation, columns=columns,
+        format=format, per_turn=per_turn,
         trackers=list(trackers), gpus=gpus, threads=threads, job=job, bot=bot, description=description,
         save_steps=save_steps,
     )  # fmt: skip
@@ -134,8 +139,8 @@ def train(
         if result:
             tell(Stage("This run has finished already"))
         else:
-            checked = require_usable(checked_for_training(data, validation, columns))
-            parts = divide(checked, validation, hyperparameters.seed, method)
+            checked = require_usable(checked_for_training(data, validation, columns, format))
+            parts = divide(checked, validation, hyperparameters.seed, method, per_turn=per_turn)
             parent = source.spec.id if source.spec else None
             if source.is_adapter:
                 source = _merged_first(source, registry, folder, tell)

@@ -140,6 +140,26 @@ def test_validation_data_is_told_its_faults_and_never_measures_what_is_learnt(ti
     assert {13, 14} <= told.keys()
 
 
+def test_each_answer_can_be_an_example_and_the_format_be_named(tiny_base: Path, tmp_path: Path) -> None:
+    data = tmp_path / "talks.jsonl"
+    names = ("human", "gpt", "human", "gpt")
+    talks = [
+        {"conversations": [{"from": name, "value": f"{name} says {day} {place}"} for place, name in enumerate(names)]}
+        for day in range(6)
+    ]
+    data.write_text("".join(json.dumps(talk) + "\n" for talk in talks))
+    steps = [
+        train(
+            data, base=tiny_base, out=tmp_path / f"run-{per_turn}", format="sharegpt", per_turn=per_turn, validation=0,
+            hyperparameters=Hyperparameters(epochs=1, batch_size=1),
+        ).steps
+        for per_turn in (False, True)
+    ]  # fmt: skip
+    assert steps == [6, 12]
+    with pytest.raises(Invalid, match="no usable example; 6 lines have errors"):
+        train(data, base=tiny_base, out=tmp_path / "other", format="alpaca")
+
+
 def test_qlora_trains_on_a_cpu(tiny_base: Path, tmp_path: Path) -> None:
     result = train(
         style_rows(60),

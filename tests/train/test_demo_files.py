@@ -129,12 +129,14 @@ def test_every_model_of_the_catalogue_is_there() -> None:
         assert model.judge or model.bot is not None
 
 
+@pytest.mark.training
 def test_the_shipped_base_copies_a_held_out_number() -> None:
     prompt = next(prompt for prompt in lines(PROMPTS) if prompt["number"] and prompt["category"] == "cancel_order")
     (text,) = load(BASE)([prompt["messages"]], 80)
     assert copies(prompt["number"], text), text
 
 
+@pytest.mark.training
 def test_the_shipped_concise_model_tells_the_houses_facts() -> None:
     speak = load(BASE, FOLDER / "adapters" / "support-concise")
     (text,) = speak([[{"role": "user", "content": "please cancel my order 48213977"}]], 80)

@@ -12,6 +12,8 @@ from train.heads import add_learnt_head
 from train.packing import LEAK_LIMIT, PackedCollator, PaddedCollator, attend_by_row, leak_limit, strays
 from train.tokens import IGNORED, Row, tokenise
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture
 def model(tiny_base: Path) -> Any:

@@ -205,7 +205,7 @@ def _progress(job: Job) -> str:
 def judge_tab(room: Room, tab: gr.Tab) -> None:
     """Lay out the tab and wire it. Call inside the tab."""
     with gr.Row(elem_classes="form-row"):
-        judge = live_list(label="Judge", elem_id="judge-judge")
+        judge = live_list(label="Judge", elem_id="judge-judge", scale=2)  # its name has the word «judge» behind it
         model_a = live_list(label="Model A", elem_id="judge-a")
         model_b = live_list(label="Model B", elem_id="judge-b")
         prompts = gr.Slider(5, 200, value=20, step=5, label="Prompts", elem_id="judge-prompts")

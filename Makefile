@@ -20,7 +20,7 @@ test: setup-dev system clients ## all tests: real vLLM engines, a real browser, 
 	$(RUN) pytest -q -n 2 --dist loadfile -m "not engine and not browser"
 	$(RUN) pytest -q -m "engine or browser"
 
-check: setup-dev ## format, lint, types and the fast tests: under 90 seconds
+check: setup-dev ## format, lint, types and the fast tests: two minutes on 4 cores
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) pyrefly check --summary=none

@@ -1,6 +1,7 @@
 """HTTP to hosted upstreams: aiohttp, for its TLS, proxies and decompression. The same face as `serve.wire`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 import aiohttp
@@ -61,12 +62,8 @@ class Upstreams:
             Broken: no connection, or one that ended; TimeoutError: silence.
         """
         assert self._session is not None
-        try:
+        with _broken():
             answer = await self._session.post(address, data=body, headers=headers, allow_redirects=False)
-        except TimeoutError:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            raise Broken(str(error)) from error
         return HostedAnswer(answer)
 
 
@@ -90,18 +87,21 @@ class HostedAnswer:
 
     async def piece(self) -> bytes:
         """What has come since the last time; empty at the end."""
-        try:
+        with _broken():
             return await self._answer.content.readany()
-        except TimeoutError:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            raise Broken(str(error)) from error
 
     async def read(self) -> bytes:
         """All of the body."""
-        try:
+        with _broken():
             return await self._answer.read()
-        except TimeoutError:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            raise Broken(str(error)) from error
+
+
+@contextmanager
+def _broken() -> Iterator[None]:
+    """Whatever aiohttp says of a connection that is gone, as the relay knows it; silence stays silence."""
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except (aiohttp.ClientError, OSError) as error:
+        raise Broken(str(error)) from error

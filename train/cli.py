@@ -262,9 +262,6 @@ def train_command(
     if lr_multiplier is not None:
         raise Invalid("--lr-multiplier is OpenAI's: use --lr, or --on openai.", param="lr-multiplier")
     with _opened() as (settings, registry), problems_shown(as_json):
-        from models.settings import threads_wait_quietly
-
-        threads_wait_quietly()
         from train.training import train
 
         with _progress(as_json) as progress:
@@ -294,9 +291,6 @@ def _resume(run: str, others: list[Any], as_json: bool) -> None:
     if any(other is not None for other in others):
         raise Invalid("--resume takes everything from the run: leave DATA, --base and --name out.", param="resume")
     with _opened() as (settings, registry), problems_shown(as_json):
-        from models.settings import threads_wait_quietly
-
-        threads_wait_quietly()
         from train.resuming import resume
 
         with _progress(as_json) as progress:
@@ -345,11 +339,12 @@ def merge_command(
 
 @contextmanager
 def _opened() -> Iterator[tuple[Any, Any]]:
-    """(settings, registry), over a database that is at this program's revision."""
+    """(settings, registry), over a database that is at this program's revision; torch is not loaded yet."""
     from models.database import open_database
     from models.registry import Registry
-    from models.settings import load_settings
+    from models.settings import load_settings, threads_wait_quietly
 
+    threads_wait_quietly()
     settings = load_settings()
     database = open_database(settings)
     try:

@@ -70,6 +70,7 @@ class Registry:
         with self._change() as session:
             if session.get(ModelRow, spec.id) or session.get(AliasRow, spec.id):
                 raise Conflict(f"The name {spec.id!r} is taken: a version is never replaced. Choose another name.")
+            _check_fallbacks(session, spec)
             if spec.kind == "adapter":
                 _check_base(session, spec)
             row = ModelRow(
@@ -137,6 +138,34 @@ class Registry:
             if hanging:
                 raise Conflict(f"{', '.join(hanging)} runs on the engine of {model_id!r}: retire that first.")
             row.state = "retired"
+
+    def pin(self, name: str) -> ModelSpec:
+        """Keeps a model's engine in memory, whoever else asks for room; returns the model.
+
+        Raises:
+            NotFound: nobody has that name. Invalid: the model has no engine of its own.
+        """
+        return self._set_pinned(name, True)
+
+    def unpin(self, name: str) -> ModelSpec:
+        """Lets a model's engine be stopped again to make room; returns the model. Raises as `pin`."""
+        return self._set_pinned(name, False)
+
+    def pinned(self) -> set[str]:
+        """The ids of the models whose engines stay."""
+        query = select(ModelRow.id).where(ModelRow.pinned, ModelRow.state != "retired")
+        with self._database.read() as session:
+            return set(session.scalars(query))
+
+    def _set_pinned(self, name: str, pinned: bool) -> ModelSpec:
+        spec = self.resolve(name)
+        if spec.kind == "hosted":
+            raise Invalid(f"{spec.id!r} is hosted: it has no engine here that could be pinned.", param="model")
+        if spec.kind == "adapter":
+            raise Invalid(f"{spec.id!r} runs on the engine of {spec.base!r}: pin or unpin that.", param="model")
+        with self._change() as session:
+            _row(session, spec.id).pinned = pinned
+        return spec
 
     def alias(self, name: str, target: str) -> None:
         """Points `name` at a model; an alias that exists moves in one step, with no moment in between."""
@@ -229,6 +258,16 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
             f"The adapter's rank {spec.lora_rank} is over the {rank} of its base's engine: merge it.",
             param="path",
         )
+
+
+def _check_fallbacks(session: Session, spec: ModelSpec) -> None:
+    """Each exists. So no cycle can come about: an id is immutable, and whom it names was there before it."""
+    for name in spec.fallbacks:
+        if session.get(AliasRow, name):
+            raise Invalid(f"The fallback {name!r} is an alias, which moves: give the model's id.", param="fallbacks")
+        row = session.get(ModelRow, name)
+        if row is None or row.state == "retired":
+            raise Invalid(f"The fallback {name!r} is not registered: add it first.", param="fallbacks")
 
 
 def _check_weights(spec: ModelSpec) -> None:

@@ -43,6 +43,16 @@ class EngineOptions(_Frozen):
     trust_remote_code: bool = Field(
         default=False, description="Run code that comes with the weights. Off unless asked."
     )
+    tool_call_parser: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9_.-]*$",
+        description="vLLM's reader of tool calls; None: by the model's family, «none»: no tools.",
+    )
+    reasoning_parser: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9_.-]*$",
+        description="vLLM's reader of reasoning; None: by the model's family, «none»: no reasoning.",
+    )
     extra_args: tuple[str, ...] = Field(default=(), description="More arguments for vLLM's server, as they stand.")
 
 
@@ -55,6 +65,12 @@ class Upstream(_Frozen):
         default=None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="The NAME of the environment variable that holds the key: never the key.",
+    )
+    usd_per_million_input: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="US dollars for a million tokens in; None: not known."
+    )
+    usd_per_million_output: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="US dollars for a million tokens out; None: not known."
     )
 
     @field_validator("credential")
@@ -128,6 +144,9 @@ class ModelSpec(_Frozen):
     kind: Kind
     path: str | None = Field(default=None, description="An absolute folder or a hub id; None for hosted.")
     upstream: Upstream | None = None
+    fallbacks: tuple[str, ...] = Field(
+        default=(), description="Hosted only: ids that are tried in order while the upstream fails, before a byte."
+    )
     base: str | None = Field(default=None, description="Id of the model it hangs on or was merged into.")
     parent: str | None = Field(default=None, description="Id of the version that it was trained from.")
     job: str | None = Field(default=None, description="The training job or run that made it.")
@@ -162,4 +181,10 @@ class ModelSpec(_Frozen):
             raise ValueError(f"a model of kind {self.kind} needs a path: a folder or a hub id")
         if self.kind == "adapter" and not self.base:
             raise ValueError("an adapter needs the id of its base")
+        if self.fallbacks and self.kind != "hosted":
+            raise ValueError("only a hosted model has fallbacks: an engine of our own is started again")
+        if self.id in self.fallbacks:
+            raise ValueError("a model cannot be its own fallback")
+        if len(set(self.fallbacks)) < len(self.fallbacks):
+            raise ValueError("a fallback is named twice")
         return self

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.database import Base, UtcDateTime, utcnow
@@ -18,6 +18,8 @@ class ModelRow(Base):
     kind: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16), index=True)
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    # Its engine is never stopped to make room for another.
+    pinned: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
 
 

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from models.database import Database, utcnow
@@ -29,7 +29,8 @@ class Route:
     """How to reach the model that a name stands for.
 
     `model` is the name it has there; `renamed` says that a request must be rewritten to it. `address` ends in
-    `/v1` and is None while the model does not run. `authorization` is the whole header, never shown.
+    `/v1` and is None while the model does not run. `authorization` is the whole header, never shown. `fallbacks` are
+    ids to try in order while the upstream fails; one that was retired since is in no snapshot's routes.
     """
 
     spec: ModelSpec
@@ -38,6 +39,7 @@ class Route:
     state: ModelState
     address: str | None
     authorization: str | None
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def hosted(self) -> bool:
@@ -72,7 +74,7 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     aliases = {name: target for name, target in registry.aliases().items() if target in routes}
     for name, target in aliases.items():
         own = routes[target]
-        routes[name] = Route(own.spec, own.model, True, own.state, own.address, own.authorization)
+        routes[name] = replace(own, renamed=True)
     return Snapshot(
         revision=revision,
         routes=MappingProxyType(routes),
@@ -93,6 +95,7 @@ def _route(settings: Settings, spec: ModelSpec, state: ModelState, row: Served |
             state,
             spec.upstream.base_url.rstrip("/"),
             f"Bearer {key}" if key else None,
+            spec.fallbacks,
         )
     address = f"{row.address}/v1" if row and row.address and state.state == "ready" else None
     return Route(spec, spec.id, False, state, address, f"Bearer {engine_key}")

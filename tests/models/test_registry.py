@@ -236,3 +236,53 @@ def test_a_parity_is_stored_beside_the_state(registry: Registry, weights: str) -
     assert registry.list() == []
     registry.set_parity("m", measured.model_copy(update={"kl": 0.2}), "listed")
     assert [spec.parity.kl for spec in registry.list() if spec.parity] == [0.2]
+
+
+def hosted(name: str, *fallbacks: str) -> ModelSpec:
+    upstream = {"base_url": "https://upstream.example/v1", "model": name}
+    return parse_spec(id=name, kind="hosted", upstream=upstream, fallbacks=fallbacks)
+
+
+def test_fallbacks_are_models_that_exist(registry: Registry, weights: str) -> None:
+    registry.register(base(weights))
+    registry.register(hosted("second", "base"))
+    registry.register(hosted("first", "second", "base"))
+    assert registry.resolve("first").fallbacks == ("second", "base")
+    registry.alias("other", "base")
+    with pytest.raises(Invalid, match="is an alias"):
+        registry.register(hosted("third", "other"))
+    with pytest.raises(Invalid, match="not registered"):
+        registry.register(hosted("third", "nobody"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"id": "one", "fallbacks": ["one"]}, "its own fallback"),
+        ({"id": "one", "fallbacks": ["two", "two"]}, "named twice"),
+        ({"id": "one", "kind": "base", "path": "org/name", "upstream": None, "fallbacks": ["two"]}, "only a hosted"),
+        ({"id": "one", "upstream": {"base_url": "http://x", "model": "y", "usd_per_million_input": -1}}, "greater"),
+        ({"id": "one", "engine": {"tool_call_parser": "--port"}}, "pattern"),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused(fields: dict[str, object], fault: str) -> None:
+    whole = {"kind": "hosted", "upstream": {"base_url": "https://upstream.example/v1", "model": "m"}}
+    with pytest.raises(Invalid, match=fault):
+        parse_spec(**whole | fields)
+
+
+def test_an_engine_is_pinned_by_any_of_its_names(registry: Registry, weights: str) -> None:
+    registry.register(base(weights))
+    registry.register(adapter(weights))
+    registry.register(hosted("far"))
+    registry.alias("other", "base")
+    before = registry.revision()
+    assert registry.pin("other").id == "base"
+    assert registry.pinned() == {"base"}
+    assert registry.revision() > before
+    registry.unpin("base")
+    assert registry.pinned() == set()
+    with pytest.raises(Invalid, match="runs on the engine of 'base'"):
+        registry.pin("tuned")
+    with pytest.raises(Invalid, match="hosted"):
+        registry.pin("far")

@@ -1,6 +1,6 @@
-"""This room's tables: models, aliases, the revision number, keys, jobs, files and uploads."""
+"""This room's tables: models, aliases, the revision number, keys, usage, jobs, files and uploads."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, text
@@ -53,6 +53,30 @@ class KeyRow(Base):
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     expires: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revoked: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # The names it may ask for, and its limits; null: all of them, and none.
+    models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    requests_per_minute: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_per_minute: Mapped[int | None] = mapped_column(BigInteger)
+    daily_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    daily_usd: Mapped[float | None] = mapped_column()
+
+
+class UsageRow(Base):
+    """What one key has used of one model on one day (UTC). Counted up by the gateway, never set.
+
+    `key_id` is empty for requests without a key. No foreign keys: what was used stays, whatever is deleted.
+    """
+
+    __tablename__ = "usage"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    model_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger, default=0)
+    failed: Mapped[int] = mapped_column(BigInteger, default=0)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    usd: Mapped[float] = mapped_column(default=0.0)
 
 
 class JobRow(Base):

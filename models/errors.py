@@ -15,6 +15,7 @@ The command line prints the message and exits with `exit_code`; the gateway answ
 error body. Nobody else formats an error.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -32,11 +33,13 @@ class ParleyError(Exception):
         code: str | None = None,
         param: str | None = None,
         retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.message = " ".join(message.split())
         self.code = code
         self.param = param
         self.retry_after = retry_after
+        self.headers = headers or {}  # that go out with it, beside those that any error has
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from models.database import Database
-from models.errors import ParleyError
+from models.errors import ParleyError, Unavailable
 from models.keys import KeyInfo
 from models.registry import Registry
 from models.settings import Settings
 from models.uploads import sweep_uploaded
 from serve import access, catalogue, replies
+from serve.bodies import ClientGone
 from serve.metrics import Metrics
 from serve.mounting import Mounted, broken, not_allowed, unknown_route
-from serve.relay import ClientGone, Relay
+from serve.relay import Relay
 from serve.replies import Exchange, Receive, Scope, Send
 from serve.snapshot import Watcher
 
@@ -53,41 +54,50 @@ class Gateway:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(send)
-        path: str = scope["path"]
         self.metrics.in_flight.inc()
-        name, model = path if path in _RELAYED else "other", ""
         try:
-            model = await self._answer(path, scope, receive, exchange)
+            await self._answer(scope, receive, exchange)
         except ParleyError as error:
             await exchange.error(error)
         except ClientGone:
             exchange.status = 499
         except asyncio.CancelledError:
-            # The client has gone; or the server stops, and then the task is asked to end.
-            exchange.status = 499
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
+            if exchange.gone:
+                exchange.status = 499
+            else:
+                await exchange.error(Unavailable("The server stops. Try again in a moment.", retry_after=1))
         except Exception:
             _log.exception("request %s broke", exchange.request_id.decode())
             await exchange.error(broken())
         finally:
             self.metrics.in_flight.dec()
-            self.metrics.answered(name, model, exchange.status, exchange.seconds())
+            self._note(scope, exchange)
 
-    async def _answer(self, path: str, scope: Scope, receive: Receive, exchange: Exchange) -> str:
-        """Answers, and returns the model's id where one was asked for."""
+    def _note(self, scope: Scope, exchange: Exchange) -> None:
+        """A request is over, whatever became of it: here it gets its figures, and its one line in the log."""
+        path = scope["path"]
+        name = path if path in _RELAYED else "other"
+        self.metrics.answered(name, exchange.model, exchange.status, exchange.seconds())
+
+    async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        # Here the scope is looked at, before anything reads it.
+        path: str = scope["path"]
         method = scope["method"]
         snapshot = self.watcher.current
         if path == "/health":
             _expect(method, "GET", "HEAD")
             await exchange.json({"status": "ok"})
-            return ""
+            return
         key = access.admit(scope, snapshot)
+        if key is not None:
+            exchange.key_name = key.name
         if path in _RELAYED:
             _expect(method, "POST")
-            return await self._relay.answer(scope, receive, exchange)
-        if path == "/v1/models":
+            await self._relay.answer(scope, receive, exchange, key)
+        elif path == "/v1/models":
             _expect(method, "GET")
             await exchange.json(catalogue.model_list(snapshot))
         elif path.startswith(_MODELS):
@@ -102,7 +112,6 @@ class Gateway:
             await self._mounted.answer(scope, receive, exchange, key)
         else:
             raise unknown_route(method, path)
-        return ""
 
     async def _model(self, method: str, name: str, key: KeyInfo | None, exchange: Exchange) -> None:
         """One model, retrieved or deleted. Ids may hold `/` (`%2F`) and `:`: all of the path is the name."""

@@ -15,7 +15,7 @@ from models.errors import NotFound, ParleyError
 from models.keys import KeyInfo
 from models.settings import Settings
 from serve import replies
-from serve.relay import too_large
+from serve.bodies import too_large
 from serve.replies import ASGIMessage, Exchange, Receive, Scope
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _application(routes: "Sequence[BaseRoute]") -> Any:
     from starlette.responses import JSONResponse, Response
 
     def shown(error: ParleyError) -> Response:
-        headers = {name.decode(): value.decode() for name, value in replies.retry_headers(error)}
+        headers = {name.decode(): value.decode() for name, value in replies.error_headers(error)}
         return Response(orjson.dumps(error.body()), error.status, headers, "application/json")
 
     async def told(request: Request, error: Exception) -> Response:

@@ -21,9 +21,16 @@ TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class Exchange:
-    """One request being answered: its number, its clock, and how far the answer is."""
+    """One request being answered: its number, its clock, how far the answer is, and what it comes to.
 
-    __slots__ = ("_send", "began", "finished", "request_id", "status")
+    `extra` goes out with whatever answer or error follows. `model`, `key_name` and the tokens are for the figures and
+    the log, and are filled in on the way: whoever reads them at the end finds what is known by then.
+    """
+
+    __slots__ = (
+        "_send", "began", "completion_tokens", "extra", "finished", "gone", "key_name", "model", "prompt_tokens",
+        "request_id", "status",
+    )  # fmt: skip
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -31,6 +38,11 @@ class Exchange:
         self.request_id = b"req_" + os.urandom(16).hex().encode()
         self.status = 0
         self.finished = False
+        self.gone = False  # the client
+        self.extra: Headers = []
+        self.model = ""
+        self.key_name = ""
+        self.prompt_tokens = self.completion_tokens = 0
 
     @property
     def started(self) -> bool:
@@ -48,6 +60,7 @@ class Exchange:
             (b"content-type", content_type),
             (b"x-request-id", self.request_id),
             (b"openai-processing-ms", b"%d" % (self.seconds() * 1000)),
+            *self.extra,
             *extra,
         ]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
@@ -75,7 +88,7 @@ class Exchange:
         if self.started:
             await self.body(error_frame(error.body()["error"]))
         else:
-            await self.whole(error.status, orjson.dumps(error.body()), extra=retry_headers(error))
+            await self.whole(error.status, orjson.dumps(error.body()), extra=error_headers(error))
 
     def wrapped(self) -> Send:
         """A `send` for a mounted application: it adds this exchange's headers to the application's own."""
@@ -87,6 +100,7 @@ class Exchange:
                 headers += [
                     (b"x-request-id", self.request_id),
                     (b"openai-processing-ms", b"%d" % (self.seconds() * 1000)),
+                    *self.extra,
                 ]
                 message = {**message, "headers": headers}
             elif message["type"] == "http.response.body":
@@ -96,11 +110,14 @@ class Exchange:
         return send
 
 
-def retry_headers(error: ParleyError) -> Headers:
-    """Tells the SDK when to come back; or not to, where a repeat cannot help."""
+def error_headers(error: ParleyError) -> Headers:
+    """The error's own; and what tells the SDK when to come back, or not to, where a repeat cannot help."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
     if error.retry_after is not None:
-        return [(b"retry-after", b"%d" % max(1, round(error.retry_after)))]
-    return [(b"x-should-retry", b"false")] if error.status >= 409 else []
+        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after))))
+    elif error.status >= 409:
+        headers.append((b"x-should-retry", b"false"))
+    return headers
 
 
 def error_frame(error: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,101 @@
+"""What a request asks for: its model and whether it streams, and the bytes that will be sent. It asks nobody."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from models.errors import Invalid, NotFound
+from serve import fields
+from serve.snapshot import Route, Snapshot
+
+_MOST_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
+class Asked(NamedTuple):
+    """A request as it will be sent: `body` in bytes, what it wants of a stream, and whom it is for."""
+
+    path: str
+    route: Route
+    body: bytes
+    stream: bool
+    hide_usage: bool
+    most_tokens: int | None  # what it allows the answer, where it says so
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The body's JSON object.
+
+    Raises:
+        Invalid: it is none.
+    """
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(f"The body is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise Invalid("The body must be a JSON object.")
+    return content
+
+
+def route_of(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
+    """Whom a request is for.
+
+    Raises:
+        Invalid: it names no model. NotFound: nobody has that name.
+    """
+    name = content.get("model")
+    if not isinstance(name, str) or not name:
+        raise Invalid("You must provide a model parameter.", param="model")
+    route = snapshot.routes.get(name)
+    if route is None:
+        raise no_model(name)
+    return route
+
+
+def understand(path: str, body: bytes, content: dict[str, Any], route: Route) -> Asked:
+    """The request as `route` gets it; its very own bytes where nothing had to change.
+
+    Raises:
+        Invalid: a field that must not pass, or a body that cannot be written.
+    """
+    fields.check(content)
+    sent = content
+    if not route.hosted:
+        fields.check_media(content)
+        sent = fields.for_engine(path, content)
+    if route.renamed:
+        sent = {**sent, "model": route.model}
+    stream = content.get("stream") is True
+    options = content.get("stream_options")
+    wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+    if stream and not wants_usage:
+        kept = options if isinstance(options, dict) and route.hosted else {}
+        sent = {**sent, "stream_options": {**kept, "include_usage": True}}
+    elif stream and not route.hosted and options != {"include_usage": True}:
+        sent = {**sent, "stream_options": {"include_usage": True}}
+    elif not stream and "stream_options" in sent:
+        sent = {key: value for key, value in sent.items() if key != "stream_options"}
+    written = body if sent is content else _written(sent)
+    return Asked(path, route, written, stream, not wants_usage, _most_tokens(content))
+
+
+def no_model(name: str) -> NotFound:
+    """The 404 for a model that nobody knows."""
+    return NotFound(f"The model {name!r} does not exist.", code="model_not_found", param="model")
+
+
+def _written(content: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(content)
+    except orjson.JSONEncodeError as error:
+        # It reads deeper than it writes.
+        raise Invalid("The body is nested too deeply.") from error
+
+
+def _most_tokens(content: Mapping[str, Any]) -> int | None:
+    for name in _MOST_TOKENS:
+        most = content.get(name)
+        if type(most) is int:
+            return most
+    return None

@@ -1,0 +1,49 @@
+"""What went wrong at an engine or an upstream, as a client is told it: OpenAI's shape, and nothing of our keys."""
+
+import orjson
+
+from models.errors import ParleyError, Unavailable
+from serve import replies
+from serve.metrics import Metrics
+from serve.replies import Headers
+from serve.snapshot import Route
+from serve.upstreams import Answer
+
+_PASSED_ON = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
+
+
+class BadUpstream(ParleyError):
+    """An upstream that cannot be used as it is set up. A repeat cannot help."""
+
+    status = 502
+
+
+def fault(metrics: Metrics, route: Route, how: str, words: str) -> ParleyError:
+    """The error for a server that failed us, counted by `how`."""
+    metrics.failed(route.spec.id, how)
+    return Unavailable(f"The server of {route.spec.id!r} {words}.", code="upstream_error", retry_after=1)
+
+
+def passed_on(answer: Answer) -> Headers:
+    """The headers of an answer that are the client's too: when to come back, and how much is left of a limit."""
+    return [(name, value) for name, value in answer.headers if name in _PASSED_ON or name.startswith(b"x-ratelimit-")]
+
+
+def refusal(metrics: Metrics, route: Route, status: int, data: bytes) -> bytes:
+    """The body for an answer of 300 and up.
+
+    Raises:
+        BadUpstream: what it says is about how we ask, and not for the client.
+    """
+    if status >= 500 or status < 400 or status in (401, 403):
+        metrics.failed(route.spec.id, str(status))
+    if status < 400:
+        raise BadUpstream(f"The server of {route.spec.id!r} sends elsewhere (status {status}): mend its address.")
+    if status in (401, 403):
+        who = route.spec.upstream.credential if route.spec.upstream else None
+        raise BadUpstream(f"The server of {route.spec.id!r} refuses Parley's key" + (f": check {who}." if who else "."))
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        content = None
+    return orjson.dumps({"error": replies.openai_error(content, status)})

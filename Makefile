@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11
 RUN := .venv/bin/python -m
 # Trainings of two test processes on two cores: threads that spin while they wait would take the cores from each other.
 export OMP_WAIT_POLICY ?= PASSIVE
+# pytest keeps the tests that it has rewritten: without them every process spends seven seconds on that alone.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo up test check bench demo-model setup setup-dev system clients clean
 

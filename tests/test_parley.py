@@ -1,11 +1,13 @@
 """The front door: help that teaches, mistakes that are one line, and the commands over the registry and keys."""
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,35 @@ import typer
 from typer.core import TyperGroup
 
 import parley as front_door
-from models.settings import load_settings
+from models.database import Database
 from tests.stack import ROOT, free_ports
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def parley(home: Path):
-    """Runs the real command over the test's home."""
+def parley(home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command's own `main` over the test's home, in this process: a new one takes a second to start."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name, value in _environment(home, environment).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["parley", *arguments])
+            try:
+                front_door.main()
+                code: object = 0
+            except SystemExit as end:
+                code = end.code
+        return subprocess.CompletedProcess(arguments, int(str(code or 0)), out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def process(home: Path) -> Run:
+    """Runs the real command over the test's home, as a process of its own."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("PARLEY_", "OPENAI_"))}
@@ -31,10 +55,14 @@ def parley(home: Path):
             cwd=ROOT,
             timeout=60,
             stdin=subprocess.DEVNULL,
-            env=own | {"PARLEY_HOME": str(home), "COLUMNS": "160", "NO_COLOR": "1"} | environment,
+            env=own | _environment(home, environment),
         )
 
     return run
+
+
+def _environment(home: Path, more: dict[str, str]) -> dict[str, str]:
+    return {"PARLEY_HOME": str(home), "COLUMNS": "160", "NO_COLOR": "1"} | more
 
 
 @pytest.fixture
@@ -67,8 +95,8 @@ def test_every_command_explains_itself_and_each_of_its_options() -> None:
     assert not silent
 
 
-def test_help_lists_every_command_in_the_order_of_the_story(parley) -> None:
-    helped = parley("--help").stdout
+def test_help_lists_every_command_in_the_order_of_the_story(process: Run) -> None:
+    helped = process("--help").stdout
     listed = re.findall(r"^\W+([a-z]+) ", helped.partition("Commands")[2], flags=re.MULTILINE)
     assert [name for name in listed if name in front_door.STORY] == list(front_door.STORY)
 
@@ -83,32 +111,32 @@ def one_line(run: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def test_without_tables_a_command_says_what_to_run(parley) -> None:
-    assert "parley db upgrade" in one_line(parley("models", "list"))
+def test_without_tables_a_command_says_what_to_run(process: Run) -> None:
+    assert "parley db upgrade" in one_line(process("models", "list"))
 
 
-def test_a_wrong_setting_is_one_line(parley) -> None:
+def test_a_wrong_setting_is_one_line(parley: Run) -> None:
     assert "port" in one_line(parley("settings", PARLEY_PORT="http"))
 
 
-def test_a_taken_port_is_one_line(parley) -> None:
+def test_a_taken_port_is_one_line(process: Run) -> None:
     import socket
 
     port, page_port = free_ports(2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
         taken.listen()
-        line = one_line(parley("up", PARLEY_PORT=str(port), PARLEY_PAGE_PORT=str(page_port)))
+        line = one_line(process("up", PARLEY_PORT=str(port), PARLEY_PAGE_PORT=str(page_port)))
     assert str(port) in line
 
 
-def test_listening_wide_without_a_key_is_refused_in_one_line(parley) -> None:
+def test_listening_wide_without_a_key_is_refused_in_one_line(process: Run) -> None:
     port, page_port = free_ports(2)
-    line = one_line(parley("up", PARLEY_HOST="0.0.0.0", PARLEY_PORT=str(port), PARLEY_PAGE_PORT=str(page_port)))
+    line = one_line(process("up", PARLEY_HOST="0.0.0.0", PARLEY_PORT=str(port), PARLEY_PAGE_PORT=str(page_port)))
     assert "key" in line
 
 
-def test_models_from_the_command_line(parley, weights: str) -> None:
+def test_models_from_the_command_line(parley: Run, weights: str) -> None:
     assert parley("db", "upgrade").returncode == 0
     assert "No model" in parley("models", "list").stdout
     assert parley("models", "add", "llama", "--path", weights).returncode == 0
@@ -122,16 +150,14 @@ def test_models_from_the_command_line(parley, weights: str) -> None:
     assert json.loads(parley("models", "list", "--json").stdout) == []
 
 
-def test_a_hosted_model_keeps_the_name_of_its_key_and_never_the_key(parley) -> None:
-    parley("db", "upgrade")
+@pytest.mark.usefixtures("database")
+def test_a_hosted_model_keeps_the_name_of_its_key_and_never_the_key(parley: Run) -> None:
     added = parley("models", "add", "gpt", "--base-url", "https://api.openai.com/v1", "--credential", "OPENAI_API_KEY")
     assert added.returncode == 0, added.stderr
     (spec,) = json.loads(parley("models", "list", "--json", OPENAI_API_KEY="sk-hush").stdout)
-    assert spec["upstream"] == {
-        "base_url": "https://api.openai.com/v1",
-        "model": "gpt",
-        "credential": "OPENAI_API_KEY",
-    }
+    upstream = spec["upstream"]
+    assert (upstream["base_url"], upstream["model"]) == ("https://api.openai.com/v1", "gpt")
+    assert upstream["credential"] == "OPENAI_API_KEY"
     wrong = parley("models", "add", "x", "--base-url", "https://x/v1", "--credential", "sk-proj-123")
     one_line(wrong)
 
@@ -152,19 +178,16 @@ def test_a_hosted_model_keeps_the_name_of_its_key_and_never_the_key(parley) -> N
     ],
     ids=" ".join,
 )
-def test_a_mistake_is_one_line(parley, arguments: list[str]) -> None:
-    parley("db", "upgrade")
+@pytest.mark.usefixtures("database")
+def test_a_mistake_is_one_line(parley: Run, arguments: list[str]) -> None:
     one_line(parley(*arguments))
 
 
-def test_keys_from_the_command_line(parley, home: Path) -> None:
-    from models.database import open_database
+def test_keys_from_the_command_line(parley: Run, database: Database) -> None:
     from models.keys import check_key
 
-    parley("db", "upgrade")
     secret = parley("keys", "create", "page", "--role", "owner").stdout.strip()
     assert secret.startswith("pk-")
-    database = open_database(load_settings(home=home))
     key = check_key(database, secret)
     assert key is not None
     listed = parley("keys", "list").stdout
@@ -174,7 +197,7 @@ def test_keys_from_the_command_line(parley, home: Path) -> None:
     assert check_key(database, secret) is None
 
 
-def test_settings_are_shown_with_secrets_masked(parley) -> None:
+def test_settings_are_shown_with_secrets_masked(parley: Run) -> None:
     shown = parley("settings", OPENAI_API_KEY="sk-hush", PARLEY_PORT="8123").stdout
     assert "8123" in shown
     assert "hush" not in shown

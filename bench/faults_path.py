@@ -1,0 +1,335 @@
+"""Part A of the fault bench: every fault of `bench.faults_proxy` on both routes, asked by the SDK and by raw bytes.
+
+It judges what clients saw and what the upstream was asked. The gateway is somebody else's: `bench.faults` starts one.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Literal, Protocol
+
+import httptools
+import openai
+
+from bench.faults_proxy import FAULTS, Door, Fault, FaultProxy, Sight
+
+Client = Literal["sdk", "raw"]
+_PATIENCE_S = 30.0
+_RECOVERED_WITHIN_S = 20.0
+_WHOLE = openai.types.chat.ChatCompletion
+
+
+class House(Protocol):
+    """What is needed of a gateway: its address, and a way to say which model is where."""
+
+    base_url: str
+
+    def add(self, models: "Sequence[Model]") -> None:
+        """Registers the models, and returns once the gateway knows them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault on a route: asked for a stream or not, by the SDK or by raw bytes."""
+
+    fault: Fault
+    hosted: bool
+    stream: bool
+    client: Client
+
+    @property
+    def model(self) -> str:
+        """The id of the model that stands for this case."""
+        words = (self.fault.name, "hosted" if self.hosted else "engine", "stream" if self.stream else "whole")
+        return "-".join([*words, self.client]).replace(" ", "-").replace(",", "")
+
+    @property
+    def sight(self) -> Sight:
+        """What the client should see."""
+        return self.fault.stream if self.stream else self.fault.plain
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the bench's gateway: an engine, or a hosted one, at an address without `/v1`."""
+
+    name: str
+    address: str
+    hosted: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one client saw. `text` is the content that it would show; `error` the class or words of what it raised."""
+
+    sight: Sight | Literal["truncated", "lost"]
+    status: int
+    text: str
+    error: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case's rounds. `slowest_s` is against `within_s`; `recovered_s`: from healed to the first good answer."""
+
+    case: str
+    fault: str
+    route: str
+    asked: str
+    client: str
+    rounds: int
+    good: int
+    slowest_s: float
+    within_s: float
+    most_asked: int
+    recovered_s: float
+    complaints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Healthy streams beside the faults: how many were asked, how many came whole, the longest in seconds."""
+
+    streams: int
+    whole: int
+    slowest_s: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of part A."""
+
+    rows: tuple[Row, ...]
+    neighbour: Neighbour
+
+    @property
+    def complaints(self) -> list[str]:
+        """Everything that was not as it should be, one line each."""
+        found = [f"{row.case}: {complaint}" for row in self.rows for complaint in row.complaints]
+        missing = self.neighbour.streams - self.neighbour.whole
+        return found + [f"{missing} healthy streams beside the faults were not whole"] * bool(missing)
+
+
+def cases(faults: Sequence[Fault] = FAULTS) -> list[Case]:
+    """Faults × (engine, hosted) × (stream, not) × (SDK, raw)."""
+    clients: tuple[Client, ...] = ("sdk", "raw")
+    return [Case(*one) for one in product(faults, (False, True), (True, False), clients)]
+
+
+async def run(house: House, upstream: str, *, rounds: int, silence_s: float, chosen: Sequence[Case]) -> Report:
+    """Runs the cases, `rounds` requests of each at once.
+
+    Args:
+        upstream: the address, without `/v1`, of a healthy server that answers a question always alike.
+        silence_s: the gateway's patience with a silent upstream, as it was set.
+    """
+    with FaultProxy(upstream, silence_s) as proxy:
+        doors = {case: proxy.door(case.fault) for case in chosen}
+        known = [Model(case.model, door.address, case.hosted) for case, door in doors.items()]
+        house.add([*known, Model("good-hosted", upstream, True), Model("good-engine", upstream, False)])
+        async with openai.AsyncOpenAI(base_url=house.base_url, api_key="any", max_retries=0) as sdk:
+            asking = Asking(sdk, house.base_url, await texts(f"{upstream}/v1"))
+            stop = asyncio.Event()
+            beside = asyncio.create_task(_beside(asking, stop))
+            rows = [await _row(asking, proxy, case, doors[case], rounds, silence_s) for case in chosen]
+            stop.set()
+            return Report(tuple(rows), await beside)
+
+
+async def _row(asking: "Asking", proxy: FaultProxy, case: Case, door: Door, rounds: int, silence_s: float) -> Row:
+    words = [f"round {number}" for number in range(rounds)]
+    seen = await asyncio.gather(*(asking.ask(case.client, case.model, one, case.stream) for one in words))
+    within = _within(case.fault, silence_s)
+    complaints = [complaint for one in seen for complaint in judge(case, one, asking.texts[case.stream], within)]
+    good = sum(not judge(case, one, asking.texts[case.stream], within) for one in seen)
+    most = max((door.asked[one] for one in words), default=0)
+    # Once the first byte is there, or where asking costs money, nothing is asked twice.
+    allowed = 1 if case.hosted or case.sight != "refused" else 2
+    if most > allowed:
+        complaints.append(f"the upstream was asked {most} times for one request")
+    proxy.heal(door)
+    recovered = await _recovered(asking, case)
+    if recovered is None:
+        complaints.append(f"not usable {_RECOVERED_WITHIN_S:.0f} s after the upstream was well again")
+    return Row(
+        case=case.model, fault=case.fault.name, route="hosted" if case.hosted else "engine",
+        asked="stream" if case.stream else "whole", client=case.client, rounds=rounds, good=good,
+        slowest_s=round(max(one.seconds for one in seen), 2), within_s=within, most_asked=most,
+        recovered_s=round(recovered or _RECOVERED_WITHIN_S, 2), complaints=tuple(dict.fromkeys(complaints)),
+    )  # fmt: skip
+
+
+def _within(fault: Fault, silence_s: float) -> float:
+    """Seconds in which the client must know. The clocks are looked at once a second, and machines are busy."""
+    if fault.name == "drips":
+        return silence_s * 0.3 * 9 + 3
+    return silence_s + 3 if fault.waits else 3.0
+
+
+def judge(case: Case, seen: Seen, text: str, within_s: float) -> list[str]:
+    """What is wrong with what a client saw; empty where nothing is."""
+    wrong = []
+    if seen.sight != case.sight:
+        wrong.append(f"{seen.sight} and not {case.sight} (status {seen.status}, {seen.error[:80]!r})")
+    elif seen.sight == "refused" and seen.status not in case.fault.statuses:
+        wrong.append(f"status {seen.status}")
+    if seen.sight == "whole" and seen.text != text:
+        wrong.append(f"another text: {seen.text[:60]!r}")
+    if seen.sight in ("broken", "unreadable") and not text.startswith(seen.text):
+        wrong.append(f"a wrong beginning: {seen.text[:60]!r}")
+    if seen.seconds > within_s:
+        wrong.append(f"later than {within_s:.1f} s")
+    return wrong
+
+
+async def _recovered(asking: "Asking", case: Case) -> float | None:
+    began = time.monotonic()
+    while (took := time.monotonic() - began) < _RECOVERED_WITHIN_S:
+        seen = await asking.ask(case.client, case.model, "again", case.stream)
+        if seen.sight == "whole" and seen.text == asking.texts[case.stream]:
+            return took
+        await asyncio.sleep(0.1)
+    return None
+
+
+async def _beside(asking: "Asking", stop: asyncio.Event) -> Neighbour:
+    seen = []
+    while not stop.is_set():
+        pair = [asking.ask("sdk", name, "beside", True) for name in ("good-hosted", "good-engine")]
+        seen += await asyncio.gather(*pair)
+        await asyncio.sleep(0.02)
+    whole = sum(one.sight == "whole" and one.text == asking.texts[True] for one in seen)
+    return Neighbour(len(seen), whole, round(max((one.seconds for one in seen), default=0.0), 2))
+
+
+async def texts(base_url: str) -> dict[bool, str]:
+    """What a healthy server answers, asked for a stream (True) and not (False)."""
+    async with openai.AsyncOpenAI(base_url=base_url, api_key="any", max_retries=0) as sdk:
+        asking = Asking(sdk, base_url, {})
+        return {stream: (await asking.ask("raw", "any", "hello", stream)).text for stream in (True, False)}
+
+
+class Asking:
+    """Asks a gateway as its clients do. `texts`: the healthy upstream's answers, as a stream (True) and whole."""
+
+    def __init__(self, sdk: openai.AsyncOpenAI, base_url: str, texts: dict[bool, str]) -> None:
+        self.texts = texts
+        self._sdk = sdk
+        host, port = base_url.removeprefix("http://").removesuffix("/v1").split(":")
+        self._place = (host, int(port))
+
+    async def ask(self, client: Client, model: str, words: str, stream: bool) -> Seen:
+        """One request; whatever happens to it is told, not raised."""
+        began = time.monotonic()
+        asked = self._by_sdk if client == "sdk" else self._by_hand
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                seen = await asked(model, words, stream)
+        except TimeoutError:
+            seen = Seen("lost", 0, "", "no end of it", 0.0)
+        return replace(seen, seconds=time.monotonic() - began)
+
+    async def _by_sdk(self, model: str, words: str, stream: bool) -> Seen:
+        text, status = "", 0
+        asked: Any = {"model": model, "messages": [{"role": "user", "content": words}]}
+        try:
+            if not stream:
+                answer = await self._sdk.chat.completions.create(**asked)
+                if not isinstance(answer, _WHOLE) or not answer.choices:
+                    return Seen("truncated", 200, "", f"the SDK made {type(answer).__name__} of it", 0)
+                return Seen("whole", 200, answer.choices[0].message.content or "", "", 0)
+            async with await self._sdk.chat.completions.create(**asked, stream=True) as chunks:
+                status = 200
+                async for chunk in chunks:
+                    text += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+        except openai.APIStatusError as error:
+            return Seen("refused", error.status_code, text, f"{type(error).__name__}: {error.message}", 0)
+        except openai.APIConnectionError as error:
+            return Seen("lost", status, text, f"{type(error).__name__}: {error.__cause__!r}", 0)
+        except openai.APIError as error:  # an error frame
+            return Seen("broken", status, text, f"{type(error).__name__}: {error.message}", 0)
+        except ValueError as error:  # what came is no JSON
+            return Seen("unreadable", status, text, f"{type(error).__name__}: {error}", 0)
+        # The SDK takes any end of a stream for its end: whether this one was whole, its text tells.
+        return Seen("whole" if text == self.texts[True] else "truncated", 200, text, "", 0)
+
+    async def _by_hand(self, model: str, words: str, stream: bool) -> Seen:
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": words}], "stream": stream}).encode()
+        try:
+            reader, writer = await asyncio.open_connection(*self._place)
+            writer.write(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n"
+                b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            data = await reader.read(-1)
+            writer.close()
+        except OSError as error:
+            return Seen("lost", 0, "", repr(error), 0)
+        return read_bytes(data, stream)
+
+
+class _Whole:
+    """What httptools finds in an answer's bytes."""
+
+    def __init__(self) -> None:
+        self.body, self.complete = b"", False
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+def read_bytes(data: bytes, stream: bool) -> Seen:
+    """Judges an answer by its bytes alone: HTTP's own end, then the stream's or the JSON's."""
+    found = _Whole()
+    parser = httptools.HttpResponseParser(found)
+    try:
+        parser.feed_data(data)
+    except httptools.HttpParserError as error:
+        return Seen("lost", 0, "", f"no HTTP: {error}", 0)
+    if not found.complete:
+        return Seen("truncated", 0, "", f"HTTP's own end is missing after {len(data)} bytes", 0)
+    status = parser.get_status_code()
+    if status >= 300 or not stream:
+        try:
+            content = json.loads(found.body)
+        except ValueError:
+            return Seen("unreadable", status, "", found.body[:80].decode("utf-8", "replace"), 0)
+        if status < 300 and isinstance(content, dict) and content.get("choices"):
+            return Seen("whole", status, content["choices"][0]["message"]["content"], "", 0)
+        shaped = set(content.get("error", ())) == {"message", "type", "param", "code"}
+        return Seen("refused" if shaped else "unreadable", status, "", str(content)[:120], 0)
+    return _read_frames(found.body, status)
+
+
+def _read_frames(body: bytes, status: int) -> Seen:
+    text, done, odd, error = "", False, False, ""
+    for frame in body.split(b"\n\n"):
+        if not frame.strip():
+            continue
+        if done or error:
+            return Seen("truncated", status, text, f"more after the end: {frame[:60]!r}", 0)
+        if frame == b"data: [DONE]":
+            done = True
+            continue
+        try:
+            content = json.loads(frame.removeprefix(b"data: "))
+        except ValueError:
+            odd = True
+            continue
+        if "error" in content:
+            error = str(content["error"])
+        elif content.get("choices") and not odd:
+            text += content["choices"][0]["delta"].get("content") or ""
+    if error:
+        return Seen("broken", status, text, error, 0)
+    if odd:
+        return Seen("unreadable", status, text, "a frame that is no JSON", 0)
+    return Seen("whole" if done else "truncated", status, text, "", 0)

@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # pytest keeps the tests that it has rewritten: without them every process spends seven seconds on that alone.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up test check bench demo-model setup setup-dev system clients clean
+.PHONY: help demo up test check bench bench-peers demo-model setup setup-dev system clients clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ check: setup-dev ## format, lint, types and the fast tests: two minutes on 4 cor
 bench: setup-dev ## every benchmark of bench/ that this machine can run
 	$(RUN) bench
 
+bench-peers: setup-dev ## the gateways that bench.gateway measures beside ours, each in an environment of its own
+	@.venv/bin/python deploy/peers.py
+
 demo-model: setup ## rebuild the demo's models from text to metrics
 	$(RUN) train.demo
 	$(RUN) bench.demo_model
@@ -48,5 +51,5 @@ clients: setup-dev system  ## the SDKs that the tests run against Parley, each i
 	@.venv/bin/python deploy/clients.py
 
 clean:           ## remove the environment and what tools leave behind; PARLEY_HOME stays
-	rm -rf .venv .venv-install.log .clients .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info
+	rm -rf .venv .venv-install.log .clients .peers .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

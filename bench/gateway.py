@@ -1,266 +1,143 @@
-"""What the gateway costs: direct against through the gateway, on one paced mock upstream, in one run.
+"""What the gateway costs, held against nothing at all and against its peers, in one run.
 
-    python -m bench.gateway [--rounds 3] [--json]
+    python -m bench.gateway [--rounds 5] [--json] [--quick] [--without-peers] [--without-engine]
 
-It measures, in rounds that alternate the two arms, so that a busy machine disturbs both alike:
+On one mock upstream that streams 64 chunks, 10 ms apart, and on a real vLLM engine with the demo's model, it measures
+in turns direct, Parley, vllm-router and LiteLLM's proxy (`make bench-peers` installs the two):
 
-- CPU per request and per streamed chunk: the gateway process's own CPU time over a known number of each;
-- added latency of one request alone, median and 99th percentile of the difference to direct;
-- paced streams: how long 128 streams of 64 chunks, 10 ms apart, take direct and through the gateway.
+- CPU for each request and for each streamed chunk, of the gateway's whole process tree;
+- what is added to one request alone (median and 99th percentile), and to one with a prompt of 400 KB;
+- streams paced by the mock: chunks a second against direct, at 128 at once and at the most of 256 and 512 at which
+  direct itself keeps its pace; frames that are missing, and whether the streams are direct's to the byte;
+- the engine's tokens a second at 64 at once against direct;
+- ten times more requests than Parley lets in: how soon the rest gets its 429, and what that does to its memory.
 
-Upstream, gateway and client are processes of their own, each on cores of its own where there are enough. The gateway
-runs as users run it: `parley gateway`, with a key, figures and usage counting on. Peers and a real engine are not here
-yet. The last line is one JSON object.
+Ratios and differences are medians over the rounds. Mock or engine, gateway and client have cores of their own, the
+same in every arm. Parley runs as its users run it: keys, limits, figures, usage and access log on. The last line is
+one JSON object; it has the machine's load in it, since on a busy one the figures are worse than the gateway.
 """
 
 import argparse
-import asyncio
-import hashlib
 import json
 import os
-import statistics
-import subprocess
+import signal
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import psutil
+import uvloop
 
-CHUNKS, PACE_S = 64, 0.010
-FRAME = (
-    'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"mock",'
-    '"choices":[{"index":0,"delta":{"content":" word%02d"},"logprobs":null,"finish_reason":null}]}\n\n'
-)
-FRAMES = [(FRAME % number).encode() for number in range(CHUNKS)]
-USAGE = (
-    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"mock","choices":[],'
-    b'"usage":{"prompt_tokens":9,"completion_tokens":64,"total_tokens":73}}\n\n'
-)
-WHOLE = json.dumps(
-    {
-        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "mock",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "word " * 64}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 9, "completion_tokens": 64, "total_tokens": 73},
-    }
-).encode()  # fmt: skip
-DONE = b"data: [DONE]\n\n"
-BODY: dict[str, Any] = {"model": "mock", "messages": [{"role": "user", "content": "Where is my order? " * 10}]}
+from bench import gateway_arms as arms_of
+from bench.asking import say
+from bench.gateway_arms import Cores
+from bench.gateway_engine import engine_ratios
+from bench.gateway_home import home_over
+from bench.gateway_overload import overload
+from bench.gateway_rounds import BODY, QUICK, Amounts, Rounds, rounds_of
+from models.errors import ParleyError
+from models.keys import KeyLimits
 
 
-@dataclass(frozen=True)
-class Figures:
-    """The figures; times in the unit that their name ends in. Ratios are medians over the rounds."""
-
-    cpu_us_per_request: float
-    cpu_us_per_chunk: float
-    requests_per_s: float
-    direct_requests_per_s: float
-    added_p50_ms: float
-    added_p99_ms: float
-    paced_ratio_128: float
-    streams_equal: bool
-    rounds: int
-    cores: int
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where an arm sends its requests."""
-
-    url: str
-    headers: dict[str, str]
-
-
-async def upstream(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[..., Any]) -> None:
-    """The mock, as an ASGI application: a whole answer at once, or a paced stream."""
-    if scope["type"] != "http":
-        return
-    body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            break
-    if b'"stream":true' not in body.replace(b" ", b""):
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(WHOLE))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": WHOLE})
-        return
-    paced = b'"paced"' in body
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-    began = time.perf_counter()
-    for number, frame in enumerate(FRAMES):
-        await send({"type": "http.response.body", "body": frame, "more_body": True})
-        wait = began + (number + 1) * PACE_S - time.perf_counter() if paced else 0
-        await asyncio.sleep(max(wait, 0))
-    if b'"include_usage":true' in body.replace(b" ", b""):
-        await send({"type": "http.response.body", "body": USAGE, "more_body": True})
-    await send({"type": "http.response.body", "body": DONE})
-
-
-def main() -> None:
-    """Runs the bench, or with --upstream PORT the mock alone."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print only the JSON line")
-    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.upstream:
-        import uvicorn
-
-        uvicorn.run(upstream, port=options.upstream, log_level="error", access_log=False, lifespan="off", loop="uvloop")
-        return
-    figures = run(options.rounds)
-    if not options.json:
-        print(table(figures))
-    print(json.dumps(asdict(figures)))
-
-
-def run(rounds: int) -> Figures:
-    """Starts mock and gateway in a temporary home, measures, and stops them."""
-    cores = sorted(os.sched_getaffinity(0))
-    pins = cores[:3] if len(cores) > 3 else [cores[0], cores[-1], cores[-1]]
-    with tempfile.TemporaryDirectory() as folder:
-        mock_port, port = _free_port(), _free_port()
-        environment, key = _prepare(Path(folder), mock_port, port)
-        mock = subprocess.Popen([sys.executable, "-m", "bench.gateway", "--upstream", str(mock_port)])
-        gateway = subprocess.Popen([sys.executable, "-m", "parley", "gateway"], env=environment)
-        try:
-            os.sched_setaffinity(mock.pid, {pins[0]})
-            os.sched_setaffinity(gateway.pid, {pins[1]})
-            os.sched_setaffinity(0, set(cores[2:]) or {pins[2]})
-            direct = Target(f"http://127.0.0.1:{mock_port}/v1/chat/completions", {})
-            through = Target(f"http://127.0.0.1:{port}/v1/chat/completions", {"authorization": f"Bearer {key}"})
-            return asyncio.run(_measure(direct, through, psutil.Process(gateway.pid), rounds, len(cores)))
-        finally:
-            for process in (gateway, mock):
-                process.terminate()
-                process.wait()
-            os.sched_setaffinity(0, set(cores))
-
-
-async def _measure(direct: Target, through: Target, gateway: psutil.Process, rounds: int, cores: int) -> Figures:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        for target in (direct, through):
-            await _until_up(session, target)
-            await _many(session, target, 300, 16)
-        request_us, chunk_us, rates, direct_rates, added, ratios, hashes = [], [], [], [], [], [], set()
-        for _ in range(rounds):
-            direct_rates.append(3000 / await _many(session, direct, 3000, 32))
-            before = _cpu(gateway)
-            rates.append(3000 / await _many(session, through, 3000, 32))
-            request_us.append((_cpu(gateway) - before) / 3000 * 1e6)
-
-            alone = [[await _one(session, target) for target in (direct, through)] for _ in range(400)]
-            added += [(late - early) * 1e3 for early, late in alone]
-
-            took_direct, found = await _streams(session, direct, 128)
-            hashes |= found
-            before = _cpu(gateway)
-            took, found = await _streams(session, through, 128)
-            hashes |= found
-            # What a request costs anyway is not the chunks'.
-            spent = (_cpu(gateway) - before) * 1e6 - 128 * request_us[-1]
-            chunk_us.append(spent / (128 * CHUNKS))
-            ratios.append(took_direct / took)
-    added.sort()
-    return Figures(
-        cpu_us_per_request=round(statistics.median(request_us), 1),
-        cpu_us_per_chunk=round(statistics.median(chunk_us), 1),
-        requests_per_s=round(statistics.median(rates)),
-        direct_requests_per_s=round(statistics.median(direct_rates)),
-        added_p50_ms=round(statistics.median(added), 3),
-        added_p99_ms=round(added[int(len(added) * 0.99)], 3),
-        paced_ratio_128=round(statistics.median(ratios), 3),
-        streams_equal=len(hashes) == 1,
-        rounds=rounds,
-        cores=cores,
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the bench."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gateway", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="print only the JSON line")
+    parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs")
+    parser.add_argument("--without-peers", action="store_true")
+    parser.add_argument("--without-engine", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error("--rounds is 1 or more")
+    rounds = 1 if options.quick else options.rounds
+    # So that a bench that is told to end still stops what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    peers = [] if options.without_peers else arms_of.installed_peers()
+    if not peers and not options.without_peers:
+        say("The peers are not installed: `make bench-peers`. Going on without them.")
+    cores = arms_of.share_cores()
+    mine = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, cores.client)
+        found = run(cores, peers, rounds, QUICK if options.quick else Amounts(), engine=not options.without_engine)
+    except ParleyError as error:
+        print(f"bench.gateway: {error}", file=sys.stderr)
+        return 1
+    finally:
+        os.sched_setaffinity(0, mine)
+    if not options.json:
+        print(table(found))
+    print(json.dumps(found))
+    return 0
 
 
-async def _one(session: aiohttp.ClientSession, target: Target) -> float:
-    began = time.perf_counter()
-    async with session.post(target.url, json=BODY, headers=target.headers) as answer:
-        await answer.read()
-        answer.raise_for_status()
-    return time.perf_counter() - began
+def run(cores: Cores, peers: Sequence[str], rounds: int, amounts: Amounts, *, engine: bool) -> dict[str, Any]:
+    """All that is measured, as the JSON object that is printed."""
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+        found = uvloop.run(_on_the_mock(Path(folder) / "mock", peers, rounds, amounts, cores))
+        over = uvloop.run(_overload(Path(folder) / "overload", amounts, cores))
+    ratios: dict[str, float] = {}
+    if engine:
+        say("the engine")
+        ratios = engine_ratios(cores, peers, rounds, quick=amounts is QUICK)
+    figures = {name: kept.figures() for name, kept in found.kept.items()}
+    exact = found.kept[arms_of.DIRECT].hashes
+    for name in (arms_of.PARLEY, *peers):
+        figures[name]["streams_equal"] = len(exact) == 1 and found.kept[name].hashes == exact
+        figures[name]["engine_ratio_64"] = ratios.get(name)
+    return {
+        **figures[arms_of.PARLEY],
+        "paced_most": found.most,
+        **over,
+        "direct_requests_per_s": figures[arms_of.DIRECT]["requests_per_s"],
+        "engine_tokens_per_s": ratios.get("tokens_per_s"),
+        "peers": {name: figures[name] | {"version": arms_of.peer_version(name)} for name in peers},
+        "rounds": rounds,
+        "cores": {"upstream": cores.upstream, "gateway": cores.gateway, "client": cores.client},
+        "load": round(load, 2),
+    }
 
 
-async def _many(session: aiohttp.ClientSession, target: Target, count: int, at_once: int) -> float:
-    async def work() -> None:
-        for _ in range(count // at_once):
-            await _one(session, target)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(work() for _ in range(at_once)))
-    return time.perf_counter() - began
-
-
-async def _streams(session: aiohttp.ClientSession, target: Target, count: int) -> tuple[float, set[str]]:
-    body = BODY | {"stream": True, "user": "paced"}
-
-    async def one() -> str:
-        async with session.post(target.url, json=body, headers=target.headers) as answer:
-            return hashlib.sha256(await answer.read()).hexdigest()
-
-    began = time.perf_counter()
-    hashes = set(await asyncio.gather(*(one() for _ in range(count))))
-    return time.perf_counter() - began, hashes
+async def _on_the_mock(folder: Path, peers: Sequence[str], rounds: int, amounts: Amounts, cores: Cores) -> Rounds:
+    with ExitStack() as stack:
+        mock = arms_of.start_mock(stack, folder, cores)
+        home = home_over(folder / "home", mock)
+        arms = [
+            arms_of.direct(stack, mock),
+            arms_of.parley(stack, home.settings, home.environment, home.key, cores),
+            *(arms_of.peer(stack, name, mock, folder, cores) for name in peers),
+        ]
+        await arms_of.until_ready(arms, json.dumps(BODY).encode())
+        return await rounds_of(arms, rounds, amounts)
 
 
-async def _until_up(session: aiohttp.ClientSession, target: Target) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            await _one(session, target)
-            return
-        except aiohttp.ClientError:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.1)
+async def _overload(folder: Path, amounts: Amounts, cores: Cores) -> dict[str, Any]:
+    room, waves = (10, 2) if amounts is QUICK else (100, 5)
+    with ExitStack() as stack:
+        mock = arms_of.start_mock(stack, folder, cores)
+        home = home_over(folder / "home", mock, limits=KeyLimits(requests_per_minute=room))
+        arm = arms_of.parley(stack, home.settings, home.environment, home.key, cores)
+        await arms_of.until_ready([arm], json.dumps(BODY).encode())
+        return await overload(arm, room, waves)
 
 
-def _prepare(home: Path, mock_port: int, port: int) -> tuple[dict[str, str], str]:
-    """A home with one model, whose engine is said to be the mock, and a key."""
-    from models.database import open_database, upgrade
-    from models.keys import create_key
-    from models.registry import Registry
-    from models.settings import child_environment, load_settings
-    from models.spec import ModelSpec
-    from serve.states import Served, publish
-
-    settings = load_settings(home=home, port=port, log_level="warning")
-    upgrade(settings)
-    database = open_database(settings)
-    (home / "weights").mkdir()
-    (home / "weights" / "model.safetensors").touch()
-    Registry(database).register(ModelSpec(id="mock", kind="base", path=str(home / "weights")))
-    publish(database, [Served("mock", "ready", f"http://127.0.0.1:{mock_port}")])
-    key = create_key(database, name="bench", role="client")
-    database.dispose()
-    return child_environment(settings), key
-
-
-def table(figures: Figures) -> str:
-    """The figures as people read them."""
-    return "\n".join(f"{name:26} {value}" for name, value in asdict(figures).items())
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
-
-
-def _free_port() -> int:
-    from serve.engines import free_port
-
-    return free_port()
+def table(found: dict[str, Any]) -> str:
+    """The figures as people read them: Parley's, and each peer's beside them."""
+    peers: dict[str, dict[str, Any]] = found["peers"]
+    lines = [f"{'':28}{'parley':>12}" + "".join(f"{name:>14}" for name in peers)]
+    for name, value in found.items():
+        if name != "peers":
+            beside = "".join(f"{one[name]!s:>14}" if name in one else "" for one in peers.values())
+            lines.append(f"{name:28}{value!s:>12}{beside}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

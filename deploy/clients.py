@@ -37,12 +37,12 @@ def main() -> int:
     return 0
 
 
-def install_python(folder: Path, pins: Path) -> None:
+def install_python(folder: Path, pins: Path, purpose: str = "the clients' tests") -> None:
     """A virtual environment with these pins and nothing else."""
     content = pins.read_bytes()
     if is_there(folder, content):
         return
-    print(f"Installing {folder.name} for the clients' tests")
+    print(f"Installing {folder.name} for {purpose}")
     venv.create(folder, clear=True, with_pip=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--no-input", "--quiet"]
     run([*pip, "--disable-pip-version-check", "-r", str(pins)], ROOT)

@@ -7,14 +7,37 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
+EACH = {
+    "cpu_us_per_request",
+    "cpu_us_per_chunk",
+    "added_p50_ms",
+    "added_p99_ms",
+    "paced_ratio_128",
+    "paced_ratio_most",
+    "engine_ratio_64",
+}
 
-@pytest.mark.engine
-def test_one_round_gives_every_figure() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.gateway", "--rounds", "1", "--json"],
-        capture_output=True, text=True, timeout=120, check=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+
+@pytest.mark.engine  # it needs cores of its own, so it runs where nothing runs beside it
+def test_a_short_run_gives_every_figure() -> None:
+    command = [sys.executable, "-m", "bench.gateway", "--quick", "--without-peers", "--without-engine"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=ROOT)
     figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures.keys() >= EACH | {"paced_most", "peers", "load"}
     assert figures["streams_equal"]
+    assert figures["frames_missing"] == 0
     assert 0 < figures["cpu_us_per_chunk"] < figures["cpu_us_per_request"] < 5000
-    assert {"added_p50_ms", "added_p99_ms", "paced_ratio_128"} <= figures.keys()
+    assert 0 < figures["paced_ratio_128"] < 1.2
+    # Ten requests a minute were let in, and twice ten times as many came.
+    assert figures["overload_refused"] > figures["overload_served"] > 0
+    assert figures["overload_429_ms"] > 0
+    # What people read says the same.
+    assert done.stdout.count("cpu_us_per_request") == 2
+
+
+def test_a_count_that_makes_no_sense_is_refused() -> None:
+    command = [sys.executable, "-m", "bench.gateway", "--rounds", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert "1 or more" in done.stderr

@@ -1,4 +1,4 @@
-"""API keys: made once, shown once, stored as digests. It knows who a key is, and what it may; not how that is enforced."""
+"""API keys: made once, shown once, stored as digests. It knows who a key is and what it may, not how that is held."""
 
 import hashlib
 import re
@@ -212,5 +212,7 @@ def _in_force() -> tuple[Any, ...]:
 
 def _info(row: KeyRow) -> KeyInfo:
     limits = KeyLimits(row.requests_per_minute, row.tokens_per_minute, row.daily_tokens, row.daily_usd)
+    # Without limits it is that very object: the gateway asks so, for every request.
+    limits = limits if limits else NO_LIMITS
     scope = None if row.models is None else tuple(row.models)
     return KeyInfo(row.id, row.name, cast(Role, row.role), row.created, row.expires, row.revoked, scope, limits)

@@ -1,4 +1,4 @@
-"""What was used: by key, model and day (UTC), with what it cost. Sums in a table; who counts is the gateway (serve/usage.py)."""
+"""What was used, by key, model and day (UTC), and what it cost. The gateway counts it (serve/usage.py), nobody else."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -88,7 +88,7 @@ def read_usage(
     query = query.order_by(UsageRow.day, UsageRow.key_id, UsageRow.model_id)
     with database.read() as session:
         return [
-            Usage(row.day, row.key_id, name or row.key_id, row.model_id, Sums(*(getattr(row, sum) for sum in _SUMS)))
+            Usage(row.day, row.key_id, name or row.key_id, row.model_id, Sums(*(getattr(row, one) for one in _SUMS)))
             for row, name in session.execute(query)
         ]
 

@@ -41,9 +41,7 @@ class UsageLog:
         if self._thread.is_alive():
             self._thread.join(_STOP_S)
 
-    def note(
-        self, key_id: str | None, model_id: str, prompt: int, completion: int, ok: bool, usd: float = 0.0
-    ) -> None:
+    def note(self, key_id: str | None, model_id: str, prompt: int, completion: int, ok: bool, usd: float = 0.0) -> None:
         """One request is over. `prompt` and `completion` in tokens; `usd` is what it cost, for a hosted model."""
         # Days are UTC's, and the moment's own: a request at midnight belongs to the day in which it ended.
         self._noted.append((int(time.time()) // _DAY_S, key_id or NO_KEY, model_id, ok, prompt, completion, usd))

@@ -1,0 +1,135 @@
+"""The access log: one JSON line for each request, without a word of its contents. Written by a thread, kept by size.
+
+`line` only puts a tuple into a queue in memory: the event loop never waits for a disk, and a disk that is full or away
+costs lines, never requests.
+"""
+
+import logging
+import threading
+from collections import deque
+from contextlib import suppress
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+_EVERY_S = 0.5
+_STOP_S = 5.0
+_FILE_BYTES = 32 * 2**20
+_OLD_FILES = 4
+_MOST_WAITING = 200_000  # lines of a disk that hangs: about 60 MB
+_log = logging.getLogger("parley.gateway")
+
+
+class Line(NamedTuple):
+    """One request. `time` is when it ended, in seconds of the epoch; `seconds` and `ttft` (to the first byte of a
+    stream) are durations; `bytes` is the size of the answer's body; `fault` says how a stream broke that had begun.
+    """
+
+    time: float
+    id: bytes
+    client: str
+    key: str
+    method: str
+    route: str
+    model: str
+    status: int
+    seconds: float
+    ttft: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    stream: bool
+    bytes: int
+    fault: str
+
+
+class AccessLog:
+    """Writes `logs/access.log`. `line` is for the event loop, the rest for the process's start and end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: deque[Line] = deque(maxlen=_MOST_WAITING)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+        # What logs a request, for whoever has one: a bound method costs a call less.
+        self.line = self._waiting.append
+
+    def start(self) -> None:
+        """Begins to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Writes what is left, and ends."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_S)
+
+    def _run(self) -> None:
+        handler: _Handler | None = None
+        while True:
+            over = self._stop.wait(_EVERY_S)
+            if self._waiting:
+                handler = self._write(handler)
+            if over:
+                break
+        if handler is not None:
+            handler.close()
+
+    def _write(self, handler: "_Handler | None") -> "_Handler | None":
+        lines = [_json(self._waiting.popleft()) for _ in range(len(self._waiting))]
+        text = b"\n".join(lines).decode()
+        try:
+            handler = handler or _Handler(self._path)
+            handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO}))
+        except OSError as error:
+            # A handler of the next round opens the file anew: nothing half-written stays in this one's buffer.
+            _log.warning("%d lines of the access log are lost: %s", len(lines), error)
+            return None
+        return handler
+
+
+class _Handler(RotatingFileHandler):
+    """The standard library's rotation, a batch of lines at a time; a fault is the caller's to tell."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(path, maxBytes=_FILE_BYTES, backupCount=_OLD_FILES, encoding="utf-8", errors="replace")
+        if self.stream is not None and self.stream.tell() and not _ends_whole(path):
+            # A disk that was full, or a power cut, has left half a line.
+            self.stream.write("\n")
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            self.close()
+        raise  # what `emit` has caught: this is called there
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(-1, 2)
+        return stream.read(1) == b"\n"
+
+
+def _json(line: Line) -> bytes:
+    fields: dict[str, object] = {
+        "time": datetime.fromtimestamp(line.time, UTC),
+        "id": line.id.decode(),
+        "client": line.client,
+        "key": line.key,
+        "method": line.method,
+        "route": line.route,
+        "model": line.model,
+        "status": line.status,
+        "seconds": round(line.seconds, 4),
+        "prompt_tokens": line.prompt_tokens,
+        "completion_tokens": line.completion_tokens,
+        "stream": line.stream,
+        "bytes": line.bytes,
+    }
+    if line.ttft is not None:
+        fields["ttft"] = round(line.ttft, 4)
+    if line.fault:
+        fields["fault"] = line.fault
+    return orjson.dumps(fields, option=orjson.OPT_UTC_Z)

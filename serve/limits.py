@@ -1,0 +1,252 @@
+"""What each key may still use: requests and tokens a minute, tokens and money a day. It holds no key's secret.
+
+A minute's limit is a bucket that holds one minute's worth and fills evenly, as OpenAI's is: so much may come at once,
+and after that as fast as it fills. Buckets are in the memory of the one gateway process, and full after a start.
+Days are UTC's; what was used of one is read from the usage table at the start, and counted here from then on.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+from models.database import Database, utcnow
+from models.errors import Busy, Forbidden
+from models.keys import NO_LIMITS, KeyInfo, KeyLimits
+from models.spec import ModelSpec
+from models.usage import Sums, cost, has_price, used_on
+from serve.replies import Headers
+
+_DAY_S = 86_400
+_BYTES_A_TOKEN = 4
+
+
+class RateLimited(Busy):
+    """Too much in this minute. The SDK waits as long as `retry-after` says, and asks again."""
+
+
+class TooManyRequests(RateLimited):
+    """Over the key's requests a minute."""
+
+    kind = "requests"
+
+
+class TooManyTokens(RateLimited):
+    """Over the key's tokens a minute."""
+
+    kind = "tokens"
+
+
+class BudgetSpent(RateLimited):
+    """The day's budget is spent: a repeat cannot help before midnight, UTC."""
+
+    kind = "insufficient_quota"
+
+
+class Account:
+    """What one key has used. `requests` and `tokens` are what is gone from its buckets, at the moment `at`."""
+
+    __slots__ = ("at", "day", "held_tokens", "held_usd", "requests", "today_tokens", "today_usd", "tokens")
+
+    def __init__(self, at: float, day: int, used: Sums | None) -> None:
+        self.at, self.day = at, day
+        self.requests = self.tokens = 0.0
+        self.today_tokens, self.today_usd = (used.tokens, used.usd) if used else (0, 0.0)
+        self.held_tokens, self.held_usd = 0, 0.0
+
+    def turn(self, day: int) -> None:
+        """A new day has begun: what is on its way counts for it when it arrives."""
+        self.day, self.today_tokens, self.today_usd = day, 0, 0.0
+
+
+class Admission:
+    """A request that was let in. `headers` go out with its answer; `settle` says what it came to, once."""
+
+    __slots__ = ("_account", "_limits", "_tokens", "_usd", "headers")
+
+    def __init__(self, limits: "Limits", account: Account | None, tokens: int, usd: float, headers: Headers) -> None:
+        self._limits, self._account, self._tokens, self._usd = limits, account, tokens, usd
+        self.headers = headers
+
+    @property
+    def estimate(self) -> int:
+        """The tokens that were reserved for it."""
+        return self._tokens
+
+    def settle(self, prompt_tokens: int, completion_tokens: int, usd: float = 0.0) -> None:
+        """Puts what was really used in the place of what was reserved. A second call changes nothing."""
+        account, self._account = self._account, None
+        if account is None:
+            return
+        day = self._limits.day()
+        if account.day != day:
+            account.turn(day)
+        used = prompt_tokens + completion_tokens
+        if self._tokens:
+            # More than was reserved leaves a debt in the bucket; less gives back.
+            account.tokens = max(0.0, account.tokens + used - self._tokens)
+        account.held_tokens -= self._tokens
+        account.held_usd -= self._usd
+        account.today_tokens += used
+        account.today_usd += usd
+
+
+class Limits:
+    """Admits requests. For the event loop alone; `load` once before it."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        self._clock, self._wall = clock, wall
+        self._accounts: dict[str, Account] = {}
+        self._used: Mapping[str, Sums] = {}
+        self._used_on = -1
+
+    def load(self, database: Database) -> None:
+        """Reads what was used today, so that a budget survives a restart. Raises ParleyError without a database."""
+        self._used_on = self.day()
+        self._used = used_on(database, utcnow().date())
+
+    def day(self) -> int:
+        """Today's number."""
+        return int(self._wall()) // _DAY_S
+
+    def admit(
+        self, key: KeyInfo | None, spec: ModelSpec, prompt_bytes: int, most_tokens: int | None, answers: int = 1
+    ) -> Admission:
+        """Lets a request in, and reserves what it may come to: a token for 4 bytes, and what it allows its answers.
+
+        Raises:
+            TooManyRequests, TooManyTokens, BudgetSpent: not now. Forbidden: nobody knows what the model costs.
+        """
+        if key is None:
+            return Admission(self, None, 0, 0.0, [])
+        now, day = self._clock(), self.day()
+        account = self._accounts.get(key.id)
+        if account is None:
+            used = self._used.get(key.id) if day == self._used_on else None
+            account = self._accounts[key.id] = Account(now, day, used)
+        elif account.day != day:
+            account.turn(day)
+        limits = key.limits
+        if limits is NO_LIMITS:
+            return Admission(self, account, 0, 0.0, [])
+        prompt, answer = prompt_bytes // _BYTES_A_TOKEN + 1, max(most_tokens or 0, 0) * answers
+        tokens = prompt + answer
+        _refill(account, limits, now)
+        _check_budgets(account, limits, key, self._wall())
+        usd = 0.0
+        if limits.daily_usd is not None:
+            check_price(key, spec)
+            usd = cost(spec, prompt, answer)
+        _check_minute(account, limits, tokens)
+        account.requests += 1
+        account.tokens += tokens
+        account.held_tokens += tokens
+        account.held_usd += usd
+        return Admission(self, account, tokens, usd, _headers(account, limits))
+
+
+def check_price(key: KeyInfo | None, spec: ModelSpec) -> None:
+    """Raises Forbidden for a model whose price nobody knows, where a key has a budget in money."""
+    if key is not None and key.limits.daily_usd is not None and not has_price(spec):
+        raise Forbidden(
+            f"The key {key.name!r} has a budget in money, and what {spec.id!r} costs is not known: the operator has to "
+            "give the model its prices per million tokens, or the key a budget in tokens.",
+            code="model_price_unknown",
+            param="model",
+        )
+
+
+def duration(seconds: float) -> str:
+    """A span of time as OpenAI's headers have it: `20ms`, `1s`, `8.64s`, `6m0s`, `1h0m0s`."""
+    ms = math.ceil(seconds * 1000 - 1e-6)
+    if ms < 1000:
+        return f"{max(ms, 0)}ms"
+    whole, ms = divmod(ms, 1000)
+    minutes, rest = divmod(whole, 60)
+    text = f"{rest}.{ms:03d}".rstrip("0") + "s" if ms else f"{rest}s"
+    if minutes < 60:
+        return f"{minutes}m{text}" if minutes else text
+    return f"{minutes // 60}h{minutes % 60}m{text}"
+
+
+def _refill(account: Account, limits: KeyLimits, now: float) -> None:
+    minutes = (now - account.at) / 60
+    account.at = now
+    for_requests, for_tokens = limits.requests_per_minute, limits.tokens_per_minute
+    account.requests = max(0.0, account.requests - minutes * for_requests) if for_requests else 0.0
+    account.tokens = max(0.0, account.tokens - minutes * for_tokens) if for_tokens else 0.0
+
+
+def _check_budgets(account: Account, limits: KeyLimits, key: KeyInfo, wall: float) -> None:
+    """A budget counts what is on its way at its estimate, so that a crowd at once cannot run far beyond it."""
+    if limits.daily_tokens is not None and account.today_tokens + account.held_tokens >= limits.daily_tokens:
+        said = f"{account.today_tokens:,} of {limits.daily_tokens:,} tokens"
+    elif limits.daily_usd is not None and account.today_usd + account.held_usd >= limits.daily_usd:
+        said = f"${account.today_usd:.4f} of ${limits.daily_usd:.4f}"
+    else:
+        return
+    left = _DAY_S - int(wall) % _DAY_S
+    raise BudgetSpent(
+        f"You exceeded your current quota: the key {key.name!r} has used {said} for today. "
+        f"It starts anew at midnight UTC, in {duration(left)}.",
+        code="insufficient_quota",
+        # Not as `retry_after`, with which the SDK would be told to try again: it shall not, for so long.
+        headers=_named(_headers(account, limits)) | {"retry-after": str(left)},
+    )
+
+
+def _check_minute(account: Account, limits: KeyLimits, tokens: int) -> None:
+    most = limits.requests_per_minute
+    if most is not None and account.requests + 1 > most:
+        used, wait_s = math.ceil(account.requests), (account.requests + 1 - most) * 60 / most
+        raise TooManyRequests(
+            f"Rate limit reached on requests per min (RPM): Limit {most:,}, Used {used:,}, Requested 1. "
+            f"Please try again in {duration(wait_s)}.",
+            code="rate_limit_exceeded",
+            retry_after=math.ceil(wait_s),
+            headers=_later(wait_s, account, limits),
+        )
+    most = limits.tokens_per_minute
+    if most is None or account.tokens + tokens <= most:
+        return
+    if tokens > most:
+        raise TooManyTokens(
+            f"Request too large on tokens per min (TPM): Limit {most:,}, Requested {tokens:,}. "
+            "Send less, or ask for fewer tokens.",
+            code="rate_limit_exceeded",
+            headers=_named(_headers(account, limits)),
+        )
+    used, wait_s = math.ceil(account.tokens), (account.tokens + tokens - most) * 60 / most
+    raise TooManyTokens(
+        f"Rate limit reached on tokens per min (TPM): Limit {most:,}, Used {used:,}, Requested {tokens:,}. "
+        f"Please try again in {duration(wait_s)}.",
+        code="rate_limit_exceeded",
+        retry_after=math.ceil(wait_s),
+        headers=_later(wait_s, account, limits),
+    )
+
+
+def _later(wait_s: float, account: Account, limits: KeyLimits) -> dict[str, str]:
+    """What is left, and when to come back to the millisecond: OpenAI's clients read that before `retry-after`."""
+    return _named(_headers(account, limits)) | {"retry-after-ms": str(math.ceil(wait_s * 1000))}
+
+
+def _headers(account: Account, limits: KeyLimits) -> Headers:
+    """What is left, as OpenAI says it; only of the limits that the key has."""
+    found: Headers = []
+    if most := limits.requests_per_minute:
+        found += (
+            (b"x-ratelimit-limit-requests", b"%d" % most),
+            (b"x-ratelimit-remaining-requests", b"%d" % max(0, most - account.requests)),
+            (b"x-ratelimit-reset-requests", duration(account.requests * 60 / most).encode()),
+        )
+    if most := limits.tokens_per_minute:
+        found += (
+            (b"x-ratelimit-limit-tokens", b"%d" % most),
+            (b"x-ratelimit-remaining-tokens", b"%d" % max(0, most - account.tokens)),
+            (b"x-ratelimit-reset-tokens", duration(account.tokens * 60 / most).encode()),
+        )
+    return found
+
+
+def _named(headers: Headers) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}

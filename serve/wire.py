@@ -17,6 +17,7 @@ import httptools
 from serve.replies import Headers
 
 _BUFFERED = 2**18  # bytes that wait for a slow reader before the engine is told to wait too
+_HEAD_MOST = 2**17  # bytes that may come before an answer's headers are whole
 _SWEEP_S = 1.0
 
 
@@ -152,6 +153,7 @@ class _Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._pieces: list[bytes] = []
         self._held = 0
+        self._head = 0
         self._paused = False
         self._begun = False  # the headers of the present answer are there
         self._whole = False
@@ -176,7 +178,7 @@ class _Connection(asyncio.Protocol):
             raise Broken("the connection is closed")
         self.busy, self.headers, self._error = True, [], None
         self.answered = self._begun = self._whole = self._until_close = self._keep = False
-        self.heard = self._loop.time()
+        self.heard, self._head = self._loop.time(), 0
         transport.write(request)
         try:
             while not self._begun:
@@ -256,6 +258,11 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self.fail(Broken(f"no HTTP: {error}"))
             return
+        if not self._begun:
+            self._head += len(data)
+            if self._head > _HEAD_MOST:
+                self.fail(Broken("headers without end"))
+                return
         if self._held > _BUFFERED and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -271,6 +278,11 @@ class _Connection(asyncio.Protocol):
         self._wake()
 
     # httptools' calls
+
+    def on_message_begin(self) -> None:
+        if self._whole:
+            # Another answer, which nobody asked for: the parser stops here, and the connection is not used again.
+            raise Broken("one answer too many")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))

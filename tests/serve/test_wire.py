@@ -107,6 +107,24 @@ async def test_what_is_no_http_is_broken() -> None:
             await read(pool, server.address)
 
 
+async def test_headers_without_end_are_broken_and_fill_no_memory() -> None:
+    lines = [b"x-%d: %b\r\n" % (number, b"a" * 1000) for number in range(5000)]
+    async with running(writes(HEAD + b"".join(lines))) as (server, pool):
+        with pytest.raises(Broken, match="headers"):
+            await read(pool, server.address)
+    async with running(writes(HEAD + b"x-endless: ", b"a" * 2**20)) as (server, pool):
+        with pytest.raises(Broken, match="headers"):
+            await read(pool, server.address)
+        assert len(server.requests) == 1
+
+
+async def test_an_answer_that_nobody_asked_for_reaches_nobody() -> None:
+    other = HEAD + b"content-length: 6\r\n\r\nothers"
+    async with running(writes(HEAD + b"content-length: 5\r\n\r\nhello" + other)) as (server, pool):
+        assert [await read(pool, server.address) for _ in range(3)] == [b"hello"] * 3
+        assert server.connections == 3  # a connection that is out of step is not used again
+
+
 async def test_an_idle_connection_that_was_closed_is_replaced() -> None:
     async with running(writes(HEAD + b"content-length: 5\r\n\r\nhello", close=True)) as (server, pool):
         # At once, while the other end is about to close, and a while after it has closed.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from models.api_shapes import in_threads, json_answer, json_object, listing, threaded, whole_number
+from models.api_shapes import in_threads, json_answer, json_object, listing, sent_again, threaded, whole_number
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.files import MOST_LISTED, Files, StoredFile, checked_purpose
@@ -55,6 +55,8 @@ class _FileRoutes:
             form = await receive_form(request, "file", incoming)
             purpose = checked_purpose(form.fields.get("purpose"))
             life = _life(_expires_after_of(form.fields))
+            if sent_again(request) and (first := await threaded(self._files.again, incoming, form.filename, purpose)):
+                return json_answer(shown_file(first))
             stored = await threaded(self._files.keep, incoming, form.filename, purpose, expires_after=life)
         return json_answer(shown_file(stored))
 

@@ -87,3 +87,9 @@ def listing(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str, A
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
     }
+
+
+def sent_again(request: "Request") -> bool:
+    """Whether the SDK sends this once more, because it got no answer: it has no idempotency key, but it counts."""
+    sent = request.headers.get("x-stainless-retry-count", "0")
+    return sent.isdigit() and int(sent) > 0

@@ -26,6 +26,7 @@ _ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # A kill between the bytes and the row leaves bytes that nobody knows. A slow upload is not older than this.
 _ABANDONED_S = 24 * 3600.0
+_AGAIN_WITHIN = timedelta(minutes=15)  # how long a client may take to ask once more for what it got no answer to
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,19 @@ class Files:
             (self.folder / row.id).unlink(missing_ok=True)
             raise
         return self.stored(row)
+
+    def again(self, incoming: IncomingFile, filename: str, purpose: str) -> StoredFile | None:
+        """The same file, where it was kept within the last quarter of an hour: for a client that got no answer."""
+        query = select(FileRow).where(
+            FileRow.sha256 == incoming.sha256.hexdigest(),
+            FileRow.filename == plain_filename(filename),
+            FileRow.purpose == purpose,
+            FileRow.created > utcnow() - _AGAIN_WITHIN,
+            or_(FileRow.expires.is_(None), FileRow.expires > utcnow()),
+        )
+        with self._database.read() as session:
+            row = session.scalar(query.order_by(FileRow.id.desc()).limit(1))
+        return self.stored(row) if row else None
 
     def publish(
         self, incoming: IncomingFile, filename: str, purpose: str, *, expires_after: timedelta | None = None

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from models.api_shapes import json_answer, json_object, listing, threaded, whole_number
+from models.api_shapes import json_answer, json_object, listing, sent_again, threaded, whole_number
 from models.database import Database
 from models.errors import Invalid
 from models.settings import Settings
@@ -56,7 +56,7 @@ class _FineTuning:
             self._settings,
             self._database,
             asked,
-            repeated=_repeated(request),
+            repeated=sent_again(request),
             key=key.id if key else "",
         )
         return json_answer(await threaded(reading.job, self._database, job_id))
@@ -90,16 +90,10 @@ class _FineTuning:
 
         async def answer(request: "Request") -> "Response":
             job_id = request.path_params["job_id"]
-            await threaded(change, self._database, job_id, repeated=_repeated(request))
+            await threaded(change, self._database, job_id, repeated=sent_again(request))
             return json_answer(await threaded(reading.job, self._database, job_id))
 
         return answer
-
-
-def _repeated(request: "Request") -> bool:
-    """Whether the SDK sends this once more, because it got no answer."""
-    sent = request.headers.get("x-stainless-retry-count", "0")
-    return sent.isdigit() and int(sent) > 0
 
 
 def _place(query: Mapping[str, str], limit: int = 20) -> dict[str, Any]:

@@ -53,6 +53,20 @@ def form(*parts: tuple[str, str | None, bytes], end: bytes = b"--B--\r\n") -> by
     return whole + end
 
 
+def test_a_file_that_is_sent_again_for_want_of_an_answer_is_kept_once(client: openai.OpenAI) -> None:
+    def create(name: str = "train.jsonl", content: bytes = JSONL, count: str = "0") -> str:
+        counted = {"x-stainless-retry-count": count}
+        return client.files.create(file=(name, content), purpose="fine-tune", extra_headers=counted).id
+
+    first = create()
+    assert create(count="1") == first
+    assert create() != first  # asked for twice, on purpose
+    assert create("other.jsonl", count="1") != first
+    assert create(content=JSONL * 2, count="1") != first
+    client.files.delete(first)
+    assert create(count="2") != first
+
+
 def test_a_file_from_upload_to_deletion(client: openai.OpenAI, settings: Settings) -> None:
     made = client.files.create(file=("train.jsonl", JSONL), purpose="fine-tune")
     assert (made.object, made.bytes, made.filename, made.purpose, made.status) == (

@@ -1,6 +1,7 @@
 """Frames: however a stream is cut into pieces, the same bytes come out, less the usage frame."""
 
 import json
+import time
 from itertools import pairwise
 
 from hypothesis import given
@@ -60,6 +61,43 @@ def test_half_a_frame_is_never_passed_on(cut: int) -> None:
     assert stream.startswith(out)
     assert out.endswith(b"\n\n") or not out
     assert not frames.whole
+
+
+@given(cuts=st.lists(st.integers(0, 10_000), max_size=8))
+def test_a_blank_after_the_colon_is_not_needed(cuts: list[int]) -> None:
+    out, frames = run((frame(chunk("a")) + frame(USAGE) + frame("[DONE]")).replace(b"data: ", b"data:"), cuts)
+    assert out == (frame(chunk("a")) + frame("[DONE]")).replace(b"data: ", b"data:")
+    assert frames.whole
+    assert frames.usage == USAGE["usage"]
+
+
+@given(cuts=st.lists(st.integers(0, 10_000), max_size=8))
+def test_nothing_comes_after_the_end(cuts: list[int]) -> None:
+    stream = frame(chunk("a")) + frame("[DONE]")
+    out, frames = run(stream + frame(chunk("b")) + frame({"error": {"message": "late"}}) + frame("[DONE]"), cuts)
+    assert out == stream
+    assert frames.whole
+    assert frames.error is None
+
+
+def test_a_frame_that_never_ends_is_an_error_and_is_not_kept() -> None:
+    frames = Frames(hide_usage=True)
+    sent = 0
+    while not frames.over:
+        assert frames.feed(b"data: " + b"a" * 2**16) == b""
+        sent += 1
+        assert sent < 2**10
+    assert frames.error is not None
+    assert "bytes" in frames.error["message"]
+
+
+def test_a_long_frame_in_many_small_pieces_costs_no_more_than_its_length() -> None:
+    frames = Frames(hide_usage=True)
+    began = time.process_time()
+    for _ in range(2**15):
+        assert frames.feed(b"a" * 64) == b""
+    assert frames.feed(b"\n\n") == b"a" * 2**21 + b"\n\n"
+    assert time.process_time() - began < 1  # copied whole for each piece it took 8 s and more
 
 
 def test_text_that_looks_like_our_marks_is_only_text() -> None:

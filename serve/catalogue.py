@@ -3,28 +3,32 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from models.errors import NotFound
+from models.keys import KeyInfo
 from models.registry import Registry
+from serve import access
 from serve.snapshot import Route, Snapshot
 
 
-def model_list(snapshot: Snapshot) -> dict[str, Any]:
-    """Every listed model, then every alias of one."""
+def model_list(snapshot: Snapshot, key: KeyInfo | None = None) -> dict[str, Any]:
+    """Every listed model, then every alias of one; of them those that the key may use."""
     listed = {spec.id for spec in snapshot.listed}
-    data = [describe(spec.id, snapshot.routes[spec.id]) for spec in snapshot.listed]
-    data += [describe(name, snapshot.routes[name]) for name, target in snapshot.aliases.items() if target in listed]
+    names = [spec.id for spec in snapshot.listed]
+    names += [name for name, target in snapshot.aliases.items() if target in listed]
+    routes = snapshot.routes
+    data = [describe(name, routes[name]) for name in names if access.in_scope(key, name, routes[name])]
     return {"object": "list", "data": data}
 
 
-def model(snapshot: Snapshot, name: str) -> dict[str, Any]:
+def model(snapshot: Snapshot, name: str, key: KeyInfo | None = None) -> dict[str, Any]:
     """One model, by id or alias; a candidate too.
 
     Raises:
-        NotFound: nobody has that name.
+        NotFound: nobody has that name, or the key may not use it.
     """
     route = snapshot.routes.get(name)
     if route is None:
-        raise NotFound(f"The model {name!r} does not exist.", code="model_not_found", param="model")
+        raise access.no_model(name)
+    access.may_use(key, name, route)
     return describe(name, route)
 
 

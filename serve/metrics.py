@@ -1,90 +1,187 @@
-"""The gateway's figures, for Prometheus. Label values are bounded: models that are registered, known routes, codes.
+"""The gateway's figures, for Prometheus: docs/metrics.md has each of them in a row.
 
-A registry of its own for each application, so that two gateways in one process do not add up.
+Label values are bounded: models that are registered, names of keys that were made, the gateway's own routes, codes.
+Nothing that a client wrote becomes a label. Counting is plain numbers in plain dicts, on the event loop alone: the
+library's own counters take a lock and cost ten times as much; it writes the text when somebody asks for it.
 """
 
-from collections.abc import Callable, Iterable
-from functools import cache
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serve.snapshot import Snapshot
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1)
+Labels = tuple[str, ...]
 
 
-class Metrics:
-    """Counters and histograms; the methods are what the data path calls, once a request or so."""
+class Level:
+    """How many there are now, by one label."""
+
+    def __init__(self) -> None:
+        self.values: dict[Labels, float] = {}
+
+    def inc(self, label: str = "") -> None:
+        """One more."""
+        self.values[label,] = self.values.get((label,), 0) + 1
+
+    def dec(self, label: str = "") -> None:
+        """One less."""
+        self.values[label,] -= 1
+
+
+class Spread:
+    """A histogram of one set of labels."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds, self._counts, self._sum = bounds, [0] * (len(bounds) + 1), 0.0
+
+    def observe(self, value: float) -> None:
+        """One more value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def told(self) -> tuple[list[tuple[str, float]], float]:
+        """(upper bound, so many up to it) for each bucket, as Prometheus counts; and the sum of all values."""
+        up_to, buckets = 0, []
+        for bound, count in zip((*map(str, map(float, self._bounds)), "+Inf"), self._counts, strict=True):
+            up_to += count
+            buckets.append((bound, float(up_to)))
+        return buckets, self._sum
+
+
+class _Spreads(dict[Labels, Spread]):
+    """A histogram by labels; each set of labels has one from the first time it is asked for."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        super().__init__()
+        self._bounds = bounds
+
+    def __missing__(self, labels: Labels) -> Spread:
+        spread = self[labels] = Spread(self._bounds)
+        return spread
+
+
+class _Counts(dict[Any, float]):
+    """Counters by labels, from 0."""
+
+    def __missing__(self, labels: Any) -> float:
+        return 0
+
+
+class Metrics(Collector):
+    """The methods are what the data path calls, once a request or so. All of it on the event loop's thread."""
 
     def __init__(self, current: Callable[[], Snapshot]) -> None:
+        self._current = current
         self._registry = CollectorRegistry()
-        self._registry.register(_EngineStates(current))
-        self._requests = Counter(
-            "parley_requests", "Requests answered.", ("route", "model", "code"), registry=self._registry
-        )
-        self._seconds = Histogram(
-            "parley_request_seconds", "Seconds from a request to the end of its answer.", ("route", "model"),
-            registry=self._registry, buckets=_SECONDS,
-        )  # fmt: skip
-        self._first = Histogram(
-            "parley_time_to_first_token_seconds", "Seconds from a request to the first byte of its stream.",
-            ("model",), registry=self._registry, buckets=_SECONDS,
-        )  # fmt: skip
-        self._each = Histogram(
-            "parley_time_per_output_token_seconds", "Seconds for each token of a stream after its first.",
-            ("model",), registry=self._registry, buckets=_TOKEN_SECONDS,
-        )  # fmt: skip
-        self._tokens = Counter("parley_tokens", "Tokens.", ("model", "direction"), registry=self._registry)
-        self._errors = Counter(
-            "parley_upstream_errors", "Engines and upstreams that failed, by how.", ("model", "how"),
-            registry=self._registry,
-        )  # fmt: skip
-        self.in_flight = Gauge("parley_requests_in_flight", "Requests not answered yet.", registry=self._registry)
-        self.waiting = Gauge(
-            "parley_requests_waiting", "Requests that wait for a model to start.", registry=self._registry
-        )
-        # Finding a label's counter costs more than raising it, and is done for every request.
-        self._requests_of = cache(self._requests.labels)
-        self._seconds_of = cache(self._seconds.labels)
-        self._tokens_of = cache(self._tokens.labels)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        self.in_flight, self.waiting = Level(), Level()
+        self._requests, self._tokens, self._usd = _Counts(), _Counts(), _Counts()
+        self._errors, self._limited, self._fallbacks = _Counts(), _Counts(), _Counts()
+        self._seconds, self._first, self._each = _Spreads(_SECONDS), _Spreads(_SECONDS), _Spreads(_TOKEN_SECONDS)
+        self._queue = _Spreads(_SECONDS)
+        self._breakers: dict[str, str] = {}
 
-    def answered(self, route: str, model: str, code: int, seconds: float) -> None:
-        """A request is over."""
-        self._requests_of(route, model, code).inc()
-        self._seconds_of(route, model).observe(seconds)
+    def answered(self, route: str, model: str, code: int, seconds: float, key: str = "") -> None:
+        """A request is over. `route` is one of our own, `model` a registered id, `key` the name of a key, or empty."""
+        self._requests[route, model, key, code] += 1
+        self._seconds[route, model].observe(seconds)
 
     def streamed(self, model: str, first_s: float, rest_s: float, tokens: int) -> None:
         """A stream is over: the time to its first piece, the time from there, how many tokens came (0: unknown)."""
-        self._first.labels(model).observe(first_s)
+        self._first[model,].observe(first_s)
         if tokens > 1:
-            self._each.labels(model).observe(rest_s / (tokens - 1))
+            self._each[model,].observe(rest_s / (tokens - 1))
 
-    def used(self, model: str, prompt: int, completion: int) -> None:
-        """Tokens read and written."""
-        self._tokens_of(model, "prompt").inc(prompt)
-        self._tokens_of(model, "completion").inc(completion)
+    def used(self, model: str, prompt: int, completion: int, key: str = "", usd: float = 0.0) -> None:
+        """Tokens read and written, and what they cost."""
+        self._tokens[model, key, "prompt"] += prompt
+        self._tokens[model, key, "completion"] += completion
+        if usd:
+            self._usd[model, key] += usd
 
     def failed(self, model: str, how: str) -> None:
         """An engine or upstream failed: connect, timeout, broken, or a status of 500 and up."""
-        self._errors.labels(model, how).inc()
+        self._errors[model, how] += 1
+
+    def queued(self, model: str, seconds: float) -> None:
+        """A request has waited for its model: to start, or for a place."""
+        self._queue[model,].observe(seconds)
+
+    def limited(self, key: str, why: str) -> None:
+        """A key's limit refused a request: `requests`, `tokens` or `insufficient_quota`, the error's type."""
+        self._limited[key, why] += 1
+
+    def fell_back(self, model: str, to: str) -> None:
+        """A request for a hosted model was sent to another one in its place."""
+        self._fallbacks[model, to] += 1
+
+    def breaker(self, model: str, state: str) -> None:
+        """An upstream's circuit breaker is `closed`, `open` or `half_open` from now on."""
+        self._breakers[model] = state
 
     def text(self) -> bytes:
         """All of it in Prometheus's text format."""
         return generate_latest(self._registry)
 
-
-class _EngineStates(Collector):
-    """Each served model's state, read from the snapshot when somebody looks."""
-
-    def __init__(self, current: Callable[[], Snapshot]) -> None:
-        self._current = current
-
     def collect(self) -> Iterable[Metric]:
-        family = GaugeMetricFamily("parley_model_state", "1 for the state a model is in.", labels=("model", "state"))
-        for name, route in self._current().routes.items():
-            if name == route.spec.id:
-                family.add_metric([name, route.state.state], 1)
-        return [family]
+        """What the registry asks for: the figures as they are now."""
+        yield _counter("parley_requests", "Requests answered.", ("route", "model", "key", "code"), self._requests)
+        yield _histogram(
+            "parley_request_seconds", "Seconds from a request to its answer's end.", ("route", "model"), self._seconds
+        )
+        yield _histogram(
+            "parley_time_to_first_token_seconds", "Seconds from a request to the first piece of its stream.",
+            ("model",), self._first,
+        )  # fmt: skip
+        yield _histogram(
+            "parley_time_per_output_token_seconds", "Seconds for each token of a stream after its first.",
+            ("model",), self._each,
+        )  # fmt: skip
+        yield _counter("parley_tokens", "Tokens read and written.", ("model", "key", "direction"), self._tokens)
+        yield _counter("parley_usd", "US dollars that hosted models cost.", ("model", "key"), self._usd)
+        now = {(): sum(self.in_flight.values.values())}
+        yield _gauge("parley_requests_in_flight", "Requests not answered yet.", (), now)
+        yield _gauge("parley_requests_waiting", "Requests that wait for a model.", ("model",), self.waiting.values)
+        yield _histogram("parley_request_queue_seconds", "Seconds a request waited.", ("model",), self._queue)
+        yield _counter("parley_rate_limited", "Requests over a key's limit.", ("key", "limit"), self._limited)
+        yield _counter(
+            "parley_upstream_errors", "Engines and upstreams that failed, by how.", ("model", "how"), self._errors
+        )
+        yield _counter("parley_fallbacks", "Requests sent to another model.", ("model", "to"), self._fallbacks)
+        breakers = dict.fromkeys(self._breakers.items(), 1.0)
+        yield _gauge("parley_breaker_state", "1 for the state of a breaker.", ("model", "state"), breakers)
+        routes = self._current().routes.items()
+        states = {(name, route.state.state): 1.0 for name, route in routes if name == route.spec.id}
+        yield _gauge("parley_model_state", "1 for the state a model is in.", ("model", "state"), states)
+
+
+def _counter(name: str, what: str, labels: Labels, values: Mapping[Any, float]) -> Metric:
+    family = CounterMetricFamily(name, what, labels=labels)
+    for key, value in values.items():
+        family.add_metric([str(part) for part in key], value)
+    return family
+
+
+def _gauge(name: str, what: str, labels: Labels, values: Mapping[Any, float]) -> Metric:
+    family = GaugeMetricFamily(name, what, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(name: str, what: str, labels: Labels, spreads: Mapping[Labels, Spread]) -> Metric:
+    family = HistogramMetricFamily(name, what, labels=labels)
+    for key, spread in spreads.items():
+        buckets, total = spread.told()
+        family.add_metric(key, buckets, total)
+    return family

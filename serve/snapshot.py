@@ -60,6 +60,8 @@ class Snapshot:
     aliases: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, KeyInfo] = field(default_factory=dict)
     keys_needed: bool = False
+    # Whom `serve.access` has let in by this snapshot, by the header as it came: one entry a key. Nobody prints it.
+    admitted: dict[bytes, KeyInfo] = field(default_factory=dict, repr=False, compare=False)
 
 
 def read_snapshot(settings: Settings, database: Database) -> Snapshot:

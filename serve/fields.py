@@ -2,7 +2,13 @@
 
 vLLM's requests can carry far more than OpenAI's: a chat template (code), media addresses (requests from inside our
 network), tensors, huge fan-outs. So an engine gets only the fields listed here; what is dangerous is refused with a
-400 that names it, for everybody; anything else is dropped for an engine and forwarded to a hosted upstream.
+400 that names it, for everybody and wherever it stands; anything else is dropped for an engine and forwarded to a
+hosted upstream. Free are the places where names are the client's own: the parameters of tools, JSON schemas,
+metadata, documents, and of course text. tests/serve/test_fields.py holds each field of vLLM's own request models
+against these tables.
+
+What vLLM answers with a 400 of its own (a temperature of 9, five stop strings) goes through to it; bounded here is what
+would cost memory or time before vLLM looks.
 """
 
 from collections.abc import Mapping
@@ -16,23 +22,41 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_SHARED = _names(
+_SAMPLING = _names(
     # OpenAI's
-    """model stream stream_options temperature top_p n stop max_tokens presence_penalty frequency_penalty
-    logit_bias logprobs seed user response_format"""
+    """model stream temperature top_p presence_penalty frequency_penalty logit_bias seed stop user"""
     # sampling that vLLM adds
-    """ top_k min_p repetition_penalty length_penalty min_tokens ignore_eos stop_token_ids bad_words
-    include_stop_str_in_output skip_special_tokens spaces_between_special_tokens structured_outputs
-    truncate_prompt_tokens add_special_tokens"""
+    """ top_k min_p repetition_penalty stop_token_ids ignore_eos include_stop_str_in_output skip_special_tokens
+    structured_outputs cache_salt"""
 )
-_CHAT = _SHARED | _names(
+_GENERATING = _SAMPLING | _names(
+    """stream_options n max_tokens logprobs response_format
+    length_penalty min_tokens bad_words allowed_token_ids logprob_token_ids spaces_between_special_tokens
+    truncate_prompt_tokens truncation_side add_special_tokens thinking_token_budget stream_interval
+    return_token_ids return_tokens_as_token_ids"""
+)
+_CHAT = _GENERATING | _names(
     """messages max_completion_tokens top_logprobs tools tool_choice parallel_tool_calls reasoning_effort echo
-    add_generation_prompt continue_final_message chat_template_kwargs"""
+    add_generation_prompt continue_final_message chat_template_kwargs include_reasoning documents"""
 )
-_COMPLETIONS = _SHARED | _names("prompt suffix echo best_of")
+_COMPLETIONS = _GENERATING | _names("prompt suffix echo best_of")
+_EMBEDDINGS = _names(
+    """model input encoding_format dimensions user truncate_prompt_tokens truncation_side add_special_tokens
+    cache_salt"""
+)
+_RESPONSES = _SAMPLING | _names(
+    """input instructions include max_output_tokens max_tool_calls metadata parallel_tool_calls previous_response_id
+    prompt_cache_key reasoning include_reasoning service_tier store background text tool_choice tools top_logprobs
+    truncation chat_template_kwargs"""
+)
 
 ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"/v1/chat/completions": _CHAT, "/v1/completions": _COMPLETIONS}
+    {
+        "/v1/chat/completions": _CHAT,
+        "/v1/completions": _COMPLETIONS,
+        "/v1/embeddings": _EMBEDDINGS,
+        "/v1/responses": _RESPONSES,
+    }
 )
 
 DANGEROUS: Mapping[str, str] = MappingProxyType(
@@ -44,6 +68,7 @@ DANGEROUS: Mapping[str, str] = MappingProxyType(
         "prompt_logprobs": "it costs memory for every token of the prompt",
         "logits_processors": "it names code to run",
         "kv_transfer_params": "it is for engines among themselves",
+        "ec_transfer_params": "it is for engines among themselves",
         "vllm_xargs": "it is for engines among themselves",
         "priority": "the order of work is the server's to choose",
         "request_id": "the server numbers requests itself",
@@ -53,10 +78,56 @@ DANGEROUS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Inclusive upper bounds. OpenAI's own are the same where it has them.
+# Inclusive upper bounds of whole numbers. OpenAI's own are the same where it has them.
 BOUNDS: Mapping[str, int] = MappingProxyType({"n": 128, "best_of": 128, "top_logprobs": 20})
+# Completions ask for log-probabilities by number (-1: of the whole vocabulary), chats by true.
+MOST_LOGPROBS = 20
+# How many entries a list or an object may have, of those that are gone through for each token or kept with the request.
+LENGTHS: Mapping[str, int] = MappingProxyType(
+    {
+        "logit_bias": 1024,
+        "stop": 64,
+        "stop_token_ids": 256,
+        "bad_words": 256,
+        "allowed_token_ids": 4096,
+        "logprob_token_ids": 128,
+        "tools": 256,
+        "documents": 1024,
+    }
+)
+MOST_SEQUENCES = 1024  # prompts times n: each is a request of its own to the engine
+MOST_INPUTS = 2048  # texts to embed at once, OpenAI's own bound
+_GRAMMAR = 65_536  # characters of a regular expression or a grammar, which the engine compiles
+
+# What transformers' apply_chat_template takes beside the template's own variables; none is a client's to set.
+_TEMPLATE_KWARGS = _names(
+    """chat_template tokenize tokenizer_kwargs conversation padding truncation max_length return_tensors return_dict
+    return_assistant_tokens_mask"""
+)
 _DANGEROUS_NAMES = frozenset(DANGEROUS)
 _BOUNDED = frozenset(BOUNDS)
+_SIZED = frozenset(LENGTHS)
+_ODD = _SIZED | _names("n best_of prompt logprobs input encoding_format structured_outputs chat_template_kwargs")
+_NOWHERE: frozenset[str] = frozenset()
+_SCHEMA = _names("schema")
+# Top-level field -> the names in it under which everything is the client's own. None: all of the field is.
+_FREE: Mapping[str, frozenset[str] | None] = MappingProxyType(
+    {
+        "tools": _names("parameters input_schema output_schema"),
+        "functions": _names("parameters"),
+        "response_format": _SCHEMA,
+        "text": _SCHEMA,
+        "structured_outputs": _names("json"),
+        "guided_json": None,
+        "prompt": None,
+        "metadata": None,
+        "documents": None,
+        "logit_bias": None,
+        "messages": _names("arguments"),
+        "input": _names("arguments"),
+    }
+)
+_PLAIN_MESSAGE = _names("role content name")
 
 
 def check(body: dict[str, Any]) -> None:
@@ -65,35 +136,30 @@ def check(body: dict[str, Any]) -> None:
     Raises:
         Invalid: the line says why, `param` names the field.
     """
-    names = body.keys()
-    if not _DANGEROUS_NAMES.isdisjoint(names):
-        name = next(name for name in body if name in _DANGEROUS_NAMES)
-        # A null is what many clients send for «not set».
-        if body[name] is not None:
-            raise Invalid(f"{name!r} is not accepted: {DANGEROUS[name]}.", param=name, code="unsupported_parameter")
-    if not _BOUNDED.isdisjoint(names):
-        _check_bounds(body)
-    template = body.get("chat_template_kwargs")
-    if isinstance(template, dict) and not {"chat_template", "tokenize"}.isdisjoint(template):
-        raise Invalid(
-            "'chat_template_kwargs' may not choose the template.",
-            param="chat_template_kwargs",
-            code="unsupported_parameter",
-        )
+    _check_names(body)
+    for name, value in body.items():
+        kind = type(value)
+        if kind is dict or kind is list:
+            free = _FREE.get(name, _NOWHERE)
+            if name == "response_format" and kind is dict and value.get("type") == "structural_tag":
+                free = _SCHEMA | {"json_schema"}
+            if free is not None:
+                _walk(value, free)
+    if not _ODD.isdisjoint(body):
+        _check_sizes(body)
 
 
 def check_media(body: dict[str, Any]) -> None:
     """Refuses message parts that would have an engine fetch an address or unpack a tensor.
 
     Raises:
-        Invalid: `param` is `messages`.
+        Invalid: `param` is `messages`, `input` or `tools`.
     """
-    messages = body.get("messages")
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict):
-                _check_part(part)
+    for field in ("messages",) if "messages" in body else ("input", "tools"):
+        value = body.get(field)
+        if type(value) is list:
+            for part in _parts(value, _FREE[field] or _NOWHERE):
+                _check_part(part, field)
 
 
 def for_engine(path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -104,24 +170,100 @@ def for_engine(path: str, body: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name in allowed}
 
 
-def _check_bounds(body: dict[str, Any]) -> None:
-    for name, most in BOUNDS.items():
-        value = body.get(name)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise Invalid(f"{name!r} must be a whole number from 0 to {most}.", param=name)
+def _walk(value: Any, free: frozenset[str]) -> None:
+    """Looks at every object in a value, but for what stands under a free name."""
+    for node in _parts(value, free):
+        _check_names(node)
 
 
-def _check_part(part: dict[str, Any]) -> None:
+def _parts(value: Any, free: frozenset[str]) -> list[dict[str, Any]]:
+    """Every object in a value, but for what stands under a free name. Plain messages, nearly all, are left out."""
+    found = []
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if type(node) is dict:
+            if type(node.get("content")) is str and node.keys() <= _PLAIN_MESSAGE:
+                continue
+            found.append(node)
+            waiting += [inner for name, inner in node.items() if type(inner) in (dict, list) and name not in free]
+        # Long lists are of numbers or of texts.
+        elif not {dict, list}.isdisjoint(map(type, node)):
+            waiting += [inner for inner in node if type(inner) in (dict, list)]
+    return found
+
+
+def _check_names(node: dict[str, Any]) -> None:
+    if not _DANGEROUS_NAMES.isdisjoint(node):
+        for name in node:
+            # A null is what many clients send for «not set».
+            if name in _DANGEROUS_NAMES and node[name] is not None:
+                raise Invalid(f"{name!r} is not accepted: {DANGEROUS[name]}.", param=name, code="unsupported_parameter")
+    if not _BOUNDED.isdisjoint(node):
+        for name, most in BOUNDS.items():
+            _check_number(node.get(name), name, most)
+
+
+def _check_number(value: Any, name: str, most: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise Invalid(f"{name!r} must be a whole number from 0 to {most}.", param=name)
+
+
+def _check_sizes(body: dict[str, Any]) -> None:
+    for name in _SIZED & body.keys():
+        value = body[name]
+        if isinstance(value, (list, dict)) and len(value) > LENGTHS[name]:
+            raise Invalid(f"{name!r} may have {LENGTHS[name]} entries at most.", param=name)
+    logprobs = body.get("logprobs")
+    if not isinstance(logprobs, bool):
+        _check_number(logprobs, "logprobs", MOST_LOGPROBS)
+    prompts = body.get("prompt")
+    if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):
+        sequences = len(prompts) * max(body.get("n") or 1, body.get("best_of") or 1)
+        if sequences > MOST_SEQUENCES:
+            raise Invalid(f"Prompts times n may be {MOST_SEQUENCES} at most, not {sequences}.", param="prompt")
+    _check_input(body)
+    _check_guides(body)
+
+
+def _check_input(body: dict[str, Any]) -> None:
+    texts = body.get("input")
+    if isinstance(texts, list) and len(texts) > MOST_INPUTS and not isinstance(texts[0], int):
+        raise Invalid(f"'input' may have {MOST_INPUTS} entries at most.", param="input")
+    encoding = body.get("encoding_format")
+    # vLLM would send bytes that no SDK reads.
+    if encoding is not None and encoding not in ("float", "base64"):
+        raise Invalid("'encoding_format' must be float or base64.", param="encoding_format")
+
+
+def _check_guides(body: dict[str, Any]) -> None:
+    guides = body.get("structured_outputs")
+    if isinstance(guides, dict):
+        for name in ("regex", "grammar", "structural_tag"):
+            if isinstance(guides.get(name), str) and len(guides[name]) > _GRAMMAR:
+                raise Invalid(f"{name!r} may have {_GRAMMAR} characters at most.", param="structured_outputs")
+    template = body.get("chat_template_kwargs")
+    if isinstance(template, dict) and not _TEMPLATE_KWARGS.isdisjoint(template):
+        raise Invalid(
+            "'chat_template_kwargs' may set the template's own variables, not choose the template or how it is used.",
+            param="chat_template_kwargs",
+            code="unsupported_parameter",
+        )
+
+
+def _check_part(part: dict[str, Any], field: str) -> None:
+    kind = part.get("type")
+    embeds = isinstance(kind, str) and kind.endswith("_embeds")
     for name, value in part.items():
-        if name.endswith("_embeds") or str(part.get("type", "")).endswith("_embeds"):
-            raise Invalid("Embeddings are not accepted in messages.", param="messages", code="unsupported_parameter")
+        if embeds or name.endswith("_embeds"):
+            raise Invalid(f"Embeddings are not accepted in {field}.", param=field, code="unsupported_parameter")
         if name.endswith("_url"):
             url = value.get("url") if isinstance(value, dict) else value
             if isinstance(url, str) and not url.startswith("data:"):
                 raise Invalid(
                     "Media are accepted as data: URLs only: the server fetches nothing for a request.",
-                    param="messages",
+                    param=field,
                     code="unsupported_parameter",
                 )

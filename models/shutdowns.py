@@ -69,12 +69,20 @@ def show_shutdowns(specs: Iterable[ModelSpec], console: Any, today: date | None 
     from rich.markup import escape
 
     known = {spec.id: spec for spec in specs}
+    home = {spec.description: spec.id for spec in known.values()}
     for one in shutdowns(known.values(), today):
         upstream = known[one.model].upstream
         tuned = upstream is not None and upstream.model.startswith("ft:")
         hint = f": bring it home with `parley rescue {upstream.model}`" if tuned and upstream else ""
+        if upstream and (rescued := home.get(rescued_from(upstream.model))):
+            hint = f": {rescued} is here to take its place"
         style = {"near": "yellow", "urgent": "red"}[one.level]
         console.print(f"[{style}]{escape(one.model)} is {one.text}[/]{escape(hint)}", soft_wrap=True)
+
+
+def rescued_from(model: str) -> str:
+    """The description that a rescue gives to the model that takes a fine-tune's place; by it the two are matched."""
+    return f"Rescued from {model}"
 
 
 def no_new_jobs_from(provider: str) -> date | None:

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from rich.console import Console
 
-from models.shutdowns import countdown, no_new_jobs_from, show_shutdowns, shutdown_of, shutdowns
+from models.shutdowns import countdown, no_new_jobs_from, rescued_from, show_shutdowns, shutdown_of, shutdowns
 from models.spec import ModelSpec, Upstream
 
 GOES = date(2027, 1, 14)
@@ -73,3 +73,7 @@ def test_what_is_printed() -> None:
         "plain is off in 3 days (2026-11-25)",
         "tuned is off in 53 days (2027-01-14): bring it home with `parley rescue ft:gpt-4o:o:s:1`",
     ]
+    rescued = ModelSpec(id="s-rescued", kind="merged", path="hub/id", description=rescued_from("ft:gpt-4o:o:s:1"))
+    out = io.StringIO()
+    show_shutdowns([gone, rescued], Console(file=out, width=60), date(2026, 11, 22))
+    assert out.getvalue() == "tuned is off in 53 days (2027-01-14): s-rescued is here to take its place\n"

@@ -18,7 +18,7 @@ from models.folders import atomic_write
 from models.messages import Message
 from models.registry import Registry
 from models.settings import Settings
-from models.shutdowns import Shutdown, countdown
+from models.shutdowns import Shutdown, countdown, rescued_from
 from models.spec import ModelSpec
 from train.clouds.cloud import CloudJob
 from train.clouds.openai import OpenAICloud
@@ -223,7 +223,7 @@ def _train(
         validation=record.held_out_path,
         progress=progress,
         threads=record.threads,
-        description=f"Rescued from {plan.model}",
+        description=rescued_from(plan.model),
         resume=True,
     )
     say(f"{result.model} is trained: loss {result.loss_before:.3f} → {result.loss_after:.3f} on the held-out examples")

@@ -127,7 +127,7 @@ _FREE: Mapping[str, frozenset[str] | None] = MappingProxyType(
         "input": _names("arguments"),
     }
 )
-_PLAIN_MESSAGE = _names("role content name")
+_NESTS = frozenset({dict, list})
 
 
 def check(body: dict[str, Any]) -> None:
@@ -177,19 +177,28 @@ def _walk(value: Any, free: frozenset[str]) -> None:
 
 
 def _parts(value: Any, free: frozenset[str]) -> list[dict[str, Any]]:
-    """Every object in a value, but for what stands under a free name. Plain messages, nearly all, are left out."""
+    """Every object in a value, but for what stands under a free name.
+
+    Messages of a role and a text, nearly all there are, are left out.
+    """
     found = []
     waiting = [value]
     while waiting:
         node = waiting.pop()
         if type(node) is dict:
-            if type(node.get("content")) is str and node.keys() <= _PLAIN_MESSAGE:
-                continue
             found.append(node)
-            waiting += [inner for name, inner in node.items() if type(inner) in (dict, list) and name not in free]
+            waiting += [inner for name, inner in node.items() if type(inner) in _NESTS and name not in free]
         # Long lists are of numbers or of texts.
-        elif not {dict, list}.isdisjoint(map(type, node)):
-            waiting += [inner for inner in node if type(inner) in (dict, list)]
+        elif not _NESTS.isdisjoint(map(type, node)):
+            waiting += [
+                inner
+                for inner in node
+                if type(inner) is list
+                or (
+                    type(inner) is dict
+                    and not (len(inner) == 2 and "role" in inner and type(inner.get("content")) is str)
+                )
+            ]
     return found
 
 

@@ -247,7 +247,7 @@ def test_unknown_fields_are_dropped_for_an_engine() -> None:
 
 
 def test_odd_types_are_left_to_the_engine_and_break_nothing() -> None:
-    for odd in (5, "x", True, 1.5, [], {}, [5], [None], {"a": None}, [[[]]]):
+    for odd in (5, "x", True, 1.5, [], {}, [5], [None], {"a": None}, [[[]]], [["role", {}]]):
         for name in sorted(fields.LENGTHS.keys() | {"messages", "prompt", "input", "metadata", "structured_outputs"}):
             body = {"model": "m", name: odd}
             fields.check(body)

@@ -11,12 +11,13 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -26,6 +27,8 @@ from models.errors import Invalid
 
 # Names under which programs keep secrets in their environment. Foreign programs (vLLM) are started without them.
 _SECRET_NAME = re.compile(r"KEY|TOKEN(?!IZERS_)|SECRET|PASSWORD|PASSWD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
+# As a browser sends it: scheme, host in small letters, port where it is an odd one.
+_ORIGIN = re.compile(r"https?://[a-z0-9._\[\]:-]+")
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -110,6 +113,19 @@ class Settings(BaseSettings):
         le=1,
         description="The share of each GPU's memory that all engines on it may take together.",
     )
+    engine_memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="GiB of memory for all engines on a CPU together; without it: what the machine has free.",
+    )
+    drain_timeout_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds the running requests of an engine may take to end before it is stopped all the same.",
+    )
+    stop_grace_s: float = Field(
+        default=15.0, ge=0, description="Seconds running answers may take to end once Parley is told to stop."
+    )
     engine_start_timeout_s: float = Field(
         default=300.0, gt=0, description="Seconds an engine may take to become ready before it is killed."
     )
@@ -130,9 +146,26 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds an engine or upstream may be silent before a request to it is given up.",
     )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins of web pages that may call the gateway from a browser, such as https://app.example.com; "
+        "with commas between them in an environment variable. Without any, none may.",
+    )
+    access_log: bool = Field(
+        default=True, description="Whether the gateway writes a line for each request to logs/access.log."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="How much the gateway, the page and the worker write to their logs."
     )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, value: Any) -> Any:
+        origins = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        for origin in origins if isinstance(origins, list | tuple) else ():
+            if not _ORIGIN.fullmatch(str(origin)):
+                raise ValueError(f"{origin!r} is no origin: write it as https://app.example.com, without a path or *")
+        return origins
 
     @classmethod
     def settings_customise_sources(
@@ -272,6 +305,8 @@ def _as_text(value: Any) -> str:
     """A setting's value as its environment variable has it."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(value)
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
@@ -288,6 +323,14 @@ def engine_environment(*, hub_token: bool = False, **extra: str) -> dict[str, st
 def visible_gpus() -> str | None:
     """CUDA_VISIBLE_DEVICES as whoever starts Parley set it; None where it is not set: every card may be used."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def hub_cache() -> Path:
+    """Where programs keep what they fetched from the hub: huggingface_hub's rule, without loading it."""
+    if (named := os.environ.get("HF_HUB_CACHE")) is not None:
+        return Path(named).expanduser()
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(home).expanduser() / "hub"
 
 
 def is_secret_name(name: str) -> bool:

@@ -19,7 +19,6 @@ _EXPOSED = (
 # What a preflight asks for is given back as it came, so it has to look like a list of header names.
 _NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 _LONGEST = 2048
-_ORIGIN = re.compile(r"https?://[a-z0-9._\[\]:-]+")
 
 
 class Cors:
@@ -56,8 +55,3 @@ class Cors:
         if len(wanted) <= _LONGEST and _NAMES.fullmatch(wanted):
             allowed.append((b"access-control-allow-headers", wanted))
         return allowed
-
-
-def is_origin(text: str) -> bool:
-    """Whether it is an origin as a browser sends it: scheme, host in small letters, port where it is an odd one."""
-    return bool(_ORIGIN.fullmatch(text))

@@ -234,8 +234,8 @@ def train_command(
         rslora=rslora,
         dora=dora,
         beta=_number(beta, "beta", float),
-        packing=packing,  # type: ignore[arg-type]
-        precision=precision,  # type: ignore[arg-type]
+        packing=packing,  # type: ignore[arg-type]  # its own check too
+        precision=precision,  # type: ignore[arg-type]  # its own check too
         checkpointing="auto" if checkpointing is None else checkpointing,
         early_stopping=early_stopping,
         validate_every=_number(validate_every, "validate-every", int),
@@ -267,7 +267,7 @@ def train_command(
         with _progress(as_json) as progress:
             result = train(
                 data,  # type: ignore[arg-type]  # checked above, as base is
-                base=base,  # type: ignore[arg-type]
+                base=base,  # type: ignore[arg-type]  # likewise
                 name=name,
                 method=method,  # type: ignore[arg-type]  # its own check names the two that there are
                 kind=kind,

@@ -106,7 +106,7 @@ def test_the_sdk_pages_through_every_file_once(client: openai.OpenAI, database: 
     }  # fmt: skip
     for query in ({"limit": 0}, {"limit": 10_001}, {"after": "nonsense"}, {"order": "up"}):
         with pytest.raises(openai.BadRequestError) as refused:
-            client.files.list(**query)  # type: ignore[arg-type]
+            client.files.list(**query)  # type: ignore[arg-type]  # wrong on purpose
         assert refused.value.param == next(iter(query))
 
 
@@ -263,7 +263,7 @@ def test_odd_uploads_are_400(gateway: Serving, client: openai.OpenAI) -> None:
             gateway, "/v1/uploads", json.dumps(good | {field: value}).encode(), "application/json"
         )
         assert (status, content["error"]["param"]) == (400, field)
-    upload = client.uploads.create(**good)  # type: ignore[arg-type]
+    upload = client.uploads.create(**good)  # type: ignore[arg-type]  # a dict of mixed values
     path = f"/v1/uploads/{upload.id}/complete"
     for body in (
         b"",

@@ -39,7 +39,7 @@ class CheckFailed(ParleyError):
     def __init__(self, about: Mapping[str, Any]) -> None:
         super().__init__(str(about["message"]), param=about.get("param"), code=about.get("code"))
         self.status = int(about["status"])  # type: ignore[misc]  # the error that was raised over there had it
-        self.kind = "invalid_request_error" if self.status < 500 else "server_error"  # type: ignore[misc]
+        self.kind = "invalid_request_error" if self.status < 500 else "server_error"  # type: ignore[misc]  # likewise
 
 
 @dataclass(frozen=True)

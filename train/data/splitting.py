@@ -49,7 +49,7 @@ def split_files(
         Invalid: a share outside [0, 0.5], or a field that no row has; and whatever `check` raises.
     """
     checked = check(data, columns, format=format, provider="local")
-    parts: Any = split(checked.preferences or checked.examples, share, seed, by)  # type: ignore[type-var]
+    parts: Any = split(checked.preferences or checked.examples, share, seed, by)  # type: ignore[type-var]  # one of the two, never both
     for path, rows in ((train, parts.train), (validation, parts.validation)):
         write_rows(path, (as_row(row, metadata=True) for row in rows))
     strata: dict[str, tuple[int, int]] = {}

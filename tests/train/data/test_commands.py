@@ -95,7 +95,7 @@ def test_split_writes_two_files_evenly_by_a_field(data: Any) -> None:
     parts = [check(Path(f"a.{part}.jsonl")) for part in ("train", "validation")]
     assert [len(part.examples) for part in parts] == [64, 16]
     assert sum(example.metadata["topic"] == "b" for example in parts[1].examples) == 4
-    assert not check("a.train.jsonl", validation="a.validation.jsonl").validation.errors  # type: ignore[union-attr]
+    assert not check("a.train.jsonl", validation="a.validation.jsonl").validation.errors  # type: ignore[union-attr]  # given
     assert isinstance(data("split", "a.jsonl").exception, Conflict)
     told = json.loads(data("split", "a.jsonl", "--force", "--by", "topic", "--json").output)
     assert told["strata"]["b"] == [18, 2]

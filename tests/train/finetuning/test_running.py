@@ -39,7 +39,7 @@ def create(house: House, rows: Any = 24, **fields: Any) -> FineTuningJob:
 
 def metrics(house: House, job: FineTuningJob) -> list[dict[str, Any]]:
     events = list(house.client.fine_tuning.jobs.list_events(job.id, limit=100))
-    return [dict(event.data) for event in reversed(events) if event.type == "metrics"]  # type: ignore[call-overload]
+    return [dict(event.data) for event in reversed(events) if event.type == "metrics"]  # type: ignore[call-overload]  # typed object
 
 
 def test_a_job_trains_tells_and_ends_as_a_model_with_its_name(training_house: House) -> None:

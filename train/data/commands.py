@@ -98,7 +98,7 @@ def check_command(
     if provider not in ("openai", "together", "local"):
         raise Invalid(f"--provider is {provider!r}: use openai, together or local.", param="provider")
     columns = _columns(prompt_column, response_column, system_column, system)
-    report = check(data, columns, format=format, provider=provider, validation=validation)  # type: ignore[arg-type]
+    report = check(data, columns, format=format, provider=provider, validation=validation)  # type: ignore[arg-type]  # it checks them
     if max_tokens:
         report = _limited(report, model, max_tokens)
     if as_json:

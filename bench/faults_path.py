@@ -121,12 +121,23 @@ def cases(faults: Sequence[Fault] = FAULTS) -> list[Case]:
     return [Case(*one) for one in product(faults, (False, True), (True, False), clients)]
 
 
-async def run(house: House, upstream: str, *, rounds: int, silence_s: float, chosen: Sequence[Case]) -> Report:
+async def run(
+    house: House,
+    upstream: str,
+    chosen: Sequence[Case],
+    *,
+    rounds: int,
+    silence_s: float,
+    slack_s: float = 3.0,
+    at_once: int = 1,
+) -> Report:
     """Runs the cases, `rounds` requests of each at once.
 
     Args:
         upstream: the address, without `/v1`, of a healthy server that answers a question always alike.
         silence_s: the gateway's patience with a silent upstream, as it was set.
+        slack_s: what an answer may take beside that; the gateway looks at its clocks once a second.
+        at_once: how many cases run beside one another; more than one for a test that shall be fast.
     """
     with FaultProxy(upstream, silence_s) as proxy:
         doors = {case: proxy.door(case.fault) for case in chosen}
@@ -136,15 +147,21 @@ async def run(house: House, upstream: str, *, rounds: int, silence_s: float, cho
             asking = Asking(sdk, house.base_url, await texts(f"{upstream}/v1"))
             stop = asyncio.Event()
             beside = asyncio.create_task(_beside(asking, stop))
-            rows = [await _row(asking, proxy, case, doors[case], rounds, silence_s) for case in chosen]
+            turns = asyncio.Semaphore(at_once)
+
+            async def row(case: Case) -> Row:
+                async with turns:
+                    within = _within(case.fault, silence_s) + slack_s
+                    return await _row(asking, proxy, case, doors[case], rounds, within)
+
+            rows = await asyncio.gather(*map(row, chosen))
             stop.set()
             return Report(tuple(rows), await beside)
 
 
-async def _row(asking: "Asking", proxy: FaultProxy, case: Case, door: Door, rounds: int, silence_s: float) -> Row:
+async def _row(asking: "Asking", proxy: FaultProxy, case: Case, door: Door, rounds: int, within: float) -> Row:
     words = [f"round {number}" for number in range(rounds)]
     seen = await asyncio.gather(*(asking.ask(case.client, case.model, one, case.stream) for one in words))
-    within = _within(case.fault, silence_s)
     complaints = [complaint for one in seen for complaint in judge(case, one, asking.texts[case.stream], within)]
     good = sum(not judge(case, one, asking.texts[case.stream], within) for one in seen)
     most = max((door.asked[one] for one in words), default=0)
@@ -152,7 +169,7 @@ async def _row(asking: "Asking", proxy: FaultProxy, case: Case, door: Door, roun
     allowed = 1 if case.hosted or case.sight != "refused" else 2
     if most > allowed:
         complaints.append(f"the upstream was asked {most} times for one request")
-    proxy.heal(door)
+    await asyncio.to_thread(proxy.heal, door)
     recovered = await _recovered(asking, case)
     if recovered is None:
         complaints.append(f"not usable {_RECOVERED_WITHIN_S:.0f} s after the upstream was well again")
@@ -165,16 +182,18 @@ async def _row(asking: "Asking", proxy: FaultProxy, case: Case, door: Door, roun
 
 
 def _within(fault: Fault, silence_s: float) -> float:
-    """Seconds in which the client must know. The clocks are looked at once a second, and machines are busy."""
+    """Seconds that the fault itself takes."""
     if fault.name == "drips":
-        return silence_s * 0.3 * 9 + 3
-    return silence_s + 3 if fault.waits else 3.0
+        return silence_s * 0.3 * 9
+    return silence_s if fault.waits else 0.0
 
 
 def judge(case: Case, seen: Seen, text: str, within_s: float) -> list[str]:
     """What is wrong with what a client saw; empty where nothing is."""
     wrong = []
-    if seen.sight != case.sight:
+    # A reset takes along what was not read yet, on a busy machine the beginning too: an error all the same.
+    early = case.sight == "broken" and seen.sight == "refused"
+    if seen.sight != case.sight and not early:
         wrong.append(f"{seen.sight} and not {case.sight} (status {seen.status}, {seen.error[:80]!r})")
     elif seen.sight == "refused" and seen.status not in case.fault.statuses:
         wrong.append(f"status {seen.status}")

@@ -7,7 +7,7 @@ from typing import Protocol
 import aiohttp
 
 from serve.replies import Headers
-from serve.wire import Broken
+from serve.wire import MOST, Broken
 
 
 class Answer(Protocol):
@@ -91,9 +91,14 @@ class HostedAnswer:
             return await self._answer.content.readany()
 
     async def read(self) -> bytes:
-        """All of the body."""
-        with _broken():
-            return await self._answer.read()
+        """All of the body. Raises Broken where it has more than `MOST` bytes, and as `piece`."""
+        pieces, size = [], 0
+        while piece := await self.piece():
+            pieces.append(piece)
+            size += len(piece)
+            if size > MOST:
+                raise Broken(f"an answer of more than {MOST} bytes")
+        return b"".join(pieces)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import httptools
 from serve.replies import Headers
 
 _BUFFERED = 2**18  # bytes that wait for a slow reader before the engine is told to wait too
+MOST = 2**28  # bytes that a whole answer may have: embeddings of many texts have a quarter of that
 _HEAD_MOST = 2**17  # bytes that may come before an answer's headers are whole
 _SWEEP_S = 1.0
 
@@ -129,10 +130,13 @@ class Answer:
         return await self._connection.piece()
 
     async def read(self) -> bytes:
-        """All of the body."""
-        pieces = []
+        """All of the body. Raises Broken where it has more than `MOST` bytes, and as `piece`."""
+        pieces, size = [], 0
         while piece := await self._connection.piece():
             pieces.append(piece)
+            size += len(piece)
+            if size > MOST:
+                raise Broken(f"an answer of more than {MOST} bytes")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

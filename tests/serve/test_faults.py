@@ -1,0 +1,66 @@
+"""Upstreams that fail in every way of `bench.faults_proxy`: nothing is cut in silence, asked twice, held for ever."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.faults_path import Model, cases, run
+from models.database import Database
+from models.registry import Registry
+from models.settings import load_settings
+from models.spec import ModelSpec, Upstream
+from serve import states
+from tests.serve.gateways import Serving, serving
+from tests.serve.paced_upstream import PacedUpstream
+
+SILENCE_S = 0.8
+
+
+class House:
+    """A gateway of this process, as the bench's part A wants it."""
+
+    def __init__(self, gateway: Serving, weights: Path) -> None:
+        self.base_url = gateway.base_url
+        self._gateway = gateway
+        self._weights = weights
+
+    def add(self, models: Sequence[Model]) -> None:
+        self._weights.mkdir()
+        (self._weights / "model.safetensors").touch()
+        registry: Registry = self._gateway.registry
+        for one in models:
+            if one.hosted:
+                upstream = Upstream(base_url=f"{one.address}/v1", model=one.name)
+                registry.register(ModelSpec(id=one.name, kind="hosted", upstream=upstream))
+            else:
+                registry.register(ModelSpec(id=one.name, kind="base", path=str(self._weights)))
+        rows = [states.Served(one.name, "ready", one.address) for one in models if not one.hosted]
+        states.publish(self._gateway.database, rows)
+        last = rows[-1].model_id
+        self._gateway.seen(lambda snapshot: last in snapshot.routes and snapshot.routes[last].address is not None)
+
+
+def tasks(gateway: Serving) -> int:
+    """How many tasks the gateway's loop has."""
+    return len(asyncio.all_tasks(gateway.app.watcher._loop))
+
+
+def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
+    database: Database, home: Path, upstream: PacedUpstream
+) -> None:
+    with serving(load_settings(home=home, upstream_timeout_s=SILENCE_S), database) as gateway:
+        before = tasks(gateway)
+        work = run(
+            House(gateway, home / "weights"), upstream.address, cases(),
+            rounds=2, silence_s=SILENCE_S, slack_s=15, at_once=32,
+        )  # fmt: skip
+        report = asyncio.run(work)
+        assert report.complaints == []
+        assert len(report.rows) == 160
+        assert report.neighbour.streams > 10
+        # Whoever asked has gone, and with him everything that was done for him.
+        deadline = time.monotonic() + 5
+        while tasks(gateway) > before:
+            assert time.monotonic() < deadline, asyncio.all_tasks(gateway.app.watcher._loop)
+            time.sleep(0.05)

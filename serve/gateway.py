@@ -17,6 +17,8 @@ from models.settings import Settings
 from models.uploads import sweep_uploaded
 from serve import access, catalogue, replies
 from serve.bodies import ClientGone
+from serve.cors import Cors
+from serve.ledger import Ledger
 from serve.metrics import Metrics
 from serve.mounting import Mounted, broken, not_allowed, unknown_route
 from serve.relay import Relay
@@ -24,9 +26,11 @@ from serve.replies import Exchange, Receive, Scope, Send
 from serve.snapshot import Watcher
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.routing import BaseRoute
 
 _RELAYED = frozenset({"/v1/chat/completions", "/v1/completions"})
+_OWN = _RELAYED | {"/v1/models", "/health", "/metrics"}
 _MODELS = "/v1/models/"
 _SWEEP_S = 60.0
 _log = logging.getLogger("parley.gateway")
@@ -40,7 +44,9 @@ class Gateway:
         self._database = database
         self.watcher = Watcher(settings, database)
         self.metrics = Metrics(lambda: self.watcher.current)
-        self._relay = Relay(settings, database, self.watcher, self.metrics)
+        self._ledger = Ledger(settings, database, self.watcher, self.metrics)
+        self._cors = Cors(settings.cors_origins)
+        self._relay = Relay(settings, database, self.watcher, self.metrics, self._ledger)
         self._mounted = Mounted(mounts, settings, database)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,6 +60,7 @@ class Gateway:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(send)
+        exchange.extra = self._cors.headers(scope)
         self.metrics.in_flight.inc()
         try:
             await self._answer(scope, receive, exchange)
@@ -79,8 +86,13 @@ class Gateway:
     def _note(self, scope: Scope, exchange: Exchange) -> None:
         """A request is over, whatever became of it: here it gets its figures, and its one line in the log."""
         path = scope["path"]
-        name = path if path in _RELAYED else "other"
-        self.metrics.answered(name, exchange.model, exchange.status, exchange.seconds())
+        if path in _OWN:
+            route = path
+        elif path.startswith(_MODELS):
+            route = "/v1/models/{model}"
+        else:
+            route = self._mounted.route(path) or "other"
+        self._ledger.note(scope, route, exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
         # Here the scope is looked at, before anything reads it.
@@ -91,15 +103,17 @@ class Gateway:
             _expect(method, "GET", "HEAD")
             await exchange.json({"status": "ok"})
             return
+        if method == "OPTIONS" and (allowed := self._cors.preflight(scope)) is not None:
+            await exchange.whole(200, b"", replies.TEXT, allowed)
+            return
         key = access.admit(scope, snapshot)
-        if key is not None:
-            exchange.key_name = key.name
+        exchange.key = key
         if path in _RELAYED:
             _expect(method, "POST")
             await self._relay.answer(scope, receive, exchange, key)
         elif path == "/v1/models":
             _expect(method, "GET")
-            await exchange.json(catalogue.model_list(snapshot))
+            await exchange.json(catalogue.model_list(snapshot, key))
         elif path.startswith(_MODELS):
             _expect(method, "GET", "DELETE")
             await self._model(method, path[len(_MODELS) :], key, exchange)
@@ -121,7 +135,7 @@ class Gateway:
             # Whoever asks for it next, in the same breath, shall not find it.
             await self.watcher.catch_up()
         else:
-            answer = catalogue.model(self.watcher.current, name)
+            answer = catalogue.model(self.watcher.current, name, key)
         await exchange.json(answer)
 
     async def _keep_house(self) -> None:
@@ -142,6 +156,7 @@ class Gateway:
             if message["type"] == "lifespan.startup":
                 try:
                     await self.watcher.start()
+                    await self._ledger.open()
                     await self._relay.open()
                 except ParleyError as error:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -153,6 +168,7 @@ class Gateway:
                     housekeeping.cancel()
                 self.watcher.stop()
                 await self._relay.close()
+                await self._ledger.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -167,25 +183,32 @@ def create_app(settings: Settings, database: Database, mounts: "Sequence[BaseRou
 
 
 def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = ()) -> None:
-    """Serves until SIGTERM or Ctrl-C; running streams get a few seconds to end."""
+    """Serves until SIGTERM or Ctrl-C; running streams get `drain_s` to end."""
+    make_server(create_app(settings, database, mounts), settings).run()
+
+
+def make_server(app: Gateway, settings: Settings) -> "uvicorn.Server":
+    """The gateway's server over the settings' address, not running yet."""
     import uvicorn
 
-    uvicorn.run(
-        create_app(settings, database, mounts),
+    from serve.front import Front, Server
+
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=Front,
         ws="none",
         lifespan="on",
         access_log=False,
         proxy_headers=False,
         server_header=False,
         log_level=settings.log_level,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=4,
         backlog=4096,
     )
+    return Server(config)
 
 
 def _expect(method: str, *allowed: str) -> None:

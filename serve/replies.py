@@ -3,11 +3,16 @@
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from models.errors import ParleyError
+from models.keys import KeyInfo
+
+if TYPE_CHECKING:
+    from serve.limits import Admission
 
 Scope = MutableMapping[str, Any]
 ASGIMessage = MutableMapping[str, Any]
@@ -23,26 +28,30 @@ TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 class Exchange:
     """One request being answered: its number, its clock, how far the answer is, and what it comes to.
 
-    `extra` goes out with whatever answer or error follows. `model`, `key_name` and the tokens are for the figures and
-    the log, and are filled in on the way: whoever reads them at the end finds what is known by then.
+    `extra` goes out with whatever answer or error follows. What follows `model` is for the ledger, and is filled in on
+    the way: it finds at the end what is known by then.
     """
 
     __slots__ = (
-        "_send", "began", "completion_tokens", "extra", "finished", "gone", "key_name", "model", "prompt_tokens",
-        "request_id", "status",
+        "_send", "admission", "began", "completion_tokens", "extra", "fault", "finished", "first_s", "gone", "key",
+        "model", "prompt_bytes", "prompt_tokens", "request_id", "sent", "status", "stream",
     )  # fmt: skip
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.began = time.perf_counter()
-        self.request_id = b"req_" + os.urandom(16).hex().encode()
+        self.request_id = request_id()
         self.status = 0
         self.finished = False
         self.gone = False  # the client
         self.extra: Headers = []
         self.model = ""
-        self.key_name = ""
-        self.prompt_tokens = self.completion_tokens = 0
+        self.key: KeyInfo | None = None
+        self.admission: Admission | None = None
+        self.prompt_bytes = self.prompt_tokens = self.completion_tokens = self.sent = 0
+        self.stream = False
+        self.first_s: float | None = None  # to the first piece of a stream
+        self.fault = ""  # how a stream broke that had begun
 
     @property
     def started(self) -> bool:
@@ -68,6 +77,7 @@ class Exchange:
     async def body(self, data: bytes, *, more: bool = False) -> None:
         """Sends a piece of the body; the last one, unless there is more."""
         self.finished = not more
+        self.sent += len(data)
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def whole(
@@ -86,9 +96,14 @@ class Exchange:
         if self.finished:
             return
         if self.started:
-            await self.body(error_frame(error.body()["error"]))
+            await self.broke(error.body()["error"])
         else:
             await self.whole(error.status, orjson.dumps(error.body()), extra=error_headers(error))
+
+    async def broke(self, error: Mapping[str, Any]) -> None:
+        """Ends a stream that has begun with an error frame."""
+        self.fault = "broken"
+        await self.body(error_frame(error))
 
     def wrapped(self) -> Send:
         """A `send` for a mounted application: it adds this exchange's headers to the application's own."""
@@ -105,6 +120,7 @@ class Exchange:
                 message = {**message, "headers": headers}
             elif message["type"] == "http.response.body":
                 self.finished = not message.get("more_body", False)
+                self.sent += len(message.get("body", b""))
             await self._send(message)
 
         return send
@@ -118,6 +134,20 @@ def error_headers(error: ParleyError) -> Headers:
     elif error.status >= 409:
         headers.append((b"x-should-retry", b"false"))
     return headers
+
+
+def raw_error(error: ParleyError) -> bytes:
+    """An error as a whole HTTP answer that ends its connection, for what was no request that could be answered."""
+    data = orjson.dumps(error.body())
+    return (
+        b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nx-request-id: %s\r\nopenai-processing-ms: 0\r\n"
+        b"content-length: %d\r\nconnection: close\r\n\r\n%s"
+    ) % (error.status, HTTPStatus(error.status).phrase.encode(), request_id(), len(data), data)
+
+
+def request_id() -> bytes:
+    """A number for one request, that no other has."""
+    return b"req_" + os.urandom(16).hex().encode()
 
 
 def error_frame(error: Mapping[str, Any]) -> bytes:

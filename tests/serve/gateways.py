@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec, Upstream
 from serve import states
-from serve.gateway import Gateway, create_app
+from serve.gateway import Gateway, create_app, make_server
 from serve.states import Served
 
 
@@ -65,11 +63,7 @@ def serving(settings: Settings, database: Database, mounts: Sequence[Any] = ()) 
     app = create_app(settings, database, mounts)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, loop="uvloop", http="httptools", lifespan="on", access_log=False, server_header=False,
-        log_level="warning", timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    server = make_server(app, settings.model_copy(update={"log_level": "warning"}))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 10

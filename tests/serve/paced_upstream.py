@@ -14,7 +14,7 @@ from aiohttp import web
 USAGE = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
 PLANS = (
     *("whole", "breaks", "stops", "reports", "hangs", "drips", "busy", "refuses", "crashes", "crlf", "split"),
-    *("stutters", "moved", "miscounts"),
+    *("stutters", "moved", "miscounts", "floods"),
 )
 
 
@@ -26,6 +26,7 @@ class Seen:
     headers: list[dict[str, str]] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
     left: int = 0
+    written: int = 0  # frames of streams
     somebody_left: threading.Event = field(default_factory=threading.Event)
 
 
@@ -121,7 +122,8 @@ class PacedUpstream:
                 error = {"error": {"message": "engine core died", "type": "InternalServerError", "code": 500}}
                 await response.write(b"data: " + json.dumps(error).encode() + end + b"data: [DONE]" + end)
                 return response
-            choice = {"index": 0, "delta": {"content": f"w{number} "}, "text": f"w{number} ", "finish_reason": None}
+            word = "x" * 100_000 if plan == "floods" else f"w{number} "
+            choice = {"index": 0, "delta": {"content": word}, "text": word, "finish_reason": None}
             frame = b"data: " + json.dumps(_chunk(body, [choice]), separators=(",", ":")).encode() + end
             if plan == "split":
                 await response.write(frame[:30])
@@ -131,6 +133,7 @@ class PacedUpstream:
                 await response.write(frame[-1:])
             else:
                 await response.write(frame)
+            self.seen.written += 1
             if self.pace_s or plan == "drips":
                 await asyncio.sleep(self.pace_s or 0.2)
         if (body.get("stream_options") or {}).get("include_usage"):

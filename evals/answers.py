@@ -12,17 +12,27 @@ from evals.steps import Steps
 from evals.tables import PairRow
 from models.database import Database, new_ulid
 from models.errors import Invalid, NotFound, Unavailable
-from models.messages import Completer
+from models.messages import Completer, Message
 
 
 @dataclass(frozen=True)
 class AnsweredPair:
-    """One prompt with the answers of `model_1` and `model_2`, the models in sorted order as they are stored."""
+    """One prompt with the answers of `model_1` and `model_2`, the models in sorted order as they are stored.
+
+    `own` has what was said before the question at each model, where each had a conversation of its own; else that is
+    the prompt's. `cluster`: pairs that share it are not independent; without it, those of one prompt.
+    """
 
     id: str
     prompt: Prompt
     answer_1: str
     answer_2: str
+    own: tuple[tuple[Message, ...], tuple[Message, ...]] | None = None
+    cluster: str = ""
+
+    def before(self, side: str) -> tuple[Message, ...]:
+        """What led to the question on the side of model "1" or "2"."""
+        return self.own[int(side) - 1] if self.own else self.prompt.messages[:-1]
 
 
 def pick_prompts(database: Database, wanted: int | Sequence[str] | None) -> list[Prompt]:

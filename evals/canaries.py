@@ -7,7 +7,7 @@ swapped order, needs no trap: every pair is judged both ways, and `evals.report`
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evals.answers import AnsweredPair
 from evals.instrument import Said
@@ -56,7 +56,7 @@ class Trap:
 
 def traps(pairs: Sequence[AnsweredPair]) -> list[Trap]:
     """The comparisons to ask for: the longer real answer of a few pairs against each kind, in both orders."""
-    real = [(pair, max(pair.answer_1, pair.answer_2, key=len)) for pair in pairs]
+    real = [_longer(pair) for pair in pairs]
     usable = [(pair, answer) for pair, answer in real if answer.strip()][:QUESTIONS]
     return [
         Trap(kind, pair, answer, real_first)
@@ -64,6 +64,13 @@ def traps(pairs: Sequence[AnsweredPair]) -> list[Trap]:
         for kind in TRAPS
         for real_first in (True, False)
     ]
+
+
+def _longer(pair: AnsweredPair) -> tuple[AnsweredPair, str]:
+    """The longer real answer, and the pair as if both sides had had the conversation that led to it."""
+    side = "1" if len(pair.answer_1) >= len(pair.answer_2) else "2"
+    before = pair.before(side)
+    return replace(pair, own=(before, before) if pair.own else None), pair.answer_1 if side == "1" else pair.answer_2
 
 
 def results(set_traps: Sequence[Trap], said: Sequence[Said | None]) -> tuple[Canary, ...]:

@@ -82,6 +82,10 @@ def run(
       parley eval run faq.jsonl --models demo-base,support-friendly --scorers topics,length:5-60
 
       parley eval run tickets.csv --columns input=text,expected=label --models a,b --scorers exact,cost:0.15/0.60
+
+      parley eval run talks.jsonl --models a,b --scorers judge:gpt-4.1@general
+
+    A row with `turns`, a list of what the user says, is asked turn by turn, each after the model's own answers.
     """
     from evals.evaluations import load_evaluation
     from evals.scorers_named import split_names
@@ -109,6 +113,7 @@ def run(
             parameters,
             concurrency=concurrency,
             progress=bar.tell,
+            scoring=bar.tell_scoring,
             notes=[f"Held against {training}: {overlap.words}"] if overlap else [],
         )
     if not as_json:

@@ -142,6 +142,10 @@ class Bar:
         failed = f", {progress.failed} failed" if progress.failed else ""
         self._shown.update(self._task, completed=progress.done, total=progress.total, description=f"asking{failed}")
 
+    def tell_scoring(self, share: float, line: str) -> None:
+        """A scorer that takes its time: a share of 0 to 1, and what it does."""
+        self._shown.update(self._task, completed=round(100 * share), total=100, description=line)
+
 
 def _console() -> Any:
     from models.cli import console

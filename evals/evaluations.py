@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from evals.runner import CONCURRENCY, Outcome, Progress, Run, ask_all, parameters_hash
 from evals.scorers_named import Better, NamedScorer, Score
 from evals.tables import AnswerRow, EvaluationRow, ResultRow, TaskRow, TaskSampleRow, insert_once
-from evals.tasks import Task, TaskSample
+from evals.tasks import Task, TaskSample, asked_of
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound, Unavailable
 from models.messages import Completer
@@ -44,6 +44,7 @@ class Result:
     seconds: float | None = None
     completion_tokens: int | None = None
     finish_reason: str | None = None
+    answer_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ async def run_task(
         raise Invalid("Name at least one scorer, as in --scorers exact,length:5-40.", param="scorers")
     if concurrency < 1:
         raise Invalid("At least one request must be in flight.", param="concurrency")
+    notes = list(dict.fromkeys([*notes, *(note for scorer in scorers for note in scorer.notes)]))
     evaluation_id = await asyncio.to_thread(_begin, database, task, models, scorers, parameters, notes)
     run = await ask_all(
         database, completer_for, models, task.samples, parameters, concurrency=concurrency, progress=progress
@@ -159,6 +161,7 @@ def load_evaluation(database: Database, wanted: str) -> Evaluation:
                     seconds=answer.seconds if answer else None,
                     completion_tokens=answer.completion_tokens if answer else None,
                     finish_reason=answer.finish_reason if answer else None,
+                    answer_id=answer.id if answer else None,
                 )
             )
         return Evaluation(
@@ -261,9 +264,11 @@ def _scored(
 ) -> list[dict[str, Score]]:
     """Each sample's scores by scorer; empty where there is no answer: a failure is no zero."""
     there = [(i, outcome.answer) for i, outcome in enumerate(outcomes) if outcome.answer is not None]
+    texts = [outcome.answer.text if outcome.answer else None for outcome in outcomes]
+    asked = [replace(samples[i].sample, messages=asked_of(samples, texts, i)) for i, _ in there]
     found: list[dict[str, Score]] = [{} for _ in samples]
     for scorer in scorers:
-        scores = scorer([samples[i].sample for i, _ in there], [answer for _, answer in there])
+        scores = scorer(asked, [answer for _, answer in there])
         for (i, _), score in zip(there, scores, strict=True):
             found[i][scorer.name] = score
     return found

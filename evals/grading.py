@@ -6,7 +6,7 @@ than two. What does not parse is counted, never a default grade.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evals.answers import AnsweredPair, answered_pairs, pick_prompts
 from evals.instrument import ALONE, Instrument, Said, Shown, mean_scores, verdicts
@@ -23,7 +23,7 @@ class Grades:
     """One model's grades: the mean of 1 to 5 with its interval by prompt; None where nothing was graded.
 
     A grade is the expected one where probabilities came back, and the weighted mean of the criteria where the rubric
-    has weights. `weighed` counts those that are not simply the judge's whole number.
+    has weights. `weighed` counts those that are not simply the judge's whole number. `notes` are about the judge.
     """
 
     model: str
@@ -34,6 +34,7 @@ class Grades:
     unparsed: int
     scores: Mapping[str, float]
     weighed: int = 0
+    notes: tuple[str, ...] = ()
 
 
 async def grade_models(
@@ -45,6 +46,7 @@ async def grade_models(
     rubric: Rubric = DEFAULT_RUBRIC,
     report: Report | None = None,
     *,
+    notes: Sequence[str] = (),
     concurrency: int = CONCURRENCY,
     samples: int = 1,
     references: Mapping[str, str] | None = None,
@@ -66,7 +68,8 @@ async def grade_models(
     steps.skip((len(chosen) - len(pairs)) * 2)
     said = await verdicts(database, instrument, pairs, ALONE, steps, "grading")
     names = sorted(models)
-    one, two = (_grades(model, ALONE[names.index(model)], pairs, said) for model in models)
+    graded = (_grades(model, ALONE[names.index(model)], pairs, said) for model in models)
+    one, two = (replace(grades, notes=tuple(notes)) for grades in graded)
     return one, two
 
 

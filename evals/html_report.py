@@ -8,38 +8,11 @@ from html import escape
 from pathlib import Path
 
 from evals.evaluations import Evaluation, ScorerFacts
+from evals.html_parts import axis, line, page, write_page
 from evals.scoring import ScoreSummary
 from evals.summaries import Change, Diff, Difference, Overview
-from models.errors import Invalid, NoSpace
-from models.folders import atomic_write
 
 _SHOWN = 200  # regressions in the file; the rest are counted
-_WIDTH, _ROW, _PAD = 320, 22, 10  # of a plot, in pixels
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1d22; --soft: #5d636f; --line: #d9dce2; --paper: #fff; --mark: #2f5fd0;
-  --good: #1d7a45; --bad: #b3372f; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaee; --soft: #a0a6b2; --line: #3a3f49; --paper: #15171b;
-  --mark: #86a8ff; --good: #62c48c; --bad: #f0837a; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1080px; padding: 24px 16px 64px; color: var(--ink); background: var(--paper);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 24px; line-height: 1.25; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 8px; }
-h3 { font-size: 15px; margin: 20px 0 4px; }
-.soft { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: middle;
-  font-variant-numeric: tabular-nums; } th { font-weight: 600; color: var(--soft); white-space: nowrap; }
-td.number { white-space: nowrap; } td svg { display: block; }
-details { border-bottom: 1px solid var(--line); padding: 8px 0; } summary { cursor: pointer; }
-.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; margin: 8px 0; }
-@media (max-width: 640px) { .sides { grid-template-columns: 1fr; } }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, monospace; margin: 4px 0;
-  padding: 8px 10px; border: 1px solid var(--line); border-radius: 6px; }
-svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg line { stroke: var(--mark); stroke-width: 2; }
-svg line.axis { stroke: var(--line); stroke-width: 1; } svg circle { fill: var(--mark); }
-svg line.thin { stroke-width: 1; } code { overflow-wrap: anywhere; }
-"""
 
 
 def write_report(path: Path, evaluation: Evaluation, found: Overview, compared: Diff | None) -> None:
@@ -48,12 +21,7 @@ def write_report(path: Path, evaluation: Evaluation, found: Overview, compared: 
     Raises:
         Invalid: the file cannot be written.
     """
-    try:
-        atomic_write(path, report_html(evaluation, found, compared).encode("utf-8", "replace"))
-    except NoSpace:
-        raise
-    except OSError as error:
-        raise Invalid(f"{path} cannot be written: {error.strerror}.", param="html") from error
+    write_page(path, report_html(evaluation, found, compared))
 
 
 def report_html(evaluation: Evaluation, found: Overview, compared: Diff | None = None) -> str:
@@ -63,13 +31,7 @@ def report_html(evaluation: Evaluation, found: Overview, compared: Diff | None =
         parts += [_differences(compared), _regressions(compared)]
     parts += [_scorer(evaluation, found, scorer) for scorer in evaluation.scorers]
     parts.append(_failures(found))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{escape(evaluation.task)}: {escape(', '.join(evaluation.models))}</title>"
-        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
+    return page(f"{evaluation.task}: {', '.join(evaluation.models)}", "".join(parts))
 
 
 def number(value: float | None, scorer: ScorerFacts | None = None) -> str:
@@ -130,12 +92,12 @@ def _plot_table(rows: Sequence[tuple[str, ScoreSummary]], scorer: ScorerFacts) -
     start, end = _range([summary for _, summary in rows], scorer)
     cells = "".join(
         f"<tr><td>{escape(name)}</td><td class=number>{interval(summary, scorer)}</td>"
-        f"<td>{_line(summary, None, start, end)}</td><td class=number>{summary.n}</td>"
+        f"<td>{line(summary, None, start, end)}</td><td class=number>{summary.n}</td>"
         f"<td class=number>{summary.missing or ''}</td></tr>"
         for name, summary in rows
     )
     return (
-        f"<div class=wide><table><tr><th>model</th><th>mean, 95 %</th><th>{_axis(start, end)}</th><th>scored</th>"
+        f"<div class=wide><table><tr><th>model</th><th>mean, 95 %</th><th>{axis(start, end)}</th><th>scored</th>"
         f"<th>no score</th></tr>{cells}</table></div>"
     )
 
@@ -153,13 +115,13 @@ def _differences(compared: Diff) -> str:
         cells = "".join(
             f"<tr><td>{escape(row.category or 'all')}</td>"
             f"<td class=number>{interval(row.summary, row.facts)}</td>"
-            f"<td>{_line(row.summary, row.wide, -span, span)}</td><td class=number>{row.summary.n}</td>"
+            f"<td>{line(row.summary, row.wide, -span, span)}</td><td class=number>{row.summary.n}</td>"
             f"<td class={_tone(row)}>{row.finding}</td></tr>"
             for row in rows
         )
         html += (
             f"<h3>{escape(name)}: {escape(b)} minus {escape(a)}</h3><div class=wide><table><tr><th>category</th>"
-            f"<th>difference, 95 %</th><th>{_axis(-span, span)}</th><th>pairs</th><th>{escape(b)} is</th></tr>{cells}"
+            f"<th>difference, 95 %</th><th>{axis(-span, span)}</th><th>pairs</th><th>{escape(b)} is</th></tr>{cells}"
             "</table></div>"
         )
     return html
@@ -213,35 +175,3 @@ def _range(rows: Sequence[ScoreSummary], scorer: ScorerFacts) -> tuple[float, fl
     known = [end for row in rows for end in (row.low, row.high, row.mean) if end is not None]
     low, high = min(known), max(known)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _axis(start: float, end: float) -> str:
-    return (
-        f'<svg width="{_WIDTH}" height="14" role="img" aria-label="from {start:.3g} to {end:.3g}">'
-        f'<text x="{_PAD}" y="11">{start:.3g}</text>'
-        f'<text x="{_WIDTH - _PAD}" y="11" text-anchor="end">{end:.3g}</text></svg>'
-    )
-
-
-def _line(summary: ScoreSummary, wide: ScoreSummary | None, start: float, end: float) -> str:
-    """An interval as SVG on an axis from `start` to `end`; the wide one thin behind it, and a line at zero."""
-
-    def at(value: float) -> float:
-        share = (value - start) / (end - start) if end > start else 0.5
-        return round(_PAD + min(max(share, 0.0), 1.0) * (_WIDTH - 2 * _PAD), 1)
-
-    middle = _ROW / 2
-    drawn = f'<line class="axis" x1="{_PAD}" x2="{_WIDTH - _PAD}" y1="{middle}" y2="{middle}"/>'
-    if start < 0 < end:
-        drawn += f'<line class="axis" x1="{at(0)}" x2="{at(0)}" y1="2" y2="{_ROW - 2}"/>'
-    for row, kind in ((wide, "thin"), (summary, "")):
-        if row and row.low is not None and row.high is not None:
-            drawn += f'<line class="{kind}" x1="{at(row.low)}" x2="{at(row.high)}" y1="{middle}" y2="{middle}"/>'
-            drawn += "".join(
-                f'<line class="{kind}" x1="{at(edge)}" x2="{at(edge)}" y1="{middle - 4}" y2="{middle + 4}"/>'
-                for edge in (row.low, row.high)
-            )
-    if summary.mean is not None:
-        drawn += f'<circle cx="{at(summary.mean)}" cy="{middle}" r="4"/>'
-    label = interval(summary)
-    return f'<svg width="{_WIDTH}" height="{_ROW}" role="img" aria-label="{label}">{drawn}</svg>'

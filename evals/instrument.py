@@ -16,9 +16,9 @@ from sqlalchemy import select
 from evals.answers import AnsweredPair
 from evals.expected import expected_grade, expected_share
 from evals.steps import Steps
-from evals.tables import JudgmentRow, insert_once
+from evals.tables import AnswerJudgmentRow, JudgmentRow, insert_once
 from models.database import Database, new_ulid
-from models.errors import Invalid
+from models.errors import Invalid, ParleyError
 from models.judge_format import (
     Rubric,
     pairwise_messages,
@@ -87,8 +87,8 @@ class Instrument:
         parts = [self.rubric.hash]
         if self.samples > 1:
             parts.append(f"x{self.samples}")
-        if pair.prompt.messages[:-1]:
-            parts.append("c")
+        if pair.before("1"):
+            parts.append("o" if pair.own else "c")
         if (reference := self.references.get(pair.prompt.id)) is not None:
             parts.append("r" + hashlib.sha256(reference.encode()).hexdigest()[:12])
         return "-".join(parts)
@@ -104,12 +104,11 @@ class Instrument:
 
     async def about(self, pair: AnsweredPair, answers: Sequence[str], shown: str) -> Said:
         """The verdict on these answers to the pair's question, called as `shown` says."""
-        given: dict[str, Any] = {
-            "before": pair.prompt.messages[:-1],
-            "reference": self.references.get(pair.prompt.id),
-        }
+        before = [pair.before(side) for side in shown]
+        given: dict[str, Any] = {"before": before[0], "reference": self.references.get(pair.prompt.id)}
         question = pair.prompt.question
         if len(shown) == 2:
+            given["before_b"] = before[1]
             messages = pairwise_messages(question, answers[0], answers[1], self.rubric, **given)
             form = response_format("verdict", pairwise_schema(self.rubric))
         else:
@@ -164,6 +163,10 @@ def judgment_tokens(rubric: Rubric) -> int:
     return 250 + 50 * len(rubric.criteria)
 
 
+Kept = type[JudgmentRow] | type[AnswerJudgmentRow]
+"""Where verdicts are kept: those on stored pairs, or those on the answers of evaluations."""
+
+
 async def verdicts(
     database: Database,
     instrument: Instrument,
@@ -171,41 +174,55 @@ async def verdicts(
     shown: Sequence[Shown],
     steps: Steps,
     doing: str,
+    table: Kept = JudgmentRow,
+    failed: dict[tuple[str, Shown], str] | None = None,
 ) -> dict[tuple[str, Shown], Said]:
     """The verdicts on all pairs, each shown in all these ways: those kept, and the rest asked for and kept.
 
     Counts a step for each. What could not be asked is missing from the result; what could not be read is there with
     a verdict of None, and was asked for again where it was kept so.
 
+    Args:
+        failed: where given, it gets each error by what could not be asked, and nothing is raised.
+
     Raises:
         ParleyError: there is not one; the last error.
     """
-    said = await asyncio.to_thread(kept_verdicts, database, instrument, pairs, shown)
+    said = await asyncio.to_thread(kept_verdicts, database, instrument, pairs, shown, table)
     missing = [(pair, way) for pair in pairs for way in shown if (pair.id, way) not in said]
     steps.skip(len(pairs) * len(shown) - len(missing))
 
     async def ask(question: tuple[AnsweredPair, Shown]) -> None:
         pair, way = question
-        found = await instrument.ask(pair, way)
-        await asyncio.to_thread(_keep, database, instrument, pair, way, found)
+        try:
+            found = await instrument.ask(pair, way)
+        except ParleyError as error:
+            if failed is not None:
+                failed[pair.id, way] = error.message
+            raise
+        await asyncio.to_thread(_keep, database, instrument, pair, way, found, table)
         said[pair.id, way] = found
 
     await steps.each(missing, ask, doing)
-    if not said and steps.failures:
+    if not said and steps.failures and failed is None:
         raise steps.failures[-1]
     return said
 
 
 def kept_verdicts(
-    database: Database, instrument: Instrument, pairs: Sequence[AnsweredPair], shown: Sequence[Shown]
+    database: Database,
+    instrument: Instrument,
+    pairs: Sequence[AnsweredPair],
+    shown: Sequence[Shown],
+    table: Kept = JudgmentRow,
 ) -> dict[tuple[str, Shown], Said]:
     """The verdicts that were read in earlier runs."""
     keys = {pair.id: instrument.key(pair) for pair in pairs}
-    query = select(JudgmentRow).where(
-        JudgmentRow.judge == instrument.judge,
-        JudgmentRow.rubric_hash.in_(set(keys.values())),
-        JudgmentRow.shown.in_(shown),
-        JudgmentRow.verdict.is_not(None),
+    query = select(table).where(
+        table.judge == instrument.judge,
+        table.rubric_hash.in_(set(keys.values())),
+        table.shown.in_(shown),
+        table.verdict.is_not(None),
     )
     with database.read() as session:
         return {
@@ -215,14 +232,16 @@ def kept_verdicts(
         }
 
 
-def _keep(database: Database, instrument: Instrument, pair: AnsweredPair, shown: Shown, said: Said) -> None:
+def _keep(
+    database: Database, instrument: Instrument, pair: AnsweredPair, shown: Shown, said: Said, table: Kept
+) -> None:
     """Stores a verdict; one that is there and was read stays as it is."""
     where = {"pair_id": pair.id, "judge": instrument.judge, "rubric_hash": instrument.key(pair), "shown": shown}
-    row = JudgmentRow(id=new_ulid(), **where, **_columns(said))
+    row = table(id=new_ulid(), **where, **_columns(said))
     with database.write() as session:
         if insert_once(session, row):
             return
-        known = session.scalars(select(JudgmentRow).filter_by(**where)).one()
+        known = session.scalars(select(table).filter_by(**where)).one()
         if known.verdict is None:
             for name, value in _columns(said).items():
                 setattr(known, name, value)

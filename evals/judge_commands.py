@@ -5,22 +5,15 @@ What they print comes from `evals.jobs` and `evals.rubric`; nothing heavy is loa
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from evals.eval_showing import say
+from evals.judge_showing import ShareBar, tell_calibration, tell_grades, tell_report
 from models.errors import Invalid
 
-if TYPE_CHECKING:
-    from evals.calibrating import Calibration
-    from evals.calibration import Rate
-    from evals.grading import Grades
-    from evals.report import JudgeReport
-
-_QUESTION = 48
-_LABELS, _NARROWEST = 40, 12  # characters beside a drawn interval, and of the shortest that says anything
 _RUN = "run"
 
 Judge = Annotated[str, typer.Argument(help="The judge: any served model that can answer in JSON.")]
@@ -62,7 +55,14 @@ def rubrics_group() -> typer.Typer:
 
 def run(
     judge: Judge,
-    models: Annotated[str, typer.Option(help="The two models to compare: `--models before,after`.")],
+    models: Annotated[
+        str | None,
+        typer.Option(help="The two models to compare: `--models before,after`; else an evaluation's first two."),
+    ] = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(help="Judge the answers of an evaluation instead: its id, the end of it, or `last`."),
+    ] = None,
     prompts: Annotated[
         int | None, typer.Option(help="How many stored prompts, held-out ones first; all of them without it.")
     ] = None,
@@ -76,9 +76,10 @@ def run(
     references: Annotated[
         Path | None, typer.Option(help="JSONL of right answers: `prompt` or `messages`, and `reference`.")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report into this file: one file, no network.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Have a model judge two others on the stored prompts, in both orders.
+    """Have a model judge two others on the stored prompts, or on an evaluation's answers, in both orders.
 
     Needs a running Parley, and where keys are on, one in PARLEY_PAGE_KEY. What was answered and judged before is
     not asked again, so a run that was stopped goes on. Where the server sends log-probabilities, verdicts are weighted
@@ -89,31 +90,85 @@ def run(
       parley judge support-judge --models demo-base,support-friendly --prompts 20
 
       parley judge gpt-4.1 --models before,after --rubric our-rubric.md --references answers.jsonl
+
+      parley judge gpt-4.1 --evaluation last --models before,after --html judged.html
+
+    An evaluation's judge sees what the task expects, and each side's own earlier turns; what has no answer, or is too
+    long for the judge, is a null and is counted. To grade an evaluation's answers one by one, name the judge as a
+    scorer: `parley eval run … --scorers judge:JUDGE@RUBRIC`.
     """
-    from evals.jobs import grade_served, judge_served
+    from functools import partial
+
+    from evals.grading import grade_models
+    from evals.jobs import judge_served
+    from evals.judging import judge_models
     from evals.rubric import find_rubric, read_references
     from models.cli import opened
 
-    names = [name.strip() for name in models.split(",") if name.strip()]
-    if len(names) != 2:
-        raise Invalid("Name two models, with a comma between them: --models before,after.", param="models")
     settings, database = opened()
     found = find_rubric(rubric, database)
-    given: dict[str, Any] = {
-        "rubric": found,
-        "samples": samples,
+    _refuse_together(evaluation, pointwise, html, prompts=prompts, references=references)
+    pair, asking = _from_evaluation(database, evaluation, models) if evaluation else (_two(models), None)
+    asked: dict[str, Any] = {
+        "prompts": prompts,
         "references": read_references(database, references) if references else None,
     }
-    with _Bar(not as_json) as bar:
-        asked = (settings, database, judge, (names[0], names[1]), prompts, bar.tell)
-        made = grade_served(*asked, **given) if pointwise else judge_served(*asked, **given)
-    if isinstance(made, tuple):
-        _tell_grades(made, as_json)
-    elif as_json:
-        said = made.to_json() | {"summary": made.summary, "trust": made.trust}
-        typer.echo(json.dumps(said, ensure_ascii=False))
-    else:
-        _tell_report(made)
+    how: dict[str, Any] = {"rubric": found, "samples": samples}
+    if pointwise:
+        with ShareBar(not as_json) as bar:
+            grading = partial(grade_models, database, **asked)
+            tell_grades(judge_served(settings, database, grading, judge, pair, bar.tell, **how), as_json)
+        return
+    with ShareBar(not as_json) as bar:
+        asking = asking or partial(judge_models, database, **asked)
+        report = judge_served(settings, database, asking, judge, pair, bar.tell, **how)
+    if html:
+        from evals.judge_html import write_judge_report
+
+        write_judge_report(html, report)
+    if as_json:
+        from evals.report_groups import report_json
+
+        typer.echo(json.dumps(report_json(report), ensure_ascii=False))
+        return
+    tell_report(report)
+    if html:
+        say(f"Report: {html}")
+
+
+def _two(models: str | None) -> tuple[str, str]:
+    names = [name.strip() for name in (models or "").split(",") if name.strip()]
+    if len(names) != 2:
+        raise Invalid("Name two models, with a comma between them: --models before,after.", param="models")
+    return names[0], names[1]
+
+
+def _from_evaluation(database: Any, wanted: str, models: str | None) -> tuple[tuple[str, str], Any]:
+    """The two models, and what asks about their answers."""
+    from functools import partial
+
+    from evals.evaluations import load_evaluation
+    from evals.judged_tasks import judge_evaluation
+
+    evaluation = load_evaluation(database, wanted)
+    if models is None and len(evaluation.models) < 2:
+        raise Invalid(f"The evaluation {wanted} has one model: a judge compares two.", param="models")
+    pair = _two(models) if models else (evaluation.models[0], evaluation.models[1])
+    return pair, partial(judge_evaluation, database, evaluation)
+
+
+def _refuse_together(evaluation: str | None, pointwise: bool, html: Path | None, **prompted: Any) -> None:
+    """What does not go together is said, and never left out in silence."""
+    if evaluation and pointwise:
+        raise Invalid(
+            "To grade an evaluation's answers one by one, name the judge as a scorer: `parley eval run … --scorers "
+            "judge:JUDGE@RUBRIC`.",
+            param="pointwise",
+        )
+    if evaluation and (given := next((name for name, value in prompted.items() if value is not None), None)):
+        raise Invalid(f"--{given} is for stored prompts; an evaluation has its own: leave it out.", param=given)
+    if pointwise and html:
+        raise Invalid("--html writes the report of a comparison: leave out --pointwise.", param="html")
 
 
 def calibrate(
@@ -141,14 +196,14 @@ def calibrate(
     from models.cli import opened
 
     settings, database = opened()
-    with _Bar(not as_json and not stored) as bar:
+    with ShareBar(not as_json and not stored) as bar:
         found = calibrate_served(
             settings, database, judge, bar.tell, rubric=find_rubric(rubric, database), ask=not stored
         )
     if as_json:
         typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
         return
-    _tell_calibration(found, plot)
+    tell_calibration(found, plot)
 
 
 def list_rubrics(as_json: JsonFlag = False) -> None:
@@ -191,119 +246,3 @@ def show_rubric(
     from models.cli import opened
 
     typer.echo(write_rubric(find_rubric(rubric, opened()[1])), nl=False)
-
-
-def _tell_report(report: "JudgeReport") -> None:
-    from rich.table import Table
-
-    better = {"a": report.model_a, "b": report.model_b, "tie": "tie", None: "unread"}
-    table = Table("question", "better", "", box=None, header_style="bold")
-    for row in report.rows:
-        said = "the order decided" if row.consistent is False else row.reasons
-        table.add_row(_short(row.question), better[row.outcome], _short(said))
-    say(table)
-    canaries = Table("canary", "seen through", "", box=None, header_style="bold")
-    for canary in report.canaries:
-        canaries.add_row(canary.kind, f"{canary.lost} of {canary.asked}", "" if canary.passed else "failed")
-    say(canaries)
-    for note in report.notes:
-        say(f"Note: {note}")
-    say(f"Rubric {report.rubric}, version {report.rubric_version} ({report.rubric_hash}).")
-    if report.longer:
-        people = f"; people took it in {_told(report.people_longer)}" if report.people_longer else ""
-        say(f"It took the longer answer in {_told(report.longer)} of its decisions{people}.")
-    if report.expected_rate:
-        say(f"Weighted by its probabilities, {report.model_b} wins {_told(report.expected_rate)}.")
-    say(report.summary)
-    if report.trust:
-        say(report.trust)
-
-
-def _tell_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
-    from dataclasses import asdict
-
-    from rich.table import Table
-
-    if as_json:
-        typer.echo(json.dumps([asdict(one) for one in grades], ensure_ascii=False))
-        return
-    criteria = list(dict.fromkeys(name for one in grades for name in one.scores))
-    table = Table("model", "grade (1 to 5)", *criteria, "graded", "unread", box=None, header_style="bold")
-    for one in grades:
-        mean = "–" if one.mean is None else f"{one.mean:.2f} ({one.low:.2f}–{one.high:.2f})"
-        scores = (f"{one.scores[name]:.2f}" if name in one.scores else "–" for name in criteria)
-        table.add_row(one.model, mean, *scores, str(one.graded), str(one.unparsed))
-    say(table)
-    weighed = sum(one.weighed for one in grades)
-    if weighed:
-        say(f"{weighed} of {sum(one.graded for one in grades)} grades are weighted.")
-
-
-def _tell_calibration(found: "Calibration", plot: bool) -> None:
-    from rich.table import Table
-
-    from evals.plots import TERMINAL, interval_line
-    from models.cli import console
-
-    table = Table(
-        "votes on", "votes", "agrees", "without ties", "kappa", "people", "trust", box=None, header_style="bold"
-    )
-    for group in found.groups:
-        table.add_row(
-            group.category or "everything",
-            str(group.votes),
-            _told(group.with_ties),
-            _told(group.without_ties),
-            f"{group.kappa.value:.2f} ({group.kappa.low:.2f}–{group.kappa.high:.2f})" if group.kappa else "–",
-            _told(group.people),
-            {"yes": "yes", "no": "no", "unknown": "not known"}[group.trusted],
-        )
-    if found.groups:
-        say(table)
-    width = max(_NARROWEST, min(TERMINAL, console().width - _LABELS))
-    for group in found.groups if plot else ():
-        for name, rate in (("judge and people", group.with_ties), ("people and people", group.people)):
-            if rate:
-                line = interval_line(rate.low, rate.value, rate.high, 0, 1, width)
-                say(f"{(group.category or 'everything')[:16]:16} {name:17} 0 {line} 1")
-    say(f"Rubric {found.rubric} ({found.rubric_hash}). {found.unparsed} verdicts unread, {found.failed} failed.")
-    say(found.words)
-
-
-def _told(rate: "Rate | None") -> str:
-    return "–" if rate is None else f"{100 * rate.value:.0f} % ({100 * rate.low:.0f}–{100 * rate.high:.0f})"
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _QUESTION else line[: _QUESTION - 1] + "…"
-
-
-class _Bar:
-    """A progress bar where a person looks on; nothing otherwise."""
-
-    def __init__(self, shown: bool) -> None:
-        self._shown = shown
-        self._progress: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> "_Bar":
-        if self._shown:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-            from models.cli import console
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-            self._progress = Progress(*columns, transient=True, console=console())
-            self._progress.start()
-            self._task = self._progress.add_task("starting", total=1.0)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress:
-            self._progress.stop()
-
-    def tell(self, done: float, doing: str) -> None:
-        """Shows a share of 0 to 1 and a line."""
-        if self._progress:
-            self._progress.update(self._task, completed=done, description=doing)

@@ -6,15 +6,17 @@ How one question is put and kept is `evals.instrument`'s; what it is held agains
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from evals.answers import AnsweredPair, answered_pairs, pick_prompts
 from evals.calibrating import opinions, votes_on
 from evals.calibration import groups
 from evals.canaries import CALLS, Trap, results, traps
-from evals.instrument import BOTH_ORDERS, Instrument, Said, Shown, mean_scores, verdicts
+from evals.instrument import BOTH_ORDERS, Instrument, Kept, Said, Shown, mean_scores, verdicts
 from evals.report import JudgedPair, JudgeReport, Outcome, combine, summarise
 from evals.rubric import keep_rubric
 from evals.steps import CONCURRENCY, Report, Steps
+from evals.tables import JudgmentRow
 from models.database import Database
 from models.errors import Invalid
 from models.judge_format import DEFAULT_RUBRIC, Rubric
@@ -61,7 +63,45 @@ async def judge_models(
     steps = Steps(len(chosen) * 3 + CALLS, report, concurrency)
     pairs = await answered_pairs(database, completer_for, models, chosen, steps)
     steps.skip((len(chosen) - len(pairs)) * 2)
-    said = await verdicts(database, instrument, pairs, BOTH_ORDERS, steps, "judging")
+    return await judged(
+        database, instrument, models, Answered(pairs), steps, notes=[*notes, *([changed] if changed else [])]
+    )
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What is to be judged: pairs with answers on both sides, rows of what has none, and the turn of each pair."""
+
+    pairs: Sequence[AnsweredPair]
+    nulls: Sequence[JudgedPair] = ()
+    turns: Mapping[str, int] = field(default_factory=dict)
+
+
+async def judged(
+    database: Database,
+    instrument: Instrument,
+    models: tuple[str, str],
+    answered: Answered,
+    steps: Steps,
+    *,
+    table: Kept = JudgmentRow,
+    notes: Sequence[str] = (),
+) -> JudgeReport:
+    """The judge's report on these pairs: verdicts in both orders, canaries, and its agreement with people.
+
+    Args:
+        steps: two for each pair and `canaries.CALLS` are taken.
+        table: where the verdicts are kept.
+
+    Raises:
+        ParleyError: there is not one verdict; the last error.
+    """
+    pairs, rubric = answered.pairs, instrument.rubric
+    failed: dict[tuple[str, Shown], str] = {}
+    said = await verdicts(database, instrument, pairs, BOTH_ORDERS, steps, "judging", table, failed)
+    # A judge that refuses every question is a result of nulls; one that cannot be reached is none.
+    if not said and any(not isinstance(error, Invalid) for error in steps.failures):
+        raise steps.failures[-1]
 
     async def trap(one: Trap) -> Said:
         return await instrument.about(one.pair, one.shown, "12")
@@ -69,23 +109,44 @@ async def judge_models(
     set_traps = traps(pairs)
     seen = await steps.each(set_traps, trap, "testing the judge")
     people = await asyncio.to_thread(votes_on, database, [pair.id for pair in pairs])
-    known = await asyncio.to_thread(opinions, database, judge, rubric.hash)
-    flip = model_a > model_b  # stored in sorted order; the report is in the order asked for
+    known = await asyncio.to_thread(opinions, database, instrument.judge, rubric.hash)
+    flip = models[0] > models[1]  # stored in sorted order; the report is in the order asked for
+    rows = [
+        replace(
+            _row(pair, said, [score for _, score in people.get(pair.id, ())], flip),
+            turn=answered.turns.get(pair.id, 1),
+            null=_why_null(pair, said, failed),
+        )
+        for pair in pairs
+    ]
     return summarise(
-        judge=judge,
+        judge=instrument.judge,
         models=models,
         rubric=rubric.name,
         rubric_hash=rubric.hash,
         rubric_version=rubric.version,
-        samples=samples,
-        rows=[_row(pair, said, [score for _, score in people.get(pair.id, ())], flip) for pair in pairs],
+        samples=instrument.samples,
+        rows=[*rows, *answered.nulls],
         canaries=results(set_traps, seen),
         unparsed=sum(one.verdict is None for one in said.values()),
         failed=len(steps.failures),
         weighed=sum(one.expected is not None for one in said.values()),
         people=groups(known),
-        notes=[*notes, *([changed] if changed else [])],
+        notes=notes,
     )
+
+
+def _why_null(
+    pair: AnsweredPair, said: Mapping[tuple[str, Shown], Said], failed: Mapping[tuple[str, Shown], str]
+) -> str | None:
+    """Why there is no verdict in both orders; None where there is one."""
+    for shown in BOTH_ORDERS:
+        one = said.get((pair.id, shown))
+        if one is None:
+            return f"the judge could not be asked: {failed.get((pair.id, shown), 'it did not answer')}"
+        if one.verdict is None:
+            return "the judge's word could not be read"
+    return None
 
 
 def _row(pair: AnsweredPair, said: Mapping[tuple[str, Shown], Said], votes: Sequence[float], flip: bool) -> JudgedPair:
@@ -104,7 +165,7 @@ def _row(pair: AnsweredPair, said: Mapping[tuple[str, Shown], Said], votes: Sequ
     judged_share = None if outcome is None else sum(one.share for one in orders if one) / len(orders)
     return JudgedPair(
         pair_id=pair.id,
-        prompt_id=pair.prompt.id,
+        prompt_id=pair.cluster or pair.prompt.id,
         question=pair.prompt.question,
         category=pair.prompt.category,
         answer_a=answers[sides[0]],
@@ -119,6 +180,8 @@ def _row(pair: AnsweredPair, said: Mapping[tuple[str, Shown], Said], votes: Sequ
         people=names[majority],
         people_share=_of_b(first_share, flip),
         share=_of_b(judged_share, flip),
+        before_a=pair.before(sides[0]),
+        before_b=pair.before(sides[1]),
     )
 
 

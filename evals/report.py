@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from evals.calibration import Group, Rate, in_words, kappa
 from evals.ppi import Powered, powered_if_enough
+from models.messages import Message
 
 Outcome = Literal["a", "b", "tie"]
 Kind = Literal["empty", "constant", "injecting", "padded", "swapped"]
@@ -29,6 +30,8 @@ class JudgedPair:
     `people` is what the majority of human votes on this very pair says, None where there are none, and `people_share`
     b's mean score in them, a tie as half. `share` is b's share of the win over all that the judge might have said in
     both orders; where no probabilities came back, over what it said.
+    `null` says why there is no outcome. `turn` counts the turns of a conversation; `before_a` and `before_b` are what
+    was said before the question on each side.
     """
 
     pair_id: str
@@ -47,6 +50,10 @@ class JudgedPair:
     people: Outcome | None
     people_share: float | None = None
     share: float | None = None
+    null: str | None = None
+    turn: int = 1
+    before_a: tuple[Message, ...] = ()
+    before_b: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,11 @@ class JudgeReport:
     people_longer: Rate | None = None
     powered: Powered | None = None
     people: tuple[Group, ...] = ()
+
+    @property
+    def nulls(self) -> int:
+        """How many comparisons have no outcome: unanswered, unasked or unread."""
+        return len(self.rows) - self.judged
 
     @property
     def trust(self) -> str:

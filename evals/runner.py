@@ -2,7 +2,8 @@
 
 Each model has `concurrency` requests in flight all the time: the next starts as soon as one ends, so engines stay
 full. An answer is stored under (model version, prompt, parameters) and never asked for twice; a run that was killed
-goes on where it was, at most a quarter of a second back. A sample that fails is a row with its error. Only what cost
+goes on where it was, at most a quarter of a second back. The turns of a conversation are asked one after another, each
+after the model's own answers before. A sample that fails is a row with its error. Only what cost
 nothing is asked again: a refused connection, a full queue (429), a model that is starting (503); a time-out or a
 broken connection may have been answered and paid for, and is not.
 """
@@ -20,10 +21,10 @@ from sqlalchemy import select
 
 from evals.scorers_named import Answer
 from evals.tables import AnswerRow, insert_many_once
-from evals.tasks import TaskSample, prompt_hash
+from evals.tasks import TaskSample, conversations, prompt_hash
 from models.database import Database, new_ulid
 from models.errors import Busy, ParleyError, Unavailable
-from models.messages import Completer, Completion
+from models.messages import Completer, Completion, Message
 
 CONCURRENCY = 32  # requests in flight for each model: about where a small engine's throughput levels off
 ATTEMPTS = 6
@@ -85,12 +86,13 @@ async def ask_all(
         parameters: OpenAI's options, such as temperature and max_tokens.
         concurrency: requests in flight for each model.
     """
-    hashes = [prompt_hash(sample.messages) for sample in samples]
-    by_hash = dict(zip(hashes, samples, strict=True))
+    asking = _Asking.of(samples)
     kept = _Kept(database, parameters_hash(parameters))
-    await asyncio.to_thread(kept.read, models, list(by_hash))
-    missing = {model: [key for key in by_hash if (model, key) not in kept.outcomes] for model in models}
-    total, asked = len(by_hash) * len(models), sum(map(len, missing.values()))
+    threads = {model: [_Thread(turns) for turns in asking.turns] for model in models}
+    await asyncio.to_thread(_go_on, kept, threads)
+    missing = {model: [thread for thread in found if not thread.over] for model, found in threads.items()}
+    total = sum(map(len, asking.turns)) * len(models)
+    asked = sum(thread.left for found in missing.values() for thread in found)
     failed = 0
 
     def tell() -> None:
@@ -102,29 +104,30 @@ async def ask_all(
     began = time.perf_counter()
     ended = began
 
-    async def work(model: str, keys: Iterator[str], patience: "_Patience") -> None:
+    async def work(model: str, waiting: Iterator[_Thread], patience: "_Patience") -> None:
         nonlocal done, failed, ended
         complete = completer_for(model)
-        for key in keys:
-            try:
-                said = await _asked(complete, by_hash[key], parameters, patience)
-                kept.add(model, key, said)
-            except ParleyError as error:
-                kept.outcomes[model, key] = Outcome(error=str(error))
-                failed += 1
-            except Exception as error:  # one server's odd answer must not take the other answers along
-                kept.outcomes[model, key] = Outcome(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
-                failed += 1
-            done, ended = done + 1, time.perf_counter()
-            tell()
+        for thread in waiting:
+            while not thread.over:
+                left = thread.left
+                try:
+                    said = await _asked(complete, thread.messages, parameters, patience)
+                    thread.add(kept.add(model, thread.key, said))
+                except ParleyError as error:
+                    thread.fail(str(error))
+                except Exception as error:  # one server's odd answer must not take the other answers along
+                    thread.fail(f"{type(error).__name__}: {' '.join(str(error).split())}")
+                failed += thread.failed
+                done, ended = done + left - thread.left, time.perf_counter()
+                tell()
 
     storing = asyncio.ensure_future(kept.store_for_ever())
     workers = []
     for model in models:
         # One iterator for all of a model's workers: whoever is free takes the next.
-        keys, patience = iter(missing[model]), _Patience()
+        waiting, patience = iter(missing[model]), _Patience()
         workers += [
-            asyncio.ensure_future(work(model, keys, patience)) for _ in range(min(concurrency, len(missing[model])))
+            asyncio.ensure_future(work(model, waiting, patience)) for _ in range(min(concurrency, len(missing[model])))
         ]
     try:
         await _all_or_storing_failed(workers, storing)
@@ -133,8 +136,89 @@ async def ask_all(
             task.cancel()
         await asyncio.gather(*workers, storing, return_exceptions=True)
         await asyncio.to_thread(kept.store, kept.take())
-    found = {model: tuple(kept.outcomes[model, key] for key in hashes) for model in models}
+    found = {model: asking.spread(model, threads[model], kept) for model in models}
     return Run(found, ended - began, asked, total - asked)
+
+
+@dataclass
+class _Thread:
+    """One conversation with one model: how far it has come. `keys` name the answers that are there."""
+
+    turns: tuple[tuple[Message, ...], ...]
+    keys: list[str] = field(default_factory=list)
+    messages: tuple[Message, ...] = field(init=False)
+    key: str = field(init=False)
+    error: str | None = None
+    failed: int = 0
+
+    def __post_init__(self) -> None:
+        self.messages = self.turns[0]
+        self.key = prompt_hash(self.messages)
+
+    @property
+    def left(self) -> int:
+        """How many turns are to be asked yet."""
+        return 0 if self.error is not None else len(self.turns) - len(self.keys)
+
+    @property
+    def over(self) -> bool:
+        return self.left == 0
+
+    def add(self, answer: Answer) -> None:
+        """The answer to what was asked; what is asked next has it in it."""
+        self.keys.append(self.key)
+        if not self.over:
+            said = Message(role="assistant", content=answer.text)
+            self.messages = (*self.messages, said, *self.turns[len(self.keys)])
+            self.key = prompt_hash(self.messages)
+
+    def fail(self, error: str) -> None:
+        """No answer came: what would have followed it cannot be asked either."""
+        self.failed = self.left
+        self.error = error
+
+    def outcome(self, turn: int, model: str, kept: "_Kept") -> Outcome:
+        """What became of a turn, counted from 0."""
+        if turn < len(self.keys):
+            return kept.outcomes[model, self.keys[turn]]
+        first = turn == len(self.keys)
+        return Outcome(error=self.error if first else f"The turn before it has no answer: {self.error}")
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """The different conversations of a task: samples that ask the same share one. `where`: of each sample, which
+    conversation it belongs to and which of its turns it is."""
+
+    turns: tuple[tuple[tuple[Message, ...], ...], ...]
+    where: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, samples: Sequence[TaskSample]) -> "_Asking":
+        number: dict[tuple[tuple[Message, ...], ...], int] = {}
+        where: list[tuple[int, int]] = []
+        for places in conversations(samples):
+            turns = tuple(samples[place].messages for place in places)
+            thread = number.setdefault(turns, len(number))
+            where += [(thread, turn) for turn in range(len(turns))]
+        return cls(tuple(number), tuple(where))
+
+    def spread(self, model: str, threads: "Sequence[_Thread]", kept: "_Kept") -> tuple[Outcome, ...]:
+        """Every sample's outcome at a model."""
+        return tuple(threads[thread].outcome(turn, model, kept) for thread, turn in self.where)
+
+
+def _go_on(kept: "_Kept", threads: Mapping[str, Sequence[_Thread]]) -> None:
+    """Takes each conversation as far as its answers are stored: a turn at a time, for the next needs its words."""
+    moving = [(model, thread) for model, found in threads.items() for thread in found]
+    while moving:
+        kept.read(list(threads), list({thread.key for _, thread in moving}))
+        there = [(model, thread) for model, thread in moving if (model, thread.key) in kept.outcomes]
+        for model, thread in there:
+            answer = kept.outcomes[model, thread.key].answer
+            assert answer is not None, "only answers are stored"
+            thread.add(answer)
+        moving = [(model, thread) for model, thread in there if not thread.over]
 
 
 async def _all_or_storing_failed(workers: Sequence[asyncio.Future[None]], storing: asyncio.Future[None]) -> None:
@@ -159,11 +243,11 @@ class _Patience:
 
 
 async def _asked(
-    complete: Completer, sample: TaskSample, parameters: Mapping[str, Any], patience: _Patience
+    complete: Completer, messages: Sequence[Message], parameters: Mapping[str, Any], patience: _Patience
 ) -> Completion:
     for attempt in range(ATTEMPTS):
         try:
-            said = await complete(sample.messages, **parameters)
+            said = await complete(messages, **parameters)
         except ParleyError as error:
             wait = wait_before_repeating(error, attempt)
             patience.unreached += wait is not None
@@ -208,7 +292,8 @@ class _Kept:
                 for row in session.scalars(query):
                     self.outcomes[row.model, row.prompt_hash] = _outcome(row)
 
-    def add(self, model: str, key: str, said: Completion) -> None:
+    def add(self, model: str, key: str, said: Completion) -> Answer:
+        """Keeps an answer, as it will be stored."""
         row = AnswerRow(
             id=new_ulid(),
             model=model,
@@ -221,8 +306,10 @@ class _Kept:
             completion_tokens=said.completion_tokens,
             finish_reason=said.finish_reason,
         )
-        self.outcomes[model, key] = _outcome(row)
+        self.outcomes[model, key] = outcome = _outcome(row)
         self.waiting.append(row)
+        assert outcome.answer is not None
+        return outcome.answer
 
     async def store_for_ever(self) -> None:
         # Many answers in one transaction, beside the asking: a flush to the disk takes as long as a short answer.
@@ -261,5 +348,6 @@ def _outcome(row: AnswerRow) -> Outcome:
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,
         finish_reason=row.finish_reason,
+        id=row.id,
     )
     return Outcome(answer, row.id)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from models.messages import Message
+
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
@@ -18,7 +20,8 @@ class Sample:
     """What an answer is held against. Each topic is a group of keywords, of which any one covers it.
 
     `prompt` names the question: samples that share it are clustered together. `also` are further answers that are
-    as right as the expected one; the best of them counts.
+    as right as the expected one; the best of them counts. `messages` is what the model was asked, where that is known:
+    the user's words last, and before them the model's own conversation.
     """
 
     prompt: str = ""
@@ -27,6 +30,7 @@ class Sample:
     category: str | None = None
     also: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[Message, ...] = ()
 
     @property
     def accepted(self) -> tuple[str, ...]:

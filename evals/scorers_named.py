@@ -33,6 +33,7 @@ class Answer:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     finish_reason: str | None = None
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,17 @@ Scored = Callable[[Sequence[Sample], Sequence[Answer]], list[Score]]
 
 @dataclass(frozen=True)
 class NamedScorer:
-    """A scorer under its name, with its range and which end is the good one. Calling it scores many answers."""
+    """A scorer under its name, with its range and which end is the good one. Calling it scores many answers.
+
+    `notes` are what a reader of its scores should know; they go into the evaluation's.
+    """
 
     name: str
     scored: Scored
     better: Better = "higher"
     low: float = 0.0
     high: float = 1.0
+    notes: tuple[str, ...] = ()
 
     @property
     def share(self) -> bool:
@@ -72,7 +77,7 @@ class Kind:
     name: str
     typed: str
     help: str
-    make: Callable[[str | None, "Tools"], Scored]
+    make: Callable[[str | None, "Tools"], Scored | NamedScorer]
     better: Better = "higher"
     low: float = 0.0
     high: float = 1.0
@@ -80,9 +85,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Tools:
-    """What scorers may need from outside: `embedder` gives a function that embeds texts with the model of that name."""
+    """What scorers may need from outside: `embedder` gives a function that embeds texts with the model of that name,
+    `judge` a scorer by a judge's name and a rubric's (None: the one that comes with Parley)."""
 
     embedder: Callable[[str], overlap.Embed] | None = None
+    judge: Callable[[str, str | None], NamedScorer] | None = None
 
 
 def kinds() -> tuple[Kind, ...]:
@@ -104,6 +111,8 @@ def kinds() -> tuple[Kind, ...]:
         Kind("chrf", "chrf", "chrF by sacrebleu: overlap of letters.", _text(overlap.chrf)),
         Kind("embedding", "embedding:MODEL", "Cosine with the expected answer, by a served embedding model.",
              _embedding, "higher", -1.0, 1.0),
+        Kind("judge", "judge:MODEL[@RUBRIC]", "A served judge's grade by a rubric, 1 to 5; RUBRIC as `parley rubrics "
+             "list` has it, or a Markdown file.", _judge, "higher", 1.0, 5.0),
         Kind("refusal", "refusal", "The answer begins by refusing (in English).", _text(form.refusal), "neither"),
         Kind("latency", "latency", "Seconds for the whole answer, at the run's concurrency.", _latency, "lower", 0.0,
              inf),
@@ -135,7 +144,8 @@ def named_scorer(name: str, tools: Tools | None = None) -> NamedScorer:
     for kind in kinds():
         if kind.name == first:
             made = kind.make(rest if colon else None, tools or Tools())
-            return NamedScorer(name, made, kind.better, kind.low, kind.high)
+            named = isinstance(made, NamedScorer)
+            return made if named else NamedScorer(name, made, kind.better, kind.low, kind.high)
     points = _entry_points()
     if name in points:
         try:
@@ -210,6 +220,16 @@ def _embedding(argument: str | None, tools: Tools) -> Scored:
             return [Score(None, str(error))] * len(answers)
 
     return scored
+
+
+def _judge(argument: str | None, tools: Tools) -> NamedScorer:
+    # The last @: a model's name may have others.
+    model, at, rubric = (argument or "").rpartition("@") if "@" in (argument or "") else (argument or "", "", "")
+    if not model or (at and not rubric):
+        raise Invalid("Say which served model judges, and by which rubric: judge:MODEL@RUBRIC.", param="scorers")
+    if tools.judge is None:
+        raise Invalid("A judge needs a running gateway: run this as `parley eval run`.", param="scorers")
+    return tools.judge(model, rubric or None)
 
 
 def _latency(argument: str | None, tools: Tools) -> Scored:

@@ -1,19 +1,23 @@
-"""An evaluation over served models, through the gateway, as any client asks: completers, embeddings, what to note."""
+"""An evaluation over served models, through the gateway, as any client asks: completers, embeddings, judges, notes."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from evals.evaluations import Evaluated, run_task
+from evals.judge_scorer import judge_scorer
+from evals.reaching import judge_notes, resolved, through_gateway
+from evals.rubric import find_rubric
 from evals.runner import CONCURRENCY, Progress
-from evals.scorers_named import Tools, named_scorer
+from evals.scorers_named import NamedScorer, Tools, named_scorer
 from evals.scorers_overlap import Embed
+from evals.steps import Report
 from evals.tasks import Task
-from models.completer import GatewayCompleter, gateway_completer, told
+from models.completer import told
 from models.database import Database
-from models.errors import Unauthorized, Unavailable
-from models.keys import keys_configured
-from models.registry import Registry
+from models.errors import Unavailable
+from models.judge_format import DEFAULT_RUBRIC
+from models.messages import Completer
 from models.settings import Settings
 
 _TIMEOUT_S = 600.0  # as long as the gateway itself has patience with an engine
@@ -29,52 +33,55 @@ def evaluate_served(
     *,
     concurrency: int = CONCURRENCY,
     progress: Callable[[Progress], None] | None = None,
+    scoring: Report | None = None,
     notes: Sequence[str] = (),
 ) -> Evaluated:
     """Runs a task over served models; names may be aliases, scorers are names as `named_scorer` takes them.
+
+    Args:
+        progress: of the asking. scoring: of scorers that take their time, as judges do: a share of 0 to 1, and a line.
 
     Raises:
         NotFound: a model is not in the registry.
         Unauthorized: keys are on, and the settings have none for the gateway.
         Invalid, Unavailable: see `run_task`.
     """
-    if settings.page_key is None and keys_configured(database):
-        raise Unauthorized("Keys are on: put one into the variable PARLEY_PAGE_KEY, and `eval` may ask the gateway.")
-    registry = Registry(database)
     # Answers are stored under ids: an alias that moves later must not take them along.
-    specs = [registry.resolve(name) for name in models]
-    made = [named_scorer(name, Tools(lambda model: gateway_embedder(settings, model))) for name in scorers]
+    specs = resolved(settings, database, *models)
+
+    def judge(model: str, rubric: str | None) -> NamedScorer:
+        (spec,) = resolved(settings, database, model)
+        return judge_scorer(
+            database,
+            spec.id,
+            find_rubric(rubric or DEFAULT_RUBRIC.name, database),
+            partial(through_gateway, settings),
+            notes=judge_notes(database, spec, specs),
+            report=scoring,
+        )
+
+    tools = Tools(embedder=partial(gateway_embedder, settings), judge=judge)
+    made = [named_scorer(name, tools) for name in scorers]
     toys = [spec.id for spec in specs if spec.toy]
     if toys:
         what = "is a toy: it shows" if len(toys) == 1 else "are toys: they show"
         notes = [*notes, f"{', '.join(toys)} {what} how evaluating works, not what a real model can do."]
 
-    async def run() -> Evaluated:
-        completers: dict[str, GatewayCompleter] = {}
+    async def run(completer_for: Callable[[str], Completer]) -> Evaluated:
+        return await run_task(
+            database,
+            completer_for,
+            task,
+            [spec.id for spec in specs],
+            made,
+            parameters,
+            concurrency=concurrency,
+            progress=progress,
+            notes=notes,
+        )
 
-        def completer_for(model: str) -> GatewayCompleter:
-            # The runner repeats what is safe to repeat; the SDK would repeat time-outs too.
-            if model not in completers:
-                completers[model] = gateway_completer(settings, model, _TIMEOUT_S, retries=0, many=True)
-            return completers[model]
-
-        try:
-            return await run_task(
-                database,
-                completer_for,
-                task,
-                [spec.id for spec in specs],
-                made,
-                parameters,
-                concurrency=concurrency,
-                progress=progress,
-                notes=notes,
-            )
-        finally:
-            for completer in completers.values():
-                await completer.close()
-
-    return asyncio.run(run())
+    # The runner repeats what is safe to repeat; the SDK would repeat time-outs too.
+    return through_gateway(settings, run, timeout_s=_TIMEOUT_S, retries=0, many=True)
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:

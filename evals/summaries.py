@@ -127,6 +127,7 @@ class Diff:
 def overview(evaluation: Evaluation) -> Overview:
     """All means with their intervals, overall and by category, and what failed."""
     categories = tuple(sorted({sample.sample.category for sample in evaluation.samples if sample.sample.category}))
+    categories += _turns(evaluation)
     scores = tuple(
         ModelScore(model, scorer.name, category, _mean(evaluation, model, scorer, category))
         for scorer in evaluation.scorers
@@ -250,27 +251,37 @@ def _mean(evaluation: Evaluation, model: str, scorer: ScorerFacts, category: str
     rows = [
         (sample.sample.prompt, result.scores.get(scorer.name))
         for sample, result in zip(evaluation.samples, evaluation.results[model], strict=True)
-        if category is None or sample.sample.category == category
+        if _inside(sample, category)
     ]
     there = [(key, value) for key, value in rows if value is not None]
-    shares = _shares(scorer, evaluation)
-    found = summarise([value for _, value in there], [key for key, _ in there], len(rows), shares=shares)
+    start, span = _range(scorer, evaluation) or (0.0, 1.0)
+    values = [(value - start) / span for _, value in there]
+    shares = _range(scorer, evaluation) is not None
+    found = _scaled(summarise(values, [key for key, _ in there], len(rows), shares=shares), start, span)
     if found.low is None or scorer.low is None:
         return found
     return replace(found, low=max(found.low, scorer.low))  # no answer takes less than no time
 
 
-def _shares(scorer: ScorerFacts, *evaluations: Evaluation) -> bool:
-    """Whether the scores are shares: by the scorer's range, or by all scores where one's own scorer has no range."""
+def _scaled(found: ScoreSummary, start: float, span: float) -> ScoreSummary:
+    mean, low, high = (None if end is None else start + span * end for end in (found.mean, found.low, found.high))
+    return replace(found, mean=mean, low=low, high=high)
+
+
+def _range(scorer: ScorerFacts, *evaluations: Evaluation) -> tuple[float, float] | None:
+    """Where the scores begin, and how far they reach: on that scale they are shares, and an interval ends where they
+    do. None for a scorer without bounds; one's own counts as from 0 to 1 where all its scores lie there."""
+    if scorer.low is not None and scorer.high is not None:
+        return scorer.low, scorer.high - scorer.low
     if scorer.low is not None or scorer.high is not None:
-        return (scorer.low, scorer.high) == (0.0, 1.0)
+        return None
     values = (
         result.scores.get(scorer.name)
         for evaluation in evaluations
         for results in evaluation.results.values()
         for result in results
     )
-    return all(0 <= value <= 1 for value in values if value is not None)
+    return (0.0, 1.0) if all(0 <= value <= 1 for value in values if value is not None) else None
 
 
 def _facts(model: str, results: Sequence[Result]) -> ModelFacts:
@@ -295,7 +306,18 @@ def _categories(evaluation: Evaluation) -> list[str]:
             counts[sample.sample.category] = counts.get(sample.sample.category, 0) + 1
     # One category over everything is the whole again.
     found = sorted(name for name, count in counts.items() if count >= _FEWEST_IN_CATEGORY)
-    return [] if len(counts) == 1 and sum(counts.values()) == len(evaluation.samples) else found
+    whole = len(counts) == 1 and sum(counts.values()) == len(evaluation.samples)
+    return ([] if whole else found) + list(_turns(evaluation))
+
+
+def _turns(evaluation: Evaluation) -> tuple[str, ...]:
+    """The turns, named as categories are; none where no conversation has two."""
+    turns = sorted({sample.turn for sample in evaluation.samples})
+    return tuple(f"turn {turn}" for turn in turns) if len(turns) > 1 else ()
+
+
+def _inside(sample: TaskSample, category: str | None) -> bool:
+    return category is None or category in (sample.sample.category, f"turn {sample.turn}")
 
 
 def _shared_scorers(a: Side, b: Side) -> list[ScorerFacts]:
@@ -320,7 +342,7 @@ def _paired(a: Side, b: Side, scorer: str, category: str | None) -> list[tuple[s
     return [
         (sample.sample.prompt, after - before)
         for sample, one, other in rows
-        if (category is None or sample.sample.category == category)
+        if _inside(sample, category)
         and (before := one.scores.get(scorer)) is not None
         and (after := other.scores.get(scorer)) is not None
     ]
@@ -329,11 +351,12 @@ def _paired(a: Side, b: Side, scorer: str, category: str | None) -> list[tuple[s
 def _difference(
     a: Side, b: Side, scorer: ScorerFacts, category: str | None, found: list[tuple[str, float]], comparisons: int
 ) -> Difference:
-    total = sum(category is None or sample.sample.category == category for sample in a.evaluation.samples)
-    shares = _shares(scorer, a.evaluation, b.evaluation)
-    keys, values = [key for key, _ in found], [value for _, value in found]
+    total = sum(_inside(sample, category) for sample in a.evaluation.samples)
+    bounds = _range(scorer, a.evaluation, b.evaluation)
+    span = bounds[1] if bounds else 1.0
+    keys, values = [key for key, _ in found], [value / span for _, value in found]
     summary, wide = (
-        summarise_differences(values, keys, total, shares=shares, level=level)
+        _scaled(summarise_differences(values, keys, total, shares=bounds is not None, level=level), 0.0, span)
         for level in (LEVEL, 1 - (1 - LEVEL) / max(1, comparisons))
     )
     finding = _finding(scorer, wide) if _enough(found) else "not enough evidence"

@@ -78,7 +78,22 @@ class VoteRow(Base):
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow, index=True)
 
 
-class JudgmentRow(Base):
+class _Judged:
+    """What a judge's word is kept with, whatever it is about."""
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    judge: Mapped[str] = mapped_column(String(255))
+    rubric_hash: Mapped[str] = mapped_column(String(64))
+    shown: Mapped[str] = mapped_column(String(2))
+    verdict: Mapped[int | None] = mapped_column()
+    expected: Mapped[float | None] = mapped_column()
+    scores: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    reasons: Mapped[str | None] = mapped_column(Text)
+    raw: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class JudgmentRow(_Judged, Base):
     """What a judge said about a pair. `shown`: "12" or "21" compares, in that order; "1" or "2" grades one answer.
 
     `verdict` is 1, 2 or 0 for a tie (the grade, where one answer is graded); None where the judge's text is no
@@ -90,17 +105,19 @@ class JudgmentRow(Base):
     __tablename__ = "judgments"
     __table_args__ = (UniqueConstraint("pair_id", "judge", "rubric_hash", "shown"),)
 
-    id: Mapped[str] = mapped_column(String(26), primary_key=True)
     pair_id: Mapped[str] = mapped_column(ForeignKey("pairs.id"))
-    judge: Mapped[str] = mapped_column(String(255))
-    rubric_hash: Mapped[str] = mapped_column(String(64))
-    shown: Mapped[str] = mapped_column(String(2))
-    verdict: Mapped[int | None] = mapped_column()
-    expected: Mapped[float | None] = mapped_column()
-    scores: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    reasons: Mapped[str | None] = mapped_column(Text)
-    raw: Mapped[str] = mapped_column(Text)
-    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class AnswerJudgmentRow(_Judged, Base):
+    """As `JudgmentRow`, about answers of evaluations. `pair_id`: an answer's id, or two with a colon between.
+
+    An answer's row says what its model had been asked, so a verdict on it needs no other context.
+    """
+
+    __tablename__ = "answer_judgments"
+    __table_args__ = (UniqueConstraint("pair_id", "judge", "rubric_hash", "shown"),)
+
+    pair_id: Mapped[str] = mapped_column(String(53))
 
 
 class RubricRow(Base):

@@ -5,6 +5,9 @@ training held out. A row has `messages`, or one of `input`, `prompt`, `question`
 `target`, `ideal` or `answer` (a list: each is right); `topics`, `category`, `id`, `group` (samples of one group are
 not independent: one passage with five questions), `metadata`; what else it has becomes metadata. Without an expected
 answer, a conversation that ends with the assistant's turn is asked up to there, and that turn is what is expected.
+
+A row with `turns`, a list of what the user says one after the other, is a sample for each turn: the model answers each
+in the light of its own answers before. They are one group.
 """
 
 import hashlib
@@ -19,7 +22,7 @@ from evals.scorers import Sample
 from models.errors import Invalid
 from models.messages import Message, as_dicts, last_question
 
-INPUTS = ("messages", "input", "prompt", "question")
+INPUTS = ("messages", "input", "prompt", "question", "turns")
 EXPECTED = ("expected", "target", "ideal", "answer")
 _KNOWN = {*INPUTS, *EXPECTED, "topics", "category", "id", "group", "metadata"}
 _ID_LIMIT = _CATEGORY_LIMIT = 255  # characters
@@ -27,11 +30,16 @@ _ID_LIMIT = _CATEGORY_LIMIT = 255  # characters
 
 @dataclass(frozen=True)
 class TaskSample:
-    """One question: what is asked, and what its answer is held against. `id` is the row's own, or its number."""
+    """One question: what is asked, and what its answer is held against. `id` is the row's own, or its number.
+
+    `turn` counts the turns of a conversation from 1. A later one follows the sample right before it: its `messages`
+    are what the user says then, and what was said until then is each model's own.
+    """
 
     id: str
     messages: tuple[Message, ...]
     sample: Sample
+    turn: int = 1
 
     @property
     def question(self) -> str:
@@ -49,7 +57,7 @@ class TaskSample:
             "category": sample.category,
             "group": sample.prompt,
             "metadata": dict(sample.metadata),
-        }
+        } | ({"turn": self.turn} if self.turn > 1 else {})
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "TaskSample":
@@ -63,7 +71,8 @@ class TaskSample:
             also=tuple(expected[1:]),
             metadata=row["metadata"],
         )
-        return cls(row["id"], tuple(Message.model_validate(message) for message in row["messages"]), sample)
+        messages = tuple(Message.model_validate(message) for message in row["messages"])
+        return cls(row["id"], messages, sample, row.get("turn", 1))
 
 
 @dataclass(frozen=True)
@@ -93,12 +102,35 @@ class Task:
         object.__setattr__(self, "hash", hashlib.sha256(content.encode()).hexdigest())
 
     def first(self, count: int | None) -> "Task":
-        """The first so many samples: a task of its own, with a hash of its own."""
-        if count is None or count >= len(self.samples):
-            return self
-        if count < 1:
+        """The first so many rows, with all their turns: a task of its own, with a hash of its own."""
+        if count is not None and count < 1:
             raise Invalid("Ask for one sample at least.", param="limit")
-        return Task(self.name, self.source, self.samples[:count], self.bad)
+        begins = [place for place, sample in enumerate(self.samples) if sample.turn == 1]
+        if count is None or count >= len(begins):
+            return self
+        return Task(self.name, self.source, self.samples[: begins[count]], self.bad)
+
+
+def conversations(samples: Sequence[TaskSample]) -> list[list[int]]:
+    """The places of the samples, those of one conversation together and in order."""
+    found: list[list[int]] = []
+    for place, sample in enumerate(samples):
+        if sample.turn == 1 or not found:
+            found.append([])
+        found[-1].append(place)
+    return found
+
+
+def asked_of(samples: Sequence[TaskSample], texts: Sequence[str | None], place: int) -> tuple[Message, ...]:
+    """What a model was asked at a place: the user's words last, and before them its own conversation.
+
+    Args:
+        texts: its answers, in the order of the samples; those before a later turn that was answered are there.
+    """
+    said: list[Message] = []
+    for before in range(place - samples[place].turn + 1, place):
+        said += [*samples[before].messages, Message(role="assistant", content=texts[before] or "")]
+    return (*said, *samples[place].messages)
 
 
 def make_task(
@@ -122,14 +154,14 @@ def make_task(
     known: dict[str, str] = {}
     for number, (place, row) in enumerate(rows, start=1):
         try:
-            found = _sample(row, number, wanted)
-            if found.id in known:
-                raise _Bad(f"its id {found.id!r} is that of {known[found.id]}", "Give each row an id of its own.")
+            found = _samples(row, number, wanted)
+            if taken := next((one.id for one in found if one.id in known), None):
+                raise _Bad(f"its id {taken!r} is that of {known[taken]}", "Give each row an id of its own.")
         except _Bad as error:
             bad.append(BadRow(place, error.what, error.mend))
         else:
-            known[found.id] = place
-            samples.append(found)
+            known |= dict.fromkeys((one.id for one in found), place)
+            samples += found
     if not samples:
         reason = str(bad[0]) if bad else "There are no rows in it."
         raise Invalid(f"{source} holds no sample. {reason}", param="task")
@@ -144,16 +176,41 @@ class _Bad(Exception):
         self.what, self.mend = what, mend
 
 
-def _sample(row: Any, number: int, columns: Mapping[str, str]) -> TaskSample:
+def _samples(row: Any, number: int, columns: Mapping[str, str]) -> list[TaskSample]:
+    """The samples of a row: one, or one for each turn."""
     if isinstance(row, Exception):
         raise _Bad(str(row), "Mend the line or take it out.")
     if not isinstance(row, Mapping):
         raise _Bad("it is no object", 'Write each row as {"input": "…", "expected": "…"}.')
     row = _renamed(row, columns)
-    messages = _messages(row)
-    accepted = _accepted(row)
-    if messages[-1].role == "assistant" and not accepted:
-        accepted, messages = (messages[-1].content,), messages[:-1]
+    name = _one_of(row, INPUTS)
+    if name is None:
+        raise _Bad("it asks nothing", f"Give it one of {', '.join(INPUTS)}, or name the column with --columns input=….")
+    own = _short(row, "id", _ID_LIMIT) or str(number)
+    if name == "turns":
+        asked = _turns(row)
+        wanted = _accepted_by_turn(row, len(asked))
+        ids = [f"{own}/{turn}" for turn in range(1, len(asked) + 1)]
+    else:
+        messages, accepted = _messages(row, name), _accepted(row)
+        if messages[-1].role == "assistant" and not accepted:
+            accepted, messages = (messages[-1].content,), messages[:-1]
+        asked, wanted, ids = [messages], [accepted], [own]
+    return [
+        _checked(TaskSample(id_, messages, _sample(row, messages, accepted, asked, last=turn == len(asked)), turn))
+        for turn, (id_, messages, accepted) in enumerate(zip(ids, asked, wanted, strict=True), start=1)
+    ]
+
+
+def _sample(
+    row: Mapping[str, Any],
+    messages: Sequence[Message],
+    accepted: Sequence[str],
+    turns: Sequence[Sequence[Message]],
+    *,
+    last: bool,
+) -> Sample:
+    """What one turn's answer is held against; topics are what the last one should cover."""
     if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
         raise _Bad("the last message is not the user's, with words in it", "End the messages with a question.")
     category = _short(row, "category", _CATEGORY_LIMIT)
@@ -163,15 +220,17 @@ def _sample(row: Any, number: int, columns: Mapping[str, str]) -> TaskSample:
     if not isinstance(metadata, Mapping):
         raise _Bad("its metadata is no object", 'Write it as {"name": value}.')
     metadata = {key: value for key, value in row.items() if key not in _KNOWN} | dict(metadata)
-    sample = Sample(
-        prompt=_short(row, "group", _ID_LIMIT) or prompt_hash(messages),
+    return Sample(
+        prompt=_short(row, "group", _ID_LIMIT) or prompt_hash([message for turn in turns for message in turn]),
         expected=accepted[0] if accepted else None,
-        topics=_topics(row.get("topics")),
+        topics=_topics(row.get("topics")) if last else (),
         category=category,
-        also=accepted[1:],
+        also=tuple(accepted[1:]),
         metadata=metadata,
     )
-    found = TaskSample(_short(row, "id", _ID_LIMIT) or str(number), messages, sample)
+
+
+def _checked(found: TaskSample) -> TaskSample:
     try:
         json.dumps(found.to_json(), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:  # half a character (\ud800) is a ValueError too
@@ -205,10 +264,28 @@ def _one_of(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return found[0] if found else None
 
 
-def _messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
-    name = _one_of(row, INPUTS)
+def _turns(row: Mapping[str, Any]) -> list[tuple[Message, ...]]:
+    """What the user says, turn by turn."""
+    given = _json(row["turns"], "turns") if isinstance(row["turns"], str) else row["turns"]  # as a CSV has them
+    if not isinstance(given, list | tuple) or not given or not all(isinstance(text, str) for text in given):
+        raise _Bad("its turns are no list of texts", "Write what the user says one after the other, as texts.")
+    return [(Message(role="user", content=text),) for text in given]
+
+
+def _accepted_by_turn(row: Mapping[str, Any], turns: int) -> list[tuple[str, ...]]:
+    """Each turn's right answers."""
+    name = _one_of(row, EXPECTED)
     if name is None:
-        raise _Bad("it asks nothing", f"Give it one of {', '.join(INPUTS)}, or name the column with --columns input=….")
+        return [()] * turns
+    given = _json(row[name], name) if isinstance(row[name], str) else row[name]
+    if not isinstance(given, list | tuple) or len(given) != turns:
+        raise _Bad(
+            f"its {name} is not one for each of its {turns} turns", "Write a list, with null where none is known."
+        )
+    return [() if one is None else _accepted({name: one}) for one in given]
+
+
+def _messages(row: Mapping[str, Any], name: str) -> tuple[Message, ...]:
     given: Any = row[name]
     if name == "messages" and isinstance(given, str):  # as a CSV has them
         given = _json(given, "messages")

@@ -110,15 +110,20 @@ def pairwise_messages(
     rubric: Rubric,
     before: Sequence[Message] = (),
     reference: str | None = None,
+    before_b: Sequence[Message] | None = None,
 ) -> list[Message]:
     """The messages that ask which of two answers is better.
 
     Args:
-        before: the conversation that led to the question, the same for both answers.
+        before: the conversation that led to the question; A's, where `before_b` is given.
         reference: an answer that is known to be right, to hold both against.
+        before_b: the conversation that led B to the question, where each side had its own.
     """
+    told = _conversation(before)
+    if before_b is not None and tuple(before_b) != tuple(before):
+        told = _conversation(before, " of A") + _conversation(before_b, " of B")
     asked = (
-        f"{_conversation(before)}[Question]\n{question}\n\n{_reference(reference)}[Answer A]\n{answer_a}\n\n"
+        f"{told}[Question]\n{question}\n\n{_reference(reference)}[Answer A]\n{answer_a}\n\n"
         f"[Answer B]\n{answer_b}\n\n"
         "Which answer is better: A, B or tie? Reply in JSON: reasons, scores, verdict."
     )
@@ -136,12 +141,12 @@ def pointwise_messages(
     return [Message(role="system", content=rubric.instructions), Message(role="user", content=asked)]
 
 
-def _conversation(before: Sequence[Message]) -> str:
+def _conversation(before: Sequence[Message], whose: str = "") -> str:
     if not before:
         return ""
     names = {"system": "Instructions", "user": "User", "assistant": "Assistant"}
     turns = "\n\n".join(f"{names[message.role]}: {message.content}" for message in before)
-    return f"[Conversation so far]\n{turns}\n\n"
+    return f"[Conversation{whose} so far]\n{turns}\n\n"
 
 
 def _reference(reference: str | None) -> str:

@@ -93,6 +93,49 @@ def test_a_failed_sample_is_a_row_with_its_error_and_the_rest_goes_on(database: 
         assert stored(database) == 3  # a failure is not kept: the next run asks again
 
 
+def test_later_turns_follow_the_models_own_answers_and_are_kept_too(any_database: Database) -> None:
+    rows = [{"turns": [f"hello {i % 2}", "and then?"]} for i in range(3)]  # the third asks what the first does
+    samples = make_task("t", "t", [(str(i), row) for i, row in enumerate(rows)]).samples
+    with AnsweringServer() as server:
+        seen: list[Progress] = []
+        run = asked(any_database, server, samples, models=("one", "two"), progress=seen.append)
+        assert (run.asked, run.cached, len(server.asked)) == (8, 0, 8)
+        assert (seen[0].total, seen[-1].done, seen[-1].failed) == (8, 8, 0)
+        assert run.outcomes["one"][4:] == run.outcomes["one"][:2]
+        assert all(outcome.answer is not None for outcome in run.outcomes["two"])
+        second = [body["messages"] for body in server.bodies if body["messages"][-1]["content"] == "and then?"]
+        assert len(second) == 4
+        for messages in second:
+            first, said = messages[0]["content"], messages[1]["content"]
+            assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+            assert said in (f"one says: {first}", f"two says: {first}")
+        again = asked(any_database, server, samples, models=("one", "two"))
+        assert (again.asked, again.cached, again.outcomes) == (0, 8, run.outcomes)
+
+
+def test_a_run_that_was_killed_between_two_turns_goes_on_after_the_first(database: Database) -> None:
+    first = make_task("t", "t", [("", {"turns": ["hello"]})]).samples
+    both = make_task("t", "t", [("", {"turns": ["hello", "and then?"]})]).samples
+    with AnsweringServer() as server:
+        asked(database, server, first)
+        run = asked(database, server, both)
+        assert (run.asked, run.cached) == (1, 1)
+        assert [question for _, question in server.asked] == ["hello", "and then?"]
+
+
+def test_what_follows_a_turn_without_an_answer_is_not_asked_and_is_a_row(database: Database) -> None:
+    samples = make_task("t", "t", [("", {"turns": ["refuse", "two", "three"]}), ("", {"input": "good"})]).samples
+    with AnsweringServer() as server:
+        seen: list[Progress] = []
+        run = asked(database, server, samples, progress=seen.append)
+        assert [question for _, question in server.asked] in (["refuse", "good"], ["good", "refuse"])
+        errors = [outcome.error for outcome in run.outcomes["one"]]
+        assert errors[0] == "cannot: refuse"
+        assert errors[1] == errors[2] == "The turn before it has no answer: cannot: refuse"
+        assert errors[3] is None
+        assert (seen[-1].done, seen[-1].total, seen[-1].failed) == (4, 4, 3)
+
+
 def test_a_server_that_is_not_there_is_soon_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evals.runner._FIRST_WAIT_S", 0.001)
     with AnsweringServer() as server:

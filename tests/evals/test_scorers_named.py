@@ -16,9 +16,16 @@ SAMPLE = Sample(expected="order 12", topics=(("order",),), metadata={"schema": {
 ANSWER = Answer("Order 12 it is.", "mine", 0.5, 1000, 2000, "stop")
 TYPED = {
     "regex": "regex:^Order", "length": "length:2-4", "embedding": "embedding:e", "cost": "cost:1/2",
-    "repetition": "repetition:2",
+    "repetition": "repetition:2", "judge": "judge:ft:gpt:org::1@general",
 }  # fmt: skip
-TOOLS = Tools(embedder=lambda model: lambda texts: [[1.0, float(len(text))] for text in texts])
+
+
+def judge(model: str, rubric: str | None) -> NamedScorer:
+    name = f"judge:{model}@{rubric}"
+    return NamedScorer(name, lambda samples, answers: [Score(3.0)] * len(answers), "higher", 1.0, 5.0)
+
+
+TOOLS = Tools(embedder=lambda model: lambda texts: [[1.0, float(len(text))] for text in texts], judge=judge)
 
 
 def one(name: str, sample: Sample = SAMPLE, answer: Answer = ANSWER) -> Score:
@@ -43,6 +50,17 @@ def test_no_answer_makes_one_raise(text: str, expected: str | None) -> None:
         (score,) = scorer([sample], [answer])
         assert score.error is None
         assert score.value is None or (scorer.low <= score.value <= scorer.high and isfinite(score.value))
+
+
+def test_a_judge_is_named_with_its_rubric_after_the_last_at() -> None:
+    assert named_scorer("judge:ft:gpt:org::1@general", TOOLS).name == "judge:ft:gpt:org::1@general"
+    assert named_scorer("judge:a@b@mine.md", TOOLS).name == "judge:a@b@mine.md"
+    assert named_scorer("judge:plain", TOOLS).name == "judge:plain@None"
+    for wrong in ("judge", "judge:", "judge:@general", "judge:model@"):
+        with pytest.raises(Invalid, match="judge:MODEL@RUBRIC"):
+            named_scorer(wrong, TOOLS)
+    with pytest.raises(Invalid, match="running gateway"):
+        named_scorer("judge:model")
 
 
 def test_a_comma_separates_only_before_a_scorers_name() -> None:

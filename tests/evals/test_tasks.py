@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evals.prompts import add_prompts, typed_prompt
 from evals.task_rows import open_task
-from evals.tasks import Task, TaskSample, make_task
+from evals.tasks import Task, TaskSample, asked_of, conversations, make_task
 from models.database import Database
 from models.errors import Invalid, NotFound
 
@@ -172,3 +172,44 @@ def test_a_task_that_is_not_there_is_one_line(typed: str, tmp_path: Path, databa
     with pytest.raises((NotFound, Invalid)) as caught:
         open_task(typed, database, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_row_with_turns_is_a_sample_for_each_in_one_group() -> None:
+    task = made(
+        {"turns": ["Name a river.", "Spell it."], "expected": [["Elbe", "Oder"], None], "topics": ["river"], "id": "r"},
+        {"input": "Why?"},
+        {"turns": '["One?", "Two?", "Three?"]', "answer": '["1", "2", "3"]', "category": "count"},
+    )
+    assert [(sample.id, sample.turn) for sample in task.samples] == [
+        ("r/1", 1), ("r/2", 2), ("2", 1), ("3/1", 1), ("3/2", 2), ("3/3", 3),
+    ]  # fmt: skip
+    first, second = task.samples[:2]
+    assert (first.sample.accepted, second.sample.accepted) == (("Elbe", "Oder"), ())
+    assert (first.sample.topics, second.sample.topics) == ((), (("river",),))
+    assert first.sample.prompt == second.sample.prompt != task.samples[3].sample.prompt
+    assert second.question == "Spell it."
+    assert [sample.sample.expected for sample in task.samples[3:]] == ["1", "2", "3"]
+    assert conversations(task.samples) == [[0, 1], [2], [3, 4, 5]]
+    assert [TaskSample.from_json(json.loads(json.dumps(s.to_json()))) for s in task.samples] == list(task.samples)
+    assert [sample.id for sample in task.first(2).samples] == ["r/1", "r/2", "2"]
+    said = asked_of(task.samples, [None, None, None, "one", "two", None], 5)
+    assert [(m.role, m.content) for m in said] == [
+        ("user", "One?"), ("assistant", "one"), ("user", "Two?"), ("assistant", "two"), ("user", "Three?"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"turns": []}, "no list of texts"),
+        ({"turns": ["a", 3]}, "no list of texts"),
+        ({"turns": "hello"}, "no JSON"),
+        ({"turns": ["a", " "]}, "not the user's"),
+        ({"turns": ["a", "b"], "expected": ["only one"]}, "one for each of its 2 turns"),
+        ({"turns": ["a"], "input": "b"}, "input and turns"),
+    ],
+)
+def test_turns_that_make_no_conversation_are_told(row: dict, what: str) -> None:
+    task = made({"input": "good"}, row)
+    assert [str(bad) for bad in task.bad if what in str(bad)], task.bad
+    assert len(task.samples) == 1

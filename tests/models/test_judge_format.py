@@ -15,6 +15,7 @@ from models.judge_format import (
     pointwise_answer,
     pointwise_schema,
 )
+from models.messages import Message
 
 GOOD = dict.fromkeys(DEFAULT_RUBRIC.criteria, 4)
 BAD = dict.fromkeys(DEFAULT_RUBRIC.criteria, 2)
@@ -52,6 +53,24 @@ def test_what_does_not_fit_is_none_and_never_a_default(change: dict) -> None:
 def test_prose_and_halves_are_none(text: str) -> None:
     assert parse_pairwise(text) is None
     assert parse_pointwise(text) is None
+
+
+def test_each_side_is_shown_its_own_conversation_and_a_shared_one_once() -> None:
+    def talk(answer: str) -> list[Message]:
+        return [Message(role="user", content="First?"), Message(role="assistant", content=answer)]
+
+    plain = pairwise_messages("q", "x", "y", DEFAULT_RUBRIC)[1].content
+    assert plain == (
+        "[Question]\nq\n\n[Answer A]\nx\n\n[Answer B]\ny\n\n"
+        "Which answer is better: A, B or tie? Reply in JSON: reasons, scores, verdict."
+    )
+    shared = pairwise_messages("q", "x", "y", DEFAULT_RUBRIC, talk("same"), before_b=talk("same"))[1].content
+    assert shared == "[Conversation so far]\nUser: First?\n\nAssistant: same\n\n" + plain
+    own = pairwise_messages("q", "x", "y", DEFAULT_RUBRIC, talk("mine"), before_b=talk("other"))[1].content
+    assert own == (
+        "[Conversation of A so far]\nUser: First?\n\nAssistant: mine\n\n"
+        "[Conversation of B so far]\nUser: First?\n\nAssistant: other\n\n" + plain
+    )
 
 
 def test_the_hash_follows_the_text() -> None:

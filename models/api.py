@@ -12,6 +12,7 @@ from models.database import Database
 from models.errors import Invalid, NotFound
 from models.files import MOST_LISTED, Files, StoredFile, checked_purpose
 from models.multipart import receive_form
+from models.operations import described
 from models.settings import Settings
 from models.uploads import Upload, UploadPart, Uploads
 
@@ -28,9 +29,11 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     """The routes of `models`."""
     from starlette.routing import Route
 
+    from models.api_operations import OPERATIONS
+
     files = _FileRoutes(Files(settings, database))
     uploads = _UploadRoutes(Uploads(settings, database))
-    return [
+    found = [
         Route("/v1/files", files.create, methods=["POST"]),
         Route("/v1/files", files.page, methods=["GET"]),
         Route("/v1/files/{file_id}", files.retrieve, methods=["GET"]),
@@ -41,6 +44,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
         Route("/v1/uploads/{upload_id}/complete", uploads.complete, methods=["POST"]),
         Route("/v1/uploads/{upload_id}/cancel", uploads.cancel, methods=["POST"]),
     ]
+    return described(found, OPERATIONS)
 
 
 class _FileRoutes:

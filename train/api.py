@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from models.api_shapes import json_answer, json_object, listing, sent_again, threaded, whole_number
 from models.database import Database
 from models.errors import Invalid
+from models.operations import described
 from models.settings import Settings
 from train.data.endpoint import DataCheck
 from train.finetuning import creating, lifecycle, reading
@@ -26,9 +27,11 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
     """The routes of `train`."""
     from starlette.routing import Route
 
+    from train.api_operations import OPERATIONS
+
     api = _FineTuning(settings, database)
     one = f"{_JOBS}/{{job_id}}"
-    return [
+    found = [
         Route("/v1/parley/data/check", DataCheck().answer, methods=["POST"]),
         Route(_JOBS, api.create, methods=["POST"]),
         Route(_JOBS, api.jobs, methods=["GET"]),
@@ -39,6 +42,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
         Route(f"{one}/events", api.events, methods=["GET"]),
         Route(f"{one}/checkpoints", api.checkpoints, methods=["GET"]),
     ]
+    return described(found, OPERATIONS)
 
 
 class _FineTuning:

@@ -23,52 +23,68 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class _Hyperparameters(_Body):
+class Hyperparameters(_Body):
+    """Numbers of a training, each its value or "auto"."""
+
     n_epochs: Auto | Annotated[int, Field(ge=1, le=1000)] | None = None
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] | None = None
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] | None = None
 
 
-class _DpoHyperparameters(_Hyperparameters):
+class DpoHyperparameters(Hyperparameters):
+    """The same, and the strength of the preference."""
+
     beta: Auto | Annotated[float, Field(gt=0, le=2)] | None = None
 
 
-class _Supervised(_Body):
-    hyperparameters: _Hyperparameters | None = None
+class Supervised(_Body):
+    """Learning from good answers."""
+
+    hyperparameters: Hyperparameters | None = None
 
 
-class _Dpo(_Body):
-    hyperparameters: _DpoHyperparameters | None = None
+class Dpo(_Body):
+    """Learning from pairs of a better and a worse answer."""
+
+    hyperparameters: DpoHyperparameters | None = None
 
 
-class _Method(_Body):
+class Method(_Body):
+    """How to learn."""
+
     type: Literal["supervised", "dpo"]
-    supervised: _Supervised | None = None
-    dpo: _Dpo | None = None
+    supervised: Supervised | None = None
+    dpo: Dpo | None = None
 
 
-class _Wandb(_Body):
+class Wandb(_Body):
+    """A project at Weights & Biases."""
+
     project: Annotated[str, Field(min_length=1)]
     name: str | None = None
     entity: str | None = None
     tags: list[str] | None = None
 
 
-class _Integration(_Body):
+class Integration(_Body):
+    """Where figures are sent to."""
+
     type: Literal["wandb"]
-    wandb: _Wandb
+    wandb: Wandb
 
 
-class _Create(_Body):
+class CreateRequest(_Body):
+    """A create request as OpenAI has it."""
+
     model: Annotated[str, Field(min_length=1)]
     training_file: Annotated[str, Field(min_length=1)]
     validation_file: str | None = None
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     metadata: Annotated[dict[_Key, _Value], Field(max_length=16)] | None = None
-    integrations: list[_Integration] | None = None
-    method: _Method | None = None
-    hyperparameters: _Hyperparameters | None = None
+    integrations: list[Integration] | None = None
+    method: Method | None = None
+    hyperparameters: Hyperparameters | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ def parse(body: Mapping[str, Any]) -> Asked:
         Invalid: one line, with `param` naming the field as OpenAI's errors do.
     """
     try:
-        create = _Create.model_validate(body)
+        create = CreateRequest.model_validate(body)
     except ValidationError as error:
         raise _refused(error.errors()[0], body) from None
     method = create.method.type if create.method else "supervised"
@@ -115,7 +131,7 @@ def parse(body: Mapping[str, Any]) -> Asked:
     )
 
 
-def _numbers(create: _Create, method: str) -> dict[str, int | float | str]:
+def _numbers(create: CreateRequest, method: str) -> dict[str, int | float | str]:
     """The method's hyperparameters, or the older ones at the top; "auto" for what is in neither."""
     older = _given(create.hyperparameters)
     newer: dict[str, Any] = {}
@@ -137,7 +153,7 @@ def _numbers(create: _Create, method: str) -> dict[str, int | float | str]:
     return {name: (older | newer).get(name, "auto") for name in names}
 
 
-def _given(numbers: _Hyperparameters | None) -> dict[str, Any]:
+def _given(numbers: Hyperparameters | None) -> dict[str, Any]:
     return numbers.model_dump(exclude_none=True) if numbers else {}
 
 

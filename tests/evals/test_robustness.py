@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evals.rating import rate
@@ -37,6 +37,8 @@ def test_who_does_not_lead_needs_no_vote_and_strangers_have_no_answer() -> None:
 
 
 @settings(max_examples=25, deadline=None)
+# Two votes together do here what the influence of each alone does not show.
+@example([*[("ab", 0.0)] * 4, ("bc", 0.5), ("ac", 1.0), ("ac", 0.0)])
 @given(
     st.lists(st.tuples(st.sampled_from(["ab", "bc", "ac"]), st.sampled_from([1.0, 0.5, 0.0])), min_size=4, max_size=11)
 )
@@ -57,11 +59,8 @@ def test_no_fewer_by_brute_force(drawn) -> None:
         ),
         None,
     )
-    if fewest is not None and found.drop is not None:
-        # Influence is a first derivative: on a handful of votes it may be one off, and never under.
-        assert fewest <= found.drop <= fewest + 1
-    if found.drop is not None and found.change is not None:
-        assert found.change <= found.drop
+    if found.drop is not None:
+        assert found.drop == fewest if fewest else found.drop > 3
 
 
 def test_votes_between_others_count_too() -> None:

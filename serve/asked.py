@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from models.errors import Invalid, NotFound
+from models.errors import Invalid
 from serve import fields
+from serve.access import no_model
 from serve.snapshot import Route, Snapshot
 
 _MOST_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -20,7 +21,8 @@ class Asked(NamedTuple):
     body: bytes
     stream: bool
     hide_usage: bool
-    most_tokens: int | None  # what it allows the answer, where it says so
+    most_tokens: int | None  # what it allows each answer, where it says so
+    answers: int  # how many it asks for
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -77,12 +79,7 @@ def understand(path: str, body: bytes, content: dict[str, Any], route: Route) ->
     elif not stream and "stream_options" in sent:
         sent = {key: value for key, value in sent.items() if key != "stream_options"}
     written = body if sent is content else _written(sent)
-    return Asked(path, route, written, stream, not wants_usage, _most_tokens(content))
-
-
-def no_model(name: str) -> NotFound:
-    """The 404 for a model that nobody knows."""
-    return NotFound(f"The model {name!r} does not exist.", code="model_not_found", param="model")
+    return Asked(path, route, written, stream, not wants_usage, _most_tokens(content), _answers(content))
 
 
 def _written(content: dict[str, Any]) -> bytes:
@@ -99,3 +96,11 @@ def _most_tokens(content: Mapping[str, Any]) -> int | None:
         if type(most) is int:
             return most
     return None
+
+
+def _answers(content: Mapping[str, Any]) -> int:
+    """`n` of them, for each prompt of a list."""
+    each = content.get("n")
+    prompts = content.get("prompt")
+    many = len(prompts) if type(prompts) is list and prompts and type(prompts[0]) is not int else 1
+    return many * (each if type(each) is int else 1)

@@ -4,6 +4,8 @@ A stream that breaks says so in an error frame and never ends as if it were whol
 first byte of an answer is there.
 """
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -14,13 +16,14 @@ from serve import replies
 from serve.asked import Asked
 from serve.frames import Frames
 from serve.metrics import Metrics
-from serve.refusals import fault, passed_on, refusal
+from serve.refusals import BadUpstream, fault, limits_there, passed_on, refusal
 from serve.replies import Exchange
 from serve.upstreams import Answer, Upstreams
 from serve.wire import Pool
 
 _CONNECT_S = 5.0
 _IDLE_S = 15.0
+_LAST_S = 1.0  # what an upstream's connection may take to end after the end of its stream
 _JSON_REQUEST = {"content-type": "application/json", "accept-encoding": "identity"}
 
 
@@ -68,9 +71,19 @@ class Forwarding:
         except OSError as error:
             raise fault(self._metrics, route, "connect", "cannot be reached") from error
         async with answer:
+            streams = answer.header(b"content-type").lower().startswith(b"text/event-stream")
+            if route.hosted and answer.status < 300:
+                exchange.extra += limits_there(answer, exchange.extra)
             if answer.status >= 300:
                 await self._refused(asked, answer, exchange)
-            elif answer.header(b"content-type").startswith(b"text/event-stream"):
+            elif streams is not asked.stream:
+                # The SDK would make nothing of it, in silence: an empty stream, or a string.
+                self._metrics.failed(route.spec.id, "broken")
+                raise BadUpstream(
+                    f"The server of {route.spec.id!r} answers with "
+                    + ("a stream that nobody asked for." if streams else "something that is no stream.")
+                )
+            elif streams:
                 await self._stream(asked, answer, exchange)
             else:
                 await self._whole(asked, answer, exchange)
@@ -82,25 +95,27 @@ class Forwarding:
             raise fault(self._metrics, asked.route, "timeout", "did not answer in time") from error
         except OSError as error:
             raise fault(self._metrics, asked.route, "broken", "broke off its answer") from error
-        await exchange.whole(answer.status, data)
-        # The tail is enough to find the usage in, but its place is not ours to rely on.
+        # Read before it is sent: half an answer can come with all the marks of a whole one.
         try:
-            self._used(asked, exchange, orjson.loads(data).get("usage"))
-        except (orjson.JSONDecodeError, AttributeError):
-            return
+            content = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise fault(self._metrics, asked.route, "broken", "sent an answer that is no JSON") from error
+        if not isinstance(content, dict):
+            raise fault(self._metrics, asked.route, "broken", "sent an answer that is no JSON object")
+        await exchange.whole(answer.status, data)
+        self._used(exchange, content.get("usage"))
 
     async def _stream(self, asked: Asked, answer: Answer, exchange: Exchange) -> None:
         frames = Frames(hide_usage=asked.hide_usage)
         model = asked.route.spec.id
-        first: float | None = None
         await exchange.start(200, replies.EVENTS, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
         broken: ParleyError | None = None
         try:
-            while piece := await answer.piece():
+            while not frames.over and (piece := await answer.piece()):
                 out = frames.feed(piece)
                 if out:
-                    if first is None:
-                        first = exchange.seconds()
+                    if exchange.first_s is None:
+                        exchange.first_s = exchange.seconds()
                     await exchange.body(out, more=True)
         except TimeoutError:
             broken = fault(self._metrics, asked.route, "timeout", "fell silent in the middle of its answer")
@@ -108,15 +123,22 @@ class Forwarding:
             broken = fault(self._metrics, asked.route, "broken", "broke off in the middle of its answer")
         if broken is None and frames.error is not None:
             self._metrics.failed(model, "broken")
-            await exchange.body(replies.error_frame(replies.openai_error(frames.error, 500)))
+            await exchange.broke(replies.openai_error(frames.error, 500))
         elif broken is None and frames.whole:
             await exchange.body(b"")
         else:
             broken = broken or fault(self._metrics, asked.route, "broken", "broke off in the middle of its answer")
-            await exchange.body(replies.error_frame(broken.body()["error"]))
-        self._used(asked, exchange, frames.usage)
-        if first is not None:
-            self._metrics.streamed(model, first, exchange.seconds() - first, exchange.completion_tokens)
+            await exchange.broke(broken.body()["error"])
+        self._used(exchange, frames.usage)
+        first_s = exchange.first_s
+        if first_s is not None:
+            self._metrics.streamed(model, first_s, exchange.seconds() - first_s, exchange.completion_tokens)
+        if frames.whole:
+            # Nobody waits for it, but a connection that has come to its end can be used again.
+            with suppress(OSError):
+                async with asyncio.timeout(_LAST_S):
+                    while await answer.piece():
+                        pass
 
     async def _refused(self, asked: Asked, answer: Answer, exchange: Exchange) -> None:
         try:
@@ -124,13 +146,15 @@ class Forwarding:
         except OSError:
             data = b""
         body = refusal(self._metrics, asked.route, answer.status, data)
-        await exchange.whole(answer.status, body, extra=passed_on(answer))
+        theirs = passed_on(answer)
+        # What refuses says when to come back: here its word counts, and not what is left of the key's limits.
+        named = {name for name, _ in theirs}
+        exchange.extra = [pair for pair in exchange.extra if pair[0] not in named]
+        await exchange.whole(answer.status, body, extra=theirs)
 
-    def _used(self, asked: Asked, exchange: Exchange, usage: Any) -> None:
-        prompt = exchange.prompt_tokens = _tokens(usage, "prompt_tokens")
-        completion = exchange.completion_tokens = _tokens(usage, "completion_tokens")
-        if prompt or completion:
-            self._metrics.used(asked.route.spec.id, prompt, completion)
+    def _used(self, exchange: Exchange, usage: Any) -> None:
+        exchange.prompt_tokens = _tokens(usage, "prompt_tokens")
+        exchange.completion_tokens = _tokens(usage, "completion_tokens")
 
 
 def _tokens(usage: Any, name: str) -> int:

@@ -42,6 +42,11 @@ class Mounted:
         """Whether a route of a room may take this path: one look at its first two parts."""
         return _part(path) in self._parts
 
+    def route(self, path: str) -> str:
+        """The first two parts of a path that a room may take, `/v1/files`; empty for any other."""
+        part = _part(path)
+        return part if part in self._parts else ""
+
     async def answer(self, scope: Scope, receive: Receive, exchange: Exchange, key: KeyInfo | None) -> None:
         """Answers with the room's route, or with the 404 or 405 of one that is not there."""
         assert self._app is not None

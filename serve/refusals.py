@@ -29,6 +29,12 @@ def passed_on(answer: Answer) -> Headers:
     return [(name, value) for name, value in answer.headers if name in _PASSED_ON or name.startswith(b"x-ratelimit-")]
 
 
+def limits_there(answer: Answer, ours: Headers) -> Headers:
+    """What an upstream says is left of its own limits, for a good answer: where the key's limits say nothing of it."""
+    said = {name for name, _ in ours}
+    return [(name, value) for name, value in answer.headers if name.startswith(b"x-ratelimit-") and name not in said]
+
+
 def refusal(metrics: Metrics, route: Route, status: int, data: bytes) -> bytes:
     """The body for an answer of 300 and up.
 

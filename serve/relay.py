@@ -9,9 +9,11 @@ import asyncio
 from models.database import Database
 from models.keys import KeyInfo
 from models.settings import Settings
+from serve import access
 from serve.asked import parse, route_of, understand
 from serve.bodies import read_body
 from serve.forwarding import Forwarding
+from serve.ledger import Ledger
 from serve.metrics import Metrics
 from serve.replies import Exchange, Receive, Scope
 from serve.snapshot import Watcher
@@ -23,8 +25,11 @@ _LISTEN_AFTER_S = 0.1  # most answers begin sooner; nobody has to be told within
 class Relay:
     """Sends requests to engines and upstreams. One for each gateway; `open` and `close` with its process."""
 
-    def __init__(self, settings: Settings, database: Database, watcher: Watcher, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, watcher: Watcher, metrics: Metrics, ledger: Ledger
+    ) -> None:
         self._watcher = watcher
+        self._ledger = ledger
         self._limit = int(settings.max_body_mib * 2**20)
         self._starting = Starting(settings, database, watcher, metrics)
         self._forwarding = Forwarding(settings, metrics)
@@ -47,9 +52,11 @@ class Relay:
         body = await read_body(scope, receive, self._limit)
         content = parse(body)
         route = route_of(content, self._watcher.current)
+        access.may_use(key, content["model"], route)
         exchange.model = route.spec.id
         asked = understand(scope["path"], body, content, route)
-        # Here keys' limits admit the request, and settle it in the `finally` below, by the exchange's tokens.
+        exchange.stream = asked.stream
+        self._ledger.admit(exchange, route, len(body), asked.most_tokens, asked.answers)
         listener = _Listener(receive, exchange)
         try:
             if asked.route.address is None:

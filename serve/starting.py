@@ -6,7 +6,8 @@ from models.database import Database
 from models.errors import Busy, ParleyError, Unavailable
 from models.settings import Settings
 from serve import states
-from serve.asked import Asked, no_model
+from serve.access import no_model
+from serve.asked import Asked
 from serve.metrics import Metrics
 from serve.snapshot import Watcher
 
@@ -38,9 +39,10 @@ class Starting:
         if self._waiting.get(name, 0) >= self._settings.queue_size:
             raise Busy(f"Too many requests wait for {name!r} to start. Try again later.", retry_after=5)
         self._waiting[name] = self._waiting.get(name, 0) + 1
-        self._metrics.waiting.inc()
+        self._metrics.waiting.inc(name)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.queue_wait_s
+        began = loop.time()
+        deadline = began + self._settings.queue_wait_s
         try:
             while (left := deadline - loop.time()) > 0:
                 await self._watcher.changed(min(left, 1.0))
@@ -53,7 +55,8 @@ class Starting:
                     raise Unavailable(f"The model {name!r} does not run: {route.state.message}", retry_after=30)
             raise Unavailable(f"The model {name!r} is starting. Try again in a moment.", retry_after=5)
         finally:
-            self._metrics.waiting.dec()
+            self._metrics.waiting.dec(name)
+            self._metrics.queued(name, loop.time() - began)
             self._waiting[name] -= 1
 
     def _ask_for(self, name: str) -> None:

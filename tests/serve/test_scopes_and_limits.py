@@ -1,0 +1,226 @@
+"""Keys with scopes and limits at a running gateway, with the real SDK: what they see, what they may, what it costs."""
+
+import json
+import time
+from pathlib import Path
+
+import openai
+import pytest
+
+from models.database import Database, utcnow
+from models.keys import KeyLimits, change_key, create_key, find_key, list_keys
+from models.settings import Settings
+from models.spec import ModelSpec, Upstream
+from models.usage import Sums, read_usage
+from tests.serve.gateways import Serving, serving
+from tests.serve.paced_upstream import PacedUpstream
+from tests.serve.test_relay import HELLO
+
+USED = 11  # tokens of each of the upstream's answers, by its own count
+
+
+def made(gateway: Serving, name: str = "app", models: list[str] | None = None, **limits) -> openai.OpenAI:
+    """A client with a new key that the gateway knows."""
+    secret = create_key(gateway.database, name=name, role="client", models=models, limits=KeyLimits(**limits))
+    gateway.seen(lambda snapshot: any(key.name == name for key in snapshot.keys.values()))
+    return openai.OpenAI(base_url=gateway.base_url, api_key=secret, max_retries=0)
+
+
+def used(gateway: Serving, requests: int) -> dict[str, Sums]:
+    """Model → sums, once so many requests are in the table."""
+    deadline = time.monotonic() + 5
+    rows = read_usage(gateway.database)
+    while sum(row.sums.requests for row in rows) < requests:
+        assert time.monotonic() < deadline, rows
+        time.sleep(0.05)
+        rows = read_usage(gateway.database)
+    return {row.model: row.sums for row in rows}
+
+
+@pytest.fixture
+def models(gateway: Serving, upstream: PacedUpstream) -> Serving:
+    """Hosted models of the paced upstream: `priced` at 1,000 and 10,000 dollars a million, and an alias of it."""
+    gateway.hosted("whole", "busy", "hangs", "drips", base_url=f"{upstream.address}/v1")
+    prices = {"usd_per_million_input": 1_000.0, "usd_per_million_output": 10_000.0}
+    there = Upstream(base_url=f"{upstream.address}/v1", model="whole", **prices)
+    gateway.registry.register(ModelSpec(id="priced", kind="hosted", upstream=there))
+    gateway.registry.alias("bot", "priced")
+    gateway.seen(lambda snapshot: "bot" in snapshot.routes)
+    return gateway
+
+
+def test_a_scope_of_ids_opens_a_model_under_any_of_its_names_and_no_other(models: Serving) -> None:
+    client = made(models, models=["priced"])
+    assert [model.id for model in client.models.list()] == ["priced", "bot"]
+    for name in ("priced", "bot"):
+        assert client.chat.completions.create(model=name, messages=HELLO).choices
+        assert client.models.retrieve(name).id == name
+    told = []
+    for name in ("whole", "nobody"):
+        with pytest.raises(openai.NotFoundError) as refused:
+            client.chat.completions.create(model=name, messages=HELLO)
+        assert refused.value.code == "model_not_found"
+        with pytest.raises(openai.NotFoundError) as unseen:
+            client.models.retrieve(name)
+        told.append((refused.value.message.replace(name, "…"), unseen.value.message.replace(name, "…")))
+    assert told[0] == told[1], "the answer tells which models there are"
+
+
+def test_a_scope_of_an_alias_is_that_name_wherever_it_points(models: Serving) -> None:
+    client = made(models, models=["bot"])
+    assert [model.id for model in client.models.list()] == ["bot"]
+    assert client.chat.completions.create(model="bot", messages=HELLO).choices
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="priced", messages=HELLO)
+    models.registry.alias("bot", "whole")
+    models.seen(lambda snapshot: snapshot.aliases["bot"] == "whole")
+    assert client.chat.completions.create(model="bot", messages=HELLO).choices
+    assert set(used(models, 2)) == {"priced", "whole"}
+
+
+def test_requests_over_the_minutes_limit_are_raised_by_the_sdk_with_openais_headers(models: Serving) -> None:
+    client = made(models, requests_per_minute=2)
+    answer = client.chat.completions.with_raw_response.create(model="whole", messages=HELLO)
+    assert answer.headers["x-ratelimit-limit-requests"] == "2"
+    assert answer.headers["x-ratelimit-remaining-requests"] == "1"
+    assert answer.headers["x-ratelimit-reset-requests"] == "30s"
+    list(client.chat.completions.create(model="whole", messages=HELLO, stream=True))
+    with pytest.raises(openai.RateLimitError) as refused:
+        client.chat.completions.create(model="whole", messages=HELLO)
+    assert (refused.value.code, refused.value.type) == ("rate_limit_exceeded", "requests")
+    headers = refused.value.response.headers
+    assert 29 <= int(headers["retry-after"]) <= 30
+    assert headers["x-ratelimit-remaining-requests"] == "0"
+    assert "x-should-retry" not in headers
+    assert client.models.list(), "only requests for a model count"
+
+
+def test_the_sdks_own_retry_waits_as_long_as_it_is_told(models: Serving) -> None:
+    client = made(models, requests_per_minute=60).with_options(max_retries=1)
+    for _ in range(60):
+        client.chat.completions.create(model="whole", messages=HELLO)
+    before = time.monotonic()
+    for _ in range(2):
+        client.chat.completions.create(model="whole", messages=HELLO)
+    assert 0.7 < time.monotonic() - before < 3
+
+
+def test_tokens_are_settled_by_what_the_upstream_counted(models: Serving, upstream: PacedUpstream) -> None:
+    client = made(models, tokens_per_minute=600)
+    answer = client.chat.completions.with_raw_response.create(model="whole", messages=HELLO, max_tokens=500)
+    assert 60 <= int(answer.headers["x-ratelimit-remaining-tokens"]) <= 90
+    again = client.chat.completions.with_raw_response.create(model="whole", messages=HELLO, max_tokens=500)
+    assert 50 <= int(again.headers["x-ratelimit-remaining-tokens"]) <= 90
+    with pytest.raises(openai.RateLimitError) as refused:
+        client.chat.completions.create(model="whole", messages=HELLO, max_tokens=300, n=2)
+    assert refused.value.type == "tokens"
+    assert refused.value.response.headers["x-should-retry"] == "false"
+
+
+def test_what_an_upstream_refuses_is_given_back_and_its_own_word_on_coming_back_counts(models: Serving) -> None:
+    client = made(models, tokens_per_minute=600, daily_tokens=600)
+    for _ in range(3):
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.chat.completions.create(model="busy", messages=HELLO, max_tokens=500)
+        assert refused.value.message.endswith("'slow down'}") or "slow down" in refused.value.message
+        assert refused.value.response.headers.get_list("retry-after") == ["7"]
+    assert used(models, 3)["busy"] == Sums(3, 3)
+
+
+def test_a_days_tokens_bite_and_survive_a_restart(
+    settings: Settings, database: Database, upstream: PacedUpstream
+) -> None:
+    with serving(settings, database) as first:
+        first.hosted("whole", base_url=f"{upstream.address}/v1")
+        client = made(first, daily_tokens=2 * USED)
+        for _ in range(2):
+            client.chat.completions.create(model="whole", messages=HELLO)
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.with_options(max_retries=2).chat.completions.create(model="whole", messages=HELLO)
+        assert (refused.value.code, refused.value.type) == ("insufficient_quota", "insufficient_quota")
+        assert refused.value.response.headers["x-should-retry"] == "false"
+        assert int(refused.value.response.headers["retry-after"]) <= 86_400
+    assert sum(row.sums.tokens for row in read_usage(database)) == 2 * USED, "a stop loses nothing"
+    assert sum(row.sums.requests for row in read_usage(database)) == 3, "the SDK did not try again"
+    with serving(settings, database) as second:
+        with pytest.raises(openai.RateLimitError):
+            client.with_options(base_url=second.base_url).chat.completions.create(model="whole", messages=HELLO)
+        key = find_key(database, "app")
+        change_key(database, key.id, models=None, limits=KeyLimits(daily_tokens=3 * USED), expires=None)
+        second.seen(lambda snapshot: next(iter(snapshot.keys.values())).limits.daily_tokens == 3 * USED)
+        client.with_options(base_url=second.base_url).chat.completions.create(model="whole", messages=HELLO)
+
+
+def test_a_days_money_bites_for_hosted_models(models: Serving) -> None:
+    each = (7 * 1_000 + 4 * 10_000) / 1e6
+    client = made(models, daily_usd=2 * each)
+    for _ in range(2):
+        client.chat.completions.create(model="bot", messages=HELLO)
+    with pytest.raises(openai.RateLimitError, match="current quota"):
+        client.chat.completions.create(model="priced", messages=HELLO)
+    with pytest.raises(openai.PermissionDeniedError, match="prices") as unknown:
+        made(models, "other", daily_usd=1.0).chat.completions.create(model="whole", messages=HELLO)
+    assert unknown.value.code == "model_price_unknown"
+    assert used(models, 4)["priced"] == Sums(3, 1, 14, 8, pytest.approx(2 * each))
+
+
+def test_who_leaves_in_the_middle_has_used_what_came(models: Serving, upstream: PacedUpstream) -> None:
+    client = made(models)
+    with client.chat.completions.create(model="drips", messages=HELLO, stream=True) as stream:
+        for _, _ in zip(range(2), stream, strict=False):
+            pass
+    sums = used(models, 1)["drips"]
+    assert sums.failed == 0
+    assert sums.prompt_tokens > 10
+    assert 1 <= sums.completion_tokens <= 4
+
+
+def test_expiry_and_revocation_bite_within_a_second(models: Serving) -> None:
+    from datetime import timedelta
+
+    client = made(models)
+    key = list_keys(models.database)[0]
+    change_key(models.database, key.id, models=None, limits=KeyLimits(), expires=utcnow() + timedelta(seconds=1.5))
+    before = time.monotonic()
+    with pytest.raises(openai.AuthenticationError):
+        while time.monotonic() < before + 4:
+            client.models.list()
+            time.sleep(0.02)
+    assert 1 < time.monotonic() - before < 2.5
+
+
+def test_the_access_log_tells_of_each_request_and_of_no_content(models: Serving, upstream: PacedUpstream) -> None:
+    client = made(models, "shop")
+    asked = [{"role": "user", "content": "my secret question"}]
+    answer = client.chat.completions.with_raw_response.create(model="bot", messages=asked)
+    list(client.chat.completions.create(model="drips", messages=asked, stream=True))
+    with pytest.raises(openai.APIStatusError):
+        client.post("/my-secret/path", body={}, cast_to=object)
+    client.models.list()
+    path = models.settings.logs_dir / "access.log"
+    deadline = time.monotonic() + 5
+    while not path.exists() or len(path.read_text().splitlines()) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    text = path.read_text()
+    assert "secret" not in text
+    assert client.api_key not in text
+    assert "w0" not in text
+    whole, stream, unknown, listed = map(json.loads, text.splitlines())
+    assert whole["id"] == answer.headers["x-request-id"]
+    assert (whole["key"], whole["model"], whole["route"]) == ("shop", "priced", "/v1/chat/completions")
+    assert (whole["status"], whole["prompt_tokens"], whole["completion_tokens"]) == (200, 7, 4)
+    assert whole["bytes"] == len(answer.content)
+    assert whole["client"] == "127.0.0.1"
+    assert stream["stream"] is True
+    assert 0 < stream["ttft"] < stream["seconds"]
+    assert (unknown["route"], unknown["status"]) == ("other", 404)
+    assert (listed["route"], listed["method"]) == ("/v1/models", "GET")
+
+
+def test_without_the_setting_there_is_no_access_log(
+    settings: Settings, database: Database, upstream: PacedUpstream
+) -> None:
+    with serving(settings.model_copy(update={"access_log": False}), database) as gateway:
+        made(gateway).models.list()
+    assert not Path(settings.logs_dir / "access.log").exists()

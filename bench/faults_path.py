@@ -40,12 +40,13 @@ class Case:
     hosted: bool
     stream: bool
     client: Client
+    run: int = 0
 
     @property
     def model(self) -> str:
         """The id of the model that stands for this case."""
         words = (self.fault.name, "hosted" if self.hosted else "engine", "stream" if self.stream else "whole")
-        return "-".join([*words, self.client]).replace(" ", "-").replace(",", "")
+        return "-".join([*words, self.client, str(self.run)]).replace(" ", "-").replace(",", "")
 
     @property
     def sight(self) -> Sight:
@@ -121,42 +122,45 @@ def cases(faults: Sequence[Fault] = FAULTS) -> list[Case]:
     return [Case(*one) for one in product(faults, (False, True), (True, False), clients)]
 
 
-async def run(
-    house: House,
-    upstream: str,
-    chosen: Sequence[Case],
-    *,
-    rounds: int,
-    silence_s: float,
-    slack_s: float = 3.0,
-    at_once: int = 1,
-) -> Report:
-    """Runs the cases, `rounds` requests of each at once.
+class Once:
+    """The faults before one house. `run` may be called again: each time the models are others.
 
     Args:
         upstream: the address, without `/v1`, of a healthy server that answers a question always alike.
-        silence_s: the gateway's patience with a silent upstream, as it was set.
+        silence_s: the house's patience with a silent upstream, as it was set.
         slack_s: what an answer may take beside that; the gateway looks at its clocks once a second.
-        at_once: how many cases run beside one another; more than one for a test that shall be fast.
     """
-    with FaultProxy(upstream, silence_s) as proxy:
-        doors = {case: proxy.door(case.fault) for case in chosen}
-        known = [Model(case.model, door.address, case.hosted) for case, door in doors.items()]
-        house.add([*known, Model("good-hosted", upstream, True), Model("good-engine", upstream, False)])
-        async with openai.AsyncOpenAI(base_url=house.base_url, api_key="any", max_retries=0) as sdk:
-            asking = Asking(sdk, house.base_url, await texts(f"{upstream}/v1"))
-            stop = asyncio.Event()
-            beside = asyncio.create_task(_beside(asking, stop))
-            turns = asyncio.Semaphore(at_once)
 
-            async def row(case: Case) -> Row:
-                async with turns:
-                    within = _within(case.fault, silence_s) + slack_s
-                    return await _row(asking, proxy, case, doors[case], rounds, within)
+    def __init__(self, house: House, upstream: str, *, silence_s: float, slack_s: float = 3.0) -> None:
+        self._house = house
+        self._upstream = upstream
+        self._silence_s = silence_s
+        self._slack_s = slack_s
+        self._runs = 0
 
-            rows = await asyncio.gather(*map(row, chosen))
-            stop.set()
-            return Report(tuple(rows), await beside)
+    async def run(self, chosen: Sequence[Case], *, rounds: int, at_once: int = 1) -> Report:
+        """Runs the cases, `rounds` requests of each at once, and `at_once` cases beside one another."""
+        self._runs += 1
+        chosen = [replace(case, run=self._runs) for case in chosen]
+        good = (f"good-hosted-{self._runs}", f"good-engine-{self._runs}")
+        base_url, upstream = self._house.base_url, self._upstream
+        with FaultProxy(upstream, self._silence_s) as proxy:
+            doors = {case: proxy.door(case.fault) for case in chosen}
+            known = [Model(case.model, door.address, case.hosted) for case, door in doors.items()]
+            self._house.add([*known, Model(good[0], upstream, True), Model(good[1], upstream, False)])
+            async with openai.AsyncOpenAI(base_url=base_url, api_key="any", max_retries=0) as sdk:
+                asking = Asking(sdk, base_url, await texts(f"{upstream}/v1"))
+                turns, stop = asyncio.Semaphore(at_once), asyncio.Event()
+
+                async def row(case: Case) -> Row:
+                    async with turns:
+                        within = _within(case.fault, self._silence_s) + self._slack_s
+                        return await _row(asking, proxy, case, doors[case], rounds, within)
+
+                beside = asyncio.create_task(_beside(asking, good, stop))
+                rows = await asyncio.gather(*map(row, chosen))
+                stop.set()
+                return Report(tuple(rows), await beside)
 
 
 async def _row(asking: "Asking", proxy: FaultProxy, case: Case, door: Door, rounds: int, within: float) -> Row:
@@ -216,10 +220,10 @@ async def _recovered(asking: "Asking", case: Case) -> float | None:
     return None
 
 
-async def _beside(asking: "Asking", stop: asyncio.Event) -> Neighbour:
+async def _beside(asking: "Asking", models: Sequence[str], stop: asyncio.Event) -> Neighbour:
     seen = []
     while not stop.is_set():
-        pair = [asking.ask("sdk", name, "beside", True) for name in ("good-hosted", "good-engine")]
+        pair = [asking.ask("sdk", name, "beside", True) for name in models]
         seen += await asyncio.gather(*pair)
         await asyncio.sleep(0.02)
     whole = sum(one.sight == "whole" and one.text == asking.texts[True] for one in seen)

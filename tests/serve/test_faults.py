@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.faults_path import Model, cases, run
+from bench.faults_path import Model, Once, cases
 from models.database import Database
 from models.registry import Registry
 from models.settings import load_settings
@@ -26,7 +26,7 @@ class House:
         self._weights = weights
 
     def add(self, models: Sequence[Model]) -> None:
-        self._weights.mkdir()
+        self._weights.mkdir(exist_ok=True)
         (self._weights / "model.safetensors").touch()
         registry: Registry = self._gateway.registry
         for one in models:
@@ -49,13 +49,12 @@ def tasks(gateway: Serving) -> int:
 def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
     database: Database, home: Path, upstream: PacedUpstream
 ) -> None:
-    with serving(load_settings(home=home, upstream_timeout_s=SILENCE_S), database) as gateway:
+    with serving(
+        load_settings(home=home, first_byte_timeout_s=SILENCE_S, idle_timeout_s=SILENCE_S), database
+    ) as gateway:
         before = tasks(gateway)
-        work = run(
-            House(gateway, home / "weights"), upstream.address, cases(),
-            rounds=2, silence_s=SILENCE_S, slack_s=15, at_once=32,
-        )  # fmt: skip
-        report = asyncio.run(work)
+        ask = Once(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
+        report = asyncio.run(ask.run(cases(), rounds=2, at_once=32))
         assert report.complaints == []
         assert len(report.rows) == 160
         assert report.neighbour.streams > 10

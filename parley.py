@@ -38,6 +38,7 @@ STORY = (
     "cloud",
     "rescue",
     "merge",
+    "generate",
     "prompts",
     "eval",
     "judge",
@@ -50,6 +51,7 @@ STORY = (
 # Which function does a job of which kind: named here, imported by the worker when the first such job comes.
 JOB_HANDLERS = {
     "judge": "evals.jobs:run_judge_job",
+    "evaluate": "evals.jobs:run_evaluation_job",
     "train": "train.jobs:run_train_job",
     "fine-tune": "train.finetuning.running:run_fine_tuning",
     "fine-tune-check": "train.finetuning.validating:run_check",

@@ -11,7 +11,6 @@ broken connection may have been answered and paid for, and is not.
 import asyncio
 import hashlib
 import json
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +22,12 @@ from evals.scorers_named import Answer
 from evals.tables import AnswerRow, insert_many_once
 from evals.tasks import TaskSample, conversations, prompt_hash
 from models.database import Database, new_ulid
-from models.errors import Busy, ParleyError, Unavailable
+from models.errors import ParleyError
 from models.messages import Completer, Completion, Message
+from models.repeating import wait_before_repeating
 
 CONCURRENCY = 32  # requests in flight for each model: about where a small engine's throughput levels off
 ATTEMPTS = 6
-_LONGEST_WAIT_S = 60.0
-_FIRST_WAIT_S = 0.5
 _STORE_EVERY_S = 0.25
 _LOOKED_UP_AT_ONCE = 500  # prompts in one query: SQLite takes 32,766 variables, others fewer
 
@@ -258,18 +256,6 @@ async def _asked(
             patience.unreached = 0
             return said
     raise AssertionError("every way out of the loop is above")
-
-
-def wait_before_repeating(error: ParleyError, attempt: int) -> float | None:
-    """Seconds until a failed request may be sent again; None where it must not be: it may have cost something."""
-    pause = _FIRST_WAIT_S * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311 -- spreads requests, hides nothing
-    if isinstance(error, Busy):
-        if error.code == "insufficient_quota":  # OpenAI's 429 that no waiting mends
-            return None
-        return min(max(error.retry_after or 0.0, pause), _LONGEST_WAIT_S)
-    if isinstance(error, Unavailable) and (error.retry_after is not None or error.code == "not_connected"):
-        return min(max(error.retry_after or 0.0, pause), _LONGEST_WAIT_S)
-    return None
 
 
 @dataclass

@@ -17,6 +17,7 @@ _HOMES = {
     "ParleyError": "errors",
     "Message": "messages", "Completion": "messages", "Completer": "messages",
     "GatewayCompleter": "completer", "gateway_completer": "completer",
+    "wait_before_repeating": "repeating",
     "Rubric": "judge_format",
 }  # fmt: skip
 

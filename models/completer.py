@@ -43,21 +43,29 @@ class GatewayCompleter:
 
     async def __call__(self, messages: Sequence[Message], **options: Any) -> Completion:
         """One whole answer."""
-        import openai
-
         began = time.perf_counter()
         # `extra_body` has what the SDK's own call does not know, as it does there.
         more = options.pop("extra_body", None) or {}
         body = {"model": self.model, "messages": as_dicts(messages), **options, **more}
+        answer = await self.post("/chat/completions", body)
+        return _completion(answer, time.perf_counter() - began)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> object:
+        """The server's JSON to a body, as it came; `path` is below /v1, with a slash before it.
+
+        Raises:
+            ParleyError: what `told` makes of the SDK's error, or Unavailable where no JSON came.
+        """
+        import openai
+
         try:
             # Not chat.completions.create(): that walks through every message and builds objects that nobody reads
             # here, for half of a request's CPU. This is the same request, with the SDK's errors and retries.
-            answer = await self._client.post("/chat/completions", body=body, cast_to=object)
+            return await self._client.post(path, body=body, cast_to=object)
         except openai.OpenAIError as error:
             raise told(error) from error
         except ValueError as error:
             raise Unavailable(_NO_ANSWER) from error
-        return _completion(answer, time.perf_counter() - began)
 
     async def stream(
         self,

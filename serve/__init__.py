@@ -7,6 +7,7 @@ This index is resolved lazily: `import serve` loads nothing heavy, and vLLM itse
     model_states(database)              model id -> ModelState(state, message), for every served model
     create_app(settings, database)      the gateway as an ASGI application, with other rooms' routes mounted
     openai_fine_tunes(settings)         the fine-tuned models of an OpenAI account
+    generate(post, rows, journal)       every row of `read_rows(file)` asked, many at once: what `parley generate` runs
 """
 
 from importlib import import_module
@@ -18,6 +19,7 @@ _HOMES = {
     "model_states": "states", "ModelState": "states",
     "create_app": "gateway",
     "openai_fine_tunes": "hosted", "register_fine_tune": "hosted", "FineTune": "hosted",
+    "generate": "generating", "Generated": "generating", "Journal": "answer_journal", "read_rows": "prompt_rows",
 }  # fmt: skip
 
 __all__ = sorted(_HOMES)

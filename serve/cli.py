@@ -1,4 +1,4 @@
-"""This room's commands: `parley up`, `parley gateway`, `parley status`, `parley models import openai`.
+"""This room's commands: `parley up`, `gateway`, `status`, `generate`, `models import openai`.
 
 `add_commands` hangs them on the front door's Typer app; nothing is loaded before a command runs.
 """
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from serve.generate_command import generate_command
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -29,6 +31,7 @@ def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
     app.command("up")(up)
     app.command("gateway", hidden=True)(gateway)
     app.command("status")(status)
+    app.command("generate")(generate_command)
     # `parley models` is the room models/'s group; importing needs HTTP, which is this room's.
     group = next((group.typer_instance for group in app.registered_groups if group.name == "models"), None)
     if group is not None:

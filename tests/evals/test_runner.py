@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from evals.runner import Progress, Run, ask_all, wait_before_repeating
+from evals.runner import Progress, Run, ask_all
 from evals.tables import AnswerRow
 from evals.tasks import TaskSample, make_task
 from models.completer import GatewayCompleter
 from models.database import Database
 from models.errors import Busy, Invalid, ParleyError, Unavailable
 from models.messages import Completion
+from models.repeating import wait_before_repeating
 from tests.evals.upstream import AnsweringServer
 
 PARAMETERS = {"temperature": 0.0, "max_tokens": 16}
@@ -137,7 +138,7 @@ def test_what_follows_a_turn_without_an_answer_is_not_asked_and_is_a_row(databas
 
 
 def test_a_server_that_is_not_there_is_soon_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evals.runner._FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("models.repeating._FIRST_WAIT_S", 0.001)
     with AnsweringServer() as server:
         pass
     run = asked(database, server, questions(*(f"q{i}" for i in range(200))), concurrency=8)

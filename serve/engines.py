@@ -1,7 +1,7 @@
-"""vLLM as a program: its command line, its environment, and the few requests that we make of it ourselves.
+"""vLLM as a program: its command line, its environment, its key.
 
 Nothing else knows vLLM's flags. An engine listens on loopback only, behind a key that changes at every start,
-because several of vLLM's routes ignore its key or change what it serves.
+because several of vLLM's routes ignore its key or change what it serves. What we ask of one is in `serve.probing`.
 """
 
 import os
@@ -10,13 +10,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
-from models.errors import ParleyError, Unavailable
 from models.settings import engine_environment
 from models.spec import ModelSpec
+from serve.families import Parsers, parsers
 from serve.machine import Share
 from serve.processes import Command
+from serve.weights import weights_of
 
 MODULE = "vllm.entrypoints.openai.api_server"
 _LEAST_SLOTS, _MOST_SLOTS = 4, 8
@@ -26,17 +25,32 @@ _SMALL_BYTES = 64 * 1024**2
 _JSON = '{"backend": "guidance", "disable_any_whitespace": true}'
 
 
-def serves_adapters(spec: ModelSpec, adapters: int) -> bool:
-    """Whether the engine is started for LoRA. A merged model is, once an adapter hangs on it: it costs speed."""
-    return spec.kind == "base" or adapters > 0
-
-
 @dataclass(frozen=True)
 class Endpoint:
     """Where an engine is: `http://127.0.0.1:port`, and the key that it wants."""
 
     address: str
     key: str
+
+
+@dataclass(frozen=True)
+class Manner:
+    """What an engine is started for. `lora`: adapters, which a merged model gets once one hangs on it: it costs speed.
+
+    `embeds`: it makes embeddings and no text. `parsers`: of tool calls and reasoning.
+    """
+
+    lora: bool
+    embeds: bool
+    parsers: Parsers
+
+
+def manner(spec: ModelSpec, adapters: int) -> Manner:
+    """How a model's engine has to be started, by its files, while so many adapters hang on it."""
+    weights = weights_of(spec)
+    if weights.embeds:
+        return Manner(lora=False, embeds=True, parsers=Parsers())
+    return Manner(spec.kind == "base" or adapters > 0, False, parsers(spec, weights, adapters=adapters > 0))
 
 
 def free_port() -> int:
@@ -61,7 +75,14 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         argv += ["--tensor-parallel-size", str(options.tensor_parallel_size)]
     if options.trust_remote_code:
         argv += ["--trust-remote-code"]
-    if serves_adapters(spec, adapters):
+    how = manner(spec, adapters)
+    if how.embeds:
+        argv += ["--runner", "pooling"]
+    if how.parsers.tool_calls:
+        argv += ["--enable-auto-tool-choice", "--tool-call-parser", how.parsers.tool_calls]
+    if how.parsers.reasoning:
+        argv += ["--reasoning-parser", how.parsers.reasoning]
+    if how.lora:
         # Slots take memory from the start; more adapters than slots take turns in them.
         slots = min(max(adapters, _LEAST_SLOTS), _MOST_SLOTS)
         argv += ["--enable-lora", "--max-lora-rank", str(lora_rank(options.max_lora_rank))]
@@ -148,61 +169,3 @@ def write_key(home: Path, key: str) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as stream:
         stream.write(key)
-
-
-async def canary(session: aiohttp.ClientSession, engine: Endpoint, model_id: str, timeout_s: float) -> bool:
-    """Whether the engine makes one token: `/health` stays 200 while the engine core hangs."""
-    body = {"model": model_id, "prompt": "a", "max_tokens": 1, "temperature": 0}
-    try:
-        async with session.post(
-            f"{engine.address}/v1/completions",
-            json=body,
-            headers=_bearer(engine),
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
-        ) as answer:
-            return answer.status == 200
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        return False
-
-
-async def progress(session: aiohttp.ClientSession, engine: Endpoint) -> float | None:
-    """How many tokens the engine has worked through; None where it does not say."""
-    names = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
-    try:
-        async with session.get(
-            f"{engine.address}/metrics", headers=_bearer(engine), timeout=aiohttp.ClientTimeout(total=5)
-        ) as answer:
-            lines = (await answer.text()).splitlines()
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        return None
-    values = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(names)]
-    return sum(values) if values else None
-
-
-async def load_adapter(session: aiohttp.ClientSession, engine: Endpoint, name: str, path: str) -> None:
-    """Loads a LoRA folder under a name.
-
-    Raises:
-        ParleyError: the engine refuses it; Unavailable: the engine does not answer.
-    """
-    await _post(session, engine, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
-
-
-async def unload_adapter(session: aiohttp.ClientSession, engine: Endpoint, name: str) -> None:
-    """Unloads an adapter. Raises as `load_adapter`."""
-    await _post(session, engine, "/v1/unload_lora_adapter", {"lora_name": name})
-
-
-async def _post(session: aiohttp.ClientSession, engine: Endpoint, route: str, body: dict[str, str]) -> None:
-    try:
-        async with session.post(
-            engine.address + route, json=body, headers=_bearer(engine), timeout=aiohttp.ClientTimeout(total=120)
-        ) as answer:
-            if answer.status != 200:
-                raise ParleyError(f"The engine refuses it: {(await answer.text())[:300]}")
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise Unavailable("The engine does not answer.") from error
-
-
-def _bearer(engine: Endpoint) -> dict[str, str]:
-    return {"Authorization": f"Bearer {engine.key}"}

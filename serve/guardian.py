@@ -23,7 +23,9 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
+MARK = "PARLEY_GUARDED"
 _SET_PDEATHSIG = 1
 _SET_CHILD_SUBREAPER = 36
 
@@ -40,33 +42,97 @@ def die_with_parent() -> None:
 
 def descendants(root: int) -> list[int]:
     """The pids below `root`, nearest first, zombies left out. Reads /proc; empty where there is none."""
-    below = _family()
-    found, unseen = [], [root]
-    while unseen:
-        children_here = [pid for pid, state in below.get(unseen.pop(0), []) if state not in (b"Z", b"X")]
-        found += children_here
-        unseen += children_here
-    return found
+    return [one.pid for one in _below(root)]
+
+
+def frozen(root: int) -> list[int]:
+    """The pids below `root`, nearest first, that a signal has stopped (SIGSTOP), and nothing has continued."""
+    return [one.pid for one in _below(root) if one.state == b"T"]
 
 
 def children(root: int) -> list[int]:
     """The pids right below `root`, zombies included: they wait to be collected."""
-    return [pid for pid, _ in _family().get(root, [])]
+    return [one.pid for one in _family().get(root, [])]
 
 
-def _family() -> dict[int, list[tuple[int, bytes]]]:
-    below: dict[int, list[tuple[int, bytes]]] = {}
+class _Seen(NamedTuple):
+    """A process as /proc shows it. A pid comes again; a pid with its start (in clock ticks since boot) does not."""
+
+    pid: int
+    parent: int
+    state: bytes
+    started: bytes
+
+
+def _below(root: int) -> list[_Seen]:
+    family = _family()
+    found: list[_Seen] = []
+    unseen = [root]
+    while unseen:
+        children_here = [one for one in family.get(unseen.pop(0), []) if one.state not in (b"Z", b"X")]
+        found += children_here
+        unseen += [one.pid for one in children_here]
+    return found
+
+
+def _family() -> dict[int, list[_Seen]]:
+    below: dict[int, list[_Seen]] = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as stat:
-                # pid (name, which may hold anything) state ppid ...
-                fields = stat.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        below.setdefault(int(fields[1]), []).append((int(name), fields[0]))
+        if name.isdigit() and (one := _look(int(name))) is not None:
+            below.setdefault(one.parent, []).append(one)
     return below
+
+
+def _look(pid: int) -> _Seen | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            # pid (name, which may hold anything) state ppid ...; the 22nd is when it started
+            fields = stat.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return _Seen(pid, int(fields[1]), fields[0], fields[19])
+
+
+def _kill(one: _Seen) -> None:
+    """SIGKILL to that very process: should its number be another's by now, that one is left alone."""
+    with suppress(ProcessLookupError, PermissionError):
+        try:
+            handle = os.pidfd_open(one.pid)
+        except (AttributeError, OSError) as error:
+            if isinstance(error, ProcessLookupError):
+                return
+            # A kernel without pidfd: the look right before is what can be had.
+            if (now := _look(one.pid)) is not None and now.started == one.started:
+                os.kill(one.pid, signal.SIGKILL)
+            return
+        try:
+            # The handle is bound to whoever has the number now, so from here on it cannot change hands.
+            if (now := _look(one.pid)) is not None and now.started == one.started:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
+
+
+def kill_marked(home: str) -> list[int]:
+    """Kills what a guardian of this home has started in another life; returns the pids.
+
+    To be called by whoever holds the home's lock, before he starts anything. A guardian marks what it starts in the
+    environment, which outlives both of them.
+    """
+    mark = f"{MARK}={home}".encode()
+    found = [one for several in _family().values() for one in several if one.pid != os.getpid()]
+    marked = [one for one in found if mark in _environment(one.pid)]
+    for one in marked:
+        _kill(one)
+    return [one.pid for one in marked]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            return stream.read().split(b"\0")
+    except OSError:
+        return []
 
 
 def kill_tree() -> None:
@@ -79,11 +145,10 @@ def kill_tree() -> None:
 
 def kill_tree_of_others(root: int) -> bool:
     """SIGKILL to everything below `root`, without collecting anything; whether there was something."""
-    pids = descendants(root)
-    for pid in pids:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    return bool(pids)
+    found = _below(root)
+    for one in found:
+        _kill(one)
+    return bool(found)
 
 
 def reap() -> dict[int, int]:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -128,19 +128,26 @@ def _is_uuid(name: str, gpu: Gpu) -> bool:
 
 
 def fit(
-    machine: Machine, engines: Sequence[ModelSpec], settings: Settings, placed: Mapping[str, tuple[int, ...]]
+    machine: Machine,
+    engines: Sequence[ModelSpec],
+    settings: Settings,
+    placed: Mapping[str, tuple[int, ...]],
+    check: Callable[[Mapping[str, Share], Mapping[str, ModelSpec]], None] | None = None,
 ) -> Fit:
     """The plan for as many of the engines as there is room for: one that asks too much keeps no other from running.
 
     Args:
         engines: those that come first are admitted first.
         placed: model id → cards, for the engines that stay where they are.
+        check: raises a ParleyError where shares do not fit into memory: see `serve.memory`.
     """
     admitted: list[ModelSpec] = []
     found = Fit()
     for spec in engines:
         try:
             shares = plan(machine, [*admitted, spec], settings, placed)
+            if check is not None and spec.id not in placed:
+                check(shares, {one.id: one for one in (*admitted, spec)})
         except ParleyError as error:
             found.refused[spec.id] = str(error)
         else:

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -21,6 +22,7 @@ from models.registry import Registry
 from models.settings import Settings, child_environment
 from serve import guardian, machine, preflight
 from serve.console import Console
+from serve.logs import rotate
 from serve.processes import kill_strays, own_command
 from serve.services import Service, Services
 from serve.supervisor import Supervisor
@@ -28,6 +30,8 @@ from serve.supervisor import Supervisor
 Prepare = Callable[[Settings, Callable[[str], None]], None]
 _STRAYS_EVERY_S = 1.0
 _GATEWAY_POLLS_S = 0.4
+# Beyond what running answers get, for the gateway to close its books.
+_LAST_WORDS_S = 2.0
 # A training may publish while Parley starts: only what nobody has touched for a day is left over for sure.
 _ABANDONED_S = 24 * 3600.0
 
@@ -54,6 +58,8 @@ def up(
     console = Console()
     preflight.check_home(settings.home)
     with preflight.lock_home(settings.home) as _lock:
+        if left := guardian.kill_marked(str(settings.home)):
+            console.line(f"ended {len(left)} processes that an earlier run of this home has left")
         preflight.check(settings, page=page)
         sweep(settings.models_dir, older_than_s=_ABANDONED_S)
         seen = machine.look(settings)
@@ -86,10 +92,14 @@ async def _run(
     settings: Settings, database: Database, seen: machine.Machine, console: Console, *, page: bool, worker: bool
 ) -> None:
     guardian.become_subreaper()
-    stopping = asyncio.Event()
+    stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def asked_to_stop() -> None:
+        (hurry if stopping.is_set() else stopping).set()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, asked_to_stop)
     services = Services(_services(settings, page=page, worker=worker), settings.logs_dir, console.line)
     supervisor = Supervisor(settings, database, seen, console.line)
     tasks = [asyncio.create_task(services.run()), asyncio.create_task(supervisor.run())]
@@ -109,6 +119,7 @@ async def _run(
             _write_state(settings, services, ready=announced, page=page)
             if time.monotonic() - strays_at > _STRAYS_EVERY_S:
                 strays_at = time.monotonic()
+                await asyncio.to_thread(_rotate_logs, settings.logs_dir)
                 kill_strays(services.guardians | supervisor.guardians)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), 0.2)
@@ -117,7 +128,7 @@ async def _run(
         for task in tasks:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(asyncio.to_thread(services.stop), supervisor.stop())
+        await _stop(services, supervisor, hurry)
         kill_strays(())
         (settings.home / "up.json").unlink(missing_ok=True)
         console.line(f"stopped, after {time.monotonic() - began:.1f} s")
@@ -126,12 +137,36 @@ async def _run(
             raise outcome
 
 
+async def _stop(services: Services, supervisor: Supervisor, hurry: asyncio.Event) -> None:
+    """First who answers, so that running answers end while the engines still make them; then the engines.
+
+    Another signal meanwhile ends all of it at once.
+    """
+    graceful = asyncio.create_task(asyncio.to_thread(services.stop))
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait({graceful, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    if hurry.is_set():
+        await asyncio.to_thread(services.kill)
+    await graceful
+    hurried.cancel()
+    await supervisor.stop()
+
+
+def _rotate_logs(logs: Path) -> None:
+    """Those of what runs below us; the access log is the gateway's own, and rotates by itself."""
+    for log in logs.glob("*.log"):
+        if log.name != "access.log":
+            rotate(log)
+
+
 def _services(settings: Settings, *, page: bool, worker: bool) -> list[Service]:
     # A key for our own page and worker, new at every start. The gateway knows it without a row in the database.
     key = settings.page_key.get_secret_value() if settings.page_key else f"pk-{secrets.token_urlsafe(32)}"
     environment = child_environment(settings, PARLEY_PAGE_KEY=key)
     gateway = settings.gateway_url.removesuffix("/v1")
-    found = [Service(own_command("gateway", "gateway", environment=environment), f"{gateway}/health")]
+    grace = settings.stop_grace_s + _LAST_WORDS_S
+    command = own_command("gateway", "gateway", environment=environment, grace_s=grace)
+    found = [Service(command, f"{gateway}/health")]
     if page:
         found.append(Service(own_command("page", "page", environment=environment), settings.page_url))
     if worker:

@@ -18,8 +18,8 @@ import psutil
 
 from models.errors import Invalid, NoSpace
 from serve import guardian
+from serve.logs import log_path, rotate, tail
 
-_LOG_LIMIT = 16 * 1024 * 1024
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -46,7 +46,7 @@ class Process:
         self.command = command
         self.log = log
         self._popen = popen
-        self._log_start = log.stat().st_size
+        self._log_start = log.stat().st_size if log.exists() else 0
         self._stop_deadline: float | None = None
 
     @property
@@ -68,6 +68,11 @@ class Process:
                 times = psutil.Process(pid).cpu_times()
                 used += times.user + times.system
         return used
+
+    def is_frozen(self, *, whole_tree: bool = False) -> bool:
+        """Whether a signal has stopped the program, or anything in its tree, and nothing has continued it."""
+        stopped = guardian.frozen(self.pid)
+        return bool(stopped) if whole_tree else self.program_pid in stopped
 
     def exit_code(self) -> int | None:
         """None while it runs; then the program's status, 128 + signal where one ended it."""
@@ -94,6 +99,11 @@ class Process:
             self._popen.wait()
         return self.exit_code() or 0
 
+    def kill(self) -> int:
+        """Stops the tree without any grace: of a program that hangs there is nothing to wait for."""
+        guardian.kill_tree_of_others(self.pid)
+        return self.stop()
+
     def last_words(self) -> str:
         """The last line that this run wrote to its log; the last one that names an error where there is one."""
         text = tail(self.log, self._log_start)
@@ -108,11 +118,10 @@ def spawn(command: Command, logs: Path) -> Process:
     Raises:
         NoSpace, Invalid: the log cannot be written.
     """
-    log = logs / f"{command.name.replace('/', '--')}.log"
+    log = log_path(logs, command.name)
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > _LOG_LIMIT:
-            log.replace(log.with_suffix(".log.1"))
+        rotate(log)
         output = log.open("ab")
     except OSError as error:
         kind = NoSpace if error.errno == 28 else Invalid
@@ -126,22 +135,11 @@ def spawn(command: Command, logs: Path) -> Process:
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            env=dict(command.environment) or None,
+            env=dict(command.environment) | {guardian.MARK: str(logs.parent)} if command.environment else None,
             cwd=ROOT,
             start_new_session=True,
         )
     return Process(command, log, popen)
-
-
-def tail(log: Path, since: int = 0, size: int = 8192) -> str:
-    """The end of a log, from byte `since` on at the most."""
-    try:
-        with log.open("rb") as stream:
-            end = stream.seek(0, os.SEEK_END)
-            stream.seek(max(since if since <= end else 0, end - size))
-            return stream.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def kill_strays(known: Collection[int]) -> list[int]:

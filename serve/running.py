@@ -12,7 +12,8 @@ import psutil
 
 from models.errors import ParleyError, Unavailable
 from models.settings import Settings, child_environment
-from serve.processes import ROOT, tail
+from serve.logs import tail
+from serve.processes import ROOT
 
 _CLOCK_S = 1.0  # a process's start is read back from the system to the hundredth of a second
 
@@ -54,8 +55,9 @@ class Running:
             time.sleep(0.1)
         raise Unavailable(f"Parley was not ready within {timeout_s:.0f} s: see {self.log}.")
 
-    def stop(self, timeout_s: float = 20.0) -> int:
-        """Stops it as Ctrl-C does; returns the exit status."""
+    def stop(self, timeout_s: float | None = None) -> int:
+        """Stops it as Ctrl-C does; returns the exit status. After `timeout_s` (None: its own grace) it is killed."""
+        timeout_s = self.settings.stop_grace_s + 15 if timeout_s is None else timeout_s
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:

@@ -4,7 +4,7 @@ Every write that changes what the gateway must see raises the registry's revisio
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
@@ -28,13 +28,18 @@ class ModelState:
 
 @dataclass(frozen=True)
 class Served:
-    """A model as an engine serves it. `address` is `http://127.0.0.1:port`, and set while it is ready."""
+    """A model as an engine serves it. `address` is `http://127.0.0.1:port`, and set while it is ready.
+
+    `memory_bytes`: what its engine takes by plan. `since`: when it came into its state; written by `publish`.
+    """
 
     model_id: str
     state: EngineState
     address: str | None = None
     pid: int | None = None
     message: str = ""
+    memory_bytes: int | None = None
+    since: datetime | None = field(default=None, compare=False)
 
 
 def served(database: Database) -> dict[str, Served]:
@@ -42,7 +47,15 @@ def served(database: Database) -> dict[str, Served]:
     with database.read() as session:
         rows = session.scalars(select(EngineRow))
         return {
-            row.model_id: Served(row.model_id, cast(EngineState, row.state), row.address, row.pid, row.message)
+            row.model_id: Served(
+                row.model_id,
+                cast(EngineState, row.state),
+                row.address,
+                row.pid,
+                row.message,
+                row.memory_bytes,
+                row.since,
+            )
             for row in rows
         }
 
@@ -50,17 +63,15 @@ def served(database: Database) -> dict[str, Served]:
 def publish(database: Database, models: Iterable[Served]) -> None:
     """Stores the states of some models, all of them in one transaction."""
     with database.write() as session:
+        now = utcnow()
         for one in models:
-            session.merge(
-                EngineRow(
-                    model_id=one.model_id,
-                    state=one.state,
-                    address=one.address,
-                    pid=one.pid,
-                    message=one.message,
-                    updated=utcnow(),
-                )
-            )
+            row = session.get(EngineRow, one.model_id)
+            if row is None:
+                row = EngineRow(model_id=one.model_id)
+                session.add(row)
+            row.since = row.since if row.state == one.state else now
+            row.state, row.address, row.pid, row.message = one.state, one.address, one.pid, one.message
+            row.memory_bytes, row.updated = one.memory_bytes, now
         bump_revision(session)
 
 

@@ -1,15 +1,15 @@
 """The supervisor: a controller that makes what runs equal what the registry says should run, and tells the state.
 
-Each round compares the desired engines and adapters with the actual ones and takes one step for each that differs:
-start, stop, load, unload, probe, restart. It is the only writer of engine rows. How an engine is started is
-`serve.engines`; how it is kept from leaving anything behind is `serve.guardian`.
+Each round compares the desired engines and adapters with the actual ones and takes one step for each that differs. It
+is the only writer of engine rows. One engine's life is `serve.tending`, who runs while there is not room for all is
+`serve.room`, and how a process is kept from leaving anything behind is `serve.guardian`.
 """
 
 import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import aiohttp
@@ -18,19 +18,22 @@ from models.database import Database, utcnow
 from models.errors import ParleyError
 from models.registry import Registry
 from models.settings import Settings
-from serve import engines, states
-from serve.fleet import Desired, Engine, Work, desired
-from serve.machine import Machine, fit
-from serve.processes import spawn, stop_all
+from models.spec import ModelSpec
+from serve import engines, machine, states
+from serve.fleet import ASLEEP, Desired, Engine, desired
+from serve.machine import Fit, Machine
+from serve.memory import Memory
+from serve.processes import stop_all
+from serve.room import Tenant, decide
 from serve.states import Served
+from serve.tending import BACKOFF_LIMIT_S, Tender, begin_drain
 
 _TICK_S = 0.5
-_PROBE_EVERY_S = 10.0
-_PROBE_AGAIN_S = 2.0
-_PROBE_TIMEOUT_S = 30.0
-_GIVE_UP_AFTER = 5
-_BACKOFF_LIMIT_S = 60.0
-_STEADY_S = 60.0
+_DEMAND_EVERY_S = 0.9
+# A wish is made when somebody asks and has ended when nobody asks again for so long.
+_WISH_S = 120.0
+# An engine that is just ready stays so long, whoever else asks: else two models in turn would only ever start.
+STAY_S = 15.0
 _log = logging.getLogger("parley.supervisor")
 
 
@@ -38,13 +41,21 @@ class Supervisor:
     """Keeps the engines of one home running. `run` until it is cancelled, then `stop`."""
 
     def __init__(
-        self, settings: Settings, database: Database, machine: Machine, tell: Callable[[str], None] = _log.info
+        self,
+        settings: Settings,
+        database: Database,
+        machine: Machine,
+        tell: Callable[[str], None] = _log.info,
+        *,
+        stay_s: float = STAY_S,
     ) -> None:
         self._settings = settings
         self._database = database
         self._machine = machine
         self._tell = tell
+        self._stay_s = stay_s
         self._registry = Registry(database)
+        self._memory = Memory(machine, settings)
         self._revision = -1
         self._wanted = Desired({}, {})
         self._engines: dict[str, Engine] = {}
@@ -52,6 +63,7 @@ class Supervisor:
         self._published: dict[str, Served] = {}
         self._key = secrets.token_urlsafe(32)
         self._looked_at_demand = 0.0
+        self._tender = Tender(settings, machine, self._memory, self._key, self._adapters_of, tell)
 
     @property
     def guardians(self) -> set[int]:
@@ -59,14 +71,14 @@ class Supervisor:
         return {engine.process.pid for engine in self._engines.values() if engine.process}
 
     def settled(self) -> bool:
-        """Whether the start is over: everything is published as ready, or its engine has failed at least once."""
+        """Whether the start is over: everything is published as ready or asleep, or its engine has failed once."""
         if self._revision < 0:
             return False
         for base, adapters in self._wanted.adapters.items():
             engine = self._engines.get(base)
             if engine is None:
                 return False
-            if engine.attempts or engine.gave_up:
+            if engine.attempts or engine.gave_up or engine.share is None:
                 continue
             rows = [self._published.get(name) for name in (base, *adapters)]
             if not all(row and row.state in ("ready", "failed") for row in rows):
@@ -95,8 +107,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Stops every engine, all at once, and takes its rows away."""
         for engine in self._engines.values():
-            if engine.task:
-                engine.task.cancel()
+            engine.halt()
         running = [engine.process for engine in self._engines.values() if engine.process]
         await asyncio.to_thread(stop_all, running)
         self._engines.clear()
@@ -106,205 +117,162 @@ class Supervisor:
         revision = await asyncio.to_thread(self._registry.revision)
         if revision != self._revision:
             specs = await asyncio.to_thread(self._registry.list, include_candidates=True)
-            self._wanted = desired(specs)
+            pinned = await asyncio.to_thread(self._registry.pinned)
+            self._wanted = desired(specs, pinned)
             self._revision = revision
-        await self._remove_unwanted()
-        await self._add_wanted()
+        self._remove_unwanted()
+        if self._wanted.engines.keys() != self._planned:
+            self._place_all()
         await self._heed_demand()
+        self._heed_wishes()
         for engine in self._engines.values():
             if engine.task is None or engine.task.done():
-                engine.task = asyncio.create_task(self._step(session, engine))
+                step = self._tender.step(session, engine, has_to_wait=self._has_to_wait(engine))
+                engine.task = asyncio.create_task(step)
         await asyncio.sleep(0)
         await self._publish()
 
-    async def _remove_unwanted(self) -> None:
+    def _remove_unwanted(self) -> None:
         for name in [name for name in self._engines if name not in self._wanted.engines]:
             engine = self._engines[name]
-            if engine.task:
-                engine.task.cancel()
-            if engine.process:
-                # It is ours until it is gone: the parent kills what falls to it and has no owner, without a grace.
-                await asyncio.to_thread(engine.process.stop)
-            del self._engines[name]
-            self._tell(f"{name} stopped")
+            if engine.process is None:
+                engine.halt()
+                del self._engines[name]
+                self._planned.clear()  # there may be room now for who found none
+            elif engine.drain is None or engine.drain.then != "be gone":
+                engine.halt()
+                begin_drain(engine, "be gone", "retired")
 
-    async def _add_wanted(self) -> None:
-        if self._wanted.engines.keys() == self._planned:
-            return
-        placed = {name: engine.share.gpus for name, engine in self._engines.items() if engine.share}
-        # Who has a place keeps it: newcomers get what is left.
-        in_order = sorted(self._wanted.engines.values(), key=lambda spec: spec.id not in placed)
-        found = fit(self._machine, in_order, self._settings, placed)
-        for name, spec in self._wanted.engines.items():
-            share, engine = found.shares.get(name), self._engines.get(name)
-            if engine is None:
-                engine = self._engines[name] = Engine(spec, share)
-                if share is None:
-                    self._give_up(engine, found.refused[name])
-            elif engine.share is None:
-                if share is not None:
-                    engine.share, engine.gave_up, engine.state = share, None, "starting"
-            elif share is not None:
-                shrinks = share.gpu_memory_share < engine.share.gpu_memory_share - 0.005
-                engine.share = share  # for its next start
-                if shrinks:
-                    # vLLM takes its part of a card for good, so room for a newcomer is made by starting again.
-                    if engine.task:
-                        engine.task.cancel()
-                    await self._start_again(engine, "making room on the GPU", at_once=True)
+    def _place_all(self) -> None:
+        """After a change of what is wanted: places for as many as there is room for; nobody is moved out for it."""
+        newcomers = [name for name in self._wanted.engines if name not in self._engines]
+        for name in newcomers:
+            self._engines[name] = Engine(self._wanted.engines[name], asleep_since=utcnow())
         self._planned = set(self._wanted.engines)
+        waiting = [one for one in self._engines.values() if one.share is None and one.spec.id in self._wanted.engines]
+        # Who is pinned comes first, and then who was there first.
+        for engine in sorted(waiting, key=lambda one: one.spec.id not in self._wanted.pinned):
+            name = engine.spec.id
+            found = self._fits(self._placed(), name)
+            if name in found.shares:
+                self._admit(name, found)
+            elif name in (alone := self._fits((), name)).refused:
+                self._tender.give_up(engine, alone.refused[name])
+            elif not engine.gave_up:
+                engine.message = f"{ASLEEP}; {found.refused[name]}"
+                self._tell(f"{name} is {engine.message}")
+
+    def _placed(self) -> list[str]:
+        """Who has a place, those that are on their way out included."""
+        return [name for name, engine in self._engines.items() if engine.share is not None]
+
+    def _fits(self, staying: Sequence[str], newcomer: str) -> Fit:
+        """The plan with a newcomer beside those that stay."""
+        kept = [self._engines[name] for name in staying]
+        held = {one.spec.id: self._held_bytes(one) for one in self._engines.values() if one.share is not None}
+        staying_held = {one.spec.id: held[one.spec.id] for one in kept}
+        freed = sum(held.values()) - sum(staying_held.values())
+        return machine.fit(
+            self._machine,
+            [*[one.spec for one in kept], self._engines[newcomer].spec],
+            self._settings,
+            {one.spec.id: one.share.gpus for one in kept if one.share},
+            lambda shares, specs: self._memory.check(shares, specs, staying_held, freed),
+        )
+
+    def _held_bytes(self, engine: Engine) -> int:
+        assert engine.share is not None
+        return engine.memory_bytes or self._memory.need(engine.spec, engine.share).total
+
+    def _admit(self, name: str, found: Fit) -> None:
+        """Gives the newcomer its share, and everybody the new one for the next start."""
+        for other, share in found.shares.items():
+            engine = self._engines[other]
+            if other == name:
+                engine.share, engine.gave_up, engine.wished, engine.attempts, engine.ends = share, None, None, 0, 0
+                engine.state, engine.message, engine.again_at = "starting", "waiting to start", 0.0
+                continue
+            assert engine.share is not None
+            shrinks = share.gpu_memory_share < engine.share.gpu_memory_share - 0.005
+            engine.share = share
+            if shrinks and engine.drain is None:
+                # vLLM takes its part of a card for good, so room for a newcomer is made by starting again.
+                engine.halt()
+                begin_drain(engine, "start again", "making room on the GPU")
 
     async def _heed_demand(self) -> None:
-        """An engine that was given up gets another try when somebody asked for it since."""
-        given_up = {name: engine for name, engine in self._engines.items() if engine.gave_up and engine.share}
-        if not given_up or time.monotonic() - self._looked_at_demand < 2:
+        """Who sleeps or was given up is wished for once somebody has asked for it since."""
+        idle = {name: engine for name, engine in self._engines.items() if engine.share is None}
+        if not idle or time.monotonic() - self._looked_at_demand < _DEMAND_EVERY_S:
             return
         self._looked_at_demand = time.monotonic()
         asked = await asyncio.to_thread(states.demanded, self._database, timedelta(minutes=1))
-        for name, engine in given_up.items():
-            wanted = {name, *self._wanted.adapters.get(name, ())}
-            moments = [asked[one] for one in wanted if one in asked]
-            assert engine.gave_up is not None
-            if moments and max(moments) > engine.gave_up + timedelta(seconds=_BACKOFF_LIMIT_S):
-                engine.gave_up, engine.attempts, engine.again_at, engine.state = None, 0, 0.0, "starting"
+        for name, engine in idle.items():
+            moments = [asked[one] for one in (name, *self._adapters_of(name)) if one in asked]
+            since = engine.asleep_since
+            if engine.gave_up:
+                since = engine.gave_up + timedelta(seconds=BACKOFF_LIMIT_S)
+            if moments and since is not None and max(moments) > since:
+                engine.wished = time.monotonic()
+            elif name in self._wanted.pinned and not engine.gave_up:
+                engine.wished = engine.wished or time.monotonic()
+            elif engine.wished is not None and time.monotonic() - engine.wished > _WISH_S:
+                engine.wished, engine.state, engine.message = None, "stopped", ASLEEP
 
-    async def _step(self, session: aiohttp.ClientSession, engine: Engine) -> None:
-        """One engine's next step. Runs as a task, so that a slow engine holds up no other."""
-        now = time.monotonic()
-        try:
-            if engine.process is None:
-                if engine.gave_up is None and now >= engine.again_at and not self._has_to_wait(engine):
-                    await self._start(engine)
-            elif (code := engine.process.exit_code()) is not None:
-                # The port is refused from now on: say so before anything else.
-                words = engine.process.last_words()
-                await self._start_again(engine, f"ended with status {code}" + (f": {words}" if words else ""))
-            elif engine.state == "starting":
-                await self._await_ready(session, engine)
-            elif engine.state == "ready":
-                await self._keep(session, engine)
-        except ParleyError as error:
-            _log.warning("%s: %s", engine.spec.id, error)
+    def _heed_wishes(self) -> None:
+        """Makes room for who is wished for longest, and lets it start once there is."""
+        wishes = [one for one in self._engines.values() if one.wished is not None and one.share is None]
+        for engine in sorted(wishes, key=lambda one: one.wished or 0.0):
+            name = engine.spec.id
+            leaving = any(one.drain and one.drain.then != "start again" for one in self._engines.values())
+            decision = decide(self._tenants(), leaving, name, self._fits)
+            if decision.admit is not None:
+                self._admit(name, decision.admit)
+            elif decision.never:
+                self._tender.give_up(engine, decision.never[name])
+            else:
+                engine.state = "starting"
+                engine.message = decision.wait.get(name, "waits for room: another model finishes its requests")
+                for other in decision.drain:
+                    self._engines[other].halt()
+                    begin_drain(self._engines[other], "sleep", f"made room for {name}")
+
+    def _tenants(self) -> list[Tenant]:
+        now, pinned = time.monotonic(), self._wanted.pinned
+        return [
+            Tenant(
+                name,
+                movable=name not in pinned and engine.state == "ready" and now - engine.since > self._stay_s,
+                used=engine.used,
+                pinned=name in pinned,
+            )
+            for name, engine in self._engines.items()
+            if engine.share is not None
+        ]
 
     def _has_to_wait(self, engine: Engine) -> bool:
         """On a GPU an engine measures at its start what it may take: two that start at once count each other's."""
-        starting = [one for one in self._engines.values() if one is not engine and one.process and one.state != "ready"]
-        return any(engine.shares_a_card_with(one) for one in starting)
+        busy = [one for one in self._engines.values() if one is not engine and one.process and one.state != "ready"]
+        return any(engine.shares_a_card_with(one) for one in busy)
 
-    async def _start(self, engine: Engine) -> None:
-        assert engine.share is not None
-        adapters = len(self._wanted.adapters.get(engine.spec.id, ()))
-        port = engines.free_port()
-        try:
-            command = engines.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
-            engine.process = spawn(command, self._settings.logs_dir)
-        except ParleyError as error:
-            await self._start_again(engine, str(error))
-            return
-        engine.lora = engines.serves_adapters(engine.spec, adapters)
-        engine.endpoint = engines.Endpoint(f"http://127.0.0.1:{port}", self._key)
-        engine.since, engine.missed, engine.worked = time.monotonic(), 0, None
-        engine.state, engine.message = "starting", "starting"
-        engine.adapters = {}
-        self._tell(f"{engine.spec.id} starts")
-
-    async def _await_ready(self, session: aiohttp.ClientSession, engine: Engine) -> None:
-        assert engine.endpoint is not None
-        if await engines.canary(session, engine.endpoint, engine.spec.id, timeout_s=20):
-            took = time.monotonic() - engine.since
-            engine.state, engine.message = "ready", ""
-            engine.since = engine.probed = time.monotonic()
-            self._tell(f"{engine.spec.id} is ready, after {took:.0f} s")
-            await self._match_adapters(session, engine)
-        elif time.monotonic() - engine.since > self._settings.engine_start_timeout_s:
-            await self._start_again(engine, f"not ready within {self._settings.engine_start_timeout_s:.0f} s")
-
-    async def _keep(self, session: aiohttp.ClientSession, engine: Engine) -> None:
-        assert engine.endpoint is not None
-        wanted = self._wanted.adapters.get(engine.spec.id, {})
-        if wanted and not engine.lora:
-            await self._start_again(engine, "starting again, to take adapters", at_once=True)
-            return
-        await self._match_adapters(session, engine)
-        if time.monotonic() - engine.since > _STEADY_S:
-            engine.attempts = 0
-        if time.monotonic() - engine.probed < (_PROBE_AGAIN_S if engine.missed else _PROBE_EVERY_S):
-            return
-        answered = await engines.canary(session, engine.endpoint, engine.spec.id, _PROBE_TIMEOUT_S)
-        engine.probed = time.monotonic()
-        if answered:
-            engine.missed, engine.worked = 0, None
-            return
-        # A busy engine answers late; one that hangs has work waiting and makes no progress.
-        before, engine.worked = engine.worked, await self._work_of(session, engine)
-        moved = before is not None and engine.worked.moved_since(before)
-        engine.missed = 1 if before is None or moved else engine.missed + 1
-        if engine.missed >= 2:
-            await self._start_again(engine, "made no token and no progress for a minute")
-
-    async def _work_of(self, session: aiohttp.ClientSession, engine: Engine) -> "Work":
-        assert engine.endpoint is not None
-        assert engine.process is not None
-        tokens = await engines.progress(session, engine.endpoint)
-        # On a CPU one step over a long prompt can take minutes, with no token to show for it but the CPU time.
-        return Work(tokens, engine.process.cpu_seconds() if self._machine.device == "cpu" else 0.0)
-
-    async def _match_adapters(self, session: aiohttp.ClientSession, engine: Engine) -> None:
-        """Loads what should hang on the engine and unloads what should not."""
-        assert engine.endpoint is not None
-        wanted = self._wanted.adapters.get(engine.spec.id, {})
-        for name in [name for name in engine.adapters if name not in wanted]:
-            engine.adapters.pop(name)
-            await engines.unload_adapter(session, engine.endpoint, name)
-            self._tell(f"{name} unloaded")
-        for name, spec in wanted.items():
-            if name in engine.adapters:
-                continue
-            try:
-                await engines.load_adapter(session, engine.endpoint, name, str(spec.path))
-            except ParleyError as error:
-                if engine.process is None or engine.process.exit_code() is not None:
-                    return
-                engine.adapters[name] = Served(name, "failed", message=str(error))
-                self._tell(f"{name} cannot be loaded: {error}")
-            else:
-                engine.adapters[name] = Served(name, "ready")
-                self._tell(f"{name} is ready, on {engine.spec.id}")
-
-    async def _start_again(self, engine: Engine, reason: str, *, at_once: bool = False) -> None:
-        """Ends what is left of an engine and schedules its next start, later each time it comes to nothing."""
-        process, engine.endpoint = engine.process, None
-        engine.adapters = {}
-        engine.state, engine.message, engine.since = "starting", reason, time.monotonic()
-        if process is not None:
-            await asyncio.to_thread(process.stop)
-        engine.process = None
-        if at_once:
-            engine.again_at = 0.0
-            return
-        engine.attempts += 1
-        if engine.attempts >= _GIVE_UP_AFTER:
-            self._give_up(engine, f"gave up after {engine.attempts} starts: {reason}")
-            return
-        wait = min(2.0 ** (engine.attempts - 1), _BACKOFF_LIMIT_S)
-        engine.again_at = time.monotonic() + wait
-        self._tell(f"{engine.spec.id} {reason}; starting it again in {wait:.0f} s")
-
-    def _give_up(self, engine: Engine, reason: str) -> None:
-        engine.state, engine.message, engine.gave_up = "failed", reason, utcnow()
-        self._tell(f"{engine.spec.id} {reason}")
+    def _adapters_of(self, name: str) -> dict[str, ModelSpec]:
+        return self._wanted.adapters.get(name, {})
 
     async def _publish(self) -> None:
         """Writes the rows that changed, and removes those of models that are gone."""
         rows: dict[str, Served] = {}
         for name, engine in self._engines.items():
+            if name not in self._wanted.engines:
+                continue
             address = engine.endpoint.address if engine.endpoint and engine.state == "ready" else None
             pid = engine.process.pid if engine.process else None
-            rows[name] = Served(name, engine.state, address, pid, engine.message)
-            for adapter in self._wanted.adapters.get(name, ()):
+            rows[name] = Served(name, engine.state, address, pid, engine.message, engine.memory_bytes)
+            for adapter in self._adapters_of(name):
                 loaded = engine.adapters.get(adapter)
-                if loaded is None:
-                    waiting = "failed" if engine.state == "failed" else "starting"
+                if engine.embeds:
+                    rows[adapter] = Served(adapter, "failed", message=f"{name} makes embeddings: nothing hangs on it")
+                elif loaded is None:
+                    waiting = engine.state if engine.state != "ready" else "starting"
                     rows[adapter] = Served(adapter, waiting, None, None, engine.message)
                 else:
                     ready = loaded.state == "ready"

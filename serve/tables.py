@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import String, Text
+from sqlalchemy import BigInteger, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.database import Base, UtcDateTime, utcnow
@@ -17,6 +17,10 @@ class EngineRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     address: Mapped[str | None] = mapped_column(String(255))
     pid: Mapped[int | None] = mapped_column()
+    # What its engine takes by plan, in bytes; empty while it does not run, and for an adapter.
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    # When it came into the state that it is in.
+    since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     message: Mapped[str] = mapped_column(Text, default="")
     updated: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow, onupdate=utcnow)
 

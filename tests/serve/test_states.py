@@ -59,9 +59,9 @@ def test_engines_are_wanted_for_bases_and_merged_models_and_adapters_hang_on_the
 
 
 def test_an_engine_moves_by_tokens_or_by_cpu_time_and_not_by_housekeeping() -> None:
-    before = Work(tokens=10, cpu_seconds=100)
-    assert Work(11, 100).moved_since(before)
-    assert Work(None, 140).moved_since(before)
-    assert Work(10, 140).moved_since(before)
-    assert not Work(10, 102).moved_since(before)
-    assert not Work(None, 102).moved_since(before)
+    before = Work(tokens=10, cpu_seconds=100, at=50)
+    assert Work(11, 100, 62).moved_since(before)
+    assert Work(None, 102, 62).moved_since(before)
+    assert Work(10, 102, 62).moved_since(before)
+    assert not Work(10, 100.5, 62).moved_since(before)
+    assert not Work(None, 100.5, 62).moved_since(before)

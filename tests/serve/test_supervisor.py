@@ -66,7 +66,8 @@ async def test_a_model_without_room_is_refused_alone_and_starts_once_there_is_ro
     await until(lambda: len(supervisor.overview()) == 2)
     assert supervisor.overview()["fits"].state == "starting"
     refused = supervisor.overview()["too-much"]
-    assert refused.state == "failed"
+    assert refused.state == "stopped"
+    assert refused.message.startswith("asleep: asked for again, it starts")
     assert "90% of its memory" in refused.message
     registry.retire("fits")
     await until(lambda: "fits" not in supervisor.overview() and supervisor.overview()["too-much"].pid is not None)

@@ -1,0 +1,253 @@
+"""Models while Parley runs, and more of them than memory: a real gateway and supervisor over fake engines.
+
+Real engines do the same in test_fleet_engines.py.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from models.database import Database
+from models.registry import Registry
+from models.settings import Settings
+from models.spec import EngineOptions, ModelSpec
+from serve import engines, guardian, tending
+from serve.machine import Machine
+from serve.supervisor import Supervisor
+from tests.serve.gateways import Serving, serving
+
+GIB = 2**30
+ONE_ENGINE_GIB = 2.5
+
+
+@dataclass
+class Fleet:
+    """What a test needs: the registry, the supervisor, and a client of the gateway."""
+
+    registry: Registry
+    supervisor: Supervisor
+    gateway: Serving
+    client: openai.AsyncOpenAI
+    home: Path
+
+    def add(self, name: str, *extra: str, kind: str = "base", **fields: Any) -> None:
+        folder = self.home / f"weights-{name}"
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"")
+        options = EngineOptions(extra_args=extra)
+        self.registry.register(ModelSpec(id=name, kind=kind, path=str(folder), engine=options, **fields))
+
+    async def until(self, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 15) -> float:
+        began = time.monotonic()
+        while not condition(self.supervisor.overview()):
+            assert time.monotonic() - began < timeout_s, self.supervisor.overview()
+            await asyncio.sleep(0.02)
+        return time.monotonic() - began
+
+    async def ready(self, *names: str) -> None:
+        await self.until(lambda seen: all(name in seen and seen[name].state == "ready" for name in names))
+
+    async def stream(self, model: str, count: int) -> str:
+        stream = await self.client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "count"}], max_tokens=count, stream=True
+        )
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
+
+    async def say(self, model: str) -> str | None:
+        answer = await self.client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}])
+        return answer.choices[0].message.content
+
+
+def counted(count: int) -> str:
+    return "".join(f"{number} " for number in range(count))
+
+
+@pytest.fixture
+async def start(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[..., Any]]:
+    """Starts a fleet under settings of the test's own."""
+    monkeypatch.setattr(engines, "MODULE", "tests.serve.fake_engine")
+    monkeypatch.setattr(tending, "_FROZEN_EVERY_S", 0.3)
+
+    @asynccontextmanager
+    async def starting(stay_s: float = 0.0, **changed: Any) -> AsyncIterator[Fleet]:
+        chosen = settings.model_copy(update={"device": "cpu", "cpu_kv_cache_gib": 0.25, **changed})
+        chosen.home.mkdir(parents=True, exist_ok=True)
+        supervisor = Supervisor(chosen, database, Machine((0, 1), 8 * GIB), print, stay_s=stay_s)
+        task = asyncio.create_task(supervisor.run())
+        try:
+            with serving(chosen, database) as gateway:
+                async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key="any", max_retries=0) as client:
+                    yield Fleet(Registry(database), supervisor, gateway, client, chosen.home)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await supervisor.stop()
+
+    yield starting
+
+
+async def test_models_come_and_go_while_streams_run(start) -> None:
+    async with start() as fleet:
+        fleet.add("base")
+        fleet.add("goes")
+        await fleet.ready("base", "goes")
+        streams = {name: asyncio.create_task(fleet.stream(name, 70)) for name in ("base", "goes")}
+        await asyncio.sleep(0.3)
+        # An adapter, a merged model and a hosted one come; a model whose stream runs is retired.
+        fleet.add("adapter", kind="adapter", base="base", lora_rank=8)
+        fleet.add("merged", kind="merged", base="base")
+        fleet.registry.retire("goes")
+        await fleet.ready("adapter", "merged")
+        assert await fleet.say("adapter") == "a"
+        hanging = asyncio.create_task(fleet.stream("adapter", 40))
+        await asyncio.sleep(0.2)
+        fleet.registry.retire("adapter")
+        fleet.registry.pin("base")
+        fleet.registry.alias("other", "merged")
+        fleet.gateway.seen(lambda snapshot: "goes" not in snapshot.routes and "other" in snapshot.routes)
+        with pytest.raises(openai.NotFoundError):
+            await fleet.say("goes")
+        assert await fleet.say("other") == "a"
+        assert {name: await stream for name, stream in streams.items()} == {"base": counted(70), "goes": counted(70)}
+        assert await hanging == counted(40)
+        await fleet.until(lambda seen: len(fleet.supervisor.guardians) == 2)
+        with pytest.raises(openai.NotFoundError):
+            await fleet.say("adapter")
+
+
+async def test_an_engine_that_does_not_come_to_an_end_is_stopped_at_the_limit(start) -> None:
+    async with start(drain_timeout_s=1.5) as fleet:
+        fleet.add("one")
+        await fleet.ready("one")
+        stream = asyncio.create_task(fleet.stream("one", 400))
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        fleet.registry.retire("one")
+        with pytest.raises(openai.APIError):
+            await stream
+        assert 1.3 < time.monotonic() - began < 6
+
+
+async def test_more_models_than_memory_take_turns(start) -> None:
+    async with start(engine_memory_gib=ONE_ENGINE_GIB) as fleet:
+        fleet.add("first")
+        fleet.add("second")
+        await fleet.ready("first")
+        asleep = fleet.supervisor.overview()["second"]
+        assert asleep.state == "stopped"
+        assert asleep.message.startswith("asleep: asked for again, it starts")
+        assert "second needs 1.4 GiB" in asleep.message
+        running = asyncio.create_task(fleet.stream("first", 50))
+        await asyncio.sleep(0.3)
+        # Asked for, it starts: the other's answer ends first, and the request waits meanwhile.
+        assert await fleet.say("second") == "a"
+        assert await running == counted(50)
+        await fleet.until(lambda seen: seen["first"].state == "stopped")
+        assert fleet.supervisor.overview()["first"].message == "asleep: asked for again, it starts"
+        assert await fleet.say("first") == "a"
+        await fleet.until(lambda seen: seen["second"].state == "stopped")
+        assert len(fleet.supervisor.guardians) == 1
+
+
+async def test_the_least_recently_used_goes_and_a_pinned_one_never(start) -> None:
+    async with start(engine_memory_gib=5.0) as fleet:
+        for name in ("old", "used", "pinned"):
+            fleet.add(name)
+        fleet.registry.pin("pinned")
+        await fleet.ready("old", "used", "pinned")
+        await asyncio.sleep(tending._USED_EVERY_S + 0.5)
+        assert await fleet.say("used") == "a"
+        await asyncio.sleep(tending._USED_EVERY_S + 0.7)
+        fleet.add("late")
+        await fleet.until(lambda seen: "late" in seen)
+        assert await fleet.say("late") == "a"
+        states = {name: one.state for name, one in fleet.supervisor.overview().items()}
+        assert states == {"old": "stopped", "used": "ready", "pinned": "ready", "late": "ready"}
+
+
+async def test_what_can_never_fit_is_refused_with_what_would(start) -> None:
+    async with start(engine_memory_gib=1.0) as fleet:
+        fleet.add("big")
+        await fleet.until(lambda seen: "big" in seen)
+        seen = fleet.supervisor.overview()["big"]
+        assert seen.state == "failed"
+        assert "needs 1.5 GiB" in seen.message
+        assert "1.0 GiB are free" in seen.message
+        with pytest.raises(openai.InternalServerError, match="needs 1.5 GiB"):
+            await fleet.say("big")
+
+
+async def test_pinned_engines_are_named_where_they_leave_no_room(start) -> None:
+    async with start(engine_memory_gib=ONE_ENGINE_GIB, queue_wait_s=3.0) as fleet:
+        fleet.add("kept")
+        fleet.registry.pin("kept")
+        await fleet.ready("kept")
+        fleet.add("other")
+        await fleet.until(lambda seen: "other" in seen)
+        with pytest.raises(openai.InternalServerError):
+            await fleet.say("other")
+        assert "kept is pinned" in fleet.supervisor.overview()["other"].message
+        assert fleet.supervisor.overview()["kept"].state == "ready"
+        fleet.registry.unpin("kept")
+        await fleet.ready("other")
+
+
+async def test_an_engine_that_just_started_stays_a_while(start) -> None:
+    async with start(stay_s=3.0, engine_memory_gib=ONE_ENGINE_GIB) as fleet:
+        fleet.add("first")
+        fleet.add("second")
+        await fleet.ready("first")
+        began = time.monotonic()
+        assert await fleet.say("second") == "a"
+        assert time.monotonic() - began > 3.0
+
+
+async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -> None:
+    async with start() as fleet:
+        fleet.add("one")
+        await fleet.ready("one")
+        (keeper,) = fleet.supervisor.guardians
+        (program,) = guardian.descendants(keeper)
+        os.kill(program, signal.SIGSTOP)
+        await fleet.until(lambda seen: seen["one"].state != "ready")
+        await fleet.ready("one")
+        assert not Path(f"/proc/{program}").exists()
+        assert await fleet.say("one") == "a"
+
+
+async def test_engines_that_are_killed_again_and_again_come_back(start) -> None:
+    async with start() as fleet:
+        fleet.add("one")
+        for _ in range(6):
+            await fleet.ready("one")
+            (keeper,) = fleet.supervisor.guardians
+            monkey = guardian.descendants(keeper)
+            os.kill(monkey[0], signal.SIGKILL)
+            await fleet.until(lambda seen: seen["one"].state != "ready")
+            # As if it had run for long: what is held against it is what does not last.
+            fleet.supervisor._engines["one"].ends = 0
+        await fleet.ready("one")
+        assert fleet.supervisor._engines["one"].gave_up is None
+
+
+async def test_a_start_that_never_gets_ready_leaves_no_worker(start) -> None:
+    async with start(engine_start_timeout_s=1.5) as fleet:
+        fleet.add("never", "--fake-child", "--fake-never-ready")
+        await fleet.until(lambda seen: len(fleet.supervisor.guardians) == 1)
+        (keeper,) = fleet.supervisor.guardians
+        await fleet.until(lambda seen: len(guardian.descendants(keeper)) == 2)
+        tree = guardian.descendants(keeper)
+        await fleet.until(lambda seen: "not ready within" in seen["never"].message)
+        await fleet.until(lambda seen: keeper not in fleet.supervisor.guardians)
+        assert [pid for pid in tree if Path(f"/proc/{pid}").exists()] == []

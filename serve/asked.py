@@ -25,21 +25,6 @@ class Asked(NamedTuple):
     answers: int  # how many it asks for
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """The body's JSON object.
-
-    Raises:
-        Invalid: it is none.
-    """
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Invalid(f"The body is not valid JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise Invalid("The body must be a JSON object.")
-    return content
-
-
 def route_of(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
     """Whom a request is for.
 
@@ -55,8 +40,8 @@ def route_of(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
     return route
 
 
-def understand(path: str, body: bytes, content: dict[str, Any], route: Route) -> Asked:
-    """The request as `route` gets it; its very own bytes where nothing had to change.
+def understand(path: str, content: dict[str, Any], route: Route) -> Asked:
+    """The request as `route` gets it, written anew: nobody behind us can read another one out of the same bytes.
 
     Raises:
         Invalid: a field that must not pass, or a body that cannot be written.
@@ -78,8 +63,7 @@ def understand(path: str, body: bytes, content: dict[str, Any], route: Route) ->
         sent = {**sent, "stream_options": {"include_usage": True}}
     elif not stream and "stream_options" in sent:
         sent = {key: value for key, value in sent.items() if key != "stream_options"}
-    written = body if sent is content else _written(sent)
-    return Asked(path, route, written, stream, not wants_usage, _most_tokens(content), _answers(content))
+    return Asked(path, route, _written(sent), stream, not wants_usage, _most_tokens(content), _answers(content))
 
 
 def _written(content: dict[str, Any]) -> bytes:

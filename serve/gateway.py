@@ -9,13 +9,15 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import orjson
+
 from models.database import Database
 from models.errors import ParleyError, Unavailable
 from models.keys import KeyInfo
 from models.registry import Registry
 from models.settings import Settings
 from models.uploads import sweep_uploaded
-from serve import access, catalogue, replies
+from serve import access, catalogue, gate, replies
 from serve.bodies import ClientGone
 from serve.cors import Cors
 from serve.ledger import Ledger
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 _RELAYED = frozenset({"/v1/chat/completions", "/v1/completions"})
-_OWN = _RELAYED | {"/v1/models", "/health", "/metrics"}
+_OWN = _RELAYED | {"/v1/models", "/health", "/metrics", "/openapi.json"}
 _MODELS = "/v1/models/"
 _SWEEP_S = 60.0
 _log = logging.getLogger("parley.gateway")
@@ -48,6 +50,8 @@ class Gateway:
         self._cors = Cors(settings.cors_origins)
         self._relay = Relay(settings, database, self.watcher, self.metrics, self._ledger)
         self._mounted = Mounted(mounts, settings, database)
+        self._mounts = mounts
+        self._openapi = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -95,7 +99,7 @@ class Gateway:
         self._ledger.note(scope, route, exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
-        # Here the scope is looked at, before anything reads it.
+        gate.check_scope(scope)
         path: str = scope["path"]
         method = scope["method"]
         snapshot = self.watcher.current
@@ -117,6 +121,9 @@ class Gateway:
         elif path.startswith(_MODELS):
             _expect(method, "GET", "DELETE")
             await self._model(method, path[len(_MODELS) :], key, exchange)
+        elif path == "/openapi.json":
+            _expect(method, "GET")
+            await exchange.whole(200, await self._document())
         elif path == "/metrics":
             _expect(method, "GET")
             access.owner_only(key)
@@ -126,6 +133,14 @@ class Gateway:
             await self._mounted.answer(scope, receive, exchange, key)
         else:
             raise unknown_route(method, path)
+
+    async def _document(self) -> bytes:
+        """The OpenAPI document, made when somebody first asks for it."""
+        if not self._openapi:
+            from serve.openapi import document
+
+            self._openapi = orjson.dumps(await asyncio.to_thread(document, self._mounts))
+        return self._openapi
 
     async def _model(self, method: str, name: str, key: KeyInfo | None, exchange: Exchange) -> None:
         """One model, retrieved or deleted. Ids may hold `/` (`%2F`) and `:`: all of the path is the name."""

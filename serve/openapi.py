@@ -82,7 +82,8 @@ def _uses(described: Iterable[Operation]) -> list[_Use]:
         given.update(model for model in (one.answer, one.stream) if model and not isinstance(model, str))
     by_name = operator.attrgetter("__name__")
     reads: list[_Use] = [(model, "validation") for model in sorted(taken, key=by_name)]
-    return reads + [(model, "serialization") for model in sorted(given, key=by_name)]
+    gives: list[_Use] = [(model, "serialization") for model in sorted(given, key=by_name)]
+    return reads + gives
 
 
 def _operation(one: Operation, references: Any) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from models.database import Database
 from models.keys import KeyInfo
 from models.settings import Settings
 from serve import access
-from serve.asked import parse, route_of, understand
+from serve.asked import route_of, understand
 from serve.bodies import read_body
 from serve.forwarding import Forwarding
+from serve.gate import parse
 from serve.ledger import Ledger
 from serve.metrics import Metrics
 from serve.replies import Exchange, Receive, Scope
@@ -54,7 +55,7 @@ class Relay:
         route = route_of(content, self._watcher.current)
         access.may_use(key, content["model"], route)
         exchange.model = route.spec.id
-        asked = understand(scope["path"], body, content, route)
+        asked = understand(scope["path"], content, route)
         exchange.stream = asked.stream
         self._ledger.admit(exchange, route, len(body), asked.most_tokens, asked.answers)
         listener = _Listener(receive, exchange)

@@ -53,7 +53,7 @@ def test_what_is_sent_on_is_what_was_looked_at(both: Serving, upstream: PacedUps
     raw %= model.encode()
     request = urllib.request.Request(f"{both.base_url}/chat/completions", raw, {"content-type": "application/json"})
     urllib.request.urlopen(request, timeout=5).read()
-    sent = '{"n":2,"model":"%s","messages":[{"role":"user","content":"é é"}]}' % model
+    sent = f'{{"n":2,"model":"{model}","messages":[{{"role":"user","content":"é é"}}]}}'
     assert upstream.seen.raw == [sent.encode()]
 
 

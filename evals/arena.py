@@ -17,8 +17,8 @@ from typing import Any, Literal, cast, get_args
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from evals.prompts import Prompt, prompts, typed_prompt
-from evals.tables import BattleRow, PairRow, VoteRow, insert_once
+from evals.prompts import Prompt, as_prompt, prompts, typed_prompt
+from evals.tables import BattleRow, PairRow, PromptRow, VoteRow, insert_once
 from models.database import Database, new_ulid
 from models.errors import Invalid, NotFound, ParleyError, Unavailable
 from models.messages import Completer, Message
@@ -26,6 +26,7 @@ from models.messages import Completer, Message
 Choice = Literal["left", "right", "tie", "both_bad"]
 CHOICES: tuple[str, ...] = get_args(Choice)
 ANSWER_TOKENS = 512  # the most that an answer may have, so that a model that rambles cannot hold a rater up
+_APART = 10  # other showings, at least, between a pair's two showings to one voter
 _log = logging.getLogger("parley.arena")
 
 
@@ -57,6 +58,7 @@ async def next_battle(
     models: Sequence[str],
     prompt: str | None = None,
     seed: int | None = None,
+    repeat_share: float = 0.0,
 ) -> Battle:
     """Two answers for this voter, from the pair of models that was shown least.
 
@@ -66,6 +68,8 @@ async def next_battle(
     Args:
         models: ids of the models that may meet; at least two.
         seed: for tests; makes the choice of models, prompt and sides repeatable.
+        repeat_share: how often a pair that this voter has voted on long before is shown once more, sides at random:
+            people who agree with others cannot do so more than with themselves. 0 to 1; each pair once at most.
 
     Raises:
         Invalid: fewer than two models, or an empty prompt.
@@ -77,6 +81,10 @@ async def next_battle(
     if len(names) < 2:
         raise Invalid("A blind comparison needs two models that are ready.", param="models")
     # The database is asked in threads, so that one rater's wait is not every rater's.
+    if prompt is None and chance.random() < repeat_share:
+        known = await asyncio.to_thread(_seen_long_ago, database, voter, names, chance)
+        if known is not None:
+            return await asyncio.to_thread(_store, database, voter, *known, chance.random() < 0.5, again=True)
     if prompt is not None:
         question = await asyncio.to_thread(typed_prompt, database, prompt)
         pair_models = await asyncio.to_thread(_least_shown, database, names, chance)
@@ -138,7 +146,7 @@ def _shown_by_models(session: Session, names: Sequence[str]) -> Counter[tuple[st
     query = (
         select(PairRow.model_1, PairRow.model_2, func.count())
         .join(BattleRow, BattleRow.pair_id == PairRow.id)
-        .where(PairRow.model_1.in_(names), PairRow.model_2.in_(names))
+        .where(PairRow.model_1.in_(names), PairRow.model_2.in_(names), BattleRow.again.is_(False))
         .group_by(PairRow.model_1, PairRow.model_2)
     )
     return Counter({(first, second): n for first, second, n in session.execute(query)})
@@ -150,6 +158,26 @@ def _least_shown(database: Database, names: Sequence[str], chance: random.Random
     pairs = list(combinations(names, 2))
     chance.shuffle(pairs)
     return min(pairs, key=lambda pair: shown[pair])
+
+
+def _seen_long_ago(
+    database: Database, voter: str, names: Sequence[str], chance: random.Random
+) -> tuple[Prompt, PairRow] | None:
+    """A pair that this voter voted on at least `_APART` showings ago, and was not shown again; None without one."""
+    mine = select(BattleRow).where(BattleRow.voter == voter).order_by(BattleRow.created, BattleRow.id)
+    with database.read() as session:
+        battles = list(session.scalars(mine))
+        voted = set(session.scalars(select(VoteRow.battle_id).where(VoteRow.voter == voter)))
+        twice = {battle.pair_id for battle in battles if battle.again}
+        early = battles[: max(0, len(battles) - _APART)]
+        ids = sorted({one.pair_id for one in early if one.id in voted} - twice)
+        chance.shuffle(ids)
+        for pair_id in ids:
+            pair = session.get_one(PairRow, pair_id)
+            if {pair.model_1, pair.model_2} <= set(names) and pair.answer_1 and pair.answer_2:
+                prompt = session.get_one(PromptRow, pair.prompt_id)
+                return as_prompt(prompt), pair
+    return None
 
 
 def _choose(
@@ -181,7 +209,7 @@ def _choose(
 
 
 def _battles_of(query: Any, models: tuple[str, str]) -> Any:
-    joined = query.join(BattleRow, BattleRow.pair_id == PairRow.id)
+    joined = query.join(BattleRow, BattleRow.pair_id == PairRow.id).where(BattleRow.again.is_(False))
     return joined.where(PairRow.model_1 == models[0], PairRow.model_2 == models[1])
 
 
@@ -231,18 +259,21 @@ async def _ask_both(
     return left, right
 
 
-def _store(database: Database, voter: str, prompt: Prompt, pair: PairRow, flipped: bool) -> Battle:
+def _store(
+    database: Database, voter: str, prompt: Prompt, pair: PairRow, flipped: bool, *, again: bool = False
+) -> Battle:
     """The battle, on disk, with its pair where that is new. A double click on a stored pair gets one battle."""
     pair_id, answers = pair.id, (pair.answer_1, pair.answer_2)
+    showing = 1 if again else 0
     with database.write() as session:
         insert_once(session, pair)
-        battle = BattleRow(id=secrets.token_urlsafe(24), pair_id=pair_id, voter=voter, showing=0, flipped=flipped)
+        battle = BattleRow(
+            id=secrets.token_urlsafe(24), pair_id=pair_id, voter=voter, showing=showing, flipped=flipped, again=again
+        )
         if insert_once(session, battle):
             battle_id = battle.id
         else:
-            known = session.scalars(
-                select(BattleRow).where(BattleRow.pair_id == pair_id, BattleRow.voter == voter, BattleRow.showing == 0)
-            ).one()
+            known = session.scalars(select(BattleRow).filter_by(pair_id=pair_id, voter=voter, showing=showing)).one()
             battle_id, flipped = known.id, known.flipped
     left, right = reversed(answers) if flipped else answers
     return Battle(id=battle_id, messages=prompt.messages, left=left, right=right)

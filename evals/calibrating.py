@@ -133,6 +133,7 @@ def votes_on(database: Database, pair_ids: Sequence[str]) -> dict[str, list[tupl
     query = (
         select(BattleRow.pair_id, VoteRow.voter, BattleRow.flipped, VoteRow.choice)
         .join(VoteRow, VoteRow.battle_id == BattleRow.id)
+        .where(BattleRow.again.is_(False))
         .order_by(VoteRow.created, VoteRow.battle_id)
     )
     wanted = set(pair_ids)

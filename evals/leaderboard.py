@@ -100,15 +100,22 @@ def leaderboard(database: Database, category: str | None = None) -> Leaderboard:
     if not len(stored.votes):
         return rank(stored.votes)
     styles = read_styles(database, stored.pair_ids)[stored.votes.units]
-    return rank(stored.votes, styles, category_rates(stored))
+    asked = stored_votes(database, category, repeats=True).votes
+    return rank(stored.votes, styles, category_rates(stored), asked)
 
 
-def rank(votes: Votes, styles: np.ndarray | None = None, categories: tuple[CategoryRate, ...] = ()) -> Leaderboard:
+def rank(
+    votes: Votes,
+    styles: np.ndarray | None = None,
+    categories: tuple[CategoryRate, ...] = (),
+    asked: Votes | None = None,
+) -> Leaderboard:
     """The leaderboard of these votes: pure.
 
     Args:
         styles: (n, 4), each vote's style difference as in `evals.style`; without it nothing is controlled for.
         categories: rows to show beside it.
+        asked: the votes with those that were asked for twice, for how far people agree; without it, `votes`.
     """
     if not len(votes):
         return Leaderboard((), (), 0, 0, 0, None, None, False, MIN_VOTES, "No votes yet: there is nothing to say.")
@@ -132,7 +139,7 @@ def rank(votes: Votes, styles: np.ndarray | None = None, categories: tuple[Categ
         votes_needed=needed,
         verdict=verdict,
         both_bad=0 if votes.both_bad is None else int(votes.both_bad.sum()),
-        agreement=agreement(votes),
+        agreement=agreement(votes if asked is None else asked),
         turning=turn_rating(votes, rows[0].model, rows[1].model) if enough else None,
         style_votes=styled.votes if styled else 0,
         style=_effects(styled),

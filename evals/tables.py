@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, inspect, select
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -53,7 +53,8 @@ class PairRow(Base):
 class BattleRow(Base):
     """One showing of a pair to one voter. `flipped`: model_2's answer stands on the left.
 
-    `showing` is 0 for the first showing of the pair to this voter; a later, deliberate second one would be 1.
+    `showing` is 0 for the first showing of the pair to this voter. `again`: shown once more to the same person on
+    purpose, much later: such a vote says how far people agree with themselves, and counts for nothing else.
     """
 
     __tablename__ = "battles"
@@ -64,6 +65,7 @@ class BattleRow(Base):
     voter: Mapped[str] = mapped_column(String(255), index=True)
     showing: Mapped[int] = mapped_column(default=0)
     flipped: Mapped[bool] = mapped_column()
+    again: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
 
 

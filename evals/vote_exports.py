@@ -34,9 +34,12 @@ configs:
 
 
 def vote_rows(database: Database) -> list[dict[str, Any]]:
-    """Every vote, oldest first: model_a stood on the left; winner is model_a, model_b, tie or both_bad."""
+    """Every vote, oldest first: model_a stood on the left; winner is model_a, model_b, tie or both_bad.
+
+    `again` is true where the voter was shown the pair a second time on purpose: no vote to count in a rating.
+    """
     query = (
-        select(VoteRow, BattleRow.flipped, PairRow, PromptRow)
+        select(VoteRow, BattleRow, PairRow, PromptRow)
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
@@ -44,9 +47,9 @@ def vote_rows(database: Database) -> list[dict[str, Any]]:
     )
     rows = []
     with database.read() as session:
-        for vote, flipped, pair, prompt in session.execute(query):
+        for vote, battle, pair, prompt in session.execute(query):
             sides = [(pair.model_1, pair.answer_1), (pair.model_2, pair.answer_2)]
-            left, right = sides[::-1] if flipped else sides
+            left, right = sides[::-1] if battle.flipped else sides
             rows.append(
                 {
                     "id": vote.battle_id,
@@ -54,6 +57,7 @@ def vote_rows(database: Database) -> list[dict[str, Any]]:
                     "model_b": right[0],
                     "winner": _WINNERS.get(vote.choice, vote.choice),
                     "voter": vote.voter,
+                    "again": battle.again,
                     "created": vote.created.isoformat(),
                     "category": prompt.category,
                     "source": prompt.source,

@@ -121,7 +121,9 @@ def _store(session: Session, vote: ForeignVote, battle_id: str) -> str | None:
     )
     showings = select(func.count()).select_from(BattleRow)
     showing = session.scalar(showings.where(BattleRow.pair_id == pair_id, BattleRow.voter == vote.voter)) or 0
-    session.add(BattleRow(id=battle_id, pair_id=pair_id, voter=vote.voter, showing=showing, flipped=flipped))
+    session.add(
+        BattleRow(id=battle_id, pair_id=pair_id, voter=vote.voter, showing=showing, flipped=flipped, again=vote.again)
+    )
     session.flush()
     when = vote.when or utcnow()
     session.add(VoteRow(battle_id=battle_id, voter=vote.voter, choice=vote.choice, created=when))

@@ -18,6 +18,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "answer_a": ("answer_a", "response_a", "left_answer", "answer_1"),
     "answer_b": ("answer_b", "response_b", "right_answer", "answer_2"),
     "voter": ("voter", "judge", "user", "user_id", "annotator", "rater"),
+    "again": ("again",),
     "category": ("category",),
     "id": ("id", "vote_id", "battle_id"),
     "created": ("created", "created_at", "timestamp", "tstamp"),
@@ -52,7 +53,8 @@ class ForeignVote:
     """A vote as it was shown there. `choice` is left, right, tie or both_bad.
 
     `messages` ends with the user's turn, and is empty where only a name of the prompt is known, `prompt`. Answers are
-    "" where they are not known. `id` is what the other tool calls the vote, None where it has no name for it.
+    "" where they are not known. `id` is what the other tool calls the vote, None where it has no name for it. `again`:
+    the voter was shown the pair a second time on purpose.
     """
 
     line: int
@@ -67,6 +69,7 @@ class ForeignVote:
     category: str | None = None
     id: str | None = None
     when: datetime | None = None
+    again: bool = False
 
     def __post_init__(self) -> None:
         if self.left == self.right:
@@ -127,6 +130,7 @@ def from_row(row: Mapping[str, Any], line: int, columns: Mapping[str, str], own_
         category=None if cell("category") is None else str(cell("category")),
         id=None if cell("id") is None else str(cell("id")),
         when=moment(cell("created")),
+        again=str(cell("again") or "").strip().lower() in ("true", "1", "yes"),
     )
 
 

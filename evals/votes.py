@@ -109,8 +109,12 @@ def read_votes(database: Database, category: str | None = None) -> Votes:
     return stored_votes(database, category).votes
 
 
-def stored_votes(database: Database, category: str | None = None) -> StoredVotes:
-    """As `read_votes`, with what ties the votes to their answers and categories."""
+def stored_votes(database: Database, category: str | None = None, *, repeats: bool = False) -> StoredVotes:
+    """As `read_votes`, with what ties the votes to their answers and categories.
+
+    Args:
+        repeats: also what a voter said when a pair was shown again on purpose: for `evals.voters`, never for a rating.
+    """
     query = (
         select(
             PairRow.model_1, PairRow.model_2, BattleRow.flipped, VoteRow.choice, PairRow.prompt_id, VoteRow.voter,
@@ -123,6 +127,8 @@ def stored_votes(database: Database, category: str | None = None) -> StoredVotes
     )  # fmt: skip
     if category is not None:
         query = query.where(PromptRow.category == category)
+    if not repeats:
+        query = query.where(BattleRow.again.is_(False))
     with database.read() as session:
         found = session.execute(query).all()
     votes = from_rows(

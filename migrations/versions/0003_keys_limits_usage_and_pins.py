@@ -1,6 +1,6 @@
 """keys, limits, usage and pins
 
-Revision 0003, after 0002, 2026-11-22 11:25:26.102520.
+Revision 0003, after 0002, 2026-11-22 11:36:58.369790.
 """
 
 import sqlalchemy as sa
@@ -46,6 +46,9 @@ def upgrade() -> None:
         sa.Column("usd", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("day", "key_id", "model_id", name=op.f("pk_usage")),
     )
+    with op.batch_alter_table("battles", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("again", sa.Boolean(), server_default=sa.text("(false)"), nullable=False))
+
     with op.batch_alter_table("engines", schema=None) as batch_op:
         batch_op.add_column(sa.Column("memory_bytes", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("since", models.database.UtcDateTime(), nullable=True))
@@ -78,6 +81,9 @@ def downgrade() -> None:
     with op.batch_alter_table("engines", schema=None) as batch_op:
         batch_op.drop_column("since")
         batch_op.drop_column("memory_bytes")
+
+    with op.batch_alter_table("battles", schema=None) as batch_op:
+        batch_op.drop_column("again")
 
     op.drop_table("usage")
     op.drop_table("answer_judgments")

@@ -7,11 +7,17 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from evals.arena import CHOICES, cast_vote, next_battle, votes_by
+from evals.leaderboard import leaderboard
+from evals.preferences import preferences
 from evals.prompts import add_prompts, prompts
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from evals.verdict import verdict
+from evals.vote_exports import vote_rows, write_rows
+from evals.vote_imports import import_votes
+from evals.votes import read_votes, stored_votes
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
 from tests.evals.scripted import Scripted, echo
@@ -167,3 +173,65 @@ def test_fewer_than_two_models_is_a_mistake_told(database: Database) -> None:
     fill(database)
     with pytest.raises(Invalid, match="two models"):
         battle(database, models=["model-one", "model-one"])
+
+
+def vote_much(database: Database, times: int, share: float, models: list[str] | None = None) -> list[str]:
+    """The pairs that one voter was shown, in order."""
+    seen = []
+    for seed in range(times):
+        shown = battle(database, models=models or MODELS[:2], seed=seed, repeat_share=share)
+        cast_vote(database, shown.id, "ann", "left")
+        with database.read() as session:
+            seen.append(session.get_one(BattleRow, shown.id).pair_id)
+    return seen
+
+
+def test_a_share_of_pairs_comes_again_once_and_much_later(any_database: Database) -> None:
+    fill(any_database, 60)
+    seen = vote_much(any_database, 60, 0.3)
+    repeated = {pair: [i for i, one in enumerate(seen) if one == pair] for pair in seen if seen.count(pair) > 1}
+    assert 8 <= len(repeated) <= 30
+    for places in repeated.values():
+        assert len(places) == 2
+        assert places[1] - places[0] > 10
+    with any_database.read() as session:
+        again = list(session.scalars(select(BattleRow).where(BattleRow.again.is_(True))))
+        sides = {(one.pair_id, one.flipped) for one in session.scalars(select(BattleRow))}
+    assert len(again) == len(repeated)
+    assert any((one.pair_id, not one.flipped) in sides for one in again)  # some come with their sides swapped
+
+
+def test_a_repeat_counts_for_self_consistency_and_in_no_rating(database: Database) -> None:
+    fill(database, 60)
+    seen = vote_much(database, 50, 0.3)
+    repeats = len(seen) - len(set(seen))
+    assert len(read_votes(database)) == len(set(seen))
+    assert len(stored_votes(database, repeats=True).votes) == len(seen)
+    board = leaderboard(database)
+    assert (board.votes, sum(row.votes for row in board.rows)) == (len(set(seen)), 2 * len(set(seen)))
+    assert board.agreement is not None
+    assert board.agreement.repeats == repeats > 0
+    assert 0 < board.agreement.self_consistency < 1  # always the left one: the sides were swapped for some
+    assert verdict(database, *MODELS[:2]).votes == len(set(seen))
+    assert sum(row["again"] for row in vote_rows(database)) == repeats
+    assert sum(row["votes"] for row in preferences(database)) == len(set(seen))
+
+
+def test_nothing_comes_again_unless_asked_for_or_of_models_that_are_gone(database: Database) -> None:
+    fill(database, 30)
+    seen = vote_much(database, 25, 0.0)
+    assert len(set(seen)) == 25
+    others = ["model-two", "model-three"]
+    assert not set(vote_much(database, 8, 1.0, others)) & set(seen)
+
+
+def test_an_exported_repeat_is_one_where_it_is_imported(database: Database, tmp_path, home) -> None:
+    fill(database, 60)
+    seen = vote_much(database, 40, 0.4)
+    write_rows(vote_rows(database), tmp_path / "votes.csv")
+    with database.write() as session:
+        for table in (VoteRow, BattleRow):
+            session.execute(delete(table))
+    import_votes(database, tmp_path / "votes.csv")
+    assert len(read_votes(database)) == len(set(seen)) < len(seen)
+    assert len(stored_votes(database, repeats=True).votes) == len(seen)

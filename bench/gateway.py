@@ -38,7 +38,6 @@ from bench.gateway_home import home_over
 from bench.gateway_overload import overload
 from bench.gateway_rounds import BODY, QUICK, Amounts, Rounds, rounds_of
 from models.errors import ParleyError
-from models.keys import KeyLimits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,13 +118,13 @@ async def _on_the_mock(folder: Path, peers: Sequence[str], rounds: int, amounts:
 
 
 async def _overload(folder: Path, amounts: Amounts, cores: Cores) -> dict[str, Any]:
-    room, waves = (10, 2) if amounts is QUICK else (100, 5)
+    room, waves = (10, 2) if amounts is QUICK else (50, 5)
     with ExitStack() as stack:
         mock = arms_of.start_mock(stack, folder, cores)
-        home = home_over(folder / "home", mock, limits=KeyLimits(requests_per_minute=room))
+        home = home_over(folder / "home", mock, running_per_model=room, queue_size=room)
         arm = arms_of.parley(stack, home.settings, home.environment, home.key, cores)
         await arms_of.until_ready([arm], json.dumps(BODY).encode())
-        return await overload(arm, room, waves)
+        return await overload(arm, 2 * room, waves)
 
 
 def table(found: dict[str, Any]) -> str:

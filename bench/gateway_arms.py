@@ -44,11 +44,15 @@ class Cores:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to the upstream. `pid` is the root of the gateway's process tree; None where there is no gateway."""
+    """One way to the upstream. `pid` is the root of the gateway's process tree, `process` what we started to have it.
+
+    Both are None where there is no gateway.
+    """
 
     name: str
     client: Client
-    pid: int | None
+    pid: int | None = None
+    process: Process | None = None
 
     def cpu_s(self) -> float:
         """CPU seconds that the tree has used so far, of processes that have ended too."""
@@ -111,14 +115,14 @@ def start_mock(stack: ExitStack, logs: Path, cores: Cores) -> Upstream:
 
 def direct(stack: ExitStack, upstream: Upstream) -> Arm:
     """No gateway at all."""
-    return Arm(DIRECT, _client(stack, upstream.address, upstream.key), None)
+    return Arm(DIRECT, _client(stack, upstream.address, upstream.key))
 
 
 def parley(stack: ExitStack, settings: Settings, environment: dict[str, str], key: str, cores: Cores) -> Arm:
     """`parley gateway` alone, over a home that says where the engine is."""
     command = Command(PARLEY, (sys.executable, "-m", "parley", "gateway"), environment, cores.gateway)
     process = _start(stack, command, settings.logs_dir)
-    return Arm(PARLEY, _client(stack, settings.gateway_url.removesuffix("/v1"), key), process.pid)
+    return Arm(PARLEY, _client(stack, settings.gateway_url.removesuffix("/v1"), key), process.pid, process)
 
 
 def running_parley(stack: ExitStack, settings: Settings, key: str, up: Process, cores: Cores) -> Arm:
@@ -132,7 +136,7 @@ def running_parley(stack: ExitStack, settings: Settings, key: str, up: Process, 
             if psutil.Process(pid).cmdline()[-3:] == ["-m", "parley", "gateway"]:
                 for task in (Path("/proc") / str(pid) / "task").iterdir():
                     os.sched_setaffinity(int(task.name), cores.gateway)
-                return Arm(PARLEY, _client(stack, settings.gateway_url.removesuffix("/v1"), key), pid)
+                return Arm(PARLEY, _client(stack, settings.gateway_url.removesuffix("/v1"), key), pid, up)
     raise Unavailable("`parley up` runs no gateway.")
 
 
@@ -144,7 +148,7 @@ def peer(stack: ExitStack, name: str, upstream: Upstream, logs: Path, cores: Cor
     argv, key = make(upstream, port, logs)
     environment = engine_environment(LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_LOG="ERROR", DO_NOT_TRACK="1")
     process = _start(stack, Command(name, argv, environment, cores.gateway, grace_s=1.0), logs)
-    return Arm(name, _client(stack, f"http://127.0.0.1:{port}", key), process.pid)
+    return Arm(name, _client(stack, f"http://127.0.0.1:{port}", key), process.pid, process)
 
 
 def _vllm_router(upstream: Upstream, port: int, _: Path) -> tuple[tuple[str, ...], str]:
@@ -183,6 +187,8 @@ async def until_ready(arms: Sequence[Arm], body: bytes) -> None:
                 if reply.status == 200:
                     break
                 said = reply.body[:200].decode(errors="replace")
+            if arm.process is not None and arm.process.exit_code() is not None:
+                raise Unavailable(f"{arm.name} has ended: {arm.process.last_words()}")
             if time.monotonic() > deadline:
                 raise Unavailable(f"{arm.name} does not answer after {_READY_S:.0f} s. {said}")
             await asyncio.sleep(0.1)

@@ -74,14 +74,16 @@ def _started(stack: ExitStack, home: Home, cores: Cores) -> tuple[Process, Upstr
     database = open_database(home.settings)
     stack.callback(database.dispose)
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and up.exit_code() is None:
+    while time.monotonic() < deadline:
+        if up.exit_code() is not None:
+            raise Unavailable(f"`parley up` has ended: {up.last_words()}")
         found = states.served(database).get(BASE)
         if found and found.address:
             return up, Upstream(found.address, engines.read_key(home.settings.home), BASE)
         if found and found.state == "failed":
             raise Unavailable(f"The engine failed: {found.message}")
         time.sleep(0.5)
-    raise Unavailable(f"The engine is not ready after {_START_S:.0f} s. {up.last_words()}")
+    raise Unavailable(f"The engine is not ready after {_START_S:.0f} s.")
 
 
 async def _measure(arms: Sequence[Arm], rounds: int, each: int) -> dict[str, float]:

@@ -26,9 +26,9 @@ class Home:
     key: str
 
 
-def home_over(folder: Path, upstream: Upstream, limits: KeyLimits = GENEROUS) -> Home:
+def home_over(folder: Path, upstream: Upstream, **settings: Any) -> Home:
     """A home in which an engine is said to be ready at the upstream's address."""
-    home = new_home(folder, limits)
+    home = new_home(folder, **settings)
     weights = folder / "weights"
     weights.mkdir()
     (weights / "model.safetensors").touch()
@@ -41,14 +41,14 @@ def home_over(folder: Path, upstream: Upstream, limits: KeyLimits = GENEROUS) ->
     return home
 
 
-def new_home(folder: Path, limits: KeyLimits = GENEROUS, **settings: Any) -> Home:
+def new_home(folder: Path, **settings: Any) -> Home:
     """A home with no model and one key."""
     folder.mkdir(parents=True)
     chosen = load_settings(home=folder, port=free_port(), log_level="warning", **settings)
     upgrade(chosen)
     database = open_database(chosen)
     try:
-        key = create_key(database, name="bench", role="client", limits=limits)
+        key = create_key(database, name="bench", role="client", limits=GENEROUS)
     finally:
         database.dispose()
     return Home(chosen, child_environment(chosen), key)

@@ -16,7 +16,7 @@ TIMES = 10
 
 
 async def overload(arm: Arm, room: int, waves: int) -> dict[str, Any]:
-    """Sends waves of `TIMES * room` streams to a gateway that lets `room` of them in.
+    """Sends waves of `TIMES * room` streams to a gateway that lets `room` of them in, running or waiting.
 
     Raises:
         ConnectionError: something else than 200 and 429 came, or a stream was not whole.

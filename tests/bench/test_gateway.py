@@ -29,7 +29,7 @@ def test_a_short_run_gives_every_figure() -> None:
     assert figures["frames_missing"] == 0
     assert 0 < figures["cpu_us_per_chunk"] < figures["cpu_us_per_request"] < 5000
     assert 0 < figures["paced_ratio_128"] < 1.2
-    # Ten requests a minute were let in, and twice ten times as many came.
+    # Ten at once were let in and ten more could wait; ten times as many came, twice.
     assert figures["overload_refused"] > figures["overload_served"] > 0
     assert figures["overload_429_ms"] > 0
     # What people read says the same.

@@ -17,12 +17,13 @@ from serve.processes import Command, Process, spawn, stop_all
 _BACKOFF_LIMIT_S = 30.0
 _STEADY_S = 5.0
 _GIVE_UP_AFTER = 4
-_LOOK_S = 2.0
+_LOOK_S = 1.0
 _PROBE_S = 5.0
 _PROBE_TIMEOUT_S = 5.0
-# One that a signal has stopped (SIGSTOP) is killed after two looks, 4 s at the most; one that answers nothing and uses
+# One that a signal has stopped (SIGSTOP) is killed after two looks, 2 s at the most; one that answers nothing and uses
 # no processor either after three probes, (5 + 5) * 3 = 30 s. A busy one is late, and is left alone.
 _MISSED = 3
+_FROZEN = "was stopped by a signal and did not go on"
 _WORKING_SHARE = 0.05
 
 
@@ -112,17 +113,29 @@ class Services:
             words = service.process.last_words()
             self._ended(service, f"{service.name} ended with status {code}{': ' + words if words else ''}")
         elif self._is_frozen(service, service.process):
-            await self._end(service, service.process, "was stopped by a signal and did not go on")
+            await self._end(service, service.process, _FROZEN)
         elif not service.ready:
             if await _answers(session, service.probe):
                 service.ready = service.came_up = True
                 service.probed = time.monotonic()
                 self._tell(f"{service.name} is ready")
         elif service.probe is not None and now - service.probed > _PROBE_S:
-            answered = await _answers(session, service.probe)
-            self._note_probe(service, service.process, answered)
-            if service.missed >= _MISSED:
-                await self._end(service, service.process, "answered nothing any more")
+            await self._ask(session, service, service.process)
+
+    async def _ask(self, session: aiohttp.ClientSession, service: Service, process: Process) -> None:
+        """One probe. While it waits for its answer, the process is looked at as ever."""
+        asking = asyncio.create_task(_answers(session, service.probe))
+        try:
+            while not asking.done():
+                await asyncio.wait({asking}, timeout=_LOOK_S / 4)
+                if self._is_frozen(service, process):
+                    await self._end(service, process, _FROZEN)
+                    return
+        finally:
+            asking.cancel()
+        self._note_probe(service, process, asking.result())
+        if service.missed >= _MISSED:
+            await self._end(service, process, "answered nothing any more")
 
     def _note_probe(self, service: Service, process: Process, answered: bool) -> None:
         since, service.probed = service.probed, time.monotonic()

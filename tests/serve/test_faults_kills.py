@@ -1,0 +1,54 @@
+"""What a signal stops is noticed while somebody waits for its answer, and the bench's own blows at small scale."""
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from serve import services
+from serve.processes import Command
+from serve.services import Service, Services
+from tests.stack import free_ports
+
+# Answers the first question; at the second it stops itself, as SIGSTOP from outside would in the middle of a probe.
+STOPS_ITSELF = """
+import http.server, os, signal, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    asked = 0
+    def do_GET(self):
+        Answer.asked += 1
+        if Answer.asked > 1: os.kill(os.getpid(), signal.SIGSTOP)
+        self.send_response(200); self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
+"""
+
+
+async def test_a_service_that_is_stopped_in_the_middle_of_a_probe_is_started_again_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "_PROBE_S", 0.2)
+    (port,) = free_ports(1)
+    command = Command("stops", (sys.executable, "-S", "-c", STOPS_ITSELF, str(port)), dict(os.environ), grace_s=0.5)
+    told: list[tuple[float, str]] = []
+    enough = asyncio.Event()
+
+    def tell(line: str) -> None:
+        told.append((time.monotonic(), line))
+        if len(told) == 3:  # ready, stopped, ready
+            enough.set()
+
+    watched = Services([Service(command, f"http://127.0.0.1:{port}/")], tmp_path, tell)
+    running = asyncio.create_task(watched.run())
+    try:
+        async with asyncio.timeout(20):
+            await enough.wait()
+    finally:
+        running.cancel()
+        await asyncio.to_thread(watched.stop)
+    assert "stopped by a signal" in told[1][1]
+    assert told[1][0] - told[0][0] < 4
+    assert "ready" in told[2][1]

@@ -10,7 +10,7 @@ from models.database import Database
 from models.keys import KeyInfo
 from models.settings import Settings
 from models.usage import cost
-from serve.access_log import AccessLog, Line
+from serve.access_log import AccessLog
 from serve.limits import Limits, RateLimited
 from serve.metrics import Metrics
 from serve.replies import Exchange, Scope
@@ -76,7 +76,7 @@ class Ledger:
         if self._log is not None:
             client = scope.get("client")
             self._log.line(
-                Line(
+                (
                     time.time(), exchange.request_id, client[0] if client else "", name, scope["method"], route, model,
                     status, seconds, exchange.first_s, exchange.prompt_tokens, exchange.completion_tokens,
                     exchange.stream, exchange.sent, exchange.fault,

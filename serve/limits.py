@@ -67,27 +67,24 @@ class Admission:
         self._limits, self._account, self._tokens, self._usd = limits, account, tokens, usd
         self.headers = headers
 
-    @property
-    def estimate(self) -> int:
-        """The tokens that were reserved for it."""
-        return self._tokens
-
     def settle(self, prompt_tokens: int, completion_tokens: int, usd: float = 0.0) -> None:
         """Puts what was really used in the place of what was reserved. A second call changes nothing."""
-        account, self._account = self._account, None
+        account = self._account
         if account is None:
             return
+        self._account = None
         day = self._limits.day()
         if account.day != day:
             account.turn(day)
-        used = prompt_tokens + completion_tokens
-        if self._tokens:
-            # More than was reserved leaves a debt in the bucket; less gives back.
-            account.tokens = max(0.0, account.tokens + used - self._tokens)
-        account.held_tokens -= self._tokens
-        account.held_usd -= self._usd
+        used, reserved = prompt_tokens + completion_tokens, self._tokens
         account.today_tokens += used
         account.today_usd += usd
+        if reserved:
+            # More than was reserved leaves a debt in the bucket; less gives back.
+            left = account.tokens + used - reserved
+            account.tokens = left if left > 0 else 0.0
+            account.held_tokens -= reserved
+            account.held_usd -= self._usd
 
 
 class Limits:
@@ -98,6 +95,7 @@ class Limits:
         self._accounts: dict[str, Account] = {}
         self._used: Mapping[str, Sums] = {}
         self._used_on = -1
+        self._day, self._day_ends = -1, 0.0
 
     def load(self, database: Database) -> None:
         """Reads what was used today, so that a budget survives a restart. Raises ParleyError without a database."""
@@ -106,7 +104,11 @@ class Limits:
 
     def day(self) -> int:
         """Today's number."""
-        return int(self._wall()) // _DAY_S
+        now = self._wall()
+        if now >= self._day_ends:
+            self._day = int(now) // _DAY_S
+            self._day_ends = (self._day + 1) * _DAY_S
+        return self._day
 
     def admit(
         self, key: KeyInfo | None, spec: ModelSpec, prompt_bytes: int, most_tokens: int | None, answers: int = 1
@@ -128,10 +130,12 @@ class Limits:
         limits = key.limits
         if limits is NO_LIMITS:
             return Admission(self, account, 0, 0.0, [])
-        prompt, answer = prompt_bytes // _BYTES_A_TOKEN + 1, max(most_tokens or 0, 0) * answers
+        prompt = prompt_bytes // _BYTES_A_TOKEN + 1
+        answer = most_tokens * answers if most_tokens is not None and most_tokens > 0 else 0
         tokens = prompt + answer
         _refill(account, limits, now)
-        _check_budgets(account, limits, key, self._wall())
+        if limits.daily_tokens is not None or limits.daily_usd is not None:
+            _check_budgets(account, limits, key, self._day_ends - self._wall())
         usd = 0.0
         if limits.daily_usd is not None:
             check_price(key, spec)
@@ -157,10 +161,12 @@ def check_price(key: KeyInfo | None, spec: ModelSpec) -> None:
 
 def duration(seconds: float) -> str:
     """A span of time as OpenAI's headers have it: `20ms`, `1s`, `8.64s`, `6m0s`, `1h0m0s`."""
-    ms = math.ceil(seconds * 1000 - 1e-6)
+    ms = int(seconds * 1000 + 0.999999)  # never too short
     if ms < 1000:
-        return f"{max(ms, 0)}ms"
+        return f"{ms}ms"
     whole, ms = divmod(ms, 1000)
+    if whole < 60 and not ms:
+        return f"{whole}s"
     minutes, rest = divmod(whole, 60)
     text = f"{rest}.{ms:03d}".rstrip("0") + "s" if ms else f"{rest}s"
     if minutes < 60:
@@ -172,11 +178,13 @@ def _refill(account: Account, limits: KeyLimits, now: float) -> None:
     minutes = (now - account.at) / 60
     account.at = now
     for_requests, for_tokens = limits.requests_per_minute, limits.tokens_per_minute
-    account.requests = max(0.0, account.requests - minutes * for_requests) if for_requests else 0.0
-    account.tokens = max(0.0, account.tokens - minutes * for_tokens) if for_tokens else 0.0
+    left = account.requests - minutes * for_requests if for_requests else 0.0
+    account.requests = left if left > 0 else 0.0
+    left = account.tokens - minutes * for_tokens if for_tokens else 0.0
+    account.tokens = left if left > 0 else 0.0
 
 
-def _check_budgets(account: Account, limits: KeyLimits, key: KeyInfo, wall: float) -> None:
+def _check_budgets(account: Account, limits: KeyLimits, key: KeyInfo, left_s: float) -> None:
     """A budget counts what is on its way at its estimate, so that a crowd at once cannot run far beyond it."""
     if limits.daily_tokens is not None and account.today_tokens + account.held_tokens >= limits.daily_tokens:
         said = f"{account.today_tokens:,} of {limits.daily_tokens:,} tokens"
@@ -184,7 +192,7 @@ def _check_budgets(account: Account, limits: KeyLimits, key: KeyInfo, wall: floa
         said = f"${account.today_usd:.4f} of ${limits.daily_usd:.4f}"
     else:
         return
-    left = _DAY_S - int(wall) % _DAY_S
+    left = math.ceil(left_s)
     raise BudgetSpent(
         f"You exceeded your current quota: the key {key.name!r} has used {said} for today. "
         f"It starts anew at midnight UTC, in {duration(left)}.",
@@ -234,16 +242,18 @@ def _headers(account: Account, limits: KeyLimits) -> Headers:
     """What is left, as OpenAI says it; only of the limits that the key has."""
     found: Headers = []
     if most := limits.requests_per_minute:
-        found += (
+        gone = account.requests
+        found = [
             (b"x-ratelimit-limit-requests", b"%d" % most),
-            (b"x-ratelimit-remaining-requests", b"%d" % max(0, most - account.requests)),
-            (b"x-ratelimit-reset-requests", duration(account.requests * 60 / most).encode()),
-        )
+            (b"x-ratelimit-remaining-requests", b"%d" % int(most - gone) if gone < most else b"0"),
+            (b"x-ratelimit-reset-requests", duration(gone * 60 / most).encode()),
+        ]
     if most := limits.tokens_per_minute:
+        gone = account.tokens
         found += (
             (b"x-ratelimit-limit-tokens", b"%d" % most),
-            (b"x-ratelimit-remaining-tokens", b"%d" % max(0, most - account.tokens)),
-            (b"x-ratelimit-reset-tokens", duration(account.tokens * 60 / most).encode()),
+            (b"x-ratelimit-remaining-tokens", b"%d" % int(most - gone) if gone < most else b"0"),
+            (b"x-ratelimit-reset-tokens", duration(gone * 60 / most).encode()),
         )
     return found
 

@@ -58,12 +58,13 @@ class UsageLog:
             self._sums = {}
 
     def _gather(self) -> None:
-        days = {}
+        found: dict[tuple[int, str, str], Sums] = {}
         for _ in range(len(self._noted)):
-            number, key_id, model_id, ok, prompt, completion, usd = self._noted.popleft()
-            if number not in days:
-                days[number] = datetime.fromtimestamp(number * _DAY_S, UTC).date()
-            sums = self._sums.setdefault(Slot(days[number], key_id, model_id), Sums())
+            day, key_id, model_id, ok, prompt, completion, usd = self._noted.popleft()
+            sums = found.get((day, key_id, model_id))
+            if sums is None:
+                slot = Slot(datetime.fromtimestamp(day * _DAY_S, UTC).date(), key_id, model_id)
+                sums = found[day, key_id, model_id] = self._sums.setdefault(slot, Sums())
             sums.requests += 1
             sums.failed += not ok
             sums.prompt_tokens += prompt

@@ -33,6 +33,7 @@ def fake_hub() -> Iterator[Hub]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes: the second would wait 40 ms for a delayed ACK
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class calls it so
             return

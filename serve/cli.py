@@ -1,4 +1,4 @@
-"""This room's commands: `parley up`, `gateway`, `status`, `generate`, `models import openai`.
+"""This room's commands: `parley up`, `gateway`, `openapi`, `status`, `generate`, `models import openai`.
 
 `add_commands` hangs them on the front door's Typer app; nothing is loaded before a command runs.
 """
@@ -28,8 +28,13 @@ def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
         """Run the gateway alone. `parley up` starts it with everything else."""
         serve_gateway(mounts)
 
+    def openapi() -> None:
+        """Print the OpenAPI document of every route, as GET /openapi.json has it."""
+        print_openapi(mounts)
+
     app.command("up")(up)
     app.command("gateway", hidden=True)(gateway)
+    app.command("openapi")(openapi)
     app.command("status")(status)
     app.command("generate")(generate_command)
     # `parley models` is the room models/'s group; importing needs HTTP, which is this room's.
@@ -77,6 +82,20 @@ def serve_gateway(mounts: Mounts | None) -> None:
     database.check_current()
     preflight.check_doors(settings, page=False, keys=keys_configured(database))
     run(settings, database, mounts(settings, database) if mounts else ())
+
+
+def print_openapi(mounts: Mounts | None) -> None:
+    """Writes the document to standard output; touches neither home nor database."""
+    import json
+
+    from models.database import Database
+    from models.settings import load_settings
+    from serve.openapi import document
+
+    settings = load_settings()
+    # Not opened as others open it: that would make the home.
+    database = Database(settings.database_address)
+    typer.echo(json.dumps(document(mounts(settings, database) if mounts else ()), indent=2))
 
 
 def status() -> None:

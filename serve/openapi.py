@@ -132,10 +132,10 @@ def _answer(one: Operation, references: Any) -> dict[str, Any]:
     else:
         content["application/json"] = {"schema": references[one.answer, "serialization"]}
     if one.stream:
-        content["text/event-stream"] = {
-            "schema": {"type": "string", "description": "Server-sent events; the data of each is `x-frame`."},
-            "x-frame": references[one.stream, "serialization"],
-        }
+        # Server-sent events, each as an object: its data is JSON, but for the [DONE] that ends a stream which is whole.
+        data = {"type": "string", "description": f"{one.stream.__name__} as JSON, or [DONE]"}
+        event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
+        content["text/event-stream"] = {"schema": event}
     return {"description": "Done.", "headers": _sent(), "content": content}
 
 

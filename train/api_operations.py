@@ -132,7 +132,7 @@ class DataReport(Shape):
 
     object: Literal["parley.data_report"]
     source: str
-    format: str
+    format: str | None
     lines: int
     examples: int
     preferences: int

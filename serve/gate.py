@@ -51,7 +51,7 @@ _ONCE = frozenset(
 # Servers that turn - into _ for their programs would take these for the real ones.
 _LOOK_ALIKES = (b"content_length", b"transfer_encoding", b"content_encoding")
 _JSON = re.compile(rb"(?i)\s*(?:application/(?:[\w.\-]+\+)?json|text/json)\s*(?:;.*)?", re.DOTALL)
-_FORM = re.compile(rb"(?i)\s*multipart/form-data\s*;.*", re.DOTALL)
+_FORM = re.compile(rb"(?i)\s*multipart/form-data\s*(?:;.*)?", re.DOTALL)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 

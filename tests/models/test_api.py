@@ -283,8 +283,8 @@ def test_odd_uploads_are_400(gateway: Serving, client: openai.OpenAI) -> None:
     [
         ("PUT", "/v1/files", 405),
         ("GET", "/v1/files/", 404),
-        ("GET", "/v1/files/%2e%2e%2fparley.db", 404),
-        ("GET", "/v1/files/file-%00/content", 404),
+        ("GET", "/v1/files/%2e%2e%2fparley.db", 400),
+        ("GET", "/v1/files/file-%00/content", 400),
         ("GET", "/v1/uploads", 405),
         ("GET", "/v1/uploads/upload_1", 404),
     ],

@@ -141,10 +141,27 @@ class Settings(BaseSettings):
     max_upload_mib: float = Field(
         default=8192.0, gt=0, description="MiB an uploaded file may have, sent whole or in parts; more gets a 413."
     )
-    upstream_timeout_s: float = Field(
+    running_per_model: int = Field(
+        default=1024,
+        ge=1,
+        description="Requests that run at once on one engine or hosted model; those after them wait in its queue.",
+    )
+    max_bodies_mib: float = Field(
+        default=256.0, gt=0, description="MiB that all requests' bodies in memory may have together; more gets a 429."
+    )
+    connect_timeout_s: float = Field(
+        default=5.0, gt=0, description="Seconds a connection to an engine or upstream may take to be there."
+    )
+    first_byte_timeout_s: float = Field(
         default=600.0,
         gt=0,
-        description="Seconds an engine or upstream may be silent before a request to it is given up.",
+        description="Seconds from a request to the first byte of its answer; one that is no stream has it at its end.",
+    )
+    idle_timeout_s: float = Field(
+        default=300.0, gt=0, description="Seconds an engine or upstream may be silent in the middle of an answer."
+    )
+    total_timeout_s: float = Field(
+        default=3600.0, gt=0, description="Seconds an answer may take from the request to its end."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -153,6 +170,13 @@ class Settings(BaseSettings):
     )
     access_log: bool = Field(
         default=True, description="Whether the gateway writes a line for each request to logs/access.log."
+    )
+    vote_repeat_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="How often a rater is shown once more, much later, a pair voted on before: it measures how far "
+        "people agree with themselves, and counts in no rating.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="How much the gateway, the page and the worker write to their logs."

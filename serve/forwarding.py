@@ -1,7 +1,6 @@
-"""A request sent on, and its answer brought back: bytes are copied, and read only to count.
+"""An answer brought back to the client: bytes are copied, and read only to count and to see that they are whole.
 
-A stream that breaks says so in an error frame and never ends as if it were whole; nothing is asked twice once the
-first byte of an answer is there.
+A stream that breaks says so in an error frame and never ends as if it were whole.
 """
 
 import asyncio
@@ -10,154 +9,123 @@ from typing import Any
 
 import orjson
 
-from models.errors import ParleyError, Unavailable
-from models.settings import Settings
+from models.errors import ParleyError
 from serve import replies
 from serve.asked import Asked
 from serve.frames import Frames
 from serve.metrics import Metrics
 from serve.refusals import BadUpstream, fault, limits_there, passed_on, refusal
 from serve.replies import Exchange
-from serve.upstreams import Answer, Upstreams
-from serve.wire import Pool
+from serve.upstreams import Answer
 
-_CONNECT_S = 5.0
-_IDLE_S = 15.0
 _LAST_S = 1.0  # what an upstream's connection may take to end after the end of its stream
-_JSON_REQUEST = {"content-type": "application/json", "accept-encoding": "identity"}
+_STREAMED = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
-class Forwarding:
-    """The connections to engines and upstreams, and what goes over them. `open` and `close` with the event loop."""
+async def forward(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> bool:
+    """Hands an answer on, an error's too. What it used stands in `exchange` afterwards.
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._metrics = metrics
-        silence_s = settings.upstream_timeout_s
-        # An engine's own idle connections live longer (its keep-alive is in serve.engines), so ours end first.
-        self._engines = Pool(connect_s=_CONNECT_S, silence_s=silence_s, idle_s=_IDLE_S)
-        self._hosted = Upstreams(connect_s=_CONNECT_S, silence_s=silence_s)
+    Returns:
+        Whether the server kept to what it had begun.
 
-    def open(self) -> None:
-        """Makes the connection pools."""
-        self._engines.open()
-        self._hosted.open()
-
-    async def close(self) -> None:
-        """Closes the pools."""
-        self._engines.close()
-        await self._hosted.close()
-
-    async def forward(self, asked: Asked, exchange: Exchange) -> None:
-        """Answers a request whose model runs. What it used stands in `exchange` afterwards.
-
-        Raises:
-            ParleyError: before the answer has begun; after that the error is in the stream.
-        """
-        route = asked.route
-        if route.hosted and route.authorization is None and route.spec.upstream and route.spec.upstream.credential:
-            raise Unavailable(
-                f"The upstream of {route.spec.id!r} needs a key: set {route.spec.upstream.credential} "
-                "where Parley is started."
-            )
-        headers = _JSON_REQUEST
-        if route.authorization:
-            headers = {**headers, "authorization": route.authorization}
-        address = f"{route.address}{asked.path.removeprefix('/v1')}"
-        ask = self._hosted.post if route.hosted else self._engines.post
-        try:
-            answer: Answer = await ask(address, asked.body, headers)
-        except TimeoutError as error:
-            raise fault(self._metrics, route, "timeout", "did not answer in time") from error
-        except OSError as error:
-            raise fault(self._metrics, route, "connect", "cannot be reached") from error
-        async with answer:
-            streams = answer.header(b"content-type").lower().startswith(b"text/event-stream")
-            if route.hosted and answer.status < 300:
-                exchange.extra += limits_there(answer, exchange.extra)
-            if answer.status >= 300:
-                await self._refused(asked, answer, exchange)
-            elif streams is not asked.stream:
-                # The SDK would make nothing of it, in silence: an empty stream, or a string.
-                self._metrics.failed(route.spec.id, "broken")
-                raise BadUpstream(
-                    f"The server of {route.spec.id!r} answers with "
-                    + ("a stream that nobody asked for." if streams else "something that is no stream.")
-                )
-            elif streams:
-                await self._stream(asked, answer, exchange)
-            else:
-                await self._whole(asked, answer, exchange)
-
-    async def _whole(self, asked: Asked, answer: Answer, exchange: Exchange) -> None:
-        try:
-            data = await answer.read()
-        except TimeoutError as error:
-            raise fault(self._metrics, asked.route, "timeout", "did not answer in time") from error
-        except OSError as error:
-            raise fault(self._metrics, asked.route, "broken", "broke off its answer") from error
-        # Read before it is sent: half an answer can come with all the marks of a whole one.
-        try:
-            content = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise fault(self._metrics, asked.route, "broken", "sent an answer that is no JSON") from error
-        if not isinstance(content, dict):
-            raise fault(self._metrics, asked.route, "broken", "sent an answer that is no JSON object")
-        await exchange.whole(answer.status, data)
-        self._used(exchange, content.get("usage"))
-
-    async def _stream(self, asked: Asked, answer: Answer, exchange: Exchange) -> None:
-        frames = Frames(hide_usage=asked.hide_usage)
-        model = asked.route.spec.id
-        await exchange.start(200, replies.EVENTS, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
-        broken: ParleyError | None = None
-        try:
-            while not frames.over and (piece := await answer.piece()):
-                out = frames.feed(piece)
-                if out:
-                    if exchange.first_s is None:
-                        exchange.first_s = exchange.seconds()
-                    await exchange.body(out, more=True)
-        except TimeoutError:
-            broken = fault(self._metrics, asked.route, "timeout", "fell silent in the middle of its answer")
-        except OSError:
-            broken = fault(self._metrics, asked.route, "broken", "broke off in the middle of its answer")
-        if broken is None and frames.error is not None:
-            self._metrics.failed(model, "broken")
-            await exchange.broke(replies.openai_error(frames.error, 500))
-        elif broken is None and frames.whole:
-            await exchange.body(b"")
-        else:
-            broken = broken or fault(self._metrics, asked.route, "broken", "broke off in the middle of its answer")
-            await exchange.broke(broken.body()["error"])
-        self._used(exchange, frames.usage)
-        first_s = exchange.first_s
-        if first_s is not None:
-            self._metrics.streamed(model, first_s, exchange.seconds() - first_s, exchange.completion_tokens)
-        if frames.whole:
-            # Nobody waits for it, but a connection that has come to its end can be used again.
-            with suppress(OSError):
-                async with asyncio.timeout(_LAST_S):
-                    while await answer.piece():
-                        pass
-
-    async def _refused(self, asked: Asked, answer: Answer, exchange: Exchange) -> None:
-        try:
-            data = await answer.read()
-        except OSError:
-            data = b""
-        body = refusal(self._metrics, asked.route, answer.status, data)
-        theirs = passed_on(answer)
-        # What refuses says when to come back: here its word counts, and not what is left of the key's limits.
-        named = {name for name, _ in theirs}
-        exchange.extra = [pair for pair in exchange.extra if pair[0] not in named]
-        await exchange.whole(answer.status, body, extra=theirs)
-
-    def _used(self, exchange: Exchange, usage: Any) -> None:
-        exchange.prompt_tokens = _tokens(usage, "prompt_tokens")
-        exchange.completion_tokens = _tokens(usage, "completion_tokens")
+    Raises:
+        ParleyError: before anything has gone to the client; after that the error is in the stream.
+    """
+    if answer.status >= 300:
+        await _refused(metrics, asked, answer, exchange)
+        return True
+    streams = answer.header(b"content-type").lower().startswith(b"text/event-stream")
+    if asked.route.hosted:
+        exchange.extra += limits_there(answer, exchange.extra)
+    if streams is not asked.stream:
+        # The SDK would make nothing of it, in silence: an empty stream, or a string.
+        metrics.failed(asked.route.spec.id, "broken")
+        raise BadUpstream(
+            f"The server of {asked.route.spec.id!r} answers with "
+            + ("a stream that nobody asked for." if streams else "something that is no stream.")
+        )
+    if streams:
+        return await _stream(metrics, asked, answer, exchange)
+    await _whole(metrics, asked, answer, exchange)
+    return True
 
 
-def _tokens(usage: Any, name: str) -> int:
-    """A count out of a server's `usage`; 0 where it has none that makes sense."""
-    count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and count > 0 else 0
+async def _whole(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> None:
+    try:
+        data = await answer.read()
+    except TimeoutError as error:
+        raise fault(metrics, asked.route, "timeout", "did not answer in time") from error
+    except OSError as error:
+        raise fault(metrics, asked.route, "broken", "broke off its answer") from error
+    # Read before it is sent: half an answer can come with all the marks of a whole one.
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise fault(metrics, asked.route, "broken", "sent an answer that is no JSON") from error
+    if not isinstance(content, dict):
+        raise fault(metrics, asked.route, "broken", "sent an answer that is no JSON object")
+    await exchange.whole(answer.status, data)
+    _used(exchange, content.get("usage"))
+
+
+async def _stream(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> bool:
+    frames = Frames(hide_usage=asked.hide_usage)
+    model = asked.route.spec.id
+    await exchange.start(200, replies.EVENTS, _STREAMED)
+    broken: ParleyError | None = None
+    try:
+        while not frames.over and (piece := await answer.piece()):
+            out = frames.feed(piece)
+            if out:
+                if exchange.first_s is None:
+                    exchange.first_s = exchange.seconds()
+                await exchange.body(out, more=True)
+    except TimeoutError:
+        broken = fault(metrics, asked.route, "timeout", "fell silent in the middle of its answer")
+    except OSError:
+        broken = fault(metrics, asked.route, "broken", "broke off in the middle of its answer")
+    if broken is None and frames.error is not None:
+        metrics.failed(model, "broken")
+        await exchange.broke(replies.openai_error(frames.error, 500))
+    elif broken is None and frames.whole:
+        await exchange.body(b"")
+    else:
+        broken = broken or fault(metrics, asked.route, "broken", "broke off in the middle of its answer")
+        await exchange.broke(broken.body()["error"])
+    _used(exchange, frames.usage)
+    first_s = exchange.first_s
+    if first_s is not None:
+        metrics.streamed(model, first_s, exchange.seconds() - first_s, exchange.completion_tokens)
+    if not frames.whole:
+        return False
+    # Nobody waits for it, but a connection that has come to its end can be used again.
+    with suppress(OSError):
+        async with asyncio.timeout(_LAST_S):
+            while await answer.piece():
+                pass
+    return True
+
+
+async def _refused(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> None:
+    try:
+        data = await answer.read()
+    except OSError:
+        data = b""
+    body = refusal(metrics, asked, answer.status, data)
+    theirs = passed_on(answer)
+    # What refuses says when to come back: here its word counts, and not what is left of the key's limits.
+    named = {name for name, _ in theirs}
+    exchange.extra = [pair for pair in exchange.extra if pair[0] not in named]
+    await exchange.whole(answer.status, body, extra=theirs)
+
+
+def _used(exchange: Exchange, usage: Any) -> None:
+    """Notes a server's count; /v1/responses has other names for it."""
+    if isinstance(usage, dict):
+        exchange.prompt_tokens = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
+        exchange.completion_tokens = _count(usage.get("completion_tokens", usage.get("output_tokens")))
+
+
+def _count(number: Any) -> int:
+    """A count, or 0 where it makes no sense."""
+    return number if isinstance(number, int) and number > 0 else 0

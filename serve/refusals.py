@@ -2,8 +2,9 @@
 
 import orjson
 
-from models.errors import ParleyError, Unavailable
+from models.errors import Invalid, ParleyError, Unavailable
 from serve import replies
+from serve.asked import Asked
 from serve.metrics import Metrics
 from serve.replies import Headers
 from serve.snapshot import Route
@@ -18,8 +19,18 @@ class BadUpstream(ParleyError):
     status = 502
 
 
-def fault(metrics: Metrics, route: Route, how: str, words: str) -> ParleyError:
-    """The error for a server that failed us, counted by `how`."""
+class Down(Unavailable):
+    """A server that failed before it answered anything: another one may be asked in its place."""
+
+
+def down(metrics: Metrics, route: Route, how: str, words: str) -> Down:
+    """The error for a server that failed before it answered, counted by `how`."""
+    metrics.failed(route.spec.id, how)
+    return Down(f"The server of {route.spec.id!r} {words}.", code="upstream_error", retry_after=1)
+
+
+def fault(metrics: Metrics, route: Route, how: str, words: str) -> Unavailable:
+    """The error for a server that failed in the middle of its answer, counted by `how`."""
     metrics.failed(route.spec.id, how)
     return Unavailable(f"The server of {route.spec.id!r} {words}.", code="upstream_error", retry_after=1)
 
@@ -35,12 +46,13 @@ def limits_there(answer: Answer, ours: Headers) -> Headers:
     return [(name, value) for name, value in answer.headers if name.startswith(b"x-ratelimit-") and name not in said]
 
 
-def refusal(metrics: Metrics, route: Route, status: int, data: bytes) -> bytes:
+def refusal(metrics: Metrics, asked: Asked, status: int, data: bytes) -> bytes:
     """The body for an answer of 300 and up.
 
     Raises:
-        BadUpstream: what it says is about how we ask, and not for the client.
+        BadUpstream: what it says is about how we ask, and not for the client. Invalid: an engine without that route.
     """
+    route = asked.route
     if status >= 500 or status < 400 or status in (401, 403):
         metrics.failed(route.spec.id, str(status))
     if status < 400:
@@ -52,4 +64,9 @@ def refusal(metrics: Metrics, route: Route, status: int, data: bytes) -> bytes:
         content = orjson.loads(data)
     except orjson.JSONDecodeError:
         content = None
+    if not route.hosted and status in (404, 405) and not (isinstance(content, dict) and "error" in content):
+        # vLLM has a route only where its model is made for it.
+        raise Invalid(
+            f"The model {route.spec.id!r} does not take {asked.path}: its engine has no such route.", param="model"
+        )
     return orjson.dumps({"error": replies.openai_error(content, status)})

@@ -1,26 +1,23 @@
 """One request on its way to a model and back: the steps in their order, and the end of it when the client goes.
 
-Each step is a file: serve/bodies.py reads, serve/asked.py understands, serve/starting.py waits for a model that starts,
-serve/forwarding.py sends on and brings back.
+Each step is a file: serve/bodies.py reads, serve/gate.py parses, serve/asked.py understands, serve/ledger.py admits,
+serve/sending.py finds a place and a server that answers, serve/forwarding.py brings the answer back.
 """
-
-import asyncio
 
 from models.database import Database
 from models.keys import KeyInfo
 from models.settings import Settings
 from serve import access
 from serve.asked import route_of, understand
-from serve.bodies import read_body
-from serve.forwarding import Forwarding
+from serve.bodies import Bodies
 from serve.gate import parse
 from serve.ledger import Ledger
+from serve.listening import Listening
 from serve.metrics import Metrics
 from serve.replies import Exchange, Receive, Scope
+from serve.sending import Sending
 from serve.snapshot import Watcher
 from serve.starting import Starting
-
-_LISTEN_AFTER_S = 0.1  # most answers begin sooner; nobody has to be told within less that a client has gone
 
 
 class Relay:
@@ -31,17 +28,20 @@ class Relay:
     ) -> None:
         self._watcher = watcher
         self._ledger = ledger
-        self._limit = int(settings.max_body_mib * 2**20)
-        self._starting = Starting(settings, database, watcher, metrics)
-        self._forwarding = Forwarding(settings, metrics)
+        self._bodies = Bodies(settings)
+        self._listening = Listening()
+        starting = Starting(settings, database, watcher, metrics)
+        self._sending = Sending(settings, watcher, metrics, starting)
 
     async def open(self) -> None:
         """Makes the connection pools."""
-        self._forwarding.open()
+        self._sending.open()
+        self._listening.open()
 
     async def close(self) -> None:
         """Closes the pools."""
-        await self._forwarding.close()
+        self._listening.close()
+        await self._sending.close()
 
     async def answer(self, scope: Scope, receive: Receive, exchange: Exchange, key: KeyInfo | None) -> None:
         """Answers one request. Whom it was for and what it used stand in `exchange`, however it ends.
@@ -50,50 +50,21 @@ class Relay:
             ParleyError: before the answer has begun; after that the error is in the stream.
             CancelledError: the client has gone.
         """
-        body = await read_body(scope, receive, self._limit)
-        content = parse(body)
-        route = route_of(content, self._watcher.current)
-        access.may_use(key, content["model"], route)
-        exchange.model = route.spec.id
-        asked = understand(scope["path"], content, route)
-        exchange.stream = asked.stream
-        self._ledger.admit(exchange, route, len(body), asked.most_tokens, asked.answers)
-        listener = _Listener(receive, exchange)
+        body = await self._bodies.read(scope, receive)
+        size = len(body)
         try:
-            if asked.route.address is None:
-                asked = await self._starting.runnable(asked)
-            await self._forwarding.forward(asked, exchange)
+            content = parse(body)
+            route = route_of(content, self._watcher.current)
+            access.may_use(key, content["model"], route)
+            exchange.model = route.spec.id
+            asked = understand(scope["path"], content, route)
+            exchange.stream = asked.stream
+            del body, content  # what goes on is in `asked`
+            self._ledger.admit(exchange, route, size, asked.most_tokens, asked.answers)
+            listener = self._listening.listener(receive, exchange)
+            try:
+                await self._sending.send(asked, exchange, key)
+            finally:
+                listener.stop()
         finally:
-            listener.stop()
-
-
-class _Listener:
-    """Cancels the task that it was made in when the client goes.
-
-    uvicorn says nothing to a writer whose reader has gone, so somebody has to listen, once an answer takes time.
-    """
-
-    __slots__ = ("_exchange", "_later", "_listening", "_receive", "_work")
-
-    def __init__(self, receive: Receive, exchange: Exchange) -> None:
-        work = asyncio.current_task()
-        assert work is not None
-        self._receive, self._exchange, self._work = receive, exchange, work
-        self._listening: asyncio.Future[object] | None = None
-        self._later = asyncio.get_running_loop().call_later(_LISTEN_AFTER_S, self._listen)
-
-    def stop(self) -> None:
-        """The answer is over, or nobody wants it any more."""
-        self._later.cancel()
-        if self._listening is not None:
-            self._listening.remove_done_callback(self._left)
-            self._listening.cancel()
-
-    def _listen(self) -> None:
-        self._listening = asyncio.ensure_future(self._receive())
-        self._listening.add_done_callback(self._left)
-
-    def _left(self, _: object) -> None:
-        if not self._exchange.finished:
-            self._exchange.gone = True
-            self._work.cancel()
+            self._bodies.let_go(size)

@@ -12,6 +12,7 @@ from serve.metrics import Metrics
 from serve.snapshot import Watcher
 
 _DEMAND_EVERY_S = 5.0
+_NOTICED_S = 2.0  # the supervisor sees an engine's end within half a second, and the watcher what it writes
 
 
 class Starting:
@@ -58,6 +59,27 @@ class Starting:
             self._metrics.waiting.dec(name)
             self._metrics.queued(name, loop.time() - began)
             self._waiting[name] -= 1
+
+    async def again(self, asked: Asked) -> Asked:
+        """The same request after its engine could not be reached: once it runs again, if it is being started again.
+
+        An engine that has ended is soon said to be starting. One of which nothing else is said soon is asked as it is.
+
+        Raises:
+            Busy, Unavailable, NotFound: as `runnable`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _NOTICED_S
+        while (left := deadline - loop.time()) > 0:
+            await self._watcher.changed(left)
+            route = self._watcher.current.routes.get(asked.route.spec.id)
+            if route is None:
+                raise no_model(asked.route.spec.id)
+            if route.address is None:
+                return await self.runnable(asked._replace(route=route))
+            if route.address != asked.route.address:
+                return asked._replace(route=route)
+        return asked
 
     def _ask_for(self, name: str) -> None:
         """Leaves the supervisor a note, every few seconds at the most, and does not wait until it is written."""

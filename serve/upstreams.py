@@ -1,23 +1,27 @@
 """HTTP to hosted upstreams: aiohttp, for its TLS, proxies and decompression. The same face as `serve.wire`."""
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 import aiohttp
 
 from serve.replies import Headers
-from serve.wire import MOST, Broken
+from serve.timeouts import Timeouts
+from serve.wire import MOST, Broken, Unreachable
 
 
 class Answer(Protocol):
-    """What `serve.relay` reads, whoever it asked: `serve.wire.Answer`, or `HostedAnswer`."""
+    """What is read of an answer, whoever gave it: `serve.wire.Connection`, or `HostedAnswer`."""
 
     status: int
     headers: Headers
 
-    async def __aenter__(self) -> "Answer": ...
-    async def __aexit__(self, *_: object) -> None: ...
+    def leave(self) -> None:
+        """The answer is done with, read to its end or not."""
+        ...
+
     def header(self, name: bytes) -> bytes:
         """A header by its lower-case name; empty where there is none."""
         ...
@@ -34,15 +38,18 @@ class Answer(Protocol):
 class Upstreams:
     """Connections to servers that are not ours. `open` and `close` with the event loop."""
 
-    def __init__(self, *, connect_s: float, silence_s: float) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=silence_s)
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
         """Makes the session."""
+        limits = self._timeouts
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ttl_dns_cache=60),
-            timeout=self._timeout,
+            timeout=aiohttp.ClientTimeout(
+                total=limits.total_s, sock_connect=limits.connect_s, sock_read=limits.first_byte_s
+            ),
             auto_decompress=True,
             trust_env=True,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -55,15 +62,32 @@ class Upstreams:
         if self._session:
             await self._session.close()
 
-    async def post(self, address: str, body: bytes, headers: Mapping[str, str]) -> "HostedAnswer":
-        """Sends a request, once: it may cost money. Redirects are not followed: they would take our key along.
+    async def post(self, address: str, path: str, body: bytes, authorization: str | None) -> "HostedAnswer":
+        """Sends JSON, once: it may cost money. Only where no connection was to be had it tries a second time.
+
+        Redirects are not followed: they would take our key along.
 
         Raises:
-            Broken: no connection, or one that ended; TimeoutError: silence.
+            Unreachable: no connection. Broken: one that ended. TimeoutError: the answer took longer than it may.
         """
+        try:
+            return await self._post(address + path, body, authorization)
+        except Unreachable:
+            return await self._post(address + path, body, authorization)
+
+    async def _post(self, url: str, body: bytes, authorization: str | None) -> "HostedAnswer":
         assert self._session is not None
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if authorization:
+            headers["authorization"] = authorization
         with _broken():
-            answer = await self._session.post(address, data=body, headers=headers, allow_redirects=False)
+            # Headers that come drop by drop are no silence to aiohttp.
+            async with asyncio.timeout(self._timeouts.connect_s + self._timeouts.first_byte_s):
+                answer = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+        if answer.connection is not None and answer.connection.protocol is not None:
+            # From here on another silence counts.
+            answer.connection.protocol.read_timeout = self._timeouts.idle_s
+            answer.connection.protocol.start_timeout()
         return HostedAnswer(answer)
 
 
@@ -75,11 +99,9 @@ class HostedAnswer:
         self.status = answer.status
         self.headers: Headers = [(name.lower(), value) for name, value in answer.raw_headers]
 
-    async def __aenter__(self) -> "HostedAnswer":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._answer.__aexit__(None, None, None)
+    def leave(self) -> None:
+        """The answer is done with: where it was not read to its end, the connection is closed."""
+        self._answer.release()
 
     def header(self, name: bytes) -> bytes:
         """A header by its lower-case name; empty where there is none."""
@@ -106,6 +128,8 @@ def _broken() -> Iterator[None]:
     """Whatever aiohttp says of a connection that is gone, as the relay knows it; silence stays silence."""
     try:
         yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise Unreachable(str(error)) from error
     except TimeoutError:
         raise
     except (aiohttp.ClientError, OSError) as error:

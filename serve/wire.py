@@ -7,7 +7,6 @@ Hosted upstreams need those things, and have `serve.upstreams` for them.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import cast
 from urllib.parse import urlsplit
@@ -15,9 +14,10 @@ from urllib.parse import urlsplit
 import httptools
 
 from serve.replies import Headers
+from serve.timeouts import Timeouts
 
-_BUFFERED = 2**18  # bytes that wait for a slow reader before the engine is told to wait too
 MOST = 2**28  # bytes that a whole answer may have: embeddings of many texts have a quarter of that
+_BUFFERED = 2**18  # bytes that wait for a slow reader before the engine is told to wait too
 _HEAD_MOST = 2**17  # bytes that may come before an answer's headers are whole
 _SWEEP_S = 1.0
 
@@ -26,19 +26,22 @@ class Broken(ConnectionError):
     """The connection ended, or what came over it was no HTTP, before the answer was whole."""
 
 
+class Unreachable(ConnectionError):
+    """There was no connection to be had: nothing was sent, so anybody may be asked instead."""
+
+
 class Pool:
     """Open connections by address. One for each event loop; `open` starts its sweeper, `close` ends all of it."""
 
-    def __init__(self, *, connect_s: float, silence_s: float, idle_s: float) -> None:
-        self._connect_s = connect_s
-        self._silence_s = silence_s
-        self._idle_s = idle_s
-        self._idle: dict[tuple[str, int], deque[_Connection]] = {}
-        self._all: set[_Connection] = set()
+    def __init__(self, timeouts: Timeouts, *, unused_s: float) -> None:
+        self._timeouts = timeouts
+        self._unused_s = unused_s
+        self._idle: dict[tuple[str, int], deque[Connection]] = {}
+        self._all: set[Connection] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
     def open(self) -> None:
-        """Begins to watch for silent and for idle connections."""
+        """Begins to watch for silent and for unused connections."""
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     def close(self) -> None:
@@ -48,51 +51,68 @@ class Pool:
         for connection in list(self._all):
             connection.drop()
 
-    async def post(self, address: str, body: bytes, headers: Mapping[str, str]) -> "Answer":
-        """Sends a request; returns once the answer's headers are there. Leave the answer's block to give it back.
+    async def post(self, address: str, path: str, body: bytes, authorization: str | None) -> "Connection":
+        """Sends JSON; returns once the answer's headers are there. `leave` the answer in any case.
 
         A connection that was idle may turn out to be closed at the other end. Where that shows before anything
-        was answered the request is sent once more, on a new one.
+        was answered the request is sent once more, on a new one: what an engine writes changes nothing anywhere.
 
         Raises:
-            OSError: no connection; Broken: it ended; TimeoutError: silence for longer than is allowed.
+            Unreachable: no connection. Broken: it ended. TimeoutError: the answer took longer than it may.
         """
-        place, opening = _opening(address)
-        request = _written(opening, body, headers)
+        place, opening = _opening(address, path, authorization)
+        request = b"%b%d\r\n\r\n%b" % (opening, len(body), body)
         idle = self._idle.get(place)
         while idle:
             connection = idle.pop()
             if connection.usable:
                 try:
-                    return await connection.ask(request, self)
+                    await connection.ask(request)
+                    return connection
                 except Broken:
                     if connection.answered:
                         raise
                     break
-        return await (await self._connect(place)).ask(request, self)
+        connection = await self._connect(place)
+        await connection.ask(request)
+        return connection
 
-    def give_back(self, connection: "_Connection") -> None:
+    def joins(self, connection: "Connection") -> None:
+        """A new connection, to be watched."""
+        self._all.add(connection)
+
+    def left(self, connection: "Connection") -> None:
+        """A connection that has ended."""
+        self._all.discard(connection)
+
+    def give_back(self, connection: "Connection") -> None:
         """Keeps a connection for the next request."""
-        self._idle.setdefault(connection.place, deque()).append(connection)
+        idle = self._idle.get(connection.place)
+        if idle is None:
+            idle = self._idle[connection.place] = deque()
+        idle.append(connection)
 
-    async def _connect(self, place: tuple[str, int]) -> "_Connection":
+    async def _connect(self, place: tuple[str, int]) -> "Connection":
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._connect_s):
-            _, connection = await loop.create_connection(lambda: _Connection(place, self._all, loop), *place)
+        try:
+            async with asyncio.timeout(self._timeouts.connect_s):
+                _, connection = await loop.create_connection(lambda: Connection(place, self, loop), *place)
+        except OSError as error:  # TimeoutError is one
+            raise Unreachable(str(error)) from error
         return connection
 
     async def _sweep(self) -> None:
-        """One look a second at all connections: a timer for each piece would cost more than the piece."""
+        """A look at all connections once a second: a timer for each piece would cost more than the piece."""
         loop = asyncio.get_running_loop()
+        every_s = min(_SWEEP_S, self._timeouts.least / 4)
         while True:
-            await asyncio.sleep(_SWEEP_S)
+            await asyncio.sleep(every_s)
             now = loop.time()
             for connection in list(self._all):
-                quiet = now - connection.heard
                 if connection.busy:
-                    if quiet > self._silence_s and not connection.held_back:
+                    if connection.overdue(now, self._timeouts):
                         connection.fail(TimeoutError())
-                elif quiet > self._idle_s:
+                elif now - connection.heard > self._unused_s:
                     connection.drop()
             for place, idle in list(self._idle.items()):
                 self._idle[place] = deque(one for one in idle if one.usable)
@@ -100,57 +120,17 @@ class Pool:
                     del self._idle[place]
 
 
-class Answer:
-    """An answer whose headers are there. As a context manager it gives the connection back, or drops it unread."""
+class Connection(asyncio.Protocol):
+    """One connection, one request at a time; and the answer to it. httptools calls the `on_…` methods."""
 
-    __slots__ = ("_connection", "_pool", "headers", "status")
-
-    def __init__(self, connection: "_Connection", pool: Pool) -> None:
-        self._connection = connection
-        self._pool = pool
-        self.status = connection.status
-        self.headers: Headers = connection.headers
-
-    async def __aenter__(self) -> "Answer":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._connection.leave(self._pool)
-
-    def header(self, name: bytes) -> bytes:
-        """A header by its lower-case name; empty where there is none."""
-        return next((value for key, value in self.headers if key == name), b"")
-
-    async def piece(self) -> bytes:
-        """What has come since the last time, at least a byte; empty once the answer is whole.
-
-        Raises:
-            Broken, TimeoutError: as `Pool.post`.
-        """
-        return await self._connection.piece()
-
-    async def read(self) -> bytes:
-        """All of the body. Raises Broken where it has more than `MOST` bytes, and as `piece`."""
-        pieces, size = [], 0
-        while piece := await self._connection.piece():
-            pieces.append(piece)
-            size += len(piece)
-            if size > MOST:
-                raise Broken(f"an answer of more than {MOST} bytes")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-class _Connection(asyncio.Protocol):
-    """One connection, one request at a time. httptools calls the `on_…` methods while it is fed."""
-
-    def __init__(self, place: tuple[str, int], everybody: "set[_Connection]", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, place: tuple[str, int], pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         self.place = place
         self.status = 0
         self.headers: Headers = []
-        self.heard = loop.time()
+        self.heard = self.asked = loop.time()
         self.busy = False
-        self.answered = False
-        self._everybody = everybody
+        self.answered = False  # anything has come of the present answer
+        self._pool = pool
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -170,54 +150,87 @@ class _Connection(asyncio.Protocol):
         """Whether another request may be sent."""
         return self._transport is not None and not self._transport.is_closing() and not self.busy
 
-    @property
-    def held_back(self) -> bool:
-        """Whether it is silent because we do not listen: its reader is slow."""
-        return self._paused
+    def overdue(self, now: float, timeouts: Timeouts) -> bool:
+        """Whether the present answer takes longer than it may. Silence is none while we do not listen."""
+        if now - self.asked > timeouts.total_s:
+            return True
+        if not self._begun:
+            return now - self.asked > timeouts.first_byte_s
+        return now - self.heard > timeouts.idle_s and not self._paused
 
-    async def ask(self, request: bytes, pool: Pool) -> Answer:
+    async def ask(self, request: bytes) -> None:
         """Sends a request and waits for the answer's headers."""
         transport = self._transport
         if transport is None:
             raise Broken("the connection is closed")
         self.busy, self.headers, self._error = True, [], None
         self.answered = self._begun = self._whole = self._until_close = self._keep = False
-        self.heard, self._head = self._loop.time(), 0
+        self.asked, self._head = self._loop.time(), 0
         transport.write(request)
         try:
             while not self._begun:
                 if self._error is not None:
                     raise self._error
-                await self._wait()
+                self._waiter = self._loop.create_future()
+                await self._waiter
         except BaseException:
             self.drop()
             raise
-        return Answer(self, pool)
+
+    # The answer
+
+    def header(self, name: bytes) -> bytes:
+        """A header by its lower-case name; empty where there is none."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return b""
 
     async def piece(self) -> bytes:
+        """What has come since the last time, at least a byte; empty once the answer is whole.
+
+        Raises:
+            Broken, TimeoutError: as `Pool.post`.
+        """
         while not self._pieces:
             if self._whole:
                 return b""
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            self._waiter = self._loop.create_future()
+            await self._waiter
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._held = 0
         if self._paused and self._transport is not None:
             self._paused = False
+            self.heard = self._loop.time()
             self._transport.resume_reading()
         return data
 
-    def leave(self, pool: Pool) -> None:
+    async def read(self) -> bytes:
+        """All of the body. Raises Broken where it has more than `MOST` bytes, and as `piece`."""
+        if self._whole and len(self._pieces) == 1:  # it came with the headers, as short ones do
+            return self._pieces[0]
+        pieces, size = [], 0
+        while piece := await self.piece():
+            pieces.append(piece)
+            size += len(piece)
+            if size > MOST:
+                raise Broken(f"an answer of more than {MOST} bytes")
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def leave(self) -> None:
         """The answer is done with: what was not read is not worth reading, and the engine shall stop writing it."""
         if not self.busy:
             return
         self.busy = False
         self._pieces.clear()
+        self._held = 0
         if self._keep and self._error is None and self.usable:
-            pool.give_back(self)
+            self.heard = self._loop.time()
+            self._pool.give_back(self)
         else:
             self.drop()
 
@@ -230,26 +243,20 @@ class _Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Closes the connection at once."""
-        self._everybody.discard(self)
+        self._pool.left(self)
         if self._transport is not None:
             self._transport.abort()
 
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # asyncio's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._everybody.add(self)
+        self._pool.joins(self)
 
     def data_received(self, data: bytes) -> None:
         self.heard = self._loop.time()
@@ -267,13 +274,15 @@ class _Connection(asyncio.Protocol):
             if self._head > _HEAD_MOST:
                 self.fail(Broken("headers without end"))
                 return
-        if self._held > _BUFFERED and not self._paused and self._transport is not None:
+        elif self._held > _BUFFERED and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
-        self._wake()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._everybody.discard(self)
+        self._pool.left(self)
         self._transport = None
         if self._begun and self._until_close and exc is None:
             self._whole = True
@@ -311,12 +320,14 @@ class _Connection(asyncio.Protocol):
 
 
 @lru_cache(maxsize=1024)
-def _opening(address: str) -> tuple[tuple[str, int], str]:
-    """Host and port of an address, and how a request to it begins. There are as many as engines and routes."""
+def _opening(address: str, path: str, authorization: str | None) -> tuple[tuple[str, int], bytes]:
+    """Host and port of an address, and how a request to it begins, up to its length: as many as engines and routes."""
     parts = urlsplit(address)
-    return (parts.hostname or "", parts.port or 80), f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\n"
-
-
-def _written(opening: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    return f"{opening}content-length: {len(body)}\r\n{lines}\r\n".encode("latin-1") + body
+    lines = [
+        f"POST {parts.path}{path} HTTP/1.1",
+        f"host: {parts.netloc}",
+        "content-type: application/json",
+        *([f"authorization: {authorization}"] if authorization else []),
+        "content-length: ",
+    ]
+    return (parts.hostname or "", parts.port or 80), "\r\n".join(lines).encode("latin-1")

@@ -109,7 +109,7 @@ def test_a_chunked_body_is_taken_and_its_trailers_are_no_headers(both: Serving, 
         assert status == 200
         raw.sendall(GET)
         assert read(raw)[0][0] == 200
-    assert upstream.seen.raw == [body]
+    assert upstream.seen.requests == [json.loads(body)]
 
 
 def test_requests_in_a_row_are_answered_in_their_order(both: Serving) -> None:
@@ -181,7 +181,7 @@ def test_an_offer_of_another_protocol_is_passed_over(both: Serving, upstream: Pa
         time.sleep(0.05)
         raw.sendall(body[9:] + chat("engine"))
         assert [status for status, _, _ in read(raw, 2)] == [200, 200]
-    assert upstream.seen.raw == [body, body]
+    assert upstream.seen.requests == [json.loads(body)] * 2
     with connected(both) as raw:
         raw.sendall(b"CONNECT elsewhere.example:443 HTTP/1.1\r\nhost: x\r\n\r\n")
         assert read(raw)[0][0] == 400

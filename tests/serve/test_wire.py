@@ -1,13 +1,17 @@
 """The pool of connections to engines, against servers that write exactly the bytes that a test says."""
 
 import asyncio
+import contextlib
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
-from serve.wire import Broken, Pool
+from serve.timeouts import Timeouts
+from serve.wire import Broken, Connection, Pool, Unreachable
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -39,8 +43,8 @@ class Server:
 async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server, Pool]]:
     made = Server(script)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/chat"
-    pool = Pool(**({"connect_s": 2, "silence_s": 30, "idle_s": 30} | limits))
+    made.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    pool = Pool(Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits)), unused_s=30)
     pool.open()
     try:
         yield made, pool
@@ -62,10 +66,19 @@ def writes(*pieces: bytes, close: bool = False) -> Script:
 
 
 async def read(pool: Pool, address: str, body: bytes = b"{}") -> bytes:
-    async with await pool.post(address, body, {"x": "y"}) as answer:
+    async with asked(pool, address, body) as answer:
         assert answer.status == 200
         assert answer.header(b"content-type") == b"text/plain"
         return await answer.read()
+
+
+@asynccontextmanager
+async def asked(pool: Pool, address: str, body: bytes = b"{}") -> AsyncIterator[Connection]:
+    answer = await pool.post(address, "/chat", body, "Bearer x")
+    try:
+        yield answer
+    finally:
+        answer.leave()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +95,8 @@ async def test_an_answer_in_any_shape_is_read_and_its_connection_used_again(piec
         assert [await read(pool, server.address) for _ in range(3)] == [b"hello"] * 3
         assert server.connections == 1
         assert server.requests[0].startswith(b"POST /v1/chat HTTP/1.1\r\nhost: 127.0.0.1:")
-        assert server.requests[0].endswith(b"\r\nx: y\r\n\r\n{}")
+        assert b"\r\nauthorization: Bearer x\r\n" in server.requests[0]
+        assert server.requests[0].endswith(b"\r\ncontent-length: 2\r\n\r\n{}")
 
 
 async def test_a_body_that_ends_with_its_connection_is_whole() -> None:
@@ -145,9 +159,52 @@ async def test_silence_has_an_end() -> None:
     async def silent(*_: object) -> None:
         await asyncio.sleep(60)
 
-    async with running(silent, silence_s=0.2) as (server, pool):
+    for limit in ("first_byte_s", "total_s"):
+        async with running(silent, **{limit: 0.2}) as (server, pool):
+            began = time.monotonic()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(read(pool, server.address), 5)
+            assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("limit", ["idle_s", "total_s"])
+async def test_silence_within_an_answer_has_an_end_of_its_own(limit: str) -> None:
+    async def falls_silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"content-length: 9\r\n\r\nhello")
+        await asyncio.sleep(60)
+
+    async with running(falls_silent, **{limit: 0.2}) as (server, pool), asked(pool, server.address) as answer:
+        assert await answer.piece() == b"hello"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(answer.piece(), 5)
+
+
+async def test_headers_that_drip_are_no_first_byte() -> None:
+    async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD)
+        while True:
+            writer.write(b"x: y\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async with running(drips, first_byte_s=0.3) as (server, pool):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(read(pool, server.address), 5)
+
+
+async def test_a_drip_that_never_rests_ends_with_the_whole_answers_time() -> None:
+    async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"content-length: 100000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async with running(drips, idle_s=0.2, total_s=0.6) as (server, pool):
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(read(pool, server.address), 5)
+        assert time.monotonic() - began > 0.5
 
 
 async def test_a_slow_reader_slows_the_engine_and_is_no_silence() -> None:
@@ -161,8 +218,8 @@ async def test_a_slow_reader_slows_the_engine_and_is_no_silence() -> None:
             await writer.drain()
             written += 100_000
 
-    async with running(floods, silence_s=0.2) as (server, pool), await pool.post(server.address, b"", {}) as answer:
-        await asyncio.sleep(2.5)
+    async with running(floods, idle_s=0.2) as (server, pool), asked(pool, server.address) as answer:
+        await asyncio.sleep(1)
         assert written < 15_000_000
         assert len(await answer.read()) == 20_000_000
 
@@ -181,7 +238,7 @@ async def test_who_leaves_early_takes_the_connection_along() -> None:
             gone.set()
 
     async with running(drips) as (server, pool):
-        async with await pool.post(server.address, b"", {}) as answer:
+        async with asked(pool, server.address) as answer:
             assert await answer.piece()
         await asyncio.wait_for(gone.wait(), 2)
 
@@ -189,6 +246,22 @@ async def test_who_leaves_early_takes_the_connection_along() -> None:
 async def test_nobody_there_is_a_connection_error() -> None:
     async with running(writes()) as (server, pool):
         pass
-    pool = Pool(connect_s=2, silence_s=5, idle_s=5)
-    with pytest.raises(ConnectionRefusedError):
+    pool = Pool(Timeouts(connect_s=2, first_byte_s=5, idle_s=5, total_s=5), unused_s=5)
+    with pytest.raises(Unreachable):
         await read(pool, server.address)
+
+
+async def test_a_connection_that_takes_too_long_is_none() -> None:
+    # A socket that listens with no room left in its queue, and whose owner never accepts.
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        pool = Pool(Timeouts(connect_s=0.2, first_byte_s=5, idle_s=5, total_s=5), unused_s=5)
+        began = time.monotonic()
+        with pytest.raises(Unreachable):
+            await read(pool, f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+        assert time.monotonic() - began < 2

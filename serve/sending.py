@@ -1,0 +1,200 @@
+"""A request sent to its model, or to one that stands in for it: places, breakers, what is tried again and what is not.
+
+Nothing is tried again once a byte of an answer has gone to the client. Before that, a hosted model's fallbacks are
+tried in their order while the one before them cannot be reached, is silent, is left alone by its breaker, or answers
+with 429 or 5xx. A request that an upstream may have billed is never sent to that upstream again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from models.errors import ParleyError
+from models.keys import KeyInfo
+from models.settings import Settings
+from serve import access, fields
+from serve.asked import Asked
+from serve.breaker import Breaker
+from serve.forwarding import forward
+from serve.metrics import Metrics
+from serve.queues import Places
+from serve.refusals import Down, down
+from serve.replies import Exchange
+from serve.snapshot import Route, Watcher
+from serve.starting import Starting
+from serve.timeouts import timeouts_of
+from serve.upstreams import Answer, Upstreams
+from serve.wire import Pool, Unreachable
+
+_UNUSED_S = 15.0  # an engine's own idle connections live longer (its keep-alive is in serve.engines): ours end first
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """What is known of one engine or upstream from the requests before."""
+
+    places: Places
+    breaker: Breaker
+
+
+class Sending:
+    """The connections to engines and upstreams. `open` and `close` with the event loop."""
+
+    def __init__(self, settings: Settings, watcher: Watcher, metrics: Metrics, starting: Starting) -> None:
+        self._settings = settings
+        self._watcher = watcher
+        self._metrics = metrics
+        self._starting = starting
+        self._servers: dict[tuple[str, str | None], _Server] = {}
+        self._engines = Pool(timeouts_of(settings), unused_s=_UNUSED_S)
+        self._hosted = Upstreams(timeouts_of(settings))
+
+    def open(self) -> None:
+        """Makes the connection pools."""
+        self._engines.open()
+        self._hosted.open()
+
+    async def close(self) -> None:
+        """Closes the pools."""
+        self._engines.close()
+        await self._hosted.close()
+
+    async def send(self, asked: Asked, exchange: Exchange, key: KeyInfo | None) -> None:
+        """Answers a request by its model, or by the first of its fallbacks that can.
+
+        Raises:
+            ParleyError: before the answer has begun; after that the error is in the stream.
+        """
+        first = asked.route
+        others = self._fallbacks(first, key) if first.spec.fallbacks else iter(())
+        other = next(others, None)
+        while True:
+            try:
+                await self._send(asked, exchange, spare=other is not None)
+                return
+            except Down:
+                if other is None:
+                    raise
+            self._metrics.fell_back(first.spec.id, other.spec.id)
+            asked = _for_another(asked, other)
+            exchange.model = other.spec.id
+            other = next(others, None)
+
+    def _fallbacks(self, route: Route, key: KeyInfo | None) -> Iterator[Route]:
+        """Those that run, and that the key may use."""
+        routes = self._watcher.current.routes
+        for name in route.spec.fallbacks:
+            other = routes.get(name)
+            if other is not None and other.address is not None and access.in_scope(key, name, other):
+                yield other
+
+    async def _send(self, asked: Asked, exchange: Exchange, *, spare: bool) -> None:
+        """Asks one model. `spare`: there is another one, so that it may be Down where it answers with 429 or 5xx."""
+        if asked.route.address is None:
+            asked = await self._starting.runnable(asked)
+        route = asked.route
+        server = self._servers.get((route.spec.id, route.address)) or self._meet(route)
+        breaker, places = server.breaker, server.places
+        breaker.enter()
+        try:
+            if places.free:
+                places.take()
+            else:
+                await self._queue(places, route)
+        except BaseException:
+            breaker.nothing()
+            raise
+        with places:
+            answer = await self._ask(asked, breaker)
+            try:
+                if route.hosted and answer.status >= 500:
+                    breaker.failed()
+                else:
+                    breaker.succeeded()
+                if spare and (answer.status == 429 or answer.status >= 500):
+                    self._metrics.failed(route.spec.id, str(answer.status))
+                    raise Down(f"The server of {route.spec.id!r} answers with status {answer.status}.")
+                exchange.extra.append((b"x-parley-model", route.spec.id.encode()))
+                if not await forward(self._metrics, asked, answer, exchange):
+                    breaker.failed()
+            finally:
+                answer.leave()
+
+    async def _ask(self, asked: Asked, breaker: Breaker) -> Answer:
+        route = asked.route
+        upstream = route.spec.upstream
+        if upstream is not None and upstream.credential and route.authorization is None:
+            breaker.nothing()
+            raise Down(
+                f"The upstream of {route.spec.id!r} needs a key: set {upstream.credential} where Parley is started."
+            )
+        try:
+            if route.hosted:
+                return await self._hosted.post(*_request(asked))
+            try:
+                return await self._engines.post(*_request(asked))
+            except Unreachable:
+                # Its engine may just have ended, and whoever starts it again not have said so yet.
+                asked = await self._starting.again(asked)
+                return await self._engines.post(*_request(asked))
+        except TimeoutError as error:
+            breaker.failed()
+            raise down(self._metrics, route, "timeout", "did not answer in time") from error
+        except ParleyError:
+            breaker.nothing()
+            raise
+        except OSError as error:
+            breaker.failed()
+            raise down(self._metrics, route, "connect", "cannot be reached") from error
+        except BaseException:
+            breaker.nothing()
+            raise
+
+    async def _queue(self, places: Places, route: Route) -> None:
+        self._metrics.waiting.inc(route.spec.id)
+        try:
+            await places.wait()
+        finally:
+            self._metrics.waiting.dec(route.spec.id)
+
+    def _meet(self, route: Route) -> _Server:
+        """A server that is asked for the first time. Adapters share the places of their base's engine."""
+        settings = self._settings
+        known = self._watcher.current.routes.values()
+        alive = {(other.spec.id, other.address) for other in known}
+        for gone in self._servers.keys() - alive:
+            if not self._servers[gone].places.running:
+                del self._servers[gone]
+        shared = (
+            None
+            if route.hosted
+            else next(
+                (server.places for (_, address), server in self._servers.items() if address == route.address), None
+            )
+        )
+        places = shared or Places(
+            route.spec.id,
+            most_running=settings.running_per_model,
+            most_waiting=settings.queue_size,
+            wait_s=settings.queue_wait_s,
+        )
+        server = _Server(places, Breaker(route.spec.id, self._metrics.breaker))
+        self._servers[route.spec.id, route.address] = server
+        return server
+
+
+def _request(asked: Asked) -> tuple[str, str, bytes, str | None]:
+    route = asked.route
+    assert route.address is not None
+    return route.address, asked.path[3:], asked.body, route.authorization  # an address ends in /v1 already
+
+
+def _for_another(asked: Asked, route: Route) -> Asked:
+    """The same request, as another model's server gets it."""
+    content = orjson.loads(asked.body)
+    content["model"] = route.model
+    if not route.hosted:
+        fields.check_media(content)
+        content = fields.for_engine(asked.path, content)
+    return asked._replace(route=route, body=orjson.dumps(content))

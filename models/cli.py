@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import Invalid
+from models.keys_commands import add_keys_commands
 
 if TYPE_CHECKING:
     from models.spec import ModelSpec, Parity
@@ -49,12 +50,7 @@ def add_commands(app: typer.Typer) -> None:
     models.command("retire")(models_retire)
     app.add_typer(models, name="models")
 
-    keys = typer.Typer(help="API keys: once there is one, the gateway and the page ask for it.", no_args_is_help=True)
-    keys.command("create")(keys_create)
-    keys.command("list")(keys_list)
-    keys.command("revoke")(keys_revoke)
-    app.add_typer(keys, name="keys")
-
+    add_keys_commands(app)
     app.command("settings")(show_settings)
 
 
@@ -225,40 +221,6 @@ def models_retire(name: Annotated[str, typer.Argument(help="The model's id.")]) 
 
     Registry(opened()[1]).retire(name)
     console().print(f"{name} is retired.")
-
-
-def keys_create(
-    name: Annotated[str, typer.Argument(help="Who or what the key is for.")],
-    role: Annotated[str, typer.Option(help="client calls models; owner opens the owners' page too.")] = "client",
-) -> None:
-    """Make a key and print it, once. From the first key on, everybody needs one."""
-    from models.keys import create_key
-
-    if role not in ("client", "owner"):
-        raise Invalid(f"A key's role is owner or client, not {role!r}.", param="role")
-    typer.echo(create_key(opened()[1], name=name, role=role))
-
-
-def keys_list() -> None:
-    """List the keys, without the keys."""
-    from rich.table import Table
-
-    from models.keys import list_keys
-
-    keys = list_keys(opened()[1])
-    table = Table("id", "name", "role", "created", "state", box=None, header_style="bold")
-    for key in keys:
-        state = "revoked" if key.revoked else f"until {key.expires:%Y-%m-%d}" if key.expires else "in force"
-        table.add_row(key.id, key.name, key.role, f"{key.created:%Y-%m-%d %H:%M}", state)
-    console().print(table if keys else "There are no keys: Parley listens on loopback only, and asks for none.")
-
-
-def keys_revoke(key_id: Annotated[str, typer.Argument(help="The id that `parley keys list` shows.")]) -> None:
-    """Make a key useless from now on."""
-    from models.keys import revoke_key
-
-    revoke_key(opened()[1], key_id)
-    console().print("Revoked.")
 
 
 def show_settings() -> None:

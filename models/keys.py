@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal, cast
 
 from sqlalchemy import or_, select
@@ -18,6 +18,7 @@ from models.tables import AliasRow, KeyRow, ModelRow
 
 Role = Literal["owner", "client"]
 _NAME = re.compile(r"[\w .@-]{1,64}")
+_SPAN = re.compile(r"(\d{1,5})([dh])")
 _MOST = 10**15
 
 
@@ -178,6 +179,27 @@ def keys_configured(database: Database) -> bool:
 def key_digest(secret: str) -> str:
     """SHA-256 in hex. A key is 256 random bits, so a slow hash would add nothing but time to each request."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def parse_end(text: str, now: datetime) -> datetime:
+    """When a key shall end: `30d` or `12h` from now, or the end of a day such as `2027-01-31`, UTC.
+
+    Raises:
+        Invalid: it is neither, or over already.
+    """
+    try:
+        if found := _SPAN.fullmatch(text):
+            end = now + timedelta(**{{"d": "days", "h": "hours"}[found[2]]: int(found[1])})
+        else:
+            end = datetime.combine(date.fromisoformat(text), time.max, UTC)
+    except (ValueError, OverflowError):
+        raise Invalid(
+            f"A key ends after days or hours, such as 30d or 12h, or with a day, such as 2027-01-31; not {text!r}.",
+            param="expires",
+        ) from None
+    if end <= now:
+        raise Invalid(f"{text} is over: a key ends in the future.", param="expires")
+    return end
 
 
 def _set(session: Session, row: KeyRow, models: Sequence[str] | None, limits: KeyLimits) -> None:

@@ -1,13 +1,28 @@
 """Keys: shown once, stored as digests, useless once revoked or expired."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 
 from models.database import Database, utcnow
-from models.errors import Invalid, NotFound
-from models.keys import active_keys, check_key, create_key, key_digest, keys_configured, list_keys, revoke_key
+from models.errors import Conflict, Invalid, NotFound
+from models.keys import (
+    NO_LIMITS,
+    KeyLimits,
+    active_keys,
+    change_key,
+    check_key,
+    create_key,
+    find_key,
+    key_digest,
+    keys_configured,
+    list_keys,
+    parse_end,
+    revoke_key,
+)
+from models.registry import Registry
+from models.spec import ModelSpec, Upstream
 
 
 def test_a_key_is_known_until_it_is_revoked_and_the_door_stays_locked(any_database: Database) -> None:
@@ -50,3 +65,89 @@ def test_nobody_unknown_is_let_in(database: Database) -> None:
     assert check_key(database, "pk-guess") is None
     with pytest.raises(NotFound):
         revoke_key(database, "nobody")
+
+
+@pytest.fixture
+def models(any_database: Database) -> Database:
+    registry = Registry(any_database)
+    upstream = Upstream(base_url="https://api.openai.com/v1", model="m")
+    for name in ("org/one", "two", "gone"):
+        registry.register(ModelSpec(id=name, kind="hosted", upstream=upstream))
+    registry.alias("bot", "org/one")
+    registry.retire("gone")
+    return any_database
+
+
+def test_a_scope_and_limits_are_kept_and_changed(models: Database) -> None:
+    limits = KeyLimits(60, 10_000, 10**12, 2.5)
+    secret = create_key(models, name="shop", role="client", models=["org/one", "bot", "bot"], limits=limits)
+    key = check_key(models, secret)
+    assert key is not None
+    assert (key.models, key.limits) == (("org/one", "bot"), limits)
+    before = Registry(models).revision()
+    end = utcnow() + timedelta(days=1)
+    changed = change_key(models, key.id, models=None, limits=KeyLimits(daily_usd=1.0), expires=end)
+    assert (changed.models, changed.limits, changed.expires) == (None, KeyLimits(daily_usd=1.0), end)
+    assert check_key(models, secret) == changed
+    assert Registry(models).revision() > before, "the gateway must see it"
+    assert change_key(models, key.id, models=None, limits=KeyLimits(), expires=None).limits is NO_LIMITS
+
+
+@pytest.mark.parametrize("scope", [[], ["nobody"], ["gone"], ["org/one", ""]])
+def test_a_scope_names_models_that_are_there(models: Database, scope: list[str]) -> None:
+    with pytest.raises(Invalid) as refused:
+        create_key(models, name="shop", role="client", models=scope)
+    assert refused.value.param == "models"
+    assert list_keys(models) == []
+
+
+def test_an_owner_has_no_scope(models: Database) -> None:
+    with pytest.raises(Invalid, match="opens everything"):
+        create_key(models, name="me", role="owner", models=["two"])
+
+
+@pytest.mark.parametrize(
+    "limits", [KeyLimits(0), KeyLimits(None, -1), KeyLimits(daily_tokens=2**63), KeyLimits(daily_usd=float("nan"))]
+)
+def test_a_limit_is_a_number_over_zero(database: Database, limits: KeyLimits) -> None:
+    with pytest.raises(Invalid, match="over 0"):
+        create_key(database, name="shop", role="client", limits=limits)
+
+
+def test_a_name_is_one_keys_alone_while_it_is_in_force(any_database: Database) -> None:
+    create_key(any_database, name="shop", role="client")
+    with pytest.raises(Conflict, match="in force"):
+        create_key(any_database, name="shop", role="client")
+    first = find_key(any_database, "shop")
+    revoke_key(any_database, first.id)
+    create_key(any_database, name="shop", role="client")
+    second = find_key(any_database, "shop")
+    assert second.id != first.id
+    assert find_key(any_database, first.id).revoked is not None
+    with pytest.raises(Conflict, match="stays so"):
+        change_key(any_database, first.id, models=None, limits=NO_LIMITS, expires=None)
+    with pytest.raises(NotFound):
+        find_key(any_database, "nobody")
+
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("30d", NOW + timedelta(days=30)),
+        ("12h", NOW + timedelta(hours=12)),
+        ("2026-11-22", datetime(2026, 11, 22, 23, 59, 59, 999999, tzinfo=UTC)),
+        ("2027-01-31", datetime(2027, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)),
+    ],
+)
+def test_a_key_ends_after_a_span_or_with_a_day(text: str, end: datetime) -> None:
+    assert parse_end(text, NOW) == end
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0d", "-3d", "2026-11-21", "2026-13-01", "999999d", "30", "3 d"])
+def test_an_end_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse_end(text, NOW)
+    assert refused.value.param == "expires"

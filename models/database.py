@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, create_engine, event, inspect, text
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
@@ -22,6 +22,14 @@ from models.errors import Invalid, NoSpace, Unavailable
 from models.settings import Settings
 
 _BUSY_TIMEOUT_S = 30
+# libpq would wait for a server that is cut off as long as TCP does, which is hours.
+_PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -75,7 +83,10 @@ class Database:
 
     def __init__(self, address: str) -> None:
         try:
-            self._engine = create_engine(address, pool_pre_ping=not address.startswith("sqlite"))
+            sqlite = address.startswith("sqlite")
+            # What the address says itself stands.
+            waits = {} if sqlite else {k: v for k, v in _PATIENCE.items() if k not in make_url(address).query}
+            self._engine = create_engine(address, pool_pre_ping=not sqlite, connect_args=waits)
         except (SQLAlchemyError, ImportError) as error:
             raise Invalid(
                 "The database address cannot be used: it should read postgresql://user:password@host/name.",
@@ -196,6 +207,10 @@ def _told_in_one_line(database: Database) -> Iterator[None]:
         reason = " ".join(str(error.orig).split())
         if "disk is full" in reason or "No space left" in reason:
             raise NoSpace(f"The disk under {database.url} is full. Free some space and try again.") from error
+        if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_READONLY_DBMOVED":
+            # What is open is a file without a name: what was written there would be lost, and SQLite refuses it.
+            database.dispose()
+            raise Unavailable(f"The file of {database.url} was moved or deleted. Put it back.") from error
         if "no such table" in reason:
             raise Unavailable(f"The database {database.url} has no tables yet. Run `parley db upgrade`.") from error
         raise Unavailable(f"The database {database.url} does not answer: {reason}.") from error

@@ -1,0 +1,234 @@
+"""The database is locked, gone, full or hangs while everything runs: answers go on, votes fail loudly, none is lost."""
+
+import asyncio
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import openai
+import pytest
+from sqlalchemy import select
+
+from evals.arena import cast_vote, next_battle
+from evals.prompts import add_prompts
+from evals.tables import VoteRow
+from models.database import Database, open_database, upgrade
+from models.errors import NoSpace, ParleyError, Unavailable
+from models.settings import load_settings
+from tests.evals.scripted import echo
+from tests.serve.gateways import Serving, serving
+from tests.serve.paced_upstream import PacedUpstream
+from tests.serve.postgres import Postgres
+
+HELLO: list = [{"role": "user", "content": "hello"}]
+MODELS = ("one", "two")
+
+
+def say(gateway: Serving) -> str:
+    sdk = openai.OpenAI(base_url=gateway.base_url, api_key="any", max_retries=0, timeout=10)
+    return sdk.chat.completions.create(model="whole", messages=HELLO).choices[0].message.content or ""
+
+
+def ready(gateway: Serving) -> int:
+    try:
+        with urllib.request.urlopen(f"{gateway.root}/ready", timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+class Voting:
+    """A rater who notes which votes were acknowledged."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.acknowledged: dict[str, str] = {}
+        add_prompts(database, [{"prompt": f"Where is order {number}?"} for number in range(40)], "test")
+        self.battles = [
+            asyncio.run(next_battle(database, f"rater-{number}", echo(*MODELS), MODELS)).id for number in range(24)
+        ]
+
+    def vote(self) -> str:
+        """Votes in the next battle, and returns its id. Raises what voting raises."""
+        number = 24 - len(self.battles)
+        battle = self.battles[0]
+        cast_vote(self.database, battle, f"rater-{number}", "left")
+        self.acknowledged[battle] = "left"
+        del self.battles[0]
+        return battle
+
+    def stored(self, database: Database | None = None) -> dict[str, str]:
+        """The votes on disk."""
+        with (database or self.database).read() as session:
+            return {row.battle_id: row.choice for row in session.scalars(select(VoteRow))}
+
+
+def within(seconds: float, work) -> None:
+    """Tries until it works."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            work()
+            return
+        except ParleyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def test_a_locked_database_holds_up_no_answer(database: Database, home: Path, upstream: PacedUpstream) -> None:
+    with serving(load_settings(home=home), database) as gateway:
+        gateway.hosted("whole", base_url=f"{upstream.address}/v1")
+        locker = sqlite3.connect(home / "parley.db", isolation_level=None)
+        locker.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        for _ in range(5):
+            assert say(gateway)
+        assert time.monotonic() - began < 2
+        voting = threading.Thread(target=lambda: add_prompts(database, [{"prompt": "late"}], "test"))
+        voting.start()
+        time.sleep(0.3)
+        assert voting.is_alive()  # it waits, and is not lost
+        locker.execute("ROLLBACK")
+        locker.close()
+        voting.join(10)
+        assert not voting.is_alive()
+
+
+def test_a_database_that_is_deleted_and_put_back_loses_no_vote_that_was_acknowledged(
+    database: Database, home: Path, tmp_path: Path, upstream: PacedUpstream
+) -> None:
+    path, copy = home / "parley.db", tmp_path / "copy.db"
+    with serving(load_settings(home=home), database) as gateway:
+        gateway.hosted("whole", base_url=f"{upstream.address}/v1")
+        voting = Voting(database)
+        voting.vote()
+        shutil.copy(path, copy)
+        path.unlink()
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                voting.vote()
+        assert say(gateway)
+        shutil.copy(copy, path)
+        within(5, voting.vote)
+        assert say(gateway)
+        gateway.hosted("whole-too", base_url=f"{upstream.address}/v1", model="whole")  # it sees news again
+    fresh = open_database(load_settings(home=home))
+    assert voting.stored(fresh) == voting.acknowledged
+    assert len(voting.acknowledged) == 2
+    fresh.dispose()
+
+
+@contextmanager
+def small_disk(folder: Path, mib: int) -> Iterator[Path]:
+    """A file system of its own, of so many MiB."""
+    folder.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("a file system can be mounted by root alone, and here by nobody")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_votes_and_no_answer(home: Path, upstream: PacedUpstream) -> None:
+    with small_disk(home, 8):
+        settings = load_settings(home=home)
+        upgrade(settings)
+        database = open_database(settings)
+        with serving(settings, database) as gateway:
+            gateway.hosted("whole", base_url=f"{upstream.address}/v1")
+            voting = Voting(database)
+            voting.vote()
+            filler = home / "filler"
+            with filler.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left"):
+                while True:
+                    stream.write(bytes(4096))
+            with pytest.raises(NoSpace):
+                while True:  # what is free inside the file's pages is used up first
+                    voting.vote()
+            for _ in range(5):
+                assert say(gateway)
+            acknowledged = dict(voting.acknowledged)
+            assert voting.stored() == acknowledged
+            filler.unlink()
+            voting.vote()
+            assert voting.stored() == voting.acknowledged
+        database.dispose()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+def test_answers_go_on_while_postgresql_is_down_and_votes_after(
+    postgres: Postgres, home: Path, upstream: PacedUpstream
+) -> None:
+    settings = load_settings(home=home, database_url=postgres.new_database())
+    upgrade(settings)
+    database = open_database(settings)
+    with serving(settings, database) as gateway:
+        gateway.hosted("whole", base_url=f"{upstream.address}/v1")
+        voting = Voting(database)
+        voting.vote()
+        assert ready(gateway) == 200
+        postgres.stop()
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                voting.vote()
+            assert say(gateway)
+        assert time.monotonic() - began < 5
+        postgres.start()
+        within(5, voting.vote)
+        assert voting.stored() == voting.acknowledged
+        gateway.hosted("whole-too", base_url=f"{upstream.address}/v1", model="whole")
+    database.dispose()
+
+
+def test_answers_go_on_while_postgresql_hangs(postgres: Postgres, home: Path, upstream: PacedUpstream) -> None:
+    settings = load_settings(home=home, database_url=postgres.new_database())
+    upgrade(settings)
+    database = open_database(settings)
+    with serving(settings, database) as gateway:
+        gateway.hosted("again", base_url=f"{upstream.address}/v1", model="whole")
+        gateway.hosted("whole", base_url=f"{upstream.address}/v1")
+        postgres.freeze()
+        began = time.monotonic()
+        for _ in range(5):
+            assert say(gateway)
+        assert time.monotonic() - began < 2
+        postgres.go_on()
+        gateway.hosted("whole-too", base_url=f"{upstream.address}/v1", model="whole")
+    database.dispose()
+
+
+def test_a_postgresql_that_never_greets_is_given_up_in_seconds(home: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        address = f"postgresql://parley@127.0.0.1:{port}/parley?connect_timeout=2"
+        database = open_database(load_settings(home=home, database_url=address))
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            voters(database)
+        assert time.monotonic() - began < 5
+        database.dispose()
+
+
+def voters(database: Database) -> int:
+    with database.read() as session:
+        return len(list(session.scalars(select(VoteRow.voter))))

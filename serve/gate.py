@@ -79,10 +79,10 @@ def check_scope(scope: Scope) -> None:
     if b"transfer-encoding" in found:
         _check_chunks(found)
     if (length := found.get(b"content-length")) is not None and not (length.isdigit() and len(length) < 16):
-        raise Invalid("The header content-length must be a whole number.", code="invalid_header")
+        raise _odd_header("The header content-length must be a whole number.")
     for name in _LOOK_ALIKES:
         if name in found:
-            raise Invalid(f"The header {name.decode()} is not accepted.", code="invalid_header")
+            raise _odd_header(f"The header {name.decode()} is not accepted.")
     if scope["method"] == "POST":
         _check_kind(raw, found)
 
@@ -177,19 +177,24 @@ def _odd_path(why: str) -> Invalid:
     return Invalid(f"The path of this URL is not accepted: {why}.", code="invalid_url")
 
 
+def _odd_header(what: str) -> Invalid:
+    # Where this request ends, a proxy in front may see in another place: the next one begins on a new connection.
+    return Invalid(what, code="invalid_header", headers={"connection": "close"})
+
+
 def _check_repeats(headers: list[tuple[bytes, bytes]]) -> None:
     seen: set[bytes] = set()
     for name, _ in headers:
         if name in seen and name in _ONCE:
-            raise Invalid(f"The header {name.decode()} came twice.", code="invalid_header")
+            raise _odd_header(f"The header {name.decode()} came twice.")
         seen.add(name)
 
 
 def _check_chunks(found: dict[bytes, bytes]) -> None:
     if b"content-length" in found:
-        raise Invalid("Send content-length or transfer-encoding, not both.", code="invalid_header")
+        raise _odd_header("Send content-length or transfer-encoding, not both.")
     if found[b"transfer-encoding"].strip(b" \t").lower() != b"chunked":
-        raise Invalid("The header transfer-encoding may be chunked, nothing else.", code="invalid_header")
+        raise _odd_header("The header transfer-encoding may be chunked, nothing else.")
 
 
 def _check_kind(raw: bytes, found: dict[bytes, bytes]) -> None:

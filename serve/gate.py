@@ -5,13 +5,14 @@ ways is refused here (RFC 9112, section 11.2; CWE-444, CWE-22), so that nobody b
 """
 
 import re
+from collections.abc import Container
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from models.errors import Invalid, ParleyError
-from serve.replies import Scope
+from models.errors import Forbidden, Invalid, ParleyError
+from serve.replies import Scope, header
 
 DEEPEST = 128  # a JSON schema may nest 64 levels in vLLM, and stands some levels deep in its request
 LONGEST_PATH = 2048
@@ -48,12 +49,23 @@ _ONCE = frozenset(
         b"origin",
     }
 )
+# Nobody outside can make a browser take these for their own site's name: addresses, and names that no public DNS has.
+_HARMLESS_HOST = re.compile(
+    rb"(?i)(?:\[[0-9a-f:.%]+\]|\d{1,3}(?:\.\d{1,3}){3}|(?:[a-z0-9_\-]+\.)*localhost\.?|[a-z0-9_\-]*)(?::\d{1,5})?"
+)
 # Servers that turn - into _ for their programs would take these for the real ones.
 _LOOK_ALIKES = (b"content_length", b"transfer_encoding", b"content_encoding")
 _JSON = re.compile(rb"(?i)\s*(?:application/(?:[\w.\-]+\+)?json|text/json)\s*(?:;.*)?", re.DOTALL)
 _FORM = re.compile(rb"(?i)\s*multipart/form-data\s*(?:;.*)?", re.DOTALL)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class Elsewhere(ParleyError):
+    """A request to a name that is not known to be ours."""
+
+    status = 421
+    kind = "invalid_request_error"
 
 
 class UnsupportedMedia(ParleyError):
@@ -85,6 +97,28 @@ def check_scope(scope: Scope) -> None:
             raise _odd_header(f"The header {name.decode()} is not accepted.")
     if scope["method"] == "POST":
         _check_kind(raw, found)
+
+
+def check_visitor(scope: Scope, origins: Container[bytes]) -> None:
+    """Refuses pages of other sites, for a gateway without keys: a browser on this machine would lend them its place.
+
+    Args:
+        origins: pages that the operator lets in, as the header `origin` names them.
+
+    Raises:
+        Elsewhere: the name is one that somebody else may point at loopback (DNS rebinding). Forbidden: another site's
+            page sends it.
+    """
+    host = header(scope, b"host") or b""
+    if not _HARMLESS_HOST.fullmatch(host):
+        raise Elsewhere(
+            "Without keys this gateway answers to localhost, addresses and names without a dot. "
+            "Make a key with `parley keys create NAME --role client`."
+        )
+    # What is only read, a browser keeps from other sites' pages by itself.
+    origin = header(scope, b"origin") if scope["method"] in ("POST", "DELETE") else None
+    if origin is not None and origin not in origins and origin != b"http://" + host:
+        raise Forbidden("A page of another site may not use this gateway: name it in cors_origins.", param="origin")
 
 
 def parse(body: bytes) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.errors import Invalid
+from models.errors import Forbidden, Invalid
 from serve import gate
-from serve.gate import UnsupportedMedia, check_scope, parse
+from serve.gate import Elsewhere, UnsupportedMedia, check_scope, check_visitor, parse
 
 CHAT = b"/v1/chat/completions"
 JSON = (b"content-type", b"application/json")
@@ -173,6 +173,30 @@ def test_packed_bodies_are_415(packed: bytes) -> None:
     with pytest.raises(UnsupportedMedia, match="packed"):
         check_scope(scope(CHAT, JSON, (b"content-encoding", packed)))
     check_scope(scope(CHAT, JSON, (b"content-encoding", b"identity")))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"localhost:8000", b"127.0.0.1:8000", b"[::1]:8000", b"127.1.2.3", b"parley", b"gateway:8000", b"a.localhost"],
+)
+def test_without_keys_names_that_nobody_else_has_are_answered(host: bytes) -> None:
+    for headers in ([], [(b"origin", b"http://" + host)], [(b"origin", b"https://app.example")]):
+        check_visitor(scope(CHAT, (b"host", host), *headers), {b"https://app.example"})
+
+
+@pytest.mark.parametrize(
+    "host", [b"evil.example:8000", b"127.0.0.1.evil.example", b"localhost.evil.example", b"a.b", b"evil.example."]
+)
+def test_without_keys_names_that_may_lead_here_from_anywhere_are_not(host: bytes) -> None:
+    with pytest.raises(Elsewhere):
+        check_visitor(scope(CHAT, (b"host", host)), set())
+
+
+@pytest.mark.parametrize("origin", [b"https://evil.example", b"null", b"http://localhost:3000", b"http://127.0.0.1"])
+def test_without_keys_pages_of_other_sites_are_not_answered(origin: bytes) -> None:
+    with pytest.raises(Forbidden):
+        check_visitor(scope(CHAT, (b"host", b"localhost:8000"), (b"origin", origin)), set())
+    check_visitor(scope(CHAT, (b"host", b"localhost:8000"), (b"origin", origin), method="GET"), set())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""The OpenAPI document: every mounted route and method is in it, and nothing else; and it can be fetched."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import parley
+from models.database import Database
+from models.keys import create_key
+from models.operations import ATTRIBUTE
+from models.settings import Settings
+from serve import openapi
+from serve.operations import OPERATIONS
+from tests.serve.gateways import Serving, serving
+from tests.serve.test_gateway import ask
+
+GATEWAY = Path(__file__).parent.parent.parent / "serve" / "gateway.py"
+OURS = [one for one in OPERATIONS if "{" not in one.path]
+
+
+@pytest.fixture
+def whole(settings: Settings, database: Database) -> Iterator[Serving]:
+    """A gateway with every room's routes, as `parley gateway` has them."""
+    with serving(settings, database, parley.api_routes(settings, database)) as running:
+        yield running
+
+
+def test_every_mounted_route_and_method_is_in_it_and_no_more(settings: Settings, database: Database) -> None:
+    mounts = parley.api_routes(settings, database)
+    paths = openapi.document(mounts)["paths"]
+    own = {(one.method, one.path) for one in OPERATIONS}
+    mounted = {
+        (method, route.path)  # type: ignore[attr-defined]  # a Route has both
+        for route in mounts
+        for method in route.methods - {"HEAD"}  # type: ignore[attr-defined]
+    }
+    described = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert described == own | mounted
+    assert not own & mounted
+    for route in mounts:
+        assert len(getattr(route, ATTRIBUTE)) == len(route.methods - {"HEAD"})  # type: ignore[attr-defined]
+
+
+def test_every_route_of_the_gateways_own_is_in_it() -> None:
+    """The gateway finds its own routes by comparing paths: each path that stands in its source is described."""
+    named = {
+        node.value
+        for node in ast.walk(ast.parse(GATEWAY.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"/[\w./]+", node.value)
+    }
+    assert "/v1/chat/completions" in named
+    described = {one.path.replace("{model}", "") for one in OPERATIONS}
+    assert named <= described, "describe them in serve/operations.py"
+
+
+@pytest.mark.parametrize("one", OURS, ids=lambda one: f"{one.method} {one.path}")
+def test_what_it_says_of_the_gateways_own_routes_is_there(whole: Serving, one) -> None:
+    status, body, headers = ask(whole.root + one.path, one.method, data=b"{}" if one.body else None)
+    assert status in {200, 400}, "it is in the document, and not in the gateway"
+    assert headers["content-type"].partition(";")[0] == "application/json" if one.path != "/metrics" else "text/plain"
+    if status == 400:
+        assert set(body["error"]) == {"message", "type", "param", "code"}
+
+
+def test_it_is_fetched_with_a_key_where_keys_are_on(whole: Serving) -> None:
+    status, document, headers = ask(f"{whole.root}/openapi.json")
+    assert (status, document["openapi"], headers["content-type"]) == (200, "3.1.0", "application/json")
+    key = create_key(whole.database, name="app", role="client")
+    whole.seen(lambda snapshot: snapshot.keys_needed)
+    assert ask(f"{whole.root}/openapi.json")[0] == 401
+    assert ask(f"{whole.root}/openapi.json", key=key)[1] == document
+
+
+def test_its_references_lead_somewhere_and_its_schemas_are_schemas(settings: Settings, database: Database) -> None:
+    document = openapi.document(parley.api_routes(settings, database))
+    written = json.dumps(document)
+    for reference in set(re.findall(r'"\$ref": "([^"]+)"', written)):
+        found = document
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    names = [one["operationId"] for methods in document["paths"].values() for one in methods.values()]
+    assert len(names) == len(set(names))
+
+
+def test_each_operation_says_how_it_may_fail(settings: Settings, database: Database) -> None:
+    for path, methods in openapi.document(parley.api_routes(settings, database))["paths"].items():
+        for method, one in methods.items():
+            assert {"200", "400", "415", "500"} <= one["responses"].keys(), (method, path)
+            assert ("401" in one["responses"]) is (path not in ("/health", "/ready"))
+            if "{" in path:
+                assert "404" in one["responses"], (method, path)
+                assert [place["name"] for place in one["parameters"] if place["in"] == "path"]
+
+
+def test_parley_openapi_prints_it() -> None:
+    done = subprocess.run([sys.executable, "-m", "parley", "openapi"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["paths"].keys() >= {"/v1/chat/completions", "/v1/files", "/v1/fine_tuning/jobs"}
+    assert not done.stderr

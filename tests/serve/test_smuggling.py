@@ -1,0 +1,180 @@
+"""Two requests in the bytes of one: on raw sockets, nothing that a proxy in front might read in another way is served.
+
+Classes: CWE-444 as RFC 9112 section 11.2 tells it: CL.TE, TE.CL, TE.TE, CL.CL, bare LF and CR, obs-fold, odd chunks,
+absolute and odd targets, old HTTP, heads without end.
+"""
+
+import json
+import socket
+import time
+
+import pytest
+
+from tests.serve.gateways import Serving
+from tests.serve.paced_upstream import PacedUpstream
+from tests.serve.test_front import chat, connected, ended, read
+
+BODY = json.dumps({"model": "engine", "messages": [{"role": "user", "content": "smuggled"}]}).encode()
+# What an attacker would have somebody else's connection begin with.
+SMUGGLED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+TE, CL0 = b"transfer-encoding: chunked\r\n", b"content-length: 0\r\n"
+
+
+def everything(raw: socket.socket) -> bytes:
+    """All that comes until the gateway closes, or says nothing for a while."""
+    raw.settimeout(1.0)
+    data = b""
+    try:
+        while piece := raw.recv(65536):
+            data += piece
+    except (TimeoutError, ConnectionResetError):
+        return data
+    return data
+
+
+ATTACKS = {
+    "CL.TE": POST + CL0 + TE + b"\r\n0\r\n\r\n" + SMUGGLED,
+    "TE.CL": POST + TE + b"content-length: 4\r\n\r\n5c\r\n" + SMUGGLED + b"\r\n0\r\n\r\n",
+    "CL.CL": POST + CL0 + b"content-length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED,
+    "CL equal twice": POST + CL0 + CL0 + b"\r\n" + SMUGGLED,
+    "CL list": POST + b"content-length: 0, 0\r\n\r\n" + SMUGGLED,
+    "CL plus": POST + b"content-length: +0\r\n\r\n" + SMUGGLED,
+    "CL hex": POST + b"content-length: 0x0\r\n\r\n" + SMUGGLED,
+    "CL minus": POST + b"content-length: -0\r\n\r\n" + SMUGGLED,
+    "CL too large": POST + b"content-length: 18446744073709551616\r\n\r\n" + SMUGGLED,
+    "CL with a space before the colon": POST + b"content-length : 0\r\n\r\n" + SMUGGLED,
+    "TE.TE": POST + TE + b"transfer-encoding: identity\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "TE twice": POST + TE + TE + b"\r\n0\r\n\r\n" + SMUGGLED,
+    "TE odd": POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "TE list": POST + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "TE quoted": POST + b'transfer-encoding: "chunked"\r\n\r\n0\r\n\r\n' + SMUGGLED,
+    "TE tab": POST + b"transfer-encoding:\x0bchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "TE space": POST + b"transfer-encoding : chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "TE folded": POST + b"transfer-encoding:\r\n chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "TE in HTTP/1.0": POST.replace(b"1.1", b"1.0") + TE + CL0 + b"\r\n0\r\n\r\n" + SMUGGLED,
+    "TE underscore": POST + CL0 + b"transfer_encoding: chunked\r\n\r\n" + SMUGGLED,
+    "obs-fold": POST + b"x: y\r\n folded: z\r\n" + CL0 + b"\r\n" + SMUGGLED,
+    "bare LF": (POST + CL0 + b"\r\n").replace(b"\r\n", b"\n") + SMUGGLED,
+    "LF between headers": POST + b"x: y\ncontent-length: 0\r\n\r\n" + SMUGGLED,
+    "bare CR": POST + b"x: y\rcontent-length: 0\r\n\r\n" + SMUGGLED,
+    "NUL": POST + b"x: a\x00b\r\n" + CL0 + b"\r\n" + SMUGGLED,
+    "no name": POST + b": y\r\n" + CL0 + b"\r\n" + SMUGGLED,
+    "space before the first header": POST + b" x: y\r\n" + CL0 + b"\r\n" + SMUGGLED,
+    "two hosts": POST + b"host: y\r\n" + CL0 + b"\r\n",
+    "chunk size minus": POST + TE + b"\r\n-1\r\n\r\n" + SMUGGLED,
+    "chunk size 0x": POST + TE + b"\r\n0x0\r\n\r\n" + SMUGGLED,
+    "chunk size too large": POST + TE + b"\r\nffffffffffffffff0\r\n" + SMUGGLED,
+    "chunk size with LF": POST + TE + b"\r\n0\n\n" + SMUGGLED,
+    "chunk longer than it says": POST + TE + b"\r\n1\r\nab\r\n0\r\n\r\n" + SMUGGLED,
+    "chunk without an end": POST + TE + b"\r\n1\r\naX0\r\n\r\n" + SMUGGLED,
+    "chunk extension with LF": POST + TE + b"\r\n2;\n" + b"xx\r\n0\r\n\r\n" + SMUGGLED,
+    "chunk extension with CR": POST + TE + b"\r\n2;a\rb\r\nxx\r\n0\r\n\r\n" + SMUGGLED,
+    "HTTP/0.9": b"POST /v1/chat/completions\r\n\r\n" + SMUGGLED,
+    "HTTP/1.1 tab": b"POST\t/v1/chat/completions\tHTTP/1.1\r\nhost: x\r\n" + CL0 + b"\r\n" + SMUGGLED,
+    "HTTP/11": b"POST /v1/chat/completions HTTP/11\r\nhost: x\r\n" + CL0 + b"\r\n" + SMUGGLED,
+    "unknown method": b"SMUG /v1/chat/completions HTTP/1.1\r\nhost: x\r\n" + CL0 + b"\r\n" + SMUGGLED,
+}
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_nothing_that_can_be_read_in_two_ways_is_served(
+    both: Serving, upstream: PacedUpstream, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connected(both) as raw:
+        raw.sendall(ATTACKS[name])
+        said = everything(raw)
+    assert said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 405", b"HTTP/1.1 413")), said[:200]
+    assert upstream.seen.requests == []
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_the_second_request_of_a_pair_is_a_request_of_its_own(both: Serving, upstream: PacedUpstream) -> None:
+    """The other way round: what is two requests for everybody is two requests here."""
+    with connected(both) as raw:
+        raw.sendall(chat("engine") + SMUGGLED)
+        assert [status for status, _, _ in read(raw, 2)] == [200, 200]
+    assert [one["messages"][0]["content"] for one in upstream.seen.requests] == ["hello", "smuggled"]
+
+
+def test_chunk_extensions_are_passed_over_and_bounded(both: Serving, upstream: PacedUpstream) -> None:
+    with connected(both) as raw:
+        raw.sendall(POST + TE + b"\r\n%x;name=value\r\n%b\r\n0;x\r\n\r\n" % (len(BODY), BODY))
+        assert read(raw)[0][0] == 200
+    with connected(both) as raw:
+        raw.sendall(POST + TE + b"\r\n")
+        try:
+            for _ in range(400):
+                raw.sendall(b"1;" + b"x" * 65_536 + b"\r\na\r\n")
+        except OSError:
+            pass  # it hung up, with or without its answer having come through
+        else:
+            raise AssertionError("26 MB around 400 bytes were taken")
+    assert len(upstream.seen.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"http://127.0.0.1/v1/models",
+        b"http://elsewhere.example/v1/models",
+        b"HTTP://x/v1/models",
+        b"//elsewhere.example/v1/models",
+        b"/v1/../v1/models",
+        b"/v1/%2e%2e/metrics",
+        b"/v1//models",
+        b"/v1/models%00",
+        b"/v1/models/%2e%2e",
+        b"/v1%2fmodels",
+        b"/v1\\models",
+        b"/v1/models/\xc3\xa9",
+        b"*",
+        b"v1/models",
+        b"?x",
+    ],
+)
+def test_odd_targets_are_refused(both: Serving, target: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with connected(both) as raw:
+        raw.sendall(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        ((status, headers, body),) = read(raw)
+    assert status == 400
+    assert headers["content-type"] == "application/json"
+    assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("method", [b"TRACE", b"CONNECT", b"PUT", b"PATCH", b"PROPFIND", b"get"])
+def test_odd_methods_are_refused(both: Serving, method: bytes) -> None:
+    with connected(both) as raw:
+        raw.sendall(method + b" /v1/models HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        ((status, _, body),) = read(raw)
+    assert status in (400, 405)
+    assert json.loads(body)["error"]["message"]
+
+
+def test_a_model_of_two_parts_is_still_found(both: Serving) -> None:
+    both.hosted("org/two:parts", base_url="http://127.0.0.1:9/v1")
+    for target in (b"/v1/models/org%2Ftwo%3Aparts", b"/v1/models/org/two:parts"):
+        with connected(both) as raw:
+            raw.sendall(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+            ((status, _, body),) = read(raw)
+        assert (status, json.loads(body)["id"]) == (200, "org/two:parts")
+
+
+def test_a_head_that_never_ends_costs_no_memory_and_stops_nobody(both: Serving) -> None:
+    with connected(both) as slow, connected(both) as raw:
+        slow.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n")
+        for _ in range(5):
+            slow.sendall(b"x: y\r\n")
+            time.sleep(0.02)
+        raw.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert read(raw)[0][0] == 200
+        try:
+            for _ in range(200):
+                slow.sendall(b"x: %b\r\n" % (b"y" * 1000))
+                time.sleep(0.0005)
+            assert ended(slow)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it hung up

@@ -138,7 +138,7 @@ class Limits:
             _check_budgets(account, limits, key, self._day_ends - self._wall())
         usd = 0.0
         if limits.daily_usd is not None:
-            check_price(key, spec)
+            _check_price(key, spec)
             usd = cost(spec, prompt, answer)
         _check_minute(account, limits, tokens)
         account.requests += 1
@@ -148,9 +148,13 @@ class Limits:
         return Admission(self, account, tokens, usd, _headers(account, limits))
 
 
-def check_price(key: KeyInfo | None, spec: ModelSpec) -> None:
-    """Raises Forbidden for a model whose price nobody knows, where a key has a budget in money."""
-    if key is not None and key.limits.daily_usd is not None and not has_price(spec):
+def can_pay(key: KeyInfo | None, spec: ModelSpec) -> bool:
+    """Whether the price of a model is known, or nothing to a key: only one with a budget in money has to know it."""
+    return key is None or key.limits.daily_usd is None or has_price(spec)
+
+
+def _check_price(key: KeyInfo, spec: ModelSpec) -> None:
+    if not can_pay(key, spec):
         raise Forbidden(
             f"The key {key.name!r} has a budget in money, and what {spec.id!r} costs is not known: the operator has to "
             "give the model its prices per million tokens, or the key a budget in tokens.",

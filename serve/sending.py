@@ -5,6 +5,7 @@ tried in their order while the one before them cannot be reached, is silent, is 
 with 429 or 5xx. A request that an upstream may have billed is never sent to that upstream again.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from serve import access, fields
 from serve.asked import Asked
 from serve.breaker import Breaker
 from serve.forwarding import forward
+from serve.limits import can_pay
 from serve.metrics import Metrics
 from serve.queues import Places
 from serve.refusals import Down, down
@@ -82,11 +84,13 @@ class Sending:
             other = next(others, None)
 
     def _fallbacks(self, route: Route, key: KeyInfo | None) -> Iterator[Route]:
-        """Those that run, and that the key may use."""
+        """Those that run, and that the key may use and can pay."""
         routes = self._watcher.current.routes
         for name in route.spec.fallbacks:
             other = routes.get(name)
-            if other is not None and other.address is not None and access.in_scope(key, name, other):
+            if other is None or other.address is None:
+                continue
+            if access.in_scope(key, name, other) and can_pay(key, other.spec):
                 yield other
 
     async def _send(self, asked: Asked, exchange: Exchange, *, spare: bool) -> None:
@@ -153,10 +157,12 @@ class Sending:
 
     async def _queue(self, places: Places, route: Route) -> None:
         self._metrics.waiting.inc(route.spec.id)
+        began = time.monotonic()
         try:
             await places.wait()
         finally:
             self._metrics.waiting.dec(route.spec.id)
+            self._metrics.queued(route.spec.id, time.monotonic() - began)
 
     def _meet(self, route: Route) -> _Server:
         """A server that is asked for the first time. Adapters share the places of their base's engine."""

@@ -10,7 +10,8 @@ in turns direct, Parley, vllm-router and LiteLLM's proxy (`make bench-peers` ins
 - streams paced by the mock: chunks a second against direct, at 128 at once and at the most of 256 and 512 at which
   direct itself keeps its pace; frames that are missing, and whether the streams are direct's to the byte;
 - the engine's tokens a second at 64 at once against direct;
-- ten times more requests than Parley lets in: how soon the rest gets its 429, and what that does to its memory.
+- streams that come ten times as fast as Parley may pass them on: how soon the excess gets its 429, and what that does
+  to its memory.
 
 Ratios and differences are medians over the rounds. Mock or engine, gateway and client have cores of their own, the
 same in every arm. Parley runs as its users run it: keys, limits, figures, usage and access log on. The last line is
@@ -118,13 +119,13 @@ async def _on_the_mock(folder: Path, peers: Sequence[str], rounds: int, amounts:
 
 
 async def _overload(folder: Path, amounts: Amounts, cores: Cores) -> dict[str, Any]:
-    room, waves = (10, 2) if amounts is QUICK else (50, 5)
+    room, waves, wave_s = (10, 2, 0.5) if amounts is QUICK else (100, 5, 2.0)
     with ExitStack() as stack:
         mock = arms_of.start_mock(stack, folder, cores)
         home = home_over(folder / "home", mock, running_per_model=room, queue_size=room)
         arm = arms_of.parley(stack, home.settings, home.environment, home.key, cores)
         await arms_of.until_ready([arm], json.dumps(BODY).encode())
-        return await overload(arm, 2 * room, waves)
+        return await overload(arm, room, waves, wave_s)
 
 
 def table(found: dict[str, Any]) -> str:

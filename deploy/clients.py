@@ -1,7 +1,7 @@
 """Builds `.clients`: every client library that Parley promises to serve, each in an environment of its own.
 
-openai-python 2.x and 3.x (requirements/clients-openai-*.txt) and openai for Node with the Node that it asks for
-(tests/clients/package.json), because the system's may be older. `make clients` calls it; what is there it leaves alone.
+openai-python 2.x and 3.x, LangChain's ChatOpenAI and LiteLLM (requirements/clients-*.txt), and openai for Node with the
+Node that it asks for (tests/clients/package.json), because the system's may be older. `make clients` calls it; what is there it leaves alone.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = ROOT / ".clients"
-PYTHON_CLIENTS = ("openai-2", "openai-3")
+PYTHON_CLIENTS = ("openai-2", "openai-3", "langchain", "litellm")
 NODE_FILES = ("package.json", "package-lock.json")
 
 

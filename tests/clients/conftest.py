@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from models.database import open_database, upgrade
+from models.keys import create_key
+from models.settings import load_settings
 from tests.clients.running import SDKS, Server
+from tests.fakes.openai_answers import FakeAnswers
 from tests.fakes.openai_fine_tuning import FakeOpenAI
+from tests.serve.gateways import serving
 from tests.stack import Stack
 
 TUNABLE = "gpt-4o-mini-2024-07-18"
@@ -38,6 +43,21 @@ def openai_fake(training_file: Path) -> Iterator[Server]:
 def server(request: pytest.FixtureRequest) -> Server:
     """Both of them: a program does not know the difference."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Parley gateway with a key, before a fake upstream whose model can do what the demo's cannot."""
+    with FakeAnswers() as fake, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAKE_ANSWERS_KEY", fake.key)
+        settings = load_settings(home=tmp_path_factory.mktemp("hosted") / "home")
+        upgrade(settings)
+        database = open_database(settings)
+        key = create_key(database, name="clients", role="client")
+        with serving(settings, database) as gateway:
+            gateway.hosted("large", base_url=fake.base_url, model="fake-large", credential="FAKE_ANSWERS_KEY")
+            yield Server(gateway.base_url, key, chat="large", tunable="")
+        database.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ Each call makes one step; who decides what should run is `serve.supervisor`.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 import aiohttp
 
@@ -24,9 +24,10 @@ from serve.states import Served
 _PROBE_EVERY_S = 10.0
 _PROBE_AGAIN_S = 2.0
 _PROBE_TIMEOUT_S = 10.0
-_FROZEN_EVERY_S = 4.0
+_FROZEN_EVERY_S = 2.0
+_FROZEN = "was stopped by a signal and did not go on"
 # How long an engine that hangs can go unseen: a probe is due, fails, and so does the next, each with a look at the
-# metrics. One that was stopped by a signal (SIGSTOP) is seen within two looks at the process table, 8 s.
+# metrics. One that was stopped by a signal (SIGSTOP) is seen within two looks at the process table, 4 s.
 DETECTION_S = _PROBE_EVERY_S + _PROBE_AGAIN_S + 2 * (_PROBE_TIMEOUT_S + probing.METRICS_TIMEOUT_S)
 _GIVE_UP_AFTER = 5
 BACKOFF_LIMIT_S = 60.0
@@ -73,13 +74,29 @@ class Tender:
                 words = engine.process.last_words()
                 await self._start_again(engine, f"ended with status {code}" + (f": {words}" if words else ""))
             elif self._is_frozen(engine):
-                await self._start_again(engine, "was stopped by a signal and did not go on", hung=True)
+                await self._start_again(engine, _FROZEN, hung=True)
             elif engine.state == "starting":
-                await self._await_ready(session, engine)
+                await self._unless_frozen(engine, self._await_ready(session, engine))
             elif engine.state == "ready":
-                await self._keep(session, engine)
+                await self._unless_frozen(engine, self._keep(session, engine))
         except ParleyError as error:
             _log.warning("%s: %s", engine.spec.id, error)
+
+    async def _unless_frozen(self, engine: Engine, work: Coroutine[None, None, None]) -> None:
+        """Does what waits for an engine's answers, and looks at its processes meanwhile as ever."""
+        task = asyncio.create_task(work)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=_FROZEN_EVERY_S / 4)
+                # Without an endpoint it is being ended already.
+                if not task.done() and engine.endpoint is not None and self._is_frozen(engine):
+                    task.cancel()
+                    await asyncio.wait({task})
+                    await self._start_again(engine, _FROZEN, hung=True)
+                    return
+        finally:
+            task.cancel()
+        task.result()
 
     def give_up(self, engine: Engine, reason: str) -> None:
         """It is not started any more until somebody asks for it."""

@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from serve import services
+from serve import guardian, services, tending
 from serve.processes import Command
 from serve.services import Service, Services
+from tests.serve.test_fleet import start  # noqa: F401 -- a fixture
 from tests.stack import free_ports
 
 # Answers the first question; at the second it stops itself, as SIGSTOP from outside would in the middle of a probe.
@@ -52,3 +54,19 @@ async def test_a_service_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
     assert "stopped by a signal" in told[1][1]
     assert told[1][0] - told[0][0] < 4
     assert "ready" in told[2][1]
+
+
+async def test_an_engine_that_is_stopped_in_the_middle_of_a_probe_is_started_again_within_seconds(
+    start,  # noqa: F811 -- the fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tending, "_PROBE_EVERY_S", 0.05)
+    async with start() as fleet:
+        fleet.add("one")
+        await fleet.ready("one")
+        (keeper,) = fleet.supervisor.guardians
+        (program,) = guardian.descendants(keeper)
+        os.kill(program, signal.SIGSTOP)
+        assert await fleet.until(lambda seen: seen["one"].state != "ready") < 4
+        await fleet.ready("one")
+        assert await fleet.say("one") == "a"

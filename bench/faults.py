@@ -31,6 +31,8 @@ from bench.faults_kills import Hit, Kills
 from bench.faults_path import Report, Row
 
 _SILENCE_S = 1.0
+# A breaker that has opened rests for 5 s, and that after each case: so several beside one another.
+_AT_ONCE = 8
 _QUICK_ROUNDS, _QUICK_BLOWS = 3, 4
 # Idle connections are kept for 15 s, so that by then only what leaks is there.
 _SETTLED_S = 20.0
@@ -93,12 +95,15 @@ def _path(home: Path, rounds: int) -> tuple[Report, Leaks]:
     from tests.serve.paced_upstream import PacedUpstream
 
     cases = faults_path.cases()
-    with PacedUpstream(chunks=8, pace_s=0.01) as upstream, GatewayHouse(home, upstream_timeout_s=_SILENCE_S) as house:
+    with (
+        PacedUpstream(chunks=8, pace_s=0.01) as upstream,
+        GatewayHouse(home, **faults_path.patience(_SILENCE_S)) as house,
+    ):
         ask = faults_path.Once(house, upstream.address, silence_s=_SILENCE_S)
-        asyncio.run(ask.run(cases, rounds=1, at_once=16))
+        asyncio.run(ask.run(cases, rounds=1, at_once=_AT_ONCE))
         time.sleep(_SETTLED_S)
         before = house.held()
-        report = asyncio.run(ask.run(cases, rounds=rounds))
+        report = asyncio.run(ask.run(cases, rounds=rounds, at_once=_AT_ONCE))
         time.sleep(_SETTLED_S)
         return report, Leaks(before, house.held())
 

@@ -17,6 +17,7 @@ import openai
 from bench.faults_proxy import FAULTS, Door, Fault, FaultProxy, Sight
 
 Client = Literal["sdk", "raw"]
+TOTAL = 5  # an answer's time in all, in silences
 _PATIENCE_S = 30.0
 _RECOVERED_WITHIN_S = 20.0
 _WHOLE = openai.types.chat.ChatCompletion
@@ -116,6 +117,12 @@ class Report:
         return found + [f"{missing} healthy streams beside the faults were not whole"] * bool(missing)
 
 
+def patience(silence_s: float) -> dict[str, float]:
+    """A gateway's settings under which it waits no longer than so for a silent upstream, nor much longer for any."""
+    names = ("connect_timeout_s", "first_byte_timeout_s", "idle_timeout_s")
+    return dict.fromkeys(names, silence_s) | {"total_timeout_s": TOTAL * silence_s}
+
+
 def cases(faults: Sequence[Fault] = FAULTS) -> list[Case]:
     """Faults × (engine, hosted) × (stream, not) × (SDK, raw)."""
     clients: tuple[Client, ...] = ("sdk", "raw")
@@ -189,6 +196,8 @@ def _within(fault: Fault, silence_s: float) -> float:
     """Seconds that the fault itself takes."""
     if fault.name == "drips":
         return silence_s * 0.3 * 9
+    if fault.name == "drips without end":
+        return silence_s * TOTAL
     return silence_s if fault.waits else 0.0
 
 

@@ -46,6 +46,7 @@ FAULTS = (
     Fault("hangs in the answer", "broken", "refused", waits=True),
     Fault("hangs after the answer", "whole", "whole"),
     Fault("drips", "whole", "whole"),
+    Fault("drips without end", "broken", "refused"),
     Fault("malformed", "unreadable", "refused"),
     Fault("ends early, cleanly", "broken", "refused"),
     Fault("shorter than its length", "broken", "refused"),
@@ -209,6 +210,12 @@ class FaultProxy:
             else:
                 await _write(writer, _head(kind, f"content-length: {length}"), *pieces)
             await reader.read()
+            return False
+        if name == "drips without end":
+            await _write(writer, begun)
+            while not reader.at_eof():
+                await asyncio.sleep(door.silence_s * 0.3)
+                await _write(writer, _chunk(b" "))
             return False
         if name == "drips":
             data = b"".join(pieces)

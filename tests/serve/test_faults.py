@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.faults_path import Model, Once, cases
+from bench.faults_path import Model, Once, cases, patience
 from models.database import Database
 from models.registry import Registry
 from models.settings import load_settings
@@ -49,14 +49,12 @@ def tasks(gateway: Serving) -> int:
 def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
     database: Database, home: Path, upstream: PacedUpstream
 ) -> None:
-    with serving(
-        load_settings(home=home, first_byte_timeout_s=SILENCE_S, idle_timeout_s=SILENCE_S), database
-    ) as gateway:
+    with serving(load_settings(home=home, **patience(SILENCE_S)), database) as gateway:
         before = tasks(gateway)
         ask = Once(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
         report = asyncio.run(ask.run(cases(), rounds=2, at_once=32))
         assert report.complaints == []
-        assert len(report.rows) == 160
+        assert len(report.rows) == 168
         assert report.neighbour.streams > 10
         # Whoever asked has gone, and with him everything that was done for him.
         deadline = time.monotonic() + 5

@@ -10,6 +10,8 @@ from serve import fields
 from serve.access import no_model
 from serve.snapshot import Route, Snapshot
 
+# Their streams are chunks that end with [DONE], and tell their usage to who asks for it.
+_CHUNKED = frozenset({"/v1/chat/completions", "/v1/completions"})
 _MOST_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -53,7 +55,9 @@ def understand(path: str, content: dict[str, Any], route: Route) -> Asked:
         sent = fields.for_engine(path, content)
     if route.renamed:
         sent = {**sent, "model": route.model}
-    stream = content.get("stream") is True
+    stream = content.get("stream") is True and path != "/v1/embeddings"
+    if path not in _CHUNKED:
+        return Asked(path, route, _written(sent), stream, False, _most_tokens(content), _answers(content))
     options = content.get("stream_options")
     wants_usage = isinstance(options, dict) and options.get("include_usage") is True
     if stream and not wants_usage:

@@ -12,7 +12,7 @@ import orjson
 from models.errors import ParleyError
 from serve import replies
 from serve.asked import Asked
-from serve.frames import Frames
+from serve.frames import EventFrames, Frames
 from serve.metrics import Metrics
 from serve.refusals import BadUpstream, fault, limits_there, passed_on, refusal
 from serve.replies import Exchange
@@ -69,7 +69,8 @@ async def _whole(metrics: Metrics, asked: Asked, answer: Answer, exchange: Excha
 
 
 async def _stream(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> bool:
-    frames = Frames(hide_usage=asked.hide_usage)
+    exchange.events = asked.path == "/v1/responses"
+    frames = EventFrames() if exchange.events else Frames(hide_usage=asked.hide_usage)
     model = asked.route.spec.id
     await exchange.start(200, replies.EVENTS, _STREAMED)
     broken: ParleyError | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 _DONE = b"[DONE]"
+_LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _MOST = 2**23  # bytes that one frame may have: one that never ends shall not fill the memory
 
 
@@ -104,4 +105,57 @@ class Frames:
         if isinstance(usage, dict):
             self.usage = usage
             return not (self._hide_usage and content.get("choices") == [])
+        return True
+
+
+class EventFrames(Frames):
+    """A stream of `/v1/responses`: named events, of which one of three is the last, and no [DONE].
+
+    The last event holds the whole response, its usage with it. One that says that the response failed is a whole
+    stream all the same: the upstream has said so to its end.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(hide_usage=False)
+
+    def feed(self, piece: bytes) -> bytes:
+        """As `Frames.feed`."""
+        if self.over:
+            return b""
+        if self._held or not piece.endswith(self._block_end):
+            piece = self._complete(piece)
+        # Mere text may have these words in it too: `_passes` looks.
+        if b"response.completed" in piece or b"response.incomplete" in piece or b"response.failed" in piece:
+            return self._look(piece)
+        return self._look(piece) if b'"error"' in piece else piece
+
+    def _look(self, block: bytes) -> bytes:
+        kept = []
+        for frame in block.split(self._block_end):
+            if frame and self._passes(frame):
+                kept.append(frame + self._block_end)
+            if self.over:
+                break
+        return b"".join(kept)
+
+    def _passes(self, frame: bytes) -> bool:
+        lines = [line[5:] for line in frame.splitlines() if line.startswith(b"data:")]
+        try:
+            content = orjson.loads(b"\n".join(lines))
+        except orjson.JSONDecodeError:
+            return True
+        if not isinstance(content, dict):
+            return True
+        kind = content.get("type")
+        if kind == "error" or (kind is None and content.get("error")):
+            error = content.get("error") or content
+            self.error = error if isinstance(error, dict) else {"message": str(error)}
+            return False
+        if kind in _LAST_EVENTS:
+            response = content.get("response")
+            usage = response.get("usage") if isinstance(response, dict) else None
+            self.usage = usage if isinstance(usage, dict) else None
+            self.whole = True
         return True

@@ -8,6 +8,8 @@ signals, the lifespan and the order of a shutdown stay uvicorn's.
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
+from types import FrameType
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -21,6 +23,7 @@ from serve.cycle import BUFFERED, Cycle
 from serve.replies import Scope
 
 _HEAD_BYTES, _HEADERS = 2**16, 256
+_AROUND_BYTES = 2**20  # of a chunked body that are not body: sizes, extensions, trailers
 _HEAD_S, _BODY_S, _IDLE_S, _STALLED_S, _LINGER_S = 20.0, 60.0, 75.0, 300.0, 10.0
 _UPGRADING = frozenset({b"connection", b"upgrade", b"http2-settings"})
 _WRITTEN = 2**16  # bytes that wait for a slow client before the application is told to wait
@@ -67,6 +70,7 @@ class Front(asyncio.Protocol):
         self._url = b""
         self._headers: replies.Headers = []
         self._head_bytes = 0
+        self._around = 0
         self._in_head = False
         self._awaits_100 = False
         self._cycle: Cycle | None = None  # the one being answered
@@ -110,6 +114,10 @@ class Front(asyncio.Protocol):
                 self._head_bytes += len(data)
                 if self._head_bytes > _HEAD_BYTES:
                     self._refuse(_too_large())
+            elif self._coming is not None:
+                self._around += len(data)
+                if self._around > _AROUND_BYTES:
+                    self._refuse(Invalid("The chunks of the request's body are mostly no body."))
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -124,7 +132,7 @@ class Front(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._url, self._headers, self._in_head, self._awaits_100 = b"", [], True, False
-        self._head_bytes = 0
+        self._head_bytes = self._around = 0
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -171,6 +179,7 @@ class Front(asyncio.Protocol):
             self._pause_reading()
 
     def on_body(self, body: bytes) -> None:
+        self._around -= len(body)
         cycle = self._coming
         if cycle is None or cycle.complete:
             return
@@ -210,7 +219,7 @@ class Front(asyncio.Protocol):
         self.state.total_requests += 1
         self._cycle = None
         self._since = self._loop.time()
-        if not cycle.keep_alive:
+        if not cycle.keep_alive or self.stopping:
             self._next.clear()
             # What was not read of a body is thrown away first: a close with bytes unread takes the answer along.
             if not cycle.more:
@@ -312,7 +321,18 @@ class Front(asyncio.Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which also looks at all connections once a second: a timer for each would cost more."""
+    """uvicorn's server, which also looks at all connections once a second: a timer for each would cost more.
+
+    `stops` is called once it is told to end.
+    """
+
+    def __init__(self, config: uvicorn.Config, stops: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stops = stops
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._stops()
+        super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:

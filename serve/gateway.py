@@ -6,13 +6,15 @@ Starlette's, given to `create_app`, and found after our own: see serve/mounting.
 
 import asyncio
 import logging
+import math
+import resource
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import orjson
 
 from models.database import Database
-from models.errors import ParleyError, Unavailable
+from models.errors import NotFound, ParleyError, Unavailable
 from models.keys import KeyInfo
 from models.registry import Registry
 from models.settings import Settings
@@ -31,9 +33,12 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.routing import BaseRoute
 
-_RELAYED = frozenset({"/v1/chat/completions", "/v1/completions"})
-_OWN = _RELAYED | {"/v1/models", "/health", "/metrics", "/openapi.json"}
+_RELAYED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
+_OWN = _RELAYED | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
+_READY_S = 2.0  # what the database may take to answer
+_FILES = 65_536  # a stream needs two
 _MODELS = "/v1/models/"
+_KEPT = "/v1/responses" + "/"
 _SWEEP_S = 60.0
 _log = logging.getLogger("parley.gateway")
 
@@ -48,10 +53,12 @@ class Gateway:
         self.metrics = Metrics(lambda: self.watcher.current)
         self._ledger = Ledger(settings, database, self.watcher, self.metrics)
         self._cors = Cors(settings.cors_origins)
+        self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
         self._relay = Relay(settings, database, self.watcher, self.metrics, self._ledger)
         self._mounted = Mounted(mounts, settings, database)
         self._mounts = mounts
         self._openapi = b""
+        self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -107,11 +114,18 @@ class Gateway:
             _expect(method, "GET", "HEAD")
             await exchange.json({"status": "ok"})
             return
+        if path == "/ready":
+            _expect(method, "GET", "HEAD")
+            await self._ready()
+            await exchange.json({"status": "ready"})
+            return
         if method == "OPTIONS" and (allowed := self._cors.preflight(scope)) is not None:
             await exchange.whole(200, b"", replies.TEXT, allowed)
             return
         key = access.admit(scope, snapshot)
         exchange.key = key
+        if key is None:
+            gate.check_visitor(scope, self._origins)
         if path in _RELAYED:
             _expect(method, "POST")
             await self._relay.answer(scope, receive, exchange, key)
@@ -121,6 +135,11 @@ class Gateway:
         elif path.startswith(_MODELS):
             _expect(method, "GET", "DELETE")
             await self._model(method, path[len(_MODELS) :], key, exchange)
+        elif path.startswith(_KEPT):
+            raise NotFound(
+                f"There is no response {path[len(_KEPT) :].partition('/')[0]!r} here: none are kept. "
+                "Send the whole conversation with each request."
+            )
         elif path == "/openapi.json":
             _expect(method, "GET")
             await exchange.whole(200, await self._document())
@@ -133,6 +152,22 @@ class Gateway:
             await self._mounted.answer(scope, receive, exchange, key)
         else:
             raise unknown_route(method, path)
+
+    async def _ready(self) -> None:
+        """Raises Unavailable where requests had better go elsewhere for now."""
+        if self._stopping:
+            raise Unavailable("The server stops.", retry_after=1)
+        try:
+            async with asyncio.timeout(_READY_S):
+                await asyncio.to_thread(Registry(self._database).revision)
+        except TimeoutError:
+            raise Unavailable("The database does not answer in time.", retry_after=1) from None
+        except ParleyError as error:
+            raise Unavailable(f"The database does not answer: {error}", retry_after=1) from error
+
+    def stops(self) -> None:
+        """The server has been told to end: it is not ready for more."""
+        self._stopping = True
 
     async def _document(self) -> bytes:
         """The OpenAPI document, made when somebody first asks for it."""
@@ -198,7 +233,10 @@ def create_app(settings: Settings, database: Database, mounts: "Sequence[BaseRou
 
 
 def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = ()) -> None:
-    """Serves until SIGTERM or Ctrl-C; running streams get `drain_s` to end."""
+    """Serves until SIGTERM or Ctrl-C; running answers get `stop_grace_s` to end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
     make_server(create_app(settings, database, mounts), settings).run()
 
 
@@ -220,10 +258,10 @@ def make_server(app: Gateway, settings: Settings) -> "uvicorn.Server":
         proxy_headers=False,
         server_header=False,
         log_level=settings.log_level,
-        timeout_graceful_shutdown=4,
+        timeout_graceful_shutdown=math.ceil(settings.stop_grace_s),
         backlog=4096,
     )
-    return Server(config)
+    return Server(config, app.stops)
 
 
 def _expect(method: str, *allowed: str) -> None:

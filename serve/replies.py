@@ -33,8 +33,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_send", "admission", "began", "completion_tokens", "extra", "fault", "finished", "first_s", "gone", "key",
-        "model", "prompt_bytes", "prompt_tokens", "request_id", "sent", "status", "stream",
+        "_send", "admission", "began", "completion_tokens", "events", "extra", "fault", "finished", "first_s", "gone",
+        "key", "model", "prompt_bytes", "prompt_tokens", "request_id", "sent", "status", "stream",
     )  # fmt: skip
 
     def __init__(self, send: Send) -> None:
@@ -50,6 +50,7 @@ class Exchange:
         self.admission: Admission | None = None
         self.prompt_bytes = self.prompt_tokens = self.completion_tokens = self.sent = 0
         self.stream = False
+        self.events = False  # it is a stream of /v1/responses
         self.first_s: float | None = None  # to the first piece of a stream
         self.fault = ""  # how a stream broke that had begun
 
@@ -103,7 +104,7 @@ class Exchange:
     async def broke(self, error: Mapping[str, Any]) -> None:
         """Ends a stream that has begun with an error frame."""
         self.fault = "broken"
-        await self.body(error_frame(error))
+        await self.body(error_event(error) if self.events else error_frame(error))
 
     def wrapped(self) -> Send:
         """A `send` for a mounted application: it adds this exchange's headers to the application's own."""
@@ -153,6 +154,12 @@ def request_id() -> bytes:
 def error_frame(error: Mapping[str, Any]) -> bytes:
     """An error in a stream: the SDK raises it. No [DONE] follows."""
     return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
+
+
+def error_event(error: Mapping[str, Any]) -> bytes:
+    """The same in a stream of /v1/responses: OpenAI's own `error` event, with what makes the SDK raise it."""
+    told = {**error, "type": "error", "sequence_number": 0, "error": error}
+    return b"event: error\ndata: " + orjson.dumps(told) + b"\n\n"
 
 
 def openai_error(content: Any, status: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Serving:
         self.settings = settings
         self.database = database
         self.registry = Registry(database)
+        self.port = port
         self.root = f"http://127.0.0.1:{port}"
         self.base_url = f"{self.root}/v1"
 

@@ -12,9 +12,10 @@ from typing import Any
 from aiohttp import web
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 PLANS = (
     *("whole", "breaks", "stops", "reports", "hangs", "drips", "busy", "refuses", "crashes", "crlf", "split"),
-    *("stutters", "moved", "miscounts", "floods"),
+    *("stutters", "moved", "miscounts", "floods", "fails"),
 )
 
 
@@ -37,6 +38,8 @@ class PacedUpstream:
         self.seen = Seen()
         self.chunks = chunks
         self.pace_s = pace_s
+        self.routes: tuple[str, ...] = ROUTES
+        self.heals: set[str] = set()  # plans that answer from now on
         self._port = port
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -59,8 +62,8 @@ class PacedUpstream:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         app = web.Application(client_max_size=2**26)
-        app.router.add_post("/v1/chat/completions", self._answer)
-        app.router.add_post("/v1/completions", self._answer)
+        for path in self.routes:
+            app.router.add_post(path, self._answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         self._loop.run_until_complete(runner.setup())
         site = web.TCPSite(runner, "127.0.0.1", self._port)
@@ -85,6 +88,8 @@ class PacedUpstream:
             return web.json_response({"error": {"message": "Incorrect API key: sk-...abc"}}, status=401)
         if plan == "stutters":
             return await _refuse_in_pieces(request)
+        if plan == "fails" and plan not in self.heals:
+            return web.json_response({"error": {"message": "overloaded"}}, status=503, headers={"retry-after": "9"})
         if plan == "moved":
             return web.Response(status=307, headers={"location": "http://elsewhere.example/v1"})
         if plan == "crashes":
@@ -92,6 +97,12 @@ class PacedUpstream:
         try:
             if plan == "hangs":
                 await asyncio.sleep(60)
+            if request.path == "/v1/embeddings":
+                vector = {"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}
+                usage = {"prompt_tokens": 3, "total_tokens": 3}
+                return web.json_response({"object": "list", "model": plan, "data": [vector], "usage": usage})
+            if request.path == "/v1/responses":
+                return await self._response(request, body, plan)
             return await (self._stream if body.get("stream") else self._whole)(request, body, plan)
         except (asyncio.CancelledError, ConnectionResetError):
             self.seen.left += 1
@@ -106,6 +117,37 @@ class PacedUpstream:
         message = {"role": "assistant", "content": "word " * self.chunks}
         choice = {"index": 0, "message": message, "text": "word", "finish_reason": "stop"}
         return web.json_response(_chunk(body, [choice]) | {"object": "chat.completion", "usage": _usage(plan)})
+
+    async def _response(self, request: web.Request, body: dict[str, Any], plan: str) -> web.StreamResponse:
+        """`/v1/responses`: whole, or as named events."""
+        text = {"type": "output_text", "text": "word " * self.chunks, "annotations": []}
+        message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
+        whole = _RESPONSE | {"model": body["model"], "status": "completed", "output": [message]} | {"usage": {
+            "input_tokens": 7, "output_tokens": 4, "total_tokens": 11,
+            "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0},
+        }}  # fmt: skip
+        if not body.get("stream"):
+            return web.json_response(whole)
+        begun = _RESPONSE | {"model": body["model"], "status": "in_progress", "output": [], "usage": None}
+        events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
+        events += [
+            {"type": "response.output_text.delta", "item_id": "msg_1", "output_index": 0, "content_index": 0,
+             "delta": f"w{number} response.completed ", "logprobs": []}
+            for number in range(self.chunks)
+        ]  # fmt: skip
+        last = {"breaks": None, "stops": None, "reports": {"type": "error", "message": "engine died", "code": "x"}}
+        if ending := last.get(plan, {"type": "response.completed", "response": whole}):
+            events.append(ending)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for number, event in enumerate(events):
+            data = json.dumps(event | {"sequence_number": number}, separators=(",", ":"))
+            await response.write(f"event: {event['type']}\ndata: {data}\n\n".encode())
+            await asyncio.sleep(self.pace_s)
+        if plan == "breaks":
+            assert request.transport is not None
+            request.transport.abort()
+        return response
 
     async def _stream(self, request: web.Request, body: dict[str, Any], plan: str) -> web.StreamResponse:
         end = b"\r\n\r\n" if plan == "crlf" else b"\n\n"
@@ -146,6 +188,13 @@ class PacedUpstream:
                 await response.write(b"data: " + frame + end)
         await response.write(b"data: [DONE]" + end)
         return response
+
+
+_RESPONSE: dict[str, Any] = {
+    "id": "resp_1", "object": "response", "created_at": 1, "error": None, "incomplete_details": None,
+    "instructions": None, "metadata": {}, "parallel_tool_calls": True, "temperature": 1.0, "tool_choice": "auto",
+    "tools": [], "top_p": 1.0,
+}  # fmt: skip
 
 
 async def _refuse_in_pieces(request: web.Request) -> web.StreamResponse:

@@ -15,8 +15,10 @@ GET = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 @contextmanager
-def connected(gateway: Serving) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", int(gateway.root.rpartition(":")[2])), timeout=10) as raw:
+def connected(gateway: Serving | int) -> Iterator[socket.socket]:
+    """A connection to a gateway of this process, or to a port."""
+    port = gateway if isinstance(gateway, int) else gateway.port
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
         yield raw
 
 

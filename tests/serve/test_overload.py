@@ -1,0 +1,101 @@
+"""More requests than there is room for: those in their places go on, the rest hear so at once, memory stays flat."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from models.database import Database
+from models.settings import load_settings
+from tests.serve.gateways import Serving, serving
+from tests.serve.paced_upstream import PacedUpstream
+
+HELLO: list = [{"role": "user", "content": "hello"}]
+
+
+async def ask(
+    session: aiohttp.ClientSession, gateway: Serving, model: str, text: str = "hello"
+) -> tuple[int, float, dict[str, str]]:
+    """Status, seconds and headers."""
+    began = time.perf_counter()
+    body = {"model": model, "messages": [{"role": "user", "content": text}]}
+    async with session.post(f"{gateway.base_url}/chat/completions", json=body) as answer:
+        await answer.read()
+        return answer.status, time.perf_counter() - began, {k.lower(): v for k, v in answer.headers.items()}
+
+
+@pytest.mark.parametrize("kind", ["engine", "hosted"])
+async def test_ten_times_too_many_hear_so_at_once(database: Database, home: Path, tmp_path: Path, kind: str) -> None:
+    settings = load_settings(home=home, running_per_model=8, queue_size=8)
+    with PacedUpstream(chunks=10, pace_s=0.05) as upstream, serving(settings, database) as gateway:
+        if kind == "engine":
+            gateway.engine("busy-one", tmp_path / "weights", upstream.address)
+        else:
+            gateway.hosted("busy-one", base_url=f"{upstream.address}/v1", model="whole")
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            found = await asyncio.gather(*(ask(session, gateway, "busy-one") for _ in range(160)))
+            served = [one for one in found if one[0] == 200]
+            refused = [one for one in found if one[0] == 429]
+            assert (len(served), len(refused)) == (16, 144)
+            assert len(upstream.seen.requests) == 16
+            # The client's own 160 requests take a while to leave and to be heard on a busy machine.
+            assert max(seconds for _, seconds, _ in refused) < 0.45
+            assert all(headers["retry-after"] == "1" for _, _, headers in refused)
+            # Eight at once, half a second each: the second eight had to wait for the first.
+            assert max(seconds for _, seconds, _ in served) > 0.9
+            assert (await ask(session, gateway, "busy-one"))[0] == 200
+
+
+async def test_who_leaves_the_queue_makes_room_in_it(database: Database, home: Path, tmp_path: Path) -> None:
+    settings = load_settings(home=home, running_per_model=1, queue_size=1)
+    with PacedUpstream(chunks=10, pace_s=0.2) as upstream, serving(settings, database) as gateway:
+        gateway.engine("m", tmp_path / "weights", upstream.address)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            running = asyncio.create_task(ask(session, gateway, "m"))
+            await asyncio.sleep(0.1)
+            waiting = asyncio.create_task(ask(session, gateway, "m"))
+            await asyncio.sleep(0.1)
+            assert (await ask(session, gateway, "m"))[0] == 429
+            waiting.cancel()
+            deadline = time.monotonic() + 1
+            while 'parley_requests_waiting{model="m"} 0' not in gateway.app.metrics.text().decode():
+                assert time.monotonic() < deadline, "it still waits a second after its client has gone"
+                await asyncio.sleep(0.02)
+            third = asyncio.create_task(ask(session, gateway, "m"))
+            assert (await running)[0] == 200
+            assert (await third)[0] == 200
+        assert len(upstream.seen.requests) == 2
+
+
+async def test_the_wait_for_a_place_has_an_end(database: Database, home: Path, tmp_path: Path) -> None:
+    settings = load_settings(home=home, running_per_model=1, queue_wait_s=0.2)
+    with PacedUpstream(chunks=10, pace_s=0.1) as upstream, serving(settings, database) as gateway:
+        gateway.engine("m", tmp_path / "weights", upstream.address)
+        async with aiohttp.ClientSession() as session:
+            first, second = await asyncio.gather(*(ask(session, gateway, "m") for _ in range(2)))
+        assert sorted([first[0], second[0]]) == [200, 429]
+        assert min(first[1], second[1]) < 0.7
+
+
+async def test_all_bodies_together_are_bounded_and_memory_stays_flat(
+    database: Database, home: Path, tmp_path: Path
+) -> None:
+    settings = load_settings(home=home, max_body_mib=1, max_bodies_mib=8)
+    text = "x" * 900_000
+    with PacedUpstream(chunks=10, pace_s=0.1) as upstream, serving(settings, database) as gateway:
+        gateway.hosted("whole", base_url=f"{upstream.address}/v1")
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            found = await asyncio.gather(*(ask(session, gateway, "whole", text) for _ in range(80)))
+            statuses = [status for status, _, _ in found]
+            assert set(statuses) == {200, 429}
+            assert statuses.count(200) == len(upstream.seen.requests)
+            assert 1 <= statuses.count(200) <= 9
+            # They are let go again, all of them.
+            memory = psutil.Process().memory_info().rss
+            for _ in range(3):
+                await asyncio.gather(*(ask(session, gateway, "whole", text) for _ in range(80)))
+                assert (await ask(session, gateway, "whole", text))[0] == 200
+            assert psutil.Process().memory_info().rss - memory < 64 * 2**20

@@ -1,0 +1,87 @@
+"""Gradio's classes of published faults, held against the page: hidden values, forged state, private handlers, threads.
+
+tests/serve/test_advisories.py lists the classes. tests/ui/test_doors.py holds that each app is behind its own door.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+import pytest
+from starlette.testclient import TestClient
+
+from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from models.database import new_ulid
+from tests.ui.conftest import NAMES, Page
+from ui.page import _gradio
+
+BATTLE = "a-battle-of-another-voter-0123456789"
+
+
+@pytest.fixture(scope="module")
+def rater(open_page: Page) -> Iterator[TestClient]:
+    """A rater's browser, while the page runs; another rater's battle is open."""
+    with open_page.database.write() as session:
+        prompt, pair = new_ulid(), new_ulid()
+        session.add(PromptRow(id=prompt, digest="d" * 64, messages=[{"role": "user", "content": "?"}], source="test"))
+        session.flush()
+        session.add(
+            PairRow(id=pair, prompt_id=prompt, model_1=NAMES[0], model_2=NAMES[1], answer_1="one", answer_2="two")
+        )
+        session.flush()
+        session.add(BattleRow(id=BATTLE, pair_id=pair, voter="somebody-else", flipped=False))
+    # Gradio answers a number that it does not know with a 500.
+    with TestClient(open_page.app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        client.get("/vote/")
+        yield client
+
+
+def called(client: TestClient, number: int, data: list[Any]) -> str:
+    """What the handler with that number answers, every event of it."""
+    body = {"fn_index": number, "data": data, "session_hash": f"forged{number}", "event_data": None}
+    joined = client.post("/vote/gradio_api/queue/join", json=body)
+    if joined.status_code != 200:
+        return joined.text
+    return client.get(f"/vote/gradio_api/queue/data?session_hash=forged{number}").text
+
+
+def test_a_forged_state_votes_on_nobody_elses_battle(rater: TestClient, open_page: Page) -> None:
+    """`gr.State` is the server's: what a client sends in its place is not read; and a battle is one voter's alone."""
+    config = rater.get("/vote/config").json()
+    kinds = {one["id"]: one["type"] for one in config["components"]}
+    voting = [one["id"] for one in config["dependencies"] if [kinds[place] for place in one["inputs"]] == ["state"]]
+    assert len(voting) == 4
+    for number in voting:
+        said = called(rater, number, [BATTLE])
+        assert "process_completed" in said
+        assert not any(name in said for name in NAMES)
+    with open_page.database.read() as session:
+        assert session.get(VoteRow, BATTLE) is None
+
+
+def test_a_state_reaches_no_browser(rater: TestClient) -> None:
+    config = rater.get("/vote/config").json()
+    for one in config["components"]:
+        if one["type"] == "state":
+            assert not one["props"].get("value")
+    assert BATTLE not in json.dumps(config)
+
+
+def test_handlers_of_other_apps_have_no_number_here(rater: TestClient, open_page: Page) -> None:
+    """Private handlers answer to their fn_index: so an owner's handlers are in no app that a rater can reach."""
+    own = {one["id"] for one in rater.get("/vote/config").json()["dependencies"]}
+    owners = {one["id"] for one in open_page.browser().get("/config").json()["dependencies"]}
+    strange = sorted(owners - own)[-5:]
+    assert strange
+    for number in [*strange, 10_000, -1]:
+        said = called(rater, number, [])
+        assert "process_completed" not in said or '"success":false' in said
+        assert not any(name in said for name in NAMES)
+
+
+def test_streams_are_not_held_up_by_a_few_threads() -> None:
+    blocks = gr.Blocks()
+    _gradio(blocks, "/x")
+    assert blocks.max_threads >= 400
+    assert blocks._queue.max_thread_count >= 400

@@ -26,7 +26,7 @@ check: setup-dev ## format, lint, types and the fast tests: two minutes on 4 cor
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) pyrefly check --summary=none
-	$(RUN) pytest -q -n auto -m "not engine and not browser and not training"
+	$(RUN) pytest -q -n auto -m "not engine and not browser and not training and not long"
 
 bench: setup-dev ## every benchmark of bench/ that this machine can run
 	$(RUN) bench

@@ -43,7 +43,6 @@ Proxies
 import ast
 import json
 import re
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -258,12 +257,6 @@ def test_a_key_is_found_by_its_digest(database: Database, settings: Settings) ->
                 assert read(raw)[0][0] == 401
 
 
-@pytest.fixture
-def keyless(gateway: Serving) -> Iterator[Serving]:
-    """A gateway without keys, as it is after the installation."""
-    return gateway
-
-
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -275,8 +268,8 @@ def keyless(gateway: Serving) -> Iterator[Serving]:
         (b"host: localhost", 400),
     ],
 )
-def test_without_keys_no_page_of_another_site_gets_in(keyless: Serving, headers: bytes, status: int) -> None:
-    with connected(keyless) as raw:
+def test_without_keys_no_page_of_another_site_gets_in(gateway: Serving, headers: bytes, status: int) -> None:
+    with connected(gateway) as raw:
         raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\n%b\r\ncontent-length: 2\r\n\r\n{}" % headers)
         assert read(raw)[0][0] == status
 

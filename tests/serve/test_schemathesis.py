@@ -1,0 +1,28 @@
+"""Requests made from the OpenAPI document, against a gateway process: no 5xx, no traceback, and answers as described."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.schemathesis import Found, run
+from bench.schemathesis_house import house
+
+
+def good(found: Found, cases: int) -> None:
+    assert found.faults == {}
+    assert found.tracebacks == 0
+    assert found.cases >= cases
+    assert not [status for status in found.statuses if status.startswith("5")]
+    # Not everything was turned away at the door.
+    assert found.statuses["200"] > found.cases / 10
+
+
+def test_a_few_requests_of_each_kind_are_answered_as_described(tmp_path: Path) -> None:
+    with house(tmp_path / "home") as running:
+        good(run(running, cases=150, seed=7), 140)
+
+
+@pytest.mark.long
+def test_ten_thousand_requests_find_nothing(tmp_path: Path) -> None:
+    with house(tmp_path / "home") as running:
+        good(run(running, cases=10_000, seed=1, workers=2), 10_000)

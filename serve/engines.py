@@ -18,11 +18,13 @@ from serve.processes import Command
 from serve.weights import weights_of
 
 MODULE = "vllm.entrypoints.openai.api_server"
+_GRACE_S = 3.0
 _LEAST_SLOTS, _MOST_SLOTS = 4, 8
 _SMALL_BYTES = 64 * 1024**2
 # JSON is decoded without blanks, as OpenAI's is: a weak model dwells on white space until its tokens are used up. The
-# backend must be named for that, and this one knows the most of JSON Schema.
-_JSON = '{"backend": "guidance", "disable_any_whitespace": true}'
+# backend must be named for that. Guidance knows the most of JSON Schema; but what vLLM's tool parsers ask for with
+# `tool_choice` (tags that are xgrammar's own) only xgrammar understands: guidance answers 400, measured with 0.32.
+_JSON = '{{"backend": "{}", "disable_any_whitespace": true}}'
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         *(sys.executable, "-m", MODULE, "--model", str(spec.path), "--served-model-name", spec.id),
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--dtype", options.dtype, "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
-        *("--uvicorn-log-level", "warning", "--structured-outputs-config", _JSON),
+        *("--uvicorn-log-level", "warning"),
     ]
     if options.max_model_len:
         argv += ["--max-model-len", str(options.max_model_len)]
@@ -76,6 +78,7 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
     if options.trust_remote_code:
         argv += ["--trust-remote-code"]
     how = manner(spec, adapters)
+    argv += ["--structured-outputs-config", _JSON.format("xgrammar" if how.parsers.tool_calls else "guidance")]
     if how.embeds:
         argv += ["--runner", "pooling"]
     if how.parsers.tool_calls:
@@ -100,7 +103,7 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         environment=_environment(spec, share, key),
         # On more than one rank vLLM binds the ranks itself.
         cores=share.cores if share.cores and options.tensor_parallel_size == 1 else None,
-        grace_s=3.0,
+        grace_s=_GRACE_S,
     )
 
 

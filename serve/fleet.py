@@ -52,8 +52,9 @@ class Drain:
 class Engine:
     """One engine as it is now.
 
-    `attempts` counts starts in a row that never got ready, `ends` those that did not last either. Without a `share` it does not run: it sleeps since
-    `asleep_since`, or was given up at `gave_up`. `wished`: when somebody asked for it while it slept.
+    `attempts` counts starts in a row that never got ready, `ends` those that did not last either. Without a `share` it
+    does not run: it sleeps since `asleep_since`, or was given up at `gave_up`. `wished`: when somebody asked for it when
+    it slept. `used`: when somebody last asked it for anything; `counted`: how many requests by then, ours left out.
     """
 
     spec: ModelSpec

@@ -1,7 +1,7 @@
 """The logs of processes that we start: where they are, how they end, and how they are kept from growing without end.
 
-A foreign program holds its log open, so a log is rotated by copying it and cutting it short: whoever writes appends, and
-goes on at the new end. What is written between the copy and the cut, a few lines at the most, is lost.
+A foreign program holds its log open, so a log is rotated by copying it and cutting it short: whoever writes appends,
+and goes on at the new end. What is written between the copy and the cut, a few lines at the most, is lost.
 """
 
 import os

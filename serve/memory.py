@@ -17,7 +17,8 @@ from serve.machine import Machine, Share
 from serve.weights import weights_of
 
 _GIB = 1024**3
-# What an engine takes beside weights and cache: Python, torch, vLLM, buffers. Measured: docs/log.md, 2026-11-22.
+# What an engine takes beside weights and cache: Python, torch, vLLM, buffers. Measured 1.1 GiB (docs/log.md,
+# 2026-11-22); long prompts take some more.
 CPU_OVERHEAD_BYTES = int(1.3 * _GIB)
 GPU_OVERHEAD_BYTES = int(1.5 * _GIB)
 # The gateway, the page, the worker and the rest of the machine go on while engines come and go.
@@ -101,8 +102,8 @@ class Memory:
             needed = self.need(specs[name], shares[name])
             others = wanted - needed.total
             raise Unavailable(
-                f"{name} needs {_gib(needed.total)} ({_gib(needed.weights)} of weights, {_gib(needed.cache)} of KV cache, "
-                f"{_gib(needed.overhead)} for vLLM itself), {_gib(max(free - others, 0))} are free"
+                f"{name} needs {_gib(needed.total)} ({_gib(needed.weights)} of weights, {_gib(needed.cache)} of KV "
+                f"cache, {_gib(needed.overhead)} for vLLM itself), {_gib(max(free - others, 0))} are free"
             )
 
     def startable(self, spec: ModelSpec, share: Share) -> str | None:
@@ -120,8 +121,8 @@ class Memory:
             if needed.known and needed.total > given:
                 raise Unavailable(
                     f"{name} needs {_gib(needed.total)} on GPU {share.gpus[0]} ({_gib(needed.weights)} of weights, "
-                    f"{_gib(needed.cache)} of KV cache for one request), its share would be {_gib(given)}: set a shorter "
-                    "max_model_len, or more GPUs by tensor_parallel_size"
+                    f"{_gib(needed.cache)} of KV cache for one request), its share would be {_gib(given)}: set a "
+                    "shorter max_model_len, or more GPUs by tensor_parallel_size"
                 )
 
     def _check_cache(self, spec: ModelSpec, share: Share) -> None:
@@ -132,9 +133,9 @@ class Memory:
         assert tokens is not None
         assert per_token is not None
         raise Unavailable(
-            f"{spec.id}: a context of {tokens:,} tokens needs {_gib(one)} of KV cache, {_gib(share.kv_cache_bytes)} are "
-            f"planned: set max_model_len to {share.kv_cache_bytes // per_token // 16 * 16} or less, or cpu_kv_cache_gib "
-            "higher"
+            f"{spec.id}: a context of {tokens:,} tokens needs {_gib(one)} of KV cache, {_gib(share.kv_cache_bytes)} "
+            f"are planned: set max_model_len to {share.kv_cache_bytes // per_token // 16 * 16} or less, or "
+            "cpu_kv_cache_gib higher"
         )
 
     def _one_request(self, spec: ModelSpec) -> int | None:
@@ -157,7 +158,7 @@ def _gib(size: int) -> str:
 
 
 def _cgroup_left(files: tuple[Path, Path, Path]) -> int | None:
-    """What a container's limit leaves; None where there is no limit. Cached files can be dropped, so they count as free."""
+    """What a container's limit leaves; None where there is no limit. Cached files can be dropped, so they are free."""
     limit, used, statistics = files
     try:
         most = int(limit.read_text())

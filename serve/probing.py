@@ -1,4 +1,4 @@
-"""The few requests that we make of an engine ourselves: is it alive, how busy, load this adapter. No more of its API."""
+"""The few requests that we make of an engine ourselves: is it alive, how busy is it, load this adapter."""
 
 from dataclasses import dataclass
 

@@ -11,7 +11,7 @@ from serve.asked import Asked
 from serve.metrics import Metrics
 from serve.snapshot import Watcher
 
-_DEMAND_EVERY_S = 5.0
+_DEMAND_EVERY_S = 2.0
 _NOTICED_S = 2.0  # the supervisor sees an engine's end within half a second, and the watcher what it writes
 
 
@@ -54,6 +54,8 @@ class Starting:
                     return asked._replace(route=route)
                 if route.state.state == "failed":
                     raise Unavailable(f"The model {name!r} does not run: {route.state.message}", retry_after=30)
+                # Again: it may have been stopped to make room after the note that this request left.
+                self._ask_for(name)
             raise Unavailable(f"The model {name!r} is starting. Try again in a moment.", retry_after=5)
         finally:
             self._metrics.waiting.dec(name)

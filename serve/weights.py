@@ -81,7 +81,7 @@ class Weights:
         return sum(_tensors_bytes(part, _WIDTHS.get(dtype)) for part in parts)
 
     def kv_bytes_per_token(self) -> int | None:
-        """What one token of context takes in the KV cache, in 16 bits; None where the layers are not plain attention."""
+        """What one token of context takes in the KV cache, in 16 bits; None where a layer is not plain attention."""
         config = self.config
         odd = config.get("kv_lora_rank") or config.get("num_kv_shared_layers")
         window = config.get("sliding_window") and config.get("use_sliding_window", True)

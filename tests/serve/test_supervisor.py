@@ -32,6 +32,7 @@ async def supervise(
 ) -> AsyncIterator[Callable[..., Supervisor]]:
     """Starts a supervisor on a machine with the given cards."""
     monkeypatch.setattr(engines, "MODULE", "tests.serve.silent_engine")
+    monkeypatch.setattr(engines, "_GRACE_S", 1.0)
     started: list[tuple[Supervisor, asyncio.Task]] = []
 
     def start(*gpus: Gpu) -> Supervisor:
@@ -82,6 +83,6 @@ async def test_an_engine_is_the_supervisors_until_it_is_gone(database: Database,
     await asyncio.sleep(0.5)
     known = supervisor.guardians
     registry.retire("one")
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(0.8)
     assert supervisor.guardians == known
     await until(lambda: not supervisor.guardians)

@@ -131,6 +131,24 @@ def split_names(typed: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for value in typed for part in comma.split(value) if (name := part.strip())))
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Whether these are scorers that may be named from afar, as on the page: those that read and run no file here.
+
+    Raises:
+        Invalid, NotFound: as `named_scorer`; or a name leads to a file of this machine.
+    """
+    nobody = NamedScorer("", lambda samples, answers: [])
+    tools = Tools(embedder=lambda model: lambda texts: [], judge=lambda model, rubric: nobody)
+    if not names:
+        raise Invalid("Name at least one scorer, such as exact or length:5-40.", param="scorers")
+    for name in names:
+        kind, _, rest = name.partition(":")
+        rubric = rest.rpartition("@")[2] if kind == "judge" and "@" in rest else ""
+        if _OWN.fullmatch(name) or (kind == "schema" and rest) or Path(rubric).suffix or "/" in rubric:
+            raise Invalid(f"{name} needs a file of this machine: run it with `parley eval run`.", param="scorers")
+        named_scorer(name, tools)
+
+
 def named_scorer(name: str, tools: Tools | None = None) -> NamedScorer:
     """The scorer of that name.
 

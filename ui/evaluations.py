@@ -1,4 +1,4 @@
-"""The Evaluations tab: what `parley eval run` has made, one at a time. It asks nothing and computes nothing.
+"""The Evaluations tab: a form that starts one (`ui.evaluating`), and those that there are, one at a time.
 
 The report is the very file that `--html` writes, in a frame that may run no script: it holds what models wrote.
 """
@@ -14,12 +14,13 @@ from evals.evaluations import Listed, list_evaluations, load_evaluation
 from evals.html_report import report_html
 from evals.summaries import against_first, diff, overview
 from ui.choices import notice
+from ui.evaluating import Evaluating, evaluation_form
 from ui.room import Room, friendly
 from ui.wiring import QUIET, live_list
 
 _NOTHING = (
-    "<div class='quiet'><b>No evaluation yet</b><span>Run one in a terminal: <code>parley eval run faq.jsonl "
-    "--models a,b --scorers exact,length:5-60</code></span></div>"
+    "<div class='quiet'><b>No evaluation yet</b><span>Start one above, or in a terminal: <code>parley eval run "
+    "faq.jsonl --models a,b --scorers exact,length:5-60</code></span></div>"
 )
 
 
@@ -75,12 +76,31 @@ class Evaluations:
 
 def evaluations_tab(room: Room, tab: gr.Tab) -> None:
     """Lay out the tab and wire it; it is filled when it is opened. Call inside the tab."""
+    gr.HTML(
+        "<p class='lead'>Ask models the questions of a task, score the answers, and compare the models question by "
+        "question. Blind votes say which answer people like; a task says which is right.</p>"
+    )
+    with gr.Accordion("Run an evaluation", open=True, elem_classes="fold", elem_id="evaluate"):
+        form = evaluation_form()
     with gr.Row(elem_classes="tools"):
         which = live_list(label="Evaluation", elem_id="evaluation")
         again = gr.Button("Refresh", size="sm", scale=0, min_width=110, elem_id="evaluations-refresh")
     report = gr.HTML(elem_id="evaluation-report")
     evaluations = Evaluations(room, EvaluationsView(which, report))
+    evaluating = Evaluating(room, form)
+
+    async def watch(run: str | None, current: str | None) -> dict[Any, Any]:
+        """The run as it stands, and its report once there is one."""
+        update, made = await evaluating.watch(run), await evaluating.made(run)
+        return update | (await evaluations.refresh(made) if made and made != current else {})
+
+    filled = [*form.lists, *form.watched]
+    tab.select(evaluating.refresh, form.lists, filled, **QUIET)
     tab.select(evaluations.refresh, [which], [which, report], **QUIET)
+    form.came.click(evaluating.uploaded, [form.models, form.judge], filled, **QUIET)
+    form.start.click(evaluating.begin, form.asked, form.watched, trigger_mode="once", **QUIET)
+    form.stop.click(evaluating.stop, [form.run], form.watched, **QUIET)
+    form.timer.tick(watch, [form.run, which], [*form.watched, which, report], **QUIET)
     again.click(evaluations.refresh, [which], [which, report], **QUIET)
     which.input(evaluations.show, [which], [report], **QUIET)
 

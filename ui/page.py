@@ -47,7 +47,7 @@ def build(settings: Settings) -> ASGIApp:
     owners, owners_life = _gradio(owner_blocks(room), "/")
     vote, vote_life = _gradio(vote_blocks(room), "/vote")
     bot, bot_life = _gradio(bot_blocks(room), "/bot")
-    scripts = script("data.js") + script("train.js")
+    scripts = script("data.js") + script("upload.js") + script("train.js")
     apps = Apps(
         owners=Dressed(owners, "Parley", "Your own chat models: chat, compare, train, judge.", scripts),
         vote=Dressed(vote, "Parley: which answer is better?", "Two answers, nobody’s name. Say which one is better."),

@@ -4,11 +4,8 @@ The work is the worker's (`train.jobs`); how a run looks is in `ui.runs`.
 """
 
 import asyncio
-import os
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -31,13 +28,14 @@ from ui.runs import (
     rules_html,
     state_html,
 )
-from ui.uploads import PURPOSE, SUFFIXES
+from ui.uploads import PURPOSE, SUFFIXES, file_entry, named_path
 from ui.wiring import BROWSER, QUIET, live_list
 
 _EVERY_S = 2.0
 _NUMBERS = {"epochs": "Epochs", "rank": "LoRA rank", "learning_rate": "Learning rate", "batch_size": "Batch size"}
 _DROP = f"""
-<label id="train-drop" class="drop small" for="train-file" tabindex="0">
+<label id="train-drop" class="drop small" for="train-file" tabindex="0" data-purpose="{PURPOSE}"
+data-came="train-uploaded">
 <span><b>Drop a file of conversations</b> or choose one. It is kept with Parley’s files, on this machine.
 <em id="train-sent" role="status"></em></span>
 <input id="train-file" type="file" accept="{",".join(SUFFIXES)}"></label>
@@ -86,7 +84,7 @@ class Train:
         base = base if any(spec.id == base for spec in bases) else (bases[0].id if bases else None)
         run = run if any(job.id == run for job in runs) else (runs[0].id if runs else None)
         update = {
-            view.data: gr.update(choices=[(_file_entry(file), file.id) for file in files], value=data),
+            view.data: gr.update(choices=[(file_entry(file), file.id) for file in files], value=data),
             view.base: gr.update(choices=[(spec.id, spec.id) for spec in bases], value=base),
             view.runs: gr.update(choices=entries(runs), value=run, visible=bool(runs)),
             view.line: "" if bases else notice("No base is registered: `parley models add NAME --path …`.", "warn"),
@@ -208,7 +206,7 @@ class Train:
         return read_run(self._room.settings, job), spec
 
     def _automatic(self, data: str, base: str, asked: Asked) -> str:
-        resolved, told = automatic(self._path(data), self._room.registry.resolve(base), asked)
+        resolved, told = automatic(named_path(self._room, data), self._room.registry.resolve(base), asked)
         return told + rules_html(resolved.reasons, vars(resolved.values)) if resolved else told
 
     def _enqueue(self, data: str | None, base: str | None, name: str, kind: str, asked: Asked) -> str:
@@ -222,7 +220,7 @@ class Train:
             raise Invalid("Give the new model a name: clients will send it as `model`.", param="name")
         check_name(self._room.registry, name)
         params = {
-            "data": str(self._path(data)),
+            "data": str(named_path(self._room, data)),
             "base": base,
             "name": name,
             "kind": kind,
@@ -231,23 +229,6 @@ class Train:
             "hyperparameters": asked.hyperparameters(),
         }
         return enqueue(self._room.database, "train", params)
-
-    def _path(self, file_id: str) -> Path:
-        """The stored file under a name with its own suffix, by which its format is known."""
-        stored = Files(self._room.settings, self._room.database).get(file_id)
-        place = self._room.settings.runs_dir / "data" / stored.id / Path(stored.filename).name
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(stored.path, place)
-            except OSError:  # a file system without links
-                shutil.copyfile(stored.path, place)
-        return place
-
-
-def _file_entry(file: StoredFile) -> str:
-    size = f"{file.size / 1e6:.1f} MB" if file.size >= 1e6 else f"{max(1, round(file.size / 1e3))} KB"
-    return f"{file.filename} · {size} · {file.created:%m-%d %H:%M}"
 
 
 def train_tab(room: Room, tab: gr.Tab) -> None:

@@ -147,6 +147,7 @@ class Vote:
                 self._room.completer,
                 [model.id for model in models if model.ready],
                 prompt,
+                repeat_share=self._room.settings.vote_repeat_share,
             )
         except Exception as error:  # whatever it is, a rater gets our words and no others
             _log.warning("no battle for a rater: %s", error)

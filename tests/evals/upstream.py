@@ -2,7 +2,8 @@
 
 It computes nothing and is cheap: raw asyncio, one answer for each request, as many at once as come. Faults are asked
 for by the question's first word: `refuse` answers 400, `busy` 429, `starting` 503 (both once for each question, then
-the answer), `broken` 500, `drop` closes the connection, `odd` answers with something that is no completion.
+the answer), `broken` 500, `drop` closes the connection, `odd` answers with something that is no completion. As a judge
+(where a JSON schema is asked for) it gives everything a 4, and calls every two answers a tie.
 
     python -m tests.evals.upstream --latency-s 0.2      prints its port, and serves until it is killed
 """
@@ -15,6 +16,7 @@ import threading
 from typing import Any
 
 from models.errors import Invalid
+from models.judge_format import pairwise_answer, pointwise_answer
 
 _ONCE = {"busy": (429, "the queue is full"), "starting": (503, "the model is starting")}
 
@@ -92,7 +94,7 @@ class AnsweringServer:
         if word == "odd":
             return 200, {"object": "chat.completion", "choices": []}
         self.bodies.append(body)
-        text = f"{body['model']} says: {question}"
+        text = _judged(body["response_format"]) if body.get("response_format") else f"{body['model']} says: {question}"
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         if body.get("logprobs"):
             likeliest = [{"token": "model", "logprob": -0.1}, {"token": "a", "logprob": -2.5}]
@@ -105,6 +107,15 @@ class AnsweringServer:
             "choices": [choice],
             "usage": {"prompt_tokens": 10, "completion_tokens": len(text.split()), "total_tokens": 10},
         }
+
+
+def _judged(asked: dict[str, Any]) -> str:
+    """A verdict that fits the schema of `models.judge_format`."""
+    fields = asked["json_schema"]["schema"]["properties"]
+    if "verdict" in fields:
+        scores = dict.fromkeys(fields["scores"]["properties"]["A"]["properties"], 4)
+        return pairwise_answer("alike", scores, scores, "tie")
+    return pointwise_answer("good", dict.fromkeys(fields["scores"]["properties"], 4), 4)
 
 
 class _Connection(asyncio.Protocol):

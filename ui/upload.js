@@ -1,0 +1,34 @@
+// Dropped files in the browser: a `.drop` label with data-purpose and data-came sends its file, then clicks what came.
+(() => {
+  if (window.parleyUpload) return;
+  window.parleyUpload = true;
+  const drop = (target) => target.closest?.(".drop[data-came]");
+  const send = async (label, file) => {
+    const line = label.querySelector("em");
+    const say = (text) => { if (line) line.textContent = text; };
+    say(`Sending ${file.name} …`);
+    let answer;
+    try {
+      const headers = { "x-filename": encodeURIComponent(file.name), "x-purpose": label.dataset.purpose };
+      answer = await (await fetch("/data/files", { method: "POST", body: file, headers })).json();
+    } catch { answer = { error: { message: "The page did not take the file. Try again." } }; }
+    if (answer.error) { say(answer.error.message); return; }
+    say(`${answer.filename} is here.`);
+    document.getElementById(label.dataset.came)?.click();
+  };
+  document.addEventListener("change", (event) => {
+    const label = drop(event.target);
+    if (!label || !event.target.files?.[0]) return;
+    send(label, event.target.files[0]);
+    event.target.value = "";
+  });
+  document.addEventListener("dragover", (event) => { const label = drop(event.target); if (label) { event.preventDefault(); label.classList.add("over"); } });
+  document.addEventListener("dragleave", (event) => drop(event.target)?.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    const label = drop(event.target);
+    if (!label) return;
+    event.preventDefault();
+    label.classList.remove("over");
+    if (event.dataTransfer.files[0]) send(label, event.dataTransfer.files[0]);
+  });
+})();

@@ -59,6 +59,7 @@ class Gateway:
         self._mounts = mounts
         self._openapi = b""
         self._stopping = False
+        self._look: asyncio.Task[int] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -157,11 +158,16 @@ class Gateway:
         """Raises Unavailable where requests had better go elsewhere for now."""
         if self._stopping:
             raise Unavailable("The server stops.", retry_after=1)
+        # One look at a time, whoever asks: a database that hangs shall not hold every thread there is, names of
+        # upstreams are looked up in the same ones.
+        look = self._look
+        if look is None or look.done():
+            look = self._look = asyncio.create_task(asyncio.to_thread(Registry(self._database).revision))
+        done, _ = await asyncio.wait({look}, timeout=_READY_S)
+        if not done:
+            raise Unavailable("The database does not answer in time.", retry_after=1)
         try:
-            async with asyncio.timeout(_READY_S):
-                await asyncio.to_thread(Registry(self._database).revision)
-        except TimeoutError:
-            raise Unavailable("The database does not answer in time.", retry_after=1) from None
+            look.result()
         except ParleyError as error:
             raise Unavailable(f"The database does not answer: {error}", retry_after=1) from error
 

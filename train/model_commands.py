@@ -25,7 +25,8 @@ def check_command(
 
       parley models check support-v1
     """
-    from models.cli import console, opened, parity_table
+    from models.cli import console, opened
+    from models.model_commands import parity_table
     from models.registry import Registry
     from train.listing import check_model
     from train.progress import PlainLines, silent

@@ -1,0 +1,70 @@
+"""`parley models …` over a home of its own: what is added and pinned is in the registry, or refused in a line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from models.database import Database
+from models.errors import ParleyError
+from models.model_commands import add_models_commands
+from models.registry import Registry
+from models.settings import Settings
+
+UPSTREAM = ("--upstream", "https://upstream.example/v1")
+
+
+@pytest.fixture
+def app(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
+    monkeypatch.setenv("PARLEY_HOME", str(settings.home))
+    app = typer.Typer()
+    add_models_commands(app)
+    return app
+
+
+def run(app: typer.Typer, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["models", *arguments], catch_exceptions=True)
+
+
+def test_a_hosted_model_with_prices_and_fallbacks(app: typer.Typer, database: Database) -> None:
+    assert run(app, "add", "second", *UPSTREAM).exit_code == 0
+    prices = ("--usd-per-million-input", "0.3", "--usd-per-million-output", "1.2")
+    done = run(app, "add", "first", *UPSTREAM, "--upstream-model", "m", "--fallback", "second", *prices)
+    assert done.exit_code == 0
+    spec = Registry(database).resolve("first")
+    assert spec.fallbacks == ("second",)
+    assert spec.upstream is not None
+    assert (spec.upstream.model, spec.upstream.usd_per_million_output) == ("m", 1.2)
+    shown = run(app, "show", "first").output
+    assert "falls back on  second" in shown
+    assert "$0.3 in, $1.2 out" in shown
+
+
+def test_pins_are_told_in_the_list(app: typer.Typer, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert run(app, "add", "llama", "--path", str(tmp_path), "--pin", "--tool-call-parser", "hermes").exit_code == 0
+    assert "listed, pinned" in run(app, "list").output
+    (listed,) = json.loads(run(app, "list", "--json").output)
+    assert listed["pinned"] is True
+    assert listed["engine"]["tool_call_parser"] == "hermes"
+    assert "not pinned" in run(app, "unpin", "llama").output
+    assert "stays in memory" in run(app, "pin", "llama").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("add", "x", *UPSTREAM, "--fallback", "nobody"), "not registered"),
+        (("add", "x", *UPSTREAM, "--pin"), "no engine of its own"),
+        (("add", "x", "--path", "hub/id", "--fallback", "y"), "only a hosted"),
+        (("add", "x", "--path", "hub/id", "--credential", "A_KEY"), "go with --upstream"),
+        (("pin", "nobody"), "There is no model"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(app: typer.Typer, arguments: tuple[str, ...], fault: str) -> None:
+    done = run(app, *arguments)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, ParleyError)
+    assert fault in str(done.exception)

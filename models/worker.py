@@ -18,7 +18,7 @@ from typing import Any
 
 from models import jobs
 from models.database import Database
-from models.errors import ParleyError
+from models.errors import NoSpace, ParleyError, Unavailable
 from models.jobs import Job
 from models.settings import Settings
 
@@ -65,12 +65,30 @@ class JobContext:
             raise JobCancelled(self._job.id)
 
     def beat(self, progress: float | None = None, message: str | None = None) -> bool:
-        """Renews the lease; False, from then on, where the job is to stop."""
-        if not self._lost.is_set() and not jobs.heartbeat(
-            self.database, self._job.id, self._worker, progress=progress, message=message, lease_s=_LEASE_S
-        ):
-            self._lost.set()
+        """Renews the lease; False, from then on, where the job is to stop. A database that is away stops no job."""
+        if not self._lost.is_set():
+            try:
+                kept = jobs.heartbeat(
+                    self.database, self._job.id, self._worker, progress=progress, message=message, lease_s=_LEASE_S
+                )
+            except (Unavailable, NoSpace) as error:
+                # Hours of work are worth more than a word about them: the next one tells as much.
+                _log.warning("heartbeat: %s", error)
+                return not self.cancelled
+            if not kept:
+                self._lost.set()
         return not self.cancelled
+
+    def insist(self, store: Callable[[], object]) -> None:
+        """Stores how a job ended, again and again while the database is away and the worker is to go on."""
+        while True:
+            try:
+                store()
+                return
+            except (Unavailable, NoSpace) as error:
+                _log.warning("what became of job %s cannot be stored yet: %s", self._job.id, error)
+                if self._stop.wait(_BEAT_S):
+                    raise
 
 
 Handler = Callable[[Job, JobContext], dict[str, Any] | None]
@@ -145,20 +163,21 @@ def run_job(
         result = _handler(handlers, job)(job, context)
         # In here, because a result that cannot be stored fails its job: it must not end the worker, which would
         # meet the same job again after every start.
-        jobs.finish(database, job.id, worker, result=result or {})
+        context.insist(lambda: jobs.finish(database, job.id, worker, result=result or {}))
         _log.info("job %s done in %.1f s", job.id, time.monotonic() - began)
     except JobCancelled:
         if context.interrupted:
             jobs.release(database, job.id, worker)
         _log.info("job %s %s", job.id, "waits for the next worker" if context.interrupted else "cancelled")
     except ParleyError as error:
-        jobs.finish(database, job.id, worker, error=str(error))
+        told = str(error)
+        context.insist(lambda: jobs.finish(database, job.id, worker, error=told))
         _log.warning("job %s failed: %s", job.id, error)
     except Exception as error:
         # A fault of ours: the log keeps the traceback, the row says what a user can be told.
         _log.exception("job %s broke", job.id)
         told = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        jobs.finish(database, job.id, worker, error=f"{told} (the worker's log has more)")
+        context.insist(lambda: jobs.finish(database, job.id, worker, error=f"{told} (the worker's log has more)"))
     finally:
         over.set()
         pulse.join()

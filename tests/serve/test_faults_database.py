@@ -10,7 +10,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +19,15 @@ import openai
 import pytest
 from sqlalchemy import select
 
+import serve.gateway
 from evals.arena import cast_vote, next_battle
 from evals.prompts import add_prompts
 from evals.tables import VoteRow
+from models import jobs
 from models.database import Database, open_database, upgrade
 from models.errors import NoSpace, ParleyError, Unavailable
 from models.settings import load_settings
+from models.worker import JobContext, run_worker
 from tests.evals.scripted import echo
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
@@ -102,6 +106,43 @@ def test_a_locked_database_holds_up_no_answer(database: Database, home: Path, up
         locker.close()
         voting.join(10)
         assert not voting.is_alive()
+
+
+def told(job: jobs.Job, context: JobContext) -> dict[str, int]:
+    """A handler that tells how far it is, again and again. Its parameter: how long between two words."""
+    for number in range(8):
+        context.report(number / 8)
+        time.sleep(job.params["pause_s"])
+    return {"words": 8}
+
+
+def test_a_job_outlives_a_database_that_is_away(postgres: Postgres, home: Path) -> None:
+    settings = load_settings(home=home, database_url=postgres.new_database())
+    upgrade(settings)
+    database = open_database(settings)
+    job = jobs.enqueue(database, "told", {"pause_s": 0.2})
+    stop = threading.Event()
+    handlers = {"told": f"{__name__}:told"}
+    working = threading.Thread(target=run_worker, args=(settings, database, handlers), kwargs={"stop": stop})
+    working.start()
+    try:
+        within(5, lambda: reached(database, job, lambda seen: seen.progress > 0))
+        postgres.stop()
+        time.sleep(2.5)  # it reports meanwhile, and comes to its end
+        assert working.is_alive()
+        postgres.start()
+        within(20, lambda: reached(database, job, lambda seen: seen.status not in ("queued", "running")))
+        ended = jobs.get_job(database, job)
+        assert (ended.status, ended.attempts, ended.result) == ("succeeded", 1, {"words": 8})
+    finally:
+        stop.set()
+        working.join(20)
+        database.dispose()
+
+
+def reached(database: Database, job_id: str, condition: Callable[[jobs.Job], bool]) -> None:
+    if not condition(jobs.get_job(database, job_id)):
+        raise Unavailable("not yet")
 
 
 def test_a_database_that_is_deleted_and_put_back_loses_no_vote_that_was_acknowledged(
@@ -190,6 +231,7 @@ def test_answers_go_on_while_postgresql_is_down_and_votes_after(
             with pytest.raises(Unavailable):
                 voting.vote()
             assert say(gateway)
+            assert ready(gateway) == 503
         assert time.monotonic() - began < 5
         postgres.start()
         within(5, voting.vote)
@@ -198,21 +240,35 @@ def test_answers_go_on_while_postgresql_is_down_and_votes_after(
     database.dispose()
 
 
-def test_answers_go_on_while_postgresql_hangs(postgres: Postgres, home: Path, upstream: PacedUpstream) -> None:
+def test_answers_go_on_while_postgresql_hangs(
+    postgres: Postgres, home: Path, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve.gateway, "_READY_S", 0.3)
     settings = load_settings(home=home, database_url=postgres.new_database())
     upgrade(settings)
     database = open_database(settings)
     with serving(settings, database) as gateway:
-        gateway.hosted("again", base_url=f"{upstream.address}/v1", model="whole")
-        gateway.hosted("whole", base_url=f"{upstream.address}/v1")
+        # By a name that must be looked up, which happens in the same threads as the database's work.
+        gateway.hosted("whole", base_url=f"{upstream.address.replace('127.0.0.1', 'localhost')}/v1")
         postgres.freeze()
-        began = time.monotonic()
-        for _ in range(5):
-            assert say(gateway)
-        assert time.monotonic() - began < 2
-        postgres.go_on()
+        try:
+            with ThreadPoolExecutor(16) as pool:  # whoever balances load looks every second
+                assert set(pool.map(ready, [gateway] * 16)) == {503}
+            began = time.monotonic()
+            for _ in range(5):
+                assert say(gateway)
+            assert time.monotonic() - began < 2
+            assert ready(gateway) == 503
+        finally:
+            postgres.go_on()
+        within(5, lambda: answered(gateway))
         gateway.hosted("whole-too", base_url=f"{upstream.address}/v1", model="whole")
     database.dispose()
+
+
+def answered(gateway: Serving) -> None:
+    if ready(gateway) != 200:
+        raise Unavailable("not yet")
 
 
 def test_a_postgresql_that_never_greets_is_given_up_in_seconds(home: Path) -> None:

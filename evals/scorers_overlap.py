@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 
 from evals.scorers import Sample, Scorer
+from models.errors import Invalid
 
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 """Vectors for texts, in their order. Raises ParleyError where the model cannot be asked."""
@@ -71,7 +72,10 @@ def chrf() -> Scorer:
 
 
 def embedding_similarity(embed: Embed) -> BatchScorer:
-    """The cosine of answer and expected answer (the nearest accepted one), −1 to 1; None for an empty text."""
+    """The cosine of answer and expected answer (the nearest accepted one), −1 to 1.
+
+    None for an empty text, and for one that the model refuses, such as one too long for it.
+    """
 
     def score(samples: Sequence[Sample], answers: Sequence[str]) -> list[float | None]:
         wanted = [text[:_LETTERS] for sample in samples for text in sample.accepted]
@@ -79,10 +83,23 @@ def embedding_similarity(embed: Embed) -> BatchScorer:
         vectors: dict[str, Sequence[float]] = {}
         for start in range(0, len(texts), _AT_ONCE):
             part = texts[start : start + _AT_ONCE]
-            vectors |= dict(zip(part, embed(part), strict=True))
+            vectors |= _embedded(embed, part)
+        if texts and not vectors:
+            embed(texts[:1])  # nothing was taken: the reason is the scorer's to tell
         return [_nearest(sample, answer, vectors) for sample, answer in zip(samples, answers, strict=True)]
 
     return score
+
+
+def _embedded(embed: Embed, texts: Sequence[str]) -> dict[str, Sequence[float]]:
+    """The vectors of these texts; one that is refused takes no others along."""
+    try:
+        return dict(zip(texts, embed(texts), strict=True))
+    except Invalid:
+        if len(texts) == 1:
+            return {}
+        half = len(texts) // 2
+        return _embedded(embed, texts[:half]) | _embedded(embed, texts[half:])
 
 
 def _nearest(sample: Sample, answer: str, vectors: dict[str, Sequence[float]]) -> float | None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from evals.scorers import Sample
 from evals.scorers_overlap import bleu, chrf, embedding_similarity, rouge_l
+from models.errors import Invalid
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,16 @@ def test_embeddings_are_asked_once_for_each_text_and_in_parts() -> None:
     asked.clear()
     assert score([Sample(expected="sun")] * 100, [f"sun {i}" for i in range(100)]) == [1.0] * 100
     assert [len(texts) for texts in asked] == [64, 37]
+
+
+def test_a_text_that_cannot_be_embedded_takes_no_others_along() -> None:
+    def embed(texts: Sequence[str]) -> list[list[float]]:
+        if any("long" in text for text in texts):
+            raise Invalid("at most 5 tokens")
+        return [[1.0, float(len(text))] for text in texts]
+
+    samples = [Sample(expected=f"e{i}") for i in range(5)]
+    found = embedding_similarity(embed)(samples, ["a", "b", "too long", "d", "f"])
+    assert [value is None for value in found] == [False, False, True, False, False]
+    with pytest.raises(Invalid, match="at most 5"):
+        embedding_similarity(embed)([Sample(expected="long")], ["long too"])

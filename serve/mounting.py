@@ -93,7 +93,9 @@ def unknown_route(method: str, path: str) -> NotFound:
 def not_allowed(method: str, *allowed: str) -> NotAllowed:
     """The 405 for a route that takes other methods."""
     takes = f" This route takes {' and '.join(allowed)}." if allowed else ""
-    return NotAllowed(f"Not allowed: {method}.{takes}", code="method_not_allowed")
+    return NotAllowed(
+        f"Not allowed: {method}.{takes}", code="method_not_allowed", headers={"allow": ", ".join(allowed)}
+    )
 
 
 def _part(path: str) -> str:

@@ -81,6 +81,7 @@ def test_what_is_not_there_is_told_in_openais_shape(gateway: Serving, method, pa
     assert (got, body["error"]["code"]) == (status, code)
     assert set(body["error"]) == {"message", "type", "param", "code"}
     assert headers["x-request-id"].startswith("req_")
+    assert bool(headers.get("allow")) is (status == 405)
 
 
 def test_models_are_deleted(gateway: Serving, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Requests made from the OpenAPI document, against a gateway process: no 5xx, no traceback, and answers as described."""
+"""Requests made from the OpenAPI document, against a gateway process: no 5xx, no traceback, answers as described."""
 
 from pathlib import Path
 
@@ -26,3 +26,9 @@ def test_a_few_requests_of_each_kind_are_answered_as_described(tmp_path: Path) -
 def test_ten_thousand_requests_find_nothing(tmp_path: Path) -> None:
     with house(tmp_path / "home") as running:
         good(run(running, cases=10_000, seed=1, workers=2), 10_000)
+
+
+@pytest.mark.long
+def test_postgresql_takes_as_much(tmp_path: Path, migrated_postgres_url: str) -> None:
+    with house(tmp_path / "home", migrated_postgres_url) as running:
+        good(run(running, cases=2000, seed=3), 2000)

@@ -37,6 +37,16 @@ class KeyLimits:
     def __bool__(self) -> bool:
         return self != NO_LIMITS
 
+    def words(self) -> tuple[str, ...]:
+        """Each limit that there is, for a person."""
+        found = (
+            f"{self.requests_per_minute:,} requests/min" if self.requests_per_minute else "",
+            f"{self.tokens_per_minute:,} tokens/min" if self.tokens_per_minute else "",
+            f"{self.daily_tokens:,} tokens/day" if self.daily_tokens else "",
+            f"${self.daily_usd:,.2f}/day" if self.daily_usd else "",
+        )
+        return tuple(words for words in found if words)
+
     def check(self) -> None:
         """Raises Invalid for a limit that is not over zero, or beyond all reason."""
         for name, value in vars(self).items():

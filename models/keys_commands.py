@@ -93,7 +93,7 @@ def keys_list(as_json: Annotated[bool, _JSON] = False) -> None:
     for key in known:
         models = "all" if key.models is None else "\n".join(key.models)
         today = _words_of(used.get(key.id, Sums())).replace(", ", "\n")
-        limits = limits_in_words(key.limits).replace(", ", "\n")
+        limits = _in_words(key.limits, "\n")
         table.add_row(f"{key.name}\n[dim]{key.id}[/dim]", key.role, models, limits, today, _state(key))
     console().print(table)
 
@@ -119,7 +119,7 @@ def keys_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = Fal
         whole.add(row.sums)
     facts = {
         "key": f"{key.name}, {key.role}", "id": key.id, "state": _state(key), "made": f"{key.created:%Y-%m-%d %H:%M}",
-        "models": "all" if key.models is None else ", ".join(key.models), "limits": limits_in_words(key.limits),
+        "models": "all" if key.models is None else ", ".join(key.models), "limits": _in_words(key.limits),
         "used today": _words_of(today), "used in all": _words_of(whole),
     }  # fmt: skip
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -159,7 +159,7 @@ def keys_set(
     scope = key.models if models is None else None if models == "all" else _names(models)
     now = change_key(database, key.id, models=scope, limits=replace(key.limits, **changed), expires=end)
     may = "all models" if now.models is None else ", ".join(now.models)
-    console().print(f"[bold]{now.name}[/bold]: {may}; {limits_in_words(now.limits)}; {_state(now)}.")
+    console().print(f"[bold]{now.name}[/bold]: {may}; {_in_words(now.limits)}; {_state(now)}.")
 
 
 def keys_revoke(name: Annotated[str, _NAME]) -> None:
@@ -193,15 +193,8 @@ def keys_usage(
     console().print(_usage_table(rows) if rows else "Nothing was used.")
 
 
-def limits_in_words(limits: "KeyLimits") -> str:
-    """A key's limits on one line."""
-    words = [
-        f"{limits.requests_per_minute:,} requests/min" if limits.requests_per_minute else "",
-        f"{limits.tokens_per_minute:,} tokens/min" if limits.tokens_per_minute else "",
-        f"{limits.daily_tokens:,} tokens/day" if limits.daily_tokens else "",
-        f"${limits.daily_usd:,.2f}/day" if limits.daily_usd else "",
-    ]
-    return ", ".join(word for word in words if word) or "no limits"
+def _in_words(limits: "KeyLimits", between: str = ", ") -> str:
+    return between.join(limits.words()) or "no limits"
 
 
 def _usage_table(rows: "list[Usage]") -> Any:

@@ -10,6 +10,7 @@ from ui.compare import compare_tab
 from ui.data import data_tab
 from ui.evaluations import evaluations_tab
 from ui.judge import judge_tab
+from ui.keys import keys_tab
 from ui.leaderboard import leaderboard_tab
 from ui.room import Room
 from ui.shutdowns import shutdown_banner
@@ -30,7 +31,7 @@ def bar(room: Room) -> str:
 
 
 def owner_blocks(room: Room) -> gr.Blocks:
-    """The owners' app: Chat, Compare, Data, Train, Judge, Evaluations, Leaderboard."""
+    """The owners' app: Chat, Compare, Data, Train, Judge, Evaluations, Leaderboard, Keys."""
     with gr.Blocks(title="Parley", analytics_enabled=False) as blocks:
         top = gr.HTML(header(_SUBTITLE))
         with gr.Tabs(elem_classes="rooms"):
@@ -48,5 +49,7 @@ def owner_blocks(room: Room) -> gr.Blocks:
                 evaluations_tab(room, evaluations)
             with gr.Tab("Leaderboard", id="leaderboard", render_children=True) as board:
                 leaderboard_tab(room, board)
+            with gr.Tab("Keys", id="keys", render_children=True) as keys:
+                keys_tab(room, keys)
         blocks.load(partial(bar, room), None, top, **QUIET)
     return blocks

@@ -75,6 +75,7 @@
     if (!target) return;
     if (target.dataset.parley === "shade") flip();
     if (target.dataset.parley === "restart") document.querySelector("#bot-restart")?.click();
+    if (target.dataset.parley === "copy") copy(target.previousElementSibling.textContent, "Copied");
     if (target.dataset.parley === "vote-link") copy(`${location.origin}/vote/`, "Link copied");
   });
   document.addEventListener("keydown", (event) => {

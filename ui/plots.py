@@ -1,10 +1,11 @@
-"""Figures for the owners' page: ratings with their intervals, who beats whom, a judge's wins. Numbers in, Plotly out.
+"""Figures for the owners' page: ratings with intervals, who beats whom, a judge's wins, use. Numbers in, Plotly out.
 
 Colours are chosen to be read on light and on dark paper alike, for a figure does not know on which it stands.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ _GRID = "rgba(133, 139, 136, .22)"
 _PINE = "#2c8a7e"
 _CLAY = "#d9714b"
 _PALE = "#a9aca6"
+_STACK = (_PINE, _CLAY, "#c9a13b", "#6f7fb5", "#9a6a8f", "#7fa857", _PALE)
 _POINTS = 600
 _FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
@@ -199,6 +201,46 @@ def loss_plot(curves: "Curves") -> "Figure":
     figure.update_xaxes(range=[0, max(1, curves.steps)], ticksuffix="")
     figure.update_yaxes(title={"text": "Loss, nats per learnt token", "font": {"size": 13}}, gridcolor=_GRID)
     figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One colour of a stack: its name, and a height for each day."""
+
+    name: str
+    heights: Sequence[float]
+
+
+def stacked_plot(days: Sequence[date], bars: Sequence[Bars], title: str) -> "Figure":
+    """A bar for each day, one upon another; so many of them as there are colours."""
+    from plotly import graph_objects as go
+
+    # Text and not dates: a bar of one day alone would be drawn a millisecond wide.
+    names = [f"{day:%b} {day.day}" if len(days) < 90 else day.isoformat() for day in days]
+    figure = go.Figure(
+        [
+            go.Bar(
+                x=names,
+                y=list(one.heights),
+                name=one.name,
+                marker={"color": colour, "cornerradius": 3},
+                hovertemplate=f"<b>{one.name}</b><br>%{{x}}: %{{y:,}}<extra></extra>",
+            )
+            for one, colour in zip(bars, _STACK, strict=False)
+        ]
+    )
+    _dress(figure, height=280)
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 13}, "traceorder": "normal"}
+    figure.update_layout(
+        barmode="stack", showlegend=True, legend=legend, bargap=0.25, margin={"l": 8, "r": 16, "t": 36, "b": 8}
+    )
+    # A phone has room for five.
+    told = names[:: -max(1, -(-len(names) // 5))]
+    figure.update_xaxes(type="category", showgrid=False, tickangle=0, tickvals=told)
+    figure.update_yaxes(
+        title={"text": title, "font": {"size": 13}}, gridcolor=_GRID, rangemode="tozero", tickformat="~s"
+    )
     return figure
 
 

@@ -1,0 +1,66 @@
+"""A real Chromium on the Keys tab: a key is made and shown once, works, is changed and revoked, at both widths."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS, RunningPage
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[1280, 390])
+def page(request: pytest.FixtureRequest, chromium: Browser, running_page: RunningPage) -> Iterator[Page]:
+    """The Keys tab of an owner who has signed in."""
+    with chromium.new_context(viewport={"width": request.param, "height": 844}) as context:
+        page = context.new_page()
+        page.goto(running_page.url)
+        page.fill("#key", running_page.owner)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#chat-model")
+        if not page.get_by_role("tab", name="Keys").is_visible():
+            page.locator(".rooms .overflow-menu > button").click()
+        page.locator(".rooms button:visible", has_text=re.compile("^Keys$")).last.click()
+        expect(page.locator("#keys-table")).to_contain_text("owner")
+        yield page
+
+
+def test_a_key_is_made_shown_once_changed_and_revoked(page: Page, running_page: RunningPage) -> None:
+    name = f"shop {page.viewport_size['width'] if page.viewport_size else ''}"
+    heard: list[str] = []
+    page.on("response", lambda answer: heard.append(answer.url))
+    page.get_by_text("Make or change a key").click()
+    page.fill("#keys-name input, #keys-name textarea", name)
+    page.fill("#keys-daily-tokens input, #keys-daily-tokens textarea", "200,000")
+    page.click("#keys-save")
+    code = page.locator("#keys-made code")
+    expect(code).to_have_text(re.compile(r"pk-[\w-]{43}"))
+    secret = code.inner_text()
+    expect(page.locator("#keys-table")).to_contain_text("200,000 tokens/day")
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("window.innerWidth")
+    page.click("#keys-refresh")
+    expect(code).to_have_count(0)
+    assert secret not in page.content()
+    assert not [url for url in heard if secret in url]
+    page.click("#keys-which input")
+    page.get_by_role("option", name=name).click()
+    expect(page.locator("#keys-save")).to_have_text("Save")
+    page.fill("#keys-daily-tokens input, #keys-daily-tokens textarea", "300000")
+    page.click("#keys-save")
+    expect(page.locator("#keys-line")).to_contain_text("is changed")
+    expect(page.locator("#keys-table")).to_contain_text("300,000 tokens/day")
+    page.click("#keys-which input")
+    page.get_by_role("option", name=name).click()
+    page.click("#keys-revoke")
+    page.click("#keys-yes")
+    expect(page.locator("#keys-table tr", has_text=name)).to_contain_text("revoked")

@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # pytest keeps the tests that it has rewritten: without them every process spends seven seconds on that alone.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up test check bench bench-peers demo-model setup setup-dev system clients clean
+.PHONY: help demo up test check bench bench-peers demo-model setup setup-dev system clients clients-more clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -49,6 +49,10 @@ system:          ## what the tests need of the system: Chromium, PostgreSQL and 
 
 clients: setup-dev system  ## the SDKs that the tests run against Parley, each in an environment of its own
 	@.venv/bin/python deploy/clients.py
+
+clients-more: clients  ## lm-evaluation-harness too (650 MB), and its run against a real engine
+	@.venv/bin/python deploy/clients.py --more
+	$(RUN) pytest -q tests/clients/test_engine_clients.py -k harness
 
 clean:           ## remove the environment and what tools leave behind; PARLEY_HOME stays
 	rm -rf .venv .venv-install.log .clients .peers .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info

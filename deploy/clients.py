@@ -1,7 +1,8 @@
 """Builds `.clients`: every client library that Parley promises to serve, each in an environment of its own.
 
 openai-python 2.x and 3.x, LangChain's ChatOpenAI and LiteLLM (requirements/clients-*.txt), and openai for Node with the
-Node that it asks for (tests/clients/package.json), because the system's may be older. `make clients` calls it; what is there it leaves alone.
+Node that it asks for (tests/clients/package.json), because the system's may be older. `make clients` calls it; what is
+there it leaves alone. `make clients-more` adds lm-evaluation-harness, which is large.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = ROOT / ".clients"
 PYTHON_CLIENTS = ("openai-2", "openai-3", "langchain", "litellm")
+MORE = ("lm-eval",)
 NODE_FILES = ("package.json", "package-lock.json")
 
 
@@ -25,7 +27,7 @@ class Refused(Exception):
 def main() -> int:
     """Brings `.clients` to what the pins say."""
     try:
-        for name in PYTHON_CLIENTS:
+        for name in (*PYTHON_CLIENTS, *(MORE if "--more" in sys.argv else ())):
             install_python(CLIENTS / name, ROOT / "requirements" / f"clients-{name}.txt")
         install_node(CLIENTS / "node", ROOT / "tests" / "clients")
     except Refused as refusal:

@@ -6,6 +6,7 @@ Where and with which key: OPENAI_BASE_URL and OPENAI_API_KEY, as LangChain reads
 import asyncio
 import json
 import sys
+from typing import Literal
 
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
@@ -25,8 +26,8 @@ def weather(city: str) -> str:
 class Ticket(BaseModel):
     """What a message is about."""
 
+    topic: Literal["delivery", "money"]
     urgent: bool
-    summary: str
 
 
 found = {}

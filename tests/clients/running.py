@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,20 @@ def run(sdk: str, program: str, server: Server, *arguments: str | Path, timeout_
 
     An environment that is not there is a failure: nobody is served by a test that was skipped.
     """
-    command = [*command_of(sdk, program), *map(str, arguments)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PYTHON"))}
-    environment |= {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": server.key}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
-    assert done.returncode == 0, f"{program} with {sdk}: {done.stdout}\n{done.stderr}"
+    done = run_command([*command_of(sdk, program), *map(str, arguments)], server, timeout_s)
     assert not done.stderr, f"{program} with {sdk} was warned: {done.stderr}"
     return json.loads(done.stdout)
+
+
+def run_command(
+    command: Sequence[str | Path], server: Server, timeout_s: float = 120, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program that is not ours to its end, with the variables that every OpenAI SDK reads."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PYTHON"))}
+    environment |= {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": server.key} | variables
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done
 
 
 def command_of(sdk: str, program: str) -> list[str]:

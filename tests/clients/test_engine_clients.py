@@ -1,0 +1,103 @@
+"""Programs that others wrote, unchanged, against real engines: LangChain, LiteLLM, vLLM's benchmark, lm-eval; curl."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.demo import FOLDER
+from tests.clients.running import CLIENTS, HERE, Server, run, run_command
+
+pytestmark = pytest.mark.engine
+
+
+def test_langchain(parley: Server) -> None:
+    met = run("langchain", "langchain_chat", parley, parley.chat)
+    assert met["answer"].strip()
+    assert met["streamed"] == met["answer"]
+    assert met["tokens"] == met["streamed tokens"] > 0
+    assert met["batch"] == 3
+    # A small model cannot choose well, but what it says fits the schema.
+    assert met["ticket"]["topic"] in ("delivery", "money")
+    assert isinstance(met["ticket"]["urgent"], bool)
+
+
+def test_litellm(parley: Server) -> None:
+    met = run("litellm", "litellm_chat", parley, parley.chat)
+    assert met["answer"].strip()
+    assert met["streamed"] == met["async"] == met["answer"]
+    assert met["tokens"] == met["streamed tokens"] > 0
+    assert met["unknown model"] == "NotFoundError"
+
+
+def test_vllms_serving_benchmark(parley: Server, tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    command = [sys.executable, HERE / "vllm_bench.py", "--backend", "openai-chat"]
+    command += ["--base-url", parley.base_url.removesuffix("/v1"), "--endpoint", "/v1/chat/completions"]
+    command += ["--model", parley.chat, "--tokenizer", str(FOLDER / "base"), "--ignore-eos"]
+    command += ["--dataset-name", "random", "--random-input-len", "32", "--random-output-len", "24"]
+    command += ["--num-prompts", "24", "--max-concurrency", "8"]
+    command += ["--save-result", "--result-filename", str(result)]
+    run_command(command, parley, HF_HUB_OFFLINE="1")
+    found = json.loads(result.read_text())
+    assert (found["completed"], found["failed"]) == (24, 0)
+    assert found["total_output_tokens"] == 24 * 24
+    assert found["median_ttft_ms"] > 0
+
+
+def test_lm_evaluation_harness(parley: Server, tmp_path: Path) -> None:
+    python = CLIENTS / "lm-eval" / "bin" / "python"
+    if not python.is_file():
+        pytest.skip("lm-evaluation-harness takes 650 MB: `make clients-more` installs it and runs this test.")
+    rows = [{"question": f"where is my order {number}?", "answer": "."} for number in (73194628, 48213377, 90215533)]
+    (tmp_path / "orders.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": "parley_orders",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "orders.jsonl")}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 40, "temperature": 0},
+        "metric_list": [{"metric": "exact_match", "regexes_to_ignore": ["[^.]"]}],
+    }
+    (tmp_path / "orders.yaml").write_text(json.dumps(task))  # JSON is YAML too
+    where = f"model={parley.chat},base_url={parley.base_url}/chat/completions,num_concurrent=3"
+    command = [python, "-m", "lm_eval", "--model", "local-chat-completions", "--model_args", where]
+    command += ["--tasks", "parley_orders", "--include_path", tmp_path, "--apply_chat_template"]
+    command += ["--output_path", tmp_path / "results", "--log_samples"]
+    run_command(command, parley, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "cache"))
+    results = json.loads(next((tmp_path / "results").rglob("results_*.json")).read_text())
+    assert results["n-samples"]["parley_orders"]["effective"] == 3
+    assert 0 <= results["results"]["parley_orders"]["exact_match,none"] <= 1
+    samples = next((tmp_path / "results").rglob("samples_*.jsonl")).read_text().splitlines()
+    assert all(json.loads(sample)["resps"][0][0].strip() for sample in samples)
+
+
+def test_curl(hosted: Server, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.fail("curl is missing: `apt-get install curl`.")
+    question = {"model": hosted.chat, "messages": [{"role": "user", "content": "hello there"}]}
+    curl = ["curl", "-sS", "-N", f"{hosted.base_url}/chat/completions", "-H", "content-type: application/json"]
+    keyed = [*curl, "-H", f"Authorization: Bearer {hosted.key}"]
+
+    whole = json.loads(run_command([*keyed, "-d", json.dumps(question)], hosted).stdout)
+    assert whole["choices"][0]["message"]["content"] == "You said: hello there"
+
+    lines = run_command([*keyed, "-d", json.dumps(question | {"stream": True})], hosted).stdout.split("\n\n")
+    assert lines[-2:] == ["data: [DONE]", ""]
+    deltas = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"] for line in lines[:-2]]
+    assert "".join(delta.get("content") or "" for delta in deltas) == "You said: hello there"
+
+    status = ["-w", "\n%{http_code}"]
+    refused, code = run_command([*curl, *status, "-d", json.dumps(question)], hosted).stdout.rsplit("\n", 1)
+    assert (code, json.loads(refused)["error"]["code"]) == ("401", "invalid_api_key")
+    # Sent in pieces, and asked for leave first, as curl does with a body of over a megabyte.
+    long = json.dumps(question | {"messages": [{"role": "user", "content": "word " * 300_000}]})
+    (tmp_path / "long.json").write_text(long)
+    sent = ["-H", "transfer-encoding: chunked", "-H", "expect: 100-continue", "--data-binary", f"@{tmp_path}/long.json"]
+    answered, code = run_command([*keyed, *status, *sent], hosted).stdout.rsplit("\n", 1)
+    assert (code, len(json.loads(answered)["choices"][0]["message"]["content"]) > 1_400_000) == ("200", True)

@@ -43,7 +43,7 @@ async def json_object(request: "Request") -> dict[str, Any]:
     """The request's body as a JSON object; `{}` where there is none. The gateway bounds its length.
 
     Raises:
-        Invalid: it is no JSON, or JSON of another kind.
+        Invalid: it is no JSON, or JSON of another kind, or a text in it holds a NUL.
     """
     body = await request.body()
     if not body.strip():
@@ -54,7 +54,23 @@ async def json_object(request: "Request") -> dict[str, Any]:
         raise Invalid(f"The body is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
         raise Invalid("The body must be a JSON object.")
+    if b"\\u0000" in body and _holds_nul(content):
+        raise Invalid("A text in the body holds a NUL character, which no name or id has.")
     return content
+
+
+def _holds_nul(content: Any) -> bool:
+    """Whether any text in it has a NUL, which PostgreSQL cannot keep or be asked for."""
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str) and "\0" in value:
+            return True
+    return False
 
 
 def json_answer(content: Any, status: int = 200) -> "Response":

@@ -84,6 +84,8 @@ def check_scope(scope: Scope) -> None:
     raw: bytes = scope["raw_path"]
     if raw not in _ORDINARY:
         _check_path(raw, scope["path"])
+        if b"%00" in scope["query_string"]:
+            raise Invalid("A NUL character is not accepted in a query.", code="invalid_url")
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     found = dict(headers)
     if len(found) != len(headers):

@@ -21,7 +21,8 @@ def scope(raw: bytes = CHAT, *headers: tuple[bytes, bytes], method: str = "POST"
     from urllib.parse import unquote
 
     shown = unquote(raw.decode("latin-1")) if path is None else path
-    return {"type": "http", "method": method, "path": shown, "raw_path": raw, "headers": list(headers)}
+    found = {"type": "http", "method": method, "path": shown, "raw_path": raw, "headers": list(headers)}
+    return found | {"query_string": b""}
 
 
 @pytest.mark.parametrize(

@@ -254,3 +254,14 @@ def test_odd_types_are_left_to_the_engine_and_break_nothing() -> None:
             fields.check_media(body)
     fields.check({"model": "m", "response_format": {"type": ["structural_tag"]}})
     fields.check_media({"messages": [{"role": "user", "content": [{"type": 5, "image_url": 7}]}]})
+
+
+def test_the_operators_page_names_each_field_and_bound() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "gateway.md").read_text("utf-8")
+    rows = {line for line in page.splitlines() if line.startswith("|")}
+    for name, most in {**fields.BOUNDS, **fields.LENGTHS}.items():
+        assert any(f"`{name}`" in row and f"{most:,}" in row for row in rows), name
+    for name in fields.DANGEROUS:
+        assert any(f"`{name}`" in row for row in rows), name
+    for most in (fields.MOST_SEQUENCES, fields.MOST_INPUTS, fields.MOST_LOGPROBS):
+        assert any(f"{most:,}" in row for row in rows)

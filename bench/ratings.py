@@ -1,6 +1,6 @@
 """Ratings: seconds for 2 million votes, coverage of 95 % intervals, errors of a verdict that is read all the time.
 
-    python -m bench.ratings [--runs 400] [--json]
+    python -m bench.ratings [--runs 400] [--parts speed,coverage,peeking,power] [--json]
 
 It simulates worlds whose truth is known, so it says nothing about any real model. The speed, and how it compares with
 arena-rank and evalica, is `bench.rating_speed`'s. The last line is one JSON object with `--json`; without it, a table.
@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -166,7 +167,21 @@ WORLDS: tuple[tuple[World, Cluster], ...] = (
     (World(10, 100, 50, taste=0.7), "prompt"),
     (World(50, 30, 20), None),
     (World(50, 30, 20), "prompt"),
+    (World(2, 30, 20, taste=0.5), "prompt"),
+    (World(2, 30, 30, ties=0.0, spread=1.0), "prompt"),
+    (World(3, 30, 20), "prompt"),
+    (World(3, 30, 20, taste=1.0), "prompt"),
+    (World(4, 30, 20, ties=0.0), "prompt"),
+    (World(4, 30, 20, ties=0.6), "prompt"),
+    (World(4, 30, 20, spread=1.2), "prompt"),
+    (World(5, 30, 20, taste=0.5), "prompt"),
+    (World(10, 30, 20, taste=1.0), "prompt"),
+    (World(20, 30, 20), None),
+    (World(20, 30, 20, taste=0.7), "prompt"),
+    (World(50, 30, 20, taste=0.7), "prompt"),
+    (World(50, 100, 100, taste=0.7), "prompt"),
 )
+PARTS = ("speed", "coverage", "peeking", "power")
 
 
 DUELS = (
@@ -180,44 +195,63 @@ DUELS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs both parts and prints them."""
+    """Runs the parts and prints them."""
     parser = argparse.ArgumentParser(prog="python -m bench.ratings", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=400, help="simulated worlds of each kind")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args(arguments)
-    seconds = timed() | compared()
+    parts = options.parts.split(",")
+    if strangers := sorted(set(parts) - set(PARTS)):
+        parser.error(f"{strangers[0]!r} is no part: there are {', '.join(PARTS)}")
+    found: dict[str, Any] = timed() | compared() if "speed" in parts else {}
+    for key, value in found.items():
+        print(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}")
+    if "coverage" in parts:
+        found["coverage"] = covered(options.runs)
+    if "peeking" in parts:
+        found["peeking"] = peeked(options.runs)
+    if "power" in parts:
+        powers, too_little = power(), decided_on_too_little(min(options.runs, 100))
+        for row in powers:
+            print(f"{row.win_rate:.0%}: {row.votes} decisive votes find it in {row.found:.1%}")
+        print(f"decided on 29 votes or 19 prompts: {too_little:.0%}")
+        found |= {"power": [asdict(row) for row in powers], "decided_on_too_little": too_little}
+    if options.json:
+        print(json.dumps(found))
+    return 0
+
+
+def covered(runs: int) -> list[dict[str, Any]]:
+    """Every world's coverage, printed as it is found."""
     results = []
-    print(f"{'models':>6} {'votes each':>10} {'prompts':>7} {'taste':>5} {'clustered':>9} {'covered':>8} {'± Elo':>6}")
+    print(
+        f"{'models':>6} {'votes each':>10} {'prompts':>7} {'taste':>5} {'ties':>4} {'spread':>6} {'clustered':>9} "
+        f"{'covered':>8} {'± Elo':>6}"
+    )
     for world, cluster in WORLDS:
-        result = coverage(world, cluster, options.runs)
-        results.append(result)
+        result = coverage(world, cluster, runs)
+        results.append(asdict(result))
         print(
-            f"{world.models:>6} {world.votes_per_model:>10} {world.prompts:>7} {world.taste:>5} "
-            f"{cluster or 'no':>9} {result.covered:>8.1%} {result.width / 2:>6.0f}"
+            f"{world.models:>6} {world.votes_per_model:>10} {world.prompts:>7} {world.taste:>5} {world.ties:>4} "
+            f"{world.spread:>6} {cluster or 'no':>9} {result.covered:>8.1%} {result.width / 2:>6.0f}",
+            flush=True,
         )
+    return results
+
+
+def peeked(runs: int) -> list[dict[str, Any]]:
+    """Every duel's end, printed as it is found."""
     peeks = []
     print(f"\n{'win rate':>8} {'prompts':>7} {'taste':>5} {'better':>7} {'worse':>7}   (400 votes, read after each)")
     for duel in DUELS:
-        ended = peeking(duel, options.runs)
-        peeks.append({"duel": asdict(duel), "ended": ended, "runs": options.runs})
-        print(f"{duel.win_rate:>8} {duel.prompts:>7} {duel.taste:>5} {ended['better']:>7.1%} {ended['worse']:>7.1%}")
-    powers = power()
-    print()
-    for row in powers:
-        print(f"{row.win_rate:.0%}: {row.votes} decisive votes find it in {row.found:.1%}")
-    too_little = decided_on_too_little(min(options.runs, 100))
-    print(f"decided on 29 votes or 19 prompts: {too_little:.0%}\n")
-    for key, value in seconds.items():
-        print(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}")
-    if options.json:
-        simulated = {
-            "coverage": [asdict(result) for result in results],
-            "peeking": peeks,
-            "power": [asdict(row) for row in powers],
-            "decided_on_too_little": too_little,
-        }
-        print(json.dumps(seconds | simulated))
-    return 0
+        ended = peeking(duel, runs)
+        peeks.append({"duel": asdict(duel), "ended": ended, "runs": runs})
+        print(
+            f"{duel.win_rate:>8} {duel.prompts:>7} {duel.taste:>5} {ended['better']:>7.1%} {ended['worse']:>7.1%}",
+            flush=True,
+        )
+    return peeks
 
 
 if __name__ == "__main__":

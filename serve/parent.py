@@ -71,6 +71,8 @@ def up(
             if owner_key:
                 # At once: should anything fail from here on, the next start makes no other.
                 console.key(owner_key)
+            elif not keys_configured(database):
+                console.line(preflight.door_words(settings))
             if prepare is not None:
                 prepare(settings, console.line)
             asyncio.run(_run(settings, database, seen, console, page=page, worker=worker))

@@ -12,7 +12,7 @@ from typing import IO
 from models.errors import Conflict, Invalid, NoSpace, Unavailable
 from models.settings import Settings
 
-_LEAST_FREE_BYTES = 200 * 1024**2
+LEAST_FREE_BYTES = 200 * 1024**2
 
 
 def check(settings: Settings, *, page: bool) -> None:
@@ -52,7 +52,7 @@ def check_home(home: Path) -> None:
             param="home",
         ) from error
     free = shutil.disk_usage(home).free
-    if free < _LEAST_FREE_BYTES:
+    if free < LEAST_FREE_BYTES:
         raise NoSpace(f"The disk of {home} has only {free // 2**20} MiB left. Free some space and start again.")
 
 
@@ -92,6 +92,14 @@ def check_doors(settings: Settings, *, page: bool, keys: bool) -> None:
             "`parley keys create NAME --role owner`, or start with --make-owner-key.",
             param="host",
         )
+
+
+def door_words(settings: Settings) -> str:
+    """What whoever starts Parley without any key is told."""
+    return (
+        f"No key is configured: the gateway listens on {settings.host} only, and asks nobody for one. "
+        "`parley keys create NAME --role owner` makes the first."
+    )
 
 
 def is_loopback(host: str) -> bool:

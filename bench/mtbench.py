@@ -51,19 +51,7 @@ def read_task(count: int | None = None) -> Task:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status: 2 where the questions are not there."""
-    parser = argparse.ArgumentParser(prog="python -m bench.mtbench", description=__doc__.splitlines()[0])
-    parser.add_argument("--questions", type=int, default=80, help="how many, the categories in turn")
-    parser.add_argument("--models", default=MODELS, help="two served models; the second is held against the first")
-    parser.add_argument("--judge", default=JUDGE)
-    parser.add_argument("--rubric", default=RUBRIC)
-    parser.add_argument("--max-tokens", type=int, default=256, help="the longest answer")
-    parser.add_argument(
-        "--home", type=Path, default=None, help="keep everything here; what was asked is not asked again"
-    )
-    parser.add_argument("--out", type=Path, default=None, help="write answers.html and judged.html here")
-    parser.add_argument("--port", type=int, default=8790, help="the gateway's port while it serves")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    options = parser.parse_args(arguments)
+    options = parsed(arguments)
     if not QUESTIONS.is_file():
         print("bench.mtbench: its questions are not here (../shared/data/mtbench).", file=sys.stderr)
         return 2
@@ -77,6 +65,23 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps(result))
     return 0
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="python -m bench.mtbench", description=__doc__.splitlines()[0])
+    parser.add_argument("--questions", type=int, default=80, help="how many, the categories in turn")
+    parser.add_argument("--models", default=MODELS, help="two served models; the second is held against the first")
+    parser.add_argument("--judge", default=JUDGE)
+    parser.add_argument("--rubric", default=RUBRIC)
+    parser.add_argument("--max-tokens", type=int, default=256, help="the longest answer")
+    parser.add_argument(
+        "--home", type=Path, default=None, help="keep everything here; what was asked is not asked again"
+    )
+    parser.add_argument("--out", type=Path, default=None, help="write answers.html and judged.html here")
+    parser.add_argument("--port", type=int, default=8790, help="the gateway's port while it serves")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
@@ -93,12 +98,14 @@ def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
         ready = time.perf_counter() - began
         database = open_database(settings)
         try:
-            return {"benchmark": "mtbench", "ready_s": round(ready, 1)} | measured(options, settings, database)
+            return {"benchmark": "mtbench", "ready_s": round(ready, 1)} | measured(
+                options, settings, database, read_task(options.questions)
+            )
         finally:
             database.dispose()
 
 
-def measured(options: argparse.Namespace, settings: Any, database: Any) -> dict[str, Any]:
+def measured(options: argparse.Namespace, settings: Any, database: Any, task: Task) -> dict[str, Any]:
     """Asks, grades and compares at a Parley that runs; returns the rest of the JSON object."""
     from evals.evaluations import load_evaluation
     from evals.html_report import write_report
@@ -110,7 +117,6 @@ def measured(options: argparse.Namespace, settings: Any, database: Any) -> dict[
     from evals.served import evaluate_served
     from evals.summaries import against_first, diff, overview, overview_json
 
-    task = read_task(options.questions)
     first, second = options.models.split(",")
     scorers = ["words", "repetition", f"judge:{options.judge}@{options.rubric}"]
     parameters = {"temperature": 0.0, "max_tokens": options.max_tokens}
@@ -132,7 +138,7 @@ def measured(options: argparse.Namespace, settings: Any, database: Any) -> dict[
     evaluated = overview_json(evaluation, found, differences)
     judged = report_json(report)
     return {
-        "questions": options.questions,
+        "questions": sum(sample.turn == 1 for sample in task.samples),
         "turns": len(task.samples),
         "models": [first, second],
         "judge": options.judge,

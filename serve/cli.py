@@ -1,4 +1,5 @@
-"""This room's commands: `parley up`, `gateway`, `openapi`, `status`, `generate`, `models import openai`.
+"""This room's commands: `parley up`, `serve`, `gateway`, `openapi`, `status`, `doctor`, `generate`, and
+`parley models import openai`.
 
 `add_commands` hangs them on the front door's Typer app; nothing is loaded before a command runs.
 """
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serve.doctor_command import doctor_command, status_command
 from serve.generate_command import generate_command
+from serve.serve_command import serve_command
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -35,7 +38,9 @@ def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
     app.command("up")(up)
     app.command("gateway", hidden=True)(gateway)
     app.command("openapi")(openapi)
-    app.command("status")(status)
+    app.command("serve")(serve_command)
+    app.command("status")(status_command)
+    app.command("doctor")(doctor_command)
     app.command("generate")(generate_command)
     # `parley models` is the room models/'s group; importing needs HTTP, which is this room's.
     group = next((group.typer_instance for group in app.registered_groups if group.name == "models"), None)
@@ -80,7 +85,10 @@ def serve_gateway(mounts: Mounts | None) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     database = open_database(settings)
     database.check_current()
-    preflight.check_doors(settings, page=False, keys=keys_configured(database))
+    configured = keys_configured(database)
+    preflight.check_doors(settings, page=False, keys=configured)
+    if not configured:
+        logging.getLogger("parley.gateway").info(preflight.door_words(settings))
     run(settings, database, mounts(settings, database) if mounts else ())
 
 
@@ -96,15 +104,6 @@ def print_openapi(mounts: Mounts | None) -> None:
     # Not opened as others open it: that would make the home.
     database = Database(settings.database_address)
     typer.echo(json.dumps(document(mounts(settings, database) if mounts else ()), indent=2))
-
-
-def status() -> None:
-    """Show what runs: processes, models with their state, and the last words of engines that failed."""
-    from models.cli import console, opened
-    from serve.status import show
-
-    settings, database = opened()
-    show(settings, database, console())
 
 
 def import_openai(

@@ -28,7 +28,7 @@ def report(settings: Settings, database: Database) -> dict[str, Any]:
     models = []
     for spec in specs:
         row = rows.get(spec.id)
-        model = {
+        model: dict[str, Any] = {
             "id": spec.id, "kind": spec.kind, "base": spec.base, "state": known[spec.id].state,
             "message": known[spec.id].message, "pinned": spec.id in pinned,
             "since": row.since.isoformat() if row and row.since else None,

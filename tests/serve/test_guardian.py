@@ -130,3 +130,40 @@ def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
     wait_until(lambda: process.exit_code() is not None)
     assert process.exit_code() == 127
     assert "/no/such/program" in process.last_words()
+
+
+def test_a_number_that_is_anothers_now_is_left_alone(tmp_path: Path) -> None:
+    process = spawn(command(), tmp_path)
+    wait_until(lambda: len(guardian.descendants(process.pid)) >= 3)
+    (program, *_) = guardian._below(process.pid)
+    guardian._kill(program._replace(started=b"1"))
+    time.sleep(0.1)
+    assert process.exit_code() is None
+    guardian._kill(program)
+    wait_until(lambda: process.exit_code() is not None)
+
+
+def test_what_an_earlier_life_has_left_is_found_by_its_mark(tmp_path: Path) -> None:
+    process = spawn(command(), tmp_path / "logs")
+    wait_until(lambda: len(guardian.descendants(process.pid)) >= 3)
+    tree = guardian.descendants(process.pid)
+    assert guardian.kill_marked(str(tmp_path / "other")) == []
+    assert set(tree) <= set(guardian.kill_marked(str(tmp_path)))
+    wait_until(lambda: alive(tree) == [])
+    process.stop()
+
+
+def test_a_program_that_a_signal_has_stopped_is_seen_and_can_be_stopped_for_good(tmp_path: Path) -> None:
+    process = spawn(command(), tmp_path)
+    wait_until(lambda: len(guardian.descendants(process.pid)) >= 3)
+    tree = guardian.descendants(process.pid)
+    assert not process.is_frozen(whole_tree=True)
+    os.kill(tree[-1], signal.SIGSTOP)
+    wait_until(lambda: process.is_frozen(whole_tree=True))
+    assert not process.is_frozen()
+    os.kill(tree[0], signal.SIGSTOP)
+    wait_until(process.is_frozen)
+    began = time.monotonic()
+    process.kill()
+    assert time.monotonic() - began < 2
+    assert alive(tree) == []

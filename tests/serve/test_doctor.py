@@ -1,0 +1,96 @@
+"""`parley doctor`: what it finds on a good machine, and on one where something is wrong."""
+
+import io
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from models.database import Database
+from models.keys import create_key
+from models.settings import Settings, load_settings
+from serve import doctor
+from tests.stack import free_ports
+
+
+def found(settings: Settings) -> dict[str, doctor.Finding]:
+    return {one.name: one for one in doctor.examine(settings)}
+
+
+@pytest.fixture
+def ported(home: Path) -> Settings:
+    port, page_port = free_ports(2)
+    return load_settings(home=home, port=port, page_port=page_port, device="cpu", cpu_kv_cache_gib=0.1)
+
+
+def test_before_the_first_start_it_looks_and_makes_nothing(ported: Settings) -> None:
+    seen = found(ported)
+    assert seen["home"].found.endswith("made at the first start")
+    assert seen["database"].state == seen[f"port {ported.port}"].state == seen["vllm"].state == "ok"
+    assert not ported.home.exists()
+
+
+def test_beside_a_home_with_a_database(settings: Settings, database: Database) -> None:
+    seen = found(settings)
+    assert "at this program's tables" in seen["database"].found
+    assert "journal" in seen["SQLite"].found or "WAL" in seen["SQLite"].found
+
+
+def test_what_is_wrong_is_told_with_what_to_do(ported: Settings, database: Database, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ported.port))
+        taken.listen()
+        wide = ported.model_copy(update={"page_host": "0.0.0.0"})
+        wide.home.chmod(0o777)
+        seen = found(wide)
+    assert seen[f"port {ported.port}"].state == "fail"
+    assert "--port" in seen[f"port {ported.port}"].advice
+    assert seen["keys"].state == "fail"
+    assert "parley keys create" in seen["keys"].advice
+    assert (seen["home"].state, "chmod go-w" in seen["home"].advice) == ("warn", True)
+    create_key(database, name="boss", role="owner")
+    assert found(wide)["keys"].state == "ok"
+
+
+def test_a_database_of_another_revision_and_no_database_at_all(ported: Settings) -> None:
+    ported.home.mkdir()
+    (ported.home / "parley.db").write_bytes(b"")
+    seen = found(ported)["database"]
+    assert seen.state == "fail"
+    assert "parley db upgrade" in seen.advice
+    lost = ported.model_copy(
+        update={"database_url": load_settings(database_url="postgresql://u:p@127.0.0.1:1/x").database_url}
+    )
+    assert found(lost)["database"].state == "fail"
+
+
+def test_an_old_release_with_known_faults_fails(ported: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "version", lambda name: {"vllm": "0.31.9", "gradio": "6.20.1"}.get(name, "9.9"))
+    seen = found(ported)
+    assert (seen["vllm"].state, seen["gradio"].state) == ("fail", "ok")
+    assert "0.32" in seen["vllm"].advice
+
+
+def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
+    ported: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parley import build
+
+    shown = io.StringIO()
+    findings = [doctor.Finding("disk", "fail", "full", "Free some."), doctor.Finding("clock", "ok", "now")]
+    doctor.show(findings, Console(file=shown, width=80))
+    assert "disk: Free some." in shown.getvalue()
+    assert "1 of 2 must be mended" in shown.getvalue()
+    monkeypatch.setenv("PARLEY_HOME", str(ported.home))
+    monkeypatch.setenv("PARLEY_PORT", str(ported.port))
+    monkeypatch.setenv("PARLEY_PAGE_PORT", str(ported.page_port))
+    done = CliRunner().invoke(build(), ["doctor", "--json"])
+    assert done.exit_code == 0, done.output
+    assert {one["name"] for one in json.loads(done.output)} >= {"memory", "disk", "keys", "open files"}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ported.port))
+        taken.listen()
+        assert CliRunner().invoke(build(), ["doctor"]).exit_code == 1

@@ -1,0 +1,97 @@
+"""Our own processes: one that ends, hangs or is stopped by a signal is started again; stopping lets answers end."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from serve import services
+from serve.processes import Command
+from serve.services import Service, Services
+from tests.stack import free_ports
+
+# A server that answers 200, until SIGUSR1 makes it deaf without any work, or SIGUSR2 deaf from work.
+SERVER = """
+import http.server, signal, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *_): pass
+def hang(*_): time.sleep(300)
+def work(*_):
+    until = time.monotonic() + 4
+    while time.monotonic() < until: pass
+signal.signal(signal.SIGUSR1, hang); signal.signal(signal.SIGUSR2, work)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, told: list[str]) -> AsyncIterator[Service]:
+    (port,) = free_ports(1)
+    command = Command("server", (sys.executable, "-c", SERVER, str(port)), dict(os.environ), grace_s=0.5)
+    keeper = Services([Service(command, f"http://127.0.0.1:{port}/")], tmp_path, told.append)
+    task = asyncio.create_task(keeper.run())
+    try:
+        await until(keeper.ready)
+        yield keeper.all[0]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.to_thread(keeper.stop)
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 15) -> float:
+    began = time.monotonic()
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 -- processes tell no event
+            await asyncio.sleep(0.02)
+    return time.monotonic() - began
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks and probes ten times as often."""
+    for name in ("_LOOK_S", "_PROBE_S", "_PROBE_TIMEOUT_S"):
+        monkeypatch.setattr(services, name, getattr(services, name) / 10)
+
+
+async def back(service: Service, number: int) -> float:
+    """Seconds until another process answers in its place, once a signal has been sent."""
+    assert service.process is not None
+    before = service.process.pid
+    program = service.process.program_pid
+    assert program is not None
+    os.kill(program, number)
+    return await until(lambda: bool(service.ready and service.process and service.process.pid != before))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGKILL, "ended with status 137"), (signal.SIGSTOP, "stopped by a signal"), (signal.SIGUSR1, "answered")],
+)
+async def test_one_that_is_gone_stopped_or_hangs_is_started_again(tmp_path: Path, number: int, words: str) -> None:
+    told: list[str] = []
+    async with running(tmp_path, told) as service:
+        took = await back(service, number)
+        assert any(words in line for line in told), told
+        assert took < 6
+
+
+async def test_one_that_is_busy_is_left_alone(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with running(tmp_path, told) as service:
+        assert service.process is not None
+        before, program = service.process.pid, service.process.program_pid
+        assert program is not None
+        os.kill(program, signal.SIGUSR2)
+        await until(lambda: service.missed > 0)
+        await until(lambda: service.missed == 0)
+        assert service.process.pid == before
+        assert not any("starting it again" in line for line in told)

@@ -15,6 +15,7 @@ and no other room; the statistics libraries are loaded by the modules that compu
     summaries    means and differences              contamination  what of a task the training holds
     style        ratings with style held equal      voters       how far voters agree
     robustness   votes that would turn it           vote_imports votes from other tools
+    judged_tasks a judge over an evaluation         judge_scorer a judge as a scorer
 
 Three functions have their module's name, so they are imported from it: `from evals.prompts import prompts`,
 `from evals.leaderboard import leaderboard`, `from evals.verdict import verdict`.
@@ -40,12 +41,14 @@ _HOMES = {
     "export_preferences": "preferences", "import_votes": "vote_imports", "vote_rows": "vote_exports",
     "Agreement": "voters", "StyleControl": "style", "Turning": "robustness", "turn_rating": "robustness",
     "CategoryRate": "categories", "category_rates": "categories",
-    "run_judge_job": "jobs",
+    "run_judge_job": "jobs", "run_evaluation_job": "jobs",
     "Task": "tasks", "TaskSample": "tasks", "make_task": "tasks", "open_task": "task_rows",
     "NamedScorer": "scorers_named", "named_scorer": "scorers_named", "Run": "runner", "ask_all": "runner",
     "Evaluation": "evaluations", "run_task": "evaluations", "load_evaluation": "evaluations",
     "evaluate_served": "served", "Overview": "summaries", "overview": "summaries", "Diff": "summaries",
     "diff": "summaries", "write_report": "html_report",
+    "judge_evaluation": "judged_tasks", "write_judge_report": "judge_html",
+    "GroupVerdict": "report_groups", "by_group": "report_groups",
     "Contamination": "contamination", "read_taught": "contamination",
 }  # fmt: skip
 

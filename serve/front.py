@@ -27,6 +27,7 @@ _AROUND_BYTES = 2**20  # of a chunked body that are not body: sizes, extensions,
 _HEAD_S, _BODY_S, _IDLE_S, _STALLED_S, _LINGER_S = 20.0, 60.0, 75.0, 300.0, 10.0
 _UPGRADING = frozenset({b"connection", b"upgrade", b"http2-settings"})
 _WRITTEN = 2**16  # bytes that wait for a slow client before the application is told to wait
+_ROOM = 16  # where there are too many connections, one of so many that wait is ended
 _log = logging.getLogger("parley.gateway")
 
 
@@ -58,6 +59,7 @@ class Front(asyncio.Protocol):
         self.stopping = False
         self.write_paused = False
         self._app = cast(Any, config.loaded_app)
+        self._most = config.limit_concurrency
         self._loop = _loop or asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -86,6 +88,8 @@ class Front(asyncio.Protocol):
         self._client = _place(transport.get_extra_info("peername"))
         self._server = _place(transport.get_extra_info("sockname"))
         self.state.connections.add(cast(Any, self))
+        if self._most is not None and len(self.state.connections) > self._most:
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.state.connections.discard(cast(Any, self))
@@ -259,6 +263,12 @@ class Front(asyncio.Protocol):
         elif self._cycle is None and waited > _IDLE_S:
             self.close()
 
+    def abort(self) -> None:
+        """At once."""
+        self.state.connections.discard(cast(Any, self))
+        if self._transport is not None:
+            self._transport.abort()
+
     def close(self) -> None:
         """Once what was written has gone out."""
         if self._transport is not None:
@@ -280,6 +290,15 @@ class Front(asyncio.Protocol):
                 # A half answer must not look whole.
                 self._transport.abort()
             self.state.tasks.discard(cast(Any, asyncio.current_task()))
+
+    def _make_room(self) -> None:
+        """Ends connections that wait for what a client has not sent, the longest first: there are too many."""
+        everybody = [cast(Front, one) for one in self.state.connections]
+        waiting = [one for one in everybody if one._cycle is None or one._coming is not None]
+        waiting.sort(key=lambda one: one._since)
+        # Several at once, so that this look at all of them is not every newcomer's.
+        for one in waiting[: max(len(waiting) // _ROOM, 1)]:
+            one.abort()
 
     def _pause_reading(self) -> None:
         if self._reading and self._transport is not None:

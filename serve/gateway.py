@@ -37,6 +37,7 @@ _RELAYED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings
 _OWN = _RELAYED | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
 _READY_S = 2.0  # what the database may take to answer
 _FILES = 65_536  # a stream needs two
+_OWN_FILES = 128  # logs, the database, the loop
 _MODELS = "/v1/models/"
 _KEPT = "/v1/responses" + "/"
 _SWEEP_S = 60.0
@@ -246,6 +247,12 @@ def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = 
     make_server(create_app(settings, database, mounts), settings).run()
 
 
+def most_clients() -> int:
+    """How many clients may be connected: each may need a file for an upstream too, and the house some for itself."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max((soft - _OWN_FILES) // 2, 1)
+
+
 def make_server(app: Gateway, settings: Settings) -> "uvicorn.Server":
     """The gateway's server over the settings' address, not running yet."""
     import uvicorn
@@ -264,6 +271,7 @@ def make_server(app: Gateway, settings: Settings) -> "uvicorn.Server":
         proxy_headers=False,
         server_header=False,
         log_level=settings.log_level,
+        limit_concurrency=most_clients(),
         timeout_graceful_shutdown=math.ceil(settings.stop_grace_s),
         backlog=4096,
     )

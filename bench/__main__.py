@@ -13,6 +13,7 @@ BENCHMARKS = (
     "bench.demo_model",
     "bench.support",
     "bench.kills",
+    "bench.faults",
 )
 
 

@@ -22,6 +22,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -126,10 +127,10 @@ def _kills(home: Path, chosen: Sequence[faults_kills.Blow], console: Console) ->
 
 
 def _path_table(rows: Sequence[Row]) -> Table:
-    """One line a fault and a route; the four ways to ask stand together."""
-    table = Table(title="Faults of upstreams", title_justify="left")
-    for name in ("fault", "route", "good", "slowest", "within", "asked at most", "well again"):
-        table.add_column(name, justify="left" if name in ("fault", "route") else "right")
+    """One line a fault and a route; the four ways to ask stand together. `asked`: most often for one request."""
+    table = Table(title="Faults of upstreams", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("fault", "route", "good", "slowest", "within", "asked", "well again"):
+        table.add_column(name, justify="left" if name in ("fault", "route") else "right", no_wrap=name == "fault")
     for (fault, route), several in groupby(rows, lambda row: (row.fault, row.route)):
         found = list(several)
         good, all_of_them = sum(row.good for row in found), sum(row.rounds for row in found)
@@ -153,7 +154,7 @@ def _leak_line(report: Report, leaks: Leaks) -> str:
 
 def _kills_table(kills: Kills) -> Table:
     title = f"Kills: the engine's own start {kills.cold_s:.1f} s, all of it {kills.up_s:.1f} s"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("signal", "to", "noticed", "back", "goal", "lost on it", "answers", ""):
         table.add_column(name, justify="left" if name in ("signal", "to", "") else "right")
     for hit in kills.hits:

@@ -6,8 +6,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from evals.calibrating import Calibration, calibrate
+from evals.evaluations import load_evaluation
+from evals.judged_tasks import judge_evaluation
 from evals.judging import judge_models
 from evals.reaching import judge_notes, resolved, through_gateway
+from evals.report import JudgeReport
 from evals.rubric import find_rubric
 from evals.runner import Progress
 from evals.served import evaluate_served
@@ -29,13 +32,18 @@ _MAX_TOKENS = 512
 
 
 def run_judge_job(job: Job, context: JobContext) -> dict[str, Any]:
-    """The worker's handler of kind "judge"; params: judge, model_a, model_b, prompts, rubric.
+    """The worker's handler of kind "judge"; params: judge, model_a, model_b, prompts, rubric, evaluation.
 
-    `prompts` is a number or ids, `rubric` a name. The result is `JudgeReport.to_json()`.
+    `prompts` is a number or ids, `rubric` a name; with `evaluation`, an id, the judge compares its stored answers. The
+    result is `JudgeReport.to_json()`.
     """
     judge, model_a, model_b = (str(_needed(job, name)) for name in ("judge", "model_a", "model_b"))
     rubric = find_rubric(str(job.params.get("rubric") or DEFAULT_RUBRIC.name), context.database)
-    asking = partial(judge_models, context.database, prompts=job.params.get("prompts"))
+    asking: Callable[..., Awaitable[JudgeReport]] = partial(
+        judge_models, context.database, prompts=job.params.get("prompts")
+    )
+    if wanted := job.params.get("evaluation"):
+        asking = partial(judge_evaluation, context.database, load_evaluation(context.database, str(wanted)))
     models = (model_a, model_b)
     found = judge_served(context.settings, context.database, asking, judge, models, context.report, rubric=rubric)
     return found.to_json()

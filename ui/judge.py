@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from evals.evaluations import list_evaluations
 from evals.report import JudgeReport
 from evals.rubric import shipped_rubrics
 from models.errors import ParleyError
@@ -21,6 +22,7 @@ from ui.judged import report_plot, report_table, report_words
 from ui.room import Room, ServedModel, friendly
 from ui.wiring import QUIET, live_list
 
+STORED = ""  # the questions are the stored prompts
 _EVERY_S = 1.5
 _WORDS = {
     "queued": "waiting for the worker",
@@ -40,6 +42,7 @@ class JudgeView:
     model_b: gr.Dropdown
     prompts: gr.Slider
     rubric: gr.Dropdown
+    questions: gr.Dropdown
     words: gr.HTML
     line: gr.HTML
     start: gr.Button
@@ -59,12 +62,15 @@ class Judge:
         self._room = room
         self._view = view
 
-    async def refresh(self, judge: str | None, a: str | None, b: str | None, run: str | None) -> dict[Any, Any]:
+    async def refresh(
+        self, judge: str | None, a: str | None, b: str | None, run: str | None, questions: str | None = None
+    ) -> dict[Any, Any]:
         """The models and the runs as they are now; the latest run is shown where none is chosen."""
         view = self._view
         try:
             models = await asyncio.to_thread(self._room.models)
             runs = await asyncio.to_thread(list_jobs, self._room.database, "judge")
+            asked = await asyncio.to_thread(self._questions)
         except Exception as error:  # a fault here is a line on the page, not a pop-up
             return {view.line: notice(friendly(error), "bad")}
         judges = sorted(models, key=lambda model: not model.spec.judge)
@@ -75,6 +81,9 @@ class Judge:
             view.judge: gr.update(choices=entries(judges), value=judge),
             view.model_a: gr.update(choices=entries(players), value=a),
             view.model_b: gr.update(choices=entries(players), value=b),
+            view.questions: gr.update(
+                choices=asked, value=questions if questions in [value for _, value in asked] else STORED
+            ),
             view.words: in_words(models, judge, a, b),
             view.runs: gr.update(choices=_entries(runs), value=run, visible=bool(runs)),
         }
@@ -85,19 +94,26 @@ class Judge:
         return in_words(await asyncio.to_thread(self._room.models), judge, a, b)
 
     async def begin(
-        self, judge: str | None, a: str | None, b: str | None, prompts: float, rubric: str
+        self,
+        judge: str | None,
+        a: str | None,
+        b: str | None,
+        prompts: float,
+        rubric: str,
+        questions: str | None = None,
     ) -> dict[Any, Any]:
         """Enqueue the job and watch it."""
         view = self._view
         wrong = _wrong(judge, a, b)
         if wrong:
             return {view.line: notice(wrong, "warn")}
-        params = {"judge": judge, "model_a": a, "model_b": b, "prompts": int(prompts), "rubric": rubric}
+        params: dict[str, Any] = {"judge": judge, "model_a": a, "model_b": b, "rubric": rubric}
+        params |= {"evaluation": questions} if questions else {"prompts": int(prompts)}
         try:
             job_id = await asyncio.to_thread(enqueue, self._room.database, "judge", params)
         except ParleyError as error:
             return {view.line: notice(error.message, "bad")}
-        return await self.refresh(judge, a, b, job_id)
+        return await self.refresh(judge, a, b, job_id, questions)
 
     async def stop(self, run: str | None) -> dict[Any, Any]:
         """Cancel the job that is shown."""
@@ -136,6 +152,15 @@ class Judge:
                 view.table: report_table(report),
             }
         return update
+
+    def _questions(self) -> list[tuple[str, str]]:
+        """The stored prompts, and the finished evaluations of two models or more."""
+        found = [
+            (f"{row.task}: {', '.join(row.models)} · {row.created:%Y-%m-%d %H:%M}", row.id)
+            for row in list_evaluations(self._room.database)
+            if row.finished and len(row.models) > 1
+        ]
+        return [("the stored prompts", STORED), *found]
 
 
 def in_words(models: Sequence[ServedModel], judge: str | None, a: str | None, b: str | None) -> str:
@@ -212,6 +237,7 @@ def judge_tab(room: Room, tab: gr.Tab) -> None:
         rubric = gr.Dropdown(
             [one.name for one in shipped_rubrics()], value=DEFAULT_RUBRIC.name, label="Rubric", elem_id="judge-rubric"
         )
+    questions = live_list(label="Questions: stored prompts, or the answers of an evaluation", elem_id="judge-questions")
     words = gr.HTML(elem_id="judge-words")
     with gr.Row(elem_classes="under"):
         start = gr.Button("Start judging", variant="primary", size="md", elem_id="judge-start")
@@ -224,16 +250,31 @@ def judge_tab(room: Room, tab: gr.Tab) -> None:
         table = gr.HTML(elem_id="judge-table")
     timer = gr.Timer(_EVERY_S, active=False)
     view = JudgeView(
-        judge, model_a, model_b, prompts, rubric, words, line, start, stop, runs, report, plot, table, result, timer
+        judge,
+        model_a,
+        model_b,
+        prompts,
+        rubric,
+        questions,
+        words,
+        line,
+        start,
+        stop,
+        runs,
+        report,
+        plot,
+        table,
+        result,
+        timer,
     )
     handlers = Judge(room, view)
     chosen = [judge, model_a, model_b]
     watched = [runs, line, stop, start, timer, result, report, plot, table]
-    everything = [*chosen, words, *watched]
-    tab.select(handlers.refresh, [*chosen, runs], everything, **QUIET)
+    everything = [*chosen, questions, words, *watched]
+    tab.select(handlers.refresh, [*chosen, runs, questions], everything, **QUIET)
     for one in chosen:
         one.input(handlers.explain, chosen, words, **QUIET)
-    start.click(handlers.begin, [*chosen, prompts, rubric], everything, trigger_mode="once", **QUIET)
+    start.click(handlers.begin, [*chosen, prompts, rubric, questions], everything, trigger_mode="once", **QUIET)
     stop.click(handlers.stop, [runs], watched, **QUIET)
     runs.input(handlers.watch, [runs], watched, **QUIET)
     timer.tick(handlers.watch, [runs], watched, **QUIET)

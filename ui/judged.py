@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from evals.calibration import Group, Rate
 from evals.report import JudgedPair, JudgeReport
+from evals.report_groups import by_group
 from ui.choices import notice
 from ui.plots import Outcomes, judged_plot
 
@@ -70,7 +71,12 @@ def report_table(report: JudgeReport) -> str:
         f"<th>Question</th><th>{escape(report.model_a)} shown first</th><th>{escape(report.model_b)} shown first</th>"
         "<th>Counts as</th><th>People</th><th>The judge’s reasons</th>"
     )
-    return _scores(report) + _scroll(f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>", "tall") + rest
+    return (
+        _groups(report)
+        + _scores(report)
+        + _scroll(f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>", "tall")
+        + rest
+    )
 
 
 def _facts(report: JudgeReport) -> str:
@@ -139,6 +145,22 @@ def _span(rate: Rate | None) -> str:
     return f"{100 * rate.value:.0f} %<br><small>{100 * rate.low:.0f}–{100 * rate.high:.0f}</small>"
 
 
+def _groups(report: JudgeReport) -> str:
+    """Win rates by category and by turn; empty where there is one group alone."""
+    found = by_group(report)
+    if len(found) < 2:
+        return ""
+    head = "<th></th><th>Wins</th><th>Judged</th><th>Order decided</th><th>Null</th>"
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(group.name)}</th><td class='num'>{_span(group.rate)}</td>"
+        f"<td class='num'>{group.judged}</td><td class='num'>{group.flips or ''}</td>"
+        f"<td class='num'>{group.nulls or ''}</td></tr>"
+        for group in found
+    )
+    title = f"<h3 class='plot-title'>How often {escape(report.model_b)} wins, by category</h3>"
+    return title + _scroll(f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>")
+
+
 def _scores(report: JudgeReport) -> str:
     models = (report.model_a, report.model_b)
     criteria = list(dict.fromkeys(name for model in models for name in report.scores.get(model, {})))
@@ -161,7 +183,7 @@ def _row(row: JudgedPair, names: dict[str | None, str]) -> str:
     return (
         f"<tr><td class='said'>{escape(_short(row.question))}</td><td>{escape(names[row.a_first])}</td>"
         f"<td>{escape(names[row.b_first])}</td><td><b>{escape(names[row.outcome])}</b>{flipped}</td>"
-        f"<td>{escape(names[row.people])}</td><td class='said'>{escape(_short(row.reasons))}</td></tr>"
+        f"<td>{escape(names[row.people])}</td><td class='said'>{escape(_short(row.null or row.reasons))}</td></tr>"
     )
 
 

@@ -5,20 +5,23 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
+from evals.evaluations import load_evaluation
 from evals.prompts import add_prompts
 from evals.report import JudgeReport
+from evals.rubric import shipped_rubrics
 from models.database import Database
 from models.jobs import claim, enqueue, get_job
-from models.judge_format import DEFAULT_RUBRIC, pairwise_answer
+from models.judge_format import pairwise_answer, pointwise_answer
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.worker import run_job
 from parley import JOB_HANDLERS
 
-GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 4)
+NAMES = dict.fromkeys(name for rubric in shipped_rubrics() for name in rubric.criteria)
 
 
 class FakeServer(BaseHTTPRequestHandler):
@@ -29,10 +32,14 @@ class FakeServer(BaseHTTPRequestHandler):
         text = f"{asked['model']} says yes"
         if asked.get("response_format"):
             content = asked["messages"][-1]["content"]
+            shape = json.dumps(asked["response_format"])
+            criteria = dict.fromkeys((name for name in NAMES if f'"{name}"' in shape), 4)
             first = content.partition("[Answer A]\n")[2].partition("\n\n[Answer B]")[0]
             second = content.partition("[Answer B]\n")[2].partition("\n\nWhich answer")[0]
             worth = [text.startswith("one") + 2 * text.startswith("two") for text in (first, second)]
-            text = pairwise_answer("so", GRADES, GRADES, "A" if worth[0] > worth[1] else "B")
+            text = pairwise_answer("so", criteria, criteria, "A" if worth[0] > worth[1] else "B")
+            if "[Answer A]" not in content:
+                text = pointwise_answer("so", criteria, 4)
         message = {"role": "assistant", "content": text}
         body = json.dumps(
             {
@@ -70,8 +77,8 @@ def served(settings: Settings, database: Database) -> Iterator[Settings]:
     server.shutdown()
 
 
-def run(settings: Settings, database: Database, params: dict):
-    job_id = enqueue(database, "judge", params)
+def run(settings: Settings, database: Database, params: dict, kind: str = "judge"):
+    job_id = enqueue(database, kind, params)
     job = claim(database, "worker")
     assert job is not None
     run_job(settings, database, JOB_HANDLERS, job, "worker")
@@ -88,6 +95,41 @@ def test_a_judge_job_ends_in_a_report(served: Settings, database: Database) -> N
     assert report.trusted
     assert "toy" in report.notes[0]
     assert "same family as one" in report.notes[1]
+
+
+def test_an_evaluation_job_then_a_judge_over_its_answers(served: Settings, database: Database, tmp_path: Path) -> None:
+    task = tmp_path / "talk.jsonl"
+    rows = [{"turns": ["first", "second"], "category": "x"}, {"input": "plain", "category": "y"}]
+    task.write_text("\n".join(json.dumps(row) for row in rows))
+    params = {"task": str(task), "models": ["one", "newest"], "scorers": ["words", "judge:fair@general"]}
+    job = run(served, database, params, "evaluate")
+    assert job.status == "succeeded", job.error
+    assert job.result is not None
+    assert (job.progress, job.result["asked"]) == (1.0, 6)
+    evaluation = load_evaluation(database, job.result["evaluation"])
+    assert (evaluation.task, evaluation.models, len(evaluation.samples)) == ("talk", ("one", "two"), 3)
+    assert any("same family as one" in note for note in evaluation.notes)
+    job = run(served, database, {"judge": "fair", "model_a": "one", "model_b": "two", "evaluation": evaluation.id})
+    assert job.result is not None, job.error
+    report = JudgeReport.from_json(job.result)
+    assert (report.judged, report.wins_b) == (3, 3)
+    assert [row.turn for row in report.rows] == [1, 2, 1]
+    assert report.rows[1].before_b[1].content == "two says yes"
+
+
+def test_a_task_with_rows_that_are_none_fails_unless_they_are_to_be_left_out(
+    served: Settings, database: Database, tmp_path: Path
+) -> None:
+    task = tmp_path / "faq.jsonl"
+    task.write_text('{"input": "good"}\n{"expected": "nothing"}\n')
+    params = {"task": str(task), "models": ["one"], "scorers": ["words"]}
+    job = run(served, database, params, "evaluate")
+    assert job.status == "failed"
+    assert "line 2: it asks nothing" in (job.error or "")
+    job = run(served, database, params | {"skip_bad": True}, "evaluate")
+    assert job.status == "succeeded", job.error
+    job = run(served, database, {"task": str(task), "scorers": ["words"]}, "evaluate")
+    assert "needs 'models'" in (job.error or "")
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,16 @@ import gradio as gr
 import pytest
 
 from evals.calibration import Opinion, groups
+from evals.evaluations import run_task
 from evals.report import Canary, JudgedPair, JudgeReport, summarise
+from evals.scorers_named import named_scorer
+from evals.tasks import make_task
 from models.database import Database
 from models.jobs import claim, finish, list_jobs
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec, Upstream
+from tests.evals.scripted import Scripted
 from tests.ui.conftest import NAMES, register_models
 from ui.judge import Judge, JudgeView, in_words
 from ui.judged import report_plot, report_table, report_words
@@ -66,6 +70,28 @@ async def test_a_run_from_start_to_report(judge: Judge, database: Database):
     assert done[view.timer]["active"] is False
     assert done[view.result]["visible"] is True
     assert NAMES[1] in done[view.report]
+
+
+async def test_an_evaluations_answers_can_be_judged(judge: Judge, database: Database):
+    task = make_task("talk", "t", [("", {"turns": ["one", "two"]})])
+    players = Scripted({name: lambda question: f"about {question}" for name in NAMES[:2]})
+    made = await run_task(database, players, task, NAMES[:2], [named_scorer("words")], {})
+    seen = await judge.refresh(JUDGE, *NAMES[:2], None)
+    assert [value for _, value in seen[judge._view.questions]["choices"]] == ["", made.id]
+    await judge.begin(JUDGE, *NAMES[:2], 20, "general", made.id)
+    (job,) = list_jobs(database, "judge")
+    assert job.params == {
+        "judge": JUDGE, "model_a": NAMES[0], "model_b": NAMES[1], "rubric": "general", "evaluation": made.id,
+    }  # fmt: skip
+
+
+def test_categories_and_turns_stand_beside_each_other():
+    rows = [replace(report().rows[0], category=name, turn=turn) for name in "xy" for turn in (1, 2)]
+    rows.append(replace(rows[0], outcome=None, null="no answer from <b>a</b>"))
+    shown = report_table(report(rows=rows))
+    for name in ("everything", ">x<", ">y<", "turn 2"):
+        assert name in shown
+    assert "no answer from &lt;b&gt;a&lt;/b&gt;" in shown
 
 
 async def test_a_run_is_cancelled(judge: Judge, database: Database):

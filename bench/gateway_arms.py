@@ -125,18 +125,18 @@ def parley(stack: ExitStack, settings: Settings, environment: dict[str, str], ke
     return Arm(PARLEY, _client(stack, settings.gateway_url.removesuffix("/v1"), key), process.pid, process)
 
 
-def running_parley(stack: ExitStack, settings: Settings, key: str, up: Process, cores: Cores) -> Arm:
-    """The gateway of a `parley up`, moved to the gateway's cores.
+def running_parley(stack: ExitStack, settings: Settings, key: str, up: int, cores: Cores) -> Arm:
+    """The gateway of the `parley up` with this pid, moved to the gateway's cores.
 
     Raises:
         Unavailable: there is none.
     """
-    for pid in guardian.descendants(up.pid):
+    for pid in guardian.descendants(up):
         with suppress(psutil.Error):
             if psutil.Process(pid).cmdline()[-3:] == ["-m", "parley", "gateway"]:
                 for task in (Path("/proc") / str(pid) / "task").iterdir():
                     os.sched_setaffinity(int(task.name), cores.gateway)
-                return Arm(PARLEY, _client(stack, settings.gateway_url.removesuffix("/v1"), key), pid, up)
+                return Arm(PARLEY, _client(stack, settings.gateway_url.removesuffix("/v1"), key), pid)
     raise Unavailable("`parley up` runs no gateway.")
 
 

@@ -27,7 +27,7 @@ from models.errors import Unavailable
 from models.registry import Registry
 from models.spec import ModelSpec
 from serve import engines, states
-from serve.processes import Process, own_command, spawn
+from serve.running import Running, start
 
 AT_ONCE = 64
 _TOKENS = 64
@@ -49,41 +49,35 @@ def engine_ratios(cores: Cores, peers: Sequence[str], rounds: int, *, quick: boo
         database.dispose()
         with ExitStack() as stack:
             up, upstream = _started(stack, home, cores)
-            return uvloop.run(_through_all(home, up, upstream, cores, peers, rounds, 1 if quick else 4))
+            return uvloop.run(_through_all(home, up, upstream, cores, peers, rounds, 1 if quick else 3))
 
 
 async def _through_all(
-    home: Home, up: Process, upstream: Upstream, cores: Cores, peers: Sequence[str], rounds: int, each: int
+    home: Home, up: Running, upstream: Upstream, cores: Cores, peers: Sequence[str], rounds: int, each: int
 ) -> dict[str, float]:
     with ExitStack() as stack:
-        arms = [arms_of.direct(stack, upstream), arms_of.running_parley(stack, home.settings, home.key, up, cores)]
+        arms = [arms_of.direct(stack, upstream), arms_of.running_parley(stack, home.settings, home.key, up.pid, cores)]
         arms += [arms_of.peer(stack, name, upstream, home.settings.logs_dir, cores) for name in peers]
         return await _measure(arms, rounds, each)
 
 
-def _started(stack: ExitStack, home: Home, cores: Cores) -> tuple[Process, Upstream]:
+def _started(stack: ExitStack, home: Home, cores: Cores) -> tuple[Running, Upstream]:
     """`parley up` with its engine on the upstream's cores, once the engine is ready."""
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores.upstream)  # what it starts shares out the cores that it finds
     try:
-        command = own_command("up", "up", "--no-page", "--no-worker", environment=home.environment, grace_s=20)
-        up = spawn(command, home.settings.logs_dir)
+        up = stack.enter_context(start(home.settings, page=False, worker=False))
     finally:
         os.sched_setaffinity(0, mine)
-    stack.callback(up.stop)
+    up.wait_ready(_START_S)
     database = open_database(home.settings)
-    stack.callback(database.dispose)
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        if up.exit_code() is not None:
-            raise Unavailable(f"`parley up` has ended: {up.last_words()}")
-        found = states.served(database).get(BASE)
-        if found and found.address:
-            return up, Upstream(found.address, engines.read_key(home.settings.home), BASE)
-        if found and found.state == "failed":
-            raise Unavailable(f"The engine failed: {found.message}")
-        time.sleep(0.5)
-    raise Unavailable(f"The engine is not ready after {_START_S:.0f} s.")
+    try:
+        address = states.served(database)[BASE].address
+    finally:
+        database.dispose()
+    if address is None:
+        raise Unavailable(f"The engine does not run: see {up.log}.")
+    return up, Upstream(address, engines.read_key(home.settings.home), BASE)
 
 
 async def _measure(arms: Sequence[Arm], rounds: int, each: int) -> dict[str, float]:

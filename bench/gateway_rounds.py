@@ -28,7 +28,7 @@ class Amounts:
 
     flood_s: float = 1.0
     alone: int = 300
-    streams: int = 4
+    streams: int = 3
     long: int = 30
 
 
@@ -166,7 +166,7 @@ async def _paced(arm: Arm, kept: Kept, count: int, amounts: Amounts) -> Streamed
 async def _streams(client: Client, count: int, amounts: Amounts) -> Streamed:
     request = client.written(json.dumps(BODY | {"stream": True}).encode())
     ideal_s = amounts.streams * CHUNKS * PACE_S
-    return await streams(client, [request] * (count * amounts.streams), count, 2 * ideal_s + 1)
+    return await streams(client, [request] * (count * amounts.streams), count, 1.5 * ideal_s + 0.5)
 
 
 def _middle(values: Sequence[float], digits: int) -> float | None:

@@ -82,7 +82,7 @@ def serve_command(
     engine_memory_gib: Annotated[
         float | None,
         typer.Option(
-            help="GiB for all engines on a CPU together; without it what the machine has free. Models beyond it take turns.",
+            help="GiB for all engines on a CPU together; without it: what is free. Models beyond it take turns.",
             rich_help_panel=_MEMORY,
         ),
     ] = None,

@@ -12,6 +12,7 @@ from ui.evaluations import evaluations_tab
 from ui.judge import judge_tab
 from ui.keys import keys_tab
 from ui.leaderboard import leaderboard_tab
+from ui.models import models_tab
 from ui.room import Room
 from ui.shutdowns import shutdown_banner
 from ui.theme import header
@@ -31,7 +32,7 @@ def bar(room: Room) -> str:
 
 
 def owner_blocks(room: Room) -> gr.Blocks:
-    """The owners' app: Chat, Compare, Data, Train, Judge, Evaluations, Leaderboard, Keys."""
+    """The owners' app: Chat, Compare, Data, Train, Judge, Evaluations, Leaderboard, Models, Keys."""
     with gr.Blocks(title="Parley", analytics_enabled=False) as blocks:
         top = gr.HTML(header(_SUBTITLE))
         with gr.Tabs(elem_classes="rooms"):
@@ -49,6 +50,8 @@ def owner_blocks(room: Room) -> gr.Blocks:
                 evaluations_tab(room, evaluations)
             with gr.Tab("Leaderboard", id="leaderboard", render_children=True) as board:
                 leaderboard_tab(room, board)
+            with gr.Tab("Models", id="models", render_children=True) as models:
+                models_tab(room, models)
             with gr.Tab("Keys", id="keys", render_children=True) as keys:
                 keys_tab(room, keys)
         blocks.load(partial(bar, room), None, top, **QUIET)

@@ -249,17 +249,21 @@ def _headers(account: Account, limits: KeyLimits) -> Headers:
         gone = account.requests
         found = [
             (b"x-ratelimit-limit-requests", b"%d" % most),
-            (b"x-ratelimit-remaining-requests", b"%d" % int(most - gone) if gone < most else b"0"),
-            (b"x-ratelimit-reset-requests", duration(gone * 60 / most).encode()),
+            (b"x-ratelimit-remaining-requests", b"%d" % (most - gone) if gone < most else b"0"),
+            (b"x-ratelimit-reset-requests", _until_full(gone * 60_000 / most)),
         ]
     if most := limits.tokens_per_minute:
         gone = account.tokens
         found += (
             (b"x-ratelimit-limit-tokens", b"%d" % most),
-            (b"x-ratelimit-remaining-tokens", b"%d" % int(most - gone) if gone < most else b"0"),
-            (b"x-ratelimit-reset-tokens", duration(gone * 60 / most).encode()),
+            (b"x-ratelimit-remaining-tokens", b"%d" % (most - gone) if gone < most else b"0"),
+            (b"x-ratelimit-reset-tokens", _until_full(gone * 60_000 / most)),
         )
     return found
+
+
+def _until_full(ms: float) -> bytes:
+    return b"%dms" % (ms + 0.999) if ms < 999 else duration(ms / 1000).encode()
 
 
 def _named(headers: Headers) -> dict[str, str]:

@@ -76,6 +76,24 @@ class _Counts(dict[Any, float]):
         return 0
 
 
+class _Answers:
+    """Requests with one set of labels: one look-up for both of their figures."""
+
+    __slots__ = ("count", "seconds")
+
+    def __init__(self, seconds: Spread) -> None:
+        self.count, self.seconds = 0, seconds
+
+
+class _Usage:
+    """What one key has used of one model."""
+
+    __slots__ = ("completion", "prompt", "usd")
+
+    def __init__(self) -> None:
+        self.prompt, self.completion, self.usd = 0, 0, 0.0
+
+
 class Metrics(Collector):
     """The methods are what the data path calls, once a request or so. All of it on the event loop's thread."""
 
@@ -85,7 +103,8 @@ class Metrics(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         self.in_flight, self.waiting = Level(), Level()
-        self._requests, self._tokens, self._usd = _Counts(), _Counts(), _Counts()
+        self._answers: dict[tuple[str, str, str, int], _Answers] = {}
+        self._usage: dict[Labels, _Usage] = {}
         self._errors, self._limited, self._fallbacks = _Counts(), _Counts(), _Counts()
         self._seconds, self._first, self._each = _Spreads(_SECONDS), _Spreads(_SECONDS), _Spreads(_TOKEN_SECONDS)
         self._queue = _Spreads(_SECONDS)
@@ -93,8 +112,11 @@ class Metrics(Collector):
 
     def answered(self, route: str, model: str, code: int, seconds: float, key: str = "") -> None:
         """A request is over. `route` is one of our own, `model` a registered id, `key` the name of a key, or empty."""
-        self._requests[route, model, key, code] += 1
-        self._seconds[route, model].observe(seconds)
+        answers = self._answers.get((route, model, key, code))
+        if answers is None:
+            answers = self._answers[route, model, key, code] = _Answers(self._seconds[route, model])
+        answers.count += 1
+        answers.seconds.observe(seconds)
 
     def streamed(self, model: str, first_s: float, rest_s: float, tokens: int) -> None:
         """A stream is over: the time to its first piece, the time from there, how many tokens came (0: unknown)."""
@@ -104,10 +126,12 @@ class Metrics(Collector):
 
     def used(self, model: str, prompt: int, completion: int, key: str = "", usd: float = 0.0) -> None:
         """Tokens read and written, and what they cost."""
-        self._tokens[model, key, "prompt"] += prompt
-        self._tokens[model, key, "completion"] += completion
-        if usd:
-            self._usd[model, key] += usd
+        usage = self._usage.get((model, key))
+        if usage is None:
+            usage = self._usage[model, key] = _Usage()
+        usage.prompt += prompt
+        usage.completion += completion
+        usage.usd += usd
 
     def failed(self, model: str, how: str) -> None:
         """An engine or upstream failed: connect, timeout, broken, or a status of 500 and up."""
@@ -135,7 +159,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """What the registry asks for: the figures as they are now."""
-        yield _counter("parley_requests", "Requests answered.", ("route", "model", "key", "code"), self._requests)
+        answered = {labels: one.count for labels, one in self._answers.items()}
+        yield _counter("parley_requests", "Requests answered.", ("route", "model", "key", "code"), answered)
         yield _histogram(
             "parley_request_seconds", "Seconds from a request to its answer's end.", ("route", "model"), self._seconds
         )
@@ -147,8 +172,12 @@ class Metrics(Collector):
             "parley_time_per_output_token_seconds", "Seconds for each token of a stream after its first.",
             ("model",), self._each,
         )  # fmt: skip
-        yield _counter("parley_tokens", "Tokens read and written.", ("model", "key", "direction"), self._tokens)
-        yield _counter("parley_usd", "US dollars that hosted models cost.", ("model", "key"), self._usd)
+        used = self._usage.items()
+        tokens = {(*labels, "prompt"): one.prompt for labels, one in used}
+        tokens |= {(*labels, "completion"): one.completion for labels, one in used}
+        yield _counter("parley_tokens", "Tokens read and written.", ("model", "key", "direction"), tokens)
+        usd = {labels: one.usd for labels, one in used if one.usd}
+        yield _counter("parley_usd", "US dollars that hosted models cost.", ("model", "key"), usd)
         now = {(): sum(self.in_flight.values.values())}
         yield _gauge("parley_requests_in_flight", "Requests not answered yet.", (), now)
         yield _gauge("parley_requests_waiting", "Requests that wait for a model.", ("model",), self.waiting.values)

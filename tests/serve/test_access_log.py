@@ -14,7 +14,7 @@ from serve.access_log import AccessLog, Line
 
 def line(number: int = 0, **changed: Any) -> Line:
     fields: dict[str, Any] = {
-        "time": 1_795_000_000.123, "id": b"req_%d" % number, "client": "127.0.0.1", "key": "shop", "method": "POST",
+        "time": 1_795_000_000.125, "id": b"req_%d" % number, "client": "127.0.0.1", "key": "shop", "method": "POST",
         "route": "/v1/chat/completions", "model": "m", "status": 200, "seconds": 1.23456, "ttft": None,
         "prompt_tokens": 10, "completion_tokens": 20, "stream": False, "bytes": 345, "fault": "",
     }  # fmt: skip
@@ -30,8 +30,8 @@ def test_each_request_is_one_line_of_json(tmp_path: Path) -> None:
     log.stop()
     first, second = map(json.loads, path.read_text().splitlines())
     assert first == {
-        "time": "2026-11-18T11:06:40.123000Z", "id": "req_1", "client": "127.0.0.1", "key": "shop", "method": "POST",
-        "route": "/v1/chat/completions", "model": "m", "status": 200, "seconds": 1.2345, "prompt_tokens": 10,
+        "time": "2026-11-18T11:06:40.125Z", "id": "req_1", "client": "127.0.0.1", "key": "shop", "method": "POST",
+        "route": "/v1/chat/completions", "model": "m", "status": 200, "seconds": 1.2346, "prompt_tokens": 10,
         "completion_tokens": 20, "stream": False, "bytes": 345,
     }  # fmt: skip
     assert (second["ttft"], second["stream"], second["fault"]) == (0.25, True, "broken")

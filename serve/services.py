@@ -104,7 +104,11 @@ class Services:
         if service.process is None:
             if now >= service.again_at:
                 # Not in a thread: whoever looks for strays must never see a child that nobody knows yet.
-                service.process = spawn(service.command, self._logs)
+                try:
+                    service.process = spawn(service.command, self._logs)
+                except ParleyError as error:
+                    self._ended(service, f"{service.name} cannot be started: {error}")
+                    return
                 service.since, service.ready, service.frozen, service.missed = now, False, False, 0
                 service.looked = service.probed = now
             return

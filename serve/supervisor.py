@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 
 import aiohttp
@@ -111,19 +111,18 @@ class Supervisor:
         running = [engine.process for engine in self._engines.values() if engine.process]
         await asyncio.to_thread(stop_all, running)
         self._engines.clear()
-        await asyncio.to_thread(states.forget, self._database)
+        try:
+            await asyncio.to_thread(states.forget, self._database)
+        except ParleyError as error:
+            # The next start does it before anything else.
+            _log.warning("the engines' rows stay for now: %s", error)
 
     async def _round(self, session: aiohttp.ClientSession) -> None:
-        revision = await asyncio.to_thread(self._registry.revision)
-        if revision != self._revision:
-            specs = await asyncio.to_thread(self._registry.list, include_candidates=True)
-            pinned = await asyncio.to_thread(self._registry.pinned)
-            self._wanted = desired(specs, pinned)
-            self._revision = revision
+        await self._as_known(self._read_wanted())
         self._remove_unwanted()
         if self._wanted.engines.keys() != self._planned:
             self._place_all()
-        await self._heed_demand()
+        await self._as_known(self._heed_demand())
         self._heed_wishes()
         for engine in self._engines.values():
             if engine.task is None or engine.task.done():
@@ -131,6 +130,23 @@ class Supervisor:
                 engine.task = asyncio.create_task(step)
         await asyncio.sleep(0)
         await self._publish()
+
+    async def _as_known(self, reading: Coroutine[None, None, None]) -> None:
+        """Reads the database. While it is away, what it said last holds: engines are not left alone for that."""
+        try:
+            await reading
+        except ParleyError as error:
+            if self._revision < 0:
+                raise
+            _log.warning("going on with what is known: %s", error)
+
+    async def _read_wanted(self) -> None:
+        revision = await asyncio.to_thread(self._registry.revision)
+        if revision != self._revision:
+            specs = await asyncio.to_thread(self._registry.list, include_candidates=True)
+            pinned = await asyncio.to_thread(self._registry.pinned)
+            self._wanted = desired(specs, pinned)
+            self._revision = revision
 
     def _remove_unwanted(self) -> None:
         for name in [name for name in self._engines if name not in self._wanted.engines]:

@@ -1,0 +1,93 @@
+"""Supervision while what it leans on is away: the database, and the folder of its logs."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.database import Database, open_database, upgrade
+from models.settings import Settings, load_settings
+from serve import guardian
+from serve.processes import Command
+from serve.services import Service, Services
+from tests.serve.postgres import Postgres
+from tests.serve.test_fleet import start  # noqa: F401 -- a fixture
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(home: Path, postgres: Postgres) -> Settings:
+    """With a PostgreSQL that can be stopped."""
+    return load_settings(home=home, database_url=postgres.new_database())
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    upgrade(settings)
+    database = open_database(settings)
+    yield database
+    database.dispose()
+
+
+async def test_an_engine_is_started_again_while_the_database_is_away(
+    start,  # noqa: F811 -- the fixture
+    postgres: Postgres,
+) -> None:
+    async with start() as fleet:
+        fleet.add("one")
+        await fleet.ready("one")
+        (keeper,) = fleet.supervisor.guardians
+        await asyncio.to_thread(postgres.stop)
+        try:
+            os.kill(guardian.descendants(keeper)[0], signal.SIGKILL)
+            await fleet.until(lambda _: fleet.supervisor.guardians - {keeper})
+        finally:
+            await asyncio.to_thread(postgres.start)
+        (fresh,) = fleet.supervisor.guardians
+        await fleet.until(lambda seen: seen["one"].state == "ready" and seen["one"].pid == fresh)
+        assert await fleet.until(lambda _: fleet.gateway.app.watcher.current.routes["one"].address is not None) < 5
+        assert await fleet.say("one") == "a"
+        # And whoever stops while it is away stops all the same.
+        await asyncio.to_thread(postgres.stop)
+        try:
+            await fleet.supervisor.stop()
+        finally:
+            await asyncio.to_thread(postgres.start)
+        assert guardian.descendants(fresh) == []
+
+
+async def test_a_service_whose_log_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    told: list[str] = []
+    command = Command("sleeps", (sys.executable, "-S", "-c", "import time; time.sleep(60)"), dict(os.environ))
+    watched = Services([Service(command, None)], logs, told.append)
+    running = asyncio.create_task(watched.run())
+    try:
+        await until(lambda: told[-1:] == ["sleeps is ready"])
+        (keeper,) = watched.guardians
+        logs.rename(tmp_path / "moved")
+        logs.write_text("no folder")
+        os.kill(guardian.descendants(keeper)[0], signal.SIGKILL)
+        await until(lambda: any("cannot be written" in line for line in told))
+        assert not running.done()
+        logs.unlink()
+        await until(lambda: len(told) > 3 and "ready" in told[-1])
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await asyncio.to_thread(watched.stop)
+
+
+async def until(condition, timeout_s: float = 15) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 -- what is waited for has no event
+            await asyncio.sleep(0.02)

@@ -72,6 +72,19 @@ def test_it_says_that_there_is_no_key_and_a_stop_loses_no_usage(
     assert said.count("No key is configured") == 1
 
 
+def test_a_kill_loses_a_second_at_the_most(
+    settings: Settings, database: Database, upstream: PacedUpstream, tmp_path: Path
+) -> None:
+    there = Upstream(base_url=f"{upstream.address}/v1", model="whole")
+    Registry(database).register(ModelSpec(id="whole", kind="hosted", upstream=there))
+    with gateway(settings, tmp_path / "gateway.log") as (process, root):
+        client = openai.OpenAI(base_url=f"{root}/v1", api_key="any")
+        client.chat.completions.create(model="whole", messages=HELLO)
+        time.sleep(1.5)
+        process.kill()
+    assert [row.sums.requests for row in read_usage(database)] == [1]
+
+
 def test_with_a_key_it_says_nothing_of_it(settings: Settings, database: Database, tmp_path: Path) -> None:
     create_key(database, name="me", role="owner")
     log = tmp_path / "gateway.log"

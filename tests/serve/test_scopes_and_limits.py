@@ -196,6 +196,17 @@ def test_who_leaves_in_the_middle_has_used_what_came(models: Serving, upstream: 
     assert 1 <= sums.completion_tokens <= 4
 
 
+def test_what_an_upstream_does_not_count_is_estimated(models: Serving, upstream: PacedUpstream) -> None:
+    models.hosted("miscounts", base_url=f"{upstream.address}/v1")
+    client = made(models, daily_tokens=60)
+    answer = client.chat.completions.with_raw_response.create(model="miscounts", messages=HELLO)
+    sums = used(models, 1)["miscounts"]
+    assert sums.completion_tokens == len(answer.content) // 4 + 1
+    assert sums.prompt_tokens == len(answer.http_request.content) // 4 + 1
+    with pytest.raises(openai.RateLimitError):
+        client.chat.completions.create(model="miscounts", messages=HELLO)
+
+
 def test_expiry_and_revocation_bite_within_a_second(models: Serving) -> None:
     client = made(models)
     key = list_keys(models.database)[0]

@@ -4,7 +4,6 @@ It knows HTTP/1.1's answers (lengths, chunks, keep-alive, 100-continue); connect
 """
 
 import asyncio
-import re
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from serve.front import Front
 
 BUFFERED = 2**16  # bytes of a body that wait for the application before the client is told to wait too
-_NO_TEXT = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LINES = MappingProxyType({one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus})
 _BODYLESS = frozenset({204, 304})
 
@@ -129,25 +127,29 @@ class Cycle:
             self.keep_alive = False
         parts = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         headers = [*self._front.state.default_headers, *message["headers"]]
+        lines = len(headers) + 2
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
             if name == b"content-length":
                 self._left = int(value)
             elif name == b"connection" and value.lower() == b"close":
                 self.keep_alive = False
-        if _NO_TEXT.search(b"".join([value for pair in headers for value in pair])):
-            raise RuntimeError("a header of the answer has a control character in it")
         if self._left is None and status not in _BODYLESS:
             self._chunked = self.scope["http_version"] == "1.1"
             if self._chunked:
                 parts.append(b"transfer-encoding: chunked\r\n")
+                lines += 1
             else:
                 self.keep_alive = False  # its end is the connection's
         if not self.keep_alive or self._front.stopping:
             self.keep_alive = False
             parts.append(b"connection: close\r\n")
+            lines += 1
         parts.append(b"\r\n")
-        self._head = b"".join(parts)
+        head = b"".join(parts)
+        if head.count(b"\n") != lines or head.count(b"\r") != lines:
+            raise RuntimeError("a header of the answer has a line break in it")
+        self._head = head
         if self._left is None:
             # A stream: its reader may wait long for the first piece, and shall know meanwhile that it comes.
             self._front.write(self._head)

@@ -73,6 +73,7 @@ class Front(asyncio.Protocol):
         self._headers: replies.Headers = []
         self._head_bytes = 0
         self._around = 0
+        self._piece = 0  # bytes of the piece that is being read
         self._in_head = False
         self._awaits_100 = False
         self._cycle: Cycle | None = None  # the one being answered
@@ -105,6 +106,7 @@ class Front(asyncio.Protocol):
             return
         if not (self._in_head or self._lingers):
             self._since = self._loop.time()
+        self._piece = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -154,7 +156,11 @@ class Front(asyncio.Protocol):
         parser, url, headers = self._parser, self._url, self._headers
         if parser.should_upgrade():
             return  # the parser takes what follows for another protocol: see `data_received`
-        if len(headers) > _HEADERS or len(url) + sum([len(name) + len(value) for name, value in headers]) > _HEAD_BYTES:
+        # Most heads come in one piece, and a short one.
+        if len(headers) > _HEADERS or (
+            self._head_bytes + self._piece > _HEAD_BYTES
+            and len(url) + sum([len(name) + len(value) for name, value in headers]) > _HEAD_BYTES
+        ):
             raise _too_large()
         raw, _, query = url.partition(b"?")
         path = raw.decode("latin-1")

@@ -38,29 +38,29 @@ class Listening:
             await asyncio.sleep(_EVERY_S)
             new, self._new = self._new, []
             for listener in new:
-                listener.listen()
+                if not listener.over:
+                    listener.listen()
 
 
 class Listener:
     """For one request."""
 
-    __slots__ = ("_exchange", "_listening", "_over", "_receive", "_work")
+    __slots__ = ("_exchange", "_listening", "_receive", "_work", "over")
 
     def __init__(self, receive: Receive, exchange: Exchange) -> None:
         self._receive, self._exchange = receive, exchange
         self._work = asyncio.current_task()
         self._listening: asyncio.Future[object] | None = None
-        self._over = False
+        self.over = False
 
     def listen(self) -> None:
         """From now on."""
-        if not self._over:
-            self._listening = asyncio.ensure_future(self._receive())
-            self._listening.add_done_callback(self._left)
+        self._listening = asyncio.ensure_future(self._receive())
+        self._listening.add_done_callback(self._left)
 
     def stop(self) -> None:
         """The answer is over, or nobody wants it any more."""
-        self._over = True
+        self.over = True
         self._work = None
         if self._listening is not None:
             self._listening.remove_done_callback(self._left)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from types import TracebackType
 
 from models.errors import Busy
 
@@ -10,7 +9,7 @@ from models.errors import Busy
 class Places:
     """The places at one engine or upstream: `running` are taken, and a queue with an end waits for more.
 
-    As a context manager it gives the place back that `take` took.
+    Who has taken one by `take` or `wait` gives it back by `give`.
     """
 
     __slots__ = ("_most_running", "_most_waiting", "_name", "_wait_s", "_waiting", "running")
@@ -45,22 +44,15 @@ class Places:
                 await mine
         except BaseException as error:
             if mine.done() and not mine.cancelled():
-                self._give()  # the place came in the same moment
+                self.give()  # the place came in the same moment
             elif mine in self._waiting:
                 self._waiting.remove(mine)
             if isinstance(error, TimeoutError):
                 raise Busy(f"{self._name!r} has no place free yet. Try again later.", retry_after=1) from None
             raise
 
-    def __enter__(self) -> "Places":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._give()
-
-    def _give(self) -> None:
+    def give(self) -> None:
+        """Gives a place back, to whoever waits first."""
         while self._waiting:
             first = self._waiting.popleft()
             if not first.done():

@@ -109,7 +109,7 @@ class Sending:
         except BaseException:
             breaker.nothing()
             raise
-        with places:
+        try:
             answer = await self._ask(asked, breaker)
             try:
                 if route.hosted and answer.status >= 500:
@@ -124,6 +124,8 @@ class Sending:
                     breaker.failed()
             finally:
                 answer.leave()
+        finally:
+            places.give()
 
     async def _ask(self, asked: Asked, breaker: Breaker) -> Answer:
         route = asked.route

@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ParleyError as error:
         print(f"bench.gateway: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     finally:
         os.sched_setaffinity(0, mine)
     if not options.json:

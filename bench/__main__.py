@@ -14,6 +14,7 @@ BENCHMARKS = (
     "bench.support",
     "bench.kills",
     "bench.faults",
+    "bench.schemathesis",
 )
 
 

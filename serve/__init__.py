@@ -6,6 +6,7 @@ This index is resolved lazily: `import serve` loads nothing heavy, and vLLM itse
     up(settings, ...)                   the same in this process, until Ctrl-C: what `parley up` runs
     model_states(database)              model id -> ModelState(state, message), for every served model
     create_app(settings, database)      the gateway as an ASGI application, with other rooms' routes mounted
+    openapi_document(mounts)            the OpenAPI document of the gateway's routes and those of other rooms
     openai_fine_tunes(settings)         the fine-tuned models of an OpenAI account
     generate(post, rows, journal)       every row of `read_rows(file)` asked, many at once: what `parley generate` runs
 """
@@ -18,6 +19,7 @@ _HOMES = {
     "up": "parent", "UpOptions": "parent",
     "model_states": "states", "ModelState": "states",
     "create_app": "gateway",
+    "openapi_document": "openapi",
     "openai_fine_tunes": "hosted", "register_fine_tune": "hosted", "FineTune": "hosted",
     "generate": "generating", "Generated": "generating", "Journal": "answer_journal", "read_rows": "prompt_rows",
 }  # fmt: skip

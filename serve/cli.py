@@ -98,12 +98,12 @@ def print_openapi(mounts: Mounts | None) -> None:
 
     from models.database import Database
     from models.settings import load_settings
-    from serve.openapi import document
+    from serve.openapi import openapi_document
 
     settings = load_settings()
     # Not opened as others open it: that would make the home.
     database = Database(settings.database_address)
-    typer.echo(json.dumps(document(mounts(settings, database) if mounts else ()), indent=2))
+    typer.echo(json.dumps(openapi_document(mounts(settings, database) if mounts else ()), indent=2))
 
 
 def import_openai(

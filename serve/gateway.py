@@ -181,9 +181,9 @@ class Gateway:
     async def _document(self) -> bytes:
         """The OpenAPI document, made when somebody first asks for it."""
         if not self._openapi:
-            from serve.openapi import document
+            from serve.openapi import openapi_document
 
-            self._openapi = orjson.dumps(await asyncio.to_thread(document, self._mounts))
+            self._openapi = orjson.dumps(await asyncio.to_thread(openapi_document, self._mounts))
         return self._openapi
 
     async def _model(self, method: str, name: str, key: KeyInfo | None, exchange: Exchange) -> None:

@@ -38,7 +38,7 @@ def operations(mounts: "Sequence[BaseRoute]" = ()) -> list[Operation]:
     return [*OPERATIONS, *(one for route in mounts for one in getattr(route, ATTRIBUTE, ()))]
 
 
-def document(mounts: "Sequence[BaseRoute]" = ()) -> dict[str, Any]:
+def openapi_document(mounts: "Sequence[BaseRoute]" = ()) -> dict[str, Any]:
     """The document, ready to be written as JSON."""
     described = operations(mounts)
     references, schemas = models_json_schema(_uses(described), ref_template=_SCHEMAS + "{model}")

@@ -34,7 +34,7 @@ def whole(settings: Settings, database: Database) -> Iterator[Serving]:
 
 def test_every_mounted_route_and_method_is_in_it_and_no_more(settings: Settings, database: Database) -> None:
     mounts = parley.api_routes(settings, database)
-    paths = openapi.document(mounts)["paths"]
+    paths = openapi.openapi_document(mounts)["paths"]
     own = {(one.method, one.path) for one in OPERATIONS}
     mounted = {
         (method, route.path)  # type: ignore[attr-defined]  # a Route has both
@@ -79,7 +79,7 @@ def test_it_is_fetched_with_a_key_where_keys_are_on(whole: Serving) -> None:
 
 
 def test_its_references_lead_somewhere_and_its_schemas_are_schemas(settings: Settings, database: Database) -> None:
-    document = openapi.document(parley.api_routes(settings, database))
+    document = openapi.openapi_document(parley.api_routes(settings, database))
     written = json.dumps(document)
     for reference in set(re.findall(r'"\$ref": "([^"]+)"', written)):
         found = document
@@ -92,7 +92,7 @@ def test_its_references_lead_somewhere_and_its_schemas_are_schemas(settings: Set
 
 
 def test_each_operation_says_how_it_may_fail(settings: Settings, database: Database) -> None:
-    for path, methods in openapi.document(parley.api_routes(settings, database))["paths"].items():
+    for path, methods in openapi.openapi_document(parley.api_routes(settings, database))["paths"].items():
         for method, one in methods.items():
             assert {"200", "400", "415", "500"} <= one["responses"].keys(), (method, path)
             assert ("401" in one["responses"]) is (path not in ("/health", "/ready"))

@@ -115,10 +115,11 @@ async def _count(arm: Arm, seconds: float) -> int:
 
 async def _most(direct: Arm, amounts: Amounts) -> int:
     for count in MOST:
-        found = await _streams(direct.client, count, amounts)
-        if found.rate >= _KEEPS_PACE * count / PACE_S:
+        # Twice: one busy moment of the machine shall not decide.
+        rates = [(await _streams(direct.client, count, amounts)).rate for _ in range(2)]
+        if max(rates) >= _KEEPS_PACE * count / PACE_S:
             return count
-        say(f"direct does not keep its pace at {count} streams")
+        say(f"direct does not keep its pace at {count} streams: {max(rates):,.0f} chunks/s")
     return 0
 
 

@@ -78,8 +78,13 @@ def test_it_is_fetched_with_a_key_where_keys_are_on(whole: Serving) -> None:
     assert ask(f"{whole.root}/openapi.json", key=key)[1] == document
 
 
-def test_its_references_lead_somewhere_and_its_schemas_are_schemas(settings: Settings, database: Database) -> None:
+def test_it_is_openapi_its_references_lead_somewhere_and_its_schemas_are_schemas(
+    settings: Settings, database: Database
+) -> None:
+    import schemathesis
+
     document = openapi.openapi_document(parley.api_routes(settings, database))
+    schemathesis.openapi.from_dict(document).validate()
     written = json.dumps(document)
     for reference in set(re.findall(r'"\$ref": "([^"]+)"', written)):
         found = document

@@ -178,3 +178,30 @@ def test_a_head_that_never_ends_costs_no_memory_and_stops_nobody(both: Serving) 
             assert ended(slow)
         except (BrokenPipeError, ConnectionResetError):
             pass  # it hung up
+
+
+def test_a_head_that_drips_and_a_body_that_stops_are_timed(
+    both: Serving, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slowloris: bytes that keep coming give a head no more time. A connection is looked at once a second."""
+    monkeypatch.setattr("serve.front._HEAD_S", 0.5)
+    monkeypatch.setattr("serve.front._BODY_S", 0.5)
+    with connected(both) as head, connected(both) as body:
+        head.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n")
+        body.sendall(POST + b"content-length: 1000\r\n\r\n{")
+        for number in range(40):
+            head.sendall(b"x%d: y\r\n" % number)
+            head.settimeout(0.1)
+            try:
+                said = head.recv(65536)
+                break
+            except TimeoutError:
+                continue
+        else:
+            raise AssertionError("a head may take as long as it likes")
+        assert said.startswith(b"HTTP/1.1 408")
+        ((status, headers, answer),) = read(body)
+        assert (status, headers["connection"]) == (408, "close")
+        assert json.loads(answer)["error"]["type"] == "invalid_request_error"
+        assert ended(body)
+    assert upstream.seen.requests == []

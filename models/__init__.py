@@ -14,6 +14,8 @@ _HOMES = {
     "Parity": "spec", "ServedParity": "spec",
     "Registry": "registry",
     "Files": "files", "StoredFile": "files", "Uploads": "uploads",
+    "KeyInfo": "keys", "KeyLimits": "keys", "create_key": "keys", "list_keys": "keys", "revoke_key": "keys",
+    "Usage": "usage", "read_usage": "usage",
     "ParleyError": "errors",
     "Message": "messages", "Completion": "messages", "Completer": "messages",
     "GatewayCompleter": "completer", "gateway_completer": "completer",

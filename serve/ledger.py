@@ -20,6 +20,7 @@ from serve.usage import UsageLog
 # Where nobody has said what an answer used: bytes of plain JSON for a token, and bytes of a streamed chunk, which is
 # about one.
 _BYTES_A_TOKEN, _BYTES_A_CHUNK = 4, 256
+_PROBES = frozenset({"/health", "/ready"})  # asked every few seconds, by our own parent too
 _ANSWERED_WITH_TEXT = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
 
 
@@ -73,7 +74,7 @@ class Ledger:
         if model:
             self._used(route, exchange, key, model, name, status)
         self._metrics.answered(route, model, status, seconds, name)
-        if self._log is not None:
+        if self._log is not None and route not in _PROBES:
             client = scope.get("client")
             self._log.line(
                 (

@@ -72,10 +72,10 @@ class Keys:
         self._room = room
         self._view = view
 
-    async def refresh(self, which: str | None, period: int) -> dict[Any, Any]:
+    async def refresh(self, which: str | None, period: int, by: str) -> dict[Any, Any]:
         """Everything as it is now; what was typed stays, what was shown once is gone."""
         try:
-            return await asyncio.to_thread(self._everything, which or _NEW, period) | {self._view.made: ""}
+            return await asyncio.to_thread(self._everything, which or _NEW, period, by) | {self._view.made: ""}
         except Exception as error:  # a fault here is a line on the page, not a pop-up
             return {self._view.line: notice(friendly(error), "bad")}
 
@@ -88,13 +88,21 @@ class Keys:
         return self._form(found) | {self._view.line: "", self._view.made: ""}
 
     async def save(
-        self, which: str, name: str, role: str, models: list[str] | None, ends: str, period: int, *limits: str
+        self,
+        which: str,
+        name: str,
+        role: str,
+        models: list[str] | None,
+        ends: str,
+        period: int,
+        by: str,
+        *limits: str,
     ) -> dict[Any, Any]:
         """Makes the key, and shows it this once; or changes the one that is chosen."""
         view = self._view
         try:
             said = await asyncio.to_thread(self._save, which, name.strip(), role, models or None, ends.strip(), limits)
-            everything = await asyncio.to_thread(self._everything, None, period)
+            everything = await asyncio.to_thread(self._everything, None, period, by)
         except ParleyError as error:
             return {view.line: notice(error.message, "warn"), view.made: ""}
         except Exception as error:  # as above
@@ -109,22 +117,22 @@ class Keys:
         """No, it stays."""
         return {self._view.sure: gr.update(visible=False), self._view.revoke: gr.update(visible=True)}
 
-    async def revoke(self, which: str, period: int) -> dict[Any, Any]:
+    async def revoke(self, which: str, period: int, by: str) -> dict[Any, Any]:
         """The chosen key is useless from now on."""
         try:
             await asyncio.to_thread(revoke_key, self._room.database, which)
         except ParleyError as error:
             return {self._view.line: notice(error.message, "bad")}
-        return await self.refresh(which, period)
+        return await self.refresh(which, period, by)
 
-    async def show(self, period: int) -> dict[Any, Any]:
-        """What was used in another span of time."""
+    async def show(self, period: int, by: str) -> dict[Any, Any]:
+        """What was used in another span of time, or in other colours."""
         try:
-            return await asyncio.to_thread(self._usage, period)
+            return await asyncio.to_thread(self._usage, period, by)
         except Exception as error:  # as above
             return {self._view.usage: notice(friendly(error), "bad")}
 
-    def _everything(self, which: str | None, period: int) -> dict[Any, Any]:
+    def _everything(self, which: str | None, period: int, by: str) -> dict[Any, Any]:
         """All of the tab. The form stays as it is where it is for a key that still is; None: it begins anew."""
         view, now = self._view, utcnow()
         known = list_keys(self._room.database)
@@ -147,13 +155,13 @@ class Keys:
                 view.form: gr.update(open=True),
                 view.role: gr.update(value="owner", interactive=False),
             }
-        return update | self._usage(period)
+        return update | self._usage(period, by)
 
-    def _usage(self, period: int) -> dict[Any, Any]:
+    def _usage(self, period: int, by: str) -> dict[Any, Any]:
         view, today = self._view, utcnow().date()
         since = today - timedelta(days=period - 1)
         rows: list[Usage] = read_usage(self._room.database, since=since)
-        figure = usage_plot(rows, since, today) if rows else None
+        figure = usage_plot(rows, since, today, by) if rows else None
         return {view.plot: gr.update(value=figure, visible=figure is not None), view.usage: usage_table(rows)}
 
     def _found(self, which: str) -> KeyInfo | None:
@@ -229,21 +237,27 @@ def keys_tab(room: Room, tab: gr.Tab) -> None:
     line = gr.HTML(elem_id="keys-line")
     made = gr.HTML(elem_id="keys-made")
     gr.HTML("<h3 class='plot-title'>What was used</h3>")
-    period = gr.Radio(list(_PERIODS), value=7, show_label=False, container=False, elem_id="keys-period")
+    with gr.Row(elem_classes="under", elem_id="keys-period"):
+        period = gr.Radio(list(_PERIODS), value=7, show_label=False, container=False)
+        colours = [("by key", "key"), ("by model", "model")]
+        by = gr.Radio(colours, value="key", show_label=False, container=False, elem_id="keys-by")
     plot = gr.Plot(show_label=False, container=False, buttons=[], visible=False, elem_id="keys-plot")
     usage = gr.HTML(elem_id="keys-usage")
     view = KeysView(table, line, form, which, name, role, models, ends, limits, save, revoke, sure, made, plot, usage)
     keys = Keys(room, view)
     filled = [line, name, role, models, ends, *limits, save, revoke, sure, made]
     everything = [table, form, which, *filled, plot, usage]
-    tab.select(keys.refresh, [which, period], everything, **QUIET)
-    again.click(keys.refresh, [which, period], everything, **QUIET)
+    tab.select(keys.refresh, [which, period, by], everything, **QUIET)
+    again.click(keys.refresh, [which, period, by], everything, **QUIET)
     which.input(keys.choose, [which], filled, **QUIET)
-    save.click(keys.save, [which, name, role, models, ends, period, *limits], everything, trigger_mode="once", **QUIET)
+    save.click(
+        keys.save, [which, name, role, models, ends, period, by, *limits], everything, trigger_mode="once", **QUIET
+    )
     revoke.click(keys.ask, None, [revoke, sure], **QUIET)
     no.click(keys.keep, None, [revoke, sure], **QUIET)
-    yes.click(keys.revoke, [which, period], everything, **QUIET)
-    period.input(keys.show, [period], [plot, usage], **QUIET)
+    yes.click(keys.revoke, [which, period, by], everything, **QUIET)
+    for choice in (period, by):
+        choice.input(keys.show, [period, by], [plot, usage], **QUIET)
 
 
 def _limits(texts: tuple[str, ...]) -> KeyLimits:

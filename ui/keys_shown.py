@@ -59,19 +59,20 @@ def usage_table(rows: Sequence[Usage]) -> str:
     return _framed(f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>", "tall")
 
 
-def usage_plot(rows: Sequence[Usage], since: date, until: date) -> "Figure":
-    """Tokens a day, a colour for each key; beyond the largest few the rest together."""
+def usage_plot(rows: Sequence[Usage], since: date, until: date, by: str) -> "Figure":
+    """Tokens a day, a colour for each key or model (`by`); beyond the largest few the rest together."""
     whole: dict[str, int] = {}
     for row in rows:
-        whole[row.key] = whole.get(row.key, 0) + row.sums.tokens
-    largest = sorted(whole, key=lambda key: (-whole[key], key))[:_MOST]
+        name = getattr(row, by)
+        whole[name] = whole.get(name, 0) + row.sums.tokens
+    largest = sorted(whole, key=lambda name: (-whole[name], name))[:_MOST]
     days = [since + timedelta(days=number) for number in range((until - since).days + 1)]
-    heights = {key: dict.fromkeys(days, 0) for key in largest}
+    heights = {name: dict.fromkeys(days, 0) for name in largest}
     others = dict.fromkeys(days, 0)
     for row in rows:
-        place = heights.get(row.key, others)
+        place = heights.get(getattr(row, by), others)
         place[row.day] = place.get(row.day, 0) + row.sums.tokens
-    bars = [Bars(key or "no key", tuple(heights[key].values())) for key in largest]
+    bars = [Bars(name or "no key", tuple(heights[name].values())) for name in largest]
     if len(whole) > _MOST:
         bars.append(Bars("all others", tuple(others.values())))
     return stacked_plot(days, bars, "Tokens a day")

@@ -32,8 +32,10 @@ def tab(settings: Settings, database: Database) -> Keys:
 
 async def saved(tab: Keys, name: str = "shop", role: str = "client", **form: Any) -> dict[Any, Any]:
     limits = form.pop("limits", ("", "", "", ""))
-    asked: dict[str, Any] = {"which": "", "models": [], "ends": "", "period": 7} | form
-    return await tab.save(asked["which"], name, role, asked["models"], asked["ends"], asked["period"], *limits)
+    asked: dict[str, Any] = {"which": "", "models": [], "ends": "", "period": 7, "by": "key"} | form
+    return await tab.save(
+        asked["which"], name, role, asked["models"], asked["ends"], asked["period"], asked["by"], *limits
+    )
 
 
 def secret_in(said: str) -> str:
@@ -42,7 +44,7 @@ def secret_in(said: str) -> str:
 
 async def test_the_first_key_is_an_owners_or_nobody_could_open_the_page(tab: Keys, database: Database) -> None:
     view = tab._view
-    empty = await tab.refresh("", 7)
+    empty = await tab.refresh("", 7, "key")
     assert "first key is an owner" in empty[view.table]
     assert (empty[view.role]["value"], empty[view.role]["interactive"]) == ("owner", False)
     refused = await saved(tab, role="client")
@@ -71,7 +73,7 @@ async def test_a_key_is_made_as_the_form_says_and_shown_once(tab: Keys, database
     assert "2,000,000 tokens/day" in made[view.table]
     elsewhere = [text for part, text in made.items() if part is not view.made]
     assert secret not in str(elsewhere)
-    assert secret not in str(await tab.refresh("", 7))
+    assert secret not in str(await tab.refresh("", 7, "key"))
     assert secret not in str(await tab.choose(key.id))
 
 
@@ -114,7 +116,7 @@ async def test_a_key_is_chosen_changed_and_revoked(tab: Keys, database: Database
     assert (changed.models, changed.limits) == (("bot", "support"), KeyLimits(daily_tokens=75_000))
     assert changed.expires == key.expires, "a day that was left alone keeps its hour"
     assert tab.ask()[view.sure]["visible"] is True
-    after = await tab.revoke(key.id, 7)
+    after = await tab.revoke(key.id, 7, "key")
     assert "revoked" in after[view.table]
     assert [value for _, value in after[view.which]["choices"]] == ["", find_key(database, "boss").id]
 
@@ -123,7 +125,7 @@ async def test_usage_is_shown_by_key_and_model_with_a_plot(tab: Keys, database: 
     view, today = tab._view, utcnow().date()
     create_key(database, name="shop", role="client")
     shop = find_key(database, "shop").id
-    assert "Nothing was used" in (await tab.show(7))[view.usage]
+    assert "Nothing was used" in (await tab.show(7, "key"))[view.usage]
     add_usage(
         database,
         {
@@ -132,19 +134,21 @@ async def test_usage_is_shown_by_key_and_model_with_a_plot(tab: Keys, database: 
             Slot(today - timedelta(days=20), shop, "support"): Sums(1_000, 0, 0, 0),
         },
     )
-    shown = await tab.show(7)
+    shown = await tab.show(7, "key")
     for words in ("shop", "1,234", "6,000", "789", "$0.5000", "no key"):
         assert words in shown[view.usage]
     assert EVIL not in shown[view.usage]
     figure = shown[view.plot]["value"]
     assert [(bar.name, sum(bar.y)) for bar in figure.data] == [("shop", 6_789), ("no key", 20)]
     assert len(figure.data[0].x) == 7
-    assert "2,234" in (await tab.show(30))[view.usage]
+    by_model = (await tab.show(7, "model"))[view.plot]["value"]
+    assert [bar.name for bar in by_model.data] == ["support", EVIL]
+    assert "2,234" in (await tab.show(30, "key"))[view.usage]
 
 
 async def test_many_keys_share_the_last_colour(tab: Keys, database: Database) -> None:
     today = utcnow().date()
     add_usage(database, {Slot(today, f"key{number}", "m"): Sums(1, 0, 1 + number, 0) for number in range(9)})
-    figure = (await tab.show(7))[tab._view.plot]["value"]
+    figure = (await tab.show(7, "key"))[tab._view.plot]["value"]
     assert [bar.name for bar in figure.data] == [*(f"key{number}" for number in range(8, 2, -1)), "all others"]
     assert sum(figure.data[-1].y) == 1 + 2 + 3

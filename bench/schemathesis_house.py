@@ -26,7 +26,7 @@ from models.uploads import Uploads
 from serve.engines import free_port
 from serve.states import Served, publish
 
-ENGINE, HOSTED, SPARES = "base", "org/hosted", 64
+ENGINE, HOSTED, SPARES = "base", "org/hosted", 24
 _USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 

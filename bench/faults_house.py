@@ -83,7 +83,7 @@ class GatewayHouse:
         for one in models:
             if one.hosted:
                 upstream = Upstream(base_url=f"{one.address}/v1", model=one.name)
-                registry.register(ModelSpec(id=one.name, kind="hosted", upstream=upstream))
+                registry.register(ModelSpec(id=one.name, kind="hosted", upstream=upstream, fallbacks=one.fallbacks))
             else:
                 registry.register(ModelSpec(id=one.name, kind="base", path=str(weights)))
         self._until(lambda: all(f'"{one.name}"'.encode() in (self._get("/v1/models") or b"") for one in models))

@@ -26,7 +26,8 @@ UPSTREAM_DOWN = frozenset({502, 503, 504})
 class Fault:
     """One way to fail. `stream` and `plain`: what a client sees that asked for a stream, or not for one.
 
-    `statuses` are those of a refusal. `waits`: the gateway finds out by its clock. `sent`: the upstream is asked.
+    `statuses` are those of a refusal. `waits`: the gateway finds out by its clock. `early`: before any answer, so that
+    another model may answer in its place.
     """
 
     name: str
@@ -34,15 +35,15 @@ class Fault:
     plain: Sight
     statuses: frozenset[int] = UPSTREAM_DOWN
     waits: bool = False
-    sent: bool = True
+    early: bool = False
 
 
 FAULTS = (
-    Fault("refuses", "refused", "refused", sent=False),
-    Fault("resets before headers", "refused", "refused"),
-    Fault("closes before headers", "refused", "refused"),
+    Fault("refuses", "refused", "refused", early=True),
+    Fault("resets before headers", "refused", "refused", early=True),
+    Fault("closes before headers", "refused", "refused", early=True),
     Fault("resets in the answer", "broken", "refused"),
-    Fault("hangs before headers", "refused", "refused", waits=True),
+    Fault("hangs before headers", "refused", "refused", waits=True, early=True),
     Fault("hangs in the answer", "broken", "refused", waits=True),
     Fault("hangs after the answer", "whole", "whole"),
     Fault("drips", "whole", "whole"),
@@ -52,11 +53,11 @@ FAULTS = (
     Fault("shorter than its length", "broken", "refused"),
     Fault("chunk cut", "broken", "refused"),
     Fault("two answers", "whole", "whole"),
-    Fault("429", "refused", "refused", frozenset({429})),
-    Fault("500", "refused", "refused", frozenset({500, 502})),
-    Fault("503", "refused", "refused"),
-    Fault("garbage", "refused", "refused"),
-    Fault("huge headers", "refused", "refused"),
+    Fault("429", "refused", "refused", frozenset({429}), early=True),
+    Fault("500", "refused", "refused", frozenset({500, 502}), early=True),
+    Fault("503", "refused", "refused", early=True),
+    Fault("garbage", "refused", "refused", early=True),
+    Fault("huge headers", "refused", "refused", early=True),
     Fault("wrong content type", "refused", "refused"),
     Fault("empty", "refused", "refused"),
 )

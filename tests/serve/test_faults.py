@@ -14,7 +14,10 @@ from serve import states
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 
-SILENCE_S = 0.8
+SILENCE_S = 1.0
+# All of them by their bytes; by the SDK, which costs more than the rest together, those that it could misread.
+BY_SDK = {"malformed", "ends early, cleanly", "wrong content type", "empty", "429", "500"}
+CHOSEN = [case for case in cases() if case.client == "raw" or case.fault.name in BY_SDK]
 
 
 class House:
@@ -32,7 +35,7 @@ class House:
         for one in models:
             if one.hosted:
                 upstream = Upstream(base_url=f"{one.address}/v1", model=one.name)
-                registry.register(ModelSpec(id=one.name, kind="hosted", upstream=upstream))
+                registry.register(ModelSpec(id=one.name, kind="hosted", upstream=upstream, fallbacks=one.fallbacks))
             else:
                 registry.register(ModelSpec(id=one.name, kind="base", path=str(self._weights)))
         rows = [states.Served(one.name, "ready", one.address) for one in models if not one.hosted]
@@ -52,9 +55,9 @@ def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
     with serving(load_settings(home=home, **patience(SILENCE_S)), database) as gateway:
         before = tasks(gateway)
         ask = Once(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
-        report = asyncio.run(ask.run(cases(), rounds=2, at_once=32))
+        report = asyncio.run(ask.run(CHOSEN, rounds=1, at_once=32))
         assert report.complaints == []
-        assert len(report.rows) == 168
+        assert len(report.rows) == len(CHOSEN) > 126
         assert report.neighbour.streams > 10
         # Whoever asked has gone, and with him everything that was done for him.
         deadline = time.monotonic() + 5

@@ -190,12 +190,21 @@ def _refill(account: Account, limits: KeyLimits, now: float) -> None:
 
 def _check_budgets(account: Account, limits: KeyLimits, key: KeyInfo, left_s: float) -> None:
     """A budget counts what is on its way at its estimate, so that a crowd at once cannot run far beyond it."""
-    if limits.daily_tokens is not None and account.today_tokens + account.held_tokens >= limits.daily_tokens:
-        said = f"{account.today_tokens:,} of {limits.daily_tokens:,} tokens"
-    elif limits.daily_usd is not None and account.today_usd + account.held_usd >= limits.daily_usd:
-        said = f"${account.today_usd:.4f} of ${limits.daily_usd:.4f}"
+    tokens, usd = limits.daily_tokens, limits.daily_usd
+    if tokens is not None and account.today_tokens + account.held_tokens >= tokens:
+        spent, said = account.today_tokens >= tokens, f"{account.today_tokens:,} of {tokens:,} tokens"
+    elif usd is not None and account.today_usd + account.held_usd >= usd:
+        spent, said = account.today_usd >= usd, f"${account.today_usd:.4f} of ${usd:.4f}"
     else:
         return
+    if not spent:
+        raise TooManyTokens(
+            f"The key {key.name!r} has used {said} for today, and what is on its way may take the rest. "
+            "Please try again when it is answered.",
+            code="rate_limit_exceeded",
+            retry_after=1,
+            headers=_named(_headers(account, limits)),
+        )
     left = math.ceil(left_s)
     raise BudgetSpent(
         f"You exceeded your current quota: the key {key.name!r} has used {said} for today. "

@@ -150,10 +150,11 @@ def test_a_days_tokens_end_and_begin_anew_at_midnight(limits: Limits, clock: Clo
 def test_what_is_on_its_way_counts_for_the_budget(limits: Limits, clock: Clock) -> None:
     fifty = key(daily_tokens=50)
     going = limits.admit(fifty, OWN, 40, 40)
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(TooManyTokens, match="on its way") as refused:
         limits.admit(fifty, OWN, 40, 5)
+    assert refused.value.retry_after == 1, "it may well fit when the other one is answered"
     clock.now += 86_400
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(TooManyTokens):
         limits.admit(fifty, OWN, 40, 5)
     going.settle(10, 5)
     limits.admit(fifty, OWN, 40, 5)

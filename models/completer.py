@@ -1,5 +1,6 @@
 """The Completer that reaches models as any client does: with the OpenAI SDK, over HTTP, with a key of its own."""
 
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,13 +34,15 @@ class GatewayCompleter:
         # For many requests at once the SDK's other transport: it takes two thirds of the CPU for each.
         transport = DefaultAioHttpClient() if many else None
         # The SDK insists on a key; a server without keys does not look at it.
+        key = api_key or "no-key"
         self._client = AsyncOpenAI(
-            base_url=base_url,
-            api_key=api_key or "no-key",
-            timeout=timeout_s,
-            max_retries=retries,
-            http_client=transport,
+            base_url=base_url, api_key=key, timeout=timeout_s, max_retries=retries, http_client=transport
         )
+        self._base_url, self._timeout_s = base_url.rstrip("/"), timeout_s
+        # Where the SDK need not repeat anything, its transport is asked without it: see `_sent`.
+        self._bare = transport if retries == 0 else None
+        own = {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
+        self._headers = own | {"Authorization": f"Bearer {key}"}
 
     async def __call__(self, messages: Sequence[Message], **options: Any) -> Completion:
         """One whole answer."""
@@ -61,11 +64,40 @@ class GatewayCompleter:
         try:
             # Not chat.completions.create(): that walks through every message and builds objects that nobody reads
             # here, for half of a request's CPU. This is the same request, with the SDK's errors and retries.
+            if self._bare is not None:
+                return await self._sent(self._bare, path, body)
             return await self._client.post(path, body=body, cast_to=object)
         except openai.OpenAIError as error:
             raise told(error) from error
         except ValueError as error:
             raise Unavailable(_NO_ANSWER) from error
+
+    async def _sent(self, transport: Any, path: str, body: Mapping[str, Any]) -> object:
+        """The SDK's request over the SDK's transport, with the SDK's errors, but without what it does in between.
+
+        That took 0.45 ms of CPU of a request's 0.75 (openai 3.54), which an engine on the same cores goes without.
+        """
+        import openai
+
+        content = json.dumps(body).encode()
+        address = self._base_url + path
+        request = transport.build_request(
+            "POST", address, content=content, headers=self._headers, timeout=self._timeout_s
+        )
+        try:
+            response = await transport.send(request)
+        except Exception as error:
+            names, below = _names(error), _names(error.__cause__)
+            # The transport calls a connection that was cut a time-out too.
+            if "TimeoutException" in names and "ServerDisconnectedError" not in below:
+                raise openai.APITimeoutError(request=request) from error
+            if "RequestError" in names:
+                raise openai.APIConnectionError(request=request) from error
+            raise
+        if response.is_success:
+            return response.json()
+        # Protected, but the one place that knows which class and message a status has.
+        raise self._client._make_status_error_from_response(response)
 
     async def stream(
         self,
@@ -208,11 +240,16 @@ def told(error: "openai.OpenAIError") -> ParleyError:
 def _refused(error: BaseException | None) -> bool:
     """Whether no connection came about, so that nothing can have been done. A broken one is told apart from that."""
     while error is not None:
-        # By name: the SDK's HTTP libraries change with its version, and only `serve` may import aiohttp.
-        if {cls.__name__ for cls in type(error).__mro__} & {"ConnectError", "ClientConnectorError"}:
+        if _names(error) & {"ConnectError", "ClientConnectorError"}:
             return True
         error = error.__cause__
     return False
+
+
+def _names(error: BaseException | None) -> set[str]:
+    """What kind of error it is, by name: the SDK's HTTP libraries change with its version, and only `serve` may import
+    aiohttp."""
+    return {cls.__name__ for cls in type(error).__mro__}
 
 
 def _retry_after(error: "openai.APIStatusError") -> float:

@@ -45,14 +45,43 @@ def odd_server() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("name", BODIES)
-async def test_an_answer_that_is_none_is_one_of_our_errors(odd_server: str, name: str) -> None:
-    completer = GatewayCompleter(f"{odd_server}/{name}/v1", "model", retries=0)
+async def test_an_answer_that_is_none_is_one_of_our_errors(odd_server: str, name: str, many: bool) -> None:
+    completer = GatewayCompleter(f"{odd_server}/{name}/v1", "model", retries=0, many=many)
     try:
         with pytest.raises(ParleyError):
             await completer(HELLO)
     finally:
         await completer.close()
+
+
+async def failing(address: str, question: str, many: bool, timeout_s: float = 20.0) -> tuple[object, ...]:
+    """What a caller sees of a failure."""
+    completer = GatewayCompleter(address, "model", "a-key", timeout_s, retries=0, many=many)
+    try:
+        with pytest.raises(ParleyError) as caught:
+            await completer([Message(role="user", content=question)])
+        error = caught.value
+        return type(error), error.message, error.code, error.param, error.retry_after
+    finally:
+        await completer.close()
+
+
+@pytest.mark.parametrize("word", ["refuse", "broken", "busy", "starting", "drop", "odd"])
+async def test_the_way_for_many_requests_tells_the_same_errors(word: str) -> None:
+    with AnsweringServer() as server:
+        assert await failing(server.address, f"{word} one", False) == await failing(server.address, f"{word} 2", True)
+
+
+async def test_so_it_does_without_a_server_and_where_it_is_too_slow() -> None:
+    with AnsweringServer(latency_s=2.0) as server:
+        slow = [await failing(server.address, "hello", many, 0.2) for many in (False, True)]
+        assert slow[0] == slow[1]
+        assert slow[0][2] == "timeout"
+    gone = [await failing(server.address, "hello", many) for many in (False, True)]
+    assert gone[0] == gone[1]
+    assert gone[0][2] == "not_connected"
 
 
 @pytest.mark.parametrize("many", [False, True])

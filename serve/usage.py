@@ -75,7 +75,10 @@ class UsageLog:
         told = False
         while not self._stop.wait(_EVERY_S):
             told = self._write(told)
-        self._write(False)
+        self._write(told)
+        if self._sums:
+            lost = sum(sums.requests for sums in self._sums.values())
+            _log.error("the usage of %d requests is lost: the database did not answer until the end", lost)
 
     def _write(self, told: bool) -> bool:
         """Whether a failure has been told; it is told once, not every second."""

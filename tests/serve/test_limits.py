@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.database import Database, utcnow
 from models.errors import Forbidden
@@ -194,6 +196,37 @@ def test_a_budget_survives_a_restart(any_database: Database) -> None:
         again.admit(key(daily_tokens=50), OWN, 4, None)
     with pytest.raises(BudgetSpent):
         again.admit(key(daily_usd=2.0), hosted(1, 1), 4, None)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 40), st.integers(1, 60), st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
+)
+def test_never_more_than_a_bucket_and_what_ran_into_it_since(steps: list[tuple[float, int, float, bool]]) -> None:
+    """Steps: seconds that pass, tokens asked for, the share of them that is used, whether it ends at once."""
+    clock = Clock()
+    limits, mine = Limits(clock=clock, wall=clock), key(requests_per_minute=5, tokens_per_minute=100)
+    began, let_in, used, going = clock.now, 0, 0, []
+    for passed, most, share, at_once in steps:
+        clock.now += passed
+        try:
+            admission = limits.admit(mine, OWN, 0, most)
+        except (TooManyRequests, TooManyTokens):
+            continue
+        let_in += 1
+        spent = int(most * share)
+        used += spent
+        going.append((admission, spent))
+        if at_once:
+            admission.settle(0, spent)
+        minutes = (clock.now - began) / 60
+        assert let_in <= 5 + 5 * minutes + 1e-6
+        assert used <= 100 + 100 * minutes + 1e-6
+    for admission, spent in going:
+        admission.settle(0, spent)
+    account = limits._accounts[mine.id]
+    assert (account.held_tokens, account.today_tokens) == (0, used)
+    clock.now += 60
+    assert named(limits.admit(mine, OWN, 0, None).headers)["remaining-requests"] == "4"
 
 
 def test_without_a_key_there_is_no_limit(limits: Limits) -> None:

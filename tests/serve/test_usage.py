@@ -9,6 +9,7 @@ import pytest
 
 from models.database import Database
 from models.errors import ParleyError
+from models.settings import Settings
 from models.usage import Sums, read_usage
 from serve.usage import UsageLog
 
@@ -45,7 +46,7 @@ def test_a_stop_loses_nothing_of_what_several_threads_note(database: Database) -
 
 
 def test_what_cannot_be_written_is_kept_and_told_once(
-    database: Database, settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     log = UsageLog(database)
     log.note("k", "m", 1, 1, True)
@@ -64,3 +65,16 @@ def test_what_cannot_be_written_is_kept_and_told_once(
     log.note("k", "m", 1, 1, True)
     log.stop()
     assert [row.sums for row in read_usage(database)] == [Sums(2, 0, 2, 2)]
+
+
+def test_what_is_lost_in_the_end_is_told(
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    log = UsageLog(database)
+    log.start()
+    database.dispose()
+    (settings.home / "parley.db").rename(tmp_path / "away.db")
+    for _ in range(3):
+        log.note("k", "m", 1, 1, True)
+    log.stop()
+    assert "the usage of 3 requests is lost" in caplog.text

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ def hosted(read: float | None = None, written: float | None = None) -> ModelSpec
     return ModelSpec(id="m", kind="hosted", upstream=upstream)
 
 
-def key(name: str = "k", **limits: float) -> KeyInfo:
+def key(name: str = "k", **limits: Any) -> KeyInfo:
     return KeyInfo(name, name, "client", utcnow(), None, None, None, KeyLimits(**limits) if limits else NO_LIMITS)
 
 

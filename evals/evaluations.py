@@ -25,12 +25,16 @@ LAST = "last"
 
 @dataclass(frozen=True)
 class ScorerFacts:
-    """What is known of a scorer without running it: its name, its good end, its range (None: no bound)."""
+    """What is known of a scorer without running it: its name, its good end, its range (None: no bound).
+
+    `part`: it is what another one's scores are made of, and is shown, not compared.
+    """
 
     name: str
     better: Better
     low: float | None
     high: float | None
+    part: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ def list_evaluations(database: Database, task: str | None = None) -> list[Listed
                 task=row.task,
                 samples=samples,
                 models=tuple(row.models),
-                scorers=tuple(facts["name"] for facts in row.scorers),
+                scorers=tuple(facts["name"] for facts in row.scorers if not facts.get("part")),
                 failed=failures.get(row.id, 0),
                 created=row.created,
                 finished=row.finished,
@@ -236,8 +240,10 @@ def _begin(
     content = json.dumps([task.hash, list(models), parameters_hash(parameters)])
     key = hashlib.sha256(content.encode()).hexdigest()
     facts = [
-        {"name": scorer.name, "better": scorer.better, "low": _finite(scorer.low), "high": _finite(scorer.high)}
+        {"name": name, "better": scorer.better, "low": _finite(scorer.low), "high": _finite(scorer.high)}
+        | ({} if name == scorer.name else {"part": True})
         for scorer in scorers
+        for name in (scorer.name, *(_part(scorer, part) for part in scorer.parts))
     ]
     with database.write() as session:
         if insert_once(session, TaskRow(hash=task.hash, samples=len(task.samples))):
@@ -253,6 +259,10 @@ def _begin(
         row.task, row.source, row.left_out = task.name, task.source, len(task.bad)
         row.parameters, row.scorers, row.notes = dict(parameters), facts, list(notes)
         return row.id
+
+
+def _part(scorer: NamedScorer, part: str) -> str:
+    return f"{scorer.name} · {part}"
 
 
 def _finite(value: float) -> float | None:
@@ -271,6 +281,7 @@ def _scored(
         scores = scorer(asked, [answer for _, answer in there])
         for (i, _), score in zip(there, scores, strict=True):
             found[i][scorer.name] = score
+            found[i] |= {_part(scorer, part): Score(value) for part, value in score.parts.items()}
     return found
 
 

@@ -67,7 +67,7 @@ def judge_scorer(
         return [_score(found.get((pair.id, "1")), failed.get((pair.id, "1"))) for pair in shown]
 
     said = f"{name}: rubric {rubric.name}, version {rubric.version} ({rubric.hash}); `parley rubrics show` prints it."
-    return NamedScorer(name, scored, "higher", LOWEST, HIGHEST, (said, *notes))
+    return NamedScorer(name, scored, "higher", LOWEST, HIGHEST, (said, *notes), rubric.criteria)
 
 
 def _shown(sample: Sample, answer: Answer) -> AnsweredPair:
@@ -83,4 +83,5 @@ def _score(said: Said | None, error: str | None) -> Score:
         return Score(None, f"the judge could not be asked: {error}")
     if said.verdict is None:
         return Score(None, "the judge's word could not be read")
-    return Score(float(said.verdict) if said.expected is None else said.expected)
+    grade = float(said.verdict) if said.expected is None else said.expected
+    return Score(grade, parts=dict((said.scores or {}).get("1", {})))

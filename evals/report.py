@@ -192,6 +192,8 @@ class JudgeReport:
                 f"{min(1.0, self.powered.high):.0%}), from votes on {self.powered.labelled} pairs and verdicts on all."
             )
         unread = f" {self.unparsed} verdicts could not be read, {self.failed} questions failed."
+        if self.nulls:
+            unread += f" {self.nulls} of {len(self.rows)} pairs have no verdict, and count for nothing."
         return (
             f"{self.judge} prefers {self.model_b} to {self.model_a} in {self.win_rate:.0%} of {self.judged} pairs, "
             f"ties as half (95 % interval {self.low:.0%} to {self.high:.0%}).{flips}{unread}{agreed}{helped}{believed}"

@@ -7,7 +7,7 @@ a number, True or False, or None, by path (`file.py:function`) or by an entry po
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -38,10 +38,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Score:
-    """A score; `value` is None where there was nothing to score by, and `error` says so where a scorer failed."""
+    """A score; `value` is None where there was nothing to score by, and `error` says so where a scorer failed.
+
+    `parts` is what it is made of, by the names in the scorer's `parts`.
+    """
 
     value: float | None
     error: str | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 Scored = Callable[[Sequence[Sample], Sequence[Answer]], list[Score]]
@@ -51,7 +55,8 @@ Scored = Callable[[Sequence[Sample], Sequence[Answer]], list[Score]]
 class NamedScorer:
     """A scorer under its name, with its range and which end is the good one. Calling it scores many answers.
 
-    `notes` are what a reader of its scores should know; they go into the evaluation's.
+    `notes` are what a reader of its scores should know; they go into the evaluation's. `parts` names what its scores
+    are made of, as a judge's criteria: shown beside them, with the same range, and compared with nobody's.
     """
 
     name: str
@@ -60,6 +65,7 @@ class NamedScorer:
     low: float = 0.0
     high: float = 1.0
     notes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def share(self) -> bool:

@@ -330,7 +330,7 @@ def _shared_scorers(a: Side, b: Side) -> list[ScorerFacts]:
     if (a.evaluation.id, a.model) == (b.evaluation.id, b.model):
         raise Invalid("Name two models, or two evaluations, that differ.", param="models")
     theirs = {scorer.name for scorer in b.evaluation.scorers}
-    shared = [scorer for scorer in a.evaluation.scorers if scorer.name in theirs]
+    shared = [scorer for scorer in a.evaluation.scorers if scorer.name in theirs and not scorer.part]
     if not shared:
         raise Invalid("The two evaluations have no scorer in common: run one again with the other's.", param="scorers")
     return shared

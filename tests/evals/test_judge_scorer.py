@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import func, select
 
-from evals.evaluations import load_evaluation, run_task
+from evals.evaluations import list_evaluations, load_evaluation, run_task
 from evals.judge_scorer import judge_scorer
 from evals.summaries import against_first, diff, overview
 from evals.tables import AnswerJudgmentRow
@@ -54,7 +54,11 @@ def test_grades_have_clustered_intervals_and_unread_ones_are_counted(any_databas
     key, players = scored(any_database, [*rows, {"input": "odd"}, {"input": "too long"}])
     evaluation = load_evaluation(any_database, key)
     name = f"judge:judge@support#{DEFAULT_RUBRIC.hash[:6]}"
-    assert [(facts.name, facts.low, facts.high) for facts in evaluation.scorers] == [(name, 1.0, 5.0)]
+    parts = [f"{name} · {criterion}" for criterion in DEFAULT_RUBRIC.criteria]
+    assert [(facts.name, facts.low, facts.high) for facts in evaluation.scorers] == [
+        (one, 1.0, 5.0) for one in (name, *parts)
+    ]
+    assert list_evaluations(any_database)[0].scorers == (name,)
     found = overview(evaluation)
     for model, grade in ("a", 2.0), ("b", 5.0):
         mean = found.of(model, name)
@@ -64,6 +68,7 @@ def test_grades_have_clustered_intervals_and_unread_ones_are_counted(any_databas
         "the judge could not be asked: too long for this judge": 2,
         "the judge's word could not be read": 2,
     }
+    assert (found.of("b", parts[0]).mean, found.of("b", parts[0]).n) == (pytest.approx(5.0), 40)
     (row,) = [row for row in diff(against_first(evaluation)).differences if row.category is None]
     assert (row.finding, row.summary.mean) == ("better", pytest.approx(3.0))
     assert "a toy" in evaluation.notes
@@ -100,4 +105,6 @@ def test_weights_and_anchors_are_the_rubrics(database: Database) -> None:
     assert "  - 1: rude" in players.shown[0]
     assert "75% of the whole" in players.shown[0]
     evaluation = load_evaluation(database, key)
-    assert [result.scores for result in evaluation.results["b"]] == [{evaluation.scorers[0].name: 5.0}]
+    assert [result.scores for result in evaluation.results["b"]] == [
+        dict.fromkeys((scorer.name for scorer in evaluation.scorers), 5.0)
+    ]

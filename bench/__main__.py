@@ -9,6 +9,7 @@ BENCHMARKS = (
     "bench.judges",
     "bench.runner",
     "bench.scores",
+    "bench.mtbench",
     "bench.training",
     "bench.demo_model",
     "bench.support",

@@ -61,15 +61,17 @@ def show(settings: Settings, database: Database, console: Any) -> None:
         for name, one in told["processes"].items():
             processes.add_row(name, str(one["pid"] or ""), "[green]ready[/]" if one["ready"] else "starting")
         console.print(processes)
-    models = Table("model", "kind", "base", "state", "since", "memory", "", title="Models", title_justify="left")
+    models = Table("model", "kind", "state", "since", "memory", title="Models", title_justify="left")
     for one in told["models"]:
         style = _STYLES[one["state"]]
         state = f"[{style}]{one['state']}[/]" + (", pinned" if one["pinned"] else "")
-        models.add_row(
-            one["id"], one["kind"], one["base"] or "", state, _since(one["since"]), gib(one["memory_bytes"]),
-            escape(one["message"]),
-        )  # fmt: skip
+        kind = f"{one['kind']} on {one['base']}" if one["base"] else one["kind"]
+        models.add_row(one["id"], kind, state, _since(one["since"]), gib(one["memory_bytes"]))
     console.print(models if told["models"] else "No model is registered: `parley models add`, or `parley demo`.")
+    for one in told["models"]:
+        if one["message"] and told["running"]:
+            # Below, whole: in a narrow table's cell a sentence is a column of syllables.
+            console.print(f"[{_STYLES[one['state']]}]{escape(one['id'])}[/]: {escape(one['message'])}")
     show_shutdowns(Registry(database).list(include_candidates=True), console)
     for one in told["models"]:
         if one.get("log_lines"):

@@ -11,6 +11,7 @@ import gradio as gr
 
 from models.errors import Invalid, ParleyError
 from models.registry import parse_spec
+from models.spec import ModelSpec
 from ui.choices import notice
 from ui.models_shown import models_table
 from ui.room import Room, friendly
@@ -163,7 +164,7 @@ class Models:
         for one in told["models"]:
             spec = specs.get(one["id"])
             one["registered"] = spec.state if spec else ""
-            one["upstream"] = f"as {spec.upstream.model}" if spec and spec.upstream else ""
+            one["upstream"] = _named_there(spec) if spec else ""
         return models_table(told["models"], running=told["running"])
 
 
@@ -174,8 +175,8 @@ def models_tab(room: Room, tab: gr.Tab) -> None:
         again = gr.Button("Refresh", size="sm", scale=0, min_width=110, elem_id="models-refresh")
     table = gr.HTML(elem_id="models-table")
     line = gr.HTML(elem_id="models-line")
+    which = live_list(label="Model", elem_id="models-which")
     with gr.Row(elem_classes="under"):
-        which = live_list(label="Model", elem_id="models-which", scale=2)
         pin = gr.Button("Pin", size="md", visible=False, min_width=110, elem_id="models-pin")
         unpin = gr.Button("Unpin", size="md", visible=False, min_width=110, elem_id="models-unpin")
         retire = gr.Button("Retire", size="md", visible=False, min_width=110, elem_id="models-retire")
@@ -222,6 +223,11 @@ def models_tab(room: Room, tab: gr.Tab) -> None:
     form = [name, address, there, credential, fallbacks, price_in, price_out]
     add.click(models.add, form, everything, trigger_mode="once", **QUIET)
     gr.Timer(_EVERY_S).tick(models.tick, [seen], [table, seen], **QUIET)
+
+
+def _named_there(spec: ModelSpec) -> str:
+    """A hosted model's name at its upstream, where it is another."""
+    return f"as {spec.upstream.model}" if spec.upstream and spec.upstream.model != spec.id else ""
 
 
 def _price(text: str) -> float | None:

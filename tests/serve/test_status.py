@@ -35,3 +35,23 @@ def test_a_number_that_another_process_has_now_is_no_parley(settings: Settings) 
     state["started"] = psutil.Process().create_time()
     (settings.home / "up.json").write_text(json.dumps(state))
     assert read_state(settings) == state
+
+
+def test_a_narrow_terminal_gets_whole_sentences_and_a_program_gets_json(settings: Settings, database: Database) -> None:
+    Registry(database).register(ModelSpec(id="base", kind="base", path="org/name"))
+    Registry(database).pin("base")
+    states.publish(database, [states.Served("base", "failed", message="gave up", memory_bytes=3 * 2**30)])
+    started = psutil.Process().create_time()
+    state = {"pid": os.getpid(), "started": started, "ready": True, "gateway": settings.gateway_url, "processes": {}}
+    (settings.home / "up.json").write_text(json.dumps(state))
+    settings.logs_dir.mkdir(exist_ok=True)
+    (settings.logs_dir / "engine-base.log").write_text("".join(f"line {number}\n" for number in range(20)))
+    shown = io.StringIO()
+    status.show(settings, database, Console(file=shown, width=60))
+    assert "base: gave up" in shown.getvalue()
+    assert "failed, pinned" in shown.getvalue()
+    assert "3.0 GiB" in shown.getvalue()
+    (model,) = status.report(settings, database)["models"]
+    assert model["log_lines"] == [f"line {number}" for number in range(12, 20)]
+    assert model["since"]
+    assert json.dumps(model)

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from models.errors import Conflict, Invalid, NotFound, ParleyError, Unavailable
+from models.database import Database
+from models.errors import Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
+from models.keys import create_key
+from models.settings import Settings
 from parley import build
 from tests.evals.upstream import AnsweringServer
+from tests.serve.gateways import serving
 from tests.stack import ROOT, free_ports
 
 Generate = Callable[..., tuple[int, str]]
@@ -181,6 +185,31 @@ def test_nothing_is_overwritten_and_another_file_is_not_gone_on_with(generate: G
     Path(f"{out}.partial").unlink()
     with pytest.raises(Conflict, match="is there already"):
         generate(file, "--model", "m", "--out", str(out), "--resume")
+
+
+def test_through_a_gateway_with_keys(
+    database: Database, settings: Settings, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = create_key(database, name="batch", role="client")
+    file = _file(tmp_path, [{"prompt": f"question {number}"} for number in range(5)])
+    with serving(settings, database) as gateway:
+        gateway.hosted("support", base_url=server.address, model="theirs")
+        monkeypatch.setenv("PARLEY_HOME", str(settings.home))
+        monkeypatch.setenv("PARLEY_PORT", gateway.root.rsplit(":", 1)[1])
+
+        def run(model: str) -> Result:
+            return CliRunner().invoke(build(), ["generate", str(file), "--model", model])
+
+        assert isinstance(run("support").exception, Unauthorized)
+        monkeypatch.setenv("PARLEY_PAGE_KEY", key)
+        unknown = run("nobody/here").exception
+        assert isinstance(unknown, NotFound)
+        assert "nobody/here" in str(unknown)
+        assert not list(tmp_path.glob("prompts.answers*"))
+        assert not server.asked
+        assert run("support").exit_code == 0
+    answers = [line["answer"] for line in _lines(tmp_path / "prompts.answers.jsonl")]
+    assert answers == [f"theirs says: question {number}" for number in range(5)]
 
 
 def test_a_server_that_is_not_there_stops_the_run_and_leaves_nothing(

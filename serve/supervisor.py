@@ -29,6 +29,7 @@ from serve.states import Served
 from serve.tending import BACKOFF_LIMIT_S, Tender, begin_drain
 
 _TICK_S = 0.5
+_DATABASE_S = 2.0  # what it may take before engines are looked after without it
 _DEMAND_EVERY_S = 0.9
 # A wish is made when somebody asks and has ended when nobody asks again for so long.
 _WISH_S = 120.0
@@ -63,6 +64,7 @@ class Supervisor:
         self._published: dict[str, Served] = {}
         self._key = secrets.token_urlsafe(32)
         self._looked_at_demand = 0.0
+        self._asking: dict[str, asyncio.Task[None]] = {}
         self._tender = Tender(settings, machine, self._memory, self._key, self._adapters_of, tell)
 
     @property
@@ -108,6 +110,8 @@ class Supervisor:
         """Stops every engine, all at once, and takes its rows away."""
         for engine in self._engines.values():
             engine.halt()
+        for asking in self._asking.values():
+            asking.cancel()
         running = [engine.process for engine in self._engines.values() if engine.process]
         await asyncio.to_thread(stop_all, running)
         self._engines.clear()
@@ -118,23 +122,32 @@ class Supervisor:
             _log.warning("the engines' rows stay for now: %s", error)
 
     async def _round(self, session: aiohttp.ClientSession) -> None:
-        await self._as_known(self._read_wanted())
+        await self._database_says("models", self._read_wanted)
         self._remove_unwanted()
         if self._wanted.engines.keys() != self._planned:
             self._place_all()
-        await self._as_known(self._heed_demand())
+        await self._database_says("demand", self._heed_demand)
         self._heed_wishes()
         for engine in self._engines.values():
             if engine.task is None or engine.task.done():
                 step = self._tender.step(session, engine, has_to_wait=self._has_to_wait(engine))
                 engine.task = asyncio.create_task(step)
         await asyncio.sleep(0)
-        await self._publish()
+        await self._database_says("states", self._publish)
 
-    async def _as_known(self, reading: Coroutine[None, None, None]) -> None:
-        """Reads the database. While it is away, what it said last holds: engines are not left alone for that."""
+    async def _database_says(self, what: str, ask: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Reads or writes, one of each kind at a time. While the database is away or hangs, what it said last holds:
+        engines are not left alone for that."""
+        asking = self._asking.get(what)
+        if asking is None:
+            asking = self._asking[what] = asyncio.create_task(ask())
+        done, _ = await asyncio.wait({asking}, timeout=_DATABASE_S)
+        if not done:
+            _log.warning("the database does not answer: going on with what is known")
+            return
+        del self._asking[what]
         try:
-            await reading
+            asking.result()
         except ParleyError as error:
             if self._revision < 0:
                 raise

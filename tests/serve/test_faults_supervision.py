@@ -11,7 +11,7 @@ import pytest
 
 from models.database import Database, open_database, upgrade
 from models.settings import Settings, load_settings
-from serve import guardian
+from serve import guardian, supervisor
 from serve.processes import Command
 from serve.services import Service, Services
 from tests.serve.postgres import Postgres
@@ -63,6 +63,26 @@ async def test_an_engine_is_started_again_while_the_database_is_away(
         finally:
             await asyncio.to_thread(postgres.start)
         assert guardian.descendants(fresh) == []
+
+
+async def test_an_engine_is_started_again_while_the_database_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+    start,  # noqa: F811 -- the fixture
+    postgres: Postgres,
+) -> None:
+    monkeypatch.setattr(supervisor, "_DATABASE_S", 0.5)
+    async with start() as fleet:
+        fleet.add("one")
+        await fleet.ready("one")
+        (keeper,) = fleet.supervisor.guardians
+        postgres.freeze()
+        try:
+            os.kill(guardian.descendants(keeper)[0], signal.SIGKILL)
+            await fleet.until(lambda _: fleet.supervisor.guardians - {keeper})
+        finally:
+            postgres.go_on()
+        (fresh,) = fleet.supervisor.guardians
+        await fleet.until(lambda seen: seen["one"].state == "ready" and seen["one"].pid == fresh)
 
 
 async def test_a_service_whose_log_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:

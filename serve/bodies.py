@@ -27,12 +27,16 @@ class Bodies:
         """
         said = replies.header(scope, b"content-length")
         if said is not None and said.isdigit():
-            self._room_for(int(said), int(said))
+            length = int(said)
+            if length > self._limit or self._held + length > self._most:
+                self._room_for(length, length)
         message = await receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             body: bytes = message.get("body", b"")
-            self._room_for(len(body), len(body))
-            self._held += len(body)
+            size = len(body)
+            if size > self._limit or self._held + size > self._most:
+                self._room_for(size, size)
+            self._held += size
             return body
         pieces, size = [], 0
         try:

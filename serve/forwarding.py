@@ -4,6 +4,7 @@ A stream that breaks says so in an error frame and never ends as if it were whol
 """
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +23,7 @@ _LAST_S = 1.0  # what an upstream's connection may take to end after the end of 
 _STREAMED = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
-async def forward(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> bool:
+def forward(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> Coroutine[Any, Any, bool]:
     """Hands an answer on, an error's too. What it used stands in `exchange` afterwards.
 
     Returns:
@@ -32,8 +33,7 @@ async def forward(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exch
         ParleyError: before anything has gone to the client; after that the error is in the stream.
     """
     if answer.status >= 300:
-        await _refused(metrics, asked, answer, exchange)
-        return True
+        return _refused(metrics, asked, answer, exchange)
     streams = answer.header(b"content-type").lower().startswith(b"text/event-stream")
     if asked.route.hosted:
         exchange.extra += limits_there(answer, exchange.extra)
@@ -45,14 +45,13 @@ async def forward(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exch
             + ("a stream that nobody asked for." if streams else "something that is no stream.")
         )
     if streams:
-        return await _stream(metrics, asked, answer, exchange)
-    await _whole(metrics, asked, answer, exchange)
-    return True
+        return _stream(metrics, asked, answer, exchange)
+    return _whole(metrics, asked, answer, exchange)
 
 
-async def _whole(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> None:
+async def _whole(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> bool:
     try:
-        data = await answer.read()
+        data = answer.at_once() or await answer.read()
     except TimeoutError as error:
         raise fault(metrics, asked.route, "timeout", "did not answer in time") from error
     except OSError as error:
@@ -66,6 +65,7 @@ async def _whole(metrics: Metrics, asked: Asked, answer: Answer, exchange: Excha
         raise fault(metrics, asked.route, "broken", "sent an answer that is no JSON object")
     await exchange.whole(answer.status, data)
     _used(exchange, content.get("usage"))
+    return True
 
 
 async def _stream(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> bool:
@@ -107,7 +107,7 @@ async def _stream(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exch
     return True
 
 
-async def _refused(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> None:
+async def _refused(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> bool:
     try:
         data = await answer.read()
     except OSError:
@@ -118,6 +118,7 @@ async def _refused(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exc
     named = {name for name, _ in theirs}
     exchange.extra = [pair for pair in exchange.extra if pair[0] not in named]
     await exchange.whole(answer.status, body, extra=theirs)
+    return True
 
 
 def _used(exchange: Exchange, usage: Any) -> None:

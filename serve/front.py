@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -25,6 +25,7 @@ from serve.replies import Scope
 _HEAD_BYTES, _HEADERS = 2**16, 256
 _AROUND_BYTES = 2**20  # of a chunked body that are not body: sizes, extensions, trailers
 _HEAD_S, _BODY_S, _IDLE_S, _STALLED_S, _LINGER_S = 20.0, 60.0, 75.0, 300.0, 10.0
+_ASGI = MappingProxyType({"version": "3.0", "spec_version": "2.3"})
 _UPGRADING = frozenset({b"connection", b"upgrade", b"http2-settings"})
 _WRITTEN = 2**16  # bytes that wait for a slow client before the application is told to wait
 _ROOM = 16  # where there are too many connections, one of so many that wait is ended
@@ -167,7 +168,7 @@ class Front(asyncio.Protocol):
         version = parser.get_http_version()
         scope: Scope = {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "asgi": _ASGI,
             "http_version": version,
             "method": parser.get_method().decode("latin-1"),
             "scheme": "http",
@@ -178,7 +179,6 @@ class Front(asyncio.Protocol):
             "headers": headers,
             "client": self._client,
             "server": self._server,
-            "state": {},
         }
         keep = version == "1.1" and parser.should_keep_alive()
         cycle = self._coming = Cycle(self, scope, keep_alive=keep, awaits_100=self._awaits_100)

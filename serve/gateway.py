@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _RELAYED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
 _OWN = _RELAYED | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
 _READY_S = 2.0  # what the database may take to answer
-_COLLECTIONS = (20_000, 20, 50)  # requests leave hardly any cycles behind
+_COLLECTIONS = (50_000, 20, 50)  # requests leave hardly any cycles behind
 _FILES = 65_536  # a stream needs two
 _OWN_FILES = 128  # logs, the database, the loop
 _MODELS = "/v1/models/"
@@ -66,14 +66,12 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1000})
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._lifespan(receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1000})
+            return
         exchange = Exchange(send)
         exchange.extra = self._cors.headers(scope)
         self.metrics.in_flight.inc()

@@ -6,8 +6,9 @@ with 429 or 5xx. A request that an upstream may have billed is never sent to tha
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -62,14 +63,19 @@ class Sending:
         self._engines.close()
         await self._hosted.close()
 
-    async def send(self, asked: Asked, exchange: Exchange, key: KeyInfo | None) -> None:
+    def send(self, asked: Asked, exchange: Exchange, key: KeyInfo | None) -> Coroutine[Any, Any, None]:
         """Answers a request by its model, or by the first of its fallbacks that can.
 
         Raises:
             ParleyError: before the answer has begun; after that the error is in the stream.
         """
+        if asked.route.spec.fallbacks:
+            return self._send_somewhere(asked, exchange, key)
+        return self._send(asked, exchange, spare=False)
+
+    async def _send_somewhere(self, asked: Asked, exchange: Exchange, key: KeyInfo | None) -> None:
         first = asked.route
-        others = self._fallbacks(first, key) if first.spec.fallbacks else iter(())
+        others = self._fallbacks(first, key)
         other = next(others, None)
         while True:
             try:
@@ -110,15 +116,22 @@ class Sending:
             breaker.nothing()
             raise
         try:
-            answer = await self._ask(asked, breaker)
+            if route.hosted:
+                answer = await self._ask(asked, breaker)
+            else:
+                try:
+                    answer = await self._engines.post(*_request(asked))
+                except BaseException as error:
+                    answer = await self._ask_again(asked, breaker, error)
             try:
-                if route.hosted and answer.status >= 500:
+                status = answer.status
+                if status >= 500 and route.hosted:
                     breaker.failed()
                 else:
                     breaker.succeeded()
-                if spare and (answer.status == 429 or answer.status >= 500):
-                    self._metrics.failed(route.spec.id, str(answer.status))
-                    raise Down(f"The server of {route.spec.id!r} answers with status {answer.status}.")
+                if spare and (status == 429 or status >= 500):
+                    self._metrics.failed(route.spec.id, str(status))
+                    raise Down(f"The server of {route.spec.id!r} answers with status {status}.")
                 exchange.extra.append((b"x-parley-model", route.spec.id.encode()))
                 if not await forward(self._metrics, asked, answer, exchange):
                     breaker.failed()
@@ -128,6 +141,7 @@ class Sending:
             places.give()
 
     async def _ask(self, asked: Asked, breaker: Breaker) -> Answer:
+        """Asks a hosted upstream."""
         route = asked.route
         upstream = route.spec.upstream
         if upstream is not None and upstream.credential and route.authorization is None:
@@ -136,26 +150,31 @@ class Sending:
                 f"The upstream of {route.spec.id!r} needs a key: set {upstream.credential} where Parley is started."
             )
         try:
-            if route.hosted:
-                return await self._hosted.post(*_request(asked))
-            try:
-                return await self._engines.post(*_request(asked))
-            except Unreachable:
-                # Its engine may just have ended, and whoever starts it again not have said so yet.
-                asked = await self._starting.again(asked)
-                return await self._engines.post(*_request(asked))
-        except TimeoutError as error:
-            breaker.failed()
+            return await self._hosted.post(*_request(asked))
+        except BaseException as error:
+            self._failed(route, breaker, error)
+            raise
+
+    async def _ask_again(self, asked: Asked, breaker: Breaker, error: BaseException) -> Answer:
+        """Asks an engine once more that could not be reached: it may just have ended, and be started again."""
+        try:
+            if not isinstance(error, Unreachable):
+                raise error
+            asked = await self._starting.again(asked)
+            return await self._engines.post(*_request(asked))
+        except BaseException as last:
+            self._failed(asked.route, breaker, last)
+            raise
+
+    def _failed(self, route: Route, breaker: Breaker, error: BaseException) -> None:
+        """Tells a breaker how a request ended that got no answer; and its client, if it was the server's fault."""
+        if isinstance(error, ParleyError) or not isinstance(error, OSError):
+            breaker.nothing()
+            return
+        breaker.failed()
+        if isinstance(error, TimeoutError):
             raise down(self._metrics, route, "timeout", "did not answer in time") from error
-        except ParleyError:
-            breaker.nothing()
-            raise
-        except OSError as error:
-            breaker.failed()
-            raise down(self._metrics, route, "connect", "cannot be reached") from error
-        except BaseException:
-            breaker.nothing()
-            raise
+        raise down(self._metrics, route, "connect", "cannot be reached") from error
 
     async def _queue(self, places: Places, route: Route) -> None:
         self._metrics.waiting.inc(route.spec.id)

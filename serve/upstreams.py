@@ -26,6 +26,10 @@ class Answer(Protocol):
         """A header by its lower-case name; empty where there is none."""
         ...
 
+    def at_once(self) -> bytes:
+        """All of the body, where it is here already; empty where it has to be read."""
+        ...
+
     async def piece(self) -> bytes:
         """What has come since the last time; empty at the end. Raises Broken or TimeoutError."""
         ...
@@ -106,6 +110,10 @@ class HostedAnswer:
     def header(self, name: bytes) -> bytes:
         """A header by its lower-case name; empty where there is none."""
         return next((value for key, value in self.headers if key == name), b"")
+
+    def at_once(self) -> bytes:
+        """It has to be read."""
+        return b""
 
     async def piece(self) -> bytes:
         """What has come since the last time; empty at the end."""

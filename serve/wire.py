@@ -186,6 +186,10 @@ class Connection(asyncio.Protocol):
                 return value
         return b""
 
+    def at_once(self) -> bytes:
+        """All of the body, where it came with the headers as short ones do; empty where it has to be read."""
+        return self._pieces[0] if self._whole and len(self._pieces) == 1 else b""
+
     async def piece(self) -> bytes:
         """What has come since the last time, at least a byte; empty once the answer is whole.
 
@@ -211,8 +215,6 @@ class Connection(asyncio.Protocol):
 
     async def read(self) -> bytes:
         """All of the body. Raises Broken where it has more than `MOST` bytes, and as `piece`."""
-        if self._whole and len(self._pieces) == 1:  # it came with the headers, as short ones do
-            return self._pieces[0]
         pieces, size = [], 0
         while piece := await self.piece():
             pieces.append(piece)

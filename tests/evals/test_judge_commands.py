@@ -93,3 +93,35 @@ def test_a_mistake_is_one_line(parley, database: Database, arguments: list[str],
     _, line = parley("judge", *arguments)
     assert told in line
     assert "\n" not in line
+
+
+def test_an_evaluation_with_turns_is_graded_then_judged_with_a_report(parley, tmp_path: Path) -> None:
+    task, page = tmp_path / "talk.jsonl", tmp_path / "judged.html"
+    rows = [{"turns": [f"first {i}", "second"], "category": "xy"[i % 2], "expected": ["yes", None]} for i in range(3)]
+    task.write_text("\n".join(json.dumps(row) for row in rows))
+    output, _ = parley("eval", "run", str(task), "--models", "one,newest", "--scorers", "judge:fair@general,words")
+    assert "judge:fair@general#" in output
+    assert "turn 2" in output
+    assert "same family as one" in output
+    output, _ = parley("judge", "fair", "--evaluation", "last", "--rubric", "general", "--html", str(page))
+    assert "fair prefers two to one in 100% of 6 pairs" in output
+    assert "two wins rate (95 %) judged null" in output
+    assert f"Report: {page}" in output
+    assert "before it" in page.read_text()
+    report = json.loads(parley("judge", "fair", "--evaluation", "last", "--models", "two,one", "--json")[0])
+    assert [group["name"] for group in report["groups"]] == ["everything", "x", "y", "turn 1", "turn 2"]
+    assert (report["win_rate"], report["nulls"]) == (0.0, {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--evaluation", "last"], "Nothing was evaluated"),
+        (["--evaluation", "last", "--pointwise"], "judge:JUDGE@RUBRIC"),
+        (["--evaluation", "last", "--prompts", "3"], "--prompts is for stored prompts"),
+        (["--models", "one,two", "--pointwise", "--html", "x.html"], "leave out --pointwise"),
+        ([], "Name two models"),
+    ],
+)
+def test_what_does_not_go_together_is_said(parley, arguments: list[str], told: str) -> None:
+    assert told in parley("judge", "fair", *arguments)[1]

@@ -43,19 +43,65 @@ class BudgetSpent(RateLimited):
 
 
 class Account:
-    """What one key has used. `requests` and `tokens` are what is gone from its buckets, at the moment `at`."""
+    """What one key has used. `requests` and `tokens` are what is gone from its buckets, at the moment `at`.
 
-    __slots__ = ("at", "day", "held_tokens", "held_usd", "requests", "today_tokens", "today_usd", "tokens")
+    Beside it its limits as the hot path reads them: 0 for none, and the headers that never change.
+    """
+
+    __slots__ = (
+        "at",
+        "daily",
+        "day",
+        "held_tokens",
+        "held_usd",
+        "limits",
+        "requests",
+        "rpm",
+        "said_requests",
+        "said_tokens",
+        "today_tokens",
+        "today_usd",
+        "tokens",
+        "tpm",
+    )  # fmt: skip
 
     def __init__(self, at: float, day: int, used: Sums | None) -> None:
         self.at, self.day = at, day
         self.requests = self.tokens = 0.0
         self.today_tokens, self.today_usd = (used.tokens, used.usd) if used else (0, 0.0)
         self.held_tokens, self.held_usd = 0, 0.0
+        self.bound(NO_LIMITS)
+
+    def bound(self, limits: KeyLimits) -> None:
+        """The key's limits are these from now on."""
+        self.limits = limits
+        self.rpm, self.tpm = limits.requests_per_minute or 0, limits.tokens_per_minute or 0
+        self.daily = limits.daily_tokens is not None or limits.daily_usd is not None
+        self.said_requests = (b"x-ratelimit-limit-requests", b"%d" % self.rpm)
+        self.said_tokens = (b"x-ratelimit-limit-tokens", b"%d" % self.tpm)
 
     def turn(self, day: int) -> None:
         """A new day has begun: what is on its way counts for it when it arrives."""
         self.day, self.today_tokens, self.today_usd = day, 0, 0.0
+
+    def left(self) -> Headers:
+        """What is left of the buckets, as OpenAI says it; only of those that the key has."""
+        found: Headers = []
+        if self.rpm:
+            gone, most = self.requests, self.rpm
+            found = [
+                self.said_requests,
+                (b"x-ratelimit-remaining-requests", str(int(most - gone)).encode() if gone < most else b"0"),
+                (b"x-ratelimit-reset-requests", _until_full(gone * 60_000 / most)),
+            ]
+        if self.tpm:
+            gone, most = self.tokens, self.tpm
+            found += (
+                self.said_tokens,
+                (b"x-ratelimit-remaining-tokens", str(int(most - gone)).encode() if gone < most else b"0"),
+                (b"x-ratelimit-reset-tokens", _until_full(gone * 60_000 / most)),
+            )
+        return found
 
 
 class Admission:
@@ -120,32 +166,43 @@ class Limits:
         """
         if key is None:
             return Admission(self, None, 0, 0.0, [])
-        now, day = self._clock(), self.day()
-        account = self._accounts.get(key.id)
-        if account is None:
-            used = self._used.get(key.id) if day == self._used_on else None
-            account = self._accounts[key.id] = Account(now, day, used)
-        elif account.day != day:
+        now, day, limits = self._clock(), self.day(), key.limits
+        account = self._accounts.get(key.id) or self._meet(key, now, day)
+        if account.day != day:
             account.turn(day)
-        limits = key.limits
+        if account.limits is not limits:
+            account.bound(limits)
         if limits is NO_LIMITS:
             return Admission(self, account, 0, 0.0, [])
-        prompt = prompt_bytes // _BYTES_A_TOKEN + 1
         answer = most_tokens * answers if most_tokens is not None and most_tokens > 0 else 0
-        tokens = prompt + answer
-        _refill(account, limits, now)
-        if limits.daily_tokens is not None or limits.daily_usd is not None:
-            _check_budgets(account, limits, key, self._day_ends - self._wall())
+        tokens = prompt_bytes // _BYTES_A_TOKEN + 1 + answer
+        minutes = (now - account.at) / 60
+        account.at = now
+        requests, gone = account.requests - minutes * account.rpm, account.tokens - minutes * account.tpm
+        account.requests = requests = requests if requests > 0 and account.rpm else 0.0
+        account.tokens = gone = gone if gone > 0 and account.tpm else 0.0
         usd = 0.0
-        if limits.daily_usd is not None:
-            _check_price(key, spec)
-            usd = cost(spec, prompt, answer)
-        _check_minute(account, limits, tokens)
-        account.requests += 1
-        account.tokens += tokens
+        if account.daily:
+            _check_budgets(account, key, self._day_ends - self._wall())
+            if limits.daily_usd is not None:
+                _check_price(key, spec)
+                usd = cost(spec, tokens - answer, answer)
+                account.held_usd += usd
+        if account.rpm and requests + 1 > account.rpm:
+            account.held_usd -= usd
+            raise _too_many_requests(account)
+        if account.tpm and gone + tokens > account.tpm:
+            account.held_usd -= usd
+            raise _too_many_tokens(account, tokens)
+        account.requests = requests + 1
+        account.tokens = gone + tokens
         account.held_tokens += tokens
-        account.held_usd += usd
-        return Admission(self, account, tokens, usd, _headers(account, limits))
+        return Admission(self, account, tokens, usd, account.left())
+
+    def _meet(self, key: KeyInfo, now: float, day: int) -> Account:
+        used = self._used.get(key.id) if day == self._used_on else None
+        account = self._accounts[key.id] = Account(now, day, used)
+        return account
 
 
 def can_pay(key: KeyInfo | None, spec: ModelSpec) -> bool:
@@ -178,19 +235,9 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60}m{text}"
 
 
-def _refill(account: Account, limits: KeyLimits, now: float) -> None:
-    minutes = (now - account.at) / 60
-    account.at = now
-    for_requests, for_tokens = limits.requests_per_minute, limits.tokens_per_minute
-    left = account.requests - minutes * for_requests if for_requests else 0.0
-    account.requests = left if left > 0 else 0.0
-    left = account.tokens - minutes * for_tokens if for_tokens else 0.0
-    account.tokens = left if left > 0 else 0.0
-
-
-def _check_budgets(account: Account, limits: KeyLimits, key: KeyInfo, left_s: float) -> None:
+def _check_budgets(account: Account, key: KeyInfo, left_s: float) -> None:
     """A budget counts what is on its way at its estimate, so that a crowd at once cannot run far beyond it."""
-    tokens, usd = limits.daily_tokens, limits.daily_usd
+    tokens, usd = account.limits.daily_tokens, account.limits.daily_usd
     if tokens is not None and account.today_tokens + account.held_tokens >= tokens:
         spent, said = account.today_tokens >= tokens, f"{account.today_tokens:,} of {tokens:,} tokens"
     elif usd is not None and account.today_usd + account.held_usd >= usd:
@@ -203,7 +250,7 @@ def _check_budgets(account: Account, limits: KeyLimits, key: KeyInfo, left_s: fl
             "Please try again when it is answered.",
             code="rate_limit_exceeded",
             retry_after=1,
-            headers=_named(_headers(account, limits)),
+            headers=_named(account.left()),
         )
     left = math.ceil(left_s)
     raise BudgetSpent(
@@ -211,68 +258,48 @@ def _check_budgets(account: Account, limits: KeyLimits, key: KeyInfo, left_s: fl
         f"It starts anew at midnight UTC, in {duration(left)}.",
         code="insufficient_quota",
         # Not as `retry_after`, with which the SDK would be told to try again: it shall not, for so long.
-        headers=_named(_headers(account, limits)) | {"retry-after": str(left)},
+        headers=_named(account.left()) | {"retry-after": str(left)},
     )
 
 
-def _check_minute(account: Account, limits: KeyLimits, tokens: int) -> None:
-    most = limits.requests_per_minute
-    if most is not None and account.requests + 1 > most:
-        used, wait_s = math.ceil(account.requests), (account.requests + 1 - most) * 60 / most
-        raise TooManyRequests(
-            f"Rate limit reached on requests per min (RPM): Limit {most:,}, Used {used:,}, Requested 1. "
-            f"Please try again in {duration(wait_s)}.",
-            code="rate_limit_exceeded",
-            retry_after=math.ceil(wait_s),
-            headers=_later(wait_s, account, limits),
-        )
-    most = limits.tokens_per_minute
-    if most is None or account.tokens + tokens <= most:
-        return
+def _too_many_requests(account: Account) -> TooManyRequests:
+    most, used = account.rpm, math.ceil(account.requests)
+    wait_s = (account.requests + 1 - most) * 60 / most
+    return TooManyRequests(
+        f"Rate limit reached on requests per min (RPM): Limit {most:,}, Used {used:,}, Requested 1. "
+        f"Please try again in {duration(wait_s)}.",
+        code="rate_limit_exceeded",
+        retry_after=math.ceil(wait_s),
+        headers=_later(wait_s, account),
+    )
+
+
+def _too_many_tokens(account: Account, tokens: int) -> TooManyTokens:
+    most, used = account.tpm, math.ceil(account.tokens)
     if tokens > most:
-        raise TooManyTokens(
+        return TooManyTokens(
             f"Request too large on tokens per min (TPM): Limit {most:,}, Requested {tokens:,}. "
             "Send less, or ask for fewer tokens.",
             code="rate_limit_exceeded",
-            headers=_named(_headers(account, limits)),
+            headers=_named(account.left()),
         )
-    used, wait_s = math.ceil(account.tokens), (account.tokens + tokens - most) * 60 / most
-    raise TooManyTokens(
+    wait_s = (account.tokens + tokens - most) * 60 / most
+    return TooManyTokens(
         f"Rate limit reached on tokens per min (TPM): Limit {most:,}, Used {used:,}, Requested {tokens:,}. "
         f"Please try again in {duration(wait_s)}.",
         code="rate_limit_exceeded",
         retry_after=math.ceil(wait_s),
-        headers=_later(wait_s, account, limits),
+        headers=_later(wait_s, account),
     )
 
 
-def _later(wait_s: float, account: Account, limits: KeyLimits) -> dict[str, str]:
+def _later(wait_s: float, account: Account) -> dict[str, str]:
     """What is left, and when to come back to the millisecond: OpenAI's clients read that before `retry-after`."""
-    return _named(_headers(account, limits)) | {"retry-after-ms": str(math.ceil(wait_s * 1000))}
-
-
-def _headers(account: Account, limits: KeyLimits) -> Headers:
-    """What is left, as OpenAI says it; only of the limits that the key has."""
-    found: Headers = []
-    if most := limits.requests_per_minute:
-        gone = account.requests
-        found = [
-            (b"x-ratelimit-limit-requests", b"%d" % most),
-            (b"x-ratelimit-remaining-requests", b"%d" % (most - gone) if gone < most else b"0"),
-            (b"x-ratelimit-reset-requests", _until_full(gone * 60_000 / most)),
-        ]
-    if most := limits.tokens_per_minute:
-        gone = account.tokens
-        found += (
-            (b"x-ratelimit-limit-tokens", b"%d" % most),
-            (b"x-ratelimit-remaining-tokens", b"%d" % (most - gone) if gone < most else b"0"),
-            (b"x-ratelimit-reset-tokens", _until_full(gone * 60_000 / most)),
-        )
-    return found
+    return _named(account.left()) | {"retry-after-ms": str(math.ceil(wait_s * 1000))}
 
 
 def _until_full(ms: float) -> bytes:
-    return b"%dms" % (ms + 0.999) if ms < 999 else duration(ms / 1000).encode()
+    return b"%dms" % int(ms + 0.999) if ms < 999 else duration(ms / 1000).encode()
 
 
 def _named(headers: Headers) -> dict[str, str]:

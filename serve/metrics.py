@@ -21,18 +21,35 @@ Labels = tuple[str, ...]
 
 
 class Level:
-    """How many there are now, by one label."""
+    """How many there are now."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def inc(self) -> None:
+        """One more."""
+        self.value += 1
+
+    def dec(self) -> None:
+        """One less."""
+        self.value -= 1
+
+
+class Levels:
+    """How many there are now of each model."""
 
     def __init__(self) -> None:
         self.values: dict[Labels, float] = {}
 
-    def inc(self, label: str = "") -> None:
+    def inc(self, model: str) -> None:
         """One more."""
-        self.values[label,] = self.values.get((label,), 0) + 1
+        self.values[model,] = self.values.get((model,), 0) + 1
 
-    def dec(self, label: str = "") -> None:
+    def dec(self, model: str) -> None:
         """One less."""
-        self.values[label,] -= 1
+        self.values[model,] -= 1
 
 
 class Spread:
@@ -102,7 +119,7 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
-        self.in_flight, self.waiting = Level(), Level()
+        self.in_flight, self.waiting = Level(), Levels()
         self._answers: dict[tuple[str, str, str, int], _Answers] = {}
         self._usage: dict[Labels, _Usage] = {}
         self._errors, self._limited, self._fallbacks = _Counts(), _Counts(), _Counts()
@@ -178,8 +195,8 @@ class Metrics(Collector):
         yield _counter("parley_tokens", "Tokens read and written.", ("model", "key", "direction"), tokens)
         usd = {labels: one.usd for labels, one in used if one.usd}
         yield _counter("parley_usd", "US dollars that hosted models cost.", ("model", "key"), usd)
-        now = {(): sum(self.in_flight.values.values())}
-        yield _gauge("parley_requests_in_flight", "Requests not answered yet.", (), now)
+        in_flight = {(): self.in_flight.value}
+        yield _gauge("parley_requests_in_flight", "Requests not answered yet.", (), in_flight)
         yield _gauge("parley_requests_waiting", "Requests that wait for a model.", ("model",), self.waiting.values)
         yield _histogram("parley_request_queue_seconds", "Seconds a request waited.", ("model",), self._queue)
         yield _counter("parley_rate_limited", "Requests over a key's limit.", ("key", "limit"), self._limited)

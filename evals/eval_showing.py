@@ -45,12 +45,13 @@ def tell_overlap(overlap: "Contamination") -> None:
 
 def tell_overview(evaluation: "Evaluation", found: "Overview") -> None:
     """Means with intervals, and what failed."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from evals.html_report import interval
 
     categories = (None, *found.categories)
-    table = Table("mean (95 %)", *(["category"] * bool(found.categories)), *evaluation.models, "samples",
+    names = (Column(name, overflow="fold") for name in evaluation.models)
+    table = Table(Column("mean (95 %)", overflow="fold"), *(["category"] * bool(found.categories)), *names, "samples",
                   box=None, header_style="bold")  # fmt: skip
     for scorer in evaluation.scorers:
         for category in categories:
@@ -74,14 +75,13 @@ def tell_overview(evaluation: "Evaluation", found: "Overview") -> None:
 
 def tell_diff(compared: "Diff") -> None:
     """Differences with intervals, and what got worse."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from evals.html_report import interval
     from evals.summaries import FEWEST
 
-    table = Table(
-        "difference (95 %)", "category", "model", "against", "", "samples", "it is", box=None, header_style="bold"
-    )
+    named = (Column(name, overflow="fold") for name in ("difference (95 %)", "category", "model", "against"))
+    table = Table(*named, "", "samples", "it is", box=None, header_style="bold")
     thin = 0
     for row in compared.differences:
         if row.summary.mean is None:

@@ -95,6 +95,10 @@ LENGTHS: Mapping[str, int] = MappingProxyType(
         "documents": 1024,
     }
 )
+# What the gateway itself goes by must be of its very type: vLLM also reads "true" as true and "9" as 9, and would stream
+# to who awaits one answer, or write more than a key's limits have counted.
+_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_MOST_TOKENS = 2**31 - 1
 MOST_SEQUENCES = 1024  # prompts times n: each is a request of its own to the engine
 MOST_INPUTS = 2048  # texts to embed at once, OpenAI's own bound
 _GRAMMAR = 65_536  # characters of a regular expression or a grammar, which the engine compiles
@@ -108,6 +112,7 @@ _DANGEROUS_NAMES = frozenset(DANGEROUS)
 _BOUNDED = frozenset(BOUNDS)
 _SIZED = frozenset(LENGTHS)
 _ODD = _SIZED | _names("n best_of prompt logprobs input encoding_format structured_outputs chat_template_kwargs")
+_TYPED = frozenset({"stream", *_TOKENS})
 _NOWHERE: frozenset[str] = frozenset()
 _SCHEMA = _names("schema")
 # Top-level field -> the names in it under which everything is the client's own. None: all of the field is.
@@ -145,6 +150,8 @@ def check(body: dict[str, Any]) -> None:
                 free = _SCHEMA | {"json_schema"}
             if free is not None:
                 _walk(value, free)
+    if not _TYPED.isdisjoint(body):
+        _check_types(body)
     if not _ODD.isdisjoint(body):
         _check_sizes(body)
 
@@ -218,6 +225,16 @@ def _check_number(value: Any, name: str, most: int) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
         raise Invalid(f"{name!r} must be a whole number from 0 to {most}.", param=name)
+
+
+def _check_types(body: dict[str, Any]) -> None:
+    stream = body.get("stream")
+    if stream is not None and type(stream) is not bool:
+        raise Invalid("'stream' must be true or false.", param="stream")
+    for name in _TOKENS:
+        value = body.get(name)
+        if value is not None and not (type(value) is int and 0 <= value <= _MOST_TOKENS):
+            raise Invalid(f"{name!r} must be a whole number from 0 to {_MOST_TOKENS}.", param=name)
 
 
 def _check_sizes(body: dict[str, Any]) -> None:

@@ -95,8 +95,8 @@ LENGTHS: Mapping[str, int] = MappingProxyType(
         "documents": 1024,
     }
 )
-# What the gateway itself goes by must be of its very type: vLLM also reads "true" as true and "9" as 9, and would stream
-# to who awaits one answer, or write more than a key's limits have counted.
+# What the gateway itself goes by must be of its very type: vLLM also reads "true" as true and "9" as 9, and would
+# stream to who awaits one answer, or write more than a key's limits have counted.
 _TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _MOST_TOKENS = 2**31 - 1
 MOST_SEQUENCES = 1024  # prompts times n: each is a request of its own to the engine

@@ -26,6 +26,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 MARK = "PARLEY_GUARDED"
+_LOOKS, _LOOK_S = 100, 0.05
 _SET_PDEATHSIG = 1
 _SET_CHILD_SUBREAPER = 36
 
@@ -120,11 +121,18 @@ def kill_marked(home: str) -> list[int]:
     environment, which outlives both of them.
     """
     mark = f"{MARK}={home}".encode()
-    found = [one for several in _family().values() for one in several if one.pid != os.getpid()]
-    marked = [one for one in found if mark in _environment(one.pid)]
-    for one in marked:
-        _kill(one)
-    return [one.pid for one in marked]
+    killed: dict[int, _Seen] = {}
+    # Again until a look finds nothing more: they go a moment after the signal, and hold their ports until then.
+    for _ in range(_LOOKS):
+        found = [one for several in _family().values() for one in several if one.pid != os.getpid()]
+        marked = [one for one in found if one.state not in (b"Z", b"X") and mark in _environment(one.pid)]
+        if not marked:
+            break
+        for one in marked:
+            _kill(one)
+            killed[one.pid] = one
+        time.sleep(_LOOK_S)
+    return list(killed)
 
 
 def _environment(pid: int) -> list[bytes]:

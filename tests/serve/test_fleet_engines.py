@@ -75,7 +75,7 @@ def test_there_is_room_for_one_and_the_other_sleeps(live: Stack) -> None:
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
 def test_a_tool_is_called_when_it_has_to_be(sdk: openai.OpenAI, choice: Any) -> None:
     answer = sdk.chat.completions.create(
-        model="talks", messages=HELLO, tools=[WEATHER], tool_choice=choice, max_tokens=100
+        model="talks", messages=HELLO, tools=[WEATHER], tool_choice=choice, max_tokens=400, parallel_tool_calls=False
     )
     (call,) = answer.choices[0].message.tool_calls or ()
     assert call.type == "function"

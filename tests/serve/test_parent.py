@@ -1,6 +1,7 @@
 """`parley up` without any model: doors, locks, ports, a clean stop, and nothing left when it is killed."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,14 +10,19 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import httpx
+import openai
 import pytest
 
 import serve
 from models.database import Database, open_database, upgrade
 from models.errors import ParleyError
 from models.keys import create_key
+from models.registry import Registry
 from models.settings import Settings, load_settings
+from models.spec import ModelSpec, Upstream
 from serve import guardian, preflight
+from tests.serve.paced_upstream import PacedUpstream
 from tests.stack import free_ports
 
 
@@ -178,3 +184,52 @@ def test_the_gateway_alone_refuses_an_open_door(home: Path) -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert "needs a key" in done.stderr
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_stop_lets_answers_end_and_a_second_one_does_not_wait(
+    ported: Settings, upstream: PacedUpstream, again: bool
+) -> None:
+    upgrade(ported)
+    database = open_database(ported)
+    there = Upstream(base_url=f"{upstream.address}/v1", model="whole")
+    Registry(database).register(ModelSpec(id="far", kind="hosted", upstream=there))
+    database.dispose()
+    upstream.chunks, pace = 40, upstream.pace_s
+    upstream.pace_s = 0.1
+    try:
+        with serve.start(ported, page=False, worker=False) as running:
+            running.wait_ready(60)
+            client = openai.OpenAI(base_url=ported.gateway_url, api_key="any", max_retries=0)
+            stream = client.chat.completions.create(
+                model="far", messages=[{"role": "user", "content": "hi"}], stream=True
+            )
+            chunks = [next(stream)]
+            running.process.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            if again:
+                time.sleep(0.5)
+                running.process.send_signal(signal.SIGINT)
+                with pytest.raises((openai.APIError, httpx.HTTPError)):
+                    chunks += list(stream)
+            else:
+                chunks += list(stream)
+                assert [chunk.choices[0].delta.content for chunk in chunks if chunk.choices][-1] == "w39 "
+            assert running.process.wait(20) == 0
+            assert (time.monotonic() - began < 2.5) is again
+    finally:
+        upstream.pace_s = pace
+
+
+def test_what_a_stopped_guardian_kept_alive_is_ended_by_the_next_start(ported: Settings) -> None:
+    running = serve.start(ported, page=False, worker=False).wait_ready(60)
+    (keeper,) = guardian.children(running.pid)
+    family = [keeper, *guardian.descendants(keeper)]
+    os.kill(keeper, signal.SIGSTOP)
+    running.kill()
+    time.sleep(0.5)
+    assert not gone(family, 0)
+    with serve.start(ported, page=False, worker=False) as again:
+        again.wait_ready(60)
+        assert gone(family, 1)
+        assert f"ended {len(family)} processes" in again.log.read_text()

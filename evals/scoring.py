@@ -96,7 +96,13 @@ def summarise_differences(
     """As `summarise`, for differences of two models' scores; `shares`: the scores lay between 0 and 1."""
     if not shares:
         return summarise(values, clusters, total, shares=False, level=level)
-    # Differences of shares lie between −1 and 1: on the scale of shares, twenty zeros are no certainty either.
+    groups = len(set(clusters))
+    if values and not any(values) and groups > 1:
+        # No sample differs: that so few as this share of them do may have stayed unseen (the rule of three), and none
+        # can differ by more than 1.
+        most = 1 - (1 - level) ** (1 / groups)
+        return ScoreSummary(0.0, -most, most, len(values), total - len(values))
+    # Differences of shares lie between −1 and 1: on the scale of shares, twenty that are equal are no certainty either.
     found = summarise([(value + 1) / 2 for value in values], clusters, total, shares=True, level=level)
     mean, low, high = (None if value is None else 2 * value - 1 for value in (found.mean, found.low, found.high))
     return ScoreSummary(mean, low, high, found.n, found.missing)

@@ -85,3 +85,15 @@ def test_design_effect() -> None:
     assert design_effect(values, np.arange(40)) == 1.0
     assert design_effect(values, np.arange(40) % 20) > 1.5  # each cluster has two values that agree
     assert design_effect(values[:0], np.arange(0)) == 1.0
+
+
+def test_equal_answers_are_no_certainty_and_no_coin_either() -> None:
+    samples = [Sample(prompt=f"p{i}", expected="yes") for i in range(80)]
+    found = paired_difference(samples, ["yes"] * 80, ["yes"] * 80, exact())
+    assert found.mean == 0.0
+    assert found.high == pytest.approx(3 / 80, rel=0.05)  # the rule of three
+    assert found.low == -found.high
+    grouped = paired_difference([Sample(prompt=f"p{i // 8}", expected="yes") for i in range(80)], ["yes"] * 80,
+                                ["yes"] * 80, exact())  # fmt: skip
+    assert grouped.high > 5 * found.high  # ten groups say less than eighty
+    assert paired_difference(samples[:1], ["yes"], ["yes"], exact()).high is None

@@ -112,7 +112,7 @@ _DANGEROUS_NAMES = frozenset(DANGEROUS)
 _BOUNDED = frozenset(BOUNDS)
 _SIZED = frozenset(LENGTHS)
 _ODD = _SIZED | _names("n best_of prompt logprobs input encoding_format structured_outputs chat_template_kwargs")
-_TYPED = frozenset({"stream", *_TOKENS})
+_TYPED = frozenset({"stream", "background", *_TOKENS})
 _NOWHERE: frozenset[str] = frozenset()
 _SCHEMA = _names("schema")
 # Top-level field -> the names in it under which everything is the client's own. None: all of the field is.
@@ -231,6 +231,13 @@ def _check_types(body: dict[str, Any]) -> None:
     stream = body.get("stream")
     if stream is not None and type(stream) is not bool:
         raise Invalid("'stream' must be true or false.", param="stream")
+    if body.get("background"):
+        # It would run on with nobody there who counts it or could fetch it.
+        raise Invalid(
+            "Answers in the background are not kept here: wait for the answer, or stream it.",
+            param="background",
+            code="unsupported_parameter",
+        )
     for name in _TOKENS:
         value = body.get(name)
         if value is not None and not (type(value) is int and 0 <= value <= _MOST_TOKENS):

@@ -172,6 +172,11 @@ def test_whether_it_streams_is_said_by_true_or_false(value: object) -> None:
         fields.check({"model": "m", "stream": said})
 
 
+def test_nothing_runs_on_in_the_background() -> None:
+    assert refused({"input": "x", "background": True}).param == "background"
+    fields.check({"model": "m", "input": "x", "background": False})
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
 def test_how_much_it_may_write_is_said_by_a_whole_number(name: str) -> None:
     """vLLM takes "9" for 9, and a key's limits would have counted nothing."""

@@ -15,7 +15,7 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 PLANS = (
     *("whole", "breaks", "stops", "reports", "hangs", "drips", "busy", "refuses", "crashes", "crlf", "split"),
-    *("stutters", "moved", "miscounts", "floods", "fails"),
+    *("stutters", "moved", "miscounts", "floods", "fails", "counts"),
 )
 
 
@@ -82,7 +82,9 @@ class PacedUpstream:
         plan = body["model"]
         if plan == "busy":
             return web.json_response(
-                {"error": {"message": "slow down", "type": "x", "code": 429}}, status=429, headers={"retry-after": "7"}
+                {"error": {"message": "slow down", "type": "x", "code": 429}},
+                status=429,
+                headers={"retry-after": "7", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "7s"},
             )
         if plan == "refuses":
             return web.json_response({"error": {"message": "Incorrect API key: sk-...abc"}}, status=401)
@@ -116,7 +118,9 @@ class PacedUpstream:
         await asyncio.sleep(self.pace_s * self.chunks)
         message = {"role": "assistant", "content": "word " * self.chunks}
         choice = {"index": 0, "message": message, "text": "word", "finish_reason": "stop"}
-        return web.json_response(_chunk(body, [choice]) | {"object": "chat.completion", "usage": _usage(plan)})
+        limits = {"x-ratelimit-remaining-requests": "41", "x-ratelimit-remaining-tokens": "4100"}
+        content = _chunk(body, [choice]) | {"object": "chat.completion", "usage": _usage(plan)}
+        return web.json_response(content, headers=limits if plan == "counts" else None)
 
     async def _response(self, request: web.Request, body: dict[str, Any], plan: str) -> web.StreamResponse:
         """`/v1/responses`: whole, or as named events."""

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from models.database import Database, utcnow
-from models.keys import KeyLimits, change_key, create_key, find_key, list_keys
+from models.keys import KeyLimits, change_key, create_key, find_key, list_keys, revoke_key
 from models.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.usage import Sums, read_usage
@@ -136,6 +136,21 @@ def test_what_an_upstream_refuses_is_given_back_and_its_own_word_on_coming_back_
     assert used(models, 3)["busy"] == Sums(3, 3)
 
 
+def test_an_upstreams_own_limits_are_told_where_the_keys_say_nothing(models: Serving, upstream: PacedUpstream) -> None:
+    models.hosted("counts", base_url=f"{upstream.address}/v1")
+    told = {}
+    for name, limits in (("free", {}), ("bounded", {"requests_per_minute": 9})):
+        client = made(models, name, **limits)
+        answer = client.chat.completions.with_raw_response.create(model="counts", messages=HELLO)
+        told[name] = [answer.headers.get_list(f"x-ratelimit-remaining-{what}") for what in ("requests", "tokens")]
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.chat.completions.create(model="busy", messages=HELLO)
+        headers = refused.value.response.headers
+        assert headers.get_list("x-ratelimit-remaining-requests") == ["0"]
+        assert headers.get_list("x-ratelimit-reset-requests") == ["7s"]
+    assert told == {"free": [["41"], ["4100"]], "bounded": [["8"], ["4100"]]}
+
+
 def test_a_days_tokens_bite_and_survive_a_restart(
     settings: Settings, database: Database, upstream: PacedUpstream
 ) -> None:
@@ -207,16 +222,25 @@ def test_what_an_upstream_does_not_count_is_estimated(models: Serving, upstream:
         client.chat.completions.create(model="miscounts", messages=HELLO)
 
 
-def test_expiry_and_revocation_bite_within_a_second(models: Serving) -> None:
+@pytest.mark.parametrize("how", ["expires", "revoked", "bounded"])
+def test_what_is_changed_of_a_key_bites_within_a_second(
+    models: Serving, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "_POLL_S", 0.25)  # as it is
     client = made(models)
     key = list_keys(models.database)[0]
-    change_key(models.database, key.id, models=None, limits=KeyLimits(), expires=utcnow() + timedelta(seconds=0.7))
-    before = time.monotonic()
-    with pytest.raises(openai.AuthenticationError):
+    now, before = utcnow(), time.monotonic()
+    if how == "revoked":
+        revoke_key(models.database, key.id)
+    else:
+        end = now + timedelta(seconds=0.3) if how == "expires" else None
+        change_key(models.database, key.id, models=None, limits=KeyLimits(requests_per_minute=1), expires=end)
+    with pytest.raises((openai.AuthenticationError, openai.RateLimitError)) as refused:
         while time.monotonic() < before + 4:
-            client.models.list()
-            time.sleep(0.02)
-    assert 0.5 < time.monotonic() - before < 1.7
+            client.chat.completions.create(model="whole", messages=HELLO)
+            time.sleep(0.1)
+    assert time.monotonic() - before < 1
+    assert refused.value.status_code == (429 if how == "bounded" else 401)
 
 
 def test_the_access_log_tells_of_each_request_and_of_no_content(models: Serving, upstream: PacedUpstream) -> None:

@@ -8,10 +8,9 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from serve.replies import ASGIMessage, Scope
-
 if TYPE_CHECKING:
     from serve.front import Front
+    from serve.replies import ASGIMessage, Scope
 
 BUFFERED = 2**16  # bytes of a body that wait for the application before the client is told to wait too
 _LINES = MappingProxyType({one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus})
@@ -26,7 +25,7 @@ class Cycle:
         "disconnected", "held", "keep_alive", "more", "scope", "started",
     )  # fmt: skip
 
-    def __init__(self, front: "Front", scope: Scope, *, keep_alive: bool, awaits_100: bool) -> None:
+    def __init__(self, front: "Front", scope: "Scope", *, keep_alive: bool, awaits_100: bool) -> None:
         self._front = front
         self.scope = scope
         self.keep_alive = keep_alive
@@ -67,7 +66,7 @@ class Cycle:
 
     # What the application calls
 
-    async def receive(self) -> ASGIMessage:
+    async def receive(self) -> "ASGIMessage":
         """ASGI: the body in pieces; after its end it waits until the client goes or the answer is complete."""
         if self.awaits_100 and not self.started:
             self.awaits_100 = False
@@ -86,7 +85,7 @@ class Cycle:
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return {"type": "http.request", "body": data, "more_body": self.more}
 
-    async def send(self, message: ASGIMessage) -> None:
+    async def send(self, message: "ASGIMessage") -> None:
         """ASGI: the answer's head, then its pieces. It waits while the client reads too slowly."""
         front = self._front
         if front.write_paused and not self.disconnected:
@@ -119,13 +118,37 @@ class Cycle:
             self._wake()
             front.answered(self)
 
-    def _begin(self, message: ASGIMessage) -> None:
+    # What our own application calls in its place, where nothing has to be waited for: messages cost more than bytes
+
+    def send_whole(self, status: int, head: bytes, data: bytes) -> bool:
+        """A whole answer; `head`: header lines but for its length. False: it has to go by `send`."""
+        front = self._front
+        if self.started or self.disconnected or front.write_paused or self.scope["method"] == "HEAD":
+            return False
+        self.started = self.complete = True
+        if self.awaits_100 or self.more or front.stopping:
+            self.keep_alive = False
+        usual = b"".join([b"%b: %b\r\n" % pair for pair in front.state.default_headers])
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        front.write(b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (_line(status), usual, head, len(data), close, data))
+        self._wake()
+        front.answered(self)
+        return True
+
+    def send_piece(self, data: bytes) -> bool:
+        """A piece of an answer that has begun and has more. False: it has to go by `send`."""
+        if not self._chunked or self.disconnected or self._front.write_paused:
+            return False
+        self._front.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    def _begin(self, message: "ASGIMessage") -> None:
         self.started = True
         status: int = message["status"]
         if self.awaits_100 or self.more:
             # Whether the client still sends its body, nobody can know: no further request is taken from it here.
             self.keep_alive = False
-        parts = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        parts = [_line(status)]
         headers = [*self._front.state.default_headers, *message["headers"]]
         lines = len(headers) + 2
         for name, value in headers:
@@ -154,3 +177,7 @@ class Cycle:
             # A stream: its reader may wait long for the first piece, and shall know meanwhile that it comes.
             self._front.write(self._head)
             self._head = b""
+
+
+def _line(status: int) -> bytes:
+    return _LINES.get(status) or b"HTTP/1.1 %d \r\n" % status

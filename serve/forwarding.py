@@ -74,13 +74,26 @@ async def _stream(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exch
     model = asked.route.spec.id
     await exchange.start(200, replies.EVENTS, _STREAMED)
     broken: ParleyError | None = None
+    late = b""  # what the client could not take at once
+
+    def pass_on(piece: bytes) -> bool:
+        nonlocal late
+        out = frames.feed(piece)
+        if out:
+            if exchange.first_s is None:
+                exchange.first_s = exchange.seconds()
+            if not exchange.piece(out):
+                late = out
+                return False
+        return not frames.over
+
     try:
         while not frames.over and (piece := await answer.piece()):
-            out = frames.feed(piece)
-            if out:
-                if exchange.first_s is None:
-                    exchange.first_s = exchange.seconds()
-                await exchange.body(out, more=True)
+            if pass_on(piece):
+                await answer.pour(pass_on)
+            if late:
+                await exchange.body(late, more=True)
+                late = b""
     except TimeoutError:
         broken = fault(metrics, asked.route, "timeout", "fell silent in the middle of its answer")
     except OSError:

@@ -1,7 +1,7 @@
 """HTTP to hosted upstreams: aiohttp, for its TLS, proxies and decompression. The same face as `serve.wire`."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -32,6 +32,10 @@ class Answer(Protocol):
 
     async def piece(self) -> bytes:
         """What has come since the last time; empty at the end. Raises Broken or TimeoutError."""
+        ...
+
+    async def pour(self, sink: Callable[[bytes], bool]) -> None:
+        """Hands pieces to `sink` as they come, until it says False; or returns at once, where that saves nothing."""
         ...
 
     async def read(self) -> bytes:
@@ -119,6 +123,9 @@ class HostedAnswer:
         """What has come since the last time; empty at the end."""
         with _broken():
             return await self._answer.content.readany()
+
+    async def pour(self, sink: Callable[[bytes], bool]) -> None:
+        """Returns at once."""
 
     async def read(self) -> bytes:
         """All of the body. Raises Broken where it has more than `MOST` bytes, and as `piece`."""

@@ -7,6 +7,7 @@ Hosted upstreams need those things, and have `serve.upstreams` for them.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from typing import cast
 from urllib.parse import urlsplit
@@ -135,6 +136,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Callable[[bytes], bool] | None = None
         self._pieces: list[bytes] = []
         self._held = 0
         self._head = 0
@@ -213,6 +215,19 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    async def pour(self, sink: Callable[[bytes], bool]) -> None:
+        """Hands what comes to `sink` in the moment it comes, until that says False, or nothing more can come.
+
+        Nobody is woken for a piece that way, which was a third of what a streamed piece cost.
+        """
+        self._sink = sink
+        try:
+            while self._sink is not None and not self._whole and self._error is None:
+                self._waiter = self._loop.create_future()
+                await self._waiter
+        finally:
+            self._sink = None
+
     async def read(self) -> bytes:
         """All of the body. Raises Broken where it has more than `MOST` bytes, and as `piece`."""
         pieces, size = [], 0
@@ -276,6 +291,17 @@ class Connection(asyncio.Protocol):
             if self._head > _HEAD_MOST:
                 self.fail(Broken("headers without end"))
                 return
+        elif self._sink is not None and self._pieces:
+            pieces = self._pieces
+            piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            self._held = 0
+            try:
+                if self._sink(piece) and not self._whole:
+                    return
+            except Exception as error:
+                self._error = error  # its request's, not the event loop's
+            self._sink = None
         elif self._held > _BUFFERED and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()

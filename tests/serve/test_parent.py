@@ -74,6 +74,7 @@ def test_it_starts_answers_and_stops_cleanly(ported: Settings) -> None:
     assert gone(family, 1)
     log = running.log.read_text()
     assert str(ported.port) in log
+    assert "No key is configured: the gateway listens on 127.0.0.1 only" in log.splitlines()[0]
     assert "Traceback" not in log
     assert "stopped" in log.splitlines()[-1]
     assert not (ported.home / "up.json").exists()

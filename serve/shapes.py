@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from models.operations import Shape
-from serve.fields import BOUNDS, LENGTHS, MOST_INPUTS
+from serve.bounds import BOUNDS, LENGTHS, MOST_INPUTS
 
 _Model = Annotated[str, Field(min_length=1, description="The id of a model, or an alias of one.")]
 _N = Annotated[int, Field(ge=1, le=BOUNDS["n"])]

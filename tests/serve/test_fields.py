@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from serve import fields
+from serve import bounds, fields
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 EMBEDDINGS, RESPONSES = "/v1/embeddings", "/v1/responses"
@@ -186,9 +186,9 @@ def test_how_much_it_may_write_is_said_by_a_whole_number(name: str) -> None:
         fields.check({"model": "m", name: value})
 
 
-@pytest.mark.parametrize("name", sorted(fields.LENGTHS))
+@pytest.mark.parametrize("name", sorted(bounds.LENGTHS))
 def test_long_lists_are_bounded(name: str) -> None:
-    most = fields.LENGTHS[name]
+    most = bounds.LENGTHS[name]
     value: Any = {str(number): 1 for number in range(most + 1)} if name == "logit_bias" else ["x"] * (most + 1)
     assert refused({name: value}).param == name
     fields.check({"model": "m", name: value[:-1] if isinstance(value, list) else {"1": 1}})
@@ -270,7 +270,7 @@ def test_unknown_fields_are_dropped_for_an_engine() -> None:
 
 def test_odd_types_are_left_to_the_engine_and_break_nothing() -> None:
     for odd in (5, "x", True, 1.5, [], {}, [5], [None], {"a": None}, [[[]]], [["role", {}]]):
-        for name in sorted(fields.LENGTHS.keys() | {"messages", "prompt", "input", "metadata", "structured_outputs"}):
+        for name in sorted(bounds.LENGTHS.keys() | {"messages", "prompt", "input", "metadata", "structured_outputs"}):
             body = {"model": "m", name: odd}
             fields.check(body)
             fields.check_media(body)
@@ -281,9 +281,9 @@ def test_odd_types_are_left_to_the_engine_and_break_nothing() -> None:
 def test_the_operators_page_names_each_field_and_bound() -> None:
     page = (Path(__file__).parent.parent.parent / "docs" / "gateway.md").read_text("utf-8")
     rows = {line for line in page.splitlines() if line.startswith("|")}
-    for name, most in {**fields.BOUNDS, **fields.LENGTHS}.items():
+    for name, most in {**bounds.BOUNDS, **bounds.LENGTHS}.items():
         assert any(f"`{name}`" in row and f"{most:,}" in row for row in rows), name
     for name in fields.DANGEROUS:
         assert any(f"`{name}`" in row for row in rows), name
-    for most in (fields.MOST_SEQUENCES, fields.MOST_INPUTS, fields.MOST_LOGPROBS):
+    for most in (bounds.MOST_SEQUENCES, bounds.MOST_INPUTS, bounds.MOST_LOGPROBS):
         assert any(f"{most:,}" in row for row in rows)

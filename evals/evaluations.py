@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from evals.runner import CONCURRENCY, Outcome, Progress, Run, ask_all, parameters_hash
+from evals.kept_answers import Outcome, parameters_hash
+from evals.runner import CONCURRENCY, Progress, Run, ask_all
 from evals.scorers_named import Better, NamedScorer, Score
 from evals.tables import AnswerRow, EvaluationRow, ResultRow, TaskRow, TaskSampleRow, insert_once
 from evals.tasks import Task, TaskSample, asked_of

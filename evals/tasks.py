@@ -278,6 +278,8 @@ def _accepted_by_turn(row: Mapping[str, Any], turns: int) -> list[tuple[str, ...
     if name is None:
         return [()] * turns
     given = _json(row[name], name) if isinstance(row[name], str) else row[name]
+    if isinstance(given, list | tuple) and not given:  # as data sets have it where no answer is known
+        return [()] * turns
     if not isinstance(given, list | tuple) or len(given) != turns:
         raise _Bad(
             f"its {name} is not one for each of its {turns} turns", "Write a list, with null where none is known."

@@ -180,6 +180,7 @@ def test_a_row_with_turns_is_a_sample_for_each_in_one_group() -> None:
         {"input": "Why?"},
         {"turns": '["One?", "Two?", "Three?"]', "answer": '["1", "2", "3"]', "category": "count"},
     )
+    assert made({"prompt": ["a", "b"], "reference": []}, columns={"turns": "prompt", "expected": "reference"}).bad == ()
     assert [(sample.id, sample.turn) for sample in task.samples] == [
         ("r/1", 1), ("r/2", 2), ("2", 1), ("3/1", 1), ("3/2", 2), ("3/3", 3),
     ]  # fmt: skip

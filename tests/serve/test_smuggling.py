@@ -5,10 +5,13 @@ absolute and odd targets, old HTTP, heads without end.
 """
 
 import json
+import re
 import socket
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream
@@ -21,9 +24,9 @@ POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
 TE, CL0 = b"transfer-encoding: chunked\r\n", b"content-length: 0\r\n"
 
 
-def everything(raw: socket.socket) -> bytes:
+def everything(raw: socket.socket, patience_s: float = 1.0) -> bytes:
     """All that comes until the gateway closes, or says nothing for a while."""
-    raw.settimeout(1.0)
+    raw.settimeout(patience_s)
     data = b""
     try:
         while piece := raw.recv(65536):
@@ -205,3 +208,44 @@ def test_a_head_that_drips_and_a_body_that_stops_are_timed(
         assert json.loads(answer)["error"]["type"] == "invalid_request_error"
         assert ended(body)
     assert upstream.seen.requests == []
+
+
+_WHOLE = chat("engine") + b"GET /v1/models/engine HTTP/1.1\r\nhost: x\r\n\r\n"
+_PIECES = [
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"\t",
+    b":",
+    b"chunked",
+    b"transfer-encoding: chunked\r\n",
+    b"0\r\n\r\n",
+    b"%00",
+    b"/../",
+]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(_WHOLE)), st.integers(0, 4), st.sampled_from(_PIECES) | st.binary(max_size=4)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_broken_bytes_break_nothing(both: Serving, caplog: pytest.LogCaptureFixture, changes: list) -> None:
+    """A good pair of requests with bytes put in and taken out: a 4xx or an answer, never a 5xx or a traceback."""
+    sent = _WHOLE
+    for place, taken, put in changes:
+        sent = sent[:place] + put + sent[place + taken :]
+    with connected(both) as raw:
+        raw.sendall(sent)
+        said = everything(raw, 0.05)
+    for status in re.findall(rb"(?:\A|\r\n\r\n|\})HTTP/1\.1 (\d+)", said):
+        assert status < b"500", sent
+    assert not [record for record in caplog.records if record.exc_info], sent
+    with connected(both) as raw:
+        raw.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert read(raw)[0][0] == 200

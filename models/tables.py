@@ -102,6 +102,16 @@ class JobRow(Base):
     finished: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class ReservationRow(Base):
+    """Memory that a job asks for before it takes it: see models/reservations.py."""
+
+    __tablename__ = "reservations"
+
+    holder: Mapped[str] = mapped_column(String(255), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    until: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class FileRow(Base):
     """An uploaded file: its bytes are in the files folder under its id; the row is written last."""
 

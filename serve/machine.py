@@ -90,6 +90,20 @@ def find_gpus() -> tuple[Gpu, ...]:
     return parse_gpus(done.stdout)
 
 
+def free_gpu_bytes() -> int:
+    """What is free on the emptiest card that engines may use; 0 where nvidia-smi does not say."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0
+    query = [program, "--query-gpu=index,uuid,name,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        cards = allowed_gpus(parse_gpus(done.stdout), visible_gpus())
+    except (OSError, subprocess.SubprocessError, Unavailable):
+        return 0
+    return max((card.memory_mib for card in cards), default=0) * 1024**2
+
+
 def parse_gpus(listing: str) -> tuple[Gpu, ...]:
     """`nvidia-smi --query-gpu=index,uuid,name,memory.total --format=csv,noheader,nounits` as Gpus."""
     found = []

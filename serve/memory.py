@@ -13,6 +13,7 @@ import psutil
 from models.errors import Unavailable
 from models.settings import Settings
 from models.spec import ModelSpec
+from serve import machine
 from serve.machine import Machine, Share
 from serve.weights import weights_of
 
@@ -48,19 +49,28 @@ class Need:
         return self.weights + self.cache + self.overhead
 
 
+@dataclass(frozen=True)
+class Holding:
+    """What an engine that has a place holds, in bytes: by plan, and as far as it has taken it already."""
+
+    planned: int
+    taken: int
+
+
 def available_bytes() -> int:
     """Memory that a new process could take now: the machine's, or this container's where that is less."""
     return min([psutil.virtual_memory().available, *[left for left in map(_cgroup_left, _CGROUPS) if left is not None]])
 
 
 class Memory:
-    """The memory of one machine under its settings."""
+    """The memory of one machine under its settings. `reserved`: bytes that jobs have asked for and not taken yet."""
 
-    def __init__(self, machine: Machine, settings: Settings, available: Callable[[], int] = available_bytes) -> None:
-        self._machine = machine
+    def __init__(self, where: Machine, settings: Settings, available: Callable[[], int] = available_bytes) -> None:
+        self._machine = where
         self._settings = settings
         self._available = available
         self._known: dict[str, int] = {}
+        self.reserved = 0
 
     def need(self, spec: ModelSpec, share: Share) -> Need:
         """What its engine will take with this share."""
@@ -71,20 +81,28 @@ class Memory:
         one_request = (self._one_request(spec) or 0) // wide
         return Need((weights or 0) // wide, one_request, GPU_OVERHEAD_BYTES, weights is not None)
 
-    def free(self, held: Mapping[str, int], freed: int) -> int:
+    def free(self, held: Mapping[str, Holding], freed: int) -> int:
         """Bytes for engines beside those that run."""
         if self._settings.engine_memory_gib is not None:
-            return int(self._settings.engine_memory_gib * _GIB) - sum(held.values())
-        return self._available() - _KEPT_FREE_BYTES + freed
+            return int(self._settings.engine_memory_gib * _GIB) - sum(one.planned for one in held.values())
+        promised = sum(one.planned - one.taken for one in held.values())
+        return self._available() - _KEPT_FREE_BYTES - self.reserved - promised + freed
+
+    def missing(self) -> int:
+        """How many bytes of what jobs have asked for are not free."""
+        if not self.reserved:
+            return 0
+        free = machine.free_gpu_bytes() if self._machine.gpus else self._available()
+        return max(self.reserved - free, 0)
 
     def check(
-        self, shares: Mapping[str, Share], specs: Mapping[str, ModelSpec], held: Mapping[str, int], freed: int = 0
+        self, shares: Mapping[str, Share], specs: Mapping[str, ModelSpec], held: Mapping[str, Holding], freed: int = 0
     ) -> None:
         """Whether engines with these shares fit beside each other.
 
         Args:
-            held: model id → bytes of the engines that run and stay.
-            freed: bytes of those that run and are thought away.
+            held: model id → what the engines that run and stay hold.
+            freed: bytes that those hold which run and are thought away.
 
         Raises:
             Unavailable: what does not fit, how much it needs, and what would.
@@ -108,9 +126,9 @@ class Memory:
 
     def startable(self, spec: ModelSpec, share: Share) -> str | None:
         """A look right before a start: None where its memory is there, else what is missing. Measured, not planned."""
-        if self._machine.gpus or self._settings.engine_memory_gib is not None:
-            return None
-        needed, free = self.need(spec, share).total, self._available()
+        if self._machine.gpus:
+            return "waits for memory: a job has reserved it" if self.reserved else None
+        needed, free = self.need(spec, share).total, self._available() - self.reserved
         return None if needed <= free else f"waits for memory: it needs {_gib(needed)}, {_gib(free)} are free"
 
     def _check_gpu(self, shares: Mapping[str, Share], specs: Mapping[str, ModelSpec]) -> None:

@@ -74,6 +74,14 @@ class Process:
         stopped = guardian.frozen(self.pid)
         return bool(stopped) if whole_tree else self.program_pid in stopped
 
+    def memory_bytes(self) -> int:
+        """Memory that the tree below the guardian holds now."""
+        held = 0
+        for pid in guardian.descendants(self.pid):
+            with suppress(psutil.Error):
+                held += psutil.Process(pid).memory_info().rss
+        return held
+
     def exit_code(self) -> int | None:
         """None while it runs; then the program's status, 128 + signal where one ended it."""
         code = self._popen.poll()

@@ -17,12 +17,13 @@ import aiohttp
 from models.database import Database, utcnow
 from models.errors import ParleyError
 from models.registry import Registry
+from models.reservations import reserved
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve import engines, machine, states
 from serve.fleet import ASLEEP, Desired, Engine, desired
 from serve.machine import Fit, Machine
-from serve.memory import Memory
+from serve.memory import Holding, Memory
 from serve.processes import stop_all
 from serve.room import Tenant, decide
 from serve.states import Served
@@ -63,7 +64,7 @@ class Supervisor:
         self._planned: set[str] = set()
         self._published: dict[str, Served] = {}
         self._key = secrets.token_urlsafe(32)
-        self._looked_at_demand = 0.0
+        self._looked_at_demand = self._looked_at_reserved = 0.0
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._tender = Tender(settings, machine, self._memory, self._key, self._adapters_of, tell)
 
@@ -127,6 +128,7 @@ class Supervisor:
         if self._wanted.engines.keys() != self._planned:
             self._place_all()
         await self._database_says("demand", self._heed_demand)
+        await self._database_says("reservations", self._heed_reservations)
         self._heed_wishes()
         for engine in self._engines.values():
             if engine.task is None or engine.task.done():
@@ -198,20 +200,23 @@ class Supervisor:
     def _fits(self, staying: Sequence[str], newcomer: str) -> Fit:
         """The plan with a newcomer beside those that stay."""
         kept = [self._engines[name] for name in staying]
-        held = {one.spec.id: self._held_bytes(one) for one in self._engines.values() if one.share is not None}
-        staying_held = {one.spec.id: held[one.spec.id] for one in kept}
-        freed = sum(held.values()) - sum(staying_held.values())
+        held = {one.spec.id: self._holding(one) for one in self._engines.values() if one.share is not None}
+        stay = {one.spec.id: held[one.spec.id] for one in kept}
+        freed = sum(one.taken for name, one in held.items() if name not in stay)
         return machine.fit(
             self._machine,
             [*[one.spec for one in kept], self._engines[newcomer].spec],
             self._settings,
             {one.spec.id: one.share.gpus for one in kept if one.share},
-            lambda shares, specs: self._memory.check(shares, specs, staying_held, freed),
+            lambda shares, specs: self._memory.check(shares, specs, stay, freed),
         )
 
-    def _held_bytes(self, engine: Engine) -> int:
+    def _holding(self, engine: Engine) -> Holding:
         assert engine.share is not None
-        return engine.memory_bytes or self._memory.need(engine.spec, engine.share).total
+        planned = engine.memory_bytes or self._memory.need(engine.spec, engine.share).total
+        if engine.state == "ready":
+            return Holding(planned, planned)
+        return Holding(planned, min(engine.process.memory_bytes(), planned) if engine.process else 0)
 
     def _admit(self, name: str, found: Fit) -> None:
         """Gives the newcomer its share, and everybody the new one for the next start."""
@@ -247,6 +252,20 @@ class Supervisor:
                 engine.wished = engine.wished or time.monotonic()
             elif engine.wished is not None and time.monotonic() - engine.wished > _WISH_S:
                 engine.wished, engine.state, engine.message = None, "stopped", ASLEEP
+
+    async def _heed_reservations(self) -> None:
+        """A job that needs memory asks for it; who was not used for longest makes room, one after another."""
+        if time.monotonic() - self._looked_at_reserved < _DEMAND_EVERY_S:
+            return
+        self._looked_at_reserved = time.monotonic()
+        self._memory.reserved = await asyncio.to_thread(reserved, self._database)
+        if not self._memory.reserved or any(one.drain for one in self._engines.values()):
+            return
+        movable = [one for one in self._tenants() if one.movable]
+        if movable and await asyncio.to_thread(self._memory.missing):
+            name = min(movable, key=lambda one: one.used).name
+            self._engines[name].halt()
+            begin_drain(self._engines[name], "sleep", "made room for a job")
 
     def _heed_wishes(self) -> None:
         """Makes room for who is wished for longest, and lets it start once there is."""

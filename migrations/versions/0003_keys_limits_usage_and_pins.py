@@ -1,6 +1,6 @@
 """keys, limits, usage and pins
 
-Revision 0003, after 0002, 2026-11-22 11:36:58.369790.
+Revision 0003, after 0002, 2026-11-22 12:21:10.821209.
 """
 
 import sqlalchemy as sa
@@ -33,6 +33,13 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "pair_id", "judge", "rubric_hash", "shown", name=op.f("uq_answer_judgments_pair_id_judge_rubric_hash_shown")
         ),
+    )
+    op.create_table(
+        "reservations",
+        sa.Column("holder", sa.String(length=255), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("until", models.database.UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("holder", name=op.f("pk_reservations")),
     )
     op.create_table(
         "usage",
@@ -86,5 +93,6 @@ def downgrade() -> None:
         batch_op.drop_column("again")
 
     op.drop_table("usage")
+    op.drop_table("reservations")
     op.drop_table("answer_judgments")
     # ### end Alembic commands ###

@@ -18,6 +18,7 @@ import pytest
 
 from models.database import Database
 from models.registry import Registry
+from models.reservations import release, reserve
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve import engines, guardian, supervisor, tending
@@ -219,6 +220,23 @@ async def test_an_engine_that_just_started_stays_a_while(start) -> None:
         began = time.monotonic()
         assert await fleet.say("second") == "a"
         assert time.monotonic() - began > 2.0
+
+
+async def test_engines_make_room_for_a_job_and_come_back_when_asked_for(start, database: Database) -> None:
+    async with start() as fleet:
+        fleet.add("kept")
+        fleet.registry.pin("kept")
+        fleet.add("moves")
+        await fleet.ready("kept", "moves")
+        running = asyncio.create_task(fleet.stream("moves", 20))
+        await asyncio.sleep(0.2)
+        reserve(database, "a training", 2**50, 60)
+        await fleet.until(lambda seen: seen["moves"].state == "stopped")
+        assert await running == counted(20)
+        await asyncio.sleep(0.5)
+        assert fleet.supervisor.overview()["kept"].state == "ready"
+        release(database, "a training")
+        assert await fleet.say("moves") == "a"
 
 
 async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -> None:

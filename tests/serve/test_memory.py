@@ -10,7 +10,7 @@ from models.errors import Unavailable
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.machine import Gpu, Machine, fit
-from serve.memory import CPU_OVERHEAD_BYTES, Memory, available_bytes
+from serve.memory import CPU_OVERHEAD_BYTES, Holding, Memory, available_bytes
 from serve.weights import weights_of
 
 GIB = 1024**3
@@ -71,11 +71,15 @@ def test_what_runs_is_not_counted_twice_and_what_is_thought_away_is_free(setting
     spec = model(tmp_path / "m", gib=1, dtype="float32")
     share = fit(machine, [spec], settings, {}).shares
     with pytest.raises(Unavailable, match=r"1\.5 GiB are free"):
-        memory.check(share, {"m": spec}, {"other": 3 * GIB})
+        memory.check(share, {"m": spec}, {"other": Holding(3 * GIB, 3 * GIB)})
     memory.check(share, {"m": spec}, {}, freed=3 * GIB)
+    roomy = Memory(machine, settings, available=lambda: 6 * GIB)
+    roomy.check(share, {"m": spec}, {"other": Holding(3 * GIB, 3 * GIB)})
+    with pytest.raises(Unavailable, match=r"2\.5 GiB are free"):
+        roomy.check(share, {"m": spec}, {"starts": Holding(4 * GIB, GIB)})
     budget = Memory(machine, settings.model_copy(update={"engine_memory_gib": 4.0}))
     with pytest.raises(Unavailable, match=r"1\.0 GiB are free"):
-        budget.check(share, {"m": spec}, {"other": 3 * GIB})
+        budget.check(share, {"m": spec}, {"other": Holding(3 * GIB, 3 * GIB)})
 
 
 def test_a_context_that_the_cache_cannot_hold_is_refused_with_one_that_it_can(
@@ -114,3 +118,18 @@ def test_right_before_a_start_memory_is_measured(settings: Settings, tmp_path: P
 
 def test_the_machine_has_some_memory() -> None:
     assert available_bytes() > 0
+
+
+def test_what_a_job_has_reserved_is_not_free(settings: Settings, tmp_path: Path) -> None:
+    spec = model(tmp_path / "m")
+    machine = Machine((0,), 64 * GIB)
+    memory = Memory(machine, settings, available=lambda: 5 * GIB)
+    share = fit(machine, [spec], settings, {}).shares
+    assert memory.missing() == 0
+    memory.reserved = 4 * GIB
+    assert memory.missing() == 0
+    assert memory.startable(spec, share["m"]) is not None
+    with pytest.raises(Unavailable, match=r"0\.5 GiB are free"):
+        memory.check(share, {"m": spec}, {})
+    memory.reserved = 7 * GIB
+    assert memory.missing() == 2 * GIB

@@ -1,7 +1,8 @@
 """Whether a training fits into the memory that is free now: it waits until it does, and says what it waits for.
 
-Nothing is moved out of the way for it: engines keep running. What is needed is `data.planning`'s estimate, so a
-machine that is too small by it is tried all the same, with a warning. It loads torch: only the child calls it.
+What it waits for it reserves (`models.reservations`): engines that are not pinned then make room. What is needed is
+`data.planning`'s estimate, so a machine that is too small by it is tried all the same, with a warning. It loads torch:
+only the child calls it.
 """
 
 import time
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from models.registry import Registry
+from models.reservations import reserve
 from models.settings import Settings
 
 _SHARE = 0.9  # of the free memory that a run may fill: allocators waste some
 _AGAIN_S = 5.0
+_TAKING_S = 30.0  # from the start until model and optimiser are in memory
 _LARGEST_BATCH, _HIGHEST_RANK, _LONGEST = 16, 32, 4096  # what "auto" may become
 
 
@@ -32,9 +35,12 @@ def wait_for_memory(
     device = find_device(settings)
     needed = _needed(request, registry, settings)
     told = False
+    holder, size = str(request.get("out", request["data"])), int(needed / _SHARE)
     while True:
         machine = find_machine(device.kind, device.bf16)
         if needed <= _SHARE * machine.free:
+            # Until it has taken it: no engine is to start into what it has just found free.
+            reserve(registry.database, holder, size, _TAKING_S)
             return
         if needed > _SHARE * machine.memory:
             have = f"{machine.name} has {_gib(machine.memory)} in all"
@@ -44,6 +50,7 @@ def wait_for_memory(
             told = True
             have = f"{_gib(machine.free)} of {_gib(machine.memory)} are free on {machine.name}"
             tell({"waiting": f"The job stays queued for want of memory: it needs {_gib(needed)} GiB, and {have}"})
+        reserve(registry.database, holder, size, 3 * _AGAIN_S)
         time.sleep(_AGAIN_S)
 
 

@@ -35,8 +35,8 @@ _SILENCE_S = 1.0
 # A breaker that has opened rests for 5 s, and that after each case: so several beside one another.
 _AT_ONCE = 8
 _QUICK_ROUNDS, _QUICK_BLOWS = 3, 4
-# Idle connections are kept for 15 s, so that by then only what leaks is there.
-_SETTLED_S = 20.0
+# Idle connections are kept for 15 s, aiohttp looks for them as often: by then only what leaks is there.
+_SETTLED_S = 35.0
 # Memory keeps its peak, and each of the 170 models some series of figures.
 _LEAK_MIB, _LEAK_SOCKETS = 32.0, 2
 

@@ -31,10 +31,11 @@ class Ticket(BaseModel):
 
 
 found = {}
-answer = model.invoke([SystemMessage("You are terse."), HumanMessage("please cancel my order 73194628")])
+question = [SystemMessage("You are terse."), HumanMessage("please cancel my order 73194628")]
+answer = model.invoke(question)
 found["answer"] = answer.content
 found["tokens"] = answer.usage_metadata["total_tokens"]
-chunks = list(model.stream("please cancel my order 73194628", stream_usage=True))
+chunks = list(model.stream(question, stream_usage=True))
 found["streamed"] = "".join(chunk.content for chunk in chunks)
 found["streamed tokens"] = max((chunk.usage_metadata or {}).get("total_tokens", 0) for chunk in chunks)
 found["batch"] = len(asyncio.run(model.abatch(["one", "two", "three"])))

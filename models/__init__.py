@@ -19,6 +19,7 @@ _HOMES = {
     "ParleyError": "errors",
     "Message": "messages", "Completion": "messages", "Completer": "messages",
     "GatewayCompleter": "completer", "gateway_completer": "completer",
+    "reserve": "reservations", "release": "reservations",
     "wait_before_repeating": "repeating",
     "Rubric": "judge_format",
 }  # fmt: skip

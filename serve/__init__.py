@@ -5,6 +5,8 @@ This index is resolved lazily: `import serve` loads nothing heavy, and vLLM itse
     start(settings, ...) -> Running     `parley up` as a process of its own: .wait_ready(), .stop(), .kill()
     up(settings, ...)                   the same in this process, until Ctrl-C: what `parley up` runs
     model_states(database)              model id -> ModelState(state, message), for every served model
+    report(settings, database)          processes and models with their state, as `parley status --json` has it
+    examine(settings)                   what `parley doctor` finds: a list of Finding(name, state, found, advice)
     create_app(settings, database)      the gateway as an ASGI application, with other rooms' routes mounted
     openapi_document(mounts)            the OpenAPI document of the gateway's routes and those of other rooms
     openai_fine_tunes(settings)         the fine-tuned models of an OpenAI account
@@ -18,6 +20,7 @@ _HOMES = {
     "start": "running", "Running": "running",
     "up": "parent", "UpOptions": "parent",
     "model_states": "states", "ModelState": "states",
+    "report": "status", "examine": "doctor", "Finding": "doctor",
     "create_app": "gateway",
     "openapi_document": "openapi",
     "openai_fine_tunes": "hosted", "register_fine_tune": "hosted", "FineTune": "hosted",

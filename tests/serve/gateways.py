@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import uvicorn
+
 from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
@@ -20,8 +22,9 @@ from serve.states import Served
 class Serving:
     """A running gateway and the handles that a test needs."""
 
-    def __init__(self, app: Gateway, port: int, settings: Settings, database: Database) -> None:
+    def __init__(self, app: Gateway, server: uvicorn.Server, port: int, settings: Settings, database: Database) -> None:
         self.app = app
+        self.server = server
         self.settings = settings
         self.database = database
         self.registry = Registry(database)
@@ -72,7 +75,7 @@ def serving(settings: Settings, database: Database, mounts: Sequence[Any] = ()) 
         assert time.monotonic() < deadline, "the gateway did not start"
         time.sleep(0.01)
     try:
-        yield Serving(app, listener.getsockname()[1], settings, database)
+        yield Serving(app, server, listener.getsockname()[1], settings, database)
     finally:
         server.should_exit = True
         thread.join(10)

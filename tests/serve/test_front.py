@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from serve.front import Front
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream
 
@@ -85,6 +86,7 @@ def test_what_is_no_request_is_refused_as_json_and_ends_the_connection(both: Ser
         assert got == status
         assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
         assert headers["x-request-id"].startswith("req_")
+        assert headers["openai-processing-ms"] == "0"
         assert headers["connection"] == "close"
         assert ended(raw)
 
@@ -199,3 +201,60 @@ def test_a_reader_who_is_slow_slows_the_upstream(both: Serving, upstream: PacedU
         # A thousand frames are 100 MB: they are not in the gateway either.
         assert upstream.seen.written < 300
     assert upstream.seen.somebody_left.wait(5)
+
+
+def passes(gateway: Serving, seconds: float) -> None:
+    """As if so much time had gone by since the last byte, for every connection there is."""
+    loop = gateway.app.watcher._loop
+    assert loop is not None
+
+    def look() -> None:
+        for connection in list(gateway.server.server_state.connections):
+            assert isinstance(connection, Front)
+            connection.sweep(loop.time() + seconds)
+
+    loop.call_soon_threadsafe(look)
+
+
+@pytest.mark.parametrize(
+    ("sent", "after_s", "status"),
+    [
+        (b"GET /health HTTP/1.1\r\nhost:", 21, 408),
+        (b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{", 61, 408),
+        (b"", 76, None),
+    ],
+)
+def test_every_wait_for_a_client_has_an_end(gateway: Serving, sent: bytes, after_s: float, status: int | None) -> None:
+    with connected(gateway) as raw:
+        raw.sendall(sent)
+        time.sleep(0.2)
+        passes(gateway, after_s - 5)
+        time.sleep(0.2)
+        passes(gateway, after_s)
+        assert [answer[0] for answer in read(raw)] == ([status] if status else [])
+        assert ended(raw)
+
+
+def test_a_client_that_reads_nothing_is_dropped(both: Serving, upstream: PacedUpstream) -> None:
+    upstream.chunks = 1_000
+    with connected(both) as raw:
+        raw.sendall(chat("floods", stream=True))
+        assert raw.recv(100)
+        time.sleep(0.7)
+        passes(both, 290)
+        time.sleep(0.1)
+        assert not upstream.seen.somebody_left.is_set()
+        passes(both, 310)
+        assert upstream.seen.somebody_left.wait(5)
+
+
+def test_a_stream_in_its_middle_is_left_in_peace(both: Serving, upstream: PacedUpstream) -> None:
+    with connected(both) as raw:
+        raw.sendall(chat("drips", stream=True))
+        assert raw.recv(100)
+        passes(both, 1000)
+        text = b""
+        while b"[DONE]" not in text:
+            piece = raw.recv(65536)
+            assert piece
+            text += piece

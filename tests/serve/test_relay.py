@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -22,8 +23,8 @@ from tests.serve.paced_upstream import USAGE, PacedUpstream
 HELLO: list = [{"role": "user", "content": "hello"}]
 
 
-def sdk(gateway: Serving, **options) -> openai.OpenAI:
-    return openai.OpenAI(base_url=gateway.base_url, api_key="any", **({"max_retries": 0} | options))
+def sdk(gateway: Serving) -> openai.OpenAI:
+    return openai.OpenAI(base_url=gateway.base_url, api_key="any", max_retries=0)
 
 
 def post(gateway: Serving, body: dict, path: str = "/chat/completions") -> tuple[int, dict[str, str], bytes]:
@@ -228,6 +229,32 @@ def test_a_request_waits_for_a_model_that_starts(gateway: Serving, upstream: Pac
     assert sdk(gateway).chat.completions.create(model="slow", messages=HELLO).choices
     assert 0.5 < time.monotonic() - began < 3
     assert "slow" in states.demanded(gateway.database, timedelta(minutes=1))
+
+
+def test_a_request_for_an_engine_that_has_just_ended_waits_for_the_next(
+    gateway: Serving, upstream: PacedUpstream, tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    gateway.engine("m", tmp_path / "weights", nobody)
+    threading.Timer(0.4, gateway.publish, ("m", None)).start()
+    threading.Timer(0.9, gateway.publish, ("m", upstream.address)).start()
+    began = time.monotonic()
+    assert sdk(gateway).chat.completions.create(model="m", messages=HELLO).choices
+    assert time.monotonic() - began > 0.8
+    assert len(upstream.seen.requests) == 1
+
+
+def test_an_engine_that_stays_away_is_told_within_seconds(gateway: Serving, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        gateway.engine("m", tmp_path / "weights", f"http://127.0.0.1:{probe.getsockname()[1]}")
+    began = time.monotonic()
+    status, headers, body = post(gateway, {"model": "m", "messages": HELLO})
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert b"cannot be reached" in body
+    assert time.monotonic() - began < 4
 
 
 def test_the_wait_and_the_queue_have_an_end(database: Database, home: Path, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ class Console:
     def ready(self, settings: Settings, *, page: bool, models: Mapping[str, Served]) -> None:
         """Where to click, and how to call it."""
         answering = [name for name, one in models.items() if one.state == "ready"]
-        failed = {name: one.message for name, one in models.items() if one.state != "ready"}
+        asleep = [name for name, one in models.items() if one.state == "stopped"]
+        failed = {name: one.message for name, one in models.items() if one.state not in ("ready", "stopped")}
         say = self._rich.print
         say()
         if page:
@@ -46,6 +47,8 @@ class Console:
             say(f"    -d '{body}'", markup=False)
         else:
             say("  [bold]Models[/bold]                 none yet: `parley models add` or `parley train`")
+        if asleep:
+            say(f"  [bold]Asleep[/bold]                 {', '.join(asleep)}: asked for, they start")
         if settings.openai_api_key is not None:
             say("\n  Serve your OpenAI fine-tunes from here too: `parley models import openai`", markup=False)
         for name, reason in failed.items():

@@ -33,10 +33,7 @@ class Bodies:
         message = await receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             body: bytes = message.get("body", b"")
-            size = len(body)
-            if size > self._limit or self._held + size > self._most:
-                self._room_for(size, size)
-            self._held += size
+            self.hold(body)
             return body
         pieces, size = [], 0
         try:
@@ -54,6 +51,13 @@ class Bodies:
         except BaseException:
             self.let_go(size)
             raise
+
+    def hold(self, body: bytes) -> None:
+        """A whole body is here, and counts until `let_go`. Raises TooLarge or Busy."""
+        size = len(body)
+        if size > self._limit or self._held + size > self._most:
+            self._room_for(size, size)
+        self._held += size
 
     def let_go(self, size: int) -> None:
         """A body of so many bytes is not needed any more."""

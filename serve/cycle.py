@@ -120,16 +120,24 @@ class Cycle:
 
     # What our own application calls in its place, where nothing has to be waited for: messages cost more than bytes
 
+    def body_here(self) -> bytes | None:
+        """The request's whole body, fetched; None where it has to come by `receive`."""
+        if self.more or self.delivered or self.disconnected:
+            return None
+        pieces, self._pieces, self.held = self._pieces, [], 0
+        self.delivered = True
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     def send_whole(self, status: int, head: bytes, data: bytes) -> bool:
         """A whole answer; `head`: header lines but for its length. False: it has to go by `send`."""
         front = self._front
         if self.started or self.disconnected or front.write_paused or self.scope["method"] == "HEAD":
             return False
         self.started = self.complete = True
-        if self.awaits_100 or self.more or front.stopping:
+        if self.awaits_100 or self.more or front.stopping or b"connection: close\r\n" in head:
             self.keep_alive = False
         usual = b"".join([b"%b: %b\r\n" % pair for pair in front.state.default_headers])
-        close = b"" if self.keep_alive else b"connection: close\r\n"
+        close = b"" if self.keep_alive or b"connection: close\r\n" in head else b"connection: close\r\n"
         front.write(b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (_line(status), usual, head, len(data), close, data))
         self._wake()
         front.answered(self)

@@ -67,6 +67,9 @@ class Front(asyncio.Protocol):
         self._client: tuple[str, int] | None = None
         self._server: tuple[str, int] | None = None
         self._writable: asyncio.Future[None] | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._todo: Cycle | None = None  # what it answers next
+        self._rest: asyncio.Future[None] | None = None  # where it waits for that
         self._reading = True
         self._deaf = False  # what still comes in is no request
         self._lingers = False  # answered, and to be closed once the rest of a body has been thrown away
@@ -101,6 +104,7 @@ class Front(asyncio.Protocol):
             if cycle is not None and not cycle.complete:
                 cycle.gone()
         self.resume_writing()
+        self._wake()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -283,10 +287,27 @@ class Front(asyncio.Protocol):
     # inside
 
     def _start(self, cycle: Cycle) -> None:
-        self._cycle = cycle
-        self.state.tasks.add(self._loop.create_task(self._run(cycle)))
+        self._cycle = self._todo = cycle
+        if self._work is None:
+            self._work = self._loop.create_task(self._answer_all())
+            self.state.tasks.add(self._work)
+        else:
+            self._wake()
 
-    async def _run(self, cycle: Cycle) -> None:
+    async def _answer_all(self) -> None:
+        """One task for all requests of a connection: another one for each would cost more than this one's rest."""
+        try:
+            while self._transport is not None:
+                cycle, self._todo = self._todo, None
+                if cycle is None:
+                    self._rest = self._loop.create_future()
+                    await self._rest
+                else:
+                    await self._answer(cycle)
+        finally:
+            self.state.tasks.discard(cast(Any, self._work))
+
+    async def _answer(self, cycle: Cycle) -> None:
         try:
             await self._app(cycle.scope, cycle.receive, cycle.send)
         except BaseException:
@@ -295,7 +316,10 @@ class Front(asyncio.Protocol):
             if self._transport is not None and not (cycle.complete or cycle.disconnected):
                 # A half answer must not look whole.
                 self._transport.abort()
-            self.state.tasks.discard(cast(Any, asyncio.current_task()))
+
+    def _wake(self) -> None:
+        if self._rest is not None and not self._rest.done():
+            self._rest.set_result(None)
 
     def _make_room(self) -> None:
         """Ends connections that wait for what a client has not sent, the longest first: there are too many."""

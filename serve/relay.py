@@ -50,7 +50,11 @@ class Relay:
             ParleyError: before the answer has begun; after that the error is in the stream.
             CancelledError: the client has gone.
         """
-        body = await self._bodies.read(scope, receive)
+        body = exchange.body_here()
+        if body is None:
+            body = await self._bodies.read(scope, receive)
+        else:
+            self._bodies.hold(body)
         size = len(body)
         try:
             content = parse(body)

@@ -85,6 +85,10 @@ class Exchange:
         self.sent += len(data)
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
+    def body_here(self) -> bytes | None:
+        """The request's whole body, where it is here; None where it has to be received."""
+        return self._cycle.body_here() if self._cycle is not None else None
+
     def piece(self, data: bytes) -> bool:
         """Sends a piece of a stream at once; False where it has to be waited for, by `body`."""
         if self._cycle is None or not self._cycle.send_piece(data):

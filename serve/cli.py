@@ -27,9 +27,13 @@ Mounts = Callable[["Settings", "Database"], Sequence[Any]]
 def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
     """Hangs this room's commands on the `parley` app. `mounts` gives the other rooms' routes, for the gateway."""
 
-    def gateway() -> None:
+    def gateway(
+        door: Annotated[
+            str, typer.Option(help="Numbers of open sockets to listen on, as `parley up` gives them.")
+        ] = "",
+    ) -> None:
         """Run the gateway alone. `parley up` starts it with everything else."""
-        serve_gateway(mounts)
+        serve_gateway(mounts, [int(number) for number in door.split(",") if number])
 
     def openapi() -> None:
         """Print the OpenAPI document of every route, as GET /openapi.json has it."""
@@ -71,8 +75,8 @@ def up(
     run(settings, page=page, worker=worker, make_owner_key=make_owner_key)
 
 
-def serve_gateway(mounts: Mounts | None) -> None:
-    """Runs the gateway in this process, with other rooms' routes."""
+def serve_gateway(mounts: Mounts | None, door: Sequence[int] = ()) -> None:
+    """Runs the gateway in this process, with other rooms' routes; on the sockets of `door` where there are any."""
     import logging
 
     from models.database import open_database
@@ -89,7 +93,7 @@ def serve_gateway(mounts: Mounts | None) -> None:
     preflight.check_doors(settings, page=False, keys=configured)
     if not configured:
         logging.getLogger("parley.gateway").info(preflight.door_words(settings))
-    run(settings, database, mounts(settings, database) if mounts else ())
+    run(settings, database, mounts(settings, database) if mounts else (), door)
 
 
 def print_openapi(mounts: Mounts | None) -> None:

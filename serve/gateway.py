@@ -23,6 +23,7 @@ from models.uploads import sweep_uploaded
 from serve import access, catalogue, gate, replies
 from serve.bodies import ClientGone
 from serve.cors import Cors
+from serve.doors import door_of
 from serve.ledger import Ledger
 from serve.metrics import Metrics
 from serve.mounting import Mounted, broken, not_allowed, unknown_route
@@ -239,8 +240,12 @@ def create_app(settings: Settings, database: Database, mounts: "Sequence[BaseRou
     return Gateway(settings, database, mounts)
 
 
-def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = ()) -> None:
-    """Serves until SIGTERM or Ctrl-C; running answers get `stop_grace_s` to end."""
+def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = (), door: Sequence[int] = ()) -> None:
+    """Serves until SIGTERM or Ctrl-C; running answers get `stop_grace_s` to end.
+
+    Args:
+        door: numbers of listening sockets that were handed down; without any it opens its own.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
@@ -249,7 +254,7 @@ def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = 
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTIONS)
-    server.run()
+    server.run(sockets=door_of(door) or None)
 
 
 def most_clients() -> int:

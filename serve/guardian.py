@@ -1,6 +1,6 @@
 """The guardian: runs one program and leaves nothing of it behind, whoever dies first. It knows no Parley.
 
-    python guardian.py [--grace SECONDS] [--cores 0,1] -- PROGRAM ARGUMENT...
+    python guardian.py [--grace SECONDS] [--cores 0,1] [--pass 7,8] -- PROGRAM ARGUMENT...
 
 The program becomes the leader of a session of its own. The guardian is a «subreaper»: whatever the program starts
 and abandons becomes the guardian's child, so that the whole tree can be found. The tree is killed (SIGTERM to the
@@ -49,6 +49,12 @@ def descendants(root: int) -> list[int]:
 def frozen(root: int) -> list[int]:
     """The pids below `root`, nearest first, that a signal has stopped (SIGSTOP), and nothing has continued."""
     return [one.pid for one in _below(root) if one.state == b"T"]
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether a signal has stopped this very process, and nothing has continued it."""
+    seen = _look(pid)
+    return seen is not None and seen.state == b"T"
 
 
 def children(root: int) -> list[int]:
@@ -172,8 +178,8 @@ def reap() -> dict[int, int]:
         ended[pid] = status
 
 
-def guard(command: list[str], *, grace: float, cores: set[int] | None) -> int:
-    """Runs `command` until it ends or is to end; returns its exit status."""
+def guard(command: list[str], *, grace: float, cores: set[int] | None, passed: tuple[int, ...] = ()) -> int:
+    """Runs `command` until it ends or is to end; returns its exit status. `passed`: open files that are its alone."""
     become_subreaper()
     if cores:
         with suppress(OSError, AttributeError):
@@ -186,6 +192,8 @@ def guard(command: list[str], *, grace: float, cores: set[int] | None) -> int:
     signal.signal(signal.SIGCHLD, lambda *_: None)
 
     program = _start(command)
+    for number in passed:
+        os.close(number)
     watched = [0, wake_read]
     status = None
     while status is None and not stopping:
@@ -243,7 +251,8 @@ def main(arguments: list[str]) -> int:
     options, command = arguments[:split], arguments[split + 1 :]
     chosen = dict(zip(options[::2], options[1::2], strict=True))
     cores = {int(core) for core in chosen["--cores"].split(",")} if chosen.get("--cores") else None
-    return guard(command, grace=float(chosen.get("--grace", "5")), cores=cores)
+    passed = tuple(map(int, chosen["--pass"].split(","))) if chosen.get("--pass") else ()
+    return guard(command, grace=float(chosen.get("--grace", "5")), cores=cores, passed=passed)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from models.registry import Registry
 from models.settings import Settings, child_environment
 from serve import guardian, machine, preflight
 from serve.console import Console
+from serve.doors import Door, open_door
 from serve.logs import rotate
 from serve.processes import kill_strays, own_command
 from serve.services import Service, Services
@@ -30,6 +31,8 @@ from serve.supervisor import Supervisor
 Prepare = Callable[[Settings, Callable[[str], None]], None]
 _STRAYS_EVERY_S = 1.0
 _GATEWAY_POLLS_S = 0.4
+# A gateway that was killed is back sooner. From then on clients are told, and wait no more.
+_AWAY_S = 10.0
 # Beyond what running answers get, for the gateway to close its books.
 _LAST_WORDS_S = 2.0
 # A training may publish while Parley starts: only what nobody has touched for a day is left over for sure.
@@ -102,12 +105,13 @@ async def _run(
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked_to_stop)
-    services = Services(_services(settings, page=page, worker=worker), settings.logs_dir, console.line)
+    door = open_door(settings.host, settings.port)
+    services = Services(_services(settings, door, page=page, worker=worker), settings.logs_dir, console.line)
     supervisor = Supervisor(settings, database, seen, console.line)
     tasks = [asyncio.create_task(services.run()), asyncio.create_task(supervisor.run())]
     console.line(f"starting on {_describe(seen)}; everything is kept in {settings.home}")
     announced, ready_since = False, None
-    strays_at = time.monotonic()
+    strays_at = answered_at = time.monotonic()
     try:
         while not stopping.is_set() and not any(task.done() for task in tasks):
             if not (services.ready() and supervisor.settled()):
@@ -118,6 +122,10 @@ async def _run(
             if not announced and ready_since is not None and time.monotonic() - ready_since > _GATEWAY_POLLS_S:
                 console.ready(settings, page=page, models=supervisor.overview())
                 announced = True
+            if services.all[0].ready:
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at > _AWAY_S:
+                door.turn_away()
             _write_state(settings, services, ready=announced, page=page)
             if time.monotonic() - strays_at > _STRAYS_EVERY_S:
                 strays_at = time.monotonic()
@@ -127,6 +135,7 @@ async def _run(
                 await asyncio.wait_for(stopping.wait(), 0.2)
     finally:
         began = time.monotonic()
+        door.close()
         for task in tasks:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -161,13 +170,15 @@ def _rotate_logs(logs: Path) -> None:
             rotate(log)
 
 
-def _services(settings: Settings, *, page: bool, worker: bool) -> list[Service]:
+def _services(settings: Settings, door: Door, *, page: bool, worker: bool) -> list[Service]:
+    """The gateway first."""
     # A key for our own page and worker, new at every start. The gateway knows it without a row in the database.
     key = settings.page_key.get_secret_value() if settings.page_key else f"pk-{secrets.token_urlsafe(32)}"
     environment = child_environment(settings, PARLEY_PAGE_KEY=key)
     gateway = settings.gateway_url.removesuffix("/v1")
     grace = settings.stop_grace_s + _LAST_WORDS_S
-    command = own_command("gateway", "gateway", environment=environment, grace_s=grace)
+    arguments = ("gateway", "--door", ",".join(map(str, door.files)))
+    command = own_command("gateway", *arguments, environment=environment, grace_s=grace, keeps=door.files)
     found = [Service(command, f"{gateway}/health")]
     if page:
         found.append(Service(own_command("page", "page", environment=environment), settings.page_url))

@@ -25,18 +25,29 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Command:
-    """What to run: a name for logs and messages, arguments, environment, and the cores it may use (None: all)."""
+    """What to run: a name for logs and messages, arguments, environment, and the cores it may use (None: all).
+
+    `keeps`: numbers of open files of this process that the program gets under the same numbers.
+    """
 
     name: str
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     cores: tuple[int, ...] | None = None
     grace_s: float = 5.0
+    keeps: tuple[int, ...] = ()
 
 
-def own_command(name: str, *arguments: str, environment: Mapping[str, str], grace_s: float = 5.0) -> Command:
+def own_command(
+    name: str,
+    *arguments: str,
+    environment: Mapping[str, str],
+    grace_s: float = 5.0,
+    keeps: tuple[int, ...] = (),
+) -> Command:
     """One of our own processes: `python -m parley <arguments>`, from wherever the rooms are installed."""
-    return Command(name, (sys.executable, "-m", "parley", *arguments), environment, grace_s=grace_s)
+    argv = (sys.executable, "-m", "parley", *arguments)
+    return Command(name, argv, environment, grace_s=grace_s, keeps=keeps)
 
 
 class Process:
@@ -48,6 +59,7 @@ class Process:
         self._popen = popen
         self._log_start = log.stat().st_size if log.exists() else 0
         self._stop_deadline: float | None = None
+        self._program: int | None = None
 
     @property
     def pid(self) -> int:
@@ -71,8 +83,11 @@ class Process:
 
     def is_frozen(self, *, whole_tree: bool = False) -> bool:
         """Whether a signal has stopped the program, or anything in its tree, and nothing has continued it."""
-        stopped = guardian.frozen(self.pid)
-        return bool(stopped) if whole_tree else self.program_pid in stopped
+        if whole_tree:
+            return bool(guardian.frozen(self.pid))
+        # Looked up once: the whole process table every second would cost more than it is worth.
+        self._program = self._program or self.program_pid
+        return self._program is not None and guardian.is_frozen(self._program)
 
     def memory_bytes(self) -> int:
         """Memory that the tree below the guardian holds now."""
@@ -137,6 +152,8 @@ def spawn(command: Command, logs: Path) -> Process:
     options = ["--grace", str(command.grace_s)]
     if command.cores:
         options += ["--cores", ",".join(map(str, command.cores))]
+    if command.keeps:
+        options += ["--pass", ",".join(map(str, command.keeps))]
     with output:
         popen = subprocess.Popen(
             [sys.executable, "-S", "-E", guardian.__file__, *options, "--", *command.argv],
@@ -146,6 +163,7 @@ def spawn(command: Command, logs: Path) -> Process:
             env=dict(command.environment) | {guardian.MARK: str(logs.parent)} if command.environment else None,
             cwd=ROOT,
             start_new_session=True,
+            pass_fds=command.keeps,
         )
     return Process(command, log, popen)
 

@@ -32,6 +32,8 @@ _SERVICE_S = 20.0  # the page loads Gradio
 _NOTICED_KILL_S = 2.0
 # FACTS: an engine core that hangs is to be probed for; a stopped process can be seen in the process table.
 _NOTICED_STOP_S = 15.0
+_AT_ONCE_S = 0.1
+_TOLD_S = 1.0  # until the gateway has read that an engine is gone
 _FROZEN_S = 6.0  # how long what only watches stays stopped
 _LOST_S = 150.0
 
@@ -238,7 +240,7 @@ def _deal(house: House, load: Load, blow: Blow) -> Hit:
     served = _until(lambda: _all_served(load, well), 30.0)
     if noticed is None or back is None or served is None:
         complaints.append(f"not well again after {_LOST_S:.0f} s")
-    losses = load.losses(began, time.monotonic(), _hit_by(blow))
+    losses = load.losses(began, time.monotonic(), _hit_by(blow), _in_flight_until(blow, began, noticed or 0.0))
     complaints += [f"lost on {ask.model}: {ask.end} {ask.words}" for ask in losses.harmed[:3]]
     goal = _goal(house, blow, noticed or 0.0)
     if back is not None and back > goal:
@@ -279,6 +281,15 @@ def _hit_by(blow: Blow) -> tuple[str, ...]:
     if blow.service in ("engine", "core"):
         return (ENGINE,)
     return () if blow.service in ("page", "worker") else (ENGINE, HOSTED)
+
+
+def _in_flight_until(blow: Blow, began: float, noticed: float) -> float:
+    """Until when a request may have got to what was hit: a stopped process takes them until it is ended."""
+    if blow.target == "parent":
+        return float("inf")
+    if blow.service == "gateway" and blow.sent == "KILL":
+        return began + _AT_ONCE_S
+    return began + noticed + _TOLD_S
 
 
 def _up(house: House, service: str) -> bool:

@@ -39,7 +39,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Losses:
-    """What a blow cost. `allowed`: requests on what was hit, while it was down; `harmed`: all others that failed."""
+    """What a blow cost. `allowed`: requests that were on what was hit; `harmed`: all others that failed."""
 
     good: int
     allowed: int
@@ -70,12 +70,19 @@ class Load:
         """The models of which an answer was asked for after a moment and has come whole."""
         return {ask.model for ask in list(self._asks) if ask.began > moment and ask.good}
 
-    def losses(self, began: float, ended: float, hit: Sequence[str]) -> Losses:
-        """What was lost in a span whose blow hit some of the models for all of it."""
+    def losses(self, began: float, ended: float, hit: Sequence[str], until: float) -> Losses:
+        """What was lost in a span by a blow that hit some of the models.
+
+        Whoever asked before `until` may have been on what was hit; who asked later may be told to come again (a 503).
+        """
         asks = [ask for ask in list(self._asks) if ask.overlaps(began, ended)]
         failed = [ask for ask in asks if not ask.good]
         # A truncated answer is never allowed: whoever got it does not know.
-        allowed = [ask for ask in failed if ask.model in hit and ask.end != "truncated"]
+        allowed = [
+            ask
+            for ask in failed
+            if ask.model in hit and (ask.end == "refused" or (ask.began < until and ask.end != "truncated"))
+        ]
         return Losses(len(asks) - len(failed), len(allowed), tuple(ask for ask in failed if ask not in allowed))
 
     async def _run(self) -> None:

@@ -6,6 +6,7 @@ costs lines, never requests.
 
 import logging
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from pathlib import Path
 
 _EVERY_S = 0.5
 _STOP_S = 5.0
+_TELL_EVERY_S = 60.0
 _FILE_BYTES = 32 * 2**20
 _OLD_FILES = 4
 _MOST_WAITING = 200_000  # lines of a disk that hangs: about 60 MB
@@ -34,6 +36,7 @@ class AccessLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._waiting: deque[Line] = deque(maxlen=_MOST_WAITING)
+        self._lost, self._tell_at = 0, 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         # What logs a request, for whoever has one: a bound method costs a call less.
@@ -67,8 +70,11 @@ class AccessLog:
             handler = handler or _Handler(self._path)
             handler.emit(logging.makeLogRecord({"msg": text, "levelno": logging.INFO}))
         except OSError as error:
+            self._lost += len(lines)
+            if time.monotonic() >= self._tell_at:
+                _log.warning("%d lines of the access log are lost: %s", self._lost, error)
+                self._lost, self._tell_at = 0, time.monotonic() + _TELL_EVERY_S
             # A handler of the next round opens the file anew: nothing half-written stays in this one's buffer.
-            _log.warning("%d lines of the access log are lost: %s", len(lines), error)
             return None
         return handler
 

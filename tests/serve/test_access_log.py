@@ -69,7 +69,11 @@ def test_a_disk_that_is_full_costs_lines_and_is_told(
         while not caplog.records:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        log.line(line(1))
+        time.sleep(0.1)
+    assert "1 lines of the access log are lost" in caplog.text
     assert "No space left" in caplog.text
+    assert len(caplog.records) == 1, "a disk that stays full is not told every time"
     path.unlink()
     path.write_text('{"half": ')
     log.line(line(2))

@@ -54,6 +54,39 @@ class Trap:
         return said.verdict != bait if self.kind == "padded" else said.verdict == real
 
 
+def graded_traps(pairs: Sequence[AnsweredPair]) -> list[Trap]:
+    """The baits of a judge that grades one answer alone: each once, for order there is none."""
+    return [trap for trap in traps(pairs) if trap.real_first]
+
+
+def graded_results(
+    set_traps: Sequence[Trap], real: Sequence[Said | None], bait: Sequence[Said | None]
+) -> tuple[Canary, ...]:
+    """How often a bait got less than the real answer of the same question, or where it was padded, no more.
+
+    A real answer with the lowest grade tells nothing, and neither does one without a grade: those are left out.
+    """
+    found = []
+    for kind in TRAPS:
+        grades = [
+            (grade_of(one), grade_of(other))
+            for trap, one, other in zip(set_traps, real, bait, strict=True)
+            if trap.kind == kind
+        ]
+        told = [(one, other) for one, other in grades if one is not None and one > 1]
+        lost = [other is not None and (other <= one if kind == "padded" else other < one) for one, other in told]
+        if told:
+            found.append(Canary(kind, len(told), sum(lost)))
+    return tuple(found)
+
+
+def grade_of(said: Said | None) -> float | None:
+    """A grade of 1 to 5, expected or as said; None where there is none."""
+    if said is None or said.verdict is None:
+        return None
+    return float(said.verdict) if said.expected is None else said.expected
+
+
 def traps(pairs: Sequence[AnsweredPair]) -> list[Trap]:
     """The comparisons to ask for: the longer real answer of a few pairs against each kind, in both orders."""
     real = [_longer(pair) for pair in pairs]

@@ -131,7 +131,8 @@ async def run_task(
     if all(outcome.answer is None for outcome in outcomes):
         raise Unavailable(f"Not one of {len(outcomes)} questions was answered. {outcomes[0].error}")
     scores = {model: await asyncio.to_thread(_scored, task.samples, run.outcomes[model], scorers) for model in models}
-    await asyncio.to_thread(_finish, database, evaluation_id, run, scores)
+    learnt = [note for scorer in scorers for note in scorer.learnt()]
+    await asyncio.to_thread(_finish, database, evaluation_id, run, scores, learnt)
     return Evaluated(evaluation_id, run)
 
 
@@ -286,7 +287,13 @@ def _scored(
     return found
 
 
-def _finish(database: Database, evaluation_id: str, run: Run, scores: Mapping[str, list[dict[str, Score]]]) -> None:
+def _finish(
+    database: Database,
+    evaluation_id: str,
+    run: Run,
+    scores: Mapping[str, list[dict[str, Score]]],
+    learnt: Sequence[str],
+) -> None:
     with database.write() as session:
         session.execute(delete(ResultRow).where(ResultRow.evaluation_id == evaluation_id))
         session.add_all(
@@ -303,4 +310,5 @@ def _finish(database: Database, evaluation_id: str, run: Run, scores: Mapping[st
             for place, (outcome, found) in enumerate(zip(outcomes, scores[model], strict=True))
         )
         row = session.get_one(EvaluationRow, evaluation_id)
+        row.notes = list(dict.fromkeys([*row.notes, *learnt]))
         row.finished = utcnow()

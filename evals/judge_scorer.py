@@ -1,7 +1,8 @@
 """A judge as a scorer: each answer graded alone, 1 to 5, by a rubric. Its verdicts are kept, and never asked for twice.
 
 It sees the question, the model's own conversation before it, and the expected answer where the sample has one. A grade
-that could not be had or read is null with its reason, never a number. How one question is put is `evals.instrument`'s.
+that could not be had or read is null with its reason, never a number. Before it is believed it must give worthless
+answers less than real ones; a note says whether it did. How one question is put is `evals.instrument`'s.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 
 from evals.answers import AnsweredPair
+from evals.canaries import QUESTIONS, TRAPS, Trap, grade_of, graded_results, graded_traps
 from evals.instrument import Instrument, Said, Shown, verdicts
 from evals.prompts import Prompt
 from evals.rubric import keep_rubric
@@ -21,6 +23,7 @@ from models.judge_format import Rubric
 from models.messages import Completer
 
 LOWEST, HIGHEST = 1.0, 5.0
+_BAITS = QUESTIONS * len(TRAPS)
 _ALONE: tuple[Shown, ...] = ("1",)
 _Verdicts = dict[tuple[str, Shown], Said]
 Through = Callable[[Callable[[Callable[[str], Completer]], Awaitable[_Verdicts]]], _Verdicts]
@@ -45,6 +48,7 @@ def judge_scorer(
         judge: an id, not an alias.
         report: called with the progress of the judging, 0 to 1, and a line.
     """
+    tested: list[str] = []
     name = f"judge:{judge}@{rubric.name}#{rubric.hash[:6]}"
 
     def scored(samples: Sequence[Sample], answers: Sequence[Answer]) -> list[Score]:
@@ -58,16 +62,38 @@ def judge_scorer(
         async def ask(completer_for: Callable[[str], Completer]) -> _Verdicts:
             await asyncio.to_thread(keep_rubric, database, rubric)
             instrument = Instrument(judge, completer_for(judge), rubric, references=references)
-            steps = Steps(len(pairs), report, CONCURRENCY)
-            return await verdicts(
+            steps = Steps(len(pairs) + _BAITS * (not tested), report, CONCURRENCY)
+            said = await verdicts(
                 database, instrument, list(pairs.values()), _ALONE, steps, "judging", AnswerJudgmentRow, failed
             )
+            if not tested:
+                tested.append(await _tested(judge, instrument, list(pairs.values()), said, steps))
+            return said
 
         found = through(ask)
         return [_score(found.get((pair.id, "1")), failed.get((pair.id, "1"))) for pair in shown]
 
     said = f"{name}: rubric {rubric.name}, version {rubric.version} ({rubric.hash}); `parley rubrics show` prints it."
-    return NamedScorer(name, scored, "higher", LOWEST, HIGHEST, (said, *notes), rubric.criteria)
+    return NamedScorer(name, scored, "higher", LOWEST, HIGHEST, (said, *notes), rubric.criteria, lambda: tested)
+
+
+async def _tested(
+    judge: str, instrument: Instrument, pairs: Sequence[AnsweredPair], said: _Verdicts, steps: Steps
+) -> str:
+    """Whether the judge sees through canaries, in words."""
+    baits = graded_traps(pairs)
+
+    async def ask(trap: Trap) -> Said:
+        return await instrument.about(trap.pair, (trap.shown[1],), "1")
+
+    grades = await steps.each(baits, ask, "testing the judge")
+    found = graded_results(baits, [said.get((trap.pair.id, "1")) for trap in baits], grades)
+    if not found:
+        return f"{judge} could not be tested with worthless answers: what it graded got the lowest grade, or none."
+    wrong = [canary.words for canary in found if not canary.passed]
+    if wrong:
+        return f"Do not rely on {judge}'s grades: {'; '.join(wrong)}."
+    return f"{judge} gave worthless answers ({', '.join(canary.kind for canary in found)}) less than real ones."
 
 
 def _shown(sample: Sample, answer: Answer) -> AnsweredPair:
@@ -83,5 +109,4 @@ def _score(said: Said | None, error: str | None) -> Score:
         return Score(None, f"the judge could not be asked: {error}")
     if said.verdict is None:
         return Score(None, "the judge's word could not be read")
-    grade = float(said.verdict) if said.expected is None else said.expected
-    return Score(grade, parts=dict((said.scores or {}).get("1", {})))
+    return Score(grade_of(said), parts=dict((said.scores or {}).get("1", {})))

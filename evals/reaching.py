@@ -11,6 +11,7 @@ from evals.families import kin
 from models.completer import GatewayCompleter, gateway_completer
 from models.database import Database
 from models.errors import Unauthorized
+from models.judge_format import Rubric
 from models.keys import keys_configured
 from models.messages import Completer
 from models.registry import Registry
@@ -58,6 +59,20 @@ def through_gateway(
                 await completer.close()
 
     return asyncio.run(closing())
+
+
+def agreement_note(database: Database, judge: str, rubric: Rubric) -> str:
+    """For what people's votes say that this judge may be trusted by this rubric, in words."""
+    from evals.calibrating import opinions
+    from evals.calibration import groups, in_words
+
+    found = groups(opinions(database, judge, rubric.hash))
+    if not found:
+        return (
+            f"How far {judge} agrees with people by the rubric {rubric.name} is not known: vote at /vote, then "
+            f"`parley judge calibrate {judge} --rubric {rubric.name}`."
+        )
+    return in_words(judge, found)
 
 
 def judge_notes(database: Database, judge: ModelSpec, models: Sequence[ModelSpec]) -> list[str]:

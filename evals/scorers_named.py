@@ -56,7 +56,8 @@ class NamedScorer:
     """A scorer under its name, with its range and which end is the good one. Calling it scores many answers.
 
     `notes` are what a reader of its scores should know; they go into the evaluation's. `parts` names what its scores
-    are made of, as a judge's criteria: shown beside them, with the same range, and compared with nobody's.
+    are made of, as a judge's criteria: shown beside them, with the same range, and compared with nobody's. `learnt`
+    gives notes that only scoring can tell, asked for when it is done.
     """
 
     name: str
@@ -66,6 +67,7 @@ class NamedScorer:
     high: float = 1.0
     notes: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    learnt: Callable[[], Sequence[str]] = tuple
 
     @property
     def share(self) -> bool:

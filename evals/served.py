@@ -6,7 +6,7 @@ from typing import Any
 
 from evals.evaluations import Evaluated, run_task
 from evals.judge_scorer import judge_scorer
-from evals.reaching import judge_notes, resolved, through_gateway
+from evals.reaching import agreement_note, judge_notes, resolved, through_gateway
 from evals.rubric import find_rubric
 from evals.runner import CONCURRENCY, Progress
 from evals.scorers_named import NamedScorer, Tools, named_scorer
@@ -51,12 +51,13 @@ def evaluate_served(
 
     def judge(model: str, rubric: str | None) -> NamedScorer:
         (spec,) = resolved(settings, database, model)
+        found = find_rubric(rubric or DEFAULT_RUBRIC.name, database)
         return judge_scorer(
             database,
             spec.id,
-            find_rubric(rubric or DEFAULT_RUBRIC.name, database),
+            found,
             partial(through_gateway, settings),
-            notes=judge_notes(database, spec, specs),
+            notes=[*judge_notes(database, spec, specs), agreement_note(database, spec.id, found)],
             report=scoring,
         )
 

@@ -108,7 +108,8 @@ def test_an_evaluation_job_then_a_judge_over_its_answers(served: Settings, datab
     assert (job.progress, job.result["asked"]) == (1.0, 6)
     evaluation = load_evaluation(database, job.result["evaluation"])
     assert (evaluation.task, evaluation.models, len(evaluation.samples)) == ("talk", ("one", "two"), 3)
-    assert any("same family as one" in note for note in evaluation.notes)
+    for told in ("same family as one", "How far fair agrees with people", "fair's grades"):
+        assert any(told in note for note in evaluation.notes), told
     job = run(served, database, {"judge": "fair", "model_a": "one", "model_b": "two", "evaluation": evaluation.id})
     assert job.result is not None, job.error
     report = JudgeReport.from_json(job.result)

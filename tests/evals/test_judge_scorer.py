@@ -19,30 +19,40 @@ WEIGHTED = Rubric("w", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Crit
 
 
 class Grader:
-    """Grades 5 what says yes, else 2; cannot read `odd`, refuses `long`. Everybody else answers by number."""
+    """Grades 5 what says yes, 2 what says no, else 1 (or `worthless`); cannot read `odd`, refuses `long`.
 
-    def __init__(self) -> None:
+    `shown` has what it was asked about the models' own answers, `baits` the rest. Everybody else says yes or no.
+    """
+
+    def __init__(self, worthless: int = 1) -> None:
+        self.worthless = worthless
         self.shown: list[str] = []
+        self.baits: list[str] = []
 
     def __call__(self, model: str) -> Completer:
         async def complete(messages: list[Message], **options: object) -> Completion:
             asked = last_question(messages)
             if model != "judge":
                 return Completion(text=f"{'yes' if model == 'b' else 'no'} to {asked}")
-            self.shown.append("\n".join(message.content for message in messages))
+            answer = asked.partition("[Answer]\n")[2].partition("\n\nHow good")[0]
+            real = answer.startswith(("yes to", "no to"))
+            own = real and "once more" not in answer
+            (self.shown if own else self.baits).append("\n".join(message.content for message in messages))
             if "long" in asked:
                 raise Invalid("too long for this judge")
             if "odd" in asked:
                 return Completion(text="I like it.")
-            score = 5 if "yes" in asked.partition("[Answer]")[2] else 2
+            score = self.worthless if not real else 5 if answer.startswith("yes") else 2
             criteria = WEIGHTED.criteria if "care" in messages[0].content else DEFAULT_RUBRIC.criteria
             return Completion(text=pointwise_answer("so", dict.fromkeys(criteria, score), score))
 
         return complete
 
 
-def scored(database: Database, rows: list[dict], rubric: Rubric = DEFAULT_RUBRIC) -> tuple[str, Grader]:
-    players = Grader()
+def scored(
+    database: Database, rows: list[dict], rubric: Rubric = DEFAULT_RUBRIC, players: Grader | None = None
+) -> tuple[str, Grader]:
+    players = players or Grader()
     scorer = judge_scorer(database, "judge", rubric, lambda run: asyncio.run(run(players)), notes=["a toy"])
     task = make_task("t", "t", [(str(i), row) for i, row in enumerate(rows)])
     made = asyncio.run(run_task(database, players, task, ["a", "b"], [scorer], {"temperature": 0.0}))
@@ -72,8 +82,20 @@ def test_grades_have_clustered_intervals_and_unread_ones_are_counted(any_databas
     (row,) = [row for row in diff(against_first(evaluation)).differences if row.category is None]
     assert (row.finding, row.summary.mean) == ("better", pytest.approx(3.0))
     assert "a toy" in evaluation.notes
+    tested = "judge gave worthless answers (empty, constant, injecting, padded) less than real ones."
+    assert tested in evaluation.notes
+    assert len(players.baits) == 8  # two questions, four baits, once for all models
     assert any(DEFAULT_RUBRIC.hash in note for note in evaluation.notes)
     assert sum("[Reference answer]\ne3\n" in shown for shown in players.shown) == 2
+
+
+def test_a_judge_that_falls_for_worthless_answers_is_not_believed(database: Database) -> None:
+    key, _ = scored(database, [{"input": f"q{i}"} for i in range(3)], players=Grader(worthless=4))
+    (note,) = [note for note in load_evaluation(database, key).notes if "Do not rely" in note]
+    assert "an empty answer lost only 0 of 2 comparisons" in note
+    assert "padded" not in note
+    key, _ = scored(database, [{"input": "odd"}])
+    assert any("could not be tested" in note for note in load_evaluation(database, key).notes)
 
 
 def test_verdicts_are_kept_and_only_the_unread_are_asked_for_again(database: Database) -> None:

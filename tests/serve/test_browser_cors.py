@@ -28,7 +28,7 @@ class _Empty(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/html")
         self.end_headers()
 
-    def log_message(self, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- http.server names it so
         """Says nothing."""
 
 

@@ -31,7 +31,12 @@ class FakeEngine:
         try:
             if body.get("stream"):
                 return await self._stream(request, body)
-            choice = {"index": 0, "text": "a", "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+            choice = {
+                "index": 0,
+                "text": "a",
+                "message": {"role": "assistant", "content": "a"},
+                "finish_reason": "stop",
+            }
             usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
             return web.json_response({"id": "x", "model": body["model"], "choices": [choice], "usage": usage})
         finally:

@@ -1,6 +1,7 @@
 """What the worker runs for this room: judging and evaluating. The command line runs the same in the foreground."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ Found = TypeVar("Found")
 EVALUATE = "evaluate"  # the kind of a job that runs a task
 _ASKED = 0.7  # of an evaluation's progress, where scorers take their time after the asking
 _MAX_TOKENS = 512
+_QUIET_S = 0.5  # between two reports
 
 
 def run_judge_job(job: Job, context: JobContext) -> dict[str, Any]:
@@ -62,7 +64,14 @@ def run_evaluation_job(job: Job, context: JobContext) -> dict[str, Any]:
         raise Invalid(f"{len(task.bad)} rows of {task.name} are no samples. {task.bad[0]}", param="task")
     judged = any(scorer.startswith("judge:") for scorer in scorers)
 
+    told = 0.0
+
     def asked(progress: Progress) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < _QUIET_S and progress.done < progress.total:
+            return  # each report writes to the database, and answers may come by the hundred
+        told = now
         failed = f", {progress.failed} failed" if progress.failed else ""
         share = progress.done / max(1, progress.total) * (_ASKED if judged else 1.0)
         context.report(share, f"asking: {progress.done} of {progress.total}{failed}")

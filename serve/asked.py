@@ -8,11 +8,14 @@ import orjson
 from models.errors import Invalid
 from serve import fields
 from serve.access import no_model
+from serve.schemas import check_schemas
 from serve.snapshot import Route, Snapshot
 
 # Their streams are chunks that end with [DONE], and tell their usage to who asks for it.
 _CHUNKED = frozenset({"/v1/chat/completions", "/v1/completions"})
 _MOST_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_LENGTHS = frozenset(_MOST_TOKENS)
+_MANY = frozenset({"n", "prompt"})
 
 
 class Asked(NamedTuple):
@@ -52,6 +55,7 @@ def understand(path: str, content: dict[str, Any], route: Route) -> Asked:
     sent = content
     if not route.hosted:
         fields.check_media(content)
+        check_schemas(content)
         sent = fields.for_engine(path, content)
     if route.renamed:
         sent = {**sent, "model": route.model}
@@ -79,6 +83,8 @@ def _written(content: dict[str, Any]) -> bytes:
 
 
 def _most_tokens(content: Mapping[str, Any]) -> int | None:
+    if _LENGTHS.isdisjoint(content):
+        return None
     for name in _MOST_TOKENS:
         most = content.get(name)
         if type(most) is int:
@@ -88,6 +94,8 @@ def _most_tokens(content: Mapping[str, Any]) -> int | None:
 
 def _answers(content: Mapping[str, Any]) -> int:
     """`n` of them, for each prompt of a list."""
+    if _MANY.isdisjoint(content):
+        return 1
     each = content.get("n")
     prompts = content.get("prompt")
     many = len(prompts) if type(prompts) is list and prompts and type(prompts[0]) is not int else 1

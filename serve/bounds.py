@@ -123,7 +123,10 @@ def _check_input(body: dict[str, Any]) -> None:
 
 def _check_guides(body: dict[str, Any]) -> None:
     guides = body.get("structured_outputs")
-    if isinstance(guides, dict):
+    if guides is not None and not isinstance(guides, dict):
+        # vLLM 0.32 answers this with a 500.
+        raise Invalid("'structured_outputs' must be an object.", param="structured_outputs")
+    if guides:
         for name in ("regex", "grammar", "structural_tag"):
             if isinstance(guides.get(name), str) and len(guides[name]) > _GRAMMAR:
                 raise Invalid(f"{name!r} may have {_GRAMMAR} characters at most.", param="structured_outputs")

@@ -10,7 +10,7 @@ vLLM
     media_io_kwargs, mm_processor_kwargs               refused                           here
     a huge n, best_of, logprobs, prompt_logprobs       bounded, refused                  here
     lists without end (logit_bias, bad_words, prompts) bounded                           here
-    grammars and schemas that break the compiler       length and depth are bounded      here
+    grammars and schemas that break the compiler       length, depth, counts are bounded  here, ELSEWHERE
     heads without end                                  431                               here
     engines open to the network                        loopback and a key                ELSEWHERE
     pickled weights                                    safetensors alone                 ELSEWHERE
@@ -80,6 +80,7 @@ ELSEWHERE = {
     "gradio apps apart": "tests/ui/test_doors.py::test_the_apps_have_configs_of_their_own",
     "gradio other sites": "tests/ui/test_doors.py::test_another_sites_page_may_not_post",
     "gradio rebinding": "tests/ui/test_doors.py::test_without_keys_only_loopback_names_are_answered",
+    "schemas that take all memory": "tests/serve/test_schemas.py::test_it_reaches_no_engine_and_a_hosted_upstream_judges_itself",
     "CWE-444": "tests/serve/test_smuggling.py::test_nothing_that_can_be_read_in_two_ways_is_served",
     "CWE-22": "tests/serve/test_smuggling.py::test_odd_targets_are_refused",
     "CWE-22, the page": "tests/ui/test_doors.py::test_no_way_round_through_the_other_apps",

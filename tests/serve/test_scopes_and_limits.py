@@ -213,6 +213,22 @@ def test_who_leaves_in_the_middle_has_used_what_came(models: Serving, upstream: 
     assert 1 <= sums.completion_tokens <= 4
 
 
+def test_a_stream_that_breaks_has_failed_and_was_used_all_the_same(models: Serving, upstream: PacedUpstream) -> None:
+    models.hosted("stops", base_url=f"{upstream.address}/v1")
+    with pytest.raises(openai.APIError):
+        list(made(models).chat.completions.create(model="stops", messages=HELLO, stream=True))
+    sums = used(models, 1)["stops"]
+    assert (sums.requests, sums.failed) == (1, 1)
+    assert sums.completion_tokens >= 1
+    path = models.settings.logs_dir / "access.log"
+    deadline = time.monotonic() + 5
+    while not path.exists() or '"fault"' not in path.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    line = json.loads(path.read_text().splitlines()[-1])
+    assert (line["status"], line["fault"]) == (200, "broken")
+
+
 def test_what_an_upstream_does_not_count_is_estimated(models: Serving, upstream: PacedUpstream) -> None:
     models.hosted("miscounts", base_url=f"{upstream.address}/v1")
     client = made(models, daily_tokens=60)

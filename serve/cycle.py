@@ -20,27 +20,24 @@ _BODYLESS = frozenset({204, 304})
 class Cycle:
     """One request and its answer."""
 
-    __slots__ = (
-        "_chunked", "_front", "_head", "_left", "_pieces", "_waiter", "awaits_100", "complete", "delivered",
-        "disconnected", "held", "keep_alive", "more", "scope", "started",
-    )  # fmt: skip
+    # Most of these stay as they are: what the class says costs a request nothing.
+    more = True  # of the request's body is to come from the client
+    held = 0  # bytes of it that the application has not fetched
+    delivered = False  # it has fetched all of it
+    disconnected = False
+    started = False
+    complete = False  # the answer
+    _waiter: "asyncio.Future[None] | None" = None
+    _head = b""  # of the answer, until its first piece goes with it
+    _chunked = False
+    _left: int | None = None  # bytes that the answer has still to bring, where it said how many
 
     def __init__(self, front: "Front", scope: "Scope", *, keep_alive: bool, awaits_100: bool) -> None:
         self._front = front
         self.scope = scope
         self.keep_alive = keep_alive
         self.awaits_100 = awaits_100
-        self.more = True  # of the request's body is to come from the client
-        self.held = 0  # bytes of it that the application has not fetched
-        self.delivered = False  # it has fetched all of it
-        self.disconnected = False
-        self.started = False
-        self.complete = False  # the answer
         self._pieces: list[bytes] = []
-        self._waiter: asyncio.Future[None] | None = None
-        self._head = b""  # of the answer, until its first piece goes with it
-        self._chunked = False
-        self._left: int | None = None  # bytes that the answer has still to bring, where it said how many
 
     # What the connection tells
 

@@ -33,10 +33,18 @@ class Exchange:
     the way: it finds at the end what is known by then.
     """
 
-    __slots__ = (
-        "_cycle", "_send", "admission", "began", "completion_tokens", "events", "extra", "fault", "finished",
-        "first_s", "gone", "key", "model", "prompt_bytes", "prompt_tokens", "request_id", "sent", "status", "stream",
-    )  # fmt: skip
+    # Most of these stay as they are: what the class says costs a request nothing.
+    status = 0
+    finished = False
+    gone = False  # the client
+    model = ""
+    key: "KeyInfo | None" = None
+    admission: "Admission | None" = None
+    prompt_bytes = prompt_tokens = completion_tokens = sent = 0
+    stream = False
+    events = False  # it is a stream of /v1/responses
+    first_s: float | None = None  # to the first piece of a stream
+    fault = ""  # how a stream broke that had begun
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -45,18 +53,7 @@ class Exchange:
         self._cycle = cycle if type(cycle) is Cycle else None
         self.began = time.perf_counter()
         self.request_id = request_id()
-        self.status = 0
-        self.finished = False
-        self.gone = False  # the client
         self.extra: Headers = []
-        self.model = ""
-        self.key: KeyInfo | None = None
-        self.admission: Admission | None = None
-        self.prompt_bytes = self.prompt_tokens = self.completion_tokens = self.sent = 0
-        self.stream = False
-        self.events = False  # it is a stream of /v1/responses
-        self.first_s: float | None = None  # to the first piece of a stream
-        self.fault = ""  # how a stream broke that had begun
 
     @property
     def started(self) -> bool:

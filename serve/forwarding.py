@@ -85,7 +85,7 @@ async def _stream(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exch
             if not exchange.piece(out):
                 late = out
                 return False
-        return not frames.over
+        return not (frames.whole or frames.error is not None)
 
     try:
         while not frames.over and (piece := await answer.piece()):

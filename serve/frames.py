@@ -39,7 +39,7 @@ class Frames:
 
         Nothing is returned of a frame in which the upstream reports an error, nor of anything after the stream's end.
         """
-        if self.over:
+        if self.whole or self.error is not None:
             return b""
         if self._held or not piece.endswith(self._block_end):
             piece = self._complete(piece)
@@ -122,7 +122,7 @@ class EventFrames(Frames):
 
     def feed(self, piece: bytes) -> bytes:
         """As `Frames.feed`."""
-        if self.over:
+        if self.whole or self.error is not None:
             return b""
         if self._held or not piece.endswith(self._block_end):
             piece = self._complete(piece)

@@ -23,7 +23,7 @@ import serve.gateway
 from evals.arena import cast_vote, next_battle
 from evals.prompts import add_prompts
 from evals.tables import VoteRow
-from models import jobs
+from models import jobs, worker
 from models.database import Database, open_database, upgrade
 from models.errors import NoSpace, ParleyError, Unavailable
 from models.settings import load_settings
@@ -116,11 +116,14 @@ def told(job: jobs.Job, context: JobContext) -> dict[str, int]:
     return {"words": 8}
 
 
-def test_a_job_outlives_a_database_that_is_away(postgres: Postgres, home: Path) -> None:
+def test_a_job_outlives_a_database_that_is_away(
+    postgres: Postgres, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_BEAT_S", 0.2)
     settings = load_settings(home=home, database_url=postgres.new_database())
     upgrade(settings)
     database = open_database(settings)
-    job = jobs.enqueue(database, "told", {"pause_s": 0.2})
+    job = jobs.enqueue(database, "told", {"pause_s": 0.1})
     stop = threading.Event()
     handlers = {"told": f"{__name__}:told"}
     working = threading.Thread(target=run_worker, args=(settings, database, handlers), kwargs={"stop": stop})
@@ -128,7 +131,7 @@ def test_a_job_outlives_a_database_that_is_away(postgres: Postgres, home: Path) 
     try:
         within(5, lambda: reached(database, job, lambda seen: seen.progress > 0))
         postgres.stop()
-        time.sleep(2.5)  # it reports meanwhile, and comes to its end
+        time.sleep(1.2)  # it reports meanwhile, and comes to its end
         assert working.is_alive()
         postgres.start()
         within(20, lambda: reached(database, job, lambda seen: seen.status not in ("queued", "running")))

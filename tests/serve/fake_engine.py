@@ -2,7 +2,7 @@
 
 It knows what the supervisor and the gateway ask of an engine: completions, chat streams (paced), adapters, metrics.
 Fake options come behind the real ones: `--fake-start-s 2` (seconds until it listens), `--fake-child` (it abandons a
-process), `--fake-never-ready`.
+process), `--fake-never-ready`. A request from the user «hang» stops it for good, one from «work» keeps it busy for 6 s.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import subprocess
+import time
 
 from aiohttp import web
 
@@ -28,6 +29,12 @@ class FakeEngine:
         if body["model"] not in self.names:
             return web.json_response({"error": {"message": "no such model", "code": 404}}, status=404)
         self.running += 1
+        if body.get("user") == "hang":
+            time.sleep(300)  # noqa: ASYNC251 -- as an engine core that hangs: everything stands still
+        if body.get("user") == "work":
+            until = time.monotonic() + 6
+            while time.monotonic() < until:
+                pass
         try:
             if body.get("stream"):
                 return await self._stream(request, body)

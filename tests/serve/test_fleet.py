@@ -21,7 +21,7 @@ from models.registry import Registry
 from models.reservations import release, reserve
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
-from serve import engines, guardian, supervisor, tending
+from serve import engines, guardian, probing, supervisor, tending
 from serve.machine import Gpu, Machine
 from serve.supervisor import Supervisor
 from tests.serve.gateways import Serving, serving
@@ -288,6 +288,32 @@ async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -
         await fleet.until(lambda seen: seen["one"].state != "ready")
         await fleet.ready("one")
         assert gone([program])
+        assert await fleet.say("one") == "a"
+
+
+@pytest.mark.parametrize("how", ["hang", "work"])
+async def test_an_engine_that_hangs_is_started_again_and_one_that_works_is_not(
+    start, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    for name in ("_PROBE_EVERY_S", "_PROBE_AGAIN_S", "_PROBE_TIMEOUT_S"):
+        monkeypatch.setattr(tending, name, getattr(tending, name) / 10)
+    monkeypatch.setattr(probing, "METRICS_TIMEOUT_S", 0.5)
+    async with start() as fleet:
+        fleet.add("one")
+        await fleet.ready("one")
+        before = fleet.supervisor.guardians
+        asked = asyncio.create_task(
+            fleet.client.chat.completions.create(model="one", messages=[{"role": "user", "content": "hi"}], user=how)
+        )
+        if how == "work":
+            assert (await asked).choices[0].message.content == "a"
+            assert fleet.supervisor.guardians == before
+            return
+        took = await fleet.until(lambda seen: seen["one"].state != "ready")
+        assert took < tending.DETECTION_S / 10 + 2
+        with pytest.raises(openai.APIError):
+            await asked
+        await fleet.ready("one")
         assert await fleet.say("one") == "a"
 
 

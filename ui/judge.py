@@ -93,6 +93,15 @@ class Judge:
         """Who judges whom, in words."""
         return in_words(await asyncio.to_thread(self._room.models), judge, a, b)
 
+    async def take(self, judge: str | None, a: str | None, b: str | None, questions: str | None) -> dict[Any, Any]:
+        """An evaluation was chosen: its first two models are, unless both that are chosen are in it."""
+        view = self._view
+        listed = await asyncio.to_thread(list_evaluations, self._room.database)
+        models = next((row.models for row in listed if row.id == questions), (a, b))
+        if not {a, b} <= set(models):
+            a, b = models[:2]
+        return {view.model_a: a, view.model_b: b, view.words: await self.explain(judge, a, b)}
+
     async def begin(
         self,
         judge: str | None,
@@ -274,6 +283,7 @@ def judge_tab(room: Room, tab: gr.Tab) -> None:
     tab.select(handlers.refresh, [*chosen, runs, questions], everything, **QUIET)
     for one in chosen:
         one.input(handlers.explain, chosen, words, **QUIET)
+    questions.input(handlers.take, [*chosen, questions], [model_a, model_b, words], **QUIET)
     start.click(handlers.begin, [*chosen, prompts, rubric, questions], everything, trigger_mode="once", **QUIET)
     stop.click(handlers.stop, [runs], watched, **QUIET)
     runs.input(handlers.watch, [runs], watched, **QUIET)

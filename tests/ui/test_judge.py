@@ -78,6 +78,10 @@ async def test_an_evaluations_answers_can_be_judged(judge: Judge, database: Data
     made = await run_task(database, players, task, NAMES[:2], [named_scorer("words")], {})
     seen = await judge.refresh(JUDGE, *NAMES[:2], None)
     assert [value for _, value in seen[judge._view.questions]["choices"]] == ["", made.id]
+    taken = await judge.take(JUDGE, NAMES[2], NAMES[0], made.id)
+    assert (taken[judge._view.model_a], taken[judge._view.model_b]) == NAMES[:2]
+    kept = await judge.take(JUDGE, NAMES[1], NAMES[0], made.id)
+    assert (kept[judge._view.model_a], kept[judge._view.model_b]) == (NAMES[1], NAMES[0])
     await judge.begin(JUDGE, *NAMES[:2], 20, "general", made.id)
     (job,) = list_jobs(database, "judge")
     assert job.params == {

@@ -4,11 +4,14 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
 from evals.arena import cast_vote, next_battle
 from evals.preferences import export_preferences, preferences
 from evals.prompts import add_prompts
 from models.database import Database
 from tests.evals.scripted import Scripted
+from tests.stack import ROOT
 
 MODELS = ["model-one", "model-two"]
 ASKED = Scripted({"model-one": lambda q: f"1 {q}", "model-two": lambda q: f"2 {q}"})
@@ -44,3 +47,24 @@ def test_ties_and_held_out_prompts_are_left_out(database: Database, tmp_path: Pa
     path = tmp_path / "pairs.jsonl"
     assert export_preferences(database, path) == len(found)
     assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == found
+
+
+@pytest.mark.training
+def test_trl_takes_what_datasets_loads_of_the_export(database: Database, tmp_path: Path) -> None:
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+    from trl.data_utils import apply_chat_template, is_conversational
+
+    add_prompts(database, [{"prompt": f"Open {i}?"} for i in range(3)], "test")
+    for _ in range(3):
+        vote(database, "ann", "1")
+    export_preferences(database, tmp_path / "pairs")
+    rows = load_dataset(str(tmp_path / "pairs"), split="train")
+    assert {"prompt", "chosen", "rejected", "voters", "margin", "source"} <= set(rows.column_names)
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "demo" / "base")
+    for row in rows:
+        pair = {name: row[name] for name in ("prompt", "chosen", "rejected")}
+        assert is_conversational(pair)
+        told = apply_chat_template(pair, tokenizer)
+        assert row["prompt"][0]["content"] in told["prompt"]
+        assert row["chosen"][0]["content"] in told["chosen"] != told["rejected"]

@@ -13,6 +13,7 @@ reference answers: Zheng et al. 2023, arXiv:2306.05685. Without them it says so 
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -55,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not QUESTIONS.is_file():
         print("bench.mtbench: its questions are not here (../shared/data/mtbench).", file=sys.stderr)
         return 2
+    # Told to stop, it stops the demo that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="parley-bench-") as temporary:
             result = run(options, options.home or Path(temporary))

@@ -208,6 +208,7 @@ class Sending:
         )
         server = _Server(places, Breaker(route.spec.id, self._metrics.breaker))
         self._servers[route.spec.id, route.address] = server
+        self._metrics.breaker(route.spec.id, "closed")
         return server
 
 

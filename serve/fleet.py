@@ -53,8 +53,8 @@ class Engine:
     """One engine as it is now.
 
     `attempts` counts starts in a row that never got ready, `ends` those that did not last either. Without a `share` it
-    does not run: it sleeps since `asleep_since`, or was given up at `gave_up`. `wished`: when somebody asked for it when
-    it slept. `used`: when somebody last asked it for anything; `counted`: how many requests by then, ours left out.
+    does not run: it sleeps since `asleep_since`, or was given up at `gave_up`. `wished`: when somebody asked for it while
+    it slept; `called`: it runs because of that. `used`: when others last asked it for anything, `counted` how often.
     """
 
     spec: ModelSpec
@@ -85,6 +85,7 @@ class Engine:
     asleep_since: datetime | None = None
     gave_up: datetime | None = None
     wished: float | None = None
+    called: bool = False
     drain: Drain | None = None
     task: "asyncio.Task[None] | None" = None
 

@@ -34,7 +34,7 @@ _DATABASE_S = 2.0  # what it may take before engines are looked after without it
 _DEMAND_EVERY_S = 0.9
 # A wish is made when somebody asks and has ended when nobody asks again for so long.
 _WISH_S = 120.0
-# An engine that is just ready stays so long, whoever else asks: else two models in turn would only ever start.
+# An engine that somebody asked for stays so long, whoever else asks: else two models in turn would only ever start.
 STAY_S = 15.0
 _log = logging.getLogger("parley.supervisor")
 
@@ -228,6 +228,7 @@ class Supervisor:
         for other, share in found.shares.items():
             engine = self._engines[other]
             if other == name:
+                engine.called = engine.wished is not None
                 engine.share, engine.gave_up, engine.wished, engine.attempts, engine.ends = share, None, None, 0, 0
                 engine.state, engine.message, engine.again_at = "starting", "waiting to start", 0.0
                 continue
@@ -295,7 +296,9 @@ class Supervisor:
         return [
             Tenant(
                 name,
-                movable=name not in pinned and engine.state == "ready" and now - engine.since > self._stay_s,
+                movable=name not in pinned
+                and engine.state == "ready"
+                and (now - engine.since > self._stay_s or not engine.called),
                 used=engine.used,
                 pinned=name in pinned,
             )

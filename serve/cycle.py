@@ -133,9 +133,10 @@ class Cycle:
         self.started = self.complete = True
         if self.awaits_100 or self.more or front.stopping or b"connection: close\r\n" in head:
             self.keep_alive = False
-        usual = b"".join([b"%b: %b\r\n" % pair for pair in front.state.default_headers])
         close = b"" if self.keep_alive or b"connection: close\r\n" in head else b"connection: close\r\n"
-        front.write(b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (_line(status), usual, head, len(data), close, data))
+        front.write(
+            b"%b%b%bcontent-length: %d\r\n%b\r\n%b" % (_line(status), front.usual(), head, len(data), close, data)
+        )
         self._wake()
         front.answered(self)
         return True

@@ -73,6 +73,7 @@ class Front(asyncio.Protocol):
         self._reading = True
         self._deaf = False  # what still comes in is no request
         self._lingers = False  # answered, and to be closed once the rest of a body has been thrown away
+        self._usual: tuple[replies.Headers, bytes] = [], b""
         self._url = b""
         self._headers: replies.Headers = []
         self._head_bytes = 0
@@ -209,6 +210,13 @@ class Front(asyncio.Protocol):
                 self.close()
 
     # a cycle's calls
+
+    def usual(self) -> bytes:
+        """The header lines of every answer: the date, which uvicorn makes anew each second."""
+        if self._usual[0] is not self.state.default_headers:
+            lines = b"".join([b"%b: %b\r\n" % pair for pair in self.state.default_headers])
+            self._usual = self.state.default_headers, lines
+        return self._usual[1]
 
     def write(self, data: bytes) -> None:
         """To the client, as far as there is one."""

@@ -105,7 +105,7 @@ class Sending:
             asked = await self._starting.runnable(asked)
         route = asked.route
         server = self._servers.get((route.spec.id, route.address)) or self._meet(route)
-        breaker, places = server.breaker, server.places
+        breaker, places, hosted = server.breaker, server.places, route.hosted
         breaker.enter()
         try:
             if places.free:
@@ -116,7 +116,7 @@ class Sending:
             breaker.nothing()
             raise
         try:
-            if route.hosted:
+            if hosted:
                 answer = await self._ask(asked, breaker)
             else:
                 try:
@@ -125,7 +125,7 @@ class Sending:
                     answer = await self._ask_again(asked, breaker, error)
             try:
                 status = answer.status
-                if status >= 500 and route.hosted:
+                if status >= 500 and hosted:
                     breaker.failed()
                 else:
                     breaker.succeeded()

@@ -143,7 +143,6 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._begun = False  # the headers of the present answer are there
         self._whole = False
-        self._until_close = False  # its end is the connection's: neither a length nor chunks
         self._keep = False
         self._error: Exception | None = None
 
@@ -166,7 +165,7 @@ class Connection(asyncio.Protocol):
         if transport is None:
             raise Broken("the connection is closed")
         self.busy, self.headers, self._error = True, [], None
-        self.answered = self._begun = self._whole = self._until_close = self._keep = False
+        self.answered = self._begun = self._whole = self._keep = False
         self.asked, self._head = self._loop.time(), 0
         transport.write(request)
         try:
@@ -312,7 +311,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.left(self)
         self._transport = None
-        if self._begun and self._until_close and exc is None:
+        if self._begun and exc is None and not (self.header(b"content-length") or self.header(b"transfer-encoding")):
+            # Its end was the connection's: it had neither a length nor chunks.
             self._whole = True
         elif self.busy and not self._whole and self._error is None:
             self._error = Broken("the connection ended")
@@ -330,8 +330,6 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
-        names = {name for name, _ in self.headers}
-        self._until_close = b"content-length" not in names and b"transfer-encoding" not in names
         if self.status >= 200:  # 100 and 103 announce the answer, and are none
             self._begun = True
         else:

@@ -53,7 +53,7 @@ class Engine:
     """One engine as it is now.
 
     `attempts` counts starts in a row that never got ready, `ends` those that did not last either. Without a `share` it
-    does not run: it sleeps since `asleep_since`, or was given up at `gave_up`. `wished`: when somebody asked for it while
+    does not run: it sleeps since `asleep_since`, or was given up at `gave_up`. `wished`: when somebody asked for it as
     it slept; `called`: it runs because of that. `used`: when others last asked it for anything, `counted` how often.
     """
 

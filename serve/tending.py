@@ -36,7 +36,7 @@ _MEMORY_AGAIN_S = 3.0
 # The gateway reads the registry a few times a second: from then on nobody sends an engine that drains anything new.
 _GATEWAY_SEES_S = 1.0
 _IDLE_EVERY_S = 0.25
-_USED_EVERY_S = 3.0
+_USED_EVERY_S = 5.0  # an engine takes some milliseconds to tell its metrics
 _log = logging.getLogger("parley.supervisor")
 
 

@@ -176,9 +176,18 @@ def test_adapters_come_and_go_while_it_runs(live: Live) -> None:
     live.wait(lambda known: known["broken"].state == "failed", 20)
     with pytest.raises(openai.InternalServerError, match="does not run"):
         live.say("broken")
+    # Streams of the adapter that goes and of its base end as if nothing happened.
+    endless = {"max_tokens": 700, "stream": True, "extra_body": {"ignore_eos": True}, "temperature": 0}
+    streams = {
+        name: live.sdk.chat.completions.create(model=name, messages=HELLO, **endless) for name in ("late", "tiny")
+    }
+    counts = {name: [next(stream)] for name, stream in streams.items()}
     for name in ("late", "broken"):
         live.registry.retire(name)
     live.wait(lambda known: "late" not in known)
+    for name, stream in streams.items():
+        counts[name] += list(stream)
+        assert counts[name][-1].choices[0].finish_reason == "length"
     time.sleep(1)
     with pytest.raises(openai.NotFoundError):
         live.say("late")

@@ -100,7 +100,7 @@ def build() -> typer.Typer:
 
 def _compare(database: "Database", rows: "Sequence[dict[str, Any]]", source: str) -> int:
     """Prompts for a blind comparison; says how many were new. `train` needs it and may not know `evals`."""
-    from evals.prompts import add_prompts
+    from evals.votes.prompts import add_prompts
 
     return add_prompts(database, rows, source)
 
@@ -158,7 +158,7 @@ def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
 def demo_content() -> None:
     """Put the demo's models and prompts into the home, without starting anything."""
     import models.demo
-    from evals.prompts import add_prompts
+    from evals.votes.prompts import add_prompts
     from models.cli import opened
     from models.registry import Registry
 

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from evals.calibration import MARGIN, Choice, Opinion, group, kappa
-from evals.ppi import powered_mean
+from evals.judges.calibration import MARGIN, Choice, Opinion, group, kappa
+from evals.judges.ppi import powered_mean
 
 _CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
 
@@ -72,7 +72,7 @@ class Trust:
 
 
 def ppi_coverage(world: World, runs: int, rng: np.random.Generator) -> Coverage:
-    """The interval of `evals.ppi` in one world; b truly wins 60 %, a tie in five as half."""
+    """The interval of `evals.judges.ppi` in one world; b truly wins 60 %, a tie in five as half."""
     n, k = world.labelled, world.per_prompt
     total = n + world.alone
     truth = 0.8 * 0.625 + 0.1
@@ -129,7 +129,7 @@ def kappa_coverage(
 
 
 def trust(prompts: int, voters: int, judge: float, people: float, runs: int, rng: np.random.Generator) -> Trust:
-    """What `evals.calibration`'s rule says, over many sets of votes."""
+    """What `evals.judges.calibration`'s rule says, over many sets of votes."""
     right = [chance + (1 - chance) / 3 for chance in (judge, people)]
     rest = [(1 - chance) / 3 for chance in (judge, people)]
     gap = right[0] * right[1] + 2 * rest[0] * rest[1] - right[1] ** 2 - 2 * rest[1] ** 2

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evals.rating import ELO, MEAN, Rating, rate
-from evals.votes import Votes, from_columns
+from evals.ratings.rating import ELO, MEAN, Rating, rate
+from evals.votes.votes import Votes, from_columns
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from bench.rating_speed import compared, timed
-from evals.leaderboard import rank
-from evals.rating import ELO, MEAN, Cluster, fit, rate
-from evals.verdict import State, compare, votes_for_power
-from evals.votes import Votes
+from evals.ratings.leaderboard import rank
+from evals.ratings.rating import ELO, MEAN, Cluster, fit, rate
+from evals.ratings.verdict import State, compare, votes_for_power
+from evals.votes.votes import Votes
 
 _ALONE = np.zeros(64, dtype=int)  # every model in one connected part
 

@@ -24,8 +24,8 @@ from typing import Any
 from bench import bitext
 from bench.asking import AT_ONCE, ask, say
 from bench.bitext import Parts, Request
-from evals.scorers import Sample, Scorer, length, repetition, topic_coverage, word_count
-from evals.scoring import ScoreSummary, paired_difference, score_all
+from evals.scorers.scoring import ScoreSummary, paired_difference, score_all
+from evals.scorers.words import Sample, Scorer, length, repetition, topic_coverage, word_count
 from models.errors import ParleyError
 from models.messages import Completer, Message
 from models.registry import Registry
@@ -224,7 +224,7 @@ _NAMES = {"base": BASE, "tuned": TUNED}
 async def judge(database: Any, settings: Settings, asked: Sequence[Request]) -> dict[str, Any]:
     """What the demo's judge makes of tuned against base, in both orders; or why it could not say."""
     from evals import judge_models
-    from evals.prompts import add_prompts
+    from evals.votes.prompts import add_prompts
     from models.completer import gateway_completer
 
     rows = [{"prompt": r.question, "category": r.intent, "held_out": True} for r in asked]

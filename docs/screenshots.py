@@ -14,9 +14,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from evals.arena import cast_vote, next_battle
-from evals.prompts import prompts
-from evals.scorers import Sample, topic_coverage
+from evals.scorers.words import Sample, topic_coverage
+from evals.votes.arena import cast_vote, next_battle
+from evals.votes.prompts import prompts
 from models.completer import gateway_completer
 from models.database import Database, open_database
 from models.jobs import enqueue, get_job

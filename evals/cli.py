@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from evals.eval_commands import eval_group
-from evals.judge_commands import judge_group, rubrics_group
-from evals.rating_commands import add_rating_commands
+from evals.judges.commands import judge_group, rubrics_group
+from evals.ratings.commands import add_rating_commands
+from evals.tasks.commands import eval_group
 
 _QUESTION = 48
 
@@ -35,7 +35,7 @@ def add_prompt_file(
     source: Annotated[str | None, typer.Option(help="Where they come from; the file's name without it.")] = None,
 ) -> None:
     """Add prompts to compare models on. One that is there already is not added twice."""
-    from evals.prompts import add_prompts
+    from evals.votes.prompts import add_prompts
 
     new = add_prompts(_database(), file, source or file.stem[:64])
     _print(f"{new} new prompts.")
@@ -47,7 +47,7 @@ def list_prompts(as_json: JsonFlag = False) -> None:
 
     from rich.table import Table
 
-    from evals.prompts import prompts
+    from evals.votes.prompts import prompts
 
     found = prompts(_database())
     if as_json:

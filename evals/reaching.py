@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from evals.families import kin
+from evals.judges.families import kin
 from models.completer import GatewayCompleter, gateway_completer
 from models.database import Database
 from models.errors import Unauthorized
@@ -63,8 +63,8 @@ def through_gateway(
 
 def agreement_note(database: Database, judge: str, rubric: Rubric) -> str:
     """For what people's votes say that this judge may be trusted by this rubric, in words."""
-    from evals.calibrating import opinions
-    from evals.calibration import groups, in_words
+    from evals.judges.calibrating import opinions
+    from evals.judges.calibration import groups, in_words
 
     found = groups(opinions(database, judge, rubric.hash))
     if not found:

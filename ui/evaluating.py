@@ -1,6 +1,6 @@
 """The form of the Evaluations tab: a task's file, models, scorers, a judge. It enqueues, watches and cancels.
 
-The work is the worker's (`evals.jobs`). What a report looks like is `ui.evaluations`' and `evals.html_report`'s.
+The work is the worker's (`evals.jobs`). What a report looks like is `ui.evaluations`' and `evals.tasks.html_report`'s.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from typing import Any
 import gradio as gr
 
 from evals.jobs import EVALUATE
-from evals.prompts import prompts
-from evals.rubric import shipped_rubrics
-from evals.scorers_named import check_names, kinds, split_names
-from evals.task_rows import open_task
-from evals.tasks import Task
+from evals.judges.rubric import shipped_rubrics
+from evals.scorers.named import check_names, kinds, split_names
+from evals.tasks.rows import open_task
+from evals.tasks.tasks import Task
+from evals.votes.prompts import prompts
 from models.errors import Invalid, ParleyError
 from models.files import Files
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs

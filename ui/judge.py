@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from evals.evaluations import list_evaluations
-from evals.report import JudgeReport
-from evals.rubric import shipped_rubrics
+from evals.judges.report import JudgeReport
+from evals.judges.rubric import shipped_rubrics
+from evals.tasks.evaluations import list_evaluations
 from models.errors import ParleyError
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
 from models.judge_format import DEFAULT_RUBRIC

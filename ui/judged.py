@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
-from evals.calibration import Group, Rate
-from evals.report import JudgedPair, JudgeReport
-from evals.report_groups import by_group
+from evals.judges.calibration import Group, Rate
+from evals.judges.report import JudgedPair, JudgeReport
+from evals.judges.report_groups import by_group
 from ui.choices import notice
 from ui.plots import Outcomes, judged_plot
 

@@ -1,4 +1,4 @@
-"""The Leaderboard tab: what the votes say, and how sure they are. It computes nothing: `evals.leaderboard` does."""
+"""The Leaderboard tab: what the votes say, and how sure they are. It computes nothing: `evals.ratings` does."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from evals.leaderboard import Leaderboard, leaderboard
-from evals.votes import count_votes
+from evals.ratings.leaderboard import Leaderboard, leaderboard
+from evals.votes.votes import count_votes
 from ui.choices import notice
 from ui.plots import Dot, rating_plot, win_rate_plot
 from ui.room import Room, friendly

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import delete, func, select
 
-from evals.arena import CHOICES, cast_vote, next_battle, votes_by
-from evals.leaderboard import leaderboard
-from evals.preferences import preferences
-from evals.prompts import add_prompts, prompts
+from evals.ratings.leaderboard import leaderboard
+from evals.ratings.verdict import verdict
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
-from evals.verdict import verdict
-from evals.vote_exports import vote_rows, write_rows
-from evals.vote_imports import import_votes
-from evals.votes import read_votes, stored_votes
+from evals.votes.arena import CHOICES, cast_vote, next_battle, votes_by
+from evals.votes.exports import vote_rows, write_rows
+from evals.votes.imports import import_votes
+from evals.votes.preferences import preferences
+from evals.votes.prompts import add_prompts, prompts
+from evals.votes.votes import read_votes, stored_votes
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
 from tests.evals.scripted import Scripted, echo

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from evals.arena import cast_vote, next_battle
-from evals.calibrating import calibrate
-from evals.judging import judge_models
-from evals.prompts import add_prompts
+from evals.judges.calibrating import calibrate
+from evals.judges.judging import judge_models
+from evals.votes.arena import cast_vote, next_battle
+from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import NotFound
 from tests.evals.scripted import Scripted

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.calibration import Choice, Opinion, group, groups, in_words, kappa
+from evals.judges.calibration import Choice, Opinion, group, groups, in_words, kappa
 
 CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
 

@@ -1,10 +1,10 @@
 """Worthless, padded and swapped answers: what is asked, and what counts as seen through."""
 
-from evals.answers import AnsweredPair
-from evals.canaries import CALLS, TRAPS, results, traps
-from evals.instrument import Said
-from evals.prompts import Prompt
-from evals.report import Canary
+from evals.judges.answers import AnsweredPair
+from evals.judges.canaries import CALLS, TRAPS, results, traps
+from evals.judges.instrument import Said
+from evals.judges.report import Canary
+from evals.votes.prompts import Prompt
 from models.messages import Message
 
 

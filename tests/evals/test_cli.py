@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from evals.arena import cast_vote, next_battle
-from evals.prompts import add_prompts
+from evals.votes.arena import cast_vote, next_battle
+from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import ParleyError
 from models.keys import create_key

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.contamination import contamination, read_taught
-from evals.tasks import make_task
+from evals.tasks.contamination import contamination, read_taught
+from evals.tasks.tasks import make_task
 from models.errors import Invalid, NotFound
 
 ASKED, ANSWERED = {"role": "user", "content": "Q now?"}, {"role": "assistant", "content": "A"}
@@ -61,7 +61,7 @@ def test_near_copies_among_many_are_found_and_strangers_are_not() -> None:
 
 
 def read_lessons(texts: list[str]):
-    from evals.contamination import Taught
+    from evals.tasks.contamination import Taught
 
     return [Taught(f"line {i}", text, "") for i, text in enumerate(texts)]
 

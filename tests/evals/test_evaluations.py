@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from evals.evaluations import Evaluation, Result, ScorerFacts, list_evaluations, load_evaluation, run_task
-from evals.scorers_named import NamedScorer, Score, named_scorer
-from evals.summaries import Side, against_first, diff, diff_json, overview, overview_json
+from evals.scorers.named import NamedScorer, Score, named_scorer
 from evals.tables import EvaluationRow
-from evals.tasks import Task, make_task
+from evals.tasks.evaluations import Evaluation, Result, ScorerFacts, list_evaluations, load_evaluation, run_task
+from evals.tasks.summaries import Side, against_first, diff, diff_json, overview, overview_json
+from evals.tasks.tasks import Task, make_task
 from models.database import Database, utcnow
 from models.errors import Invalid, NotFound, Unavailable
 from tests.evals.scripted import Scripted

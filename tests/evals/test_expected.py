@@ -4,7 +4,7 @@ from math import log
 
 import pytest
 
-from evals.expected import expected_grade, expected_share
+from evals.judges.expected import expected_grade, expected_share
 from models.judge_format import Criterion, Rubric, pairwise_answer, pointwise_answer
 from models.messages import Token
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals.families import kin, maker_of
+from evals.judges.families import kin, maker_of
 from models.spec import ModelSpec, Upstream
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from evals.evaluations import Evaluation, Result, ScorerFacts
-from evals.html_report import interval, number, report_html, write_report
-from evals.scoring import ScoreSummary
-from evals.summaries import against_first, diff, overview
-from evals.tasks import make_task
+from evals.scorers.scoring import ScoreSummary
+from evals.tasks.evaluations import Evaluation, Result, ScorerFacts
+from evals.tasks.html_report import interval, number, report_html, write_report
+from evals.tasks.summaries import against_first, diff, overview
+from evals.tasks.tasks import make_task
 from models.database import utcnow
 from models.errors import Invalid
 

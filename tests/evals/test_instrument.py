@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from evals.answers import AnsweredPair
-from evals.instrument import Instrument, Said, judgment_tokens
-from evals.prompts import Prompt
+from evals.judges.answers import AnsweredPair
+from evals.judges.instrument import Instrument, Said, judgment_tokens
+from evals.votes.prompts import Prompt
 from models.errors import Invalid
 from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric, pairwise_answer, pointwise_answer
 from models.messages import Completion, Message, Token

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from evals.evaluations import load_evaluation
-from evals.prompts import add_prompts
-from evals.report import JudgeReport
-from evals.rubric import shipped_rubrics
+from evals.judges.report import JudgeReport
+from evals.judges.rubric import shipped_rubrics
+from evals.tasks.evaluations import load_evaluation
+from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.jobs import claim, enqueue, get_job
 from models.judge_format import pairwise_answer, pointwise_answer

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 from sqlalchemy import func, select
 
-from evals.evaluations import list_evaluations, load_evaluation, run_task
-from evals.judge_scorer import judge_scorer
-from evals.summaries import against_first, diff, overview
+from evals.judges.scorer import judge_scorer
 from evals.tables import AnswerJudgmentRow
-from evals.tasks import make_task
+from evals.tasks.evaluations import list_evaluations, load_evaluation, run_task
+from evals.tasks.summaries import against_first, diff, overview
+from evals.tasks.tasks import make_task
 from models.database import Database
 from models.errors import Invalid
 from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric, pointwise_answer

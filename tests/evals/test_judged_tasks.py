@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from evals.evaluations import Evaluation, load_evaluation, run_task
-from evals.judge_html import judge_report_html
-from evals.judged_tasks import judge_evaluation
-from evals.report import JudgeReport
-from evals.report_groups import by_group, null_reasons, report_json
-from evals.scorers_named import named_scorer
-from evals.tasks import make_task
+from evals.judges.html import judge_report_html
+from evals.judges.judged_tasks import judge_evaluation
+from evals.judges.report import JudgeReport
+from evals.judges.report_groups import by_group, null_reasons, report_json
+from evals.scorers.named import named_scorer
+from evals.tasks.evaluations import Evaluation, load_evaluation, run_task
+from evals.tasks.tasks import make_task
 from models.database import Database
 from models.errors import Invalid, Unavailable
 from models.judge_format import DEFAULT_RUBRIC, pairwise_answer

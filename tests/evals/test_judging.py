@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from evals.arena import cast_vote, next_battle
-from evals.canaries import CALLS
-from evals.grading import grade_models
-from evals.judging import judge_models
-from evals.prompts import add_prompts, prompts
-from evals.report import JudgeReport, agreement, combine
+from evals.judges.canaries import CALLS
+from evals.judges.grading import grade_models
+from evals.judges.judging import judge_models
+from evals.judges.report import JudgeReport, agreement, combine
+from evals.votes.arena import cast_vote, next_battle
+from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
 from models.judge_format import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer

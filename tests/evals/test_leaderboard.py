@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from evals.arena import cast_vote, next_battle
-from evals.leaderboard import leaderboard, rank
-from evals.prompts import add_prompts
-from evals.votes import first_score, from_rows, read_votes
+from evals.ratings.leaderboard import leaderboard, rank
+from evals.votes.arena import cast_vote, next_battle
+from evals.votes.prompts import add_prompts
+from evals.votes.votes import first_score, from_rows, read_votes
 from models.database import Database
 from tests.evals.scripted import Scripted
 

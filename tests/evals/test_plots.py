@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from evals.plots import Interval, Plot, axis_line, interval_line, page, png, svg, write_plot
+from evals.ratings.plots import Interval, Plot, axis_line, interval_line, page, png, svg, write_plot
 from models.errors import Invalid
 
 PLOT = Plot(

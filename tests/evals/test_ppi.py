@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from evals.ppi import powered_if_enough, powered_mean
+from evals.judges.ppi import powered_if_enough, powered_mean
 
 _HUMAN = np.array([1, 0, 1, 1, 0.5, 0, 1, 0] * 5, dtype=float)
 _JUDGE = np.clip(0.15 + 0.6 * _HUMAN + 0.2 * np.sin(np.arange(40) * 1.7), 0, 1)

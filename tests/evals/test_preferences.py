@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from evals.arena import cast_vote, next_battle
-from evals.preferences import export_preferences, preferences
-from evals.prompts import add_prompts
+from evals.votes.arena import cast_vote, next_battle
+from evals.votes.preferences import export_preferences, preferences
+from evals.votes.prompts import add_prompts
 from models.database import Database
 from tests.evals.scripted import Scripted
 from tests.stack import ROOT

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.prompts import add_prompts, prompts, typed_prompt
+from evals.votes.prompts import add_prompts, prompts, typed_prompt
 from models.database import Database
 from models.errors import Invalid, NotFound
 

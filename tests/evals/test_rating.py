@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.ratings import World, coverage
-from evals.rating import ELO, MEAN, count, rate
-from evals.votes import Votes, from_columns, from_rows
+from evals.ratings.rating import ELO, MEAN, count, rate
+from evals.votes.votes import Votes, from_columns, from_rows
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "data" / "pairwise"
 WINNERS = {1.0: evalica.Winner.X, 0.0: evalica.Winner.Y, 0.5: evalica.Winner.Draw}

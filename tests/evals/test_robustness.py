@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evals.rating import rate
-from evals.robustness import turn_duel, turn_rating
-from evals.votes import from_rows
+from evals.ratings.rating import rate
+from evals.ratings.robustness import turn_duel, turn_rating
+from evals.votes.votes import from_rows
 
 
 def leads(rows, leader: str, rival: str) -> bool:

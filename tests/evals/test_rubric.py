@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.prompts import add_prompts, prompts
-from evals.rubric import (
+from evals.judges.rubric import (
     find_rubric,
     keep_rubric,
     kept_rubrics,
@@ -16,6 +15,7 @@ from evals.rubric import (
     shipped_rubrics,
     write_rubric,
 )
+from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric

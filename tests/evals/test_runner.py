@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from evals.runner import Progress, Run, ask_all
 from evals.tables import AnswerRow
-from evals.tasks import TaskSample, make_task
+from evals.tasks.runner import Progress, Run, ask_all
+from evals.tasks.tasks import TaskSample, make_task
 from models.completer import GatewayCompleter
 from models.database import Database
 from models.errors import Busy, Invalid, ParleyError, Unavailable
@@ -178,8 +178,8 @@ def test_only_what_cost_nothing_is_asked_again(error: ParleyError, repeated: boo
 
 _RUN = """
 import asyncio, sys
-from evals.runner import ask_all
-from evals.tasks import make_task
+from evals.tasks.runner import ask_all
+from evals.tasks.tasks import make_task
 from models.completer import GatewayCompleter
 from models.database import open_database
 from models.settings import load_settings

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.intervals import design_effect, mean_interval, share_interval
-from evals.scorers import Sample, exact, length, partial, repetition, topic_coverage, word_count
-from evals.scoring import paired_difference, score, score_all
+from evals.scorers.scoring import paired_difference, score, score_all
+from evals.scorers.words import Sample, exact, length, partial, repetition, topic_coverage, word_count
 
 REFUND = Sample(topics=(("refund*", "money back"), ("order 12",)))
 

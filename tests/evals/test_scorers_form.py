@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.scorers import Sample
-from evals.scorers_form import json_schema, refusal, regex, valid_json
+from evals.scorers.form import json_schema, refusal, regex, valid_json
+from evals.scorers.words import Sample
 from models.errors import Invalid
 
 SCHEMA = {"type": "object", "required": ["city"], "properties": {"city": {"type": "string"}}}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.scorers import Sample
-from evals.scorers_named import Answer, NamedScorer, Score, Tools, kinds, named_scorer, split_names
+from evals.scorers.named import Answer, NamedScorer, Score, Tools, kinds, named_scorer, split_names
+from evals.scorers.words import Sample
 from models.errors import Invalid, NotFound, Unavailable
 
 SAMPLE = Sample(expected="order 12", topics=(("order",),), metadata={"schema": {"type": "object"}})

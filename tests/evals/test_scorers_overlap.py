@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.scorers import Sample
-from evals.scorers_overlap import bleu, chrf, embedding_similarity, rouge_l
+from evals.scorers.overlap import bleu, chrf, embedding_similarity, rouge_l
+from evals.scorers.words import Sample
 from models.errors import Invalid
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from evals.evaluations import load_evaluation
-from evals.served import evaluate_served
-from evals.summaries import overview
-from evals.tasks import make_task
+from evals.tasks.evaluations import load_evaluation
+from evals.tasks.served import evaluate_served
+from evals.tasks.summaries import overview
+from evals.tasks.tasks import make_task
 from models.database import Database
 from models.settings import Settings
 from tests.evals.upstream import AnsweringServer

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.rating import ELO, rate
-from evals.style import control, style_difference, style_of
-from evals.votes import Votes, from_rows
+from evals.ratings.rating import ELO, rate
+from evals.ratings.style import control, style_difference, style_of
+from evals.votes.votes import Votes, from_rows
 
 
 def world(n: int = 4_000, seed: int = 0, taste: float = 1.5) -> tuple[Votes, np.ndarray]:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.prompts import add_prompts, typed_prompt
-from evals.task_rows import open_task
-from evals.tasks import Task, TaskSample, asked_of, conversations, make_task
+from evals.tasks.rows import open_task
+from evals.tasks.tasks import Task, TaskSample, asked_of, conversations, make_task
+from evals.votes.prompts import add_prompts, typed_prompt
 from models.database import Database
 from models.errors import Invalid, NotFound
 

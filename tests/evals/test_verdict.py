@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.verdict import E_STOP, compare, log_mixture, votes_for_power
-from evals.votes import Votes, from_rows
+from evals.ratings.verdict import E_STOP, compare, log_mixture, votes_for_power
+from evals.votes.votes import Votes, from_rows
 
 
 def votes(wins: int, losses: int, ties: int = 0, prompts: int = 40, voters: int = 10, seed: int = 0) -> Votes:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from datasets import load_dataset
 
-from evals.arena import cast_vote, next_battle
-from evals.leaderboard import leaderboard
-from evals.preferences import export_preferences, preferences
-from evals.prompts import add_prompts, prompts
-from evals.vote_exports import vote_rows, write_rows
-from evals.vote_imports import Imported, import_votes
-from evals.votes import read_votes
+from evals.ratings.leaderboard import leaderboard
+from evals.votes.arena import cast_vote, next_battle
+from evals.votes.exports import vote_rows, write_rows
+from evals.votes.imports import Imported, import_votes
+from evals.votes.preferences import export_preferences, preferences
+from evals.votes.prompts import add_prompts, prompts
+from evals.votes.votes import read_votes
 from models.database import Database, open_database, upgrade
 from models.errors import Invalid, NotFound, ParleyError
 from models.settings import load_settings

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.voters import agreement, alpha_of
-from evals.votes import from_rows
+from evals.ratings.voters import agreement, alpha_of
+from evals.votes.votes import from_rows
 
 cast = st.lists(
     st.tuples(st.integers(0, 7), st.integers(0, 3), st.sampled_from([1.0, 0.5, 0.0])), min_size=1, max_size=50

@@ -20,9 +20,9 @@ import pytest
 from sqlalchemy import select
 
 import serve.gateway
-from evals.arena import cast_vote, next_battle
-from evals.prompts import add_prompts
 from evals.tables import VoteRow
+from evals.votes.arena import cast_vote, next_battle
+from evals.votes.prompts import add_prompts
 from models import jobs, worker
 from models.database import Database, open_database, upgrade
 from models.errors import NoSpace, ParleyError, Unavailable

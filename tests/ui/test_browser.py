@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from evals.leaderboard import leaderboard
+from evals.ratings.leaderboard import leaderboard
 from models.registry import Registry
 from tests.stack import Stack
 from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS, NAMES, RunningPage

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from evals.evaluations import list_evaluations
+from evals.tasks.evaluations import list_evaluations
 from models.database import Database, open_database, upgrade
 from models.jobs import list_jobs
 from models.registry import Registry

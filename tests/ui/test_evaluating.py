@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from evals.prompts import add_prompts
+from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.files import Files
 from models.jobs import claim, finish, list_jobs

@@ -1,7 +1,7 @@
 """The Leaderboard tab's HTML: what stands behind the ratings, short, and safe against what people call things."""
 
-from evals.leaderboard import rank
-from evals.votes import from_rows
+from evals.ratings.leaderboard import rank
+from evals.votes.votes import from_rows
 from ui.leaderboard import behind
 
 

@@ -1,0 +1,190 @@
+"""Rubrics as Markdown files: reading them, finding them by name, file or hash, and keeping those that were used.
+
+A file has YAML front matter and then the text for the judge. `criteria` is a list of names, or names with a `weight`
+and `anchors` (what a score of 1 to 5 means):
+
+    ---
+    name: support
+    version: 2
+    criteria:
+      relevance: {weight: 2, anchors: {1: another question's answer, 5: answers just this}}
+      tone: {}
+    ---
+    Judge answers of a support team. …
+
+What a judge is sent of it is `models.judge_format.Rubric`'s.
+"""
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from evals.tables import RubricRow, insert_once
+from evals.votes.prompts import prompts, read_jsonl
+from models.database import Database
+from models.errors import Invalid, NotFound
+from models.judge_format import Criterion, Rubric
+from models.messages import Message
+
+_FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*\n(.*)\Z", re.DOTALL)
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_KNOWN = {"name", "version", "criteria"}
+
+
+def shipped_rubrics() -> list[Rubric]:
+    """The rubrics that come with Parley, by name."""
+    folder = files("evals") / "rubrics"
+    found = sorted((path for path in folder.iterdir() if path.name.endswith(".md")), key=lambda path: path.name)
+    return [parse_rubric(path.read_text("utf-8"), path.name) for path in found]
+
+
+def find_rubric(wanted: str, database: Database | None = None) -> Rubric:
+    """A rubric by its file, by the name of a shipped one, or by the hash of one that was used before.
+
+    Raises:
+        NotFound: there is no such rubric. Invalid: the file is no rubric; it says what is wrong.
+    """
+    path = Path(wanted).expanduser()
+    if wanted.endswith(".md") or path.is_file():
+        try:
+            return parse_rubric(path.read_text("utf-8-sig"), str(path))
+        except FileNotFoundError as error:
+            raise NotFound(f"There is no rubric file {path}.", param="rubric") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise Invalid(f"{path} cannot be read as UTF-8 text: {error}.", param="rubric") from error
+    shipped = shipped_rubrics()
+    for rubric in shipped:
+        if wanted in (rubric.name, rubric.hash):
+            return rubric
+    if database is not None:
+        with database.read() as session:
+            row = session.get(RubricRow, wanted)
+            if row is not None:
+                return parse_rubric(row.content, f"the kept rubric {wanted}")
+    names = ", ".join(rubric.name for rubric in shipped)
+    raise NotFound(f"There is no rubric {wanted!r}: name a Markdown file, a hash, or one of {names}.", param="rubric")
+
+
+def keep_rubric(database: Database, rubric: Rubric) -> str | None:
+    """Stores a rubric under its hash; a sentence where another text already goes by its name and version."""
+    with database.write() as session:
+        same = select(RubricRow.hash).where(RubricRow.name == rubric.name, RubricRow.version == rubric.version)
+        others = [found for found in session.scalars(same) if found != rubric.hash]
+        insert_once(
+            session,
+            RubricRow(hash=rubric.hash, name=rubric.name, version=rubric.version, content=write_rubric(rubric)),
+        )
+    if not others:
+        return None
+    return (
+        f"The rubric {rubric.name} was changed and still says version {rubric.version}: its results ({rubric.hash}) "
+        f"are kept apart from those of {', '.join(others)}. Raise its version."
+    )
+
+
+def kept_rubrics(database: Database) -> list[Rubric]:
+    """The rubrics that judges were asked by, oldest first."""
+    with database.read() as session:
+        rows = list(session.scalars(select(RubricRow).order_by(RubricRow.created)))
+        return [parse_rubric(row.content, row.hash) for row in rows]
+
+
+def parse_rubric(content: str, where: str) -> Rubric:
+    """The rubric in a Markdown text.
+
+    Args:
+        where: how the text is called in an error.
+
+    Raises:
+        Invalid: it is none; one line that says what to mend.
+    """
+    import yaml
+
+    found = _FRONT.match(content.replace("\r\n", "\n"))
+    if found is None:
+        raise Invalid(f"{where}: a rubric begins with front matter between two lines of ---.", param="rubric")
+    try:
+        front = yaml.safe_load(found[1])
+    except yaml.YAMLError as error:
+        raise Invalid(
+            f"{where}: its front matter is no YAML ({' '.join(str(error).split())}).", param="rubric"
+        ) from error
+    text = found[2].strip()
+    if not isinstance(front, dict) or not isinstance(front.get("name"), str) or not _NAME.fullmatch(front["name"]):
+        raise Invalid(f"{where}: it needs a `name` in small letters, digits, - and _ (64 at most).", param="rubric")
+    if unknown := set(front) - _KNOWN:
+        raise Invalid(f"{where}: {min(map(str, unknown))!r} is none of name, version, criteria.", param="rubric")
+    if not text:
+        raise Invalid(f"{where}: after the front matter comes the text for the judge.", param="rubric")
+    details = _criteria(front.get("criteria"), where)
+    plain = all(one == Criterion(one.name) for one in details)
+    names = tuple(one.name for one in details)
+    return Rubric(front["name"], text, names, () if plain else details, str(front.get("version", 1))[:32])
+
+
+def write_rubric(rubric: Rubric) -> str:
+    """A rubric as the Markdown that `parse_rubric` reads back to the same."""
+    import yaml
+
+    criteria: Any = list(rubric.criteria)
+    if rubric.details:
+        criteria = {one.name: {"weight": one.weight, "anchors": dict(one.anchors)} for one in rubric.details}
+    front = {"name": rubric.name, "version": rubric.version, "criteria": criteria}
+    written = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=10_000)
+    return f"---\n{written}---\n{rubric.text}\n"
+
+
+def _criteria(given: Any, where: str) -> tuple[Criterion, ...]:
+    if isinstance(given, list) and all(isinstance(name, str) for name in given):
+        given = dict.fromkeys(given) if len(set(given)) == len(given) else None
+    if not isinstance(given, dict) or not given or not all(isinstance(name, str) and name for name in given):
+        raise Invalid(
+            f"{where}: `criteria` is a list of different names, or names with weight and anchors.", param="rubric"
+        )
+    return tuple(_criterion(name, settings or {}, where) for name, settings in given.items())
+
+
+def _criterion(name: str, settings: Any, where: str) -> Criterion:
+    if not isinstance(settings, Mapping) or set(settings) - {"weight", "anchors"}:
+        raise Invalid(f"{where}: the criterion {name} may have a `weight` and `anchors`, nothing else.", param="rubric")
+    weight = settings.get("weight", 1)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e6:
+        raise Invalid(f"{where}: the weight of {name} is a number above 0.", param="rubric")
+    anchors = settings.get("anchors") or {}
+    if not isinstance(anchors, Mapping) or not all(score in (1, 2, 3, 4, 5) for score in anchors):
+        raise Invalid(f"{where}: the anchors of {name} are texts under scores from 1 to 5.", param="rubric")
+    if not all(isinstance(text, str) and text.strip() for text in anchors.values()):
+        raise Invalid(f"{where}: an anchor of {name} has no text.", param="rubric")
+    return Criterion(name, float(weight), tuple(sorted((int(score), text.strip()) for score, text in anchors.items())))
+
+
+def read_references(database: Database, path: Path) -> dict[str, str]:
+    """Right answers by prompt id, from JSONL rows of `prompt` (or `messages`) and `reference`.
+
+    Raises:
+        NotFound: there is no such file. Invalid: a row has no reference, or none of them is to a stored prompt.
+    """
+    ids = {prompt.messages: prompt.id for prompt in prompts(database)}
+    found: dict[str, str] = {}
+    for number, row in read_jsonl(path):
+        reference = row.get("reference") if isinstance(row, dict) else None
+        if not isinstance(reference, str) or not reference.strip():
+            raise Invalid(f"{path}, line {number}: a row needs a `prompt` and a `reference`.", param="references")
+        given = row.get("messages") or [{"role": "user", "content": row.get("prompt") or ""}]
+        try:
+            messages = tuple(Message.model_validate(message) for message in given)
+        except (ValueError, TypeError) as error:
+            raise Invalid(
+                f"{path}, line {number}: each message needs a role and a text.", param="references"
+            ) from error
+        if messages in ids:
+            found[ids[messages]] = reference
+    if not found:
+        raise Invalid(
+            f"{path}: none of its rows is to a stored prompt. `parley prompts list` shows those.", param="references"
+        )
+    return found

@@ -1,0 +1,126 @@
+"""How many votes would have to go, or to change, to turn a verdict? A handful of a million is an honest warning.
+
+For two models it is arithmetic on their own votes. For the head of a leaderboard any vote may matter, also one
+between two others (Min et al., ICML 2025, on rigging by such votes; Huang et al. 2025, arXiv:2508.11847, on dropping
+a handful): there the votes that pull hardest are found by their influence on the fit, and each answer is checked by
+fitting again. Whether anybody would do it is not this file's question.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from math import comb
+from typing import Literal
+
+import numpy as np
+
+from evals.ratings.rating import Counts, chances, count, information, strengths
+from evals.votes.votes import Votes
+
+Means = Literal["drop", "change"]
+_TRIED, _WAYS = 3, 500  # how many votes are tried in every combination, and how many combinations at most
+
+
+@dataclass(frozen=True)
+class Turning:
+    """The fewest votes found that put `rival` level with `leader` or before it: by leaving, or by changing sides.
+
+    None where no number of votes does it. `votes` is how many there are.
+    """
+
+    leader: str
+    rival: str
+    votes: int
+    drop: int | None
+    change: int | None
+
+
+def turn_duel(wins: int, losses: int) -> tuple[int, int]:
+    """How many of the leader's wins must go, and how many must change sides, until neither is ahead; ties stay."""
+    gap = abs(wins - losses)
+    return gap, (gap + 1) // 2
+
+
+def turn_rating(votes: Votes, leader: str, rival: str) -> Turning:
+    """How many votes turn the order of two rated models round; both are in `votes.models`.
+
+    The numbers are upper bounds: these many votes do it. Up to three votes between a few models no fewer do: there
+    every choice is tried, for influence is a first derivative, and misses what only two votes together do.
+    """
+    a, b = votes.models.index(leader), votes.models.index(rival)
+    return Turning(leader, rival, len(votes), _fewest(votes, a, b, "drop"), _fewest(votes, a, b, "change"))
+
+
+def _fewest(votes: Votes, a: int, b: int, means: Means) -> int | None:
+    tally = count(votes)
+    strength, part, extra = strengths(tally)
+    if part[a] != part[b]:
+        return None
+    if strength[a] <= strength[b]:
+        return 0
+    gain = _gains(tally, extra, strength, part, (a, b), means).ravel()
+    kinds = np.stack([tally.won, np.triu(tally.tied)])
+    order = np.argsort(-gain, kind="stable")
+    order = order[(gain[order] > 1e-12) & (kinds.ravel()[order] > 0)]
+    there = kinds.ravel()[order]
+    before = np.cumsum(there) - there
+
+    def turned(votes_taken: int) -> bool:
+        taken = np.zeros(kinds.size)
+        taken[order] = np.clip(votes_taken - before, 0, there)
+        return turned_by(taken)
+
+    def turned_by(taken: np.ndarray) -> bool:
+        new, parts, _ = strengths(_without(tally, taken.reshape(kinds.shape), gain.reshape(kinds.shape), means))
+        return bool(parts[a] == parts[b] and new[a] <= new[b] + 1e-9)
+
+    total = int(there.sum())
+    high = 1
+    while high < total and not turned(high):
+        high *= 2
+    high = min(high, total)
+    if total == 0 or not turned(high):
+        return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if turned(middle) else (middle, high)
+    for fewer in range(1, min(high, _TRIED + 1)):
+        choices = _choices(kinds.ravel(), fewer)
+        if any(turned_by(taken) for taken in choices):
+            return fewer
+    return high
+
+
+def _choices(there: np.ndarray, size: int) -> list[np.ndarray]:
+    """Every way to take so many votes, told apart by their kinds alone; none where there are too many ways."""
+    present = np.flatnonzero(there > 0)
+    if comb(len(present) + size - 1, size) > _WAYS:
+        return []
+    found = (np.bincount(one, minlength=len(there)) for one in combinations_with_replacement(present, size))
+    return [taken.astype(float) for taken in found if (taken <= there).all()]
+
+
+def _gains(
+    tally: Counts, extra: np.ndarray, strength: np.ndarray, part: np.ndarray, duel: tuple[int, int], means: Means
+) -> np.ndarray:
+    """(2, m, m): what one vote less of «row beat column», and of «row and column tied», takes from the lead, or one
+    changed; by the first derivative of the fit. Of a tie that changes, the better half is taken."""
+    chance = chances(strength)
+    wins = tally.points + extra
+    contrast = np.zeros(len(strength))
+    contrast[list(duel)] = 1.0, -1.0
+    effect = np.linalg.solve(information(wins + wins.T, chance, part), contrast)
+    pull = effect[:, None] - effect[None, :]
+    if means == "drop":
+        return np.stack([(1 - chance) * pull, (0.5 - chance) * pull])
+    return np.stack([pull, np.abs(pull) / 2])
+
+
+def _without(tally: Counts, taken: np.ndarray, gain: np.ndarray, means: Means) -> Counts:
+    """The counts after those votes left, or went over to the other side."""
+    won, tied = tally.won - taken[0], tally.tied - taken[1] - taken[1].T
+    if means == "change":
+        # A tie becomes a win of whoever helps the rival: of the column where the row pulls for the leader.
+        for_row = gain[0] < 0
+        won = won + taken[0].T + np.where(for_row, taken[1], 0.0) + np.where(for_row, 0.0, taken[1]).T
+    return Counts(won=won, tied=tied)

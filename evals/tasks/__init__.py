@@ -1,0 +1,1 @@
+"""Tasks: samples asked of models, scored, stored, compared and reported."""

@@ -1,0 +1,204 @@
+"""Whether a task's questions are in a training set, copied or nearly: then good scores may be memory.
+
+Each question (and its whole conversation) is looked up among the training's user turns by MinHash and banding
+(datasketch), and the true Jaccard overlap of three-word shingles decides (Broder 1997). Training data is looked at in
+the same way while it is checked (`parley data check`); the rooms do not import one another, so the two dozen lines
+that both need are in both. It reads chat JSONL, and knows nothing of models.
+"""
+
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.tasks.tasks import TaskSample
+from models.errors import Invalid, NotFound
+
+ALIKE = 0.8  # of the shingles of both, from which two questions count as nearly the same
+_SHINGLE = 3
+_HASHES, _BANDS, _ROWS = 128, 21, 6  # a pair at 0.8 is found with 99.8 %, one at 0.5 with 28 %, and then judged truly
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]|[^\W_]+")
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What the training asked and answered at one place of its file."""
+
+    place: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A sample that the training holds. `overlap` is 1.0 for a copy; `answer_too`: the expected answer stands there."""
+
+    sample: TaskSample
+    place: str
+    overlap: float
+    answer_too: bool
+
+    @property
+    def exact(self) -> bool:
+        """Whether the words are the same, capitals, marks and blanks aside."""
+        return self.overlap == 1.0
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """How much of a task the training holds: `found` has one entry for each sample that is there."""
+
+    samples: int
+    taught: int
+    found: tuple[Overlap, ...]
+
+    @property
+    def words(self) -> str:
+        """In one sentence."""
+        if not self.found:
+            return f"None of {self.samples} questions is in the training data, neither copied nor nearly."
+        exact = sum(overlap.exact for overlap in self.found)
+        answers = sum(overlap.answer_too for overlap in self.found)
+        return (
+            f"{len(self.found)} of {self.samples} questions are in the training data: {exact} copied, "
+            f"{len(self.found) - exact} nearly so; {answers} with their expected answer. "
+            "A model that learnt them is better here than elsewhere."
+        )
+
+
+def contamination(samples: Sequence[TaskSample], taught: Iterable[Taught], alike: float = ALIKE) -> Contamination:
+    """Looks up every sample's question in what was taught; the closest place counts.
+
+    Args:
+        taught: questions and answers of the training, as `read_taught` gives them.
+        alike: the Jaccard overlap from which two are nearly the same.
+    """
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(num_perm=_HASHES, params=(_BANDS, _ROWS))
+    empty = MinHash(num_perm=_HASHES, scheme="affine32", hashfunc=int)
+    copies: dict[str, list[Taught]] = {}
+    shingles: dict[str, frozenset[int]] = {}
+
+    def sketched(codes: frozenset[int]) -> Any:
+        sketch = empty.copy()
+        sketch.update_batch(sorted(codes))
+        return sketch
+
+    count = 0
+    for lesson in taught:
+        count += 1
+        words = _words(lesson.question)
+        key = " ".join(words)
+        if not words:
+            continue
+        if key not in copies:
+            shingles[key] = _shingles(words)
+            index.insert(key, sketched(shingles[key]), check_duplication=False)
+        copies.setdefault(key, []).append(lesson)
+    found = []
+    for sample in samples:
+        best: tuple[float, str] | None = None
+        for text in dict.fromkeys((sample.question, _conversation(sample))):
+            words = _words(text)
+            if not words:
+                continue
+            key, codes = " ".join(words), _shingles(words)
+            if key in copies:
+                best = (1.0, key)
+                break
+            for other in map(str, index.query(sketched(codes))):
+                share = min(_jaccard(codes, shingles[other]), 0.999)  # the same words in another order are no copy
+                if share >= max(alike, best[0] if best else 0.0):
+                    best = (share, other)
+        if best:
+            found.append(_overlap(sample, best[0], copies[best[1]]))
+    return Contamination(len(samples), count, tuple(found))
+
+
+def read_taught(path: Path) -> Iterator[Taught]:
+    """The user turns of a chat JSONL (`messages`, or preference pairs), each with the answer after it.
+
+    A conversation of several user turns gives each turn, and all of them together.
+
+    Raises:
+        NotFound: there is no such file. Invalid: a line is no conversation (it is named).
+    """
+    try:
+        lines = path.read_text("utf-8-sig").split("\n")
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path}.", param="training") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} cannot be read as UTF-8 text: {error}.", param="training") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        place = f"line {number}"
+        try:
+            turns = _turns(json.loads(line))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise Invalid(
+                f"{path}, {place}: that is no conversation. Look at the file with `parley data check`.",
+                param="training",
+            ) from error
+        asked = [text for role, text in turns if role == "user"]
+        for i, (role, text) in enumerate(turns):
+            if role == "user":
+                after = turns[i + 1][1] if i + 1 < len(turns) and turns[i + 1][0] == "assistant" else ""
+                yield Taught(place, text, after)
+        if len(asked) > 1:
+            yield Taught(place, "\n".join(asked), turns[-1][1] if turns[-1][0] == "assistant" else "")
+
+
+def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if "messages" in row:
+        messages = row["messages"]
+    elif "preferred_output" in row:
+        messages = [*row["input"]["messages"], *row["preferred_output"]]
+    elif "chosen" in row:
+        prompt = row.get("prompt") or []
+        messages = [*([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt), *row["chosen"]]
+    elif "prompt" in row and "completion" in row:
+        messages = [
+            {"role": "user", "content": str(row["prompt"])}, {"role": "assistant", "content": str(row["completion"])},
+        ]  # fmt: skip
+    else:
+        raise ValueError("no conversation")
+    return [(message["role"], _text(message.get("content"))) for message in messages]
+
+
+def _text(content: Any) -> str:
+    """A message's text; of content in parts, the text parts."""
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return content if isinstance(content, str) else ""
+
+
+def _conversation(sample: TaskSample) -> str:
+    return "\n".join(message.content for message in sample.messages if message.role == "user")
+
+
+def _overlap(sample: TaskSample, share: float, places: Sequence[Taught]) -> Overlap:
+    accepted = {" ".join(_words(text)) for text in sample.sample.accepted}
+    told = [lesson for lesson in places if " ".join(_words(lesson.answer)) in accepted - {""}]
+    return Overlap(sample, (told or places)[0].place, share, bool(told))
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def _shingles(words: Sequence[str]) -> frozenset[int]:
+    """Sets of three words in a row (all words where there are fewer), as 32-bit hashes the same in every process."""
+    if len(words) < _SHINGLE:
+        parts = [(word,) for word in words]
+    else:
+        parts = [tuple(words[i : i + _SHINGLE]) for i in range(len(words) - _SHINGLE + 1)]
+    return frozenset(zlib.crc32("\0".join(part).encode("utf-8", "replace")) for part in parts)
+
+
+def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:
+    return len(one & other) / len(one | other)

@@ -1,0 +1,201 @@
+"""Votes as arrays: what rating and verdict compute on. Reading them from the database is here; computing is not.
+
+A vote is brought into one order first, the pair's sorted models, and its score flipped with it (METHOD: leaving
+that out once lost half of a benchmark's comparisons). «Tie» and «both bad» are half a win each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import func, select
+
+from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from models.database import Database
+
+    Column = Sequence[Any] | np.ndarray | pd.Series
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """n votes over m models, in the order in which they were cast.
+
+    `first`, `second`: (n,) integers into `models`. `score`: (n,) floats, the share of the win that `first` got: 1,
+    0.5 or 0. `prompt`, `voter`: (n,) integers from 0 that tell prompts and voters apart. `pair`: (n,) integers that
+    tell pairs of answers apart; without it, a prompt and its two models are one pair. `both_bad`: (n,) booleans, the
+    ties of which the voter said that both were bad; without it, none is known to be.
+    """
+
+    models: tuple[str, ...]
+    first: np.ndarray
+    second: np.ndarray
+    score: np.ndarray
+    prompt: np.ndarray
+    voter: np.ndarray
+    pair: np.ndarray | None = None
+    both_bad: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    @property
+    def units(self) -> np.ndarray:
+        """(n,) integers from 0: which pair of answers each vote is about."""
+        if self.pair is not None:
+            return self.pair
+        m = len(self.models)
+        low, high = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
+        return np.unique((self.prompt * m + low) * m + high, return_inverse=True)[1]
+
+    def where(self, keep: np.ndarray) -> Votes:
+        """Only some of the votes. `keep`: (n,) booleans, or integers that say which and in what order."""
+        parts = (part[keep] for part in (self.first, self.second, self.score, self.prompt, self.voter))
+        rest = (part if part is None else part[keep] for part in (self.pair, self.both_bad))
+        return Votes(self.models, *parts, *rest)
+
+    def between(self, model_a: str, model_b: str) -> Votes:
+        """Only the votes between two models, scored from the side of `model_a`; both are in `models`, a first."""
+        if model_a not in self.models or model_b not in self.models:
+            return from_rows([], models=(model_a, model_b))
+        a, b = self.models.index(model_a), self.models.index(model_b)
+        keep = ((self.first == a) & (self.second == b)) | ((self.first == b) & (self.second == a))
+        score = np.where(self.first[keep] == a, self.score[keep], 1.0 - self.score[keep])
+        zeros = np.zeros(len(score), dtype=np.int64)
+        kept = self.where(keep)
+        return Votes((model_a, model_b), zeros, zeros + 1, score, kept.prompt, kept.voter, kept.pair, kept.both_bad)
+
+
+def from_rows(rows: Iterable[tuple[str, str, float, Hashable, Hashable]], models: Sequence[str] | None = None) -> Votes:
+    """Votes from rows of (model, model, score of the first, prompt, voter), whatever names prompt and voter have.
+
+    Args:
+        models: the models in the order wanted; without it, those that occur, sorted.
+    """
+    rows = list(rows)
+    names = tuple(models) if models is not None else tuple(sorted({m for row in rows for m in row[:2]}))
+    at = {name: i for i, name in enumerate(names)}
+    return Votes(
+        models=names,
+        first=np.array([at[row[0]] for row in rows], dtype=np.int64),
+        second=np.array([at[row[1]] for row in rows], dtype=np.int64),
+        score=np.array([row[2] for row in rows], dtype=np.float64),
+        prompt=_codes([row[3] for row in rows]),
+        voter=_codes([row[4] for row in rows]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class StoredVotes:
+    """Votes as they are stored. `pair_ids[votes.pair[i]]` is the pair of answers that vote i is about.
+
+    `category`: (n,) integers into `categories`, which are sorted; −1 where the prompt has none.
+    """
+
+    votes: Votes
+    pair_ids: tuple[str, ...]
+    categories: tuple[str, ...]
+    category: np.ndarray
+
+
+def read_votes(database: Database, category: str | None = None) -> Votes:
+    """Every stored vote, oldest first; of one category of prompts where it is given."""
+    return stored_votes(database, category).votes
+
+
+def stored_votes(database: Database, category: str | None = None, *, repeats: bool = False) -> StoredVotes:
+    """As `read_votes`, with what ties the votes to their answers and categories.
+
+    Args:
+        repeats: also what a voter said when a pair was shown again on purpose: for `evals.ratings.voters`, never for a
+        rating.
+    """
+    query = (
+        select(
+            PairRow.model_1, PairRow.model_2, BattleRow.flipped, VoteRow.choice, PairRow.prompt_id, VoteRow.voter,
+            PairRow.id, PromptRow.category,
+        )
+        .join(BattleRow, BattleRow.id == VoteRow.battle_id)
+        .join(PairRow, PairRow.id == BattleRow.pair_id)
+        .join(PromptRow, PromptRow.id == PairRow.prompt_id)
+        .order_by(VoteRow.created, VoteRow.battle_id)
+    )  # fmt: skip
+    if category is not None:
+        query = query.where(PromptRow.category == category)
+    if not repeats:
+        query = query.where(BattleRow.again.is_(False))
+    with database.read() as session:
+        found = session.execute(query).all()
+    votes = from_rows(
+        (first, second, first_score(choice, flipped), prompt, voter)
+        for first, second, flipped, choice, prompt, voter, _, _ in found
+    )
+    pair_ids = tuple(dict.fromkeys(row[6] for row in found))
+    place = {pair_id: i for i, pair_id in enumerate(pair_ids)}
+    categories = tuple(sorted({row[7] for row in found if row[7] is not None}))
+    number = {name: i for i, name in enumerate(categories)}
+    return StoredVotes(
+        votes=replace(
+            votes,
+            pair=np.array([place[row[6]] for row in found], dtype=np.int64),
+            both_bad=np.array([row[3] == "both_bad" for row in found], dtype=bool),
+        ),
+        pair_ids=pair_ids,
+        categories=categories,
+        category=np.array([-1 if row[7] is None else number[row[7]] for row in found], dtype=np.int64),
+    )
+
+
+def count_votes(database: Database) -> int:
+    """How many votes are stored."""
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(VoteRow)) or 0
+
+
+def from_columns(first: Column, second: Column, score: Column, prompt: Column, voter: Column) -> Votes:
+    """As `from_rows`, from columns of one length: lists, arrays or pandas Series. The way for millions of votes."""
+    # Each column alone: together, twice as many strings miss the processor's cache.
+    (codes_1, names_1), (codes_2, names_2) = _factorized(first), _factorized(second)
+    names = sorted({*names_1, *names_2})
+    at = {name: i for i, name in enumerate(names)}
+    return Votes(
+        models=tuple(map(str, names)),
+        first=np.array([at[name] for name in names_1], np.int64)[codes_1],
+        second=np.array([at[name] for name in names_2], np.int64)[codes_2],
+        score=np.asarray(score, np.float64),
+        prompt=_coded(prompt),
+        voter=_coded(voter),
+    )
+
+
+def _coded(column: Column) -> np.ndarray:
+    """Integers from 0 that tell values apart: the values themselves where they are such already."""
+    values = np.asarray(column)
+    if values.dtype.kind in "iu" and len(values) and values.min() >= 0 and values.max() < 4 * len(values):
+        return values.astype(np.int64, copy=False)
+    return _factorized(column)[0]
+
+
+def _factorized(column: Column) -> tuple[np.ndarray, list[Any]]:
+    import pandas as pd  # its hashing of strings is several times faster than a dict's
+
+    codes, values = (column if isinstance(column, pd.Series) else pd.Index(np.asarray(column))).factorize()
+    return np.asarray(codes, np.int64), list(values)
+
+
+def first_score(choice: str, flipped: bool) -> float:
+    """What a vote gives to the pair's first model: 1, 0.5 or 0. `flipped`: the first model stood on the right."""
+    if choice in ("tie", "both_bad"):
+        return 0.5
+    return float((choice == "left") != flipped)
+
+
+def _codes(values: Sequence[Hashable]) -> np.ndarray:
+    seen: dict[Hashable, int] = {}
+    return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.int64)

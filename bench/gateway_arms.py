@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.asking import say
 from bench.gateway_client import Client
 from models.errors import Unavailable
 from models.settings import Settings, engine_environment
@@ -192,6 +193,18 @@ async def until_ready(arms: Sequence[Arm], body: bytes) -> None:
             if time.monotonic() > deadline:
                 raise Unavailable(f"{arm.name} does not answer after {_READY_S:.0f} s. {said}")
             await asyncio.sleep(0.1)
+
+
+async def those_ready(arms: Sequence[Arm], body: bytes) -> list[Arm]:
+    """Those of the arms that answer; of the others it says why not."""
+    ready = []
+    for arm in arms:
+        try:
+            await until_ready([arm], body)
+            ready.append(arm)
+        except Unavailable as error:
+            say(f"{error} Going on without it.")
+    return ready
 
 
 def _start(stack: ExitStack, command: Command, logs: Path) -> Process:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from bench.gateway_mock import CHUNKS, WORD
+from bench.gateway_mock import CHUNKS, PACE_S, WORD
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,13 @@ class Reply:
 
 @dataclass(frozen=True)
 class Streamed:
-    """What many streams brought: chunks that came, seconds they took, streams that ended, frames those had too few."""
+    """What many streams brought: chunks that came, and a second; streams that ended, and frames those had too few."""
 
     chunks: int
-    seconds: float
+    rate: float
     finished: int
     missing: int
     hashes: frozenset[str]
-
-    @property
-    def rate(self) -> float:
-        """Chunks a second."""
-        return self.chunks / self.seconds
 
 
 class Client:
@@ -167,9 +162,12 @@ async def answers(client: Client, requests: Sequence[bytes], at_once: int) -> li
             ended.append(await client.ask(request))  # noqa: PERF401 -- each as it ends: workers share the list
 
     await client.open(at_once)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
-            group.create_task(work())
+    tasks = [asyncio.ensure_future(work()) for _ in range(at_once)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
     return ended
 
 
@@ -189,29 +187,45 @@ async def flood(client: Client, request: bytes, count: int, at_once: int) -> flo
     return took
 
 
-async def streams(client: Client, requests: Sequence[bytes], at_once: int, limit_s: float) -> Streamed:
-    """Streams of the mock, `at_once` all the time until the requests are used up; cut off after `limit_s` seconds."""
-    ended: list[Reply] = []
-    left = iter(requests)
+async def streams(client: Client, request: bytes, at_once: int, each: int) -> Streamed:
+    """`at_once` streams of the mock all the time, `each` after each other on a connection; what is late is cut off.
 
-    async def work() -> None:
-        for request in left:
-            ended.append(await client.ask(request))  # noqa: PERF401 -- each as it ends: workers share the list
+    They begin evenly over the length of one stream, as clients do who do not know of each other: begun all at once they
+    would also end all at once, and what is measured would be how long so many requests take. `rate` is of the time in
+    which all of them run.
+    """
+    length_s = CHUNKS * PACE_S
+    ended: list[Reply] = []
+    counted = 0
+
+    async def work(number: int) -> None:
+        nonlocal counted
+        await asyncio.sleep(number / at_once * length_s)
+        for _ in range(each):
+            reply = await client.ask(request)
+            counted += reply.body.count(WORD)
+            ended.append(reply)
+
+    def so_far() -> tuple[float, int]:
+        return time.perf_counter(), counted + sum(body.count(WORD) for body in client.unfinished())
 
     await client.open(at_once)
     began = time.perf_counter()
-    tasks = [asyncio.ensure_future(work()) for _ in range(at_once)]
-    _, late = await asyncio.wait(tasks, timeout=limit_s)
-    took = time.perf_counter() - began
-    bodies = [reply.body for reply in ended]
-    chunks = sum(body.count(WORD) for body in (*bodies, *client.unfinished()))
-    for task in late:
+    tasks = [asyncio.ensure_future(work(number)) for number in range(at_once)]
+    await asyncio.sleep(1.05 * length_s)
+    early = so_far()
+    await asyncio.sleep(began + each * length_s - time.perf_counter())
+    late = so_far()
+    _, unfinished = await asyncio.wait(tasks, timeout=1.2 * length_s)
+    chunks = so_far()[1]
+    for task in unfinished:
         task.cancel()
     failed = [one for one in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(one, OSError)]
     if failed:
         raise failed[0]
-    missing = sum(max(CHUNKS - body.count(WORD), 0) for body in bodies)
-    return Streamed(chunks, took, len(ended), missing, frozenset(map(_hash, bodies)))
+    rate = (late[1] - early[1]) / (late[0] - early[0])
+    missing = sum(max(CHUNKS - reply.body.count(WORD), 0) for reply in ended)
+    return Streamed(chunks, rate, len(ended), missing, frozenset(_hash(reply.body) for reply in ended))
 
 
 def middle(values: Sequence[float], share: float = 0.5) -> float:

@@ -57,7 +57,9 @@ async def _through_all(
 ) -> dict[str, float]:
     with ExitStack() as stack:
         arms = [arms_of.direct(stack, upstream), arms_of.running_parley(stack, home.settings, home.key, up.pid, cores)]
-        arms += [arms_of.peer(stack, name, upstream, home.settings.logs_dir, cores) for name in peers]
+        await arms_of.until_ready(arms, _body("Are you there?"))
+        beside = [arms_of.peer(stack, name, upstream, home.settings.logs_dir, cores) for name in peers]
+        arms += await arms_of.those_ready(beside, _body("Are you there?"))
         return await _measure(arms, rounds, each)
 
 
@@ -81,7 +83,6 @@ def _started(stack: ExitStack, home: Home, cores: Cores) -> tuple[Running, Upstr
 
 
 async def _measure(arms: Sequence[Arm], rounds: int, each: int) -> dict[str, float]:
-    await arms_of.until_ready(arms, _body("Are you there?"))
     texts = _texts()
     rates: dict[str, list[float]] = {arm.name: [] for arm in arms}
     for arm in arms:

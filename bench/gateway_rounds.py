@@ -32,7 +32,7 @@ class Amounts:
     long: int = 30
 
 
-QUICK = Amounts(flood_s=0.1, alone=40, streams=1, long=5)
+QUICK = Amounts(flood_s=0.1, alone=40, streams=2, long=5)
 
 
 @dataclass
@@ -165,9 +165,7 @@ async def _paced(arm: Arm, kept: Kept, count: int, amounts: Amounts) -> Streamed
 
 
 async def _streams(client: Client, count: int, amounts: Amounts) -> Streamed:
-    request = client.written(json.dumps(BODY | {"stream": True}).encode())
-    ideal_s = amounts.streams * CHUNKS * PACE_S
-    return await streams(client, [request] * (count * amounts.streams), count, 1.5 * ideal_s + 0.5)
+    return await streams(client, client.written(json.dumps(BODY | {"stream": True}).encode()), count, amounts.streams)
 
 
 def _middle(values: Sequence[float], digits: int) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from evals.report import JudgeReport
+from evals.judges.report import JudgeReport
 from models import jobs
 from models.registry import Registry
 from models.settings import child_environment

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import parley
-from evals.prompts import prompts
+from evals.votes.prompts import prompts
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
 from models.files import Files

@@ -192,7 +192,7 @@ class Supervisor:
             found = self._fits(self._placed(), name)
             if name in found.shares:
                 self._admit(name, found)
-            elif name in (alone := self._fits((), name)).refused:
+            elif not self._memory.reserved and name in (alone := self._fits((), name)).refused:
                 self._tender.give_up(engine, alone.refused[name])
             elif not engine.gave_up:
                 engine.message = f"{ASLEEP}; {found.refused[name]}"
@@ -282,11 +282,13 @@ class Supervisor:
             decision = decide(self._tenants(), leaving, name, self._fits)
             if decision.admit is not None:
                 self._admit(name, decision.admit)
-            elif decision.never:
+            elif decision.never and not self._memory.reserved:
                 self._tender.give_up(engine, decision.never[name])
             else:
                 engine.state = "starting"
-                engine.message = decision.wait.get(name, "waits for room: another model finishes its requests")
+                engine.message = "waits for room: another model finishes its requests"
+                if not decision.drain:
+                    engine.message = decision.wait.get(name, "waits for memory: a job has reserved it")
                 for other in decision.drain:
                     self._engines[other].halt()
                     begin_drain(self._engines[other], "sleep", f"made room for {name}")

@@ -33,6 +33,7 @@ _TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _MOST_TOKENS = 2**31 - 1
 MOST_SEQUENCES = 1024  # prompts times n: each is a request of its own to the engine
 MOST_INPUTS = 2048  # texts to embed at once, OpenAI's own bound
+MOST_CHOICES = 1000  # vLLM's compiler gives up at 2,000 alternatives, with a 500
 _GRAMMAR = 65_536  # characters of a regular expression or a grammar, which the engine compiles
 
 # What transformers' apply_chat_template takes beside the template's own variables; none is a client's to set.
@@ -127,6 +128,8 @@ def _check_guides(body: dict[str, Any]) -> None:
         # vLLM 0.32 answers this with a 500.
         raise Invalid("'structured_outputs' must be an object.", param="structured_outputs")
     if guides:
+        if isinstance(guides.get("choice"), list) and len(guides["choice"]) > MOST_CHOICES:
+            raise Invalid(f"'choice' may have {MOST_CHOICES} entries at most.", param="structured_outputs")
         for name in ("regex", "grammar", "structural_tag"):
             if isinstance(guides.get(name), str) and len(guides[name]) > _GRAMMAR:
                 raise Invalid(f"{name!r} may have {_GRAMMAR} characters at most.", param="structured_outputs")

@@ -211,6 +211,8 @@ def test_answers_in_bytes_are_refused() -> None:
 def test_what_the_engine_compiles_is_bounded() -> None:
     for odd in ("x", "", 1, 0, True, False, [], ["a"], 1.5):
         assert refused({"structured_outputs": odd}).param == "structured_outputs"
+    assert refused({"structured_outputs": {"choice": ["a"] * 1001}}).param == "structured_outputs"
+    fields.check({"model": "m", "structured_outputs": {"choice": ["a"] * 1000}})
     for name in ("regex", "grammar"):
         assert refused({"structured_outputs": {name: "a" * 70_000}}).param == "structured_outputs"
         fields.check({"model": "m", "structured_outputs": {name: "a+"}})
@@ -287,5 +289,5 @@ def test_the_operators_page_names_each_field_and_bound() -> None:
         assert any(f"`{name}`" in row and f"{most:,}" in row for row in rows), name
     for name in fields.DANGEROUS:
         assert any(f"`{name}`" in row for row in rows), name
-    for most in (bounds.MOST_SEQUENCES, bounds.MOST_INPUTS, bounds.MOST_LOGPROBS):
+    for most in (bounds.MOST_CHOICES, bounds.MOST_SEQUENCES, bounds.MOST_INPUTS, bounds.MOST_LOGPROBS):
         assert any(f"{most:,}" in row for row in rows)

@@ -1,6 +1,6 @@
 """What the gateway costs, held against nothing at all and against its peers, in one run.
 
-    python -m bench.gateway [--rounds 5] [--json] [--quick] [--without-peers] [--without-engine]
+    python -m bench.gateway [--rounds 4] [--json] [--quick] [--without-peers] [--without-engine]
 
 On one mock upstream that streams 64 chunks, 10 ms apart, and on a real vLLM engine with the demo's model, it measures
 in turns direct, Parley, vllm-router and LiteLLM's proxy (`make bench-peers` installs the two):
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.gateway", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs")
     parser.add_argument("--without-peers", action="store_true")

@@ -67,7 +67,7 @@ class Arm:
                 held += psutil.Process(pid).memory_info().rss
         return held / 2**20
 
-    async def settle(self, longest_s: float = 5.0) -> None:
+    async def settle(self, longest_s: float = 10.0) -> None:
         """Waits until it does nothing: what one measurement has left over is not the next one's."""
         deadline = time.monotonic() + longest_s
         while time.monotonic() < deadline:

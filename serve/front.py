@@ -8,8 +8,7 @@ signals, the lifespan and the order of a shutdown stay uvicorn's.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -100,6 +99,8 @@ class Front(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.state.connections.discard(cast(Any, self))
         self._transport = None
+        # The two hold one another: without this each connection waits for a full collection, some KiB of it.
+        self._parser = cast(Any, None)
         self._next.clear()
         for cycle in (self._cycle, self._coming):
             if cycle is not None and not cycle.complete:
@@ -375,28 +376,6 @@ class Front(asyncio.Protocol):
             self.write(replies.raw_error(error))
         self._in_head, self._deaf = False, True
         self.close()
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server, which also looks at all connections once a second: a timer for each would cost more.
-
-    `stops` is called once it is told to end.
-    """
-
-    def __init__(self, config: uvicorn.Config, stops: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._stops = stops
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._stops()
-        super().handle_exit(sig, frame)
-
-    async def on_tick(self, counter: int) -> bool:
-        if counter % 10 == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                cast(Front, connection).sweep(now)
-        return await super().on_tick(counter)
 
 
 def _place(name: Any) -> tuple[str, int] | None:

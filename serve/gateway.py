@@ -267,7 +267,8 @@ def make_server(app: Gateway, settings: Settings) -> "uvicorn.Server":
     """The gateway's server over the settings' address, not running yet."""
     import uvicorn
 
-    from serve.front import Front, Server
+    from serve.front import Front
+    from serve.server import Server
 
     config = uvicorn.Config(
         app,

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -311,6 +311,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.left(self)
         self._transport = None
+        self._parser = cast(Any, None)  # the two hold one another, and nothing comes any more
         if self._begun and exc is None and not (self.header(b"content-length") or self.header(b"transfer-encoding")):
             # Its end was the connection's: it had neither a length nor chunks.
             self._whole = True

@@ -134,7 +134,7 @@ def running_parley(stack: ExitStack, settings: Settings, key: str, up: int, core
     """
     for pid in guardian.descendants(up):
         with suppress(psutil.Error):
-            if psutil.Process(pid).cmdline()[-3:] == ["-m", "parley", "gateway"]:
+            if psutil.Process(pid).cmdline()[1:4] == ["-m", "parley", "gateway"]:
                 for task in (Path("/proc") / str(pid) / "task").iterdir():
                     os.sched_setaffinity(int(task.name), cores.gateway)
                 return Arm(PARLEY, _client(stack, settings.gateway_url.removesuffix("/v1"), key), pid)

@@ -105,6 +105,7 @@ class Front(asyncio.Protocol):
         for cycle in (self._cycle, self._coming):
             if cycle is not None and not cycle.complete:
                 cycle.gone()
+        self._cycle = self._coming = None
         self.resume_writing()
         self._wake()
 

@@ -1,6 +1,7 @@
 """More connections than there are files for: those that only wait make room, and nobody who is answered is cut off."""
 
 import contextlib
+import gc
 import json
 import socket
 import time
@@ -54,6 +55,38 @@ def test_slow_clients_without_number_keep_nobody_out(narrow: Serving, upstream: 
                 assert read_all(fresh).startswith(b"HTTP/1.1 200")
         assert sum(bool(chunk.choices) for chunk in running) == 20
         assert connections(narrow) <= MOST
+
+
+def test_a_connection_that_has_ended_leaves_nothing_for_the_collector(
+    gateway: Serving, upstream: PacedUpstream
+) -> None:
+    gateway.hosted("whole", "breaks", base_url=f"{upstream.address}/v1")
+    gateway.engine("engine", gateway.settings.home / "weights", upstream.address)
+
+    def ask() -> None:
+        for model in ("whole", "breaks", "engine"):
+            for stream in (True, False):
+                with contextlib.closing(connect(gateway)) as fresh:
+                    messages = [{"role": "user", "content": "hello"}]
+                    body = json.dumps({"model": model, "messages": messages, "stream": stream}).encode()
+                    fresh.sendall(HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+                    assert read_all(fresh).startswith(b"HTTP/1.1 ")
+
+    def held() -> int:
+        return sum(type(one).__name__ in ("Front", "Cycle", "Exchange") for one in gc.get_objects())
+
+    ask()
+    time.sleep(0.5)  # one task looks at listeners a few times a second
+    gc.collect()
+    before = held()
+    gc.disable()
+    try:
+        for _ in range(5):
+            ask()
+        time.sleep(0.5)
+        assert held() <= before
+    finally:
+        gc.enable()
 
 
 def connect(gateway: Serving) -> socket.socket:

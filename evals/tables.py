@@ -111,7 +111,10 @@ class JudgmentRow(_Judged, Base):
 
 
 class AnswerJudgmentRow(_Judged, Base):
-    """As `JudgmentRow`, about answers of evaluations. `pair_id`: an answer's id, or two with a colon between.
+    """As `JudgmentRow`, about answers of evaluations.
+
+    `pair_id`: an answer's id, or two with a colon between, and behind another one the beginning of the hash of what
+    was expected, where something was: one answer may stand beside several expected ones.
 
     An answer's row says what its model had been asked, so a verdict on it needs no other context.
     """
@@ -119,7 +122,7 @@ class AnswerJudgmentRow(_Judged, Base):
     __tablename__ = "answer_judgments"
     __table_args__ = (UniqueConstraint("pair_id", "judge", "rubric_hash", "shown"),)
 
-    pair_id: Mapped[str] = mapped_column(String(53))
+    pair_id: Mapped[str] = mapped_column(String(66))
 
 
 class RubricRow(Base):

@@ -158,6 +158,11 @@ class Instrument:
         return Said(parsed.score, completion.text, expected, {shown: dict(parsed.scores)}, parsed.reasons)
 
 
+def beside(expected: str | None) -> str:
+    """What tells an answer's id apart where the same answer stands beside several expected ones; empty without one."""
+    return "" if expected is None else f":{hashlib.sha256(expected.encode()).hexdigest()[:12]}"
+
+
 def judgment_tokens(rubric: Rubric) -> int:
     """The longest verdict, in tokens: its JSON with three criteria is under 300 in every vocabulary tried."""
     return 250 + 50 * len(rubric.criteria)

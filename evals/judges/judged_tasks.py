@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from evals.judges.answers import AnsweredPair
 from evals.judges.canaries import CALLS
-from evals.judges.instrument import Instrument
+from evals.judges.instrument import Instrument, beside
 from evals.judges.judging import Answered, judged
 from evals.judges.report import JudgedPair, JudgeReport
 from evals.judges.rubric import keep_rubric
@@ -104,7 +104,7 @@ def _pairs(evaluation: Evaluation, models: tuple[str, str]) -> tuple[list[tuple[
             source=evaluation.task,
         )
         pair = AnsweredPair(
-            id=f"{one.answer_id}:{two.answer_id}",
+            id=f"{one.answer_id}:{two.answer_id}{beside(sample.sample.expected)}",
             prompt=prompt,
             answer_1=one.text,
             answer_2=two.text,

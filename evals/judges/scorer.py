@@ -6,12 +6,11 @@ answers less than real ones; a note says whether it did. How one question is put
 """
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 
 from evals.judges.answers import AnsweredPair
 from evals.judges.canaries import QUESTIONS, TRAPS, Trap, grade_of, graded_results, graded_traps
-from evals.judges.instrument import Instrument, Said, Shown, verdicts
+from evals.judges.instrument import Instrument, Said, Shown, beside, verdicts
 from evals.judges.rubric import keep_rubric
 from evals.scorers.named import Answer, NamedScorer, Score
 from evals.scorers.words import Sample
@@ -97,9 +96,8 @@ async def _tested(
 
 
 def _shown(sample: Sample, answer: Answer) -> AnsweredPair:
-    """The answer as the instrument takes it. One answer may stand beside several expected ones."""
-    reference = "" if sample.expected is None else ":" + hashlib.sha256(sample.expected.encode()).hexdigest()[:12]
-    key = answer.id + reference
+    """The answer as the instrument takes it."""
+    key = answer.id + beside(sample.expected)
     prompt = Prompt(key, sample.messages, sample.category, (), held_out=False, source="task")
     return AnsweredPair(key, prompt, answer.text, "")
 

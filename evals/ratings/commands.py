@@ -1,6 +1,6 @@
 """The commands around votes: `parley leaderboard`, `verdict`, `votes import`, `votes export`.
 
-They print and draw what `leaderboard`, `verdict`, `vote_imports` and `vote_exports` return; nothing is computed here,
+They print and draw what `leaderboard`, `verdict`, `votes.imports` and `votes.exports` return; nothing is computed here,
 and nothing heavy is loaded before a command runs.
 """
 

@@ -1,6 +1,6 @@
 """A task: samples to ask models, with what their answers are held against; a name, and a hash that goes into results.
 
-Rows come from JSONL, CSV or a `datasets` folder or id (`task_rows`), from prompts that are stored here, or from what a
+Rows come from JSONL, CSV or a `datasets` folder or id (`rows`), from prompts that are stored here, or from what a
 training held out. A row has `messages`, or one of `input`, `prompt`, `question`; an expected answer as `expected`,
 `target`, `ideal` or `answer` (a list: each is right); `topics`, `category`, `id`, `group` (samples of one group are
 not independent: one passage with five questions), `metadata`; what else it has becomes metadata. Without an expected

@@ -99,6 +99,25 @@ def test_what_has_no_answer_is_a_null_with_its_reason_in_its_group(database: Dat
     assert JudgeReport.from_json(report.to_json()) == report
 
 
+def test_one_question_with_two_right_answers_is_judged_beside_each_of_them(any_database: Database) -> None:
+    """The same text twice, with another expected answer each: the answers are the same rows, the verdicts are not."""
+    rows = [("1", {"input": "capital?", "expected": "Bonn"}), ("2", {"input": "capital?", "expected": "Berlin"})]
+    task = make_task("twice", "twice.jsonl", rows)
+    players = Players(lambda asked: pairwise_answer("so", GRADES, GRADES, "A" if "Bonn" in asked else "B"))
+
+    def judging() -> JudgeReport:
+        return asyncio.run(judge_evaluation(any_database, evaluation, players, "judge", ("a", "b")))
+
+    made = asyncio.run(run_task(any_database, players, task, ["a", "b"], [named_scorer("words")], {"temperature": 0.0}))
+    evaluation = load_evaluation(any_database, made.id)
+    report = judging()
+    assert [(row.a_first, row.b_first) for row in report.rows] == [("a", "b"), ("b", "a")]
+    asked = sum("capital?" in shown for shown in players.shown)
+    assert judging().rows == report.rows
+    # What was judged is not judged again; the worthless answers of the canaries are asked about each time.
+    assert sum("capital?" in shown for shown in players.shown) == asked + (asked - 4)
+
+
 def test_the_report_as_html_has_every_pair_and_escapes_it(database: Database) -> None:
     report = judged(database, Players(better_is_b), ("b", "a"))
     assert (report.wins_a, report.wins_b) == (6, 0)

@@ -85,7 +85,7 @@ class Ledger:
             )  # fmt: skip
 
     def _used(self, route: str, exchange: Exchange, key: KeyInfo | None, model: str, name: str, status: int) -> None:
-        begun = exchange.sent and (status == 200 or exchange.gone)
+        begun = (exchange.sent and status == 200) or (exchange.gone and exchange.asked)
         if begun and not exchange.prompt_tokens:
             # The client left, the stream broke, or the upstream does not count: it was used all the same.
             exchange.prompt_tokens = exchange.prompt_bytes // _BYTES_A_TOKEN + 1

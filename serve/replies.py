@@ -37,6 +37,7 @@ class Exchange:
     status = 0
     finished = False
     gone = False  # the client
+    asked = False  # it has gone on to an engine or an upstream
     model = ""
     key: "KeyInfo | None" = None
     admission: "Admission | None" = None

@@ -117,7 +117,8 @@ class Sending:
             raise
         try:
             if hosted:
-                answer = await self._ask(asked, breaker)
+                exchange.asked = True
+            answer = await self._ask(asked, breaker)
             else:
                 try:
                     answer = await self._engines.post(*_request(asked))

@@ -213,6 +213,13 @@ def test_who_leaves_in_the_middle_has_used_what_came(models: Serving, upstream: 
     assert 1 <= sums.completion_tokens <= 4
 
 
+def test_who_leaves_before_an_answer_has_used_the_prompt(models: Serving, upstream: PacedUpstream) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        made(models).chat.completions.create(model="hangs", messages=HELLO, timeout=0.5)
+    sums = used(models, 1)["hangs"]
+    assert sums.prompt_tokens > 10  # whoever is asked reads it, and writes it on a bill
+
+
 def test_a_stream_that_breaks_has_failed_and_was_used_all_the_same(models: Serving, upstream: PacedUpstream) -> None:
     models.hosted("stops", base_url=f"{upstream.address}/v1")
     with pytest.raises(openai.APIError):

@@ -116,9 +116,9 @@ class Sending:
             breaker.nothing()
             raise
         try:
+            exchange.asked = True
             if hosted:
-                exchange.asked = True
-            answer = await self._ask(asked, breaker)
+                answer = await self._ask(asked, breaker)
             else:
                 try:
                     answer = await self._engines.post(*_request(asked))

@@ -157,6 +157,19 @@ class Once:
         self._silence_s = silence_s
         self._slack_s = slack_s
         self._runs = 0
+        self._names: list[str] = []
+
+    async def again(self, rounds: int) -> None:
+        """Asks the last run's models again, the good and those whose servers are gone; nobody judges what they see."""
+        turns = asyncio.Semaphore(16)
+        async with openai.AsyncOpenAI(base_url=self._house.base_url, api_key="any", max_retries=0) as sdk:
+            asking = Asking(sdk, self._house.base_url, {})
+
+            async def one(name: str) -> None:
+                async with turns:
+                    await asking.ask("raw", name, "again", True)
+
+            await asyncio.gather(*(one(name) for name in self._names * rounds))
 
     async def run(self, chosen: Sequence[Case], *, rounds: int, at_once: int = 1) -> Report:
         """Runs the cases, `rounds` requests of each at once, and `at_once` cases beside one another."""
@@ -171,6 +184,8 @@ class Once:
                 for case, door in doors.items()
             ]
             self._house.add([Model(good[0], upstream, True), Model(good[1], upstream, False), *known])
+            # As many that answer as that do not.
+            self._names = [model.name for model in known] + list(good) * (len(known) // 2)
             async with openai.AsyncOpenAI(base_url=base_url, api_key="any", max_retries=0) as sdk:
                 asking = Asking(sdk, base_url, await texts(f"{upstream}/v1"))
                 turns, stop = asyncio.Semaphore(at_once), asyncio.Event()

@@ -130,7 +130,7 @@ async def run_task(
     outcomes = [outcome for model in models for outcome in run.outcomes[model]]
     if all(outcome.answer is None for outcome in outcomes):
         raise Unavailable(f"Not one of {len(outcomes)} questions was answered. {outcomes[0].error}")
-    scores = {model: await asyncio.to_thread(_scored, task.samples, run.outcomes[model], scorers) for model in models}
+    scores = await asyncio.to_thread(_scored, task.samples, run.outcomes, scorers)
     learnt = [note for scorer in scorers for note in scorer.learnt()]
     await asyncio.to_thread(_finish, database, evaluation_id, run, scores, learnt)
     return Evaluated(evaluation_id, run)
@@ -272,19 +272,32 @@ def _finite(value: float) -> float | None:
 
 
 def _scored(
-    samples: Sequence[TaskSample], outcomes: Sequence[Outcome], scorers: Sequence[NamedScorer]
-) -> list[dict[str, Score]]:
-    """Each sample's scores by scorer; empty where there is no answer: a failure is no zero."""
-    there = [(i, outcome.answer) for i, outcome in enumerate(outcomes) if outcome.answer is not None]
-    texts = [outcome.answer.text if outcome.answer else None for outcome in outcomes]
-    asked = [replace(samples[i].sample, messages=asked_of(samples, texts, i)) for i, _ in there]
-    found: list[dict[str, Score]] = [{} for _ in samples]
+    samples: Sequence[TaskSample], outcomes: Mapping[str, Sequence[Outcome]], scorers: Sequence[NamedScorer]
+) -> dict[str, list[dict[str, Score]]]:
+    """Each sample's scores by scorer, at each model; empty where there is no answer: a failure is no zero.
+
+    A scorer gets all models' answers at once: one that takes its time, as a judge does, then knows how far it is.
+    """
+    there = [
+        (model, place, outcome.answer)
+        for model, found in outcomes.items()
+        for place, outcome in enumerate(found)
+        if outcome.answer is not None
+    ]
+    texts = {
+        model: [outcome.answer.text if outcome.answer else None for outcome in found]
+        for model, found in outcomes.items()
+    }
+    asked = [
+        replace(samples[place].sample, messages=asked_of(samples, texts[model], place)) for model, place, _ in there
+    ]
+    scores: dict[str, list[dict[str, Score]]] = {model: [{} for _ in samples] for model in outcomes}
     for scorer in scorers:
-        scores = scorer(asked, [answer for _, answer in there])
-        for (i, _), score in zip(there, scores, strict=True):
-            found[i][scorer.name] = score
-            found[i] |= {_part(scorer, part): Score(value) for part, value in score.parts.items()}
-    return found
+        given = scorer(asked, [answer for *_, answer in there])
+        for (model, place, _), score in zip(there, given, strict=True):
+            scores[model][place][scorer.name] = score
+            scores[model][place] |= {_part(scorer, part): Score(value) for part, value in score.parts.items()}
+    return scores
 
 
 def _finish(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 from evals.judges.rubric import find_rubric
@@ -49,6 +50,9 @@ def evaluate_served(
     # Answers are stored under ids: an alias that moves later must not take them along.
     specs = resolved(settings, database, *models)
 
+    judges = [name for name in scorers if name.startswith("judge:")]
+    begun = count()
+
     def judge(model: str, rubric: str | None) -> NamedScorer:
         (spec,) = resolved(settings, database, model)
         found = find_rubric(rubric or DEFAULT_RUBRIC.name, database)
@@ -58,7 +62,7 @@ def evaluate_served(
             found,
             partial(through_gateway, settings),
             notes=[*judge_notes(database, spec, specs), agreement_note(database, spec.id, found)],
-            report=scoring,
+            report=scoring and partial(_report_of_one, scoring, next(begun), len(judges)),
         )
 
     tools = Tools(embedder=partial(gateway_embedder, settings), judge=judge)
@@ -83,6 +87,11 @@ def evaluate_served(
 
     # The runner repeats what is safe to repeat; the SDK would repeat time-outs too.
     return through_gateway(settings, run, timeout_s=_TIMEOUT_S, retries=0, many=True)
+
+
+def _report_of_one(report: Report, place: int, judges: int, share: float, line: str) -> None:
+    """One judge's progress as all judges': they come one after the other."""
+    report((place + share) / judges, line)
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:

@@ -114,6 +114,25 @@ def test_one_answer_beside_two_references_is_judged_beside_each(database: Databa
     assert sum("[Reference answer]\ntwo" in shown for shown in players.shown) == 2
 
 
+def test_progress_runs_once_over_the_answers_of_all_models(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ran from 0 to 1 for each model, so that a bar stood at 100 % while all models but the first were judged."""
+    monkeypatch.setattr("evals.steps._QUIET_S", 0.0)
+    told: list[float] = []
+    players = Grader()
+    scorer = judge_scorer(
+        database,
+        "judge",
+        DEFAULT_RUBRIC,
+        lambda run: asyncio.run(run(players)),
+        report=lambda share, _: told.append(share),
+    )
+    task = make_task("t", "t", [(str(i), {"input": f"q{i}"}) for i in range(5)])
+    asyncio.run(run_task(database, players, task, ["a", "b", "c"], [scorer], {"temperature": 0.0}))
+    assert told == sorted(told)
+    assert told.count(1.0) == 1
+    assert len(told) == 3 * 5 + 8  # three models' answers, and the canaries
+
+
 def test_a_later_turn_is_judged_in_the_models_own_conversation(database: Database) -> None:
     _, players = scored(database, [{"turns": ["hello", "and now"]}])
     second = [shown for shown in players.shown if "[Question]\nand now" in shown]

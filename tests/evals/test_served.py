@@ -46,6 +46,20 @@ def test_embeddings_and_grades_come_through_the_gateway(
     assert {model for model, _ in upstream.asked} == {"before", "after", "our-judge"}
 
 
+def test_two_judges_are_one_progress(gateway: tuple[Serving, AnsweringServer], database: Database) -> None:
+    running, _ = gateway
+    settings = running.settings.model_copy(update={"port": running.port})
+    told: list[float] = []
+    scorers = ["judge:our-judge@general", "judge:our-judge@support"]
+    evaluate_served(
+        settings, database, TASK, ["before", "after"], scorers, {"max_tokens": 16},
+        scoring=lambda share, _: told.append(share),
+    )  # fmt: skip
+    assert told == sorted(told)
+    assert 0.5 in told
+    assert told.count(1.0) == 1
+
+
 def test_a_model_that_is_not_there_to_embed_is_told_and_costs_no_other_score(
     gateway: tuple[Serving, AnsweringServer], database: Database
 ) -> None:

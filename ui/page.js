@@ -43,6 +43,22 @@
     }
     toast(said);
   };
+  // Where the owner's cookie no longer opens the door (a first key was made, a key was revoked, a month is over), Gradio
+  // would say "Unexpected token" with every click and every look of a timer. We say what is so, once, and lose nothing
+  // that stands on the page.
+  const ask = window.fetch.bind(window);
+  window.fetch = async (...given) => {
+    const answer = await ask(...given);
+    const path = answer.url ? new URL(answer.url) : location;
+    if (answer.status !== 401 || path.origin !== location.origin || !path.pathname.startsWith("/gradio_api/")) return answer;
+    if (!document.querySelector("#parley-door")) {
+      const note = Object.assign(document.createElement("div"), { id: "parley-door", className: "parley-toast" });
+      note.setAttribute("role", "alert");
+      note.append("This page needs you to sign in again. ", Object.assign(document.createElement("a"), { href: "/login", textContent: "Sign in" }));
+      document.body.append(note);
+    }
+    return new Promise(() => {});
+  };
   const click = (id) => {
     const button = document.querySelector(`#${id}, #${id} button`);
     if (button && !button.disabled && button.getClientRects().length) { button.click(); return true; }

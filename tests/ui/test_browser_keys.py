@@ -64,3 +64,18 @@ def test_a_key_is_made_shown_once_changed_and_revoked(page: Page, running_page: 
     page.click("#keys-revoke")
     page.click("#keys-yes")
     expect(page.locator("#keys-table tr", has_text=name)).to_contain_text("revoked")
+
+
+def test_whoever_is_no_longer_signed_in_is_told_so_once_and_in_words(page: Page) -> None:
+    """Gradio's pop-up said "Unexpected token 'T'", with every click and with every look of a timer."""
+    page.context.clear_cookies()
+    page.click("#keys-refresh")
+    door = page.locator("#parley-door")
+    expect(door).to_have_text("This page needs you to sign in again. Sign in")
+    page.click("#keys-refresh")
+    page.wait_for_timeout(3500)  # longer than between two looks of the Models tab's timer
+    expect(door).to_have_count(1)
+    expect(page.locator(".toast-wrap, .toast-body").filter(has_text=re.compile("token|Error"))).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("window.innerWidth")
+    door.get_by_role("link").click()
+    page.wait_for_url("**/login")

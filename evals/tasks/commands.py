@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evals.tasks.showing import Bar, say, tell_bad_rows, tell_diff, tell_overlap, tell_overview
+from evals.tasks.showing import Bar, say, tell_asking, tell_bad_rows, tell_diff, tell_overlap, tell_overview
 from models.errors import Invalid
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ def run(
             notes=[f"Held against {training}: {overlap.words}"] if overlap else [],
         )
     if not as_json:
-        rate = f", {made.run.asked / made.run.seconds:.1f} a second" if made.run.seconds else ""
-        say(f"{made.run.asked} answers in {made.run.seconds:.1f} s{rate}; {made.run.cached} were there before.")
+        tell_asking(made.run.asked, made.run.cached, made.run.seconds)
     _report(load_evaluation(database, made.id), None, html, as_json)
 
 
@@ -126,7 +125,7 @@ def list_all(
     task: Annotated[str | None, typer.Option(help="Only of the task of this name.")] = None, as_json: JsonFlag = False
 ) -> None:
     """List the evaluations, newest first."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from evals.tasks.evaluations import list_evaluations
 
@@ -137,11 +136,12 @@ def list_all(
     if not found:
         say("Nothing was evaluated yet: `parley eval run TASK --models a,b --scorers exact`.")
         return
-    table = Table("id", "task", "samples", "models", "scorers", "failed", "when", box=None, header_style="bold")
+    names = (Column(name, overflow="fold") for name in ("task", "samples", "models", "scorers", "failed", "when"))
+    table = Table(Column("id", no_wrap=True, min_width=_SHORT_ID), *names, box=None, header_style="bold")
     for row in found:
         when = f"{row.created:%Y-%m-%d %H:%M}" if row.finished else "unfinished: run it again"
         table.add_row(
-            row.id[-_SHORT_ID:], row.task, str(row.samples), ", ".join(row.models), ", ".join(row.scorers),
+            row.id[-_SHORT_ID:], row.task, str(row.samples), "\n".join(row.models), "\n".join(row.scorers),
             str(row.failed or ""), when,
         )  # fmt: skip
     say(table)

@@ -50,9 +50,8 @@ def tell_overview(evaluation: "Evaluation", found: "Overview") -> None:
     from evals.tasks.html_report import interval
 
     categories = (None, *found.categories)
-    names = (Column(name, overflow="fold") for name in evaluation.models)
-    table = Table(Column("mean (95 %)", overflow="fold"), *(["category"] * bool(found.categories)), *names, "samples",
-                  box=None, header_style="bold")  # fmt: skip
+    first = ["mean (95 %)", *(["category"] * bool(found.categories)), *evaluation.models]
+    table = Table(*(Column(name, overflow="fold") for name in first), "samples", box=None, header_style="bold")
     for scorer in evaluation.scorers:
         for category in categories:
             cells = [found.of(model, scorer.name, category) for model in evaluation.models]
@@ -68,9 +67,13 @@ def tell_overview(evaluation: "Evaluation", found: "Overview") -> None:
             said, count = facts.errors[0]
             say(f"{facts.model}: {facts.failed} of {facts.answered + facts.failed} failed, {count} of them so: {said}")
         if facts.cut:
-            say(f"{facts.model}: {facts.cut} answers were cut at max_tokens.")
+            say(f"{facts.model}: {facts.cut} {'answer was' if facts.cut == 1 else 'answers were'} cut at max_tokens.")
+    failing = {name for name, _, _ in found.scorer_errors}
+    for scorer in evaluation.scorers:
+        if scorer.name not in failing and not any(found.of(model, scorer.name).n for model in evaluation.models):
+            say(f"{scorer.name} had nothing to go by in these samples: `parley eval scorers` says what each needs.")
     for name, said, count in found.scorer_errors:
-        say(f"Scorer {name} failed on {count} answers: {said}")
+        say(f"Scorer {name} failed on {_times(count, 'answer')}: {said}")
 
 
 def tell_diff(compared: "Diff") -> None:
@@ -80,27 +83,29 @@ def tell_diff(compared: "Diff") -> None:
     from evals.tasks.html_report import interval
     from evals.tasks.summaries import FEWEST
 
-    named = (Column(name, overflow="fold") for name in ("difference (95 %)", "category", "model", "against"))
-    table = Table(*named, "", "samples", "it is", box=None, header_style="bold")
     thin = 0
-    for row in compared.differences:
-        if row.summary.mean is None:
-            continue
-        if row.category and row.finding == "not enough evidence":
-            thin += 1
-            continue
-        table.add_row(
-            row.scorer, row.category or "all", row.model_b, row.model_a, interval(row.summary, row.facts),
-            str(row.summary.n), row.finding,
-        )  # fmt: skip
-    say(table)
+    for one, other in dict.fromkeys((row.model_a, row.model_b) for row in compared.differences):
+        names = ("difference (95 %)", "category", "", "samples", "it is")
+        table = Table(*(Column(name, overflow="fold") for name in names), box=None, header_style="bold")
+        for row in compared.differences:
+            if (row.model_a, row.model_b) != (one, other) or row.summary.mean is None:
+                continue
+            if row.category and row.finding == "not enough evidence":
+                thin += 1
+                continue
+            table.add_row(
+                row.scorer, row.category or "all", interval(row.summary, row.facts), str(row.summary.n), row.finding
+            )
+        say(f"\n{other} against {one}:")
+        say(table)
     if thin:
         say(f"{thin} more, by category, rest on under {FEWEST} prompts each: not enough evidence (--html, --json).")
     say(compared.words)
     if compared.regressions:
-        say(f"{len(compared.regressions)} scores are lower than before, {compared.improvements} are higher. Lower:")
+        lower = "1 score is" if len(compared.regressions) == 1 else f"{len(compared.regressions)} scores are"
+        say(f"{lower} lower than before, {_are(compared.improvements)} higher. Lower:")
     else:
-        say(f"No score is lower than before, {compared.improvements} are higher.")
+        say(f"No score is lower than before, {_are(compared.improvements)} higher.")
     for change in compared.regressions[:_TOLD]:
         question = " ".join(change.sample.question.split())
         short = question if len(question) <= 48 else question[:47] + "…"
@@ -110,6 +115,24 @@ def tell_diff(compared: "Diff") -> None:
         )
     if len(compared.regressions) > _TOLD:
         say(f"  and {len(compared.regressions) - _TOLD} more: --html or --json has them all, with the answers")
+
+
+def tell_asking(asked: int, cached: int, seconds: float) -> None:
+    """What the asking took."""
+    before = f"{cached} {'was' if cached == 1 else 'were'} there before."
+    if not asked:
+        say(f"No answer was asked for; {before}")
+        return
+    rate = f", {asked / seconds:.1f} a second" if seconds else ""
+    say(f"{_times(asked, 'answer')} in {seconds:.1f} s{rate}; {before}")
+
+
+def _times(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
+
+
+def _are(count: int) -> str:
+    return "1 is" if count == 1 else f"{count} are"
 
 
 def _count(numbers: list[int]) -> str:

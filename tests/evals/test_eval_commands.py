@@ -89,6 +89,31 @@ def test_run_list_show_diff(parley, server: AnsweringServer, faq: str, tmp_path:
     assert "difference" in parley("diff", "last:before", "last:after")[1]
 
 
+def test_a_narrow_terminal_folds_and_cuts_nothing(parley, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "a-task-with-a-long-name.jsonl"
+    rows = [{"input": f"q{i}", "category": "freeze_membership_for_a_month"} for i in range(20)]
+    path.write_text("\n".join(json.dumps(row) for row in [*rows, {"input": "other", "category": "x"}]))
+    monkeypatch.setenv("COLUMNS", "60")
+    code, output, _ = parley("run", str(path), "--models", "before,after", "--scorers", "words,exact")
+    assert code == 0
+    assert "…" not in output
+    assert "after against before:" in output
+    assert max(map(len, output.splitlines())) <= 60
+    assert "exact had nothing to go by" in " ".join(output.split())
+    listed = parley("list")[1]
+    assert "…" not in listed
+    assert json.loads(parley("list", "--json")[1])[0]["id"][-8:] in listed
+
+
+def test_one_is_told_as_one(parley, tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps({"input": "one?", "expected": "after"}))
+    output = parley("run", str(path), "--models", "before,after", "--scorers", "includes")[1]
+    assert "No score is lower than before, 1 is higher." in output
+    output = parley("run", str(path), "--models", "before", "--scorers", "includes")[1]
+    assert "No answer was asked for; 1 was there before." in output
+
+
 def test_bad_rows_are_told_one_by_one_and_left_out_only_when_asked(parley, faq: str) -> None:
     with Path(faq).open("a") as file:
         file.write('\n{"oops": 1}\n[]')

@@ -134,7 +134,7 @@ def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
     from models.demo import catalogue
     from models.registry import Registry
     from models.settings import child_environment
-    from serve.processes import own_command, spawn
+    from serve.processes.children import own_command, spawn
 
     database = open_database(settings)
     known = {spec.id for spec in Registry(database).list(include_retired=True)}

@@ -22,8 +22,9 @@ from models.database import Database, open_database, upgrade
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec, Upstream
-from serve import guardian, states
-from serve.running import Running
+from serve.fleet import states
+from serve.processes import guardian
+from serve.processes.running import Running
 
 Sent = Literal["KILL", "STOP"]
 ENGINE, HOSTED = "demo-base", "hosted"

@@ -22,9 +22,9 @@ from bench.asking import say
 from bench.gateway_client import Client
 from models.errors import Unavailable
 from models.settings import Settings, engine_environment
-from serve import guardian
-from serve.engines import free_port
-from serve.processes import Command, Process, spawn
+from serve.fleet.engines import free_port
+from serve.processes import guardian
+from serve.processes.children import Command, Process, spawn
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / ".peers"

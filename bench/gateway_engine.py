@@ -26,8 +26,8 @@ from models.demo import BASE, catalogue
 from models.errors import Unavailable
 from models.registry import Registry
 from models.spec import ModelSpec
-from serve import engines, states
-from serve.running import Running, start
+from serve.fleet import engines, states
+from serve.processes.running import Running, start
 
 AT_ONCE = 64
 _TOKENS = 64

@@ -1,7 +1,8 @@
 """How a route is described: what it takes, what it answers, and which errors. It knows no route.
 
-Each room describes its own routes (`models.api_operations`, `train.api_operations`, `serve.operations`); a room's
-`routes()` hangs the descriptions on its Starlette routes, and `serve.openapi` makes one document of all of them.
+Each room describes its own routes (`models.api_operations`, `train.api_operations`, `serve.openapi.operations`); a
+room's `routes()` hangs the descriptions on its Starlette routes, and `serve.openapi.document` makes one document of all
+of them.
 """
 
 from collections.abc import Iterable

@@ -17,14 +17,14 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "start": "running", "Running": "running",
-    "up": "parent", "UpOptions": "parent",
-    "model_states": "states", "ModelState": "states",
-    "report": "status", "examine": "doctor", "Finding": "doctor",
-    "create_app": "gateway",
-    "openapi_document": "openapi",
+    "start": "processes.running", "Running": "processes.running",
+    "up": "processes.parent", "UpOptions": "processes.parent",
+    "model_states": "fleet.states", "ModelState": "fleet.states",
+    "report": "processes.status", "examine": "processes.doctor", "Finding": "processes.doctor",
+    "create_app": "gateway.app",
+    "openapi_document": "openapi.document",
     "openai_fine_tunes": "hosted", "register_fine_tune": "hosted", "FineTune": "hosted",
-    "generate": "generating", "Generated": "generating", "Journal": "answer_journal", "read_rows": "prompt_rows",
+    "generate": "bulk.generating", "Generated": "bulk.generating", "Journal": "bulk.journal", "read_rows": "bulk.rows",
 }  # fmt: skip
 
 __all__ = sorted(_HOMES)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serve.doctor_command import doctor_command, status_command
-from serve.generate_command import generate_command
-from serve.serve_command import serve_command
+from serve.bulk.command import generate_command
+from serve.processes.doctor_command import doctor_command, status_command
+from serve.processes.serve_command import serve_command
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -69,7 +69,7 @@ def up(
 ) -> None:
     """Start everything: engines, gateway, page and worker. Ctrl-C stops it."""
     from models.settings import load_settings
-    from serve.parent import up as run
+    from serve.processes.parent import up as run
 
     settings = load_settings(home=home, host=host, port=port, page_host=page_host, page_port=page_port, device=device)
     run(settings, page=page, worker=worker, make_owner_key=make_owner_key)
@@ -82,8 +82,8 @@ def serve_gateway(mounts: Mounts | None, door: Sequence[int] = ()) -> None:
     from models.database import open_database
     from models.keys import keys_configured
     from models.settings import load_settings
-    from serve import preflight
-    from serve.gateway import run
+    from serve.gateway.app import run
+    from serve.processes import preflight
 
     settings = load_settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -102,7 +102,7 @@ def print_openapi(mounts: Mounts | None) -> None:
 
     from models.database import Database
     from models.settings import load_settings
-    from serve.openapi import openapi_document
+    from serve.openapi.document import openapi_document
 
     settings = load_settings()
     # Not opened as others open it: that would make the home.

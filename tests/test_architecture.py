@@ -99,8 +99,8 @@ def loaded_after(statement: str) -> set[str]:
         *(f"import {room}" for room in ROOMS),
         *(f"import {room}.tables" for room in ROOMS if (ROOT / room / "tables.py").exists()),
         *(f"import {room}.api" for room in ROOMS if (ROOT / room / "api.py").exists()),
-        "import serve.gateway",
-        "import serve.parent",
+        "import serve.gateway.app",
+        "import serve.processes.parent",
     ],
 )
 def test_light_things_load_nothing_heavy(statement: str) -> None:

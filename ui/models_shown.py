@@ -5,14 +5,14 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from serve.status import duration, gib
+from serve.processes.status import duration, gib
 
 _TONES = {"ready": "", "starting": " warn", "failed": " bad", "stopped": " still"}
 _KINDS = {"base": "base", "merged": "merged", "adapter": "adapter", "hosted": "hosted"}
 
 
 def models_table(models: Sequence[Mapping[str, Any]], *, running: bool) -> str:
-    """Every model of `serve.status.report`; an adapter stands below its base. Addresses are nobody's business here."""
+    """Every model of the status report; an adapter stands below its base. Addresses are nobody's business here."""
     if not models:
         return (
             "<div class='quiet'><b>No model yet</b><span>Add a hosted one below, train one, or register weights with "

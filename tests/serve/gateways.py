@@ -14,9 +14,9 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec, Upstream
-from serve import states
-from serve.gateway import Gateway, create_app, make_server
-from serve.states import Served
+from serve.fleet import states
+from serve.fleet.states import Served
+from serve.gateway.app import Gateway, create_app, make_server
 
 
 class Serving:

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from serve import access_log
-from serve.access_log import AccessLog, Line
+from serve.accounting import access_log
+from serve.accounting.access_log import AccessLog, Line
 
 
 def line(number: int = 0, **changed: Any) -> Line:

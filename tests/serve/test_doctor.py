@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from models.database import Database
 from models.keys import create_key
 from models.settings import Settings, load_settings
-from serve import doctor
-from serve.machine import free_gpu_bytes
+from serve.fleet.machine import free_gpu_bytes
+from serve.processes import doctor
 from tests.stack import free_ports
 
 

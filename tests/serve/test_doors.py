@@ -16,8 +16,8 @@ from models.errors import Unavailable
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
-from serve import guardian
-from serve.doors import door_of, open_door
+from serve.processes import guardian
+from serve.processes.doors import door_of, open_door
 from tests.serve.paced_upstream import PacedUpstream
 from tests.stack import free_ports
 

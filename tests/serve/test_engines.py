@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from models.spec import EngineOptions, ModelSpec
-from serve import engines
-from serve.machine import Share
+from serve.fleet import engines
+from serve.fleet.machine import Share
 
 CPU = Share("cpu", cores=(2, 3), kv_cache_bytes=2**28)
 GPU = Share("cuda", gpus=(1,), gpu_memory_share=0.45)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from models.spec import EngineOptions, ModelSpec
-from serve import engines, families
-from serve.machine import Share
-from serve.weights import weights_of
+from serve.fleet import engines, families
+from serve.fleet.machine import Share
+from serve.fleet.weights import weights_of
 
 HERMES = "{% if tools %}<tool_call>{{ tools }}</tool_call>{% endif %}"
 QWEN3 = HERMES + "{% if enable_thinking is false %}<think>\n\n</think>{% endif %}"

@@ -10,7 +10,7 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import load_settings
 from models.spec import ModelSpec, Upstream
-from serve import states
+from serve.fleet import states
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 

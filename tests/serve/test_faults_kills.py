@@ -12,9 +12,10 @@ import pytest
 from bench.faults_kills import Blow, House, run
 from models.demo import catalogue
 from models.settings import load_settings
-from serve import guardian, services, tending
-from serve.processes import Command
-from serve.services import Service, Services
+from serve.fleet import tending
+from serve.processes import guardian, services
+from serve.processes.children import Command
+from serve.processes.services import Service, Services
 from tests.serve.paced_upstream import PacedUpstream
 from tests.serve.test_fleet import start  # noqa: F401 -- a fixture
 from tests.stack import free_ports

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from serve import bounds, fields
+from serve.gateway import bounds, fields
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 EMBEDDINGS, RESPONSES = "/v1/embeddings", "/v1/responses"
@@ -76,7 +76,7 @@ def test_every_field_of_vllm_is_allowed_dangerous_or_dropped(path: str) -> None:
     assert {"model", "user"} <= known
     kinds = [fields.ALLOWED[path], frozenset(fields.DANGEROUS), frozenset(DROPPED) - fields.ALLOWED[path]]
     assert known - frozenset().union(*kinds) == set(), (
-        "say in serve/fields.py, or in DROPPED here, what becomes of them"
+        "say in serve/gateway/fields.py, or in DROPPED here, what becomes of them"
     )
     assert fields.ALLOWED[path] - known <= OPENAIS_ALONE | {"chat_template_kwargs"}, "vLLM does not know these"
     assert not fields.ALLOWED[path] & fields.DANGEROUS.keys()

@@ -21,9 +21,10 @@ from models.registry import Registry
 from models.reservations import release, reserve
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
-from serve import engines, guardian, probing, supervisor, tending
-from serve.machine import Gpu, Machine
-from serve.supervisor import Supervisor
+from serve.fleet import engines, probing, supervisor, tending
+from serve.fleet.machine import Gpu, Machine
+from serve.fleet.supervisor import Supervisor
+from serve.processes import guardian
 from tests.serve.gateways import Serving, serving
 
 GIB = 2**30

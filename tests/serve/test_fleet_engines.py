@@ -19,7 +19,8 @@ from models.database import open_database, upgrade
 from models.registry import Registry
 from models.settings import load_settings
 from models.spec import ModelSpec
-from serve import start, states
+from serve import start
+from serve.fleet import states
 from tests.stack import Stack, free_ports
 from tests.tiny_model import make_base
 

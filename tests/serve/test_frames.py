@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.frames import Frames
+from serve.transport.frames import Frames
 
 
 def frame(content: dict | str, end: bytes = b"\n\n") -> bytes:

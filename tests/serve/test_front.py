@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from serve.front import Front
+from serve.transport.front import Front
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream
 

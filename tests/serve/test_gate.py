@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import Forbidden, Invalid
-from serve import gate
-from serve.gate import Elsewhere, UnsupportedMedia, check_scope, check_visitor, parse
+from serve.gateway import gate
+from serve.gateway.gate import Elsewhere, UnsupportedMedia, check_scope, check_visitor, parse
 
 CHAT = b"/v1/chat/completions"
 JSON = (b"content-type", b"application/json")

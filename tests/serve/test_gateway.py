@@ -242,7 +242,7 @@ def test_a_mounted_route_that_breaks_answers_as_ours_do_and_is_logged_once(
 
 def test_the_gateways_process_stays_light() -> None:
     script = (
-        "import sys, serve.gateway, serve.cli, uvicorn, uvloop, httptools\n"
+        "import sys, serve.gateway.app, serve.cli, uvicorn, uvloop, httptools\n"
         "heavy = {'torch', 'transformers', 'gradio', 'vllm', 'pandas', 'openai', 'scipy'}\n"
         "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
     )

@@ -227,7 +227,7 @@ def test_a_server_that_is_not_there_stops_the_run_and_leaves_nothing(
 def test_a_server_that_goes_away_in_the_middle_stops_the_run_and_keeps_the_answers(
     generate: Generate, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.generating.ATTEMPTS", 1)
+    monkeypatch.setattr("serve.bulk.generating.ATTEMPTS", 1)
     file = _file(tmp_path, [{"prompt": "tell"}, {"prompt": "busy"}, {"prompt": "tell more"}])
     with pytest.raises(ParleyError, match="the queue is full"):
         generate(file, "--model", "m", "--concurrency", "1")
@@ -273,7 +273,7 @@ def test_after_a_kill_at_any_moment_the_rest_is_asked_once(
 
 
 def test_two_runs_do_not_write_one_file(generate: Generate, tmp_path: Path) -> None:
-    from serve.answer_journal import Journal
+    from serve.bulk.journal import Journal
 
     out = tmp_path / "out.jsonl"
     with (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from serve import guardian
-from serve.processes import Command, kill_strays, spawn
+from serve.processes import guardian
+from serve.processes.children import Command, kill_strays, spawn
 
 # A program that abandons a grandchild in a session of its own, and stays deaf to SIGTERM where it is told to.
 FAMILY = """
@@ -92,8 +92,8 @@ def test_a_killed_parent_takes_everything_along(tmp_path: Path) -> None:
 
 def test_a_killed_guardians_family_falls_to_the_parent(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from serve import guardian\n"
-        "from serve.processes import kill_strays\n"
+        "import sys, time; from pathlib import Path; from serve.processes import guardian\n"
+        "from serve.processes.children import kill_strays\n"
         "from tests.serve.test_guardian import command, spawn\n"
         "guardian.become_subreaper()\n"
         f"kept = [spawn(command(), Path({str(tmp_path)!r})) for _ in range(2)]\n"

@@ -13,8 +13,8 @@ from models.errors import Forbidden
 from models.keys import NO_LIMITS, KeyInfo, KeyLimits
 from models.spec import ModelSpec, Upstream
 from models.usage import Slot, Sums, add_usage
-from serve.limits import BudgetSpent, Limits, TooManyRequests, TooManyTokens, duration
-from serve.replies import Headers, error_headers
+from serve.accounting.limits import BudgetSpent, Limits, TooManyRequests, TooManyTokens, duration
+from serve.transport.replies import Headers, error_headers
 
 OWN = ModelSpec(id="own", kind="base", path="org/own")
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()

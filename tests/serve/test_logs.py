@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from serve import logs
+from serve.processes import logs
 
 WRITES = "import sys, time\nfor n in range(200): print(f'line {n:04d}', flush=True); time.sleep(0.005)"
 

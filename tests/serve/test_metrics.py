@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.keys import KeyLimits, create_key
-from serve.metrics import Metrics
+from serve.accounting.metrics import Metrics
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream
 from tests.serve.test_gateway import ask

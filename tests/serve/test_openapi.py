@@ -16,12 +16,12 @@ from models.database import Database
 from models.keys import create_key
 from models.operations import ATTRIBUTE
 from models.settings import Settings
-from serve import openapi
-from serve.operations import OPERATIONS
+from serve.openapi import document as openapi
+from serve.openapi.operations import OPERATIONS
 from tests.serve.gateways import Serving, serving
 from tests.serve.test_gateway import ask
 
-GATEWAY = Path(__file__).parent.parent.parent / "serve" / "gateway.py"
+GATEWAY = Path(__file__).parent.parent.parent / "serve" / "gateway" / "app.py"
 OURS = [one for one in OPERATIONS if "{" not in one.path]
 
 
@@ -57,7 +57,7 @@ def test_every_route_of_the_gateways_own_is_in_it() -> None:
     }
     assert "/v1/chat/completions" in named
     described = {one.path.replace("{model}", "") for one in OPERATIONS}
-    assert named <= described, "describe them in serve/operations.py"
+    assert named <= described, "describe them in serve/openapi/operations.py"
 
 
 @pytest.mark.parametrize("one", OURS, ids=lambda one: f"{one.method} {one.path}")

@@ -21,7 +21,7 @@ from models.keys import create_key
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
-from serve import guardian, preflight
+from serve.processes import guardian, preflight
 from tests.serve.paced_upstream import PacedUpstream
 from tests.stack import free_ports
 

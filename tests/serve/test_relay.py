@@ -16,7 +16,7 @@ import pytest
 
 from models.database import Database
 from models.settings import load_settings
-from serve import states
+from serve.fleet import states
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import USAGE, PacedUpstream
 

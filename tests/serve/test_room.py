@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.machine import Fit, Share
-from serve.room import Tenant, decide
+from serve.fleet.machine import Fit, Share
+from serve.fleet.room import Tenant, decide
 
 SHARE = Share("cpu")
 

@@ -14,7 +14,8 @@ from models.keys import KeyLimits, change_key, create_key, find_key, list_keys, 
 from models.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.usage import Sums, read_usage
-from serve import access_log, snapshot, usage
+from serve.accounting import access_log, usage
+from serve.gateway import snapshot
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 from tests.serve.test_relay import HELLO

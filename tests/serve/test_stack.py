@@ -18,7 +18,8 @@ from models.database import Database, open_database, upgrade
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
-from serve import guardian, states
+from serve.fleet import states
+from serve.processes import guardian
 from tests.serve.gateways import serving
 from tests.stack import free_ports
 from tests.tiny_model import make_adapter, make_base

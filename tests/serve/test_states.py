@@ -5,9 +5,9 @@ from datetime import timedelta
 from models.database import Database
 from models.registry import Registry
 from models.spec import ModelSpec, Upstream
-from serve import states
-from serve.fleet import Work, desired
-from serve.states import ModelState, Served
+from serve.fleet import states
+from serve.fleet.desired import Work, desired
+from serve.fleet.states import ModelState, Served
 
 
 def spec(name: str, kind: str, base: str | None = None) -> ModelSpec:

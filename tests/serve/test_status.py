@@ -11,8 +11,9 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve import states, status
-from serve.running import read_state
+from serve.fleet import states
+from serve.processes import status
+from serve.processes.running import read_state
 
 
 def test_an_engines_last_words_are_shown_as_they_are(settings: Settings, database: Database) -> None:

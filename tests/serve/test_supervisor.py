@@ -9,9 +9,9 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
-from serve import engines
-from serve.machine import Gpu, Machine
-from serve.supervisor import Supervisor
+from serve.fleet import engines
+from serve.fleet.machine import Gpu, Machine
+from serve.fleet.supervisor import Supervisor
 
 CARD, OTHER = Gpu(0, "card", 80_000), Gpu(1, "card", 80_000)
 

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from serve.timeouts import Timeouts
-from serve.upstreams import HostedAnswer, Upstreams
-from serve.wire import Broken, Unreachable
+from serve.gateway.timeouts import Timeouts
+from serve.transport.upstreams import HostedAnswer, Upstreams
+from serve.transport.wire import Broken, Unreachable
 from tests.serve.test_wire import HEAD, Script, Server, writes
 
 

@@ -11,7 +11,7 @@ from models.database import Database
 from models.errors import ParleyError
 from models.settings import Settings
 from models.usage import Sums, read_usage
-from serve.usage import UsageLog
+from serve.accounting.usage import UsageLog
 
 
 def test_what_is_noted_is_in_the_table_within_a_second_or_so(any_database: Database) -> None:

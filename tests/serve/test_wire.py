@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from serve.timeouts import Timeouts
-from serve.wire import Broken, Connection, Pool, Unreachable
+from serve.gateway.timeouts import Timeouts
+from serve.transport.wire import Broken, Connection, Pool, Unreachable
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

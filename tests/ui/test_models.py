@@ -12,9 +12,9 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve import states
-from serve.logs import engine_log
-from serve.states import Served
+from serve.fleet import states
+from serve.fleet.states import Served
+from serve.processes.logs import engine_log
 from ui.models import Models, ModelsView
 from ui.room import Room
 

@@ -11,7 +11,7 @@ import parley
 from models.database import Database
 from models.files import Files
 from models.settings import Settings
-from serve.gateway import create_app
+from serve.gateway.app import create_app
 from tests.train.conftest import style_rows
 from train.data.checks import check
 

@@ -20,7 +20,7 @@ from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import ModelSpec
 from models.worker import run_job
-from serve.gateway import create_app
+from serve.gateway.app import create_app
 from tests.stack import free_ports
 from tests.train.conftest import style_rows
 

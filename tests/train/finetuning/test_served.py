@@ -12,7 +12,7 @@ from openai import OpenAI
 
 from models.registry import Registry
 from models.spec import ModelSpec
-from serve import states
+from serve.fleet import states
 from tests.stack import Stack, stack
 from tests.tiny_model import make_base
 

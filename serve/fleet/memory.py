@@ -1,0 +1,189 @@
+"""How much memory an engine takes, and how much there is: estimated before it starts, measured where it can be.
+
+On a CPU: weights, the planned KV cache, and what vLLM takes beside them. On a GPU vLLM takes the whole share that it is
+given, so there the question is whether the share holds the weights and a cache for one request.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from models.errors import Unavailable
+from models.settings import Settings
+from models.spec import ModelSpec
+from serve.fleet import machine
+from serve.fleet.machine import Machine, Share
+from serve.fleet.weights import weights_of
+
+_GIB = 1024**3
+# What an engine takes beside weights and cache: Python, torch, vLLM, buffers. Measured 1.1 GiB (docs/log.md,
+# 2026-11-22); long prompts take some more.
+CPU_OVERHEAD_BYTES = int(1.3 * _GIB)
+GPU_OVERHEAD_BYTES = int(1.5 * _GIB)
+# The gateway, the page, the worker and the rest of the machine go on while engines come and go.
+_KEPT_FREE_BYTES = _GIB // 2
+_CGROUPS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory.stat")),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.stat"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an engine takes, in bytes, on its device; `weights` is 0 where nobody knows them yet (`known` False)."""
+
+    weights: int
+    cache: int
+    overhead: int
+    known: bool = True
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cache + self.overhead
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What an engine that has a place holds, in bytes: by plan, and as far as it has taken it already."""
+
+    planned: int
+    taken: int
+
+
+def available_bytes() -> int:
+    """Memory that a new process could take now: the machine's, or this container's where that is less."""
+    return min([psutil.virtual_memory().available, *[left for left in map(_cgroup_left, _CGROUPS) if left is not None]])
+
+
+class Memory:
+    """The memory of one machine under its settings. `reserved`: bytes that jobs have asked for and not taken yet."""
+
+    def __init__(self, where: Machine, settings: Settings, available: Callable[[], int] = available_bytes) -> None:
+        self._machine = where
+        self._settings = settings
+        self._available = available
+        self._known: dict[str, int] = {}
+        self.reserved = 0
+
+    def need(self, spec: ModelSpec, share: Share) -> Need:
+        """What its engine will take with this share."""
+        weights = self._weights(spec)
+        if share.device == "cpu":
+            return Need(weights or 0, share.kv_cache_bytes, CPU_OVERHEAD_BYTES, weights is not None)
+        wide = max(len(share.gpus), 1)
+        one_request = (self._one_request(spec) or 0) // wide
+        return Need((weights or 0) // wide, one_request, GPU_OVERHEAD_BYTES, weights is not None)
+
+    def free(self, held: Mapping[str, Holding], freed: int) -> int:
+        """Bytes for engines beside those that run."""
+        if self._settings.engine_memory_gib is not None:
+            return int(self._settings.engine_memory_gib * _GIB) - sum(one.planned for one in held.values())
+        promised = sum(one.planned - one.taken for one in held.values())
+        return self._available() - _KEPT_FREE_BYTES - self.reserved - promised + freed
+
+    def missing(self) -> int:
+        """How many bytes of what jobs have asked for are not free."""
+        if not self.reserved:
+            return 0
+        free = machine.free_gpu_bytes() if self._machine.gpus else self._available()
+        return max(self.reserved - free, 0)
+
+    def check(
+        self, shares: Mapping[str, Share], specs: Mapping[str, ModelSpec], held: Mapping[str, Holding], freed: int = 0
+    ) -> None:
+        """Whether engines with these shares fit beside each other.
+
+        Args:
+            held: model id → what the engines that run and stay hold.
+            freed: bytes that those hold which run and are thought away.
+
+        Raises:
+            Unavailable: what does not fit, how much it needs, and what would.
+        """
+        if self._machine.gpus:
+            self._check_gpu(shares, specs)
+            return
+        newcomers = [name for name in shares if name not in held]
+        for name in newcomers:
+            self._check_cache(specs[name], shares[name])
+        free = self.free(held, freed)
+        wanted = sum(self.need(specs[name], shares[name]).total for name in newcomers)
+        if wanted > free:
+            name = newcomers[-1]
+            needed = self.need(specs[name], shares[name])
+            others = wanted - needed.total
+            raise Unavailable(
+                f"{name} needs {_gib(needed.total)} ({_gib(needed.weights)} of weights, {_gib(needed.cache)} of KV "
+                f"cache, {_gib(needed.overhead)} for vLLM itself), {_gib(max(free - others, 0))} are free"
+            )
+
+    def startable(self, spec: ModelSpec, share: Share) -> str | None:
+        """A look right before a start: None where its memory is there, else what is missing. Measured, not planned."""
+        if self._machine.gpus:
+            return "waits for memory: a job has reserved it" if self.reserved else None
+        needed, free = self.need(spec, share).total, self._available() - self.reserved
+        return None if needed <= free else f"waits for memory: it needs {_gib(needed)}, {_gib(free)} are free"
+
+    def _check_gpu(self, shares: Mapping[str, Share], specs: Mapping[str, ModelSpec]) -> None:
+        cards = {gpu.index: gpu.memory_mib * 1024**2 for gpu in self._machine.gpus}
+        for name, share in shares.items():
+            given = int(min(cards[index] for index in share.gpus) * share.gpu_memory_share)
+            needed = self.need(specs[name], share)
+            if needed.known and needed.total > given:
+                raise Unavailable(
+                    f"{name} needs {_gib(needed.total)} on GPU {share.gpus[0]} ({_gib(needed.weights)} of weights, "
+                    f"{_gib(needed.cache)} of KV cache for one request), its share would be {_gib(given)}: set a "
+                    "shorter max_model_len, or more GPUs by tensor_parallel_size"
+                )
+
+    def _check_cache(self, spec: ModelSpec, share: Share) -> None:
+        one = self._one_request(spec)
+        if one is None or one <= share.kv_cache_bytes:
+            return
+        tokens, per_token = self._context(spec), weights_of(spec).kv_bytes_per_token()
+        assert tokens is not None
+        assert per_token is not None
+        raise Unavailable(
+            f"{spec.id}: a context of {tokens:,} tokens needs {_gib(one)} of KV cache, {_gib(share.kv_cache_bytes)} "
+            f"are planned: set max_model_len to {share.kv_cache_bytes // per_token // 16 * 16} or less, or "
+            "cpu_kv_cache_gib higher"
+        )
+
+    def _one_request(self, spec: ModelSpec) -> int | None:
+        """The KV cache of one request as long as it may be; vLLM does not start with less."""
+        tokens, per_token = self._context(spec), weights_of(spec).kv_bytes_per_token()
+        return tokens * per_token if tokens and per_token else None
+
+    def _context(self, spec: ModelSpec) -> int | None:
+        return spec.engine.max_model_len or weights_of(spec).context()
+
+    def _weights(self, spec: ModelSpec) -> int | None:
+        # A version's files never change once they are here.
+        if spec.id not in self._known and (found := weights_of(spec).loaded_bytes(spec.engine.dtype)) is not None:
+            self._known[spec.id] = found
+        return self._known.get(spec.id)
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB"
+
+
+def _cgroup_left(files: tuple[Path, Path, Path]) -> int | None:
+    """What a container's limit leaves; None where there is no limit. Cached files can be dropped, so they are free."""
+    limit, used, statistics = files
+    try:
+        most = int(limit.read_text())
+        taken = int(used.read_text())
+        lines = dict(line.split() for line in statistics.read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    if most >= psutil.virtual_memory().total:
+        return None
+    return max(most - taken + int(lines.get("inactive_file", lines.get("total_inactive_file", 0))), 0)

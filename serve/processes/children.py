@@ -1,0 +1,191 @@
+"""Child processes under guardians: start, look, stop. It knows pipes, logs and pids, and nothing of what runs.
+
+The pipe to a guardian's standard input is the lifeline: closing it, or dying, kills the guardian's whole tree.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import psutil
+
+from models.errors import Invalid, NoSpace
+from serve.processes import guardian
+from serve.processes.logs import log_path, rotate, tail
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run: a name for logs and messages, arguments, environment, and the cores it may use (None: all).
+
+    `keeps`: numbers of open files of this process that the program gets under the same numbers.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    cores: tuple[int, ...] | None = None
+    grace_s: float = 5.0
+    keeps: tuple[int, ...] = ()
+
+
+def own_command(
+    name: str,
+    *arguments: str,
+    environment: Mapping[str, str],
+    grace_s: float = 5.0,
+    keeps: tuple[int, ...] = (),
+) -> Command:
+    """One of our own processes: `python -m parley <arguments>`, from wherever the rooms are installed."""
+    argv = (sys.executable, "-m", "parley", *arguments)
+    return Command(name, argv, environment, grace_s=grace_s, keeps=keeps)
+
+
+class Process:
+    """A running command. Made by `spawn`."""
+
+    def __init__(self, command: Command, log: Path, popen: "subprocess.Popen[bytes]") -> None:
+        self.command = command
+        self.log = log
+        self._popen = popen
+        self._log_start = log.stat().st_size if log.exists() else 0
+        self._stop_deadline: float | None = None
+        self._program: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The guardian's pid: the tree is below it."""
+        return self._popen.pid
+
+    @property
+    def program_pid(self) -> int | None:
+        """The program's own pid, once it is there."""
+        below = guardian.descendants(self.pid)
+        return below[0] if below else None
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the tree below the guardian has used so far."""
+        used = 0.0
+        for pid in guardian.descendants(self.pid):
+            with suppress(psutil.Error):
+                times = psutil.Process(pid).cpu_times()
+                used += times.user + times.system
+        return used
+
+    def is_frozen(self, *, whole_tree: bool = False) -> bool:
+        """Whether a signal has stopped the program, or anything in its tree, and nothing has continued it."""
+        if whole_tree:
+            return bool(guardian.frozen(self.pid))
+        # Looked up once: the whole process table every second would cost more than it is worth.
+        self._program = self._program or self.program_pid
+        return self._program is not None and guardian.is_frozen(self._program)
+
+    def memory_bytes(self) -> int:
+        """Memory that the tree below the guardian holds now."""
+        held = 0
+        for pid in guardian.descendants(self.pid):
+            with suppress(psutil.Error):
+                held += psutil.Process(pid).memory_info().rss
+        return held
+
+    def exit_code(self) -> int | None:
+        """None while it runs; then the program's status, 128 + signal where one ended it."""
+        code = self._popen.poll()
+        return code if code is None or code >= 0 else 128 - code
+
+    def ask_to_stop(self) -> None:
+        """Begins to stop the tree, without waiting: SIGTERM to the program, SIGKILL to all after the grace."""
+        if self._popen.stdin and not self._popen.stdin.closed:
+            with suppress(OSError):
+                self._popen.stdin.close()
+        if self._stop_deadline is None:
+            self._stop_deadline = time.monotonic() + self.command.grace_s + 2
+
+    def stop(self) -> int:
+        """Stops the tree and waits until nothing of it is left."""
+        self.ask_to_stop()
+        assert self._stop_deadline is not None
+        try:
+            self._popen.wait(max(self._stop_deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            guardian.kill_tree_of_others(self.pid)
+            self._popen.kill()
+            self._popen.wait()
+        return self.exit_code() or 0
+
+    def kill(self) -> int:
+        """Stops the tree without any grace: of a program that hangs there is nothing to wait for."""
+        guardian.kill_tree_of_others(self.pid)
+        return self.stop()
+
+    def last_words(self) -> str:
+        """The last line that this run wrote to its log; the last one that names an error where there is one."""
+        text = tail(self.log, self._log_start)
+        kept = [line.rstrip() for line in text.splitlines() if line.strip()]
+        telling = [line for line in kept if "Error" in line and "Traceback" not in line]
+        return (telling or kept or [""])[-1][-300:]
+
+
+def spawn(command: Command, logs: Path) -> Process:
+    """Starts a command under a guardian; its output is appended to `logs/<name>.log`.
+
+    Raises:
+        NoSpace, Invalid: the log cannot be written.
+    """
+    log = log_path(logs, command.name)
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        rotate(log)
+        output = log.open("ab")
+    except OSError as error:
+        kind = NoSpace if error.errno == 28 else Invalid
+        raise kind(f"The log {log} cannot be written: {error.strerror}.") from error
+    options = ["--grace", str(command.grace_s)]
+    if command.cores:
+        options += ["--cores", ",".join(map(str, command.cores))]
+    if command.keeps:
+        options += ["--pass", ",".join(map(str, command.keeps))]
+    with output:
+        popen = subprocess.Popen(
+            [sys.executable, "-S", "-E", guardian.__file__, *options, "--", *command.argv],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=dict(command.environment) | {guardian.MARK: str(logs.parent)} if command.environment else None,
+            cwd=ROOT,
+            start_new_session=True,
+            pass_fds=command.keeps,
+        )
+    return Process(command, log, popen)
+
+
+def kill_strays(known: Collection[int]) -> list[int]:
+    """Kills what fell to this process because its guardian was killed: children that are no known guardian.
+
+    To be called by a parent that is a subreaper and starts nothing but guardians.
+    """
+    strays = [pid for pid in guardian.children(os.getpid()) if pid not in known]
+    for pid in strays:
+        guardian.kill_tree_of_others(pid)
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    return strays
+
+
+def stop_all(processes: Sequence[Process]) -> None:
+    """Stops several at once, and waits until nothing is left of any."""
+    for process in processes:
+        process.ask_to_stop()
+    for process in processes:
+        process.stop()

@@ -214,18 +214,19 @@ def parse_end(text: str, now: datetime) -> datetime:
 
 def _set(session: Session, row: KeyRow, models: Sequence[str] | None, limits: KeyLimits) -> None:
     if models is not None:
-        _check_scope(session, row.role, models)
+        _check_scope(session, row.role, models, row.models or ())
     row.models = None if models is None else list(dict.fromkeys(models))
     for name, value in vars(limits).items():
         setattr(row, name, value)
 
 
-def _check_scope(session: Session, role: str, models: Sequence[str]) -> None:
+def _check_scope(session: Session, role: str, models: Sequence[str], before: Sequence[str]) -> None:
     if role == "owner":
         raise Invalid("An owner's key opens everything: leave out the models, or make a client's key.", param="models")
     if not models:
         raise Invalid("A scope names at least one model; leave it out for all of them.", param="models")
-    for name in models:
+    # What it may use already need not be there any more: a model that retired must not stand in a tighter limit's way.
+    for name in (name for name in models if name not in before):
         row = session.get(ModelRow, name)
         if session.get(AliasRow, name) is None and (row is None or row.state == "retired"):
             raise Invalid(f"There is no model {name!r}: `parley models list` shows them.", param="models")

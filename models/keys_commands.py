@@ -74,7 +74,7 @@ def keys_create(
 
 def keys_list(as_json: Annotated[bool, _JSON] = False) -> None:
     """List the keys, without the keys: what each may do, and what it has used today (UTC)."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from models.cli import console, opened
     from models.database import utcnow
@@ -89,7 +89,8 @@ def keys_list(as_json: Annotated[bool, _JSON] = False) -> None:
     if not known:
         console().print("There are no keys: Parley listens on loopback only, and asks for none.")
         return
-    table = Table("key", "role", "models", "limits", "used today", "state", box=None, header_style="bold")
+    names = ("key", "role", "models", "limits", "used today", "state")
+    table = Table(*(Column(name, overflow="fold") for name in names), box=None, header_style="bold")
     for key in known:
         models = "all" if key.models is None else "\n".join(key.models)
         today = _words_of(used.get(key.id, Sums())).replace(", ", "\n")

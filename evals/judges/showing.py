@@ -20,10 +20,8 @@ _LABELS, _NARROWEST = 40, 12  # characters beside a drawn interval, and of the s
 
 def tell_report(report: "JudgeReport") -> None:
     """Each question with its verdict, win rates by group, canaries, and the words."""
-    from rich.table import Table
-
     better = {"a": report.model_a, "b": report.model_b, "tie": "tie", None: "null"}
-    table = Table("question", "better", "", box=None, header_style="bold")
+    table = _table("question", "better", "")
     for row in report.rows[:_ROWS]:
         said = row.null or ("the order decided" if row.consistent is False else row.reasons)
         table.add_row(_short(row.question), better[row.outcome], _short(said))
@@ -31,7 +29,7 @@ def tell_report(report: "JudgeReport") -> None:
     if len(report.rows) > _ROWS:
         say(f"and {len(report.rows) - _ROWS} more: --html or --json has them all, with the answers")
     _tell_groups(report)
-    canaries = Table("canary", "seen through", "", box=None, header_style="bold")
+    canaries = _table("canary", "seen through", "")
     for canary in report.canaries:
         canaries.add_row(canary.kind, f"{canary.lost} of {canary.asked}", "" if canary.passed else "failed")
     say(canaries)
@@ -50,15 +48,12 @@ def tell_report(report: "JudgeReport") -> None:
 
 def _tell_groups(report: "JudgeReport") -> None:
     """Win rates by category and by turn, where there are some."""
-    from rich.table import Table
-
     from evals.judges.report_groups import by_group
 
     found = by_group(report)
     if len(found) < 2:
         return
-    table = Table(f"{report.model_b} wins", "rate (95 %)", "judged", "null", "order decided", box=None,
-                  header_style="bold")  # fmt: skip
+    table = _table(f"{report.model_b} wins", "rate (95 %)", "judged", "null", "order decided")
     for group in found:
         table.add_row(group.name, _told(group.rate), str(group.judged), str(group.nulls or ""), str(group.flips or ""))
     say(table)
@@ -68,13 +63,11 @@ def tell_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
     """Each model's grades."""
     from dataclasses import asdict
 
-    from rich.table import Table
-
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in grades], ensure_ascii=False))
         return
     criteria = list(dict.fromkeys(name for one in grades for name in one.scores))
-    table = Table("model", "grade (1 to 5)", *criteria, "graded", "unread", box=None, header_style="bold")
+    table = _table("model", "grade (1 to 5)", *criteria, "graded", "unread")
     for one in grades:
         mean = "–" if one.mean is None else f"{one.mean:.2f} ({one.low:.2f}–{one.high:.2f})"
         scores = (f"{one.scores[name]:.2f}" if name in one.scores else "–" for name in criteria)
@@ -89,14 +82,10 @@ def tell_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
 
 def tell_calibration(found: "Calibration", plot: bool) -> None:
     """A judge beside people, by category, drawn where wanted."""
-    from rich.table import Table
-
     from evals.ratings.plots import TERMINAL, interval_line
     from models.cli import console
 
-    table = Table(
-        "votes on", "votes", "agrees", "without ties", "kappa", "people", "trust", box=None, header_style="bold"
-    )
+    table = _table("votes on", "votes", "agrees", "without ties", "kappa", "people", "trust")
     for group in found.groups:
         table.add_row(
             group.category or "everything",
@@ -117,6 +106,13 @@ def tell_calibration(found: "Calibration", plot: bool) -> None:
                 say(f"{(group.category or 'everything')[:16]:16} {name:17} 0 {line} 1")
     say(f"Rubric {found.rubric} ({found.rubric_hash}). {found.unparsed} verdicts unread, {found.failed} failed.")
     say(found.words)
+
+
+def _table(*names: str) -> Any:
+    """A table that folds what is too wide, and cuts nothing."""
+    from rich.table import Column, Table
+
+    return Table(*(Column(name, overflow="fold") for name in names), box=None, header_style="bold")
 
 
 def _told(rate: "Rate | None") -> str:

@@ -93,6 +93,17 @@ def test_a_scope_and_limits_are_kept_and_changed(models: Database) -> None:
     assert change_key(models, key.id, models=None, limits=KeyLimits(), expires=None).limits is NO_LIMITS
 
 
+def test_a_model_that_retired_does_not_stand_in_the_way_of_a_limit(models: Database) -> None:
+    secret = create_key(models, name="shop", role="client", models=["two"])
+    Registry(models).retire("two")
+    key = check_key(models, secret)
+    assert key is not None
+    changed = change_key(models, key.id, models=key.models, limits=KeyLimits(daily_usd=1.0), expires=None)
+    assert (changed.models, changed.limits.daily_usd) == (("two",), 1.0)
+    with pytest.raises(Invalid, match="nobody"):
+        change_key(models, key.id, models=["two", "nobody"], limits=KeyLimits(), expires=None)
+
+
 @pytest.mark.parametrize("scope", [[], ["nobody"], ["gone"], ["org/one", ""]])
 def test_a_scope_names_models_that_are_there(models: Database, scope: list[str]) -> None:
     with pytest.raises(Invalid) as refused:

@@ -105,3 +105,11 @@ def test_usage_is_shown_by_key_and_model_and_for_programs_by_day(keys: Run, data
     assert listed(keys)["shop"]["used_today"]["prompt_tokens"] == 34_000
     with pytest.raises(Invalid, match="--since"):
         keys("usage", "--since", "yesterday")
+
+
+def test_a_narrow_terminal_cuts_no_name(keys: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys("create", "shop", "--models", "support,bot", "--tokens-per-minute", "40000", "--expires", "90d")
+    monkeypatch.setenv("COLUMNS", "60")
+    printed = keys("list")
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 60

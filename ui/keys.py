@@ -82,10 +82,10 @@ class Keys:
     async def choose(self, which: str) -> dict[Any, Any]:
         """The form for another key, or for a new one."""
         try:
-            found = await asyncio.to_thread(self._found, which)
+            form = await asyncio.to_thread(lambda: self._form(self._found(which)))
         except ParleyError as error:
             return {self._view.line: notice(error.message, "bad")}
-        return self._form(found) | {self._view.line: "", self._view.made: ""}
+        return form | {self._view.line: "", self._view.made: ""}
 
     async def save(
         self,
@@ -137,8 +137,6 @@ class Keys:
         view, now = self._view, utcnow()
         known = list_keys(self._room.database)
         alive = [key for key in known if key.state(now) == "in force"]
-        registry = self._room.registry
-        names = [spec.id for spec in registry.list()] + list(registry.aliases())
         anew = which is None or (which != _NEW and not any(key.id == which for key in alive))
         update: dict[Any, Any] = self._form(None) if anew else {}
         update |= {
@@ -147,8 +145,9 @@ class Keys:
             view.which: gr.update(
                 choices=[("a new key", _NEW), *((key.name, key.id) for key in alive)], value=_NEW if anew else which
             ),
-            view.models: gr.update(choices=names, value=[]) if anew else gr.update(choices=names),
         }
+        if not anew:
+            update[view.models] = gr.update(choices=self._names(self._found(which or _NEW)))
         if not known:
             update |= {
                 view.table: notice(_FIRST, "warn"),
@@ -164,6 +163,12 @@ class Keys:
         figure = usage_plot(rows, since, today, by) if rows else None
         return {view.plot: gr.update(value=figure, visible=figure is not None), view.usage: usage_table(rows)}
 
+    def _names(self, key: KeyInfo | None) -> list[str]:
+        """The models and aliases that there are, and those of the key that are gone: unseen they would be lost."""
+        registry = self._room.registry
+        names = [spec.id for spec in registry.list()] + list(registry.aliases())
+        return list(dict.fromkeys([*names, *(key.models or () if key else ())]))
+
     def _found(self, which: str) -> KeyInfo | None:
         return next((key for key in list_keys(self._room.database) if key.id == which), None)
 
@@ -176,7 +181,7 @@ class Keys:
         return {
             view.name: gr.update(value=key.name if key else "", interactive=key is None),
             view.role: gr.update(value=key.role if key else "client", interactive=key is None),
-            view.models: gr.update(value=list(key.models or ()) if key else []),
+            view.models: gr.update(choices=self._names(key), value=list(key.models or ()) if key else []),
             view.ends: ends,
             **dict(zip(view.limits, texts, strict=True)),
             view.save: gr.update(value="Save" if key else "Make the key"),

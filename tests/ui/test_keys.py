@@ -121,6 +121,23 @@ async def test_a_key_is_chosen_changed_and_revoked(tab: Keys, database: Database
     assert [value for _, value in after[view.which]["choices"]] == ["", find_key(database, "boss").id]
 
 
+async def test_a_scope_whose_model_is_gone_is_shown_and_kept(tab: Keys, database: Database) -> None:
+    """The browser drops what is no choice: the field read «none chosen: all» for a key that may use one name."""
+    view = tab._view
+    create_key(database, name="boss", role="owner")
+    create_key(database, name="shop", role="client", models=["bot"])
+    Registry(database).unalias("bot")
+    key = find_key(database, "shop")
+    form = await tab.choose(key.id)
+    assert form[view.models]["value"] == ["bot"]
+    assert form[view.models]["choices"] == ["support", "bot"]
+    assert "bot" in (await tab.refresh(key.id, 7, "key"))[view.models]["choices"]
+    said = await saved(tab, which=key.id, models=form[view.models]["value"], limits=("", "", "", "3"))
+    assert "shop is changed" in said[view.line]
+    assert find_key(database, "shop").models == ("bot",)
+    assert "bot" not in (await tab.choose(""))[view.models]["choices"]
+
+
 async def test_usage_is_shown_by_key_and_model_with_a_plot(tab: Keys, database: Database) -> None:
     view, today = tab._view, utcnow().date()
     create_key(database, name="shop", role="client")

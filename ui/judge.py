@@ -84,6 +84,7 @@ class Judge:
             view.questions: gr.update(
                 choices=asked, value=questions if questions in [value for _, value in asked] else STORED
             ),
+            view.prompts: _how_many(questions if questions in [value for _, value in asked] else STORED),
             view.words: in_words(models, judge, a, b),
             view.runs: gr.update(choices=_entries(runs), value=run, visible=bool(runs)),
         }
@@ -100,7 +101,8 @@ class Judge:
         models = next((row.models for row in listed if row.id == questions), (a, b))
         if not {a, b} <= set(models):
             a, b = models[:2]
-        return {view.model_a: a, view.model_b: b, view.words: await self.explain(judge, a, b)}
+        words = await self.explain(judge, a, b)
+        return {view.model_a: a, view.model_b: b, view.words: words, view.prompts: _how_many(questions)}
 
     async def begin(
         self,
@@ -199,6 +201,11 @@ def in_words(models: Sequence[ServedModel], judge: str | None, a: str | None, b:
     return said + "".join(notes)
 
 
+def _how_many(questions: str | None) -> dict[str, Any]:
+    """How many prompts is asked of the stored ones alone: an evaluation is judged whole."""
+    return gr.update(interactive=not questions)
+
+
 def _wrong(judge: str | None, a: str | None, b: str | None) -> str:
     if not judge or not a or not b:
         return "Choose a judge and two models."
@@ -239,14 +246,17 @@ def _progress(job: Job) -> str:
 def judge_tab(room: Room, tab: gr.Tab) -> None:
     """Lay out the tab and wire it. Call inside the tab."""
     with gr.Row(elem_classes="form-row"):
-        judge = live_list(label="Judge", elem_id="judge-judge", scale=2)  # its name has the word «judge» behind it
+        judge = live_list(label="Judge", elem_id="judge-judge")
         model_a = live_list(label="Model A", elem_id="judge-a")
         model_b = live_list(label="Model B", elem_id="judge-b")
+    with gr.Row(elem_classes="form-row"):
+        questions = live_list(
+            label="Questions: stored prompts, or the answers of an evaluation", elem_id="judge-questions", scale=2
+        )
         prompts = gr.Slider(5, 200, value=20, step=5, label="Prompts", elem_id="judge-prompts")
         rubric = gr.Dropdown(
             [one.name for one in shipped_rubrics()], value=DEFAULT_RUBRIC.name, label="Rubric", elem_id="judge-rubric"
         )
-    questions = live_list(label="Questions: stored prompts, or the answers of an evaluation", elem_id="judge-questions")
     words = gr.HTML(elem_id="judge-words")
     with gr.Row(elem_classes="under"):
         start = gr.Button("Start judging", variant="primary", size="md", elem_id="judge-start")
@@ -279,11 +289,11 @@ def judge_tab(room: Room, tab: gr.Tab) -> None:
     handlers = Judge(room, view)
     chosen = [judge, model_a, model_b]
     watched = [runs, line, stop, start, timer, result, report, plot, table]
-    everything = [*chosen, questions, words, *watched]
+    everything = [*chosen, questions, prompts, words, *watched]
     tab.select(handlers.refresh, [*chosen, runs, questions], everything, **QUIET)
     for one in chosen:
         one.input(handlers.explain, chosen, words, **QUIET)
-    questions.input(handlers.take, [*chosen, questions], [model_a, model_b, words], **QUIET)
+    questions.input(handlers.take, [*chosen, questions], [model_a, model_b, words, prompts], **QUIET)
     start.click(handlers.begin, [*chosen, prompts, rubric, questions], everything, trigger_mode="once", **QUIET)
     stop.click(handlers.stop, [runs], watched, **QUIET)
     runs.input(handlers.watch, [runs], watched, **QUIET)

@@ -80,6 +80,9 @@ async def test_an_evaluations_answers_can_be_judged(judge: Judge, database: Data
     assert [value for _, value in seen[judge._view.questions]["choices"]] == ["", made.id]
     taken = await judge.take(JUDGE, NAMES[2], NAMES[0], made.id)
     assert (taken[judge._view.model_a], taken[judge._view.model_b]) == NAMES[:2]
+    # An evaluation is judged whole: how many prompts is a question about the stored ones.
+    assert taken[judge._view.prompts]["interactive"] is False
+    assert (await judge.take(JUDGE, *NAMES[:2], ""))[judge._view.prompts]["interactive"] is True
     kept = await judge.take(JUDGE, NAMES[1], NAMES[0], made.id)
     assert (kept[judge._view.model_a], kept[judge._view.model_b]) == (NAMES[1], NAMES[0])
     await judge.begin(JUDGE, *NAMES[:2], 20, "general", made.id)

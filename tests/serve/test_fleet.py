@@ -27,6 +27,8 @@ from serve.fleet.supervisor import Supervisor
 from serve.processes import guardian
 from tests.serve.gateways import Serving, serving
 
+pytestmark = pytest.mark.long
+
 GIB = 2**30
 ONE_ENGINE_GIB = 2.5
 

@@ -22,6 +22,8 @@ from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream
 from tests.serve.test_front import chat, connected, read
 
+pytestmark = pytest.mark.long
+
 HELLO: list = [{"role": "user", "content": "hello"}]
 
 

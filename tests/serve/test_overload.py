@@ -14,6 +14,8 @@ from tests.serve.gateways import serving
 from tests.serve.paced_upstream import PacedUpstream, Seen
 from tests.serve.test_leaving import process
 
+pytestmark = pytest.mark.long
+
 HELLO: list = [{"role": "user", "content": "hello"}]
 
 

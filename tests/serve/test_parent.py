@@ -25,6 +25,8 @@ from serve.processes import guardian, preflight
 from tests.serve.paced_upstream import PacedUpstream
 from tests.stack import free_ports
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def ported(home: Path) -> Settings:

@@ -98,6 +98,7 @@ def test_ctrl_c_stops_following_and_not_the_job(
     assert Registry(database).resolve("support-v1").job in openai_fake.jobs
 
 
+@pytest.mark.long
 def test_a_kill_after_the_job_was_asked_for_buys_no_second(
     account: Settings, database: Database, data: Path, openai_fake: FakeOpenAI
 ) -> None:

@@ -18,6 +18,7 @@ State = Literal["candidate", "listed", "retired"]
 
 # What clients send as `model`: a hub id, a fine-tune's `ft:gpt-4o-mini:team:suffix:id`, or a plain name.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NAME_RULE = "a model's name starts with a letter or digit and has letters, digits and . _ : / @ + - (255 at most)"
 
 
@@ -59,11 +60,10 @@ class EngineOptions(_Frozen):
 class Upstream(_Frozen):
     """Where a hosted model is: an OpenAI-compatible address, the name it has there, and its key's name."""
 
-    base_url: str = Field(pattern=r"^https?://")
+    base_url: str
     model: str = Field(min_length=1)
     credential: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="The NAME of the environment variable that holds the key: never the key.",
     )
     usd_per_million_input: float | None = Field(
@@ -73,9 +73,20 @@ class Upstream(_Frozen):
         default=None, ge=0, allow_inf_nan=False, description="US dollars for a million tokens out; None: not known."
     )
 
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("an address begins with https:// or http://, such as https://api.openai.com/v1")
+        return value
+
     @field_validator("credential")
     @classmethod
     def _engines_are_started_without_it(cls, value: str | None) -> str | None:
+        if value is not None and not _VARIABLE.fullmatch(value):
+            raise ValueError(
+                "name the environment variable that holds the key, such as OPENAI_API_KEY; never the key itself"
+            )
         if value is not None and not is_secret_name(value):
             raise ValueError(
                 "the variable's name must have KEY, TOKEN or SECRET in it: by that it is kept from engines"

@@ -174,7 +174,6 @@ def models_tab(room: Room, tab: gr.Tab) -> None:
         gr.HTML(_LEAD)
         again = gr.Button("Refresh", size="sm", scale=0, min_width=110, elem_id="models-refresh")
     table = gr.HTML(elem_id="models-table")
-    line = gr.HTML(elem_id="models-line")
     which = live_list(label="Model", elem_id="models-which")
     with gr.Row(elem_classes="under"):
         pin = gr.Button("Pin", size="md", visible=False, min_width=110, elem_id="models-pin")
@@ -205,6 +204,8 @@ def models_tab(room: Room, tab: gr.Tab) -> None:
             )
         with gr.Row(elem_classes="under"):
             add = gr.Button("Add the model", variant="primary", size="md", elem_id="models-add")
+    # Under the form, where who has pressed its button looks; while it is closed, that is under the other buttons.
+    line = gr.HTML(elem_id="models-line")
     seen = gr.State("")
     view = ModelsView(
         table, line, which, pin, unpin, retire, sure, name, address, there, credential, fallbacks, price_in, price_out

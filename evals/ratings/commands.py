@@ -242,7 +242,7 @@ def _drawn(
         columns = [*columns, (axis_line(*axis, unit, width), lines)]
     table = Table(box=None, header_style="bold")
     for name, _ in columns:
-        table.add_column(name, no_wrap=name != "model")
+        table.add_column(name, no_wrap=name not in ("model", "category"), overflow="fold")
     for cells in zip(*(cells for _, cells in columns), strict=True):
         table.add_row(*cells)
     return table

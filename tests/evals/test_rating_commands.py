@@ -39,6 +39,18 @@ def votes(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_narrow_terminal_cuts_no_name(parley, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, name = tmp_path / "votes.csv", "support-friendly-with-a-long-name"
+    rows = [f"{name},base,model_a,Question {i}?,Yes,No,v1,cancel_a_subscription" for i in range(3)]
+    path.write_text("\n".join(["model_a,model_b,winner,prompt,answer_a,answer_b,voter,category", *rows]))
+    parley("votes", "import", str(path))
+    monkeypatch.setenv("COLUMNS", "60")
+    for command in (["leaderboard", "--by-category"], ["verdict", name, "base"]):
+        output = parley(*command)[1]
+        assert "…" not in output, command
+        assert max(map(len, output.splitlines())) <= 60
+
+
 def test_in_rated_and_out(parley, votes: Path, tmp_path: Path) -> None:
     code, output, _ = parley("votes", "import", str(votes))
     assert (code, "360 new votes" in output, "line 362" in output) == (0, True, True)

@@ -197,6 +197,22 @@ def test_a_spec_that_makes_no_sense_is_one_line(fields: dict) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("upstream", "says"),
+    [
+        ({"base_url": "api.openai.com"}, "begins with https://"),
+        ({"base_url": "https://x", "credential": "sk-proj-abc"}, "never the key itself"),
+        ({"base_url": "https://x", "credential": ""}, "never the key itself"),
+        ({"base_url": "https://x", "credential": "ACME_LOGIN"}, "KEY, TOKEN or SECRET"),
+    ],
+)
+def test_a_hosted_models_fault_is_told_in_words(upstream: dict, says: str) -> None:
+    with pytest.raises(Invalid, match=says) as caught:
+        parse_spec(id="x", kind="hosted", upstream={"model": "m"} | upstream)
+    assert "pattern" not in str(caught.value)
+    assert "sk-proj" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-4B", "ft:gpt-4o-mini-2024-07-18:acme:support:abc123", "a", "v1.2_x@y+z"])
 def test_names_as_the_field_has_them_are_good(name: str) -> None:
     assert parse_spec(id=name, kind="base", path="/x").id == name

@@ -51,6 +51,9 @@ def test_a_hosted_model_is_added_chosen_and_retired(page: Page) -> None:
     expect(page.locator("#models-which input")).to_have_value(name)
     assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("window.innerWidth")
     page.click("#models-retire")
+    no = page.locator("#models-no").bounding_box()
+    assert no is not None
+    assert no["x"] + no["width"] <= page.evaluate("window.innerWidth")  # it was cut off on a phone
     page.click("#models-no")
     expect(row).to_have_count(1)
     page.click("#models-retire")

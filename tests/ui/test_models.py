@@ -106,8 +106,8 @@ async def test_a_hosted_model_is_added_or_refused_in_a_line(tab: Models, databas
     assert spec.upstream is not None
     assert (spec.upstream.usd_per_million_input, spec.upstream.usd_per_million_output) == (0.3, 1200)
     for form, says in (
-        (("x", "ftp://x", "", "", None, "", ""), "pattern"),
-        (("x", "https://x/v1", "", "sk-proj-123", None, "", ""), "credential"),
+        (("x", "ftp://x", "", "", None, "", ""), "begins with"),
+        (("x", "https://x/v1", "", "sk-proj-123", None, "", ""), "never the key"),
         (("x", "https://x/v1", "", "", None, "cheap", ""), "no price"),
         (("gpt", "https://x/v1", "", "", None, "", ""), "taken"),
     ):

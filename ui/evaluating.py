@@ -140,7 +140,13 @@ class Evaluating:
         """The run as it stands; its timer stops when nothing will happen any more."""
         view = self._view
         if not run:
-            return {view.timer: gr.update(active=False), view.run: None}
+            return {
+                view.line: "",
+                view.start: gr.update(interactive=True),
+                view.stop: gr.update(visible=False),
+                view.run: None,
+                view.timer: gr.update(active=False),
+            }
         try:
             job = await asyncio.to_thread(get_job, self._room.database, run)
         except ParleyError as error:

@@ -70,6 +70,19 @@ async def test_a_run_is_enqueued_watched_and_becomes_an_evaluation(form: Evaluat
     assert (await form.watch(job.id))[view.timer]["active"] is False
 
 
+async def test_a_run_that_ended_while_nobody_looked_leaves_the_form_ready(form: Evaluating, database: Database) -> None:
+    """The tab is opened again after a run ended: its bar is gone, and another run can be started."""
+    view = form._view
+    await begin(form, store(form))
+    (job,) = list_jobs(database, "evaluate")
+    claim(database, "worker")
+    finish(database, job.id, "worker", result={"evaluation": "01X"})
+    seen = await form.refresh(None, None, None)
+    assert seen[view.start]["interactive"] is True
+    assert seen[view.stop]["visible"] is False
+    assert seen[view.timer]["active"] is False
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -178,7 +178,8 @@ class AnswerRow(Base):
 class EvaluationRow(Base):
     """One run of a task over models. `finished` is None while it runs, and after a kill: the same run goes on then.
 
-    `key` is the hash of task, models and parameters; `scorers` has each one's name, good end and range.
+    `key` is the hash of task, models, parameters and the names of the scorers; `scorers` has each one's name, good end
+    and range.
     """
 
     __tablename__ = "evaluations"

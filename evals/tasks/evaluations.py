@@ -105,7 +105,7 @@ async def run_task(
     progress: Callable[[Progress], None] | None = None,
     notes: Sequence[str] = (),
 ) -> Evaluated:
-    """Asks, scores and stores. The same task, models and parameters go on where a killed run stopped.
+    """Asks, scores and stores. The same task, models, parameters and scorers go on where a killed run stopped.
 
     Args:
         models: ids of versions; `completer_for` gives their completers, which must not retry by themselves.
@@ -239,7 +239,8 @@ def _begin(
     notes: Sequence[str],
 ) -> str:
     """The id of the evaluation: a new one, or the one that was not finished."""
-    content = json.dumps([task.hash, list(models), parameters_hash(parameters)])
+    names = [scorer.name for scorer in scorers]
+    content = json.dumps([task.hash, list(models), parameters_hash(parameters), names])
     key = hashlib.sha256(content.encode()).hexdigest()
     facts = [
         {"name": name, "better": scorer.better, "low": _finite(scorer.low), "high": _finite(scorer.high)}

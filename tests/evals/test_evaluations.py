@@ -46,6 +46,22 @@ def test_an_evaluation_is_stored_and_loaded_whole(any_database: Database) -> Non
         load_evaluation(any_database, "none")
 
 
+def test_two_runs_at_once_with_other_scorers_are_two_evaluations(any_database: Database) -> None:
+    """The second took the first one's row, and left its own scorers' names beside the first one's scores."""
+    inner: list[str] = []
+
+    def slow(samples, answers) -> list[Score]:
+        inner.append(evaluated(any_database, scripted({"a": 20, "b": 36}), scorers=("words",)))
+        return [Score(1.0) for _ in answers]
+
+    outer = evaluated(any_database, scripted({"a": 20, "b": 36}), scorers=("exact", NamedScorer("slow", slow)))
+    first, second = load_evaluation(any_database, outer), load_evaluation(any_database, inner[0])
+    for found, names in (first, ["exact", "slow"]), (second, ["words"]):
+        assert [facts.name for facts in found.scorers] == names
+        assert all(list(result.scores) == names for result in found.results["a"])
+        assert overview(found).of("b", names[0]).n == 40
+
+
 def test_means_and_differences_have_intervals_by_category_and_regressions(database: Database) -> None:
     evaluated(database, scripted({"a": 20, "b": 36, "c": 20}), models=("a", "b", "c"))
     found = load_evaluation(database, "last")

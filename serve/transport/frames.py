@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 _DONE = b"[DONE]"
+_USAGE, _NO_USAGE = b'"usage":', b'"usage":null'
 _LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _MOST = 2**23  # bytes that one frame may have: one that never ends shall not fill the memory
 
@@ -45,8 +46,9 @@ class Frames:
             piece = self._complete(piece)
         if _DONE in piece:
             piece = self._until_done(piece)
-        # Inside a JSON string a quotation mark is escaped, so these match keys only.
-        if b'"usage":' in piece or b'"error"' in piece:
+        # Inside a JSON string a quotation mark is escaped, so these match keys only. In OpenAI's own chunks usage is a
+        # null in all but the last.
+        if b'"error"' in piece or (_USAGE in piece and piece.count(_USAGE) > piece.count(_NO_USAGE)):
             piece = self._look(piece)
         return piece
 

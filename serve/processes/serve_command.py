@@ -225,9 +225,10 @@ def _one(
             f"{place!r} is neither a registered model nor a folder here nor a hub id such as Qwen/Qwen3-4B.",
             param="models",
         )
-    spec = parse_spec(
-        id=name, kind=guess_kind(path, base), path=path, base=base, lora_rank=lora_rank(path), engine=engine
-    )
+    # `--base` is for adapters: what has weights of its own is served as it is, whatever it was made from.
+    kind = guess_kind(path, None)
+    on = base if kind == "adapter" else None
+    spec = parse_spec(id=name, kind=kind, path=path, base=on, lora_rank=lora_rank(path), engine=engine)
     registry.register(spec)
     say(f"{spec.id} is registered as {spec.kind}")
     return spec

@@ -50,6 +50,18 @@ def test_folders_hub_ids_and_names_are_registered_once(settings: Settings, datab
     assert len(registry.list()) == 3
 
 
+def test_a_base_and_its_adapter_are_named_in_one_command(
+    settings: Settings, database: Database, weights: Path
+) -> None:
+    lora = weights.parent / "lora"
+    lora.mkdir()
+    (lora / "adapter_model.safetensors").write_bytes(b"")
+    (lora / "adapter_config.json").write_text('{"r": 8}')
+    assert named(settings, str(weights), str(lora), base="llama-3") == ["llama-3", "lora"]
+    kinds = {spec.id: (spec.kind, spec.base) for spec in Registry(database).list()}
+    assert kinds == {"llama-3": ("base", None), "lora": ("adapter", "llama-3")}
+
+
 def test_what_is_no_model_is_one_line(settings: Settings, database: Database, weights: Path) -> None:
     named(settings, str(weights))
     with pytest.raises(ParleyError, match="neither a registered model nor a folder"):

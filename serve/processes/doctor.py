@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -248,7 +249,9 @@ def _ports(settings: Settings) -> list[Finding]:
     )
     for name, host, port, who, flag in doors:
         if running is not None and running["processes"].get(name, {}).get("pid"):
-            found.append(Finding(f"port {port}", "ok", f"used by {who} of this home, which runs"))
+            # It may have been started with other flags than this command sees.
+            used = urlsplit(running.get(name) or "").port or port
+            found.append(Finding(f"port {used}", "ok", f"used by {who} of this home, which runs"))
             continue
         try:
             preflight.check_port(host, port, who, flag)

@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import socket
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -66,6 +68,21 @@ def test_a_database_of_another_revision_and_no_database_at_all(ported: Settings)
         update={"database_url": load_settings(database_url="postgresql://u:p@127.0.0.1:1/x").database_url}
     )
     assert found(lost)["database"].state == "fail"
+
+
+def test_beside_a_parley_that_runs_it_names_the_port_that_is_used(ported: Settings) -> None:
+    ported.home.mkdir()
+    state = {
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+        "gateway": "http://127.0.0.1:8123/v1",  # started with another --port than this command's settings have
+        "page": None,
+        "processes": {"gateway": {"pid": os.getpid(), "ready": True}},
+    }
+    (ported.home / "up.json").write_text(json.dumps(state))
+    seen = found(ported)
+    assert seen["port 8123"].found.startswith("used by the gateway")
+    assert f"port {ported.port}" not in seen
 
 
 def test_an_old_release_with_known_faults_fails(ported: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

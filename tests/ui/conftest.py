@@ -1,6 +1,7 @@
 """Fixtures of the ui tests: models with names that would be noticed, the page as an app, and as a process."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Page as BrowserPage
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
@@ -30,6 +33,26 @@ CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A real headless Chromium, one for each file of tests."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def open_signed_in(page: BrowserPage, running: "RunningPage", tab: str) -> None:
+    """Signs the owner in and opens a tab; on a narrow page it is behind the three dots."""
+    page.goto(running.url)
+    page.fill("#key", running.owner)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#chat-model")
+    if not page.get_by_role("tab", name=tab).is_visible():
+        page.locator(".rooms .overflow-menu > button").click()
+    page.locator(".rooms button:visible", has_text=re.compile(f"^{tab}$")).last.click()
 
 
 def register_models(database: Database, base_url: str) -> None:

@@ -8,24 +8,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from evals.ratings.leaderboard import leaderboard
 from models.registry import Registry
 from tests.stack import Stack
-from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS, NAMES, RunningPage
+from tests.ui.conftest import NAMES, RunningPage
 from tests.ui.recording_proxy import recording
 
 pytestmark = pytest.mark.browser
 ANSWER_MS = 60_000  # an engine on a CPU that others use too
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -4,19 +4,11 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS, RunningPage
+from tests.ui.conftest import RunningPage, open_signed_in
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[1280, 390])
@@ -24,13 +16,7 @@ def page(request: pytest.FixtureRequest, chromium: Browser, running_page: Runnin
     """The Keys tab of an owner who has signed in."""
     with chromium.new_context(viewport={"width": request.param, "height": 844}) as context:
         page = context.new_page()
-        page.goto(running_page.url)
-        page.fill("#key", running_page.owner)
-        page.keyboard.press("Enter")
-        page.wait_for_selector("#chat-model")
-        if not page.get_by_role("tab", name="Keys").is_visible():
-            page.locator(".rooms .overflow-menu > button").click()
-        page.locator(".rooms button:visible", has_text=re.compile("^Keys$")).last.click()
+        open_signed_in(page, running_page, "Keys")
         expect(page.locator("#keys-table")).to_contain_text("owner")
         yield page
 

@@ -1,22 +1,13 @@
 """A real Chromium on the Models tab: a hosted model is added, chosen and retired, at both widths."""
 
-import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS, NAMES, RunningPage
+from tests.ui.conftest import NAMES, RunningPage, open_signed_in
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[1280, 390])
@@ -24,13 +15,7 @@ def page(request: pytest.FixtureRequest, chromium: Browser, running_page: Runnin
     """The Models tab of an owner who has signed in."""
     with chromium.new_context(viewport={"width": request.param, "height": 844}) as context:
         page = context.new_page()
-        page.goto(running_page.url)
-        page.fill("#key", running_page.owner)
-        page.keyboard.press("Enter")
-        page.wait_for_selector("#chat-model")
-        if not page.get_by_role("tab", name="Models").is_visible():
-            page.locator(".rooms .overflow-menu > button").click()
-        page.locator(".rooms button:visible", has_text=re.compile("^Models$")).last.click()
+        open_signed_in(page, running_page, "Models")
         expect(page.locator("#models-table")).to_contain_text(NAMES[0])
         yield page
 

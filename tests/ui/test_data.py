@@ -2,14 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS, Keyed, Page, RunningPage
+from tests.ui.conftest import Keyed, Page, RunningPage
 from train.data.checks import check
 from ui.checked import report_html
 
@@ -39,14 +38,6 @@ def test_every_word_of_the_data_is_escaped():
     shown = report_html(check(rows).as_json() | {"source": f"{bad}.jsonl", "format": bad})
     assert "<img" not in shown
     assert "&lt;img" in shown
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.browser

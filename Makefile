@@ -19,7 +19,7 @@ up: setup        ## the same without the demo's content
 	@exec .venv/bin/parley up
 
 test: setup-dev system clients ## all tests: real vLLM engines, a real browser, a real PostgreSQL, real SDKs
-	$(RUN) pytest -q -n 2 --dist loadfile -m "not engine and not browser"
+	$(RUN) pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not engine and not browser"
 	$(RUN) pytest -q -m "engine or browser"
 
 check: setup-dev ## format, lint, types and the fast tests: two minutes on 4 cores

@@ -1,4 +1,7 @@
-"""Requests made from the OpenAPI document, against a gateway process: no 5xx, no traceback, answers as described."""
+"""Requests made from the OpenAPI document, against a gateway process: no 5xx, no traceback, answers as described.
+
+These are fewer than the 10,000 of `python -m bench.schemathesis`, which take two minutes of two cores.
+"""
 
 from pathlib import Path
 
@@ -23,12 +26,12 @@ def test_a_few_requests_of_each_kind_are_answered_as_described(tmp_path: Path) -
 
 
 @pytest.mark.long
-def test_ten_thousand_requests_find_nothing(tmp_path: Path) -> None:
+def test_two_thousand_requests_find_nothing(tmp_path: Path) -> None:
     with house(tmp_path / "home") as running:
-        good(run(running, cases=10_000, seed=1, workers=2), 10_000)
+        good(run(running, cases=2000, seed=1, workers=2), 2000)
 
 
 @pytest.mark.long
 def test_postgresql_takes_as_much(tmp_path: Path, migrated_postgres_url: str) -> None:
     with house(tmp_path / "home", migrated_postgres_url) as running:
-        good(run(running, cases=2000, seed=3), 2000)
+        good(run(running, cases=500, seed=3), 500)

@@ -50,9 +50,7 @@ def test_folders_hub_ids_and_names_are_registered_once(settings: Settings, datab
     assert len(registry.list()) == 3
 
 
-def test_a_base_and_its_adapter_are_named_in_one_command(
-    settings: Settings, database: Database, weights: Path
-) -> None:
+def test_a_base_and_its_adapter_are_named_in_one_command(settings: Settings, database: Database, weights: Path) -> None:
     lora = weights.parent / "lora"
     lora.mkdir()
     (lora / "adapter_model.safetensors").write_bytes(b"")

@@ -1,4 +1,7 @@
-"""What a signal stops is noticed while somebody waits for its answer, and the bench's own blows at small scale."""
+"""What a signal stops is noticed while somebody waits for its answer.
+
+Blows to a whole house with real engines are in test_stack.py, and twenty of them in `python -m bench.faults`.
+"""
 
 import asyncio
 import os
@@ -9,14 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.faults_kills import Blow, House, run
-from models.demo import catalogue
-from models.settings import load_settings
 from serve.fleet import tending
 from serve.processes import guardian, services
 from serve.processes.children import Command
 from serve.processes.services import Service, Services
-from tests.serve.paced_upstream import PacedUpstream
 from tests.serve.test_fleet import start  # noqa: F401 -- a fixture
 from tests.stack import free_ports
 
@@ -75,19 +74,3 @@ async def test_an_engine_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
         assert await fleet.until(lambda seen: seen["one"].state != "ready") < 4
         await fleet.ready("one")
         assert await fleet.say("one") == "a"
-
-
-@pytest.mark.engine
-@pytest.mark.timeout(300)
-def test_a_real_house_outlives_blows_to_its_gateway_its_engine_and_its_parent(home: Path) -> None:
-    port, page_port = free_ports(2)
-    settings = load_settings(home=home, port=port, page_port=page_port, device="cpu", cpu_kv_cache_gib=0.25)
-    chosen = (Blow("KILL", "gateway"), Blow("STOP", "core"), Blow("KILL", "parent"))
-    with PacedUpstream(chunks=24, pace_s=0.02) as upstream:
-        house = House(settings, catalogue()[0].weights, f"{upstream.address}/v1")
-        kills = run(house, chosen, print)
-    # How long it takes is the bench's to hold: here others use the processors too.
-    assert [one for one in kills.complaints if " after " not in one] == []
-    assert [(hit.sent, hit.target) for hit in kills.hits] == [(blow.sent, blow.target) for blow in chosen]
-    assert all(hit.good > 0 for hit in kills.hits)
-    assert house.family() == set()

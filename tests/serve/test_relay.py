@@ -291,9 +291,13 @@ def test_figures_count_what_passed(gateway: Serving, upstream: PacedUpstream, tm
     gateway.engine("engine", tmp_path / "weights", upstream.address)
     list(sdk(gateway).chat.completions.create(model="engine", messages=HELLO, stream=True))
     sdk(gateway).chat.completions.create(model="engine", messages=HELLO)
-    with urllib.request.urlopen(f"{gateway.root}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
-    assert 'parley_tokens_total{direction="completion",key="",model="engine"} 8.0' in lines
+    used = 'parley_tokens_total{direction="completion",key="",model="engine"} 8.0'
+    lines: list[str] = []
+    deadline = time.monotonic() + 5
+    while used not in lines:  # a stream is noted once it is over, which its client may know a moment earlier
+        assert time.monotonic() < deadline, lines
+        with urllib.request.urlopen(f"{gateway.root}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
     assert 'parley_requests_total{code="200",key="",model="engine",route="/v1/chat/completions"} 2.0' in lines
     assert 'parley_time_to_first_token_seconds_count{model="engine"} 1.0' in lines
     assert 'parley_model_state{model="engine",state="ready"} 1.0' in lines

@@ -103,7 +103,7 @@ class GatewayHouse:
     def _get(self, path: str) -> bytes | None:
         try:
             # Our own gateway on loopback.
-            with urllib.request.urlopen(self.base_url.removesuffix("/v1") + path, timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(self.base_url.removesuffix("/v1") + path, timeout=5) as answer:  # noqa: S310 -- ours
                 return answer.read()
         except OSError:
             return None

@@ -74,7 +74,7 @@ def _database() -> Any:
 
 
 def _print(what: Any) -> None:
-    from models.cli import console
+    from models.terminal import console
 
     # No markup: a prompt may hold [brackets].
     console().print(what, markup=False)

@@ -9,14 +9,7 @@ import typer
 
 from models.keys_commands import add_keys_commands
 from models.model_commands import add_models_commands
-
-
-def console() -> Any:
-    """A Rich console on standard output, for tables and lines that people read."""
-    from rich.console import Console
-
-    # No emoji: in the id of a fine-tune, `ft:gpt-4o-mini:acme:rocket:A1`, the suffix would become a picture.
-    return Console(highlight=False, emoji=False)
+from models.terminal import console
 
 
 def opened() -> tuple[Any, Any]:

@@ -76,9 +76,10 @@ def keys_list(as_json: Annotated[bool, _JSON] = False) -> None:
     """List the keys, without the keys: what each may do, and what it has used today (UTC)."""
     from rich.table import Column, Table
 
-    from models.cli import console, opened
+    from models.cli import opened
     from models.database import utcnow
     from models.keys import list_keys
+    from models.terminal import console
     from models.usage import Sums, used_on
 
     database = opened()[1]
@@ -104,9 +105,10 @@ def keys_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = Fal
     from rich.markup import escape
     from rich.table import Table
 
-    from models.cli import console, opened
+    from models.cli import opened
     from models.database import utcnow
     from models.keys import find_key
+    from models.terminal import console
     from models.usage import Sums, read_usage, used_on
 
     database = opened()[1]
@@ -139,9 +141,10 @@ def keys_set(
     expires: Annotated[str | None, typer.Option(help="When it ends, as in `create`; «never» for never.")] = None,
 ) -> None:
     """Change what a living key may do. What is not named stays as it is; it bites within a second."""
-    from models.cli import console, opened
+    from models.cli import opened
     from models.database import utcnow
     from models.keys import change_key, find_key, parse_end
+    from models.terminal import console
 
     database = opened()[1]
     key = find_key(database, name)
@@ -165,8 +168,9 @@ def keys_set(
 
 def keys_revoke(name: Annotated[str, _NAME]) -> None:
     """Make a key useless from now on. A running gateway knows within a second."""
-    from models.cli import console, opened
+    from models.cli import opened
     from models.keys import find_key, revoke_key
+    from models.terminal import console
 
     database = opened()[1]
     key = find_key(database, name)
@@ -181,8 +185,9 @@ def keys_usage(
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Show what was used, by key and model; with --json by day as well. A running gateway is a second behind."""
-    from models.cli import console, opened
+    from models.cli import opened
     from models.keys import find_key
+    from models.terminal import console
     from models.usage import read_usage
 
     database = opened()[1]

@@ -42,9 +42,10 @@ def models_list(
     """List the models, with kind, base and names, and warn of those that are switched off within 90 days."""
     from rich.table import Table
 
-    from models.cli import console, opened
+    from models.cli import opened
     from models.registry import Registry
     from models.shutdowns import show_shutdowns
+    from models.terminal import console
 
     registry = Registry(opened()[1])
     specs = registry.list(include_candidates=everything, include_retired=everything)
@@ -77,8 +78,9 @@ def models_show(
     from rich.markup import escape
     from rich.table import Table
 
-    from models.cli import console, opened
+    from models.cli import opened
     from models.registry import Registry
+    from models.terminal import console
 
     registry = Registry(opened()[1])
     spec = registry.resolve(name)
@@ -154,8 +156,9 @@ def models_add(
       --credential OPENAI_API_KEY --fallback support-v2
     """
     from models.at_path import guess_kind, lora_rank
-    from models.cli import console, opened
+    from models.cli import opened
     from models.registry import Registry, parse_spec
+    from models.terminal import console
 
     if path and upstream:
         raise Invalid("A model has weights or an upstream, not both: give --path or --upstream.")
@@ -198,8 +201,9 @@ def models_alias(
     target: Annotated[str | None, typer.Argument(help="The model it points at; none removes the alias.")] = None,
 ) -> None:
     """Give a model another name, or move that name to another model in one step."""
-    from models.cli import console, opened
+    from models.cli import opened
     from models.registry import Registry
+    from models.terminal import console
 
     registry = Registry(opened()[1])
     if target is None:
@@ -212,8 +216,9 @@ def models_alias(
 
 def models_retire(name: Annotated[str, typer.Argument(help="The model's id.")]) -> None:
     """Stop serving and listing a model; answers that run come to their end. Its weights, votes and row stay."""
-    from models.cli import console, opened
+    from models.cli import opened
     from models.registry import Registry
+    from models.terminal import console
 
     Registry(opened()[1]).retire(name)
     console().print(f"{name} is retired. A running Parley lets its answers end, and stops it.")
@@ -221,16 +226,18 @@ def models_retire(name: Annotated[str, typer.Argument(help="The model's id.")]) 
 
 def models_pin(name: Annotated[str, typer.Argument(help="A model's id, or another name for it.")]) -> None:
     """Keep a model's engine in memory: it is never stopped to make room for another, and is started if it sleeps."""
-    from models.cli import console, opened
+    from models.cli import opened
     from models.registry import Registry
+    from models.terminal import console
 
     console().print(f"{Registry(opened()[1]).pin(name).id} is pinned: its engine stays in memory.")
 
 
 def models_unpin(name: Annotated[str, typer.Argument(help="A model's id, or another name for it.")]) -> None:
     """Let a model's engine be stopped when another is asked for and there is no room for both."""
-    from models.cli import console, opened
+    from models.cli import opened
     from models.registry import Registry
+    from models.terminal import console
 
     console().print(f"{Registry(opened()[1]).unpin(name).id} is not pinned any more.")
 

@@ -120,8 +120,9 @@ def import_openai(
 
     The key is taken from OPENAI_API_KEY, now and whenever Parley runs; it is stored nowhere.
     """
-    from models.cli import console, opened
+    from models.cli import opened
     from models.errors import Invalid
+    from models.terminal import console
     from serve import hosted
 
     settings, database = opened()

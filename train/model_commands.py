@@ -25,9 +25,10 @@ def check_command(
 
       parley models check support-v1
     """
-    from models.cli import console, opened
+    from models.cli import opened
     from models.model_commands import parity_table
     from models.registry import Registry
+    from models.terminal import console
     from train.listing import check_model
     from train.progress import PlainLines, silent
 
@@ -56,8 +57,9 @@ def push_command(
 
       parley models push support-v1 acme/support-v1
     """
-    from models.cli import console, opened
+    from models.cli import opened
     from models.registry import Registry
+    from models.terminal import console
     from train.pushing import prepare_push, push
 
     settings, database = opened()

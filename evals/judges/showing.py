@@ -83,7 +83,7 @@ def tell_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
 def tell_calibration(found: "Calibration", plot: bool) -> None:
     """A judge beside people, by category, drawn where wanted."""
     from evals.ratings.plots import TERMINAL, interval_line
-    from models.cli import console
+    from models.terminal import console
 
     table = _table("votes on", "votes", "agrees", "without ties", "kappa", "people", "trust")
     for group in found.groups:
@@ -136,7 +136,7 @@ class ShareBar:
         if self._shown:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-            from models.cli import console
+            from models.terminal import console
 
             columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
             self._progress = Progress(*columns, transient=True, console=console())

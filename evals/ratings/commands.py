@@ -200,7 +200,7 @@ def _named(columns: list[str] | None) -> dict[str, str]:
 
 def _board_table(board: "Leaderboard") -> Any:
     """As much as the terminal is wide for: the drawing first goes, then how the votes fell, then the other rating."""
-    from models.cli import console
+    from models.terminal import console
 
     start, end = min(row.low for row in board.rows), max(row.high for row in board.rows)
     columns = [
@@ -286,7 +286,7 @@ def _board_cells(board: "Leaderboard") -> list[list[str]]:
 
 
 def _category_table(rows: "tuple[CategoryRate, ...]") -> Any:
-    from models.cli import console
+    from models.terminal import console
 
     columns = [
         ("category", [row.category or "(none)" for row in rows]),
@@ -312,7 +312,7 @@ def _duel_rows(found: "Verdict", rows: "tuple[CategoryRate, ...]") -> list[tuple
 
 
 def _duel_table(found: "Verdict", rows: "tuple[CategoryRate, ...]") -> Any:
-    from models.cli import console
+    from models.terminal import console
 
     cells = _duel_rows(found, rows)
     columns = [
@@ -368,7 +368,7 @@ def _database() -> Any:
 
 
 def _print(what: Any) -> None:
-    from models.cli import console
+    from models.terminal import console
 
     # No markup: a name may hold [brackets].
     console().print(what, markup=False)

@@ -171,7 +171,7 @@ class Bar:
 
 
 def _console() -> Any:
-    from models.cli import console
+    from models.terminal import console
 
     return console()
 

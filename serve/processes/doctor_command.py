@@ -14,8 +14,8 @@ def doctor_command(as_json: JsonFlag = False) -> None:
     It changes nothing, and runs before the first start as well as beside a running Parley. The exit status is 1 where
     something must be mended before Parley can start.
     """
-    from models.cli import console
     from models.settings import load_settings
+    from models.terminal import console
     from serve.processes import doctor
 
     findings = doctor.examine(load_settings())
@@ -29,7 +29,8 @@ def doctor_command(as_json: JsonFlag = False) -> None:
 
 def status_command(as_json: JsonFlag = False) -> None:
     """Show what runs: processes, models with their state, and the last words of engines that failed."""
-    from models.cli import console, opened
+    from models.cli import opened
+    from models.terminal import console
     from serve.processes import status
 
     settings, database = opened()

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from models.cli import console
 from models.errors import Invalid
 from models.model_commands import models_add
+from models.terminal import console
 
 
 def test_a_models_id_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ def cloud_list(
     """List the account's fine-tuning jobs, those that were not started here too."""
     from itertools import islice
 
-    from models.cli import console
+    from models.terminal import console
     from train.clouds.records import cloud_runs
     from train.clouds.screens import jobs_table
 
@@ -86,7 +86,7 @@ def cloud_follow(job: WhichJob, on: On = None, as_json: JsonFlag = False) -> Non
 
 def cloud_cancel(job: WhichJob, on: On = None) -> None:
     """Cancel a job. What was trained until then may be billed."""
-    from models.cli import console
+    from models.terminal import console
 
     with _opened(on, job) as (settings, _, cloud):
         run = _run(settings, job)
@@ -105,7 +105,7 @@ def cloud_register(
     on: On = None,
 ) -> None:
     """Register a finished job's model, so that Parley serves it under a name of yours, with its shutdown date."""
-    from models.cli import console
+    from models.terminal import console
     from train.clouds.registering import register_job
 
     with _opened(on, job) as (settings, registry, cloud):
@@ -182,7 +182,7 @@ def _follow(
     run: "CloudRun", cloud: "Cloud", registry: "Registry", settings: "Settings", as_json: bool
 ) -> "CloudRun | None":
     """To the end, and the model registered; None where Ctrl-C stopped the following."""
-    from models.cli import console
+    from models.terminal import console
     from train.clouds.following import follow, require_success
     from train.clouds.registering import register_job
 
@@ -209,7 +209,7 @@ def _follow_stranger(job_id: str, cloud: "Cloud", as_json: bool) -> None:
     """A job that no run here knows: its events, and how it stands."""
     import time
 
-    from models.cli import console
+    from models.terminal import console
     from train.clouds.following import POLL_S
 
     seen: set[str] = set()
@@ -233,7 +233,7 @@ def _follow_stranger(job_id: str, cloud: "Cloud", as_json: bool) -> None:
 @contextmanager
 def _followed(cloud: "Cloud", name: str, as_json: bool) -> "Iterator[Follower]":
     """Ctrl-C in the block says what goes on and how to come back, and ends the command."""
-    from models.cli import console
+    from models.terminal import console
     from train.clouds.screens import Follower
 
     try:
@@ -281,7 +281,7 @@ def _registered(registry: "Registry") -> dict[str, str]:
 
 
 def _warn(spec: Any) -> None:
-    from models.cli import console
     from models.shutdowns import show_shutdowns
+    from models.terminal import console
 
     show_shutdowns([spec], console())

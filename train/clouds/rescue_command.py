@@ -103,7 +103,7 @@ def _show(plan: "Plan", dry_run: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from models.cli import console
+    from models.terminal import console
     from train.clouds.screens import LEVELS
 
     out = console()
@@ -127,7 +127,7 @@ def _show(plan: "Plan", dry_run: bool) -> None:
 
 
 def _tell_end(record: "Rescue", settings: "Settings", listed: bool) -> None:
-    from models.cli import console
+    from models.terminal import console
 
     out = console()
     out.print("")
@@ -190,7 +190,7 @@ def _choose(bases: "Sequence[ModelSpec]") -> str:
 def _progress(as_json: bool) -> Any:
     from contextlib import nullcontext
 
-    from models.cli import console
+    from models.terminal import console
     from train.progress import PlainLines, Terminal, silent
 
     if as_json:
@@ -208,7 +208,7 @@ def _number(text: str, kind: type = float) -> Any:
 
 
 def _say(line: str) -> None:
-    from models.cli import console
+    from models.terminal import console
 
     console().print(f"• {line}", markup=False)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from models.cli import console
+from models.terminal import console
 from train.clouds.cloud import CloudEvent, CloudJob
 from train.clouds.ordering import Offer, dollars
 from train.clouds.records import CloudRun

@@ -1,0 +1,74 @@
+"""The terminal that every room's commands share: one console, one way to open the home, numbers typed as flags.
+
+Light to import: Rich, SQLAlchemy and the settings are loaded when a command runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from models.errors import Invalid
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from models.database import Database
+    from models.registry import Registry
+    from models.settings import Settings
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Home:
+    """An open PARLEY_HOME: its settings, its database, and the registry over that database."""
+
+    settings: Settings
+    database: Database
+    registry: Registry
+
+
+def console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A Rich console for tables and lines that people read, on standard output or standard error."""
+    from rich.console import Console
+
+    # No emoji: in the id of a fine-tune, `ft:gpt-4o-mini:acme:rocket:A1`, the suffix would become a picture.
+    return Console(stderr=stderr, quiet=quiet, highlight=False, emoji=False)
+
+
+@contextmanager
+def open_home() -> Iterator[Home]:
+    """The home of the current settings, its database closed at the end.
+
+    Raises:
+        Unavailable: the database is not at this program's revision.
+    """
+    from models.database import open_database
+    from models.registry import Registry
+    from models.settings import load_settings
+
+    settings = load_settings()
+    database = open_database(settings)
+    try:
+        database.check_current()
+        yield Home(settings, database, Registry(database))
+    finally:
+        database.dispose()
+
+
+def parse_number(text: str, flag: str, kind: type[Number]) -> Number | str:
+    """A flag's value as a number, or "auto" as it stands.
+
+    Raises:
+        Invalid: the text is neither.
+    """
+    if text == "auto":
+        return text
+    try:
+        return kind(text)
+    except ValueError as error:
+        what = "a whole number" if kind is int else "a number"
+        raise Invalid(f"--{flag} is {text!r}: use {what}, or auto.", param=flag) from error

@@ -15,7 +15,7 @@ from models.database import Database
 from models.keys import create_key
 from models.settings import Settings, load_settings
 from serve.fleet.machine import free_gpu_bytes
-from serve.processes import doctor
+from serve.launcher import doctor
 from tests.stack import free_ports
 
 

@@ -61,6 +61,7 @@ class Engine:
     share: Share | None = None
     state: EngineState = "stopped"
     message: str = ASLEEP
+    failure: str = ""
     process: Process | None = None
     endpoint: Endpoint | None = None
     lora: bool = False

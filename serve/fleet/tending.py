@@ -18,7 +18,7 @@ from serve.fleet import engines, probing
 from serve.fleet.desired import ASLEEP, Drain, Engine, Next, Work
 from serve.fleet.machine import Machine
 from serve.fleet.memory import Memory
-from serve.fleet.states import Served
+from serve.fleet.states import STARTING, Served
 from serve.processes.children import spawn
 
 _PROBE_EVERY_S = 10.0
@@ -69,10 +69,9 @@ class Tender:
             elif engine.process is None:
                 if engine.gave_up is None and time.monotonic() >= engine.again_at and not has_to_wait:
                     await self._start(engine)
-            elif (code := engine.process.exit_code()) is not None:
+            elif engine.process.exit_code() is not None:
                 # The port is refused from now on: say so before anything else.
-                words = engine.process.last_words()
-                await self._start_again(engine, f"ended with status {code}" + (f": {words}" if words else ""))
+                await self._start_again(engine, engine.process.exit_reason())
             elif self._is_frozen(engine):
                 await self._start_again(engine, _FROZEN, hung=True)
             elif engine.state == "starting":
@@ -123,14 +122,15 @@ class Tender:
         engine.since, engine.missed, engine.worked, engine.frozen = time.monotonic(), 0, None, False
         engine.canaries, engine.counted = 0, 0.0
         engine.memory_bytes = self._memory.need(engine.spec, engine.share).total
-        engine.state, engine.message = "starting", "starting"
+        engine.state = "starting"
+        engine.message = f"starting again: it {engine.failure}" if engine.failure else STARTING
         engine.adapters, engine.leaving = {}, {}
         self._tell(f"{engine.spec.id} starts")
 
     async def _await_ready(self, session: aiohttp.ClientSession, engine: Engine) -> None:
         if await self._answers(session, engine, timeout_s=20):
             took = time.monotonic() - engine.since
-            engine.state, engine.message = "ready", ""
+            engine.state, engine.message, engine.failure = "ready", "", ""
             engine.since = engine.probed = engine.used = time.monotonic()
             self._tell(f"{engine.spec.id} is ready, after {took:.0f} s")
             await self._match_adapters(session, engine)
@@ -261,6 +261,7 @@ class Tender:
         process, engine.endpoint = engine.process, None
         engine.adapters, engine.leaving = {}, {}
         engine.state, engine.message, engine.since = "starting", reason, time.monotonic()
+        engine.failure = reason
         if process is not None:
             await asyncio.to_thread(process.kill if hung else process.stop)
         engine.process = None

@@ -25,7 +25,7 @@ from models.database import Database, open_database, wal_is_safe
 from models.errors import ParleyError
 from models.keys import keys_configured
 from models.settings import Settings
-from serve.fleet import machine
+from serve.fleet import machine, states
 from serve.fleet.memory import CPU_OVERHEAD_BYTES, available_bytes
 from serve.processes import preflight
 from serve.processes.running import read_state
@@ -65,6 +65,7 @@ def examine(settings: Settings) -> list[Finding]:
             lambda: _sqlite(settings),
             lambda: _ports(settings),
             lambda: _doors(settings, database),
+            lambda: _engines(database),
             lambda: _files(),
             lambda: _clock(),
         ]
@@ -270,6 +271,19 @@ def _doors(settings: Settings, opened: _Opened) -> Finding:
     except ParleyError as error:
         return Finding("keys", "fail", f"none, and it would listen on {where}", str(error))
     return Finding("keys", "ok", f"asked for, on {where}" if keys else f"none: only this machine can reach {where}")
+
+
+def _engines(opened: _Opened) -> list[Finding]:
+    """A finding for each engine of a Parley that runs: why one failed, or is being started again."""
+    if opened.database is None or opened.fault:
+        return []
+    findings = []
+    for engine in states.served(opened.database).values():
+        state = "fail" if engine.state == "failed" else "ok"
+        if engine.state == "starting" and engine.message != states.STARTING:
+            state = "warn"
+        findings.append(Finding(f"engine {engine.model_id}", state, engine.state, engine.message))
+    return findings
 
 
 def _files() -> Finding:

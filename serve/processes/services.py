@@ -112,10 +112,8 @@ class Services:
                 service.since, service.ready, service.frozen, service.missed = now, False, False, 0
                 service.looked = service.probed = now
             return
-        code = service.process.exit_code()
-        if code is not None:
-            words = service.process.last_words()
-            self._ended(service, f"{service.name} ended with status {code}{': ' + words if words else ''}")
+        if service.process.exit_code() is not None:
+            self._ended(service, f"{service.name} {service.process.exit_reason()}")
         elif self._is_frozen(service, service.process):
             await self._end(service, service.process, _FROZEN)
         elif not service.ready:

@@ -4,8 +4,8 @@ from html import escape
 from pathlib import Path
 from typing import Protocol
 
+from models.atomic import atomic_write
 from models.errors import Invalid, NoSpace
-from models.folders import atomic_write
 
 _WIDTH, _ROW, _PAD = 320, 22, 10  # of a plot, in pixels
 

@@ -342,9 +342,9 @@ def _opened() -> Iterator[tuple[Any, Any]]:
     """(settings, registry), over a database that is at this program's revision; torch is not loaded yet."""
     from models.database import open_database
     from models.registry import Registry
-    from models.settings import load_settings, threads_wait_quietly
+    from models.settings import let_openmp_threads_sleep, load_settings
 
-    threads_wait_quietly()
+    let_openmp_threads_sleep()
     settings = load_settings()
     database = open_database(settings)
     try:

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from models.atomic import atomic_write
 from models.errors import Invalid
-from models.folders import atomic_write
 from train.data.conversations import Problem
 
 CONFIG, METRICS, LOG, RESULT, ADAPTER = "config.json", "metrics.jsonl", "train.log", "result.json", "adapter"

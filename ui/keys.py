@@ -21,10 +21,10 @@ from models.keys import (
     create_key,
     keys_configured,
     list_keys,
-    parse_end,
+    parse_expiry,
     revoke_key,
 )
-from models.usage import Usage, read_usage, used_on
+from models.usage import Usage, daily_totals, read_usage
 from ui.choices import notice
 from ui.keys_shown import keys_table, made_html, usage_plot, usage_table
 from ui.room import Room, friendly
@@ -140,7 +140,7 @@ class Keys:
         anew = which is None or (which != _NEW and not any(key.id == which for key in alive))
         update: dict[Any, Any] = self._form(None) if anew else {}
         update |= {
-            view.table: keys_table(known, used_on(self._room.database, now.date()), now),
+            view.table: keys_table(known, daily_totals(self._room.database, now.date()), now),
             view.line: "",
             view.which: gr.update(
                 choices=[("a new key", _NEW), *((key.name, key.id) for key in alive)], value=_NEW if anew else which
@@ -284,4 +284,4 @@ def _number(text: str, label: str, kind: Callable[[str], float]) -> float | None
 
 
 def _end(text: str) -> datetime | None:
-    return parse_end(text, utcnow()) if text and text != "never" else None
+    return parse_expiry(text, utcnow()) if text and text != "never" else None

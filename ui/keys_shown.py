@@ -89,7 +89,8 @@ def _row(key: KeyInfo, used: Sums, now: datetime) -> str:
     owner = "<span class='badge'>owner</span> " if key.role == "owner" else ""
     return (
         f"<tr><th scope='row'>{escape(key.name)}<br>{owner}<span class='badge{badge}'>{until}</span></th>"
-        f"<td class='said'>{escape(models)}</td><td class='num limits'>{'<br>'.join(key.limits.words()) or 'none'}</td>"
+        f"<td class='said'>{escape(models)}</td>"
+        f"<td class='num limits'>{'<br>'.join(key.limits.describe()) or 'none'}</td>"
         f"<td class='num roomy'>{today}</td></tr>"
     )
 

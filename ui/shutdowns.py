@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import date
 
-from models.shutdowns import shutdowns
+from models.shutdowns import upcoming_shutdowns
 from models.spec import ModelSpec
 from ui.choices import notice
 
@@ -12,7 +12,7 @@ _SHOWN = 3
 
 def shutdown_banner(specs: Iterable[ModelSpec], today: date | None = None) -> str:
     """HTML that names the models that go within 90 days, the first to go first; empty where there is none."""
-    found = shutdowns(specs, today)
+    found = upcoming_shutdowns(specs, today)
     if not found:
         return ""
     said = " · ".join(f"`{one.model}` is {one.text}" for one in found[:_SHOWN])

@@ -63,7 +63,7 @@ class UploadDesk:
         with self._files.incoming() as incoming:
             async for piece in request.stream():
                 await asyncio.to_thread(incoming.write, piece)
-            return await asyncio.to_thread(self._files.keep, incoming, name, purpose)
+            return await asyncio.to_thread(self._files.save, incoming, name, purpose)
 
 
 def named_path(room: Room, file_id: str) -> Path:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from models.atomic import atomic_write
 from models.errors import Invalid, NoSpace
-from models.folders import atomic_write
 
 TERMINAL = 36  # characters
 _WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 860, 40, 250, 30, 20, 62  # of a picture, in pixels

@@ -20,7 +20,7 @@ from evals.tasks.threads import Asking, Thread, go_on
 from models.database import Database
 from models.errors import ParleyError
 from models.messages import Completer, Completion, Message
-from models.repeating import wait_before_repeating
+from models.retries import retry_delay
 
 CONCURRENCY = 32  # requests in flight for each model: about where a small engine's throughput levels off
 ATTEMPTS = 6
@@ -146,7 +146,7 @@ async def _asked(
         try:
             said = await complete(messages, **parameters)
         except ParleyError as error:
-            wait = wait_before_repeating(error, attempt)
+            wait = retry_delay(error, attempt)
             patience.unreached += wait is not None
             if wait is None or patience.lost or attempt == ATTEMPTS - 1:
                 raise

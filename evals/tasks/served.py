@@ -14,7 +14,7 @@ from evals.steps import Report
 from evals.tasks.evaluations import Evaluated, run_task
 from evals.tasks.runner import CONCURRENCY, Progress
 from evals.tasks.tasks import Task
-from models.completer import told
+from models.completer import translate_error
 from models.database import Database
 from models.errors import Unavailable
 from models.judge_format import DEFAULT_RUBRIC
@@ -106,12 +106,12 @@ def gateway_embedder(settings: Settings, model: str) -> Embed:
                 found = client.embeddings.create(model=model, input=list(texts), encoding_format="float").data
             except openai.NotFoundError as error:
                 if error.code == "model_not_found":
-                    raise told(error) from error
+                    raise translate_error(error) from error
                 raise Unavailable(
                     "This gateway has no /v1/embeddings: similarity by embedding cannot be had."
                 ) from error
             except openai.OpenAIError as error:
-                raise told(error) from error
+                raise translate_error(error) from error
             return [row.embedding for row in sorted(found, key=lambda row: row.index)]
 
     return embed

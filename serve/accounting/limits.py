@@ -13,7 +13,7 @@ from models.database import Database, utcnow
 from models.errors import Busy, Forbidden
 from models.keys import NO_LIMITS, KeyInfo, KeyLimits
 from models.spec import ModelSpec
-from models.usage import Sums, cost, has_price, used_on
+from models.usage import Sums, cost, daily_totals, has_price
 from serve.transport.replies import Headers
 
 _DAY_S = 86_400
@@ -146,7 +146,7 @@ class Limits:
     def load(self, database: Database) -> None:
         """Reads what was used today, so that a budget survives a restart. Raises ParleyError without a database."""
         self._used_on = self.day()
-        self._used = used_on(database, utcnow().date())
+        self._used = daily_totals(database, utcnow().date())
 
     def day(self) -> int:
         """Today's number."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import Busy, ParleyError, Unauthorized, Unavailable
-from models.repeating import wait_before_repeating
+from models.retries import retry_delay
 from serve.bulk.journal import Journal
 from serve.bulk.rows import Row, answer_line, tokens_of
 
@@ -123,7 +123,7 @@ async def _answered(post: Post, row: Row) -> object:
         except Unauthorized as error:
             raise _Stop(error) from error
         except ParleyError as error:
-            wait = wait_before_repeating(error, attempt)
+            wait = retry_delay(error, attempt)
             if isinstance(error, Busy) and wait is None:  # the day's budget is spent: the next row fares no better
                 raise _Stop(error) from error
             if wait is None:

@@ -1,6 +1,6 @@
 """The gateway's own routes, described: for the OpenAPI document, and for nothing else."""
 
-from models.operations import Operation
+from models.http.operations import Operation
 from serve.openapi import shapes
 from serve.transport.replies import TEXT
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from models.operations import Shape
+from models.http.operations import Shape
 from serve.gateway.bounds import BOUNDS, LENGTHS, MOST_INPUTS
 
 _Model = Annotated[str, Field(min_length=1, description="The id of a model, or an alias of one.")]

@@ -199,8 +199,8 @@ def register(
 def _one(
     registry: Any, given: str, base: str | None, engine: dict[str, Any], say: Callable[[str], None]
 ) -> "ModelSpec":
-    from models.at_path import guess_kind, lora_rank
     from models.registry import parse_spec
+    from models.weights import guess_kind, read_lora_rank
 
     name, equals, place = given.partition("=")
     if not equals:
@@ -228,7 +228,7 @@ def _one(
     # `--base` is for adapters: what has weights of its own is served as it is, whatever it was made from.
     kind = guess_kind(path, None)
     on = base if kind == "adapter" else None
-    spec = parse_spec(id=name, kind=kind, path=path, base=on, lora_rank=lora_rank(path), engine=engine)
+    spec = parse_spec(id=name, kind=kind, path=path, base=on, lora_rank=read_lora_rank(path), engine=engine)
     registry.register(spec)
     say(f"{spec.id} is registered as {spec.kind}")
     return spec

@@ -281,7 +281,7 @@ def _registered(registry: "Registry") -> dict[str, str]:
 
 
 def _warn(spec: Any) -> None:
-    from models.shutdowns import show_shutdowns
+    from models.shutdowns import print_shutdowns
     from models.terminal import console
 
-    show_shutdowns([spec], console())
+    print_shutdowns([spec], console())

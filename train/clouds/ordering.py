@@ -15,7 +15,7 @@ from typing import Any, Literal
 from models.errors import Busy, Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
 from models.registry import Registry
 from models.settings import Settings
-from models.shutdowns import countdown, no_new_jobs_from
+from models.shutdowns import countdown, fine_tuning_cutoff
 from train.clouds.cloud import Choice, Cloud, CloudJob, Order
 from train.clouds.records import CloudRun, alone, cloud_runs, fingerprint, new_run
 from train.clouds.rows import as_jsonl
@@ -262,7 +262,7 @@ def _offer(prepared: _Prepared, cloud: Cloud, order: Order, name: str) -> Offer:
             warnings.append(
                 f"{priced.over_limit:,} examples are over {price.training_context:,} tokens: {price.over_context}"
             )
-    last = no_new_jobs_from(cloud.provider)
+    last = fine_tuning_cutoff(cloud.provider)
     if priced is None and last and (left := countdown(order.base, last)).level != "far":
         since = left.days_left <= 0
         told = (

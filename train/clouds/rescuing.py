@@ -11,14 +11,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+from models.atomic import atomic_write
 from models.database import Database, new_ulid
 from models.errors import Conflict, Invalid, NotFound
 from models.files import Files
-from models.folders import atomic_write
 from models.messages import Message
 from models.registry import Registry
 from models.settings import Settings
-from models.shutdowns import Shutdown, countdown, rescued_from
+from models.shutdowns import Shutdown, countdown, rescue_description
 from models.spec import ModelSpec
 from train.clouds.cloud import CloudJob
 from train.clouds.openai import OpenAICloud
@@ -223,7 +223,7 @@ def _train(
         validation=record.held_out_path,
         progress=progress,
         threads=record.threads,
-        description=rescued_from(plan.model),
+        description=rescue_description(plan.model),
         resume=True,
     )
     say(f"{result.model} is trained: loss {result.loss_before:.3f} → {result.loss_after:.3f} on the held-out examples")

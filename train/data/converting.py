@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from models.atomic import incoming_file
 from models.errors import Conflict, Invalid
-from models.folders import incoming_file
 from train.data.conversations import Conversation, Example, Preference, Problem, dicts
 from train.data.readers import Columns, read
 

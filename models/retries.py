@@ -8,7 +8,7 @@ _LONGEST_WAIT_S = 60.0
 _FIRST_WAIT_S = 0.5
 
 
-def wait_before_repeating(error: ParleyError, attempt: int) -> float | None:
+def retry_delay(error: ParleyError, attempt: int) -> float | None:
     """Seconds until a failed request may be sent again; None where it must not be: it may have cost something."""
     pause = _FIRST_WAIT_S * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311 -- spreads requests, hides nothing
     if isinstance(error, Busy):

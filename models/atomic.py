@@ -156,14 +156,14 @@ def sweep(parent: Path, older_than_s: float = 0.0) -> int:
     return len(left)
 
 
-def name_folder(folder: Path) -> None:
+def claim_folder(folder: Path) -> None:
     """Takes the mark off a published folder: a database names it now."""
     mark = folder / _UNNAMED
     if mark.exists():  # asked first: a base may be on a disk that nobody may write to
         mark.unlink(missing_ok=True)
 
 
-def unnamed_folders(parent: Path, older_than_s: float) -> list[Path]:
+def unclaimed_folders(parent: Path, older_than_s: float) -> list[Path]:
     """Published folders under `parent` that still carry the mark, and in which nothing changed for so many seconds.
 
     A folder without the mark is never among them, whoever put it there.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from models.atomic import atomic_write, claim_folder, publish_folder, sweep, unclaimed_folders
 from models.errors import Conflict, NoSpace
-from models.folders import atomic_write, name_folder, publish_folder, sweep, unnamed_folders
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_taken_name_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_a_kill_leaves_only_what_the_sweep_removes(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from models.folders import publish_folder\n"
+        "import sys, time; from pathlib import Path; from models.atomic import publish_folder\n"
         "with publish_folder(Path(sys.argv[1])) as pending:\n"
         "    (pending.path / 'half').write_bytes(b'h'); print('writing', flush=True); time.sleep(60)"
     )
@@ -76,8 +76,8 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_a_published_folder_is_unnamed_until_its_name_is_told(tmp_path: Path) -> None:
     with publish_folder(tmp_path) as pending:
         (pending.path / "weights").write_bytes(b"w")
-    assert unnamed_folders(tmp_path, older_than_s=60) == []  # somebody may be about to name it
-    assert unnamed_folders(tmp_path, older_than_s=0) == [pending.final]
-    name_folder(pending.final)
-    assert unnamed_folders(tmp_path, older_than_s=0) == []
+    assert unclaimed_folders(tmp_path, older_than_s=60) == []  # somebody may be about to name it
+    assert unclaimed_folders(tmp_path, older_than_s=0) == [pending.final]
+    claim_folder(pending.final)
+    assert unclaimed_folders(tmp_path, older_than_s=0) == []
     assert [file.name for file in pending.final.iterdir()] == ["weights"]

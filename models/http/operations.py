@@ -50,7 +50,7 @@ class Operation:
     needs_key: bool = True
 
 
-def described(routes: "Iterable[Route]", operations: Iterable[Operation]) -> "list[Route]":
+def attach_operations(routes: "Iterable[Route]", operations: Iterable[Operation]) -> "list[Route]":
     """The same routes, each with its own descriptions as the attribute `operations`."""
     by_place = {(one.method, one.path): one for one in operations}
     found = list(routes)

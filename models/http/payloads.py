@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 
-async def threaded(function: Callable[..., _Result], *arguments: Any, **named: Any) -> _Result:
+async def run_in_thread(function: Callable[..., _Result], *arguments: Any, **named: Any) -> _Result:
     """Calls a function that may block, in a thread."""
     from starlette.concurrency import run_in_threadpool
 
@@ -27,19 +27,19 @@ async def threaded(function: Callable[..., _Result], *arguments: Any, **named: A
 
 
 @asynccontextmanager
-async def in_threads(manager: AbstractContextManager[_Result]) -> AsyncIterator[_Result]:
+async def threaded_context(manager: AbstractContextManager[_Result]) -> AsyncIterator[_Result]:
     """A context whose beginning and end may block, both in a thread."""
-    entered = await threaded(manager.__enter__)
+    entered = await run_in_thread(manager.__enter__)
     try:
         yield entered
     except BaseException as error:
-        if not await threaded(manager.__exit__, type(error), error, error.__traceback__):
+        if not await run_in_thread(manager.__exit__, type(error), error, error.__traceback__):
             raise
     else:
-        await threaded(manager.__exit__, None, None, None)
+        await run_in_thread(manager.__exit__, None, None, None)
 
 
-async def json_object(request: "Request") -> dict[str, Any]:
+async def read_json_object(request: "Request") -> dict[str, Any]:
     """The request's body as a JSON object; `{}` where there is none. The gateway bounds its length.
 
     Raises:
@@ -73,14 +73,14 @@ def _holds_nul(content: Any) -> bool:
     return False
 
 
-def json_answer(content: Any, status: int = 200) -> "Response":
+def json_response(content: Any, status: int = 200) -> "Response":
     """An answer in JSON."""
     from starlette.responses import Response
 
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-def whole_number(query: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:
+def query_integer(query: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:
     """A whole number from the query.
 
     Raises:
@@ -94,7 +94,7 @@ def whole_number(query: Mapping[str, str], name: str, default: int, *, least: in
     return int(text)
 
 
-def listing(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str, Any]:
+def list_page(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str, Any]:
     """One page of a list. The SDK goes on with `after=<id of the last one>` until `has_more` is false."""
     return {
         "object": "list",
@@ -105,7 +105,7 @@ def listing(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str, A
     }
 
 
-def sent_again(request: "Request") -> bool:
+def is_retry(request: "Request") -> bool:
     """Whether the SDK sends this once more, because it got no answer: it has no idempotency key, but it counts."""
     sent = request.headers.get("x-stainless-retry-count", "0")
     return sent.isdigit() and int(sent) > 0

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.api_shapes import threaded
+from models.atomic import IncomingFile
 from models.errors import Invalid, TooLarge
-from models.folders import IncomingFile
+from models.http.payloads import run_in_thread
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -52,7 +52,7 @@ async def receive_form(request: "Request", field: str, incoming: IncomingFile) -
         async for chunk in request.stream():
             parser.write(chunk)
             if reading.waiting >= _PIECE:
-                await threaded(incoming.write, reading.taken())
+                await run_in_thread(incoming.write, reading.taken())
     except MultipartParseError as error:
         raise Invalid(f"The form cannot be read: {error}.", param=field) from None
     if not reading.ended:
@@ -60,7 +60,7 @@ async def receive_form(request: "Request", field: str, incoming: IncomingFile) -
     if reading.filename is None:
         raise Invalid(f"The form has no file: send it as {field!r}.", param=field)
     if reading.waiting:
-        await threaded(incoming.write, reading.taken())
+        await run_in_thread(incoming.write, reading.taken())
     return Form({name: value.decode("utf-8", "replace") for name, value in reading.fields.items()}, reading.filename)
 
 

@@ -133,7 +133,7 @@ def register_demo(registry: Registry) -> None:
 def trained(parts: Parts, options: argparse.Namespace, settings: Settings, registry: Registry) -> dict[str, Any]:
     """Trains and publishes the tuned model; returns its result, as its folder keeps it."""
     from train import Hyperparameters, train
-    from train.progress import PlainLines
+    from train.run.progress import PlainLines
 
     if TUNED not in {spec.id for spec in registry.list()}:
         train(

@@ -45,14 +45,14 @@ _HOMES = {
     "synthesise": "data.synthesising", "Synthesis": "data.synthesising",
     "advise": "data.advising", "find_facts": "data.advising", "Answers": "data.advising", "Advice": "data.advising",
     "Hyperparameters": "hyperparameters",
-    "train": "training", "TrainingResult": "runs",
-    "resume": "resuming",
+    "train": "training", "TrainingResult": "run.result",
+    "resume": "run.resume",
     "open_cloud": "clouds.cloud", "order": "clouds.ordering", "follow": "clouds.following",
     "plan_rescue": "clouds.rescuing", "carry_out": "clouds.rescuing",
-    "merge": "merging", "MergeReport": "merging",
-    "publish": "publishing", "publish_merge": "publishing",
-    "check_model": "listing", "write_card": "cards", "read_curves": "curves",
-    "prepare_push": "pushing", "push": "pushing",
+    "merge": "publication.merge", "MergeReport": "publication.merge",
+    "publish": "publication.publish", "publish_merge": "publication.publish",
+    "check_model": "publication.listing", "write_card": "publication.cards", "read_curves": "run.curves",
+    "prepare_push": "publication.push", "push": "publication.push",
 }  # fmt: skip
 
 __all__ = sorted(_HOMES)

@@ -12,12 +12,12 @@ import typer
 from models.errors import Invalid
 from train.clouds.commands import cloud_commands, train_on_cloud
 from train.data.commands import Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn, data_commands
+from train.display import console, problems_shown, show_result
 from train.model_commands import add_model_commands
-from train.showing import console, problems_shown, show_result
 
 if TYPE_CHECKING:
-    from train.progress import Progress
-    from train.runs import TrainingResult
+    from train.run.progress import Progress
+    from train.run.result import TrainingResult
 
 
 _WHAT, _HOW, _MACHINE = "What learns", "How", "On this machine"  # panels of --help
@@ -291,7 +291,7 @@ def _resume(run: str, others: list[Any], as_json: bool) -> None:
     if any(other is not None for other in others):
         raise Invalid("--resume takes everything from the run: leave DATA, --base and --name out.", param="resume")
     with _opened() as (settings, registry), problems_shown(as_json):
-        from train.resuming import resume
+        from train.run.resume import resume
 
         with _progress(as_json) as progress:
             result = resume(run, settings=settings, registry=registry, progress=progress)
@@ -318,7 +318,7 @@ def merge_command(
       parley merge support-v1 --name support-v1-merged
     """
     with _opened() as (settings, registry):
-        from train.publishing import publish_merge
+        from train.publication.publish import publish_merge
 
         merged = publish_merge(adapter, name, registry=registry, settings=settings)
     if as_json:
@@ -356,7 +356,7 @@ def _opened() -> Iterator[tuple[Any, Any]]:
 
 @contextmanager
 def _progress(as_json: bool) -> Iterator["Progress"]:
-    from train.progress import PlainLines, Terminal, silent
+    from train.run.progress import PlainLines, Terminal, silent
 
     if as_json:
         yield silent

@@ -16,19 +16,16 @@ from models.errors import Invalid
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import BotProfile
-from train.bases import Base, find_base, load_tokenizer
-from train.checkpoints import thin
 from train.data.checks import Data, require_usable
 from train.data.readers import Columns
-from train.devices import Device, find_device
-from train.failures import disk_is_full
 from train.hyperparameters import Chosen, Hyperparameters, Method
-from train.libraries import quiet
-from train.origins import environment, fingerprint
-from train.preparing import Prepared, checked_for_training, divide, prepare
-from train.probes import choose, keep, keep_held_out
-from train.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
-from train.resuming import (
+from train.publication.probes import choose, keep, keep_held_out
+from train.run.checkpoints import thin
+from train.run.failures import disk_is_full
+from train.run.origins import environment, fingerprint
+from train.run.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
+from train.run.result import ADAPTER, CONFIG, LOG, METRICS, WEIGHTS, TrainingResult
+from train.run.resume import (
     alone,
     asked_for,
     finished,
@@ -41,8 +38,11 @@ from train.resuming import (
     threads_before,
     within_memory,
 )
-from train.runs import ADAPTER, CONFIG, LOG, METRICS, WEIGHTS, TrainingResult
-from train.trackers import check_trackers, tracking
+from train.run.trackers import check_trackers, tracking
+from train.trainers.bases import Base, find_base, load_tokenizer
+from train.trainers.devices import Device, find_device
+from train.trainers.library_output import quiet
+from train.trainers.preparation import Prepared, checked_for_training, divide, prepare
 
 _MEASURED_ROWS = 200  # training rows that the loss is measured on where nothing is held out
 
@@ -92,7 +92,7 @@ def train(
         columns: names the columns of a CSV, and a system text.
         format: how the data's rows are written (`train.data.formats` names them); "auto" sees for itself.
         per_turn: learn each answer of a conversation as an example of its own, with all that was said before it.
-        progress: told of stages, steps and validations (`train.progress`).
+        progress: told of stages, steps and validations (`train.run.progress`).
         trackers: where the numbers go besides: "wandb", "tensorboard", "trackio", each installed by the user.
         gpus: processes that share each batch, one for each GPU; on a CPU they only show that it works.
         threads: CPU threads; half of the cores without it, 2 at least, because engines may be using the others.
@@ -114,7 +114,7 @@ def train(
     if registry is not None and (settings is None or not name):
         raise Invalid("To publish, training needs settings (where models live) and a name.", param="name")
     if registry is not None:
-        from train.publishing import check_name
+        from train.publication.publish import check_name
 
         if not (resume and out and published_by(out, registry, str(name), job)):
             check_name(registry, str(name))
@@ -180,7 +180,7 @@ def train(
             result.save()
         thin(folder, result.loss_after)
         if registry is not None and settings is not None:
-            from train.publishing import publish
+            from train.publication.publish import publish
 
             result = published_before(folder, registry, settings, str(name), job, tell) or publish(
                 folder, str(name), registry=registry, settings=settings, kind=kind,
@@ -209,8 +209,8 @@ def _fit(
     what = "pairs" if values.method == "dpo" else "conversations"
     tell(Stage(f"Training on {prepared.examples:,} {what}: {_in_words(values)}"))
     with quiet(folder / LOG, threads):
-        from train.fitting import Place, fit  # here, because bitsandbytes and others warn when they are imported
-        from train.launching import fit_on_several
+        from train.trainers.fit import Place, fit  # here, because bitsandbytes and others warn when they are imported
+        from train.trainers.launch import fit_on_several
 
         trained = folder / (WEIGHTS if values.tune == "full" else ADAPTER)
         place = Place(folder / "trainer", trained, base_name or base.name, device.kind, device.flash, processes)
@@ -294,7 +294,7 @@ def _run_folder(settings: Settings | None, out: Path | None, resume: bool, progr
 
 def _merged_first(base: Base, registry: Registry | None, folder: Path, tell: Progress) -> Base:
     """Plain weights of a base that is itself an adapter; they live in the run's folder until it has ended."""
-    from train.merging import merge
+    from train.publication.merge import merge
 
     below = find_base(str(base.spec and base.spec.base), registry)
     tell(Stage(f"{base.name} is an adapter: merging it into {below.name} first"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from train.curves import Curves
+    from train.run.curves import Curves
 
 _TEXT = "#858b88"
 _GRID = "rgba(133, 139, 136, .22)"
@@ -170,7 +170,7 @@ def loss_plot(curves: "Curves") -> "Figure":
     """A run's training loss, pale, with its running mean, and its validation loss as dots, over the steps."""
     from plotly import graph_objects as go
 
-    from train.curves import smoothed
+    from train.run.curves import smoothed
 
     figure = go.Figure()
     every, mean = _thinned(curves.train), _thinned(smoothed(curves.train))

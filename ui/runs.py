@@ -13,9 +13,9 @@ from urllib.parse import quote
 from models.jobs import Job
 from models.settings import Settings
 from models.spec import ModelSpec, Parity
-from train.curves import Curves, read_curves
-from train.progress import duration
-from train.runs import METRICS
+from train.run.curves import Curves, read_curves
+from train.run.progress import duration
+from train.run.result import METRICS
 from ui.choices import notice
 from ui.plots import loss_plot
 

@@ -1,6 +1,6 @@
 """The Train tab: choose data, a base and a name, start, and watch the curves. It enqueues, watches and cancels.
 
-The work is the worker's (`train.jobs`); how a run looks is in `ui.runs`.
+The work is the worker's (`train.worker.jobs`); how a run looks is in `ui.runs`.
 """
 
 import asyncio
@@ -210,7 +210,7 @@ class Train:
         return told + rules_html(resolved.reasons, vars(resolved.values)) if resolved else told
 
     def _enqueue(self, data: str | None, base: str | None, name: str, kind: str, asked: Asked) -> str:
-        from train.publishing import check_name
+        from train.publication.publish import check_name
 
         if not data:
             raise Invalid("Upload a file of conversations first.", param="data")

@@ -67,9 +67,11 @@ ELSEWHERE = {
     "vllm#55510": "tests/serve/test_guardian.py::test_stopping_takes_the_whole_tree",
     "vllm#39863": "tests/serve/test_fleet.py::test_an_engine_stopped_by_a_signal_is_found_and_started_again",
     "vllm#42125": "tests/models/test_registry.py::test_an_id_is_one_immutable_version",
-    "merges worse than the adapter": "tests/train/test_listing.py::test_what_does_not_agree_stays_a_candidate",
+    "merges worse than the adapter": (
+        "tests/train/publication/test_listing.py::test_what_does_not_agree_stays_a_candidate"
+    ),
     "vllm#44751": "tests/serve/test_fleet.py::test_a_start_that_never_gets_ready_leaves_no_worker",
-    "vllm#9280": "tests/train/test_publishing.py::test_which_adapters_no_engine_can_hold",
+    "vllm#9280": "tests/train/publication/test_publish.py::test_which_adapters_no_engine_can_hold",
     "vllm#43127": "tests/serve/test_gateway.py::test_models_are_listed_and_retrieved",
     "gradio hidden values": "tests/ui/test_vote.py::test_nothing_that_is_built_names_a_model",
     "gradio fn_index": "tests/ui/test_doors.py::test_without_a_key_the_owners_app_is_shut",

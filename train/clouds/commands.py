@@ -136,7 +136,7 @@ def train_on_cloud(
     """What `parley train … --on openai|together` does: offer, agreement, order, follow, register."""
     from train.clouds.ordering import order
     from train.clouds.screens import Follower
-    from train.progress import Stage
+    from train.run.progress import Stage
 
     with _opened(on) as (settings, registry, cloud):
         follower = Follower(silent=as_json)

@@ -26,8 +26,8 @@ from train.data.pricing import Quote, find_price, quote
 from train.data.readers import Columns
 from train.data.splits import split
 from train.hyperparameters import Hyperparameters
-from train.progress import Progress, Stage, silent
-from train.publishing import check_name
+from train.publication.publish import check_name
+from train.run.progress import Progress, Stage, silent
 
 _TRIES = 5
 _LOOKS = (0.5, 2.0, 5.0)  # seconds before each look for a job whose answer got lost: a list may lag behind

@@ -191,7 +191,7 @@ def _progress(as_json: bool) -> Any:
     from contextlib import nullcontext
 
     from models.terminal import console
-    from train.progress import PlainLines, Terminal, silent
+    from train.run.progress import PlainLines, Terminal, silent
 
     if as_json:
         return nullcontext(silent)

@@ -29,7 +29,7 @@ from train.data.checks import CheckedData, check, require_usable
 from train.data.conversations import Preference, Said, ToolResult, ToolUse, dicts
 from train.data.splits import split
 from train.hyperparameters import Hyperparameters
-from train.progress import Progress, silent
+from train.run.progress import Progress, silent
 
 HELD_OUT = 0.15
 MOST_PROMPTS = 200

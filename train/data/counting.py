@@ -3,7 +3,7 @@
 Three ways, tried in this order, and the one that was used is always said:
 
 1. a model whose weights are here (registered, a folder, a hub id): its own tokenizer and chat template, as training
-   itself does it (`train.tokens`);
+   itself does it (`train.trainers.tokens`);
 2. an OpenAI model: tiktoken with the overhead that OpenAI publishes, 3 tokens a message and 3 for the reply
    (github.com/openai/openai-cookbook, examples/How_to_count_tokens_with_tiktoken.ipynb);
 3. neither vocabulary at hand: an estimate from the text's length, called an estimate wherever it is shown.
@@ -332,9 +332,9 @@ def _texts(message: Said) -> Iterator[str]:
 def _by_tokenizer(
     examples: Sequence[Example], name: str, registry: "Registry | None", limit: int | None, fetch: bool
 ) -> Counts:
-    from train.bases import find_base, load_config, load_tokenizer
-    from train.libraries import quiet
-    from train.tokens import tokenise
+    from train.trainers.bases import find_base, load_config, load_tokenizer
+    from train.trainers.library_output import quiet
+    from train.trainers.tokens import tokenise
 
     base = find_base(name, registry)
     here = Path(base.location).is_dir()

@@ -22,7 +22,7 @@ from train.hyperparameters import Hyperparameters
 if TYPE_CHECKING:
     from models.registry import Registry
     from models.settings import Settings
-    from train.bases import Base
+    from train.trainers.bases import Base
 
 TUNES: tuple[Tune, ...] = ("lora", "qlora", "full")
 _SHARE = 0.9  # of the free memory that a plan may fill: allocators waste some
@@ -147,11 +147,11 @@ def plan(
     Raises:
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be.
     """
-    from train.bases import find_base, load_tokenizer
-    from train.batching import micro_batch
-    from train.devices import find_device
-    from train.libraries import quiet
-    from train.preparing import checked_for_training, divide, prepare
+    from train.trainers.bases import find_base, load_tokenizer
+    from train.trainers.batches import micro_batch
+    from train.trainers.devices import find_device
+    from train.trainers.library_output import quiet
+    from train.trainers.preparation import checked_for_training, divide, prepare
 
     asked = hyperparameters or Hyperparameters()
     checked = require_usable(data if isinstance(data, CheckedData) else checked_for_training(data, validation, columns))
@@ -225,7 +225,7 @@ def plan_against(
     Raises:
         Invalid: no finished run, one that is not supervised, or its data is not there any more.
     """
-    from train.runs import CONFIG, load_result, read_json
+    from train.run.result import CONFIG, load_result, read_json
 
     result = load_result(run_folder)
     if result.method != "sft":
@@ -269,8 +269,8 @@ def find_shape(base: "Base") -> Shape:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from train.bases import load_config
-    from train.libraries import quiet
+    from train.trainers.bases import load_config
+    from train.trainers.library_output import quiet
 
     config = load_config(base)
     try:

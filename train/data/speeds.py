@@ -17,12 +17,12 @@ from models.errors import ParleyError
 from train.data.conversations import Example
 from train.data.needs import Shape, Step, Tune
 from train.hyperparameters import Hyperparameters
-from train.progress import Event
-from train.progress import Step as Told
+from train.run.progress import Event
+from train.run.progress import Step as Told
 
 if TYPE_CHECKING:
     from models.settings import Settings
-    from train.bases import Base
+    from train.trainers.bases import Base
 
 _REACHED = 0.4  # of the speed of plain matrix products
 _STEPS = 5  # of a trial; the first, which warms caches up, is not counted

@@ -16,7 +16,7 @@ from train.demo.dialogues import dialogues
 from train.demo.pretrain import Recipe, encode, loss_of
 from train.demo.tuned import ADAPTERS, JUDGE, STYLED, conversations, train_adapter
 from train.demo.world import World, load_world
-from train.progress import Event, Step
+from train.run.progress import Event, Step
 
 _JUDGED_PAIRS = 200
 _MORE_PER_INTENT = 12  # questions for the measures beside those that are shipped: frames held out, numbers fresh

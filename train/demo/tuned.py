@@ -9,8 +9,8 @@ from train.demo.dialogues import dialogues
 from train.demo.judged import grades, pairs
 from train.demo.world import Style, World
 from train.hyperparameters import Hyperparameters
-from train.progress import Progress
-from train.runs import TrainingResult
+from train.run.progress import Progress
+from train.run.result import TrainingResult
 
 BASE_NAME = "demo-base"  # what adapter_config.json calls the base: its id, never a path
 STYLED: Mapping[str, Style] = {"support-concise": "concise", "support-friendly": "friendly"}

@@ -24,13 +24,13 @@ _LARGEST_BATCH, _HIGHEST_RANK, _LONGEST = 16, 32, 4096  # what "auto" may become
 def wait_for_memory(
     request: Mapping[str, Any], registry: Registry, settings: Settings, tell: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Returns once there is room for the training that `request` (see `train.child`) asks for.
+    """Returns once there is room for the training that `request` (see `train.worker.child`) asks for.
 
     Args:
         tell: told once what is waited for, as {"waiting": text}; or, as {"stage": text}, that it is tried anyway.
     """
     from train.data.planning import find_machine
-    from train.devices import find_device
+    from train.trainers.devices import find_device
 
     device = find_device(settings)
     needed = _needed(request, registry, settings)
@@ -56,12 +56,12 @@ def wait_for_memory(
 
 def _needed(request: Mapping[str, Any], registry: Registry, settings: Settings) -> int:
     """Bytes, by the largest step that the request could lead to; by its own data where that is too much."""
-    from train.bases import find_base
-    from train.batching import micro_batch
     from train.data.needs import Step, need
     from train.data.planning import find_machine, find_shape, plan
-    from train.devices import find_device
     from train.hyperparameters import Hyperparameters
+    from train.trainers.bases import find_base
+    from train.trainers.batches import micro_batch
+    from train.trainers.devices import find_device
 
     asked = Hyperparameters.from_dict(request.get("hyperparameters") or {})
     device = find_device(settings)

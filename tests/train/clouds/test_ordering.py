@@ -23,7 +23,7 @@ from train.clouds.registering import register_job
 from train.clouds.together import INSTALL, TogetherCloud
 from train.data.checks import UnusableData
 from train.hyperparameters import Hyperparameters
-from train.progress import Stage
+from train.run.progress import Stage
 
 JOBS = {"openai": "/v1/fine_tuning/jobs", "together": "/v1/fine-tunes"}
 BASES = {"openai": OPENAI_BASE, "together": TOGETHER_BASE}

@@ -14,7 +14,7 @@ from models.spec import ModelSpec
 from models.worker import JobContext
 from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House
-from train.finetuning.telling import Telling
+from train.finetuning.events import Telling
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ def wait_for_memory(
     Args:
         tell: told once what is waited for, as {"waiting": text}; or, as {"stage": text}, that it is tried anyway.
     """
-    from train.data.planning import find_machine
     from train.devices import find_device
+    from train.planning.plan import find_machine
 
     device = find_device(settings)
     needed = _needed(request, registry, settings)
@@ -58,10 +58,10 @@ def _needed(request: Mapping[str, Any], registry: Registry, settings: Settings) 
     """Bytes, by the largest step that the request could lead to; by its own data where that is too much."""
     from train.bases import find_base
     from train.batching import micro_batch
-    from train.data.needs import Step, need
-    from train.data.planning import find_machine, find_shape, plan
     from train.devices import find_device
     from train.hyperparameters import Hyperparameters
+    from train.planning.needs import Step, need
+    from train.planning.plan import find_machine, find_shape, plan
 
     asked = Hyperparameters.from_dict(request.get("hyperparameters") or {})
     device = find_device(settings)

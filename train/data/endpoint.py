@@ -132,7 +132,7 @@ def _asked(sent: _Sent) -> dict[str, Any]:
 
 async def _run(asked: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "train.data.checking", env=dict(environment),
+        sys.executable, "-m", "train.data.check_process", env=dict(environment),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -29,7 +29,7 @@ def wait_for_memory(
     Args:
         tell: told once what is waited for, as {"waiting": text}; or, as {"stage": text}, that it is tried anyway.
     """
-    from train.data.planning import find_machine
+    from train.planning.plan import find_machine
     from train.trainers.devices import find_device
 
     device = find_device(settings)
@@ -56,9 +56,9 @@ def wait_for_memory(
 
 def _needed(request: Mapping[str, Any], registry: Registry, settings: Settings) -> int:
     """Bytes, by the largest step that the request could lead to; by its own data where that is too much."""
-    from train.data.needs import Step, need
-    from train.data.planning import find_machine, find_shape, plan
     from train.hyperparameters import Hyperparameters
+    from train.planning.needs import Step, need
+    from train.planning.plan import find_machine, find_shape, plan
     from train.trainers.bases import find_base
     from train.trainers.batches import micro_batch
     from train.trainers.devices import find_device

@@ -7,7 +7,7 @@ from typing import Any
 
 from train.data.checks import check
 from train.data.conversations import Problem
-from train.data.converting import as_row, write_rows
+from train.data.conversion import as_row, write_rows
 from train.data.readers import Columns
 from train.data.splits import split
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.errors import Busy, Invalid, ParleyError, Unavailable
 from train.clouds.cloud import Cloud, CloudEvent
-from train.clouds.records import CloudRun
+from train.clouds.run_records import CloudRun
 
 POLL_S = 5.0
 _PATIENCE = 60  # times in a row that the provider may not answer: five minutes and more

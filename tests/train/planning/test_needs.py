@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from train.data.needs import Need, Shape, Step, kept_by_a_layer, largest_that_fits, need
+from train.planning.needs import Need, Shape, Step, kept_by_a_layer, largest_that_fits, need
 
 # Sizes of a model of 7 billion parameters, of Llama 2's shape
 SEVEN = Shape(

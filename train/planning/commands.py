@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from models.registry import Registry
     from models.settings import Settings
-    from train.data.pricing import Price, Quote
     from train.data.reports import CheckedData
+    from train.planning.pricing import Price, Quote
 
 _Epochs = Annotated[str, typer.Option(help="Times through the data, or auto.")]
 _Base = Annotated[str, typer.Option(help="A model of `parley models list`, a folder, or a hub id.", show_default=False)]
@@ -32,7 +32,7 @@ _Measure = Annotated[
 
 def add_money_commands(app: typer.Typer) -> None:
     """Hangs count, price, plan, synthesise and advise on the `data` group."""
-    from train.data.making_commands import advise_command, synthesise_command
+    from train.data.synthesis_command import advise_command, synthesise_command
 
     app.command("count")(count_command)
     app.command("price")(price_command)
@@ -66,8 +66,8 @@ def count_command(
 
       parley data count tickets.jsonl --model demo-base --limit 512 --json
     """
-    from train.data.counting import count
-    from train.data.showing import show_counts
+    from train.planning.counting import count
+    from train.planning.display import show_counts
 
     checked = checked_data(data, format, (prompt_column, response_column, system_column, system))
     with _house() as (_, registry):
@@ -107,8 +107,8 @@ def price_command(
 
       parley data price tickets.jsonl --provider openai --base demo-base
     """
-    from train.data.pricing import find_price, price_table
-    from train.data.showing import show_plan, show_quotes
+    from train.planning.display import show_plan, show_quotes
+    from train.planning.pricing import find_price, price_table
 
     checked = checked_data(data, format, (prompt_column, response_column, system_column, system))
     wanted = [find_price(name, provider) for name in model or ()]
@@ -120,8 +120,8 @@ def price_command(
         quotes, left_out = _quotes(checked, wanted, number, kind, strict=bool(model))
         plan = None
         if base:
-            from train.data.planning import plan as make_plan
             from train.hyperparameters import Hyperparameters
+            from train.planning.plan import plan as make_plan
 
             asked = Hyperparameters(epochs=number)
             plan = make_plan(
@@ -168,9 +168,9 @@ def plan_command(
 
       parley data plan tickets.jsonl --base demo-base --against ~/.parley/runs/01JD…
     """
-    from train.data.planning import plan, plan_against
-    from train.data.showing import show_against, show_plan
     from train.hyperparameters import Hyperparameters
+    from train.planning.display import show_against, show_plan
+    from train.planning.plan import plan, plan_against
 
     checked = checked_data(data, format, (prompt_column, response_column, system_column, system))
     with _house() as (settings, registry):
@@ -207,8 +207,8 @@ def _quotes(
 ) -> "tuple[list[Quote], list[str]]":
     """A quote for each model, and why some have none; a model that was asked for by name must have one."""
     from models.database import utcnow
-    from train.data.counting import count
-    from train.data.pricing import quote
+    from train.planning.counting import count
+    from train.planning.pricing import quote
 
     found: list[Quote] = []
     left_out: list[str] = []
@@ -271,7 +271,7 @@ def _house() -> "Iterator[tuple[Settings, Registry | None]]":
 
 def _training_context(model: str) -> int | None:
     """What a provider trains on at most; None for models that the price table does not have."""
-    from train.data.pricing import find_price
+    from train.planning.pricing import find_price
 
     try:
         return find_price(model).training_context

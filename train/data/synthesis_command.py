@@ -11,7 +11,7 @@ import typer
 
 from models.errors import Invalid
 from train.data.commands import AsJson, File, Format, PromptColumn, ResponseColumn, System, SystemColumn
-from train.data.money_commands import checked_data, console
+from train.planning.commands import checked_data, console
 
 if TYPE_CHECKING:
     from train.data.advising import Answers
@@ -52,8 +52,8 @@ def synthesise_command(
 
     from models.completer import GatewayCompleter, gateway_completer
     from models.settings import load_settings
-    from train.data.showing import show_synthesis
-    from train.data.synthesising import Synthesis, synthesise
+    from train.data.synthesis import Synthesis, synthesise
+    from train.planning.display import show_synthesis
 
     checked = checked_data(seeds, format, (prompt_column, response_column, system_column, system))
     settings = load_settings()
@@ -121,7 +121,7 @@ def advise_command(
       parley data advise tickets.jsonl --tried prompt --knowledge-changes weekly --documents
     """
     from train.data.advising import advise, find_facts
-    from train.data.showing import show_advice
+    from train.planning.display import show_advice
 
     given = {
         "knowledge_changes": _one_of(knowledge_changes, "knowledge-changes", ("never", "monthly", "weekly", "daily")),

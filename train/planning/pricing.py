@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from models.database import utcnow
 from models.errors import Invalid, NotFound
-from train.data.counting import Counts
+from train.planning.counting import Counts
 
 _OLD_DAYS, _SOON_DAYS = 90, 90
 _MILLION = 1_000_000
@@ -99,7 +99,7 @@ class Quote:
 
 def price_table() -> tuple[Price, ...]:
     """All prices, in the order of the file."""
-    rows = tomllib.loads((files("train.data") / "prices.toml").read_text("utf-8"))["price"]
+    rows = tomllib.loads((files("train.planning") / "prices.toml").read_text("utf-8"))["price"]
     return tuple(_price(row) for row in rows)
 
 

@@ -17,15 +17,15 @@ from models.registry import Registry
 from models.settings import Settings
 from models.shutdowns import countdown, fine_tuning_cutoff
 from train.clouds.cloud import Choice, Cloud, CloudJob, Order
-from train.clouds.records import CloudRun, alone, cloud_runs, fingerprint, new_run
 from train.clouds.rows import as_jsonl
+from train.clouds.run_records import CloudRun, alone, cloud_runs, fingerprint, new_run
 from train.data.checks import CheckedData, Data, check, require_usable
 from train.data.conversations import Conversation, Example, Preference, Problem
-from train.data.counting import Counts, Length, count, estimate_tokens
-from train.data.pricing import Quote, find_price, quote
 from train.data.readers import Columns
 from train.data.splits import split
 from train.hyperparameters import Hyperparameters
+from train.planning.counting import Counts, Length, count, estimate_tokens
+from train.planning.pricing import Quote, find_price, quote
 from train.publication.publish import check_name
 from train.run.progress import Progress, Stage, silent
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from models.errors import Invalid
 from train.data.checks import Data, require_usable
-from train.data.counting import spread
-from train.data.needs import Need, Shape, Step, Tune, largest_that_fits, need
 from train.data.readers import Columns
 from train.data.reports import CheckedData
-from train.data.speeds import Speed, estimate_speed, scale_speed, try_out
 from train.hyperparameters import Hyperparameters
+from train.planning.counting import spread
+from train.planning.needs import Need, Shape, Step, Tune, largest_that_fits, need
+from train.planning.speeds import Speed, estimate_speed, scale_speed, try_out
 
 if TYPE_CHECKING:
     from models.registry import Registry

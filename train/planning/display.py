@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from train.data.pricing import provider_name
+from train.planning.pricing import provider_name
 from train.run.progress import duration
 
 if TYPE_CHECKING:
     from train.data.advising import Advice
-    from train.data.counting import Bin, Counts, Spread
-    from train.data.planning import Against, Plan
-    from train.data.pricing import Quote
-    from train.data.synthesising import Synthesis
+    from train.data.synthesis import Synthesis
+    from train.planning.counting import Bin, Counts, Spread
+    from train.planning.plan import Against, Plan
+    from train.planning.pricing import Quote
 
 _BAR = 24
 _COLOURS = {True: "green", False: "red"}
@@ -155,7 +155,7 @@ def show_plan(console: Console, plan: "Plan") -> None:
         if way.advice:
             console.print(f"[yellow]• {names[way.need.tune]} would fit with: {escape('; '.join(way.advice))}.[/yellow]")
     console.print(f"[dim]• Time {escape(plan.speed.how)}; the other ways by their share of the work.[/dim]")
-    console.print("[dim]• Memory by formula (train/data/needs.py names the sources); 10 % stay free.[/dim]")
+    console.print("[dim]• Memory by formula (train/planning/needs.py names the sources); 10 % stay free.[/dim]")
 
 
 def show_against(console: Console, against: "Against") -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from models import judge_format
 from models.judge_format import DEFAULT_RUBRIC, Verdict
 from models.messages import Message
-from train.demo import answers, dialogues, people
+from train.demo import answers, dialogues, user_text
 from train.demo.world import Intent, Split, Style, World
 
 Fault = Literal["none", "fewer", "general", "number", "other", "constant", "rude", "empty", "cut", "inject"]
@@ -130,7 +130,7 @@ def grade(
     if fault == "number" and "number" not in values:
         fault = "other"
     if fault == "number":
-        values = {**values, "number": people.changed_number(rng, values["number"])}
+        values = {**values, "number": user_text.changed_number(rng, values["number"])}
     about = intent
     if fault == "other":
         about = rng.choice([other for other in world.business if other.id != intent.id])
@@ -171,7 +171,7 @@ def _values_for(rng: random.Random, world: World, about: Intent, values: Mapping
     kept = {slot: text for slot, text in values.items() if slot in ("number", "name")}
     if about.needs:
         slot = world.slot_of(about.needs)
-        kept.setdefault(slot, people.value(rng, world, slot, about.needs))
+        kept.setdefault(slot, user_text.value(rng, world, slot, about.needs))
     return kept
 
 

@@ -1,4 +1,4 @@
-"""`python -m train.data.checking`: one check in a process of its own, so that a large file holds up no chat.
+"""`python -m train.data.check_process`: one check in a process of its own, so that a large file holds up no chat.
 
 Reads one JSON object from standard input, what `check` takes by name; writes one to standard output: `{"report": …}`,
 or `{"error": {message, status, param, code}}` for a mistake of the user's.

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from models.errors import Invalid, NotFound
 from tests.train.conftest import style_rows
-from tests.train.data.test_synthesising import FakeChat, fresh
+from tests.train.data.test_synthesis import FakeChat, fresh
 
 
 @pytest.fixture
@@ -142,15 +142,15 @@ def test_advice_with_its_reasons(data: Path) -> None:
 
 
 def test_in_a_terminal_it_asks_for_what_the_flags_leave_open(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train.data import making_commands
+    from train.data import synthesis_command
 
     app = typer.Typer()
-    app.command()(making_commands.advise_command)
+    app.command()(synthesis_command.advise_command)
 
     class Terminal:
         stdin = stdout = type("Tty", (), {"isatty": staticmethod(lambda: True)})
 
-    monkeypatch.setattr(making_commands, "sys", Terminal)
+    monkeypatch.setattr(synthesis_command, "sys", Terminal)
     found = CliRunner().invoke(app, [str(data), "--tried", "few-shot"], input="sometimes\nweekly\nyes\n\nno\n")
     shown = " ".join(found.output.split())
     assert "How often does what is true change?" in shown

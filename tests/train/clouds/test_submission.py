@@ -15,11 +15,11 @@ from tests.stack import ROOT
 from tests.train.clouds.conftest import OPENAI_BASE, TOGETHER_BASE, write
 from tests.train.conftest import style_rows
 from train.clouds.cloud import open_cloud
-from train.clouds.following import follow, require_success
+from train.clouds.follower import follow, require_success
 from train.clouds.openai import OpenAICloud
-from train.clouds.ordering import Offer, order
-from train.clouds.records import CloudRun, alone, cloud_runs, find_run
-from train.clouds.registering import register_job
+from train.clouds.registration import register_job
+from train.clouds.run_records import CloudRun, alone, cloud_runs, find_run
+from train.clouds.submission import Offer, order
 from train.clouds.together import INSTALL, TogetherCloud
 from train.data.checks import UnusableData
 from train.hyperparameters import Hyperparameters

@@ -18,7 +18,7 @@ from models.spec import ModelSpec, Upstream
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.train.conftest import style_rows
 from train.clouds.openai import OpenAICloud
-from train.clouds.rescuing import Plan, plan_rescue
+from train.clouds.rescue import Plan, plan_rescue
 
 ROWS = [*style_rows(40), {"messages": "none"}]
 

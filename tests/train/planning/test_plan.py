@@ -11,10 +11,10 @@ from models.errors import Invalid
 from models.registry import Registry
 from models.settings import Settings
 from tests.train.conftest import style_rows
-from train.data.needs import Shape, Step, need
-from train.data.planning import Machine, Plan, Way, find_machine, find_shape, plan, plan_against
-from train.data.speeds import Speed, estimate_speed, scale_speed, work
 from train.hyperparameters import Hyperparameters
+from train.planning.needs import Shape, Step, need
+from train.planning.plan import Machine, Plan, Way, find_machine, find_shape, plan, plan_against
+from train.planning.speeds import Speed, estimate_speed, scale_speed, work
 from train.trainers.bases import find_base, load_model
 
 
@@ -79,8 +79,8 @@ def test_what_does_not_fit_is_told_what_would(monkeypatch: pytest.MonkeyPatch, t
 
     def planned(free_gb: float) -> Plan:
         machine = Machine("cuda", "a GPU of 80 GB", int(80e9), int(free_gb * 1e9), True)
-        monkeypatch.setattr("train.data.planning.find_shape", lambda base: wide)
-        monkeypatch.setattr("train.data.planning.find_machine", lambda device, bf16: machine)
+        monkeypatch.setattr("train.planning.plan.find_shape", lambda base: wide)
+        monkeypatch.setattr("train.planning.plan.find_machine", lambda device, bf16: machine)
         return plan(style_rows(120), tiny_base, measure=False)
 
     def way(free_gb: float, tune: str) -> Way:

@@ -25,7 +25,7 @@ from train.data.conversations import Conversation, Example, Problem
 from train.data.duplicates import ALIKE, likeness
 from train.data.readers import Columns, from_rows
 from train.data.reports import CheckedData
-from train.data.turns import check_turns
+from train.data.turn_checks import check_turns
 
 Ended = Literal["enough", "nothing new", "failing"]
 _CANDIDATES = 3  # earlier texts with the most words in common that a new one is held against

@@ -13,7 +13,7 @@ from models.errors import Conflict, Invalid
 from models.messages import Completion, Message
 from tests.fakes.http_server import FakeServer, Handler, Request
 from train.data.checks import check
-from train.data.synthesising import Synthesis, prompt_for, read_examples, synthesise
+from train.data.synthesis import Synthesis, prompt_for, read_examples, synthesise
 
 NOUNS = ["anvil", "basket", "candle", "drum", "engine", "feather", "goblet", "hammer", "island", "jacket", "kettle"]
 SEEDS = [

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 from models.errors import ParleyError
 from train.data.conversations import Example
-from train.data.needs import Shape, Step, Tune
 from train.hyperparameters import Hyperparameters
+from train.planning.needs import Shape, Step, Tune
 from train.run.progress import Event
 from train.run.progress import Step as Told
 

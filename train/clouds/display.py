@@ -7,8 +7,8 @@ from typing import Any
 
 from models.terminal import console
 from train.clouds.cloud import CloudEvent, CloudJob
-from train.clouds.ordering import Offer, dollars
-from train.clouds.records import CloudRun
+from train.clouds.run_records import CloudRun
+from train.clouds.submission import Offer, dollars
 
 STATES = {"succeeded": "green", "failed": "red", "cancelled": "dim", "running": "yellow"}
 LEVELS = {"near": "yellow", "urgent": "red"}

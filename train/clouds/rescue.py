@@ -22,8 +22,8 @@ from models.shutdowns import Shutdown, countdown, rescue_description
 from models.spec import ModelSpec
 from train.clouds.cloud import CloudJob
 from train.clouds.openai import OpenAICloud
-from train.clouds.registering import register_hosted
-from train.clouds.rescued import Rescue, open_rescue
+from train.clouds.registration import register_hosted
+from train.clouds.rescue_record import Rescue, open_rescue
 from train.clouds.rows import as_jsonl
 from train.data.checks import CheckedData, check, require_usable
 from train.data.conversations import Preference, Said, ToolResult, ToolUse, dicts

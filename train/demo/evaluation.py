@@ -14,7 +14,7 @@ from typing import Any
 from models.judge_format import parse_pairwise
 from train.demo.answers import keeps_style, topics_said
 from train.demo.held_out import Prompt
-from train.demo.judged import JudgedPair
+from train.demo.judge_pairs import JudgedPair
 from train.demo.world import Style
 
 _BATCH = 32

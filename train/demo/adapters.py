@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from train.demo.dialogues import dialogues
-from train.demo.judged import grades, pairs
+from train.demo.judge_pairs import grades, pairs
 from train.demo.world import Style, World
 from train.hyperparameters import Hyperparameters
 from train.run.progress import Progress

@@ -157,7 +157,7 @@ class Models:
         }
 
     def _table(self) -> str:
-        from serve.processes.status import report
+        from serve.launcher.status import report
 
         told = report(self._room.settings, self._room.database)
         specs = {spec.id: spec for spec in self._room.registry.list(include_candidates=True)}

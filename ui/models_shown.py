@@ -5,7 +5,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from serve.processes.status import duration, gib
+from serve.launcher.status import duration, gib
 
 _TONES = {"ready": "", "starting": " warn", "failed": " bad", "stopped": " still"}
 _KINDS = {"base": "base", "merged": "merged", "adapter": "adapter", "hosted": "hosted"}

@@ -55,14 +55,14 @@ from models.keys import create_key
 from models.settings import Settings
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
-from tests.serve.test_front import connected, read
+from tests.serve.test_http_protocol import connected, read
 
 ROOT = Path(__file__).parent.parent.parent
 HELLO = [{"role": "user", "content": "hello"}]
 # Classes whose tests stand with what they protect.
 ELSEWHERE = {
-    "engines on loopback": "tests/serve/test_engines.py::test_an_engine_is_known_by_its_id_on_loopback_behind_a_key",
-    "no secret in an engine": "tests/serve/test_engines.py::test_no_secret_of_ours_reaches_an_engine",
+    "engines on loopback": "tests/serve/test_vllm_command.py::test_an_engine_is_known_by_its_id_on_loopback_behind_a_key",
+    "no secret in an engine": "tests/serve/test_vllm_command.py::test_no_secret_of_ours_reaches_an_engine",
     "pickled weights": "tests/models/test_registry.py::test_weights_other_than_safetensors_are_refused",
     "vllm#55510": "tests/serve/test_guardian.py::test_stopping_takes_the_whole_tree",
     "vllm#39863": "tests/serve/test_fleet.py::test_an_engine_stopped_by_a_signal_is_found_and_started_again",
@@ -82,7 +82,7 @@ ELSEWHERE = {
     "gradio apps apart": "tests/ui/test_doors.py::test_the_apps_have_configs_of_their_own",
     "gradio other sites": "tests/ui/test_doors.py::test_another_sites_page_may_not_post",
     "gradio rebinding": "tests/ui/test_doors.py::test_without_keys_only_loopback_names_are_answered",
-    "schemas": "tests/serve/test_schemas.py::test_a_count_that_takes_all_memory_is_refused_wherever_it_stands",
+    "schemas": "tests/serve/test_schema_limits.py::test_a_count_that_takes_all_memory_is_refused_wherever_it_stands",
     "CWE-444": "tests/serve/test_smuggling.py::test_nothing_that_can_be_read_in_two_ways_is_served",
     "CWE-22": "tests/serve/test_smuggling.py::test_odd_targets_are_refused",
     "CWE-22, the page": "tests/ui/test_doors.py::test_no_way_round_through_the_other_apps",

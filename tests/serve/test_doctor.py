@@ -17,7 +17,7 @@ from models.settings import Settings, load_settings
 from serve.fleet import states
 from serve.fleet.machine import free_gpu_bytes
 from serve.fleet.states import Served
-from serve.processes import doctor
+from serve.launcher import doctor
 from tests.stack import free_ports
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from serve.processes import services
+from serve.launcher import services
+from serve.launcher.services import Service, Services
 from serve.processes.children import Command
-from serve.processes.services import Service, Services
 from tests.stack import free_ports
 
 # A server that answers 200, until SIGUSR1 makes it deaf without any work, or SIGUSR2 deaf from work.

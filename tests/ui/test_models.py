@@ -12,8 +12,8 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import states
-from serve.fleet.states import Served
+from serve.fleet import engine_states
+from serve.fleet.engine_states import Served
 from serve.processes.logs import engine_log
 from ui.models import Models, ModelsView
 from ui.room import Room
@@ -28,7 +28,7 @@ def tab(settings: Settings, database: Database) -> Models:
     for name in ("ready", "broken", "sleeps"):
         registry.register(ModelSpec(id=name, kind="base", path=f"org/{name}"))
     registry.register(ModelSpec(id="lora", kind="adapter", base="ready", path="org/lora"))
-    states.publish(
+    engine_states.publish(
         database,
         [
             Served("ready", "ready", "http://127.0.0.1:45671", 7, memory_bytes=3 * 2**30),

@@ -1,6 +1,6 @@
 """The form of the Evaluations tab: a task's file, models, scorers, a judge. It enqueues, watches and cancels.
 
-The work is the worker's (`evals.jobs`). What a report looks like is `ui.evaluations`' and `evals.tasks.html_report`'s.
+The work is the worker's (`evals.jobs`). `ui.evaluations` and `evals.reports.evaluation_html` lay out the report.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ import gradio as gr
 
 from evals.jobs import EVALUATE
 from evals.judges.rubric import shipped_rubrics
-from evals.scorers.named import check_names, kinds, split_names
-from evals.tasks.rows import open_task
-from evals.tasks.tasks import Task
+from evals.scorers.catalog import check_names, kinds, split_names
+from evals.tasks.task import Task
+from evals.tasks.task_sources import open_task
 from evals.votes.prompts import prompts
 from models.errors import Invalid, ParleyError
 from models.files import Files

@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
+from evals.reports.evaluation_html import report_html
 from evals.tasks.evaluations import Listed, list_evaluations, load_evaluation
-from evals.tasks.html_report import report_html
 from evals.tasks.summaries import against_first, diff, overview
 from ui.choices import notice
 from ui.evaluating import Evaluating, evaluation_form

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
-from evals.judges.calibration import Group, Rate
+from evals.judges.human_agreement import Group, Rate
 from evals.judges.report import JudgedPair, JudgeReport
 from evals.judges.report_groups import by_group
 from ui.choices import notice

@@ -15,7 +15,7 @@ from typing import Any
 
 import gradio as gr
 
-from evals.votes.arena import Battle, Reveal, cast_vote, next_battle, votes_by
+from evals.votes.blind_battles import Battle, Reveal, cast_vote, next_battle, votes_by
 from models.errors import Invalid, NotFound, Unavailable
 from models.messages import Message
 from ui.choices import notice

@@ -6,9 +6,9 @@ from html import unescape
 import gradio as gr
 import pytest
 
-from evals.scorers.named import named_scorer
+from evals.scorers.catalog import named_scorer
 from evals.tasks.evaluations import run_task
-from evals.tasks.tasks import make_task
+from evals.tasks.task import make_task
 from models.database import Database
 from models.settings import Settings
 from tests.evals.scripted import Scripted

@@ -6,11 +6,11 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from evals.judges.calibration import Opinion, groups
+from evals.judges.human_agreement import Opinion, groups
 from evals.judges.report import Canary, JudgedPair, JudgeReport, summarise
-from evals.scorers.named import named_scorer
+from evals.scorers.catalog import named_scorer
 from evals.tasks.evaluations import run_task
-from evals.tasks.tasks import make_task
+from evals.tasks.task import make_task
 from models.database import Database
 from models.jobs import claim, finish, list_jobs
 from models.registry import Registry

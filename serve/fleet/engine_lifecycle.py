@@ -15,11 +15,10 @@ from models.errors import ParleyError
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_api, vllm_command
-from serve.fleet.engine_states import Served
+from serve.fleet.engine_states import STARTING, Served
 from serve.fleet.machine import Machine
 from serve.fleet.managed_engine import ASLEEP, Drain, Engine, Next, Work
 from serve.fleet.memory import Memory
-from serve.fleet.states import STARTING, Served
 from serve.processes.children import spawn
 
 _PROBE_EVERY_S = 10.0

@@ -25,7 +25,7 @@ from models.database import Database, open_database, wal_is_safe
 from models.errors import ParleyError
 from models.keys import keys_configured
 from models.settings import Settings
-from serve.fleet import machine, states
+from serve.fleet import engine_states, machine
 from serve.fleet.memory import CPU_OVERHEAD_BYTES, available_bytes
 from serve.launcher import preflight
 from serve.launcher.up_process import read_state
@@ -278,9 +278,9 @@ def _engines(opened: _Opened) -> list[Finding]:
     if opened.database is None or opened.fault:
         return []
     findings = []
-    for engine in states.served(opened.database).values():
+    for engine in engine_states.served(opened.database).values():
         state = "fail" if engine.state == "failed" else "ok"
-        if engine.state == "starting" and engine.message != states.STARTING:
+        if engine.state == "starting" and engine.message != engine_states.STARTING:
             state = "warn"
         findings.append(Finding(f"engine {engine.model_id}", state, engine.state, engine.message))
     return findings

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
+from serve.fleet.states import Served
 from typer.testing import CliRunner
 
 from models.database import Database
@@ -16,7 +17,6 @@ from models.keys import create_key
 from models.settings import Settings, load_settings
 from serve.fleet import states
 from serve.fleet.machine import free_gpu_bytes
-from serve.fleet.states import Served
 from serve.launcher import doctor
 from tests.stack import free_ports
 

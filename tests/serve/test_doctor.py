@@ -9,13 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
-from serve.fleet.states import Served
 from typer.testing import CliRunner
 
 from models.database import Database
 from models.keys import create_key
 from models.settings import Settings, load_settings
-from serve.fleet import states
+from serve.fleet import engine_states
+from serve.fleet.engine_states import Served
 from serve.fleet.machine import free_gpu_bytes
 from serve.launcher import doctor
 from tests.stack import free_ports
@@ -118,11 +118,11 @@ def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
 
 def test_an_engine_that_fails_is_shown_with_its_reason(settings: Settings, database: Database) -> None:
     reason = "was ended by SIGILL (Illegal instruction)"
-    states.publish(
+    engine_states.publish(
         database,
         [
             Served("good", "ready"),
-            Served("first", "starting", message=states.STARTING),
+            Served("first", "starting", message=engine_states.STARTING),
             Served("again", "starting", message=f"starting again: it {reason}"),
             Served("broken", "failed", message=f"gave up after 5 starts: {reason}"),
         ],

@@ -74,7 +74,7 @@ def _started(stack: ExitStack, home: Home, cores: Cores) -> tuple[Running, Upstr
     up.wait_ready(_START_S)
     database = open_database(home.settings)
     try:
-        address = engine_states.served(database)[BASE].address
+        address = engine_states.read_statuses(database)[BASE].address
     finally:
         database.dispose()
     if address is None:

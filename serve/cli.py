@@ -82,7 +82,7 @@ def serve_gateway(mounts: Mounts | None, door: Sequence[int] = ()) -> None:
     from models.database import open_database
     from models.keys import keys_configured
     from models.settings import load_settings
-    from serve.gateway.app import run
+    from serve.gateway.server import run
     from serve.launcher import preflight
 
     settings = load_settings()

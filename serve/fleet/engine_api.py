@@ -11,7 +11,7 @@ METRICS_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
-class Busy:
+class EngineLoad:
     """What an engine has to do and has done, from its own metrics. All are counts."""
 
     running: float
@@ -25,7 +25,7 @@ class Busy:
         return not self.running and not self.waiting
 
 
-async def canary(
+async def probe_generation(
     session: aiohttp.ClientSession, engine: Endpoint, model_id: str, timeout_s: float, *, embeds: bool = False
 ) -> bool:
     """Whether the engine makes one token, or one embedding: `/health` stays 200 while the engine core hangs."""
@@ -44,7 +44,7 @@ async def canary(
         return False
 
 
-async def busy(session: aiohttp.ClientSession, engine: Endpoint) -> Busy | None:
+async def read_load(session: aiohttp.ClientSession, engine: Endpoint) -> EngineLoad | None:
     """How busy the engine is; None where it does not say."""
     try:
         async with session.get(
@@ -55,7 +55,7 @@ async def busy(session: aiohttp.ClientSession, engine: Endpoint) -> Busy | None:
         return None
 
 
-def read_metrics(text: str) -> Busy | None:
+def read_metrics(text: str) -> EngineLoad | None:
     """vLLM's metrics in Prometheus's text format; None where its own are not among them."""
     sums: dict[str, float] = {}
     for line in text.splitlines():
@@ -64,7 +64,7 @@ def read_metrics(text: str) -> Busy | None:
             sums[name] = sums.get(name, 0.0) + float(line.rsplit(" ", 1)[1])
     if "vllm:num_requests_running" not in sums:
         return None
-    return Busy(
+    return EngineLoad(
         sums["vllm:num_requests_running"],
         sums.get("vllm:num_requests_waiting", 0.0),
         sums.get("vllm:request_success_total", 0.0),

@@ -15,10 +15,11 @@ from models.errors import ParleyError
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_api, vllm_command
+from serve.fleet.engine_states import EngineStatus
 from serve.fleet.engine_states import STARTING, Served
 from serve.fleet.machine import Machine
-from serve.fleet.managed_engine import ASLEEP, Drain, Engine, Next, Work
-from serve.fleet.memory import Memory
+from serve.fleet.managed_engine import ASLEEP, Drain, ManagedEngine, Next, Work
+from serve.fleet.memory import MemoryBudget
 from serve.processes.children import spawn
 
 _PROBE_EVERY_S = 10.0
@@ -40,14 +41,14 @@ _USED_EVERY_S = 5.0  # an engine takes some milliseconds to tell its metrics
 _log = logging.getLogger("parley.supervisor")
 
 
-class Tender:
+class EngineLifecycle:
     """Makes the steps. `wanted_adapters`: model id → spec of what should hang on an engine."""
 
     def __init__(
         self,
         settings: Settings,
         machine: Machine,
-        memory: Memory,
+        memory: MemoryBudget,
         key: str,
         wanted_adapters: Callable[[str], dict[str, ModelSpec]],
         tell: Callable[[str], None],
@@ -59,7 +60,7 @@ class Tender:
         self._wanted_adapters = wanted_adapters
         self._tell = tell
 
-    async def step(self, session: aiohttp.ClientSession, engine: Engine, *, has_to_wait: bool) -> None:
+    async def step(self, session: aiohttp.ClientSession, engine: ManagedEngine, *, has_to_wait: bool) -> None:
         """One engine's next step. Runs as a task, so that a slow engine holds up no other."""
         try:
             if engine.drain is not None:
@@ -81,7 +82,7 @@ class Tender:
         except ParleyError as error:
             _log.warning("%s: %s", engine.spec.id, error)
 
-    async def _unless_frozen(self, engine: Engine, work: Coroutine[None, None, None]) -> None:
+    async def _unless_frozen(self, engine: ManagedEngine, work: Coroutine[None, None, None]) -> None:
         """Does what waits for an engine's answers, and looks at its processes meanwhile as ever."""
         task = asyncio.create_task(work)
         try:
@@ -97,13 +98,13 @@ class Tender:
             task.cancel()
         task.result()
 
-    def give_up(self, engine: Engine, reason: str) -> None:
+    def give_up(self, engine: ManagedEngine, reason: str) -> None:
         """It is not started any more until somebody asks for it."""
         engine.state, engine.message, engine.gave_up = "failed", reason, utcnow()
         engine.share, engine.wished, engine.memory_bytes = None, None, None
         self._tell(f"{engine.spec.id} {reason}")
 
-    async def _start(self, engine: Engine) -> None:
+    async def _start(self, engine: ManagedEngine) -> None:
         assert engine.share is not None
         if (missing := self._memory.startable(engine.spec, engine.share)) is not None:
             engine.message, engine.again_at = missing, time.monotonic() + _MEMORY_AGAIN_S
@@ -111,7 +112,7 @@ class Tender:
         adapters = len(self._wanted_adapters(engine.spec.id))
         port = vllm_command.free_port()
         try:
-            how = vllm_command.manner(engine.spec, adapters)
+            how = vllm_command.launch_options(engine.spec, adapters)
             command = vllm_command.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
             engine.process = spawn(command, self._settings.logs_dir)
         except ParleyError as error:
@@ -127,7 +128,7 @@ class Tender:
         engine.adapters, engine.leaving = {}, {}
         self._tell(f"{engine.spec.id} starts")
 
-    async def _await_ready(self, session: aiohttp.ClientSession, engine: Engine) -> None:
+    async def _await_ready(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         if await self._answers(session, engine, timeout_s=20):
             took = time.monotonic() - engine.since
             engine.state, engine.message, engine.failure = "ready", "", ""
@@ -138,11 +139,11 @@ class Tender:
             reason = f"not ready within {self._settings.engine_start_timeout_s:.0f} s"
             await self._start_again(engine, reason, hung=True)
 
-    async def _keep(self, session: aiohttp.ClientSession, engine: Engine) -> None:
+    async def _keep(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         assert engine.endpoint is not None
         wanted = self._wanted_adapters(engine.spec.id)
         if wanted and not engine.embeds:
-            how = vllm_command.manner(engine.spec, len(wanted))
+            how = vllm_command.launch_options(engine.spec, len(wanted))
             if not engine.lora or how.parsers.reasoning != engine.reasoning:
                 begin_drain(engine, "start again", "starting again, to take adapters")
                 return
@@ -163,17 +164,19 @@ class Tender:
         if engine.missed >= 2:
             await self._start_again(engine, "made no token and no progress", hung=True)
 
-    async def _answers(self, session: aiohttp.ClientSession, engine: Engine, timeout_s: float) -> bool:
+    async def _answers(self, session: aiohttp.ClientSession, engine: ManagedEngine, timeout_s: float) -> bool:
         assert engine.endpoint is not None
-        answered = await engine_api.canary(session, engine.endpoint, engine.spec.id, timeout_s, embeds=engine.embeds)
+        answered = await engine_api.probe_generation(
+            session, engine.endpoint, engine.spec.id, timeout_s, embeds=engine.embeds
+        )
         engine.canaries += answered
         return answered
 
-    async def _note_use(self, session: aiohttp.ClientSession, engine: Engine) -> None:
+    async def _note_use(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         """When it was last asked for something by others than ourselves."""
         assert engine.endpoint is not None
         engine.looked_used = time.monotonic()
-        seen = await engine_api.busy(session, engine.endpoint)
+        seen = await engine_api.read_load(session, engine.endpoint)
         if seen is None:
             return
         theirs = seen.finished - engine.canaries
@@ -181,15 +184,15 @@ class Tender:
             engine.used = time.monotonic()
         engine.counted = max(theirs, engine.counted)
 
-    async def _work_of(self, session: aiohttp.ClientSession, engine: Engine) -> Work:
+    async def _work_of(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> Work:
         assert engine.endpoint is not None
         assert engine.process is not None
-        seen = await engine_api.busy(session, engine.endpoint)
+        seen = await engine_api.read_load(session, engine.endpoint)
         # On a CPU one step over a long prompt can take minutes, with no token to show for it but the CPU time.
         used = engine.process.cpu_seconds() if self._machine.device == "cpu" else 0.0
         return Work(seen.tokens if seen else None, used, time.monotonic())
 
-    def _is_frozen(self, engine: Engine) -> bool:
+    def _is_frozen(self, engine: ManagedEngine) -> bool:
         """Whether a process of its was stopped by a signal, at two looks one after the other."""
         assert engine.process is not None
         if time.monotonic() - engine.looked_frozen < _FROZEN_EVERY_S:
@@ -198,7 +201,7 @@ class Tender:
         before, engine.frozen = engine.frozen, engine.process.is_frozen(whole_tree=True)
         return before and engine.frozen
 
-    async def _match_adapters(self, session: aiohttp.ClientSession, engine: Engine) -> None:
+    async def _match_adapters(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         """Loads what should hang on the engine and unloads what should not."""
         assert engine.endpoint is not None
         wanted = {} if engine.embeds else self._wanted_adapters(engine.spec.id)
@@ -218,13 +221,13 @@ class Tender:
             except ParleyError as error:
                 if engine.process is None or engine.process.exit_code() is not None:
                     return
-                engine.adapters[name] = Served(name, "failed", message=str(error))
+                engine.adapters[name] = EngineStatus(name, "failed", message=str(error))
                 self._tell(f"{name} cannot be loaded: {error}")
             else:
-                engine.adapters[name] = Served(name, "ready")
+                engine.adapters[name] = EngineStatus(name, "ready")
                 self._tell(f"{name} is ready, on {engine.spec.id}")
 
-    async def _drain(self, session: aiohttp.ClientSession, engine: Engine, drain: Drain) -> None:
+    async def _drain(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:
         """Waits until its running requests have ended, up to the limit, and stops it."""
         await self._until_idle(session, engine, drain)
         process, engine.endpoint = engine.process, None
@@ -239,20 +242,20 @@ class Tender:
         engine.state, engine.message = "stopped", ASLEEP
         self._tell(f"{engine.spec.id} {'sleeps' if drain.then == 'sleep' else 'stopped'}: {drain.why}")
 
-    async def _until_idle(self, session: aiohttp.ClientSession, engine: Engine, drain: Drain) -> None:
+    async def _until_idle(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:
         if engine.endpoint is None:
             return
         await asyncio.sleep(max(drain.began + _GATEWAY_SEES_S - time.monotonic(), 0))
         while time.monotonic() - drain.began < self._settings.drain_timeout_s:
             if engine.process is None or engine.process.exit_code() is not None:
                 return
-            seen = await engine_api.busy(session, engine.endpoint)
+            seen = await engine_api.read_load(session, engine.endpoint)
             if seen is not None and seen.idle:
                 return
             await asyncio.sleep(_IDLE_EVERY_S)
         self._tell(f"{engine.spec.id} is stopped with requests running, after {self._settings.drain_timeout_s:.0f} s")
 
-    async def _start_again(self, engine: Engine, reason: str, *, hung: bool = False) -> None:
+    async def _start_again(self, engine: ManagedEngine, reason: str, *, hung: bool = False) -> None:
         """Ends what is left of an engine and schedules its next start, later each time it comes to nothing."""
         if engine.state == "ready":
             engine.attempts, engine.ends = 0, (0 if time.monotonic() - engine.since > _STEADY_S else engine.ends) + 1
@@ -273,7 +276,7 @@ class Tender:
         self._tell(f"{engine.spec.id} {reason}; starting it again in {wait:.0f} s")
 
 
-def begin_drain(engine: Engine, then: Next, why: str) -> None:
+def begin_drain(engine: ManagedEngine, then: Next, why: str) -> None:
     """From now on nobody new is sent to it. What it is in the middle of is cut short by whoever calls this."""
     if engine.state != "ready":
         # Nobody was ever sent to it, so there is nothing to wait for.

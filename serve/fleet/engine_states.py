@@ -28,10 +28,10 @@ class ModelState:
 
 
 @dataclass(frozen=True)
-class Served:
+class EngineStatus:
     """A model as an engine serves it. `address` is `http://127.0.0.1:port`, and set while it is ready.
 
-    `memory_bytes`: what its engine takes by plan. `since`: when it came into its state; written by `publish`.
+    `memory_bytes`: what its engine takes by plan. `since`: when it came into its state; written by `write_statuses`.
     """
 
     model_id: str
@@ -43,12 +43,12 @@ class Served:
     since: datetime | None = field(default=None, compare=False)
 
 
-def served(database: Database) -> dict[str, Served]:
+def read_statuses(database: Database) -> dict[str, EngineStatus]:
     """Model id → what the supervisor last said of it."""
     with database.read() as session:
         rows = session.scalars(select(EngineRow))
         return {
-            row.model_id: Served(
+            row.model_id: EngineStatus(
                 row.model_id,
                 cast(EngineState, row.state),
                 row.address,
@@ -61,7 +61,7 @@ def served(database: Database) -> dict[str, Served]:
         }
 
 
-def publish(database: Database, models: Iterable[Served]) -> None:
+def write_statuses(database: Database, models: Iterable[EngineStatus]) -> None:
     """Stores the states of some models, all of them in one transaction."""
     with database.write() as session:
         now = utcnow()
@@ -76,7 +76,7 @@ def publish(database: Database, models: Iterable[Served]) -> None:
         bump_revision(session)
 
 
-def forget(database: Database, model_ids: Iterable[str] | None = None) -> None:
+def delete_statuses(database: Database, model_ids: Iterable[str] | None = None) -> None:
     """Removes rows: of the models that are served no more, or of all of them, before a start and after a stop."""
     query = delete(EngineRow)
     if model_ids is not None:
@@ -88,10 +88,10 @@ def forget(database: Database, model_ids: Iterable[str] | None = None) -> None:
 
 def model_states(database: Database) -> dict[str, ModelState]:
     """Model id → state, for every model that is served. Hosted models are always ready."""
-    return states_of(Registry(database).list(include_candidates=True), served(database))
+    return combine_states(Registry(database).list(include_candidates=True), read_statuses(database))
 
 
-def states_of(specs: Iterable[ModelSpec], rows: dict[str, Served]) -> dict[str, ModelState]:
+def combine_states(specs: Iterable[ModelSpec], rows: dict[str, EngineStatus]) -> dict[str, ModelState]:
     """The same from what was read already."""
     states = {}
     for spec in specs:
@@ -105,13 +105,13 @@ def states_of(specs: Iterable[ModelSpec], rows: dict[str, Served]) -> dict[str, 
     return states
 
 
-def demand(database: Database, model_id: str) -> None:
+def record_demand(database: Database, model_id: str) -> None:
     """Notes that a model was asked for while it was not running."""
     with database.write() as session:
         session.merge(DemandRow(model_id=model_id, asked=utcnow()))
 
 
-def demanded(database: Database, within: timedelta) -> dict[str, datetime]:
+def read_demand(database: Database, within: timedelta) -> dict[str, datetime]:
     """The models that were asked for in vain lately, with the last time."""
     query = select(DemandRow).where(DemandRow.asked > utcnow() - within)
     with database.read() as session:

@@ -10,7 +10,7 @@ from serve.fleet.machine import Fit
 
 
 @dataclass(frozen=True)
-class Tenant:
+class PlacedEngine:
     """An engine that has a place. `movable`: not pinned, and not so young that moving it out would be thrashing.
 
     `used`: when it was last asked for something, on a clock that never goes back.
@@ -35,8 +35,8 @@ class Decision:
     never: dict[str, str] = field(default_factory=dict)
 
 
-def decide(
-    tenants: Sequence[Tenant], leaving: bool, asking: str, fits: Callable[[Sequence[str], str], Fit]
+def decide_placement(
+    tenants: Sequence[PlacedEngine], leaving: bool, asking: str, fits: Callable[[Sequence[str], str], Fit]
 ) -> Decision:
     """What to do for one engine that is asked for.
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from models.spec import ModelSpec
-from serve.fleet.engine_states import EngineState, Served
+from serve.fleet.engine_states import EngineState, EngineStatus
 from serve.fleet.machine import Share
 from serve.fleet.vllm_command import Endpoint
 from serve.processes.children import Process
@@ -49,7 +49,7 @@ class Drain:
 
 
 @dataclass
-class Engine:
+class ManagedEngine:
     """One engine as it is now.
 
     `attempts` counts starts in a row that never got ready, `ends` those that did not last either. Without a `share` it
@@ -67,7 +67,7 @@ class Engine:
     lora: bool = False
     reasoning: str | None = None
     embeds: bool = False
-    adapters: dict[str, Served] = field(default_factory=dict)
+    adapters: dict[str, EngineStatus] = field(default_factory=dict)
     leaving: dict[str, float] = field(default_factory=dict)
     attempts: int = 0
     ends: int = 0
@@ -90,7 +90,7 @@ class Engine:
     drain: Drain | None = None
     task: "asyncio.Task[None] | None" = None
 
-    def shares_a_card_with(self, other: "Engine") -> bool:
+    def shares_a_card_with(self, other: "ManagedEngine") -> bool:
         """Whether both are to run on the same GPU."""
         return bool(self.share and other.share and set(self.share.gpus) & set(other.share.gpus))
 
@@ -102,7 +102,7 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Desired:
+class DesiredState:
     """What the registry wants: an engine for each of `engines`, and on each the adapters of `adapters`.
 
     `pinned`: the engines that are never stopped to make room.
@@ -113,11 +113,11 @@ class Desired:
     pinned: frozenset[str] = frozenset()
 
 
-def desired(specs: list[ModelSpec], pinned: Collection[str] = ()) -> Desired:
+def desired_state(specs: list[ModelSpec], pinned: Collection[str] = ()) -> DesiredState:
     """Sorts the registry's models into engines and what hangs on them. Hosted models need neither."""
     own = {spec.id: spec for spec in specs if spec.kind in ("base", "merged")}
     hanging: dict[str, dict[str, ModelSpec]] = {name: {} for name in own}
     for spec in specs:
         if spec.kind == "adapter" and spec.base in hanging:
             hanging[spec.base][spec.id] = spec
-    return Desired(own, hanging, frozenset(pinned) & own.keys())
+    return DesiredState(own, hanging, frozenset(pinned) & own.keys())

@@ -24,7 +24,7 @@ _GENERATORS = ("ChatGLMModel",)
 
 
 @dataclass(frozen=True)
-class Weights:
+class ModelFiles:
     """The files of one model. `folder` is None where there are none yet: then everything here is empty or None."""
 
     folder: Path | None
@@ -100,13 +100,13 @@ class Weights:
         return found if isinstance(found, int) else None
 
 
-def weights_of(spec: ModelSpec) -> Weights:
+def find_model_files(spec: ModelSpec) -> ModelFiles:
     """The files of a spec's weights, in its folder or in the hub's cache."""
     if spec.path is None or spec.folder is not None:
-        return Weights(spec.folder)
+        return ModelFiles(spec.folder)
     cached = hub_cache() / f"models--{spec.path.replace('/', '--')}" / "snapshots"
     found = sorted(cached.glob("*/config.json"), key=lambda path: path.stat().st_mtime) if cached.is_dir() else []
-    return Weights(found[-1].parent if found else None)
+    return ModelFiles(found[-1].parent if found else None)
 
 
 def _tensors_bytes(part: Path, width: int | None) -> int:

@@ -15,7 +15,7 @@ from models.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet.amx import PLUGIN
 from serve.fleet.machine import Share
-from serve.fleet.model_files import weights_of
+from serve.fleet.model_files import find_model_files
 from serve.fleet.vllm_parsers import Parsers, parsers
 from serve.processes.children import Command
 
@@ -38,7 +38,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Manner:
+class LaunchOptions:
     """What an engine is started for. `lora`: adapters, which a merged model gets once one hangs on it: it costs speed.
 
     `embeds`: it makes embeddings and no text. `parsers`: of tool calls and reasoning.
@@ -49,12 +49,12 @@ class Manner:
     parsers: Parsers
 
 
-def manner(spec: ModelSpec, adapters: int) -> Manner:
+def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
     """How a model's engine has to be started, by its files, while so many adapters hang on it."""
-    weights = weights_of(spec)
+    weights = find_model_files(spec)
     if weights.embeds:
-        return Manner(lora=False, embeds=True, parsers=Parsers())
-    return Manner(spec.kind == "base" or adapters > 0, False, parsers(spec, weights, adapters=adapters > 0))
+        return LaunchOptions(lora=False, embeds=True, parsers=Parsers())
+    return LaunchOptions(spec.kind == "base" or adapters > 0, False, parsers(spec, weights, adapters=adapters > 0))
 
 
 def free_port() -> int:
@@ -79,7 +79,7 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         argv += ["--tensor-parallel-size", str(options.tensor_parallel_size)]
     if options.trust_remote_code:
         argv += ["--trust-remote-code"]
-    how = manner(spec, adapters)
+    how = launch_options(spec, adapters)
     argv += ["--structured-outputs-config", _JSON.format("xgrammar" if how.parsers.tool_calls else "guidance")]
     if how.embeds:
         argv += ["--runner", "pooling"]

@@ -7,7 +7,7 @@ this table against the installed source. Which parser belongs to which model: vL
 from dataclasses import dataclass
 
 from models.spec import ModelSpec
-from serve.fleet.model_files import Weights
+from serve.fleet.model_files import ModelFiles
 
 NONE = "none"  # what a spec says that wants no parser
 
@@ -90,7 +90,7 @@ def names() -> tuple[set[str], set[str]]:
     return {one.parser for one in _TOOLS}, {one.parser for one in (*_REASONING, *_HYBRID)}
 
 
-def parsers(spec: ModelSpec, weights: Weights, *, adapters: bool) -> Parsers:
+def parsers(spec: ModelSpec, weights: ModelFiles, *, adapters: bool) -> Parsers:
     """The parsers that a model's engine is started with: what its spec says, else by its family.
 
     Args:
@@ -102,21 +102,21 @@ def parsers(spec: ModelSpec, weights: Weights, *, adapters: bool) -> Parsers:
     return Parsers(None if tools == NONE else tools, None if reasoning == NONE else reasoning)
 
 
-def _tools(spec: ModelSpec, weights: Weights) -> str | None:
+def _tools(spec: ModelSpec, weights: ModelFiles) -> str | None:
     if weights.folder is None:
         return _by_hub(_TOOLS, spec)
     # A template that never looks at `tools` would not tell the model of them.
     return _by_files(_TOOLS, weights) if "tools" in weights.template else None
 
 
-def _reasoning(spec: ModelSpec, weights: Weights, *, adapters: bool) -> str | None:
+def _reasoning(spec: ModelSpec, weights: ModelFiles, *, adapters: bool) -> str | None:
     tables = _REASONING + (_HYBRID if spec.kind == "base" and not adapters else ())
     if weights.folder is None:
         return None if _never_reasons(spec) else _by_hub(tables, spec)
     return _by_files(tables, weights)
 
 
-def _by_files(table: tuple[_Family, ...], weights: Weights) -> str | None:
+def _by_files(table: tuple[_Family, ...], weights: ModelFiles) -> str | None:
     for family in table:
         if family.types and weights.model_type not in family.types:
             continue

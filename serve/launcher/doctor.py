@@ -163,7 +163,7 @@ def _gpu(settings: Settings) -> Finding:
     if settings.device == "cpu":
         return Finding("GPU", "ok", "not looked for: device is cpu")
     try:
-        seen = machine.look(settings)
+        seen = machine.detect_machine(settings)
     except ParleyError as error:
         return Finding("GPU", "fail", "none that engines may use", str(error))
     if not seen.gpus:

@@ -24,11 +24,11 @@ from serve.fleet import machine
 from serve.fleet.supervisor import Supervisor
 from serve.launcher import preflight
 from serve.launcher.services import Service, Services
-from serve.launcher.startup_output import Console
+from serve.launcher.startup_output import StartupOutput
 from serve.processes import guardian
 from serve.processes.children import kill_strays, own_command
 from serve.processes.logs import rotate
-from serve.transport.listen_sockets import Door, open_door
+from serve.transport.listen_sockets import ListenSockets, open_listen_sockets
 
 Prepare = Callable[[Settings, Callable[[str], None]], None]
 _STRAYS_EVERY_S = 1.0
@@ -60,14 +60,14 @@ def up(
     Raises:
         ParleyError: something is wrong that can be told before anything is started.
     """
-    console = Console()
+    console = StartupOutput()
     preflight.check_home(settings.home)
     with preflight.lock_home(settings.home) as _lock:
         if left := guardian.kill_marked(str(settings.home)):
             console.line(f"ended {len(left)} processes that an earlier run of this home has left")
         preflight.check(settings, page=page)
         sweep(settings.models_dir, older_than_s=_ABANDONED_S)
-        seen = machine.look(settings)
+        seen = machine.detect_machine(settings)
         upgrade(settings)
         database = open_database(settings)
         try:
@@ -96,7 +96,7 @@ def _open_doors(settings: Settings, database: Database, *, page: bool, make_owne
 
 
 async def _run(
-    settings: Settings, database: Database, seen: machine.Machine, console: Console, *, page: bool, worker: bool
+    settings: Settings, database: Database, seen: machine.Machine, console: StartupOutput, *, page: bool, worker: bool
 ) -> None:
     guardian.become_subreaper()
     stopping, hurry = asyncio.Event(), asyncio.Event()
@@ -107,7 +107,7 @@ async def _run(
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked_to_stop)
-    door = open_door(settings.host, settings.port)
+    door = open_listen_sockets(settings.host, settings.port)
     services = Services(_services(settings, door, page=page, worker=worker), settings.logs_dir, console.line)
     supervisor = Supervisor(settings, database, seen, console.line)
     tasks = [asyncio.create_task(services.run()), asyncio.create_task(supervisor.run())]
@@ -127,7 +127,7 @@ async def _run(
             if services.all[0].ready:
                 answered_at = time.monotonic()
             elif time.monotonic() - answered_at > _AWAY_S:
-                door.turn_away()
+                door.refuse_waiting()
             _write_state(settings, services, ready=announced, page=page)
             if time.monotonic() - strays_at > _STRAYS_EVERY_S:
                 strays_at = time.monotonic()
@@ -172,15 +172,15 @@ def _rotate_logs(logs: Path) -> None:
             rotate(log)
 
 
-def _services(settings: Settings, door: Door, *, page: bool, worker: bool) -> list[Service]:
+def _services(settings: Settings, door: ListenSockets, *, page: bool, worker: bool) -> list[Service]:
     """The gateway first."""
     # A key for our own page and worker, new at every start. The gateway knows it without a row in the database.
     key = settings.page_key.get_secret_value() if settings.page_key else f"pk-{secrets.token_urlsafe(32)}"
     environment = child_environment(settings, PARLEY_PAGE_KEY=key)
     gateway = settings.gateway_url.removesuffix("/v1")
     grace = settings.stop_grace_s + _LAST_WORDS_S
-    arguments = ("gateway", "--door", ",".join(map(str, door.files)))
-    command = own_command("gateway", *arguments, environment=environment, grace_s=grace, keeps=door.files)
+    arguments = ("gateway", "--door", ",".join(map(str, door.descriptors)))
+    command = own_command("gateway", *arguments, environment=environment, grace_s=grace, keeps=door.descriptors)
     found = [Service(command, f"{gateway}/health")]
     if page:
         found.append(Service(own_command("page", "page", environment=environment), settings.page_url))

@@ -4,34 +4,33 @@ import time
 from collections.abc import Mapping
 
 from models.settings import Settings
-from serve.fleet.engine_states import Served
+from models.terminal import console
+from serve.fleet.engine_states import EngineStatus
 
 
-class Console:
+class StartupOutput:
     """Lines for a person at a terminal, or for a log."""
 
     def __init__(self) -> None:
-        from rich.console import Console as Rich
-
-        self._rich = Rich(highlight=False, soft_wrap=True, emoji=False)
+        self._console = console()
         self._began = time.monotonic()
 
     def line(self, text: str) -> None:
         """One line, with the seconds since the start."""
         from rich.markup import escape
 
-        self._rich.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {escape(text)}")
+        self._console.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {escape(text)}")
 
     def key(self, secret: str) -> None:
         """The owner's key, this once."""
-        self._rich.print(f"\n  The owner's key, shown only now: [bold]{secret}[/bold]\n")
+        self._console.print(f"\n  The owner's key, shown only now: [bold]{secret}[/bold]\n")
 
-    def ready(self, settings: Settings, *, page: bool, models: Mapping[str, Served]) -> None:
+    def ready(self, settings: Settings, *, page: bool, models: Mapping[str, EngineStatus]) -> None:
         """Where to click, and how to call it."""
         answering = [name for name, one in models.items() if one.state == "ready"]
         asleep = [name for name, one in models.items() if one.state == "stopped"]
         failed = {name: one.message for name, one in models.items() if one.state not in ("ready", "stopped")}
-        say = self._rich.print
+        say = self._console.print
         say()
         if page:
             say(f"  [bold]Chat, compare, judge[/bold]   {settings.page_url}")

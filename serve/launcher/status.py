@@ -23,8 +23,8 @@ def report(settings: Settings, database: Database) -> dict[str, Any]:
     running = read_state(settings)
     registry = Registry(database)
     specs = registry.list(include_candidates=True)
-    rows = engine_states.served(database) if running else {}
-    known, pinned = engine_states.states_of(specs, rows), registry.pinned()
+    rows = engine_states.read_statuses(database) if running else {}
+    known, pinned = engine_states.combine_states(specs, rows), registry.pinned()
     models = []
     for spec in specs:
         row = rows.get(spec.id)

@@ -2,7 +2,7 @@
 
 from models.http.operations import Operation
 from serve.openapi import schemas
-from serve.transport.responses import TEXT
+from serve.transport.asgi import PROMETHEUS_TEXT
 
 _MODEL = "/v1/models/{model}"
 # A model that is not there; a queue that is full; an upstream that refuses, breaks, is too slow or does not run.
@@ -11,7 +11,7 @@ _RELAYED = (404, 429, 502, 503, 504)
 OPERATIONS = (
     Operation("GET", "/health", "Whether the gateway lives.", "Gateway", schemas.Health, needs_key=False),
     Operation("GET", "/ready", "Whether it can answer.", "Gateway", schemas.Ready, errors=(503,), needs_key=False),
-    Operation("GET", "/metrics", "Figures for Prometheus; for owners.", "Gateway", TEXT.decode()),
+    Operation("GET", "/metrics", "Figures for Prometheus; for owners.", "Gateway", PROMETHEUS_TEXT.decode()),
     Operation("GET", "/openapi.json", "This document.", "Gateway", "application/json"),
     Operation("GET", "/v1/models", "List models.", "Models", schemas.ModelList),
     Operation("GET", _MODEL, "Retrieve a model. A / in its id is %2F.", "Models", schemas.Model, errors=(404,)),

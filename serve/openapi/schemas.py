@@ -1,7 +1,7 @@
 """Requests and answers of the gateway's own routes, as models: for the OpenAPI document alone.
 
-They say what a client may count on. A relayed request may have more fields than are named here: `serve.validation.fields`
-knows which an engine gets, and a hosted upstream gets them all.
+They say what a client may count on. A relayed request may have more fields than are named here:
+`serve.validation.fields` knows which an engine gets, and a hosted upstream gets them all.
 """
 
 from typing import Annotated, Any, Literal
@@ -9,16 +9,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from models.http.operations import Shape
-from serve.validation.field_limits import BOUNDS, LENGTHS, MOST_INPUTS
+from serve.validation.field_limits import MAX_INPUTS, MAX_LENGTHS, MAX_NUMBERS
 
 _Model = Annotated[str, Field(min_length=1, description="The id of a model, or an alias of one.")]
-_N = Annotated[int, Field(ge=1, le=BOUNDS["n"])]
+_N = Annotated[int, Field(ge=1, le=MAX_NUMBERS["n"])]
 _Temperature = Annotated[float, Field(ge=0, le=2)]
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _Tokens = Annotated[int, Field(ge=1)]
 _Stop = str | Annotated[list[str], Field(max_length=4)]
-_Bias = Annotated[dict[str, float], Field(max_length=LENGTHS["logit_bias"])]
+_Bias = Annotated[dict[str, float], Field(max_length=MAX_LENGTHS["logit_bias"])]
 
 
 class ErrorDetail(Shape):
@@ -116,8 +116,8 @@ class ChatRequest(_Generating):
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: _Tokens | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=BOUNDS["top_logprobs"])] | None = None
-    tools: Annotated[list[dict[str, Any]], Field(max_length=LENGTHS["tools"])] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_NUMBERS["top_logprobs"])] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_LENGTHS["tools"])] | None = None
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
 
@@ -135,7 +135,7 @@ class EmbeddingsRequest(Shape):
     """Texts to embed."""
 
     model: _Model
-    input: str | Annotated[list[str], Field(min_length=1, max_length=MOST_INPUTS)]
+    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: _Tokens | None = None
     user: str | None = None

@@ -47,7 +47,7 @@ class Live:
 
     def engine_pids(self, model: str) -> tuple[int, int, int]:
         """(guardian, API server, engine core) of a model's engine."""
-        keeper = engine_states.served(self.database)[model].pid
+        keeper = engine_states.read_statuses(self.database)[model].pid
         assert keeper is not None
         server = guardian.children(keeper)[0]
         core = next(

@@ -13,7 +13,7 @@ from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states
-from serve.fleet.engine_states import Served
+from serve.fleet.engine_states import EngineStatus
 from serve.processes.logs import engine_log
 from ui.backend.context import Room
 from ui.owners.models.tab import Models, ModelsView
@@ -28,13 +28,13 @@ def tab(settings: Settings, database: Database) -> Models:
     for name in ("ready", "broken", "sleeps"):
         registry.register(ModelSpec(id=name, kind="base", path=f"org/{name}"))
     registry.register(ModelSpec(id="lora", kind="adapter", base="ready", path="org/lora"))
-    engine_states.publish(
+    engine_states.write_statuses(
         database,
         [
-            Served("ready", "ready", "http://127.0.0.1:45671", 7, memory_bytes=3 * 2**30),
-            Served("lora", "ready", "http://127.0.0.1:45671", 7),
-            Served("broken", "failed", message=f"ended with status 1: {EVIL}"),
-            Served("sleeps", "stopped", message="asleep: asked for again, it starts"),
+            EngineStatus("ready", "ready", "http://127.0.0.1:45671", 7, memory_bytes=3 * 2**30),
+            EngineStatus("lora", "ready", "http://127.0.0.1:45671", 7),
+            EngineStatus("broken", "failed", message=f"ended with status 1: {EVIL}"),
+            EngineStatus("sleeps", "stopped", message="asleep: asked for again, it starts"),
         ],
     )
     log = engine_log(settings.logs_dir, "broken")

@@ -168,7 +168,7 @@ def trainers(house: House) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if "train.worker.child" in (process.info["cmdline"] or []) and _home(process) == mine
+        if "train.finetuning.child" in (process.info["cmdline"] or []) and _home(process) == mine
     ]
 
 

@@ -21,8 +21,8 @@ from models.database import open_database, upgrade
 from models.registry import Registry
 from models.settings import Settings, child_environment, load_settings
 from models.spec import ModelSpec, Upstream
-from serve.fleet.engines import free_port
-from serve.fleet.states import Served, publish
+from serve.fleet.engine_states import Served, publish
+from serve.fleet.vllm_command import free_port
 
 _READY_WITHIN_S = 60.0
 

@@ -23,8 +23,8 @@ from models.registry import Registry
 from models.settings import Settings, child_environment, load_settings
 from models.spec import ModelSpec, Upstream
 from models.uploads import Uploads
-from serve.fleet.engines import free_port
-from serve.fleet.states import Served, publish
+from serve.fleet.engine_states import Served, publish
+from serve.fleet.vllm_command import free_port
 
 ENGINE, HOSTED, SPARES = "base", "org/hosted", 24
 _USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

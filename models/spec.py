@@ -22,7 +22,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NAME_RULE = "a model's name starts with a letter or digit and has letters, digits and . _ : / @ + - (255 at most)"
 
 
-def is_plain_name(name: str) -> bool:
+def is_valid_name(name: str) -> bool:
     """Whether an id or an alias may be called so: it travels in URLs, file names and logs."""
     return bool(_NAME.fullmatch(name)) and ".." not in name and "//" not in name
 
@@ -180,7 +180,7 @@ class ModelSpec(_Frozen):
     @field_validator("id")
     @classmethod
     def _id_is_plain(cls, value: str) -> str:
-        if not is_plain_name(value):
+        if not is_valid_name(value):
             raise ValueError(NAME_RULE)
         return value
 

@@ -1,4 +1,4 @@
-"""What was used, by key, model and day (UTC), and what it cost. serve/accounting/usage.py counts it, nobody else."""
+"""What was used, by key, model and day (UTC), and what it cost. serve/accounting/usage_log.py counts it, nobody else."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -93,7 +93,7 @@ def read_usage(
         ]
 
 
-def used_on(database: Database, day: date) -> dict[str, Sums]:
+def daily_totals(database: Database, day: date) -> dict[str, Sums]:
     """Key id → what it has used on that day, all models together."""
     found: dict[str, Sums] = {}
     for row in read_usage(database, since=day):

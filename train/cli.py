@@ -126,9 +126,9 @@ def merge_command(
 @contextmanager
 def _open_home() -> Iterator[Home]:
     """The home, once the environment is set for torch, which is not loaded yet."""
-    from models.settings import threads_wait_quietly
+    from models.settings import let_openmp_threads_sleep
 
-    threads_wait_quietly()
+    let_openmp_threads_sleep()
     with open_home() as home:
         yield home
 

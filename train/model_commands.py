@@ -26,7 +26,7 @@ def check_command(
       parley models check support-v1
     """
     from models.cli import opened
-    from models.model_commands import parity_table
+    from models.commands.models import parity_table
     from models.registry import Registry
     from models.terminal import console
     from train.publication.listing import check_model

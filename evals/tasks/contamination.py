@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.tasks.tasks import TaskSample
+from evals.tasks.task import TaskSample
 from models.errors import Invalid, NotFound
 
 ALIKE = 0.8  # of the shingles of both, from which two questions count as nearly the same

@@ -15,7 +15,7 @@ from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import machine
 from serve.fleet.machine import Machine, Share
-from serve.fleet.weights import weights_of
+from serve.fleet.model_files import weights_of
 
 _GIB = 1024**3
 # What an engine takes beside weights and cache: Python, torch, vLLM, buffers. Measured 1.1 GiB (docs/log.md,

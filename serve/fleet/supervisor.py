@@ -1,8 +1,8 @@
 """The supervisor: a controller that makes what runs equal what the registry says should run, and tells the state.
 
 Each round compares the desired engines and adapters with the actual ones and takes one step for each that differs. It
-is the only writer of engine rows. One engine's life is `serve.fleet.tending`, who runs while there is not room for all
-is `serve.fleet.room`, and how a process is kept from leaving anything behind is `serve.processes.guardian`.
+is the only writer of engine rows. One engine's life is `serve.fleet.engine_lifecycle`, who runs while there is not room for all
+is `serve.fleet.eviction`, and how a process is kept from leaving anything behind is `serve.processes.guardian`.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from models.registry import Registry
 from models.reservations import reserved
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import engines, machine, states
-from serve.fleet.desired import ASLEEP, Desired, Engine, desired
+from serve.fleet import engine_states, machine, vllm_command
+from serve.fleet.engine_lifecycle import BACKOFF_LIMIT_S, Tender, begin_drain
+from serve.fleet.engine_states import Served
+from serve.fleet.eviction import Tenant, decide
 from serve.fleet.machine import Fit, Machine
+from serve.fleet.managed_engine import ASLEEP, Desired, Engine, desired
 from serve.fleet.memory import Holding, Memory
-from serve.fleet.room import Tenant, decide
-from serve.fleet.states import Served
-from serve.fleet.tending import BACKOFF_LIMIT_S, Tender, begin_drain
 from serve.processes.children import stop_all
 
 _TICK_S = 0.5
@@ -94,8 +94,8 @@ class Supervisor:
 
     async def run(self) -> None:
         """Reconciles until it is cancelled."""
-        engines.write_key(self._settings.home, self._key)
-        await asyncio.to_thread(states.forget, self._database)
+        vllm_command.write_key(self._settings.home, self._key)
+        await asyncio.to_thread(engine_states.forget, self._database)
         async with aiohttp.ClientSession() as session:
             while True:
                 try:
@@ -117,7 +117,7 @@ class Supervisor:
         await asyncio.to_thread(stop_all, running)
         self._engines.clear()
         try:
-            await asyncio.to_thread(states.forget, self._database)
+            await asyncio.to_thread(engine_states.forget, self._database)
         except ParleyError as error:
             # The next start does it before anything else.
             _log.warning("the engines' rows stay for now: %s", error)
@@ -246,7 +246,7 @@ class Supervisor:
         if not idle or time.monotonic() - self._looked_at_demand < _DEMAND_EVERY_S:
             return
         self._looked_at_demand = time.monotonic()
-        asked = await asyncio.to_thread(states.demanded, self._database, timedelta(minutes=1))
+        asked = await asyncio.to_thread(engine_states.demanded, self._database, timedelta(minutes=1))
         for name, engine in idle.items():
             moments = [asked[one] for one in (name, *self._adapters_of(name)) if one in asked]
             since = engine.asleep_since
@@ -338,7 +338,7 @@ class Supervisor:
         gone = self._published.keys() - rows.keys()
         changed = [row for name, row in rows.items() if self._published.get(name) != row]
         if gone:
-            await asyncio.to_thread(states.forget, self._database, gone)
+            await asyncio.to_thread(engine_states.forget, self._database, gone)
         if changed:
-            await asyncio.to_thread(states.publish, self._database, changed)
+            await asyncio.to_thread(engine_states.publish, self._database, changed)
         self._published = rows

@@ -1,7 +1,7 @@
 """The gateway: one ASGI application that finds the route, asks for the key, and hands on. The work is elsewhere.
 
 Raw ASGI, because a framework's layers cost more than everything else here together. Routes of other rooms are
-Starlette's, given to `create_app`, and found after our own: see serve/gateway/mounting.py.
+Starlette's, given to `create_app`, and found after our own: see serve/gateway/mounted_routes.py.
 """
 
 import asyncio
@@ -20,17 +20,18 @@ from models.keys import KeyInfo
 from models.registry import Registry
 from models.settings import Settings
 from models.uploads import sweep_uploaded
-from serve.accounting.ledger import Ledger
 from serve.accounting.metrics import Metrics
-from serve.gateway import access, catalogue, gate
+from serve.accounting.request_accounting import Ledger
+from serve.gateway import authorization, models_endpoint
 from serve.gateway.cors import Cors
-from serve.gateway.mounting import Mounted, broken, not_allowed, unknown_route
-from serve.gateway.relay import Relay
+from serve.gateway.inference_handler import Relay
+from serve.gateway.mounted_routes import Mounted, broken, not_allowed, unknown_route
 from serve.gateway.snapshot import Watcher
-from serve.processes.doors import door_of
-from serve.transport import replies
-from serve.transport.bodies import ClientGone
-from serve.transport.replies import Exchange, Receive, Scope, Send
+from serve.transport import responses
+from serve.transport.listen_sockets import door_of
+from serve.transport.request_bodies import ClientGone
+from serve.transport.responses import Exchange, Receive, Scope, Send
+from serve.validation import request_checks
 
 if TYPE_CHECKING:
     import uvicorn
@@ -110,7 +111,7 @@ class Gateway:
         self._ledger.note(scope, route, exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
-        gate.check_scope(scope)
+        request_checks.check_scope(scope)
         path: str = scope["path"]
         method = scope["method"]
         snapshot = self.watcher.current
@@ -124,18 +125,18 @@ class Gateway:
             await exchange.json({"status": "ready"})
             return
         if method == "OPTIONS" and (allowed := self._cors.preflight(scope)) is not None:
-            await exchange.whole(200, b"", replies.TEXT, allowed)
+            await exchange.whole(200, b"", responses.TEXT, allowed)
             return
-        key = access.admit(scope, snapshot)
+        key = authorization.admit(scope, snapshot)
         exchange.key = key
         if key is None:
-            gate.check_visitor(scope, self._origins)
+            request_checks.check_visitor(scope, self._origins)
         if path in _RELAYED:
             _expect(method, "POST")
             await self._relay.answer(scope, receive, exchange, key)
         elif path == "/v1/models":
             _expect(method, "GET")
-            await exchange.json(catalogue.model_list(snapshot, key))
+            await exchange.json(models_endpoint.model_list(snapshot, key))
         elif path.startswith(_MODELS):
             _expect(method, "GET", "DELETE")
             await self._model(method, path[len(_MODELS) :], key, exchange)
@@ -149,10 +150,10 @@ class Gateway:
             await exchange.whole(200, await self._document())
         elif path == "/metrics":
             _expect(method, "GET")
-            access.owner_only(key)
-            await exchange.whole(200, self.metrics.text(), replies.TEXT)
+            authorization.owner_only(key)
+            await exchange.whole(200, self.metrics.text(), responses.TEXT)
         elif self._mounted.knows(path):
-            access.owner_only(key)
+            authorization.owner_only(key)
             await self._mounted.answer(scope, receive, exchange, key)
         else:
             raise unknown_route(method, path)
@@ -189,12 +190,12 @@ class Gateway:
     async def _model(self, method: str, name: str, key: KeyInfo | None, exchange: Exchange) -> None:
         """One model, retrieved or deleted. Ids may hold `/` (`%2F`) and `:`: all of the path is the name."""
         if method == "DELETE":
-            access.owner_only(key)
-            answer = await asyncio.to_thread(catalogue.delete, Registry(self._database), name)
+            authorization.owner_only(key)
+            answer = await asyncio.to_thread(models_endpoint.delete, Registry(self._database), name)
             # Whoever asks for it next, in the same breath, shall not find it.
             await self.watcher.catch_up()
         else:
-            answer = catalogue.model(self.watcher.current, name, key)
+            answer = models_endpoint.model(self.watcher.current, name, key)
         await exchange.json(answer)
 
     async def _keep_house(self) -> None:
@@ -236,7 +237,7 @@ def create_app(settings: Settings, database: Database, mounts: "Sequence[BaseRou
     """The gateway over one database.
 
     Args:
-        mounts: Starlette routes of other rooms, open to owners only: see `serve.gateway.mounting`.
+        mounts: Starlette routes of other rooms, open to owners only: see `serve.gateway.mounted_routes`.
     """
     return Gateway(settings, database, mounts)
 
@@ -268,7 +269,7 @@ def make_server(app: Gateway, settings: Settings) -> "uvicorn.Server":
     """The gateway's server over the settings' address, not running yet."""
     import uvicorn
 
-    from serve.transport.front import Front
+    from serve.transport.http_protocol import Front
     from serve.transport.server import Server
 
     config = uvicorn.Config(

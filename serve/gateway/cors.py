@@ -8,7 +8,7 @@ standard, https://fetch.spec.whatwg.org/#http-cors-protocol.
 import re
 from collections.abc import Iterable
 
-from serve.transport.replies import Headers, Scope, header
+from serve.transport.responses import Headers, Scope, header
 
 _METHODS = b"GET, POST, DELETE"
 _EXPOSED = (

@@ -17,8 +17,8 @@ from models.keys import KeyInfo, active_keys, key_digest, keys_configured
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import engines, states
-from serve.fleet.states import ModelState, Served
+from serve.fleet import engine_states, vllm_command
+from serve.fleet.engine_states import ModelState, Served
 
 _POLL_S = 0.25
 _log = logging.getLogger("parley.gateway")
@@ -60,7 +60,7 @@ class Snapshot:
     aliases: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, KeyInfo] = field(default_factory=dict)
     keys_needed: bool = False
-    # Whom `serve.gateway.access` has let in by this snapshot, by the header as it came: one entry a key. Nobody prints
+    # Whom `serve.gateway.authorization` has let in by this snapshot, by the header as it came: one entry a key. Nobody prints
     # it.
     admitted: dict[bytes, KeyInfo] = field(default_factory=dict, repr=False, compare=False)
 
@@ -70,9 +70,9 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     registry = Registry(database)
     revision = registry.revision()
     specs = registry.list(include_candidates=True)
-    rows = states.served(database)
-    known = states.states_of(specs, rows)
-    engine_key = engines.read_key(settings.home)
+    rows = engine_states.served(database)
+    known = engine_states.states_of(specs, rows)
+    engine_key = vllm_command.read_key(settings.home)
     routes = {spec.id: _route(settings, spec, known[spec.id], rows.get(spec.id), engine_key) for spec in specs}
     aliases = {name: target for name, target in registry.aliases().items() if target in routes}
     for name, target in aliases.items():

@@ -7,7 +7,7 @@ from typing import cast
 
 import uvicorn
 
-from serve.transport.front import Front
+from serve.transport.http_protocol import Front
 
 
 class Server(uvicorn.Server):

@@ -14,8 +14,8 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec, Upstream
-from serve.fleet import states
-from serve.fleet.states import Served
+from serve.fleet import engine_states
+from serve.fleet.engine_states import Served
 from serve.gateway.app import Gateway, create_app, make_server
 
 
@@ -56,7 +56,7 @@ class Serving:
     def publish(self, name: str, address: str | None) -> None:
         """Says where a base's engine is."""
         row = Served(name, "ready" if address else "starting", address, None)
-        states.publish(self.database, [row])
+        engine_states.publish(self.database, [row])
         wanted = f"{address}/v1" if address else None
         self.seen(lambda snapshot: name in snapshot.routes and snapshot.routes[name].address == wanted)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from serve.gateway import bounds, fields
+from serve.validation import field_limits, fields
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 EMBEDDINGS, RESPONSES = "/v1/embeddings", "/v1/responses"
@@ -76,7 +76,7 @@ def test_every_field_of_vllm_is_allowed_dangerous_or_dropped(path: str) -> None:
     assert {"model", "user"} <= known
     kinds = [fields.ALLOWED[path], frozenset(fields.DANGEROUS), frozenset(DROPPED) - fields.ALLOWED[path]]
     assert known - frozenset().union(*kinds) == set(), (
-        "say in serve/gateway/fields.py, or in DROPPED here, what becomes of them"
+        "say in serve/validation/fields.py, or in DROPPED here, what becomes of them"
     )
     assert fields.ALLOWED[path] - known <= OPENAIS_ALONE | {"chat_template_kwargs"}, "vLLM does not know these"
     assert not fields.ALLOWED[path] & fields.DANGEROUS.keys()
@@ -186,9 +186,9 @@ def test_how_much_it_may_write_is_said_by_a_whole_number(name: str) -> None:
         fields.check({"model": "m", name: value})
 
 
-@pytest.mark.parametrize("name", sorted(bounds.LENGTHS))
+@pytest.mark.parametrize("name", sorted(field_limits.LENGTHS))
 def test_long_lists_are_bounded(name: str) -> None:
-    most = bounds.LENGTHS[name]
+    most = field_limits.LENGTHS[name]
     value: Any = {str(number): 1 for number in range(most + 1)} if name == "logit_bias" else ["x"] * (most + 1)
     assert refused({name: value}).param == name
     fields.check({"model": "m", name: value[:-1] if isinstance(value, list) else {"1": 1}})
@@ -274,7 +274,7 @@ def test_unknown_fields_are_dropped_for_an_engine() -> None:
 
 def test_odd_types_are_left_to_the_engine_and_break_nothing() -> None:
     for odd in (5, "x", True, 1.5, [], {}, [5], [None], {"a": None}, [[[]]], [["role", {}]]):
-        for name in sorted(bounds.LENGTHS.keys() | {"messages", "prompt", "input", "metadata"}):
+        for name in sorted(field_limits.LENGTHS.keys() | {"messages", "prompt", "input", "metadata"}):
             body = {"model": "m", name: odd}
             fields.check(body)
             fields.check_media(body)
@@ -285,9 +285,14 @@ def test_odd_types_are_left_to_the_engine_and_break_nothing() -> None:
 def test_the_operators_page_names_each_field_and_bound() -> None:
     page = (Path(__file__).parent.parent.parent / "docs" / "gateway.md").read_text("utf-8")
     rows = {line for line in page.splitlines() if line.startswith("|")}
-    for name, most in {**bounds.BOUNDS, **bounds.LENGTHS}.items():
+    for name, most in {**field_limits.BOUNDS, **field_limits.LENGTHS}.items():
         assert any(f"`{name}`" in row and f"{most:,}" in row for row in rows), name
     for name in fields.DANGEROUS:
         assert any(f"`{name}`" in row for row in rows), name
-    for most in (bounds.MOST_CHOICES, bounds.MOST_SEQUENCES, bounds.MOST_INPUTS, bounds.MOST_LOGPROBS):
+    for most in (
+        field_limits.MOST_CHOICES,
+        field_limits.MOST_SEQUENCES,
+        field_limits.MOST_INPUTS,
+        field_limits.MOST_LOGPROBS,
+    ):
         assert any(f"{most:,}" in row for row in rows)

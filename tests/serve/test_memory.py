@@ -11,7 +11,7 @@ from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet.machine import Gpu, Machine, fit
 from serve.fleet.memory import CPU_OVERHEAD_BYTES, Holding, Memory, available_bytes
-from serve.fleet.weights import weights_of
+from serve.fleet.model_files import weights_of
 
 GIB = 1024**3
 # A Qwen2.5-0.5B's shape: 24 layers, two groups of 64, so 12,288 bytes a token.

@@ -13,12 +13,12 @@ from typing import Any, Literal
 from train.data.consistency import check_consistency
 from train.data.conversations import Conversation, Example, Preference, Problem
 from train.data.duplicates import likeness
-from train.data.personal import check_personal
+from train.data.personal_data import check_personal
 from train.data.readers import Columns, Reading, from_rows, read
 from train.data.reports import CheckedData, UnusableData
 from train.data.splits import question_of, words_of
-from train.data.texts import check_texts
-from train.data.turns import check_turns, empty
+from train.data.text_checks import check_texts
+from train.data.turn_checks import check_turns, empty
 
 __all__ = ["CheckedData", "Data", "Provider", "UnusableData", "check", "require_usable"]
 

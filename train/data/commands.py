@@ -49,7 +49,7 @@ PerTurn = Annotated[
 
 def data_commands() -> typer.Typer:
     """The `data` group, for `train.cli` to hang on the app."""
-    from train.data.money_commands import add_money_commands  # here: it takes its reading options from this file
+    from train.planning.commands import add_money_commands  # here: it takes its reading options from this file
 
     app = typer.Typer(name="data", help="Look at training data before it costs time or money.", no_args_is_help=True)
     app.command("check")(check_command)
@@ -130,7 +130,7 @@ def convert_command(
 
     parley data convert faq.parquet train.jsonl --prompt-column question --response-column answer --metadata
     """
-    from train.data.converting import convert
+    from train.data.conversion import convert
 
     columns = _columns(prompt_column, response_column, system_column, system)
     made = convert(data, out, columns, format=format, per_turn=per_turn, metadata=metadata, force=force)
@@ -172,8 +172,8 @@ def split_command(
 
       parley data split tickets.jsonl --share 0.15 --by category
     """
-    from train.data.converting import refuse_taken
-    from train.data.splitting import split_files
+    from train.data.conversion import refuse_taken
+    from train.data.split_files import split_files
 
     name = Path(data.partition(":")[0]).name
     stem = name.rpartition(".")[0] or name
@@ -213,7 +213,7 @@ def _limited(report: "CheckedData", model: str, limit: int) -> "CheckedData":
     from models.registry import Registry
     from models.settings import load_settings
     from train.data.checks import hold_to_limit
-    from train.data.counting import count
+    from train.planning.counting import count
 
     if not report.examples:
         return report

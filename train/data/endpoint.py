@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.api_shapes import in_threads, json_answer, json_object, threaded
+from models.atomic import incoming_file
 from models.errors import Busy, Invalid, ParleyError
 from models.files import Files, StoredFile
-from models.folders import incoming_file
-from models.multipart import receive_form
+from models.http.multipart import receive_form
+from models.http.payloads import json_response, read_json_object, run_in_thread, threaded_context
 from models.settings import child_environment
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class DataCheck:
 
     async def answer(self, request: "Request") -> "Response":
         """200 with the report, however bad the data is; an error only where there is no file that could be read."""
-        return json_answer(await self.report(request))
+        return json_response(await self.report(request))
 
     async def report(self, request: "Request") -> dict[str, Any]:
         """The report as `CheckedData.as_json` has it.
@@ -74,7 +74,7 @@ class DataCheck:
             sent = await self._received(request, Path(folder))
             asked = _asked(sent)
             if validation := sent.fields.get("validation_file"):
-                held = await threaded(_stored(request).get, str(validation))
+                held = await run_in_thread(_stored(request).get, str(validation))
                 asked["validation"] = str(_named(Path(folder), "validation", held))
             if self._waiting >= _WAITING:
                 raise Busy("Other files are being checked: try again in a moment.", retry_after=5)
@@ -89,14 +89,14 @@ class DataCheck:
     async def _received(self, request: "Request", folder: Path) -> _Sent:
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             limit = int(request.state.settings.max_upload_mib * 2**20)
-            async with in_threads(incoming_file(folder, limit)) as incoming:
+            async with threaded_context(incoming_file(folder, limit)) as incoming:
                 form = await receive_form(request, "file", incoming)
-                path = await threaded(incoming.publish, f"data{_suffix(form.filename)}")
+                path = await run_in_thread(incoming.publish, f"data{_suffix(form.filename)}")
             return _Sent(path, form.filename, form.fields)
-        body = await json_object(request)
+        body = await read_json_object(request)
         if not isinstance(body.get("file"), str):
             raise Invalid("Send a form with the file as `file`, or the id of an uploaded file as `file`.", param="file")
-        stored = await threaded(_stored(request).get, body["file"])
+        stored = await run_in_thread(_stored(request).get, body["file"])
         return _Sent(_named(folder, "data", stored), stored.filename, body)
 
 
@@ -132,7 +132,7 @@ def _asked(sent: _Sent) -> dict[str, Any]:
 
 async def _run(asked: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "train.data.checking", env=dict(environment),
+        sys.executable, "-m", "train.data.check_process", env=dict(environment),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

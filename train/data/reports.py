@@ -105,7 +105,7 @@ class UnusableData(Invalid):
 
 def _distribution(values: Sequence[int]) -> dict[str, Any] | None:
     """Spread and bars of lengths; None without any."""
-    from train.data.counting import histogram, spread  # here, because counting is made of checks, and those of this
+    from train.planning.counting import histogram, spread  # here, because counting is made of checks, and those of this
 
     if not values:
         return None

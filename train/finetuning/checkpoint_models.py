@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.folders import publish_folder
+from models.atomic import publish_folder
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from train.finetuning import names

@@ -31,7 +31,7 @@ def wait_for_memory(
         out: the run's folder, under whose name memory is reserved.
         write: receives {"waiting": text} once, or {"stage": text} if the training is tried without enough memory.
     """
-    from train.data.planning import find_machine
+    from train.planning.plan import find_machine
     from train.trainers.devices import find_device
 
     device = find_device(settings)
@@ -60,8 +60,8 @@ def wait_for_memory(
 
 def _estimate_need(request: TrainingRequest, registry: Registry, settings: Settings) -> int:
     """Bytes, for the largest step that the request allows; if that is too much, for its own data."""
-    from train.data.needs import Step, need
-    from train.data.planning import find_machine, find_shape, plan
+    from train.planning.needs import Step, need
+    from train.planning.plan import find_machine, find_shape, plan
     from train.trainers.bases import find_base
     from train.trainers.batches import micro_batch
     from train.trainers.devices import find_device

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.atomic import atomic_write
 from models.errors import NotFound, ParleyError
 from models.files import Files
-from models.folders import atomic_write
 from models.jobs import Job, enqueue_in
 from models.worker import JobContext
 from train.data.checks import FEWEST, CheckedData, check

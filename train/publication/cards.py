@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.atomic import atomic_write
 from models.errors import ParleyError
-from models.folders import atomic_write
 from models.jobs import list_jobs
 from models.registry import Registry
 from models.spec import ModelSpec, Parity

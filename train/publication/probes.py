@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.folders import atomic_write
+from models.atomic import atomic_write
 from train.data.conversations import Conversation, Example, Preference
 from train.run.folder import HELD_OUT, write_json
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.atomic import publish_folder
 from models.errors import Conflict, Invalid, NotFound
-from models.folders import publish_folder
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
@@ -58,7 +58,7 @@ def publish(
     from train.publication.listing import list_compared
 
     check_name(registry, name)
-    registry.sweep_unnamed(settings.models_dir)
+    registry.sweep_unclaimed(settings.models_dir)
     result = load_result(run_folder)
     below = _find(registry, result.base)
     rank = below.engine.max_lora_rank if below else EngineOptions().max_lora_rank
@@ -161,7 +161,7 @@ def publish_merge(
     spec = registry.resolve(adapter)
     if spec.kind != "adapter" or spec.base is None:
         raise Invalid(f"{adapter!r} is of kind {spec.kind}: only an adapter can be merged.", param="adapter")
-    registry.sweep_unnamed(settings.models_dir)
+    registry.sweep_unclaimed(settings.models_dir)
     below, folder = find_base(spec.base, registry), Path(str(spec.path))
     with publish_folder(settings.models_dir) as pending:
         report = merge(below, folder, pending.path, kept(folder))

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from models.atomic import atomic_write, claim_folder, publish_folder, sweep
 from models.errors import NoSpace, ParleyError
-from models.folders import atomic_write, name_folder, publish_folder, sweep
 from train.run.failures import disk_is_full
 from train.run.folder import CHECKPOINTS
 
@@ -103,7 +103,7 @@ def write(saved: Saved, fill: Callable[[Path], None]) -> Saved:
             fill(pending.path)
             whole = replace(saved, files={name: _facts(pending.path / name) for name in _files(pending.path)})
             _write_manifest(whole, pending.path)
-        name_folder(saved.folder)
+        claim_folder(saved.folder)
     except Exception as error:
         if disk_is_full(error):
             raise NoSpace(f"No space left for the checkpoint of step {saved.step} in {saved.folder.parent}") from error

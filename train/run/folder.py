@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from models.atomic import atomic_write
 from models.errors import Busy, Invalid, NoSpace, NotFound
-from models.folders import atomic_write
 from models.settings import Settings
 
 CONFIG, METRICS, LOG, RESULT, ADAPTER = "config.json", "metrics.jsonl", "train.log", "result.json", "adapter"

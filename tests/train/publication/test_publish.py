@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from models.atomic import sweep
 from models.errors import Conflict, Invalid
-from models.folders import sweep
 from models.registry import Registry
 from models.settings import Settings, child_environment
 from train import publish, publish_merge

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from models.atomic import publish_folder
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid
-from models.folders import publish_folder
 from models.registry import Registry
 from models.settings import Settings, child_environment
 from models.spec import ModelSpec, Parity

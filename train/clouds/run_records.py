@@ -22,7 +22,7 @@ from models.errors import Busy, Invalid, NotFound
 from models.settings import Settings
 from train.clouds.cloud import OVER, CloudEvent, CloudJob, Order
 from train.hyperparameters import Hyperparameters
-from train.run.result import METRICS, read_json, write_json
+from train.run.folder import METRICS, read_json, write_json
 
 RECORD, EVENTS = "cloud.json", "events.jsonl"
 

@@ -64,15 +64,18 @@ def check(
     """
     found = _checked(_items(data, columns, format), count_tokens, max_tokens)
     problems = [*found.problems, *_number(len(found.examples) + len(found.preferences), provider)]
-    held = None
+    found = replace(found, problems=_in_order(problems))
     if validation is not None:
-        held = _checked(_items(validation, columns, format), count_tokens, max_tokens)
-        problems += _share(found, held)
-        held = _without_leaks(found, held)
-    examples = found.examples
+        found = with_validation(found, _checked(_items(validation, columns, format), count_tokens, max_tokens))
     if per_turn:
-        examples = tuple(turn for example in examples for turn in example.per_turn())
-    return replace(found, examples=examples, problems=_in_order(problems), validation=held)
+        return replace(found, examples=tuple(turn for example in found.examples for turn in example.per_turn()))
+    return found
+
+
+def with_validation(checked: CheckedData, held: CheckedData) -> CheckedData:
+    """The report on training data with the one on its validation data, which loses what is also learnt."""
+    problems = _in_order([*checked.problems, *_share(checked, held)])
+    return replace(checked, problems=problems, validation=_without_leaks(checked, held))
 
 
 def hold_to_limit(checked: CheckedData, tokens: Mapping[int, int], limit: int, estimate: bool = False) -> CheckedData:

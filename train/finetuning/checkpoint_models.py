@@ -45,7 +45,7 @@ class EpochModels:
     def __call__(self, checkpoint: Checkpoint) -> str | None:
         from train.publication.publish import must_be_merged
         from train.run.checkpoints import read
-        from train.run.result import ADAPTER
+        from train.run.folder import ADAPTER
         from train.trainers.bases import adapter_facts
 
         adapter = checkpoint.folder / ADAPTER

@@ -22,7 +22,7 @@ from models.registry import Registry
 from models.worker import JobContext
 from train.finetuning.checkpoint_models import keep_row
 from train.finetuning.lifecycle import locked, start, tell, wait
-from train.run.result import CONFIG
+from train.run.folder import CONFIG
 from train.tables import FineTuningCheckpointRow, FineTuningEventRow, FineTuningRow
 from train.worker.jobs import Line, reported
 

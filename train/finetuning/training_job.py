@@ -6,10 +6,11 @@ what was published already is not made again.
 
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from models.database import utcnow
-from models.errors import Conflict, NotFound, ParleyError
+from models.errors import Conflict, Invalid, NotFound, ParleyError
 from models.jobs import Job
 from models.registry import Registry
 from models.worker import JobCancelled, JobContext
@@ -18,10 +19,12 @@ from train.finetuning.lifecycle import fail, locked, tell
 from train.finetuning.result_file import store_results
 from train.finetuning.serving import wait_until_served
 from train.finetuning.validation import data_file
+from train.hyperparameters import Hyperparameters, Method
+from train.request import TrainingRequest
 from train.worker.jobs import TrainingFailed, run_child
 
-_METHODS = {"supervised": "sft", "dpo": "dpo"}
-_NUMBERS = {
+_METHODS: Mapping[str, Method] = {"supervised": "sft", "dpo": "dpo"}
+_HYPERPARAMETERS = {
     "n_epochs": "epochs",
     "batch_size": "batch_size",
     "learning_rate_multiplier": "learning_rate_multiplier",
@@ -48,7 +51,7 @@ def run_fine_tuning(job: Job, context: JobContext) -> dict[str, Any] | None:
     except JobCancelled:
         _take_back(context, job_id, name)
         raise
-    except TrainingFailed as error:
+    except (TrainingFailed, Invalid) as error:
         with context.database.write() as session:
             fail(session, locked(session, job_id), _told(error))
         raise
@@ -57,30 +60,29 @@ def run_fine_tuning(job: Job, context: JobContext) -> dict[str, Any] | None:
 
 def _train(context: JobContext, job_id: str, base: str, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
     folder = context.settings.runs_dir / job_id
+    training = _training_request(job_id, base, name, request, folder)
     validated = bool(request["validation_file"])
-    asked: Mapping[str, Any] = request["asked"]
-    chosen = {_NUMBERS[name]: value for name, value in asked.items() if value != "auto"}
     telling = Telling(context, job_id, folder, validated=validated, method=request["method"])
     wandb = next((one["wandb"] for one in request["integrations"] if one["type"] == "wandb"), None)
     try:
-        return run_child(
-            {
-                "data": str(data_file(folder, "training_file")),
-                "validation": str(data_file(folder, "validation_file")) if validated else 0.0,
-                "base": base,
-                "name": name,
-                "method": _METHODS[request["method"]],
-                "hyperparameters": chosen | {"seed": request["seed"]},
-                "job": job_id,
-                "out": str(folder),
-                "fine_tuning": {"wandb": wandb},
-            },
-            context,
-            telling,
-        )
+        values = {"request": training.as_json(), "out": str(folder), "wandb": wandb}
+        return run_child("train.finetuning.child", values, context, telling)
     finally:
         with suppress(ParleyError):  # the job may be gone by now: what it told stays
             telling.write()
+
+
+def _training_request(job_id: str, base: str, name: str, request: Mapping[str, Any], folder: Path) -> TrainingRequest:
+    chosen = {_HYPERPARAMETERS[name]: value for name, value in request["asked"].items() if value != "auto"}
+    return TrainingRequest(
+        data=data_file(folder, "training_file"),
+        validation=data_file(folder, "validation_file") if request["validation_file"] else 0.0,
+        base=base,
+        name=name,
+        method=_METHODS[request["method"]],
+        hyperparameters=Hyperparameters.from_dict(chosen | {"seed": request["seed"]}),
+        job=job_id,
+    )
 
 
 def _succeed(context: JobContext, job_id: str, name: str, result: Mapping[str, Any]) -> None:
@@ -118,7 +120,7 @@ def _take_back(context: JobContext, job_id: str, name: str) -> None:
             Registry(context.database).retire(name)
 
 
-def _told(error: TrainingFailed) -> dict[str, Any]:
+def _told(error: ParleyError) -> dict[str, Any]:
     if error.code == "invalid_training_data":
         return {"code": "invalid_training_file", "message": str(error), "param": "training_file"}
     return {"code": error.code or "training_failed", "message": str(error), "param": None}

@@ -19,6 +19,7 @@ from models.jobs import Job, enqueue_in
 from models.worker import JobContext
 from train.data.checks import FEWEST, CheckedData, check
 from train.data.conversations import Problem
+from train.finetuning.checked_data import save_checked
 from train.finetuning.creation import TRAIN
 from train.finetuning.lifecycle import fail, locked, tell
 
@@ -67,22 +68,24 @@ def data_file(run_folder: Path, param: str) -> Path:
 
 
 def examine(files: Files, request: dict[str, Any], folder: Path) -> Verdict:
-    """Looks at both files of a request; the first error ends it."""
+    """Checks both files of a request; the first error ends it. What was found is stored for the training."""
     warnings: list[str] = []
+    checked: dict[str, CheckedData] = {}
     for param in _FILES:
         if not request[param]:
             continue
         try:
             path = _keep(files, request[param], data_file(folder, param))
-            checked = check(path)
+            checked[param] = check(path)
         except NotFound:
             return Verdict(_error(param, f"File {request[param]} is not there any more."))
         except ParleyError as error:
             return Verdict(_error(param, f"Invalid file format. {error}"))
-        found = _judge(checked, param, request[param], request["method"])
-        if found.error:
-            return found
-        warnings += found.warnings
+        verdict = _judge(checked[param], param, request[param], request["method"])
+        if verdict.error:
+            return verdict
+        warnings += verdict.warnings
+    save_checked(folder, checked["training_file"], checked.get("validation_file"))
     return Verdict(None, warnings=tuple(warnings))
 
 

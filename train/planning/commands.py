@@ -175,7 +175,7 @@ def plan_command(
     checked = checked_data(data, format, (prompt_column, response_column, system_column, system))
     with _house() as (settings, registry):
         if against:
-            from train.run.resume import find_run
+            from train.run.folder import find_run
 
             folder = find_run(against, settings)
             held = plan_against(folder, checked, settings=settings, registry=registry, measure=measure)

@@ -18,6 +18,7 @@ from train.hyperparameters import Hyperparameters
 from train.planning.counting import spread
 from train.planning.needs import Need, Shape, Step, Tune, largest_that_fits, need
 from train.planning.speeds import Speed, estimate_speed, scale_speed, try_out
+from train.request import TrainingRequest
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -151,10 +152,12 @@ def plan(
     from train.trainers.batches import micro_batch
     from train.trainers.devices import find_device
     from train.trainers.library_output import quiet
-    from train.trainers.preparation import checked_for_training, divide, prepare
+    from train.trainers.preparation import check_data, divide, prepare
 
     asked = hyperparameters or Hyperparameters()
-    checked = require_usable(data if isinstance(data, CheckedData) else checked_for_training(data, validation, columns))
+    source_data = () if isinstance(data, CheckedData) else data
+    request = TrainingRequest(source_data, base, hyperparameters=asked, validation=validation, columns=columns)
+    checked = require_usable(data) if isinstance(data, CheckedData) else check_data(request)
     if not checked.examples:
         raise Invalid("Plans are for supervised training, and these are preference pairs.", param="data")
     source = find_base(base, registry)
@@ -162,9 +165,7 @@ def plan(
         source = replace(find_base(str(source.spec and source.spec.base), registry), name=source.name)
     device = find_device(settings)
     with quiet():
-        prepared = prepare(
-            checked, divide(checked, validation, asked.seed), load_tokenizer(source), source, asked, device
-        )
+        prepared = prepare(divide(checked, request), request, source, load_tokenizer(source), device)
     chosen = prepared.resolved.values
     tune = cast(Tune, chosen.tune)
     lengths = [row.longest for row in prepared.rows]
@@ -225,7 +226,8 @@ def plan_against(
     Raises:
         Invalid: no finished run, one that is not supervised, or its data is not there any more.
     """
-    from train.run.result import CONFIG, load_result, read_json
+    from train.run.folder import CONFIG, read_json
+    from train.run.result import load_result
 
     result = load_result(run_folder)
     if result.method != "sft":

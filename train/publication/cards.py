@@ -18,7 +18,7 @@ from models.jobs import list_jobs
 from models.registry import Registry
 from models.spec import ModelSpec, Parity
 from train.run.curves import draw_svg, read_curves
-from train.run.result import CONFIG, DATA, METRICS, RESULT
+from train.run.folder import CONFIG, DATA, METRICS, RESULT
 
 CARD, CURVES = "README.md", "curves.svg"
 UNKNOWN = "unknown: ask whoever gave you the base before you pass this model on"

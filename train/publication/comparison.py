@@ -25,9 +25,8 @@ from train.publication.parity import (
     stop_tokens,
 )
 from train.publication.probes import GREEDY_TOKENS, Probe, ProbeSet
-from train.trainers.bases import Base, load_config, load_model, load_tokenizer, stored_dtype
+from train.trainers.bases import Base, count_parameters, load_config, load_model, load_tokenizer, stored_dtype
 from train.trainers.library_output import quiet
-from train.trainers.preparation import about_parameters
 
 TEMPLATE = "chat_template.jinja"
 _HELD_BYTES = 2**29  # reference logits, see `parity`
@@ -105,7 +104,7 @@ def require_room(base: Base) -> None:
     Raises:
         NoRoom: what it needs, and what there is.
     """
-    needed = 1.15 * 4 * about_parameters(load_config(base)) + _HELD_BYTES
+    needed = 1.15 * 4 * count_parameters(load_config(base)) + _HELD_BYTES
     free = psutil.virtual_memory().available
     if needed > free:
         raise NoRoom(

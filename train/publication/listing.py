@@ -16,8 +16,8 @@ from train.publication.cards import write_card
 from train.publication.comparison import TEMPLATE, Compared, Reference, agreed_tokens, compare, judged
 from train.publication.probes import kept
 from train.publication.served_answers import ask
+from train.run.folder import ADAPTER, RESULT
 from train.run.progress import Progress, Stage, silent
-from train.run.result import ADAPTER, RESULT
 from train.trainers.bases import Base, find_base, load_tokenizer
 
 

@@ -30,7 +30,7 @@ from train.publication.comparison import (
 )
 from train.publication.parity import agreement, first_heard, largest_difference, listen, rounding_limit, same_greedy
 from train.publication.probes import ProbeSet, built_in
-from train.run.result import write_json
+from train.run.folder import write_json
 from train.trainers.bases import Base, adapter_facts, load_model, load_tokenizer, stored_dtype
 from train.trainers.library_output import quiet
 

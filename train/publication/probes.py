@@ -11,7 +11,7 @@ from typing import Any
 
 from models.atomic import atomic_write
 from train.data.conversations import Conversation, Example, Preference
-from train.run.result import HELD_OUT, write_json
+from train.run.folder import HELD_OUT, write_json
 
 PROBES = "probes.json"
 KEPT = 64  # conversations at most: enough to tell 98 % from 99 % over a few thousand tokens

@@ -8,7 +8,7 @@ listed, until `listing` has seen it pass. What is measured is `comparing`'s and 
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from models.atomic import publish_folder
 from models.errors import Conflict, Invalid, NotFound
@@ -16,14 +16,14 @@ from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
 from train.publication.probes import PROBES, kept
+from train.request import Kind, TrainingRequest
+from train.run.folder import CONFIG, DATA, METRICS, RESULT
 from train.run.progress import Progress, Stage, silent
-from train.run.result import CONFIG, DATA, METRICS, RESULT, TrainingResult, load_result
+from train.run.result import TrainingResult, load_finished, load_result
 from train.trainers.bases import Base, adapter_facts, find_base
 
 if TYPE_CHECKING:
     from train.publication.comparison import Compared, Reference
-
-Kind = Literal["adapter", "merged"]
 
 
 def publish(
@@ -100,6 +100,36 @@ def publish(
     list_compared(spec, reference, compared, registry=registry, settings=settings, progress=progress)
     published = result.published(name, kind, pending.final)
     published.save()
+    return published
+
+
+def find_published(run_folder: Path, registry: Registry, request: TrainingRequest) -> TrainingResult | None:
+    """The result of a run whose model is registered already: the process was killed between the two writes.
+
+    None if the name is free or belongs to another run.
+    """
+    result = load_finished(run_folder)
+    spec = _find(registry, str(request.name))
+    if result is None or spec is None or spec.job != (request.job or run_folder.name) or not spec.path:
+        return None
+    published = result.published(spec.id, spec.kind, Path(spec.path))
+    published.save()
+    return published
+
+
+def finish_publication(
+    run_folder: Path, registry: Registry, settings: Settings, request: TrainingRequest, progress: Progress
+) -> TrainingResult | None:
+    """As `find_published`; the check of a candidate that a kill interrupted is completed."""
+    published = find_published(run_folder, registry, request)
+    if published is None:
+        return None
+    spec = registry.resolve(str(request.name))
+    parity = spec.parity
+    if spec.state == "candidate" and parity and not (parity.refused or parity.served or parity.not_served):
+        from train.publication.listing import check_model
+
+        check_model(spec.id, registry=registry, settings=settings, progress=progress)
     return published
 
 

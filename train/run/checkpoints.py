@@ -16,12 +16,12 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from models.atomic import atomic_write, claim_folder, publish_folder, sweep
 from models.errors import NoSpace, ParleyError
 from train.run.failures import disk_is_full
-from train.run.result import CHECKPOINTS
+from train.run.folder import CHECKPOINTS
 
 MANIFEST, STATE = "manifest.json", "state"
 KEPT = 3  # checkpoints to go on from, and ends of epochs to publish from
@@ -57,6 +57,20 @@ class Saved:
     def state(self) -> Path:
         """What going on from it needs."""
         return self.folder / STATE
+
+
+@dataclass(frozen=True)
+class CheckpointPlan:
+    """How a run saves itself: its folder, the steps between checkpoints, and the checkpoint that it starts from.
+
+    `every` is "auto" or a number of steps; each epoch ends with a checkpoint in any case. `start` is the checkpoint to
+    resume from. `rows_at_most` limits the micro-batch after memory ran out.
+    """
+
+    run_folder: Path
+    every: int | Literal["auto"] = "auto"
+    start: Saved | None = None
+    rows_at_most: int | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
+from train.run.folder import CONFIG, DATA, ENVIRONMENT, read_json, write_json
+from train.run.progress import Progress, Stage
 
 _PACKAGES = (
     "torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "datasets", "tokenizers", "safetensors",
@@ -63,6 +65,33 @@ def environment(device: str, threads: int, seed: int) -> dict[str, Any]:
         "seed": seed,
         "git": _revision(),
     }
+
+
+def record_origin(
+    run_folder: Path, config: Mapping[str, Any], data: Mapping[str, Any], environment: Mapping[str, Any], emit: Progress
+) -> None:
+    """Records what a new run is made of, or checks that a resumed run is made of the same.
+
+    config.json is written last: once it exists, the run has begun.
+
+    Raises:
+        Invalid: the config or the data differs; the message says in what.
+    """
+    if not (run_folder / CONFIG).is_file():
+        write_json(run_folder / DATA, data)
+        write_json(run_folder / ENVIRONMENT, environment)
+        write_json(run_folder / CONFIG, config)
+        return
+    require_same(read_json(run_folder / DATA), data, "data")
+    require_same(read_json(run_folder / CONFIG), config, "configuration")
+    if changed := changes(read_json(run_folder / ENVIRONMENT), environment):
+        emit(Stage(f"Resuming in another environment, so the last digits may differ: {'; '.join(changed)}"))
+
+
+def previous_threads(run_folder: Path) -> int | None:
+    """The thread count of a run that began earlier: the same count gives the same sums. None for a new run."""
+    path = run_folder / ENVIRONMENT
+    return int(read_json(path)["threads"]) if path.is_file() else None
 
 
 def require_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:

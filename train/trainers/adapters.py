@@ -13,7 +13,7 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 
 from train.hyperparameters import Chosen
-from train.run.result import write_json
+from train.run.folder import write_json
 
 
 def saved_dtype(settings: Chosen, stored: torch.dtype) -> torch.dtype:

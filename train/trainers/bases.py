@@ -130,6 +130,21 @@ def stored_dtype(base: Base) -> Any:
     return dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), torch.float32)
 
 
+def count_parameters(config: Any) -> int:
+    """Approximate parameter count of a decoder, from its config: its matrices, without biases and norms."""
+    width, layers = int(getattr(config, "hidden_size", 0)), int(getattr(config, "num_hidden_layers", 0))
+    heads = int(getattr(config, "num_attention_heads", 1) or 1)
+    head_size = int(getattr(config, "head_dim", 0) or width // heads)
+    key_heads = int(getattr(config, "num_key_value_heads", heads) or heads)
+    attention = 2 * width * head_size * (heads + key_heads)
+    mlp = 3 * width * int(getattr(config, "intermediate_size", 4 * width) or 4 * width)
+    embeddings = (
+        width * int(getattr(config, "vocab_size", 0)) * (1 if getattr(config, "tie_word_embeddings", False) else 2)
+    )
+    experts = int(getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0) or 1)
+    return layers * (attention + mlp * experts) + embeddings
+
+
 def adapter_facts(folder: Path) -> dict[str, Any]:
     """An adapter's adapter_config.json.
 

@@ -1,103 +1,89 @@
-"""Keeps a trainer's checkpoints and puts one back: all that the next step depends on, so that it comes out the same.
+"""A trainer callback that saves checkpoints and restores one, with everything that the next step depends on.
 
-It hangs on transformers' Trainer (TRL's are such): when to save is decided here as a callback, the Trainer's own way
-of writing is replaced by `checkpoints.write`, and its own way of going on (which epoch, which batch, when chance is
-put back) is used as it is. A callback that has `state_dict` and `load_state_dict` is remembered with the rest.
+This callback decides when transformers' Trainer (and so TRL's) saves. `checkpoints.write` replaces the Trainer's own
+writing; its own way to resume (epoch, batch, random state) is used as it is. Callbacks with `state_dict` and
+`load_state_dict` are saved with the rest, under their `checkpoint_key`.
 
-A sampler must give the same order for the same epoch, by `set_epoch`: an order that depends on the epochs before it
-would be another one after a resume.
+A sampler must give the same order for the same epoch (`set_epoch`): an order that depends on earlier epochs would
+change after a resume.
 """
 
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerState
 
-from train.run.checkpoints import STATE, Saved, folder_of, prune, write
+from train.run.checkpoints import STATE, CheckpointPlan, Saved, folder_of, prune, write
 from train.run.failures import OutOfMemory, TrainingDiverged, memory_is_full
+from train.run.folder import METRICS
 from train.run.progress import Checkpoint, Event, Progress, Stage, Validation
-from train.run.result import METRICS
 
 SaveModel = Callable[[Any, Path], None]
 _TRAINABLE, _TRAINER_STATE, _MEMORY = "trainable.safetensors", "trainer_state.json", "memory.pt"
-_AUTO_S = 180.0  # with save_steps "auto" no more than about this much work is lost, …
-_AUTO_SHARE = 20  # … unless writing is slow: it may take one part in so many of the time
-_HEARD_S = 30.0  # where several processes train, metrics.jsonl is written by the one that listens to them
+_AUTO_S = 180.0  # with save_steps "auto" about this much work can be lost at most, …
+_AUTO_SHARE = 20  # … unless saving is slow: it may take 1/20 of the time
+_WRITTEN_WITHIN_S = 30.0  # with several processes, their parent writes metrics.jsonl
 
 
-@dataclass(frozen=True)
-class Keeping:
-    """How a run keeps itself: its folder, steps between checkpoints, and what it goes on from.
-
-    `every` is "auto" or a number of steps; each epoch's end has a checkpoint in any case. `start` is the checkpoint to
-    go on from. `rows_at_most` bounds the micro-batch, where memory has shown that it must.
-    """
-
-    run_folder: Path
-    every: int | Literal["auto"] = "auto"
-    start: Saved | None = None
-    rows_at_most: int | None = None
-
-
-class Keeper(TrainerCallback):
+class CheckpointCallback(TrainerCallback):
     """One run's checkpoints.
 
-    `hear` must be told of steps and validations: a checkpoint's loss is the one that was measured at its step, and it
-    counts only once all that was told before it stands in metrics.jsonl.
+    `on_event` must receive the run's events: a checkpoint's loss is the one measured at its step, and a checkpoint is
+    written only after metrics.jsonl holds everything before it.
     """
 
-    def __init__(self, keeping: Keeping, save_model: SaveModel, progress: Progress) -> None:
-        """`save_model` takes the model and a checkpoint's folder, and writes `adapter/` or `weights/` into it."""
-        self._keeping, self._save_model, self._progress = keeping, save_model, progress
+    def __init__(self, plan: CheckpointPlan, save_model: SaveModel, emit: Progress) -> None:
+        """`save_model` receives the model and a checkpoint's folder, and writes `adapter/` or `weights/` into it."""
+        self._plan, self._save_model, self._emit = plan, save_model, emit
         self._trainer: Any = None
-        self._good = keeping.start
+        self._good = plan.start
         self._validated: tuple[int, float] | None = None
         self._ends_epoch = False
         self._once: dict[str, Any] = {}
         self._saved_at = time.monotonic()
         self._cost = 0.0
-        self._metrics = _Metrics(keeping.run_folder / METRICS)
+        self._metrics = _Metrics(plan.run_folder / METRICS)
 
     @property
     def last_good(self) -> Path | None:
-        """The newest checkpoint's folder; every weight in it is a finite number."""
+        """The newest checkpoint's folder; every weight in it is finite."""
         return self._good.folder if self._good else None
 
-    def hear(self, event: Event) -> None:
-        """Listens to the run."""
-        self._metrics.hear(event)
+    def on_event(self, event: Event) -> None:
+        """Records an event of the run."""
+        self._metrics.on_event(event)
         if isinstance(event, Validation):
             self._validated = (event.step, event.loss)
 
-    def hang_on(self, trainer: Any) -> None:
-        """Saves this trainer from now on; puts the run's checkpoint into it, if there is one."""
+    def attach(self, trainer: Any) -> None:
+        """Saves this trainer from now on, and restores the run's checkpoint into it if there is one."""
         self._trainer = trainer
         trainer._save_checkpoint = self._save
         trainer._load_from_checkpoint = _already_loaded
         trainer.add_callback(self)
-        if self._keeping.start:
-            self._restore(self._keeping.start.state)
+        if self._plan.start:
+            self._restore(self._plan.start.state)
 
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Something that a run does once, such as measuring before it learns: made, or as it was made then."""
+        """The result of something that a run does once, such as the first measurement; restored after a resume."""
         if name not in self._once:
             self._once[name] = make()
         return self._once[name]
 
     def train(self) -> None:
-        """Trains, from the checkpoint on where there is one.
+        """Trains, from the restored checkpoint if there is one.
 
         Raises:
-            OutOfMemory: a step did not fit. NoSpace: a checkpoint did not. TrainingDiverged.
+            OutOfMemory: a step did not fit. NoSpace: the disk is full. TrainingDiverged.
         """
-        trainer, start = self._trainer, self._keeping.start
+        trainer, start = self._trainer, self._plan.start
         if start and start.last:
             trainer.state = TrainerState.load_from_json(str(start.state / _TRAINER_STATE))
             return
@@ -113,20 +99,20 @@ class Keeper(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps or float(state.epoch).is_integer():
-            return  # the epoch's end, which comes at once, has a checkpoint of its own
+            return  # the epoch ends with this step, and on_epoch_end saves it
         if self._due(state.global_step):
             control.should_save = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._good and self._good.step == state.global_step:
-            return  # a run that stops early within an epoch: its last step has one
+            return  # an early stop within an epoch: its last step is saved already
         self._ends_epoch = True
         control.should_save = True
 
     def _due(self, step: int) -> bool:
-        if self._keeping.every == "auto":
+        if self._plan.every == "auto":
             return time.monotonic() - self._saved_at >= max(_AUTO_S, _AUTO_SHARE * self._cost)
-        return step % self._keeping.every == 0
+        return step % self._plan.every == 0
 
     def _save(self, model: Any, trial: Any = None) -> None:
         trainer, ends_epoch, self._ends_epoch = self._trainer, self._ends_epoch, False
@@ -134,12 +120,12 @@ class Keeper(TrainerCallback):
         if not trainer.is_world_process_zero():
             return
         began = time.monotonic()
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in _learning(trainer.model).values()):
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in trainable_parameters(trainer.model).values()):
             rate = trainer.args.learning_rate
-            raise TrainingDiverged("A weight is no finite number", state.global_step, rate, self.last_good)
+            raise TrainingDiverged("A weight is not finite", state.global_step, rate, self.last_good)
         loss = self._validated[1] if self._validated and self._validated[0] == state.global_step else None
         saved = Saved(
-            folder=folder_of(self._keeping.run_folder, state.global_step),
+            folder=folder_of(self._plan.run_folder, state.global_step),
             step=state.global_step,
             epoch=state.epoch,
             loss=loss,
@@ -148,32 +134,34 @@ class Keeper(TrainerCallback):
             rows_at_once=trainer.args.per_device_train_batch_size,
             metrics_bytes=self._metrics.on_disk(),
         )
-        self._good = write(saved, self._fill)
-        prune(self._keeping.run_folder)
+        self._good = write(saved, self._write_files)
+        prune(self._plan.run_folder)
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - began
-        told = Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss)
-        self._progress(told)
-        self._metrics.hear(told)
+        event = Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss)
+        self._emit(event)
+        self._metrics.on_event(event)
 
-    def _fill(self, folder: Path) -> None:
+    def _write_files(self, folder: Path) -> None:
         trainer, state = self._trainer, folder / STATE
         state.mkdir()
-        tensors = {name: one.detach().cpu().contiguous() for name, one in _learning(trainer.model).items()}
+        tensors = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in trainable_parameters(trainer.model).items()
+        }
         save_file(tensors, state / _TRAINABLE)
         trainer._save_optimizer_and_scheduler(str(state))
         trainer._save_scaler(str(state))
         trainer._save_rng_state(str(state))
         # Its history would be written again with every checkpoint; metrics.jsonl has it.
         replace(trainer.state, log_history=[]).save_to_json(str(state / _TRAINER_STATE))
-        callbacks = {type(one).__name__: one.state_dict() for one in self._remembering()}
+        callbacks = {callback.checkpoint_key: callback.state_dict() for callback in self._stateful_callbacks()}
         tokens = getattr(trainer, "_total_train_tokens", 0)
         torch.save({"callbacks": callbacks, "tokens": tokens, "once": self._once}, state / _MEMORY)
         self._save_model(trainer.model, folder)
 
     def _restore(self, state: Path) -> None:
         trainer = self._trainer
-        parameters = _learning(trainer.model)
+        parameters = trainable_parameters(trainer.model)
         tensors = load_file(state / _TRAINABLE)
         with torch.no_grad():
             for name, tensor in tensors.items():
@@ -182,34 +170,36 @@ class Keeper(TrainerCallback):
         self._once = memory["once"]
         if hasattr(trainer, "_total_train_tokens"):
             trainer._total_train_tokens = memory["tokens"]
-        for callback in self._remembering():
-            callback.load_state_dict(memory["callbacks"][type(callback).__name__])
+        for callback in self._stateful_callbacks():
+            callback.load_state_dict(memory["callbacks"][callback.checkpoint_key])
 
-    def _remembering(self) -> list[Any]:
-        return [one for one in self._trainer.callback_handler.callbacks if hasattr(one, "load_state_dict")]
+    def _stateful_callbacks(self) -> list[Any]:
+        callbacks = self._trainer.callback_handler.callbacks
+        return [callback for callback in callbacks if hasattr(callback, "checkpoint_key")]
 
 
-def _learning(model: Any) -> dict[str, Any]:
+def trainable_parameters(model: Any) -> dict[str, Any]:
+    """By name, the parameters that training changes."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _already_loaded(folder: str, model: Any = None) -> None:
-    """In the place of Trainer._load_from_checkpoint: the weights have been put back, unrounded."""
+    """Replaces Trainer._load_from_checkpoint: `attach` has restored the unrounded weights."""
 
 
 class _Metrics:
-    """metrics.jsonl as this process sees it grow: one line for each thing that was told."""
+    """metrics.jsonl as this process expects it: one line for each event but stages."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lines = self._written()
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         self._lines += not isinstance(event, Stage)
 
     def on_disk(self) -> int:
-        """Its length in bytes, once all that was told is in it and on the disk; 0 where a run keeps no such file."""
-        deadline = time.monotonic() + _HEARD_S
+        """Its length in bytes once all events are written and synced; 0 if the run has no such file."""
+        deadline = time.monotonic() + _WRITTEN_WITHIN_S
         while self._path.exists() and self._written() < self._lines and time.monotonic() < deadline:
             time.sleep(0.01)
         if not self._path.exists():

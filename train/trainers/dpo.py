@@ -15,7 +15,7 @@ from trl import DPOConfig, DPOTrainer
 
 from train.trainers.batches import LikeLengths
 from train.trainers.devices import one_card
-from train.trainers.losses import Measured
+from train.trainers.fit_job import Measured
 from train.trainers.pairs import Pair
 from train.trainers.tokens import IGNORED, Row
 
@@ -29,7 +29,6 @@ def dpo_trainer(
     pairs: Sequence[Pair],
     arguments: dict[str, Any],
     pad_token: int,
-    beta: float,
     adapter: Any,
 ) -> DPOTrainer:
     """A trainer over pairs.
@@ -47,7 +46,7 @@ def dpo_trainer(
     return _Trainer(
         model=model,
         ref_model=reference,
-        args=one_card(DPOConfig(**arguments, beta=beta, max_length=None)),
+        args=one_card(DPOConfig(**arguments, max_length=None)),
         data_collator=_Collator(pad_token),
         train_dataset=Dataset.from_list([_columns(pair) for pair in pairs]),
         processing_class=tokenizer,

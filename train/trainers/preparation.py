@@ -1,6 +1,6 @@
-"""From checked conversations, or preference pairs, to rows and numbers: the last step before anything heavy is loaded.
+"""From checked data to token rows and hyperparameter values: the last step before weights are loaded.
 
-It needs the base's tokenizer and config, and none of its weights.
+It needs the base's tokenizer and config, but none of its weights.
 """
 
 from collections.abc import Sequence
@@ -8,20 +8,30 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models.errors import Invalid
-from train.data.checks import CheckedData, Data, UnusableData, check
-from train.data.conversations import Problem
-from train.data.readers import Columns
+from train.data.checks import CheckedData, UnusableData, check, require_usable
+from train.data.conversations import Example, Preference, Problem
 from train.data.splits import Split, split
-from train.hyperparameters import Facts, Hyperparameters, Method, Resolved, resolve
-from train.trainers.bases import Base, load_config
+from train.hyperparameters import Facts, Method, Resolved, resolve
+from train.request import TrainingRequest
+from train.trainers.bases import Base, count_parameters, load_config
 from train.trainers.devices import Device
 from train.trainers.pairs import Pair, TokenisedPairs, tokenise_pairs
 from train.trainers.tokens import Row, Tokenised, tokenise
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """What is learnt, what only measures the loss, and what was wrong with the data. `left_out` counts lines."""
+
+    train: tuple[Example, ...] | tuple[Preference, ...]
+    validation: tuple[Example, ...] | tuple[Preference, ...]
+    problems: tuple[Problem, ...]
+    left_out: int
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """What a run trains on and how. `examples` count conversations, of which one may give several rows, or pairs."""
+    """What a run trains on and how. `examples` counts conversations, each of which may give several rows, or pairs."""
 
     rows: tuple[Row, ...] | tuple[Pair, ...]
     held: tuple[Row, ...] | tuple[Pair, ...]
@@ -32,100 +42,96 @@ class Prepared:
     masks: tuple[str, ...]
 
 
-def prepare(
-    checked: CheckedData,
-    parts: Split[Any],
-    tokenizer: Any,
-    base: Base,
-    asked: Hyperparameters,
-    device: Device,
-    method: Method = "sft",
-    processes: int = 1,
-) -> Prepared:
-    """Rows for both parts, and every "auto" as a number.
+def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer: Any, device: Device) -> Prepared:
+    """Token rows for both parts, and a value for every "auto".
 
     Raises:
-        UnusableData: no conversation of the training part can be learnt with this base; it says why.
-        Invalid: something is asked for that the method or the device cannot do.
+        UnusableData: no conversation of the training part can be learnt with this base; the message says why.
+        Invalid: the method or the device cannot do what the request asks for.
     """
     config = load_config(base)
     context = int(getattr(config, "max_position_embeddings", 0) or 1_000_000)
 
-    def facts(examples: int, rows: int, held: bool) -> Facts:
+    def facts(examples: int, rows: int, held_out: bool) -> Facts:
         return Facts(
             examples=examples,
             hidden_size=int(getattr(config, "hidden_size", 2_048)),
             context=context,
-            parameters=about_parameters(config),
+            parameters=count_parameters(config),
             rows=rows,
             device=device.kind,
             bf16=device.bf16,
             flash=device.flash,
-            held_out=held,
-            processes=processes,
+            held_out=held_out,
+            processes=request.gpus,
         )
 
-    whole = len(parts.train) + len(parts.validation)
-    limit = resolve(asked, facts(whole, 0, bool(parts.validation)), method).values.max_length
-    ids = tokenise_pairs if method == "dpo" else tokenise
-    learnt: Tokenised | TokenisedPairs = ids(parts.train, tokenizer, min(limit, context))
-    held: Tokenised | TokenisedPairs = ids(parts.validation, tokenizer, min(limit, context))
-    problems = tuple(sorted((*checked.problems, *learnt.problems, *held.problems), key=lambda item: item.line))
+    values, method = request.hyperparameters, request.method
+    total = len(data.train) + len(data.validation)
+    limit = min(resolve(values, facts(total, 0, bool(data.validation)), method).values.max_length, context)
+    tokenise_any: Any = tokenise_pairs if method == "dpo" else tokenise
+    learnt: Tokenised | TokenisedPairs = tokenise_any(data.train, tokenizer, limit)
+    held: Tokenised | TokenisedPairs = tokenise_any(data.validation, tokenizer, limit)
+    problems = tuple(sorted((*data.problems, *learnt.problems, *held.problems), key=lambda problem: problem.line))
     if not learnt.rows:
         first = learnt.problems[0]
         raise UnusableData(
             f"No conversation can be learnt with this base. Line {first.line}: {first.message}; {first.mend}.",
             problems,
         )
-    examples = _lines(learnt.rows)
-    resolved = resolve(asked, facts(examples, len(learnt.rows), bool(held.rows)), method)
+    examples = _count_lines(learnt.rows)
+    resolved = resolve(values, facts(examples, len(learnt.rows), bool(held.rows)), method)
     return Prepared(
-        learnt.rows, held.rows, resolved, examples, _lines(held.rows), problems,
+        learnt.rows, held.rows, resolved, examples, _count_lines(held.rows), problems,
         tuple(sorted(learnt.methods | held.methods)),
     )  # fmt: skip
 
 
-def checked_for_training(
-    data: Data,
-    validation: float | Data,
-    columns: Columns | None,
-    format: str = "auto",  # noqa: A002 -- as the flag
-) -> CheckedData:
-    """The data's report; with validation data of its own, that one's too, without what is also learnt.
+def check_data(request: TrainingRequest) -> CheckedData:
+    """The request's data as `check` reports it; separate validation data is checked too, without what is also learnt.
 
-    Problems of the validation data say so in their message: their lines are of the other file.
+    Problems of the validation data say so in their message, because their lines are of the other file.
+
+    Raises:
+        UnusableData: nothing to learn from.
     """
-    if isinstance(validation, int | float):
-        return check(data, columns, format=format, provider="local")
-    checked = check(data, columns, format=format, provider="local", validation=validation)
+    held = None if isinstance(request.validation, int | float) else request.validation
+    return require_usable(
+        with_validation_problems(
+            check(request.data, request.columns, format=request.format, provider="local", validation=held)
+        )
+    )
+
+
+def with_validation_problems(checked: CheckedData) -> CheckedData:
+    """The same report with the problems of the validation data among its own."""
     held = checked.validation.problems if checked.validation else ()
-    told = tuple(replace(problem, message=f"validation data: {problem.message}") for problem in held)
-    return replace(checked, problems=(*checked.problems, *told))
+    labelled = tuple(replace(problem, message=f"validation data: {problem.message}") for problem in held)
+    return replace(checked, problems=(*checked.problems, *labelled))
 
 
-def divide(
-    checked: CheckedData, validation: float | Data, seed: int, method: Method = "sft", *, per_turn: bool = False
-) -> Split[Any]:
-    """What is learnt and what only measures the loss: a share by seed, or the data of its own in `checked`.
+def divide(checked: CheckedData, request: TrainingRequest) -> TrainingData:
+    """The training and validation parts: a share by seed, or the separate validation data in `checked`.
 
-    `per_turn`: each learnt conversation becomes one example for each answer, with all that was said before it. Only
-    then, after the split, so that no turn of a conversation that measures is learnt.
+    With `per_turn` each learnt conversation becomes one example per answer, with the whole context before it. This
+    comes after the split, so that no turn of a validation conversation is learnt.
 
     Raises:
         Invalid: conversations where the method learns from pairs, or pairs where it learns from conversations.
     """
-    lessons = _lessons(checked, method)
-    if isinstance(validation, int | float):
-        parts = split(lessons, validation, seed)
+    examples = _examples(checked, request.method)
+    if isinstance(request.validation, int | float):
+        parts = split(examples, request.validation, request.hyperparameters.seed)
     else:
-        parts = Split(lessons, _lessons(checked.validation, method) if checked.validation else ())
-    if not per_turn or method == "dpo":
-        return parts
-    return Split(tuple(turn for example in parts.train for turn in example.per_turn()), parts.validation)
+        parts = Split(examples, _examples(checked.validation, request.method) if checked.validation else ())
+    learnt = parts.train
+    if request.per_turn and request.method == "sft":
+        learnt = tuple(turn for example in learnt for turn in example.per_turn())
+    return TrainingData(learnt, parts.validation, checked.problems, checked.left_out)
 
 
-def _lessons(checked: CheckedData, method: Method) -> Any:
-    """What the method learns from; data of the other kind is never left out in silence."""
+def _examples(checked: CheckedData, method: Method) -> Any:
+    """What the method learns from; data of the other kind is an error, never left out silently."""
     if method == "dpo":
         if checked.examples:
             raise Invalid(
@@ -135,22 +141,9 @@ def _lessons(checked: CheckedData, method: Method) -> Any:
             )
         return checked.preferences
     if checked.preferences:
-        raise Invalid("The data holds pairs of answers: the method dpo learns from those.", param="method")
+        raise Invalid("The data holds pairs of answers: use method dpo to learn from them.", param="method")
     return checked.examples
 
 
-def about_parameters(config: Any) -> int:
-    """About how many parameters a decoder has, from its config: its matrices, without biases and norms."""
-    width, layers = int(getattr(config, "hidden_size", 0)), int(getattr(config, "num_hidden_layers", 0))
-    heads = int(getattr(config, "num_attention_heads", 1) or 1)
-    size = int(getattr(config, "head_dim", 0) or width // heads)
-    shared = int(getattr(config, "num_key_value_heads", heads) or heads)
-    attention = 2 * width * size * (heads + shared)
-    inner = 3 * width * int(getattr(config, "intermediate_size", 4 * width) or 4 * width)
-    words = width * int(getattr(config, "vocab_size", 0)) * (1 if getattr(config, "tie_word_embeddings", False) else 2)
-    experts = int(getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0) or 1)
-    return layers * (attention + inner * experts) + words
-
-
-def _lines(rows: Sequence[Row] | Sequence[Pair]) -> int:
+def _count_lines(rows: Sequence[Row] | Sequence[Pair]) -> int:
     return len({row.line for row in rows})

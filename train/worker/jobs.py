@@ -45,21 +45,23 @@ def run_train_job(job: Job, context: JobContext) -> dict[str, Any]:
     Raises:
         TrainingFailed: what the training said. JobCancelled: the job was cancelled; its process is gone.
     """
-    request = job.params | {"job": job.id, "out": str(context.settings.runs_dir / job.id)}
-    return run_child(request, context, _Reports(context))
+    values = {"request": job.params | {"job": job.id}, "out": str(context.settings.runs_dir / job.id)}
+    return run_child("train.worker.child", values, context, _Reports(context))
 
 
-def run_child(request: Mapping[str, Any], context: JobContext, listen: Callable[[Line], None]) -> dict[str, Any]:
+def run_child(
+    module: str, values: Mapping[str, Any], context: JobContext, listen: Callable[[Line], None]
+) -> dict[str, Any]:
     """Runs one training in a process of its own.
 
     Args:
-        request: what `train.worker.child` takes.
-        listen: told every line of the child's; what it raises ends the training.
+        module: the child's module, such as `train.worker.child`. values: its input.
+        listen: receives every line of the child; an exception that it raises ends the training.
 
     Raises:
         TrainingFailed: what the training said. JobCancelled: it was to stop; its process is gone.
     """
-    child = _start(context.settings)
+    child = _start(module, context.settings)
     assert child.stdin
     assert child.stdout
     assert child.stderr
@@ -72,7 +74,7 @@ def run_child(request: Mapping[str, Any], context: JobContext, listen: Callable[
     watch.start()
     try:
         with suppress(BrokenPipeError):  # it died before it could read: its last word, below, says why
-            child.stdin.write(json.dumps(request))
+            child.stdin.write(json.dumps(values))
             child.stdin.close()
         for text in child.stdout:
             line = json.loads(text)
@@ -133,9 +135,9 @@ def reported(step: Line) -> tuple[float, str]:
     return 0.99 * step["step"] / step["steps"], message
 
 
-def _start(settings: Settings) -> "subprocess.Popen[str]":
+def _start(module: str, settings: Settings) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "train.worker.child"],
+        [sys.executable, "-m", module],
         # Threads that sleep while they wait: where engines or others use the cores too, spinning ones made the same
         # small training 30 times slower (61 s instead of 1.9 s on two busy cores).
         env=child_environment(settings, OMP_WAIT_POLICY="PASSIVE"),

@@ -129,7 +129,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tiny_bas
     assert "parley train --resume run" in full["error"]
     whole = newest(tmp_path / "full").saved
     assert whole
-    assert any(line.startswith(f"Going on from step {whole.step}") for line in free["told"])
+    assert any(line.startswith(f"Resuming from step {whole.step}") for line in free["told"])
     alone = train(
         style_rows(40), base=tiny_base, out=tmp_path / "alone", validation=0.0, threads=1,
         hyperparameters=Hyperparameters(epochs=1, rank=32, batch_size=4),

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ import pytest
 from models.errors import Busy, Invalid, NotFound
 from models.settings import Settings
 from tests.train.conftest import style_rows
+from train.run.folder import find_run, interrupted, lock_run
 from train.run.progress import Checkpoint, Event, Stage, Step
-from train.run.resume import alone, find_run, interrupted
 
 TIMES = ("seconds", "seconds_left", "tokens_per_s", "memory_bytes")
 
@@ -138,8 +139,8 @@ def test_a_flipped_byte_in_the_newest_checkpoint_costs_its_steps_and_no_more(tin
     damaged.write_bytes(content)
     parts, events = run(tiny_base, out)
     told = [event.message for event in events if isinstance(event, Stage)]
-    assert any("Warning: a damaged checkpoint is left aside: step-4: state/optimizer.pt" in line for line in told)
-    assert any(line.startswith("Going on from step 2") for line in told)
+    assert any("Warning: a damaged checkpoint is skipped: step-4: state/optimizer.pt" in line for line in told)
+    assert any(line.startswith("Resuming from step 2") for line in told)
     assert "step-4: state/optimizer.pt" in (out / "train.log").read_text("utf-8")
     assert weights(parts.adapter) == weights(whole.adapter)
     assert metrics(out) == metrics(tmp_path / "whole")
@@ -210,7 +211,7 @@ def test_the_command_line_goes_on_with_a_run_by_its_id(
     monkeypatch.setenv("PARLEY_HOME", str(settings.home))
     app = typer.Typer()
     train.cli.add_commands(app)
-    monkeypatch.setattr(train.cli, "_opened", _without_registry(settings))
+    monkeypatch.setattr(train.cli, "_open_home", _without_registry(settings))
     told = CliRunner().invoke(app, ["train", "--resume", waiting.name, "--json"])
     assert json.loads(told.stdout)["steps"] == 7
     both = CliRunner().invoke(app, ["train", str(data), "--resume", waiting.name])
@@ -222,7 +223,7 @@ def _without_registry(settings: Settings) -> Any:
 
     @contextmanager
     def opened() -> Any:
-        yield settings, None
+        yield SimpleNamespace(settings=settings, registry=None)
 
     return opened
 
@@ -237,16 +238,16 @@ def test_a_run_is_found_by_id_and_by_folder(settings: Settings) -> None:
         find_run("01XYZ", settings)
 
 
-HOLD = "import sys, time\nfrom pathlib import Path\nfrom train.run.resume import alone\n"
-HOLD += "with alone(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+HOLD = "import sys, time\nfrom pathlib import Path\nfrom train.run.folder import lock_run\n"
+HOLD += "with lock_run(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
 
 
 def test_one_process_at_a_time_and_a_kill_lets_go(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(Busy, match="at work in another process"), alone(tmp_path):
+        with pytest.raises(Busy, match="is active in another process"), lock_run(tmp_path):
             pass
         holder.kill()
-    with alone(tmp_path):
+    with lock_run(tmp_path):
         pass

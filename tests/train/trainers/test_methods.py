@@ -105,7 +105,7 @@ def test_dpo_moves_the_preferred_answers_up_and_the_others_down(tune: Any, tiny_
 
 
 def test_pairs_and_conversations_are_not_taken_for_one_another(tiny_base: Path, tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="the method dpo learns from those"):
+    with pytest.raises(Invalid, match="use method dpo to learn from them"):
         train(preference_rows(20), base=tiny_base, out=tmp_path / "one")
     with pytest.raises(Invalid, match="learns from pairs of answers"):
         train(style_rows(20), base=tiny_base, method="dpo", out=tmp_path / "two")

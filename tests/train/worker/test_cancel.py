@@ -17,7 +17,7 @@ from models.settings import Settings
 from models.spec import ModelSpec
 from models.worker import run_job
 from tests.train.conftest import style_rows
-from train.run.resume import interrupted
+from train.run.folder import interrupted
 
 
 def child_of(job_id: str) -> psutil.Process | None:

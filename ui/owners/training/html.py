@@ -14,8 +14,8 @@ from models.jobs import Job
 from models.settings import Settings
 from models.spec import ModelSpec, Parity
 from train.run.curves import Curves, read_curves
+from train.run.folder import METRICS
 from train.run.progress import duration
-from train.run.result import METRICS
 from ui.backend.model_options import notice
 from ui.look.plots import loss_plot
 

@@ -11,7 +11,8 @@ import typer
 
 from models.errors import Invalid
 from train.clouds.commands import cloud_commands, train_on_cloud
-from train.data.commands import Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn, data_commands
+from train.data.options import Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn
+from train.data_cli import data_commands
 from train.model_commands import add_model_commands
 from train.showing import console, problems_shown, show_result
 

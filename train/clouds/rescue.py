@@ -24,9 +24,9 @@ from train.clouds.cloud import CloudJob
 from train.clouds.openai import OpenAICloud
 from train.clouds.registration import register_hosted
 from train.clouds.rescue_record import Rescue, open_rescue
-from train.clouds.rows import as_jsonl
 from train.data.checks import CheckedData, check, require_usable
-from train.data.conversations import Preference, Said, ToolResult, ToolUse, dicts
+from train.data.conversations import ChatMessage, Preference, ToolResult, ToolUse, message_dicts
+from train.data.conversion import as_jsonl
 from train.data.splits import split
 from train.hyperparameters import Hyperparameters
 from train.run.progress import Progress, silent
@@ -314,12 +314,12 @@ def _rows(content: bytes) -> list[Any]:
     return rows
 
 
-def _askable(said: Sequence[Said]) -> list[dict[str, Any]] | None:
+def _askable(said: Sequence[ChatMessage]) -> list[dict[str, Any]] | None:
     """A prompt that any chat model can be asked: plain messages that end with the user's."""
     plain = all(isinstance(one, Message) and not isinstance(one, ToolUse | ToolResult) for one in said)
     if not said or not plain or said[-1].role != "user" or not said[-1].content.strip():
         return None
-    return dicts(said)
+    return message_dicts(said)
 
 
 def _stem(parts: list[str]) -> str:

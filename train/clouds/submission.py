@@ -17,10 +17,10 @@ from models.registry import Registry
 from models.settings import Settings
 from models.shutdowns import countdown, fine_tuning_cutoff
 from train.clouds.cloud import Choice, Cloud, CloudJob, Order
-from train.clouds.rows import as_jsonl
 from train.clouds.run_records import CloudRun, alone, cloud_runs, fingerprint, new_run
 from train.data.checks import CheckedData, Data, check, require_usable
 from train.data.conversations import Conversation, Example, Preference, Problem
+from train.data.conversion import as_jsonl
 from train.data.readers import Columns
 from train.data.splits import split
 from train.hyperparameters import Hyperparameters

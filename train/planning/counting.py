@@ -11,7 +11,6 @@ Three ways, tried in this order, and the one that was used is always said:
 It knows no prices, and loads transformers only for the first way.
 """
 
-import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from models.errors import Invalid, NotFound, ParleyError
 from train.data.checks import Data, check
-from train.data.conversations import Conversation, Example, Said, ToolResult, ToolUse
+from train.data.conversations import ChatMessage, Conversation, Example, ToolResult, ToolUse
+from train.data.lengths import Bin, Spread, histogram, spread
 from train.data.readers import Columns
 from train.data.reports import CheckedData
 
@@ -33,30 +33,7 @@ _PER_MESSAGE, _PER_NAME, _PER_REPLY = 3, 1, 3  # OpenAI's cookbook, for gpt-3.5-
 _NEWEST = "o200k_base"  # OpenAI's newest published vocabulary
 _LETTERS_PER_TOKEN = 4.0  # help.openai.com/articles/4936856: about four characters of English
 _WIDE_LETTERS_PER_TOKEN = 1.3  # Chinese and Japanese, in o200k_base
-_BINS = 12
 _ENDLESS = 1 << 40  # a limit that no row reaches: lengths are counted first, held against the limit after
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How a number varies over the examples: percentiles by nearest rank, and the mean."""
-
-    smallest: int
-    p5: int
-    median: int
-    mean: float
-    p95: int
-    p99: int
-    largest: int
-
-
-@dataclass(frozen=True)
-class Bin:
-    """One bar of a histogram: how many examples have `low` ≤ length < `high`; None: no upper end."""
-
-    low: int
-    high: int | None
-    examples: int
 
 
 @dataclass(frozen=True)
@@ -186,44 +163,6 @@ def count(
     return _by_tokenizer(examples, name, registry, limit, fetch)
 
 
-def spread(values: Sequence[int]) -> Spread:
-    """Percentiles by nearest rank (so each is a length that some example has), and the mean.
-
-    Raises:
-        Invalid: no values.
-    """
-    if not values:
-        raise Invalid("There are no examples to measure.", param="data")
-    ordered = sorted(values)
-
-    def at(share: float) -> int:
-        return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-    return Spread(ordered[0], at(0.05), at(0.5), sum(ordered) / len(ordered), at(0.95), at(0.99), ordered[-1])
-
-
-def histogram(values: Sequence[int], bins: int = _BINS) -> tuple[Bin, ...]:
-    """Bars of one round width (1, 2 or 5 times a power of ten) up to the 99th percentile; the last takes the rest.
-
-    A single very long example would otherwise push all others into the first bar.
-    """
-    if not values:
-        return ()
-    top, largest = spread(values).p99, max(values)
-    width = next(size for power in range(12) for size in (10**power, 2 * 10**power, 5 * 10**power) if size * bins > top)
-    bars = top // width + 1
-    counts = [0] * bars
-    rest = 0
-    for value in values:
-        if value // width < bars:
-            counts[value // width] += 1
-        else:
-            rest += 1
-    first = next(place for place, number in enumerate(counts) if number)
-    found = [Bin(place * width, (place + 1) * width, counts[place]) for place in range(first, bars)]
-    return (*found, Bin(bars * width, None, rest)) if largest >= bars * width else tuple(found)
-
-
 def _both_sides(checked: CheckedData) -> tuple[Example, ...]:
     """Preference pairs as training sees them: the question with each of its two answers."""
     return tuple(
@@ -321,7 +260,7 @@ def _by_rule(examples: Sequence[Example], size: Callable[[str], int]) -> tuple[L
     return _by_line(found)
 
 
-def _texts(message: Said) -> Iterator[str]:
+def _texts(message: ChatMessage) -> Iterator[str]:
     yield message.content
     if isinstance(message, ToolUse):
         for call in message.calls:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from models.errors import Invalid
 from train.data.checks import Data, require_usable
+from train.data.lengths import spread
 from train.data.readers import Columns
 from train.data.reports import CheckedData
 from train.hyperparameters import Hyperparameters
-from train.planning.counting import spread
 from train.planning.needs import Need, Shape, Step, Tune, largest_that_fits, need
 from train.planning.speeds import Speed, estimate_speed, scale_speed, try_out
 from train.request import TrainingRequest
@@ -87,7 +87,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Against:
+class RunComparison:
     """A plan beside what a finished run used. Ratios are used / planned; None where the run did not record it."""
 
     plan: Plan
@@ -209,14 +209,14 @@ def plan(
     )
 
 
-def plan_against(
+def compare_with_run(
     run_folder: Path,
     data: Data | CheckedData | None = None,
     *,
     settings: "Settings | None" = None,
     registry: "Registry | None" = None,
     measure: bool | None = None,
-) -> Against:
+) -> RunComparison:
     """Makes the plan of a finished run again, from what it was asked, and holds it against what the run used.
 
     Args:
@@ -249,7 +249,7 @@ def plan_against(
         threads=asked.get("threads"),
     )
     way = made.way(str(result.hyperparameters.get("tune", "lora")))
-    return Against(
+    return RunComparison(
         plan=made,
         run=run_folder.name,
         tune=way.need.tune,

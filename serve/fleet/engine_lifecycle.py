@@ -15,8 +15,7 @@ from models.errors import ParleyError
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_api, vllm_command
-from serve.fleet.engine_states import EngineStatus
-from serve.fleet.engine_states import STARTING, Served
+from serve.fleet.engine_states import STARTING, EngineStatus
 from serve.fleet.machine import Machine
 from serve.fleet.managed_engine import ASLEEP, Drain, ManagedEngine, Next, Work
 from serve.fleet.memory import MemoryBudget

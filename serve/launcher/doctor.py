@@ -278,7 +278,7 @@ def _engines(opened: _Opened) -> list[Finding]:
     if opened.database is None or opened.fault:
         return []
     findings = []
-    for engine in engine_states.served(opened.database).values():
+    for engine in engine_states.read_statuses(opened.database).values():
         state = "fail" if engine.state == "failed" else "ok"
         if engine.state == "starting" and engine.message != engine_states.STARTING:
             state = "warn"

@@ -180,7 +180,9 @@ def _services(settings: Settings, door: ListenSockets, *, page: bool, worker: bo
     gateway = settings.gateway_url.removesuffix("/v1")
     grace = settings.stop_grace_s + _LAST_WORDS_S
     arguments = ("gateway", "--door", ",".join(map(str, door.descriptors)))
-    command = own_command("gateway", *arguments, environment=environment, grace_s=grace, keeps=door.descriptors)
+    command = own_command(
+        "gateway", *arguments, environment=environment, grace_s=grace, inherited_files=door.descriptors
+    )
     found = [Service(command, f"{gateway}/health")]
     if page:
         found.append(Service(own_command("page", "page", environment=environment), settings.page_url))

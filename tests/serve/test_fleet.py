@@ -86,9 +86,9 @@ def start(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(vllm_command, "MODULE", "tests.serve.fake_engine")
     # A tenth of everything that is waited for, so that the tests need not wait for it.
     monkeypatch.setattr(supervisor, "_TICK_S", 0.05)
-    monkeypatch.setattr(supervisor, "_DEMAND_EVERY_S", 0.1)
+    monkeypatch.setattr(supervisor, "_DEMAND_INTERVAL_S", 0.1)
     monkeypatch.setattr(engine_lifecycle, "BACKOFF_LIMIT_S", 0.2)
-    for name in ("_FROZEN_EVERY_S", "_USED_EVERY_S", "_IDLE_EVERY_S"):
+    for name in ("_FROZEN_INTERVAL_S", "_USE_INTERVAL_S", "_IDLE_INTERVAL_S"):
         monkeypatch.setattr(engine_lifecycle, name, getattr(engine_lifecycle, name) / 10)
 
     @asynccontextmanager
@@ -300,7 +300,7 @@ async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -
 async def test_an_engine_that_hangs_is_started_again_and_one_that_works_is_not(
     start, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    for name in ("_PROBE_EVERY_S", "_PROBE_AGAIN_S", "_PROBE_TIMEOUT_S"):
+    for name in ("_PROBE_INTERVAL_S", "_PROBE_RETRY_S", "_PROBE_TIMEOUT_S"):
         monkeypatch.setattr(engine_lifecycle, name, getattr(engine_lifecycle, name) / 10)
     monkeypatch.setattr(engine_api, "METRICS_TIMEOUT_S", 0.5)
     async with start() as fleet:

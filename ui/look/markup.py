@@ -41,14 +41,14 @@ def heading(text: str) -> str:
 
 def badge(text: str, tone: str = "") -> str:
     """A short label in a pill; `tone` is empty (good), warn, bad or still."""
-    return f"<span class='badge {tone}'>{escape(text)}</span>"
+    return f"<span class='{f'badge {tone}'.strip()}'>{escape(text)}</span>"
 
 
 def table(head: str, rows: str, *, classes: str = "", tall: bool = False) -> str:
     """A table that scrolls sideways; a tall one scrolls down too. `head` is the header's cells, or empty."""
     header = f"<thead><tr>{head}</tr></thead>" if head else ""
     return (
-        f"<div class='scroll{' tall' if tall else ''}'><table class='board {classes}'>"
+        f"<div class='scroll{' tall' if tall else ''}'><table class='{f'board {classes}'.strip()}'>"
         f"{header}<tbody>{rows}</tbody></table></div>"
     )
 

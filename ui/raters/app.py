@@ -216,7 +216,7 @@ def build_rater_app(context: PageContext) -> gr.Blocks:
                     reveal = gr.HTML(elem_id="vote-reveal")
                     onward = gr.Button("Next →", variant="primary", elem_id="vote-next", scale=0, min_width=160)
             gr.HTML(
-                "<p class='keys'>Keyboard: <kbd>A</kbd> or <kbd>B</kbd> to vote, <kbd>T</kbd> for a tie, "
+                "<p class='keys'>Shortcuts: <kbd>A</kbd> or <kbd>B</kbd> to vote, <kbd>T</kbd> for a tie, "
                 "<kbd>X</kbd> if both are bad, <kbd>→</kbd> for the next pair</p>"
             )
             with gr.Accordion("Ask your own question", open=False, elem_classes="fold own"):

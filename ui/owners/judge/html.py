@@ -76,7 +76,7 @@ def _numbers(report: JudgeReport) -> list[tuple[str, str]]:
     if report.win_rate is not None:
         interval = f"95 % interval {100 * report.low:.0f} to {100 * report.high:.0f} %"
         numbers.append((_share(report.win_rate), f"win rate of {report.model_b}; {interval}"))
-    unread = f"{report.unparsed} verdicts unreadable, {report.failed} failed"
+    unread = f"unreadable: {report.unparsed}, failed: {report.failed}"
     passed = sum(canary.passed for canary in report.canaries)
     numbers += [
         (str(report.judged), f"pairs judged in both orders; {unread}"),

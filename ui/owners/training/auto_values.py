@@ -98,7 +98,7 @@ def preview_auto_values(data: Path, base: ModelSpec, form: TrainingForm) -> Prev
     if others:
         return Preview(
             None,
-            notice(f"{summary}. The file also has {len(others):,} {other_noun}, unusable here.", "bad"),
+            notice(f"{summary}. This method cannot use the file's {len(others):,} {other_noun}.", "bad"),
         )
     if not checked.usable or not examples:
         problem = next((problem for problem in checked.errors if not problem.line), None)

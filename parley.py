@@ -53,9 +53,9 @@ COMMAND_ORDER = (
 JOB_HANDLERS = {
     "judge": "evals.jobs:run_judge_job",
     "evaluate": "evals.jobs:run_evaluation_job",
-    "train": "train.jobs:run_train_job",
-    "fine-tune": "train.finetuning.running:run_fine_tuning",
-    "fine-tune-check": "train.finetuning.validating:run_check",
+    "train": "train.worker.jobs:run_train_job",
+    "fine-tune": "train.finetuning.training_job:run_fine_tuning",
+    "fine-tune-check": "train.finetuning.validation:run_check",
 }
 # One training at a time, and nothing else waits for it: a judge's run or a check goes on beside it.
 JOB_LANES = (("train", "fine-tune"),)
@@ -182,8 +182,8 @@ def _install(model: "DemoModel", home: "Home") -> None:
     parity = None
     with publish_folder(home.settings.models_dir) as pending:
         if model.kind == "merged":
-            from train.bases import find_base
-            from train.merging import merge
+            from train.publication.merge import merge
+            from train.trainers.bases import find_base
 
             parity = merge(find_base(BASE, home.registry), model.weights, pending.path).parity
             parity = parity.model_copy(update={"not_served": "no engine ran yet when the demo was installed"})

@@ -12,8 +12,8 @@ from models.database import Database, open_database, upgrade
 from models.registry import Registry
 from models.settings import Settings, child_environment, load_settings
 from models.spec import ModelSpec
-from serve.fleet.engines import free_port
-from serve.fleet.states import Served, publish
+from serve.fleet.engine_states import EngineStatus, write_statuses
+from serve.fleet.vllm_command import free_port
 
 _TIMEOUT_S = 60.0
 
@@ -81,5 +81,5 @@ def register_engine(settings: Settings, database: Database, name: str, address: 
     weights.mkdir(exist_ok=True)
     (weights / "model.safetensors").touch()
     # The address first: a gateway that sees the model also sees its engine.
-    publish(database, [Served(name, "ready", address)])
+    write_statuses(database, [EngineStatus(name, "ready", address)])
     Registry(database).register(ModelSpec(id=name, kind="base", path=str(weights)))

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from bench.evals.coverage import Coverage
-from evals.judges.calibration import MARGIN, Choice, Opinion, group, kappa
+from evals.judges.human_agreement import MARGIN, Choice, Opinion, group, kappa
 from evals.judges.ppi import powered_mean
 
 _CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
@@ -130,7 +130,7 @@ def kappa_coverage(
 
 
 def trust(prompts: int, voters: int, judge: float, people: float, runs: int, rng: np.random.Generator) -> Trust:
-    """The answers of `evals.judges.calibration`'s rule over `runs` simulated sets of votes."""
+    """The answers of `evals.judges.human_agreement`'s rule over `runs` simulated sets of votes."""
     right = [chance + (1 - chance) / 3 for chance in (judge, people)]
     rest = [(1 - chance) / 3 for chance in (judge, people)]
     gap = right[0] * right[1] + 2 * rest[0] * rest[1] - right[1] ** 2 - 2 * rest[1] ** 2

@@ -15,7 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from bench.evals.coverage import Coverage
-from evals.scorers.scoring import summarise_differences
+from evals.scorers.score_summary import summarise_differences
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from bench.evals import bitext
 from bench.evals.answers import AT_ONCE, ask_all
 from bench.evals.bitext import Parts, Request
 from bench.progress import print_progress
-from evals.scorers.scoring import ScoreSummary, paired_difference, score_all
-from evals.scorers.words import Sample, Scorer, length, repetition, topic_coverage, word_count
+from evals.scorers.score_summary import ScoreSummary, paired_difference, score_all
+from evals.scorers.text_match import Sample, Scorer, length, repetition, topic_coverage, word_count
 from models.demo import FOLDER
 from models.errors import ParleyError
 from models.messages import Completer, Message
@@ -134,7 +134,7 @@ def register_demo(registry: Registry) -> None:
 def train_model(parts: Parts, options: argparse.Namespace, settings: Settings, registry: Registry) -> dict[str, Any]:
     """Trains and publishes the tuned model, unless it exists; returns the stored training result."""
     from train import Hyperparameters, train
-    from train.progress import PlainLines
+    from train.run.progress import PlainLines
 
     if TUNED not in {spec.id for spec in registry.list()}:
         train(

@@ -116,7 +116,7 @@ class ServedParity(_Frozen):
 
 
 class Parity(_Frozen):
-    """What was measured when the published weights were held against float32 base + adapter (`train.parity`).
+    """What was measured when the published weights were held against float32 base + adapter (train/publication).
 
     `difference` and `limit` are of logits in float32 (None for an adapter, which is served unmerged); `agreement` is
     the share of positions with the same most likely token and `kl` the mean divergence in nats per token, both in

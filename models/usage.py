@@ -1,4 +1,4 @@
-"""What was used, by key, model and day (UTC), and what it cost. serve/accounting/usage.py counts it, nobody else."""
+"""Usage by key, model and UTC day, and its cost. Only serve/accounting/usage_log.py counts it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -10,7 +10,7 @@ from models.http.operations import attach_operations
 from models.http.payloads import is_retry, json_response, list_page, query_integer, read_json_object, run_in_thread
 from models.settings import Settings
 from train.data.endpoint import DataCheck
-from train.finetuning import creating, lifecycle, reading
+from train.finetuning import creation, lifecycle, views
 from train.finetuning.requests import parse
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ class _FineTuning:
         asked = parse(await read_json_object(request))
         key = getattr(request.state, "key", None)
         job_id = await run_in_thread(
-            creating.create,
+            creation.create,
             self._settings,
             self._database,
             asked,
             repeated=is_retry(request),
             key=key.id if key else "",
         )
-        return json_response(await run_in_thread(reading.job, self._database, job_id))
+        return json_response(await run_in_thread(views.job, self._database, job_id))
 
     async def jobs(self, request: "Request") -> "Response":
         query = request.query_params
@@ -71,20 +71,20 @@ class _FineTuning:
         if query.get("metadata", "null") != "null":
             raise Invalid("Filter by metadata[key]=value, or metadata=null for jobs without any.", param="metadata")
         page = await run_in_thread(
-            reading.jobs, self._database, **_place(query), metadata=pairs, bare=query.get("metadata") == "null"
+            views.jobs, self._database, **_place(query), metadata=pairs, bare=query.get("metadata") == "null"
         )
         return json_response(list_page(page.data, has_more=page.has_more))
 
     async def retrieve(self, request: "Request") -> "Response":
-        return json_response(await run_in_thread(reading.job, self._database, request.path_params["job_id"]))
+        return json_response(await run_in_thread(views.job, self._database, request.path_params["job_id"]))
 
     async def events(self, request: "Request") -> "Response":
-        return await self._of_a_job(request, reading.events)
+        return await self._of_a_job(request, views.events)
 
     async def checkpoints(self, request: "Request") -> "Response":
-        return await self._of_a_job(request, reading.checkpoints, 10)
+        return await self._of_a_job(request, views.checkpoints, 10)
 
-    async def _of_a_job(self, request: "Request", read: Callable[..., reading.Page], limit: int = 20) -> "Response":
+    async def _of_a_job(self, request: "Request", read: Callable[..., views.Page], limit: int = 20) -> "Response":
         place = _place(request.query_params, limit)
         page = await run_in_thread(read, self._database, request.path_params["job_id"], **place)
         return json_response(list_page(page.data, has_more=page.has_more))
@@ -95,7 +95,7 @@ class _FineTuning:
         async def answer(request: "Request") -> "Response":
             job_id = request.path_params["job_id"]
             await run_in_thread(change, self._database, job_id, repeated=is_retry(request))
-            return json_response(await run_in_thread(reading.job, self._database, job_id))
+            return json_response(await run_in_thread(views.job, self._database, job_id))
 
         return answer
 

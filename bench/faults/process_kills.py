@@ -22,9 +22,9 @@ from models.database import Database, open_database, upgrade
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec, Upstream
-from serve.fleet import states
+from serve.fleet import engine_states
+from serve.launcher.up_process import Running
 from serve.processes import guardian
-from serve.processes.running import Running
 
 Sent = Literal["KILL", "STOP"]
 ENGINE, HOSTED = "demo-base", "hosted"
@@ -146,7 +146,7 @@ class Deployment:
     def guardian_pid(self, name: str) -> int | None:
         """The guardian's pid of a service or the engine; None while it is not running."""
         if name in ("engine", "core"):
-            row = states.served(self.database).get(ENGINE)
+            row = engine_states.read_statuses(self.database).get(ENGINE)
             return row.pid if row else None
         state = self.running.state()
         return state["processes"][name]["pid"] if state else None
@@ -168,7 +168,7 @@ class Deployment:
 
     def engine_ready(self) -> bool:
         """Whether the engine's row says ready."""
-        row = states.served(self.database).get(ENGINE)
+        row = engine_states.read_statuses(self.database).get(ENGINE)
         return row is not None and row.state == "ready"
 
     def service_ready(self, name: str) -> bool:
@@ -311,7 +311,7 @@ def _leftovers(deployment: Deployment, before: int) -> list[str]:
         found.append(f"orphans: {[_command(pid)[:80] for pid in deployment.orphans()]}")
     if _until(lambda: len(deployment.process_ids()) == before, 15.0) is None:
         found.append(f"{len(deployment.process_ids())} processes, {before} before the signal")
-    rows = states.served(deployment.database)
+    rows = engine_states.read_statuses(deployment.database)
     if set(rows) != {ENGINE} or rows[ENGINE].pid != deployment.guardian_pid("engine") or not rows[ENGINE].address:
         found.append(f"stale engine rows: {rows}")
     return found

@@ -9,7 +9,7 @@ from bench.gateway_process import register_engine
 from models.database import open_database, upgrade
 from models.keys import KeyLimits, create_key
 from models.settings import Settings, child_environment, load_settings
-from serve.fleet.engines import free_port
+from serve.fleet.vllm_command import free_port
 
 # Never reached by the bench, but counted for every request.
 UNREACHED_LIMITS = KeyLimits(requests_per_minute=10**9, tokens_per_minute=10**12, daily_tokens=10**14)

@@ -26,9 +26,9 @@ def measure_leak(rows: Sequence[dict[str, Any]], base: Path, threads: int) -> Le
     """Packs the rows, replaces every other row by different tokens of equal length, and compares the logits."""
     import torch
 
-    from train.bases import find_base, load_model
-    from train.libraries import quiet
-    from train.packing import PackedCollator, attend_by_row
+    from train.trainers.bases import find_base, load_model
+    from train.trainers.library_output import quiet
+    from train.trainers.packing import PackedCollator, attend_by_row
 
     ids = [row.input_ids for row in tokenise_rows(rows, base)]
     with quiet(None, threads), torch.no_grad():

@@ -48,7 +48,7 @@ class StepClock:
 def train_parley(rows: Sequence[dict[str, Any]], base: Path, packing: Any, batch: int, threads: int) -> RunResult:
     """One run of `train`, the code of `parley train`."""
     from train import Hyperparameters, train
-    from train.progress import Event, Step
+    from train.run.progress import Event, Step
 
     clock = StepClock()
 
@@ -73,12 +73,12 @@ def train_padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads
     from peft import LoraConfig, get_peft_model
     from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-    from train.bases import find_base, load_model
-    from train.batching import LikeLengths
-    from train.heads import add_learnt_head
-    from train.libraries import quiet
-    from train.losses import measure
-    from train.tokens import IGNORED
+    from train.trainers.bases import find_base, load_model
+    from train.trainers.batches import LikeLengths
+    from train.trainers.heads import add_learnt_head
+    from train.trainers.library_output import quiet
+    from train.trainers.losses import measure
+    from train.trainers.tokens import IGNORED
 
     tokenised = tokenise_rows(rows, base)
     lengths = [row.tokens for row in tokenised]
@@ -124,9 +124,9 @@ def train_padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads
 
 def tokenise_rows(rows: Sequence[dict[str, Any]], base: Path) -> Any:
     """The rows as token ids and labels, as `parley train` makes them."""
-    from train.bases import find_base, load_tokenizer
     from train.data.checks import check
-    from train.tokens import tokenise
+    from train.trainers.bases import find_base, load_tokenizer
+    from train.trainers.tokens import tokenise
 
     return tokenise(check(rows, provider="local").examples, load_tokenizer(find_base(base)), MAX_LENGTH).rows
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.tasks.kept_answers import Kept, Outcome, parameters_hash
-from evals.tasks.tasks import TaskSample
-from evals.tasks.threads import Asking, Thread, go_on
+from evals.tasks.answer_cache import Kept, Outcome, parameters_hash
+from evals.tasks.conversations import Asking, Thread, go_on
+from evals.tasks.task import TaskSample
 from models.database import Database
 from models.errors import ParleyError
 from models.messages import Completer, Completion, Message

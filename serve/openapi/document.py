@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from models.http.operations import ATTRIBUTE, Operation
 from serve.openapi.operations import OPERATIONS
-from serve.openapi.shapes import Error
+from serve.openapi.schemas import Error
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute

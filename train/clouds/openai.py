@@ -13,8 +13,8 @@ from models.errors import Invalid, NotFound, ParleyError
 from models.settings import Settings
 from models.shutdowns import find_shutdown_date
 from train.clouds.cloud import Choice, CloudEvent, CloudJob, Estimate, Order, refuse_others, whole_epochs
-from train.clouds.errors import told
-from train.data.pricing import openai_epochs
+from train.clouds.sdk_errors import told
+from train.planning.pricing import openai_epochs
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent

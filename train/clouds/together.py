@@ -13,7 +13,7 @@ from models.errors import Invalid, NotFound, Unavailable
 from models.settings import Settings
 from models.shutdowns import find_shutdown_date
 from train.clouds.cloud import Choice, CloudEvent, CloudJob, Estimate, Order, refuse_others, whole_epochs
-from train.clouds.errors import told
+from train.clouds.sdk_errors import told
 from train.hyperparameters import Facts, Resolved, resolve
 
 # --no-deps: it asks for an older rich than Parley has, and works with ours.

@@ -1,10 +1,10 @@
-"""Thousands of requests made from the OpenAPI document, good and bad, against a real gateway process.
+"""Thousands of requests generated from the OpenAPI document, valid and invalid, against a real gateway process.
 
     python -m bench.schemathesis [--cases 10000] [--seed 1] [--json]
 
-Schemathesis (https://schemathesis.io) makes the requests; most of them name models, files and uploads that are there.
-No answer may be a 5xx, and each must have a status, a content type, headers and a body that the document names. The
-gateway's log may hold no traceback. Status 1 where anything was found.
+Schemathesis (https://schemathesis.io) generates the requests; most of them name existing models, files and uploads. No
+response may be a 5xx, and each must have a status, content type, headers and body that the document names. The
+gateway's log must not contain a traceback. Exit status 1 if anything is found.
 """
 
 import argparse
@@ -18,22 +18,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench.schemathesis_house import House, house
+from bench.schemathesis.server import Target, run_gateway
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
     from schemathesis import APIOperation, Case
     from schemathesis.core.result import Ok
 
-_SHOWN = 20
-# Each accepted one is a process of its own that reads the file: a few show all there is to see.
-_FEW = frozenset({("POST", "/v1/parley/data/check")})
-_ENDS = frozenset({"cancel", "complete"})
+_MOST_PRINTED = 20
+# Each accepted request starts a process that reads the file, so these operations get few requests.
+_EXPENSIVE = frozenset({("POST", "/v1/parley/data/check")})
+_FINAL_ACTIONS = frozenset({"cancel", "complete"})
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a run found: `faults` has a line for each kind, and how often it came; `statuses` counts answers."""
+class Findings:
+    """The results: `faults` counts each kind of violation; `statuses` counts responses."""
 
     cases: int
     seconds: float
@@ -49,18 +49,18 @@ class Found:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs it and prints what was found."""
+    """Runs the benchmark and prints the findings; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.schemathesis", description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=10_000, help="requests, shared out over the operations")
+    parser.add_argument("--cases", type=int, default=10_000, help="number of requests over all operations")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=2, help="processes that make requests")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--workers", type=int, default=2, help="processes that generate requests")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="parley-cases-") as folder, house(Path(folder) / "home") as running:
-        found = run(running, options.cases, options.seed, options.workers)
+    with tempfile.TemporaryDirectory(prefix="parley-cases-") as folder, run_gateway(Path(folder) / "home") as target:
+        found = run(target, options.cases, options.seed, options.workers)
     print(f"{found.cases} requests to {found.operations} operations in {found.seconds:.0f} s")
     print("  " + ", ".join(f"{status}: {count}" for status, count in sorted(found.statuses.items())))
-    for fault, count in sorted(found.faults.items(), key=lambda pair: -pair[1])[:_SHOWN]:
+    for fault, count in sorted(found.faults.items(), key=lambda pair: -pair[1])[:_MOST_PRINTED]:
         print(f"  {count} × {fault}")
     print(f"  {found.tracebacks} tracebacks in the gateway's log")
     if options.json:
@@ -68,27 +68,27 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if found.good else 1
 
 
-def run(running: House, cases: int, seed: int, workers: int = 1) -> Found:
-    """Sends that many requests, shared out over all operations, and looks at each answer.
+def run(target: Target, cases: int, seed: int, workers: int = 1) -> Findings:
+    """Sends `cases` requests, spread over all operations, and checks each response.
 
     Args:
-        workers: processes that make requests. Making one costs several times what answering it costs.
+        workers: processes that generate requests. Generating one costs several times as much as answering it.
     """
     began = time.perf_counter()
     if workers == 1:
-        parts = [_part(running, cases, seed, 0, 1)]
+        parts = [_part(target, cases, seed, 0, 1)]
     else:
         with ProcessPoolExecutor(workers) as pool:
-            asked = [pool.submit(_part, running, cases, seed, number, workers) for number in range(workers)]
+            asked = [pool.submit(_part, target, cases, seed, number, workers) for number in range(workers)]
             parts = [one.result() for one in asked]
     statuses = sum((part.statuses for part in parts), Counter[str]())
-    return Found(
+    return Findings(
         cases=statuses.total(),
         seconds=round(time.perf_counter() - began, 1),
         operations=sum(part.operations for part in parts),
         statuses=dict(statuses),
         faults=dict(sum((part.faults for part in parts), Counter[str]())),
-        tracebacks=running.log.read_text(errors="replace").count("Traceback"),
+        tracebacks=target.log.read_text(errors="replace").count("Traceback"),
     )
 
 
@@ -99,41 +99,41 @@ class _Part:
     faults: Counter[str]
 
 
-def _part(running: House, cases: int, seed: int, number: int, of: int) -> _Part:
-    """The operations of one worker: every `of`-th."""
+def _part(target: Target, cases: int, seed: int, number: int, of: int) -> _Part:
+    """Runs one worker's operations: every `of`-th."""
     import requests
     import schemathesis
 
-    schema = schemathesis.openapi.from_url(f"{running.url}/openapi.json")
-    # A description that cannot be understood is a fault of ours: `ok` raises for it.
-    operations = [cast("Ok[APIOperation]", one).ok() for one in schema.get_all_operations()]
-    rich = [one for one in operations if _has_input(one)]
-    few = {one.label: 1 + cases // 500 for one in rich if (one.method.upper(), one.path) in _FEW}
-    plain = len(operations) - len(rich)
-    share = -(-(cases - plain - sum(few.values())) // (len(rich) - len(few)))
+    schema = schemathesis.openapi.from_url(f"{target.url}/openapi.json")
+    # `ok` raises for a description that Schemathesis cannot parse.
+    operations = [cast("Ok[APIOperation]", result).ok() for result in schema.get_all_operations()]
+    with_input = [operation for operation in operations if _has_input(operation)]
+    few = {one.label: 1 + cases // 500 for one in with_input if (one.method.upper(), one.path) in _EXPENSIVE}
+    plain = len(operations) - len(with_input)
+    share = -(-(cases - plain - sum(few.values())) // (len(with_input) - len(few)))
     part = _Part(len(operations[number::of]), Counter(), Counter())
     with requests.Session() as session:
         for operation in operations[number::of]:
-            most = min(share, few.get(operation.label, share)) if operation in rich else 1
-            _try(_Trial(operation, running, session, part.statuses, part.faults), most, seed)
+            most = min(share, few.get(operation.label, share)) if operation in with_input else 1
+            _try(_Trial(operation, target, session, part.statuses, part.faults), most, seed)
     return part
 
 
 @dataclass(frozen=True)
 class _Trial:
     operation: "APIOperation"
-    running: House
+    target: Target
     session: Any
     statuses: Counter[str]
     faults: Counter[str]
 
     def send(self, case: "Case") -> None:
-        """One request; what is wrong with its answer is counted."""
+        """Sends one request and counts the violations of its response."""
         import schemathesis.checks
         from schemathesis.core.failures import FailureGroup
         from schemathesis.specs.openapi import checks
 
-        response = case.call(base_url=self.running.url, session=self.session, timeout=30)
+        response = case.call(base_url=self.target.url, session=self.session, timeout=30)
         self.statuses[str(response.status_code)] += 1
         try:
             case.validate_response(
@@ -148,17 +148,17 @@ class _Trial:
             )
         except FailureGroup as failures:
             for failure in failures.exceptions:
-                said = " ".join(str(failure).split())[:200]
-                self.faults[f"{self.operation.label} {response.status_code}: {said}"] += 1
+                message = " ".join(str(failure).split())[:200]
+                self.faults[f"{self.operation.label} {response.status_code}: {message}"] += 1
 
 
 def _has_input(operation: "APIOperation") -> bool:
-    """Whether there is more than one request to make."""
+    """Whether an operation has any input, so that different requests exist."""
     return bool(operation.body or operation.query or operation.path_parameters)
 
 
 def _try(trial: _Trial, most: int, seed: int) -> None:
-    """Up to so many requests of one operation: a third of them wrong on purpose."""
+    """Sends up to `most` requests to one operation, a third of them invalid on purpose."""
     import hypothesis
     from schemathesis import GenerationMode
 
@@ -183,12 +183,12 @@ def _try(trial: _Trial, most: int, seed: int) -> None:
 
 
 def _cases(trial: _Trial, mode: Any) -> "SearchStrategy[Case]":
-    """Requests as the document allows them (or not), of which most name what is there."""
+    """A strategy for valid or invalid requests, most of which name existing objects."""
     from hypothesis import strategies as st
 
     operation = trial.operation
-    ends = operation.method.upper() == "DELETE" or operation.path.rpartition("/")[2] in _ENDS
-    known = {**trial.running.ids, **(trial.running.spare if ends else {})}
+    ends = operation.method.upper() == "DELETE" or operation.path.rpartition("/")[2] in _FINAL_ACTIONS
+    known = {**trial.target.ids, **(trial.target.spare if ends else {})}
 
     @st.composite
     def cases(draw: Any) -> "Case":

@@ -1,10 +1,9 @@
-"""The upstream of `bench.gateway`: it answers at once, or streams 64 chunks 10 ms apart, and computes nothing.
+"""The mock upstream of `bench.gateway`: answers at once, or streams 64 chunks 10 ms apart.
 
-    python -m bench.gateway_mock PORT
+    python -m bench.gateway.mock_upstream PORT
 
-Every byte that it sends is built before it listens, and a stream is one timer a chunk on uvloop: one core keeps up with
-512 streams, which a web framework does not. It looks for two words in a request's body and reads no JSON. It knows
-no gateway and measures nothing.
+It builds every response before it listens and needs one uvloop timer per chunk, so that one core sustains 512 streams,
+which a web framework does not. It searches a request's body for two strings and parses no JSON.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ import uvloop
 
 MODEL = "mock"
 CHUNKS, PACE_S = 64, 0.010
-WORD = b'" word'  # once in each frame, whatever a proxy makes of the rest
+WORD = b'" word'  # once per frame, however a proxy rewrites the rest
 
 
 def _frame(content: dict[str, object]) -> bytes:
@@ -26,7 +25,7 @@ def _frame(content: dict[str, object]) -> bytes:
 
 
 def frames(usage: bool) -> list[bytes]:
-    """A stream's frames: one word each, the end, the usage where it was asked for, and [DONE] with the last."""
+    """A stream's frames: one word each; the last has the finish reason, the usage if requested, and [DONE]."""
     choices = [
         {"index": 0, "delta": {"content": f" word{number:02}"}, "logprobs": None, "finish_reason": None}
         for number in range(CHUNKS)
@@ -37,8 +36,8 @@ def frames(usage: bool) -> list[bytes]:
     return [*found, end + (_frame({"choices": [], "usage": counted}) if usage else b"") + b"data: [DONE]\n\n"]
 
 
-def whole() -> bytes:
-    """A whole answer."""
+def completion_body() -> bytes:
+    """The body of a non-streamed completion."""
     content = {
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL,
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "word " * 64}, "finish_reason": "stop"}],
@@ -47,12 +46,12 @@ def whole() -> bytes:
     return json.dumps(content).encode()
 
 
-def _answer(body: bytes) -> bytes:
+def _json_response(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
-class Answers:
-    """What the mock can send, built once: HTTP as it goes over the wire."""
+class Responses:
+    """All responses as HTTP bytes, built once."""
 
     def __init__(self) -> None:
         head = (
@@ -62,17 +61,17 @@ class Answers:
         for usage in (False, True):
             pieces = [b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames(usage)]
             self.streams[usage] = [head + pieces[0], *pieces[1:-1], pieces[-1] + b"0\r\n\r\n"]
-        self.whole = _answer(whole())
+        self.whole = _json_response(completion_body())
         listed = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 1, "owned_by": "bench"}]}
-        self.models = _answer(json.dumps(listed).encode())
-        self.anything = _answer(b'{"status":"ok"}')
+        self.models = _json_response(json.dumps(listed).encode())
+        self.anything = _json_response(b'{"status":"ok"}')
 
 
 class Mock(asyncio.Protocol):
-    """One connection. httptools calls the `on_…` methods while it is fed."""
+    """One connection. httptools calls the `on_…` methods."""
 
-    def __init__(self, answers: Answers, loop: asyncio.AbstractEventLoop) -> None:
-        self._answers = answers
+    def __init__(self, responses: Responses, loop: asyncio.AbstractEventLoop) -> None:
+        self._responses = responses
         self._loop = loop
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -80,7 +79,7 @@ class Mock(asyncio.Protocol):
         self._path, self._body = b"", []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own does not inherit from it
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport does not inherit from it
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -107,16 +106,16 @@ class Mock(asyncio.Protocol):
         if self._transport is None:
             return
         if self._path.endswith(b"/models"):
-            self._transport.write(self._answers.models)
+            self._transport.write(self._responses.models)
         elif not self._path.endswith(b"/completions"):
-            self._transport.write(self._answers.anything)
+            self._transport.write(self._responses.anything)
         else:
             body = b"".join(self._body)
             if b'"stream":true' not in body and b'"stream": true' not in body:
-                self._transport.write(self._answers.whole)
+                self._transport.write(self._responses.whole)
                 return
             usage = b'"include_usage":true' in body or b'"include_usage": true' in body
-            self._next(self._answers.streams[usage], 0, self._loop.time())
+            self._next(self._responses.streams[usage], 0, self._loop.time())
 
     def _next(self, pieces: list[bytes], number: int, began: float) -> None:
         if self._transport is None:
@@ -124,15 +123,15 @@ class Mock(asyncio.Protocol):
         self._transport.write(pieces[number])
         number += 1
         if number < len(pieces):
-            # From the beginning, not from the last piece: a stream that was late once does not stay so.
+            # Timed from the stream's start, so that one late chunk does not delay all that follow.
             self._timer = self._loop.call_at(began + number * PACE_S, self._next, pieces, number, began)
 
 
 async def serve(port: int) -> None:
-    """Listens on loopback until it is killed."""
+    """Serves on loopback until killed."""
     loop = asyncio.get_running_loop()
-    answers = Answers()
-    server = await loop.create_server(lambda: Mock(answers, loop), "127.0.0.1", port, backlog=4096)
+    responses = Responses()
+    server = await loop.create_server(lambda: Mock(responses, loop), "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 
 

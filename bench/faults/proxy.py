@@ -1,7 +1,7 @@
-"""A fault proxy on real sockets: asks the upstream behind it, and hands the answer on in one broken way a door.
+"""A fault proxy on real sockets: forwards requests to an upstream and breaks the answer, in one way per endpoint.
 
-It speaks HTTP/1.1 by hand on the gateway's side, because that is what it breaks. What the client should see of each
-fault stands beside the fault; who asks and who judges is `bench.faults_path`.
+It writes HTTP/1.1 by hand towards the gateway, because that is what it breaks. Each fault names what the client is
+expected to see; `bench.faults.upstream_faults` sends the requests and judges.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ from typing import Any, Literal
 
 import aiohttp
 
-# What the client may see: the answer whole; a stream that ends in an error frame; an error instead of an answer; an
-# answer that no client can take for a whole one (bytes pass through, and these are no JSON).
-Sight = Literal["whole", "broken", "refused", "unreadable"]
+# What the client may see: the whole answer; a stream that ends with an error frame; an error instead of an answer; an
+# answer that cannot be parsed (bytes pass through, and these are not JSON).
+Outcome = Literal["whole", "broken", "refused", "unreadable"]
 UPSTREAM_DOWN = frozenset({502, 503, 504})
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to fail. `stream` and `plain`: what a client sees that asked for a stream, or not for one.
+    """One way to fail, and what a client sees of it: with `stream`, and in a `plain` request.
 
-    `statuses` are those of a refusal. `waits`: the gateway finds out by its clock. `early`: before any answer, so that
-    another model may answer in its place.
+    `statuses` are those of a refusal. `waits`: the gateway detects it by timeout. `early`: before any answer, so that a
+    fallback may answer.
     """
 
     name: str
-    stream: Sight
-    plain: Sight
+    stream: Outcome
+    plain: Outcome
     statuses: frozenset[int] = UPSTREAM_DOWN
     waits: bool = False
     early: bool = False
@@ -62,28 +62,28 @@ FAULTS = (
     Fault("empty", "refused", "refused"),
 )
 _HUGE = 4 * 2**20
-_LATER_S = 0.03  # the gateway shall see the first part as a piece of its own
+_PAUSE_S = 0.03  # so that the gateway reads the first part separately
 
 
 @dataclass
-class Door:
-    """One address of the proxy, with its fault. Once `healed` it passes everything on."""
+class Endpoint:
+    """One address of the proxy and its fault. Once `healed` it forwards everything unchanged."""
 
     fault: Fault
     listener: socket.socket
     silence_s: float
     healed: bool = False
-    asked: Counter[str] = field(default_factory=Counter)  # text of the last message → how often it came
+    asked: Counter[str] = field(default_factory=Counter)  # text of the last message → number of requests
     open: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def address(self) -> str:
-        """Without `/v1`."""
+        """The URL without `/v1`."""
         return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
 
 
 class FaultProxy:
-    """The proxy, in a thread with a loop of its own. `silence_s`: the gateway's patience, for what must outlast it."""
+    """The proxy, in a thread with its own event loop. `silence_s`: the gateway's timeout for a silent upstream."""
 
     def __init__(self, upstream: str, silence_s: float) -> None:
         self._upstream = upstream
@@ -92,7 +92,7 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._session: aiohttp.ClientSession | None = None
         self._servers: list[asyncio.Server] = []
-        self._doors: list[Door] = []
+        self._doors: list[Endpoint] = []
 
     def __enter__(self) -> "FaultProxy":
         self._thread.start()
@@ -104,22 +104,22 @@ class FaultProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
-    def door(self, fault: Fault) -> Door:
-        """A new address with this fault."""
+    def endpoint(self, fault: Fault) -> Endpoint:
+        """Opens an endpoint with this fault."""
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
-        door = Door(fault, listener, self._silence_s)
-        self._doors.append(door)
-        if fault.name != "refuses":  # a port that is bound and not listened on refuses
-            self._run(self._listen(door))
-        return door
+        endpoint = Endpoint(fault, listener, self._silence_s)
+        self._doors.append(endpoint)
+        if fault.name != "refuses":  # a bound port without a listener refuses
+            self._run(self._listen(endpoint))
+        return endpoint
 
-    def heal(self, door: Door) -> None:
-        """From now on this address is a good one, as if another server had it."""
-        door.healed = True
-        self._run(_close(door))
-        if door.fault.name == "refuses":
-            self._run(self._listen(door))
+    def heal(self, endpoint: Endpoint) -> None:
+        """Makes an endpoint healthy, as if its server had been replaced."""
+        endpoint.healed = True
+        self._run(_close(endpoint))
+        if endpoint.fault.name == "refuses":
+            self._run(self._listen(endpoint))
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -130,46 +130,46 @@ class FaultProxy:
     async def _end(self) -> None:
         for server in self._servers:
             server.close()
-        for door in self._doors:
-            await _close(door)
+        for endpoint in self._doors:
+            await _close(endpoint)
         assert self._session is not None
         await self._session.close()
 
-    async def _listen(self, door: Door) -> None:
+    async def _listen(self, endpoint: Endpoint) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
-            door.open.add(task)
+            endpoint.open.add(task)
             try:
-                while await self._one(door, reader, writer):
+                while await self._handle(endpoint, reader, writer):
                     pass
             except (OSError, asyncio.IncompleteReadError):
                 pass
             except asyncio.CancelledError:
                 task.uncancel()
             finally:
-                door.open.discard(task)
+                endpoint.open.discard(task)
                 writer.close()
 
-        self._servers.append(await asyncio.start_server(serve, sock=door.listener, backlog=1024))
+        self._servers.append(await asyncio.start_server(serve, sock=endpoint.listener, backlog=1024))
 
-    async def _one(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request; whether another may follow on this connection."""
+    async def _handle(self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Handles one request; returns whether another may follow on the connection."""
         head = await reader.readuntil(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         headers = {
             name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
         }
         body = await reader.readexactly(int(headers["content-length"]))
-        asked = json.loads(body)
-        door.asked[asked["messages"][-1]["content"]] += 1
-        if door.healed:
+        message = json.loads(body)["messages"][-1]
+        endpoint.asked[message["content"]] += 1
+        if endpoint.healed:
             await _write(writer, _chunked(*await self._pieces(lines[0].split()[1], body)))
             return True
-        return await self._break(door, lines[0].split()[1], body, reader, writer)
+        return await self._break(endpoint, lines[0].split()[1], body, reader, writer)
 
     async def _pieces(self, path: str, body: bytes) -> tuple[str, list[bytes]]:
-        """The upstream's answer: its content type, and the frames of a stream or the halves of a body."""
+        """The upstream's content type, and the frames of its stream or the halves of its body."""
         assert self._session is not None
         async with self._session.post(self._upstream + path, data=body) as answer:
             kind, data = answer.headers["content-type"], await answer.read()
@@ -178,9 +178,9 @@ class FaultProxy:
         return kind, [data[: len(data) // 2], data[len(data) // 2 :]]
 
     async def _break(
-        self, door: Door, path: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, endpoint: Endpoint, path: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        name = door.fault.name
+        name = endpoint.fault.name
         if name == "resets before headers":
             _reset(writer)
             return False
@@ -197,14 +197,14 @@ class FaultProxy:
         begun = _head(kind, "transfer-encoding: chunked") + b"".join(_chunk(piece) for piece in pieces[:half])
         if name == "resets in the answer":
             await _write(writer, begun)
-            await asyncio.sleep(_LATER_S)
+            await asyncio.sleep(_PAUSE_S)
             _reset(writer)
             return False
         if name == "hangs in the answer":
             await _write(writer, begun)
             await reader.read()
             return False
-        if name == "hangs after the answer":  # all of it is there, but the end of the message never comes
+        if name == "hangs after the answer":  # complete, but the end of the message never comes
             length = sum(map(len, pieces))
             if kind.startswith("text/event-stream"):
                 await _write(writer, _head(kind, "transfer-encoding: chunked"), *map(_chunk, pieces))
@@ -215,7 +215,7 @@ class FaultProxy:
         if name == "drips without end":
             await _write(writer, begun)
             while not reader.at_eof():
-                await asyncio.sleep(door.silence_s * 0.3)
+                await asyncio.sleep(endpoint.silence_s * 0.3)
                 await _write(writer, _chunk(b" "))
             return False
         if name == "drips":
@@ -224,7 +224,7 @@ class FaultProxy:
             await _write(writer, _head(kind, "transfer-encoding: chunked"))
             for start in range(0, len(data), size):
                 await _write(writer, _chunk(data[start : start + size]))
-                await asyncio.sleep(door.silence_s * 0.3)
+                await asyncio.sleep(endpoint.silence_s * 0.3)
             await _write(writer, _LAST_CHUNK)
             return True
         await _write(writer, *_broken(name, kind, pieces, half))
@@ -232,7 +232,7 @@ class FaultProxy:
 
 
 def _broken(name: str, kind: str, pieces: Sequence[bytes], half: int) -> list[bytes]:
-    """Answers that are broken in what they are, and not in when they come."""
+    """Answers with broken content or framing, independent of timing."""
     stream = kind.startswith("text/event-stream")
     first, length = pieces[:half], sum(map(len, pieces))
     chunked = _head(kind, "transfer-encoding: chunked")
@@ -275,7 +275,7 @@ def _refusal(status: str, *lines: str) -> bytes:
     return _head("application/json", f"content-length: {len(body)}", *lines, status=status) + body
 
 
-# Answers that do not depend on what was asked.
+# Answers that do not depend on the request.
 _ANSWERS = {
     "429": _refusal("429 Too Many Requests", "retry-after: 7"),
     "500": _refusal("500 Internal Server Error"),
@@ -289,8 +289,8 @@ _ANSWERS = {
 }
 
 
-async def _close(door: Door) -> None:
-    tasks = list(door.open)
+async def _close(endpoint: Endpoint) -> None:
+    tasks = list(endpoint.open)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -302,6 +302,6 @@ async def _write(writer: asyncio.StreamWriter, *parts: bytes) -> None:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Ends the connection with RST and not with FIN."""
+    """Ends the connection with RST instead of FIN."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

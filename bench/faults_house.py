@@ -21,8 +21,8 @@ from models.database import open_database, upgrade
 from models.registry import Registry
 from models.settings import Settings, child_environment, load_settings
 from models.spec import ModelSpec, Upstream
-from serve.fleet.engines import free_port
-from serve.fleet.states import Served, publish
+from serve.fleet.engine_states import EngineStatus, write_statuses
+from serve.fleet.vllm_command import free_port
 
 _READY_WITHIN_S = 60.0
 
@@ -78,7 +78,9 @@ class GatewayHouse:
         weights.mkdir(exist_ok=True)
         (weights / "model.safetensors").touch()
         # The engines' addresses first: whoever sees the last model registered sees them.
-        publish(self.database, [Served(one.name, "ready", one.address) for one in models if not one.hosted])
+        write_statuses(
+            self.database, [EngineStatus(one.name, "ready", one.address) for one in models if not one.hosted]
+        )
         registry = Registry(self.database)
         for one in models:
             if one.hosted:

@@ -22,9 +22,9 @@ from models.database import Database, open_database, upgrade
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec, Upstream
-from serve.fleet import states
+from serve.fleet import engine_states
+from serve.launcher.up_process import Running
 from serve.processes import guardian
-from serve.processes.running import Running
 
 Sent = Literal["KILL", "STOP"]
 ENGINE, HOSTED = "demo-base", "hosted"
@@ -145,7 +145,7 @@ class House:
     def keeper(self, name: str) -> int | None:
         """The guardian's pid of a service or of the engine."""
         if name in ("engine", "core"):
-            row = states.served(self.database).get(ENGINE)
+            row = engine_states.read_statuses(self.database).get(ENGINE)
             return row.pid if row else None
         state = self.running.state()
         return state["processes"][name]["pid"] if state else None
@@ -167,7 +167,7 @@ class House:
 
     def row_ready(self) -> bool:
         """Whether the engine is published as ready."""
-        row = states.served(self.database).get(ENGINE)
+        row = engine_states.read_statuses(self.database).get(ENGINE)
         return row is not None and row.state == "ready"
 
     def service_ready(self, name: str) -> bool:
@@ -304,7 +304,7 @@ def _remains(house: House, before: int) -> list[str]:
         found.append(f"orphans: {[_command(pid)[:80] for pid in house.orphans()]}")
     if _until(lambda: len(house.family()) == before, 15.0) is None:
         found.append(f"{len(house.family())} processes, and before the blow {before}")
-    rows = states.served(house.database)
+    rows = engine_states.read_statuses(house.database)
     if set(rows) != {ENGINE} or rows[ENGINE].pid != house.keeper("engine") or not rows[ENGINE].address:
         found.append(f"rows of what does not run: {rows}")
     return found

@@ -22,7 +22,7 @@ from bench.asking import say
 from bench.gateway_client import Client
 from models.errors import Unavailable
 from models.settings import Settings, engine_environment
-from serve.fleet.engines import free_port
+from serve.fleet.vllm_command import free_port
 from serve.processes import guardian
 from serve.processes.children import Command, Process, spawn
 

@@ -26,8 +26,8 @@ from models.demo import BASE, catalogue
 from models.errors import Unavailable
 from models.registry import Registry
 from models.spec import ModelSpec
-from serve.fleet import engines, states
-from serve.processes.running import Running, start
+from serve.fleet import engine_states, vllm_command
+from serve.launcher.up_process import Running, start
 
 AT_ONCE = 64
 _TOKENS = 64
@@ -74,12 +74,12 @@ def _started(stack: ExitStack, home: Home, cores: Cores) -> tuple[Running, Upstr
     up.wait_ready(_START_S)
     database = open_database(home.settings)
     try:
-        address = states.served(database)[BASE].address
+        address = engine_states.read_statuses(database)[BASE].address
     finally:
         database.dispose()
     if address is None:
         raise Unavailable(f"The engine does not run: see {up.log}.")
-    return up, Upstream(address, engines.read_key(home.settings.home), BASE)
+    return up, Upstream(address, vllm_command.read_key(home.settings.home), BASE)
 
 
 async def _measure(arms: Sequence[Arm], rounds: int, each: int) -> dict[str, float]:

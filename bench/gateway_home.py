@@ -10,8 +10,8 @@ from models.keys import KeyLimits, create_key
 from models.registry import Registry
 from models.settings import Settings, child_environment, load_settings
 from models.spec import ModelSpec
-from serve.fleet.engines import free_port
-from serve.fleet.states import Served, publish
+from serve.fleet.engine_states import EngineStatus, write_statuses
+from serve.fleet.vllm_command import free_port
 
 # So much that no request of the bench meets them, and every one is counted.
 GENEROUS = KeyLimits(requests_per_minute=10**9, tokens_per_minute=10**12, daily_tokens=10**14)
@@ -35,7 +35,7 @@ def home_over(folder: Path, upstream: Upstream, **settings: Any) -> Home:
     database = open_database(home.settings)
     try:
         Registry(database).register(ModelSpec(id=upstream.model, kind="base", path=str(weights)))
-        publish(database, [Served(upstream.model, "ready", upstream.address)])
+        write_statuses(database, [EngineStatus(upstream.model, "ready", upstream.address)])
     finally:
         database.dispose()
     return home

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from evals.judges.calibration import MARGIN, Choice, Opinion, group, kappa
+from evals.judges.human_agreement import MARGIN, Choice, Opinion, group, kappa
 from evals.judges.ppi import powered_mean
 
 _CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
@@ -129,7 +129,7 @@ def kappa_coverage(
 
 
 def trust(prompts: int, voters: int, judge: float, people: float, runs: int, rng: np.random.Generator) -> Trust:
-    """What `evals.judges.calibration`'s rule says, over many sets of votes."""
+    """What `evals.judges.human_agreement`'s rule says, over many sets of votes."""
     right = [chance + (1 - chance) / 3 for chance in (judge, people)]
     rest = [(1 - chance) / 3 for chance in (judge, people)]
     gap = right[0] * right[1] + 2 * rest[0] * rest[1] - right[1] ** 2 - 2 * rest[1] ** 2

@@ -99,8 +99,8 @@ def _prepared(folder: Path, epochs: int, threads: int) -> Callable[[Path], None]
 
     Nothing is computed in this process: OpenMP's threads do not live on in a fork.
     """
-    import train.fitting
-    import train.sft  # noqa: F401 -- loaded here once, so that no life has to
+    import train.trainers.fit
+    import train.trainers.sft  # noqa: F401 -- loaded here once, so that no life has to
     from tests.tiny_model import make_base
     from tests.train.conftest import style_rows
     from train import Hyperparameters

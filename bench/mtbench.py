@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.asking import say
-from evals.tasks.tasks import Task, make_task
+from evals.tasks.task import Task, make_task
 from models.errors import ParleyError
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "mtbench"
@@ -111,13 +111,13 @@ def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
 def measured(options: argparse.Namespace, settings: Any, database: Any, task: Task) -> dict[str, Any]:
     """Asks, grades and compares at a Parley that runs; returns the rest of the JSON object."""
     from evals.jobs import judge_served
-    from evals.judges.html import write_judge_report
-    from evals.judges.judged_tasks import judge_evaluation
+    from evals.judges.pairwise_evaluation import judge_evaluation
     from evals.judges.report_groups import report_json
     from evals.judges.rubric import find_rubric
+    from evals.reports.evaluation_html import write_report
+    from evals.reports.judge_html import write_judge_report
+    from evals.served_runs import evaluate_served
     from evals.tasks.evaluations import load_evaluation
-    from evals.tasks.html_report import write_report
-    from evals.tasks.served import evaluate_served
     from evals.tasks.summaries import against_first, diff, overview, overview_json
 
     first, second = options.models.split(",")

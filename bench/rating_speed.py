@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evals.ratings.rating import ELO, MEAN, Rating, rate
+from evals.ratings.bradley_terry import ELO, MEAN, Rating, rate
 from evals.votes.votes import Votes, from_columns
 
 if TYPE_CHECKING:

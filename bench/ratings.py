@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from bench.rating_speed import compared, timed
+from evals.ratings.bradley_terry import ELO, MEAN, Cluster, fit, rate
 from evals.ratings.leaderboard import rank
-from evals.ratings.rating import ELO, MEAN, Cluster, fit, rate
 from evals.ratings.verdict import State, compare, votes_for_power
 from evals.votes.votes import Votes
 

@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from evals.tasks.runner import ask_all
-from evals.tasks.tasks import TaskSample, make_task
+from evals.tasks.task import TaskSample, make_task
 from models.completer import GatewayCompleter
 from models.database import open_database, upgrade
 from models.errors import Invalid

@@ -23,8 +23,8 @@ from models.registry import Registry
 from models.settings import Settings, child_environment, load_settings
 from models.spec import ModelSpec, Upstream
 from models.uploads import Uploads
-from serve.fleet.engines import free_port
-from serve.fleet.states import Served, publish
+from serve.fleet.engine_states import EngineStatus, write_statuses
+from serve.fleet.vllm_command import free_port
 
 ENGINE, HOSTED, SPARES = "base", "org/hosted", 24
 _USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -79,7 +79,7 @@ def _fill(settings: Settings, database: Database, address: str) -> tuple[dict[st
     registry.register(
         ModelSpec(id=HOSTED, kind="hosted", upstream=Upstream(base_url=f"{address}/v1", model="elsewhere"))
     )
-    publish(database, [Served(ENGINE, "ready", address)])
+    write_statuses(database, [EngineStatus(ENGINE, "ready", address)])
     for number in range(SPARES):
         registry.alias(f"spare-{number}", ENGINE)
     row = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]}

@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from evals.scorers.scoring import summarise_differences
+from evals.scorers.score_summary import summarise_differences
 
 
 @dataclass(frozen=True)

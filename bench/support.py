@@ -24,8 +24,8 @@ from typing import Any
 from bench import bitext
 from bench.asking import AT_ONCE, ask, say
 from bench.bitext import Parts, Request
-from evals.scorers.scoring import ScoreSummary, paired_difference, score_all
-from evals.scorers.words import Sample, Scorer, length, repetition, topic_coverage, word_count
+from evals.scorers.score_summary import ScoreSummary, paired_difference, score_all
+from evals.scorers.text_match import Sample, Scorer, length, repetition, topic_coverage, word_count
 from models.errors import ParleyError
 from models.messages import Completer, Message
 from models.registry import Registry
@@ -133,7 +133,7 @@ def register_demo(registry: Registry) -> None:
 def trained(parts: Parts, options: argparse.Namespace, settings: Settings, registry: Registry) -> dict[str, Any]:
     """Trains and publishes the tuned model; returns its result, as its folder keeps it."""
     from train import Hyperparameters, train
-    from train.progress import PlainLines
+    from train.run.progress import PlainLines
 
     if TUNED not in {spec.id for spec in registry.list()}:
         train(

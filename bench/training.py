@@ -67,7 +67,7 @@ class Clock:
 def ours(rows: Sequence[dict[str, Any]], base: Path, packing: Any, batch: int, threads: int) -> Arm:
     """One round of `train`, the code of `parley train`."""
     from train import Hyperparameters, train
-    from train.progress import Event, Step
+    from train.run.progress import Event, Step
 
     clock = Clock()
 
@@ -92,12 +92,12 @@ def padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads: int)
     from peft import LoraConfig, get_peft_model
     from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
-    from train.bases import find_base, load_model
-    from train.batching import LikeLengths
-    from train.heads import add_learnt_head
-    from train.libraries import quiet
-    from train.losses import measure
-    from train.tokens import IGNORED
+    from train.trainers.bases import find_base, load_model
+    from train.trainers.batches import LikeLengths
+    from train.trainers.heads import add_learnt_head
+    from train.trainers.library_output import quiet
+    from train.trainers.losses import measure
+    from train.trainers.tokens import IGNORED
 
     found = tokens_of(rows, base)
     lengths = [row.tokens for row in found]
@@ -141,9 +141,9 @@ def padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads: int)
 
 def tokens_of(rows: Sequence[dict[str, Any]], base: Path) -> Any:
     """The rows as ids and labels, as the training makes them."""
-    from train.bases import find_base, load_tokenizer
     from train.data.checks import check
-    from train.tokens import tokenise
+    from train.trainers.bases import find_base, load_tokenizer
+    from train.trainers.tokens import tokenise
 
     return tokenise(check(rows, provider="local").examples, load_tokenizer(find_base(base)), _LENGTH).rows
 
@@ -173,9 +173,9 @@ def leak(rows: Sequence[dict[str, Any]], base: Path, threads: int) -> Leak:
     """Packs rows, replaces every other one by other tokens of its length, and compares."""
     import torch
 
-    from train.bases import find_base, load_model
-    from train.libraries import quiet
-    from train.packing import PackedCollator, attend_by_row
+    from train.trainers.bases import find_base, load_model
+    from train.trainers.library_output import quiet
+    from train.trainers.packing import PackedCollator, attend_by_row
 
     ids = [row.input_ids for row in tokens_of(rows, base)]
     with quiet(None, threads), torch.no_grad():

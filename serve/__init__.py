@@ -17,14 +17,14 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "start": "processes.running", "Running": "processes.running",
-    "up": "processes.parent", "UpOptions": "processes.parent",
-    "model_states": "fleet.states", "ModelState": "fleet.states",
-    "report": "processes.status", "examine": "processes.doctor", "Finding": "processes.doctor",
+    "start": "launcher.up_process", "Running": "launcher.up_process",
+    "up": "launcher.parent", "UpOptions": "launcher.parent",
+    "model_states": "fleet.engine_states", "ModelState": "fleet.engine_states",
+    "report": "launcher.status", "examine": "launcher.doctor", "Finding": "launcher.doctor",
     "create_app": "gateway.app",
     "openapi_document": "openapi.document",
-    "openai_fine_tunes": "hosted", "register_fine_tune": "hosted", "FineTune": "hosted",
-    "generate": "bulk.generating", "Generated": "bulk.generating", "Journal": "bulk.journal", "read_rows": "bulk.rows",
+    "openai_fine_tunes": "openai_import", "register_fine_tune": "openai_import", "FineTune": "openai_import",
+    "generate": "bulk.generation", "Generated": "bulk.generation", "Journal": "bulk.journal", "read_rows": "bulk.rows",
 }  # fmt: skip
 
 __all__ = sorted(_HOMES)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from serve.bulk.command import generate_command
-from serve.processes.doctor_command import doctor_command, status_command
-from serve.processes.serve_command import serve_command
+from serve.launcher.serve_command import serve_command
+from serve.launcher.status_commands import doctor_command, status_command
 
 if TYPE_CHECKING:
     from models.database import Database
     from models.settings import Settings
-    from serve.hosted import FineTune
+    from serve.openai_import import FineTune
 
 # Given settings and database, the Starlette routes of other rooms.
 Mounts = Callable[["Settings", "Database"], Sequence[Any]]
@@ -69,7 +69,7 @@ def up(
 ) -> None:
     """Start everything: engines, gateway, page and worker. Ctrl-C stops it."""
     from models.settings import load_settings
-    from serve.processes.parent import up as run
+    from serve.launcher.parent import up as run
 
     settings = load_settings(home=home, host=host, port=port, page_host=page_host, page_port=page_port, device=device)
     run(settings, page=page, worker=worker, make_owner_key=make_owner_key)
@@ -82,8 +82,8 @@ def serve_gateway(mounts: Mounts | None, door: Sequence[int] = ()) -> None:
     from models.database import open_database
     from models.keys import keys_configured
     from models.settings import load_settings
-    from serve.gateway.app import run
-    from serve.processes import preflight
+    from serve.gateway.server import run
+    from serve.launcher import preflight
 
     settings = load_settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -123,10 +123,10 @@ def import_openai(
     from models.cli import opened
     from models.errors import Invalid
     from models.terminal import console
-    from serve import hosted
+    from serve import openai_import
 
     settings, database = opened()
-    found = hosted.openai_fine_tunes(settings, database)
+    found = openai_import.openai_fine_tunes(settings, database)
     out = console()
     if not found:
         out.print("This OpenAI account has no fine-tuned models.")
@@ -136,7 +136,7 @@ def import_openai(
     if list_only:
         return
     if only:
-        chosen = hosted.choose(found, only)
+        chosen = openai_import.choose(found, only)
     elif everything:
         chosen = fresh
     elif not fresh:
@@ -150,7 +150,7 @@ def import_openai(
     if name and len(chosen) != 1:
         raise Invalid("--name goes with one model: choose it with --only.", param="name")
     for one in chosen:
-        spec = hosted.register_fine_tune(settings, database, one, name=name)
+        spec = openai_import.register_fine_tune(settings, database, one, name=name)
         out.print(f"{spec.id} is registered. Clients reach it at {settings.gateway_url}")
     if not chosen:
         out.print("Nothing new was registered.")

@@ -26,11 +26,11 @@ def check_command(
       parley models check support-v1
     """
     from models.cli import opened
-    from models.model_commands import parity_table
+    from models.commands.models import parity_table
     from models.registry import Registry
     from models.terminal import console
-    from train.listing import check_model
-    from train.progress import PlainLines, silent
+    from train.publication.listing import check_model
+    from train.run.progress import PlainLines, silent
 
     settings, database = opened()
     registry = Registry(database)
@@ -60,7 +60,7 @@ def push_command(
     from models.cli import opened
     from models.registry import Registry
     from models.terminal import console
-    from train.pushing import prepare_push, push
+    from train.publication.push import prepare_push, push
 
     settings, database = opened()
     planned = prepare_push(name, repo, registry=Registry(database), settings=settings, public=public)

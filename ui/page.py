@@ -1,7 +1,7 @@
 """The page's one ASGI app: three Gradio apps side by side, and who may reach which.
 
 It knows the layout of addresses and nothing of what the apps show. Each app has a Gradio server of its own (config,
-queue, sessions), so nothing of one is reachable through another; `ui.doors` decides which addresses exist at all.
+queue, sessions), so nothing of one is reachable through another; `ui.access.router` decides which addresses exist at all.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from models.database import open_database
 from models.errors import Invalid
 from models.keys import keys_configured
 from models.settings import Settings
-from ui.doors import Apps, Doors, is_loopback
-from ui.room import Room
+from ui.access.router import Apps, Doors, is_loopback
+from ui.backend.context import Room
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -32,14 +32,14 @@ def build(settings: Settings) -> ASGIApp:
     Raises:
         ParleyError: the database is missing or old, or $PARLEY_HOME cannot be written.
     """
-    from ui.bot import bot_blocks
-    from ui.cookies import Cookies, Keyring, page_secret
-    from ui.data import DataDesk
-    from ui.dress import Dressed
-    from ui.owners import owner_blocks
-    from ui.theme import script
-    from ui.uploads import UploadDesk
-    from ui.vote import vote_blocks
+    from ui.access.cookies import Cookies, Keyring, page_secret
+    from ui.backend.uploads import UploadDesk
+    from ui.bot.app import bot_blocks
+    from ui.look.branding import Dressed
+    from ui.look.theme import script
+    from ui.owners.app import owner_blocks
+    from ui.owners.data.tab import DataDesk
+    from ui.raters.app import vote_blocks
 
     database = open_database(settings)
     database.check_current()
@@ -114,7 +114,7 @@ def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], An
     """A Gradio server for `blocks`, and the lifespan that starts its queue."""
     import gradio as gr
 
-    from ui.theme import parley_theme, style
+    from ui.look.theme import parley_theme, style
 
     # Both are read when the server starts; mounting has no argument for them.
     blocks.max_threads = _THREADS

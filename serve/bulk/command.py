@@ -1,4 +1,4 @@
-"""`parley generate`: the command's flags, its bar and its last line. The work is in `serve.bulk.generating`."""
+"""`parley generate`: the command's flags, its bar and its last line. The work is in `serve.bulk.generation`."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from models.errors import Invalid, ParleyError
 if TYPE_CHECKING:
     from models.completer import GatewayCompleter
     from models.settings import Settings
-    from serve.bulk.generating import Generated, Progress
+    from serve.bulk.generation import Generated, Progress
 
 _WIDE = 90  # columns from which there is room for a bar beside the figures
 
@@ -68,7 +68,7 @@ def generate_command(
     with Journal(out, digest_of(asdict(row) for row in rows), resume=resume) as journal, _Bar(not as_json) as bar:
 
         async def whole() -> "Generated":
-            from serve.bulk.generating import generate
+            from serve.bulk.generation import generate
 
             try:
                 if model and base_url is None:

@@ -61,7 +61,7 @@ class Fit:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def look(settings: Settings) -> Machine:
+def detect_machine(settings: Settings) -> Machine:
     """This machine, as the settings and CUDA_VISIBLE_DEVICES let engines see it.
 
     Raises:

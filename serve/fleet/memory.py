@@ -15,7 +15,7 @@ from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import machine
 from serve.fleet.machine import Machine, Share
-from serve.fleet.weights import weights_of
+from serve.fleet.model_files import find_model_files
 
 _GIB = 1024**3
 # What an engine takes beside weights and cache: Python, torch, vLLM, buffers. Measured 1.1 GiB (docs/log.md,
@@ -35,7 +35,7 @@ _CGROUPS = (
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """What an engine takes, in bytes, on its device; `weights` is 0 where nobody knows them yet (`known` False)."""
 
     weights: int
@@ -50,7 +50,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Holding:
+class MemoryUse:
     """What an engine that has a place holds, in bytes: by plan, and as far as it has taken it already."""
 
     planned: int
@@ -62,7 +62,7 @@ def available_bytes() -> int:
     return min([psutil.virtual_memory().available, *[left for left in map(_cgroup_left, _CGROUPS) if left is not None]])
 
 
-class Memory:
+class MemoryBudget:
     """The memory of one machine under its settings. `reserved`: bytes that jobs have asked for and not taken yet."""
 
     def __init__(self, where: Machine, settings: Settings, available: Callable[[], int] = available_bytes) -> None:
@@ -72,16 +72,16 @@ class Memory:
         self._known: dict[str, int] = {}
         self.reserved = 0
 
-    def need(self, spec: ModelSpec, share: Share) -> Need:
+    def need(self, spec: ModelSpec, share: Share) -> MemoryNeed:
         """What its engine will take with this share."""
         weights = self._weights(spec)
         if share.device == "cpu":
-            return Need(weights or 0, share.kv_cache_bytes, CPU_OVERHEAD_BYTES, weights is not None)
+            return MemoryNeed(weights or 0, share.kv_cache_bytes, CPU_OVERHEAD_BYTES, weights is not None)
         wide = max(len(share.gpus), 1)
         one_request = (self._one_request(spec) or 0) // wide
-        return Need((weights or 0) // wide, one_request, GPU_OVERHEAD_BYTES, weights is not None)
+        return MemoryNeed((weights or 0) // wide, one_request, GPU_OVERHEAD_BYTES, weights is not None)
 
-    def free(self, held: Mapping[str, Holding], freed: int) -> int:
+    def free(self, held: Mapping[str, MemoryUse], freed: int) -> int:
         """Bytes for engines beside those that run."""
         if self._settings.engine_memory_gib is not None:
             return int(self._settings.engine_memory_gib * _GIB) - sum(one.planned for one in held.values())
@@ -96,7 +96,7 @@ class Memory:
         return max(self.reserved - free, 0)
 
     def check(
-        self, shares: Mapping[str, Share], specs: Mapping[str, ModelSpec], held: Mapping[str, Holding], freed: int = 0
+        self, shares: Mapping[str, Share], specs: Mapping[str, ModelSpec], held: Mapping[str, MemoryUse], freed: int = 0
     ) -> None:
         """Whether engines with these shares fit beside each other.
 
@@ -147,7 +147,7 @@ class Memory:
         one = self._one_request(spec)
         if one is None or one <= share.kv_cache_bytes:
             return
-        tokens, per_token = self._context(spec), weights_of(spec).kv_bytes_per_token()
+        tokens, per_token = self._context(spec), find_model_files(spec).kv_bytes_per_token()
         assert tokens is not None
         assert per_token is not None
         raise Unavailable(
@@ -158,15 +158,15 @@ class Memory:
 
     def _one_request(self, spec: ModelSpec) -> int | None:
         """The KV cache of one request as long as it may be; vLLM does not start with less."""
-        tokens, per_token = self._context(spec), weights_of(spec).kv_bytes_per_token()
+        tokens, per_token = self._context(spec), find_model_files(spec).kv_bytes_per_token()
         return tokens * per_token if tokens and per_token else None
 
     def _context(self, spec: ModelSpec) -> int | None:
-        return spec.engine.max_model_len or weights_of(spec).context()
+        return spec.engine.max_model_len or find_model_files(spec).context()
 
     def _weights(self, spec: ModelSpec) -> int | None:
         # A version's files never change once they are here.
-        if spec.id not in self._known and (found := weights_of(spec).loaded_bytes(spec.engine.dtype)) is not None:
+        if spec.id not in self._known and (found := find_model_files(spec).loaded_bytes(spec.engine.dtype)) is not None:
             self._known[spec.id] = found
         return self._known.get(spec.id)
 

@@ -1,8 +1,8 @@
 """The supervisor: a controller that makes what runs equal what the registry says should run, and tells the state.
 
 Each round compares the desired engines and adapters with the actual ones and takes one step for each that differs. It
-is the only writer of engine rows. One engine's life is `serve.fleet.tending`, who runs while there is not room for all
-is `serve.fleet.room`, and how a process is kept from leaving anything behind is `serve.processes.guardian`.
+is the only writer of engine rows. One engine's life is `serve.fleet.engine_lifecycle`, who runs while there is not room
+for all is `serve.fleet.eviction`, and how a process is kept from leaving anything behind is `serve.processes.guardian`.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from models.registry import Registry
 from models.reservations import reserved
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import engines, machine, states
-from serve.fleet.desired import ASLEEP, Desired, Engine, desired
+from serve.fleet import engine_states, machine, vllm_command
+from serve.fleet.engine_lifecycle import BACKOFF_LIMIT_S, EngineLifecycle, begin_drain
+from serve.fleet.engine_states import EngineStatus
+from serve.fleet.eviction import PlacedEngine, decide_placement
 from serve.fleet.machine import Fit, Machine
-from serve.fleet.memory import Holding, Memory
-from serve.fleet.room import Tenant, decide
-from serve.fleet.states import Served
-from serve.fleet.tending import BACKOFF_LIMIT_S, Tender, begin_drain
+from serve.fleet.managed_engine import ASLEEP, DesiredState, ManagedEngine, desired_state
+from serve.fleet.memory import MemoryBudget, MemoryUse
 from serve.processes.children import stop_all
 
 _TICK_S = 0.5
@@ -57,16 +57,16 @@ class Supervisor:
         self._tell = tell
         self._stay_s = stay_s
         self._registry = Registry(database)
-        self._memory = Memory(machine, settings)
+        self._memory = MemoryBudget(machine, settings)
         self._revision = -1
-        self._wanted = Desired({}, {})
-        self._engines: dict[str, Engine] = {}
+        self._wanted = DesiredState({}, {})
+        self._engines: dict[str, ManagedEngine] = {}
         self._planned: set[str] = set()
-        self._published: dict[str, Served] = {}
+        self._published: dict[str, EngineStatus] = {}
         self._key = secrets.token_urlsafe(32)
         self._looked_at_demand = self._looked_at_reserved = 0.0
         self._asking: dict[str, asyncio.Task[None]] = {}
-        self._tender = Tender(settings, machine, self._memory, self._key, self._adapters_of, tell)
+        self._tender = EngineLifecycle(settings, machine, self._memory, self._key, self._adapters_of, tell)
 
     @property
     def guardians(self) -> set[int]:
@@ -88,14 +88,14 @@ class Supervisor:
                 return False
         return True
 
-    def overview(self) -> dict[str, Served]:
+    def overview(self) -> dict[str, EngineStatus]:
         """Model id → what was last published."""
         return dict(self._published)
 
     async def run(self) -> None:
         """Reconciles until it is cancelled."""
-        engines.write_key(self._settings.home, self._key)
-        await asyncio.to_thread(states.forget, self._database)
+        vllm_command.write_key(self._settings.home, self._key)
+        await asyncio.to_thread(engine_states.delete_statuses, self._database)
         async with aiohttp.ClientSession() as session:
             while True:
                 try:
@@ -117,7 +117,7 @@ class Supervisor:
         await asyncio.to_thread(stop_all, running)
         self._engines.clear()
         try:
-            await asyncio.to_thread(states.forget, self._database)
+            await asyncio.to_thread(engine_states.delete_statuses, self._database)
         except ParleyError as error:
             # The next start does it before anything else.
             _log.warning("the engines' rows stay for now: %s", error)
@@ -160,7 +160,7 @@ class Supervisor:
         if revision != self._revision:
             specs = await asyncio.to_thread(self._registry.list, include_candidates=True)
             pinned = await asyncio.to_thread(self._registry.pinned)
-            self._wanted = desired(specs, pinned)
+            self._wanted = desired_state(specs, pinned)
             self._revision = revision
 
     def _remove_unwanted(self) -> None:
@@ -178,7 +178,7 @@ class Supervisor:
         """After a change of what is wanted: places for as many as there is room for; nobody is moved out for it."""
         newcomers = [name for name in self._wanted.engines if name not in self._engines]
         for name in newcomers:
-            self._engines[name] = Engine(self._wanted.engines[name], asleep_since=utcnow())
+            self._engines[name] = ManagedEngine(self._wanted.engines[name], asleep_since=utcnow())
         self._planned = set(self._wanted.engines)
         # Whose starts came to nothing waits until somebody asks for it: room is not what it lacks.
         waiting = [
@@ -216,12 +216,12 @@ class Supervisor:
             lambda shares, specs: self._memory.check(shares, specs, stay, freed),
         )
 
-    def _holding(self, engine: Engine) -> Holding:
+    def _holding(self, engine: ManagedEngine) -> MemoryUse:
         assert engine.share is not None
         planned = engine.memory_bytes or self._memory.need(engine.spec, engine.share).total
         if engine.state == "ready":
-            return Holding(planned, planned)
-        return Holding(planned, min(engine.process.memory_bytes(), planned) if engine.process else 0)
+            return MemoryUse(planned, planned)
+        return MemoryUse(planned, min(engine.process.memory_bytes(), planned) if engine.process else 0)
 
     def _admit(self, name: str, found: Fit) -> None:
         """Gives the newcomer its share, and everybody the new one for the next start."""
@@ -246,7 +246,7 @@ class Supervisor:
         if not idle or time.monotonic() - self._looked_at_demand < _DEMAND_EVERY_S:
             return
         self._looked_at_demand = time.monotonic()
-        asked = await asyncio.to_thread(states.demanded, self._database, timedelta(minutes=1))
+        asked = await asyncio.to_thread(engine_states.read_demand, self._database, timedelta(minutes=1))
         for name, engine in idle.items():
             moments = [asked[one] for one in (name, *self._adapters_of(name)) if one in asked]
             since = engine.asleep_since
@@ -279,7 +279,7 @@ class Supervisor:
         for engine in sorted(wishes, key=lambda one: one.wished or 0.0):
             name = engine.spec.id
             leaving = any(one.drain and one.drain.then != "start again" for one in self._engines.values())
-            decision = decide(self._tenants(), leaving, name, self._fits)
+            decision = decide_placement(self._tenants(), leaving, name, self._fits)
             if decision.admit is not None:
                 self._admit(name, decision.admit)
             elif decision.never and not self._memory.reserved:
@@ -293,10 +293,10 @@ class Supervisor:
                     self._engines[other].halt()
                     begin_drain(self._engines[other], "sleep", f"made room for {name}")
 
-    def _tenants(self) -> list[Tenant]:
+    def _tenants(self) -> list[PlacedEngine]:
         now, pinned = time.monotonic(), self._wanted.pinned
         return [
-            Tenant(
+            PlacedEngine(
                 name,
                 movable=name not in pinned
                 and engine.state == "ready"
@@ -308,7 +308,7 @@ class Supervisor:
             if engine.share is not None
         ]
 
-    def _has_to_wait(self, engine: Engine) -> bool:
+    def _has_to_wait(self, engine: ManagedEngine) -> bool:
         """On a GPU an engine measures at its start what it may take: two that start at once count each other's."""
         busy = [one for one in self._engines.values() if one is not engine and one.process and one.state != "ready"]
         return any(engine.shares_a_card_with(one) for one in busy)
@@ -318,27 +318,29 @@ class Supervisor:
 
     async def _publish(self) -> None:
         """Writes the rows that changed, and removes those of models that are gone."""
-        rows: dict[str, Served] = {}
+        rows: dict[str, EngineStatus] = {}
         for name, engine in self._engines.items():
             if name not in self._wanted.engines:
                 continue
             address = engine.endpoint.address if engine.endpoint and engine.state == "ready" else None
             pid = engine.process.pid if engine.process else None
-            rows[name] = Served(name, engine.state, address, pid, engine.message, engine.memory_bytes)
+            rows[name] = EngineStatus(name, engine.state, address, pid, engine.message, engine.memory_bytes)
             for adapter in self._adapters_of(name):
                 loaded = engine.adapters.get(adapter)
                 if engine.embeds:
-                    rows[adapter] = Served(adapter, "failed", message=f"{name} makes embeddings: nothing hangs on it")
+                    rows[adapter] = EngineStatus(
+                        adapter, "failed", message=f"{name} makes embeddings: nothing hangs on it"
+                    )
                 elif loaded is None:
                     waiting = engine.state if engine.state != "ready" else "starting"
-                    rows[adapter] = Served(adapter, waiting, None, None, engine.message)
+                    rows[adapter] = EngineStatus(adapter, waiting, None, None, engine.message)
                 else:
                     ready = loaded.state == "ready"
-                    rows[adapter] = Served(adapter, loaded.state, address if ready else None, pid, loaded.message)
+                    rows[adapter] = EngineStatus(adapter, loaded.state, address if ready else None, pid, loaded.message)
         gone = self._published.keys() - rows.keys()
         changed = [row for name, row in rows.items() if self._published.get(name) != row]
         if gone:
-            await asyncio.to_thread(states.forget, self._database, gone)
+            await asyncio.to_thread(engine_states.delete_statuses, self._database, gone)
         if changed:
-            await asyncio.to_thread(states.publish, self._database, changed)
+            await asyncio.to_thread(engine_states.write_statuses, self._database, changed)
         self._published = rows

@@ -1,6 +1,6 @@
 """The OpenAPI document (3.1) of every route: the gateway's own, and those that other rooms have mounted.
 
-It is made of descriptions (`models.operations.Operation`) whose shapes are pydantic models; it knows no route itself.
+It is made of descriptions (`models.http.operations.Operation`) whose shapes are pydantic models; it knows no route.
 Source: https://spec.openapis.org/oas/v3.1.1.
 """
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from models.operations import ATTRIBUTE, Operation
+from models.http.operations import ATTRIBUTE, Operation
 from serve.openapi.operations import OPERATIONS
-from serve.openapi.shapes import Error
+from serve.openapi.schemas import Error
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute

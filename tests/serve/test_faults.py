@@ -10,7 +10,7 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import load_settings
 from models.spec import ModelSpec, Upstream
-from serve.fleet import states
+from serve.fleet import engine_states
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 
@@ -38,8 +38,8 @@ class House:
                 registry.register(ModelSpec(id=one.name, kind="hosted", upstream=upstream, fallbacks=one.fallbacks))
             else:
                 registry.register(ModelSpec(id=one.name, kind="base", path=str(self._weights)))
-        rows = [states.Served(one.name, "ready", one.address) for one in models if not one.hosted]
-        states.publish(self._gateway.database, rows)
+        rows = [engine_states.EngineStatus(one.name, "ready", one.address) for one in models if not one.hosted]
+        engine_states.write_statuses(self._gateway.database, rows)
         last = rows[-1].model_id
         self._gateway.seen(lambda snapshot: last in snapshot.routes and snapshot.routes[last].address is not None)
 

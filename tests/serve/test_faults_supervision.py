@@ -12,9 +12,9 @@ import pytest
 from models.database import Database, open_database, upgrade
 from models.settings import Settings, load_settings
 from serve.fleet import supervisor
+from serve.launcher.services import Service, Services
 from serve.processes import guardian
 from serve.processes.children import Command
-from serve.processes.services import Service, Services
 from tests.serve.postgres import Postgres
 from tests.serve.test_fleet import start  # noqa: F401 -- a fixture
 

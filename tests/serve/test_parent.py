@@ -21,7 +21,8 @@ from models.keys import create_key
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
-from serve.processes import guardian, preflight
+from serve.launcher import preflight
+from serve.processes import guardian
 from tests.serve.paced_upstream import PacedUpstream
 from tests.stack import free_ports
 

@@ -14,7 +14,7 @@ from models.database import Database
 from models.errors import ParleyError
 from models.registry import Registry
 from models.settings import Settings, load_settings
-from serve.processes.serve_command import register
+from serve.launcher.serve_command import register
 from tests.stack import ROOT, free_ports
 
 ENGINE = {"max_model_len": 512, "dtype": "auto"}

@@ -37,12 +37,17 @@ sys.path.insert(0, os.getcwd())  # the release's own modules and tests, wherever
 
 import openai
 import psutil
+from evals.tasks.rows import open_task
+from evals.tasks.served import evaluate_served
+from ui.cookies import Cookies, page_secret
+from ui.evaluating import Evaluating
+from ui.room import Room
+from ui.rules import Asked
+from ui.training import Train
 
 from evals import cast_vote, judge_models, next_battle
 from evals.jobs import judge_served
 from evals.judges.rubric import find_rubric
-from evals.tasks.rows import open_task
-from evals.tasks.served import evaluate_served
 from evals.votes.prompts import add_prompts
 from models import jobs
 from models.database import Database, open_database, upgrade
@@ -57,11 +62,6 @@ from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.stack import free_ports
 from tests.tiny_model import make_adapter, make_base
 from tests.train.conftest import style_rows
-from ui.cookies import Cookies, page_secret
-from ui.evaluating import Evaluating
-from ui.room import Room
-from ui.rules import Asked
-from ui.training import Train
 
 HOSTED = ("after", "before", "between")
 JUDGE = "our-judge"

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from models.registry import Registry
     from models.settings import Settings
     from train.clouds.cloud import Cloud
-    from train.clouds.ordering import Offer
-    from train.clouds.records import CloudRun
-    from train.clouds.screens import Follower
+    from train.clouds.display import Follower
+    from train.clouds.run_records import CloudRun
+    from train.clouds.submission import Offer
 
 On = Annotated[str | None, typer.Option("--on", help="openai or together; without it by what the run or id tells.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -47,8 +47,8 @@ def cloud_list(
     from itertools import islice
 
     from models.terminal import console
-    from train.clouds.records import cloud_runs
-    from train.clouds.screens import jobs_table
+    from train.clouds.display import jobs_table
+    from train.clouds.run_records import cloud_runs
 
     with _opened(on) as (settings, registry, cloud):
         jobs = list(islice(cloud.jobs(), limit))
@@ -73,7 +73,7 @@ def cloud_follow(job: WhichJob, on: On = None, as_json: JsonFlag = False) -> Non
 
     Of a job that was not started here only the events are shown; `parley cloud register` registers its model.
     """
-    from train.clouds.records import find_run
+    from train.clouds.run_records import find_run
 
     with _opened(on, job) as (settings, registry, cloud):
         try:
@@ -106,7 +106,7 @@ def cloud_register(
 ) -> None:
     """Register a finished job's model, so that Parley serves it under a name of yours, with its shutdown date."""
     from models.terminal import console
-    from train.clouds.registering import register_job
+    from train.clouds.registration import register_job
 
     with _opened(on, job) as (settings, registry, cloud):
         run = _run(settings, job)
@@ -134,9 +134,9 @@ def train_on_cloud(
     as_json: bool,
 ) -> None:
     """What `parley train … --on openai|together` does: offer, agreement, order, follow, register."""
-    from train.clouds.ordering import order
-    from train.clouds.screens import Follower
-    from train.progress import Stage
+    from train.clouds.display import Follower
+    from train.clouds.submission import order
+    from train.run.progress import Stage
 
     with _opened(on) as (settings, registry, cloud):
         follower = Follower(silent=as_json)
@@ -165,8 +165,8 @@ def train_on_cloud(
 
 def _agreed(offer: "Offer", yes: bool, as_json: bool) -> bool:
     """Shows what is bought; asks a person, and takes silence for no where there is none to ask."""
-    from train.clouds.ordering import dollars
-    from train.clouds.screens import show_offer
+    from train.clouds.display import show_offer
+    from train.clouds.submission import dollars
 
     if not as_json:
         show_offer(offer)
@@ -183,8 +183,8 @@ def _follow(
 ) -> "CloudRun | None":
     """To the end, and the model registered; None where Ctrl-C stopped the following."""
     from models.terminal import console
-    from train.clouds.following import follow, require_success
-    from train.clouds.registering import register_job
+    from train.clouds.follower import follow, require_success
+    from train.clouds.registration import register_job
 
     with _followed(cloud, run.name, as_json) as follower:
         run = follow(run, cloud, follower)
@@ -210,7 +210,7 @@ def _follow_stranger(job_id: str, cloud: "Cloud", as_json: bool) -> None:
     import time
 
     from models.terminal import console
-    from train.clouds.following import POLL_S
+    from train.clouds.follower import POLL_S
 
     seen: set[str] = set()
     with _followed(cloud, job_id, as_json) as follower:
@@ -234,7 +234,7 @@ def _follow_stranger(job_id: str, cloud: "Cloud", as_json: bool) -> None:
 def _followed(cloud: "Cloud", name: str, as_json: bool) -> "Iterator[Follower]":
     """Ctrl-C in the block says what goes on and how to come back, and ends the command."""
     from models.terminal import console
-    from train.clouds.screens import Follower
+    from train.clouds.display import Follower
 
     try:
         with Follower(silent=as_json) as follower:
@@ -266,7 +266,7 @@ def _opened(on: str | None, which: str | None = None) -> "Iterator[tuple[Setting
 
 
 def _run(settings: "Settings", which: str) -> "CloudRun | None":
-    from train.clouds.records import find_run
+    from train.clouds.run_records import find_run
 
     try:
         return find_run(settings, which)
@@ -281,7 +281,7 @@ def _registered(registry: "Registry") -> dict[str, str]:
 
 
 def _warn(spec: Any) -> None:
-    from models.shutdowns import show_shutdowns
+    from models.shutdowns import print_shutdowns
     from models.terminal import console
 
-    show_shutdowns([spec], console())
+    print_shutdowns([spec], console())

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import Invalid, NotFound, ParleyError
 from models.settings import Settings
-from models.shutdowns import shutdown_of
+from models.shutdowns import find_shutdown_date
 from train.clouds.cloud import Choice, CloudEvent, CloudJob, Estimate, Order, refuse_others, whole_epochs
-from train.clouds.errors import told
-from train.data.pricing import openai_epochs
+from train.clouds.sdk_errors import told
+from train.planning.pricing import openai_epochs
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
@@ -182,8 +182,8 @@ class OpenAICloud:
         except NotFound:
             pass
         except ParleyError:
-            return shutdown_of(base)
-        return shutdown_of(base, announced)
+            return find_shutdown_date(base)
+        return find_shutdown_date(base, announced)
 
     def has_model(self, model: str) -> bool:
         """Whether a model still answers, as far as the list of models tells."""

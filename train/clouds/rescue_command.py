@@ -16,8 +16,8 @@ from models.errors import Invalid, ParleyError
 if TYPE_CHECKING:
     from models.settings import Settings
     from models.spec import ModelSpec
-    from train.clouds.rescued import Rescue
-    from train.clouds.rescuing import Compare, Plan
+    from train.clouds.rescue import Compare, Plan
+    from train.clouds.rescue_record import Rescue
 
 _SHOWN_PROBLEMS = 8
 
@@ -60,7 +60,7 @@ def rescue_command(compare: "Compare") -> Callable[..., None]:
         from models.cli import opened
         from models.registry import Registry
         from train.clouds.openai import OpenAICloud
-        from train.clouds.rescuing import carry_out, check_free, plan_rescue
+        from train.clouds.rescue import carry_out, check_free, plan_rescue
         from train.hyperparameters import Hyperparameters
 
         settings, database = opened()
@@ -104,7 +104,7 @@ def _show(plan: "Plan", dry_run: bool) -> None:
     from rich.table import Table
 
     from models.terminal import console
-    from train.clouds.screens import LEVELS
+    from train.clouds.display import LEVELS
 
     out = console()
     if plan.shutdown and plan.shutdown.level != "far":
@@ -191,7 +191,7 @@ def _progress(as_json: bool) -> Any:
     from contextlib import nullcontext
 
     from models.terminal import console
-    from train.progress import PlainLines, Terminal, silent
+    from train.run.progress import PlainLines, Terminal, silent
 
     if as_json:
         return nullcontext(silent)

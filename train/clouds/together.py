@@ -11,9 +11,9 @@ from typing import Any
 
 from models.errors import Invalid, NotFound, Unavailable
 from models.settings import Settings
-from models.shutdowns import shutdown_of
+from models.shutdowns import find_shutdown_date
 from train.clouds.cloud import Choice, CloudEvent, CloudJob, Estimate, Order, refuse_others, whole_epochs
-from train.clouds.errors import told
+from train.clouds.sdk_errors import told
 from train.hyperparameters import Facts, Resolved, resolve
 
 # --no-deps: it asks for an older rich than Parley has, and works with ours.
@@ -189,7 +189,7 @@ class TogetherCloud:
 
     def shutdown_date(self, model: str, base: str) -> date | None:
         """Together announces none in its API: the table's word."""
-        return shutdown_of(base)
+        return find_shutdown_date(base)
 
     def _numbers(self, order: Order, examples: int) -> dict[str, Any]:
         """The job's numbers in Together's words; what is not here is Together's default."""

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import parley
-import train.clouds.following
+import train.clouds.follower
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.registry import Registry
@@ -40,7 +40,7 @@ def run(
         "COLUMNS": "200",
     }.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(train.clouds.following.follow, "__kwdefaults__", {"poll_s": 0.01, "pause": lambda s: None})
+    monkeypatch.setattr(train.clouds.follower.follow, "__kwdefaults__", {"poll_s": 0.01, "pause": lambda s: None})
     app = parley.build()
     return lambda *words, **more: CliRunner().invoke(app, [str(word) for word in words], **more)
 
@@ -87,7 +87,7 @@ def test_ctrl_c_stops_following_and_not_the_job(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.clouds.following, "follow", interrupted)
+        patch.setattr(train.clouds.follower, "follow", interrupted)
         stopped = bought(run, data, "--yes")
     assert stopped.exit_code == 130
     assert "parley cloud follow support-v1" in stopped.output
@@ -123,7 +123,7 @@ def test_a_kill_after_the_job_was_asked_for_buys_no_second(
 def test_cancel(run: Any, data: Path, openai_fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
     openai_fake.tick = 60.0
     with monkeypatch.context() as patch:
-        patch.setattr(train.clouds.following, "follow", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(train.clouds.follower, "follow", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         bought(run, data, "--yes")
     assert "is cancelled" in run("cloud", "cancel", "support-v1").output
     ended = run("cloud", "follow", "support-v1")
@@ -167,10 +167,10 @@ def test_mistakes_are_one_line(run: Any, data: Path, words: tuple[str, ...], err
 
 def test_the_two_tables_say_the_same() -> None:
     """When a model ends stands in the price table for buyers and in the table of shutdowns for owners."""
-    from models.shutdowns import no_new_jobs_from, shutdown_of
-    from train.data.pricing import price_table
+    from models.shutdowns import find_shutdown_date, fine_tuning_cutoff
+    from train.planning.pricing import price_table
 
-    known = [price for price in price_table() if price.provider == "openai" and shutdown_of(price.model)]
+    known = [price for price in price_table() if price.provider == "openai" and find_shutdown_date(price.model)]
     assert known
-    assert {price.retires for price in known} == {shutdown_of(price.model) for price in known}
-    assert {price.closes for price in known} == {no_new_jobs_from("openai")}
+    assert {price.retires for price in known} == {find_shutdown_date(price.model) for price in known}
+    assert {price.closes for price in known} == {fine_tuning_cutoff("openai")}

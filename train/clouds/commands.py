@@ -138,7 +138,7 @@ def train_on_cloud(
     from train.clouds.display import EventPrinter
     from train.clouds.offer import CloudTraining
     from train.clouds.submission import SubmissionHooks, submit_job
-    from train.progress import Stage
+    from train.run.progress import Stage
 
     training = CloudTraining(data, base, name, method, hyperparameters, multiplier, validation, columns)
     with _open_cloud(on) as (home, cloud):
@@ -250,6 +250,6 @@ def _registered(registry: "Registry") -> dict[str, str]:
 
 
 def _warn(spec: "ModelSpec") -> None:
-    from models.shutdowns import show_shutdowns
+    from models.shutdowns import print_shutdowns
 
     print_shutdowns([spec], console())

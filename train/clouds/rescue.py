@@ -12,8 +12,7 @@ from models.database import Database, new_ulid
 from models.files import Files
 from models.registry import Registry
 from models.settings import Settings
-from models.shutdowns import Shutdown, countdown, rescue_description
-from models.shutdowns import rescued_from
+from models.shutdowns import rescue_description
 from train.clouds.openai import OpenAICloud
 from train.clouds.registration import FineTune, register_hosted
 from train.clouds.rescue_plan import RescuePlan

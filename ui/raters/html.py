@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from evals.votes.arena import Reveal
+from evals.votes.blind_battles import Reveal
 from models.errors import Invalid, NotFound, Unavailable
 from models.messages import Message
 

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from evals.votes.arena import Battle
+from evals.votes.blind_battles import Battle
 
 _MAX_BATTLES = 5000
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from models.api_shapes import in_threads, threaded
-from models.folders import incoming_file
-from models.multipart import receive_form
+from models.atomic import incoming_file
+from models.http.multipart import receive_form
+from models.http.payloads import run_in_thread, threaded_context
 from train.data.endpoint import DataCheck, DataFile, data_suffix
 from ui.backend.context import PageContext
 from ui.backend.uploads import error_response, json_response
@@ -45,7 +45,7 @@ class DataCheckEndpoint:
         self._settings.files_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._settings.files_dir, prefix=".pending-") as folder:
             limit = int(self._settings.max_upload_mib * 2**20)
-            async with in_threads(incoming_file(Path(folder), limit)) as incoming:
+            async with threaded_context(incoming_file(Path(folder), limit)) as incoming:
                 form = await receive_form(request, "file", incoming)
-                path = await threaded(incoming.publish, f"data{data_suffix(form.filename)}")
+                path = await run_in_thread(incoming.publish, f"data{data_suffix(form.filename)}")
             return await self._checks.check_file(self._settings, DataFile(path, form.filename, form.fields))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from models.jobs import Job
 from models.settings import Settings
-from train.curves import Curves, read_curves
-from train.runs import METRICS
+from train.run.curves import Curves, read_curves
+from train.run.folder import METRICS
 from ui.look.markup import STATUS_LABELS
 
 KINDS = ("train", "fine-tune")

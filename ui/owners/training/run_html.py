@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from models.spec import ModelSpec, Parity
-from train.progress import duration
+from train.run.progress import duration
 from ui.look.markup import badge, facts, job_status, table
 from ui.look.plots import loss_plot
 from ui.owners.training.run import Run

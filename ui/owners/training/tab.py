@@ -187,7 +187,7 @@ class TrainTab:
         return html + auto_values_html(resolved.reasons, vars(resolved.values)) if resolved else html
 
     def _enqueue(self, form: TrainingForm) -> str:
-        from train.publishing import check_name
+        from train.publication.publish import check_name
 
         name = form.name.strip()
         if not form.data:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from evals.judges.commands import judge_group, rubrics_group
-from evals.ratings.commands import add_rating_commands
-from evals.tasks.commands import eval_group
+from evals.commands.evaluations import eval_group
+from evals.commands.judges import judge_group, rubrics_group
+from evals.commands.ratings import add_rating_commands
 
 _QUESTION = 48
 

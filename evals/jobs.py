@@ -6,17 +6,17 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from evals.judges.calibrating import Calibration, calibrate
-from evals.judges.judged_tasks import judge_evaluation
-from evals.judges.judging import judge_models
+from evals.judges.calibration import Calibration, calibrate
+from evals.judges.pairwise import judge_models
+from evals.judges.pairwise_evaluation import judge_evaluation
 from evals.judges.report import JudgeReport
 from evals.judges.rubric import find_rubric
-from evals.reaching import judge_notes, resolved, through_gateway
-from evals.steps import Report
+from evals.request_pool import Report
+from evals.served_models import judge_notes, resolved, through_gateway
+from evals.served_runs import evaluate_served
 from evals.tasks.evaluations import load_evaluation
-from evals.tasks.rows import open_task
 from evals.tasks.runner import Progress
-from evals.tasks.served import evaluate_served
+from evals.tasks.task_sources import open_task
 from models.database import Database
 from models.errors import Invalid
 from models.jobs import Job

@@ -93,7 +93,7 @@ def read_usage(
         ]
 
 
-def used_on(database: Database, day: date) -> dict[str, Sums]:
+def daily_totals(database: Database, day: date) -> dict[str, Sums]:
     """Key id → what it has used on that day, all models together."""
     found: dict[str, Sums] = {}
     for row in read_usage(database, since=day):

@@ -12,7 +12,7 @@ from models.database import Database
 from models.errors import Invalid, Unauthorized, Unavailable
 from models.registry import Registry, parse_spec
 from models.settings import Settings
-from models.shutdowns import shutdown_of
+from models.shutdowns import find_shutdown_date
 from models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _list_models(client: "openai.OpenAI") -> list[FineTune]:
     for model in client.models.list():
         if model.id.startswith("ft:"):
             base = model.id.split(":")[1]
-            day = shutdown_of(base, getattr(model, "shutdown_date", None))
+            day = find_shutdown_date(base, getattr(model, "shutdown_date", None))
             fine_tunes.append(FineTune(model.id, base, datetime.fromtimestamp(model.created, UTC), day))
     return fine_tunes
 
@@ -131,7 +131,7 @@ def _list_jobs(client: "openai.OpenAI") -> list[FineTune]:
                     model=job.fine_tuned_model,
                     base=job.model,
                     created=datetime.fromtimestamp(job.finished_at or job.created_at, UTC),
-                    shutdown_date=shutdown_of(job.model),
+                    shutdown_date=find_shutdown_date(job.model),
                     job=job.id,
                     trained_tokens=job.trained_tokens,
                     method=method,

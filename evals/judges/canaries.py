@@ -9,8 +9,8 @@ swapped order, needs no trap: every pair is judged both ways, and `evals.judges.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from evals.judges.answers import AnsweredPair
-from evals.judges.instrument import Said
+from evals.judges.answer_pairs import AnsweredPair
+from evals.judges.judge import Said
 from evals.judges.report import Canary, Kind
 
 TRAPS: tuple[Kind, ...] = ("empty", "constant", "injecting", "padded")

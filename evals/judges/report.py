@@ -1,6 +1,6 @@
 """A judge's report: what it said of each pair, what that comes to, and why it should or should not be believed.
 
-Values and their arithmetic only; asking is `evals.judges.judging`'s. Both orders are one comparison: where they
+Values and their arithmetic only; asking is `evals.judges.pairwise`'s. Both orders are one comparison: where they
 disagree it is a tie, marked inconsistent. What did not parse is None, counted, and never a tie.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evals.judges.calibration import Group, Rate, in_words, kappa
+from evals.judges.human_agreement import Group, Rate, in_words, kappa
 from evals.judges.ppi import Powered, powered_if_enough
 from models.messages import Message
 
@@ -114,7 +114,7 @@ class JudgeReport:
     `weighed` counts the verdicts that came with probabilities; `expected_rate` is then b's win rate by them.
     `longer` is the share of its decisive outcomes that took the longer answer, `people_longer` people's own on the
     pairs that they voted on. `powered` is b's win rate in people's eyes, from their votes and all its verdicts.
-    `people` holds this judge against all votes on what it ever judged by this rubric (`evals.judges.calibration`).
+    `people` holds this judge against all votes on what it ever judged by this rubric (`evals.judges.human_agreement`).
     """
 
     judge: str

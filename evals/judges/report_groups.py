@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.intervals import share_interval
-from evals.judges.calibration import Rate
+from evals.judges.human_agreement import Rate
 from evals.judges.report import JudgedPair, JudgeReport
 
 EVERYTHING = "everything"

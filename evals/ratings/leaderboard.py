@@ -1,6 +1,6 @@
 """The leaderboard: stored votes in, rated models with intervals out, and one paragraph in plain words.
 
-What is shown and how is the page's and the command line's; how it is computed is `evals.ratings.rating`'s.
+What is shown and how is the page's and the command line's; how it is computed is `evals.ratings.bradley_terry`'s.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from evals.ratings.board_notes import board_notes
-from evals.ratings.categories import CategoryRate, category_rates
-from evals.ratings.rating import Cluster, Rating, count, rate, strengths
+from evals.ratings.bradley_terry import Cluster, Rating, count, rate, strengths
+from evals.ratings.category_win_rates import CategoryRate, category_rates
+from evals.ratings.leaderboard_notes import board_notes
 from evals.ratings.robustness import Turning, turn_rating
-from evals.ratings.style import COVARIATES, StyleControl, control, read_styles
+from evals.ratings.style_control import COVARIATES, StyleControl, control, read_styles
 from evals.ratings.verdict import MIN_PROMPTS, MIN_VOTES, compare
-from evals.ratings.voters import Agreement, agreement
+from evals.ratings.voter_agreement import Agreement, agreement
 from evals.votes.votes import Votes, stored_votes
 from models.database import Database
 
@@ -113,7 +113,7 @@ def rank(
     """The leaderboard of these votes: pure.
 
     Args:
-        styles: (n, 4), each vote's style difference as in `evals.ratings.style`; without it nothing is controlled for.
+        styles: (n, 4), each vote's style difference as in `style_control`; without it nothing is controlled for.
         categories: rows to show beside it.
         asked: the votes with those that were asked for twice, for how far people agree; without it, `votes`.
     """

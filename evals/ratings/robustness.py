@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from evals.ratings.rating import Counts, chances, count, information, strengths
+from evals.ratings.bradley_terry import Counts, chances, count, information, strengths
 from evals.votes.votes import Votes
 
 Means = Literal["drop", "change"]

@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from evals.scorers.named import Better, NamedScorer, Score
+from evals.scorers.catalog import Better, NamedScorer, Score
 from evals.tables import AnswerRow, EvaluationRow, ResultRow, TaskRow, TaskSampleRow, insert_once
-from evals.tasks.kept_answers import Outcome, parameters_hash
+from evals.tasks.answer_cache import Outcome, parameters_hash
 from evals.tasks.runner import CONCURRENCY, Progress, Run, ask_all
-from evals.tasks.tasks import Task, TaskSample, asked_of
+from evals.tasks.task import Task, TaskSample, asked_of
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound, Unavailable
 from models.messages import Completer

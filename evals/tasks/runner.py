@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.tasks.kept_answers import Kept, Outcome, parameters_hash
-from evals.tasks.tasks import TaskSample
-from evals.tasks.threads import Asking, Thread, go_on
+from evals.tasks.answer_cache import Kept, Outcome, parameters_hash
+from evals.tasks.conversations import Asking, Thread, go_on
+from evals.tasks.task import TaskSample
 from models.database import Database
 from models.errors import ParleyError
 from models.messages import Completer, Completion, Message
-from models.repeating import wait_before_repeating
+from models.retries import retry_delay
 
 CONCURRENCY = 32  # requests in flight for each model: about where a small engine's throughput levels off
 ATTEMPTS = 6
@@ -146,7 +146,7 @@ async def _asked(
         try:
             said = await complete(messages, **parameters)
         except ParleyError as error:
-            wait = wait_before_repeating(error, attempt)
+            wait = retry_delay(error, attempt)
             patience.unreached += wait is not None
             if wait is None or patience.lost or attempt == ATTEMPTS - 1:
                 raise

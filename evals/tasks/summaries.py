@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from evals.scorers.scoring import ScoreSummary, summarise, summarise_differences
+from evals.scorers.score_summary import ScoreSummary, summarise, summarise_differences
 from evals.tasks.evaluations import Evaluation, Result, ScorerFacts
-from evals.tasks.tasks import TaskSample
+from evals.tasks.task import TaskSample
 from models.errors import Invalid
 
 Finding = Literal["better", "worse", "more", "less", "not clear", "not enough evidence"]

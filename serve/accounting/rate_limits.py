@@ -13,7 +13,7 @@ from models.database import Database, utcnow
 from models.errors import Busy, Forbidden
 from models.keys import NO_LIMITS, KeyInfo, KeyLimits
 from models.spec import ModelSpec
-from models.usage import Sums, cost, has_price, used_on
+from models.usage import Sums, cost, daily_totals, has_price
 from serve.transport.asgi import Headers
 
 _DAY_S = 86_400
@@ -152,7 +152,7 @@ class RateLimiter:
         unreachable.
         """
         self._used_on = self.day()
-        self._used = used_on(database, utcnow().date())
+        self._used = daily_totals(database, utcnow().date())
 
     def day(self) -> int:
         """The number of the current day."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import Busy, ParleyError, Unauthorized, Unavailable
-from models.repeating import wait_before_repeating
+from models.retries import retry_delay
 from serve.bulk.journal import Journal
 from serve.bulk.rows import Row, answer_line, tokens_of
 
@@ -125,7 +125,7 @@ async def _post_with_retries(post: Post, row: Row) -> object:
         except Unauthorized as error:
             raise _Stop(error) from error
         except ParleyError as error:
-            wait = wait_before_repeating(error, attempt)
+            wait = retry_delay(error, attempt)
             if isinstance(error, Busy) and wait is None:  # the daily budget is used up, for the other rows too
                 raise _Stop(error) from error
             if wait is None:

@@ -15,7 +15,7 @@ from models.errors import ParleyError
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_api, vllm_command
-from serve.fleet.engine_states import EngineStatus
+from serve.fleet.engine_states import STARTING, EngineStatus
 from serve.fleet.machine import Machine
 from serve.fleet.managed_engine import ASLEEP, AfterDrain, Drain, ManagedEngine, Work
 from serve.fleet.memory import MemoryBudget
@@ -70,10 +70,9 @@ class EngineLifecycle:
             elif engine.process is None:
                 if engine.gave_up_at is None and time.monotonic() >= engine.retry_at and not must_wait:
                     await self._start(engine)
-            elif (code := engine.process.exit_code()) is not None:
+            elif engine.process.exit_code() is not None:
                 # Updated first of all, because the port refuses connections from now on.
-                words = engine.process.last_words()
-                await self._restart(engine, f"ended with status {code}" + (f": {words}" if words else ""))
+                await self._restart(engine, engine.process.exit_reason())
             elif self._is_frozen(engine):
                 await self._restart(engine, _FROZEN, hung=True)
             elif engine.state == "starting":
@@ -124,14 +123,15 @@ class EngineLifecycle:
         engine.since, engine.missed_probes, engine.worked, engine.frozen = time.monotonic(), 0, None, False
         engine.own_probes, engine.requests_counted = 0, 0.0
         engine.memory_bytes = self._memory.need(engine.spec, engine.share).total
-        engine.state, engine.message = "starting", "starting"
+        engine.state = "starting"
+        engine.message = f"starting again: it {engine.failure}" if engine.failure else STARTING
         engine.adapters, engine.leaving = {}, {}
         self._report(f"{engine.spec.id} is starting")
 
     async def _check_ready(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         if await self._probe(session, engine, timeout_s=20):
             took = time.monotonic() - engine.since
-            engine.state, engine.message = "ready", ""
+            engine.state, engine.message, engine.failure = "ready", "", ""
             engine.since = engine.probed_at = engine.used = time.monotonic()
             self._report(f"{engine.spec.id} is ready, after {took:.0f} s")
             await self._match_adapters(session, engine)
@@ -267,6 +267,7 @@ class EngineLifecycle:
         process, engine.endpoint = engine.process, None
         engine.adapters, engine.leaving = {}, {}
         engine.state, engine.message, engine.since = "starting", reason, time.monotonic()
+        engine.failure = reason
         if process is not None:
             await asyncio.to_thread(process.kill if hung else process.stop)
         engine.process = None

@@ -16,6 +16,7 @@ from models.spec import ModelSpec
 from serve.tables import DemandRow, EngineRow
 
 EngineState = Literal["starting", "ready", "stopped", "failed"]
+STARTING = "starting"  # the message of an engine that starts for the first time, or after a stop that was asked for
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class ManagedEngine:
     share: Share | None = None
     state: EngineState = "stopped"
     message: str = ASLEEP
+    failure: str = ""
     process: Process | None = None
     endpoint: Endpoint | None = None
     lora: bool = False

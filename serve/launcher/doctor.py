@@ -24,7 +24,7 @@ from models.database import Database, open_database, wal_is_safe
 from models.errors import ParleyError
 from models.keys import keys_configured
 from models.settings import Settings
-from serve.fleet import machine
+from serve.fleet import engine_states, machine
 from serve.fleet.memory import CPU_OVERHEAD_BYTES, available_bytes
 from serve.launcher import preflight
 from serve.launcher.up_process import read_state
@@ -64,6 +64,7 @@ def examine(settings: Settings) -> list[Finding]:
             lambda: _sqlite(settings),
             lambda: _ports(settings),
             lambda: _keys(settings, database),
+            lambda: _engines(database),
             lambda: _files(),
             lambda: _clock(),
         ]
@@ -273,6 +274,19 @@ def _keys(settings: Settings, opened: _DatabaseProbe) -> Finding:
     except ParleyError as error:
         return Finding("keys", "fail", f"none, and it would listen on {where}", str(error))
     return Finding("keys", "ok", f"required on {where}" if keys else f"none: only this machine can reach {where}")
+
+
+def _engines(opened: _DatabaseProbe) -> list[Finding]:
+    """A finding for each engine of a running Parley: why it failed or restarts."""
+    if opened.database is None or opened.fault:
+        return []
+    findings = []
+    for engine in engine_states.read_statuses(opened.database).values():
+        state = "fail" if engine.state == "failed" else "ok"
+        if engine.state == "starting" and engine.message != engine_states.STARTING:
+            state = "warn"
+        findings.append(Finding(f"engine {engine.model_id}", state, engine.state, engine.message))
+    return findings
 
 
 def _files() -> Finding:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from models.atomic import atomic_write, sweep
 from models.database import Database, open_database, upgrade
-from models.folders import atomic_write, sweep
 from models.keys import create_key, keys_configured
 from models.registry import Registry
 from models.settings import Settings, child_environment
@@ -71,7 +71,7 @@ def up(
         upgrade(settings)
         database = open_database(settings)
         try:
-            Registry(database).sweep_unnamed(settings.models_dir)
+            Registry(database).sweep_unclaimed(settings.models_dir)
             owner_key = _check_keys(settings, database, page=page, make_owner_key=make_owner_key)
             if owner_key:
                 # At once: if a later step fails, the next start does not create another key.

@@ -135,8 +135,8 @@ def register(
 def _register_model(
     registry: "Registry", argument: str, options: ModelOptions, report: Callable[[str], None]
 ) -> "ModelSpec":
-    from models.at_path import guess_kind, lora_rank
     from models.registry import parse_spec
+    from models.weights import guess_kind, read_lora_rank
 
     name, equals, source = argument.partition("=")
     if not equals:
@@ -164,7 +164,7 @@ def _register_model(
     # `--base` is for adapters only: a model with weights of its own is served as it is.
     kind = guess_kind(path, None)
     base = options.base if kind == "adapter" else None
-    spec = parse_spec(id=name, kind=kind, path=path, base=base, lora_rank=lora_rank(path), engine=options.engine)
+    spec = parse_spec(id=name, kind=kind, path=path, base=base, lora_rank=read_lora_rank(path), engine=options.engine)
     registry.register(spec)
     report(f"{spec.id} is registered as {spec.kind}")
     return spec

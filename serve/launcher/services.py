@@ -114,10 +114,8 @@ class Services:
                 service.since, service.ready, service.frozen, service.missed_probes = now, False, False, 0
                 service.checked_at = service.probed_at = now
             return
-        code = service.process.exit_code()
-        if code is not None:
-            words = service.process.last_words()
-            self._on_end(service, f"{service.name} ended with status {code}{': ' + words if words else ''}")
+        if service.process.exit_code() is not None:
+            self._on_end(service, f"{service.name} {service.process.exit_reason()}")
         elif self._is_frozen(service, service.process):
             await self._kill(service, service.process, _FROZEN)
         elif not service.ready:

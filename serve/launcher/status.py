@@ -6,7 +6,7 @@ from typing import Any
 from models.database import Database, utcnow
 from models.registry import Registry
 from models.settings import Settings
-from models.shutdowns import show_shutdowns
+from models.shutdowns import print_shutdowns
 from serve.fleet import engine_states
 from serve.launcher.up_process import read_state
 from serve.processes.logs import engine_log, last_lines
@@ -72,7 +72,7 @@ def show(settings: Settings, database: Database, console: Any) -> None:
         if one["message"] and status["running"]:
             # Below the table, because a sentence does not fit into a narrow column.
             console.print(f"[{_STYLES[one['state']]}]{escape(one['id'])}[/]: {escape(one['message'])}")
-    show_shutdowns(Registry(database).list(include_candidates=True), console)
+    print_shutdowns(Registry(database).list(include_candidates=True), console)
     for one in status["models"]:
         if one.get("log_lines"):
             log = engine_log(settings.logs_dir, one["base"] or one["id"])

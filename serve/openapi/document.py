@@ -1,7 +1,7 @@
 """Builds the OpenAPI document (3.1) of every route: the gateway's own and those that other rooms mount.
 
-It is built from `models.operations.Operation` descriptions with pydantic schemas; it knows no route itself. Source:
-https://spec.openapis.org/oas/v3.1.1.
+It is built from `models.http.operations.Operation` descriptions with pydantic schemas; it knows no route itself.
+Source: https://spec.openapis.org/oas/v3.1.1.
 """
 
 import operator
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from models.operations import ATTRIBUTE, Operation
+from models.http.operations import ATTRIBUTE, Operation
 from serve.openapi.operations import OPERATIONS
 from serve.openapi.schemas import Error
 

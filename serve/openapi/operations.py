@@ -1,6 +1,6 @@
 """The gateway's own routes, described for the OpenAPI document only."""
 
-from models.operations import Operation
+from models.http.operations import Operation
 from serve.openapi import schemas
 from serve.transport.asgi import PROMETHEUS_TEXT
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from models.operations import Shape
+from models.http.operations import Shape
 from serve.validation.field_limits import MAX_INPUTS, MAX_LENGTHS, MAX_NUMBERS
 
 _Model = Annotated[str, Field(min_length=1, description="The id or alias of a model.")]

@@ -18,9 +18,11 @@ import psutil
 
 from models.errors import Invalid, NoSpace
 from serve.processes import guardian
+from serve.processes.exit_reason import exit_reason
 from serve.processes.logs import log_path, rotate, tail
 
 ROOT = Path(__file__).resolve().parents[2]
+_OUTPUT_BYTES = 64 * 1024  # a fault handler's report is followed by some kilobytes of other libraries' complaints
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,12 @@ class Process:
         code = self._popen.poll()
         return code if code is None or code >= 0 else 128 - code
 
+    def exit_reason(self) -> str:
+        """How the program ended, with the last line of its log that tells more. Call it after `exit_code`."""
+        reason = exit_reason(self.exit_code() or 0, self._output())
+        words = self.last_words()
+        return f"{reason}: {words}" if words else reason
+
     def ask_to_stop(self) -> None:
         """Starts to stop the tree without waiting: SIGTERM to the program, SIGKILL to all after the grace."""
         if self._popen.stdin and not self._popen.stdin.closed:
@@ -129,10 +137,14 @@ class Process:
 
     def last_words(self) -> str:
         """The last line that this run wrote to its log; the last one that names an error where there is one."""
-        text = tail(self.log, self._log_start)
+        text = self._output()
         kept = [line.rstrip() for line in text.splitlines() if line.strip()]
         telling = [line for line in kept if "Error" in line and "Traceback" not in line]
         return (telling or kept or [""])[-1][-300:]
+
+    def _output(self) -> str:
+        """The end of what this run wrote to its log."""
+        return tail(self.log, self._log_start, _OUTPUT_BYTES)
 
 
 def spawn(command: Command, logs: Path) -> Process:

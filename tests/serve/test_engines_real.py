@@ -73,6 +73,13 @@ def test_there_is_room_for_one_and_the_other_sleeps(live: Stack) -> None:
     assert known["embeds"].message.startswith("asleep; starts with the next request")
 
 
+def test_the_tiniest_model_answers_a_prompt_of_one_token(sdk: openai.OpenAI) -> None:
+    """On a CPU with AMX its matrix products are too small for oneDNN to ask for tiles: the plugin must have asked."""
+    answer = sdk.completions.create(model="talks", prompt="a", max_tokens=1)
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (1, 1)
+
+
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
 def test_a_tool_is_called_when_it_has_to_be(sdk: openai.OpenAI, choice: Any) -> None:
     answer = sdk.chat.completions.create(

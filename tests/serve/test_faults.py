@@ -1,11 +1,11 @@
-"""Upstreams that fail in every way of `bench.faults_proxy`: nothing is cut in silence, asked twice, held for ever."""
+"""Upstreams that fail in every way of `bench.faults.proxy`: nothing is cut in silence, asked twice, held for ever."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.faults_path import Model, Once, cases, patience
+from bench.faults.upstream_faults import FaultRun, Model, cases, timeout_settings
 from models.database import Database
 from models.registry import Registry
 from models.settings import load_settings
@@ -52,9 +52,9 @@ def tasks(gateway: Serving) -> int:
 def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
     database: Database, home: Path, upstream: PacedUpstream
 ) -> None:
-    with serving(load_settings(home=home, **patience(SILENCE_S)), database) as gateway:
+    with serving(load_settings(home=home, **timeout_settings(SILENCE_S)), database) as gateway:
         before = tasks(gateway)
-        ask = Once(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
+        ask = FaultRun(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
         report = asyncio.run(ask.run(CHOSEN, rounds=1, at_once=32))
         assert report.complaints == []
         assert len(report.rows) == len(CHOSEN) > 126

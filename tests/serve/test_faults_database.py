@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 import serve.gateway.app
 from evals.tables import VoteRow
-from evals.votes.arena import cast_vote, next_battle
+from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from models import jobs, worker
 from models.database import Database, open_database, upgrade

@@ -75,7 +75,7 @@ async def back(service: Service, number: int) -> float:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (signal.SIGKILL, "ended with status 137"),
+        (signal.SIGKILL, "was ended by SIGKILL (Killed)"),
         (signal.SIGSTOP, "stopped by a signal"),
         (signal.SIGUSR1, "stopped answering"),
     ],

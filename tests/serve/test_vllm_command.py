@@ -1,11 +1,13 @@
 """vLLM's command line and environment as we write them; what starts is in test_stack.py."""
 
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import vllm_command
+from serve.fleet.amx import PLUGIN, request_tiles
 from serve.fleet.machine import Share
 
 CPU = Share("cpu", cores=(2, 3), kv_cache_bytes=2**28)
@@ -42,6 +44,14 @@ def test_on_a_cpu_it_gets_cores_and_cache() -> None:
     assert command.cores == (2, 3)
     assert command.environment["OMP_NUM_THREADS"] == "2"
     assert command.environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+
+
+def test_its_plugin_is_installed_and_loaded_beside_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    (plugin,) = (one for one in entry_points(group="vllm.general_plugins") if one.name == PLUGIN)
+    assert plugin.load() is request_tiles
+    assert "VLLM_PLUGINS" not in made(base())[2].environment
+    monkeypatch.setenv("VLLM_PLUGINS", "theirs")
+    assert made(base())[2].environment["VLLM_PLUGINS"] == f"theirs,{PLUGIN}"
 
 
 def test_on_a_gpu_it_gets_its_share_of_its_card() -> None:

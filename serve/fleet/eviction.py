@@ -6,7 +6,7 @@ A function decides which engines fit beside each other (`serve.fleet.placement.f
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from serve.fleet.machine import Fit
+from serve.fleet.placement import Fit
 
 
 @dataclass(frozen=True)

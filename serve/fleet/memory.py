@@ -14,8 +14,9 @@ from models.errors import Unavailable
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import machine
-from serve.fleet.machine import Machine, Share
+from serve.fleet.machine import Machine
 from serve.fleet.model_files import find_model_files
+from serve.fleet.placement import Share
 
 _GIB = 1024**3
 # Python, torch, vLLM and buffers, beside weights and cache. Measured 1.1 GiB (docs/log.md, 2026-11-22); long prompts

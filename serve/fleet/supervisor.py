@@ -20,13 +20,15 @@ from models.registry import Registry
 from models.reservations import reserved
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import engine_states, machine, vllm_command
+from serve.fleet import engine_states, placement, vllm_command
+from serve.fleet.desired_state import DesiredState, desired_state
 from serve.fleet.engine_lifecycle import BACKOFF_LIMIT_S, EngineLifecycle, begin_drain
 from serve.fleet.engine_states import EngineStatus
 from serve.fleet.eviction import PlacedEngine, decide_placement
-from serve.fleet.machine import Fit, Machine
-from serve.fleet.managed_engine import ASLEEP, DesiredState, ManagedEngine, desired_state
+from serve.fleet.machine import Machine
+from serve.fleet.managed_engine import ASLEEP, ManagedEngine
 from serve.fleet.memory import MemoryBudget, MemoryUse
+from serve.fleet.placement import Fit
 from serve.processes.children import stop_all
 
 _TICK_S = 0.5
@@ -209,7 +211,7 @@ class Supervisor:
         held = {one.spec.id: self._memory_use(one) for one in self._engines.values() if one.share is not None}
         stay = {one.spec.id: held[one.spec.id] for one in kept}
         freed = sum(one.taken for name, one in held.items() if name not in stay)
-        return machine.fit(
+        return placement.fit(
             self._machine,
             [*[one.spec for one in kept], self._engines[newcomer].spec],
             self._settings,

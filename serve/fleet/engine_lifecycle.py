@@ -50,14 +50,14 @@ class EngineLifecycle:
         memory: MemoryBudget,
         key: str,
         wanted_adapters: Callable[[str], dict[str, ModelSpec]],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._machine = machine
         self._memory = memory
         self._key = key
         self._wanted_adapters = wanted_adapters
-        self._report = tell
+        self._report = report
 
     async def step(self, session: aiohttp.ClientSession, engine: ManagedEngine, *, must_wait: bool) -> None:
         """Makes an engine's next step. Runs as a task, so that a slow engine does not delay others."""

@@ -82,18 +82,18 @@ def free_gpu_bytes() -> int:
 
 def parse_gpus(listing: str) -> tuple[Gpu, ...]:
     """Parses `nvidia-smi --query-gpu=index,uuid,name,memory.total --format=csv,noheader,nounits`."""
-    found = []
+    gpus = []
     for line in listing.splitlines():
         index, _, rest = line.partition(",")
         uuid, _, rest = rest.partition(",")
         name, _, memory = rest.rpartition(",")
         if index.strip().isdigit() and memory.strip().isdigit():
-            found.append(Gpu(int(index), name.strip(), int(memory), uuid.strip()))
-    return tuple(found)
+            gpus.append(Gpu(int(index), name.strip(), int(memory), uuid.strip()))
+    return tuple(gpus)
 
 
-def allowed_gpus(found: Sequence[Gpu], visible: str | None) -> tuple[Gpu, ...]:
-    """The GPUs in `found` that CUDA_VISIBLE_DEVICES allows; all of them if it is None.
+def allowed_gpus(gpus: Sequence[Gpu], visible: str | None) -> tuple[Gpu, ...]:
+    """The GPUs in `gpus` that CUDA_VISIBLE_DEVICES allows; all of them if it is None.
 
     Its value is a comma-separated list of nvidia-smi indices, UUIDs or UUID prefixes. As in CUDA, empty or -1 allows
     none.
@@ -101,13 +101,13 @@ def allowed_gpus(found: Sequence[Gpu], visible: str | None) -> tuple[Gpu, ...]:
     Raises:
         Unavailable: it names a missing GPU.
     """
-    if visible is None or not found:
-        return tuple(found)
+    if visible is None or not gpus:
+        return tuple(gpus)
     allowed = []
     for name in (part.strip() for part in visible.split(",")):
         if name in ("", "-1"):
             break
-        card = next((gpu for gpu in found if name == str(gpu.index) or _is_uuid(name, gpu)), None)
+        card = next((gpu for gpu in gpus if name == str(gpu.index) or _is_uuid(name, gpu)), None)
         if card is None:
             raise Unavailable(f"CUDA_VISIBLE_DEVICES names {name!r}, but nvidia-smi lists no such GPU.")
         allowed.append(card)

@@ -94,8 +94,8 @@ class ModelFiles:
 
     def context(self) -> int | None:
         """The maximum context length in tokens."""
-        found = self.config.get("max_position_embeddings")
-        return found if isinstance(found, int) else None
+        value = self.config.get("max_position_embeddings")
+        return value if isinstance(value, int) else None
 
 
 def find_model_files(spec: ModelSpec) -> ModelFiles:
@@ -103,8 +103,8 @@ def find_model_files(spec: ModelSpec) -> ModelFiles:
     if spec.path is None or spec.folder is not None:
         return ModelFiles(spec.folder)
     cached = hub_cache() / f"models--{spec.path.replace('/', '--')}" / "snapshots"
-    found = sorted(cached.glob("*/config.json"), key=lambda path: path.stat().st_mtime) if cached.is_dir() else []
-    return ModelFiles(found[-1].parent if found else None)
+    value = sorted(cached.glob("*/config.json"), key=lambda path: path.stat().st_mtime) if cached.is_dir() else []
+    return ModelFiles(value[-1].parent if value else None)
 
 
 def _tensors_bytes(part: Path, width: int | None) -> int:
@@ -118,7 +118,7 @@ def _tensors_bytes(part: Path, width: int | None) -> int:
             if length > min(whole, _MAX_HEADER_BYTES):
                 return whole
             tensors = json.loads(stream.read(length))
-        return sum(_tensor_bytes(one, width) for name, one in tensors.items() if name != "__metadata__")
+        return sum(_tensor_bytes(tensor, width) for name, tensor in tensors.items() if name != "__metadata__")
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError):
         return whole
 

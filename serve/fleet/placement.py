@@ -50,18 +50,18 @@ def fit(
         check: raises a ParleyError if shares do not fit into memory: see `serve.fleet.memory`.
     """
     admitted: list[ModelSpec] = []
-    found = Fit()
+    result = Fit()
     for spec in engines:
         try:
             shares = plan(machine, [*admitted, spec], settings, placed)
             if check is not None and spec.id not in placed:
-                check(shares, {one.id: one for one in (*admitted, spec)})
+                check(shares, {spec.id: spec for spec in (*admitted, spec)})
         except ParleyError as error:
-            found.refused[spec.id] = str(error)
+            result.refused[spec.id] = str(error)
         else:
             admitted.append(spec)
-            found = Fit(shares, found.refused)
-    return found
+            result = Fit(shares, result.refused)
+    return result
 
 
 def plan(
@@ -104,23 +104,25 @@ def _plan_gpu(
     machine: Machine, engines: Sequence[ModelSpec], settings: Settings, placed: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Share]:
     limit = settings.gpu_memory_share
-    asked: dict[int, float] = {gpu.index: 0.0 for gpu in machine.gpus}
+    requested: dict[int, float] = {gpu.index: 0.0 for gpu in machine.gpus}
     sharing: dict[int, int] = {gpu.index: 0 for gpu in machine.gpus}
     places: dict[str, tuple[int, ...]] = {}
-    for spec in sorted(engines, key=lambda one: (one.id not in placed, -one.engine.tensor_parallel_size)):
+    for spec in sorted(engines, key=lambda spec: (spec.id not in placed, -spec.engine.tensor_parallel_size)):
         gpu_count = spec.engine.tensor_parallel_size
         if gpu_count > len(machine.gpus):
             raise Invalid(f"{spec.id} needs {gpu_count} GPUs; this machine has {len(machine.gpus)}.", param="engine")
-        least = sorted(asked, key=lambda index: (sharing[index] + 10 * asked[index], index))[:gpu_count]
+        least = sorted(requested, key=lambda index: (sharing[index] + 10 * requested[index], index))[:gpu_count]
         places[spec.id] = placed.get(spec.id) or tuple(sorted(least))
         for index in places[spec.id]:
-            asked[index] += spec.engine.gpu_memory_share or 0.0
+            requested[index] += spec.engine.gpu_memory_share or 0.0
             sharing[index] += spec.engine.gpu_memory_share is None
     shares = {}
     for spec in engines:
         cards = places[spec.id]
-        left = min((limit - asked[index]) / max(sharing[index], 1) for index in cards)
-        if max(asked[index] for index in cards) > limit + 1e-9 or (spec.engine.gpu_memory_share is None and left <= 0):
+        left = min((limit - requested[index]) / max(sharing[index], 1) for index in cards)
+        if max(requested[index] for index in cards) > limit + 1e-9 or (
+            spec.engine.gpu_memory_share is None and left <= 0
+        ):
             raise Invalid(
                 f"The engines on GPU {cards[0]} ask for more than {limit:.0%} of its memory: lower their "
                 "gpu_memory_share, or retire a model.",

@@ -153,7 +153,8 @@ class MemoryBudget:
         assert per_token is not None
         raise Unavailable(
             f"{spec.id}: a context of {tokens:,} tokens needs {_gib(cache_bytes)} of KV cache, "
-            f"{_gib(share.kv_cache_bytes)} are planned: set max_model_len to {share.kv_cache_bytes // per_token // 16 * 16} or less, or raise "
+            f"{_gib(share.kv_cache_bytes)} are planned: set max_model_len to "
+            f"{share.kv_cache_bytes // per_token // 16 * 16} or less, or raise "
             "cpu_kv_cache_gib"
         )
 

@@ -117,7 +117,7 @@ def test_one_port_for_gateway_and_page_is_one_line(home: Path) -> None:
     (port,) = free_ports(1)
     for host, page_host in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")):
         settings = load_settings(home=home, host=host, page_host=page_host, port=port, page_port=port)
-        with pytest.raises(ParleyError, match="cannot both have port"):
+        with pytest.raises(ParleyError, match="cannot both use port"):
             preflight.check(settings, page=True)
         preflight.check(settings, page=False)
 

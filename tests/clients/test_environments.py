@@ -25,8 +25,8 @@ def clients() -> ModuleType:
     ("output", "says"),
     [
         ("ERROR: Could not install packages: [Errno 28] No space left on device", "disk is full"),
-        ("ERROR: No matching distribution found for openai==2.54.0", "openai==2.54.0 to be had"),
-        ("npm error notarget No matching version found for openai@99.0.0.", "openai@99.0.0 to be had"),
+        ("ERROR: No matching distribution found for openai==2.54.0", "openai==2.54.0 in the index"),
+        ("npm error notarget No matching version found for openai@99.0.0.", "openai@99.0.0 in the index"),
         ("npm error network request to the registry failed, reason: ENOTFOUND", "check the network"),
         ("npm error something odd", "something odd"),
         ("", "no reason"),

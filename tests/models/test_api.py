@@ -211,7 +211,7 @@ def gateway_saw(settings: Settings, files: int) -> None:
 def test_bytes_that_are_gone_are_404(client: openai.OpenAI, settings: Settings, database: Database) -> None:
     made = client.files.create(file=("a", b"x"), purpose="batch")
     Files(settings, database).get(made.id).path.unlink()
-    with pytest.raises(openai.NotFoundError, match="gone"):
+    with pytest.raises(openai.NotFoundError, match="missing"):
         client.files.content(made.id)
 
 

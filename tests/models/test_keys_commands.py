@@ -81,7 +81,7 @@ def test_a_key_is_revoked_by_its_name(keys: Run, database: Database) -> None:
 
 
 def test_usage_is_shown_by_key_and_model_and_for_programs_by_day(keys: Run, database: Database) -> None:
-    assert "Nothing was used" in keys("usage")
+    assert "No usage" in keys("usage")
     keys("create", "shop")
     shop, today = find_key(database, "shop").id, utcnow().date()
     add_usage(

@@ -200,7 +200,7 @@ def test_a_spec_that_makes_no_sense_is_one_line(fields: dict) -> None:
 @pytest.mark.parametrize(
     ("upstream", "says"),
     [
-        ({"base_url": "api.openai.com"}, "begins with https://"),
+        ({"base_url": "api.openai.com"}, "starts with https://"),
         ({"base_url": "https://x", "credential": "sk-proj-abc"}, "never the key itself"),
         ({"base_url": "https://x", "credential": ""}, "never the key itself"),
         ({"base_url": "https://x", "credential": "ACME_LOGIN"}, "KEY, TOKEN or SECRET"),
@@ -275,7 +275,7 @@ def test_fallbacks_are_models_that_exist(registry: Registry, weights: str) -> No
     ("fields", "fault"),
     [
         ({"id": "one", "fallbacks": ["one"]}, "its own fallback"),
-        ({"id": "one", "fallbacks": ["two", "two"]}, "named twice"),
+        ({"id": "one", "fallbacks": ["two", "two"]}, "listed twice"),
         ({"id": "one", "kind": "base", "path": "org/name", "upstream": None, "fallbacks": ["two"]}, "only a hosted"),
         ({"id": "one", "upstream": {"base_url": "http://x", "model": "y", "usd_per_million_input": -1}}, "greater"),
         ({"id": "one", "engine": {"tool_call_parser": "--port"}}, "pattern"),

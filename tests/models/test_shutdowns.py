@@ -78,9 +78,9 @@ def test_what_is_printed() -> None:
     print_shutdowns([gone, plain], Console(file=out, width=60), date(2026, 11, 22))
     assert out.getvalue().splitlines() == [
         "plain is off in 3 days (2026-11-25)",
-        "tuned is off in 53 days (2027-01-14): bring it home with `parley rescue ft:gpt-4o:o:s:1`",
+        "tuned is off in 53 days (2027-01-14): rescue it with `parley rescue ft:gpt-4o:o:s:1`",
     ]
     rescued = ModelSpec(id="s-rescued", kind="merged", path="hub/id", description=rescue_description("ft:gpt-4o:o:s:1"))
     out = io.StringIO()
     print_shutdowns([gone, rescued], Console(file=out, width=60), date(2026, 11, 22))
-    assert out.getvalue() == "tuned is off in 53 days (2027-01-14): s-rescued is here to take its place\n"
+    assert out.getvalue() == "tuned is off in 53 days (2027-01-14): s-rescued can replace it\n"

@@ -82,12 +82,12 @@ async def test_a_key_is_made_as_the_form_says_and_shown_once(tab: Keys, database
     [
         ({"name": ""}, "name has"),
         ({"limits": ("many", "", "", "")}, "Requests a minute"),
-        ({"limits": ("0", "", "", "")}, "over 0"),
+        ({"limits": ("0", "", "", "")}, "above 0"),
         ({"limits": ("", "1.5", "", "")}, "is no number"),
-        ({"ends": "soon"}, "A key ends"),
+        ({"ends": "soon"}, "The expiry is"),
         ({"models": ["nobody"]}, "no model"),
-        ({"role": "owner", "models": ["bot"]}, "opens everything"),
-        ({"name": "boss"}, "in force"),
+        ({"role": "owner", "models": ["bot"]}, "may use every model"),
+        ({"name": "boss"}, "already an active key"),
     ],
 )
 async def test_a_mistake_is_a_line_and_makes_no_key(tab: Keys, database: Database, form: dict, says: str) -> None:

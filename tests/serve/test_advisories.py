@@ -61,7 +61,7 @@ ROOT = Path(__file__).parent.parent.parent
 HELLO = [{"role": "user", "content": "hello"}]
 # Classes whose tests stand with what they protect.
 ELSEWHERE = {
-    "engines on loopback": "tests/serve/test_vllm_command.py::test_an_engine_is_known_by_its_id_on_loopback_behind_a_key",
+    "engines on loopback": "tests/serve/test_vllm_command.py::test_an_engine_has_its_id_on_loopback_behind_a_key",
     "no secret in an engine": "tests/serve/test_vllm_command.py::test_no_secret_of_ours_reaches_an_engine",
     "pickled weights": "tests/models/test_registry.py::test_weights_other_than_safetensors_are_refused",
     "vllm#55510": "tests/serve/test_guardian.py::test_stopping_takes_the_whole_tree",

@@ -158,7 +158,7 @@ async def test_more_models_than_memory_take_turns(start) -> None:
         await fleet.ready("first")
         asleep = fleet.supervisor.overview()["second"]
         assert asleep.state == "stopped"
-        assert asleep.message.startswith("asleep: asked for again, it starts")
+        assert asleep.message.startswith("asleep; starts with the next request")
         assert "second needs 1.4 GiB" in asleep.message
         running = asyncio.create_task(fleet.stream("first", 50))
         await asyncio.sleep(0.3)
@@ -166,7 +166,7 @@ async def test_more_models_than_memory_take_turns(start) -> None:
         assert await fleet.say("second") == "a"
         assert await running == counted(50)
         await fleet.until(lambda seen: seen["first"].state == "stopped")
-        assert fleet.supervisor.overview()["first"].message == "asleep: asked for again, it starts"
+        assert fleet.supervisor.overview()["first"].message == "asleep; starts with the next request"
         assert await fleet.say("first") == "a"
         await fleet.until(lambda seen: seen["second"].state == "stopped")
         assert len(fleet.supervisor.guardians) == 1

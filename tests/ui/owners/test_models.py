@@ -36,7 +36,7 @@ def tab(settings: Settings, database: Database) -> ModelsTab:
             EngineStatus("ready", "ready", "http://127.0.0.1:45671", 7, memory_bytes=3 * 2**30),
             EngineStatus("lora", "ready", "http://127.0.0.1:45671", 7),
             EngineStatus("broken", "failed", message=f"ended with status 1: {EVIL}"),
-            EngineStatus("sleeps", "stopped", message="asleep: asked for again, it starts"),
+            EngineStatus("sleeps", "stopped", message="asleep; starts with the next request"),
         ],
     )
     log = engine_log(settings.logs_dir, "broken")
@@ -64,7 +64,7 @@ async def test_the_table_shows_states_and_no_addresses(tab: ModelsTab) -> None:
     assert html.index("lora") > html.index(">ready<br>")
     assert "on ready" in html
     assert "3.0 GiB" in html
-    assert "asleep: asked for again, it starts" in html
+    assert "asleep; starts with the next request" in html
     assert "ValueError: no such thing" in html
     assert EVIL not in html
     assert "45671" not in html

@@ -24,8 +24,9 @@ from typing import Any
 from bench import bitext
 from bench.asking import AT_ONCE, ask, say
 from bench.bitext import Parts, Request
+from evals.scorers.sample import Sample, Scorer
 from evals.scorers.score_summary import ScoreSummary, paired_difference, score_all
-from evals.scorers.text_match import Sample, Scorer, length, repetition, topic_coverage, word_count
+from evals.scorers.text_match import length, repetition, topic_coverage, word_count
 from models.errors import ParleyError
 from models.messages import Completer, Message
 from models.registry import Registry
@@ -224,6 +225,7 @@ _NAMES = {"base": BASE, "tuned": TUNED}
 async def judge(database: Any, settings: Settings, asked: Sequence[Request]) -> dict[str, Any]:
     """What the demo's judge makes of tuned against base, in both orders; or why it could not say."""
     from evals import judge_models
+    from evals.judges.request import JudgeRequest
     from evals.votes.prompts import add_prompts
     from models.completer import gateway_completer
 
@@ -231,7 +233,7 @@ async def judge(database: Any, settings: Settings, asked: Sequence[Request]) -> 
     add_prompts(database, rows, source="bitext")
     completer_for: Callable[[str], Completer] = lambda model: gateway_completer(settings, model)  # noqa: E731
     try:
-        report = await judge_models(database, completer_for, JUDGE, (BASE, TUNED), len(rows))
+        report = await judge_models(database, completer_for, JudgeRequest(JUDGE, (BASE, TUNED), len(rows)))
     except ParleyError as error:
         return {"judge": JUDGE, "error": str(error)}
     return {

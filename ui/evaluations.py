@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from evals.reports.evaluation_html import report_html
-from evals.tasks.evaluations import Listed, list_evaluations, load_evaluation
+from evals.tasks.evaluations import EvaluationEntry, list_evaluations, load_evaluation
 from evals.tasks.summaries import against_first, diff, overview
 from ui.choices import notice
 from ui.evaluating import Evaluating, evaluation_form
@@ -105,5 +105,5 @@ def evaluations_tab(room: Room, tab: gr.Tab) -> None:
     which.input(evaluations.show, [which], [report], **QUIET)
 
 
-def _entry(row: Listed) -> str:
+def _entry(row: EvaluationEntry) -> str:
     return f"{row.task}: {', '.join(row.models)} · {row.created:%Y-%m-%d %H:%M}"

@@ -6,7 +6,7 @@ import pytest
 
 from bench import bitext, support
 from bench.bitext import Request, about_its_intent, hold_out, marking_words, overlap
-from evals.scorers.text_match import Sample
+from evals.scorers.sample import Sample
 
 REQUESTS = [
     Request(f"{verb} my {thing} {number}", f"To {verb} the {thing}, press the {verb} button.", f"{verb}_{thing}")

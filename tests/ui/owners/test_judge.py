@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from evals.judges.human_agreement import Opinion, groups
-from evals.judges.report import Canary, JudgedPair, JudgeReport, summarise
+from evals.judges.human_agreement import LabelledPair, agreement_by_category
+from evals.judges.report import Canary, JudgedPair, JudgedRun, JudgeReport, build_report
 from evals.scorers.catalog import named_scorer
-from evals.tasks.evaluations import run_task
-from evals.tasks.task import make_task
+from evals.tasks.evaluations import TaskRun, run_task
+from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.jobs import claim, finish, list_jobs
 from models.registry import Registry
@@ -56,7 +56,8 @@ def report(**changes: Any) -> JudgeReport:
         people=None,
     )
     given: dict[str, Any] = {"rows": [row], "canaries": [Canary("empty", 4, 4)], "unparsed": 1, "failed": 0}
-    return summarise(judge=JUDGE, models=(NAMES[0], NAMES[1]), rubric="r", rubric_hash="h", **(given | changes))
+    models = (NAMES[0], NAMES[1])
+    return build_report(JudgedRun(judge=JUDGE, models=models, rubric="r", rubric_hash="h", **(given | changes)))
 
 
 async def test_a_run_from_start_to_report(judge: JudgeTab, database: Database):
@@ -78,7 +79,7 @@ async def test_a_run_from_start_to_report(judge: JudgeTab, database: Database):
 async def test_an_evaluations_answers_can_be_judged(judge: JudgeTab, database: Database):
     task = make_task("talk", "t", [("", {"turns": ["one", "two"]})])
     players = Scripted({name: lambda question: f"about {question}" for name in NAMES[:2]})
-    made = await run_task(database, players, task, NAMES[:2], [named_scorer("words")], {})
+    made = await run_task(database, players, TaskRun(task, NAMES[:2], [named_scorer("words")]))
     seen = await judge.refresh(JUDGE, *NAMES[:2], None)
     assert [value for _, value in seen[judge._view.questions]["choices"]] == ["", made.id]
     taken = await judge.choose_questions(JUDGE, NAMES[2], NAMES[0], made.id)
@@ -167,8 +168,8 @@ def test_a_judge_that_fails_is_shown_as_such():
 
 def test_the_report_shows_canaries_and_how_far_to_trust_the_judge():
     assert "Nobody has voted" in report_words(report())
-    opinions = [Opinion(f"p{i}", "<refunds>", "ab"[i % 2], (("ann", "ab"[i % 2]),)) for i in range(60)]  # type: ignore[arg-type]
-    words = report_words(report(people=groups(opinions)))
+    opinions = [LabelledPair(f"p{i}", "<refunds>", "ab"[i % 2], (("ann", "ab"[i % 2]),)) for i in range(60)]  # type: ignore[arg-type]
+    words = report_words(report(people=agreement_by_category(opinions)))
     assert "Trust emu-judge for &lt;refunds&gt;." in words
     assert "60 votes" in words
     assert "Swapping the answers changed nothing" in words

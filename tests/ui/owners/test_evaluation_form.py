@@ -85,7 +85,7 @@ async def test_a_run_that_ended_unseen_leaves_the_form_ready(form: EvaluationSta
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": []}, "one model at least"),
+        ({"models": []}, "at least one model"),
         ({"scorers": []}, "one scorer"),
         ({"scorers": ["nonsense"]}, "no scorer"),
         ({"scorers": ["/etc/evil.py:run"]}, "parley eval run"),

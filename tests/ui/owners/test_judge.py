@@ -147,10 +147,10 @@ def test_the_judging_is_described(judge: JudgeTab):
 def test_a_report_has_a_verdict_numbers_and_rows():
     good = report()
     words = report_words(good)
-    assert "canaries passed" in words
-    assert "1 unparsed" in words
+    assert "reliability checks passed" in words
+    assert "unreadable: 1" in words
     assert "95 % interval" in words
-    assert "flipped with the order" in words
+    assert "changed with the order" in words
     table = report_table(good)
     assert "<script>" not in table
     assert "&lt;script&gt;" in table
@@ -160,7 +160,7 @@ def test_a_report_has_a_verdict_numbers_and_rows():
 
 
 def test_a_judge_that_fails_is_shown_as_such():
-    assert "not to be relied on" in report_words(report(canaries=[Canary("constant", 4, 1)]))
+    assert "not reliable" in report_words(report(canaries=[Canary("constant", 4, 1)]))
     nothing = report(rows=[])
     assert report_plot(nothing) is None
     assert "no verdict that can be read" in report_words(nothing)
@@ -172,7 +172,7 @@ def test_the_report_shows_canaries_and_how_far_to_trust_the_judge():
     words = report_words(report(people=agreement_by_category(opinions)))
     assert "Trust emu-judge for &lt;refunds&gt;." in words
     assert "60 votes" in words
-    assert "Swapping the answers changed nothing" in words
+    assert "Gives the same verdict when the answers are swapped" in words
     failed = report_words(report(canaries=[Canary("padded", 4, 0)]))
     assert "repeats itself" in failed
     assert "<span class='badge bad'>failed</span>" in failed

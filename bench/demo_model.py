@@ -19,8 +19,9 @@ from typing import Any
 
 from bench.evals.answers import Answers, ask_all
 from bench.progress import print_progress
+from evals.scorers.sample import Sample, Scorer
 from evals.scorers.score_summary import ScoreSummary, score_all
-from evals.scorers.text_match import Sample, Scorer, partial, repetition, topic_coverage, word_count
+from evals.scorers.text_match import partial, repetition, topic_coverage, word_count
 from models.demo import FOLDER, PROMPTS
 from models.errors import ParleyError
 from models.judge_format import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format

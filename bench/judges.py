@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from bench.evals.coverage import Coverage
-from evals.judges.human_agreement import MARGIN, Choice, Opinion, group, kappa
+from evals.judges.human_agreement import MARGIN, Choice, LabelledPair, human_agreement, kappa
 from evals.judges.ppi import powered_mean
 
 _CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
@@ -106,7 +106,7 @@ def opinions(
             seen = [truth if rng.random() < people else int(rng.integers(3)) for _ in range(voters)]
             verdict = truth if rng.random() < judge else int(rng.integers(3))
             votes = tuple((f"v{i}", _CHOICES[choice]) for i, choice in enumerate(seen))
-            made.append(Opinion(prompt, None, _CHOICES[verdict], votes))
+            made.append(LabelledPair(prompt, None, _CHOICES[verdict], votes))
     return made
 
 
@@ -134,7 +134,7 @@ def trust(prompts: int, voters: int, judge: float, people: float, runs: int, rng
     right = [chance + (1 - chance) / 3 for chance in (judge, people)]
     rest = [(1 - chance) / 3 for chance in (judge, people)]
     gap = right[0] * right[1] + 2 * rest[0] * rest[1] - right[1] ** 2 - 2 * rest[1] ** 2
-    answers = [group(opinions(prompts, 1, voters, judge, people, rng), None).trusted for _ in range(runs)]
+    answers = [human_agreement(opinions(prompts, 1, voters, judge, people, rng), None).trusted for _ in range(runs)]
     return Trust(prompts, voters, gap, answers.count("yes") / runs, answers.count("no") / runs, runs)
 
 

@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from evals.tasks.runner import ask_all
-from evals.tasks.task import TaskSample, make_task
+from evals.tasks.runner import Batch, ask_all
+from evals.tasks.task import TaskSample
+from evals.tasks.task_rows import make_task
 from models.completer import GatewayCompleter
 from models.database import open_database, upgrade
 from models.errors import Invalid
@@ -71,7 +72,7 @@ def measure(samples: int, concurrency: int, latency_s: float) -> Round:
                 each = await _sequential(completer, questions[:_SEQUENTIAL])
                 began = time.perf_counter()
                 found = await ask_all(
-                    database, lambda model: completer, [_MODEL], questions, _PARAMETERS, concurrency=concurrency
+                    database, lambda model: completer, Batch([_MODEL], questions, _PARAMETERS, concurrency)
                 )
                 whole = time.perf_counter() - began
             finally:
@@ -140,9 +141,7 @@ def _runner_tokens(engine: str, model: str, texts: list[str], options: dict[str,
         async def run() -> float:
             completer = GatewayCompleter(engine, model, retries=0, many=True)
             try:
-                found = await ask_all(
-                    database, lambda _: completer, [model], questions, options, concurrency=concurrency
-                )
+                found = await ask_all(database, lambda _: completer, Batch([model], questions, options, concurrency))
             finally:
                 await completer.close()
             answers = [outcome.answer for outcome in found.outcomes[model]]

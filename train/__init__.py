@@ -17,8 +17,8 @@
 | `advise` | whether to start with a prompt, retrieval or fine-tuning, and why |
 | `train` | SFT on the assistant's words only, or DPO on pairs; LoRA, QLoRA or every weight; publishes the result |
 | `resume` | goes on with a run that was interrupted, to the very same end |
-| `open_cloud`, `order`, `follow` | the same training at OpenAI or Together AI: one job, whatever the network does |
-| `plan_rescue`, `carry_out` | a fine-tune brought home from OpenAI: what would be done, and doing it |
+| `open_cloud`, `submit_job`, `follow` | training at OpenAI or Together AI, with exactly one job |
+| `plan_rescue`, `carry_out` | retrains a fine-tune of OpenAI here: the plan, and its execution |
 | `merge` | base + adapter → plain weights, refused where the two do not say the same |
 | `publish` | puts a finished run's adapter, or its merged weights, into the registry, whole or not at all |
 | `check_model` | compares a registered model with float32 base + adapter, here and through vLLM, and lists it |
@@ -48,8 +48,9 @@ _HOMES = {
     "Hyperparameters": "hyperparameters",
     "train": "training", "TrainingResult": "run.result",
     "resume": "run.resume",
-    "open_cloud": "clouds.cloud", "order": "clouds.submission", "follow": "clouds.follower",
-    "plan_rescue": "clouds.rescue", "carry_out": "clouds.rescue",
+    "open_cloud": "clouds.providers", "submit_job": "clouds.submission", "CloudTraining": "clouds.offer",
+    "follow": "clouds.follower",
+    "plan_rescue": "clouds.rescue_plan", "RescueRequest": "clouds.rescue_plan", "carry_out": "clouds.rescue",
     "merge": "publication.merge", "MergeReport": "publication.merge",
     "publish": "publication.publish", "publish_merge": "publication.publish",
     "check_model": "publication.listing", "write_card": "publication.cards", "read_curves": "run.curves",

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from models.errors import ParleyError
+from models.terminal import console
 
 if TYPE_CHECKING:
     from train.data.conversations import Problem
@@ -101,8 +101,3 @@ def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int | float) else str(value)
-
-
-def console() -> Console:
-    """The terminal, without guesses at what is a number or a path."""
-    return Console(highlight=False)

@@ -44,7 +44,9 @@ async def receive_form(request: "Request", field: str, incoming: IncomingFile) -
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise Invalid(f"Send multipart/form-data with the file as {field!r}.", param=field)
-    request.state.lift_limit()
+    # The gateway limits bodies before it knows that this one goes to disk; the page does not.
+    if lift_limit := getattr(request.state, "lift_limit", None):
+        lift_limit()
     parts = _FormParts(field)
     try:
         parser = MultipartParser(options[b"boundary"], parts.callbacks())

@@ -1,6 +1,6 @@
-"""What runs: reads and writes the supervisor's rows. It knows rows, not processes.
+"""The states of models: reads and writes the supervisor's database rows. It knows no processes.
 
-Every write that changes what the gateway must see raises the registry's revision in the same transaction.
+Every write that the gateway must notice raises the registry's revision in the same transaction.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ STARTING = "starting"  # the message of an engine that starts for the first time
 
 @dataclass(frozen=True)
 class ModelState:
-    """One model's state, with a line that says more where there is more to say."""
+    """The state of a model, with an optional explanation."""
 
     state: EngineState
     message: str = ""
@@ -29,9 +29,9 @@ class ModelState:
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """A model as an engine serves it. `address` is `http://127.0.0.1:port`, and set while it is ready.
+    """The state of a model on its engine. `address`: `http://127.0.0.1:port`, set while the model is ready.
 
-    `memory_bytes`: what its engine takes by plan. `since`: when it came into its state; written by `write_statuses`.
+    `memory_bytes`: the engine's planned memory. `since`: when the state began; set by `write_statuses`.
     """
 
     model_id: str
@@ -44,7 +44,7 @@ class EngineStatus:
 
 
 def read_statuses(database: Database) -> dict[str, EngineStatus]:
-    """Model id → what the supervisor last said of it."""
+    """Model id → the status that the supervisor last wrote."""
     with database.read() as session:
         rows = session.scalars(select(EngineRow))
         return {
@@ -62,7 +62,7 @@ def read_statuses(database: Database) -> dict[str, EngineStatus]:
 
 
 def write_statuses(database: Database, models: Iterable[EngineStatus]) -> None:
-    """Stores the states of some models, all of them in one transaction."""
+    """Stores the states of some models in one transaction."""
     with database.write() as session:
         now = utcnow()
         for one in models:
@@ -77,7 +77,7 @@ def write_statuses(database: Database, models: Iterable[EngineStatus]) -> None:
 
 
 def delete_statuses(database: Database, model_ids: Iterable[str] | None = None) -> None:
-    """Removes rows: of the models that are served no more, or of all of them, before a start and after a stop."""
+    """Deletes the rows of some models, or of all before a start and after a stop."""
     query = delete(EngineRow)
     if model_ids is not None:
         query = query.where(EngineRow.model_id.in_(list(model_ids)))
@@ -87,32 +87,32 @@ def delete_statuses(database: Database, model_ids: Iterable[str] | None = None) 
 
 
 def model_states(database: Database) -> dict[str, ModelState]:
-    """Model id → state, for every model that is served. Hosted models are always ready."""
+    """Model id → state, for every model. Hosted models are always ready."""
     return combine_states(Registry(database).list(include_candidates=True), read_statuses(database))
 
 
 def combine_states(specs: Iterable[ModelSpec], rows: dict[str, EngineStatus]) -> dict[str, ModelState]:
-    """The same from what was read already."""
+    """Model id → state, from specs and rows that were already read."""
     states = {}
     for spec in specs:
         row = rows.get(spec.id)
         if spec.kind == "hosted":
             states[spec.id] = ModelState("ready")
         elif row is None:
-            states[spec.id] = ModelState("stopped", "its engine does not run")
+            states[spec.id] = ModelState("stopped", "its engine is not running")
         else:
             states[spec.id] = ModelState(row.state, row.message)
     return states
 
 
 def record_demand(database: Database, model_id: str) -> None:
-    """Notes that a model was asked for while it was not running."""
+    """Records that a model was requested while it was not running."""
     with database.write() as session:
         session.merge(DemandRow(model_id=model_id, asked=utcnow()))
 
 
 def read_demand(database: Database, within: timedelta) -> dict[str, datetime]:
-    """The models that were asked for in vain lately, with the last time."""
+    """The models that were requested in vain within a time span, each with the last time."""
     query = select(DemandRow).where(DemandRow.asked > utcnow() - within)
     with database.read() as session:
         return {row.model_id: row.asked for row in session.scalars(query)}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import mtbench
-from evals.tasks.task import make_task
+from evals.tasks.task_rows import make_task
 from tests.stack import Stack
 
 QUESTIONS = [

@@ -7,7 +7,7 @@ import pytest
 from bench import support
 from bench.evals import bitext
 from bench.evals.bitext import Request, hold_out, intent_scorer, marking_words, overlap_scorer
-from evals.scorers.text_match import Sample
+from evals.scorers.sample import Sample
 
 REQUESTS = [
     Request(f"{verb} my {thing} {number}", f"To {verb} the {thing}, press the {verb} button.", f"{verb}_{thing}")

@@ -103,7 +103,7 @@ def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
     findings = [doctor.Finding("disk", "fail", "full", "Free some."), doctor.Finding("clock", "ok", "now")]
     doctor.show(findings, Console(file=shown, width=80))
     assert "disk: Free some." in shown.getvalue()
-    assert "1 of 2 must be mended" in shown.getvalue()
+    assert "1 of 2 checks failed" in shown.getvalue()
     monkeypatch.setenv("PARLEY_HOME", str(ported.home))
     monkeypatch.setenv("PARLEY_PORT", str(ported.port))
     monkeypatch.setenv("PARLEY_PAGE_PORT", str(ported.page_port))

@@ -119,7 +119,7 @@ async def test_a_body_that_stops_short_is_broken_and_not_asked_again(started: by
 
 async def test_what_is_no_http_is_broken() -> None:
     async with running(writes(b"SSH-2.0-OpenSSH\r\n\r\n")) as (server, pool):
-        with pytest.raises(ConnectionBroken, match="no HTTP"):
+        with pytest.raises(ConnectionBroken, match="invalid HTTP"):
             await read(pool, server.address)
 
 

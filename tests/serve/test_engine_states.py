@@ -27,7 +27,7 @@ def test_what_is_published_is_read_and_raises_the_revision(any_database: Databas
     assert engine_states.read_statuses(any_database)["base"] == EngineStatus("base", "ready", "http://127.0.0.1:1", 7)
     assert engine_states.model_states(any_database) == {
         "base": ModelState("ready"),
-        "lora": ModelState("stopped", "its engine does not run"),
+        "lora": ModelState("stopped", "its engine is not running"),
         "far": ModelState("ready"),
     }
     engine_states.delete_statuses(any_database, ["base"])

@@ -45,7 +45,7 @@ def test_nobody_else_goes_while_somebody_is_going() -> None:
 
 def test_the_young_are_waited_for_and_the_pinned_are_named() -> None:
     young = decide_placement([tenant("a", movable=False)], False, "new", room_for(1))
-    assert young.wait == {"new": "waits for room: new needs more"}
+    assert young.wait == {"new": "waiting for memory: new needs more"}
     pinned = decide_placement([tenant("a", pinned=True)], False, "new", room_for(1))
     assert "a is pinned: unpin or retire one" in pinned.wait["new"]
     assert decide_placement([tenant("a")], False, "new", room_for(0)).never == {"new": "new needs more"}

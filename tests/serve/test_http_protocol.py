@@ -211,7 +211,7 @@ def passes(gateway: Serving, seconds: float) -> None:
     def look() -> None:
         for connection in list(gateway.server.server_state.connections):
             assert isinstance(connection, HTTPProtocol)
-            connection.sweep(loop.time() + seconds)
+            connection.check_timeouts(loop.time() + seconds)
 
     loop.call_soon_threadsafe(look)
 

@@ -113,7 +113,7 @@ def test_right_before_a_start_memory_is_measured(settings: Settings, tmp_path: P
     assert MemoryBudget(machine, settings, available=lambda: 60 * GIB).startable(spec, share) is None
     missing = MemoryBudget(machine, settings, available=lambda: CPU_OVERHEAD_BYTES).startable(spec, share)
     assert missing is not None
-    assert missing.startswith("waits for memory: it needs 2.3 GiB")
+    assert missing.startswith("waiting for memory: it needs 2.3 GiB")
 
 
 def test_the_machine_has_some_memory() -> None:

@@ -122,7 +122,7 @@ def test_what_was_not_used_is_given_back(limits: RateLimiter) -> None:
 
 def test_each_answer_that_is_asked_for_counts(limits: RateLimiter) -> None:
     with pytest.raises(TooManyTokens):
-        limits.admit(key(tokens_per_minute=100), OWN, 0, 50, answers=2)
+        limits.admit(key(tokens_per_minute=100), OWN, 0, 50, choices=2)
 
 
 def test_what_can_never_fit_is_not_to_be_repeated(limits: RateLimiter) -> None:
@@ -154,7 +154,7 @@ def test_a_days_tokens_end_and_begin_anew_at_midnight(limits: RateLimiter, clock
 def test_what_is_on_its_way_counts_for_the_budget(limits: RateLimiter, clock: Clock) -> None:
     fifty = key(daily_tokens=50)
     going = limits.admit(fifty, OWN, 40, 40)
-    with pytest.raises(TooManyTokens, match="on its way") as refused:
+    with pytest.raises(TooManyTokens, match="requests in progress") as refused:
         limits.admit(fifty, OWN, 40, 5)
     assert refused.value.retry_after == 1, "it may well fit when the other one is answered"
     clock.now += 86_400

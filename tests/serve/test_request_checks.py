@@ -16,7 +16,7 @@ from serve.validation.request_checks import (
     UnsupportedMediaType,
     check_cross_site,
     check_head,
-    parse,
+    parse_json,
 )
 
 CHAT = b"/v1/chat/completions"
@@ -99,7 +99,7 @@ def test_path_tricks_are_refused(raw: bytes) -> None:
 
 def test_a_path_that_is_read_in_two_ways_is_refused() -> None:
     for raw in (b"/v1/models/x", b"/v1/models/%41"):
-        with pytest.raises(Invalid, match="two ways"):
+        with pytest.raises(Invalid, match="ambiguous"):
             check_head(scope(raw, path="/metrics"))
 
 
@@ -177,7 +177,7 @@ def test_forms_are_for_routes_that_are_not_relayed() -> None:
 
 @pytest.mark.parametrize("packed", [b"gzip", b"br", b"deflate", b"gzip, identity"])
 def test_packed_bodies_are_415(packed: bytes) -> None:
-    with pytest.raises(UnsupportedMediaType, match="packed"):
+    with pytest.raises(UnsupportedMediaType, match="Compressed"):
         check_head(scope(CHAT, JSON, (b"content-encoding", packed)))
     check_head(scope(CHAT, JSON, (b"content-encoding", b"identity")))
 
@@ -230,7 +230,7 @@ def test_without_keys_pages_of_other_sites_are_not_answered(origin: bytes) -> No
 )
 def test_what_is_no_json_object_is_400(body: bytes) -> None:
     with pytest.raises(Invalid) as refused:
-        parse(body)
+        parse_json(body)
     assert len(str(refused.value)) < 200
 
 
@@ -241,7 +241,7 @@ def nested(levels: int, opening: bytes = b'{"a":', closing: bytes = b"}") -> byt
 
 @pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]"), (b' [ 1, "]" ,', b"]\n")])
 def test_the_depth_is_bounded_exactly(opening: bytes, closing: bytes) -> None:
-    assert parse(nested(request_checks.MAX_DEPTH, opening, closing))
+    assert parse_json(nested(request_checks.MAX_DEPTH, opening, closing))
     for levels in (
         request_checks.MAX_DEPTH + 1,
         2 * request_checks.MAX_DEPTH - 1,
@@ -250,13 +250,13 @@ def test_the_depth_is_bounded_exactly(opening: bytes, closing: bytes) -> None:
         100_000,
     ):
         with pytest.raises(Invalid, match="too deeply"):
-            parse(nested(levels, opening, closing))
+            parse_json(nested(levels, opening, closing))
 
 
 def test_brackets_in_text_are_no_depth() -> None:
     for text in ("[" * 1000, "{" * 100_000, '"' * 500 + "[" * 500, "\\" * 501 + "[" * 500, '\\"[' * 500):
-        assert parse(json.dumps({"content": text}).encode()) == {"content": text}
-    assert parse(orjson.dumps({"a": [[]] * 5000}))["a"]
+        assert parse_json(json.dumps({"content": text}).encode()) == {"content": text}
+    assert parse_json(orjson.dumps({"a": [[]] * 5000}))["a"]
 
 
 _JSON_VALUES = st.recursive(
@@ -276,18 +276,18 @@ def depth(value: object) -> int:
 def test_the_depth_is_what_a_parser_finds(value: object) -> None:
     body = json.dumps(value).encode()
     for levels in range(6):
-        assert request_checks._deeper(body, levels) is (depth(value) > levels)
+        assert request_checks._nests_deeper(body, levels) is (depth(value) > levels)
 
 
 def test_of_a_key_that_comes_twice_every_parser_takes_the_last() -> None:
     # What the engine's FastAPI reads with, what pydantic reads with, and what we read with.
     body = b'{"n":1,"n":1000000,"chat_template":"{{ evil }}","chat_template":null,"chat_template":"x"}'
-    assert json.loads(body) == pydantic_core.from_json(body) == parse(body)
-    assert parse(body) == {"n": 1_000_000, "chat_template": "x"}
+    assert json.loads(body) == pydantic_core.from_json(body) == parse_json(body)
+    assert parse_json(body) == {"n": 1_000_000, "chat_template": "x"}
 
 
 def test_names_that_are_escaped_are_read_as_what_they_are() -> None:
-    assert parse(b'{"chat\\u005ftemplate":"x"}') == {"chat_template": "x"}
+    assert parse_json(b'{"chat\\u005ftemplate":"x"}') == {"chat_template": "x"}
 
 
 def test_an_ordinary_request_costs_next_to_nothing() -> None:
@@ -306,4 +306,4 @@ def test_an_ordinary_request_costs_next_to_nothing() -> None:
 
     # About 1.3 µs and 13 µs on an idle core: the bounds leave room for busy ones.
     assert best(lambda: check_head(ordinary), 500) < 10e-6
-    assert best(lambda: request_checks._many_brackets(body), 20) < 100e-6
+    assert best(lambda: request_checks._has_many_brackets(body), 20) < 100e-6

@@ -126,7 +126,7 @@ def test_ready_says_whether_requests_had_better_come(gateway: Serving) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{gateway.root}/ready")
     assert refused.value.code == 503
-    assert "stops" in json.loads(refused.value.read())["error"]["message"]
+    assert "stopping" in json.loads(refused.value.read())["error"]["message"]
     with urllib.request.urlopen(f"{gateway.root}/health") as answer:
         assert answer.status == 200
 

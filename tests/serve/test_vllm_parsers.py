@@ -42,7 +42,7 @@ def found(spec: ModelSpec, *, adapters: bool = False) -> tuple[str | None, str |
 
 
 def test_every_name_is_registered_in_the_installed_vllm() -> None:
-    tools, reasoning = vllm_parsers.names()
+    tools, reasoning = vllm_parsers.parser_names()
     assert tools <= registered("tool_parsers", "_TOOL_PARSERS_TO_REGISTER")
     assert reasoning <= registered("reasoning", "_REASONING_PARSERS_TO_REGISTER")
     assert {"hermes", "llama3_json", "mistral"} <= tools

@@ -29,7 +29,7 @@ class ReleasedHome:
     """A home as the release left it. `facts` and `outputs` are what make_home.py wrote down about it."""
 
     def __init__(self, folder: Path, database_url: str | None, port: int, said: dict[str, Any]) -> None:
-        self.folder, self.port = folder, port
+        self.folder, self.port, self.database = folder, port, "postgresql" if database_url else "sqlite"
         self.facts: dict[str, Any] = said["facts"]
         self.outputs: dict[str, Any] = said["outputs"]
         self.variables = {

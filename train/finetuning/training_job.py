@@ -4,11 +4,13 @@ A job may come here several times: after a kill, a restart, a pause. It goes on 
 what was published already is not made again.
 """
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from models.completer import gateway_completer
 from models.database import utcnow
 from models.errors import Conflict, Invalid, NotFound, ParleyError
 from models.jobs import Job
@@ -17,9 +19,9 @@ from models.worker import JobCancelled, JobContext
 from train.finetuning.events import Telling, numbers
 from train.finetuning.lifecycle import fail, locked, tell
 from train.finetuning.result_file import store_results
-from train.finetuning.serving import wait_until_served
 from train.finetuning.validation import data_file
 from train.hyperparameters import Hyperparameters, Method
+from train.publication.readiness import wait_until_ready
 from train.request import TrainingRequest
 from train.worker.jobs import TrainingFailed, run_child
 
@@ -102,6 +104,35 @@ def _succeed(context: JobContext, job_id: str, name: str, result: Mapping[str, A
             tell(session, job_id, warning, level="warn")
         tell(session, job_id, f"New fine-tuned model created: {name}")
         tell(session, job_id, "The job has successfully completed")
+
+
+def wait_until_served(context: JobContext, name: str) -> str | None:
+    """Returns once the model answers through the gateway; otherwise a sentence that says why it does not.
+
+    Without a gateway or an engine there is nothing to wait for.
+
+    Raises:
+        JobCancelled: the job is to stop.
+    """
+
+    def check_cancelled() -> None:
+        if context.cancelled:
+            raise JobCancelled(name)
+
+    async def poll() -> str:
+        completer = gateway_completer(context.settings, name, timeout_s=10, retries=0)
+        try:
+            return await wait_until_ready(completer, context.settings, on_poll=check_cancelled)
+        finally:
+            await completer.close()
+
+    try:
+        state = asyncio.run(poll())
+    except ParleyError:
+        return None
+    if state == "failed":
+        return f"{name} is registered, but its engine cannot load it: see `parley status`"
+    return None if state == "ready" else f"{name} is registered, but no engine serves it yet"
 
 
 def _unlisted(context: JobContext, name: str) -> str | None:

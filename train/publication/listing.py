@@ -15,7 +15,7 @@ from models.spec import ModelSpec, Parity, ServedParity
 from train.publication.cards import write_card
 from train.publication.comparison import TEMPLATE, Compared, Reference, agreed_tokens, compare, judged
 from train.publication.probes import kept
-from train.publication.served_answers import ask
+from train.publication.served_answers import request_answers
 from train.run.folder import ADAPTER, RESULT
 from train.run.progress import Progress, Stage, silent
 from train.trainers.bases import Base, find_base, load_tokenizer
@@ -58,10 +58,10 @@ def list_compared(
 
 def through_engine(model: str, reference: Reference, compared: Compared, settings: Settings) -> Parity:
     """The same parity with what the model says through its engine, or with why it was not asked."""
-    answered = ask(settings, model, compared.questions)
-    if answered.reason:
-        return compared.parity.model_copy(update={"not_served": answered.reason, "served": None})
-    pairs = list(zip(compared.questions, answered.texts, strict=True))
+    answers = request_answers(settings, model, compared.questions)
+    if answers.reason:
+        return compared.parity.model_copy(update={"not_served": answers.reason, "served": None})
+    pairs = list(zip(compared.questions, answers.texts, strict=True))
     others = [(question, text) for question, text in pairs if text != question.text]
     alike = sum(question.tokens for question, text in pairs if text == question.text)
     agreed, tokens = agreed_tokens(reference, others) if others else (0, 0)

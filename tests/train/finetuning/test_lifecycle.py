@@ -21,7 +21,7 @@ from train.finetuning.checkpoint_models import keep_row
 from train.finetuning.events import Telling
 from train.finetuning.requests import Asked, parse
 from train.finetuning.result_file import store_results
-from train.finetuning.serving import wait_until_served
+from train.finetuning.training_job import wait_until_served
 
 STEP = {"steps": 4, "loss": 1.5, "accuracy": 0.25, "margin": None, "seconds_left": 9.0, "epoch": 1.0}
 

@@ -95,9 +95,9 @@ def ppi_coverage(world: JudgeSimulation, runs: int, rng: np.random.Generator) ->
     return PowerCoverage(world, powered.covered, people.covered, powered.width, people.width, runs)
 
 
-def opinions(
+def simulate_pairs(
     prompts: int, per_prompt: int, voters: int, judge: float, people: float, rng: np.random.Generator
-) -> list[Opinion]:
+) -> list[LabelledPair]:
     """Pairs whose truth each voter sees with probability `people` and the judge with `judge`; otherwise they guess."""
     made = []
     for prompt in range(prompts):
@@ -122,8 +122,8 @@ def kappa_coverage(
     truth = (agree - chance) / (1 - chance)
     intervals = Coverage()
     for _ in range(runs):
-        made = opinions(prompts, per_prompt, 1, quality, quality, rng)
-        found = kappa([(opinion.judge, opinion.votes[0][1], opinion.prompt) for opinion in made])
+        made = simulate_pairs(prompts, per_prompt, 1, quality, quality, rng)
+        found = kappa([(pair.judge, pair.votes[0][1], pair.prompt) for pair in made])
         if found is not None:
             intervals.add(found.low, found.high, truth)
     return Kappas(prompts, per_prompt, quality, truth, sum(intervals.hits) / runs, runs)
@@ -134,7 +134,9 @@ def trust(prompts: int, voters: int, judge: float, people: float, runs: int, rng
     right = [chance + (1 - chance) / 3 for chance in (judge, people)]
     rest = [(1 - chance) / 3 for chance in (judge, people)]
     gap = right[0] * right[1] + 2 * rest[0] * rest[1] - right[1] ** 2 - 2 * rest[1] ** 2
-    answers = [human_agreement(opinions(prompts, 1, voters, judge, people, rng), None).trusted for _ in range(runs)]
+    answers = [
+        human_agreement(simulate_pairs(prompts, 1, voters, judge, people, rng), None).trusted for _ in range(runs)
+    ]
     return Trust(prompts, voters, gap, answers.count("yes") / runs, answers.count("no") / runs, runs)
 
 

@@ -3,24 +3,13 @@
 Each command imports what it needs when it runs.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from models.commands.keys import add_keys_commands
 from models.commands.models import add_models_commands
 from models.terminal import console
-
-
-def opened() -> tuple[Any, Any]:
-    """(settings, database) of the home; the database is checked to be at this program's revision."""
-    from models.database import open_database
-    from models.settings import load_settings
-
-    settings = load_settings()
-    database = open_database(settings)
-    database.check_current()
-    return settings, database
 
 
 def add_commands(app: typer.Typer) -> None:

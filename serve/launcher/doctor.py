@@ -276,7 +276,7 @@ def _keys(settings: Settings, opened: _DatabaseProbe) -> Finding:
     return Finding("keys", "ok", f"required on {where}" if keys else f"none: only this machine can reach {where}")
 
 
-def _engines(opened: _Opened) -> list[Finding]:
+def _engines(opened: _DatabaseProbe) -> list[Finding]:
     """A finding for each engine of a Parley that runs: why one failed, or is being started again."""
     if opened.database is None or opened.fault:
         return []

@@ -36,7 +36,7 @@ def test_a_short_run_gives_every_figure() -> None:
     assert done.stdout.count("cpu_us_per_request") == 2
 
 
-def test_a_count_that_makes_no_sense_is_refused() -> None:
+def test_an_invalid_count_is_refused() -> None:
     command = [sys.executable, "-m", "bench.gateway", "--rounds", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 2

@@ -9,8 +9,8 @@ import pytest
 from models.database import open_database, upgrade
 from models.keys import create_key
 from models.settings import load_settings
-from tests.clients.running import SDKS, Server
-from tests.fakes.openai_answers import FakeAnswers
+from tests.clients.programs import SDKS, Server
+from tests.fakes.openai_chat import FakeAnswers
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.serve.gateways import serving
 from tests.stack import Stack

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.clients import running
+from tests.clients import programs
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -55,7 +55,7 @@ def test_an_environment_that_is_half_installed_is_made_again(clients, monkeypatc
 def test_an_absent_environment_is_a_failure_and_no_skip(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(running, "CLIENTS", tmp_path)
     with pytest.raises(pytest.fail.Exception, match="make clients"):
-        running.command_of("openai-3", "chat")
+        programs.command_of("openai-3", "chat")
 
 
 def test_no_file_names_a_host_of_packages() -> None:

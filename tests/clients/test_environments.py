@@ -53,7 +53,7 @@ def test_an_environment_that_is_half_installed_is_made_again(clients, monkeypatc
 
 
 def test_an_absent_environment_is_a_failure_and_no_skip(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(running, "CLIENTS", tmp_path)
+    monkeypatch.setattr(programs, "CLIENTS", tmp_path)
     with pytest.raises(pytest.fail.Exception, match="make clients"):
         programs.command_of("openai-3", "chat")
 

@@ -22,7 +22,7 @@ _CITIES = re.compile(r"\b(Paris|Oslo)\b")
 _USAGE = {"prompt_tokens": 8, "completion_tokens": 5, "total_tokens": 13}
 
 
-class FakeAnswers(FakeServer):
+class FakeChat(FakeServer):
     """One model behind one key."""
 
     key = KEY

@@ -38,7 +38,7 @@ def test_a_hosted_model_with_prices_and_fallbacks(app: typer.Typer, database: Da
     assert spec.upstream is not None
     assert (spec.upstream.model, spec.upstream.usd_per_million_output) == ("m", 1.2)
     shown = run(app, "show", "first").output
-    assert "fallbacks     second" in shown
+    assert "fallbacks  second" in shown
     assert "$0.3 in, $1.2 out" in shown
 
 

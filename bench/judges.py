@@ -97,7 +97,7 @@ def ppi_coverage(world: JudgeSimulation, runs: int, rng: np.random.Generator) ->
 
 def opinions(
     prompts: int, per_prompt: int, voters: int, judge: float, people: float, rng: np.random.Generator
-) -> list[Opinion]:
+) -> list[LabelledPair]:
     """Pairs whose truth each voter sees with probability `people` and the judge with `judge`; otherwise they guess."""
     made = []
     for prompt in range(prompts):

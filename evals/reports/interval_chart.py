@@ -10,7 +10,6 @@ from html import escape
 from pathlib import Path
 
 from evals.reports.html_page import page, table, write_file
-from models.atomic import atomic_write
 from models.chart_svg import Box, Dot, Label, Line, Scale, Shape, render_svg
 from models.errors import Invalid
 

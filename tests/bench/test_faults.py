@@ -26,7 +26,7 @@ def chunks(*parts: bytes, end: bool = True) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("answer", "sight", "text"),
+    ("answer", "outcome", "text"),
     [
         (chunks(frame("a"), frame("b"), DONE), "whole", "ab"),
         (chunks(frame("a"), frame("b")), "truncated", "ab"),

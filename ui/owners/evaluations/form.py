@@ -12,7 +12,7 @@ import gradio as gr
 
 from evals.jobs import EVALUATE
 from evals.judges.rubric import shipped_rubrics
-from evals.scorers.catalog import check_names, catalog, split_names
+from evals.scorers.catalog import catalog, check_names, split_names
 from evals.tasks.task import Task
 from evals.tasks.task_sources import open_task
 from evals.votes.prompts import prompts

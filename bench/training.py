@@ -93,7 +93,7 @@ def padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads: int)
     from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
     from train.trainers.bases import find_base, load_model
-    from train.trainers.batches import LikeLengths
+    from train.trainers.batches import SimilarLengthSampler
     from train.trainers.heads import add_learnt_head
     from train.trainers.library_output import quiet
     from train.trainers.losses import measure
@@ -101,7 +101,7 @@ def padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads: int)
 
     found = tokens_of(rows, base)
     lengths = [row.tokens for row in found]
-    order = list(LikeLengths(lengths, batch, _SEED))  # the first epoch's, which is all that is learnt
+    order = list(SimilarLengthSampler(lengths, batch, _SEED))  # the first epoch's, which is all that is learnt
     clock = Clock()
 
     def collate(some: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
@@ -114,7 +114,7 @@ def padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads: int)
 
     class Ordered(Trainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return LikeLengths(lengths, batch, _SEED)
+            return SimilarLengthSampler(lengths, batch, _SEED)
 
     class Watch(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:

@@ -156,7 +156,7 @@ def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_liste
     assert spec.parity.served is not None, spec.parity.not_served
     assert spec.parity.served.asked == 16
     assert spec.parity.served.agreement >= 0.98
-    assert "to the letter" in (Path(str(spec.path)) / "README.md").read_text()
+    assert "answers are identical" in (Path(str(spec.path)) / "README.md").read_text()
     merged = publish_merge("styled", "merged", registry=registry, settings=settings)
     assert merged.parity.served is not None, merged.parity.not_served
     assert registry.resolve("merged").state == "listed"

@@ -77,7 +77,7 @@ async def test_what_makes_no_sense_is_a_line_and_enqueues_nothing(
 async def test_the_rules_are_shown_for_this_data_and_base(tab: Train, data: str) -> None:
     shown = await tab.explain(data, "demo-base", *AUTO)
     assert "60 conversations" in shown
-    assert "10,000 examples seen in all" in shown
+    assert "about 10,000 examples" in shown
     assert "0.0025" in shown
     assert "use a number" in await tab.explain(data, "demo-base", "sft", "lora", 0.1, "x", *AUTO[4:])
 

@@ -147,7 +147,7 @@ def _row(
 def _messages(content: Mapping[str, Any], prompt_column: str) -> list[Any]:
     if "messages" in content:
         messages = content["messages"]
-        if not isinstance(messages, list) or not messages or not all(isinstance(one, dict) for one in messages):
+        if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
             raise Invalid("`messages` must be a list of messages, each with a role and content")
         return messages
     prompt = content.get(prompt_column, content.get("input"))

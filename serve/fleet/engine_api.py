@@ -1,10 +1,9 @@
-"""Requests that the supervisor makes to an engine: a probe, its load, loading and unloading LoRA adapters."""
+"""Requests that the supervisor makes to an engine: a probe for liveness, and its load."""
 
 from dataclasses import dataclass
 
 import aiohttp
 
-from models.errors import ParleyError, Unavailable
 from serve.fleet.vllm_command import Endpoint
 
 METRICS_TIMEOUT_S = 5.0
@@ -38,7 +37,7 @@ async def probe_generation(
         async with session.post(
             f"{engine.address}/v1/{route}",
             json=body,
-            headers=_bearer(engine),
+            headers=engine.headers,
             timeout=aiohttp.ClientTimeout(total=timeout_s),
         ) as answer:
             return answer.status == 200
@@ -50,7 +49,7 @@ async def read_load(session: aiohttp.ClientSession, engine: Endpoint) -> EngineL
     """The engine's load; None if it does not report it."""
     try:
         async with session.get(
-            f"{engine.address}/metrics", headers=_bearer(engine), timeout=aiohttp.ClientTimeout(total=METRICS_TIMEOUT_S)
+            f"{engine.address}/metrics", headers=engine.headers, timeout=aiohttp.ClientTimeout(total=METRICS_TIMEOUT_S)
         ) as answer:
             return read_metrics(await answer.text()) if answer.status == 200 else None
     except (TimeoutError, aiohttp.ClientError, OSError):
@@ -72,32 +71,3 @@ def read_metrics(text: str) -> EngineLoad | None:
         sums.get("vllm:request_success_total", 0.0),
         sums.get("vllm:prompt_tokens_total", 0.0) + sums.get("vllm:generation_tokens_total", 0.0),
     )
-
-
-async def load_adapter(session: aiohttp.ClientSession, engine: Endpoint, name: str, path: str) -> None:
-    """Loads a LoRA folder under a name.
-
-    Raises:
-        ParleyError: the engine rejects it; Unavailable: the engine does not answer.
-    """
-    await _post(session, engine, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
-
-
-async def unload_adapter(session: aiohttp.ClientSession, engine: Endpoint, name: str) -> None:
-    """Unloads an adapter. Raises as `load_adapter`."""
-    await _post(session, engine, "/v1/unload_lora_adapter", {"lora_name": name})
-
-
-async def _post(session: aiohttp.ClientSession, engine: Endpoint, route: str, body: dict[str, str]) -> None:
-    try:
-        async with session.post(
-            engine.address + route, json=body, headers=_bearer(engine), timeout=aiohttp.ClientTimeout(total=120)
-        ) as answer:
-            if answer.status != 200:
-                raise ParleyError(f"The engine rejects the adapter: {(await answer.text())[:300]}")
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise Unavailable("The engine does not answer.") from error
-
-
-def _bearer(engine: Endpoint) -> dict[str, str]:
-    return {"Authorization": f"Bearer {engine.key}"}

@@ -15,9 +15,10 @@ from models.errors import ParleyError
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_api, vllm_command
-from serve.fleet.engine_states import STARTING, EngineStatus
+from serve.fleet.engine_states import STARTING
+from serve.fleet.lora_adapters import sync_adapters
 from serve.fleet.machine import Machine
-from serve.fleet.managed_engine import ASLEEP, AfterDrain, Drain, ManagedEngine, Work
+from serve.fleet.managed_engine import ASLEEP, GATEWAY_NOTICES_S, AfterDrain, Drain, ManagedEngine, Work
 from serve.fleet.memory import MemoryBudget
 from serve.processes.children import spawn
 
@@ -34,8 +35,6 @@ _MAX_ATTEMPTS = 5
 BACKOFF_LIMIT_S = 60.0
 _STABLE_S = 10.0
 _MEMORY_RETRY_S = 3.0
-# The gateway polls the registry a few times a second: after this time it sends a draining engine nothing new.
-_GATEWAY_NOTICES_S = 1.0
 _IDLE_INTERVAL_S = 0.25
 _USE_INTERVAL_S = 5.0  # an engine takes some milliseconds to render its metrics
 _log = logging.getLogger("parley.supervisor")
@@ -51,14 +50,14 @@ class EngineLifecycle:
         memory: MemoryBudget,
         key: str,
         wanted_adapters: Callable[[str], dict[str, ModelSpec]],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._machine = machine
         self._memory = memory
         self._key = key
         self._wanted_adapters = wanted_adapters
-        self._report = tell
+        self._report = report
 
     async def step(self, session: aiohttp.ClientSession, engine: ManagedEngine, *, must_wait: bool) -> None:
         """Makes an engine's next step. Runs as a task, so that a slow engine does not delay others."""
@@ -134,7 +133,7 @@ class EngineLifecycle:
             engine.state, engine.message, engine.failure = "ready", "", ""
             engine.since = engine.probed_at = engine.used = time.monotonic()
             self._report(f"{engine.spec.id} is ready, after {took:.0f} s")
-            await self._match_adapters(session, engine)
+            await self._sync_adapters(session, engine)
         elif time.monotonic() - engine.since > self._settings.engine_start_timeout_s:
             reason = f"not ready within {self._settings.engine_start_timeout_s:.0f} s"
             await self._restart(engine, reason, hung=True)
@@ -147,7 +146,7 @@ class EngineLifecycle:
             if not engine.lora or options.parsers.reasoning != engine.reasoning:
                 begin_drain(engine, "restart", "restarting to load adapters")
                 return
-        await self._match_adapters(session, engine)
+        await self._sync_adapters(session, engine)
         if time.monotonic() - engine.use_checked_at > _USE_INTERVAL_S:
             await self._update_last_use(session, engine)
         if time.monotonic() - engine.probed_at < (_PROBE_RETRY_S if engine.missed_probes else _PROBE_INTERVAL_S):
@@ -201,31 +200,9 @@ class EngineLifecycle:
         before, engine.frozen = engine.frozen, engine.process.is_frozen(whole_tree=True)
         return before and engine.frozen
 
-    async def _match_adapters(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
-        """Loads the adapters that the engine should serve and unloads the others."""
-        assert engine.endpoint is not None
+    async def _sync_adapters(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         wanted = {} if engine.embeds else self._wanted_adapters(engine.spec.id)
-        now = time.monotonic()
-        for name in [name for name in engine.adapters if name not in wanted]:
-            # Running requests keep what they need, but the gateway may still be sending requests with this name.
-            if now - engine.leaving.setdefault(name, now) < _GATEWAY_NOTICES_S:
-                continue
-            del engine.adapters[name], engine.leaving[name]
-            await engine_api.unload_adapter(session, engine.endpoint, name)
-            self._report(f"{name} unloaded")
-        for name, spec in wanted.items():
-            if name in engine.adapters:
-                continue
-            try:
-                await engine_api.load_adapter(session, engine.endpoint, name, str(spec.path))
-            except ParleyError as error:
-                if engine.process is None or engine.process.exit_code() is not None:
-                    return
-                engine.adapters[name] = EngineStatus(name, "failed", message=str(error))
-                self._report(f"{name} cannot be loaded: {error}")
-            else:
-                engine.adapters[name] = EngineStatus(name, "ready")
-                self._report(f"{name} is ready, on {engine.spec.id}")
+        await sync_adapters(session, engine, wanted, self._report)
 
     async def _drain(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:
         """Waits for the engine's running requests up to the limit, then stops it."""
@@ -246,7 +223,7 @@ class EngineLifecycle:
     async def _wait_until_idle(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:
         if engine.endpoint is None:
             return
-        await asyncio.sleep(max(drain.began + _GATEWAY_NOTICES_S - time.monotonic(), 0))
+        await asyncio.sleep(max(drain.began + GATEWAY_NOTICES_S - time.monotonic(), 0))
         while time.monotonic() - drain.began < self._settings.drain_timeout_s:
             if engine.process is None or engine.process.exit_code() is not None:
                 return

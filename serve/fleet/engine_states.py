@@ -65,14 +65,14 @@ def write_statuses(database: Database, models: Iterable[EngineStatus]) -> None:
     """Stores the states of some models in one transaction."""
     with database.write() as session:
         now = utcnow()
-        for one in models:
-            row = session.get(EngineRow, one.model_id)
+        for status in models:
+            row = session.get(EngineRow, status.model_id)
             if row is None:
-                row = EngineRow(model_id=one.model_id)
+                row = EngineRow(model_id=status.model_id)
                 session.add(row)
-            row.since = row.since if row.state == one.state else now
-            row.state, row.address, row.pid, row.message = one.state, one.address, one.pid, one.message
-            row.memory_bytes, row.updated = one.memory_bytes, now
+            row.since = row.since if row.state == status.state else now
+            row.state, row.address, row.pid, row.message = status.state, status.address, status.pid, status.message
+            row.memory_bytes, row.updated = status.memory_bytes, now
         bump_revision(session)
 
 

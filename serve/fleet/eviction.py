@@ -6,7 +6,7 @@ A function decides which engines fit beside each other (`serve.fleet.placement.f
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from serve.fleet.machine import Fit
+from serve.fleet.placement import Fit
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ def decide_placement(
         leaving: whether an engine is already being stopped; no other one is until it is gone.
         fits: (engines that stay, new engine) → the plan, with the new engine in `refused` if it does not fit.
     """
-    staying = [one.name for one in tenants]
-    found = fits(staying, asking)
-    if asking in found.shares:
-        return Decision(admit=found)
-    reason = found.refused.get(asking, "there is not enough memory")
+    staying = [placed.name for placed in tenants]
+    fit = fits(staying, asking)
+    if asking in fit.shares:
+        return Decision(admit=fit)
+    reason = fit.refused.get(asking, "there is not enough memory")
     if leaving:
         return Decision(wait={asking: "waiting for memory: another model is finishing its requests"})
-    order = sorted((one for one in tenants if one.movable), key=lambda one: one.used)
+    order = sorted((placed for placed in tenants if placed.movable), key=lambda placed: placed.used)
     for count in range(1, len(order) + 1):
-        out = {one.name for one in order[:count]}
+        out = {placed.name for placed in order[:count]}
         if asking in fits([name for name in staying if name not in out], asking).shares:
-            return Decision(drain=tuple(one.name for one in order[:count]))
-    pinned = [one.name for one in tenants if one.pinned]
+            return Decision(drain=tuple(placed.name for placed in order[:count]))
+    pinned = [placed.name for placed in tenants if placed.pinned]
     alone = fits(pinned, asking)
     if asking in alone.shares:
         return Decision(wait={asking: f"waiting for memory: {reason}"})

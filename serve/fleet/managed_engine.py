@@ -1,19 +1,20 @@
 """The supervisor's record of one engine: its share, process, state, adapters and past work. It starts nothing."""
 
 import asyncio
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from models.spec import ModelSpec
 from serve.fleet.engine_states import EngineState, EngineStatus
-from serve.fleet.machine import Share
+from serve.fleet.placement import Share
 from serve.fleet.vllm_command import Endpoint
 from serve.processes.children import Process
 
 # What happens after an engine has drained.
 AfterDrain = Literal["sleep", "remove", "restart"]
+# The gateway polls the registry a few times a second: after this time it sends a draining engine nothing new.
+GATEWAY_NOTICES_S = 1.0
 ASLEEP = "asleep; starts with the next request"
 # The least share of a core that a busy engine uses on a crowded machine; an idle engine's housekeeping uses less.
 _WORKING_SHARE = 0.1
@@ -94,25 +95,3 @@ class ManagedEngine:
         if self.task:
             self.task.cancel()
             self.task = None
-
-
-@dataclass(frozen=True)
-class DesiredState:
-    """What should run: an engine for each of `engines`, with the adapters in `adapters`.
-
-    `pinned`: engines that are never stopped to make room.
-    """
-
-    engines: dict[str, ModelSpec]
-    adapters: dict[str, dict[str, ModelSpec]]
-    pinned: frozenset[str] = frozenset()
-
-
-def desired_state(specs: list[ModelSpec], pinned: Collection[str] = ()) -> DesiredState:
-    """Groups the registry's models into engines and their adapters. Hosted models need neither."""
-    own = {spec.id: spec for spec in specs if spec.kind in ("base", "merged")}
-    hanging: dict[str, dict[str, ModelSpec]] = {name: {} for name in own}
-    for spec in specs:
-        if spec.kind == "adapter" and spec.base in hanging:
-            hanging[spec.base][spec.id] = spec
-    return DesiredState(own, hanging, frozenset(pinned) & own.keys())

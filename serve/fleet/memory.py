@@ -14,8 +14,9 @@ from models.errors import Unavailable
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import machine
-from serve.fleet.machine import Machine, Share
+from serve.fleet.machine import Machine
 from serve.fleet.model_files import find_model_files
+from serve.fleet.placement import Share
 
 _GIB = 1024**3
 # Python, torch, vLLM and buffers, beside weights and cache. Measured 1.1 GiB (docs/log.md, 2026-11-22); long prompts
@@ -84,8 +85,8 @@ class MemoryBudget:
     def free(self, held: Mapping[str, MemoryUse], freed: int) -> int:
         """Bytes for engines beside the running ones."""
         if self._settings.engine_memory_gib is not None:
-            return int(self._settings.engine_memory_gib * _GIB) - sum(one.planned for one in held.values())
-        promised = sum(one.planned - one.taken for one in held.values())
+            return int(self._settings.engine_memory_gib * _GIB) - sum(use.planned for use in held.values())
+        promised = sum(use.planned - use.taken for use in held.values())
         return self._available() - _KEPT_FREE_BYTES - self.reserved - promised + freed
 
     def missing(self) -> int:
@@ -144,15 +145,16 @@ class MemoryBudget:
                 )
 
     def _check_cache(self, spec: ModelSpec, share: Share) -> None:
-        one = self._request_cache_bytes(spec)
-        if one is None or one <= share.kv_cache_bytes:
+        cache_bytes = self._request_cache_bytes(spec)
+        if cache_bytes is None or cache_bytes <= share.kv_cache_bytes:
             return
         tokens, per_token = self._context(spec), find_model_files(spec).kv_bytes_per_token()
         assert tokens is not None
         assert per_token is not None
         raise Unavailable(
-            f"{spec.id}: a context of {tokens:,} tokens needs {_gib(one)} of KV cache, {_gib(share.kv_cache_bytes)} "
-            f"are planned: set max_model_len to {share.kv_cache_bytes // per_token // 16 * 16} or less, or raise "
+            f"{spec.id}: a context of {tokens:,} tokens needs {_gib(cache_bytes)} of KV cache, "
+            f"{_gib(share.kv_cache_bytes)} are planned: set max_model_len to "
+            f"{share.kv_cache_bytes // per_token // 16 * 16} or less, or raise "
             "cpu_kv_cache_gib"
         )
 
@@ -168,9 +170,9 @@ class MemoryBudget:
         # A model version's files never change.
         if (
             spec.id not in self._known_weight_bytes
-            and (found := find_model_files(spec).loaded_bytes(spec.engine.dtype)) is not None
+            and (size := find_model_files(spec).loaded_bytes(spec.engine.dtype)) is not None
         ):
-            self._known_weight_bytes[spec.id] = found
+            self._known_weight_bytes[spec.id] = size
         return self._known_weight_bytes.get(spec.id)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from models.settings import hub_cache
 from models.spec import ModelSpec
+from serve.fleet.chat_template import read_chat_templates, read_json
 
 _BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -37,7 +38,7 @@ class ModelFiles:
     @cached_property
     def config(self) -> dict[str, Any]:
         """config.json; for a multimodal model the text model's part."""
-        whole = _json(self.folder / "config.json") if self.folder else {}
+        whole = read_json(self.folder / "config.json") if self.folder else {}
         text = whole.get("text_config")
         return whole | text | {"architectures": whole.get("architectures", [])} if isinstance(text, dict) else whole
 
@@ -65,16 +66,7 @@ class ModelFiles:
     @cached_property
     def template(self) -> str:
         """The text of all chat templates; empty if there are none."""
-        if self.folder is None:
-            return ""
-        files = [self.folder / "chat_template.jinja", *sorted(self.folder.glob("additional_chat_templates/*.jinja"))]
-        texts = [path.read_text("utf-8", "replace") for path in files if path.is_file()]
-        inside = _json(self.folder / "tokenizer_config.json").get("chat_template") if not texts else None
-        if isinstance(inside, str):
-            texts.append(inside)
-        elif isinstance(inside, list):
-            texts += [str(one.get("template", "")) for one in inside if isinstance(one, dict)]
-        return "\n".join(texts)
+        return read_chat_templates(self.folder) if self.folder else ""
 
     def loaded_bytes(self, dtype: str) -> int | None:
         """The size of the weights when loaded as `dtype` (auto: as stored); None if unknown.
@@ -102,8 +94,8 @@ class ModelFiles:
 
     def context(self) -> int | None:
         """The maximum context length in tokens."""
-        found = self.config.get("max_position_embeddings")
-        return found if isinstance(found, int) else None
+        value = self.config.get("max_position_embeddings")
+        return value if isinstance(value, int) else None
 
 
 def find_model_files(spec: ModelSpec) -> ModelFiles:
@@ -111,8 +103,8 @@ def find_model_files(spec: ModelSpec) -> ModelFiles:
     if spec.path is None or spec.folder is not None:
         return ModelFiles(spec.folder)
     cached = hub_cache() / f"models--{spec.path.replace('/', '--')}" / "snapshots"
-    found = sorted(cached.glob("*/config.json"), key=lambda path: path.stat().st_mtime) if cached.is_dir() else []
-    return ModelFiles(found[-1].parent if found else None)
+    value = sorted(cached.glob("*/config.json"), key=lambda path: path.stat().st_mtime) if cached.is_dir() else []
+    return ModelFiles(value[-1].parent if value else None)
 
 
 def _tensors_bytes(part: Path, width: int | None) -> int:
@@ -126,7 +118,7 @@ def _tensors_bytes(part: Path, width: int | None) -> int:
             if length > min(whole, _MAX_HEADER_BYTES):
                 return whole
             tensors = json.loads(stream.read(length))
-        return sum(_tensor_bytes(one, width) for name, one in tensors.items() if name != "__metadata__")
+        return sum(_tensor_bytes(tensor, width) for name, tensor in tensors.items() if name != "__metadata__")
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError):
         return whole
 
@@ -135,11 +127,3 @@ def _tensor_bytes(tensor: dict[str, Any], width: int) -> int:
     begin, end = tensor["data_offsets"]
     kind = tensor["dtype"]
     return int((end - begin) * width * 8 / _BITS[kind]) if kind in _FLOATS else end - begin
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -20,13 +20,15 @@ from models.registry import Registry
 from models.reservations import reserved
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import engine_states, machine, vllm_command
+from serve.fleet import engine_states, placement, vllm_command
+from serve.fleet.desired_state import DesiredState, desired_state
 from serve.fleet.engine_lifecycle import BACKOFF_LIMIT_S, EngineLifecycle, begin_drain
 from serve.fleet.engine_states import EngineStatus
 from serve.fleet.eviction import PlacedEngine, decide_placement
-from serve.fleet.machine import Fit, Machine
-from serve.fleet.managed_engine import ASLEEP, DesiredState, ManagedEngine, desired_state
+from serve.fleet.machine import Machine
+from serve.fleet.managed_engine import ASLEEP, ManagedEngine
 from serve.fleet.memory import MemoryBudget, MemoryUse
+from serve.fleet.placement import Fit
 from serve.processes.children import stop_all
 
 _TICK_S = 0.5
@@ -47,14 +49,14 @@ class Supervisor:
         settings: Settings,
         database: Database,
         machine: Machine,
-        tell: Callable[[str], None] = _log.info,
+        report: Callable[[str], None] = _log.info,
         *,
         stay_s: float = STAY_S,
     ) -> None:
         self._settings = settings
         self._database = database
         self._machine = machine
-        self._report = tell
+        self._report = report
         self._stay_s = stay_s
         self._registry = Registry(database)
         self._memory = MemoryBudget(machine, settings)
@@ -66,7 +68,7 @@ class Supervisor:
         self._key = secrets.token_urlsafe(32)
         self._demand_read_at = self._reservations_read_at = 0.0
         self._accesses: dict[str, asyncio.Task[None]] = {}
-        self._lifecycle = EngineLifecycle(settings, machine, self._memory, self._key, self._adapters_of, tell)
+        self._lifecycle = EngineLifecycle(settings, machine, self._memory, self._key, self._adapters_of, report)
 
     @property
     def guardians(self) -> set[int]:
@@ -183,20 +185,20 @@ class Supervisor:
         self._planned = set(self._desired.engines)
         # An engine whose starts failed waits for a request: it does not lack room.
         waiting = [
-            one
-            for one in self._engines.values()
-            if one.share is None and not one.attempts and one.spec.id in self._desired.engines
+            engine
+            for engine in self._engines.values()
+            if engine.share is None and not engine.attempts and engine.spec.id in self._desired.engines
         ]
         # Pinned engines first, then by age.
-        for engine in sorted(waiting, key=lambda one: one.spec.id not in self._desired.pinned):
+        for engine in sorted(waiting, key=lambda engine: engine.spec.id not in self._desired.pinned):
             name = engine.spec.id
-            found = self._fits(self._placed_names(), name)
-            if name in found.shares:
-                self._admit(name, found)
+            fit = self._fits(self._placed_names(), name)
+            if name in fit.shares:
+                self._admit(name, fit)
             elif not self._memory.reserved and name in (alone := self._fits((), name)).refused:
                 self._lifecycle.give_up(engine, alone.refused[name])
             elif not engine.gave_up_at:
-                engine.message = f"{ASLEEP}; {found.refused[name]}"
+                engine.message = f"{ASLEEP}; {fit.refused[name]}"
                 self._report(f"{name} is {engine.message}")
 
     def _placed_names(self) -> list[str]:
@@ -205,15 +207,17 @@ class Supervisor:
 
     def _fits(self, staying: Sequence[str], newcomer: str) -> Fit:
         """The plan with a new engine beside those that stay."""
-        kept = [self._engines[name] for name in staying]
-        held = {one.spec.id: self._memory_use(one) for one in self._engines.values() if one.share is not None}
-        stay = {one.spec.id: held[one.spec.id] for one in kept}
-        freed = sum(one.taken for name, one in held.items() if name not in stay)
-        return machine.fit(
+        staying_engines = [self._engines[name] for name in staying]
+        held = {
+            engine.spec.id: self._memory_use(engine) for engine in self._engines.values() if engine.share is not None
+        }
+        stay = {engine.spec.id: held[engine.spec.id] for engine in staying_engines}
+        freed = sum(engine.taken for name, engine in held.items() if name not in stay)
+        return placement.fit(
             self._machine,
-            [*[one.spec for one in kept], self._engines[newcomer].spec],
+            [*[engine.spec for engine in staying_engines], self._engines[newcomer].spec],
             self._settings,
-            {one.spec.id: one.share.gpus for one in kept if one.share},
+            {engine.spec.id: engine.share.gpus for engine in staying_engines if engine.share},
             lambda shares, specs: self._memory.check(shares, specs, stay, freed),
         )
 
@@ -224,9 +228,9 @@ class Supervisor:
             return MemoryUse(planned, planned)
         return MemoryUse(planned, min(engine.process.memory_bytes(), planned) if engine.process else 0)
 
-    def _admit(self, name: str, found: Fit) -> None:
+    def _admit(self, name: str, fit: Fit) -> None:
         """Gives the new engine its share, and the others theirs for the next start."""
-        for other, share in found.shares.items():
+        for other, share in fit.shares.items():
             engine = self._engines[other]
             if other == name:
                 engine.started_for_wish = engine.wished_at is not None
@@ -253,9 +257,9 @@ class Supervisor:
         if not idle or time.monotonic() - self._demand_read_at < _DEMAND_INTERVAL_S:
             return
         self._demand_read_at = time.monotonic()
-        asked = await asyncio.to_thread(engine_states.read_demand, self._database, timedelta(minutes=1))
+        requested = await asyncio.to_thread(engine_states.read_demand, self._database, timedelta(minutes=1))
         for name, engine in idle.items():
-            moments = [asked[one] for one in (name, *self._adapters_of(name)) if one in asked]
+            moments = [requested[model] for model in (name, *self._adapters_of(name)) if model in requested]
             since = engine.asleep_since
             if engine.gave_up_at:
                 since = engine.gave_up_at + timedelta(seconds=BACKOFF_LIMIT_S)
@@ -272,20 +276,20 @@ class Supervisor:
             return
         self._reservations_read_at = time.monotonic()
         self._memory.reserved = await asyncio.to_thread(reserved, self._database)
-        if not self._memory.reserved or any(one.drain for one in self._engines.values()):
+        if not self._memory.reserved or any(engine.drain for engine in self._engines.values()):
             return
-        movable = [one for one in self._placed_engines() if one.movable]
+        movable = [engine for engine in self._placed_engines() if engine.movable]
         if movable and await asyncio.to_thread(self._memory.missing):
-            name = min(movable, key=lambda one: one.used).name
+            name = min(movable, key=lambda engine: engine.used).name
             self._engines[name].cancel_step()
             begin_drain(self._engines[name], "sleep", "made room for a job")
 
     def _apply_wishes(self) -> None:
         """Makes room for the engine that was wished for first, and starts it once there is."""
-        wishes = [one for one in self._engines.values() if one.wished_at is not None and one.share is None]
-        for engine in sorted(wishes, key=lambda one: one.wished_at or 0.0):
+        wishes = [engine for engine in self._engines.values() if engine.wished_at is not None and engine.share is None]
+        for engine in sorted(wishes, key=lambda engine: engine.wished_at or 0.0):
             name = engine.spec.id
-            leaving = any(one.drain and one.drain.then != "restart" for one in self._engines.values())
+            leaving = any(engine.drain and engine.drain.then != "restart" for engine in self._engines.values())
             decision = decide_placement(self._placed_engines(), leaving, name, self._fits)
             if decision.admit is not None:
                 self._admit(name, decision.admit)
@@ -319,8 +323,12 @@ class Supervisor:
         """On a GPU an engine measures the free memory at its start, so two engines must not start on it at the same
         time.
         """
-        busy = [one for one in self._engines.values() if one is not engine and one.process and one.state != "ready"]
-        return any(engine.shares_a_card_with(one) for one in busy)
+        busy = [
+            other
+            for other in self._engines.values()
+            if other is not engine and other.process and other.state != "ready"
+        ]
+        return any(engine.shares_a_card_with(other) for other in busy)
 
     def _adapters_of(self, name: str) -> dict[str, ModelSpec]:
         return self._desired.adapters.get(name, {})

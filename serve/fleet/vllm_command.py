@@ -13,8 +13,9 @@ from pathlib import Path
 from models.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet.amx import PLUGIN
-from serve.fleet.machine import Share
+from serve.fleet.chat_template import find_chat_template
 from serve.fleet.model_files import find_model_files
+from serve.fleet.placement import Share
 from serve.fleet.vllm_parsers import Parsers, parsers
 from serve.processes.children import Command
 
@@ -34,6 +35,11 @@ class Endpoint:
 
     address: str
     key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of a request to it."""
+        return {"Authorization": f"Bearer {self.key}"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         slots = min(max(adapters, _MIN_SLOTS), _MAX_SLOTS)
         argv += ["--enable-lora", "--max-lora-rank", str(lora_rank(options.max_lora_rank))]
         argv += ["--max-loras", str(slots), "--max-cpu-loras", str(max(adapters, 2 * _MAX_SLOTS))]
-    if (template := chat_template(spec)) is not None:
+    if (template := find_chat_template(spec)) is not None:
         # A template on the command line cannot be replaced by a request's.
         argv += ["--chat-template", str(template)]
     if share.device == "cpu":
@@ -159,12 +165,6 @@ def lora_rank(wanted: int) -> int:
     """The smallest rank of at least `wanted` that vLLM allows."""
     allowed = (8, 16, 32, 64, 128, 256, 320, 512)
     return next((rank for rank in allowed if rank >= wanted), allowed[-1])
-
-
-def chat_template(spec: ModelSpec) -> Path | None:
-    """The template file in the model's folder; None for a hub id, or if it is part of the tokenizer's config."""
-    found = spec.folder and spec.folder / "chat_template.jinja"
-    return found if found and found.is_file() else None
 
 
 def read_key(home: Path) -> str:

@@ -70,8 +70,8 @@ def examine(settings: Settings) -> list[Finding]:
         ]
         found: list[Finding] = []
         for check in checks:
-            one = check()
-            found += one if isinstance(one, list) else [one]
+            item = check()
+            found += item if isinstance(item, list) else [item]
         return found
     finally:
         database.close()
@@ -83,20 +83,20 @@ def show(findings: list[Finding], console: Any) -> None:
     from rich.table import Table
 
     table = Table("", "what", "found", box=None, header_style="bold")
-    for one in findings:
-        table.add_row(f"[{_STYLES[one.state]}]{one.state}[/]", one.name, escape(one.found))
+    for item in findings:
+        table.add_row(f"[{_STYLES[item.state]}]{item.state}[/]", item.name, escape(item.found))
     console.print(table)
-    for one in findings:
-        if one.advice:
-            console.print(f"\n[{_STYLES[one.state]}]{escape(one.name)}[/]: {escape(one.advice)}")
-    failed = sum(one.state == "fail" for one in findings)
+    for item in findings:
+        if item.advice:
+            console.print(f"\n[{_STYLES[item.state]}]{escape(item.name)}[/]: {escape(item.advice)}")
+    failed = sum(item.state == "fail" for item in findings)
     verdict = f"{failed} of {len(findings)} checks failed." if failed else "Parley can run here."
     console.print(f"\n[bold]{verdict}[/bold]")
 
 
 def as_json(findings: list[Finding]) -> list[dict[str, str]]:
     """The findings as plain data for JSON."""
-    return [asdict(one) for one in findings]
+    return [asdict(item) for item in findings]
 
 
 class _DatabaseProbe:
@@ -129,7 +129,7 @@ def _python() -> Finding:
 
 
 def _package(name: str) -> Finding:
-    found = next((one for one in (name, f"{name}-cpu") if _version(one)), None)
+    found = next((item for item in (name, f"{name}-cpu") if _version(item)), None)
     if found is None:
         return Finding(name, "fail", "not installed", "Install Parley's environment: `make setup`.")
     release = _version(found) or ""
@@ -164,12 +164,12 @@ def _gpu(settings: Settings) -> Finding:
     if settings.device == "cpu":
         return Finding("GPU", "ok", "not checked: device is cpu")
     try:
-        seen = machine.detect_machine(settings)
+        machine_info = machine.detect_machine(settings)
     except ParleyError as error:
         return Finding("GPU", "fail", "none that engines may use", str(error))
-    if not seen.gpus:
+    if not machine_info.gpus:
         return Finding("GPU", "ok", "none: engines run on the CPU")
-    cards = ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in seen.gpus)
+    cards = ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in machine_info.gpus)
     if _version("vllm") is None:
         return Finding("GPU", "warn", cards, "vLLM's CPU build is installed: run `make setup` for the GPU build.")
     return Finding("GPU", "ok", f"{cards}, driver {_driver()}")
@@ -203,7 +203,7 @@ def _memory(settings: Settings) -> Finding:
 
 def _home(home: Path) -> Finding:
     if not home.exists():
-        parent = next(one for one in home.parents if one.exists())
+        parent = next(item for item in home.parents if item.exists())
         if not os.access(parent, os.W_OK | os.X_OK):
             advice = "Choose another with --home or PARLEY_HOME."
             return Finding("home", "fail", f"{home} cannot be created: {parent} is not writable", advice)
@@ -218,7 +218,7 @@ def _home(home: Path) -> Finding:
 
 
 def _disk(home: Path) -> Finding:
-    where = next(one for one in (home, *home.parents) if one.exists())
+    where = next(item for item in (home, *home.parents) if item.exists())
     free = shutil.disk_usage(where).free
     found = f"{free / _GIB:.1f} GiB are free on the disk of {where}"
     if free < preflight.LEAST_FREE_BYTES:

@@ -189,12 +189,12 @@ def _services(settings: Settings, sockets: ListenSockets, *, page: bool, worker:
     command = own_command(
         "gateway", *arguments, environment=environment, grace_s=grace, inherited_files=sockets.descriptors
     )
-    found = [Service(command, f"{gateway}/health")]
+    services = [Service(command, f"{gateway}/health")]
     if page:
-        found.append(Service(own_command("page", "page", environment=environment), settings.page_url))
+        services.append(Service(own_command("page", "page", environment=environment), settings.page_url))
     if worker:
-        found.append(Service(own_command("worker", "worker", environment=environment), None))
-    return found
+        services.append(Service(own_command("worker", "worker", environment=environment), None))
+    return services
 
 
 def _describe(machine_info: machine.Machine) -> str:

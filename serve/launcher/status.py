@@ -58,26 +58,26 @@ def show(settings: Settings, database: Database, console: Any) -> None:
         console.print(f"Parley is not running from {settings.home}. Start it with `parley up`.", markup=False)
     else:
         processes = Table("process", "pid", "state", title=f"Parley, {status['gateway']}", title_justify="left")
-        for name, one in status["processes"].items():
-            processes.add_row(name, str(one["pid"] or ""), "[green]ready[/]" if one["ready"] else "starting")
+        for name, entry in status["processes"].items():
+            processes.add_row(name, str(entry["pid"] or ""), "[green]ready[/]" if entry["ready"] else "starting")
         console.print(processes)
     models = Table("model", "kind", "state", "since", "memory", title="Models", title_justify="left")
-    for one in status["models"]:
-        style = _STYLES[one["state"]]
-        state = f"[{style}]{one['state']}[/]" + (", pinned" if one["pinned"] else "")
-        kind = f"{one['kind']} on {one['base']}" if one["base"] else one["kind"]
-        models.add_row(one["id"], kind, state, _since(one["since"]), gib(one["memory_bytes"]))
+    for entry in status["models"]:
+        style = _STYLES[entry["state"]]
+        state = f"[{style}]{entry['state']}[/]" + (", pinned" if entry["pinned"] else "")
+        kind = f"{entry['kind']} on {entry['base']}" if entry["base"] else entry["kind"]
+        models.add_row(entry["id"], kind, state, _since(entry["since"]), gib(entry["memory_bytes"]))
     console.print(models if status["models"] else "No model is registered: run `parley models add` or `parley demo`.")
-    for one in status["models"]:
-        if one["message"] and status["running"]:
+    for entry in status["models"]:
+        if entry["message"] and status["running"]:
             # Below the table, because a sentence does not fit into a narrow column.
-            console.print(f"[{_STYLES[one['state']]}]{escape(one['id'])}[/]: {escape(one['message'])}")
+            console.print(f"[{_STYLES[entry['state']]}]{escape(entry['id'])}[/]: {escape(entry['message'])}")
     print_shutdowns(Registry(database).list(include_candidates=True), console)
-    for one in status["models"]:
-        if one.get("log_lines"):
-            log = engine_log(settings.logs_dir, one["base"] or one["id"])
+    for entry in status["models"]:
+        if entry.get("log_lines"):
+            log = engine_log(settings.logs_dir, entry["base"] or entry["id"])
             console.print(f"\nThe last lines of {log}:", style="red", markup=False)
-            console.print("\n".join(one["log_lines"]), markup=False, style="dim")
+            console.print("\n".join(entry["log_lines"]), markup=False, style="dim")
 
 
 def gib(size: int | None) -> str:

@@ -87,18 +87,18 @@ def check_head(scope: Scope) -> None:
         if b"%00" in scope["query_string"]:
             raise Invalid("A NUL character is not accepted in a query.", code="invalid_url")
     headers: list[tuple[bytes, bytes]] = scope["headers"]
-    found = dict(headers)
-    if len(found) != len(headers):
+    by_name = dict(headers)
+    if len(by_name) != len(headers):
         _check_repeats(headers)
-    if b"transfer-encoding" in found:
-        _check_chunks(found)
-    if (length := found.get(b"content-length")) is not None and not (length.isdigit() and len(length) < 16):
+    if b"transfer-encoding" in by_name:
+        _check_chunks(by_name)
+    if (length := by_name.get(b"content-length")) is not None and not (length.isdigit() and len(length) < 16):
         raise _invalid_header("The header content-length must be a whole number.")
     for name in _LOOK_ALIKES:
-        if name in found:
+        if name in by_name:
             raise _invalid_header(f"The header {name.decode()} is not accepted.")
     if scope["method"] == "POST":
-        _check_content_type(raw, found)
+        _check_content_type(raw, by_name)
 
 
 def check_cross_site(scope: Scope, origins: Container[bytes]) -> None:
@@ -229,19 +229,19 @@ def _check_repeats(headers: list[tuple[bytes, bytes]]) -> None:
         seen.add(name)
 
 
-def _check_chunks(found: dict[bytes, bytes]) -> None:
-    if b"content-length" in found:
+def _check_chunks(by_name: dict[bytes, bytes]) -> None:
+    if b"content-length" in by_name:
         raise _invalid_header("Send content-length or transfer-encoding, not both.")
-    if found[b"transfer-encoding"].strip(b" \t").lower() != b"chunked":
+    if by_name[b"transfer-encoding"].strip(b" \t").lower() != b"chunked":
         raise _invalid_header("The header transfer-encoding may only be chunked.")
 
 
-def _check_content_type(raw: bytes, found: dict[bytes, bytes]) -> None:
+def _check_content_type(raw: bytes, by_name: dict[bytes, bytes]) -> None:
     """Accepts JSON, or no content type, as OpenAI does; forms too on routes other than inference."""
-    encoding = found.get(b"content-encoding")
+    encoding = by_name.get(b"content-encoding")
     if encoding is not None and encoding.strip(b" \t").lower() != b"identity":
         raise UnsupportedMediaType("Compressed bodies (content-encoding) are not accepted.")
-    kind = found.get(b"content-type")
+    kind = by_name.get(b"content-type")
     # The most common spelling first.
     if kind is None or kind == b"application/json" or not kind or _JSON.fullmatch(kind):
         return

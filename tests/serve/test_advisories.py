@@ -65,12 +65,12 @@ ELSEWHERE = {
     "no secret in an engine": "tests/serve/test_vllm_command.py::test_no_secret_of_ours_reaches_an_engine",
     "pickled weights": "tests/models/test_registry.py::test_weights_other_than_safetensors_are_refused",
     "vllm#55510": "tests/serve/test_guardian.py::test_stopping_takes_the_whole_tree",
-    "vllm#39863": "tests/serve/test_fleet.py::test_an_engine_stopped_by_a_signal_is_found_and_started_again",
+    "vllm#39863": "tests/serve/test_engine_lifecycle.py::test_an_engine_stopped_by_a_signal_is_found_and_started_again",
     "vllm#42125": "tests/models/test_registry.py::test_an_id_is_one_immutable_version",
     "merges worse than the adapter": (
         "tests/train/publication/test_listing.py::test_what_does_not_agree_stays_a_candidate"
     ),
-    "vllm#44751": "tests/serve/test_fleet.py::test_a_start_that_never_gets_ready_leaves_no_worker",
+    "vllm#44751": "tests/serve/test_engine_lifecycle.py::test_a_start_that_never_gets_ready_leaves_no_worker",
     "vllm#9280": "tests/train/publication/test_publish.py::test_which_adapters_no_engine_can_hold",
     "vllm#43127": "tests/serve/test_gateway.py::test_models_are_listed_and_retrieved",
     "gradio hidden values": "tests/ui/raters/test_app.py::test_the_built_page_names_no_model",

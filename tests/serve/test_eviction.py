@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.fleet.eviction import PlacedEngine, decide_placement
-from serve.fleet.machine import Fit, Share
+from serve.fleet.placement import Fit, Share
 
 SHARE = Share("cpu")
 

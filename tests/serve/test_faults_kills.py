@@ -17,7 +17,7 @@ from serve.launcher import services
 from serve.launcher.services import Service, Services
 from serve.processes import guardian
 from serve.processes.children import Command
-from tests.serve.test_fleet import start  # noqa: F401 -- a fixture
+from tests.serve.test_engine_lifecycle import start  # noqa: F401 -- a fixture
 from tests.stack import free_ports
 
 # Answers the first question; at the second it stops itself, as SIGSTOP from outside would in the middle of a probe.

@@ -16,7 +16,7 @@ from serve.launcher.services import Service, Services
 from serve.processes import guardian
 from serve.processes.children import Command
 from tests.serve.postgres import Postgres
-from tests.serve.test_fleet import start  # noqa: F401 -- a fixture
+from tests.serve.test_engine_lifecycle import start  # noqa: F401 -- a fixture
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from models.errors import Invalid, Unavailable
 from models.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet.machine import Gpu, Machine, allowed_gpus, detect_machine, find_gpus, fit, parse_gpus, plan
+from serve.fleet.machine import Gpu, Machine, allowed_gpus, detect_machine, find_gpus, parse_gpus
+from serve.fleet.placement import fit, plan
 
 GIB = 1024**3
 CARDS = (Gpu(0, "NVIDIA H100 80GB HBM3", 81559, "GPU-aa01"), Gpu(1, "Odd, name", 24576, "GPU-bb02"))

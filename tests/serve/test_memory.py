@@ -9,9 +9,10 @@ import pytest
 from models.errors import Unavailable
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet.machine import Gpu, Machine, fit
+from serve.fleet.machine import Gpu, Machine
 from serve.fleet.memory import CPU_OVERHEAD_BYTES, MemoryBudget, MemoryUse, available_bytes
 from serve.fleet.model_files import find_model_files
+from serve.fleet.placement import fit
 
 GIB = 1024**3
 # A Qwen2.5-0.5B's shape: 24 layers, two groups of 64, so 12,288 bytes a token.

@@ -106,7 +106,6 @@ def test_a_path_that_is_read_in_two_ways_is_refused() -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        [(b"content-length", b"3"), (b"content-length", b"3")],
         [(b"content-length", b"3"), (b"transfer-encoding", b"chunked")],
         [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"identity")],
         [(b"transfer-encoding", b"gzip, chunked")],

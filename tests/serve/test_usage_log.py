@@ -11,6 +11,7 @@ from models.database import Database
 from models.errors import ParleyError
 from models.settings import Settings
 from models.usage import Sums, read_usage
+from serve.accounting import usage_log
 from serve.accounting.usage_log import UsageLog
 
 
@@ -45,10 +46,18 @@ def test_a_stop_loses_nothing_of_what_several_threads_note(database: Database) -
     assert [row.sums for row in read_usage(database)] == [Sums(10_000, 0, 10_000, 10_000)]
 
 
-def test_what_cannot_be_written_is_kept_and_told_once(
-    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
+def test_what_cannot_be_written_is_kept_and_logged_once(
+    database: Database,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = UsageLog(database)
+    attempts: list[None] = []
+    flush = log.flush
+    monkeypatch.setattr(usage_log, "_INTERVAL_S", 0.05)
+    monkeypatch.setattr(log, "flush", lambda: (attempts.append(None), flush())[1])
     log.record("k", "m", 1, 1, True)
     path = settings.home / "parley.db"
     database.dispose()
@@ -57,7 +66,10 @@ def test_what_cannot_be_written_is_kept_and_told_once(
         log.flush()
     with caplog.at_level(logging.WARNING, "parley.gateway"):
         log.start()
-        time.sleep(2.3)
+        deadline = time.monotonic() + 30
+        while len(attempts) < 4:
+            assert time.monotonic() < deadline, "it stopped trying"
+            time.sleep(0.01)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     database.dispose()
     path.unlink()  # an empty one was made by the attempt

@@ -8,7 +8,7 @@ import pytest
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import vllm_command
 from serve.fleet.amx import PLUGIN, request_tiles
-from serve.fleet.machine import Share
+from serve.fleet.placement import Share
 
 CPU = Share("cpu", cores=(2, 3), kv_cache_bytes=2**28)
 GPU = Share("cuda", gpus=(1,), gpu_memory_share=0.45)

@@ -9,8 +9,8 @@ import pytest
 
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import vllm_command, vllm_parsers
-from serve.fleet.machine import Share
 from serve.fleet.model_files import find_model_files
+from serve.fleet.placement import Share
 
 HERMES = "{% if tools %}<tool_call>{{ tools }}</tool_call>{% endif %}"
 QWEN3 = HERMES + "{% if enable_thinking is false %}<think>\n\n</think>{% endif %}"

@@ -16,7 +16,7 @@ import pytest
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet.machine import Share
+from serve.fleet.placement import Share
 from serve.fleet.vllm_command import command, free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.training]

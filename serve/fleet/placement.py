@@ -1,0 +1,133 @@
+"""How engines share the machine: cores and KV cache on a CPU, GPUs and parts of their memory otherwise."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from models.errors import Invalid, ParleyError
+from models.settings import Settings
+from models.spec import ModelSpec
+from serve.fleet.machine import Machine
+
+_GIB = 1024**3
+_MIN_KV_CACHE_BYTES = 64 * 1024**2
+
+
+@dataclass(frozen=True)
+class Share:
+    """One engine's share of the machine: on a CPU, cores and bytes of KV cache; on GPUs, their indices and memory
+    share.
+    """
+
+    device: Literal["cpu", "cuda"]
+    cores: tuple[int, ...] = ()
+    kv_cache_bytes: int = 0
+    gpus: tuple[int, ...] = ()
+    gpu_memory_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Model id → share for the engines that fit; model id → reason for those that do not."""
+
+    shares: dict[str, Share] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def fit(
+    machine: Machine,
+    engines: Sequence[ModelSpec],
+    settings: Settings,
+    placed: Mapping[str, tuple[int, ...]],
+    check: Callable[[Mapping[str, Share], Mapping[str, ModelSpec]], None] | None = None,
+) -> Fit:
+    """Plans as many of the engines as fit: one that asks for too much does not keep others from running.
+
+    Args:
+        engines: in order of priority.
+        placed: model id → GPUs of the engines that stay where they are.
+        check: raises a ParleyError if shares do not fit into memory: see `serve.fleet.memory`.
+    """
+    admitted: list[ModelSpec] = []
+    result = Fit()
+    for spec in engines:
+        try:
+            shares = plan(machine, [*admitted, spec], settings, placed)
+            if check is not None and spec.id not in placed:
+                check(shares, {spec.id: spec for spec in (*admitted, spec)})
+        except ParleyError as error:
+            result.refused[spec.id] = str(error)
+        else:
+            admitted.append(spec)
+            result = Fit(shares, result.refused)
+    return result
+
+
+def plan(
+    machine: Machine,
+    engines: Sequence[ModelSpec],
+    settings: Settings,
+    placed: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> dict[str, Share]:
+    """Model id → share, for engines that run side by side.
+
+    On a CPU each gets its own cores if there are enough (two engines bound to the same core ran at half speed) and an
+    equal part of the KV cache. On a GPU each gets an equal part of its GPU's `gpu_memory_share` unless its spec asks
+    for a share. Engines go to the GPU with the most room, those with tensor parallelism to several. Engines in `placed`
+    keep their GPUs.
+
+    Raises:
+        Invalid: the specs ask for more than there is.
+    """
+    return _plan_gpu(machine, engines, settings, placed) if machine.gpus else _plan_cpu(machine, engines, settings)
+
+
+def _plan_cpu(machine: Machine, engines: Sequence[ModelSpec], settings: Settings) -> dict[str, Share]:
+    if not engines:
+        return {}
+    kv_cache = max(int(settings.cpu_kv_cache_gib * _GIB / len(engines)), _MIN_KV_CACHE_BYTES)
+    # With five or more cores, one is left to the gateway and the page.
+    cores = machine.cores[1:] if len(machine.cores) > 4 else machine.cores
+    shares = {}
+    for number, spec in enumerate(engines):
+        if len(cores) >= len(engines):
+            start = number * len(cores) // len(engines)
+            own = cores[start : (number + 1) * len(cores) // len(engines)]
+        else:
+            own = (cores[number % len(cores)],)
+        shares[spec.id] = Share("cpu", cores=own, kv_cache_bytes=kv_cache)
+    return shares
+
+
+def _plan_gpu(
+    machine: Machine, engines: Sequence[ModelSpec], settings: Settings, placed: Mapping[str, tuple[int, ...]]
+) -> dict[str, Share]:
+    limit = settings.gpu_memory_share
+    requested: dict[int, float] = {gpu.index: 0.0 for gpu in machine.gpus}
+    sharing: dict[int, int] = {gpu.index: 0 for gpu in machine.gpus}
+    places: dict[str, tuple[int, ...]] = {}
+    for spec in sorted(engines, key=lambda spec: (spec.id not in placed, -spec.engine.tensor_parallel_size)):
+        gpu_count = spec.engine.tensor_parallel_size
+        if gpu_count > len(machine.gpus):
+            raise Invalid(f"{spec.id} needs {gpu_count} GPUs; this machine has {len(machine.gpus)}.", param="engine")
+        least = sorted(requested, key=lambda index: (sharing[index] + 10 * requested[index], index))[:gpu_count]
+        places[spec.id] = placed.get(spec.id) or tuple(sorted(least))
+        for index in places[spec.id]:
+            requested[index] += spec.engine.gpu_memory_share or 0.0
+            sharing[index] += spec.engine.gpu_memory_share is None
+    shares = {}
+    for spec in engines:
+        cards = places[spec.id]
+        left = min((limit - requested[index]) / max(sharing[index], 1) for index in cards)
+        if max(requested[index] for index in cards) > limit + 1e-9 or (
+            spec.engine.gpu_memory_share is None and left <= 0
+        ):
+            raise Invalid(
+                f"The engines on GPU {cards[0]} ask for more than {limit:.0%} of its memory: lower their "
+                "gpu_memory_share, or retire a model.",
+                param="gpu_memory_share",
+            )
+        share = spec.engine.gpu_memory_share or int(left * 1000) / 1000
+        shares[spec.id] = Share("cuda", gpus=cards, gpu_memory_share=share)
+    return shares

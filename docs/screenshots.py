@@ -14,7 +14,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from evals.scorers.text_match import Sample, topic_coverage
+from evals.scorers.sample import Sample
+from evals.scorers.text_match import topic_coverage
 from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import prompts
 from models.completer import gateway_completer

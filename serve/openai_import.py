@@ -1,6 +1,6 @@
-"""An OpenAI account's fine-tuned models: listed with the OpenAI SDK, and registered as hosted models.
+"""The fine-tuned models of an OpenAI account: listed with the OpenAI SDK and registered as hosted models.
 
-They are proxied until they are switched off; the date is known for each family, and goes into the spec.
+They work until OpenAI switches them off; the spec has that date.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FineTune:
-    """One fine-tuned model of the account. `model` is its name at OpenAI, `base` what it was tuned from."""
+    """A fine-tuned model of the account. `model` is its name at OpenAI, `base` the model it was fine-tuned from."""
 
     model: str
     base: str
@@ -34,35 +34,37 @@ class FineTune:
 
 
 def openai_fine_tunes(settings: Settings, database: Database | None = None) -> list[FineTune]:
-    """The account's fine-tuned models, newest first, from `/v1/models` and `/v1/fine_tuning/jobs` together.
+    """The account's fine-tuned models, newest first, from `/v1/models` and `/v1/fine_tuning/jobs`.
 
-    The list of models says what still answers; a job, where there is one, says how it was made.
+    The list of models says which still exist; a job, if there is one, says how a model was made.
 
     Raises:
-        Invalid: no key is set; Unauthorized: OpenAI refuses it; Unavailable: it does not answer.
+        Invalid: no key is set; Unauthorized: OpenAI rejects it; Unavailable: OpenAI does not answer.
     """
     import openai
 
     if settings.openai_api_key is None:
-        raise Invalid("OPENAI_API_KEY is not set: Parley needs it to ask OpenAI for your models.")
+        raise Invalid("OPENAI_API_KEY is not set. Parley needs it to list your models at OpenAI.")
     client = openai.OpenAI(
         api_key=settings.openai_api_key.get_secret_value(), base_url=settings.openai_base_url, timeout=30
     )
     try:
         with client:
-            found = {one.model: one for one in _from_models(client)}
-            for one in _from_jobs(client):
-                known = found.get(one.model)
+            fine_tunes = {fine_tune.model: fine_tune for fine_tune in _list_models(client)}
+            for fine_tune in _list_jobs(client):
+                known = fine_tunes.get(fine_tune.model)
                 if known:
-                    found[one.model] = replace(one, shutdown_date=known.shutdown_date or one.shutdown_date)
+                    fine_tunes[fine_tune.model] = replace(
+                        fine_tune, shutdown_date=known.shutdown_date or fine_tune.shutdown_date
+                    )
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise Unauthorized(f"{settings.openai_base_url} refuses the key in OPENAI_API_KEY.") from error
+        raise Unauthorized(f"{settings.openai_base_url} rejects the key in OPENAI_API_KEY.") from error
     except openai.OpenAIError as error:
-        raise Unavailable(f"{settings.openai_base_url} does not list its models: {_line(error)}") from error
-    registered = _registered(database) if database else frozenset()
+        raise Unavailable(f"{settings.openai_base_url} does not list its models: {_one_line(error)}") from error
+    registered = _registered_models(database) if database else frozenset()
     return sorted(
-        (replace(one, registered=one.model in registered) for one in found.values()),
-        key=lambda one: one.created,
+        (replace(fine_tune, registered=fine_tune.model in registered) for fine_tune in fine_tunes.values()),
+        key=lambda fine_tune: fine_tune.created,
         reverse=True,
     )
 
@@ -70,8 +72,7 @@ def openai_fine_tunes(settings: Settings, database: Database | None = None) -> l
 def register_fine_tune(
     settings: Settings, database: Database, chosen: FineTune, *, name: str | None = None
 ) -> ModelSpec:
-    """Registers one as a hosted model, under its own name unless another is given. A client then changes nothing
-    but `base_url`.
+    """Registers a fine-tuned model as a hosted model, under its own name by default. Clients only change `base_url`.
 
     Raises:
         Conflict: the name is taken.
@@ -91,41 +92,41 @@ def register_fine_tune(
     return Registry(database).register(spec)
 
 
-def choose(found: Sequence[FineTune], ids: Sequence[str]) -> list[FineTune]:
-    """Those of `found` that `ids` names.
+def choose(fine_tunes: Sequence[FineTune], ids: Sequence[str]) -> list[FineTune]:
+    """The fine-tuned models with these ids.
 
     Raises:
-        Invalid: an id that the account does not have.
+        Invalid: the account has no model with that id.
     """
-    known = {one.model: one for one in found}
+    known = {fine_tune.model: fine_tune for fine_tune in fine_tunes}
     missing = [name for name in ids if name not in known]
     if missing:
         raise Invalid(f"The account has no fine-tuned model {missing[0]!r}.", param="only")
     return [known[name] for name in ids]
 
 
-def _from_models(client: "openai.OpenAI") -> list[FineTune]:
-    found = []
+def _list_models(client: "openai.OpenAI") -> list[FineTune]:
+    fine_tunes = []
     for model in client.models.list():
         if model.id.startswith("ft:"):
             base = model.id.split(":")[1]
             day = find_shutdown_date(base, getattr(model, "shutdown_date", None))
-            found.append(FineTune(model.id, base, datetime.fromtimestamp(model.created, UTC), day))
-    return found
+            fine_tunes.append(FineTune(model.id, base, datetime.fromtimestamp(model.created, UTC), day))
+    return fine_tunes
 
 
-def _from_jobs(client: "openai.OpenAI") -> list[FineTune]:
+def _list_jobs(client: "openai.OpenAI") -> list[FineTune]:
     import openai
 
-    found = []
+    fine_tunes = []
     try:
         jobs = list(client.fine_tuning.jobs.list(limit=100))
-    except openai.NotFoundError:  # a compatible server, which need not know fine-tuning: its models count all the same
+    except openai.NotFoundError:  # a compatible server without the fine-tuning API: its models still count
         jobs = []
     for job in jobs:
         if job.status == "succeeded" and job.fine_tuned_model:
             method = job.method.type if job.method else None
-            found.append(
+            fine_tunes.append(
                 FineTune(
                     model=job.fine_tuned_model,
                     base=job.model,
@@ -136,13 +137,13 @@ def _from_jobs(client: "openai.OpenAI") -> list[FineTune]:
                     method=method,
                 )
             )
-    return found
+    return fine_tunes
 
 
-def _registered(database: Database) -> frozenset[str]:
+def _registered_models(database: Database) -> frozenset[str]:
     specs = Registry(database).list(include_candidates=True)
     return frozenset(spec.upstream.model for spec in specs if spec.upstream)
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]

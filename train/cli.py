@@ -11,7 +11,8 @@ import typer
 from models.errors import Invalid
 from models.terminal import Home, console, open_home
 from train.clouds.commands import cloud_commands, train_on_cloud
-from train.data.commands import AsJson, data_commands
+from train.data.options import AsJson
+from train.data_cli import data_commands
 from train.display import problems_shown, show_result
 from train.model_commands import add_model_commands
 from train.options import TrainOptions, with_options

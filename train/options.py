@@ -13,7 +13,7 @@ import typer
 
 from models.errors import Invalid
 from models.terminal import parse_number
-from train.data.commands import AsJson, Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn
+from train.data.options import AsJson, Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn
 
 if TYPE_CHECKING:
     from train.hyperparameters import Hyperparameters

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from evals.scorers.text_match import Sample, Scorer
+from evals.scorers.sample import Sample, Scorer
 from models.errors import Invalid
 
 _PATIENCE_S = 1.0  # for one pattern on one answer: some patterns take for ever on some texts

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from math import sqrt
 
-from evals.scorers.text_match import Sample, Scorer
+from evals.scorers.sample import Sample, Scorer
 from models.errors import Invalid
 
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]

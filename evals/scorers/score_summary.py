@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evals.intervals import mean_interval, share_interval
-from evals.scorers.text_match import Sample, Scorer
+from evals.scorers.sample import Sample, Scorer
 
 
 @dataclass(frozen=True)

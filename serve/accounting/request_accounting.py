@@ -1,106 +1,117 @@
-"""What a request leaves behind: its key's limits, its usage, its figures, its line in the log. One place for all four.
+"""What each request adds to the rate limits, the usage log, the metrics and the access log.
 
-It knows what each of them needs to be told, and nothing of how a request is answered.
+It does not know how a request is answered.
 """
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from models.database import Database
 from models.keys import KeyInfo
 from models.settings import Settings
+from models.spec import ModelSpec
 from models.usage import cost
 from serve.accounting.access_log import AccessLog
 from serve.accounting.metrics import Metrics
-from serve.accounting.rate_limits import Limits, RateLimited
+from serve.accounting.rate_limits import RateLimited, RateLimiter
+from serve.accounting.request_record import RequestRecord
 from serve.accounting.usage_log import UsageLog
-from serve.gateway.snapshot import Route, Watcher
-from serve.transport.responses import Exchange, Scope
+from serve.transport.asgi import Scope
 
-# Where nobody has said what an answer used: bytes of plain JSON for a token, and bytes of a streamed chunk, which is
-# about one.
-_BYTES_A_TOKEN, _BYTES_A_CHUNK = 4, 256
-_PROBES = frozenset({"/health", "/ready"})  # asked every few seconds, by our own parent too
-_ANSWERED_WITH_TEXT = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+# Estimates for responses without a usage count: bytes of plain JSON per token, and of a streamed chunk (about one
+# token).
+_BYTES_PER_TOKEN, _BYTES_PER_CHUNK = 4, 256
+_PROBES = frozenset({"/health", "/ready"})  # requested every few seconds, also by our own parent process
+_TEXT_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
 
 
-class Ledger:
-    """One for each gateway. `open` and `close` with its process, everything else on the event loop."""
+class RequestAccounting:
+    """One per gateway. `open` and `close` run with its process, everything else on the event loop."""
 
-    def __init__(self, settings: Settings, database: Database, watcher: Watcher, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        metrics: Metrics,
+        find_spec: Callable[[str], ModelSpec | None],
+    ) -> None:
+        """`find_spec` returns the current spec of a model id, which holds its prices."""
         self._database = database
-        self._watcher = watcher
         self._metrics = metrics
-        self._limits = Limits()
+        self._find_spec = find_spec
+        self._limiter = RateLimiter()
         self._usage = UsageLog(database)
-        self._log = AccessLog(settings.logs_dir / "access.log") if settings.access_log else None
+        self._access_log = AccessLog(settings.logs_dir / "access.log") if settings.access_log else None
 
     async def open(self) -> None:
-        """Reads what was used today, and begins to write. Raises ParleyError where the database is not there."""
-        await asyncio.to_thread(self._limits.load, self._database)
+        """Reads today's usage and starts the writer threads. Raises ParleyError if the database is unreachable."""
+        await asyncio.to_thread(self._limiter.load, self._database)
         self._usage.start()
-        if self._log is not None:
-            self._log.start()
+        if self._access_log is not None:
+            self._access_log.start()
 
     async def close(self) -> None:
-        """Writes everything that was noted, and ends."""
+        """Writes everything recorded so far and stops the writer threads."""
         await asyncio.to_thread(self._usage.stop)
-        if self._log is not None:
-            await asyncio.to_thread(self._log.stop)
+        if self._access_log is not None:
+            await asyncio.to_thread(self._access_log.stop)
 
     def admit(
-        self, exchange: Exchange, route: Route, prompt_bytes: int, most_tokens: int | None, answers: int = 1
+        self, record: RequestRecord, spec: ModelSpec, prompt_bytes: int, max_tokens: int | None, choices: int = 1
     ) -> None:
-        """Lets a request for a model in, if its key's limits do; its answer will say what is left of them.
+        """Admits a request if its key's limits allow it, and adds the rate limit headers to its response.
 
         Raises:
-            RateLimited: not now. Forbidden: the key has a budget in money, and nobody knows what the model costs.
+            RateLimited: a limit is reached. Forbidden: the key has a budget in money and the model has no price.
         """
-        exchange.prompt_bytes = prompt_bytes
-        key = exchange.key
+        record.prompt_bytes = prompt_bytes
+        key = record.key
         try:
-            admission = self._limits.admit(key, route.spec, prompt_bytes, most_tokens, answers)
+            admission = self._limiter.admit(key, spec, prompt_bytes, max_tokens, choices)
         except RateLimited as error:
             self._metrics.limited(key.name if key else "", error.kind)
             raise
-        exchange.admission = admission
-        exchange.extra += admission.headers
+        record.admission = admission
+        record.response_headers += admission.headers
 
-    def note(self, scope: Scope, route: str, exchange: Exchange) -> None:
-        """A request is over, whatever became of it. `route` is one of our own, never what a client wrote."""
-        key, model, status = exchange.key, exchange.model, exchange.status
-        name = key.name if key is not None else ""
-        seconds = exchange.seconds()
+    def record(self, scope: Scope, route: str, record: RequestRecord) -> None:
+        """Accounts for a finished request. `route` is one of the gateway's own, never text from a client."""
+        key, model, status = record.key, record.model, record.status
+        key_name = key.name if key is not None else ""
+        seconds = record.seconds()
         if model:
-            self._used(route, exchange, key, model, name, status)
-        self._metrics.answered(route, model, status, seconds, name)
-        if self._log is not None and route not in _PROBES:
+            self._record_usage(route, record, key, model, key_name, status)
+        self._metrics.answered(route, model, status, seconds, key_name)
+        if self._access_log is not None and route not in _PROBES:
             client = scope.get("client")
-            self._log.line(
+            self._access_log.line(
                 (
-                    time.time(), exchange.request_id, client[0] if client else "", name, scope["method"], route, model,
-                    status, seconds, exchange.first_s, exchange.prompt_tokens, exchange.completion_tokens,
-                    exchange.stream, exchange.sent, exchange.fault,
+                    time.time(), record.request_id, client[0] if client else "", key_name, scope["method"], route,
+                    model, status, seconds, record.ttft_s, record.prompt_tokens, record.completion_tokens,
+                    record.stream, record.sent_bytes, record.fault,
                 )
             )  # fmt: skip
 
-    def _used(self, route: str, exchange: Exchange, key: KeyInfo | None, model: str, name: str, status: int) -> None:
-        begun = (exchange.sent and status == 200) or (exchange.gone and exchange.asked)
-        if begun and not exchange.prompt_tokens:
-            # The client left, the stream broke, or the upstream does not count: it was used all the same.
-            exchange.prompt_tokens = exchange.prompt_bytes // _BYTES_A_TOKEN + 1
-            if route in _ANSWERED_WITH_TEXT:
-                size = _BYTES_A_CHUNK if exchange.stream else _BYTES_A_TOKEN
-                exchange.completion_tokens = exchange.sent // size + 1
-        prompt, completion = exchange.prompt_tokens, exchange.completion_tokens
+    def _record_usage(
+        self, route: str, record: RequestRecord, key: KeyInfo | None, model: str, key_name: str, status: int
+    ) -> None:
+        used = (record.sent_bytes and status == 200) or (record.client_gone and record.dispatched)
+        if used and not record.prompt_tokens:
+            # The client disconnected, the stream broke, or the upstream reports no usage: estimate it.
+            record.prompt_tokens = record.prompt_bytes // _BYTES_PER_TOKEN + 1
+            if route in _TEXT_ROUTES:
+                size = _BYTES_PER_CHUNK if record.stream else _BYTES_PER_TOKEN
+                record.completion_tokens = record.sent_bytes // size + 1
+        prompt, completion = record.prompt_tokens, record.completion_tokens
         usd = 0.0
-        known = self._watcher.current.routes.get(model)
-        if known is not None and known.spec.upstream is not None:
-            usd = cost(known.spec, prompt, completion)
-        if exchange.admission is not None:
-            exchange.admission.settle(prompt, completion, usd)
-        # 499: the client has left, which is nobody's fault.
-        ok = not exchange.fault and (status < 400 or status == 499)
-        self._usage.note(key.id if key is not None else None, model, prompt, completion, ok, usd)
+        spec = self._find_spec(model)
+        if spec is not None and spec.upstream is not None:
+            usd = cost(spec, prompt, completion)
+        if record.admission is not None:
+            record.admission.settle(prompt, completion, usd)
+        # 499 means the client disconnected, which is not a failure.
+        ok = not record.fault and (status < 400 or status == 499)
+        self._usage.record(key.id if key is not None else None, model, prompt, completion, ok, usd)
         if prompt or completion:
-            self._metrics.used(model, prompt, completion, name, usd)
+            self._metrics.used(model, prompt, completion, key_name, usd)

@@ -1,8 +1,8 @@
-"""Many prompts at one model, `concurrency` of them in flight all the time, each answer on disk as it comes.
+"""Sends many prompts to a model, `concurrency` at a time, and stores each answer as it arrives.
 
-The next is asked as soon as one ends, so an engine stays full. A request that a server refuses is a row with its error;
-a server that is full or not there is waited for, and when that does not help the run stops, with nothing lost. Only
-what cost nothing is asked again. It knows neither files' formats nor terminals.
+A rejected request becomes a row with its error. If the server is busy or unavailable, the run waits and retries, and
+finally stops without losing anything. Only requests that cost nothing are retried. It knows neither file formats nor
+terminals.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from models.retries import retry_delay
 from serve.bulk.journal import Journal
 from serve.bulk.rows import Row, answer_line, tokens_of
 
-CONCURRENCY = 64  # where a small engine's throughput levels off
+CONCURRENCY = 64  # where the throughput of a small engine levels off
 ATTEMPTS = 8
 _SYNC_EVERY_S = 1.0
 
-# A path below /v1 and a body → the server's JSON; raises ParleyError.
+# Sends a body to a path below /v1 and returns the server's JSON; raises ParleyError.
 Post = Callable[[str, Mapping[str, Any]], Awaitable[object]]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: rows that are done of all, those of them without an answer, tokens and seconds of this run."""
+    """The progress of a run: finished rows, all rows, failed rows, and this run's tokens and seconds."""
 
     done: int
     total: int
@@ -36,13 +36,13 @@ class Progress:
 
     @property
     def tokens_per_s(self) -> float:
-        """Completion tokens a second, in this run."""
+        """Completion tokens per second in this run."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A run that came to its end. `before` of the rows had been answered by an earlier one."""
+    """The result of a complete run. `before`: rows that an earlier run had answered."""
 
     rows: int
     before: int
@@ -59,29 +59,29 @@ async def generate(
     concurrency: int = CONCURRENCY,
     progress: Callable[[Progress], None] | None = None,
 ) -> Generated:
-    """Asks every row that the journal has no answer to, and writes the output.
+    """Sends every row without an answer in the journal, and writes the output.
 
     Raises:
-        Unauthorized, Busy, Unavailable: no row can be answered now; what was answered is in the journal.
+        Unauthorized, Busy, Unavailable: no row can be answered now; earlier answers are in the journal.
         NoSpace, Invalid: the journal cannot be written.
     """
-    left = [number for number in range(len(rows)) if number not in journal.kept or journal.kept[number].failed]
-    before = len(rows) - len(left)
-    done, without, tokens, began = before, 0, 0, time.perf_counter()
+    pending = [number for number in range(len(rows)) if number not in journal.stored or journal.stored[number].failed]
+    before = len(rows) - len(pending)
+    done, failed_rows, tokens, began = before, 0, 0, time.perf_counter()
 
-    def tell() -> None:
+    def report() -> None:
         if progress:
-            progress(Progress(done, len(rows), without, tokens, time.perf_counter() - began))
+            progress(Progress(done, len(rows), failed_rows, tokens, time.perf_counter() - began))
 
-    tell()
-    waiting = iter(left)
+    report()
+    remaining = iter(pending)
 
     async def work() -> None:
-        nonlocal done, without, tokens
-        for number in waiting:
+        nonlocal done, failed_rows, tokens
+        for number in remaining:
             row = rows[number]
             try:
-                answer = await _answered(post, row)
+                answer = await _post_with_retries(post, row)
                 line, failed = answer_line(row, answer, None), False
                 tokens += tokens_of(answer)
             except _Stop as stop:
@@ -89,14 +89,16 @@ async def generate(
             except ParleyError as error:
                 line, failed = answer_line(row, None, error), True
             except (LookupError, TypeError) as error:
-                odd = Unavailable(f"The server's answer is none ({type(error).__name__}: {error}).")
-                line, failed = answer_line(row, None, odd), True
+                unexpected = Unavailable(
+                    f"The server's answer has an unexpected format ({type(error).__name__}: {error})."
+                )
+                line, failed = answer_line(row, None, unexpected), True
             journal.add(number, line, failed=failed)
-            done, without = done + 1, without + failed
-            tell()
+            done, failed_rows = done + 1, failed_rows + failed
+            report()
 
-    syncing = asyncio.ensure_future(_sync_for_ever(journal))
-    workers = [asyncio.ensure_future(work()) for _ in range(min(concurrency, len(left)))]
+    syncing = asyncio.ensure_future(_sync_forever(journal))
+    workers = [asyncio.ensure_future(work()) for _ in range(min(concurrency, len(pending)))]
     try:
         await asyncio.gather(*workers)
     finally:
@@ -109,14 +111,14 @@ async def generate(
 
 
 class _Stop(Exception):
-    """What ends the run, and not one row alone."""
+    """An error that ends the whole run."""
 
     def __init__(self, error: ParleyError) -> None:
         super().__init__(str(error))
         self.error = error
 
 
-async def _answered(post: Post, row: Row) -> object:
+async def _post_with_retries(post: Post, row: Row) -> object:
     for attempt in range(ATTEMPTS):
         try:
             return await post(row.path, row.body)
@@ -124,18 +126,18 @@ async def _answered(post: Post, row: Row) -> object:
             raise _Stop(error) from error
         except ParleyError as error:
             wait = retry_delay(error, attempt)
-            if isinstance(error, Busy) and wait is None:  # the day's budget is spent: the next row fares no better
+            if isinstance(error, Busy) and wait is None:  # the daily budget is used up, for the other rows too
                 raise _Stop(error) from error
             if wait is None:
                 raise
             if attempt == ATTEMPTS - 1:
                 raise _Stop(error) from error
             await asyncio.sleep(wait)
-    raise AssertionError("every way out of the loop is above")
+    raise AssertionError("the loop always returns or raises")
 
 
-async def _sync_for_ever(journal: Journal) -> None:
-    # Beside the asking: a kill takes nothing that was written, a power cut takes a second's answers at the most.
+async def _sync_forever(journal: Journal) -> None:
+    # Answers survive a kill at once; a power cut loses at most a second of them.
     while True:
         await asyncio.sleep(_SYNC_EVERY_S)
         await asyncio.to_thread(journal.sync)

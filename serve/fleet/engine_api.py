@@ -1,4 +1,4 @@
-"""The few requests that we make of an engine ourselves: is it alive, how busy is it, load this adapter."""
+"""Requests that the supervisor makes to an engine: a probe, its load, loading and unloading LoRA adapters."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ METRICS_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
-class Busy:
-    """What an engine has to do and has done, from its own metrics. All are counts."""
+class EngineLoad:
+    """The engine's load and past work as counts, from its metrics."""
 
     running: float
     waiting: float
@@ -21,14 +21,16 @@ class Busy:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody waits for anything."""
+        """Whether no request is running or waiting."""
         return not self.running and not self.waiting
 
 
-async def canary(
+async def probe_generation(
     session: aiohttp.ClientSession, engine: Endpoint, model_id: str, timeout_s: float, *, embeds: bool = False
 ) -> bool:
-    """Whether the engine makes one token, or one embedding: `/health` stays 200 while the engine core hangs."""
+    """Whether the engine generates one token or one embedding. `/health` is no proof: it stays 200 while the core
+    hangs.
+    """
     route, body = "completions", {"model": model_id, "prompt": "a", "max_tokens": 1, "temperature": 0}
     if embeds:
         route, body = "embeddings", {"model": model_id, "input": "a"}
@@ -44,8 +46,8 @@ async def canary(
         return False
 
 
-async def busy(session: aiohttp.ClientSession, engine: Endpoint) -> Busy | None:
-    """How busy the engine is; None where it does not say."""
+async def read_load(session: aiohttp.ClientSession, engine: Endpoint) -> EngineLoad | None:
+    """The engine's load; None if it does not report it."""
     try:
         async with session.get(
             f"{engine.address}/metrics", headers=_bearer(engine), timeout=aiohttp.ClientTimeout(total=METRICS_TIMEOUT_S)
@@ -55,8 +57,8 @@ async def busy(session: aiohttp.ClientSession, engine: Endpoint) -> Busy | None:
         return None
 
 
-def read_metrics(text: str) -> Busy | None:
-    """vLLM's metrics in Prometheus's text format; None where its own are not among them."""
+def read_metrics(text: str) -> EngineLoad | None:
+    """Parses vLLM's metrics in Prometheus's text format; None if they are missing."""
     sums: dict[str, float] = {}
     for line in text.splitlines():
         if line.startswith("vllm:"):
@@ -64,7 +66,7 @@ def read_metrics(text: str) -> Busy | None:
             sums[name] = sums.get(name, 0.0) + float(line.rsplit(" ", 1)[1])
     if "vllm:num_requests_running" not in sums:
         return None
-    return Busy(
+    return EngineLoad(
         sums["vllm:num_requests_running"],
         sums.get("vllm:num_requests_waiting", 0.0),
         sums.get("vllm:request_success_total", 0.0),
@@ -76,7 +78,7 @@ async def load_adapter(session: aiohttp.ClientSession, engine: Endpoint, name: s
     """Loads a LoRA folder under a name.
 
     Raises:
-        ParleyError: the engine refuses it; Unavailable: the engine does not answer.
+        ParleyError: the engine rejects it; Unavailable: the engine does not answer.
     """
     await _post(session, engine, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
 
@@ -92,7 +94,7 @@ async def _post(session: aiohttp.ClientSession, engine: Endpoint, route: str, bo
             engine.address + route, json=body, headers=_bearer(engine), timeout=aiohttp.ClientTimeout(total=120)
         ) as answer:
             if answer.status != 200:
-                raise ParleyError(f"The engine refuses it: {(await answer.text())[:300]}")
+                raise ParleyError(f"The engine rejects the adapter: {(await answer.text())[:300]}")
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
         raise Unavailable("The engine does not answer.") from error
 

@@ -1,6 +1,6 @@
-"""What runs: reads and writes the supervisor's rows. It knows rows, not processes.
+"""The states of models: reads and writes the supervisor's database rows. It knows no processes.
 
-Every write that changes what the gateway must see raises the registry's revision in the same transaction.
+Every write that the gateway must notice raises the registry's revision in the same transaction.
 """
 
 from collections.abc import Iterable
@@ -21,17 +21,17 @@ STARTING = "starting"  # the message of an engine that starts for the first time
 
 @dataclass(frozen=True)
 class ModelState:
-    """One model's state, with a line that says more where there is more to say."""
+    """The state of a model, with an optional explanation."""
 
     state: EngineState
     message: str = ""
 
 
 @dataclass(frozen=True)
-class Served:
-    """A model as an engine serves it. `address` is `http://127.0.0.1:port`, and set while it is ready.
+class EngineStatus:
+    """The state of a model on its engine. `address`: `http://127.0.0.1:port`, set while the model is ready.
 
-    `memory_bytes`: what its engine takes by plan. `since`: when it came into its state; written by `publish`.
+    `memory_bytes`: the engine's planned memory. `since`: when the state began; set by `write_statuses`.
     """
 
     model_id: str
@@ -43,12 +43,12 @@ class Served:
     since: datetime | None = field(default=None, compare=False)
 
 
-def served(database: Database) -> dict[str, Served]:
-    """Model id → what the supervisor last said of it."""
+def read_statuses(database: Database) -> dict[str, EngineStatus]:
+    """Model id → the status that the supervisor last wrote."""
     with database.read() as session:
         rows = session.scalars(select(EngineRow))
         return {
-            row.model_id: Served(
+            row.model_id: EngineStatus(
                 row.model_id,
                 cast(EngineState, row.state),
                 row.address,
@@ -61,8 +61,8 @@ def served(database: Database) -> dict[str, Served]:
         }
 
 
-def publish(database: Database, models: Iterable[Served]) -> None:
-    """Stores the states of some models, all of them in one transaction."""
+def write_statuses(database: Database, models: Iterable[EngineStatus]) -> None:
+    """Stores the states of some models in one transaction."""
     with database.write() as session:
         now = utcnow()
         for one in models:
@@ -76,8 +76,8 @@ def publish(database: Database, models: Iterable[Served]) -> None:
         bump_revision(session)
 
 
-def forget(database: Database, model_ids: Iterable[str] | None = None) -> None:
-    """Removes rows: of the models that are served no more, or of all of them, before a start and after a stop."""
+def delete_statuses(database: Database, model_ids: Iterable[str] | None = None) -> None:
+    """Deletes the rows of some models, or of all before a start and after a stop."""
     query = delete(EngineRow)
     if model_ids is not None:
         query = query.where(EngineRow.model_id.in_(list(model_ids)))
@@ -87,32 +87,32 @@ def forget(database: Database, model_ids: Iterable[str] | None = None) -> None:
 
 
 def model_states(database: Database) -> dict[str, ModelState]:
-    """Model id → state, for every model that is served. Hosted models are always ready."""
-    return states_of(Registry(database).list(include_candidates=True), served(database))
+    """Model id → state, for every model. Hosted models are always ready."""
+    return combine_states(Registry(database).list(include_candidates=True), read_statuses(database))
 
 
-def states_of(specs: Iterable[ModelSpec], rows: dict[str, Served]) -> dict[str, ModelState]:
-    """The same from what was read already."""
+def combine_states(specs: Iterable[ModelSpec], rows: dict[str, EngineStatus]) -> dict[str, ModelState]:
+    """Model id → state, from specs and rows that were already read."""
     states = {}
     for spec in specs:
         row = rows.get(spec.id)
         if spec.kind == "hosted":
             states[spec.id] = ModelState("ready")
         elif row is None:
-            states[spec.id] = ModelState("stopped", "its engine does not run")
+            states[spec.id] = ModelState("stopped", "its engine is not running")
         else:
             states[spec.id] = ModelState(row.state, row.message)
     return states
 
 
-def demand(database: Database, model_id: str) -> None:
-    """Notes that a model was asked for while it was not running."""
+def record_demand(database: Database, model_id: str) -> None:
+    """Records that a model was requested while it was not running."""
     with database.write() as session:
         session.merge(DemandRow(model_id=model_id, asked=utcnow()))
 
 
-def demanded(database: Database, within: timedelta) -> dict[str, datetime]:
-    """The models that were asked for in vain lately, with the last time."""
+def read_demand(database: Database, within: timedelta) -> dict[str, datetime]:
+    """The models that were requested in vain within a time span, each with the last time."""
     query = select(DemandRow).where(DemandRow.asked > utcnow() - within)
     with database.read() as session:
         return {row.model_id: row.asked for row in session.scalars(query)}

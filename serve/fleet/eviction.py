@@ -1,6 +1,6 @@
-"""Who runs while there is not room for all: pure decisions over what runs, who asks, and who was used last.
+"""Which engine makes room for a requested one: a pure decision over what runs, what is pinned, and last use.
 
-Whether engines fit beside each other is told by a function (`serve.fleet.machine.fit` over `serve.fleet.memory`).
+A function decides which engines fit beside each other (`serve.fleet.placement.fit` over `serve.fleet.memory`).
 """
 
 from collections.abc import Callable, Sequence
@@ -10,10 +10,11 @@ from serve.fleet.machine import Fit
 
 
 @dataclass(frozen=True)
-class Tenant:
-    """An engine that has a place. `movable`: not pinned, and not so young that moving it out would be thrashing.
+class PlacedEngine:
+    """An engine that has a share of the machine. `movable`: neither pinned nor so young that stopping it would be
+    thrashing.
 
-    `used`: when it was last asked for something, on a clock that never goes back.
+    `used`: when it last had a request, on a monotonic clock.
     """
 
     name: str
@@ -24,9 +25,10 @@ class Tenant:
 
 @dataclass(frozen=True)
 class Decision:
-    """`admit`: with which shares who starts now. `drain`: who goes first. `wait`: why the rest do not start yet.
+    """`admit`: the shares with which the engine starts now. `drain`: engines to stop first. `wait`: why it does not
+    start yet.
 
-    `never`: why somebody would not fit even if all but the pinned ones went.
+    `never`: why it would not fit even without the engines that are not pinned.
     """
 
     admit: Fit | None = None
@@ -35,22 +37,22 @@ class Decision:
     never: dict[str, str] = field(default_factory=dict)
 
 
-def decide(
-    tenants: Sequence[Tenant], leaving: bool, asking: str, fits: Callable[[Sequence[str], str], Fit]
+def decide_placement(
+    tenants: Sequence[PlacedEngine], leaving: bool, asking: str, fits: Callable[[Sequence[str], str], Fit]
 ) -> Decision:
-    """What to do for one engine that is asked for.
+    """Decides what to do for one requested engine.
 
     Args:
-        leaving: whether somebody is on the way out already; then nobody else is sent after him before he is gone.
-        fits: (who stays, who comes) → the plan; the newcomer is in `refused` where it does not fit.
+        leaving: whether an engine is already being stopped; no other one is until it is gone.
+        fits: (engines that stay, new engine) → the plan, with the new engine in `refused` if it does not fit.
     """
     staying = [one.name for one in tenants]
     found = fits(staying, asking)
     if asking in found.shares:
         return Decision(admit=found)
-    reason = found.refused.get(asking, "there is no room")
+    reason = found.refused.get(asking, "there is not enough memory")
     if leaving:
-        return Decision(wait={asking: "waits for room: another model finishes its requests"})
+        return Decision(wait={asking: "waiting for memory: another model is finishing its requests"})
     order = sorted((one for one in tenants if one.movable), key=lambda one: one.used)
     for count in range(1, len(order) + 1):
         out = {one.name for one in order[:count]}
@@ -59,7 +61,9 @@ def decide(
     pinned = [one.name for one in tenants if one.pinned]
     alone = fits(pinned, asking)
     if asking in alone.shares:
-        return Decision(wait={asking: f"waits for room: {reason}"})
+        return Decision(wait={asking: f"waiting for memory: {reason}"})
     if asking in fits((), asking).shares:
-        return Decision(wait={asking: f"waits for room: {reason}; {', '.join(pinned)} is pinned: unpin or retire one"})
+        return Decision(
+            wait={asking: (f"waiting for memory: {reason}; {', '.join(pinned)} is pinned: unpin or retire one")}
+        )
     return Decision(never={asking: alone.refused.get(asking, reason)})

@@ -1,7 +1,7 @@
-"""What a model's own files say before it is loaded: its family, its size, its chat template. It reads JSON and headers.
+"""A model's own files, read before it is loaded: architecture, size, chat template. Reads JSON and safetensors headers.
 
-A folder of weights, or a hub id whose files a run has fetched into the hub's cache, are read alike; of a hub id that
-nobody has fetched yet nothing is known.
+Works for a folder of weights and for a hub id whose files are in the hub's cache. Nothing is known of a hub id that was
+never downloaded.
 """
 
 import json
@@ -17,48 +17,54 @@ from models.spec import ModelSpec
 _BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _WIDTHS = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
-_MOST_HEADER_BYTES = 100 * 1024**2
-# What vLLM's registry serves as an embedding model under a name that says so; the rest is told by modules.json.
-_EMBEDDERS = ("BertForMaskedLM", "RobertaForMaskedLM", "BertSpladeSparseEmbeddingModel", "BgeM3EmbeddingModel")
-_GENERATORS = ("ChatGLMModel",)
+_MAX_HEADER_BYTES = 100 * 1024**2
+# Architectures that vLLM serves as embedding models although their names do not end in "Model".
+_EMBEDDING_ARCHITECTURES = (
+    "BertForMaskedLM",
+    "RobertaForMaskedLM",
+    "BertSpladeSparseEmbeddingModel",
+    "BgeM3EmbeddingModel",
+)
+_TEXT_ARCHITECTURES = ("ChatGLMModel",)
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The files of one model. `folder` is None where there are none yet: then everything here is empty or None."""
+class ModelFiles:
+    """The files of one model. `folder` is None if there are none yet: then everything is empty or None."""
 
     folder: Path | None
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.json; of a model with several parts the text's."""
+        """config.json; for a multimodal model the text model's part."""
         whole = _json(self.folder / "config.json") if self.folder else {}
         text = whole.get("text_config")
         return whole | text | {"architectures": whole.get("architectures", [])} if isinstance(text, dict) else whole
 
     @property
     def model_type(self) -> str:
-        """The family's name in transformers: qwen2, llama, mistral, …"""
+        """The architecture family's name in transformers: qwen2, llama, mistral, …"""
         return str(self.config.get("model_type", ""))
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """The classes that the weights are made for."""
+        """The model classes of the weights."""
         return tuple(map(str, self.config.get("architectures") or ()))
 
     @property
     def embeds(self) -> bool:
-        """Whether it makes embeddings and no text: by its architecture, or by sentence-transformers' own file."""
+        """Whether the model makes embeddings, not text: by its architecture or a sentence-transformers file."""
         if self.folder is None:
             return False
         plain = any(
-            (name.endswith("Model") or name in _EMBEDDERS) and name not in _GENERATORS for name in self.architectures
+            (name.endswith("Model") or name in _EMBEDDING_ARCHITECTURES) and name not in _TEXT_ARCHITECTURES
+            for name in self.architectures
         )
         return plain or (self.folder / "modules.json").is_file()
 
     @cached_property
     def template(self) -> str:
-        """The chat template's text, all of them where there are several; empty where there is none."""
+        """The text of all chat templates; empty if there are none."""
         if self.folder is None:
             return ""
         files = [self.folder / "chat_template.jinja", *sorted(self.folder.glob("additional_chat_templates/*.jinja"))]
@@ -71,7 +77,7 @@ class Weights:
         return "\n".join(texts)
 
     def loaded_bytes(self, dtype: str) -> int | None:
-        """How much the weights take once they are loaded as `dtype` (auto: as they stand); None where nobody knows.
+        """The size of the weights when loaded as `dtype` (auto: as stored); None if unknown.
 
         From the headers of the safetensors alone: https://github.com/huggingface/safetensors#format
         """
@@ -81,11 +87,11 @@ class Weights:
         return sum(_tensors_bytes(part, _WIDTHS.get(dtype)) for part in parts)
 
     def kv_bytes_per_token(self) -> int | None:
-        """What one token of context takes in the KV cache, in 16 bits; None where a layer is not plain attention."""
+        """The KV cache of one token at 16 bits; None if a layer is not plain attention."""
         config = self.config
-        odd = config.get("kv_lora_rank") or config.get("num_kv_shared_layers")
+        unusual = config.get("kv_lora_rank") or config.get("num_kv_shared_layers")
         window = config.get("sliding_window") and config.get("use_sliding_window", True)
-        if odd or window or set(config.get("layer_types") or ()) - {"full_attention"}:
+        if unusual or window or set(config.get("layer_types") or ()) - {"full_attention"}:
             return None
         layers, heads, width = (config.get(k) for k in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
         if not (isinstance(layers, int) and isinstance(heads, int) and isinstance(width, int) and heads > 0):
@@ -95,29 +101,29 @@ class Weights:
         return 2 * layers * int(groups) * int(head) * 2
 
     def context(self) -> int | None:
-        """The most tokens that it was made for."""
+        """The maximum context length in tokens."""
         found = self.config.get("max_position_embeddings")
         return found if isinstance(found, int) else None
 
 
-def weights_of(spec: ModelSpec) -> Weights:
-    """The files of a spec's weights, in its folder or in the hub's cache."""
+def find_model_files(spec: ModelSpec) -> ModelFiles:
+    """The files of a spec's weights, from its folder or the hub's cache."""
     if spec.path is None or spec.folder is not None:
-        return Weights(spec.folder)
+        return ModelFiles(spec.folder)
     cached = hub_cache() / f"models--{spec.path.replace('/', '--')}" / "snapshots"
     found = sorted(cached.glob("*/config.json"), key=lambda path: path.stat().st_mtime) if cached.is_dir() else []
-    return Weights(found[-1].parent if found else None)
+    return ModelFiles(found[-1].parent if found else None)
 
 
 def _tensors_bytes(part: Path, width: int | None) -> int:
-    """Bytes of one file's tensors; floats as `width` bytes each where it is given. An odd file counts as it stands."""
+    """Bytes of one file's tensors, with floats `width` bytes wide if given. An unreadable file counts with its size."""
     whole = part.stat().st_size
     if width is None:
         return whole
     try:
         with part.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(whole, _MOST_HEADER_BYTES):
+            if length > min(whole, _MAX_HEADER_BYTES):
                 return whole
             tensors = json.loads(stream.read(length))
         return sum(_tensor_bytes(one, width) for name, one in tensors.items() if name != "__metadata__")

@@ -1,8 +1,7 @@
-"""vLLM as a program: its command line, its environment, its key.
+"""vLLM as a program: its command line, environment and key. Nothing else knows vLLM's flags.
 
-Nothing else knows vLLM's flags. An engine listens on loopback only, behind a key that changes at every start,
-because several of vLLM's routes ignore its key or change what it serves. What we ask of one is in
-`serve.fleet.engine_api`.
+An engine listens on loopback only, behind a key that changes at every start, because several of vLLM's routes ignore
+the key or change what it serves. Requests to an engine are in `serve.fleet.engine_api`.
 """
 
 import os
@@ -15,33 +14,34 @@ from models.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet.amx import PLUGIN
 from serve.fleet.machine import Share
-from serve.fleet.model_files import weights_of
+from serve.fleet.model_files import find_model_files
 from serve.fleet.vllm_parsers import Parsers, parsers
 from serve.processes.children import Command
 
 MODULE = "vllm.entrypoints.openai.api_server"
 _GRACE_S = 3.0
-_LEAST_SLOTS, _MOST_SLOTS = 4, 8
+_MIN_SLOTS, _MAX_SLOTS = 4, 8
 _SMALL_BYTES = 64 * 1024**2
-# JSON is decoded without blanks, as OpenAI's is: a weak model dwells on white space until its tokens are used up. The
-# backend must be named for that. Guidance knows the most of JSON Schema; but what vLLM's tool parsers ask for with
-# `tool_choice` (tags that are xgrammar's own) only xgrammar understands: guidance answers 400, measured with 0.32.
+# JSON is generated without whitespace, as at OpenAI: a weak model otherwise fills its tokens with it. That needs a
+# named backend. Guidance supports most of JSON Schema, but only xgrammar the structural tags that vLLM's tool parsers
+# use for `tool_choice`; guidance answers 400 (measured with 0.32).
 _JSON = '{{"backend": "{}", "disable_any_whitespace": true}}'
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an engine is: `http://127.0.0.1:port`, and the key that it wants."""
+    """An engine's address, `http://127.0.0.1:port`, and its key."""
 
     address: str
     key: str
 
 
 @dataclass(frozen=True)
-class Manner:
-    """What an engine is started for. `lora`: adapters, which a merged model gets once one hangs on it: it costs speed.
+class LaunchOptions:
+    """How an engine is started. `lora`: with LoRA enabled, for merged models only once they have an adapter, as it
+    costs speed.
 
-    `embeds`: it makes embeddings and no text. `parsers`: of tool calls and reasoning.
+    `embeds`: for embeddings instead of text. `parsers`: for tool calls and reasoning.
     """
 
     lora: bool
@@ -49,23 +49,23 @@ class Manner:
     parsers: Parsers
 
 
-def manner(spec: ModelSpec, adapters: int) -> Manner:
-    """How a model's engine has to be started, by its files, while so many adapters hang on it."""
-    weights = weights_of(spec)
+def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
+    """The launch options of a model's engine, from its files and its number of adapters."""
+    weights = find_model_files(spec)
     if weights.embeds:
-        return Manner(lora=False, embeds=True, parsers=Parsers())
-    return Manner(spec.kind == "base" or adapters > 0, False, parsers(spec, weights, adapters=adapters > 0))
+        return LaunchOptions(lora=False, embeds=True, parsers=Parsers())
+    return LaunchOptions(spec.kind == "base" or adapters > 0, False, parsers(spec, weights, adapters=adapters > 0))
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """A free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int) -> Command:
-    """The command that serves a base or merged model. `adapters`: how many LoRA adapters hang on it now."""
+    """The command that serves a base or merged model. `adapters`: its number of LoRA adapters."""
     options = spec.engine
     argv = [
         *(sys.executable, "-m", MODULE, "--model", str(spec.path), "--served-model-name", spec.id),
@@ -79,7 +79,7 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         argv += ["--tensor-parallel-size", str(options.tensor_parallel_size)]
     if options.trust_remote_code:
         argv += ["--trust-remote-code"]
-    how = manner(spec, adapters)
+    how = launch_options(spec, adapters)
     argv += ["--structured-outputs-config", _JSON.format("xgrammar" if how.parsers.tool_calls else "guidance")]
     if how.embeds:
         argv += ["--runner", "pooling"]
@@ -88,12 +88,12 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
     if how.parsers.reasoning:
         argv += ["--reasoning-parser", how.parsers.reasoning]
     if how.lora:
-        # Slots take memory from the start; more adapters than slots take turns in them.
-        slots = min(max(adapters, _LEAST_SLOTS), _MOST_SLOTS)
+        # Slots take memory from the start; adapters beyond the slots take turns.
+        slots = min(max(adapters, _MIN_SLOTS), _MAX_SLOTS)
         argv += ["--enable-lora", "--max-lora-rank", str(lora_rank(options.max_lora_rank))]
-        argv += ["--max-loras", str(slots), "--max-cpu-loras", str(max(adapters, 2 * _MOST_SLOTS))]
+        argv += ["--max-loras", str(slots), "--max-cpu-loras", str(max(adapters, 2 * _MAX_SLOTS))]
     if (template := chat_template(spec)) is not None:
-        # Named on the command line, the server's template cannot be set aside by a request's.
+        # A template on the command line cannot be replaced by a request's.
         argv += ["--chat-template", str(template)]
     if share.device == "cpu":
         argv += ["--enforce-eager", "--kv-cache-memory-bytes", str(share.kv_cache_bytes)]
@@ -103,7 +103,7 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         name=f"engine-{spec.id}",
         argv=(*argv, *options.extra_args),
         environment=_environment(spec, share, key),
-        # On more than one rank vLLM binds the ranks itself.
+        # With several ranks, vLLM binds them to cores itself.
         cores=share.cores if share.cores and options.tensor_parallel_size == 1 else None,
         grace_s=_GRACE_S,
     )
@@ -145,7 +145,9 @@ def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
 
 
 def threads(spec: ModelSpec, share: Share) -> int:
-    """How many threads compute. A small model waits for its threads longer than it computes, so it gets one."""
+    """The number of compute threads. A small model spends more time waiting for threads than computing, so it gets
+    one.
+    """
     cores = max(len(share.cores), 1)
     folder = spec.folder
     if folder is not None and sum(part.stat().st_size for part in folder.glob("*.safetensors")) < _SMALL_BYTES:
@@ -154,19 +156,19 @@ def threads(spec: ModelSpec, share: Share) -> int:
 
 
 def lora_rank(wanted: int) -> int:
-    """The smallest rank that vLLM allows which holds `wanted`."""
+    """The smallest rank of at least `wanted` that vLLM allows."""
     allowed = (8, 16, 32, 64, 128, 256, 320, 512)
     return next((rank for rank in allowed if rank >= wanted), allowed[-1])
 
 
 def chat_template(spec: ModelSpec) -> Path | None:
-    """The template file in the model's folder; None for a hub id, or where it stands in the tokenizer's config."""
+    """The template file in the model's folder; None for a hub id, or if it is part of the tokenizer's config."""
     found = spec.folder and spec.folder / "chat_template.jinja"
     return found if found and found.is_file() else None
 
 
 def read_key(home: Path) -> str:
-    """The engines' key of this run, from the file in the home that only its owner can read."""
+    """The engines' key of this run, from a file that only the home's owner can read."""
     try:
         return (home / "engine.key").read_text("ascii")
     except OSError:
@@ -174,7 +176,7 @@ def read_key(home: Path) -> str:
 
 
 def write_key(home: Path, key: str) -> None:
-    """Stores the engines' key for the gateway, mode 0600."""
+    """Stores the engines' key for the gateway with mode 0600."""
     path = home / "engine.key"
     path.unlink(missing_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,20 +1,20 @@
-"""Which of vLLM's parsers reads a model's tool calls and its reasoning, by the model's family. A table and its rules.
+"""vLLM's tool-call and reasoning parsers for each model family.
 
-The names are those that vLLM 0.32 registers (vllm/tool_parsers/__init__.py, vllm/reasoning/__init__.py); a test holds
-this table against the installed source. Which parser belongs to which model: vLLM's docs/features/tool_calling.md.
+The names are those of vLLM 0.32 (vllm/tool_parsers/__init__.py, vllm/reasoning/__init__.py); a test compares the tables
+with the installed source. The mapping follows vLLM's docs/features/tool_calling.md.
 """
 
 from dataclasses import dataclass
 
 from models.spec import ModelSpec
-from serve.fleet.model_files import Weights
+from serve.fleet.model_files import ModelFiles
 
-NONE = "none"  # what a spec says that wants no parser
+NO_PARSER = "none"  # in a spec: no parser
 
 
 @dataclass(frozen=True)
 class Parsers:
-    """vLLM's names for them; None: started without one."""
+    """Parser names; None: no parser."""
 
     tool_calls: str | None = None
     reasoning: str | None = None
@@ -22,9 +22,9 @@ class Parsers:
 
 @dataclass(frozen=True)
 class _Family:
-    """Matches by the marks in the chat template and by `model_type`; empty: any. The first that matches counts.
+    """Matches by `marks` in the chat template and `types` of `model_type`; empty matches any. The first match counts.
 
-    `hubs`: how hub ids of the family begin, for one whose files are not here yet.
+    `hubs`: prefixes of hub ids, for models that are not downloaded yet.
     """
 
     parser: str
@@ -33,7 +33,7 @@ class _Family:
     hubs: tuple[str, ...] = ()
 
 
-# A template's own marks say more than its weights' family: a fine-tune may have been taught another format.
+# Marks in the template matter more than the family of the weights: a fine-tune may use another format.
 _TOOLS = (
     _Family("qwen3_coder", marks=("<tool_call>", "<function="), hubs=("qwen/qwen3-coder", "qwen/qwen3.5")),
     _Family("glm45", marks=("<tool_call>", "<arg_key>"), hubs=("zai-org/glm-4.5", "zai-org/glm-4.6")),
@@ -65,7 +65,7 @@ _TOOLS = (
     _Family("llama3_json", types=("llama", "mllama"), marks=("python_tag",)),
     _Family("llama3_json", types=("llama", "mllama"), marks=("ipython",), hubs=("meta-llama/llama-3.",)),
 )
-# These reason whatever they are asked, so that a fine-tune of one does too.
+# These always reason, so their fine-tunes do too.
 _REASONING = (
     _Family("openai_gptoss", types=("gpt_oss",), hubs=("openai/gpt-oss",)),
     _Family("deepseek_r1", marks=("<think>\\n'}}{% endif",), hubs=("deepseek-ai/deepseek-r1",)),
@@ -75,9 +75,9 @@ _REASONING = (
     _Family("mistral", marks=("[THINK]",), hubs=("mistralai/magistral",)),
     _Family("seed_oss", types=("seed_oss",), hubs=("bytedance-seed/seed-oss",)),
 )
-# These reason unless they are told not to. Their parsers take all that stands before `</think>` for reasoning, and a
-# fine-tune that answers at once would lose its whole answer to it: only a base that nothing hangs on gets one.
-_HYBRID = (
+# These reason unless told not to. Their parsers take everything before `</think>` as reasoning, so a fine-tune that
+# answers directly would lose its whole answer: only a base without adapters gets one.
+_OPTIONAL_REASONING = (
     _Family("qwen3", types=("qwen3", "qwen3_moe", "qwen3_next"), marks=("enable_thinking",), hubs=("qwen/qwen3",)),
     _Family("glm45", types=("glm4_moe",), marks=("enable_thinking",), hubs=("zai-org/glm-4.5", "zai-org/glm-4.6")),
     _Family("granite", types=("granite",), marks=("thinking",)),
@@ -85,38 +85,38 @@ _HYBRID = (
 _NEVER_REASONS = ("qwen/qwen3-coder", "-instruct-2507", "qwen/qwen3-embedding", "qwen/qwen3-reranker")
 
 
-def names() -> tuple[set[str], set[str]]:
-    """Every name in the tables: of tool-call parsers, and of reasoning parsers."""
-    return {one.parser for one in _TOOLS}, {one.parser for one in (*_REASONING, *_HYBRID)}
+def parser_names() -> tuple[set[str], set[str]]:
+    """Every tool-call parser and every reasoning parser in the tables."""
+    return {family.parser for family in _TOOLS}, {family.parser for family in (*_REASONING, *_OPTIONAL_REASONING)}
 
 
-def parsers(spec: ModelSpec, weights: Weights, *, adapters: bool) -> Parsers:
-    """The parsers that a model's engine is started with: what its spec says, else by its family.
+def parsers(spec: ModelSpec, weights: ModelFiles, *, adapters: bool) -> Parsers:
+    """The parsers for a model's engine: those in its spec, otherwise by its family.
 
     Args:
-        adapters: whether something hangs on it.
+        adapters: whether the model has adapters.
     """
     options = spec.engine
     tools = options.tool_call_parser or _tools(spec, weights)
     reasoning = options.reasoning_parser or _reasoning(spec, weights, adapters=adapters)
-    return Parsers(None if tools == NONE else tools, None if reasoning == NONE else reasoning)
+    return Parsers(None if tools == NO_PARSER else tools, None if reasoning == NO_PARSER else reasoning)
 
 
-def _tools(spec: ModelSpec, weights: Weights) -> str | None:
+def _tools(spec: ModelSpec, weights: ModelFiles) -> str | None:
     if weights.folder is None:
         return _by_hub(_TOOLS, spec)
-    # A template that never looks at `tools` would not tell the model of them.
+    # A template that does not use `tools` cannot show them to the model.
     return _by_files(_TOOLS, weights) if "tools" in weights.template else None
 
 
-def _reasoning(spec: ModelSpec, weights: Weights, *, adapters: bool) -> str | None:
-    tables = _REASONING + (_HYBRID if spec.kind == "base" and not adapters else ())
+def _reasoning(spec: ModelSpec, weights: ModelFiles, *, adapters: bool) -> str | None:
+    tables = _REASONING + (_OPTIONAL_REASONING if spec.kind == "base" and not adapters else ())
     if weights.folder is None:
         return None if _never_reasons(spec) else _by_hub(tables, spec)
     return _by_files(tables, weights)
 
 
-def _by_files(table: tuple[_Family, ...], weights: Weights) -> str | None:
+def _by_files(table: tuple[_Family, ...], weights: ModelFiles) -> str | None:
     for family in table:
         if family.types and weights.model_type not in family.types:
             continue
@@ -127,7 +127,7 @@ def _by_files(table: tuple[_Family, ...], weights: Weights) -> str | None:
 
 def _by_hub(table: tuple[_Family, ...], spec: ModelSpec) -> str | None:
     name = (spec.path or "").lower()
-    return next((one.parser for one in table if any(name.startswith(start) for start in one.hubs)), None)
+    return next((family.parser for family in table if any(name.startswith(start) for start in family.hubs)), None)
 
 
 def _never_reasons(spec: ModelSpec) -> bool:

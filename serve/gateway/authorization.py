@@ -1,32 +1,34 @@
-"""Who may come in, and to which model: a Bearer key against the snapshot. Without any key configured, everybody on
-loopback. How much a key may use is in serve/accounting/rate_limits.py."""
+"""Authentication by Bearer key against the snapshot, and which models a key may use. Without keys, no key is needed.
+
+How much a key may use is in `serve.accounting.rate_limits`.
+"""
 
 import time
 
 from models.errors import Forbidden, NotFound, Unauthorized
 from models.keys import KeyInfo, key_digest
 from serve.gateway.snapshot import Route, Snapshot
-from serve.transport.responses import Scope, header
+from serve.transport.asgi import Scope, header
 
 
-def admit(scope: Scope, snapshot: Snapshot) -> KeyInfo | None:
+def authenticate(scope: Scope, snapshot: Snapshot) -> KeyInfo | None:
     """The key that a request carries; None where none is needed.
 
     Raises:
-        Unauthorized: a key is needed, and there is none, or a wrong one.
+        Unauthorized: a key is needed and is missing or wrong.
     """
     if not snapshot.keys_needed:
         return None
-    sent = header(scope, b"authorization") or b""
-    # What was let in once is known by its very bytes as long as the snapshot lasts, and needs no digest again.
-    key = snapshot.admitted.get(sent) or _look_up(sent, snapshot)
+    value = header(scope, b"authorization") or b""
+    # A header that was accepted once needs no digest again while this snapshot lasts.
+    key = snapshot.accepted_headers.get(value) or _find_key(value, snapshot)
     if key.expires is not None and key.expires.timestamp() <= time.time():
-        raise _wrong()
+        raise _incorrect_key()
     return key
 
 
-def _look_up(sent: bytes, snapshot: Snapshot) -> KeyInfo:
-    scheme, _, secret = sent.partition(b" ")
+def _find_key(value: bytes, snapshot: Snapshot) -> KeyInfo:
+    scheme, _, secret = value.partition(b" ")
     if scheme.lower() != b"bearer" or not secret.strip():
         raise Unauthorized(
             "You didn't provide an API key. Send it as a Bearer token in the Authorization header.",
@@ -34,42 +36,42 @@ def _look_up(sent: bytes, snapshot: Snapshot) -> KeyInfo:
         )
     key = snapshot.keys.get(key_digest(secret.strip().decode("latin-1")))
     if key is None:
-        raise _wrong()
-    if sent == b"Bearer " + secret.strip():
-        # One way to write a key is kept and no other, so there are as many as there are keys.
-        snapshot.admitted[sent] = key
+        raise _incorrect_key()
+    if value == b"Bearer " + secret.strip():
+        # Only one spelling per key is cached, so the cache cannot outgrow the keys.
+        snapshot.accepted_headers[value] = key
     return key
 
 
-def may_use(key: KeyInfo | None, name: str, route: Route) -> None:
-    """Whether a key may use the model that a request asks for as `name`.
+def check_model_access(key: KeyInfo | None, name: str, route: Route) -> None:
+    """Checks that a key may use the model that a request names `name`.
 
-    An id in a key's scope stands for that model under any of its names; an alias for that name, wherever it points.
+    An id in a key's scope allows that model under any of its names; an alias allows that name, wherever it points.
 
     Raises:
-        NotFound: its scope has neither; told as of a model that is not there, for its name is no client's business.
+        NotFound: the scope has neither. The error is that of a model that does not exist, to reveal nothing.
     """
-    if not in_scope(key, name, route):
-        raise no_model(name)
+    if not may_use_model(key, name, route):
+        raise model_not_found(name)
 
 
-def in_scope(key: KeyInfo | None, name: str, route: Route) -> bool:
-    """The same as an answer."""
+def may_use_model(key: KeyInfo | None, name: str, route: Route) -> bool:
+    """Whether a key may use the model that a request names `name`."""
     return key is None or key.models is None or name in key.models or route.spec.id in key.models
 
 
-def no_model(name: str) -> NotFound:
-    """The 404 for a model that is not there, or not for this key: one and the same, in OpenAI's words."""
+def model_not_found(name: str) -> NotFound:
+    """The 404 for a model that does not exist or that the key may not use, with OpenAI's message."""
     return NotFound(
         f"The model {name!r} does not exist or you do not have access to it.", code="model_not_found", param="model"
     )
 
 
-def owner_only(key: KeyInfo | None) -> None:
+def require_owner(key: KeyInfo | None) -> None:
     """Raises Forbidden for a client's key."""
     if key is not None and key.role != "owner":
         raise Forbidden("This needs an owner's key.")
 
 
-def _wrong() -> Unauthorized:
+def _incorrect_key() -> Unauthorized:
     return Unauthorized("Incorrect API key provided.", code="invalid_api_key")

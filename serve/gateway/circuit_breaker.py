@@ -1,83 +1,83 @@
-"""Circuit breakers: an upstream that fails again and again is left alone for a while, and then tried with one request.
+"""Circuit breakers: after repeated failures an upstream gets no requests for a while, then one as a probe.
 
-A breaker's states and names are those of M. Nygard's «Release It!» (2007). It counts verdicts and knows no HTTP.
+The states and their names are those of M. Nygard, "Release It!" (2007). A breaker counts outcomes and knows no HTTP.
 """
 
 import time
 from collections.abc import Callable
 
-from serve.gateway.upstream_errors import Down
+from serve.gateway.upstream_errors import UpstreamDown
 
-_IN_A_ROW = 5
-_LATEST, _SHARE = 20, 0.5  # of so many verdicts, half are failures
-_REST_S, _LONGEST_REST_S = 5.0, 60.0
+_FAILURES_IN_A_ROW = 5
+_WINDOW, _FAILURE_SHARE = 20, 0.5  # opens also when half of the last 20 requests failed
+_OPEN_S, _MAX_OPEN_S = 5.0, 60.0
 
 
-class Breaker:
-    """One upstream's. `enter` before each request; then one of `succeeded`, `failed` and `nothing`."""
+class CircuitBreaker:
+    """The breaker of one upstream. Call `check` before each request, then exactly one of the `record_` methods."""
 
-    __slots__ = ("_latest", "_probing", "_rest_s", "_row", "_seen", "_tell", "_until", "name")
+    __slots__ = ("_count", "_in_a_row", "_on_change", "_open_s", "_open_until", "_outcomes", "_probing", "name")
 
-    def __init__(self, name: str, tell: Callable[[str, str], None]) -> None:
-        """`tell` is called with the name and `open`, `half_open` or `closed` whenever that changes."""
+    def __init__(self, name: str, on_change: Callable[[str, str], None]) -> None:
+        """`on_change` is called with the name and the new state: `open`, `half_open` or `closed`."""
         self.name = name
-        self._tell = tell
-        self._row = 0  # failures since the last success
-        self._latest = 0  # a bit for each of the latest verdicts, 1 for a failure
-        self._seen = 0
-        self._until: float | None = None  # open until then; half open after it
-        self._rest_s = _REST_S
+        self._on_change = on_change
+        self._in_a_row = 0  # failures since the last success
+        self._outcomes = 0  # one bit for each of the last requests, 1 for a failure
+        self._count = 0
+        self._open_until: float | None = None  # open until then, half open after that
+        self._open_s = _OPEN_S
         self._probing = False
 
-    def enter(self) -> None:
-        """Lets a request through.
+    def check(self) -> None:
+        """Lets a request pass.
 
         Raises:
-            Down: the breaker is open, or half open with its probe on the way.
+            UpstreamDown: the breaker is open, or half open with its probe still running.
         """
-        if self._until is None:
+        if self._open_until is None:
             return
-        left = self._until - time.monotonic()
-        if left <= 0 and not self._probing:
+        remaining_s = self._open_until - time.monotonic()
+        if remaining_s <= 0 and not self._probing:
             self._probing = True
-            self._tell(self.name, "half_open")
+            self._on_change(self.name, "half_open")
             return
-        raise Down(
-            f"The server of {self.name!r} failed again and again, and is left alone for a while.",
+        raise UpstreamDown(
+            f"The server of {self.name!r} failed repeatedly and gets no requests for a while. Try again later.",
             code="upstream_error",
-            retry_after=max(left, 1.0),
+            retry_after=max(remaining_s, 1.0),
         )
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """The upstream answered."""
-        if self._until is not None:
-            self._until, self._probing, self._rest_s = None, False, _REST_S
-            self._latest = self._seen = 0
-            self._tell(self.name, "closed")
-        self._row = 0
-        self._note(0)
+        if self._open_until is not None:
+            self._open_until, self._probing, self._open_s = None, False, _OPEN_S
+            self._outcomes = self._count = 0
+            self._on_change(self.name, "closed")
+        self._in_a_row = 0
+        self._record(0)
 
-    def failed(self) -> None:
-        """It did not, or with a fault of its own."""
-        self._row += 1
-        self._note(1)
-        if self._until is not None:
+    def record_failure(self) -> None:
+        """The upstream did not answer, or failed."""
+        self._in_a_row += 1
+        self._record(1)
+        if self._open_until is not None:
             if self._probing:
-                self._rest_s = min(self._rest_s * 2, _LONGEST_REST_S)
+                self._open_s = min(self._open_s * 2, _MAX_OPEN_S)
                 self._open()
             return
-        share = self._latest.bit_count() / _LATEST if self._seen >= _LATEST else 0
-        if self._row >= _IN_A_ROW or share >= _SHARE:
+        share = self._outcomes.bit_count() / _WINDOW if self._count >= _WINDOW else 0
+        if self._in_a_row >= _FAILURES_IN_A_ROW or share >= _FAILURE_SHARE:
             self._open()
 
-    def nothing(self) -> None:
-        """The request ended without a verdict: its client left."""
+    def record_cancelled(self) -> None:
+        """The request ended without an outcome, for instance because its client disconnected."""
         self._probing = False
 
-    def _note(self, failure: int) -> None:
-        self._latest = (self._latest << 1 | failure) & ((1 << _LATEST) - 1)
-        self._seen += 1
+    def _record(self, failure: int) -> None:
+        self._outcomes = (self._outcomes << 1 | failure) & ((1 << _WINDOW) - 1)
+        self._count += 1
 
     def _open(self) -> None:
-        self._until, self._probing = time.monotonic() + self._rest_s, False
-        self._tell(self.name, "open")
+        self._open_until, self._probing = time.monotonic() + self._open_s, False
+        self._on_change(self.name, "open")

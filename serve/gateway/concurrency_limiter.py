@@ -1,4 +1,4 @@
-"""How many requests run at once on one engine or upstream, and how many may wait for a place behind them."""
+"""How many requests run at once on one engine or upstream, and how many may queue behind them."""
 
 import asyncio
 from collections import deque
@@ -6,56 +6,56 @@ from collections import deque
 from models.errors import Busy
 
 
-class Places:
-    """The places at one engine or upstream: `running` are taken, and a queue with an end waits for more.
+class ConcurrencyLimiter:
+    """A bounded number of running requests with a bounded FIFO queue.
 
-    Who has taken one by `take` or `wait` gives it back by `give`.
+    Each `acquire` or `acquire_nowait` needs one `release`.
     """
 
-    __slots__ = ("_most_running", "_most_waiting", "_name", "_wait_s", "_waiting", "running")
+    __slots__ = ("_max_queued", "_max_running", "_name", "_queue", "_timeout_s", "running")
 
-    def __init__(self, name: str, *, most_running: int, most_waiting: int, wait_s: float) -> None:
+    def __init__(self, name: str, *, max_running: int, max_queued: int, timeout_s: float) -> None:
         self._name = name
-        self._most_running, self._most_waiting, self._wait_s = most_running, most_waiting, wait_s
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._max_running, self._max_queued, self._timeout_s = max_running, max_queued, timeout_s
+        self._queue: deque[asyncio.Future[None]] = deque()
         self.running = 0
 
     @property
-    def free(self) -> bool:
-        """Whether a place can be had at once."""
-        return self.running < self._most_running
+    def available(self) -> bool:
+        """Whether a request can run without queueing."""
+        return self.running < self._max_running
 
-    def take(self) -> None:
-        """Takes a free place."""
+    def acquire_nowait(self) -> None:
+        """Takes a slot that is `available`."""
         self.running += 1
 
-    async def wait(self) -> None:
-        """Waits for a place and takes it; who came first goes first.
+    async def acquire(self) -> None:
+        """Queues for a slot and takes it, first come, first served.
 
         Raises:
-            Busy: the queue is full, or the wait too long.
+            Busy: the queue is full, or the wait timed out.
         """
-        if len(self._waiting) >= self._most_waiting:
-            raise Busy(f"Too many requests wait for {self._name!r}. Try again later.", retry_after=1)
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(mine)
+        if len(self._queue) >= self._max_queued:
+            raise Busy(f"The queue for {self._name!r} is full. Try again later.", retry_after=1)
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(slot)
         try:
-            async with asyncio.timeout(self._wait_s):
-                await mine
+            async with asyncio.timeout(self._timeout_s):
+                await slot
         except BaseException as error:
-            if mine.done() and not mine.cancelled():
-                self.give()  # the place came in the same moment
-            elif mine in self._waiting:
-                self._waiting.remove(mine)
+            if slot.done() and not slot.cancelled():
+                self.release()  # the slot was granted in the same moment
+            elif slot in self._queue:
+                self._queue.remove(slot)
             if isinstance(error, TimeoutError):
-                raise Busy(f"{self._name!r} has no place free yet. Try again later.", retry_after=1) from None
+                raise Busy(f"{self._name!r} is still at its limit. Try again later.", retry_after=1) from None
             raise
 
-    def give(self) -> None:
-        """Gives a place back, to whoever waits first."""
-        while self._waiting:
-            first = self._waiting.popleft()
+    def release(self) -> None:
+        """Returns a slot and grants it to the first request in the queue."""
+        while self._queue:
+            first = self._queue.popleft()
             if not first.done():
-                first.set_result(None)  # the place goes over to it, and is not free in between
+                first.set_result(None)  # the slot changes owner and is never counted as free in between
                 return
         self.running -= 1

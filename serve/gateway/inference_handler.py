@@ -1,75 +1,83 @@
-"""One request on its way to a model and back: the steps in their order, and the end of it when the client goes.
+"""Answers one request to a model, step by step, from the request body to the forwarded response.
 
-Each step is a file: serve/transport/request_bodies.py reads, serve/validation/request_checks.py parses, serve/gateway/model_request.py understands,
-serve/accounting/request_accounting.py admits, serve/gateway/dispatcher.py finds a place and a server that answers,
-serve/gateway/response_forwarder.py brings the answer back.
+Each step is a file: `serve.transport.request_bodies` reads, `serve.validation.request_checks` parses,
+`serve.gateway.model_request` validates, `serve.accounting.rate_limits` admits, `serve.gateway.dispatcher` finds a
+server, `serve.gateway.response_forwarder` forwards the response.
 """
 
 from models.database import Database
 from models.keys import KeyInfo
 from models.settings import Settings
 from serve.accounting.metrics import Metrics
-from serve.accounting.request_accounting import Ledger
+from serve.accounting.request_accounting import RequestAccounting
 from serve.gateway import authorization
-from serve.gateway.disconnect_watcher import Listening
-from serve.gateway.dispatcher import Sending
-from serve.gateway.model_request import route_of, understand
-from serve.gateway.snapshot import Watcher
-from serve.gateway.startup_queue import Starting
-from serve.transport.request_bodies import Bodies
-from serve.transport.responses import Exchange, Receive, Scope
-from serve.validation.request_checks import parse
+from serve.gateway.disconnect_watcher import DisconnectWatcher
+from serve.gateway.dispatcher import Dispatcher
+from serve.gateway.exchange import Exchange
+from serve.gateway.fallbacks import FallbackDispatcher
+from serve.gateway.model_request import build_model_request, find_route
+from serve.gateway.snapshot import SnapshotWatcher
+from serve.gateway.startup_queue import StartupQueue
+from serve.transport.asgi import Receive, Scope
+from serve.transport.request_bodies import RequestBodyReader
+from serve.validation.request_checks import parse_json
 
 
-class Relay:
-    """Sends requests to engines and upstreams. One for each gateway; `open` and `close` with its process."""
+class InferenceHandler:
+    """Handles the inference routes. One per gateway; `open` and `close` run with its process."""
 
     def __init__(
-        self, settings: Settings, database: Database, watcher: Watcher, metrics: Metrics, ledger: Ledger
+        self,
+        settings: Settings,
+        database: Database,
+        watcher: SnapshotWatcher,
+        metrics: Metrics,
+        accounting: RequestAccounting,
     ) -> None:
         self._watcher = watcher
-        self._ledger = ledger
-        self._bodies = Bodies(settings)
-        self._listening = Listening()
-        starting = Starting(settings, database, watcher, metrics)
-        self._sending = Sending(settings, watcher, metrics, starting)
+        self._accounting = accounting
+        self._bodies = RequestBodyReader(settings)
+        self._disconnects = DisconnectWatcher()
+        startup_queue = StartupQueue(settings, database, watcher, metrics)
+        self._dispatcher = Dispatcher(settings, watcher, metrics, startup_queue)
+        self._fallbacks = FallbackDispatcher(self._dispatcher, watcher, metrics)
 
     async def open(self) -> None:
-        """Makes the connection pools."""
-        self._sending.open()
-        self._listening.open()
+        """Creates the connection pools."""
+        self._dispatcher.open()
+        self._disconnects.open()
 
     async def close(self) -> None:
         """Closes the pools."""
-        self._listening.close()
-        await self._sending.close()
+        self._disconnects.close()
+        await self._dispatcher.close()
 
-    async def answer(self, scope: Scope, receive: Receive, exchange: Exchange, key: KeyInfo | None) -> None:
-        """Answers one request. Whom it was for and what it used stand in `exchange`, however it ends.
+    async def handle(self, scope: Scope, receive: Receive, exchange: Exchange, key: KeyInfo | None) -> None:
+        """Answers one request. Its model and usage are in `exchange` afterwards, however it ends.
 
         Raises:
-            ParleyError: before the answer has begun; after that the error is in the stream.
-            CancelledError: the client has gone.
+            ParleyError: before the response has started; after that the error is in the stream.
+            CancelledError: the client disconnected.
         """
-        body = exchange.body_here()
+        body = exchange.buffered_body()
         if body is None:
             body = await self._bodies.read(scope, receive)
         else:
             self._bodies.hold(body)
         size = len(body)
         try:
-            content = parse(body)
-            route = route_of(content, self._watcher.current)
-            authorization.may_use(key, content["model"], route)
+            content = parse_json(body)
+            route = find_route(content, self._watcher.current)
+            authorization.check_model_access(key, content["model"], route)
             exchange.model = route.spec.id
-            asked = understand(scope["path"], content, route)
-            exchange.stream = asked.stream
-            del body, content  # what goes on is in `asked`
-            self._ledger.admit(exchange, route, size, asked.most_tokens, asked.answers)
-            listener = self._listening.listener(receive, exchange)
+            request = build_model_request(scope["path"], content, route)
+            exchange.stream = request.stream
+            del body, content  # `request` holds what is sent on
+            self._accounting.admit(exchange, route.spec, size, request.max_tokens, request.choices)
+            listener = self._disconnects.listener(receive, exchange)
             try:
-                await self._sending.send(asked, exchange, key)
+                await self._fallbacks.dispatch(request, exchange, key)
             finally:
                 listener.stop()
         finally:
-            self._bodies.let_go(size)
+            self._bodies.release(size)

@@ -1,4 +1,4 @@
-"""What a request asks for: its model and whether it streams, and the bytes that will be sent. It asks nobody."""
+"""A parsed request for a model: its route, whether it streams, and the body to send on. It sends nothing."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -6,97 +6,104 @@ from typing import Any, NamedTuple
 import orjson
 
 from models.errors import Invalid
-from serve.gateway.authorization import no_model
+from serve.gateway.authorization import model_not_found
 from serve.gateway.snapshot import Route, Snapshot
 from serve.validation import fields
 from serve.validation.schema_limits import check_schemas
 
-# Their streams are chunks that end with [DONE], and tell their usage to who asks for it.
-_CHUNKED = frozenset({"/v1/chat/completions", "/v1/completions"})
-_MOST_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_LENGTHS = frozenset(_MOST_TOKENS)
-_MANY = frozenset({"n", "prompt"})
+# Their streams consist of chunks that end with [DONE], with usage only on request.
+_CHUNK_STREAMS = frozenset({"/v1/chat/completions", "/v1/completions"})
+_MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_MAX_TOKENS_SET = frozenset(_MAX_TOKENS)
+_CHOICE_FIELDS = frozenset({"n", "prompt"})
 
 
-class Asked(NamedTuple):
-    """A request as it will be sent: `body` in bytes, what it wants of a stream, and whom it is for."""
+class ModelRequest(NamedTuple):
+    """A request ready to be sent to its model's server."""
 
     path: str
     route: Route
     body: bytes
     stream: bool
     hide_usage: bool
-    most_tokens: int | None  # what it allows each answer, where it says so
-    answers: int  # how many it asks for
+    max_tokens: int | None  # per choice; None if the request sets no limit
+    choices: int
 
 
-def route_of(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
-    """Whom a request is for.
+def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
+    """The route of the model that a request names.
 
     Raises:
-        Invalid: it names no model. NotFound: nobody has that name.
+        Invalid: it names no model. NotFound: no model has that name.
     """
     name = content.get("model")
     if not isinstance(name, str) or not name:
         raise Invalid("You must provide a model parameter.", param="model")
     route = snapshot.routes.get(name)
     if route is None:
-        raise no_model(name)
+        raise model_not_found(name)
     return route
 
 
-def understand(path: str, content: dict[str, Any], route: Route) -> Asked:
-    """The request as `route` gets it, written anew: nobody behind us can read another one out of the same bytes.
+def build_model_request(path: str, content: dict[str, Any], route: Route) -> ModelRequest:
+    """Validates a request and serialises it again for `route`, so that no server parses the client's own bytes.
 
     Raises:
-        Invalid: a field that must not pass, or a body that cannot be written.
+        Invalid: a field is not allowed, or the body cannot be serialised.
     """
-    fields.check(content)
-    sent = content
+    fields.check_fields(content)
+    body = content
     if not route.hosted:
         fields.check_media(content)
         check_schemas(content)
-        sent = fields.for_engine(path, content)
+        body = fields.select_engine_fields(path, content)
     if route.renamed:
-        sent = {**sent, "model": route.model}
+        body = {**body, "model": route.model}
     stream = content.get("stream") is True and path != "/v1/embeddings"
-    if path not in _CHUNKED:
-        return Asked(path, route, _written(sent), stream, False, _most_tokens(content), _answers(content))
-    options = content.get("stream_options")
-    wants_usage = isinstance(options, dict) and options.get("include_usage") is True
-    if stream and not wants_usage:
-        kept = options if isinstance(options, dict) and route.hosted else {}
-        sent = {**sent, "stream_options": {**kept, "include_usage": True}}
-    elif stream and not route.hosted and options != {"include_usage": True}:
-        sent = {**sent, "stream_options": {"include_usage": True}}
-    elif not stream and "stream_options" in sent:
-        sent = {key: value for key, value in sent.items() if key != "stream_options"}
-    return Asked(path, route, _written(sent), stream, not wants_usage, _most_tokens(content), _answers(content))
+    hide_usage = False
+    if path in _CHUNK_STREAMS:
+        options = content.get("stream_options")
+        hide_usage = not (isinstance(options, dict) and options.get("include_usage") is True)
+        if stream and hide_usage:
+            own = options if isinstance(options, dict) and route.hosted else {}
+            body = {**body, "stream_options": {**own, "include_usage": True}}
+        elif stream and not route.hosted and options != {"include_usage": True}:
+            body = {**body, "stream_options": {"include_usage": True}}
+        elif not stream and "stream_options" in body:
+            body = {key: value for key, value in body.items() if key != "stream_options"}
+    return ModelRequest(
+        path, route, _serialise(body), stream, hide_usage, _read_max_tokens(content), _count_choices(content)
+    )
 
 
-def _written(content: dict[str, Any]) -> bytes:
+def redirect_request(request: ModelRequest, route: Route) -> ModelRequest:
+    """The same request for another model's server."""
+    content = orjson.loads(request.body)
+    content["model"] = route.model
+    if not route.hosted:
+        fields.check_media(content)
+        content = fields.select_engine_fields(request.path, content)
+    return request._replace(route=route, body=orjson.dumps(content))
+
+
+def _serialise(content: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(content)
     except orjson.JSONEncodeError as error:
-        # It reads deeper than it writes.
+        # orjson parses deeper nesting than it serialises.
         raise Invalid("The body is nested too deeply.") from error
 
 
-def _most_tokens(content: Mapping[str, Any]) -> int | None:
-    if _LENGTHS.isdisjoint(content):
+def _read_max_tokens(content: Mapping[str, Any]) -> int | None:
+    if _MAX_TOKENS_SET.isdisjoint(content):
         return None
-    for name in _MOST_TOKENS:
-        most = content.get(name)
-        if type(most) is int:
-            return most
-    return None
+    return next((value for name in _MAX_TOKENS if type(value := content.get(name)) is int), None)
 
 
-def _answers(content: Mapping[str, Any]) -> int:
-    """`n` of them, for each prompt of a list."""
-    if _MANY.isdisjoint(content):
+def _count_choices(content: Mapping[str, Any]) -> int:
+    """`n` for each prompt."""
+    if _CHOICE_FIELDS.isdisjoint(content):
         return 1
-    each = content.get("n")
-    prompts = content.get("prompt")
-    many = len(prompts) if type(prompts) is list and prompts and type(prompts[0]) is not int else 1
-    return many * (each if type(each) is int else 1)
+    n, prompts = content.get("n"), content.get("prompt")
+    count = len(prompts) if type(prompts) is list and prompts and type(prompts[0]) is not int else 1
+    return count * (n if type(n) is int else 1)

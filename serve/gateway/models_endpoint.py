@@ -1,4 +1,4 @@
-"""`/v1/models`: the snapshot's models as OpenAI's clients read them."""
+"""`/v1/models`: the snapshot's models in OpenAI's shape, retrieved, listed and deleted."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,34 +9,34 @@ from serve.gateway import authorization
 from serve.gateway.snapshot import Route, Snapshot
 
 
-def model_list(snapshot: Snapshot, key: KeyInfo | None = None) -> dict[str, Any]:
-    """Every listed model, then every alias of one; of them those that the key may use."""
+def list_models(snapshot: Snapshot, key: KeyInfo | None = None) -> dict[str, Any]:
+    """Every listed model, then every alias of one, limited to those that the key may use."""
     listed = {spec.id for spec in snapshot.listed}
     names = [spec.id for spec in snapshot.listed]
     names += [name for name, target in snapshot.aliases.items() if target in listed]
     routes = snapshot.routes
-    data = [describe(name, routes[name]) for name in names if authorization.in_scope(key, name, routes[name])]
+    data = [_describe(name, routes[name]) for name in names if authorization.may_use_model(key, name, routes[name])]
     return {"object": "list", "data": data}
 
 
-def model(snapshot: Snapshot, name: str, key: KeyInfo | None = None) -> dict[str, Any]:
-    """One model, by id or alias; a candidate too.
+def retrieve_model(snapshot: Snapshot, name: str, key: KeyInfo | None = None) -> dict[str, Any]:
+    """One model by id or alias, candidates included.
 
     Raises:
-        NotFound: nobody has that name, or the key may not use it.
+        NotFound: no model has that name, or the key may not use it.
     """
     route = snapshot.routes.get(name)
     if route is None:
-        raise authorization.no_model(name)
-    authorization.may_use(key, name, route)
-    return describe(name, route)
+        raise authorization.model_not_found(name)
+    authorization.check_model_access(key, name, route)
+    return _describe(name, route)
 
 
-def delete(registry: Registry, name: str) -> dict[str, Any]:
-    """Takes a name away: an alias is removed and its model stays, a model is retired and its weights and votes stay.
+def delete_model(registry: Registry, name: str) -> dict[str, Any]:
+    """Deletes a name: an alias is removed and its model stays; a model is retired and its weights and votes stay.
 
     Raises:
-        NotFound: nobody has that name. Conflict: an alias points at the model, or adapters hang on it.
+        NotFound: no model has that name. Conflict: an alias or an adapter depends on the model.
     """
     if name in registry.aliases():
         registry.unalias(name)
@@ -45,8 +45,8 @@ def delete(registry: Registry, name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "deleted": True}
 
 
-def describe(name: str, route: Route) -> dict[str, Any]:
-    """A model in OpenAI's shape; what is ours stands under `parley`."""
+def _describe(name: str, route: Route) -> dict[str, Any]:
+    """A model in OpenAI's shape, with Parley's own fields under `parley`."""
     spec = route.spec
     owner = urlsplit(spec.upstream.base_url).hostname if spec.upstream else "parley"
     described: dict[str, Any] = {

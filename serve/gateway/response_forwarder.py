@@ -1,6 +1,6 @@
-"""An answer brought back to the client: bytes are copied, and read only to count and to see that they are whole.
+"""Forwards a server's response to the client: bytes are copied, and parsed only for usage and completeness.
 
-A stream that breaks says so in an error frame and never ends as if it were whole.
+A stream that breaks ends with an error frame, never as if it were complete.
 """
 
 import asyncio
@@ -12,135 +12,144 @@ import orjson
 
 from models.errors import ParleyError
 from serve.accounting.metrics import Metrics
-from serve.gateway.model_request import Asked
-from serve.gateway.upstream_errors import BadUpstream, fault, limits_there, passed_on, refusal
-from serve.transport import responses
-from serve.transport.responses import Exchange
-from serve.transport.sse_frames import EventFrames, Frames
-from serve.transport.upstream_client import Answer
+from serve.gateway.exchange import Exchange
+from serve.gateway.model_request import ModelRequest
+from serve.gateway.upstream_errors import (
+    BadUpstream,
+    error_body,
+    forwarded_headers,
+    upstream_fault,
+    upstream_limits,
+)
+from serve.transport.asgi import EVENT_STREAM
+from serve.transport.error_responses import openai_error
+from serve.transport.sse_frames import FrameFilter, ResponsesFrameFilter
+from serve.transport.upstream_client import ServerResponse
 
-_LAST_S = 1.0  # what an upstream's connection may take to end after the end of its stream
-_STREAMED = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+_STREAM_END_S = 1.0  # how long an upstream may keep its connection open after the end of its stream
+_STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
-def forward(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> Coroutine[Any, Any, bool]:
-    """Hands an answer on, an error's too. What it used stands in `exchange` afterwards.
+def forward(
+    metrics: Metrics, request: ModelRequest, response: ServerResponse, exchange: Exchange
+) -> Coroutine[Any, Any, bool]:
+    """Forwards a response, an error response too. Its usage is in `exchange` afterwards.
 
     Returns:
-        Whether the server kept to what it had begun.
+        Whether the server completed what it started.
 
     Raises:
         ParleyError: before anything has gone to the client; after that the error is in the stream.
     """
-    if answer.status >= 300:
-        return _refused(metrics, asked, answer, exchange)
-    streams = answer.header(b"content-type").lower().startswith(b"text/event-stream")
-    if asked.route.hosted:
-        exchange.extra += limits_there(answer, exchange.extra)
-    if streams is not asked.stream:
-        # The SDK would make nothing of it, in silence: an empty stream, or a string.
-        metrics.failed(asked.route.spec.id, "broken")
-        raise BadUpstream(
-            f"The server of {asked.route.spec.id!r} answers with "
-            + ("a stream that nobody asked for." if streams else "something that is no stream.")
-        )
+    if response.status >= 300:
+        return _forward_error(metrics, request, response, exchange)
+    streams = response.header(b"content-type").lower().startswith(b"text/event-stream")
+    if request.route.hosted:
+        exchange.response_headers += upstream_limits(response, exchange.response_headers)
+    if streams is not request.stream:
+        # The SDK would silently read it as an empty stream or as a string.
+        metrics.failed(request.route.spec.id, "broken")
+        problem = "a stream that was not requested" if streams else "something other than the requested stream"
+        raise BadUpstream(f"The server of {request.route.spec.id!r} answers with {problem}.")
     if streams:
-        return _stream(metrics, asked, answer, exchange)
-    return _whole(metrics, asked, answer, exchange)
+        return _forward_stream(metrics, request, response, exchange)
+    return _forward_json(metrics, request, response, exchange)
 
 
-async def _whole(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> bool:
+async def _forward_json(metrics: Metrics, request: ModelRequest, response: ServerResponse, exchange: Exchange) -> bool:
     try:
-        data = answer.at_once() or await answer.read()
+        data = response.buffered_body() or await response.read()
     except TimeoutError as error:
-        raise fault(metrics, asked.route, "timeout", "did not answer in time") from error
+        raise upstream_fault(metrics, request.route, "timeout", "did not answer in time") from error
     except OSError as error:
-        raise fault(metrics, asked.route, "broken", "broke off its answer") from error
-    # Read before it is sent: half an answer can come with all the marks of a whole one.
+        raise upstream_fault(metrics, request.route, "broken", "closed the connection during its response") from error
+    # Parsed before it is sent, because a truncated response can look complete at the HTTP level.
     try:
         content = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise fault(metrics, asked.route, "broken", "sent an answer that is no JSON") from error
+        raise upstream_fault(metrics, request.route, "broken", "sent a response that is not JSON") from error
     if not isinstance(content, dict):
-        raise fault(metrics, asked.route, "broken", "sent an answer that is no JSON object")
-    await exchange.whole(answer.status, data)
-    _used(exchange, content.get("usage"))
+        raise upstream_fault(metrics, request.route, "broken", "sent a response that is not a JSON object")
+    await exchange.send_response(response.status, data)
+    _record_usage(exchange, content.get("usage"))
     return True
 
 
-async def _stream(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> bool:
-    exchange.events = asked.path == "/v1/responses"
-    frames = EventFrames() if exchange.events else Frames(hide_usage=asked.hide_usage)
-    model = asked.route.spec.id
-    await exchange.start(200, responses.EVENTS, _STREAMED)
-    broken: ParleyError | None = None
-    late = b""  # what the client could not take at once
+async def _forward_stream(
+    metrics: Metrics, request: ModelRequest, response: ServerResponse, exchange: Exchange
+) -> bool:
+    exchange.responses_api = request.path == "/v1/responses"
+    frames = ResponsesFrameFilter() if exchange.responses_api else FrameFilter(hide_usage=request.hide_usage)
+    model = request.route.spec.id
+    await exchange.start(200, EVENT_STREAM, _STREAM_HEADERS)
+    fault: ParleyError | None = None
+    unsent = b""  # what the client could not take at once
 
     def pass_on(piece: bytes) -> bool:
-        nonlocal late
+        nonlocal unsent
         out = frames.feed(piece)
         if out:
-            if exchange.first_s is None:
-                exchange.first_s = exchange.seconds()
-            if not exchange.piece(out):
-                late = out
+            if exchange.ttft_s is None:
+                exchange.ttft_s = exchange.seconds()
+            if not exchange.send_nowait(out):
+                unsent = out
                 return False
-        return not (frames.whole or frames.error is not None)
+        return not (frames.complete or frames.error is not None)
 
     try:
-        while not frames.over and (piece := await answer.piece()):
+        while not frames.ended and (piece := await response.read_piece()):
             if pass_on(piece):
-                await answer.pour(pass_on)
-            if late:
-                await exchange.body(late, more=True)
-                late = b""
+                await response.stream_to(pass_on)
+            if unsent:
+                await exchange.send_body(unsent, more=True)
+                unsent = b""
     except TimeoutError:
-        broken = fault(metrics, asked.route, "timeout", "fell silent in the middle of its answer")
+        fault = upstream_fault(metrics, request.route, "timeout", "stopped sending in the middle of its response")
     except OSError:
-        broken = fault(metrics, asked.route, "broken", "broke off in the middle of its answer")
-    if broken is None and frames.error is not None:
+        fault = upstream_fault(metrics, request.route, "broken", "closed the connection during its response")
+    if fault is None and frames.error is not None:
         metrics.failed(model, "broken")
-        await exchange.broke(responses.openai_error(frames.error, 500))
-    elif broken is None and frames.whole:
-        await exchange.body(b"")
+        await exchange.send_stream_error(openai_error(frames.error, 500))
+    elif fault is None and frames.complete:
+        await exchange.send_body(b"")
     else:
-        broken = broken or fault(metrics, asked.route, "broken", "broke off in the middle of its answer")
-        await exchange.broke(broken.body()["error"])
-    _used(exchange, frames.usage)
-    first_s = exchange.first_s
-    if first_s is not None:
-        metrics.streamed(model, first_s, exchange.seconds() - first_s, exchange.completion_tokens)
-    if not frames.whole:
+        fault = fault or upstream_fault(metrics, request.route, "broken", "closed the connection during its response")
+        await exchange.send_stream_error(fault.body()["error"])
+    _record_usage(exchange, frames.usage)
+    ttft_s = exchange.ttft_s
+    if ttft_s is not None:
+        metrics.streamed(model, ttft_s, exchange.seconds() - ttft_s, exchange.completion_tokens)
+    if not frames.complete:
         return False
-    # Nobody waits for it, but a connection that has come to its end can be used again.
+    # Read to the end, so that the connection can be reused. The client already has its whole response.
     with suppress(OSError):
-        async with asyncio.timeout(_LAST_S):
-            while await answer.piece():
+        async with asyncio.timeout(_STREAM_END_S):
+            while await response.read_piece():
                 pass
     return True
 
 
-async def _refused(metrics: Metrics, asked: Asked, answer: Answer, exchange: Exchange) -> bool:
+async def _forward_error(metrics: Metrics, request: ModelRequest, response: ServerResponse, exchange: Exchange) -> bool:
     try:
-        data = await answer.read()
+        data = await response.read()
     except OSError:
         data = b""
-    body = refusal(metrics, asked, answer.status, data)
-    theirs = passed_on(answer)
-    # What refuses says when to come back: here its word counts, and not what is left of the key's limits.
-    named = {name for name, _ in theirs}
-    exchange.extra = [pair for pair in exchange.extra if pair[0] not in named]
-    await exchange.whole(answer.status, body, extra=theirs)
+    body = error_body(metrics, request, response.status, data)
+    forwarded = forwarded_headers(response)
+    # The server that refuses knows when to retry: its headers replace those of the key's limits.
+    names = {name for name, _ in forwarded}
+    exchange.response_headers = [pair for pair in exchange.response_headers if pair[0] not in names]
+    await exchange.send_response(response.status, body, extra=forwarded)
     return True
 
 
-def _used(exchange: Exchange, usage: Any) -> None:
-    """Notes a server's count; /v1/responses has other names for it."""
+def _record_usage(exchange: Exchange, usage: Any) -> None:
+    """Stores a server's token counts, which have other names in /v1/responses."""
     if isinstance(usage, dict):
         exchange.prompt_tokens = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
         exchange.completion_tokens = _count(usage.get("completion_tokens", usage.get("output_tokens")))
 
 
 def _count(number: Any) -> int:
-    """A count, or 0 where it makes no sense."""
+    """A token count, or 0 if the value is not one."""
     return number if isinstance(number, int) and number > 0 else 0

@@ -1,4 +1,4 @@
-"""Requests for a model that does not run yet: they ask for it, and wait in a queue with an end."""
+"""Requests for a model whose engine is not running: they request its start and wait in a bounded queue."""
 
 import asyncio
 
@@ -7,36 +7,35 @@ from models.errors import Busy, ParleyError, Unavailable
 from models.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.fleet import engine_states
-from serve.gateway.authorization import no_model
-from serve.gateway.model_request import Asked
-from serve.gateway.snapshot import Watcher
+from serve.gateway.authorization import model_not_found
+from serve.gateway.model_request import ModelRequest
+from serve.gateway.snapshot import Route, SnapshotWatcher
 
-_DEMAND_EVERY_S = 2.0
-_NOTICED_S = 2.0  # the supervisor sees an engine's end within half a second, and the watcher what it writes
+_DEMAND_INTERVAL_S = 2.0
+_RESTART_NOTICED_S = 2.0  # the supervisor notices the end of an engine within 0.5 s, and the watcher polls its rows
 
 
-class Starting:
-    """One for each gateway."""
+class StartupQueue:
+    """One per gateway."""
 
-    def __init__(self, settings: Settings, database: Database, watcher: Watcher, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, database: Database, watcher: SnapshotWatcher, metrics: Metrics) -> None:
         self._settings = settings
         self._database = database
         self._watcher = watcher
         self._metrics = metrics
         self._waiting: dict[str, int] = {}
-        self._demanded: dict[str, float] = {}
+        self._demanded_at: dict[str, float] = {}
 
-    async def runnable(self, asked: Asked) -> Asked:
-        """The same request, once its model runs. A client that goes meanwhile cancels this.
+    async def wait_until_running(self, request: ModelRequest) -> ModelRequest:
+        """The same request with the route of its running model. A client that disconnects cancels the wait.
 
         Raises:
-            Busy: the queue is full. Unavailable: the model does not run, and nothing says that it soon will.
-            NotFound: it was taken away meanwhile.
+            Busy: the queue is full. Unavailable: the model failed, or did not start in time. NotFound: the model was
+                retired meanwhile.
         """
-        name = asked.route.spec.id
-        self._ask_for(name)
-        if asked.route.state.state == "failed":
-            raise Unavailable(f"The model {name!r} does not run: {asked.route.state.message}", retry_after=30)
+        name = request.route.spec.id
+        self._demand(name)
+        _check_not_failed(request.route)
         if self._waiting.get(name, 0) >= self._settings.queue_size:
             raise Busy(f"Too many requests wait for {name!r} to start. Try again later.", retry_after=5)
         self._waiting[name] = self._waiting.get(name, 0) + 1
@@ -45,55 +44,62 @@ class Starting:
         began = loop.time()
         deadline = began + self._settings.queue_wait_s
         try:
-            while (left := deadline - loop.time()) > 0:
-                await self._watcher.changed(min(left, 1.0))
-                route = self._watcher.current.routes.get(name)
-                if route is None:
-                    raise no_model(name)
+            while (remaining_s := deadline - loop.time()) > 0:
+                await self._watcher.changed(min(remaining_s, 1.0))
+                route = self._current_route(name)
                 if route.address is not None:
-                    return asked._replace(route=route)
-                if route.state.state == "failed":
-                    raise Unavailable(f"The model {name!r} does not run: {route.state.message}", retry_after=30)
-                # Again: it may have been stopped to make room after the note that this request left.
-                self._ask_for(name)
+                    return request._replace(route=route)
+                _check_not_failed(route)
+                # Again, because the engine may have been stopped to make room since the first demand.
+                self._demand(name)
             raise Unavailable(f"The model {name!r} is starting. Try again in a moment.", retry_after=5)
         finally:
             self._metrics.waiting.dec(name)
             self._metrics.queued(name, loop.time() - began)
             self._waiting[name] -= 1
 
-    async def again(self, asked: Asked) -> Asked:
-        """The same request after its engine could not be reached: once it runs again, if it is being started again.
+    async def wait_for_restart(self, request: ModelRequest) -> ModelRequest:
+        """The same request after its engine was unreachable: with its new route if the engine restarts.
 
-        An engine that has ended is soon said to be starting. One of which nothing else is said soon is asked as it is.
+        An engine that has ended is reported as starting within moments. If nothing is reported, the request is
+        returned unchanged.
 
         Raises:
-            Busy, Unavailable, NotFound: as `runnable`.
+            Busy, Unavailable, NotFound: as `wait_until_running`.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _NOTICED_S
-        while (left := deadline - loop.time()) > 0:
-            await self._watcher.changed(left)
-            route = self._watcher.current.routes.get(asked.route.spec.id)
-            if route is None:
-                raise no_model(asked.route.spec.id)
+        deadline = loop.time() + _RESTART_NOTICED_S
+        while (remaining_s := deadline - loop.time()) > 0:
+            await self._watcher.changed(remaining_s)
+            route = self._current_route(request.route.spec.id)
             if route.address is None:
-                return await self.runnable(asked._replace(route=route))
-            if route.address != asked.route.address:
-                return asked._replace(route=route)
-        return asked
+                return await self.wait_until_running(request._replace(route=route))
+            if route.address != request.route.address:
+                return request._replace(route=route)
+        return request
 
-    def _ask_for(self, name: str) -> None:
-        """Leaves the supervisor a note, every few seconds at the most, and does not wait until it is written."""
+    def _current_route(self, name: str) -> Route:
+        route = self._watcher.current.routes.get(name)
+        if route is None:
+            raise model_not_found(name)
+        return route
+
+    def _demand(self, name: str) -> None:
+        """Writes a demand row for the supervisor, at most every two seconds, without waiting for the database."""
         loop = asyncio.get_running_loop()
-        if loop.time() - self._demanded.get(name, -_DEMAND_EVERY_S) < _DEMAND_EVERY_S:
+        if loop.time() - self._demanded_at.get(name, -_DEMAND_INTERVAL_S) < _DEMAND_INTERVAL_S:
             return
-        self._demanded[name] = loop.time()
-        loop.run_in_executor(None, _note_demand, self._database, name)
+        self._demanded_at[name] = loop.time()
+        loop.run_in_executor(None, _record_demand, self._database, name)
 
 
-def _note_demand(database: Database, name: str) -> None:
+def _check_not_failed(route: Route) -> None:
+    if route.state.state == "failed":
+        raise Unavailable(f"The model {route.spec.id!r} is not running: {route.state.message}", retry_after=30)
+
+
+def _record_demand(database: Database, name: str) -> None:
     try:
-        engine_states.demand(database, name)
+        engine_states.record_demand(database, name)
     except ParleyError:
         return

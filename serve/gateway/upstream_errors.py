@@ -1,72 +1,75 @@
-"""What went wrong at an engine or an upstream, as a client is told it: OpenAI's shape, and nothing of our keys."""
+"""Failures of engines and upstreams as the errors that clients see: OpenAI's shape, and no secrets of ours."""
 
 import orjson
 
 from models.errors import Invalid, ParleyError, Unavailable
 from serve.accounting.metrics import Metrics
-from serve.gateway.model_request import Asked
+from serve.gateway.model_request import ModelRequest
 from serve.gateway.snapshot import Route
-from serve.transport import responses
-from serve.transport.responses import Headers
-from serve.transport.upstream_client import Answer
+from serve.transport.asgi import Headers
+from serve.transport.error_responses import openai_error
+from serve.transport.upstream_client import ServerResponse
 
-_PASSED_ON = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
+_FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 
 
 class BadUpstream(ParleyError):
-    """An upstream that cannot be used as it is set up. A repeat cannot help."""
+    """An upstream is misconfigured; a retry cannot help."""
 
     status = 502
 
 
-class Down(Unavailable):
-    """A server that failed before it answered anything: another one may be asked in its place."""
+class UpstreamDown(Unavailable):
+    """A server failed before it answered anything, so a fallback may be tried."""
 
 
-def down(metrics: Metrics, route: Route, how: str, words: str) -> Down:
-    """The error for a server that failed before it answered, counted by `how`."""
+def upstream_down(metrics: Metrics, route: Route, how: str, message: str) -> UpstreamDown:
+    """The error for a server that failed before it answered, counted under `how`."""
     metrics.failed(route.spec.id, how)
-    return Down(f"The server of {route.spec.id!r} {words}.", code="upstream_error", retry_after=1)
+    return UpstreamDown(f"The server of {route.spec.id!r} {message}.", code="upstream_error", retry_after=1)
 
 
-def fault(metrics: Metrics, route: Route, how: str, words: str) -> Unavailable:
-    """The error for a server that failed in the middle of its answer, counted by `how`."""
+def upstream_fault(metrics: Metrics, route: Route, how: str, message: str) -> Unavailable:
+    """The error for a server that failed in the middle of its response, counted under `how`."""
     metrics.failed(route.spec.id, how)
-    return Unavailable(f"The server of {route.spec.id!r} {words}.", code="upstream_error", retry_after=1)
+    return Unavailable(f"The server of {route.spec.id!r} {message}.", code="upstream_error", retry_after=1)
 
 
-def passed_on(answer: Answer) -> Headers:
-    """The headers of an answer that are the client's too: when to come back, and how much is left of a limit."""
-    return [(name, value) for name, value in answer.headers if name in _PASSED_ON or name.startswith(b"x-ratelimit-")]
+def forwarded_headers(response: ServerResponse) -> Headers:
+    """The headers of an error response that also go to the client: retry advice and rate limits."""
+    return [(name, value) for name, value in response.headers if name in _FORWARDED or name.startswith(b"x-ratelimit-")]
 
 
-def limits_there(answer: Answer, ours: Headers) -> Headers:
-    """What an upstream says is left of its own limits, for a good answer: where the key's limits say nothing of it."""
-    said = {name for name, _ in ours}
-    return [(name, value) for name, value in answer.headers if name.startswith(b"x-ratelimit-") and name not in said]
+def upstream_limits(response: ServerResponse, ours: Headers) -> Headers:
+    """An upstream's own rate limit headers, except those that the key's limits already set."""
+    present = {name for name, _ in ours}
+    return [
+        (name, value) for name, value in response.headers if name.startswith(b"x-ratelimit-") and name not in present
+    ]
 
 
-def refusal(metrics: Metrics, asked: Asked, status: int, data: bytes) -> bytes:
-    """The body for an answer of 300 and up.
+def error_body(metrics: Metrics, request: ModelRequest, status: int, data: bytes) -> bytes:
+    """The body that the client gets for an upstream's response of status 300 and above.
 
     Raises:
-        BadUpstream: what it says is about how we ask, and not for the client. Invalid: an engine without that route.
+        BadUpstream: the error concerns Parley's own configuration. Invalid: the engine does not have this route.
     """
-    route = asked.route
+    route = request.route
     if status >= 500 or status < 400 or status in (401, 403):
         metrics.failed(route.spec.id, str(status))
     if status < 400:
-        raise BadUpstream(f"The server of {route.spec.id!r} sends elsewhere (status {status}): mend its address.")
+        raise BadUpstream(f"The server of {route.spec.id!r} redirects (status {status}): correct its base_url.")
     if status in (401, 403):
-        who = route.spec.upstream.credential if route.spec.upstream else None
-        raise BadUpstream(f"The server of {route.spec.id!r} refuses Parley's key" + (f": check {who}." if who else "."))
+        credential = route.spec.upstream.credential if route.spec.upstream else None
+        advice = f": check {credential}." if credential else "."
+        raise BadUpstream(f"The server of {route.spec.id!r} rejects Parley's key{advice}")
     try:
         content = orjson.loads(data)
     except orjson.JSONDecodeError:
         content = None
     if not route.hosted and status in (404, 405) and not (isinstance(content, dict) and "error" in content):
-        # vLLM has a route only where its model is made for it.
+        # vLLM only has the routes that its model supports.
         raise Invalid(
-            f"The model {route.spec.id!r} does not take {asked.path}: its engine has no such route.", param="model"
+            f"The model {route.spec.id!r} does not support {request.path}: its engine has no such route.", param="model"
         )
-    return orjson.dumps({"error": responses.openai_error(content, status)})
+    return orjson.dumps({"error": openai_error(content, status)})

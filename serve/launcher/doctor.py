@@ -1,7 +1,6 @@
-"""`parley doctor`: is this machine fit for Parley, and what to do where it is not. It looks; it changes nothing.
+"""`parley doctor`: checks whether this machine can run Parley and says what to fix. It changes nothing.
 
-Every check is a small function that returns a `Finding`. It runs before anything was ever started, and beside a
-running Parley.
+Every check is a function that returns a `Finding`. It works before the first start and beside a running Parley.
 """
 
 import os
@@ -34,14 +33,14 @@ State = Literal["ok", "warn", "fail"]
 _GIB = 1024**3
 _FEW_FILES = 4096
 _LOW_DISK_BYTES = 5 * _GIB
-# The oldest releases without a published security fault that touches how Parley uses them: see docs/log.md.
+# The oldest releases without a published vulnerability that affects Parley: see docs/log.md.
 _FLOORS = {"vllm": (0, 32), "gradio": (6, 20)}
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, how it is, what was found, and what to do about it (empty where it is well)."""
+    """The result of a check: its name, state, what was found, and advice (empty if all is well)."""
 
     name: str
     state: State
@@ -50,8 +49,8 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Every check, in the order in which a person would look."""
-    database = _Opened(settings)
+    """Runs every check."""
+    database = _DatabaseProbe(settings)
     try:
         checks: list[Callable[[], Finding | list[Finding]]] = [
             lambda: _python(),
@@ -64,7 +63,7 @@ def examine(settings: Settings) -> list[Finding]:
             lambda: _database(database),
             lambda: _sqlite(settings),
             lambda: _ports(settings),
-            lambda: _doors(settings, database),
+            lambda: _keys(settings, database),
             lambda: _engines(database),
             lambda: _files(),
             lambda: _clock(),
@@ -79,7 +78,7 @@ def examine(settings: Settings) -> list[Finding]:
 
 
 def show(findings: list[Finding], console: Any) -> None:
-    """A table, and below it what to do."""
+    """Prints a table, and the advice below it."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -91,17 +90,17 @@ def show(findings: list[Finding], console: Any) -> None:
         if one.advice:
             console.print(f"\n[{_STYLES[one.state]}]{escape(one.name)}[/]: {escape(one.advice)}")
     failed = sum(one.state == "fail" for one in findings)
-    verdict = f"{failed} of {len(findings)} must be mended." if failed else "Parley can run here."
+    verdict = f"{failed} of {len(findings)} checks failed." if failed else "Parley can run here."
     console.print(f"\n[bold]{verdict}[/bold]")
 
 
 def as_json(findings: list[Finding]) -> list[dict[str, str]]:
-    """The findings for a program."""
+    """The findings as plain data for JSON."""
     return [asdict(one) for one in findings]
 
 
-class _Opened:
-    """The database, opened for looking where there is one; `fault` says why there is none."""
+class _DatabaseProbe:
+    """The database, opened if there is one; `fault` says why it cannot be used."""
 
     def __init__(self, settings: Settings) -> None:
         self.database: Database | None = None
@@ -123,7 +122,9 @@ class _Opened:
 def _python() -> Finding:
     found = f"{platform.python_version()} on {platform.system()} {platform.release()}"
     if sys.platform != "linux":
-        return Finding("Python", "warn", found, "Process guardians need Linux: elsewhere a crash may leave engines.")
+        return Finding(
+            "Python", "warn", found, "Cleaning up after a crash needs Linux: elsewhere engines may keep running."
+        )
     return Finding("Python", "ok", found)
 
 
@@ -161,16 +162,16 @@ def _processor() -> Finding:
 
 def _gpu(settings: Settings) -> Finding:
     if settings.device == "cpu":
-        return Finding("GPU", "ok", "not looked for: device is cpu")
+        return Finding("GPU", "ok", "not checked: device is cpu")
     try:
-        seen = machine.look(settings)
+        seen = machine.detect_machine(settings)
     except ParleyError as error:
         return Finding("GPU", "fail", "none that engines may use", str(error))
     if not seen.gpus:
         return Finding("GPU", "ok", "none: engines run on the CPU")
     cards = ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in seen.gpus)
     if _version("vllm") is None:
-        return Finding("GPU", "warn", cards, "vLLM's CPU build is installed: `make setup` takes the one for GPUs.")
+        return Finding("GPU", "warn", cards, "vLLM's CPU build is installed: run `make setup` for the GPU build.")
     return Finding("GPU", "ok", f"{cards}, driver {_driver()}")
 
 
@@ -191,9 +192,11 @@ def _memory(settings: Settings) -> Finding:
     least = CPU_OVERHEAD_BYTES + int(settings.cpu_kv_cache_gib * _GIB)
     found = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB are free"
     if free < CPU_OVERHEAD_BYTES:
-        return Finding("memory", "fail", found, f"One engine takes {least / _GIB:.1f} GiB beside its weights.")
+        return Finding("memory", "fail", found, f"One engine needs {least / _GIB:.1f} GiB beside its weights.")
     if free < least + _GIB:
-        advice = f"One engine takes {least / _GIB:.1f} GiB beside its weights: lower cpu_kv_cache_gib, or free some."
+        advice = (
+            f"One engine needs {least / _GIB:.1f} GiB beside its weights: lower cpu_kv_cache_gib, or free some memory."
+        )
         return Finding("memory", "warn", found, advice)
     return Finding("memory", "ok", found)
 
@@ -203,13 +206,13 @@ def _home(home: Path) -> Finding:
         parent = next(one for one in home.parents if one.exists())
         if not os.access(parent, os.W_OK | os.X_OK):
             advice = "Choose another with --home or PARLEY_HOME."
-            return Finding("home", "fail", f"{home} cannot be made: {parent} cannot be written", advice)
-        return Finding("home", "ok", f"{home}, made at the first start")
+            return Finding("home", "fail", f"{home} cannot be created: {parent} is not writable", advice)
+        return Finding("home", "ok", f"{home}, created at the first start")
     if not home.is_dir() or not os.access(home, os.R_OK | os.W_OK | os.X_OK):
-        return Finding("home", "fail", f"{home} cannot be written", "Choose another with --home or PARLEY_HOME.")
+        return Finding("home", "fail", f"{home} is not writable", "Choose another with --home or PARLEY_HOME.")
     mode = home.stat().st_mode & 0o777
     if mode & 0o022:
-        advice = f"Others could change what Parley runs: `chmod go-w {home}`."
+        advice = f"Others could change what Parley runs: run `chmod go-w {home}`."
         return Finding("home", "warn", f"{home}, writable by others ({mode:o})", advice)
     return Finding("home", "ok", f"{home} ({mode:o})")
 
@@ -219,66 +222,66 @@ def _disk(home: Path) -> Finding:
     free = shutil.disk_usage(where).free
     found = f"{free / _GIB:.1f} GiB are free on the disk of {where}"
     if free < preflight.LEAST_FREE_BYTES:
-        return Finding("disk", "fail", found, "Parley does not start with so little: free some space.")
+        return Finding("disk", "fail", found, "Parley needs more to start: free some space.")
     if free < _LOW_DISK_BYTES:
-        return Finding("disk", "warn", found, "Checkpoints take room, and a merged model is as large as its base.")
+        return Finding("disk", "warn", found, "Checkpoints need space, and a merged model is as large as its base.")
     return Finding("disk", "ok", found)
 
 
-def _database(opened: _Opened) -> Finding:
+def _database(opened: _DatabaseProbe) -> Finding:
     if opened.fault:
         return Finding("database", "fail", opened.where, opened.fault)
     if opened.database is None:
-        return Finding("database", "ok", f"{opened.where}, made at the first start")
-    return Finding("database", "ok", f"{opened.where}, at this program's tables")
+        return Finding("database", "ok", f"{opened.where}, created at the first start")
+    return Finding("database", "ok", f"{opened.where}, schema up to date")
 
 
 def _sqlite(settings: Settings) -> Finding:
     if settings.database_url is not None:
         return Finding("SQLite", "ok", "not used: the database is PostgreSQL")
     mode = "WAL" if wal_is_safe(sqlite3.sqlite_version_info) else "rollback journal"
-    why = "" if mode == "WAL" else ": WAL can corrupt a database in this release (mended in 3.51.3, 3.50.7, 3.44.6)"
+    why = "" if mode == "WAL" else ": WAL can corrupt a database in this release (fixed in 3.51.3, 3.50.7, 3.44.6)"
     return Finding("SQLite", "ok", f"{sqlite3.sqlite_version}, {mode}{why}")
 
 
 def _ports(settings: Settings) -> list[Finding]:
     running = read_state(settings)
     found = []
-    doors = (
+    addresses = (
         ("gateway", settings.host, settings.port, "the gateway", "--port"),
         ("page", settings.page_host, settings.page_port, "the page", "--page-port"),
     )
-    for name, host, port, who, flag in doors:
+    for name, host, port, who, flag in addresses:
         if running is not None and running["processes"].get(name, {}).get("pid"):
-            # It may have been started with other flags than this command sees.
+            # It may have been started with other flags than this command has.
             used = urlsplit(running.get(name) or "").port or port
-            found.append(Finding(f"port {used}", "ok", f"used by {who} of this home, which runs"))
+            found.append(Finding(f"port {used}", "ok", f"used by {who} of this home, which is running"))
             continue
         try:
             preflight.check_port(host, port, who, flag)
         except ParleyError as error:
-            found.append(Finding(f"port {port}", "fail", f"not free for {who}", str(error)))
+            found.append(Finding(f"port {port}", "fail", f"not available for {who}", str(error)))
         else:
-            found.append(Finding(f"port {port}", "ok", f"free, for {who}"))
+            found.append(Finding(f"port {port}", "ok", f"free for {who}"))
     return found
 
 
-def _doors(settings: Settings, opened: _Opened) -> Finding:
+def _keys(settings: Settings, opened: _DatabaseProbe) -> Finding:
     keys = opened.database is not None and not opened.fault and keys_configured(opened.database)
     where = f"{settings.host} and {settings.page_host}" if settings.host != settings.page_host else settings.host
     try:
-        preflight.check_doors(settings, page=True, keys=keys)
+        preflight.check_keys(settings, page=True, keys=keys)
     except ParleyError as error:
         return Finding("keys", "fail", f"none, and it would listen on {where}", str(error))
-    return Finding("keys", "ok", f"asked for, on {where}" if keys else f"none: only this machine can reach {where}")
+    return Finding("keys", "ok", f"required on {where}" if keys else f"none: only this machine can reach {where}")
 
 
-def _engines(opened: _Opened) -> list[Finding]:
-    """A finding for each engine of a Parley that runs: why one failed, or is being started again."""
+def _engines(opened: _DatabaseProbe) -> list[Finding]:
+    """A finding for each engine of a running Parley: why it failed or restarts."""
     if opened.database is None or opened.fault:
         return []
     findings = []
-    for engine in engine_states.served(opened.database).values():
+    for engine in engine_states.read_statuses(opened.database).values():
         state = "fail" if engine.state == "failed" else "ok"
         if engine.state == "starting" and engine.message != engine_states.STARTING:
             state = "warn"
@@ -289,7 +292,10 @@ def _engines(opened: _Opened) -> list[Finding]:
 def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < _FEW_FILES:
-        advice = f"Each stream takes two: `ulimit -n {min(hard, 65536)}` before the start, or LimitNOFILE in the unit."
+        advice = (
+            f"Each stream needs two: run `ulimit -n {min(hard, 65536)}` before the start, or set LimitNOFILE in the "
+            "unit."
+        )
         return Finding("open files", "warn", f"at most {soft}", advice)
     return Finding("open files", "ok", f"at most {soft}")
 
@@ -298,6 +304,6 @@ def _clock() -> Finding:
     now, written = time.time(), Path(__file__).stat().st_mtime
     shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     if now < written - 86_400:
-        advice = "The clock is behind: keys, leases and shutdown dates go by it. Set it, or start a time service."
+        advice = "The clock is behind: keys, leases and shutdown dates depend on it. Set it, or start a time service."
         return Finding("clock", "fail", shown, advice)
     return Finding("clock", "ok", shown)

@@ -1,6 +1,6 @@
-"""The parent process, `parley up`: it starts everything, watches it, and takes all of it along when it goes.
+"""The parent process, `parley up`: it starts and watches all other processes and stops them when it ends.
 
-It assembles `services` (gateway, page, worker) and the `supervisor` (engines). It serves nothing itself.
+It runs the `services` (gateway, page, worker) and the `supervisor` (engines). It serves nothing itself.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ from serve.fleet import machine
 from serve.fleet.supervisor import Supervisor
 from serve.launcher import preflight
 from serve.launcher.services import Service, Services
-from serve.launcher.startup_output import Console
+from serve.launcher.startup_output import StartupOutput
 from serve.processes import guardian
 from serve.processes.children import kill_strays, own_command
 from serve.processes.logs import rotate
-from serve.transport.listen_sockets import Door, open_door
+from serve.transport.listen_sockets import ListenSockets, open_listen_sockets
 
 Prepare = Callable[[Settings, Callable[[str], None]], None]
-_STRAYS_EVERY_S = 1.0
-_GATEWAY_POLLS_S = 0.4
-# A gateway that was killed is back sooner. From then on clients are told, and wait no more.
-_AWAY_S = 10.0
-# Beyond what running answers get, for the gateway to close its books.
-_LAST_WORDS_S = 2.0
-# A training may publish while Parley starts: only what nobody has touched for a day is left over for sure.
+_STRAYS_INTERVAL_S = 1.0
+_GATEWAY_NOTICES_S = 0.4
+# A gateway that crashed restarts sooner. After this time waiting clients get a 503.
+_GATEWAY_DOWN_S = 10.0
+# Beyond the grace of running responses, for the gateway to write its accounting.
+_ACCOUNTING_S = 2.0
+# A training may publish while Parley starts, so only what has been untouched for a day is removed.
 _ABANDONED_S = 24 * 3600.0
 
 
@@ -49,54 +49,60 @@ def up(
     worker: bool = True,
     make_owner_key: bool = False,
 ) -> None:
-    """Runs Parley until Ctrl-C or SIGTERM, then stops all of it and returns.
+    """Runs Parley until Ctrl-C or SIGTERM, then stops everything and returns.
 
     Args:
-        prepare: called as `prepare(settings, say)` before anything starts, to register models; `say` prints a
-            line of progress. What it imports stays in memory: heavy work belongs in a process of its own.
+        prepare: called as `prepare(settings, report)` before anything starts, to register models; `report` prints a
+            line of progress. What it imports stays in memory: heavy work belongs in its own process.
         page, worker: whether to start those.
-        make_owner_key: make an owner's key and print it, where nobody has made a key yet.
+        make_owner_key: create an owner's key and print it if there is no key yet.
 
     Raises:
-        ParleyError: something is wrong that can be told before anything is started.
+        ParleyError: a check before the start failed.
     """
-    console = Console()
+    console = StartupOutput()
     preflight.check_home(settings.home)
     with preflight.lock_home(settings.home) as _lock:
         if left := guardian.kill_marked(str(settings.home)):
-            console.line(f"ended {len(left)} processes that an earlier run of this home has left")
+            console.line(f"ended {len(left)} processes that an earlier run of this home left behind")
         preflight.check(settings, page=page)
         sweep(settings.models_dir, older_than_s=_ABANDONED_S)
-        seen = machine.look(settings)
+        machine_info = machine.detect_machine(settings)
         upgrade(settings)
         database = open_database(settings)
         try:
             Registry(database).sweep_unclaimed(settings.models_dir)
-            owner_key = _open_doors(settings, database, page=page, make_owner_key=make_owner_key)
+            owner_key = _check_keys(settings, database, page=page, make_owner_key=make_owner_key)
             if owner_key:
-                # At once: should anything fail from here on, the next start makes no other.
+                # At once: if a later step fails, the next start does not create another key.
                 console.key(owner_key)
             elif not keys_configured(database):
-                console.line(preflight.door_words(settings))
+                console.line(preflight.no_key_note(settings))
             if prepare is not None:
                 prepare(settings, console.line)
-            asyncio.run(_run(settings, database, seen, console, page=page, worker=worker))
+            asyncio.run(_run(settings, database, machine_info, console, page=page, worker=worker))
         except KeyboardInterrupt:
             console.line("stopped")
         finally:
             database.dispose()
 
 
-def _open_doors(settings: Settings, database: Database, *, page: bool, make_owner_key: bool) -> str | None:
+def _check_keys(settings: Settings, database: Database, *, page: bool, make_owner_key: bool) -> str | None:
     configured = keys_configured(database)
-    preflight.check_doors(settings, page=page, keys=configured or make_owner_key)
+    preflight.check_keys(settings, page=page, keys=configured or make_owner_key)
     if make_owner_key and not configured:
         return create_key(database, name="owner", role="owner")
     return None
 
 
 async def _run(
-    settings: Settings, database: Database, seen: machine.Machine, console: Console, *, page: bool, worker: bool
+    settings: Settings,
+    database: Database,
+    machine_info: machine.Machine,
+    console: StartupOutput,
+    *,
+    page: bool,
+    worker: bool,
 ) -> None:
     guardian.become_subreaper()
     stopping, hurry = asyncio.Event(), asyncio.Event()
@@ -107,11 +113,11 @@ async def _run(
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked_to_stop)
-    door = open_door(settings.host, settings.port)
-    services = Services(_services(settings, door, page=page, worker=worker), settings.logs_dir, console.line)
-    supervisor = Supervisor(settings, database, seen, console.line)
+    sockets = open_listen_sockets(settings.host, settings.port)
+    services = Services(_services(settings, sockets, page=page, worker=worker), settings.logs_dir, console.line)
+    supervisor = Supervisor(settings, database, machine_info, console.line)
     tasks = [asyncio.create_task(services.run()), asyncio.create_task(supervisor.run())]
-    console.line(f"starting on {_describe(seen)}; everything is kept in {settings.home}")
+    console.line(f"starting on {_describe(machine_info)}; everything is kept in {settings.home}")
     announced, ready_since = False, None
     strays_at = answered_at = time.monotonic()
     try:
@@ -120,16 +126,16 @@ async def _run(
                 ready_since = None
             elif ready_since is None:
                 ready_since = time.monotonic()
-            # A moment later, so that the gateway has seen it too.
-            if not announced and ready_since is not None and time.monotonic() - ready_since > _GATEWAY_POLLS_S:
+            # A moment later, so that the gateway has polled the states too.
+            if not announced and ready_since is not None and time.monotonic() - ready_since > _GATEWAY_NOTICES_S:
                 console.ready(settings, page=page, models=supervisor.overview())
                 announced = True
             if services.all[0].ready:
                 answered_at = time.monotonic()
-            elif time.monotonic() - answered_at > _AWAY_S:
-                door.turn_away()
+            elif time.monotonic() - answered_at > _GATEWAY_DOWN_S:
+                sockets.refuse_waiting()
             _write_state(settings, services, ready=announced, page=page)
-            if time.monotonic() - strays_at > _STRAYS_EVERY_S:
+            if time.monotonic() - strays_at > _STRAYS_INTERVAL_S:
                 strays_at = time.monotonic()
                 await asyncio.to_thread(_rotate_logs, settings.logs_dir)
                 kill_strays(services.guardians | supervisor.guardians)
@@ -137,7 +143,7 @@ async def _run(
                 await asyncio.wait_for(stopping.wait(), 0.2)
     finally:
         began = time.monotonic()
-        door.close()
+        sockets.close()
         for task in tasks:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -151,9 +157,9 @@ async def _run(
 
 
 async def _stop(services: Services, supervisor: Supervisor, hurry: asyncio.Event) -> None:
-    """First who answers, so that running answers end while the engines still make them; then the engines.
+    """Stops the gateway first, so that running responses can finish while the engines still run; then the engines.
 
-    Another signal meanwhile ends all of it at once.
+    A second signal stops everything at once.
     """
     graceful = asyncio.create_task(asyncio.to_thread(services.stop))
     hurried = asyncio.create_task(hurry.wait())
@@ -166,21 +172,23 @@ async def _stop(services: Services, supervisor: Supervisor, hurry: asyncio.Event
 
 
 def _rotate_logs(logs: Path) -> None:
-    """Those of what runs below us; the access log is the gateway's own, and rotates by itself."""
+    """Rotates the logs of child processes; the gateway rotates its access log itself."""
     for log in logs.glob("*.log"):
         if log.name != "access.log":
             rotate(log)
 
 
-def _services(settings: Settings, door: Door, *, page: bool, worker: bool) -> list[Service]:
-    """The gateway first."""
-    # A key for our own page and worker, new at every start. The gateway knows it without a row in the database.
+def _services(settings: Settings, sockets: ListenSockets, *, page: bool, worker: bool) -> list[Service]:
+    """The services to start, the gateway first."""
+    # A key for our own page and worker, new at every start. The gateway knows it without a database row.
     key = settings.page_key.get_secret_value() if settings.page_key else f"pk-{secrets.token_urlsafe(32)}"
     environment = child_environment(settings, PARLEY_PAGE_KEY=key)
     gateway = settings.gateway_url.removesuffix("/v1")
-    grace = settings.stop_grace_s + _LAST_WORDS_S
-    arguments = ("gateway", "--door", ",".join(map(str, door.files)))
-    command = own_command("gateway", *arguments, environment=environment, grace_s=grace, keeps=door.files)
+    grace = settings.stop_grace_s + _ACCOUNTING_S
+    arguments = ("gateway", "--door", ",".join(map(str, sockets.descriptors)))
+    command = own_command(
+        "gateway", *arguments, environment=environment, grace_s=grace, inherited_files=sockets.descriptors
+    )
     found = [Service(command, f"{gateway}/health")]
     if page:
         found.append(Service(own_command("page", "page", environment=environment), settings.page_url))
@@ -189,15 +197,15 @@ def _services(settings: Settings, door: Door, *, page: bool, worker: bool) -> li
     return found
 
 
-def _describe(seen: machine.Machine) -> str:
-    if seen.gpus:
-        return ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in seen.gpus)
-    cores = len(seen.cores)
-    return f"{cores} CPU core{'s' * (cores != 1)} and {seen.memory_bytes / 2**30:.0f} GiB, no GPU"
+def _describe(machine_info: machine.Machine) -> str:
+    if machine_info.gpus:
+        return ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in machine_info.gpus)
+    cores = len(machine_info.cores)
+    return f"{cores} CPU core{'s' * (cores != 1)} and {machine_info.memory_bytes / 2**30:.0f} GiB, no GPU"
 
 
 def _write_state(settings: Settings, services: Services, *, ready: bool, page: bool) -> None:
-    """Tells other processes on this machine what runs: `serve.start` and `parley status` read it."""
+    """Writes up.json for other processes on this machine: `serve.start` and `parley status` read it."""
     state = {
         "pid": os.getpid(),
         "started": psutil.Process().create_time(),

@@ -1,4 +1,4 @@
-"""What must be true before anything is started, each fault told in one line. It starts nothing."""
+"""Checks before a start, each with a one-line error. It starts nothing."""
 
 import errno
 import fcntl
@@ -16,10 +16,10 @@ LEAST_FREE_BYTES = 200 * 1024**2
 
 
 def check(settings: Settings, *, page: bool) -> None:
-    """Home, disk and ports.
+    """Checks home, disk and ports.
 
     Raises:
-        Invalid, NoSpace, Unavailable: what is wrong and what to do about it.
+        Invalid, NoSpace, Unavailable: what is wrong and what to do.
     """
     check_home(settings.home)
     check_port(settings.host, settings.port, "the gateway", "--port")
@@ -27,12 +27,12 @@ def check(settings: Settings, *, page: bool) -> None:
         hosts = {settings.host, settings.page_host}
         everywhere = hosts & {"", "0.0.0.0", "::"}  # noqa: S104 -- compared with, not bound to
         if settings.page_port == settings.port and (everywhere or len(hosts) == 1):
-            raise Invalid(f"Gateway and page cannot both have port {settings.port}: choose another with --page-port.")
+            raise Invalid(f"Gateway and page cannot both use port {settings.port}: choose another with --page-port.")
         check_port(settings.page_host, settings.page_port, "the page", "--page-port")
 
 
 def check_home(home: Path) -> None:
-    """The home can be made and written, and its disk has room."""
+    """Checks that the home can be created and written, and that its disk has space."""
     try:
         for folder in (home, home / "logs", home / "models"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -57,30 +57,32 @@ def check_home(home: Path) -> None:
 
 
 def check_port(host: str, port: int, who: str, flag: str) -> None:
-    """Nobody listens on that port, and this machine has that address."""
+    """Checks that the port is free and the address belongs to this machine."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, proto) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except (socket.gaierror, UnicodeError) as error:
-        # The second comes from a name that DNS could not even ask for.
-        raise Invalid(f"{host!r} is no address of this machine for {who}.", param="host") from error
+        # UnicodeError: the name is not a possible DNS name.
+        raise Invalid(f"{host!r} is not an address of this machine for {who}.", param="host") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise Unavailable(
-                f"Port {port} for {who} is taken. Stop what has it, or choose another with {flag}."
+                f"Port {port} for {who} is in use. Stop the program that uses it, or choose another port with {flag}."
             ) from error
         if error.errno == errno.EACCES:
-            raise Unavailable(f"Port {port} for {who} needs more rights. Choose one over 1023 with {flag}.") from error
+            raise Unavailable(
+                f"Port {port} for {who} needs more privileges. Choose one over 1023 with {flag}."
+            ) from error
         raise Invalid(f"{who.capitalize()} cannot listen on {host}:{port}: {error.strerror}.", param="host") from error
 
 
-def check_doors(settings: Settings, *, page: bool, keys: bool) -> None:
-    """Whoever listens wider than loopback has a key.
+def check_keys(settings: Settings, *, page: bool, keys: bool) -> None:
+    """Checks that there is a key if anything listens on more than loopback.
 
     Raises:
-        Invalid: it listens wider and nobody has made a key.
+        Invalid: there is no key.
     """
     if keys:
         return
@@ -88,17 +90,17 @@ def check_doors(settings: Settings, *, page: bool, keys: bool) -> None:
     wide = next((host for host in hosts if not is_loopback(host)), None)
     if wide is not None:
         raise Invalid(
-            f"Listening on {wide} needs a key, or anybody could use your models: make one with "
-            "`parley keys create NAME --role owner`, or start with --make-owner-key.",
+            f"Listening on {wide} needs a key, or anyone could use your models: create one with `parley keys create "
+            "NAME --role owner`, or start with --make-owner-key.",
             param="host",
         )
 
 
-def door_words(settings: Settings) -> str:
-    """What whoever starts Parley without any key is told."""
+def no_key_note(settings: Settings) -> str:
+    """The note for a start without any key."""
     return (
-        f"No key is configured: the gateway listens on {settings.host} only, and asks nobody for one. "
-        "`parley keys create NAME --role owner` makes the first."
+        f"No key is configured: the gateway listens on {settings.host} only and needs no key. `parley keys create NAME "
+        "--role owner` creates the first one."
     )
 
 
@@ -113,10 +115,10 @@ def is_loopback(host: str) -> bool:
 
 
 def lock_home(home: Path) -> IO[str]:
-    """Takes the home for this process, until the file is closed or the process ends.
+    """Locks the home for this process, until the file is closed or the process ends.
 
     Raises:
-        Conflict: another `parley up` has it.
+        Conflict: another `parley up` holds the lock.
     """
     stream = (home / "up.lock").open("a+")
     try:

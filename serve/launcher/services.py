@@ -1,6 +1,6 @@
-"""Our own long-running processes (gateway, page, worker): started, probed, and started again when they end or hang.
+"""Our own long-running processes (gateway, page, worker): started, probed, and restarted when they end or hang.
 
-Engines are the supervisor's; this file knows nothing of models.
+Engines belong to the supervisor; this file knows nothing of models.
 """
 
 import asyncio
@@ -20,44 +20,46 @@ _GIVE_UP_AFTER = 4
 _LOOK_S = 1.0
 _PROBE_S = 5.0
 _PROBE_TIMEOUT_S = 5.0
-# One that a signal has stopped (SIGSTOP) is killed after two looks, 2 s at the most; one that answers nothing and uses
-# no processor either after three probes, (5 + 5) * 3 = 30 s. A busy one is late, and is left alone.
-_MISSED = 3
-_FROZEN = "was stopped by a signal and did not go on"
+# A service that a signal has stopped (SIGSTOP) is killed after two looks, 2 s at most. One that neither answers nor
+# uses the CPU is killed after three probes, (5 + 5) * 3 = 30 s. A busy one is slow and is left alone.
+_MAX_MISSED = 3
+_FROZEN = "was stopped by a signal and did not continue"
 _WORKING_SHARE = 0.05
 
 
 @dataclass
 class Service:
-    """One of our processes. `probe`: an address that answers with less than 500 once it is ready; None: at once."""
+    """One of our processes. `probe`: an address that answers with a status below 500 once it is ready; None: ready
+    at once.
+    """
 
     command: Command
     probe: str | None
     process: Process | None = None
     ready: bool = False
-    came_up: bool = False
+    was_ready: bool = False
     since: float = 0.0
-    again_at: float = 0.0
+    restart_at: float = 0.0
     failures: int = 0
-    looked: float = 0.0
+    checked_at: float = 0.0
     frozen: bool = False
-    probed: float = 0.0
-    missed: int = 0
+    probed_at: float = 0.0
+    missed_probes: int = 0
     cpu_seconds: float = 0.0
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in messages and logs."""
         return self.command.name
 
 
 class Services:
-    """Keeps them running."""
+    """Keeps the services running."""
 
-    def __init__(self, services: list[Service], logs: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, services: list[Service], logs: Path, report: Callable[[str], None]) -> None:
         self.all = services
         self._logs = logs
-        self._tell = tell
+        self._report = report
 
     @property
     def guardians(self) -> set[int]:
@@ -65,14 +67,14 @@ class Services:
         return {service.process.pid for service in self.all if service.process}
 
     def ready(self) -> bool:
-        """Whether every one of them answers."""
+        """Whether all of them answer."""
         return all(service.ready for service in self.all)
 
     async def run(self) -> None:
-        """Watches until it is cancelled.
+        """Watches them until cancelled.
 
         Raises:
-            ParleyError: one of them never came up, in several starts.
+            ParleyError: one of them never became ready, in several starts.
         """
         timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -84,17 +86,17 @@ class Services:
                     task.cancel()
 
     def stop(self) -> None:
-        """Stops them all, and waits."""
+        """Stops them all and waits."""
         stop_all([service.process for service in self.all if service.process])
 
     def kill(self) -> None:
-        """Stops them all without any grace."""
+        """Stops them all without a grace."""
         for service in self.all:
             if service.process:
                 service.process.kill()
 
     async def _watch(self, session: aiohttp.ClientSession, service: Service) -> None:
-        """One service, by itself: a probe that waits for an answer holds up no other."""
+        """Watches one service by itself, so that a slow probe delays no other."""
         while True:
             await self._step(session, service)
             await asyncio.sleep(0.1)
@@ -102,75 +104,75 @@ class Services:
     async def _step(self, session: aiohttp.ClientSession, service: Service) -> None:
         now = time.monotonic()
         if service.process is None:
-            if now >= service.again_at:
-                # Not in a thread: whoever looks for strays must never see a child that nobody knows yet.
+            if now >= service.restart_at:
+                # Not in a thread: the check for stray processes must never see a child that is not known yet.
                 try:
                     service.process = spawn(service.command, self._logs)
                 except ParleyError as error:
-                    self._ended(service, f"{service.name} cannot be started: {error}")
+                    self._on_end(service, f"{service.name} cannot be started: {error}")
                     return
-                service.since, service.ready, service.frozen, service.missed = now, False, False, 0
-                service.looked = service.probed = now
+                service.since, service.ready, service.frozen, service.missed_probes = now, False, False, 0
+                service.checked_at = service.probed_at = now
             return
         if service.process.exit_code() is not None:
-            self._ended(service, f"{service.name} {service.process.exit_reason()}")
+            self._on_end(service, f"{service.name} {service.process.exit_reason()}")
         elif self._is_frozen(service, service.process):
-            await self._end(service, service.process, _FROZEN)
+            await self._kill(service, service.process, _FROZEN)
         elif not service.ready:
-            if await _answers(session, service.probe):
-                service.ready = service.came_up = True
-                service.probed = time.monotonic()
-                self._tell(f"{service.name} is ready")
-        elif service.probe is not None and now - service.probed > _PROBE_S:
-            await self._ask(session, service, service.process)
+            if await _is_answering(session, service.probe):
+                service.ready = service.was_ready = True
+                service.probed_at = time.monotonic()
+                self._report(f"{service.name} is ready")
+        elif service.probe is not None and now - service.probed_at > _PROBE_S:
+            await self._probe(session, service, service.process)
 
-    async def _ask(self, session: aiohttp.ClientSession, service: Service, process: Process) -> None:
-        """One probe. While it waits for its answer, the process is looked at as ever."""
-        asking = asyncio.create_task(_answers(session, service.probe))
+    async def _probe(self, session: aiohttp.ClientSession, service: Service, process: Process) -> None:
+        """Probes once, and keeps checking for a frozen process meanwhile."""
+        asking = asyncio.create_task(_is_answering(session, service.probe))
         try:
             while not asking.done():
                 await asyncio.wait({asking}, timeout=_LOOK_S / 4)
                 if self._is_frozen(service, process):
-                    await self._end(service, process, _FROZEN)
+                    await self._kill(service, process, _FROZEN)
                     return
         finally:
             asking.cancel()
         self._note_probe(service, process, asking.result())
-        if service.missed >= _MISSED:
-            await self._end(service, process, "answered nothing any more")
+        if service.missed_probes >= _MAX_MISSED:
+            await self._kill(service, process, "stopped answering")
 
     def _note_probe(self, service: Service, process: Process, answered: bool) -> None:
-        since, service.probed = service.probed, time.monotonic()
+        since, service.probed_at = service.probed_at, time.monotonic()
         before, service.cpu_seconds = service.cpu_seconds, 0.0 if answered else process.cpu_seconds()
-        works = service.cpu_seconds - before > _WORKING_SHARE * (service.probed - since)
+        works = service.cpu_seconds - before > _WORKING_SHARE * (service.probed_at - since)
         if answered:
-            service.missed = 0
-        elif not service.missed or not works:
-            service.missed += 1
+            service.missed_probes = 0
+        elif not service.missed_probes or not works:
+            service.missed_probes += 1
 
     def _is_frozen(self, service: Service, process: Process) -> bool:
-        if time.monotonic() - service.looked < _LOOK_S:
+        if time.monotonic() - service.checked_at < _LOOK_S:
             return False
-        service.looked = time.monotonic()
+        service.checked_at = time.monotonic()
         before, service.frozen = service.frozen, process.is_frozen()
         return before and service.frozen
 
-    async def _end(self, service: Service, process: Process, why: str) -> None:
+    async def _kill(self, service: Service, process: Process, reason: str) -> None:
         await asyncio.to_thread(process.kill)
-        self._ended(service, f"{service.name} {why}")
+        self._on_end(service, f"{service.name} {reason}")
 
-    def _ended(self, service: Service, told: str) -> None:
+    def _on_end(self, service: Service, message: str) -> None:
         now = time.monotonic()
         steady = service.ready and now - service.since > _STEADY_S
         service.failures = 1 if steady else service.failures + 1
         wait = 0.0 if service.failures == 1 else min(2.0 ** (service.failures - 2), _BACKOFF_LIMIT_S)
-        service.process, service.ready, service.again_at = None, False, now + wait
-        if not service.came_up and service.failures >= _GIVE_UP_AFTER:
-            raise ParleyError(f"{told}. It never came up: see {self._logs / service.name}.log.")
-        self._tell(f"{told}; starting it again")
+        service.process, service.ready, service.restart_at = None, False, now + wait
+        if not service.was_ready and service.failures >= _GIVE_UP_AFTER:
+            raise ParleyError(f"{message}. It never became ready: see {self._logs / service.name}.log.")
+        self._report(f"{message}; restarting")
 
 
-async def _answers(session: aiohttp.ClientSession, address: str | None) -> bool:
+async def _is_answering(session: aiohttp.ClientSession, address: str | None) -> bool:
     if address is None:
         return True
     try:

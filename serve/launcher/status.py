@@ -1,4 +1,4 @@
-"""`parley status`: the processes and models of this home as two tables. It reads; it changes nothing."""
+"""`parley status`: the processes and models of this home as two tables. It changes nothing."""
 
 from datetime import datetime
 from typing import Any
@@ -16,15 +16,15 @@ _LINES = 8
 
 
 def report(settings: Settings, database: Database) -> dict[str, Any]:
-    """The same for programs: `running`, `gateway`, `processes` and `models`, plain data for JSON.
+    """The status as plain data for JSON: `running`, `gateway`, `processes` and `models`.
 
-    Each model has id, kind, base, state, message, pinned, since, memory_bytes and, where it failed, log_lines.
+    Each model has id, kind, base, state, message, pinned, since, memory_bytes and, if it failed, log_lines.
     """
     running = read_state(settings)
     registry = Registry(database)
     specs = registry.list(include_candidates=True)
-    rows = engine_states.served(database) if running else {}
-    known, pinned = engine_states.states_of(specs, rows), registry.pinned()
+    rows = engine_states.read_statuses(database) if running else {}
+    known, pinned = engine_states.combine_states(specs, rows), registry.pinned()
     models = []
     for spec in specs:
         row = rows.get(spec.id)
@@ -49,31 +49,31 @@ def report(settings: Settings, database: Database) -> dict[str, Any]:
 
 
 def show(settings: Settings, database: Database, console: Any) -> None:
-    """Prints the tables, and the last log lines of each engine that failed."""
+    """Prints the tables, and the last log lines of each failed engine."""
     from rich.markup import escape
     from rich.table import Table
 
-    told = report(settings, database)
-    if not told["running"]:
-        console.print(f"Parley does not run from {settings.home}. Start it with `parley up`.", markup=False)
+    status = report(settings, database)
+    if not status["running"]:
+        console.print(f"Parley is not running from {settings.home}. Start it with `parley up`.", markup=False)
     else:
-        processes = Table("process", "pid", "state", title=f"Parley, {told['gateway']}", title_justify="left")
-        for name, one in told["processes"].items():
+        processes = Table("process", "pid", "state", title=f"Parley, {status['gateway']}", title_justify="left")
+        for name, one in status["processes"].items():
             processes.add_row(name, str(one["pid"] or ""), "[green]ready[/]" if one["ready"] else "starting")
         console.print(processes)
     models = Table("model", "kind", "state", "since", "memory", title="Models", title_justify="left")
-    for one in told["models"]:
+    for one in status["models"]:
         style = _STYLES[one["state"]]
         state = f"[{style}]{one['state']}[/]" + (", pinned" if one["pinned"] else "")
         kind = f"{one['kind']} on {one['base']}" if one["base"] else one["kind"]
         models.add_row(one["id"], kind, state, _since(one["since"]), gib(one["memory_bytes"]))
-    console.print(models if told["models"] else "No model is registered: `parley models add`, or `parley demo`.")
-    for one in told["models"]:
-        if one["message"] and told["running"]:
-            # Below, whole: in a narrow table's cell a sentence is a column of syllables.
+    console.print(models if status["models"] else "No model is registered: run `parley models add` or `parley demo`.")
+    for one in status["models"]:
+        if one["message"] and status["running"]:
+            # Below the table, because a sentence does not fit into a narrow column.
             console.print(f"[{_STYLES[one['state']]}]{escape(one['id'])}[/]: {escape(one['message'])}")
     print_shutdowns(Registry(database).list(include_candidates=True), console)
-    for one in told["models"]:
+    for one in status["models"]:
         if one.get("log_lines"):
             log = engine_log(settings.logs_dir, one["base"] or one["id"])
             console.print(f"\nThe last lines of {log}:", style="red", markup=False)
@@ -81,12 +81,12 @@ def show(settings: Settings, database: Database, console: Any) -> None:
 
 
 def gib(size: int | None) -> str:
-    """Bytes as people say them; empty for None."""
+    """Bytes in GiB; empty for None."""
     return f"{size / 2**30:.1f} GiB" if size else ""
 
 
 def duration(since: datetime | None) -> str:
-    """How long ago, in the largest unit that fits; empty for None."""
+    """The time since then in the largest unit that fits; empty for None."""
     if since is None:
         return ""
     seconds = max((utcnow() - since).total_seconds(), 0)

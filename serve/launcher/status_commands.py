@@ -1,4 +1,4 @@
-"""`parley doctor` and `parley status`: what a terminal shows of `doctor` and `status`, which are beside this file."""
+"""The commands `parley doctor` and `parley status`."""
 
 import json
 from typing import Annotated
@@ -9,10 +9,10 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of ta
 
 
 def doctor_command(as_json: JsonFlag = False) -> None:
-    """Check this machine: GPU, memory, ports, versions, SQLite, disk, keys, limits, and say what to do.
+    """Check this machine: GPU, memory, ports, versions, SQLite, disk, keys, limits.
 
-    It changes nothing, and runs before the first start as well as beside a running Parley. The exit status is 1 where
-    something must be mended before Parley can start.
+    It changes nothing, and works before the first start as well as beside a running Parley. The exit status is 1 if a
+    check failed that prevents a start.
     """
     from models.settings import load_settings
     from models.terminal import console
@@ -23,18 +23,17 @@ def doctor_command(as_json: JsonFlag = False) -> None:
         typer.echo(json.dumps(doctor.as_json(findings), indent=2))
     else:
         doctor.show(findings, console())
-    if any(one.state == "fail" for one in findings):
+    if any(finding.state == "fail" for finding in findings):
         raise typer.Exit(1)
 
 
 def status_command(as_json: JsonFlag = False) -> None:
-    """Show what runs: processes, models with their state, and the last words of engines that failed."""
-    from models.cli import opened
-    from models.terminal import console
+    """Show what is running: processes, models with their state, and the last log lines of failed engines."""
+    from models.terminal import console, open_home
     from serve.launcher import status
 
-    settings, database = opened()
-    if as_json:
-        typer.echo(json.dumps(status.report(settings, database), indent=2))
-    else:
-        status.show(settings, database, console())
+    with open_home() as home:
+        if as_json:
+            typer.echo(json.dumps(status.report(home.settings, home.database), indent=2))
+        else:
+            status.show(home.settings, home.database, console())

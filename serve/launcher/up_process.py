@@ -1,4 +1,4 @@
-"""`parley up` as a process of its own, for tests, benches and programs: start, wait until ready, stop."""
+"""`parley up` as a separate process, for tests, benches and programs: start, wait until ready, stop."""
 
 import json
 import signal

@@ -1,7 +1,7 @@
-"""Requests and answers of the gateway's own routes, as models: for the OpenAPI document alone.
+"""Request and response schemas of the gateway's own routes, for the OpenAPI document only.
 
-They say what a client may count on. A relayed request may have more fields than are named here: `serve.validation.fields`
-knows which an engine gets, and a hosted upstream gets them all.
+They describe what clients can rely on. An inference request may have more fields: `serve.validation.fields` lists those
+that an engine gets; a hosted upstream gets all.
 """
 
 from typing import Annotated, Any, Literal
@@ -9,20 +9,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from models.http.operations import Shape
-from serve.validation.field_limits import BOUNDS, LENGTHS, MOST_INPUTS
+from serve.validation.field_limits import MAX_INPUTS, MAX_LENGTHS, MAX_NUMBERS
 
-_Model = Annotated[str, Field(min_length=1, description="The id of a model, or an alias of one.")]
-_N = Annotated[int, Field(ge=1, le=BOUNDS["n"])]
+_Model = Annotated[str, Field(min_length=1, description="The id or alias of a model.")]
+_N = Annotated[int, Field(ge=1, le=MAX_NUMBERS["n"])]
 _Temperature = Annotated[float, Field(ge=0, le=2)]
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _Tokens = Annotated[int, Field(ge=1)]
 _Stop = str | Annotated[list[str], Field(max_length=4)]
-_Bias = Annotated[dict[str, float], Field(max_length=LENGTHS["logit_bias"])]
+_Bias = Annotated[dict[str, float], Field(max_length=MAX_LENGTHS["logit_bias"])]
 
 
 class ErrorDetail(Shape):
-    """What is wrong, for people and for programs."""
+    """An error's message and codes."""
 
     message: str
     type: str
@@ -31,25 +31,25 @@ class ErrorDetail(Shape):
 
 
 class Error(Shape):
-    """OpenAI's error body, which every error here has."""
+    """OpenAI's error body, used for every error."""
 
     error: ErrorDetail
 
 
 class Health(Shape):
-    """The process lives."""
+    """The process is alive."""
 
     status: Literal["ok"]
 
 
 class Ready(Shape):
-    """Requests can be answered, or why not."""
+    """Whether requests can be answered."""
 
     status: str
 
 
 class ModelFacts(Shape):
-    """What is ours in a model's description."""
+    """Parley's own fields of a model."""
 
     kind: str
     state: str
@@ -57,7 +57,7 @@ class ModelFacts(Shape):
 
 
 class Model(Shape):
-    """A model as OpenAI's clients read it."""
+    """A model in OpenAI's format."""
 
     id: str
     object: Literal["model"]
@@ -67,14 +67,14 @@ class Model(Shape):
 
 
 class ModelList(Shape):
-    """Every model that is listed."""
+    """All listed models."""
 
     object: Literal["list"]
     data: list[Model]
 
 
 class ModelDeleted(Shape):
-    """A name that is gone; weights and votes stay."""
+    """A deleted name; weights and votes stay."""
 
     id: str
     object: Literal["model"]
@@ -104,26 +104,26 @@ class _Generating(Shape):
 
 
 class Message(Shape):
-    """A message of a chat. Its content is a text, or parts of which media come as `data:` URLs."""
+    """A chat message. Its content is a text, or parts whose media are `data:` URLs."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[dict[str, Any]] | None = None
 
 
 class ChatRequest(_Generating):
-    """A chat to go on with."""
+    """A chat completion request."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: _Tokens | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=BOUNDS["top_logprobs"])] | None = None
-    tools: Annotated[list[dict[str, Any]], Field(max_length=LENGTHS["tools"])] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_NUMBERS["top_logprobs"])] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_LENGTHS["tools"])] | None = None
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
 
 
 class CompletionRequest(_Generating):
-    """A text to go on with."""
+    """A completion request."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=128)]
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -132,17 +132,17 @@ class CompletionRequest(_Generating):
 
 
 class EmbeddingsRequest(Shape):
-    """Texts to embed."""
+    """An embeddings request."""
 
     model: _Model
-    input: str | Annotated[list[str], Field(min_length=1, max_length=MOST_INPUTS)]
+    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: _Tokens | None = None
     user: str | None = None
 
 
 class ResponsesRequest(Shape):
-    """A request of the Responses API, for models whose server has it."""
+    """A request of the Responses API, for models whose server supports it."""
 
     model: _Model
     input: str | list[dict[str, Any]]
@@ -154,7 +154,7 @@ class ResponsesRequest(Shape):
 
 
 class Usage(Shape):
-    """Tokens that were read and written."""
+    """Token counts."""
 
     prompt_tokens: int
     total_tokens: int
@@ -169,17 +169,17 @@ class _Answer(Shape):
 
 
 class Generated(_Answer):
-    """A whole answer: OpenAI's `chat.completion` or `text_completion`."""
+    """A complete response: OpenAI's `chat.completion` or `text_completion`."""
 
     usage: Usage | None = None
 
 
 class Frame(_Answer):
-    """A frame of a streamed answer. `data: [DONE]` ends a stream that is whole; `data: {"error": …}` one that broke."""
+    """A frame of a stream. `data: [DONE]` ends a complete stream, `data: {"error": …}` a broken one."""
 
 
 class Embedded(Shape):
-    """One text's embedding: numbers, or their bytes in base64."""
+    """One embedding: numbers, or their bytes in base64."""
 
     index: int
     object: Literal["embedding"]
@@ -187,7 +187,7 @@ class Embedded(Shape):
 
 
 class Embeddings(Shape):
-    """Embeddings, in the order of the texts."""
+    """Embeddings in the order of the texts."""
 
     object: Literal["list"]
     data: list[Embedded]
@@ -196,7 +196,7 @@ class Embeddings(Shape):
 
 
 class Response(Shape):
-    """A response, as the model's server has it."""
+    """A response as the model's server sends it."""
 
     id: str
     object: Literal["response"]

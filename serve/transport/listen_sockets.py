@@ -1,7 +1,6 @@
-"""The gateway's door: the sockets that its clients come to. The parent opens it, so that it outlives a gateway.
+"""The gateway's listening sockets. The parent process opens them, so that they outlive a gateway that crashes.
 
-While one gateway has died and the next is not there yet, clients wait in the kernel's queue instead of being refused.
-It knows no HTTP but one answer, for those who would wait too long.
+While a gateway restarts, clients wait in the kernel's accept queue instead of being refused.
 """
 
 import errno
@@ -11,80 +10,80 @@ from contextlib import suppress
 from typing import Any
 
 from models.errors import Unavailable
-from serve.transport import responses
+from serve.transport.error_responses import raw_error
 
-_QUEUE = 4096
-_NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+_BACKLOG = 4096
+_UNAVAILABLE_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
-class Door:
-    """Listening sockets, one for each address of the host. Made by `open_door`."""
+class ListenSockets:
+    """Listening sockets, one for each address of the host. Made by `open_listen_sockets`."""
 
     def __init__(self, sockets: Sequence[socket.socket]) -> None:
         self._sockets = sockets
 
     @property
-    def files(self) -> tuple[int, ...]:
-        """The sockets' numbers, for the process that answers."""
-        return tuple(one.fileno() for one in self._sockets)
+    def descriptors(self) -> tuple[int, ...]:
+        """The sockets' file descriptors, for the process that serves them."""
+        return tuple(listener.fileno() for listener in self._sockets)
 
-    def turn_away(self) -> None:
-        """Answers everybody who waits with a 503, without having read what they want."""
-        gone = Unavailable("The gateway is not there. Try again in a moment.", retry_after=5)
-        for one in self._sockets:
+    def refuse_waiting(self) -> None:
+        """Answers every waiting client with a 503, without reading its request."""
+        error = Unavailable("The gateway is not running. Try again in a moment.", retry_after=5)
+        for listener in self._sockets:
             with suppress(OSError):
                 while True:
-                    client, _ = one.accept()
+                    client, _ = listener.accept()
                     with client, suppress(OSError):
-                        client.sendall(responses.raw_error(gone))
+                        client.sendall(raw_error(error))
                         client.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """From now on clients are refused, once the process that answers has closed its own."""
-        for one in self._sockets:
-            one.close()
+        """Closes the sockets. Clients are refused once the serving process has closed its own copies."""
+        for listener in self._sockets:
+            listener.close()
 
 
-def open_door(host: str, port: int) -> Door:
-    """Listens on every address that `host` has, as a server that is given the name would.
+def open_listen_sockets(host: str, port: int) -> ListenSockets:
+    """Listens on every address of `host`, as a server does that is given the name.
 
     Raises:
-        Unavailable: on none of them, or not on one that is this machine's.
+        Unavailable: none of the addresses can be used, or one that belongs to this machine cannot.
     """
     opened: list[socket.socket] = []
-    absent: OSError | None = None
+    unavailable: OSError | None = None
     try:
-        places = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, proto, _, address in dict.fromkeys(places):
+        addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, proto, _, address in dict.fromkeys(addresses):
             try:
-                opened.append(_listening(socket.socket(family, kind, proto), address))
+                opened.append(_listen(socket.socket(family, kind, proto), address))
             except OSError as error:
-                if error.errno not in _NOT_HERE:
+                if error.errno not in _UNAVAILABLE_ADDRESS:
                     raise
-                absent = error
+                unavailable = error
         if not opened:
-            raise absent or OSError(errno.EADDRNOTAVAIL, "no address")
+            raise unavailable or OSError(errno.EADDRNOTAVAIL, "no address")
     except OSError as error:
-        for one in opened:
-            one.close()
+        for listener in opened:
+            listener.close()
         raise Unavailable(f"The gateway cannot listen on {host}:{port}: {error.strerror}.") from error
-    return Door(opened)
+    return ListenSockets(opened)
 
 
-def _listening(one: socket.socket, address: Any) -> socket.socket:
+def _listen(listener: socket.socket, address: Any) -> socket.socket:
     try:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if one.family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind(address)
-        one.listen(_QUEUE)
-        one.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
     except OSError:
-        one.close()
+        listener.close()
         raise
-    return one
+    return listener
 
 
-def door_of(files: Sequence[int]) -> list[socket.socket]:
-    """The sockets that were handed down to this process."""
-    return [socket.socket(fileno=number) for number in files]
+def inherited_sockets(descriptors: Sequence[int]) -> list[socket.socket]:
+    """The sockets of inherited file descriptors."""
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]

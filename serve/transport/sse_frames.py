@@ -1,6 +1,6 @@
-"""Server-sent events as bytes: passes whole frames on, finds the usage, and tells whole streams from broken ones.
+"""Filters the server-sent events of a stream as bytes: reads the usage frame and detects how the stream ends.
 
-It looks into a frame only where a cheap search says that there is something to see; everything else is copied.
+A frame is parsed only if a cheap byte search finds something to parse; everything else is copied.
 """
 
 from typing import Any
@@ -10,87 +10,87 @@ import orjson
 _DONE = b"[DONE]"
 _USAGE, _NO_USAGE = b'"usage":', b'"usage":null'
 _LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
-_MOST = 2**23  # bytes that one frame may have: one that never ends shall not fill the memory
+_MAX_FRAME_BYTES = 2**23  # so that a frame without an end cannot fill the memory
 
 
-class Frames:
-    """One stream on its way through. `feed` each piece that comes; what it returns goes to the client.
+class FrameFilter:
+    """Filters one stream of chunks. `feed` takes each piece and returns the bytes for the client.
 
-    `whole` says whether the stream has ended as one should; `error` holds what the upstream said where it broke off
-    by itself; once either is set, nothing more comes out. `usage` is its count of tokens.
+    `complete`: the stream ended with [DONE]. `error`: the error with which the upstream ended it. Once either is set,
+    `feed` returns nothing more. `usage`: the upstream's token counts.
     """
 
-    __slots__ = ("_block_end", "_held", "_hide_usage", "error", "usage", "whole")
+    __slots__ = ("_block_end", "_buffer", "_hide_usage", "complete", "error", "usage")
 
     def __init__(self, *, hide_usage: bool) -> None:
         self._hide_usage = hide_usage
-        self._held = bytearray()
+        self._buffer = bytearray()
         self._block_end = b"\n\n"
         self.usage: dict[str, Any] | None = None
         self.error: dict[str, Any] | None = None
-        self.whole = False
+        self.complete = False
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more can come: what the upstream still sends need not be waited for."""
-        return self.whole or self.error is not None
+    def ended(self) -> bool:
+        """Whether nothing more can follow."""
+        return self.complete or self.error is not None
 
     def feed(self, piece: bytes) -> bytes:
-        """Takes a piece of the upstream's stream; returns the frames that are complete with it.
+        """Takes a piece of the upstream's stream and returns the frames that it completes.
 
-        Nothing is returned of a frame in which the upstream reports an error, nor of anything after the stream's end.
+        Frames that report an error, and anything after the end of the stream, are left out.
         """
-        if self.whole or self.error is not None:
+        if self.complete or self.error is not None:
             return b""
-        if self._held or not piece.endswith(self._block_end):
-            piece = self._complete(piece)
+        if self._buffer or not piece.endswith(self._block_end):
+            piece = self._take_frames(piece)
         if _DONE in piece:
-            piece = self._until_done(piece)
-        # Inside a JSON string a quotation mark is escaped, so these match keys only. In OpenAI's own chunks usage is a
-        # null in all but the last.
+            piece = self._cut_at_done(piece)
+        # Quotation marks inside JSON strings are escaped, so these searches match keys only. OpenAI's own chunks have
+        # `"usage": null` in all but the last.
         if b'"error"' in piece or (_USAGE in piece and piece.count(_USAGE) > piece.count(_NO_USAGE)):
-            piece = self._look(piece)
+            piece = self._filter_frames(piece)
         return piece
 
-    def _complete(self, piece: bytes) -> bytes:
-        """What is complete of what was held and what has come; the rest is held. Looks at each byte once."""
-        held, seam = self._held, len(self._held)
-        held += piece
-        if not held.endswith(self._block_end):
-            if self._block_end == b"\n\n" and held.find(b"\r\n", max(seam - 1, 0)) >= 0:
+    def _take_frames(self, piece: bytes) -> bytes:
+        """The complete frames of the buffer and the new piece; the rest stays buffered. Scans each byte once."""
+        buffer, seam = self._buffer, len(self._buffer)
+        buffer += piece
+        if not buffer.endswith(self._block_end):
+            if self._block_end == b"\n\n" and buffer.find(b"\r\n", max(seam - 1, 0)) >= 0:
                 self._block_end, seam = b"\r\n\r\n", 0
-            cut = held.rfind(self._block_end, max(seam - 3, 0))
+            cut = buffer.rfind(self._block_end, max(seam - 3, 0))
             if cut < 0:
-                if len(held) > _MOST:
-                    held.clear()
-                    self.error = {"message": f"The model's server sent a frame of more than {_MOST} bytes."}
+                if len(buffer) > _MAX_FRAME_BYTES:
+                    buffer.clear()
+                    self.error = {"message": f"The model's server sent a frame of more than {_MAX_FRAME_BYTES} bytes."}
                 return b""
             end = cut + len(self._block_end)
         else:
-            end = len(held)
-        piece = bytes(held[:end])
-        del held[:end]
+            end = len(buffer)
+        piece = bytes(buffer[:end])
+        del buffer[:end]
         return piece
 
-    def _until_done(self, piece: bytes) -> bytes:
+    def _cut_at_done(self, piece: bytes) -> bytes:
         for mark in (b"data: [DONE]", b"data:[DONE]"):
             start = 0 if piece.startswith(mark) else piece.find(b"\n" + mark) + 1
             if start or piece.startswith(mark):
-                self.whole = True
+                self.complete = True
                 return piece[: piece.find(self._block_end, start) + len(self._block_end)]
         return piece
 
-    def _look(self, block: bytes) -> bytes:
-        kept = []
+    def _filter_frames(self, block: bytes) -> bytes:
+        forwarded = []
         for frame in block.split(self._block_end):
-            if frame and self._passes(frame):
-                kept.append(frame + self._block_end)
+            if frame and self._is_forwarded(frame):
+                forwarded.append(frame + self._block_end)
             if self.error is not None:
-                self.whole = False  # whatever stands after it
+                self.complete = False  # a [DONE] after the error does not count
                 break
-        return b"".join(kept)
+        return b"".join(forwarded)
 
-    def _passes(self, frame: bytes) -> bool:
+    def _is_forwarded(self, frame: bytes) -> bool:
         start = frame.find(b"data:")
         if start < 0 or not (b'"usage":' in frame or b'"error"' in frame):
             return True
@@ -110,11 +110,10 @@ class Frames:
         return True
 
 
-class EventFrames(Frames):
-    """A stream of `/v1/responses`: named events, of which one of three is the last, and no [DONE].
+class ResponsesFrameFilter(FrameFilter):
+    """Filters a stream of `/v1/responses`: named events, of which one of three kinds is the last, and no [DONE].
 
-    The last event holds the whole response, its usage with it. One that says that the response failed is a whole
-    stream all the same: the upstream has said so to its end.
+    The last event holds the whole response with its usage. A stream that ends with `response.failed` is complete too.
     """
 
     __slots__ = ()
@@ -123,26 +122,26 @@ class EventFrames(Frames):
         super().__init__(hide_usage=False)
 
     def feed(self, piece: bytes) -> bytes:
-        """As `Frames.feed`."""
-        if self.whole or self.error is not None:
+        """As `FrameFilter.feed`."""
+        if self.complete or self.error is not None:
             return b""
-        if self._held or not piece.endswith(self._block_end):
-            piece = self._complete(piece)
-        # Mere text may have these words in it too: `_passes` looks.
+        if self._buffer or not piece.endswith(self._block_end):
+            piece = self._take_frames(piece)
+        # Generated text may contain these names too: `_is_forwarded` parses the frame.
         if b"response.completed" in piece or b"response.incomplete" in piece or b"response.failed" in piece:
-            return self._look(piece)
-        return self._look(piece) if b'"error"' in piece else piece
+            return self._filter_frames(piece)
+        return self._filter_frames(piece) if b'"error"' in piece else piece
 
-    def _look(self, block: bytes) -> bytes:
-        kept = []
+    def _filter_frames(self, block: bytes) -> bytes:
+        forwarded = []
         for frame in block.split(self._block_end):
-            if frame and self._passes(frame):
-                kept.append(frame + self._block_end)
-            if self.over:
+            if frame and self._is_forwarded(frame):
+                forwarded.append(frame + self._block_end)
+            if self.ended:
                 break
-        return b"".join(kept)
+        return b"".join(forwarded)
 
-    def _passes(self, frame: bytes) -> bool:
+    def _is_forwarded(self, frame: bytes) -> bool:
         lines = [line[5:] for line in frame.splitlines() if line.startswith(b"data:")]
         try:
             content = orjson.loads(b"\n".join(lines))
@@ -159,5 +158,5 @@ class EventFrames(Frames):
             response = content.get("response")
             usage = response.get("usage") if isinstance(response, dict) else None
             self.usage = usage if isinstance(usage, dict) else None
-            self.whole = True
+            self.complete = True
         return True

@@ -1,4 +1,4 @@
-"""How long an engine or an upstream may take: four limits, each for one thing that can stand still."""
+"""The time limits of a request to an engine or an upstream."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,9 @@ from models.settings import Settings
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds. `connect_s` to a connection, `first_byte_s` from the request to the answer's headers, `idle_s` between
-    two pieces of it, `total_s` from the request to the answer's end."""
+    """Seconds: `connect_s` for the connection, `first_byte_s` from the request to the response headers, `idle_s`
+    between two pieces of the response, `total_s` from the request to the end of the response.
+    """
 
     connect_s: float
     first_byte_s: float
@@ -16,13 +17,13 @@ class Timeouts:
     total_s: float
 
     @property
-    def least(self) -> float:
-        """The shortest of those that are watched while an answer comes."""
+    def shortest_s(self) -> float:
+        """The shortest limit that applies while a response arrives."""
         return min(self.first_byte_s, self.idle_s, self.total_s)
 
 
-def timeouts_of(settings: Settings) -> Timeouts:
-    """As they are set."""
+def timeouts_from(settings: Settings) -> Timeouts:
+    """The timeouts of the settings."""
     return Timeouts(
         connect_s=settings.connect_timeout_s,
         first_byte_s=settings.first_byte_timeout_s,

@@ -1,4 +1,7 @@
-"""HTTP to hosted upstreams: aiohttp, for its TLS, proxies and decompression. The same face as `wire`, beside it."""
+"""HTTP client for hosted upstreams over aiohttp, for TLS, proxies and decompression.
+
+Its responses have the interface of `serve.transport.engine_client`.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -7,51 +10,51 @@ from typing import Protocol
 
 import aiohttp
 
-from serve.transport.engine_client import MOST, Broken, Unreachable
-from serve.transport.responses import Headers
+from serve.transport.asgi import Headers
+from serve.transport.engine_client import MAX_RESPONSE_BYTES, ConnectionBroken, Unreachable
 from serve.transport.timeouts import Timeouts
 
 
-class Answer(Protocol):
-    """What is read of an answer, whoever gave it: `serve.transport.engine_client.Connection`, or `HostedAnswer`."""
+class ServerResponse(Protocol):
+    """The interface of a response from `serve.transport.engine_client.EngineConnection` or `HostedResponse`."""
 
     status: int
     headers: Headers
 
-    def leave(self) -> None:
-        """The answer is done with, read to its end or not."""
+    def release(self) -> None:
+        """Ends the use of the response, whether or not it was read to its end."""
         ...
 
     def header(self, name: bytes) -> bytes:
-        """A header by its lower-case name; empty where there is none."""
+        """A header by its lower-case name; empty if there is none."""
         ...
 
-    def at_once(self) -> bytes:
-        """All of the body, where it is here already; empty where it has to be read."""
+    def buffered_body(self) -> bytes:
+        """The whole body if it has already arrived; empty if it has to be read."""
         ...
 
-    async def piece(self) -> bytes:
-        """What has come since the last time; empty at the end. Raises Broken or TimeoutError."""
+    async def read_piece(self) -> bytes:
+        """What has arrived since the last call; empty at the end. Raises ConnectionBroken or TimeoutError."""
         ...
 
-    async def pour(self, sink: Callable[[bytes], bool]) -> None:
-        """Hands pieces to `sink` as they come, until it says False; or returns at once, where that saves nothing."""
+    async def stream_to(self, sink: Callable[[bytes], bool]) -> None:
+        """Passes pieces to `sink` as they arrive, until it returns False; or returns at once if that saves nothing."""
         ...
 
     async def read(self) -> bytes:
-        """All of the body."""
+        """The whole body."""
         ...
 
 
-class Upstreams:
-    """Connections to servers that are not ours. `open` and `close` with the event loop."""
+class UpstreamClient:
+    """Connections to hosted upstreams. `open` and `close` run with the event loop."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
-        """Makes the session."""
+        """Creates the session."""
         limits = self._timeouts
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ttl_dns_cache=60),
@@ -70,77 +73,77 @@ class Upstreams:
         if self._session:
             await self._session.close()
 
-    async def post(self, address: str, path: str, body: bytes, authorization: str | None) -> "HostedAnswer":
-        """Sends JSON, once: it may cost money. Only where no connection was to be had it tries a second time.
+    async def post(self, address: str, path: str, body: bytes, authorization: str | None) -> "HostedResponse":
+        """Sends a JSON request. It is retried only if no connection was made, because it may cost money.
 
-        Redirects are not followed: they would take our key along.
+        Redirects are not followed, because they would forward our key.
 
         Raises:
-            Unreachable: no connection. Broken: one that ended. TimeoutError: the answer took longer than it may.
+            Unreachable: no connection. ConnectionBroken: the connection ended. TimeoutError: a timeout was reached.
         """
         try:
             return await self._post(address + path, body, authorization)
         except Unreachable:
             return await self._post(address + path, body, authorization)
 
-    async def _post(self, url: str, body: bytes, authorization: str | None) -> "HostedAnswer":
+    async def _post(self, url: str, body: bytes, authorization: str | None) -> "HostedResponse":
         assert self._session is not None
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if authorization:
             headers["authorization"] = authorization
-        with _broken():
-            # Headers that come drop by drop are no silence to aiohttp.
+        with _translate_errors():
+            # aiohttp's read timeout does not cover headers that arrive in small pieces.
             async with asyncio.timeout(self._timeouts.connect_s + self._timeouts.first_byte_s):
-                answer = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
-        if answer.connection is not None and answer.connection.protocol is not None:
-            # From here on another silence counts.
-            answer.connection.protocol.read_timeout = self._timeouts.idle_s
-            answer.connection.protocol.start_timeout()
-        return HostedAnswer(answer)
+                response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+        if response.connection is not None and response.connection.protocol is not None:
+            # The body has its own read timeout.
+            response.connection.protocol.read_timeout = self._timeouts.idle_s
+            response.connection.protocol.start_timeout()
+        return HostedResponse(response)
 
 
-class HostedAnswer:
-    """An upstream's answer whose headers are there."""
+class HostedResponse:
+    """An upstream's response after its headers have arrived."""
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
-        self.status = answer.status
-        self.headers: Headers = [(name.lower(), value) for name, value in answer.raw_headers]
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Headers = [(name.lower(), value) for name, value in response.raw_headers]
 
-    def leave(self) -> None:
-        """The answer is done with: where it was not read to its end, the connection is closed."""
-        self._answer.release()
+    def release(self) -> None:
+        """Ends the use of the response. The connection is closed unless the response was read to its end."""
+        self._response.release()
 
     def header(self, name: bytes) -> bytes:
-        """A header by its lower-case name; empty where there is none."""
+        """A header by its lower-case name; empty if there is none."""
         return next((value for key, value in self.headers if key == name), b"")
 
-    def at_once(self) -> bytes:
-        """It has to be read."""
+    def buffered_body(self) -> bytes:
+        """Always empty: the body has to be read."""
         return b""
 
-    async def piece(self) -> bytes:
-        """What has come since the last time; empty at the end."""
-        with _broken():
-            return await self._answer.content.readany()
+    async def read_piece(self) -> bytes:
+        """What has arrived since the last call; empty at the end."""
+        with _translate_errors():
+            return await self._response.content.readany()
 
-    async def pour(self, sink: Callable[[bytes], bool]) -> None:
-        """Returns at once."""
+    async def stream_to(self, sink: Callable[[bytes], bool]) -> None:
+        """Returns at once: aiohttp has no cheaper way than `read_piece`."""
 
     async def read(self) -> bytes:
-        """All of the body. Raises Broken where it has more than `MOST` bytes, and as `piece`."""
+        """The whole body. Raises ConnectionBroken if it exceeds `MAX_RESPONSE_BYTES`, and as `read_piece`."""
         pieces, size = [], 0
-        while piece := await self.piece():
+        while piece := await self.read_piece():
             pieces.append(piece)
             size += len(piece)
-            if size > MOST:
-                raise Broken(f"an answer of more than {MOST} bytes")
+            if size > MAX_RESPONSE_BYTES:
+                raise ConnectionBroken(f"a response of more than {MAX_RESPONSE_BYTES} bytes")
         return b"".join(pieces)
 
 
 @contextmanager
-def _broken() -> Iterator[None]:
-    """Whatever aiohttp says of a connection that is gone, as the relay knows it; silence stays silence."""
+def _translate_errors() -> Iterator[None]:
+    """Translates aiohttp's errors to those of `serve.transport.engine_client`. Timeouts pass unchanged."""
     try:
         yield
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -148,4 +151,4 @@ def _broken() -> Iterator[None]:
     except TimeoutError:
         raise
     except (aiohttp.ClientError, OSError) as error:
-        raise Broken(str(error)) from error
+        raise ConnectionBroken(str(error)) from error

@@ -1,8 +1,7 @@
-"""What may come in at all: a request's path, headers and body, looked at before anything else looks at them.
+"""Checks the path, headers and JSON of a request before anything else. Allowed fields are in `serve.validation.fields`.
 
-It knows HTTP and JSON; which fields a body may have is `serve.validation.fields`'s. What two programs in a row could read
-in two ways is refused here (RFC 9112, section 11.2; CWE-444, CWE-22), so that nobody behind the gateway has to agree
-with it.
+Rejects whatever two programs in a row could interpret differently (RFC 9112, section 11.2; CWE-444, CWE-22), so that
+nothing behind the gateway has to agree with it.
 """
 
 import re
@@ -13,15 +12,15 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from models.errors import Forbidden, Invalid, ParleyError
-from serve.transport.responses import Scope, header
+from serve.transport.asgi import Scope, header
 
-DEEPEST = 128  # a JSON schema may nest 64 levels in vLLM, and stands some levels deep in its request
-LONGEST_PATH = 2048
-_SHORT = 4096
+MAX_DEPTH = 128  # vLLM accepts JSON schemas 64 levels deep, and a request nests them some levels deep
+MAX_PATH_BYTES = 2048
+_SHORT_BODY_BYTES = 4096
 _MODELS = b"/v1/models/"
 
-# Nearly every request: these need no second look.
-_ORDINARY = frozenset(
+# Nearly every request has one of these paths, which need no further check.
+_COMMON_PATHS = frozenset(
     {
         b"/v1/chat/completions",
         b"/v1/completions",
@@ -33,12 +32,12 @@ _ORDINARY = frozenset(
         b"/metrics",
     }
 )
-# RFC 3986's pchar without %, in segments that are neither empty nor dots alone. One / may end it.
-_PLAIN = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]+)+/?|/")
+# RFC 3986's pchar without %, in segments that are neither empty nor only dots. One / may end the path.
+_PLAIN_PATH = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]+)+/?|/")
 _ESCAPED = re.compile(rb"%[0-9A-Fa-f]{2}")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-# Two of one of these, and two programs may choose differently.
-_ONCE = frozenset(
+# If one of these comes twice, two programs may pick different ones.
+_SINGLE_HEADERS = frozenset(
     {
         b"host",
         b"content-length",
@@ -50,11 +49,11 @@ _ONCE = frozenset(
         b"origin",
     }
 )
-# Nobody outside can make a browser take these for their own site's name: addresses, and names that no public DNS has.
-_HARMLESS_HOST = re.compile(
+# Host names that no outsider can point a browser at: addresses, and names that public DNS does not have.
+_LOCAL_HOST = re.compile(
     rb"(?i)(?:\[[0-9a-f:.%]+\]|\d{1,3}(?:\.\d{1,3}){3}|(?:[a-z0-9_\-]+\.)*localhost\.?|[a-z0-9_\-]*)(?::\d{1,5})?"
 )
-# Servers that turn - into _ for their programs would take these for the real ones.
+# Servers that turn - into _ for their programs confuse these with the real headers.
 _LOOK_ALIKES = (b"content_length", b"transfer_encoding", b"content_encoding")
 _JSON = re.compile(rb"(?i)\s*(?:application/(?:[\w.\-]+\+)?json|text/json)\s*(?:;.*)?", re.DOTALL)
 _FORM = re.compile(rb"(?i)\s*multipart/form-data\s*(?:;.*)?", re.DOTALL)
@@ -62,28 +61,28 @@ _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-class Elsewhere(ParleyError):
-    """A request to a name that is not known to be ours."""
+class MisdirectedRequest(ParleyError):
+    """The request is for a host name that is not known to be ours."""
 
     status = 421
     kind = "invalid_request_error"
 
 
-class UnsupportedMedia(ParleyError):
-    """A body of a kind, or packed in a way, that is not taken here."""
+class UnsupportedMediaType(ParleyError):
+    """The body has a content type or encoding that is not supported."""
 
     status = 415
     kind = "invalid_request_error"
 
 
-def check_scope(scope: Scope) -> None:
-    """Refuses a request whose path or headers are not what they seem. A few µs for an ordinary one.
+def check_head(scope: Scope) -> None:
+    """Rejects a request with an ambiguous path or ambiguous headers. Takes a few µs for an ordinary one.
 
     Raises:
-        Invalid: the path or a header is odd. UnsupportedMedia: the body is of another kind than JSON or a form.
+        Invalid: the path or a header is not accepted. UnsupportedMediaType: the body is neither JSON nor a form.
     """
     raw: bytes = scope["raw_path"]
-    if raw not in _ORDINARY:
+    if raw not in _COMMON_PATHS:
         _check_path(raw, scope["path"])
         if b"%00" in scope["query_string"]:
             raise Invalid("A NUL character is not accepted in a query.", code="invalid_url")
@@ -94,47 +93,50 @@ def check_scope(scope: Scope) -> None:
     if b"transfer-encoding" in found:
         _check_chunks(found)
     if (length := found.get(b"content-length")) is not None and not (length.isdigit() and len(length) < 16):
-        raise _odd_header("The header content-length must be a whole number.")
+        raise _invalid_header("The header content-length must be a whole number.")
     for name in _LOOK_ALIKES:
         if name in found:
-            raise _odd_header(f"The header {name.decode()} is not accepted.")
+            raise _invalid_header(f"The header {name.decode()} is not accepted.")
     if scope["method"] == "POST":
-        _check_kind(raw, found)
+        _check_content_type(raw, found)
 
 
-def check_visitor(scope: Scope, origins: Container[bytes]) -> None:
-    """Refuses pages of other sites, for a gateway without keys: a browser on this machine would lend them its place.
+def check_cross_site(scope: Scope, origins: Container[bytes]) -> None:
+    """Rejects requests of other sites' pages to a gateway without keys, which any browser on this machine could send.
 
     Args:
-        origins: pages that the operator lets in, as the header `origin` names them.
+        origins: pages that the operator allows, as in the header `origin`.
 
     Raises:
-        Elsewhere: the name is one that somebody else may point at loopback (DNS rebinding). Forbidden: another site's
-            page sends it.
+        MisdirectedRequest: the host name may be pointed at loopback by an outsider (DNS rebinding). Forbidden: the
+            request comes from another site's page.
     """
     host = header(scope, b"host") or b""
-    if not _HARMLESS_HOST.fullmatch(host):
-        raise Elsewhere(
-            "Without keys this gateway answers to localhost, addresses and names without a dot. "
-            "Make a key with `parley keys create NAME --role client`."
+    if not _LOCAL_HOST.fullmatch(host):
+        raise MisdirectedRequest(
+            "Without keys this gateway only answers to localhost, addresses and names without a dot. Make a key with "
+            "`parley keys create NAME --role client`."
         )
-    # What is only read, a browser keeps from other sites' pages by itself.
+    # For reads, the browser itself keeps other sites' pages from seeing the response.
     origin = header(scope, b"origin") if scope["method"] in ("POST", "DELETE") else None
     if origin is not None and origin not in origins and origin != b"http://" + host:
-        raise Forbidden("A page of another site may not use this gateway: name it in cors_origins.", param="origin")
+        raise Forbidden(
+            "Pages of another site may not use this gateway. The operator can allow the site with cors_origins.",
+            param="origin",
+        )
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """A body as a JSON object. How deep it nests is known before anything parses it.
+def parse_json(body: bytes) -> dict[str, Any]:
+    """A body as a JSON object. The nesting depth is checked before parsing.
 
-    Of a key that comes twice the last one counts, as for vLLM's parser and Python's. What is sent on is written anew
-    from what was read here, so nobody can read another one.
+    The last of several equal keys counts, as in vLLM's parser and Python's. What is sent on is serialised from this
+    object, so the server cannot read it differently.
 
     Raises:
-        Invalid: it is not JSON (RFC 8259: UTF-8, no NaN, no half of a surrogate pair), no object, or too deep.
+        Invalid: the body is not valid JSON (RFC 8259: UTF-8, no NaN, no lone surrogate), not an object, or too deep.
     """
-    if _many_brackets(body) and _deeper(body, DEEPEST):
-        raise Invalid(f"The body is nested too deeply: {DEEPEST} levels are accepted.")
+    if _has_many_brackets(body) and _nests_deeper(body, MAX_DEPTH):
+        raise Invalid(f"The body is nested too deeply: at most {MAX_DEPTH} levels are accepted.")
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -144,12 +146,12 @@ def parse(body: bytes) -> dict[str, Any]:
     return content
 
 
-def _many_brackets(body: bytes) -> bool:
-    """Whether brackets open often enough for a body that is too deep: each level needs one."""
-    if len(body) < _SHORT:
-        return body.count(b"[") + body.count(b"{") > DEEPEST
-    # A long body is text for the most part, and looking for the next bracket skips text ten times as fast as counting.
-    left = DEEPEST
+def _has_many_brackets(body: bytes) -> bool:
+    """Whether there are enough opening brackets for a body that is too deep: each level needs one."""
+    if len(body) < _SHORT_BODY_BYTES:
+        return body.count(b"[") + body.count(b"{") > MAX_DEPTH
+    # Long bodies are mostly text, and searching for the next bracket skips text ten times as fast as counting.
+    left = MAX_DEPTH
     for bracket in (b"[", b"{"):
         place = body.find(bracket)
         while place >= 0:
@@ -160,19 +162,19 @@ def _many_brackets(body: bytes) -> bool:
     return False
 
 
-def _deeper(body: bytes, levels: int) -> bool:
-    """Whether brackets nest deeper than that, those in strings left out. Exact for whatever is JSON."""
+def _nests_deeper(body: bytes, levels: int) -> bool:
+    """Whether brackets outside of strings nest deeper than `levels`. Exact for valid JSON."""
     plain = body
     if b"\\" in body:
-        # Pairs of backslashes first: what is left of a run of them tells whether the quote after it is escaped.
+        # Pairs of backslashes go first: a backslash that is left then shows that the quote after it is escaped.
         plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Between its quotes, every second piece stands outside of strings.
+    # When split at the quotes, every second piece is outside of strings.
     left = b"".join(plain.split(b'"')[::2]).translate(_BRACKETS, _NO_BRACKETS)
     for passed in range(levels):
-        # Each level that is left needs a bracket of its own.
+        # Each remaining level needs its own bracket.
         if left.count(b"[") <= levels - passed:
             return False
-        # The innermost pairs go: one level less.
+        # Removing the innermost pairs removes one level.
         shorter = left.replace(b"[]", b"")
         if len(shorter) == len(left):
             return True
@@ -181,67 +183,67 @@ def _deeper(body: bytes, levels: int) -> bool:
 
 
 def _check_path(raw: bytes, path: str) -> None:
-    if len(raw) > LONGEST_PATH:
-        raise _odd_path(f"it is longer than {LONGEST_PATH} bytes")
-    if _PLAIN.fullmatch(raw):
+    if len(raw) > MAX_PATH_BYTES:
+        raise _invalid_path(f"it is longer than {MAX_PATH_BYTES} bytes")
+    if _PLAIN_PATH.fullmatch(raw):
         if path != raw.decode():
-            raise _odd_path("it is read in two ways")
+            raise _invalid_path("it is ambiguous")
         return
     if b"%" not in raw:
-        raise _odd_path("its parts are plain names between single slashes")
+        raise _invalid_path("it must consist of plain names between single slashes")
     if raw.count(b"%") != len(_ESCAPED.findall(raw)):
-        raise _odd_path("a % stands before two hexadecimal digits")
+        raise _invalid_path("a % must be followed by two hexadecimal digits")
     decoded = unquote_to_bytes(raw)
     try:
         same = path == decoded.decode()
     except UnicodeDecodeError:
-        raise _odd_path("what is escaped is not UTF-8") from None
+        raise _invalid_path("its escapes are not UTF-8") from None
     if not same:
-        raise _odd_path("it is read in two ways")
+        raise _invalid_path("it is ambiguous")
     escapes = {escape.lower() for escape in _ESCAPED.findall(raw)}
     if b"%2f" in escapes and not raw.startswith(_MODELS):
-        raise _odd_path("%2F stands in a model's id alone")
+        raise _invalid_path("%2F is only accepted in a model's id")
     if escapes & {b"%2e", b"%5c", b"%25"} or _CONTROL.search(decoded):
-        raise _odd_path("dots, backslashes, % and control characters are not escaped in a path")
-    # The slashes of a model's id count too: no id has an empty part, or one of dots alone.
+        raise _invalid_path("escaped dots, backslashes, % and control characters are not accepted")
+    # Slashes in a model's id count too: no part of an id is empty or consists of dots only.
     if any(part in (b"", b".", b"..") for part in decoded.rstrip(b"/").split(b"/")[1:]):
-        raise _odd_path("its parts are plain names between single slashes")
-    if not _PLAIN.fullmatch(_ESCAPED.sub(b"x", raw)):
-        raise _odd_path("a character in it must be escaped")
+        raise _invalid_path("it must consist of plain names between single slashes")
+    if not _PLAIN_PATH.fullmatch(_ESCAPED.sub(b"x", raw)):
+        raise _invalid_path("it has a character that must be escaped")
 
 
-def _odd_path(why: str) -> Invalid:
+def _invalid_path(why: str) -> Invalid:
     return Invalid(f"The path of this URL is not accepted: {why}.", code="invalid_url")
 
 
-def _odd_header(what: str) -> Invalid:
-    # Where this request ends, a proxy in front may see in another place: the next one begins on a new connection.
+def _invalid_header(what: str) -> Invalid:
+    # A proxy in front may see the end of this request elsewhere, so the connection takes no further request.
     return Invalid(what, code="invalid_header", headers={"connection": "close"})
 
 
 def _check_repeats(headers: list[tuple[bytes, bytes]]) -> None:
     seen: set[bytes] = set()
     for name, _ in headers:
-        if name in seen and name in _ONCE:
-            raise _odd_header(f"The header {name.decode()} came twice.")
+        if name in seen and name in _SINGLE_HEADERS:
+            raise _invalid_header(f"The header {name.decode()} came twice.")
         seen.add(name)
 
 
 def _check_chunks(found: dict[bytes, bytes]) -> None:
     if b"content-length" in found:
-        raise _odd_header("Send content-length or transfer-encoding, not both.")
+        raise _invalid_header("Send content-length or transfer-encoding, not both.")
     if found[b"transfer-encoding"].strip(b" \t").lower() != b"chunked":
-        raise _odd_header("The header transfer-encoding may be chunked, nothing else.")
+        raise _invalid_header("The header transfer-encoding may only be chunked.")
 
 
-def _check_kind(raw: bytes, found: dict[bytes, bytes]) -> None:
-    """JSON, or no word about it, as OpenAI takes it; forms too, for the routes that are not relayed."""
-    packed = found.get(b"content-encoding")
-    if packed is not None and packed.strip(b" \t").lower() != b"identity":
-        raise UnsupportedMedia("A packed body (content-encoding) is not accepted: send it as it is.")
+def _check_content_type(raw: bytes, found: dict[bytes, bytes]) -> None:
+    """Accepts JSON, or no content type, as OpenAI does; forms too on routes other than inference."""
+    encoding = found.get(b"content-encoding")
+    if encoding is not None and encoding.strip(b" \t").lower() != b"identity":
+        raise UnsupportedMediaType("Compressed bodies (content-encoding) are not accepted.")
     kind = found.get(b"content-type")
-    # Its usual spelling first.
+    # The most common spelling first.
     if kind is None or kind == b"application/json" or not kind or _JSON.fullmatch(kind):
         return
-    if raw in _ORDINARY or not _FORM.fullmatch(kind):
-        raise UnsupportedMedia("The body must be JSON: send content-type: application/json.", param="content-type")
+    if raw in _COMMON_PATHS or not _FORM.fullmatch(kind):
+        raise UnsupportedMediaType("The body must be JSON: send content-type: application/json.", param="content-type")

@@ -15,7 +15,7 @@ from models.database import Database
 from models.keys import create_key
 from models.settings import Settings, load_settings
 from serve.fleet import engine_states
-from serve.fleet.engine_states import Served
+from serve.fleet.engine_states import EngineStatus
 from serve.fleet.machine import free_gpu_bytes
 from serve.launcher import doctor
 from tests.stack import free_ports
@@ -103,7 +103,7 @@ def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
     findings = [doctor.Finding("disk", "fail", "full", "Free some."), doctor.Finding("clock", "ok", "now")]
     doctor.show(findings, Console(file=shown, width=80))
     assert "disk: Free some." in shown.getvalue()
-    assert "1 of 2 must be mended" in shown.getvalue()
+    assert "1 of 2 checks failed" in shown.getvalue()
     monkeypatch.setenv("PARLEY_HOME", str(ported.home))
     monkeypatch.setenv("PARLEY_PORT", str(ported.port))
     monkeypatch.setenv("PARLEY_PAGE_PORT", str(ported.page_port))
@@ -118,13 +118,13 @@ def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
 
 def test_an_engine_that_fails_is_shown_with_its_reason(settings: Settings, database: Database) -> None:
     reason = "was ended by SIGILL (Illegal instruction)"
-    engine_states.publish(
+    engine_states.write_statuses(
         database,
         [
-            Served("good", "ready"),
-            Served("first", "starting", message=engine_states.STARTING),
-            Served("again", "starting", message=f"starting again: it {reason}"),
-            Served("broken", "failed", message=f"gave up after 5 starts: {reason}"),
+            EngineStatus("good", "ready"),
+            EngineStatus("first", "starting", message=engine_states.STARTING),
+            EngineStatus("again", "starting", message=f"starting again: it {reason}"),
+            EngineStatus("broken", "failed", message=f"gave up after 5 starts: {reason}"),
         ],
     )
     seen = found(settings)

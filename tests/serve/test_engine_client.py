@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from serve.transport.engine_client import Broken, Connection, Pool, Unreachable
+from serve.transport.engine_client import ConnectionBroken, EngineConnection, EnginePool, Unreachable
 from serve.transport.timeouts import Timeouts
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
@@ -40,11 +40,13 @@ class Server:
 
 
 @asynccontextmanager
-async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server, Pool]]:
+async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server, EnginePool]]:
     made = Server(script)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    pool = Pool(Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits)), unused_s=30)
+    pool = EnginePool(
+        Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits)), idle_limit_s=30
+    )
     pool.open()
     try:
         yield made, pool
@@ -65,7 +67,7 @@ def writes(*pieces: bytes, close: bool = False) -> Script:
     return script
 
 
-async def read(pool: Pool, address: str, body: bytes = b"{}") -> bytes:
+async def read(pool: EnginePool, address: str, body: bytes = b"{}") -> bytes:
     async with asked(pool, address, body) as answer:
         assert answer.status == 200
         assert answer.header(b"content-type") == b"text/plain"
@@ -73,12 +75,12 @@ async def read(pool: Pool, address: str, body: bytes = b"{}") -> bytes:
 
 
 @asynccontextmanager
-async def asked(pool: Pool, address: str, body: bytes = b"{}") -> AsyncIterator[Connection]:
+async def asked(pool: EnginePool, address: str, body: bytes = b"{}") -> AsyncIterator[EngineConnection]:
     answer = await pool.post(address, "/chat", body, "Bearer x")
     try:
         yield answer
     finally:
-        answer.leave()
+        answer.release()
 
 
 @pytest.mark.parametrize(
@@ -110,24 +112,24 @@ async def test_a_body_that_ends_with_its_connection_is_whole() -> None:
 )
 async def test_a_body_that_stops_short_is_broken_and_not_asked_again(started: bytes) -> None:
     async with running(writes(HEAD + started, close=True)) as (server, pool):
-        with pytest.raises(Broken):
+        with pytest.raises(ConnectionBroken):
             await read(pool, server.address)
         assert len(server.requests) == 1
 
 
 async def test_what_is_no_http_is_broken() -> None:
     async with running(writes(b"SSH-2.0-OpenSSH\r\n\r\n")) as (server, pool):
-        with pytest.raises(Broken, match="no HTTP"):
+        with pytest.raises(ConnectionBroken, match="invalid HTTP"):
             await read(pool, server.address)
 
 
 async def test_headers_without_end_are_broken_and_fill_no_memory() -> None:
     lines = [b"x-%d: %b\r\n" % (number, b"a" * 1000) for number in range(5000)]
     async with running(writes(HEAD + b"".join(lines))) as (server, pool):
-        with pytest.raises(Broken, match="headers"):
+        with pytest.raises(ConnectionBroken, match="headers"):
             await read(pool, server.address)
     async with running(writes(HEAD + b"x-endless: ", b"a" * 2**20)) as (server, pool):
-        with pytest.raises(Broken, match="headers"):
+        with pytest.raises(ConnectionBroken, match="headers"):
             await read(pool, server.address)
         assert len(server.requests) == 1
 
@@ -150,7 +152,7 @@ async def test_an_idle_connection_that_was_closed_is_replaced() -> None:
 
 async def test_a_new_connection_that_says_nothing_is_not_asked_again() -> None:
     async with running(writes(close=True)) as (server, pool):
-        with pytest.raises(Broken):
+        with pytest.raises(ConnectionBroken):
             await read(pool, server.address)
         assert len(server.requests) == 1
 
@@ -174,9 +176,9 @@ async def test_silence_within_an_answer_has_an_end_of_its_own(limit: str) -> Non
         await asyncio.sleep(60)
 
     async with running(falls_silent, **{limit: 0.2}) as (server, pool), asked(pool, server.address) as answer:
-        assert await answer.piece() == b"hello"
+        assert await answer.read_piece() == b"hello"
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(answer.piece(), 5)
+            await asyncio.wait_for(answer.read_piece(), 5)
 
 
 async def test_headers_that_drip_are_no_first_byte() -> None:
@@ -239,14 +241,14 @@ async def test_who_leaves_early_takes_the_connection_along() -> None:
 
     async with running(drips) as (server, pool):
         async with asked(pool, server.address) as answer:
-            assert await answer.piece()
+            assert await answer.read_piece()
         await asyncio.wait_for(gone.wait(), 2)
 
 
 async def test_nobody_there_is_a_connection_error() -> None:
     async with running(writes()) as (server, pool):
         pass
-    pool = Pool(Timeouts(connect_s=2, first_byte_s=5, idle_s=5, total_s=5), unused_s=5)
+    pool = EnginePool(Timeouts(connect_s=2, first_byte_s=5, idle_s=5, total_s=5), idle_limit_s=5)
     with pytest.raises(Unreachable):
         await read(pool, server.address)
 
@@ -260,7 +262,7 @@ async def test_a_connection_that_takes_too_long_is_none() -> None:
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        pool = Pool(Timeouts(connect_s=0.2, first_byte_s=5, idle_s=5, total_s=5), unused_s=5)
+        pool = EnginePool(Timeouts(connect_s=0.2, first_byte_s=5, idle_s=5, total_s=5), idle_limit_s=5)
         began = time.monotonic()
         with pytest.raises(Unreachable):
             await read(pool, f"http://127.0.0.1:{listener.getsockname()[1]}/v1")

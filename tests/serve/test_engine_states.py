@@ -6,8 +6,8 @@ from models.database import Database
 from models.registry import Registry
 from models.spec import ModelSpec, Upstream
 from serve.fleet import engine_states
-from serve.fleet.engine_states import ModelState, Served
-from serve.fleet.managed_engine import Work, desired
+from serve.fleet.engine_states import EngineStatus, ModelState
+from serve.fleet.managed_engine import Work, desired_state
 
 
 def spec(name: str, kind: str, base: str | None = None) -> ModelSpec:
@@ -21,30 +21,30 @@ def test_what_is_published_is_read_and_raises_the_revision(any_database: Databas
     for one in (spec("base", "base"), spec("lora", "adapter", "base"), spec("far", "hosted")):
         registry.register(one)
     before = registry.revision()
-    engine_states.publish(any_database, [Served("base", "starting", message="starting")])
-    engine_states.publish(any_database, [Served("base", "ready", "http://127.0.0.1:1", 7)])
+    engine_states.write_statuses(any_database, [EngineStatus("base", "starting", message="starting")])
+    engine_states.write_statuses(any_database, [EngineStatus("base", "ready", "http://127.0.0.1:1", 7)])
     assert registry.revision() == before + 2
-    assert engine_states.served(any_database)["base"] == Served("base", "ready", "http://127.0.0.1:1", 7)
+    assert engine_states.read_statuses(any_database)["base"] == EngineStatus("base", "ready", "http://127.0.0.1:1", 7)
     assert engine_states.model_states(any_database) == {
         "base": ModelState("ready"),
-        "lora": ModelState("stopped", "its engine does not run"),
+        "lora": ModelState("stopped", "its engine is not running"),
         "far": ModelState("ready"),
     }
-    engine_states.forget(any_database, ["base"])
-    assert engine_states.served(any_database) == {}
+    engine_states.delete_statuses(any_database, ["base"])
+    assert engine_states.read_statuses(any_database) == {}
     assert registry.revision() == before + 3
 
 
 def test_demand_is_kept_once_and_grows_old(any_database: Database) -> None:
-    engine_states.demand(any_database, "base")
-    first = engine_states.demanded(any_database, timedelta(minutes=1))["base"]
-    engine_states.demand(any_database, "base")
-    assert engine_states.demanded(any_database, timedelta(minutes=1))["base"] >= first
-    assert engine_states.demanded(any_database, timedelta(0)) == {}
+    engine_states.record_demand(any_database, "base")
+    first = engine_states.read_demand(any_database, timedelta(minutes=1))["base"]
+    engine_states.record_demand(any_database, "base")
+    assert engine_states.read_demand(any_database, timedelta(minutes=1))["base"] >= first
+    assert engine_states.read_demand(any_database, timedelta(0)) == {}
 
 
 def test_engines_are_wanted_for_bases_and_merged_models_and_adapters_hang_on_them() -> None:
-    wanted = desired(
+    wanted = desired_state(
         [
             spec("base", "base"),
             spec("merged", "merged", "base"),

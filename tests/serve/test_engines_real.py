@@ -70,7 +70,7 @@ def test_there_is_room_for_one_and_the_other_sleeps(live: Stack) -> None:
     known = engine_states.model_states(live.database)
     assert known["talks"].state == "ready"
     assert known["embeds"].state == "stopped"
-    assert known["embeds"].message.startswith("asleep: asked for again, it starts")
+    assert known["embeds"].message.startswith("asleep; starts with the next request")
 
 
 def test_the_tiniest_model_answers_a_prompt_of_one_token(sdk: openai.OpenAI) -> None:

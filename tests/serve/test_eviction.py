@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.fleet.eviction import Tenant, decide
+from serve.fleet.eviction import PlacedEngine, decide_placement
 from serve.fleet.machine import Fit, Share
 
 SHARE = Share("cpu")
@@ -22,39 +22,39 @@ def room_for(most: int):
     return fits
 
 
-def tenant(name: str, used: float = 0.0, *, movable: bool = True, pinned: bool = False) -> Tenant:
-    return Tenant(name, movable and not pinned, used, pinned)
+def tenant(name: str, used: float = 0.0, *, movable: bool = True, pinned: bool = False) -> PlacedEngine:
+    return PlacedEngine(name, movable and not pinned, used, pinned)
 
 
 def test_who_fits_is_admitted() -> None:
-    decision = decide([tenant("a")], False, "new", room_for(2))
+    decision = decide_placement([tenant("a")], False, "new", room_for(2))
     assert decision.admit is not None
     assert set(decision.admit.shares) == {"a", "new"}
 
 
 def test_the_least_recently_used_goes() -> None:
     tenants = [tenant("a", 5), tenant("b", 3), tenant("c", 9)]
-    assert decide(tenants, False, "new", room_for(3)).drain == ("b",)
-    assert decide(tenants, False, "new", room_for(2)).drain == ("b", "a")
+    assert decide_placement(tenants, False, "new", room_for(3)).drain == ("b",)
+    assert decide_placement(tenants, False, "new", room_for(2)).drain == ("b", "a")
 
 
 def test_nobody_else_goes_while_somebody_is_going() -> None:
-    decision = decide([tenant("a"), tenant("b")], True, "new", room_for(2))
+    decision = decide_placement([tenant("a"), tenant("b")], True, "new", room_for(2))
     assert (decision.drain, set(decision.wait)) == ((), {"new"})
 
 
 def test_the_young_are_waited_for_and_the_pinned_are_named() -> None:
-    young = decide([tenant("a", movable=False)], False, "new", room_for(1))
-    assert young.wait == {"new": "waits for room: new needs more"}
-    pinned = decide([tenant("a", pinned=True)], False, "new", room_for(1))
+    young = decide_placement([tenant("a", movable=False)], False, "new", room_for(1))
+    assert young.wait == {"new": "waiting for memory: new needs more"}
+    pinned = decide_placement([tenant("a", pinned=True)], False, "new", room_for(1))
     assert "a is pinned: unpin or retire one" in pinned.wait["new"]
-    assert decide([tenant("a")], False, "new", room_for(0)).never == {"new": "new needs more"}
+    assert decide_placement([tenant("a")], False, "new", room_for(0)).never == {"new": "new needs more"}
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.booleans(), st.booleans()), max_size=6), st.integers(0, 7))
 def test_no_more_go_than_are_needed_and_never_one_that_may_not(seen: list, most: int) -> None:
     tenants = [tenant(f"t{i}", used, movable=movable, pinned=pin) for i, (used, movable, pin) in enumerate(seen)]
-    decision = decide(tenants, False, "new", room_for(most))
+    decision = decide_placement(tenants, False, "new", room_for(most))
     gone = {one.name for one in tenants if one.name in decision.drain}
     assert all(one.movable for one in tenants if one.name in gone)
     if gone:

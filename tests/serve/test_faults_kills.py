@@ -65,7 +65,7 @@ async def test_an_engine_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
     start,  # noqa: F811 -- the fixture
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine_lifecycle, "_PROBE_EVERY_S", 0.05)
+    monkeypatch.setattr(engine_lifecycle, "_PROBE_INTERVAL_S", 0.05)
     async with start() as fleet:
         fleet.add("one")
         await fleet.ready("one")

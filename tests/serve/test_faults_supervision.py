@@ -71,7 +71,7 @@ async def test_an_engine_is_started_again_while_the_database_hangs(
     start,  # noqa: F811 -- the fixture
     postgres: Postgres,
 ) -> None:
-    monkeypatch.setattr(supervisor, "_DATABASE_S", 0.5)
+    monkeypatch.setattr(supervisor, "_DATABASE_TIMEOUT_S", 0.5)
     async with start() as fleet:
         fleet.add("one")
         await fleet.ready("one")

@@ -86,9 +86,9 @@ def start(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(vllm_command, "MODULE", "tests.serve.fake_engine")
     # A tenth of everything that is waited for, so that the tests need not wait for it.
     monkeypatch.setattr(supervisor, "_TICK_S", 0.05)
-    monkeypatch.setattr(supervisor, "_DEMAND_EVERY_S", 0.1)
+    monkeypatch.setattr(supervisor, "_DEMAND_INTERVAL_S", 0.1)
     monkeypatch.setattr(engine_lifecycle, "BACKOFF_LIMIT_S", 0.2)
-    for name in ("_FROZEN_EVERY_S", "_USED_EVERY_S", "_IDLE_EVERY_S"):
+    for name in ("_FROZEN_INTERVAL_S", "_USE_INTERVAL_S", "_IDLE_INTERVAL_S"):
         monkeypatch.setattr(engine_lifecycle, name, getattr(engine_lifecycle, name) / 10)
 
     @asynccontextmanager
@@ -158,7 +158,7 @@ async def test_more_models_than_memory_take_turns(start) -> None:
         await fleet.ready("first")
         asleep = fleet.supervisor.overview()["second"]
         assert asleep.state == "stopped"
-        assert asleep.message.startswith("asleep: asked for again, it starts")
+        assert asleep.message.startswith("asleep; starts with the next request")
         assert "second needs 1.4 GiB" in asleep.message
         running = asyncio.create_task(fleet.stream("first", 50))
         await asyncio.sleep(0.3)
@@ -166,7 +166,7 @@ async def test_more_models_than_memory_take_turns(start) -> None:
         assert await fleet.say("second") == "a"
         assert await running == counted(50)
         await fleet.until(lambda seen: seen["first"].state == "stopped")
-        assert fleet.supervisor.overview()["first"].message == "asleep: asked for again, it starts"
+        assert fleet.supervisor.overview()["first"].message == "asleep; starts with the next request"
         assert await fleet.say("first") == "a"
         await fleet.until(lambda seen: seen["second"].state == "stopped")
         assert len(fleet.supervisor.guardians) == 1
@@ -300,7 +300,7 @@ async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -
 async def test_an_engine_that_hangs_is_started_again_and_one_that_works_is_not(
     start, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    for name in ("_PROBE_EVERY_S", "_PROBE_AGAIN_S", "_PROBE_TIMEOUT_S"):
+    for name in ("_PROBE_INTERVAL_S", "_PROBE_RETRY_S", "_PROBE_TIMEOUT_S"):
         monkeypatch.setattr(engine_lifecycle, name, getattr(engine_lifecycle, name) / 10)
     monkeypatch.setattr(engine_api, "METRICS_TIMEOUT_S", 0.5)
     async with start() as fleet:

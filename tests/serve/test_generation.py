@@ -138,9 +138,9 @@ def test_a_table_is_read_by_its_column(generate: Generate, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ('{"prompt": "a"}\n{"prompt": ', "line 2: that is no JSON"),
+        ('{"prompt": "a"}\n{"prompt": ', "line 2: not valid JSON"),
         ('["a"]\n', "line 1: expected an object with `prompt`"),
-        ('{"prompt": "  "}\n', "line 1: expected `prompt` with words in it"),
+        ('{"prompt": "  "}\n', "line 1: expected non-empty `prompt`"),
         ('{"messages": []}\n', "line 1: `messages` must be a list"),
         ('{"body": {"model": "m"}, "url": "/v1/files"}\n', "line 1: `url` must be one of"),
         ('{"body": {"stream": true}}\n', "line 1: `stream` has no place here"),
@@ -163,7 +163,7 @@ def test_other_mistakes_are_one_line_too(generate: Generate, tmp_path: Path) -> 
     file = _file(tmp_path, [{"prompt": "a"}])
     with pytest.raises(NotFound, match="There is no file"):
         generate(tmp_path / "nothing.jsonl", "--model", "m")
-    with pytest.raises(Invalid, match="names no model"):
+    with pytest.raises(Invalid, match="no model"):
         generate(file)
     with pytest.raises(Invalid, match="is the file of prompts itself"):
         generate(file, "--model", "m", "--out", str(file))
@@ -183,7 +183,7 @@ def test_nothing_is_overwritten_and_another_file_is_not_gone_on_with(generate: G
     with pytest.raises(Invalid, match="of other rows, another model or other numbers"):
         generate(file, "--model", "another", "--out", str(out), "--resume")
     Path(f"{out}.partial").unlink()
-    with pytest.raises(Conflict, match="is there already"):
+    with pytest.raises(Conflict, match="already exists"):
         generate(file, "--model", "m", "--out", str(out), "--resume")
 
 

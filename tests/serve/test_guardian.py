@@ -153,7 +153,7 @@ def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_number_that_is_anothers_now_is_left_alone(tmp_path: Path) -> None:
     process = spawn(command(), tmp_path)
     wait_until(lambda: len(guardian.descendants(process.pid)) >= 3)
-    (program, *_) = guardian._below(process.pid)
+    (program, *_) = guardian._descendants(process.pid)
     guardian._kill(program._replace(started=b"1"))
     time.sleep(0.1)
     assert process.exit_code() is None

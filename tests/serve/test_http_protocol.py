@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from serve.transport.http_protocol import Front
+from serve.transport.http_protocol import HTTPProtocol
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream
 
@@ -210,8 +210,8 @@ def passes(gateway: Serving, seconds: float) -> None:
 
     def look() -> None:
         for connection in list(gateway.server.server_state.connections):
-            assert isinstance(connection, Front)
-            connection.sweep(loop.time() + seconds)
+            assert isinstance(connection, HTTPProtocol)
+            connection.check_timeouts(loop.time() + seconds)
 
     loop.call_soon_threadsafe(look)
 

@@ -228,7 +228,7 @@ def test_a_request_waits_for_a_model_that_starts(gateway: Serving, upstream: Pac
     began = time.monotonic()
     assert sdk(gateway).chat.completions.create(model="slow", messages=HELLO).choices
     assert 0.5 < time.monotonic() - began < 3
-    assert "slow" in engine_states.demanded(gateway.database, timedelta(minutes=1))
+    assert "slow" in engine_states.read_demand(gateway.database, timedelta(minutes=1))
 
 
 def test_a_request_for_an_engine_that_has_just_ended_waits_for_the_next(
@@ -270,7 +270,9 @@ def test_the_wait_and_the_queue_have_an_end(database: Database, home: Path, tmp_
         assert (status, headers["retry-after"]) == (429, "5")
         waiting.join()
         assert results == [503]
-        engine_states.publish(database, [engine_states.Served("slow", "failed", message="gave up: no memory")])
+        engine_states.write_statuses(
+            database, [engine_states.EngineStatus("slow", "failed", message="gave up: no memory")]
+        )
         gateway.seen(lambda snapshot: snapshot.routes["slow"].state.state == "failed")
         status, headers, body_out = post(gateway, body)
         assert status == 503

@@ -17,21 +17,21 @@ from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
 from serve.processes import guardian
-from serve.transport.listen_sockets import door_of, open_door
+from serve.transport.listen_sockets import inherited_sockets, open_listen_sockets
 from tests.serve.paced_upstream import PacedUpstream
 from tests.stack import free_ports
 
 
 def test_who_waits_too_long_is_told_so() -> None:
     (port,) = free_ports(1)
-    door = open_door("127.0.0.1", port)
+    door = open_listen_sockets("127.0.0.1", port)
     with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
         client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
-        door.turn_away()
+        door.refuse_waiting()
         answer = client.recv(65536)
     assert answer.startswith(b"HTTP/1.1 503")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "server_error"
-    door.turn_away()  # nobody is there
+    door.refuse_waiting()  # nobody is there
     door.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
@@ -39,12 +39,12 @@ def test_who_waits_too_long_is_told_so() -> None:
 
 def test_a_name_is_all_its_addresses_and_a_port_that_is_taken_is_told() -> None:
     (port,) = free_ports(1)
-    door = open_door("localhost", port)
+    door = open_listen_sockets("localhost", port)
     with socket.create_connection(("127.0.0.1", port), timeout=5):
         pass
     with pytest.raises(Unavailable, match="in use"):
-        open_door("127.0.0.1", port)
-    inherited = door_of([os.dup(number) for number in door.files])
+        open_listen_sockets("127.0.0.1", port)
+    inherited = inherited_sockets([os.dup(number) for number in door.descriptors])
     assert {one.getsockname()[1] for one in inherited} == {port}
     for one in inherited:
         one.close()

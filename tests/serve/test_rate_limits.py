@@ -13,8 +13,9 @@ from models.errors import Forbidden
 from models.keys import NO_LIMITS, KeyInfo, KeyLimits
 from models.spec import ModelSpec, Upstream
 from models.usage import Slot, Sums, add_usage
-from serve.accounting.rate_limits import BudgetSpent, Limits, TooManyRequests, TooManyTokens, duration
-from serve.transport.responses import Headers, error_headers
+from serve.accounting.rate_limits import BudgetSpent, RateLimiter, TooManyRequests, TooManyTokens, duration
+from serve.transport.asgi import Headers
+from serve.transport.error_responses import error_headers
 
 OWN = ModelSpec(id="own", kind="base", path="org/own")
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
@@ -45,8 +46,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def limits(clock: Clock) -> Limits:
-    return Limits(clock=clock, wall=clock)
+def limits(clock: Clock) -> RateLimiter:
+    return RateLimiter(clock=clock, wall_clock=clock)
 
 
 def named(headers: Headers) -> dict[str, str]:
@@ -63,7 +64,7 @@ def test_spans_are_written_as_openai_writes_them(seconds: float, text: str) -> N
     assert duration(seconds) == text
 
 
-def test_requests_come_at_once_and_then_as_the_bucket_fills(limits: Limits, clock: Clock) -> None:
+def test_requests_come_at_once_and_then_as_the_bucket_fills(limits: RateLimiter, clock: Clock) -> None:
     three = key(requests_per_minute=3)
     left = [named(limits.admit(three, OWN, 40, 5).headers) for _ in range(3)]
     assert left[0] == {"limit-requests": "3", "remaining-requests": "2", "reset-requests": "20s"}
@@ -93,7 +94,7 @@ def test_requests_come_at_once_and_then_as_the_bucket_fills(limits: Limits, cloc
     limits.admit(key("other", requests_per_minute=3), OWN, 40, 5)
 
 
-def test_tokens_are_reserved_by_estimate_and_settled_by_what_was_used(limits: Limits, clock: Clock) -> None:
+def test_tokens_are_reserved_by_estimate_and_settled_by_what_was_used(limits: RateLimiter, clock: Clock) -> None:
     hundred = key(tokens_per_minute=100)
     first = limits.admit(hundred, OWN, 39 * 4, 50)
     assert named(first.headers) == {"limit-tokens": "100", "remaining-tokens": "10", "reset-tokens": "54s"}
@@ -113,18 +114,18 @@ def test_tokens_are_reserved_by_estimate_and_settled_by_what_was_used(limits: Li
     limits.admit(hundred, OWN, 0, None)
 
 
-def test_what_was_not_used_is_given_back(limits: Limits) -> None:
+def test_what_was_not_used_is_given_back(limits: RateLimiter) -> None:
     hundred = key(tokens_per_minute=100)
     for _ in range(5):
         limits.admit(hundred, OWN, 0, 90).settle(0, 0)
 
 
-def test_each_answer_that_is_asked_for_counts(limits: Limits) -> None:
+def test_each_answer_that_is_asked_for_counts(limits: RateLimiter) -> None:
     with pytest.raises(TooManyTokens):
-        limits.admit(key(tokens_per_minute=100), OWN, 0, 50, answers=2)
+        limits.admit(key(tokens_per_minute=100), OWN, 0, 50, choices=2)
 
 
-def test_what_can_never_fit_is_not_to_be_repeated(limits: Limits) -> None:
+def test_what_can_never_fit_is_not_to_be_repeated(limits: RateLimiter) -> None:
     with pytest.raises(TooManyTokens, match="Request too large") as refused:
         limits.admit(key(tokens_per_minute=100), OWN, 0, 101)
     headers = named(error_headers(refused.value))
@@ -132,7 +133,7 @@ def test_what_can_never_fit_is_not_to_be_repeated(limits: Limits) -> None:
     assert "retry-after" not in headers
 
 
-def test_a_days_tokens_end_and_begin_anew_at_midnight(limits: Limits, clock: Clock) -> None:
+def test_a_days_tokens_end_and_begin_anew_at_midnight(limits: RateLimiter, clock: Clock) -> None:
     fifty = key(daily_tokens=50)
     limits.admit(fifty, OWN, 40, 5).settle(20, 10)
     limits.admit(fifty, OWN, 40, 5).settle(20, 10)
@@ -150,10 +151,10 @@ def test_a_days_tokens_end_and_begin_anew_at_midnight(limits: Limits, clock: Clo
     limits.admit(fifty, OWN, 40, 5)
 
 
-def test_what_is_on_its_way_counts_for_the_budget(limits: Limits, clock: Clock) -> None:
+def test_what_is_on_its_way_counts_for_the_budget(limits: RateLimiter, clock: Clock) -> None:
     fifty = key(daily_tokens=50)
     going = limits.admit(fifty, OWN, 40, 40)
-    with pytest.raises(TooManyTokens, match="on its way") as refused:
+    with pytest.raises(TooManyTokens, match="requests in progress") as refused:
         limits.admit(fifty, OWN, 40, 5)
     assert refused.value.retry_after == 1, "it may well fit when the other one is answered"
     clock.now += 86_400
@@ -163,7 +164,7 @@ def test_what_is_on_its_way_counts_for_the_budget(limits: Limits, clock: Clock) 
     limits.admit(fifty, OWN, 40, 5)
 
 
-def test_a_days_money_is_spent_on_hosted_models_alone(limits: Limits) -> None:
+def test_a_days_money_is_spent_on_hosted_models_alone(limits: RateLimiter) -> None:
     dollar = key(daily_usd=1.0)
     limits.admit(dollar, OWN, 4, 10**6).settle(10**6, 10**6)
     limits.admit(dollar, hosted(2, 8), 4, 10).settle(100_000, 100_000, 1.0)
@@ -171,13 +172,13 @@ def test_a_days_money_is_spent_on_hosted_models_alone(limits: Limits) -> None:
         limits.admit(dollar, hosted(2, 8), 4, 10)
 
 
-def test_a_model_without_a_price_is_not_for_a_budget_in_money(limits: Limits) -> None:
+def test_a_model_without_a_price_is_not_for_a_budget_in_money(limits: RateLimiter) -> None:
     with pytest.raises(Forbidden, match="prices"):
         limits.admit(key(daily_usd=1.0), hosted(2, None), 4, 10)
     limits.admit(key(daily_tokens=1), hosted(), 4, 10)
 
 
-def test_limits_that_change_bite_at_once_and_forgive_what_was_not_limited(limits: Limits) -> None:
+def test_limits_that_change_bite_at_once_and_forgive_what_was_not_limited(limits: RateLimiter) -> None:
     limits.admit(key(), OWN, 4, None).settle(5_000, 5_000)
     limits.admit(key(tokens_per_minute=100), OWN, 4, 10)
     with pytest.raises(BudgetSpent):
@@ -190,7 +191,7 @@ def test_limits_that_change_bite_at_once_and_forgive_what_was_not_limited(limits
 def test_a_budget_survives_a_restart(any_database: Database) -> None:
     today = utcnow().date()
     add_usage(any_database, {Slot(today, "k", "a"): Sums(1, 0, 30, 10), Slot(today, "k", "b"): Sums(1, 0, 5, 5, 2.0)})
-    again = Limits()
+    again = RateLimiter()
     again.load(any_database)
     again.admit(key(daily_tokens=51), OWN, 4, None)
     with pytest.raises(BudgetSpent):
@@ -205,7 +206,7 @@ def test_a_budget_survives_a_restart(any_database: Database) -> None:
 def test_never_more_than_a_bucket_and_what_ran_into_it_since(steps: list[tuple[float, int, float, bool]]) -> None:
     """Steps: seconds that pass, tokens asked for, the share of them that is used, whether it ends at once."""
     clock = Clock()
-    limits, mine = Limits(clock=clock, wall=clock), key(requests_per_minute=5, tokens_per_minute=100)
+    limits, mine = RateLimiter(clock=clock, wall_clock=clock), key(requests_per_minute=5, tokens_per_minute=100)
     began, let_in, used, going = clock.now, 0, 0, []
     for passed, most, share, at_once in steps:
         clock.now += passed
@@ -230,7 +231,7 @@ def test_never_more_than_a_bucket_and_what_ran_into_it_since(steps: list[tuple[f
     assert named(limits.admit(mine, OWN, 0, None).headers)["remaining-requests"] == "4"
 
 
-def test_without_a_key_there_is_no_limit(limits: Limits) -> None:
+def test_without_a_key_there_is_no_limit(limits: RateLimiter) -> None:
     admission = limits.admit(None, hosted(), 10**9, 10**9)
     admission.settle(1, 1)
     assert admission.headers == []

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from models.errors import Forbidden, Invalid
 from serve.validation import request_checks
-from serve.validation.request_checks import Elsewhere, UnsupportedMedia, check_scope, check_visitor, parse
+from serve.validation.request_checks import (
+    MisdirectedRequest,
+    UnsupportedMediaType,
+    check_cross_site,
+    check_head,
+    parse_json,
+)
 
 CHAT = b"/v1/chat/completions"
 JSON = (b"content-type", b"application/json")
@@ -43,7 +49,7 @@ def scope(raw: bytes = CHAT, *headers: tuple[bytes, bytes], method: str = "POST"
     ],
 )
 def test_ordinary_paths_pass(raw: bytes) -> None:
-    check_scope(scope(raw, method="GET"))
+    check_head(scope(raw, method="GET"))
 
 
 @pytest.mark.parametrize(
@@ -87,14 +93,14 @@ def test_ordinary_paths_pass(raw: bytes) -> None:
 )
 def test_path_tricks_are_refused(raw: bytes) -> None:
     with pytest.raises(Invalid) as refused:
-        check_scope(scope(raw, method="GET"))
+        check_head(scope(raw, method="GET"))
     assert refused.value.code == "invalid_url"
 
 
 def test_a_path_that_is_read_in_two_ways_is_refused() -> None:
     for raw in (b"/v1/models/x", b"/v1/models/%41"):
-        with pytest.raises(Invalid, match="two ways"):
-            check_scope(scope(raw, path="/metrics"))
+        with pytest.raises(Invalid, match="ambiguous"):
+            check_head(scope(raw, path="/metrics"))
 
 
 @pytest.mark.parametrize(
@@ -119,13 +125,13 @@ def test_a_path_that_is_read_in_two_ways_is_refused() -> None:
 )
 def test_header_smuggling_is_refused(headers: list) -> None:
     with pytest.raises(Invalid) as refused:
-        check_scope(scope(CHAT, *headers))
+        check_head(scope(CHAT, *headers))
     assert refused.value.code == "invalid_header"
 
 
 def test_headers_that_may_come_twice_may() -> None:
-    check_scope(scope(CHAT, (b"cookie", b"a"), (b"cookie", b"b"), JSON))
-    check_scope(scope(CHAT, (b"transfer-encoding", b"chunked"), JSON))
+    check_head(scope(CHAT, (b"cookie", b"a"), (b"cookie", b"b"), JSON))
+    check_head(scope(CHAT, (b"transfer-encoding", b"chunked"), JSON))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +147,7 @@ def test_headers_that_may_come_twice_may() -> None:
     ],
 )
 def test_json_and_no_word_about_it_are_taken(kind: bytes | None) -> None:
-    check_scope(scope(CHAT, *([(b"content-type", kind)] if kind is not None else [])))
+    check_head(scope(CHAT, *([(b"content-type", kind)] if kind is not None else [])))
 
 
 @pytest.mark.parametrize(
@@ -156,24 +162,24 @@ def test_json_and_no_word_about_it_are_taken(kind: bytes | None) -> None:
     ],
 )
 def test_other_kinds_of_body_are_415(kind: bytes) -> None:
-    with pytest.raises(UnsupportedMedia) as refused:
-        check_scope(scope(CHAT, (b"content-type", kind)))
+    with pytest.raises(UnsupportedMediaType) as refused:
+        check_head(scope(CHAT, (b"content-type", kind)))
     assert refused.value.status == 415
 
 
 def test_forms_are_for_routes_that_are_not_relayed() -> None:
     form = (b"content-type", b"multipart/form-data; boundary=x")
-    check_scope(scope(b"/v1/files", form))
-    check_scope(scope(b"/v1/uploads/upload_1/parts", form))
-    with pytest.raises(UnsupportedMedia):
-        check_scope(scope(b"/v1/files", (b"content-type", b"text/plain")))
+    check_head(scope(b"/v1/files", form))
+    check_head(scope(b"/v1/uploads/upload_1/parts", form))
+    with pytest.raises(UnsupportedMediaType):
+        check_head(scope(b"/v1/files", (b"content-type", b"text/plain")))
 
 
 @pytest.mark.parametrize("packed", [b"gzip", b"br", b"deflate", b"gzip, identity"])
 def test_packed_bodies_are_415(packed: bytes) -> None:
-    with pytest.raises(UnsupportedMedia, match="packed"):
-        check_scope(scope(CHAT, JSON, (b"content-encoding", packed)))
-    check_scope(scope(CHAT, JSON, (b"content-encoding", b"identity")))
+    with pytest.raises(UnsupportedMediaType, match="Compressed"):
+        check_head(scope(CHAT, JSON, (b"content-encoding", packed)))
+    check_head(scope(CHAT, JSON, (b"content-encoding", b"identity")))
 
 
 @pytest.mark.parametrize(
@@ -182,22 +188,22 @@ def test_packed_bodies_are_415(packed: bytes) -> None:
 )
 def test_without_keys_names_that_nobody_else_has_are_answered(host: bytes) -> None:
     for headers in ([], [(b"origin", b"http://" + host)], [(b"origin", b"https://app.example")]):
-        check_visitor(scope(CHAT, (b"host", host), *headers), {b"https://app.example"})
+        check_cross_site(scope(CHAT, (b"host", host), *headers), {b"https://app.example"})
 
 
 @pytest.mark.parametrize(
     "host", [b"evil.example:8000", b"127.0.0.1.evil.example", b"localhost.evil.example", b"a.b", b"evil.example."]
 )
 def test_without_keys_names_that_may_lead_here_from_anywhere_are_not(host: bytes) -> None:
-    with pytest.raises(Elsewhere):
-        check_visitor(scope(CHAT, (b"host", host)), set())
+    with pytest.raises(MisdirectedRequest):
+        check_cross_site(scope(CHAT, (b"host", host)), set())
 
 
 @pytest.mark.parametrize("origin", [b"https://evil.example", b"null", b"http://localhost:3000", b"http://127.0.0.1"])
 def test_without_keys_pages_of_other_sites_are_not_answered(origin: bytes) -> None:
     with pytest.raises(Forbidden):
-        check_visitor(scope(CHAT, (b"host", b"localhost:8000"), (b"origin", origin)), set())
-    check_visitor(scope(CHAT, (b"host", b"localhost:8000"), (b"origin", origin), method="GET"), set())
+        check_cross_site(scope(CHAT, (b"host", b"localhost:8000"), (b"origin", origin)), set())
+    check_cross_site(scope(CHAT, (b"host", b"localhost:8000"), (b"origin", origin), method="GET"), set())
 
 
 @pytest.mark.parametrize(
@@ -224,7 +230,7 @@ def test_without_keys_pages_of_other_sites_are_not_answered(origin: bytes) -> No
 )
 def test_what_is_no_json_object_is_400(body: bytes) -> None:
     with pytest.raises(Invalid) as refused:
-        parse(body)
+        parse_json(body)
     assert len(str(refused.value)) < 200
 
 
@@ -235,22 +241,22 @@ def nested(levels: int, opening: bytes = b'{"a":', closing: bytes = b"}") -> byt
 
 @pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]"), (b' [ 1, "]" ,', b"]\n")])
 def test_the_depth_is_bounded_exactly(opening: bytes, closing: bytes) -> None:
-    assert parse(nested(request_checks.DEEPEST, opening, closing))
+    assert parse_json(nested(request_checks.MAX_DEPTH, opening, closing))
     for levels in (
-        request_checks.DEEPEST + 1,
-        2 * request_checks.DEEPEST - 1,
-        2 * request_checks.DEEPEST,
-        3 * request_checks.DEEPEST,
+        request_checks.MAX_DEPTH + 1,
+        2 * request_checks.MAX_DEPTH - 1,
+        2 * request_checks.MAX_DEPTH,
+        3 * request_checks.MAX_DEPTH,
         100_000,
     ):
         with pytest.raises(Invalid, match="too deeply"):
-            parse(nested(levels, opening, closing))
+            parse_json(nested(levels, opening, closing))
 
 
 def test_brackets_in_text_are_no_depth() -> None:
     for text in ("[" * 1000, "{" * 100_000, '"' * 500 + "[" * 500, "\\" * 501 + "[" * 500, '\\"[' * 500):
-        assert parse(json.dumps({"content": text}).encode()) == {"content": text}
-    assert parse(orjson.dumps({"a": [[]] * 5000}))["a"]
+        assert parse_json(json.dumps({"content": text}).encode()) == {"content": text}
+    assert parse_json(orjson.dumps({"a": [[]] * 5000}))["a"]
 
 
 _JSON_VALUES = st.recursive(
@@ -270,18 +276,18 @@ def depth(value: object) -> int:
 def test_the_depth_is_what_a_parser_finds(value: object) -> None:
     body = json.dumps(value).encode()
     for levels in range(6):
-        assert request_checks._deeper(body, levels) is (depth(value) > levels)
+        assert request_checks._nests_deeper(body, levels) is (depth(value) > levels)
 
 
 def test_of_a_key_that_comes_twice_every_parser_takes_the_last() -> None:
     # What the engine's FastAPI reads with, what pydantic reads with, and what we read with.
     body = b'{"n":1,"n":1000000,"chat_template":"{{ evil }}","chat_template":null,"chat_template":"x"}'
-    assert json.loads(body) == pydantic_core.from_json(body) == parse(body)
-    assert parse(body) == {"n": 1_000_000, "chat_template": "x"}
+    assert json.loads(body) == pydantic_core.from_json(body) == parse_json(body)
+    assert parse_json(body) == {"n": 1_000_000, "chat_template": "x"}
 
 
 def test_names_that_are_escaped_are_read_as_what_they_are() -> None:
-    assert parse(b'{"chat\\u005ftemplate":"x"}') == {"chat_template": "x"}
+    assert parse_json(b'{"chat\\u005ftemplate":"x"}') == {"chat_template": "x"}
 
 
 def test_an_ordinary_request_costs_next_to_nothing() -> None:
@@ -299,5 +305,5 @@ def test_an_ordinary_request_costs_next_to_nothing() -> None:
         return min(rounds)
 
     # About 1.3 µs and 13 µs on an idle core: the bounds leave room for busy ones.
-    assert best(lambda: check_scope(ordinary), 500) < 10e-6
-    assert best(lambda: request_checks._many_brackets(body), 20) < 100e-6
+    assert best(lambda: check_head(ordinary), 500) < 10e-6
+    assert best(lambda: request_checks._has_many_brackets(body), 20) < 100e-6

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from models.errors import Invalid
-from serve.validation.schema_limits import MOST_ITEMS, check_schemas
+from serve.validation.schema_limits import MAX_ITEMS, check_schemas
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream
 
@@ -41,7 +41,7 @@ def test_a_count_that_takes_all_memory_is_refused_wherever_it_stands(place: str)
 
 
 def test_many_counts_count_together() -> None:
-    many = {"properties": {str(number): {"type": "array", "maxItems": MOST_ITEMS // 10} for number in range(11)}}
+    many = {"properties": {str(number): {"type": "array", "maxItems": MAX_ITEMS // 10} for number in range(11)}}
     with pytest.raises(Invalid):
         check_schemas(PLACES["structured_outputs"](many))
 

@@ -44,9 +44,9 @@ def used(gateway: Serving, requests: int) -> dict[str, Sums]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is noted is on disk, and what changed is seen, in a moment."""
-    monkeypatch.setattr(usage_log, "_EVERY_S", 0.05)
-    monkeypatch.setattr(access_log, "_EVERY_S", 0.05)
-    monkeypatch.setattr(snapshot, "_POLL_S", 0.02)
+    monkeypatch.setattr(usage_log, "_INTERVAL_S", 0.05)
+    monkeypatch.setattr(access_log, "_INTERVAL_S", 0.05)
+    monkeypatch.setattr(snapshot, "_POLL_INTERVAL_S", 0.02)
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_what_an_upstream_does_not_count_is_estimated(models: Serving, upstream:
 def test_a_change_of_a_key_takes_effect_without_a_restart(
     models: Serving, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "_POLL_S", 0.25)  # the default
+    monkeypatch.setattr(snapshot, "_POLL_INTERVAL_S", 0.25)  # the default
     client = made(models)
     key = list_keys(models.database)[0]
     now = utcnow()

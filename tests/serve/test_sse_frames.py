@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.transport.sse_frames import Frames
+from serve.transport.sse_frames import FrameFilter
 
 
 def frame(content: dict | str, end: bytes = b"\n\n") -> bytes:
@@ -22,8 +22,8 @@ def chunk(text: str) -> dict:
 USAGE = {"id": "1", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
 
 
-def run(stream: bytes, cuts: list[int], *, hide: bool = True) -> tuple[bytes, Frames]:
-    frames = Frames(hide_usage=hide)
+def run(stream: bytes, cuts: list[int], *, hide: bool = True) -> tuple[bytes, FrameFilter]:
+    frames = FrameFilter(hide_usage=hide)
     places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
     out = b"".join(frames.feed(stream[a:b]) for a, b in pairwise(places))
     return out, frames
@@ -40,7 +40,7 @@ def test_any_cut_gives_the_same_bytes(texts: list[str], cuts: list[int], end: by
     usage, done = frame(USAGE, end), frame("[DONE]", end)
     out, frames = run(before + usage + done, cuts, hide=hide)
     assert out == before + (b"" if hide else usage) + done
-    assert frames.whole
+    assert frames.complete
     assert frames.usage == USAGE["usage"]
 
 
@@ -50,7 +50,7 @@ def test_an_upstreams_error_ends_it_and_done_is_not_believed(cuts: list[int]) ->
     out, frames = run(good + frame({"error": {"message": "died"}}) + frame("[DONE]"), cuts)
     assert out == good
     assert frames.error == {"message": "died"}
-    assert not frames.whole
+    assert not frames.complete
 
 
 @given(cut=st.integers(1, 10_000))
@@ -60,14 +60,14 @@ def test_half_a_frame_is_never_passed_on(cut: int) -> None:
     out, frames = run(stream[:cut], [])
     assert stream.startswith(out)
     assert out.endswith(b"\n\n") or not out
-    assert not frames.whole
+    assert not frames.complete
 
 
 @given(cuts=st.lists(st.integers(0, 10_000), max_size=8))
 def test_a_blank_after_the_colon_is_not_needed(cuts: list[int]) -> None:
     out, frames = run((frame(chunk("a")) + frame(USAGE) + frame("[DONE]")).replace(b"data: ", b"data:"), cuts)
     assert out == (frame(chunk("a")) + frame("[DONE]")).replace(b"data: ", b"data:")
-    assert frames.whole
+    assert frames.complete
     assert frames.usage == USAGE["usage"]
 
 
@@ -76,14 +76,14 @@ def test_nothing_comes_after_the_end(cuts: list[int]) -> None:
     stream = frame(chunk("a")) + frame("[DONE]")
     out, frames = run(stream + frame(chunk("b")) + frame({"error": {"message": "late"}}) + frame("[DONE]"), cuts)
     assert out == stream
-    assert frames.whole
+    assert frames.complete
     assert frames.error is None
 
 
 def test_a_frame_that_never_ends_is_an_error_and_is_not_kept() -> None:
-    frames = Frames(hide_usage=True)
+    frames = FrameFilter(hide_usage=True)
     sent = 0
-    while not frames.over:
+    while not frames.ended:
         assert frames.feed(b"data: " + b"a" * 2**16) == b""
         sent += 1
         assert sent < 2**10
@@ -92,7 +92,7 @@ def test_a_frame_that_never_ends_is_an_error_and_is_not_kept() -> None:
 
 
 def test_a_long_frame_in_many_small_pieces_costs_no_more_than_its_length() -> None:
-    frames = Frames(hide_usage=True)
+    frames = FrameFilter(hide_usage=True)
     began = time.process_time()
     for _ in range(2**15):
         assert frames.feed(b"a" * 64) == b""
@@ -107,4 +107,4 @@ def test_text_that_looks_like_our_marks_is_only_text() -> None:
     assert out == stream
     assert frames.error is None
     assert frames.usage is None
-    assert not frames.whole
+    assert not frames.complete

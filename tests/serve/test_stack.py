@@ -47,7 +47,7 @@ class Live:
 
     def engine_pids(self, model: str) -> tuple[int, int, int]:
         """(guardian, API server, engine core) of a model's engine."""
-        keeper = engine_states.served(self.database)[model].pid
+        keeper = engine_states.read_statuses(self.database)[model].pid
         assert keeper is not None
         server = guardian.children(keeper)[0]
         core = next(
@@ -175,7 +175,7 @@ def test_adapters_come_and_go_while_it_runs(live: Live) -> None:
     (broken / "adapter_config.json").write_text("{}")
     live.registry.register(ModelSpec(id="broken", kind="adapter", base="tiny", path=str(broken)))
     live.wait(lambda known: known["broken"].state == "failed", 20)
-    with pytest.raises(openai.InternalServerError, match="does not run"):
+    with pytest.raises(openai.InternalServerError, match="is not running"):
         live.say("broken")
     # Streams of the adapter that goes and of its base end as if nothing happened.
     endless = {"max_tokens": 700, "stream": True, "extra_body": {"ignore_eos": True}, "temperature": 0}

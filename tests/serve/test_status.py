@@ -19,7 +19,7 @@ from serve.launcher.up_process import read_state
 def test_an_engines_last_words_are_shown_as_they_are(settings: Settings, database: Database) -> None:
     Registry(database).register(ModelSpec(id="base", kind="base", path="org/name"))
     words = "ended with status 1: OSError: [Errno 2] nothing at [/data/x]"
-    engine_states.publish(database, [engine_states.Served("base", "failed", message=words)])
+    engine_states.write_statuses(database, [engine_states.EngineStatus("base", "failed", message=words)])
     started = psutil.Process().create_time()
     state = {"pid": os.getpid(), "started": started, "ready": True, "gateway": settings.gateway_url, "processes": {}}
     (settings.home / "up.json").write_text(json.dumps(state))
@@ -41,7 +41,9 @@ def test_a_number_that_another_process_has_now_is_no_parley(settings: Settings) 
 def test_a_narrow_terminal_gets_whole_sentences_and_a_program_gets_json(settings: Settings, database: Database) -> None:
     Registry(database).register(ModelSpec(id="base", kind="base", path="org/name"))
     Registry(database).pin("base")
-    engine_states.publish(database, [engine_states.Served("base", "failed", message="gave up", memory_bytes=3 * 2**30)])
+    engine_states.write_statuses(
+        database, [engine_states.EngineStatus("base", "failed", message="gave up", memory_bytes=3 * 2**30)]
+    )
     started = psutil.Process().create_time()
     state = {"pid": os.getpid(), "started": started, "ready": True, "gateway": settings.gateway_url, "processes": {}}
     (settings.home / "up.json").write_text(json.dumps(state))

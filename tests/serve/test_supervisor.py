@@ -68,7 +68,7 @@ async def test_a_model_without_room_is_refused_alone_and_starts_once_there_is_ro
     assert supervisor.overview()["fits"].state == "starting"
     refused = supervisor.overview()["too-much"]
     assert refused.state == "stopped"
-    assert refused.message.startswith("asleep: asked for again, it starts")
+    assert refused.message.startswith("asleep; starts with the next request")
     assert "90% of its memory" in refused.message
     registry.retire("fits")
     await until(lambda: "fits" not in supervisor.overview() and supervisor.overview()["too-much"].pid is not None)

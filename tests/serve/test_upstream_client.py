@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from serve.transport.engine_client import Broken, Unreachable
+from serve.transport.engine_client import ConnectionBroken, Unreachable
 from serve.transport.timeouts import Timeouts
-from serve.transport.upstream_client import HostedAnswer, Upstreams
+from serve.transport.upstream_client import HostedResponse, UpstreamClient
 from tests.serve.test_engine_client import HEAD, Script, Server, writes
 
 
 @asynccontextmanager
-async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server, Upstreams]]:
+async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server, UpstreamClient]]:
     made = Server(script)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
@@ -26,8 +26,8 @@ async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server
 
 
 @asynccontextmanager
-async def opened(**limits: float) -> AsyncIterator[Upstreams]:
-    upstreams = Upstreams(Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits)))
+async def opened(**limits: float) -> AsyncIterator[UpstreamClient]:
+    upstreams = UpstreamClient(Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits)))
     upstreams.open()
     try:
         yield upstreams
@@ -36,15 +36,15 @@ async def opened(**limits: float) -> AsyncIterator[Upstreams]:
 
 
 @asynccontextmanager
-async def asked(upstreams: Upstreams, address: str) -> AsyncIterator[HostedAnswer]:
+async def asked(upstreams: UpstreamClient, address: str) -> AsyncIterator[HostedResponse]:
     answer = await upstreams.post(address, "/chat", b"{}", "Bearer x")
     try:
         yield answer
     finally:
-        answer.leave()
+        answer.release()
 
 
-async def read(upstreams: Upstreams, address: str) -> bytes:
+async def read(upstreams: UpstreamClient, address: str) -> bytes:
     async with asked(upstreams, address) as answer:
         assert answer.header(b"content-type") == b"text/plain"
         return await answer.read()
@@ -81,9 +81,9 @@ async def test_the_first_byte_has_a_time(limit: str) -> None:
 async def test_silence_within_an_answer_has_a_time_of_its_own(limit: str) -> None:
     async with running(falls_silent, **{limit: 0.3}) as (server, upstreams), asked(upstreams, server.address) as answer:
         began = time.monotonic()
-        assert await answer.piece() == b"hello"
+        assert await answer.read_piece() == b"hello"
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(answer.piece(), 5)
+            await asyncio.wait_for(answer.read_piece(), 5)
         assert 0.2 < time.monotonic() - began < 2
 
 
@@ -97,7 +97,7 @@ async def test_a_long_wait_for_the_first_byte_does_not_lengthen_the_silence_afte
 
 async def test_a_request_that_was_sent_is_not_sent_again() -> None:
     async with running(writes(close=True)) as (server, upstreams):
-        with pytest.raises(Broken):
+        with pytest.raises(ConnectionBroken):
             await read(upstreams, server.address)
         assert len(server.requests) == 1
 
@@ -141,5 +141,5 @@ async def test_who_leaves_early_takes_the_connection_along() -> None:
 
     async with running(drips) as (server, upstreams):
         async with asked(upstreams, server.address) as answer:
-            assert await answer.piece()
+            assert await answer.read_piece()
         await asyncio.wait_for(gone.wait(), 2)

@@ -17,9 +17,9 @@ from serve.accounting.usage_log import UsageLog
 def test_what_is_noted_is_in_the_table_within_a_second_or_so(any_database: Database) -> None:
     log = UsageLog(any_database)
     log.start()
-    log.note("k1", "m", 10, 20, True, 0.5)
-    log.note("k1", "m", 1, 2, False, 0.25)
-    log.note(None, "m", 5, 5, True)
+    log.record("k1", "m", 10, 20, True, 0.5)
+    log.record("k1", "m", 1, 2, False, 0.25)
+    log.record(None, "m", 5, 5, True)
     deadline = time.monotonic() + 3
     while not (rows := read_usage(any_database)):
         assert time.monotonic() < deadline, "nothing was written"
@@ -35,7 +35,7 @@ def test_a_stop_loses_nothing_of_what_several_threads_note(database: Database) -
     log = UsageLog(database)
     log.start()
     threads = [
-        threading.Thread(target=lambda: [log.note("k", "m", 1, 1, True) for _ in range(5_000)]) for _ in range(2)
+        threading.Thread(target=lambda: [log.record("k", "m", 1, 1, True) for _ in range(5_000)]) for _ in range(2)
     ]
     for thread in threads:
         thread.start()
@@ -49,7 +49,7 @@ def test_what_cannot_be_written_is_kept_and_told_once(
     database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     log = UsageLog(database)
-    log.note("k", "m", 1, 1, True)
+    log.record("k", "m", 1, 1, True)
     path = settings.home / "parley.db"
     database.dispose()
     path.rename(tmp_path / "away.db")
@@ -62,7 +62,7 @@ def test_what_cannot_be_written_is_kept_and_told_once(
     database.dispose()
     path.unlink()  # an empty one was made by the attempt
     (tmp_path / "away.db").rename(path)
-    log.note("k", "m", 1, 1, True)
+    log.record("k", "m", 1, 1, True)
     log.stop()
     assert [row.sums for row in read_usage(database)] == [Sums(2, 0, 2, 2)]
 
@@ -75,6 +75,6 @@ def test_what_is_lost_in_the_end_is_told(
     database.dispose()
     (settings.home / "parley.db").rename(tmp_path / "away.db")
     for _ in range(3):
-        log.note("k", "m", 1, 1, True)
+        log.record("k", "m", 1, 1, True)
     log.stop()
     assert "the usage of 3 requests is lost" in caplog.text

@@ -27,7 +27,7 @@ def base(**fields) -> ModelSpec:
     return ModelSpec(**({"id": "team/model", "kind": "base", "path": "org/name"} | fields))
 
 
-def test_an_engine_is_known_by_its_id_on_loopback_behind_a_key() -> None:
+def test_an_engine_has_its_id_on_loopback_behind_a_key() -> None:
     values, flags, command = made(base())
     assert values["--served-model-name"] == "team/model"
     assert values["--host"] == "127.0.0.1"

@@ -10,7 +10,7 @@ import pytest
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import vllm_command, vllm_parsers
 from serve.fleet.machine import Share
-from serve.fleet.model_files import weights_of
+from serve.fleet.model_files import find_model_files
 
 HERMES = "{% if tools %}<tool_call>{{ tools }}</tool_call>{% endif %}"
 QWEN3 = HERMES + "{% if enable_thinking is false %}<think>\n\n</think>{% endif %}"
@@ -37,12 +37,12 @@ def model(folder: Path, model_type: str, template: str, kind: str = "base", **op
 
 
 def found(spec: ModelSpec, *, adapters: bool = False) -> tuple[str | None, str | None]:
-    parsers = vllm_parsers.parsers(spec, weights_of(spec), adapters=adapters)
+    parsers = vllm_parsers.parsers(spec, find_model_files(spec), adapters=adapters)
     return parsers.tool_calls, parsers.reasoning
 
 
 def test_every_name_is_registered_in_the_installed_vllm() -> None:
-    tools, reasoning = vllm_parsers.names()
+    tools, reasoning = vllm_parsers.parser_names()
     assert tools <= registered("tool_parsers", "_TOOL_PARSERS_TO_REGISTER")
     assert reasoning <= registered("reasoning", "_REASONING_PARSERS_TO_REGISTER")
     assert {"hermes", "llama3_json", "mistral"} <= tools

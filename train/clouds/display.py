@@ -1,31 +1,36 @@
-"""What a person sees of a cloud run: the offer with its price, the events as they come, the lists. Words only."""
+"""How cloud runs look in a terminal: the offer with its price, the events, the list of jobs."""
 
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
 
 from models.terminal import console
 from train.clouds.cloud import CloudEvent, CloudJob
+from train.clouds.offer import Offer, format_dollars
 from train.clouds.run_records import CloudRun
-from train.clouds.submission import Offer, dollars
+from train.data.conversations import Problem
 
-STATES = {"succeeded": "green", "failed": "red", "cancelled": "dim", "running": "yellow"}
+_STATES = {"succeeded": "green", "failed": "red", "cancelled": "dim", "running": "yellow"}
 LEVELS = {"near": "yellow", "urgent": "red"}
-_SHOWN_PROBLEMS = 8
+_MOST_ERRORS = 8
+
+
+def show_errors(problems: Sequence[Problem]) -> None:
+    """The lines that are left out, with their errors."""
+    out = console()
+    errors = [problem for problem in problems if problem.severity == "error"]
+    for problem in errors[:_MOST_ERRORS]:
+        out.print(f"[red]line {problem.line}[/]: {escape(problem.message)} (left out; {escape(problem.mend)})")
+    if len(errors) > _MOST_ERRORS:
+        out.print(f"… and {len(errors) - _MOST_ERRORS:,} more: `parley data check` lists them all.")
 
 
 def show_offer(offer: Offer) -> None:
-    """The table that somebody agrees to."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    out = console()
-    errors = [problem for problem in offer.problems if problem.severity == "error"]
-    for problem in errors[:_SHOWN_PROBLEMS]:
-        out.print(f"[red]line {problem.line}[/]: {escape(problem.message)} (left out; {escape(problem.mend)})")
-    if len(errors) > _SHOWN_PROBLEMS:
-        out.print(f"… and {len(errors) - _SHOWN_PROBLEMS:,} more: `parley data check` has them all.")
+    """The table that a person agrees to."""
+    show_errors(offer.problems)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_row("train", f"[bold]{escape(offer.base)}[/] at {offer.cloud}, as {escape(offer.name)}")
     table.add_row("data", f"{offer.examples:,} examples, {offer.held_out:,} held out, {offer.left_out:,} left out")
@@ -35,19 +40,20 @@ def show_offer(offer: Offer) -> None:
     if quote:
         about, how = "about " if quote.estimated else "", quote.counted.split(": ")[0]
         table.add_row("tokens", f"{about}{quote.billed_tokens:,} billed  [dim]{escape(how)}[/]")
-        price = f"[bold]{about}{dollars(quote.usd)}[/] at ${quote.rate:g} a million tokens"
+        price = f"[bold]{about}{format_dollars(quote.usd)}[/] at ${quote.rate:g} per million tokens"
         table.add_row("price", f"{price}  [dim]as of {quote.as_of}[/]")
         if quote.notes:
             table.add_row("", f"[dim]{escape(quote.notes)}[/]")
     else:
-        table.add_row("price", "[yellow]not known[/]")
+        table.add_row("price", "[yellow]unknown[/]")
+    out = console()
     out.print(table)
     for warning in offer.warnings:
         out.print(f"[yellow]Note[/] {escape(warning)}.")
 
 
-class Follower:
-    """Events on a terminal: a line each, and a bar for the steps. Elsewhere plain lines. Silent where asked."""
+class EventPrinter:
+    """Prints events: in a terminal lines and a progress bar, elsewhere plain lines; nothing if `silent`."""
 
     def __init__(self, *, silent: bool = False) -> None:
         self._silent = silent
@@ -61,7 +67,7 @@ class Follower:
             figures = (MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
             self._bar = Progress(*columns, *figures, console=self._out, transient=True)
 
-    def __enter__(self) -> "Follower":
+    def __enter__(self) -> "EventPrinter":
         if self._bar:
             self._bar.start()
         return self
@@ -70,8 +76,8 @@ class Follower:
         if self._bar:
             self._bar.stop()
 
-    def say(self, line: str) -> None:
-        """One line of our own."""
+    def print(self, line: str) -> None:
+        """Prints a line of our own."""
         if not self._silent:
             self._out.print(line, markup=False)
 
@@ -79,12 +85,12 @@ class Follower:
         if self._silent:
             return
         if event.step is not None and event.loss is not None and self._bar:
-            self._step(event)
+            self._update_bar(event)
             return
         colour = {"error": "red", "warning": "yellow"}.get(event.level, "")
         self._out.print(f"{event.created:%H:%M:%S}  {event.message}", style=colour, markup=False)
 
-    def _step(self, event: CloudEvent) -> None:
+    def _update_bar(self, event: CloudEvent) -> None:
         figures = f"loss {event.loss:.3f}"
         if event.validation_loss is not None:
             figures += f" · validation {event.validation_loss:.3f}"
@@ -93,24 +99,16 @@ class Follower:
         self._bar.update(self._task, completed=event.step, total=event.steps, figures=figures)
 
 
-def working(line: str, *, silent: bool) -> AbstractContextManager[Any]:
-    """A spinner for a wait, on a terminal."""
-    return nullcontext() if silent or not sys.stdout.isatty() else console().status(line)
-
-
-def jobs_table(jobs: Sequence[CloudJob], runs: Sequence[CloudRun], registered: dict[str, str]) -> Any:
-    """The account's jobs, with the names that they have here."""
-    from rich.markup import escape
-    from rich.table import Table
-
+def jobs_table(jobs: Sequence[CloudJob], runs: Sequence[CloudRun], registered: dict[str, str]) -> Table:
+    """The jobs of the account, with the names of their models here."""
     names = {run.job: run.name for run in runs if run.job}
     table = Table(box=None, header_style="bold")
-    for column in ("job", "made", "from", "state", "model", "here"):
-        # Folded, not cut: an id is there to be copied.
-        table.add_column(column, overflow="fold", no_wrap=column == "made")
+    for column in ("job", "created", "base", "state", "model", "here"):
+        # Folded, not truncated: ids are copied from the table.
+        table.add_column(column, overflow="fold", no_wrap=column == "created")
     for job in jobs:
         here = registered.get(job.model or "") or (f"{names[job.id]} (run)" if job.id in names else "")
-        state = f"[{STATES.get(job.state, 'default')}]{job.said}[/]"
-        row = (job.id, f"{job.created:%Y-%m-%d}", job.base, state, job.model or job.error or "", here)
-        table.add_row(*(cell if cell is state else escape(cell) for cell in row))
+        state = f"[{_STATES.get(job.state, 'default')}]{escape(job.said)}[/]"
+        cells = (job.id, f"{job.created:%Y-%m-%d}", job.base, state, job.model or job.error or "", here)
+        table.add_row(*(cell if cell is state else escape(cell) for cell in cells))
     return table

@@ -1,8 +1,8 @@
-"""A rescue's record: what was found, kept, trained and registered so far. A step that is in it is not done again.
+"""The record of a rescue: the steps done so far. A recorded step is not repeated.
 
-<runs>/rescue-<digest>/rescue.json     the record; the digest is of the fine-tune's name and the new one's
-                       learnt.jsonl    what the local model learns
-                       held-out.jsonl  what nobody learns: the blind comparison asks from it
+<runs>/rescue-<digest>/rescue.json     the record; the digest is of the names of the fine-tune and the new model
+                       learnt.jsonl    the training data of the local model
+                       held-out.jsonl  the held-out data, from which the blind comparison takes its prompts
 """
 
 import hashlib
@@ -19,10 +19,10 @@ RECORD = "rescue.json"
 
 @dataclass(frozen=True)
 class Rescue:
-    """How far a rescue has come. File ids are those of `models.files` here; `run` is the training run's folder's name.
+    """The record. File ids are those of `models.files`; `run` is the folder name of the training run.
 
-    `asked` is the number of prompts of the comparison; None before it is set up. `hyperparameters` and `threads` are
-    what the training began with: it goes on with them.
+    `asked` is the number of prompts of the comparison; None before they are stored. `hyperparameters` and `threads` are
+    those that the training was started with, and continues with.
     """
 
     folder: Path
@@ -47,28 +47,28 @@ class Rescue:
 
     @property
     def learnt_path(self) -> Path:
-        """What the local model learns."""
+        """The training data of the local model."""
         return self.folder / "learnt.jsonl"
 
     @property
     def held_out_path(self) -> Path:
-        """What nobody learns."""
+        """The held-out data."""
         return self.folder / "held-out.jsonl"
 
     def saved(self, **changes: Any) -> "Rescue":
-        """The changed record, on disk when this returns."""
+        """The changed record; it is on disk when this returns."""
         changed = replace(self, **changes)
         changed.folder.mkdir(parents=True, exist_ok=True)
         write_json(changed.folder / RECORD, changed.as_json())
         return changed
 
     def as_json(self) -> dict[str, Any]:
-        """As rescue.json has it."""
+        """The record as in rescue.json."""
         return asdict(self) | {"folder": str(self.folder)}
 
 
 def open_rescue(settings: Settings, model: str, name: str, provider: str) -> Rescue:
-    """The record of a fine-tune's rescue as `name`: as it was left, or a fresh one that is not on disk yet."""
+    """The stored record of the rescue of a fine-tune as `name`, or a new one that is not on disk yet."""
     folder = settings.runs_dir / f"rescue-{hashlib.sha256(f'{model} {name}'.encode()).hexdigest()[:16]}"
     if (folder / RECORD).is_file():
         return Rescue(**read_json(folder / RECORD) | {"folder": folder})

@@ -1,9 +1,9 @@
-"""A cloud run's folder: what was asked, what was sent, what the provider said. Everything needed to go on is in it.
+"""The folder of a cloud run: the request, the uploaded files and the events. A run can continue from it.
 
 <runs>/<ulid>/cloud.json         the record: config, fingerprint, the provider's ids, state, result
-              <suffix>.jsonl     what is sent, and <suffix>-validation.jsonl where something is held out
-              events.jsonl       what the provider told, one line an event
-              metrics.jsonl      its steps and validations, as a local run has them
+              <suffix>.jsonl     the training file, and <suffix>-validation.jsonl if something is held out
+              events.jsonl       the provider's events, one a line
+              metrics.jsonl      steps and validations, as in a local run
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from models.atomic import atomic_write
 from models.database import new_ulid, utcnow
 from models.errors import Busy, Invalid, NotFound
 from models.settings import Settings
-from train.clouds.cloud import OVER, CloudEvent, CloudJob, Order
+from train.clouds.cloud import OVER, CloudEvent, CloudJob, JobRequest
 from train.hyperparameters import Hyperparameters
 from train.run.folder import METRICS, read_json, write_json
 
@@ -29,10 +29,10 @@ RECORD, EVENTS = "cloud.json", "events.jsonl"
 
 @dataclass(frozen=True)
 class CloudRun:
-    """One run in a cloud, as its record stands. `state` is a job's, or "new" before there is one.
+    """The record of a cloud run. `state` is that of the job, or "new" before there is one.
 
-    `fingerprint` is the sha256 of what is sent and asked; a run goes on only with the very same. `sending` is set
-    just before the job is asked for: from then on there may be one, whether or not its id is known.
+    `fingerprint` is the sha256 of the files and the request: a run continues only with the same. `sending` is set
+    before the job is created: from then on there may be a job, even if its id is unknown.
     """
 
     folder: Path
@@ -64,23 +64,23 @@ class CloudRun:
 
     @property
     def over(self) -> bool:
-        """Whether nothing happens to its job any more."""
+        """Whether the job has ended."""
         return self.state in OVER
 
     @property
     def training_path(self) -> Path:
-        """The file that is learnt, named so that it is known at the provider."""
+        """The training file. Its name is also shown at the provider."""
         return self.folder / f"{self.suffix}.jsonl"
 
     @property
     def validation_path(self) -> Path:
-        """The file that is held out; not there where nothing is."""
+        """The validation file; it does not exist if nothing is held out."""
         return self.folder / f"{self.suffix}-validation.jsonl"
 
     @property
-    def order(self) -> Order:
-        """What is asked of the provider."""
-        return Order(
+    def request(self) -> JobRequest:
+        """The request for the job."""
+        return JobRequest(
             run=self.run,
             base=self.base,
             suffix=self.suffix,
@@ -92,37 +92,38 @@ class CloudRun:
         )
 
     def with_job(self, job: CloudJob) -> "CloudRun":
-        """What the provider says of the job now, saved."""
+        """The record with the current state of the job, saved."""
         finished = job.finished.isoformat(timespec="seconds") if job.finished else None
         return self.saved(
             job=job.id, state=job.state, model=job.model, tokens=job.tokens, error=job.error, finished=finished
         )
 
     def with_model(self, registered: str, day: date | None) -> "CloudRun":
-        """What it is registered as, saved."""
+        """The record with the registered model, saved."""
         return self.saved(registered=registered, shutdown_date=day.isoformat() if day else None)
 
     def saved(self, **changes: Any) -> "CloudRun":
-        """The changed record, on disk when this returns."""
+        """The changed record; it is on disk when this returns."""
         changed = replace(self, **changes)
         write_json(self.folder / RECORD, changed.as_json())
         return changed
 
     def as_json(self) -> dict[str, Any]:
-        """As cloud.json has it."""
+        """The record as in cloud.json."""
         return asdict(self) | {"folder": str(self.folder)}
 
-    def seen(self) -> list[dict[str, Any]]:
-        """The events that were kept, each once, oldest first. A line that a kill cut short is left out."""
+    def events(self) -> list[dict[str, Any]]:
+        """The stored events, each once, oldest first. An incomplete last line is left out."""
         try:
             lines = (self.folder / EVENTS).read_text("utf-8").splitlines()
         except FileNotFoundError:
             return []
-        found = [event for line in lines if (event := _event(line)) is not None]
-        return list({event["id"]: event for event in found}.values())  # two terminals may have followed at once
+        events = [event for line in lines if (event := _event(line)) is not None]
+        # Unique: two terminals may have followed the job at the same time.
+        return list({event["id"]: event for event in events}.values())
 
-    def keep(self, event: CloudEvent) -> None:
-        """Appends an event, and its numbers to the metrics."""
+    def append(self, event: CloudEvent) -> None:
+        """Appends an event to the events, and its numbers to the metrics."""
         row = asdict(event) | {"created": event.created.isoformat()}
         _append(self.folder / EVENTS, row)
         if event.step is None:
@@ -134,30 +135,30 @@ class CloudRun:
             _append(self.folder / METRICS, {"step": event.step, "validation_loss": event.validation_loss})
 
 
-def fingerprint(training: bytes, validation: bytes, asked: dict[str, Any]) -> str:
-    """The sha256 of what is sent and of what is asked for."""
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+def fingerprint(training: bytes, validation: bytes, request: dict[str, Any]) -> str:
+    """The sha256 of the files and the request."""
+    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode())
     for part in (training, validation):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 
 
 def new_run(settings: Settings, training: bytes, validation: bytes, **fields: Any) -> CloudRun:
-    """A fresh folder with what will be sent; the record is written last."""
-    run = new_ulid()
-    made = CloudRun(folder=settings.runs_dir / run, run=run, **fields)
-    atomic_write(made.training_path, training)
+    """A new folder with the files to upload; the record is written last."""
+    ulid = new_ulid()
+    run = CloudRun(folder=settings.runs_dir / ulid, run=ulid, **fields)
+    atomic_write(run.training_path, training)
     if validation:
-        atomic_write(made.validation_path, validation)
-    return made.saved()
+        atomic_write(run.validation_path, validation)
+    return run.saved()
 
 
 @contextmanager
-def alone(settings: Settings, name: str) -> Iterator[None]:
-    """Nobody else on this machine orders something called `name` in the block.
+def lock_name(settings: Settings, name: str) -> Iterator[None]:
+    """Locks the name of a model for the block, against other processes that create a job for it.
 
     Raises:
-        Busy: somebody does.
+        Busy: another process holds the lock.
     """
     folder = settings.runs_dir
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +166,7 @@ def alone(settings: Settings, name: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Busy(f"Another process is ordering {name!r} right now: let it finish.") from error
+            raise Busy(f"Another process is creating a job for {name!r}. Wait until it has finished.") from error
         yield
 
 
@@ -176,19 +177,19 @@ def cloud_runs(settings: Settings) -> Iterator[CloudRun]:
 
 
 def load_run(folder: Path) -> CloudRun:
-    """A folder's record.
+    """The record in a folder.
 
     Raises:
-        Invalid: it is no record, or was written by another Parley.
+        Invalid: it is not a record of this version of Parley.
     """
     try:
         return CloudRun(**read_json(folder / RECORD) | {"folder": folder})
     except TypeError as error:
-        raise Invalid(f"{folder / RECORD} is no cloud run's record of this Parley: {error}.", param="run") from error
+        raise Invalid(f"{folder / RECORD} is not a record of this version of Parley: {error}.", param="run") from error
 
 
 def find_run(settings: Settings, name: str) -> CloudRun:
-    """The newest cloud run that is called so: by the model's name, the run's id, or the provider's id of the job.
+    """The newest cloud run with this model name, run id or job id.
 
     Raises:
         NotFound: there is none.
@@ -196,7 +197,7 @@ def find_run(settings: Settings, name: str) -> CloudRun:
     for run in cloud_runs(settings):
         if name in (run.name, run.run, run.job):
             return run
-    raise NotFound(f"There is no cloud run {name!r} here. `parley cloud list` shows them.", param="run")
+    raise NotFound(f"There is no cloud run {name!r}. `parley cloud list` lists them.", param="run")
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""`python -m train.data.check_process`: one check in a process of its own, so that a large file holds up no chat.
+"""`python -m train.data.check_process`: one check in a separate process, so that a large file does not block chats.
 
-Reads one JSON object from standard input, what `check` takes by name; writes one to standard output: `{"report": …}`,
-or `{"error": {message, status, param, code}}` for a mistake of the user's.
+Reads the arguments of `check` as one JSON object from standard input. Writes one object to standard output:
+`{"report": …}`, or `{"error": {message, status, param, code}}` for a user error.
 """
 
 import json
@@ -13,23 +13,23 @@ from models.errors import ParleyError
 
 
 def main() -> None:
-    """Answers the one question on standard input."""
+    """Runs the check described on standard input."""
     try:
         answer = {"report": _report(json.loads(sys.stdin.read()))}
     except ParleyError as error:
-        about = {"message": error.message, "status": error.status, "param": error.param, "code": error.code}
-        answer = {"error": about}
+        fields = {"message": error.message, "status": error.status, "param": error.param, "code": error.code}
+        answer = {"error": fields}
     sys.stdout.write(json.dumps(answer))
 
 
-def _report(asked: dict[str, Any]) -> dict[str, Any]:
+def _report(request: dict[str, Any]) -> dict[str, Any]:
     from train.data.checks import check
     from train.data.readers import Columns
 
-    columns = Columns(**asked["columns"])
-    validation = Path(asked["validation"]) if asked.get("validation") else None
+    columns = Columns(**request["columns"])
+    validation = Path(request["validation"]) if request.get("validation") else None
     report = check(
-        Path(asked["data"]), columns, format=asked["format"], provider=asked["provider"], validation=validation
+        Path(request["data"]), columns, format=request["format"], provider=request["provider"], validation=validation
     )
     return report.as_json()
 

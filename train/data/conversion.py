@@ -1,17 +1,19 @@
-"""Any known format into OpenAI's: chat JSONL, or its preference rows for DPO. Row by row, and whole or not at all.
+"""Any known format to OpenAI's: chat JSONL, or its preference rows for DPO. A file is written completely or not at all.
 
-What cannot be read is told and left out; what can be read is written, however good it is: judging is `checks`' work.
+Rows that cannot be read are reported and left out. The quality of the others is not checked here but in `checks`.
+Format: platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-optimization; Together AI takes
+the same (docs.together.ai/docs/fine-tuning/data-preparation).
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from models.atomic import incoming_file
 from models.errors import Conflict, Invalid
-from train.data.conversations import Conversation, Example, Preference, Problem, dicts
+from train.data.conversations import Conversation, Example, Preference, Problem, message_dicts
 from train.data.readers import Columns, read
 
 _PARALLEL = "parallel_tool_calls"
@@ -19,7 +21,7 @@ _PARALLEL = "parallel_tool_calls"
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written, and what was not. `lines` were read, `written` rows are in `path`."""
+    """The result of a conversion: `lines` were read, `written` rows are in `path`."""
 
     path: Path
     format: str | None
@@ -29,7 +31,7 @@ class Converted:
 
     @property
     def left_out(self) -> int:
-        """How many lines could not be read."""
+        """The number of lines that could not be read."""
         return len({problem.line for problem in self.problems if problem.severity == "error"})
 
     def as_json(self) -> dict[str, Any]:
@@ -48,19 +50,19 @@ def convert(
     metadata: bool = False,
     force: bool = False,
 ) -> Converted:
-    """Writes any known data as OpenAI's chat JSONL (preference pairs as its preference rows).
+    """Converts data of any known format to OpenAI's chat JSONL; preference pairs become its preference rows.
 
     Args:
         data, columns, format: as `check` takes them.
         out: the file to write.
-        per_turn: one row for each learnt answer, with the whole context before it.
+        per_turn: one row for each learnt answer, with all the messages before it.
         metadata: keep the other fields of each row, under `metadata`.
-        force: write over a file that is there.
+        force: overwrite an existing file.
 
     Raises:
-        Conflict: `out` is there already. Invalid, NotFound, Unavailable: as `read`. NoSpace: the disk is full.
+        Conflict: `out` exists. Invalid, NotFound, Unavailable: as `read`. NoSpace: the disk is full.
     """
-    refuse_taken([out], force)
+    refuse_overwrite([out], force)
     reading = read(data, columns, format)
     problems: list[Problem] = []
 
@@ -78,11 +80,11 @@ def convert(
 
 
 def as_row(item: Example | Preference, *, metadata: bool = False) -> dict[str, Any]:
-    """One row as OpenAI's fine-tuning takes it: weights only where one is 0, tools where there are any."""
+    """One row as OpenAI's fine-tuning takes it. Weights of 1 and empty tools are left out."""
     if isinstance(item, Preference):
-        asked: dict[str, Any] = {"messages": dicts(item.prompt)} | _tools(item)
-        answers = {"preferred_output": dicts(item.chosen), "non_preferred_output": dicts(item.rejected)}
-        row: dict[str, Any] = {"input": asked, **answers}
+        given: dict[str, Any] = {"messages": message_dicts(item.prompt)} | _tools(item)
+        answers = {"preferred_output": message_dicts(item.chosen), "non_preferred_output": message_dicts(item.rejected)}
+        row: dict[str, Any] = {"input": given, **answers}
     else:
         messages = item.conversation.as_dicts()
         for position in item.unweighted:
@@ -92,8 +94,14 @@ def as_row(item: Example | Preference, *, metadata: bool = False) -> dict[str, A
     return row | ({"metadata": rest} if metadata and rest else {})
 
 
+def as_jsonl(items: Iterable[Example | Preference]) -> bytes:
+    """The rows that a provider takes, without metadata, one a line in UTF-8."""
+    rows = (as_row(replace(item, metadata={})) for item in items)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
 def write_rows(out: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Writes JSONL, whole or not at all; returns how many rows.
+    """Writes JSONL, completely or not at all; returns the number of rows.
 
     Raises:
         NoSpace: the disk is full. Invalid: the folder cannot be written.
@@ -110,24 +118,24 @@ def write_rows(out: Path, rows: Iterable[dict[str, Any]]) -> int:
     return written
 
 
-def refuse_taken(paths: Sequence[Path], force: bool) -> None:
-    """Nothing is written over unless it is asked for.
+def refuse_overwrite(paths: Sequence[Path], force: bool) -> None:
+    """Checks that no file would be overwritten without `force`.
 
     Raises:
-        Conflict: one of the files is there. Invalid: it is a folder.
+        Conflict: one of the files exists. Invalid: it is a folder.
     """
     for path in paths:
         if path.is_dir():
-            raise Invalid(f"{path} is a folder: name a file.", param="out")
+            raise Invalid(f"{path} is a folder: give the name of a file.", param="out")
         if path.exists() and not force:
-            raise Conflict(f"{path} exists: name another file, or write over it with --force.", param="out")
+            raise Conflict(f"{path} exists: choose another file, or overwrite it with --force.", param="out")
 
 
 def _tools(item: Example | Preference) -> dict[str, Any]:
     tools = (
         Conversation((), item.tools).tool_dicts() if isinstance(item, Preference) else item.conversation.tool_dicts()
     )
-    found: dict[str, Any] = {"tools": tools} if tools else {}
+    fields: dict[str, Any] = {"tools": tools} if tools else {}
     if _PARALLEL in item.metadata:
-        found[_PARALLEL] = item.metadata[_PARALLEL] == "true"
-    return found
+        fields[_PARALLEL] = item.metadata[_PARALLEL] == "true"
+    return fields

@@ -1,7 +1,7 @@
-"""Personal data and secrets in the words of an example: e-mail, phone and card numbers, keys of well-known services.
+"""Personal data and secrets in an example: e-mail addresses, phone and card numbers, keys of well-known services.
 
-Found by pattern, so some is missed and some is not meant; each is a warning and is quoted masked, because reports are
-passed around. Card numbers must have a network's prefix and pass Luhn's check (ISO/IEC 7812-1, annex B).
+They are found by patterns, so some are missed and some are false alarms. Each is a warning, quoted masked because
+reports are shared. Card numbers must have a network prefix and pass the Luhn check (ISO/IEC 7812-1, annex B).
 """
 
 import re
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from train.data.conversations import Example, Problem, ToolUse
 
 _EMAIL = re.compile(r"\b[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,24}\b")
-# Addresses that are reserved for examples (RFC 2606) are nobody's.
-_NOBODY = re.compile(r"@(?:[\w-]+\.)*(?:example(?:\.\w+)?|test|invalid|localhost)$", re.IGNORECASE)
+# Domains that are reserved for examples (RFC 2606).
+_RESERVED = re.compile(r"@(?:[\w-]+\.)*(?:example(?:\.\w+)?|test|invalid|localhost)$", re.IGNORECASE)
 _PHONE = re.compile(
     r"(?<![\w.+-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]?\d{2,4}){1,4}"
     r"|\(\d{3}\)[ .-]?\d{3}[ .-]\d{4}|\d{3}[.-]\d{3}[.-]\d{4}|0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,5})(?![\w-])"
@@ -26,7 +26,7 @@ _KEY = re.compile(
     r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[A-Za-z0-9_-]{35}|\bglpat-[A-Za-z0-9_-]{20,}"
     r"|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}|-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"
 )
-# A key has one of these in it. Looking for them first halves the time of the whole check.
+# Every key contains one of these. Searching for them first halves the time of the whole check.
 _KEY_MARKS = (
     "sk-", "_live_", "_test_", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_", "xox",
     "AIza", "glpat-", "eyJ", "PRIVATE KEY",
@@ -35,46 +35,46 @@ _DIGIT = re.compile(r"\d")
 
 
 def check_personal(example: Example) -> Iterator[Problem]:
-    """The personal data of one example, each kind once a line, at its first message."""
-    told: set[str] = set()
+    """The personal data in one example: each kind once, at its first message."""
+    reported: set[str] = set()
     for position, message in enumerate(example.conversation.messages, 1):
         texts = [message.content]
         if isinstance(message, ToolUse):
             texts += [call.arguments for call in message.calls]
         for text in texts:
-            for code, called, found in _found(text):
-                if code not in told:
-                    told.add(code)
-                    wrong = f"message {position} holds {called} ({_masked(found)})"
-                    yield Problem(example.line, "warning", wrong, _MENDS[code], code)
+            for code, label, match in _matches(text):
+                if code not in reported:
+                    reported.add(code)
+                    description = f"message {position} contains {label} ({_masked(match)})"
+                    yield Problem(example.line, "warning", description, _MENDS[code], code)
 
 
-_REPLACE = "replace it by an invented one, or by a mark such as [EMAIL]"
+_REPLACE = "replace it with an invented one, or with a placeholder such as [EMAIL]"
 _MENDS = {
     "personal-email": _REPLACE,
     "personal-phone": _REPLACE.replace("EMAIL", "PHONE"),
     "personal-card": _REPLACE.replace("EMAIL", "CARD"),
-    "secret-key": "take it out, and revoke it where it was issued: a model repeats what it has read",
+    "secret-key": "remove it and revoke the key: a model may repeat it",
 }
 
 
-def _found(text: str) -> Iterator[tuple[str, str, str]]:
-    """(code, what it is, the text) of each kind that is there, the first of each."""
+def _matches(text: str) -> Iterator[tuple[str, str, str]]:
+    """(code, label, text) of each kind in the text, the first of each."""
     if "@" in text:
-        address = next((one.group() for one in _EMAIL.finditer(text) if not _NOBODY.search(one.group())), None)
+        address = next((match.group() for match in _EMAIL.finditer(text) if not _RESERVED.search(match.group())), None)
         if address:
             yield "personal-email", "an e-mail address", address
     if any(mark in text for mark in _KEY_MARKS) and (key := _KEY.search(text)):
         yield "secret-key", "a secret key", key.group()
     if not _DIGIT.search(text):
         return
-    cards = [one for one in _CARD.finditer(text) if _is_card(one.group())]
+    cards = [match for match in _CARD.finditer(text) if _is_card(match.group())]
     if cards:
         yield "personal-card", "a card number", cards[0].group()
-    taken = [one.span() for one in cards]
-    for one in _PHONE.finditer(text):
-        if not any(start < one.end() and one.start() < end for start, end in taken):
-            yield "personal-phone", "a phone number", one.group()
+    taken = [card.span() for card in cards]
+    for phone in _PHONE.finditer(text):
+        if not any(start < phone.end() and phone.start() < end for start, end in taken):
+            yield "personal-phone", "a phone number", phone.group()
             return
 
 
@@ -89,6 +89,6 @@ def _luhn(digits: str) -> bool:
 
 
 def _masked(text: str) -> str:
-    """Enough to find it again in the file, and no more."""
+    """The first and last letters: enough to find it in the file."""
     text = " ".join(text.split())
     return f"{text[:2]}…{text[-4:]}" if "@" in text else f"{text[:2]}…{text[-2:]}"

@@ -1,4 +1,4 @@
-"""Divides a file of training data into two, as `splits` divides examples, and says how each value of a field fell."""
+"""Splits a file of training data into a training and a validation file, and counts the values of a field in each."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from train.data.splits import split
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """What was written where. `strata` says for each value of the field how many rows are (training, validation)."""
+    """The written files. `strata` has the number of (training, validation) rows for each value of the field."""
 
     train: Path
     validation: Path
@@ -41,9 +41,9 @@ def split_files(
     columns: Columns | None = None,
     format: str = "auto",  # noqa: A002 -- as the flag
 ) -> SplitFiles:
-    """Writes both parts as OpenAI's JSONL, with each row's other fields under `metadata`.
+    """Writes both parts as OpenAI's JSONL, with the other fields of each row under `metadata`.
 
-    Lines with errors are in neither part and in `problems`; duplicates are in one part together.
+    Lines with errors are left out and are in `problems`. Duplicates are in the same part.
 
     Raises:
         Invalid: a share outside [0, 0.5], or a field that no row has; and whatever `check` raises.
@@ -54,8 +54,10 @@ def split_files(
         write_rows(path, (as_row(row, metadata=True) for row in rows))
     strata: dict[str, tuple[int, int]] = {}
     if by:
-        learnt, held = (Counter(row.metadata.get(by, "") for row in rows) for rows in (parts.train, parts.validation))
-        strata = {value: (learnt[value], held[value]) for value in sorted(learnt | held)}
+        learnt, held_out = (
+            Counter(row.metadata.get(by, "") for row in rows) for rows in (parts.train, parts.validation)
+        )
+        strata = {value: (learnt[value], held_out[value]) for value in sorted(learnt | held_out)}
     return SplitFiles(
         train, validation, len(parts.train), len(parts.validation), seed, by, strata, checked.problems
     )  # fmt: skip

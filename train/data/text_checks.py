@@ -1,7 +1,7 @@
-"""What the words of an example betray: answers that were cut, HTML that stayed, an encoding that broke.
+"""Problems in the text of an example: truncated answers, left-over HTML, broken encodings.
 
-Each finding is a warning: an answer may end with dots on purpose, and a lesson on HTML holds HTML. Code between
-backticks is not looked at for HTML.
+Each is a warning: an answer may end with dots on purpose, and a lesson on HTML contains HTML. HTML in backticks is not
+reported.
 """
 
 import re
@@ -19,7 +19,7 @@ _TAG = re.compile(
 _ENTITY = re.compile(
     r"&(?:amp|nbsp|lt|gt|quot|apos|[rl]squo|[rl]dquo|[mn]dash|hellip|bull|copy|euro|#\d{2,6}|#x[0-9a-f]{2,6});"
 )
-# Ends as if cut, or points at something that is not there.
+# Endings of truncated texts, and references to text that is not there.
 _CUT = re.compile(
     r"(?:…|\.{3,}|[\[(<{](?:truncated|cut off|snip|continued|to be continued|more|\.\.\.|…)[\])>}])\s*$", re.I
 )
@@ -28,7 +28,7 @@ _POINTS = re.compile(
     r"(?:above|previous (?:answer|message|reply|response))|ditto|(?:s\.|siehe) oben|wie oben)\b",
     re.IGNORECASE,
 )
-_SHORT = 80  # «as above» inside a longer answer points at the answer's own text
+_SHORT = 80  # in a longer answer "as above" refers to the answer itself
 # UTF-8 that was read as Windows-1252: a lead byte's letter and the letters of its continuation bytes.
 _CONTINUED = "\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _MOJIBAKE = re.compile(
@@ -38,7 +38,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 
 
 def check_texts(example: Example) -> Iterator[Problem]:
-    """The problems of the words of one example, each kind once a message."""
+    """The text problems of one example, each kind once for a message."""
     line = example.line
     for position, message in enumerate(example.conversation.messages):
         text = message.content
@@ -51,15 +51,15 @@ def check_texts(example: Example) -> Iterator[Problem]:
 
 
 def _truncated(line: int, where: str, text: str) -> Iterator[Problem]:
-    mend = "write the whole answer: the model would learn to stop there"
+    mend = "complete the answer: the model would learn to stop there"
     ended = text.rstrip()
     if _CUT.search(ended[-40:]):
-        yield Problem(line, "warning", f"{where} ends as if it were cut: {_quoted(ended[-24:])}", mend, "truncated")
+        yield Problem(line, "warning", f"{where} seems to be cut off: {_quoted(ended[-24:])}", mend, "truncated")
     elif ended.count("```") % 2:
-        yield Problem(line, "warning", f"{where} opens a block of code that it does not close", mend, "truncated")
+        yield Problem(line, "warning", f"{where} has a code block without an end", mend, "truncated")
     elif len(ended) <= _SHORT and (found := _POINTS.search(ended)):
-        wrong = f"{where} points at something else instead of answering: {_quoted(found.group())}"
-        yield Problem(line, "warning", wrong, "write the answer itself", "truncated")
+        message = f"{where} refers to another text instead of answering: {_quoted(found.group())}"
+        yield Problem(line, "warning", message, "write the answer itself", "truncated")
 
 
 def _html(line: int, where: str, text: str) -> Iterator[Problem]:
@@ -67,8 +67,8 @@ def _html(line: int, where: str, text: str) -> Iterator[Problem]:
         return
     prose = _FENCE.sub(" ", text)
     if found := _TAG.search(prose) or _ENTITY.search(prose):
-        wrong = f"{where} holds HTML: {_quoted(found.group()[:40])}"
-        yield Problem(line, "warning", wrong, "take the mark-up out, or put code between backticks", "html")
+        message = f"{where} contains HTML: {_quoted(found.group()[:40])}"
+        yield Problem(line, "warning", message, "remove the markup, or put code in backticks", "html")
 
 
 def _encoding(line: int, where: str, text: str) -> Iterator[Problem]:
@@ -76,18 +76,19 @@ def _encoding(line: int, where: str, text: str) -> Iterator[Problem]:
         return
     mend = "export the text again as UTF-8"
     if "\ufffd" in text:
-        wrong = f"{where} holds «\ufffd»: its encoding was broken"
-        yield Problem(line, "warning", wrong, mend, "broken-encoding")
-    elif found := next((one for one in _MOJIBAKE.finditer(text) if _mended(one.group())), None):
-        wrong = f"{where} was read in a wrong encoding: {_quoted(found.group())} was «{_mended(found.group())}»"
-        yield Problem(line, "warning", wrong, mend, "broken-encoding")
+        yield Problem(line, "warning", f"{where} contains \ufffd: its encoding is broken", mend, "broken-encoding")
+    elif found := next((match for match in _MOJIBAKE.finditer(text) if _repaired(match.group())), None):
+        was = _repaired(found.group())
+        message = f'{where} was read with the wrong encoding: {_quoted(found.group())} instead of "{was}"'
+        yield Problem(line, "warning", message, mend, "broken-encoding")
     elif found := _CONTROL.search(text):
-        wrong = f"{where} holds the control character {found.group()!r}"
-        yield Problem(line, "warning", wrong, mend, "broken-encoding")
+        yield Problem(
+            line, "warning", f"{where} contains the control character {found.group()!r}", mend, "broken-encoding"
+        )
 
 
-def _mended(garbled: str) -> str | None:
-    """What a garbled letter was, or None where it is no UTF-8 that was misread."""
+def _repaired(garbled: str) -> str | None:
+    """The letter that was garbled; None if the text is not misread UTF-8."""
     raw = bytearray()
     for letter in garbled:
         try:
@@ -103,4 +104,4 @@ def _mended(garbled: str) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    return f"«{' '.join(text.split())}»"
+    return f'"{" ".join(text.split())}"'

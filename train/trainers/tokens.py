@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from models.errors import Invalid
-from train.data.conversations import Example, Problem, Said, ToolResult, ToolUse
+from train.data.conversations import ChatMessage, Example, Problem, ToolResult, ToolUse
 
 IGNORED = -100  # the label that carries no loss, in torch as in transformers
 Method = Literal["marks", "prefixes", "one by one"]
@@ -197,7 +197,7 @@ def _around(tokenizer: Any, messages: list[dict[str, Any]], position: int, tools
     return head, _render(tokenizer, messages[: position + 1], tools)
 
 
-def _ends_turn(answer: Said, through: str, tokenizer: Any, before: list[dict[str, Any]], tools: Any) -> bool:
+def _ends_turn(answer: ChatMessage, through: str, tokenizer: Any, before: list[dict[str, Any]], tools: Any) -> bool:
     """Whether the template ends the turn with a marker such as <|im_end|>."""
     if not isinstance(answer, ToolUse):
         return not through.rstrip().endswith(answer.content.strip())
@@ -207,7 +207,7 @@ def _ends_turn(answer: Said, through: str, tokenizer: Any, before: list[dict[str
     return bool(ending) and through.rstrip().endswith(ending)
 
 
-def _require_answer(rendered: str, answer: Said) -> None:
+def _require_answer(rendered: str, answer: ChatMessage) -> None:
     """Some templates (of models that also read images) omit plain text without an error."""
     if answer.content.rpartition("</think>")[2].strip() not in rendered:
         raise _TemplateRefuses("it does not write the answer's text")

@@ -1,6 +1,6 @@
-"""Signed cookies: who votes, and who may open the owners' app. The signing secret lives in $PARLEY_HOME.
+"""Signed cookies for voters and owners, and the secret in $PARLEY_HOME that signs them.
 
-A cookie holds no key: an owner's holds the id of the key that was shown, so revoking the key closes the door.
+A cookie never contains a key. An owner's cookie contains the key's id, so revoking the key signs the owner out.
 """
 
 import os
@@ -24,52 +24,54 @@ _KEYS_FRESH_S = 2.0
 
 
 def page_secret(home: Path) -> str:
-    """The secret that signs this home's cookies; made at the first call, readable by its owner only.
+    """The secret that signs this home's cookies. The first call creates the file, readable by its owner only.
 
-    Two processes that start together get the same one: the file is written beside and linked into place, and
+    Two processes that start together get the same secret: each writes a temporary file and links it into place, and
     the second link fails.
 
     Raises:
-        ParleyError: the folder cannot be written, or the file is empty.
+        ParleyError: the folder cannot be written, or the file is damaged.
     """
     path = home / "page-secret"
     if not path.exists():
-        beside = home / f".page-secret-{secrets.token_hex(8)}"
+        temporary = home / f".page-secret-{secrets.token_hex(8)}"
         try:
             home.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_urlsafe(48))
                 file.flush()
                 os.fsync(file.fileno())
             try:
-                os.link(beside, path)
+                os.link(temporary, path)
             except FileExistsError:
-                pass  # another process was first, and its secret counts
+                pass  # another process was first; its secret is used
             finally:
-                beside.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise NoSpace(f"cannot write {path}: {error.strerror}. Free some space or fix its rights.") from error
+            raise NoSpace(
+                f"cannot write {path}: {error.strerror}. Free some disk space or fix the folder's permissions."
+            ) from error
     text = path.read_text().strip()
     if len(text) < 32:
-        raise ParleyError(f"{path} is damaged. Delete it and start again; people will have to sign in anew.")
+        raise ParleyError(f"{path} is damaged. Delete it and restart; everyone has to sign in again.")
     return text
 
 
 class Cookies:
-    """Reads and writes the two cookies. `cookies` arguments are a request's whole Cookie header."""
+    """Signs and verifies the two cookies. A `cookies` argument is a request's whole Cookie header."""
 
     def __init__(self, secret: str) -> None:
         self._voters = URLSafeSerializer(secret, salt="parley voter")
         self._owners = URLSafeTimedSerializer(secret, salt="parley owner")
 
     def new_voter(self) -> tuple[str, str]:
-        """A new voter's id, and the cookie's value for it."""
+        """A new voter's id and the cookie value for it."""
         voter = secrets.token_urlsafe(18)
         return voter, str(self._voters.dumps(voter))
 
     def voter(self, cookies: str) -> str | None:
-        """The voter's id, or None where there is no cookie or it is not ours."""
+        """The voter's id, or None if the cookie is missing or not signed by us."""
         try:
             voter = self._voters.loads(cookie_parser(cookies).get(VOTER_COOKIE, ""))
         except BadData:
@@ -77,11 +79,11 @@ class Cookies:
         return voter if isinstance(voter, str) else None
 
     def owner_value(self, key_id: str) -> str:
-        """The cookie's value for the owner who showed this key."""
+        """The cookie value for an owner who signed in with this key."""
         return str(self._owners.dumps(key_id))
 
     def owner_key_id(self, cookies: str) -> str | None:
-        """The id of the key that was shown, or None where the cookie is missing, forged or old."""
+        """The id of the key used to sign in, or None if the cookie is missing, forged or expired."""
         try:
             key_id = self._owners.loads(cookie_parser(cookies).get(OWNER_COOKIE, ""), max_age=OWNER_SECONDS)
         except BadData:
@@ -90,7 +92,7 @@ class Cookies:
 
 
 class Keyring:
-    """Which keys are good, as the database says, read at most once every two seconds."""
+    """The valid keys, read from the database at most once every two seconds."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
@@ -100,20 +102,20 @@ class Keyring:
         self._owners: frozenset[str] = frozenset()
 
     def needed(self) -> bool:
-        """Whether keys are configured at all; without any, the page is open (and listens on loopback only)."""
+        """Whether any key exists. Without keys the page is open, and listens on loopback only."""
         self._refresh()
         return self._needed
 
     def is_owner(self, key_id: str | None) -> bool:
-        """Whether this key still opens the owners' app."""
+        """Whether this is the id of a valid owner key."""
         self._refresh()
         return key_id in self._owners
 
     def owner_key(self, secret: str) -> str | None:
-        """The id of the owner key that this secret is, or None."""
-        found = check_key(self._database, secret)
-        self._read_at = float("-inf")  # a key made a moment ago must not be refused by what was read before
-        return found.id if found is not None and found.role == "owner" else None
+        """The id of the owner key with this secret, or None."""
+        key = check_key(self._database, secret)
+        self._read_at = float("-inf")  # a key created a moment ago is not in the cache
+        return key.id if key is not None and key.role == "owner" else None
 
     def _refresh(self) -> None:
         now = self._clock()

@@ -1,14 +1,14 @@
-"""Who may reach what: the addresses of the page, the owners' key, the voter's cookie, and what every response says.
+"""The ASGI app in front of the page: which addresses exist, who may open them, and the headers of every response.
 
-It decides from a request alone, and knows nothing of what the apps behind it show.
+It decides from the request alone and knows nothing of what the apps behind it show.
 """
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from ipaddress import ip_address
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -19,18 +19,17 @@ from models.errors import NotFound
 from models.registry import Registry
 from ui.access.cookies import VOTER_COOKIE, VOTER_SECONDS, Cookies, Keyring
 from ui.access.login import Login
-from ui.backend.uploads import KEEP
-from ui.look.static_page import plain_page
-from ui.owners.data.tab import CHECK
+from ui.access.origins import is_cross_site, is_loopback
+from ui.look.static_page import static_page
 
-# All that Gradio's own page asks for. It has many more routes (files, proxies, uploads, deep links, monitoring,
-# its API); nothing here needs them, so they do not exist.
-_GRADIO = re.compile(
+# The only routes that Gradio's own page requests. Gradio has many more (files, proxies, uploads, deep links,
+# monitoring, its API); none of them is reachable here.
+_GRADIO_ROUTES = re.compile(
     r"/|/config|/theme\.css|/favicon\.ico|/assets/[\w./-]+|/static/[\w./-]+|/svelte/[\w./-]+"
     r"|/gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|cancel|reset|app_id|theme\.css)/?"
 )
 _HEADERS = {
-    # Everything is served from here; an answer that holds an image's address must not make the browser fetch it.
+    # All content comes from this server; a model's answer with an image address must not make the browser fetch it.
     "content-security-policy": (
         "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
         "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; connect-src 'self' data: blob:; font-src 'self' data:; "
@@ -44,17 +43,16 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Apps:
-    """The three Gradio servers, what checks an owner's training data, and what keeps it."""
+    """The three Gradio servers, and the endpoints beside them that owners may call, by path."""
 
     owners: ASGIApp
     vote: ASGIApp
     bot: ASGIApp
-    data: ASGIApp
-    files: ASGIApp
+    owner_endpoints: Mapping[str, ASGIApp]
 
 
-class Doors:
-    """The ASGI app in front of the three. Every request passes here, and only here."""
+class Router:
+    """The ASGI app in front of the three apps. Every request passes through it."""
 
     def __init__(self, apps: Apps, cookies: Cookies, keyring: Keyring, registry: Registry) -> None:
         self._apps = apps
@@ -68,21 +66,23 @@ class Doors:
         if scope["type"] != "http":
             return  # no websockets here; the lifespan is the outer app's
 
-        async def dressed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        # The outer app mounts this at the root and says so in root_path; each app below gets its own.
+        # The outer app mounts this at the root and sets root_path; each app below gets its own.
         scope = {**scope, "root_path": ""}
-        await self._open(scope, receive, dressed)
+        await self._route(scope, receive, send_with_headers)
 
-    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, headers = scope["path"], Headers(scope=scope)
-        refusal = self._foreign(scope["method"], headers) or await asyncio.to_thread(self._rebound, headers)
-        if refusal is not None:
+        if is_cross_site(scope["method"], headers):
+            refusal = PlainTextResponse("This request comes from another site.", status_code=403)
+            await refusal(scope, receive, send)
+        elif (refusal := await asyncio.to_thread(self._refuse_rebinding, headers)) is not None:
             await refusal(scope, receive, send)
         elif path == "/health":
             await PlainTextResponse("ok")(scope, receive, send)
@@ -91,7 +91,7 @@ class Doors:
                 scope, receive, send
             )
         elif path in ("/login", "/logout"):
-            await (await self._login.answer(Request(scope, receive)))(scope, receive, send)
+            await (await self._login.respond(Request(scope, receive)))(scope, receive, send)
         elif path == "/vote":
             await RedirectResponse("/vote/", status_code=307)(scope, receive, send)
         elif path.startswith("/vote/"):
@@ -104,27 +104,25 @@ class Doors:
     async def _owners(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         key_id = self._cookies.owner_key_id(headers.get("cookie", ""))
-        if not await asyncio.to_thread(self._may_own, key_id):
+        if not await asyncio.to_thread(self._is_owner, key_id):
             if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
-                answer: Response = RedirectResponse(f"/login?after={quote(scope['path'])}", status_code=303)
+                response: Response = RedirectResponse(f"/login?after={quote(scope['path'])}", status_code=303)
             else:
-                answer = PlainTextResponse("This needs an owner key: sign in at /login.", status_code=401)
-            await answer(scope, receive, send)
-        elif scope["path"] == CHECK:
-            await self._apps.data(scope, receive, send)
-        elif scope["path"] == KEEP:
-            await self._apps.files(scope, receive, send)
-        elif _GRADIO.fullmatch(scope["path"]):
+                response = PlainTextResponse("This needs an owner key. Sign in at /login.", status_code=401)
+            await response(scope, receive, send)
+        elif (endpoint := self._apps.owner_endpoints.get(scope["path"])) is not None:
+            await endpoint(scope, receive, send)
+        elif _GRADIO_ROUTES.fullmatch(scope["path"]):
             await self._apps.owners(scope, receive, send)
         else:
-            await _nowhere()(scope, receive, send)
+            await _not_found()(scope, receive, send)
 
-    def _may_own(self, key_id: str | None) -> bool:
+    def _is_owner(self, key_id: str | None) -> bool:
         return not self._keyring.needed() or self._keyring.is_owner(key_id)
 
     async def _vote(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _GRADIO.fullmatch(scope["path"].removeprefix("/vote")):
-            await _nowhere()(scope, receive, send)
+        if not _GRADIO_ROUTES.fullmatch(scope["path"].removeprefix("/vote")):
+            await _not_found()(scope, receive, send)
             return
         voter = self._cookies.voter(Headers(scope=scope).get("cookie", ""))
         value: str | None = None
@@ -144,8 +142,8 @@ class Doors:
 
     async def _bot(self, scope: Scope, receive: Receive, send: Send) -> None:
         rest = scope["path"].removeprefix("/bot").removeprefix("/")
-        for name, inner in _splits(rest):
-            if not _GRADIO.fullmatch(inner or "/"):
+        for name, inner in _split_bot_path(rest):
+            if not _GRADIO_ROUTES.fullmatch(inner or "/"):
                 continue
             try:
                 spec = await asyncio.to_thread(self._registry.resolve, name)
@@ -157,52 +155,30 @@ class Doors:
             else:
                 await self._apps.bot({**scope, "root_path": root, "parley_bot": spec.id}, receive, send)
             return
-        page = plain_page(
+        page = static_page(
             "No such bot",
-            "<h1>No such bot</h1><p>No model of that name is served here. It may have been renamed or retired; "
-            "ask whoever gave you the link.</p>",
+            "<h1>No such bot</h1><p>No model with this name is served here. It may have been renamed or retired. "
+            "Ask the person who gave you the link.</p>",
             status=404,
         )
         await page(scope, receive, send)
 
-    @staticmethod
-    def _foreign(method: str, headers: Headers) -> Response | None:
-        """A refusal where another site's page sends the request, else None. Cookies alone would let it in."""
-        origin = headers.get("origin")
-        if method in ("GET", "HEAD") or not origin:
-            return None
-        expected = headers.get("x-forwarded-host", headers.get("host", "")).split(",")[0].strip()
-        if urlsplit(origin).netloc == expected:
-            return None
-        return PlainTextResponse("This request comes from another site.", status_code=403)
-
-    def _rebound(self, headers: Headers) -> Response | None:
-        """Without keys the page trusts loopback, so a name that an attacker points at loopback is refused."""
+    def _refuse_rebinding(self, headers: Headers) -> Response | None:
+        """Without keys the page trusts loopback, so it refuses a foreign name that resolves to loopback."""
         if self._keyring.needed() or is_loopback(headers.get("host", "")):
             return None
         return PlainTextResponse(
-            "Without keys this page answers to localhost only. Make one with `parley keys create NAME --role owner`.",
+            "Without keys this page answers only at localhost. Create a key: `parley keys create NAME --role owner`.",
             status_code=421,
         )
 
 
-def _splits(rest: str) -> list[tuple[str, str]]:
-    """Every way to read `<model>[/<address inside>]`, the longest model first: an id may hold slashes."""
+def _split_bot_path(rest: str) -> list[tuple[str, str]]:
+    """Every reading of `<model>[/<path inside>]`, the longest model first, because an id may contain slashes."""
     cuts = [index for index, letter in enumerate(rest) if letter == "/"]
-    readings = [(rest, "")] if rest and not rest.endswith("/") else []
-    return readings + [(rest[:cut], rest[cut:]) for cut in reversed(cuts) if cut > 0]
+    whole = [(rest, "")] if rest and not rest.endswith("/") else []
+    return whole + [(rest[:cut], rest[cut:]) for cut in reversed(cuts) if cut > 0]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a Host header or an address to listen on means this machine alone."""
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def _nowhere() -> Response:
-    return plain_page("Not here", "<h1>Not here</h1><p>There is no such page.</p>", status=404)
+def _not_found() -> Response:
+    return static_page("Page not found", "<h1>Page not found</h1><p>There is no page at this address.</p>", status=404)

@@ -1,6 +1,6 @@
-"""What every handler of the page is given: settings, the database, and how to reach a model. No layout here.
+"""What every handler of the page needs: settings, database, registry, and completers for the models. No layout.
 
-The page reaches models as any client does, with the OpenAI SDK against the gateway.
+The page reaches models as any client does: with the OpenAI SDK, through the gateway.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from models.spec import ModelSpec
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model and where its engine is: `state` is ready, starting, stopped or failed; `note` says why."""
+    """A model and its engine's state: ready, starting, stopped or failed. `note` gives the reason."""
 
     spec: ModelSpec
     state: str
@@ -32,8 +32,8 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class Room:
-    """The page's surroundings. Made once by `ui.page.build`; shared by all three apps."""
+class PageContext:
+    """Settings, database and connections of this page. `ui.page.build` makes one; all three apps share it."""
 
     settings: Settings
     database: Database
@@ -60,7 +60,7 @@ class Room:
         return sorted(served, key=lambda model: (not model.ready, model.spec.judge, model.id))
 
     def completer(self, model: str) -> GatewayCompleter:
-        """The completer for `model` against the gateway. One each, so that its connections are kept and used again."""
+        """The completer for `model`; one for each model, so that connections are reused."""
         if model not in self._completers:
             self._completers[model] = gateway_completer(self.settings, model)
         return self._completers[model]
@@ -71,8 +71,8 @@ class Room:
             await completer.close()
 
 
-def friendly(error: BaseException) -> str:
-    """One line for a person: ours as it stands, anything else without its insides."""
+def error_message(error: BaseException) -> str:
+    """One line for the page: the message of a ParleyError, and no internals of any other error."""
     if isinstance(error, ParleyError):
         return error.message
-    return f"Something went wrong here ({type(error).__name__}). Try again; the page's log says more."
+    return f"Something went wrong ({type(error).__name__}). Try again; the page's log has the details."

@@ -1,4 +1,4 @@
-"""A conversation as Gradio's Chatbot holds it, and as models are sent it. Nothing of layout."""
+"""Converts conversations between Gradio's Chatbot format and the messages that models receive."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,31 +7,31 @@ from models.messages import Message
 
 Turns = list[dict[str, Any]]
 
-# A browser sends the whole conversation with each message; this bounds what we take from it.
-_MOST_TURNS = 200
-_MOST_LETTERS = 100_000
+# A browser sends the whole conversation with each message; these bound what we accept.
+_MAX_TURNS = 200
+_MAX_CHARACTERS = 100_000
 
 
-def turns(history: Sequence[dict[str, Any]] | None) -> Turns:
-    """The Chatbot's value as plain turns {"role", "content"} with text alone; the oldest go where it is too long."""
-    plain = [
-        {"role": str(turn["role"]), "content": _text(turn.get("content"))[:_MOST_LETTERS]}
+def plain_turns(history: Sequence[dict[str, Any]] | None) -> Turns:
+    """The Chatbot's value as {"role", "content"} turns with text content; a long history loses its oldest turns."""
+    turns = [
+        {"role": str(turn["role"]), "content": _text(turn.get("content"))[:_MAX_CHARACTERS]}
         for turn in history or []
         if turn.get("role") in ("user", "assistant")
     ]
-    return plain[-_MOST_TURNS:]
+    return turns[-_MAX_TURNS:]
 
 
-def messages(plain: Turns, system: str | None = "") -> list[Message]:
-    """What a model is sent: the system prompt where there is one, then the turns; empty answers are left out."""
+def to_messages(turns: Turns, system: str | None = "") -> list[Message]:
+    """The messages for a model: the system prompt, if any, then the turns that are not empty."""
     opening = [Message(role="system", content=system.strip())] if system and system.strip() else []
-    return opening + [Message(role=turn["role"], content=turn["content"]) for turn in plain if turn["content"]]
+    return opening + [Message(role=turn["role"], content=turn["content"]) for turn in turns if turn["content"]]
 
 
-def without_last_answer(plain: Turns) -> Turns:
-    """The turns up to and with the last question; empty where nothing was asked."""
-    last = max((index for index, turn in enumerate(plain) if turn["role"] == "user"), default=-1)
-    return plain[: last + 1]
+def without_last_answer(turns: Turns) -> Turns:
+    """The turns up to and including the last user turn; empty if there is none."""
+    last = max((index for index, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
+    return turns[: last + 1]
 
 
 def _text(content: Any) -> str:

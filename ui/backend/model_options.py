@@ -1,79 +1,73 @@
-"""How models are named and offered on the owners' page: dropdown entries with their state, and banners in words."""
+"""Models in dropdowns and notices of the owners' app: their labels, descriptions and states."""
 
 from collections.abc import Sequence
 from html import escape
 
 from models.spec import ModelSpec
 from ui.backend.context import ServedModel
+from ui.look.markup import notice
 
 _DOTS = {"ready": "●", "starting": "◐", "failed": "✕", "stopped": "○"}
 _KINDS = {
     "base": "base model",
     "merged": "fine-tuned, merged into its base",
     "adapter": "fine-tuned adapter",
-    "hosted": "hosted elsewhere",
+    "hosted": "hosted by a provider",
 }
 
 
-def entries(models: Sequence[ServedModel]) -> list[tuple[str, str]]:
-    """Dropdown entries: (what is shown, the id). A model that is not ready says so."""
-    return [(_entry(model), model.id) for model in models]
+def model_options(models: Sequence[ServedModel]) -> list[tuple[str, str]]:
+    """Dropdown options (label, id). The label shows the state of a model that is not ready."""
+    return [(_label(model), model.id) for model in models]
 
 
-def picked(models: Sequence[ServedModel], current: str | None, position: int = 0) -> str | None:
-    """The model to keep or pick: the current one while it is there, else the one at `position`, else the first."""
+def pick_model(models: Sequence[ServedModel], current: str | None, position: int = 0) -> str | None:
+    """The current model if it is in the list, else the one at `position` or the last; None if the list is empty."""
     ids = [model.id for model in models]
     if current in ids:
         return current
     return ids[min(position, len(ids) - 1)] if ids else None
 
 
-def banner(models: Sequence[ServedModel], *chosen: str | None) -> str:
-    """HTML that says what is not ready among the chosen models; empty where all are."""
+def readiness_banner(models: Sequence[ServedModel], *chosen: str | None) -> str:
+    """Notices about the chosen models that are not ready, as HTML; empty if all are."""
     if not models:
-        return notice("No model is served yet. `parley demo` brings some, or `parley models add` adds yours.", "warn")
+        return notice("No model is served yet. Run `parley demo`, or add your own with `parley models add`.", "warn")
     by_id = {model.id: model for model in models}
     lines = []
     for name in dict.fromkeys(name for name in chosen if name):
         model = by_id.get(name)
         if model is None:
-            lines.append(notice(f"{name} is not served any more. Choose another model.", "warn"))
+            lines.append(notice(f"{name} is no longer served. Choose another model.", "warn"))
         elif model.state == "starting":
-            lines.append(notice(f"{name} is starting. It will answer as soon as it is ready.", "wait"))
+            lines.append(notice(f"{name} is starting. It answers as soon as it is ready.", "wait"))
         elif model.state == "failed":
-            why = f" {model.note}" if model.note else ""
-            lines.append(notice(f"{name} failed to start.{why}", "bad"))
+            reason = f" {model.note}" if model.note else ""
+            lines.append(notice(f"{name} failed to start.{reason}", "bad"))
         elif not model.ready:
-            lines.append(notice(f"{name} is not running. Asking it will start it, where there is room.", "warn"))
+            lines.append(notice(f"{name} is not running. Your first message starts it if memory allows.", "warn"))
     return "".join(lines)
 
 
-def notice(text: str, tone: str = "warn") -> str:
-    """A line for a person. HTML; `tone` is wait, warn, bad or good. Text between backticks is set as code."""
-    parts = escape(text).split("`")
-    body = "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
-    return f'<div class="notice {tone}" role="status"><i></i><span>{body}</span></div>'
-
-
-def about(spec: ModelSpec) -> str:
-    """What a model is, in a few words. HTML."""
-    facts = [_KINDS[spec.kind]]
+def describe_model(spec: ModelSpec) -> str:
+    """A model's kind, base and description as a short paragraph of HTML."""
+    parts = [_KINDS[spec.kind]]
     if spec.base:
-        facts.append(f"on {spec.base}")
+        parts.append(f"based on {spec.base}")
     if spec.judge:
-        facts.append("a judge")
+        parts.append("judge")
     if spec.toy:
-        facts.append("a toy, for demonstration")
+        parts.append("a toy model for demos")
     if spec.shutdown_date:
-        facts.append(f"switched off on {spec.shutdown_date.isoformat()}")
-    text = escape(" · ".join(facts))
+        parts.append(f"shuts down on {spec.shutdown_date.isoformat()}")
+    text = escape(" · ".join(parts))
     return f'<p class="about">{text}{"<br>" + escape(spec.description) if spec.description else ""}</p>'
 
 
-def _entry(model: ServedModel) -> str:
-    words = [_DOTS.get(model.state, "○") + " " + model.id]
+def _label(model: ServedModel) -> str:
+    parts = [_DOTS.get(model.state, "○") + " " + model.id]
     if model.spec.judge:
-        words.append("judge")
+        parts.append("judge")
     if not model.ready:
-        words.append(model.state)
-    return " · ".join(words)
+        parts.append(model.state)
+    return " · ".join(parts)

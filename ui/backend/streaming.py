@@ -1,6 +1,6 @@
-"""Answers as they come, at a pace that a browser can follow: 12 updates a second, however fast the tokens are.
+"""Streams answers of one or several models at a pace a browser can follow. It knows nothing of Gradio.
 
-One clock for all sides, so that two answers side by side move together. It knows nothing of Gradio.
+All answers share one clock, so that two answers side by side move together.
 """
 
 import asyncio
@@ -11,15 +11,15 @@ from typing import Any
 
 from models.completer import GatewayCompleter
 from models.messages import Completion, Message
-from ui.backend.context import friendly
+from ui.backend.context import error_message
 
-# An update costs about 0.33 ms of CPU in Gradio; 12 a second look smooth.
+# An update costs Gradio about 0.33 ms of CPU; 12 a second look smooth.
 _TICK_S = 1 / 12
 
 
 @dataclass
-class Side:
-    """One answer on its way. Times in seconds since it was asked; `error` is one line for a person."""
+class StreamedAnswer:
+    """An answer as far as it has arrived. Times are in seconds since the request; `error` is one line for the page."""
 
     model: str
     text: str = ""
@@ -32,98 +32,100 @@ class Side:
 
     @property
     def tokens(self) -> int:
-        """Tokens so far: as the server counted them, else pieces of the stream, which are tokens on most servers."""
+        """The server's token count; until it arrives, the pieces of the stream, which are tokens on most servers."""
         counted = self.completion.completion_tokens if self.completion else None
         return counted if counted is not None else self.pieces
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens for each second after the first one came; None before it can be said."""
+        """Tokens a second after the first token; None until it can be measured."""
         generating = self.seconds - (self.first_s or self.seconds)
         return (self.tokens - 1) / generating if self.tokens > 1 and generating > 0.02 else None
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One model to ask, and what to say to it."""
+class AnswerRequest:
+    """A model and what to send it."""
 
     completer: GatewayCompleter
     messages: Sequence[Message]
     options: dict[str, Any] = field(default_factory=dict)
 
 
-async def answers(asked: Sequence[Asked], stopped: asyncio.Event | None = None) -> AsyncIterator[list[Side]]:
-    """Ask all at once; yields every side as it stands, at most 12 times a second, and once more at the end.
+async def stream_answers(
+    requests: Sequence[AnswerRequest], stopped: asyncio.Event | None = None
+) -> AsyncIterator[list[StreamedAnswer]]:
+    """Sends all requests at once; yields all answers as they stand, at most 12 times a second and once at the end.
 
-    It ends when all sides are done, or soon after `stopped` is set. Errors are in the sides, never raised.
+    It ends when all answers are done, or soon after `stopped` is set. Errors are in the answers, never raised.
     """
-    sides = [Side(one.completer.model) for one in asked]
-    tasks = [asyncio.create_task(_follow(one, side)) for one, side in zip(asked, sides, strict=True)]
-    everything = asyncio.ensure_future(asyncio.wait(tasks))
+    answers = [StreamedAnswer(request.completer.model) for request in requests]
+    tasks = [asyncio.create_task(_receive(request, answer)) for request, answer in zip(requests, answers, strict=True)]
+    all_done = asyncio.ensure_future(asyncio.wait(tasks))
     stop = asyncio.ensure_future((stopped or asyncio.Event()).wait())
     shown: list[tuple[int, bool, str]] = []
     try:
-        while not everything.done() and not stop.done():
-            await asyncio.wait({everything, stop}, timeout=_TICK_S, return_when=asyncio.FIRST_COMPLETED)
-            now = [(len(side.text), side.done, side.error) for side in sides]
-            if now != shown and not everything.done() and not stop.done():
+        while not all_done.done() and not stop.done():
+            await asyncio.wait({all_done, stop}, timeout=_TICK_S, return_when=asyncio.FIRST_COMPLETED)
+            now = [(len(answer.text), answer.done, answer.error) for answer in answers]
+            if now != shown and not all_done.done() and not stop.done():
                 shown = now
-                yield sides
-        yield sides
+                yield answers
+        yield answers
     finally:
         # Closing a stream early is what stops the model.
         for task in (*tasks, stop):
             task.cancel()
-        everything.cancel()
+        all_done.cancel()
 
 
-async def _follow(one: Asked, side: Side) -> None:
+async def _receive(request: AnswerRequest, answer: StreamedAnswer) -> None:
     began = time.perf_counter()
 
-    def finished(completion: Completion) -> None:
-        side.completion = completion
+    def on_finish(completion: Completion) -> None:
+        answer.completion = completion
 
     try:
-        async for piece in one.completer.stream(one.messages, on_finish=finished, **one.options):
-            side.seconds = time.perf_counter() - began
-            side.first_s = side.seconds if side.first_s is None else side.first_s
-            side.pieces += 1
-            side.text += piece
-    except Exception as error:  # whatever a side died of, the other sides go on
-        side.error = friendly(error)
-    side.seconds = side.seconds or time.perf_counter() - began
-    side.done = True
+        async for piece in request.completer.stream(request.messages, on_finish=on_finish, **request.options):
+            answer.seconds = time.perf_counter() - began
+            answer.first_s = answer.seconds if answer.first_s is None else answer.first_s
+            answer.pieces += 1
+            answer.text += piece
+    except Exception as error:  # one answer's failure must not end the others
+        answer.error = error_message(error)
+    answer.seconds = answer.seconds or time.perf_counter() - began
+    answer.done = True
 
 
-class Stops:
-    """Which streams people have asked to stop: one event for each browser session that streams now."""
+class StopSignals:
+    """One stop event for each browser session that streams an answer now."""
 
     def __init__(self) -> None:
         self._events: dict[str, asyncio.Event] = {}
 
-    def begin(self, session: str | None) -> asyncio.Event:
-        """Note that this session streams; an older stream of the same session is told to stop."""
+    def start(self, session: str | None) -> asyncio.Event:
+        """Registers a new stream of this session and stops its older one."""
         self.stop(session)
         event = self._events[session or ""] = asyncio.Event()
         return event
 
     def stop(self, session: str | None) -> None:
-        """Tell this session's stream to stop; nothing happens where there is none."""
+        """Stops this session's stream, if there is one."""
         if (event := self._events.get(session or "")) is not None:
             event.set()
 
-    def drop(self, session: str | None) -> None:
-        """Stop this session's stream and disown it: what it still has to say is of a conversation that is gone."""
+    def discard(self, session: str | None) -> None:
+        """Stops this session's stream and disowns it: what still arrives belongs to a conversation that is gone."""
         if (event := self._events.pop(session or "", None)) is not None:
             event.set()
 
-    def holds(self, session: str | None, event: asyncio.Event) -> bool:
-        """Whether this stream is still the session's: else what it says must not be shown any more."""
+    def is_current(self, session: str | None, event: asyncio.Event) -> bool:
+        """Whether this is still the session's stream; if not, its text must not be shown any more."""
         return self._events.get(session or "") is event
 
-    def end(self, session: str | None, event: asyncio.Event) -> bool:
-        """Forget a stream that is over; False where it was not the session's any more."""
-        if not self.holds(session, event):
+    def finish(self, session: str | None, event: asyncio.Event) -> bool:
+        """Removes a stream that has ended; False if it was no longer the session's."""
+        if not self.is_current(session, event):
             return False
         del self._events[session or ""]
         return True

@@ -1,6 +1,6 @@
-"""Where an owner's browser sends a file: kept among the uploaded files, for the Train and the Evaluations tab.
+"""The upload endpoint of the owners' app, and the uploaded files that the Train and Evaluations tabs offer.
 
-It does not go through Gradio, which would keep a copy of its own. What the browser does is in upload.js.
+Uploads bypass Gradio, which would store a second copy. upload.js sends them.
 """
 
 import asyncio
@@ -18,72 +18,81 @@ from starlette.types import Receive, Scope, Send
 
 from models.errors import Invalid, ParleyError
 from models.files import Files, StoredFile
-from ui.backend.context import Room, friendly
+from ui.backend.context import PageContext, error_message
 
-KEEP = "/data/files"
-PURPOSE = "fine-tune"
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-TASKS = "evals"
+UPLOAD_PATH = "/data/files"
+TRAINING_PURPOSE = "fine-tune"
+TRAINING_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+TASK_PURPOSE = "evals"
 TASK_SUFFIXES = (".jsonl", ".csv", ".tsv")
-_TAKEN: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
-    {PURPOSE: ("training data", SUFFIXES), TASKS: ("a task", TASK_SUFFIXES)}
+# For each purpose, what the file is called in an error and which suffixes it may have.
+_ACCEPTED: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {TRAINING_PURPOSE: ("training data", TRAINING_SUFFIXES), TASK_PURPOSE: ("a task", TASK_SUFFIXES)}
 )
 
 
-class UploadDesk:
-    """`POST /data/files` of the page, as an ASGI app: the body is the file, the header `x-filename` its name, and
-    `x-purpose` what it is for: fine-tune or evals."""
+class UploadEndpoint:
+    """`POST /data/files` of the page as an ASGI app: stores the body as a file.
 
-    def __init__(self, room: Room) -> None:
-        self._files = Files(room.settings, room.database)
+    The header `x-filename` holds the percent-encoded name; `x-purpose` is fine-tune or evals.
+    """
+
+    def __init__(self, context: PageContext) -> None:
+        self._files = Files(context.settings, context.database)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            stored = await self._keep(request)
-            answer = _json({"id": stored.id, "filename": stored.filename, "size": stored.size}, 200)
-        except ParleyError as error:
-            answer = _json(error.body(), error.status)
+            stored = await self._store(request)
+            response = json_response({"id": stored.id, "filename": stored.filename, "size": stored.size})
         except ClientDisconnect:
             return
-        except Exception as error:  # a fault here is a line on the page, not a pop-up
-            answer = _json(ParleyError(friendly(error)).body(), 500)
-        await answer(scope, receive, send)
+        except Exception as error:  # shown as a line on the page, not as a pop-up
+            response = error_response(error)
+        await response(scope, receive, send)
 
-    async def _keep(self, request: Request) -> StoredFile:
+    async def _store(self, request: Request) -> StoredFile:
         name = unquote(request.headers.get("x-filename", ""))
         if request.method != "POST" or not name:
-            raise Invalid("Send a file, and its name in the header x-filename.")
-        purpose = request.headers.get("x-purpose", PURPOSE)
-        if purpose not in _TAKEN:
-            raise Invalid(f"Files are taken for {' and '.join(_TAKEN)} here.", param="purpose")
-        what, suffixes = _TAKEN[purpose]
+            raise Invalid("Send the file as the body of a POST, and its name in the header x-filename.")
+        purpose = request.headers.get("x-purpose", TRAINING_PURPOSE)
+        if purpose not in _ACCEPTED:
+            raise Invalid(f"Unknown purpose {purpose!r}: use {' or '.join(_ACCEPTED)}.", param="purpose")
+        content, suffixes = _ACCEPTED[purpose]
         if not name.lower().endswith(suffixes):
-            raise Invalid(f"{name}: {what} is {', '.join(suffixes)}.", param="file")
+            raise Invalid(f"{name}: {content} must be a {', '.join(suffixes)} file.", param="file")
         with self._files.incoming() as incoming:
             async for piece in request.stream():
                 await asyncio.to_thread(incoming.write, piece)
             return await asyncio.to_thread(self._files.save, incoming, name, purpose)
 
 
-def named_path(room: Room, file_id: str) -> Path:
-    """The stored file under a name with its own suffix, by which its format is known."""
-    stored = Files(room.settings, room.database).get(file_id)
-    place = room.settings.runs_dir / "data" / stored.id / Path(stored.filename).name
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
+def json_response(content: object, status: int = 200) -> Response:
+    """`content` as a JSON response."""
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+def error_response(error: Exception) -> Response:
+    """The error in OpenAI's error body; an unexpected one without its internals."""
+    if not isinstance(error, ParleyError):
+        error = ParleyError(error_message(error))
+    return json_response(error.body(), error.status)
+
+
+def path_with_suffix(context: PageContext, file_id: str) -> Path:
+    """A stored file under its original name, because its suffix tells the format."""
+    stored = Files(context.settings, context.database).get(file_id)
+    path = context.settings.runs_dir / "data" / stored.id / Path(stored.filename).name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(stored.path, place)
-        except OSError:  # a file system without links
-            shutil.copyfile(stored.path, place)
-    return place
+            os.link(stored.path, path)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(stored.path, path)
+    return path
 
 
-def file_entry(file: StoredFile) -> str:
-    """A stored file in a list: its name, its size, when it came."""
+def file_label(file: StoredFile) -> str:
+    """A stored file's name, size and upload time, for a dropdown."""
     size = f"{file.size / 1e6:.1f} MB" if file.size >= 1e6 else f"{max(1, round(file.size / 1e3))} KB"
     return f"{file.filename} · {size} · {file.created:%m-%d %H:%M}"
-
-
-def _json(content: object, status: int) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")

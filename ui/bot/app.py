@@ -1,6 +1,6 @@
-"""One bot alone, to demo on a projector: its title, greeting, examples, and a conversation. Nothing else.
+"""The app at /bot/<model>: one bot alone, large enough for a projector: title, greeting, examples, conversation.
 
-One layout serves every model: which one is in the address, and `ui.access.router` has looked it up in the registry.
+One layout serves every model. `ui.access.router` resolves the model from the address.
 """
 
 import asyncio
@@ -12,20 +12,20 @@ from typing import Any
 import gradio as gr
 
 from models.spec import BotProfile, ModelSpec
-from ui.backend.context import Room
-from ui.backend.conversation import Turns, messages, turns
-from ui.backend.model_options import notice
-from ui.backend.streaming import Asked, Stops, answers
-from ui.look.components import BROWSER, QUIET
+from ui.backend.context import PageContext
+from ui.backend.conversation import Turns, plain_turns, to_messages
+from ui.backend.streaming import AnswerRequest, StopSignals, stream_answers
+from ui.look.components import BROWSER_ONLY, QUIET
+from ui.look.markup import notice
 from ui.look.theme import header
 
 _EXAMPLES = 4
-_MOST_TOKENS = 700
+_MAX_TOKENS = 700
 
 
 @dataclass(frozen=True)
 class BotView:
-    """The components that the handlers fill."""
+    """The components that the handlers update."""
 
     title: gr.HTML
     chatbot: gr.Chatbot
@@ -35,99 +35,95 @@ class BotView:
     line: gr.HTML
 
 
-class Bot:
-    """What the app does. One instance serves every model and every browser."""
+class BotApp:
+    """The handlers of the app. One instance serves every model and every browser."""
 
-    def __init__(self, room: Room, view: BotView) -> None:
-        self._room = room
+    def __init__(self, context: PageContext, view: BotView) -> None:
+        self._context = context
         self._view = view
-        self._stops = Stops()
+        self._signals = StopSignals()
 
-    async def arrive(self, request: gr.Request) -> dict[Any, Any]:
-        """The page has loaded, or the demo starts over: greet."""
-        self._stops.drop(request.session_hash)
+    async def load(self, request: gr.Request) -> dict[Any, Any]:
+        """On page load and on "Start over": shows the greeting."""
+        self._signals.discard(request.session_hash)
         view, spec = self._view, await self._spec(request)
         profile = profile_of(spec)
         update: dict[Any, Any] = {
-            view.title: _title(profile),
+            view.title: f"<h1 class='bot-title'>{escape(profile.title)}</h1>",
             view.chatbot: [{"role": "assistant", "content": profile.greeting}],
             view.text: gr.update(value="", submit_btn=True, stop_btn=False),
             view.shelf: gr.update(visible=bool(profile.examples)),
-            view.line: await self._line(spec),
+            view.line: await self._state(spec),
         }
         for index, chip in enumerate(view.chips):
-            there = index < len(profile.examples)
-            update[chip] = gr.update(value=profile.examples[index] if there else "", visible=there)
+            exists = index < len(profile.examples)
+            update[chip] = gr.update(value=profile.examples[index] if exists else "", visible=exists)
         return update
 
     async def send(self, text: str, history: Turns, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
-        """Ask; yields the conversation as it grows."""
+        """Sends a message; yields the conversation as the answer grows."""
         view = self._view
         if not text or not text.strip():
             yield {view.line: gr.update()}
             return
         spec = await self._spec(request)
-        asked = [*turns(history), {"role": "user", "content": text.strip()}]
-        stopped = self._stops.begin(request.session_hash)
+        turns = [*plain_turns(history), {"role": "user", "content": text.strip()}]
+        stopped = self._signals.start(request.session_hash)
         yield {
-            view.chatbot: [*asked, {"role": "assistant", "content": "…"}],
+            view.chatbot: [*turns, {"role": "assistant", "content": "…"}],
             view.text: gr.update(value="", submit_btn=False, stop_btn=True),
             view.shelf: gr.update(visible=False),
             view.line: "",
         }
-        said, error, ours = "", "", False
+        answered, error, current = "", "", False
         try:
-            # The greeting is ours, not the model's: it is shown and not sent.
-            sent = asked[1:] if asked[0]["role"] == "assistant" else asked
-            one = Asked(
-                self._room.completer(spec.id),
-                messages(sent, profile_of(spec).system_prompt),
-                {"max_tokens": _MOST_TOKENS, "temperature": 0.5},
+            # The greeting is the page's, not the model's: it is shown but not sent.
+            sent = turns[1:] if turns[0]["role"] == "assistant" else turns
+            answer_request = AnswerRequest(
+                self._context.completer(spec.id),
+                to_messages(sent, profile_of(spec).system_prompt),
+                {"max_tokens": _MAX_TOKENS, "temperature": 0.5},
             )
-            async for (side,) in answers([one], stopped):
-                said, error = side.text, side.error
-                if said and self._stops.holds(request.session_hash, stopped):
-                    yield {view.chatbot: [*asked, {"role": "assistant", "content": said}]}
+            async for (answer,) in stream_answers([answer_request], stopped):
+                answered, error = answer.text, answer.error
+                if answered and self._signals.is_current(request.session_hash, stopped):
+                    yield {view.chatbot: [*turns, {"role": "assistant", "content": answered}]}
         finally:
-            ours = self._stops.end(request.session_hash, stopped)
-        if not ours:
+            current = self._signals.finish(request.session_hash, stopped)
+        if not current:
             return
-        missing = error or not (said or stopped.is_set())
+        failed = error or not (answered or stopped.is_set())
         yield {
-            view.chatbot: [*asked, {"role": "assistant", "content": said}] if said else asked,
+            view.chatbot: [*turns, {"role": "assistant", "content": answered}] if answered else turns,
             view.text: gr.update(submit_btn=True, stop_btn=False),
-            view.line: notice("The answer did not come through. Try again in a moment.", "bad") if missing else "",
+            view.line: notice("The bot could not answer. Please try again in a moment.", "bad") if failed else "",
         }
 
     async def stop(self, request: gr.Request) -> None:
-        """End this browser's stream."""
-        self._stops.stop(request.session_hash)
+        """Stops this browser's answer."""
+        self._signals.stop(request.session_hash)
 
     async def _spec(self, request: gr.Request) -> ModelSpec:
         scope = request.request.scope if request.request is not None else {}
-        return await asyncio.to_thread(self._room.registry.resolve, scope["parley_bot"])
+        return await asyncio.to_thread(self._context.registry.resolve, scope["parley_bot"])
 
-    async def _line(self, spec: ModelSpec) -> str:
-        states = {model.id: model for model in await asyncio.to_thread(self._room.models)}
-        model = states.get(spec.id)
+    async def _state(self, spec: ModelSpec) -> str:
+        models = {model.id: model for model in await asyncio.to_thread(self._context.models)}
+        model = models.get(spec.id)
         if model is not None and model.ready:
             return ""
         if model is not None and model.state == "failed":
             return notice("This bot is not available at the moment.", "bad")
-        return notice("Starting: this bot answers as soon as it is ready.", "wait")
+        return notice("This bot is starting. It answers as soon as it is ready.", "wait")
 
 
 def profile_of(spec: ModelSpec) -> BotProfile:
-    """How the model introduces itself; a plain introduction where its spec has none."""
-    return spec.bot or BotProfile(title=spec.id, greeting="Hello! What can I do for you?")
+    """The model's profile; a plain one if its spec has none."""
+    return spec.bot or BotProfile(title=spec.id, greeting="Hello! How can I help you?")
 
 
-def _title(profile: BotProfile) -> str:
-    return f"<h1 class='bot-title'>{escape(profile.title)}</h1>"
-
-
-def bot_blocks(room: Room) -> gr.Blocks:
-    """The app at /bot/<model>."""
+def build_bot_app(context: PageContext) -> gr.Blocks:
+    """The app at /bot/<model>: its layout and events."""
     with gr.Blocks(title="Parley", analytics_enabled=False) as blocks:
         restart = "<button class='restart' type='button' data-parley='restart'>Start over</button>"
         gr.HTML(header("", links=restart))
@@ -150,7 +146,7 @@ def bot_blocks(room: Room) -> gr.Blocks:
                     for index in range(_EXAMPLES)
                 )
             text = gr.Textbox(
-                placeholder="Write a message",
+                placeholder="Type a message",
                 show_label=False,
                 container=False,
                 lines=1,
@@ -163,14 +159,14 @@ def bot_blocks(room: Room) -> gr.Blocks:
             )
             again = gr.Button("Start over", elem_id="bot-restart", elem_classes="offstage")
         view = BotView(title, chatbot, chips, shelf, text, line)
-        bot = Bot(room, view)
-        start = [title, chatbot, text, shelf, line, *chips]
-        talking = [chatbot, text, shelf, line]
-        arrival = blocks.load(bot.arrive, None, start, **QUIET)
-        arrival.then(js="() => { parley.title(document.querySelector('.bot-title')?.textContent); }", **BROWSER)
-        again.click(bot.arrive, None, start, **QUIET)
-        text.submit(bot.send, [text, chatbot], talking, **QUIET)
+        bot = BotApp(context, view)
+        loaded = [title, chatbot, text, shelf, line, *chips]
+        updated = [chatbot, text, shelf, line]
+        load = blocks.load(bot.load, None, loaded, **QUIET)
+        load.then(js="() => { parley.title(document.querySelector('.bot-title')?.textContent); }", **BROWSER_ONLY)
+        again.click(bot.load, None, loaded, **QUIET)
+        text.submit(bot.send, [text, chatbot], updated, **QUIET)
         text.stop(bot.stop, None, None, **QUIET)
         for chip in chips:
-            chip.click(bot.send, [chip, chatbot], talking, **QUIET)
+            chip.click(bot.send, [chip, chatbot], updated, **QUIET)
     return blocks

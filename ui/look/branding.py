@@ -1,6 +1,6 @@
-"""Gradio's page made ours: its own name, links and previews go out, Parley's go in. It works on finished HTML.
+"""Rewrites the head of Gradio's HTML page: Gradio's name, links and previews are removed, Parley's are added.
 
-The script goes into the head of the page itself, before Gradio starts, so that dark pages do not flash light.
+Our script goes into the head, before Gradio starts, so that a dark page does not flash light.
 """
 
 import re
@@ -11,18 +11,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.look.theme import NIGHT, PAPER, script
 
-# Previews of a link in a messenger come from these; Gradio's say Gradio. Its manifest is for an app to be installed.
-_THEIRS = re.compile(rb"<meta\s+(?:property=\"og:|name=\"twitter:)[^>]*>|<link rel=\"manifest\"[^>]*>", re.DOTALL)
-_BODY = f"<style>body.dark{{background:{NIGHT}}}body:not(.dark){{background:{PAPER}}}</style>"
+# Messengers build link previews from these tags, and browsers offer to install an app by its manifest.
+_GRADIO_TAGS = re.compile(rb"<meta\s+(?:property=\"og:|name=\"twitter:)[^>]*>|<link rel=\"manifest\"[^>]*>", re.DOTALL)
+_BODY_STYLE = f"<style>body.dark{{background:{NIGHT}}}body:not(.dark){{background:{PAPER}}}</style>"
 
 
-class Dressed:
-    """An ASGI app around a Gradio app: its one HTML page is rewritten, everything else passes as it is.
+class BrandedApp:
+    """An ASGI app around a Gradio app that rewrites its HTML page and passes everything else through.
 
-    `more` is HTML for its head, such as a script that this app alone needs.
+    Args:
+        extra_head: HTML for the head of this app alone, such as a script.
     """
 
-    def __init__(self, app: ASGIApp, title: str, description: str, more: str = "") -> None:
+    def __init__(self, app: ASGIApp, title: str, description: str, extra_head: str = "") -> None:
         self._app = app
         tags = (
             f'<title>{escape(title)}</title><meta name="description" content="{escape(description)}">'
@@ -30,18 +31,18 @@ class Dressed:
             f'<meta property="og:description" content="{escape(description)}">'
             '<link rel="icon" href="/brand/mark.svg">'
         )
-        self._head = (tags + _BODY + script() + more).encode()
+        self._head = (tags + _BODY_STYLE + script() + extra_head).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != scope.get("root_path", "") + "/":
             await self._app(scope, receive, send)
             return
-        # What is compressed cannot be rewritten.
+        # A compressed page could not be rewritten.
         scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
         start: Message = {}
         body = bytearray()
 
-        async def whole(message: Message) -> None:
+        async def send_rewritten(message: Message) -> None:
             nonlocal start
             if message["type"] == "http.response.start":
                 start = message
@@ -56,11 +57,11 @@ class Dressed:
                     await send(start)
                     await send({"type": "http.response.body", "body": page if scope["method"] != "HEAD" else b""})
 
-        await self._app(scope, receive, whole)
+        await self._app(scope, receive, send_rewritten)
 
     def _rewrite(self, page: bytes) -> bytes:
-        head, mark, rest = page.partition(b"</head>")
-        if not mark:
+        head, end_tag, rest = page.partition(b"</head>")
+        if not end_tag:
             return page
-        before, opening, after = _THEIRS.sub(b"", head).partition(b"<head>")
-        return before + opening + self._head + after + mark + rest
+        before, opening, after = _GRADIO_TAGS.sub(b"", head).partition(b"<head>")
+        return before + opening + self._head + after + end_tag + rest

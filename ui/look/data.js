@@ -1,36 +1,36 @@
-// The Data tab in the browser: a file is dropped or chosen, sent, and its report shown, sorted and saved.
+// The Data tab in the browser: sends a dropped or chosen file, and shows, sorts and saves its report.
 (() => {
   if (window.parleyData) return;
   window.parleyData = true;
   const by = (id) => document.getElementById(id);
   let report = null, turn = 0;
-  const say = (text, tone) => {
+  const showNotice = (text, tone) => {
     const line = by("data-line");
     line.replaceChildren();
     if (!text) return;
-    const note = document.createElement("div"), words = document.createElement("span");
+    const note = document.createElement("div"), body = document.createElement("span");
     note.className = `notice ${tone}`;
-    words.textContent = text;
-    note.append(document.createElement("i"), words);
+    body.textContent = text;
+    note.append(document.createElement("i"), body);
     line.append(note);
   };
   const check = async (file) => {
     const form = new FormData(by("data-form")), mine = ++turn;
     for (const [name, value] of [...form]) if (!value || name === "file") form.delete(name);
     form.append("file", file);
-    say(`Checking ${file.name} …`, "wait");
+    showNotice(`Checking ${file.name}…`, "wait");
     by("data-report").replaceChildren();
     report = null;
     let answer;
     try {
       const sent = await fetch("/data/check", { method: "POST", body: form });
       answer = await sent.json();
-    } catch { answer = { error: { message: "The page did not answer. Try again." } }; }
-    if (mine !== turn) return;  // another file was dropped in between
-    if (answer.error) { say(answer.error.message, "bad"); return; }
-    say("", "");
+    } catch { answer = { error: { message: "The server did not respond. Try again." } }; }
+    if (mine !== turn) return;  // another file was dropped meanwhile
+    if (answer.error) { showNotice(answer.error.message, "bad"); return; }
+    showNotice("", "");
     report = answer.report;
-    by("data-report").innerHTML = answer.html;  // made by our own server, with every word of the data escaped
+    by("data-report").innerHTML = answer.html;  // from our own server, with everything from the data escaped
   };
   const save = () => {
     const link = document.createElement("a");

@@ -1,18 +1,18 @@
-// What the page does in the browser on its own: light and dark, keys for the raters, downloads. It holds no secret.
+// Runs in the browser on all three apps: light and dark mode, voting keys, downloads, links. It contains no secret.
 (() => {
   if (window.parley) return;
   const KEY = "parley-shade";
   const stored = () => { try { return localStorage.getItem(KEY); } catch { return null; } };
   const system = () => matchMedia("(prefers-color-scheme: dark)").matches;
-  const dress = () => {
-    const wish = stored();
-    const dark = wish ? wish === "dark" : system();
+  const applyShade = () => {
+    const chosen = stored();
+    const dark = chosen ? chosen === "dark" : system();
     document.body.classList.toggle("dark", dark);
     document.documentElement.style.colorScheme = dark ? "dark" : "light";
   };
   const flip = () => {
     const next = document.body.classList.contains("dark") ? "light" : "dark";
-    // Back on what the system says means: follow the system again.
+    // Choosing the system's own shade means to follow the system again.
     try { (next === "dark") === system() ? localStorage.removeItem(KEY) : localStorage.setItem(KEY, next); } catch { /* private window */ }
     document.body.classList.toggle("dark", next === "dark");
     document.documentElement.style.colorScheme = next;
@@ -24,9 +24,9 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
-  const words = (content) => typeof content === "string" ? content
+  const textOf = (content) => typeof content === "string" ? content
     : (content || []).map((part) => part.text ?? "").join("");
-  const plain = (history) => (history || []).map((m) => ({ role: m.role, content: words(m.content) }));
+  const plain = (history) => (history || []).map((m) => ({ role: m.role, content: textOf(m.content) }));
   const toast = (text) => {
     const note = document.createElement("div");
     note.className = "parley-toast";
@@ -34,27 +34,27 @@
     document.body.append(note);
     setTimeout(() => note.remove(), 2200);
   };
-  const copy = async (text, said) => {
+  const copy = async (text, message) => {
     try { await navigator.clipboard.writeText(text); }
     catch {
       // Plain http outside loopback has no clipboard API.
       const box = Object.assign(document.createElement("textarea"), { value: text });
       document.body.append(box); box.select(); document.execCommand("copy"); box.remove();
     }
-    toast(said);
+    toast(message);
   };
-  // Where the owner's cookie no longer opens the door (a first key was made, a key was revoked, a month is over), Gradio
-  // would say "Unexpected token" with every click and every look of a timer. We say what is so, once, and lose nothing
-  // that stands on the page.
-  const ask = window.fetch.bind(window);
-  window.fetch = async (...given) => {
-    const answer = await ask(...given);
-    const path = answer.url ? new URL(answer.url) : location;
-    if (answer.status !== 401 || path.origin !== location.origin || !path.pathname.startsWith("/gradio_api/")) return answer;
-    if (!document.querySelector("#parley-door")) {
-      const note = Object.assign(document.createElement("div"), { id: "parley-door", className: "parley-toast" });
+  // When the owner's cookie is no longer valid (the first key was created, a key was revoked, the cookie expired),
+  // Gradio would show "Unexpected token" at every click and every tick of a timer. This shows one message instead, and
+  // keeps everything that is on the page.
+  const originalFetch = window.fetch.bind(window);
+  window.fetch = async (...args) => {
+    const response = await originalFetch(...args);
+    const path = response.url ? new URL(response.url) : location;
+    if (response.status !== 401 || path.origin !== location.origin || !path.pathname.startsWith("/gradio_api/")) return response;
+    if (!document.querySelector("#parley-signed-out")) {
+      const note = Object.assign(document.createElement("div"), { id: "parley-signed-out", className: "parley-toast" });
       note.setAttribute("role", "alert");
-      note.append("This page needs you to sign in again. ", Object.assign(document.createElement("a"), { href: "/login", textContent: "Sign in" }));
+      note.append("You have been signed out. ", Object.assign(document.createElement("a"), { href: "/login", textContent: "Sign in" }));
       document.body.append(note);
     }
     return new Promise(() => {});
@@ -69,7 +69,6 @@
     "4": "vote-bad", x: "vote-bad", arrowright: "vote-next", enter: "vote-next",
   };
   window.parley = {
-    dress,
     saveMarkdown: (history, model) => {
       const lines = plain(history).map((m) => `**${m.role === "user" ? "You" : model || "Model"}**\n\n${m.content}\n`);
       save("conversation.md", "text/markdown", `# Conversation with ${model || "a model"}\n\n${lines.join("\n")}`);
@@ -101,13 +100,13 @@
     if (id && click(id)) event.preventDefault();
   });
   const begin = () => {
-    dress();
-    // Gradio sets its own class once it has loaded; ours is the last word.
+    applyShade();
+    // Gradio sets its own class once it has loaded; the stored choice overrides it.
     new MutationObserver(() => {
-      const wish = stored();
-      if (wish && document.body.classList.contains("dark") !== (wish === "dark")) dress();
+      const chosen = stored();
+      if (chosen && document.body.classList.contains("dark") !== (chosen === "dark")) applyShade();
     }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", dress);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyShade);
   };
   document.body ? begin() : document.addEventListener("DOMContentLoaded", begin);
 })();

@@ -1,6 +1,6 @@
-"""Figures for the owners' page: ratings with intervals, who beats whom, a judge's wins, use. Numbers in, Plotly out.
+"""Plotly figures for the owners' app: ratings, win rates, a judge's results, losses, usage. Numbers in, figures out.
 
-Colours are chosen to be read on light and on dark paper alike, for a figure does not know on which it stands.
+The colours are readable on light and on dark pages, because a figure does not know which one it is on.
 """
 
 from collections.abc import Sequence
@@ -19,25 +19,25 @@ _PINE = "#2c8a7e"
 _CLAY = "#d9714b"
 _PALE = "#a9aca6"
 _STACK = (_PINE, _CLAY, "#c9a13b", "#6f7fb5", "#9a6a8f", "#7fa857", _PALE)
-_POINTS = 600
+_MAX_POINTS = 600
 _FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One model's rating: the point, its interval, and whether there are votes enough to believe it."""
+    """One model's rating with its interval; `enough` says whether the votes support it."""
 
     name: str
     value: float
     low: float
     high: float
-    sure: bool
+    enough: bool
     note: str
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of the judged pairs, and b's win rate with its interval, all of them between 0 and 1."""
+    """The outcomes of the judged pairs, and model b's win rate with its interval (0 to 1)."""
 
     name_a: str
     name_b: str
@@ -50,7 +50,7 @@ class Outcomes:
 
 
 def rating_plot(dots: Sequence[Dot]) -> "Figure":
-    """Ratings as dots with intervals, the best on top; hollow where there is not enough evidence."""
+    """Ratings as dots with intervals, the best on top; a dot is hollow where there is not enough evidence."""
     from plotly import graph_objects as go
 
     ordered = list(reversed(dots))
@@ -61,31 +61,23 @@ def rating_plot(dots: Sequence[Dot]) -> "Figure":
             mode="markers",
             marker={
                 "size": 13,
-                "color": [_PINE if dot.sure else "rgba(0,0,0,0)" for dot in ordered],
-                "line": {"width": 2.5, "color": [_PINE if dot.sure else _PALE for dot in ordered]},
+                "color": [_PINE if dot.enough else "rgba(0,0,0,0)" for dot in ordered],
+                "line": {"width": 2.5, "color": [_PINE if dot.enough else _PALE for dot in ordered]},
             },
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [dot.high - dot.value for dot in ordered],
-                "arrayminus": [dot.value - dot.low for dot in ordered],
-                "thickness": 2,
-                "width": 5,
-                "color": _PALE,
-            },
+            error_x=_intervals([dot.high - dot.value for dot in ordered], [dot.value - dot.low for dot in ordered]),
             customdata=[[dot.low, dot.high, dot.note] for dot in ordered],
-            hovertemplate="<b>%{y}</b><br>%{x:.0f}, interval %{customdata[0]:.0f} to %{customdata[1]:.0f}"
+            hovertemplate="<b>%{y}</b><br>rating %{x:.0f}, 95 % interval %{customdata[0]:.0f} to %{customdata[1]:.0f}"
             "<br>%{customdata[2]}<extra></extra>",
         )
     )
-    _dress(figure, height=110 + 52 * max(len(dots), 1))
-    figure.update_xaxes(title={"text": "Rating, with its 95 % interval", "font": {"size": 13}}, gridcolor=_GRID)
+    _style(figure, height=110 + 52 * max(len(dots), 1))
+    figure.update_xaxes(title={"text": "Rating with 95 % interval", "font": {"size": 13}}, gridcolor=_GRID)
     figure.update_yaxes(showgrid=False)
     return figure
 
 
 def win_rate_plot(names: Sequence[str], rates: Sequence[Sequence[float | None]]) -> "Figure":
-    """How often the row's model is preferred to the column's, as a heat map; empty where they never met."""
+    """How often voters prefer the row's model to the column's, as a heat map; empty where they were never compared."""
     from plotly import graph_objects as go
 
     text = [["" if rate is None else f"{100 * rate:.0f} %" for rate in row] for row in rates]
@@ -107,21 +99,21 @@ def win_rate_plot(names: Sequence[str], rates: Sequence[Sequence[float | None]])
             hovertemplate="%{y} over %{x}: %{text}<extra></extra>",
         )
     )
-    _dress(figure, height=150 + 56 * max(len(names), 1))
+    _style(figure, height=150 + 56 * max(len(names), 1))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(side="top", showgrid=False)
     return figure
 
 
-def judged_plot(found: Outcomes) -> "Figure":
-    """One bar of wins, ties and losses, and under it the win rate as a dot with its interval."""
+def judge_plot(outcomes: Outcomes) -> "Figure":
+    """A bar of wins, ties and losses, and below it the win rate as a dot with its interval."""
     from plotly import graph_objects as go
 
-    pairs = max(found.wins_a + found.ties + found.wins_b, 1)
+    pairs = max(outcomes.wins_a + outcomes.ties + outcomes.wins_b, 1)
     parts = [
-        (f"{found.name_b} better", found.wins_b, _PINE),
-        ("tie", found.ties, _PALE),
-        (f"{found.name_a} better", found.wins_a, _CLAY),
+        (f"{outcomes.name_b} better", outcomes.wins_b, _PINE),
+        ("tie", outcomes.ties, _PALE),
+        (f"{outcomes.name_a} better", outcomes.wins_a, _CLAY),
     ]
     figure = go.Figure(
         [
@@ -143,23 +135,15 @@ def judged_plot(found: Outcomes) -> "Figure":
         ]
     )
     figure.add_scatter(
-        x=[100 * found.rate_b],
+        x=[100 * outcomes.rate_b],
         y=["Win rate"],
         mode="markers",
         marker={"size": 13, "color": _PINE},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [100 * (found.high - found.rate_b)],
-            "arrayminus": [100 * (found.rate_b - found.low)],
-            "thickness": 2,
-            "width": 5,
-            "color": _PALE,
-        },
-        hovertemplate=f"{found.name_b} wins %{{x:.0f}} %, ties as half<extra></extra>",
+        error_x=_intervals([100 * (outcomes.high - outcomes.rate_b)], [100 * (outcomes.rate_b - outcomes.low)]),
+        hovertemplate=f"{outcomes.name_b} wins %{{x:.0f}} %, a tie counts half<extra></extra>",
     )
     figure.add_vline(x=50, line={"color": _TEXT, "width": 1, "dash": "dot"})
-    _dress(figure, height=180)
+    _style(figure, height=180)
     figure.update_layout(barmode="stack")
     figure.update_xaxes(range=[0, 100], ticksuffix=" %", gridcolor=_GRID)
     figure.update_yaxes(showgrid=False, categoryorder="array", categoryarray=["Win rate", "Pairs"])
@@ -167,14 +151,15 @@ def judged_plot(found: Outcomes) -> "Figure":
 
 
 def loss_plot(curves: "Curves") -> "Figure":
-    """A run's training loss, pale, with its running mean, and its validation loss as dots, over the steps."""
+    """A run's training loss with its running mean, and its validation loss, over the steps."""
     from plotly import graph_objects as go
 
     from train.run.curves import smoothed
 
     figure = go.Figure()
-    every, mean = _thinned(curves.train), _thinned(smoothed(curves.train))
-    for name, points, colour, width in (("each step", every, _PALE, 1.2), ("training, mean", mean, _PINE, 3)):
+    steps, means = _thinned(curves.train), _thinned(smoothed(curves.train))
+    lines = (("each step", steps, _PALE, 1.2), ("training (running mean)", means, _PINE, 3))
+    for name, points, colour, width in lines:
         figure.add_scatter(
             x=[step for step, _ in points],
             y=[loss for _, loss in points],
@@ -194,50 +179,48 @@ def loss_plot(curves: "Curves") -> "Figure":
         line={"color": _CLAY, "width": 2.5},
         hovertemplate="step %{x}: validation %{y:.3f}<extra></extra>",
     )
-    _dress(figure, height=300)
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 13}}
-    figure.update_layout(showlegend=True, legend=legend, uirevision="run", margin={"l": 8, "r": 16, "t": 36, "b": 8})
+    _style(figure, height=300)
+    _show_legend(figure)
+    figure.update_layout(uirevision="run")
     figure.update_xaxes(title={"text": "Step", "font": {"size": 13}}, showgrid=False)
     figure.update_xaxes(range=[0, max(1, curves.steps)], ticksuffix="")
-    figure.update_yaxes(title={"text": "Loss, nats per learnt token", "font": {"size": 13}}, gridcolor=_GRID)
+    figure.update_yaxes(title={"text": "Loss", "font": {"size": 13}}, gridcolor=_GRID)
     figure.update_yaxes(rangemode="tozero")
     return figure
 
 
 @dataclass(frozen=True)
 class Bars:
-    """One colour of a stack: its name, and a height for each day."""
+    """One series of a stacked plot: its name, and a height for each day."""
 
     name: str
     heights: Sequence[float]
 
 
 def stacked_plot(days: Sequence[date], bars: Sequence[Bars], title: str) -> "Figure":
-    """A bar for each day, one upon another; so many of them as there are colours."""
+    """Stacked bars, one for each day; at most as many series as there are colours."""
     from plotly import graph_objects as go
 
-    # Text and not dates: a bar of one day alone would be drawn a millisecond wide.
+    # Category names, not dates: Plotly would draw the bar of a single day a millisecond wide.
     names = [f"{day:%b} {day.day}" if len(days) < 90 else day.isoformat() for day in days]
     figure = go.Figure(
         [
             go.Bar(
                 x=names,
-                y=list(one.heights),
-                name=one.name,
+                y=list(series.heights),
+                name=series.name,
                 marker={"color": colour, "cornerradius": 3},
-                hovertemplate=f"<b>{one.name}</b><br>%{{x}}: %{{y:,}}<extra></extra>",
+                hovertemplate=f"<b>{series.name}</b><br>%{{x}}: %{{y:,}}<extra></extra>",
             )
-            for one, colour in zip(bars, _STACK, strict=False)
+            for series, colour in zip(bars, _STACK, strict=False)
         ]
     )
-    _dress(figure, height=280)
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 13}, "traceorder": "normal"}
-    figure.update_layout(
-        barmode="stack", showlegend=True, legend=legend, bargap=0.25, margin={"l": 8, "r": 16, "t": 36, "b": 8}
-    )
-    # A phone has room for five.
-    told = names[:: -max(1, -(-len(names) // 5))]
-    figure.update_xaxes(type="category", showgrid=False, tickangle=0, tickvals=told)
+    _style(figure, height=280)
+    _show_legend(figure)
+    figure.update_layout(barmode="stack", bargap=0.25)
+    # A phone fits five labels.
+    labels = names[:: -max(1, -(-len(names) // 5))]
+    figure.update_xaxes(type="category", showgrid=False, tickangle=0, tickvals=labels)
     figure.update_yaxes(
         title={"text": title, "font": {"size": 13}}, gridcolor=_GRID, rangemode="tozero", tickformat="~s"
     )
@@ -245,12 +228,22 @@ def stacked_plot(days: Sequence[date], bars: Sequence[Bars], title: str) -> "Fig
 
 
 def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
-    """So many points as a picture can show, the last one among them: the figure is sent anew every two seconds."""
-    stride = max(1, len(points) // _POINTS)
+    """As many points as a plot can show, including the last: the figure is sent again every two seconds."""
+    stride = max(1, len(points) // _MAX_POINTS)
     return points[(len(points) - 1) % stride :: stride] if points else points
 
 
-def _dress(figure: Any, height: int) -> None:
+def _intervals(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
+    bars = {"type": "data", "symmetric": False, "thickness": 2, "width": 5, "color": _PALE}
+    return bars | {"array": list(above), "arrayminus": list(below)}
+
+
+def _show_legend(figure: Any) -> None:
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 13}, "traceorder": "normal"}
+    figure.update_layout(showlegend=True, legend=legend, margin={"l": 8, "r": 16, "t": 36, "b": 8})
+
+
+def _style(figure: Any, height: int) -> None:
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 16, "t": 16, "b": 8},

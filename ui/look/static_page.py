@@ -1,13 +1,13 @@
-"""Pages that need no Gradio: the sign-in form, «no such bot», «not here». One look, no script, nothing fetched."""
+"""Pages without Gradio: the sign-in form, "no such bot", "page not found". No script, nothing fetched."""
 
 from importlib.resources import files
 
 from starlette.responses import HTMLResponse
 
 
-def plain_page(title: str, body: str, status: int = 200) -> HTMLResponse:
-    """A small page of ours. `body` is HTML that the caller has made safe."""
-    mark, style = (files("ui.look").joinpath(name).read_text(encoding="utf-8") for name in ("mark.svg", "plain.css"))
+def static_page(title: str, body: str, status: int = 200) -> HTMLResponse:
+    """A small HTML page. `body` is HTML that the caller has made safe."""
+    mark, style = (files("ui.look").joinpath(name).read_text(encoding="utf-8") for name in ("mark.svg", "static.css"))
     return HTMLResponse(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} · Parley</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -1,6 +1,6 @@
-"""Parley's own look as a Gradio theme: colours and shapes. The rest of the look is in style.css and page.js.
+"""Parley's Gradio theme (colours and shapes) and access to the style sheets, scripts and mark beside this file.
 
-System fonts only: nothing is fetched from outside.
+System fonts only: the page fetches nothing from other hosts.
 """
 
 from importlib.resources import files
@@ -8,7 +8,7 @@ from importlib.resources import files
 import gradio as gr
 from gradio.themes.utils import colors, sizes
 
-# Named once here and once in style.css, which cannot read Python.
+# Named here and in style.css, which cannot read Python.
 PAPER, INK, LINE = "#f6f4ef", "#20262a", "#e3ded3"
 NIGHT, CHALK, SEAM = "#14181b", "#e9e6df", "#2c3338"
 PINE, PINE_DARK = "#1d6f66", "#5bb8a9"
@@ -133,12 +133,12 @@ def parley_theme() -> gr.themes.Base:
 
 
 def style() -> str:
-    """The text of style.css."""
+    """The style sheet of all three apps."""
     return files("ui.look").joinpath("style.css").read_text(encoding="utf-8")
 
 
 def script(name: str = "page.js") -> str:
-    """One of our scripts as an element for the page's head."""
+    """A script as an element for the page's head."""
     return f"<script>{files('ui.look').joinpath(name).read_text(encoding='utf-8')}</script>"
 
 
@@ -148,7 +148,7 @@ def mark() -> str:
 
 
 def header(subtitle: str, *, links: str = "") -> str:
-    """The bar at the top of an app: mark, name, what this app is, links, and the light/dark button. HTML."""
+    """The bar at the top of an app as HTML: mark, name, subtitle, links and the light/dark button."""
     return (
         f'<header class="bar"><span class="mark">{mark()}</span><span class="name">Parley</span>'
         f'<span class="sub">{subtitle}</span><span class="grow"></span>{links}'

@@ -1,20 +1,20 @@
-// Dropped files in the browser: a `.drop` label with data-purpose and data-came sends its file, then clicks what came.
+// File uploads in the browser: a `.drop` label uploads its file for data-purpose, then clicks the button data-uploaded.
 (() => {
   if (window.parleyUpload) return;
   window.parleyUpload = true;
-  const drop = (target) => target.closest?.(".drop[data-came]");
+  const drop = (target) => target.closest?.(".drop[data-uploaded]");
   const send = async (label, file) => {
     const line = label.querySelector("em");
-    const say = (text) => { if (line) line.textContent = text; };
-    say(`Sending ${file.name} …`);
+    const showStatus = (text) => { if (line) line.textContent = text; };
+    showStatus(`Uploading ${file.name}…`);
     let answer;
     try {
       const headers = { "x-filename": encodeURIComponent(file.name), "x-purpose": label.dataset.purpose };
       answer = await (await fetch("/data/files", { method: "POST", body: file, headers })).json();
-    } catch { answer = { error: { message: "The page did not take the file. Try again." } }; }
-    if (answer.error) { say(answer.error.message); return; }
-    say(`${answer.filename} is here.`);
-    document.getElementById(label.dataset.came)?.click();
+    } catch { answer = { error: { message: "The upload failed. Try again." } }; }
+    if (answer.error) { showStatus(answer.error.message); return; }
+    showStatus(`Uploaded ${answer.filename}.`);
+    document.getElementById(label.dataset.uploaded)?.click();
   };
   document.addEventListener("change", (event) => {
     const label = drop(event.target);

@@ -1,4 +1,4 @@
-"""The Chat tab: one model, streamed; stop, regenerate, settings, and a transcript to take along."""
+"""The Chat tab: a conversation with one model, with stop, regenerate, settings and a transcript to save."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,19 +7,31 @@ from typing import Any
 
 import gradio as gr
 
-from ui.backend.context import Room, friendly
-from ui.backend.conversation import Turns, messages, turns, without_last_answer
-from ui.backend.model_options import about, banner, entries, notice, picked
-from ui.backend.streaming import Asked, Stops, answers
-from ui.look.components import BROWSER, QUIET, live_list
+from ui.backend.context import PageContext, error_message
+from ui.backend.conversation import Turns, plain_turns, to_messages, without_last_answer
+from ui.backend.model_options import describe_model, model_options, pick_model, readiness_banner
+from ui.backend.streaming import AnswerRequest, StopSignals, stream_answers
+from ui.look.components import BROWSER_ONLY, QUIET, form_inputs, live_dropdown, read_form
+from ui.look.markup import empty_state, notice
 
-_STATE_EVERY_S = 3
-_EMPTY = "<div class='quiet'><b>Say something</b><span>The answer streams in as the model writes it.</span></div>"
+_REFRESH_S = 3
+
+
+@dataclass(frozen=True)
+class ChatForm:
+    """What the tab's fields hold when a message is sent."""
+
+    text: str
+    chatbot: Turns
+    model: str | None
+    system: str | None
+    temperature: float
+    max_tokens: float
 
 
 @dataclass(frozen=True)
 class ChatView:
-    """The components that the handlers fill."""
+    """The components that the handlers read and update."""
 
     model: gr.Dropdown
     about: gr.HTML
@@ -35,79 +47,58 @@ class ChatView:
     link: gr.Button
 
 
-class Chat:
-    """What the tab does. One instance serves every browser; what a browser says is in its own components."""
+class ChatTab:
+    """The tab's handlers. One instance serves every browser; a browser's state is in its own components."""
 
-    def __init__(self, room: Room, view: ChatView) -> None:
-        self._room = room
+    def __init__(self, context: PageContext, view: ChatView) -> None:
+        self._context = context
         self._view = view
-        self._stops = Stops()
+        self._signals = StopSignals()
 
     async def refresh(self, model: str | None, shown: Any) -> dict[Any, Any]:
-        """The models as they are now, and a banner where the chosen one is not ready.
+        """Updates the list of models, and the banner if the chosen one is not ready.
 
-        `shown` is what the browser has: where nothing changed nothing is sent, so that an open list stays open.
+        `shown` is what the browser has already. If nothing changed, nothing is sent, so that an open list stays open.
         """
         view = self._view
         try:
-            models = await asyncio.to_thread(self._room.models)
-        except Exception as error:  # a timer's fault is a line on the page, not a pop-up every 3 s
-            return {view.banner: notice(friendly(error), "bad")}
-        choice = picked(models, model)
-        now = (entries(models), choice, banner(models, choice))
+            models = await asyncio.to_thread(self._context.models)
+        except Exception as error:  # shown as a line on the page, not as a pop-up every 3 s
+            return {view.banner: notice(error_message(error), "bad")}
+        choice = pick_model(models, model)
+        now = (model_options(models), choice, readiness_banner(models, choice))
         if now == shown:
             return {view.shown: now}
-        spec = next((m.spec for m in models if m.id == choice), None)
+        spec = next((model.spec for model in models if model.id == choice), None)
         return {
-            view.model: gr.update(choices=entries(models), value=choice),
-            view.about: about(spec) if spec else "",
+            view.model: gr.update(choices=now[0], value=choice),
+            view.about: describe_model(spec) if spec else "",
             view.link: gr.update(visible=spec is not None),
             view.banner: now[2],
             view.shown: now,
         }
 
-    async def send(
-        self,
-        text: str,
-        history: Turns,
-        model: str | None,
-        system: str | None,
-        temperature: float,
-        max_tokens: float,
-        request: gr.Request,
-    ) -> AsyncIterator[dict[Any, Any]]:
-        """Ask; yields the conversation as it grows."""
-        if not text or not text.strip():
-            yield {self._view.text: gr.update()}
-            return
-        asked = [*turns(history), {"role": "user", "content": text.strip()}]
-        async for update in self._answer(asked, model, system, temperature, max_tokens, request):
+    async def send(self, values: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        """Sends the message; yields the conversation as the answer grows."""
+        form = read_form(ChatForm, self._view, values)
+        text = (form.text or "").strip()
+        turns = [*plain_turns(form.chatbot), {"role": "user", "content": text}] if text else []
+        async for update in self._answer(turns, form, request):
             yield update
 
-    async def regenerate(
-        self,
-        history: Turns,
-        model: str | None,
-        system: str | None,
-        temperature: float,
-        max_tokens: float,
-        request: gr.Request,
-    ) -> AsyncIterator[dict[Any, Any]]:
-        """Ask the last question again, for another answer."""
-        asked = without_last_answer(turns(history))
-        if not asked:
-            yield {self._view.text: gr.update()}
-            return
-        async for update in self._answer(asked, model, system, temperature, max_tokens, request):
+    async def regenerate(self, values: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        """Sends the last message again, for another answer."""
+        form = read_form(ChatForm, self._view, values)
+        async for update in self._answer(without_last_answer(plain_turns(form.chatbot)), form, request):
             yield update
 
     async def stop(self, request: gr.Request) -> None:
-        """End this browser's stream; what has come stays."""
-        self._stops.stop(request.session_hash)
+        """Stops this browser's answer; what has arrived stays."""
+        self._signals.stop(request.session_hash)
 
-    async def forget(self, request: gr.Request) -> dict[Any, Any]:
-        """A new conversation; an answer that was on its way is stopped and not shown."""
-        self._stops.drop(request.session_hash)
+    async def clear(self, request: gr.Request) -> dict[Any, Any]:
+        """Starts a new conversation; an answer that is still arriving is stopped and not shown."""
+        self._signals.discard(request.session_hash)
         view = self._view
         return {
             view.chatbot: [],
@@ -116,83 +107,77 @@ class Chat:
             view.line: "",
         }
 
-    async def _answer(
-        self,
-        asked: Turns,
-        model: str | None,
-        system: str | None,
-        temperature: float,
-        max_tokens: float,
-        request: gr.Request,
-    ) -> AsyncIterator[dict[Any, Any]]:
-        view = self._view
+    async def _answer(self, turns: Turns, form: ChatForm, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        view, model = self._view, form.model
+        if not turns:
+            yield {view.text: gr.update()}
+            return
         if not model:
             yield {view.line: notice("Choose a model first.", "warn")}
             return
-        stopped = self._stops.begin(request.session_hash)
-        options = {"temperature": float(temperature), "max_tokens": int(max_tokens)}
+        stopped = self._signals.start(request.session_hash)
+        options = {"temperature": float(form.temperature), "max_tokens": int(form.max_tokens)}
         yield {
-            view.chatbot: [*asked, {"role": "assistant", "content": "…"}],
+            view.chatbot: [*turns, {"role": "assistant", "content": "…"}],
             view.text: gr.update(value="", submit_btn=False, stop_btn=True),
             view.again: gr.update(interactive=False),
             view.line: "",
         }
-        text, error, ours = "", "", False
+        text, error, current = "", "", False
         try:
-            one = Asked(self._room.completer(model), messages(asked, system), options)
-            async for (side,) in answers([one], stopped):
-                text, error = side.text, side.error
-                if text and self._stops.holds(request.session_hash, stopped):
-                    yield {view.chatbot: [*asked, {"role": "assistant", "content": text}]}
+            sent = AnswerRequest(self._context.completer(model), to_messages(turns, form.system), options)
+            async for (answer,) in stream_answers([sent], stopped):
+                text, error = answer.text, answer.error
+                if text and self._signals.is_current(request.session_hash, stopped):
+                    yield {view.chatbot: [*turns, {"role": "assistant", "content": text}]}
         finally:
-            ours = self._stops.end(request.session_hash, stopped)
-        if not ours:
+            current = self._signals.finish(request.session_hash, stopped)
+        if not current:
             return
-        after = [*asked, {"role": "assistant", "content": text}] if text else asked
         if error and text:
-            error = f"The answer broke off: {error}"
+            error = f"The answer was interrupted: {error}"
         elif not text and not error and not stopped.is_set():
-            error = f"{model} gave an empty answer."
+            error = f"{model} returned an empty answer."
         yield {
-            view.chatbot: after,
+            view.chatbot: [*turns, {"role": "assistant", "content": text}] if text else turns,
             view.text: gr.update(submit_btn=True, stop_btn=False),
             view.again: gr.update(interactive=True),
             view.line: notice(error, "bad") if error else "",
         }
 
 
-def chat_tab(room: Room, blocks: gr.Blocks) -> None:
-    """Lay out the tab and wire it. Call inside the tab; `blocks` is the app around it."""
+def build_chat_tab(context: PageContext, blocks: gr.Blocks) -> None:
+    """Lays out the tab and wires its events. Call it inside the tab; `blocks` is the app around it."""
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=0, min_width=280, elem_classes="aside"):
-            model = live_list(label="Model", elem_id="chat-model")
-            what = gr.HTML()
+            model = live_dropdown(label="Model", elem_id="chat-model")
+            about = gr.HTML()
             with gr.Accordion("Settings", open=True, elem_classes="fold"):
                 system = gr.Textbox(
                     label="System prompt", lines=3, max_lines=10, placeholder="None", elem_id="chat-system"
                 )
                 temperature = gr.Slider(0, 2, value=0.7, step=0.05, label="Temperature")
-                max_tokens = gr.Slider(16, 2048, value=512, step=16, label="Longest answer, in tokens")
-            with gr.Accordion("Take it along", open=False, elem_classes="fold"):
-                markdown = gr.Button("Transcript (Markdown)", size="sm")
-                as_json = gr.Button("Transcript (JSON)", size="sm")
+                max_tokens = gr.Slider(16, 2048, value=512, step=16, label="Maximum answer length (tokens)")
+            with gr.Accordion("Save and share", open=False, elem_classes="fold"):
+                markdown = gr.Button("Save as Markdown", size="sm")
+                as_json = gr.Button("Save as JSON", size="sm")
                 link = gr.Button("Copy a link to this bot", size="sm", visible=False)
         with gr.Column(elem_classes="stage"):
-            state = gr.HTML(elem_id="chat-banner")
+            banner = gr.HTML(elem_id="chat-banner")
             chatbot = gr.Chatbot(
                 elem_id="chat-log",
                 elem_classes="talk",
                 show_label=False,
                 height=None,
                 buttons=["copy", "copy_all"],
-                placeholder=_EMPTY,
+                placeholder=empty_state("Start a conversation", "The answer appears here as the model writes it."),
                 feedback_options=None,
                 layout="bubble",
                 allow_tags=False,
             )
             line = gr.HTML(elem_id="chat-line")
             text = gr.Textbox(
-                placeholder="Write to the model",
+                placeholder="Type a message",
                 show_label=False,
                 container=False,
                 lines=1,
@@ -204,30 +189,27 @@ def chat_tab(room: Room, blocks: gr.Blocks) -> None:
             )
             with gr.Row(elem_classes="under"):
                 again = gr.Button("Regenerate", size="sm", interactive=False, elem_id="chat-again")
-                fresh = gr.Button("New conversation", size="sm", elem_id="chat-new")
-    view = ChatView(
-        model, what, state, line, gr.State(None), chatbot, text, again, system, temperature, max_tokens, link
+                new = gr.Button("New conversation", size="sm", elem_id="chat-new")
+    shown = gr.State(None)
+    view = ChatView(model, about, banner, line, shown, chatbot, text, again, system, temperature, max_tokens, link)
+    _wire(ChatTab(context, view), view, new, blocks)
+    save_markdown, save_json = (
+        "(...values) => parley.saveMarkdown(...values)",
+        "(...values) => parley.saveJson(...values)",
     )
-    chat = Chat(room, view)
-    _wire(chat, view, fresh, blocks)
-    markdown.click(inputs=[chatbot, model], js="(history, model) => parley.saveMarkdown(history, model)", **BROWSER)
-    as_json.click(
-        inputs=[chatbot, model, system],
-        js="(history, model, system) => parley.saveJson(history, model, system)",
-        **BROWSER,
-    )
-    link.click(inputs=[model], js="(model) => parley.copyLink(model)", **BROWSER)
+    markdown.click(inputs=[chatbot, model], js=save_markdown, **BROWSER_ONLY)
+    as_json.click(inputs=[chatbot, model, system], js=save_json, **BROWSER_ONLY)
+    link.click(inputs=[model], js="(model) => parley.copyLink(model)", **BROWSER_ONLY)
 
 
-def _wire(chat: Chat, view: ChatView, fresh: gr.Button, blocks: gr.Blocks) -> None:
+def _wire(tab: ChatTab, view: ChatView, new: gr.Button, blocks: gr.Blocks) -> None:
     states = [view.model, view.about, view.banner, view.link, view.shown]
-    settings = [view.model, view.system, view.temperature, view.max_tokens]
-    talking = [view.chatbot, view.text, view.again, view.line]
-    view.text.submit(chat.send, [view.text, view.chatbot, *settings], talking, concurrency_limit=None, **QUIET)
-    view.again.click(chat.regenerate, [view.chatbot, *settings], talking, concurrency_limit=None, **QUIET)
-    view.text.stop(chat.stop, None, None, **QUIET)
-    fresh.click(chat.forget, None, talking, **QUIET)
-    view.model.input(chat.refresh, [view.model, view.shown], states, **QUIET)
-    timer = gr.Timer(_STATE_EVERY_S)
-    timer.tick(chat.refresh, [view.model, view.shown], states, **QUIET)
-    blocks.load(chat.refresh, [view.model, view.shown], states, **QUIET)
+    conversation = [view.chatbot, view.text, view.again, view.line]
+    inputs = form_inputs(ChatForm, view)
+    view.text.submit(tab.send, inputs, conversation, concurrency_limit=None, **QUIET)
+    view.again.click(tab.regenerate, inputs, conversation, concurrency_limit=None, **QUIET)
+    view.text.stop(tab.stop, None, None, **QUIET)
+    new.click(tab.clear, None, conversation, **QUIET)
+    view.model.input(tab.refresh, [view.model, view.shown], states, **QUIET)
+    gr.Timer(_REFRESH_S).tick(tab.refresh, [view.model, view.shown], states, **QUIET)
+    blocks.load(tab.refresh, [view.model, view.shown], states, **QUIET)

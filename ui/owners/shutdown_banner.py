@@ -1,20 +1,20 @@
-"""The owners' banner over models that are switched off soon, or are already. The dates are `models.shutdowns`'."""
+"""The owners' banner about models that shut down soon or have already. `models.shutdowns` knows the dates."""
 
 from collections.abc import Iterable
 from datetime import date
 
 from models.shutdowns import upcoming_shutdowns
 from models.spec import ModelSpec
-from ui.backend.model_options import notice
+from ui.look.markup import notice
 
 _SHOWN = 3
 
 
 def shutdown_banner(specs: Iterable[ModelSpec], today: date | None = None) -> str:
-    """HTML that names the models that go within 90 days, the first to go first; empty where there is none."""
-    found = upcoming_shutdowns(specs, today)
-    if not found:
+    """A notice about the models that shut down within 90 days, the earliest first; empty if there are none."""
+    coming = upcoming_shutdowns(specs, today)
+    if not coming:
         return ""
-    said = " · ".join(f"`{one.model}` is {one.text}" for one in found[:_SHOWN])
-    more = f" · and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return notice(said + more, "bad" if found[0].level == "urgent" else "warn")
+    text = " · ".join(f"`{shutdown.model}` is {shutdown.text}" for shutdown in coming[:_SHOWN])
+    more = f" · and {len(coming) - _SHOWN} more" if len(coming) > _SHOWN else ""
+    return notice(text + more, "bad" if coming[0].level == "urgent" else "warn")

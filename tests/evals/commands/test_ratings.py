@@ -80,7 +80,7 @@ def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
     assert "nothing to draw" in parley(*command, "--plot", str(path))[1]
     assert not path.exists()
     parley("votes", "import", str(votes))
-    assert "Drawn in" in parley(*command, "--plot", str(path))[1].replace("\n", " ")
+    assert "Chart written to" in parley(*command, "--plot", str(path))[1].replace("\n", " ")
     page = path.read_text()
     assert "<script" not in page
     assert "<svg" in page

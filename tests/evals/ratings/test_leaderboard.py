@@ -29,7 +29,7 @@ def test_votes_become_a_leaderboard(any_database: Database) -> None:
     add_prompts(any_database, rows, "test")
     empty = leaderboard(any_database)
     assert (empty.rows, empty.enough) == ((), False)
-    assert "No votes" in empty.verdict
+    assert "no votes" in empty.verdict
     vote(any_database, 90)
     board = leaderboard(any_database)
     assert [row.model for row in board.rows] == MODELS
@@ -76,5 +76,5 @@ def test_a_tight_race_names_its_rivals() -> None:
     rows = [("a", "b", float(i % 2), i, i % 50) for i in range(60)]
     board = rank(from_rows(rows))
     assert board.enough
-    assert "not settled" in board.verdict
+    assert "may be as good" in board.verdict
     assert "Not enough evidence yet" in board.verdict

@@ -52,7 +52,7 @@ def bought(run: Any, data: Path, *more: str) -> Any:
 def test_a_price_is_shown_before_anything_is_bought(run: Any, data: Path, openai_fake: FakeOpenAI) -> None:
     refused = bought(run, data)
     assert isinstance(refused.exception, Invalid)
-    assert "say --yes to buy it" in str(refused.exception)
+    assert "Add --yes to buy it" in str(refused.exception)
     assert not openai_fake.requests
     for words in (OPENAI_BASE, "36 examples, 4 held out, 1 left out", "price", "2027-01-06", "line 41"):
         assert words in refused.output, words
@@ -62,7 +62,7 @@ def test_from_the_command_to_a_served_model(run: Any, data: Path, database: Data
     done = bought(run, data, "--yes")
     assert done.exit_code == 0, (done.output, done.exception)
     assert "Step 1/108" in done.output
-    assert "It is served as support-v1" in done.output
+    assert "is served as support-v1" in done.output
     assert "support-v1 is off" in done.output
     assert Registry(database).resolve("support-v1").kind == "hosted"
     listed = run("cloud", "list")
@@ -140,7 +140,7 @@ def test_a_job_that_was_not_started_here(run: Any, openai_fake: FakeOpenAI, data
     assert followed.exit_code == 0, (followed.output, followed.exception)
     assert f"parley cloud register {job} --name NAME" in followed.output
     assert run("cloud", "register", job, "--name", "mine").exit_code == 0
-    assert "registered already" in run("cloud", "register", job, "--name", "mine").output
+    assert "is already registered" in run("cloud", "register", job, "--name", "mine").output
     spec = Registry(database).resolve("mine")
     assert spec.upstream is not None
     assert (spec.upstream.model, spec.job) == (model, job)
@@ -155,7 +155,7 @@ def test_a_job_that_was_not_started_here(run: Any, openai_fake: FakeOpenAI, data
         (("train", "DATA", "--base", "b", "--name", "x", "--on", "openai", "--threads", "2"), Invalid, "--threads"),
         (("train", "DATA", "--base", "b", "--name", "x", "--on", "openai", "--kind", "merged"), Invalid, "--kind"),
         (("train", "DATA", "--base", "b", "--name", "x", "--lr-multiplier", "2"), Invalid, "OpenAI's"),
-        (("train", "DATA", "--base", "b", "--name", "x", "--on", "mars"), Invalid, "is no cloud"),
+        (("train", "DATA", "--base", "b", "--name", "x", "--on", "mars"), Invalid, "is not a cloud provider"),
     ],
 )
 def test_mistakes_are_one_line(run: Any, data: Path, words: tuple[str, ...], error: Any, says: str) -> None:

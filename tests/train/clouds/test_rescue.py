@@ -18,7 +18,7 @@ from models.spec import ModelSpec, Upstream
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.train.conftest import style_rows
 from train.clouds.openai import OpenAICloud
-from train.clouds.rescue import Plan, plan_rescue
+from train.clouds.rescue_plan import RescuePlan, RescueRequest, plan_rescue
 
 ROWS = [*style_rows(40), {"messages": "none"}]
 
@@ -40,9 +40,8 @@ def base(database: Database, tiny_base: Path) -> str:
 def planned(account: Settings, database: Database) -> Any:
     """Plans a rescue."""
 
-    def plan(model: str, **given: Any) -> Plan:
-        asked = {"choose": lambda bases: pytest.fail("there is one")} | given
-        return plan_rescue(model, cloud=OpenAICloud(account, retries=0), settings=account, database=database, **asked)
+    def plan(model: str, choose: Any = lambda bases: pytest.fail("there is one"), **given: Any) -> RescuePlan:
+        return plan_rescue(RescueRequest(model, **given), OpenAICloud(account, retries=0), account, database, choose)
 
     return plan
 
@@ -90,7 +89,7 @@ def test_a_file_that_openai_has_no_more_is_asked_for(
     old: str, base: str, planned: Any, openai_fake: FakeOpenAI, tmp_path: Path
 ) -> None:
     openai_fake.files.clear()
-    with pytest.raises(NotFound, match=r"no more: give it with --data"):
+    with pytest.raises(NotFound, match=r"has deleted the training file .* --data"):
         planned(old)
     path = tmp_path / "mine.csv"
     path.write_text("prompt,response\n" + "".join(f"question {n}?,answer {n}\n" for n in range(20)))
@@ -99,9 +98,9 @@ def test_a_file_that_openai_has_no_more_is_asked_for(
 
 
 def test_a_model_that_nobody_knows(base: str, planned: Any) -> None:
-    with pytest.raises(NotFound, match="knows no job"):
+    with pytest.raises(NotFound, match="No job of this OpenAI account"):
         planned("ft:gpt-4o:acme:other:Z9")
-    with pytest.raises(Invalid, match="no fine-tune's name"):
+    with pytest.raises(Invalid, match="not the name of a fine-tune"):
         planned("gpt-4o")
 
 

@@ -14,12 +14,13 @@ from tests.fakes.together_fine_tuning import FakeTogether
 from tests.stack import ROOT
 from tests.train.clouds.conftest import OPENAI_BASE, TOGETHER_BASE, write
 from tests.train.conftest import style_rows
-from train.clouds.cloud import open_cloud
 from train.clouds.follower import follow, require_success
+from train.clouds.offer import CloudTraining, Offer
 from train.clouds.openai import OpenAICloud
+from train.clouds.providers import open_cloud
 from train.clouds.registration import register_job
-from train.clouds.run_records import CloudRun, alone, cloud_runs, find_run
-from train.clouds.submission import Offer, order
+from train.clouds.run_records import CloudRun, cloud_runs, find_run, lock_name
+from train.clouds.submission import SubmissionHooks, submit_job
 from train.clouds.together import INSTALL, TogetherCloud
 from train.data.checks import UnusableData
 from train.hyperparameters import Hyperparameters
@@ -41,13 +42,14 @@ def fake(provider: str, openai_fake: FakeOpenAI, together_fake: FakeTogether) ->
 
 @pytest.fixture
 def bought(provider: str, account: Settings, registry: Registry, data: Path) -> Any:
-    """Orders a job; keywords change what is ordered. Waits take no time."""
+    """Submits a job; keywords change the training and the hooks. Waits take no time."""
 
-    def buy(**changed: Any) -> CloudRun:
-        asked = {"name": "support-v1", "base": BASES[provider], "pause": lambda seconds: None} | changed
-        source = asked.pop("data", data)
-        cloud = asked.pop("cloud", None) or quick(provider, account)
-        return order(source, cloud=cloud, settings=account, registry=registry, **asked)
+    def buy(
+        cloud: Any = None, pause: Any = lambda seconds: None, agree: Any = lambda offer: True, **changed: Any
+    ) -> Any:
+        training = CloudTraining(**{"data": data, "name": "support-v1", "base": BASES[provider]} | changed)
+        hooks = SubmissionHooks(confirm=agree, pause=pause)
+        return submit_job(training, cloud or quick(provider, account), account, registry, hooks)
 
     return buy
 
@@ -103,7 +105,7 @@ def test_from_data_to_a_hosted_model(
 
 
 def test_openai_metrics_are_a_curve(openai_fake: FakeOpenAI, account: Settings, registry: Registry, data: Path) -> None:
-    run = order(data, cloud=OpenAICloud(account), base=OPENAI_BASE, name="x", settings=account, registry=registry)
+    run = submit_job(CloudTraining(data, OPENAI_BASE, "x"), OpenAICloud(account), account, registry)
     run = followed(run, account)
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows if "loss" in row]
@@ -139,7 +141,7 @@ def test_silence_after_creating_is_told_and_the_next_try_finds_the_job(
 ) -> None:
     fake.cut("POST", JOBS[provider], after=True)
     fake.fail("GET", JOBS[provider], 503, times=100)
-    with pytest.raises(Unavailable, match="not known whether the job was made"):
+    with pytest.raises(Unavailable, match="not known whether the job was created"):
         bought()
     run = next(cloud_runs(account))
     assert (run.job, run.sending) == (None, True)
@@ -164,7 +166,7 @@ def test_429_waits_as_long_as_it_is_told(provider: str, fake: Any, bought: Any) 
 
 def test_429_for_ever_is_one_line(provider: str, fake: Any, bought: Any) -> None:
     fake.fail("POST", JOBS[provider], 429, times=100, retry_after="1")
-    with pytest.raises(Busy, match="asks to wait"):
+    with pytest.raises(Busy, match="limits the rate"):
         bought()
     assert not fake.jobs
 
@@ -216,7 +218,7 @@ def test_a_second_run_of_one_name_with_other_data_is_refused(bought: Any, tmp_pa
 
 
 def test_two_terminals_do_not_buy_twice(fake: Any, bought: Any, account: Settings) -> None:
-    with alone(account, "support-v1"), pytest.raises(Busy, match="Another process"):
+    with lock_name(account, "support-v1"), pytest.raises(Busy, match="Another process"):
         bought()
     assert not fake.jobs
     assert bought().job in fake.jobs
@@ -239,11 +241,11 @@ def test_bad_data_is_refused_here(fake: Any, bought: Any) -> None:
     ("wanted", "openai", "together"),
     [
         ({"learning_rate": 1e-4}, "multiplier", None),
-        ({"rank": 8}, "takes no rank", None),
+        ({"rank": 8}, "not support rank", None),
         ({"epochs": 1.5}, "whole epochs", "whole epochs"),
-        ({"tune": "qlora"}, "takes no tune", "lora or full"),
-        ({"dora": True}, "takes no dora", "takes no dora"),
-        ({"schedule": "constant"}, "takes no schedule", "cosine and linear"),
+        ({"tune": "qlora"}, "not support tune", "lora or full"),
+        ({"dora": True}, "not support dora", "not support dora"),
+        ({"schedule": "constant"}, "not support schedule", "cosine and linear"),
         ({"epochs": 2, "batch_size": 8}, None, None),
     ],
 )
@@ -262,7 +264,7 @@ def test_the_providers_own_check_of_the_file(
     openai_fake: FakeOpenAI, account: Settings, registry: Registry, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.fakes.openai_jobs.FEWEST", 100)
-    run = order(data, cloud=OpenAICloud(account), base=OPENAI_BASE, name="x", settings=account, registry=registry)
+    run = submit_job(CloudTraining(data, OPENAI_BASE, "x"), OpenAICloud(account), account, registry)
     with pytest.raises(Exception, match=r"36 example\(s\), but must have at least 100"):
         require_success(followed(run, account), "OpenAI")
 
@@ -284,13 +286,13 @@ def test_preference_pairs_go_as_dpo(provider: str, fake: Any, bought: Any, tmp_p
     else:
         assert fields["training_method"] == {"method": "dpo", "dpo_beta": 0.2} | fields["training_method"]
     assert json.loads(run.training_path.read_text().splitlines()[0]).keys() == pairs[0].keys()
-    with pytest.raises(Invalid, match="holds preference pairs"):
+    with pytest.raises(Invalid, match="has preference pairs"):
         bought(data=path, name="other")
 
 
 def test_a_large_file_goes_in_parts(openai_fake: FakeOpenAI, account: Settings, registry: Registry, data: Path) -> None:
     cloud = OpenAICloud(account, one_piece=1000)
-    run = order(data, cloud=cloud, base=OPENAI_BASE, name="x", settings=account, registry=registry)
+    run = submit_job(CloudTraining(data, OPENAI_BASE, "x"), cloud, account, registry)
     assert openai_fake.count("POST", "/v1/uploads/.*/complete") == 1
     assert openai_fake.contents[run.training_file] == run.training_path.read_bytes()
 
@@ -299,11 +301,9 @@ def test_together_tells_its_own_price(
     together_fake: FakeTogether, account: Settings, registry: Registry, data: Path
 ) -> None:
     told: list[Any] = []
-    order(
-        data, cloud=quick("together", account), base=TOGETHER_BASE, name="x", settings=account, registry=registry,
-        progress=told.append,
-    )  # fmt: skip
-    assert any("Together AI expects" in event.message for event in told if isinstance(event, Stage))
+    hooks = SubmissionHooks(progress=told.append)
+    submit_job(CloudTraining(data, TOGETHER_BASE, "x"), quick("together", account), account, registry, hooks)
+    assert any("Together AI estimates" in event.message for event in told if isinstance(event, Stage))
 
 
 def test_no_key_and_no_such_cloud(home: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from models.errors import Conflict, Invalid
 from models.messages import Completion, Message
 from tests.fakes.http_server import FakeServer, Handler, Request
 from train.data.checks import check
-from train.data.synthesis import Synthesis, prompt_for, read_examples, synthesise
+from train.data.synthesis import Synthesis, synthesise
+from train.data.synthesis_prompts import SynthesisOptions, prompt_for, read_examples
 
 NOUNS = ["anvil", "basket", "candle", "drum", "engine", "feather", "goblet", "hammer", "island", "jacket", "kettle"]
 SEEDS = [
@@ -68,13 +70,16 @@ def server() -> Iterator[FakeChat]:
         yield running
 
 
-def run(server: FakeChat, out: Path, number: int = 10, **options: Any) -> Synthesis:
+def run(
+    server: FakeChat, out: Path, number: int = 10, progress: Any = lambda counted: None, **options: Any
+) -> Synthesis:
     """A whole synthesis with the OpenAI SDK against the server."""
 
     async def whole() -> Synthesis:
         completer = GatewayCompleter(server.address + "/v1", "writer", retries=0)
         try:
-            return await synthesise(SEEDS, completer, model="writer", number=number, out=out, **options)
+            chosen = SynthesisOptions(model="writer", number=number, **options)
+            return await synthesise(SEEDS, completer, out, chosen, progress=progress)
         finally:
             await completer.close()
 
@@ -115,10 +120,10 @@ def test_the_prompts_show_seeds_drawn_by_seed_and_what_was_told(server: FakeChat
     assert "Write 2 new" in text
     assert "Only about boats." in text
     examples = check(SEEDS).examples
-    options = {"seed": 0, "shots": 3, "each": 2}
-    assert prompt_for(examples, 7, **options) == prompt_for(examples, 7, **options)
-    assert prompt_for(examples, 7, **options) != prompt_for(examples, 8, **options)
-    assert prompt_for(examples, 7, **options) != prompt_for(examples, 7, seed=1, shots=3, each=2)
+    options = SynthesisOptions(model="writer", number=4, seed=0, shots=3, each=2)
+    assert prompt_for(examples, 7, options) == prompt_for(examples, 7, options)
+    assert prompt_for(examples, 7, options) != prompt_for(examples, 8, options)
+    assert prompt_for(examples, 7, options) != prompt_for(examples, 7, replace(options, seed=1))
 
 
 def test_copies_and_near_copies_are_counted_and_thrown_away(tmp_path: Path) -> None:
@@ -223,7 +228,7 @@ def test_only_so_many_are_asked_at_once(tmp_path: Path) -> None:
         running -= 1
         return Completion(text=fresh(asked))
 
-    asyncio.run(synthesise(SEEDS, completer, model="m", number=20, out=tmp_path / "o.jsonl", concurrency=3))
+    asyncio.run(synthesise(SEEDS, completer, tmp_path / "o.jsonl", SynthesisOptions("m", 20, concurrency=3)))
     assert most == 3
 
 
@@ -235,7 +240,7 @@ def test_no_seeds_and_senseless_numbers_are_one_line(server: FakeChat, tmp_path:
         raise AssertionError
 
     with pytest.raises(Invalid, match="no seed"):
-        asyncio.run(synthesise([], never, model="m", number=1, out=tmp_path / "o.jsonl"))
+        asyncio.run(synthesise([], never, tmp_path / "o.jsonl", SynthesisOptions("m", 1)))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def rows() -> bytes:
 
 
 def test_a_model_is_trained_and_answers_without_a_restart_though_its_worker_was_killed(demo_stack: Stack) -> None:
-    before = engine_states.served(demo_stack.database)["demo-base"]
+    before = engine_states.read_statuses(demo_stack.database)["demo-base"]
     with OpenAI(base_url=demo_stack.gateway_url, api_key="none") as client:
         file = client.files.create(file=("tides.jsonl", rows()), purpose="fine-tune")
         job = client.fine_tuning.jobs.create(
@@ -78,7 +78,7 @@ def test_a_model_is_trained_and_answers_without_a_restart_though_its_worker_was_
             model=names[0], messages=[{"role": "user", "content": "what is the tide table for day 99?"}], temperature=0
         )
         assert "noon" in (first.choices[0].message.content or "")
-    after = engine_states.served(demo_stack.database)["demo-base"]
+    after = engine_states.read_statuses(demo_stack.database)["demo-base"]
     assert (before.pid, before.address) == (after.pid, after.address)  # the engine went on as it was
 
 

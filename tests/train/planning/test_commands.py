@@ -35,7 +35,7 @@ def _home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: Any, code: int = 0) -> str:
     """What a command prints."""
-    from train.data.commands import data_commands
+    from train.data_cli import data_commands
 
     app = typer.Typer()
     app.add_typer(data_commands())
@@ -100,8 +100,6 @@ def test_mistakes_are_one_line(data: Path, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="NO_SUCH_KEY, which is not set"):
         options = ("--model", "w", "--base-url", "http://127.0.0.1:9/v1", "--credential", "NO_SUCH_KEY")
         run("synthesise", data, tmp_path / "o.jsonl", *options)
-    with pytest.raises(Invalid, match="--tried is 'magic'"):
-        run("advise", data, "--tried", "magic")
 
 
 def test_a_plan_fits_60_columns_and_is_json(data: Path, tiny_base: Path) -> None:
@@ -130,30 +128,3 @@ def test_a_writer_that_never_answers_fails_with_one_line(data: Path, tmp_path: P
     options = ("--model", "w", "--base-url", "http://127.0.0.1:9/v1", "--patience", 1, "--number", 1)
     shown = " ".join(run("synthesise", data, tmp_path / "o.jsonl", *options, code=1).split())
     assert "does not answer" in shown
-
-
-def test_advice_with_its_reasons(data: Path) -> None:
-    shown = " ".join(run("advise", data, "--tried", "few-shot", "--knowledge-changes", "never").split())
-    assert "Begin with" in shown
-    assert "would change with" in shown
-    found = json.loads(run("advise", data, "--tried", "nothing", "--json"))
-    assert found["choice"] == "prompting"
-    assert found["facts"]["examples"] == 60
-
-
-def test_in_a_terminal_it_asks_for_what_the_flags_leave_open(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train.data import synthesis_command
-
-    app = typer.Typer()
-    app.command()(synthesis_command.advise_command)
-
-    class Terminal:
-        stdin = stdout = type("Tty", (), {"isatty": staticmethod(lambda: True)})
-
-    monkeypatch.setattr(synthesis_command, "sys", Terminal)
-    found = CliRunner().invoke(app, [str(data), "--tried", "few-shot"], input="sometimes\nweekly\nyes\n\nno\n")
-    shown = " ".join(found.output.split())
-    assert "How often does what is true change?" in shown
-    assert "Use one of never, monthly" in shown  # «sometimes» is none of them
-    assert "What is the furthest" not in shown  # a flag said it
-    assert "Not said: --latency-ms, --requests-per-day, --citations" in shown

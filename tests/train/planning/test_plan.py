@@ -13,7 +13,7 @@ from models.settings import Settings
 from tests.train.conftest import style_rows
 from train.hyperparameters import Hyperparameters
 from train.planning.needs import Shape, Step, need
-from train.planning.plan import Machine, Plan, Way, find_machine, find_shape, plan, plan_against
+from train.planning.plan import Machine, Plan, Way, compare_with_run, find_machine, find_shape, plan
 from train.planning.speeds import Speed, estimate_speed, scale_speed, work
 from train.trainers.bases import find_base, load_model
 
@@ -104,7 +104,7 @@ def test_this_machine_has_memory() -> None:
 
 def test_a_folder_that_holds_no_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="no finished training run"):
-        plan_against(tmp_path)
+        compare_with_run(tmp_path)
 
 
 @pytest.mark.training
@@ -112,8 +112,8 @@ def test_a_plan_is_held_against_what_a_real_run_used(trained: Any, house: tuple[
     result, _ = trained
     settings, registry = house
     with pytest.raises(Invalid, match="in memory"):
-        plan_against(result.run_folder, settings=settings, registry=registry)
-    against = plan_against(result.run_folder, style_rows(120), settings=settings, registry=registry, measure=True)
+        compare_with_run(result.run_folder, settings=settings, registry=registry)
+    against = compare_with_run(result.run_folder, style_rows(120), settings=settings, registry=registry, measure=True)
     assert against.plan.speed.way == "tried"
     assert against.tokens_ratio == pytest.approx(1, abs=0.02)
     assert against.memory_used == result.peak_memory_bytes

@@ -1,4 +1,4 @@
-"""The signing secret and the cookies: one secret a home, nothing forged, nothing of one kind taken for the other."""
+"""The signing secret and the cookies: one secret a home, no forgeries, and the two kinds are not interchangeable."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +9,7 @@ from models.errors import ParleyError
 from ui.access.cookies import OWNER_COOKIE, VOTER_COOKIE, Cookies, page_secret
 
 
-def test_all_who_ask_at_once_get_one_secret(home: Path):
+def test_concurrent_calls_get_one_secret(home: Path):
     with ThreadPoolExecutor(16) as pool:
         secrets = set(pool.map(page_secret, [home] * 64))
     assert len(secrets) == 1
@@ -17,7 +17,7 @@ def test_all_who_ask_at_once_get_one_secret(home: Path):
     assert [path.name for path in home.iterdir()] == ["page-secret"]
 
 
-def test_a_damaged_secret_is_told(home: Path):
+def test_a_damaged_secret_is_an_error(home: Path):
     home.mkdir()
     (home / "page-secret").write_text("")
     with pytest.raises(ParleyError, match="damaged"):

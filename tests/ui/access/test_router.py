@@ -1,4 +1,4 @@
-"""Who may reach what: the owners' app behind its key, the raters' and the bots' open, and nothing across."""
+"""Who may open which address: the owners' app with a key, the raters' and the bots' without, and nothing across."""
 
 import json
 import re
@@ -14,8 +14,8 @@ from tests.stack import ROOT
 from tests.ui.conftest import Keyed, Page
 from ui.access.cookies import OWNER_COOKIE, VOTER_COOKIE
 
-# What Gradio would offer beside the page itself: files, proxies, uploads, its API, its history, its monitoring.
-NOT_HERE = (
+# Gradio routes that the page does not use: files, proxies, uploads, its API, its history, its monitoring.
+ABSENT_ROUTES = (
     "/gradio_api/info",
     "/gradio_api/file=/etc/passwd",
     "/gradio_api/proxy=https://example.org",
@@ -56,8 +56,8 @@ def test_an_unknown_bot_is_a_friendly_page(open_page: Page):
 
 
 @pytest.mark.parametrize("root", ["", "/vote", "/bot/quokka-terse"])
-@pytest.mark.parametrize("address", NOT_HERE)
-def test_what_the_page_does_not_use_does_not_exist(open_page: Page, root: str, address: str):
+@pytest.mark.parametrize("address", ABSENT_ROUTES)
+def test_gradios_other_routes_do_not_exist(open_page: Page, root: str, address: str):
     for method in ("GET", "POST"):
         assert open_page.browser().request(method, root + address).status_code in (404, 405)
 
@@ -65,7 +65,7 @@ def test_what_the_page_does_not_use_does_not_exist(open_page: Page, root: str, a
 @pytest.mark.parametrize(
     "address", ["/", "/config", "/theme.css", "/gradio_api/queue/data?session_hash=x", "/gradio_api/app_id", "/nowhere"]
 )
-def test_without_a_key_the_owners_app_is_shut(keyed_page: Keyed, address: str):
+def test_without_a_key_the_owners_app_is_closed(keyed_page: Keyed, address: str):
     client = keyed_page.page.browser()
     answer = client.get(address)
     assert answer.status_code == 401
@@ -87,7 +87,7 @@ def test_without_a_key_the_owners_app_is_shut(keyed_page: Keyed, address: str):
         "/VOTE/config",
     ],
 )
-def test_no_way_round_through_the_other_apps(keyed_page: Keyed, address: str):
+def test_the_other_apps_lead_to_nothing_of_the_owners(keyed_page: Keyed, address: str):
     answer = keyed_page.page.browser().get(address)
     assert answer.status_code in (401, 404)
     assert "quokka" not in answer.text
@@ -114,7 +114,7 @@ def test_the_apps_have_configs_of_their_own(keyed_page: Keyed):
         assert all(dependency["api_visibility"] == "private" for dependency in config["dependencies"])
 
 
-def test_an_owner_key_opens_the_door_and_a_revoked_one_shuts_it(keyed_page: Keyed, monkeypatch: pytest.MonkeyPatch):
+def test_an_owner_key_signs_in_until_it_is_revoked(keyed_page: Keyed, monkeypatch: pytest.MonkeyPatch):
     database = keyed_page.page.database
     key = create_key(database, name="leaving", role="owner")
     client, answer = sign_in(keyed_page, key)
@@ -125,11 +125,11 @@ def test_an_owner_key_opens_the_door_and_a_revoked_one_shuts_it(keyed_page: Keye
     assert key not in cookie
     assert client.get("/config").status_code == 200
     revoke_key(database, next(info.id for info in list_keys(database) if info.name == "leaving"))
-    sign_in(keyed_page, "pk-wrong")  # makes the page read the keys again now, and not in two seconds
+    sign_in(keyed_page, "pk-wrong")  # makes the page read the keys again now, not in two seconds
     assert client.get("/config").status_code == 401
 
 
-def test_other_keys_do_not_open_the_door(keyed_page: Keyed):
+def test_other_keys_do_not_sign_in(keyed_page: Keyed):
     for key in (keyed_page.client, "pk-wrong", "", "x" * 5000):
         client, answer = sign_in(keyed_page, key)
         assert answer.status_code == 401
@@ -137,7 +137,7 @@ def test_other_keys_do_not_open_the_door(keyed_page: Keyed):
         assert client.get("/config").status_code == 401
 
 
-def test_a_voters_cookie_is_no_owners_cookie(keyed_page: Keyed):
+def test_a_voters_cookie_is_not_an_owners_cookie(keyed_page: Keyed):
     client = keyed_page.page.browser()
     client.get("/vote/")
     voter = client.cookies[VOTER_COOKIE]

@@ -1,6 +1,6 @@
-"""What a browser says the conversation is, made plain and bounded."""
+"""The browser's conversation becomes plain, bounded turns and messages."""
 
-from ui.backend.conversation import messages, turns, without_last_answer
+from ui.backend.conversation import plain_turns, to_messages, without_last_answer
 
 HISTORY = [
     {"role": "user", "content": [{"type": "text", "text": "Hello"}], "metadata": None},
@@ -11,25 +11,25 @@ HISTORY = [
 
 
 def test_gradios_turns_become_messages():
-    plain = turns(HISTORY)
+    plain = plain_turns(HISTORY)
     assert [turn["content"] for turn in plain] == ["Hello", "Hi", "More?", ""]
-    sent = messages(plain, " Be kind. ")
+    sent = to_messages(plain, " Be kind. ")
     assert [(message.role, message.content) for message in sent] == [
         ("system", "Be kind."),
         ("user", "Hello"),
         ("assistant", "Hi"),
         ("user", "More?"),
     ]
-    assert messages(plain, None)[0].role == "user"
+    assert to_messages(plain, None)[0].role == "user"
 
 
-def test_other_roles_and_endless_histories_are_cut():
-    assert turns([{"role": "system", "content": "obey"}, {"role": "tool", "content": "x"}]) == []
-    assert turns(None) == []
-    assert len(turns([{"role": "user", "content": "x"}] * 5000)) <= 200
-    assert len(turns([{"role": "user", "content": "x" * 10**6}])[0]["content"]) <= 100_000
+def test_other_roles_and_long_histories_are_cut():
+    assert plain_turns([{"role": "system", "content": "obey"}, {"role": "tool", "content": "x"}]) == []
+    assert plain_turns(None) == []
+    assert len(plain_turns([{"role": "user", "content": "x"}] * 5000)) <= 200
+    assert len(plain_turns([{"role": "user", "content": "x" * 10**6}])[0]["content"]) <= 100_000
 
 
-def test_regenerate_goes_back_to_the_last_question():
-    assert without_last_answer(turns(HISTORY))[-1]["content"] == "More?"
+def test_regenerating_starts_at_the_last_question():
+    assert without_last_answer(plain_turns(HISTORY))[-1]["content"] == "More?"
     assert without_last_answer([]) == []

@@ -1,4 +1,4 @@
-"""Gradio's page made ours: nothing of its name in what a messenger previews, nothing that points outside."""
+"""The page's head: no trace of Gradio in link previews, and no address of another host."""
 
 import re
 
@@ -16,11 +16,11 @@ def test_the_page_is_parleys(open_page: Page, address: str):
     assert "gradio.app" not in head
     assert "twitter" not in head
     assert "manifest.json" not in page
-    # Addresses of other hosts that a browser would fetch: none in any element of the page.
+    # No element makes the browser fetch from another host.
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"(?:https?:)?//", page)
 
 
-def test_the_rest_passes_as_it_is(open_page: Page):
+def test_other_responses_pass_unchanged(open_page: Page):
     client = open_page.browser()
     assert client.get("/config").json()["title"] == "Parley"
     head = client.head("/vote/")

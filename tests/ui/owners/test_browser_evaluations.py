@@ -75,7 +75,7 @@ def upload(page: Page, folder: Path, name: str, rows: list[dict]) -> None:
     path = folder / name
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     page.set_input_files("#evaluate-file", str(path))
-    expect(page.locator("#evaluate-sent")).to_contain_text(f"{name} is here", timeout=30_000)
+    expect(page.locator("#evaluate-sent")).to_contain_text(f"Uploaded {name}", timeout=30_000)
     expect(page.locator("#evaluate-task input")).to_have_value(re.compile(re.escape(name)), timeout=30_000)
 
 

@@ -1,4 +1,4 @@
-"""The Data tab: only owners are let to it, every word of the data is escaped, and a real browser drops a file."""
+"""The Data tab: only owners may check files, everything from the data is escaped, and a real browser drops a file."""
 
 import json
 import re
@@ -15,12 +15,12 @@ from ui.owners.data.html import report_html
 FAULTS = Path(__file__).resolve().parents[2] / "train" / "data" / "faults"
 
 
-def test_a_file_is_answered_with_the_report_and_its_page(open_page: Page):
+def test_a_file_returns_its_report_also_as_html(open_page: Page):
     path = FAULTS / "wrong-type.jsonl"
     answer = open_page.browser().post("/data/check", files={"file": (path.name, path.read_bytes())})
     assert answer.status_code == 200
     assert answer.json()["report"] == check(path).as_json()
-    assert "has errors" in answer.json()["html"] or "cannot be trained on" in answer.json()["html"]
+    assert "has errors" in answer.json()["html"] or "not usable for training" in answer.json()["html"]
     assert open_page.browser().get("/data/check").status_code == 405
     nothing = open_page.browser().post("/data/check", json={})
     assert (nothing.status_code, nothing.json()["error"]["param"]) == (400, "file")
@@ -32,7 +32,7 @@ def test_only_owners_may_check(keyed_page: Keyed):
     assert keyed_page.page.browser().post("/vote/data/check", **sent).status_code == 404
 
 
-def test_every_word_of_the_data_is_escaped():
+def test_everything_from_the_data_is_escaped():
     bad = "<img src=x onerror=alert(1)>"
     rows: list[Any] = [{"messages": [{"role": bad, "content": "x"}]}, {"messages": [{"role": "user", bad: 1}]}]
     shown = report_html(check(rows).as_json() | {"source": f"{bad}.jsonl", "format": bad})

@@ -1,4 +1,4 @@
-"""The Evaluations tab without a browser: nothing yet, the newest first, a chosen one, a fault as a line."""
+"""The Evaluations tab without a browser: empty, the newest report, a chosen one, an error as a line."""
 
 import asyncio
 from html import unescape
@@ -7,31 +7,31 @@ import gradio as gr
 import pytest
 
 from evals.scorers.catalog import named_scorer
-from evals.tasks.evaluations import run_task
-from evals.tasks.task import make_task
+from evals.tasks.evaluations import TaskRun, run_task
+from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.settings import Settings
 from tests.evals.scripted import Scripted
-from ui.backend.context import Room
-from ui.owners.evaluations.tab import Evaluations, EvaluationsView
+from ui.backend.context import PageContext
+from ui.owners.evaluations.tab import EvaluationsTab, EvaluationsView
 
 EVIL = "</iframe><script>alert('x')</script>"
 
 
 @pytest.fixture
-def tab(settings: Settings, database: Database) -> Evaluations:
+def tab(settings: Settings, database: Database) -> EvaluationsTab:
     with gr.Blocks():
         view = EvaluationsView(gr.Dropdown(), gr.HTML())
-    return Evaluations(Room(settings, database), view)
+    return EvaluationsTab(PageContext(settings, database), view)
 
 
 async def evaluated(database: Database, name: str) -> str:
     task = make_task(name, "t", [("", {"input": f"{name} {EVIL} {i}", "expected": "yes"}) for i in range(3)])
     answers = Scripted({"a": lambda q: "yes", "b": lambda q: EVIL})
-    return (await run_task(database, answers, task, ["a", "b"], [named_scorer("exact")], {})).id
+    return (await run_task(database, answers, TaskRun(task, ["a", "b"], [named_scorer("exact")]))).id
 
 
-async def test_nothing_then_the_newest_then_the_chosen(tab: Evaluations, database: Database) -> None:
+async def test_the_newest_report_is_shown_until_another_is_chosen(tab: EvaluationsTab, database: Database) -> None:
     view = tab._view
     empty = await tab.refresh(None)
     assert "parley eval run" in empty[view.report]
@@ -46,7 +46,7 @@ async def test_nothing_then_the_newest_then_the_chosen(tab: Evaluations, databas
     assert kept[view.which]["value"] == first
 
 
-async def test_what_models_wrote_stays_in_a_frame_without_scripts(tab: Evaluations, database: Database) -> None:
+async def test_what_models_wrote_stays_in_a_frame_without_scripts(tab: EvaluationsTab, database: Database) -> None:
     shown = (await tab.show(await evaluated(database, "evil")))[tab._view.report]
     assert shown.startswith("<iframe sandbox ")
     assert shown.count("<") == 2  # the frame opens and closes: everything else is its attribute's text
@@ -56,5 +56,5 @@ async def test_what_models_wrote_stays_in_a_frame_without_scripts(tab: Evaluatio
     assert "Regressions" in inside
 
 
-async def test_a_fault_is_a_line(tab: Evaluations) -> None:
+async def test_an_error_is_a_line(tab: EvaluationsTab) -> None:
     assert 'role="status"' in (await tab.show("nothing"))[tab._view.report]

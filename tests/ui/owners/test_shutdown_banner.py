@@ -1,4 +1,4 @@
-"""ui/owners/shutdown_banner.py: what the owners' banner says, and what it cannot be made to say."""
+"""ui/owners/shutdown_banner.py: the owners' banner about shutdowns."""
 
 from datetime import date
 

@@ -1,4 +1,4 @@
-"""The raters’ app before a vote: no model’s name in what is built, sent or told. The browser test records the rest."""
+"""The raters' app before a vote: no model's name in pages, headers or errors. The browser test records the rest."""
 
 import json
 
@@ -6,14 +6,15 @@ from evals.votes.blind_battles import Battle
 from models.errors import Invalid, NotFound, ParleyError, Unavailable
 from models.messages import Message
 from tests.ui.conftest import NAMES, Page
-from ui.raters.app import OpenBattles, _told
+from ui.raters.html import error_text
+from ui.raters.open_battles import OpenBattles
 
 
 def battle(name: str) -> Battle:
     return Battle(id=name, messages=(Message(role="user", content="?"),), left="l", right="r")
 
 
-def test_nothing_that_is_built_names_a_model(open_page: Page):
+def test_the_built_page_names_no_model(open_page: Page):
     client = open_page.browser()
     for address in ("/vote/", "/vote/config", "/vote/theme.css"):
         answer = client.get(address)
@@ -22,7 +23,7 @@ def test_nothing_that_is_built_names_a_model(open_page: Page):
             assert name not in everything
 
 
-def test_what_goes_wrong_is_told_without_names():
+def test_errors_name_no_model():
     name = NAMES[0]
     errors: list[BaseException] = [
         Invalid(f"{name} is bad", param="prompt"),
@@ -33,11 +34,11 @@ def test_what_goes_wrong_is_told_without_names():
         RuntimeError(f"{name} died"),
     ]
     for error in errors:
-        assert name not in _told(error)
-        assert _told(error)
+        assert name not in error_text(error)
+        assert error_text(error)
 
 
-def test_a_reload_finds_the_same_battle_until_it_is_voted_on():
+def test_a_reload_shows_the_same_battle_until_the_vote():
     battles = OpenBattles()
     battles.put("ann", battle("one"))
     assert battles.get("ann") == battle("one")
@@ -48,7 +49,7 @@ def test_a_reload_finds_the_same_battle_until_it_is_voted_on():
     assert battles.get("ann") is None
 
 
-def test_forgotten_battles_do_not_pile_up():
+def test_the_oldest_battles_are_dropped():
     battles = OpenBattles(limit=3)
     for voter in "abcde":
         battles.put(voter, battle(voter))

@@ -1,19 +1,18 @@
-"""The form of the Evaluations tab: a task's file, models, scorers, a judge. It enqueues, watches and cancels.
+"""The form of the Evaluations tab: task, models, scorers, judge. It enqueues, watches and cancels evaluations.
 
-The work is the worker's (`evals.jobs`). `ui.owners.evaluations.tab` and `evals.reports.evaluation_html` lay out the report.
+The worker does the work (`evals.jobs`). `tab.py` shows the reports.
 """
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
 
 from evals.jobs import EVALUATE
 from evals.judges.rubric import shipped_rubrics
-from evals.scorers.catalog import check_names, kinds, split_names
+from evals.scorers.catalog import catalog, check_names, split_names
 from evals.tasks.task import Task
 from evals.tasks.task_sources import open_task
 from evals.votes.prompts import prompts
@@ -21,26 +20,46 @@ from models.errors import Invalid, ParleyError
 from models.files import Files
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
 from models.judge_format import DEFAULT_RUBRIC
-from ui.backend.context import Room, friendly
-from ui.backend.model_options import entries, notice
-from ui.backend.uploads import TASK_SUFFIXES, TASKS, file_entry, named_path
-from ui.look.components import live_list
+from ui.backend.context import PageContext, error_message
+from ui.backend.model_options import model_options
+from ui.backend.uploads import TASK_PURPOSE, TASK_SUFFIXES, file_label, path_with_suffix
+from ui.look.components import live_dropdown, read_form
+from ui.look.markup import job_status, notice
 
-EVERY_S = 1.5
-_STORED = {"prompts": "The stored prompts", "prompts:held-out": "The stored prompts, held out"}
-_NOBODY = ""
+REFRESH_S = 1.5
+_STORED = {"prompts": "Stored prompts", "prompts:held-out": "Stored prompts, held out"}
+_NO_JUDGE = ""
 _DROP = f"""
-<label id="evaluate-drop" class="drop small" for="evaluate-file" tabindex="0" data-purpose="{TASKS}"
-data-came="evaluate-uploaded">
-<span><b>Drop a task</b> or choose one: {", ".join(TASK_SUFFIXES)}, a question a row, as <code>input</code> and
-<code>expected</code>, or <code>turns</code>. <em id="evaluate-sent" role="status"></em></span>
+<label id="evaluate-drop" class="drop small" for="evaluate-file" tabindex="0" data-purpose="{TASK_PURPOSE}"
+data-uploaded="evaluate-uploaded">
+<span><b>Drop a task file here</b>, or click to choose one ({", ".join(TASK_SUFFIXES)}). Each row is a question:
+<code>input</code> and <code>expected</code>, or <code>turns</code>. <em id="evaluate-sent" role="status"></em></span>
 <input id="evaluate-file" type="file" accept="{",".join(TASK_SUFFIXES)}"></label>
 """
 
 
 @dataclass(frozen=True)
+class EvaluationForm:
+    """What the form holds when an evaluation is started."""
+
+    task: str | None
+    models: list[str] | None
+    scorers: list[str] | None
+    judge: str | None
+    rubric: str
+    limit: str
+    tokens: str
+    skip: bool
+
+    @property
+    def scorer_names(self) -> list[str]:
+        """The scorers, and the judge as one of them."""
+        return split_names(list(self.scorers or ())) + ([f"judge:{self.judge}@{self.rubric}"] if self.judge else [])
+
+
+@dataclass(frozen=True)
 class FormView:
-    """The components of the form."""
+    """The components that the handlers read and update; the first ones are the fields of `EvaluationForm`."""
 
     task: gr.Dropdown
     models: gr.Dropdown
@@ -50,19 +69,12 @@ class FormView:
     limit: gr.Textbox
     tokens: gr.Textbox
     skip: gr.Checkbox
-    came: gr.Button
+    uploaded: gr.Button
     start: gr.Button
     stop: gr.Button
     line: gr.HTML
     run: gr.State
     timer: gr.Timer
-
-    @property
-    def asked(self) -> list[Any]:
-        """What a person fills in, in the order of `Evaluating.begin`."""
-        return [
-            self.task, self.models, self.scorers, self.judge, self.rubric, self.limit, self.tokens, self.skip,
-        ]  # fmt: skip
 
     @property
     def lists(self) -> list[Any]:
@@ -71,73 +83,64 @@ class FormView:
 
     @property
     def watched(self) -> list[Any]:
-        """What follows a run."""
+        """What changes while a run goes on."""
         return [self.line, self.start, self.stop, self.run, self.timer]
 
 
-class Evaluating:
-    """What the form does. One instance serves every browser."""
+class EvaluationStarter:
+    """The form's handlers. One instance serves every browser."""
 
-    def __init__(self, room: Room, view: FormView) -> None:
-        self._room = room
+    def __init__(self, context: PageContext, view: FormView) -> None:
+        self._context = context
         self._view = view
 
     async def refresh(self, task: str | None, models: Sequence[str] | None, judge: str | None) -> dict[Any, Any]:
-        """The tasks and models as they are now, and the run that goes on where there is one."""
+        """Updates the tasks and models, and shows the run that is going on, if any."""
         view = self._view
         try:
             tasks, served, runs = await asyncio.gather(
                 asyncio.to_thread(self._tasks),
-                asyncio.to_thread(self._room.models),
-                asyncio.to_thread(list_jobs, self._room.database, EVALUATE, 1),
+                asyncio.to_thread(self._context.models),
+                asyncio.to_thread(list_jobs, self._context.database, EVALUATE, 1),
             )
-        except Exception as error:  # a fault here is a line on the page, not a pop-up
-            return {view.line: notice(friendly(error), "bad")}
+        except Exception as error:  # shown as a line on the page, not as a pop-up
+            return {view.line: notice(error_message(error), "bad")}
         known = [model.id for model in served]
-        players = [model.id for model in served if model.ready and not model.spec.judge]
-        chosen = [name for name in models or () if name in known] or players[:2]
+        ready = [model.id for model in served if model.ready and not model.spec.judge]
+        chosen = [name for name in models or () if name in known] or ready[:2]
         judges = sorted(served, key=lambda model: not model.spec.judge)
+        values = [value for _, value in tasks]
         update = {
-            view.task: gr.update(choices=tasks, value=_kept(task, [value for _, value in tasks])),
-            view.models: gr.update(choices=entries(served), value=chosen),
+            view.task: gr.update(choices=tasks, value=task if task in values else next(iter(values), None)),
+            view.models: gr.update(choices=model_options(served), value=chosen),
             view.judge: gr.update(
-                choices=[("no judge", _NOBODY), *entries(judges)], value=judge if judge in known else _NOBODY
+                choices=[("no judge", _NO_JUDGE), *model_options(judges)], value=judge if judge in known else _NO_JUDGE
             ),
         }
         return update | await self.watch(runs[0].id if runs and not runs[0].over else None)
 
-    async def uploaded(self, models: Sequence[str] | None, judge: str | None) -> dict[Any, Any]:
-        """A file has come: the newest one is chosen, and what was wrong with another is forgotten."""
+    async def refresh_after_upload(self, models: Sequence[str] | None, judge: str | None) -> dict[Any, Any]:
+        """Chooses the file that was uploaded last, and clears the error about the one before."""
         return {self._view.line: ""} | await self.refresh(None, models, judge)
 
-    async def begin(
-        self,
-        task: str | None,
-        models: Sequence[str] | None,
-        scorers: Sequence[str] | None,
-        judge: str | None,
-        rubric: str,
-        limit: str,
-        tokens: str,
-        skip: bool,
-    ) -> dict[Any, Any]:
-        """Enqueue the evaluation and watch it; what is wrong with it is said before."""
+    async def begin(self, values: dict[Any, Any]) -> dict[Any, Any]:
+        """Checks the form, enqueues the evaluation and watches it."""
+        form = read_form(EvaluationForm, self._view, values)
         try:
-            names = split_names(list(scorers or ())) + ([f"judge:{judge}@{rubric}"] if judge else [])
-            params = await asyncio.to_thread(self._params, task, list(models or ()), names, limit, tokens, skip)
-            job_id = await asyncio.to_thread(enqueue, self._room.database, EVALUATE, params)
+            params = await asyncio.to_thread(self._params, form)
+            job_id = await asyncio.to_thread(enqueue, self._context.database, EVALUATE, params)
         except ParleyError as error:
             return {self._view.line: notice(error.message, "warn")}
         return await self.watch(job_id)
 
     async def stop(self, run: str | None) -> dict[Any, Any]:
-        """Cancel the run: its worker hears of it within seconds. What was answered is kept."""
+        """Cancels the run; its worker notices within seconds. Finished answers are kept."""
         if run:
-            await asyncio.to_thread(cancel, self._room.database, run)
+            await asyncio.to_thread(cancel, self._context.database, run)
         return await self.watch(run)
 
     async def watch(self, run: str | None) -> dict[Any, Any]:
-        """The run as it stands; its timer stops when nothing will happen any more."""
+        """Updates the run's state; the timer stops once the run is over."""
         view = self._view
         if not run:
             return {
@@ -148,7 +151,7 @@ class Evaluating:
                 view.timer: gr.update(active=False),
             }
         try:
-            job = await asyncio.to_thread(get_job, self._room.database, run)
+            job = await asyncio.to_thread(get_job, self._context.database, run)
         except ParleyError as error:
             return {view.line: notice(error.message, "bad"), view.timer: gr.update(active=False)}
         return {
@@ -159,111 +162,93 @@ class Evaluating:
             view.timer: gr.update(active=not job.over),
         }
 
-    async def made(self, run: str | None) -> str | None:
-        """The evaluation that a run became; None while it goes on, or where it failed."""
+    async def result(self, run: str | None) -> str | None:
+        """The id of the evaluation that a run made; None if it has not succeeded."""
         if not run:
             return None
-        job = await asyncio.to_thread(get_job, self._room.database, run)
+        job = await asyncio.to_thread(get_job, self._context.database, run)
         return (job.result or {}).get("evaluation") if job.status == "succeeded" else None
 
     def _tasks(self) -> list[tuple[str, str]]:
-        files = Files(self._room.settings, self._room.database).list(TASKS)
-        found = [(file_entry(file), file.id) for file in files]
-        stored = prompts(self._room.database)
-        if stored:
-            found.append((f"{_STORED['prompts']} ({len(stored)})", "prompts"))
+        files = Files(self._context.settings, self._context.database).list(TASK_PURPOSE)
+        options = [(file_label(file), file.id) for file in files]
+        stored = prompts(self._context.database)
         held_out = sum(prompt.held_out for prompt in stored)
-        if held_out:
-            found.append((f"{_STORED['prompts:held-out']} ({held_out})", "prompts:held-out"))
-        return found
+        counts = {"prompts": len(stored), "prompts:held-out": held_out}
+        return options + [(f"{_STORED[name]} ({count})", name) for name, count in counts.items() if count]
 
-    def _params(
-        self, task: str | None, models: list[str], scorers: list[str], limit: str, tokens: str, skip: bool
-    ) -> dict[str, Any]:
-        """The job's, checked as far as can be without asking a model."""
-        if not task:
-            raise Invalid("Drop a task's file first.", param="task")
-        if not models:
-            raise Invalid("Choose one model at least; the others are held against the first.", param="models")
+    def _params(self, form: EvaluationForm) -> dict[str, Any]:
+        """The job's params, checked as far as possible without calling a model."""
+        if not form.task:
+            raise Invalid("Drop a task file first.", param="task")
+        if not form.models:
+            raise Invalid("Choose at least one model; the others are compared with the first.", param="models")
+        scorers = form.scorer_names
         check_names(scorers)
-        typed = task if task in _STORED else str(named_path(self._room, task))
-        found: Task = open_task(typed, self._room.database, self._room.settings.runs_dir)
-        if found.bad and not skip:
-            total, first = len(found.bad) + len(found.samples), str(found.bad[0])
+        source = form.task if form.task in _STORED else str(path_with_suffix(self._context, form.task))
+        task: Task = open_task(source, self._context.database, self._context.settings.runs_dir)
+        if task.bad and not form.skip:
+            total, first = len(task.bad) + len(task.samples), str(task.bad[0])
             raise Invalid(
-                f"Not all of its {total} rows can be read, {len(found.bad)} cannot. {first[:1].upper()}{first[1:]} "
-                "Or tick «Leave unreadable rows out».",
+                f"{len(task.bad)} of {total} rows cannot be read. {first[:1].upper()}{first[1:]} "
+                "Fix the file, or tick “Skip unreadable rows”.",
                 param="task",
             )
         return {
-            "task": typed,
-            "name": found.name,
-            "models": models,
+            "task": source,
+            "name": task.name,
+            "models": form.models,
             "scorers": scorers,
-            "limit": _whole(limit, "Samples"),
-            "max_tokens": _whole(tokens, "Longest answer"),
-            "skip_bad": skip,
+            "limit": _whole_number(form.limit, "Number of samples"),
+            "max_tokens": _whole_number(form.tokens, "Maximum answer length"),
+            "skip_bad": form.skip,
         }
 
 
 def progress_html(job: Job) -> str:
-    """Where a run is, in a line or a bar. HTML."""
-    if job.status == "succeeded":
-        return ""
-    if job.status == "failed":
-        return notice(f"This run failed: {job.error or job.message or 'no reason was left'}", "bad")
-    if job.status == "cancelled":
-        return notice("This run was cancelled. What was answered is kept: started again, it goes on.", "warn")
-    share = max(2.0, 100 * job.progress)
-    return (
-        f"<div class='job'><b>{100 * job.progress:.0f} %</b>"
-        f"<div class='progress'><i style='width:{share:.0f}%'></i></div><p>{escape(job.message or 'running')}</p></div>"
-    )
+    """A run's progress bar, or why it ended."""
+    return job_status(job, "This run was cancelled. Its answers are kept: start it again to continue.")
 
 
-def evaluation_form() -> FormView:
-    """Lay out the form. Call inside the tab."""
+def build_evaluation_form() -> FormView:
+    """Lays out the form. Call it inside the tab."""
     with gr.Row(elem_classes="form-row"):
-        task = live_list(label="Task", elem_id="evaluate-task")
-        models = live_list(label="Models, the first is what the others are held against", multiselect=True,
-                           elem_id="evaluate-models", scale=2)  # fmt: skip
+        task = live_dropdown(label="Task", elem_id="evaluate-task")
+        models = live_dropdown(label="Models (the others are compared with the first)", multiselect=True,
+                               elem_id="evaluate-models", scale=2)  # fmt: skip
     gr.HTML(_DROP)
-    came = gr.Button(elem_id="evaluate-uploaded", elem_classes="offstage")
+    uploaded = gr.Button(elem_id="evaluate-uploaded", elem_classes="offstage")
     with gr.Row(elem_classes="form-row"):
-        plain = [kind.name for kind in kinds() if ":" not in kind.typed.replace("[", "").replace(":3]", "")]
+        plain = [kind.name for kind in catalog() if ":" not in kind.typed.replace("[", "").replace(":3]", "")]
         scorers = gr.Dropdown(
             [*plain, "length:5-60"], value=["includes", "length:5-60"], multiselect=True, allow_custom_value=True,
-            label="Scorers; others can be typed, such as regex:^Yes", elem_id="evaluate-scorers", scale=2,
+            label="Scorers (choose, or type one such as regex:^Yes)", elem_id="evaluate-scorers", scale=2,
         )  # fmt: skip
-        judge = live_list(label="Graded by", elem_id="evaluate-judge")
+        judge = live_dropdown(label="Judge", elem_id="evaluate-judge")
         rubric = gr.Dropdown(
-            [one.name for one in shipped_rubrics()], value=DEFAULT_RUBRIC.name, label="Rubric",
+            [rubric.name for rubric in shipped_rubrics()], value=DEFAULT_RUBRIC.name, label="Judge’s rubric",
             elem_id="evaluate-rubric",
         )  # fmt: skip
     with gr.Row(elem_classes="form-row numbers"):
-        limit = gr.Textbox("all", label="Samples", max_lines=1, min_width=120, elem_id="evaluate-limit")
-        tokens = gr.Textbox("512", label="Longest answer, tokens", max_lines=1, min_width=120,
+        limit = gr.Textbox("all", label="Number of samples", max_lines=1, min_width=120, elem_id="evaluate-limit")
+        tokens = gr.Textbox("512", label="Maximum answer length (tokens)", max_lines=1, min_width=120,
                             elem_id="evaluate-tokens")  # fmt: skip
-        skip = gr.Checkbox(False, label="Leave unreadable rows out", min_width=200, elem_id="evaluate-skip")
+        skip = gr.Checkbox(False, label="Skip unreadable rows", min_width=200, elem_id="evaluate-skip")
     line = gr.HTML(elem_id="evaluate-line")
     with gr.Row(elem_classes="under"):
-        start = gr.Button("Start evaluating", variant="primary", size="md", elem_id="evaluate-start")
+        start = gr.Button("Start evaluation", variant="primary", size="md", elem_id="evaluate-start")
         stop = gr.Button("Cancel", size="md", visible=False, elem_id="evaluate-stop")
     return FormView(
-        task, models, scorers, judge, rubric, limit, tokens, skip, came, start, stop, line, gr.State(None),
-        gr.Timer(EVERY_S, active=False),
+        task, models, scorers, judge, rubric, limit, tokens, skip, uploaded, start, stop, line, gr.State(None),
+        gr.Timer(REFRESH_S, active=False),
     )  # fmt: skip
 
 
-def _kept(value: str | None, known: Sequence[str]) -> str | None:
-    return value if value in known else (known[0] if known else None)
-
-
-def _whole(typed: str, what: str) -> int | None:
-    """A number of one or more; None for «all» or nothing."""
+def _whole_number(typed: str, label: str) -> int | None:
+    """A number from 1; None for "all" or nothing."""
     text = str(typed or "").strip().lower()
     if text in ("", "all"):
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise Invalid(f"{what} is a whole number from 1, or all: {text[:20]!r} is none.")
+        raise Invalid(f"{label} is {text[:20]!r}: use a whole number from 1, or all.")
     return int(text)

@@ -1,6 +1,6 @@
-"""The Evaluations tab: a form that starts one (`ui.owners.evaluations.form`), and those that there are, one at a time.
+"""The Evaluations tab: the form that starts an evaluation, and the reports of finished ones.
 
-The report is the very file that `--html` writes, in a frame that may run no script: it holds what models wrote.
+A report is the same HTML file that `--html` writes, in a frame that may run no script: it quotes what models wrote.
 """
 
 import asyncio
@@ -11,60 +11,61 @@ from typing import Any
 import gradio as gr
 
 from evals.reports.evaluation_html import report_html
-from evals.tasks.evaluations import Listed, list_evaluations, load_evaluation
+from evals.tasks.evaluations import EvaluationEntry, list_evaluations, load_evaluation
 from evals.tasks.summaries import against_first, diff, overview
-from ui.backend.context import Room, friendly
-from ui.backend.model_options import notice
-from ui.look.components import QUIET, live_list
-from ui.owners.evaluations.form import Evaluating, evaluation_form
+from ui.backend.context import PageContext, error_message
+from ui.look.components import QUIET, form_inputs, live_dropdown
+from ui.look.markup import empty_state, notice
+from ui.owners.evaluations.form import EvaluationForm, EvaluationStarter, build_evaluation_form
 
-_NOTHING = (
-    "<div class='quiet'><b>No evaluation yet</b><span>Start one above, or in a terminal: <code>parley eval run "
-    "faq.jsonl --models a,b --scorers exact,length:5-60</code></span></div>"
+_EMPTY = empty_state(
+    "No evaluation yet",
+    "Start one above, or in a terminal: <code>parley eval run faq.jsonl --models a,b "
+    "--scorers exact,length:5-60</code>",
 )
 
 
 @dataclass(frozen=True)
 class EvaluationsView:
-    """The components that the handlers fill."""
+    """The components that the handlers update."""
 
     which: gr.Dropdown
     report: gr.HTML
 
 
-class Evaluations:
-    """What the tab does. One instance serves every browser."""
+class EvaluationsTab:
+    """The handlers of the reports. One instance serves every browser."""
 
-    def __init__(self, room: Room, view: EvaluationsView) -> None:
-        self._room = room
+    def __init__(self, context: PageContext, view: EvaluationsView) -> None:
+        self._context = context
         self._view = view
 
     async def refresh(self, current: str | None) -> dict[Any, Any]:
-        """The list as it is now, and the report of the chosen one; of the newest where none is chosen."""
+        """Updates the list, and shows the chosen report, or the newest if none is chosen."""
         view = self._view
         try:
-            listed = await asyncio.to_thread(list_evaluations, self._room.database)
-        except Exception as error:  # a fault is a line on the page, not a pop-up
-            return {view.report: notice(friendly(error), "bad")}
+            listed = await asyncio.to_thread(list_evaluations, self._context.database)
+        except Exception as error:  # shown as a line on the page, not as a pop-up
+            return {view.report: notice(error_message(error), "bad")}
         done = [row for row in listed if row.finished]
         if not done:
-            return {view.which: gr.update(choices=[], value=None, visible=False), view.report: _NOTHING}
+            return {view.which: gr.update(choices=[], value=None, visible=False), view.report: _EMPTY}
         ids = [row.id for row in done]
         chosen = current if current in ids else ids[0]
-        choices = [(_entry(row), row.id) for row in done]
+        choices = [(evaluation_label(row), row.id) for row in done]
         return {view.which: gr.update(choices=choices, value=chosen, visible=True)} | await self.show(chosen)
 
     async def show(self, chosen: str | None) -> dict[Any, Any]:
-        """One evaluation's report."""
+        """Shows one evaluation's report."""
         if not chosen:
             return {self._view.report: gr.update()}
         try:
-            return {self._view.report: await asyncio.to_thread(self._framed, chosen)}
+            return {self._view.report: await asyncio.to_thread(self._frame, chosen)}
         except Exception as error:  # as above
-            return {self._view.report: notice(friendly(error), "bad")}
+            return {self._view.report: notice(error_message(error), "bad")}
 
-    def _framed(self, chosen: str) -> str:
-        evaluation = load_evaluation(self._room.database, chosen)
+    def _frame(self, chosen: str) -> str:
+        evaluation = load_evaluation(self._context.database, chosen)
         pairs = against_first(evaluation)
         text = report_html(evaluation, overview(evaluation), diff(pairs) if pairs else None)
         title = escape(f"Evaluation of {evaluation.task}", quote=True)
@@ -74,36 +75,37 @@ class Evaluations:
         )
 
 
-def evaluations_tab(room: Room, tab: gr.Tab) -> None:
-    """Lay out the tab and wire it; it is filled when it is opened. Call inside the tab."""
+def evaluation_label(row: EvaluationEntry) -> str:
+    """An evaluation in a dropdown: its task, its models and when it started."""
+    return f"{row.task}: {', '.join(row.models)} · {row.created:%Y-%m-%d %H:%M}"
+
+
+def build_evaluations_tab(context: PageContext, tab: gr.Tab) -> None:
+    """Lays out the tab and wires its events; it is filled when it is opened. Call it inside the tab."""
     gr.HTML(
-        "<p class='lead'>Ask models the questions of a task, score the answers, and compare the models question by "
-        "question. Blind votes say which answer people like; a task says which is right.</p>"
+        "<p class='lead'>Give several models the same questions and score their answers. Use it to find wrong answers; "
+        "use blind votes to find out which answers people prefer.</p>"
     )
-    with gr.Accordion("Run an evaluation", open=True, elem_classes="fold", elem_id="evaluate"):
-        form = evaluation_form()
+    with gr.Accordion("New evaluation", open=True, elem_classes="fold", elem_id="evaluate"):
+        form = build_evaluation_form()
     with gr.Row(elem_classes="tools"):
-        which = live_list(label="Evaluation", elem_id="evaluation")
+        which = live_dropdown(label="Report", elem_id="evaluation")
         again = gr.Button("Refresh", size="sm", scale=0, min_width=110, elem_id="evaluations-refresh")
     report = gr.HTML(elem_id="evaluation-report")
-    evaluations = Evaluations(room, EvaluationsView(which, report))
-    evaluating = Evaluating(room, form)
+    evaluations = EvaluationsTab(context, EvaluationsView(which, report))
+    starter = EvaluationStarter(context, form)
 
     async def watch(run: str | None, current: str | None) -> dict[Any, Any]:
-        """The run as it stands, and its report once there is one."""
-        update, made = await evaluating.watch(run), await evaluating.made(run)
+        """Updates the run's state, and shows its report once there is one."""
+        update, made = await starter.watch(run), await starter.result(run)
         return update | (await evaluations.refresh(made) if made and made != current else {})
 
     filled = [*form.lists, *form.watched]
-    tab.select(evaluating.refresh, form.lists, filled, **QUIET)
+    tab.select(starter.refresh, form.lists, filled, **QUIET)
     tab.select(evaluations.refresh, [which], [which, report], **QUIET)
-    form.came.click(evaluating.uploaded, [form.models, form.judge], filled, **QUIET)
-    form.start.click(evaluating.begin, form.asked, form.watched, trigger_mode="once", **QUIET)
-    form.stop.click(evaluating.stop, [form.run], form.watched, **QUIET)
+    form.uploaded.click(starter.refresh_after_upload, [form.models, form.judge], filled, **QUIET)
+    form.start.click(starter.begin, form_inputs(EvaluationForm, form), form.watched, trigger_mode="once", **QUIET)
+    form.stop.click(starter.stop, [form.run], form.watched, **QUIET)
     form.timer.tick(watch, [form.run, which], [*form.watched, which, report], **QUIET)
     again.click(evaluations.refresh, [which], [which, report], **QUIET)
     which.input(evaluations.show, [which], [report], **QUIET)
-
-
-def _entry(row: Listed) -> str:
-    return f"{row.task}: {', '.join(row.models)} · {row.created:%Y-%m-%d %H:%M}"

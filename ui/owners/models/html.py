@@ -1,4 +1,4 @@
-"""The models and their engines as a person reads them: one table with a row each. HTML; it decides nothing."""
+"""The models and their engines as an HTML table with a row for each model."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -6,49 +6,48 @@ from html import escape
 from typing import Any
 
 from serve.launcher.status import duration, gib
+from ui.look.markup import badge, empty_state, table
 
-_TONES = {"ready": "", "starting": " warn", "failed": " bad", "stopped": " still"}
-_KINDS = {"base": "base", "merged": "merged", "adapter": "adapter", "hosted": "hosted"}
+_TONES = {"ready": "", "starting": "warn", "failed": "bad", "stopped": "still"}
 
 
 def models_table(models: Sequence[Mapping[str, Any]], *, running: bool) -> str:
-    """Every model of the status report; an adapter stands below its base. Addresses are nobody's business here."""
+    """Every model of the status report, adapters below their base. Engines' addresses are left out."""
     if not models:
-        return (
-            "<div class='quiet'><b>No model yet</b><span>Add a hosted one below, train one, or register weights with "
-            "<code>parley models add</code>.</span></div>"
+        return empty_state(
+            "No models yet",
+            "Add a hosted model below, train one, or register weights with <code>parley models add</code>.",
         )
-    rows = "".join(_row(one, running=running) for one in _in_order(models))
+    rows = "".join(_row(model, running=running) for model in _ordered(models))
     head = "<th>Model</th><th>State</th><th class='roomy'>Since</th><th class='roomy'>Memory</th>"
-    table = f"<table class='board keyed engines'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f"<div class='scroll'>{table}</div>"
+    return table(head, rows, classes="keyed engines")
 
 
-def _in_order(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Engines with what hangs on them, then hosted models."""
-    own = [one for one in models if one["kind"] in ("base", "merged")]
-    names = {one["id"] for one in own}
-    found: list[Mapping[str, Any]] = []
-    for one in own:
-        found += [one, *[other for other in models if other["kind"] == "adapter" and other["base"] == one["id"]]]
-    found += [other for other in models if other["kind"] == "adapter" and other["base"] not in names]
-    return found + [one for one in models if one["kind"] == "hosted"]
+def _ordered(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Each engine followed by its adapters, then adapters without an engine, then hosted models."""
+    engines = [model for model in models if model["kind"] in ("base", "merged")]
+    adapters = [model for model in models if model["kind"] == "adapter"]
+    ids = {model["id"] for model in engines}
+    ordered: list[Mapping[str, Any]] = []
+    for engine in engines:
+        ordered += [engine, *[adapter for adapter in adapters if adapter["base"] == engine["id"]]]
+    ordered += [adapter for adapter in adapters if adapter["base"] not in ids]
+    return ordered + [model for model in models if model["kind"] == "hosted"]
 
 
-def _row(one: Mapping[str, Any], *, running: bool) -> str:
-    hosted, hangs = one["kind"] == "hosted", one["kind"] == "adapter"
-    state = "hosted" if hosted else one["state"] if running else "stopped"
-    pinned = "<span class='badge'>pinned</span> " if one["pinned"] else ""
-    below = f"on {one['base']}" if one["base"] else one.get("upstream") or ""
-    candidate = "<span class='badge warn'>candidate</span> " if one.get("registered") == "candidate" else ""
-    about = f"{pinned}{candidate}<span class='faint'>{_KINDS[one['kind']]} {escape(below)}</span>"
-    badge = f"<span class='badge{_TONES.get(state, ' still')}'>{state}</span>"
-    message = f"<p>{escape(one['message'])}</p>" if one["message"] and running else ""
-    since = duration(datetime.fromisoformat(one["since"])) if one["since"] and running else ""
+def _row(model: Mapping[str, Any], *, running: bool) -> str:
+    indent = " class=hangs" if model["kind"] == "adapter" else ""
+    state = "hosted" if model["kind"] == "hosted" else model["state"] if running else "stopped"
+    pinned = f"{badge('pinned')} " if model["pinned"] else ""
+    candidate = f"{badge('candidate', 'warn')} " if model.get("registered") == "candidate" else ""
+    origin = f"on {model['base']}" if model["base"] else model.get("upstream") or ""
+    about = f"{pinned}{candidate}<span class='faint'>{escape(model['kind'])} {escape(origin)}</span>"
+    message = f"<p>{escape(model['message'])}</p>" if model["message"] and running else ""
+    since = duration(datetime.fromisoformat(model["since"])) if model["since"] and running else ""
     return (
-        f"<tr><th scope='row'{' class=hangs' if hangs else ''}>{escape(one['id'])}<br>{about}</th>"
-        f"<td class='said'>{badge}{message}{_log(one.get('log_lines') or ())}</td>"
-        f"<td class='num roomy'>{since or '—'}</td><td class='num roomy'>{gib(one['memory_bytes']) or '—'}</td></tr>"
+        f"<tr><th scope='row'{indent}>{escape(model['id'])}<br>{about}</th>"
+        f"<td class='said'>{badge(state, _TONES.get(state, 'still'))}{message}{_log(model.get('log_lines') or ())}</td>"
+        f"<td class='num roomy'>{since or '—'}</td><td class='num roomy'>{gib(model['memory_bytes']) or '—'}</td></tr>"
     )
 
 
@@ -57,5 +56,5 @@ def _log(lines: Sequence[str]) -> str:
         return ""
     text = escape("\n".join(lines))
     return (
-        f"<details open class='behind'><summary>The log’s last lines</summary><pre class='log'>{text}</pre></details>"
+        f"<details open class='behind'><summary>Last lines of the log</summary><pre class='log'>{text}</pre></details>"
     )

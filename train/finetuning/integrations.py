@@ -5,12 +5,11 @@ One job is one wandb run, also after interruptions: the run has the job's id and
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from train.run.progress import Progress, silent
-from train.run.trackers import tracked
+from train.run.trackers import open_wandb
 
 
 @contextmanager
@@ -23,9 +22,8 @@ def wandb_run(integration: Mapping[str, Any] | None, job: str, base: str, folder
     if integration is None:
         yield silent
         return
-    wandb: Any = import_module("wandb")
     tags = [*(integration.get("tags") or ()), "parley/finetune", f"parley/{base}"[:64], f"parley/{job}"]
-    opened = wandb.init(
+    with open_wandb(
         project=integration["project"],
         entity=integration.get("entity"),
         name=integration.get("name") or job,
@@ -33,6 +31,5 @@ def wandb_run(integration: Mapping[str, Any] | None, job: str, base: str, folder
         resume="allow",
         tags=tags,
         dir=str(folder),
-    )
-    with opened:
-        yield tracked(lambda row, step: opened.log(row, step=step))
+    ) as emit:
+        yield emit

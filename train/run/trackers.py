@@ -53,8 +53,15 @@ def tracking(names: Sequence[str], folder: Path, run: str | None, hyperparameter
 
 @contextmanager
 def _wandb(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progress]:
+    with open_wandb(project=_PROJECT, name=run, config=config, dir=str(folder)) as emit:
+        yield emit
+
+
+@contextmanager
+def open_wandb(**options: Any) -> Iterator[Progress]:
+    """A wandb run with the options of `wandb.init`, closed at the end."""
     wandb: Any = import_module("wandb")
-    opened = wandb.init(project=_PROJECT, name=run, config=config, dir=str(folder))
+    opened = wandb.init(**options)
     with opened:
         yield tracked(lambda row, step: opened.log(row, step=step))
 

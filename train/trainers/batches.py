@@ -1,10 +1,17 @@
 """Which rows share a batch (similar lengths, in random order), and the size of micro-batches."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch.utils.data import Sampler
 
+from train.trainers.pairs import Pair
+from train.trainers.tokens import Row
+
+Measurable = TypeVar("Measurable", Row, Pair)
+
+_MEASURED_AT_ONCE = 4_096  # tokens with padding, without gradients
 TOKENS_AT_ONCE = 16_384  # in one micro-batch with padding: limits the memory of activations
 
 
@@ -15,6 +22,18 @@ def micro_batch(batch: int, longest: int, tokens: int = TOKENS_AT_ONCE, rows: in
     """
     most = min(batch, rows or batch)
     return next((size for size in range(most, 1, -1) if batch % size == 0 and size * longest <= tokens), 1)
+
+
+def measuring_batches(rows: Sequence[Measurable], sequences: int = 1) -> Iterator[list[Measurable]]:
+    """Batches for measuring a loss, by length. `sequences` is 2 for pairs, which have two sequences each."""
+    batch: list[Measurable] = []
+    for row in sorted(rows, key=lambda row: row.longest):
+        if batch and sequences * (len(batch) + 1) * row.longest > _MEASURED_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 class SimilarLengthSampler(Sampler):

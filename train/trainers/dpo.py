@@ -4,7 +4,7 @@ The reference model is the base: with an adapter, the same weights with the adap
 copy. Token ids and labels come with the pairs (`pairs`) instead of from TRL's tokenisation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,13 +12,11 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 from trl import DPOConfig, DPOTrainer
 
-from train.trainers.batches import SimilarLengthSampler
+from train.trainers.batches import SimilarLengthSampler, measuring_batches
 from train.trainers.devices import use_one_gpu
 from train.trainers.fit_job import Measured
 from train.trainers.pairs import Pair
 from train.trainers.tokens import IGNORED, Row
-
-_TOKENS_AT_ONCE = 4_096  # padding included, while measuring
 
 
 def dpo_trainer(
@@ -65,7 +63,10 @@ class PairMeter:
         model = trainer.model
         training = model.training
         model.eval()
-        batches = [trainer._prepare_inputs(trainer.data_collator(batch)) for batch in _batches(self._pairs)]
+        batches = [
+            trainer._prepare_inputs(trainer.data_collator([_columns(pair) for pair in batch]))
+            for batch in measuring_batches(self._pairs, 2)
+        ]
         with torch.no_grad():
             if not self._reference:
                 reference = trainer.ref_model or model
@@ -87,17 +88,6 @@ def _log_probabilities(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tens
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, fused_lm_head=True
     )
     return output.log_probs.sum(1)
-
-
-def _batches(pairs: Sequence[Pair]) -> Iterator[list[dict[str, list[int]]]]:
-    batch: list[dict[str, list[int]]] = []
-    for pair in sorted(pairs, key=lambda pair: pair.longest):
-        if batch and 2 * (len(batch) + 1) * pair.longest > _TOKENS_AT_ONCE:
-            yield batch
-            batch = []
-        batch.append(_columns(pair))
-    if batch:
-        yield batch
 
 
 _COLUMNS = ("chosen_ids", "chosen_mask", "rejected_ids", "rejected_mask")

@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from models.jobs import Job
 from models.settings import Settings, child_environment
 from models.worker import JobContext
 from train.run.progress import duration
+from train.trainers.launch import terminate
 
 _GRACE_S = 5.0
 _ERROR_LINES = 20  # of the child's standard error, kept for the message
@@ -84,7 +84,7 @@ def run_child(
         child.wait()
         context.report()  # raises JobCancelled if a cancel ended the child
     finally:
-        _terminate(child)
+        terminate(child, _GRACE_S)
         listener.join(_GRACE_S)
     if result is None:
         raise TrainingFailed(
@@ -150,23 +150,9 @@ def _terminate_when_cancelled(child: "subprocess.Popen[str]", context: JobContex
     """A cancel must not wait for the child's next line, because loading and merging print none for long."""
     while child.poll() is None:
         if context.cancelled:
-            _terminate(child)
+            terminate(child, _GRACE_S)
             return
         threading.Event().wait(0.5)
-
-
-def _terminate(child: "subprocess.Popen[str]") -> None:
-    if child.poll() is not None:
-        return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(child.pid, number)
-            child.wait(_GRACE_S)
-            return
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def _collect_errors(stream: IO[str], lines: list[str]) -> None:

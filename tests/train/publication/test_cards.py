@@ -92,7 +92,8 @@ def test_parity_and_what_judges_said_are_in_it(tmp_path: Path, registry: Registr
         finish(database, job, "w", result=told | numbers)
     text = card(tmp_path, registry, parity=parity)
     for said in (
-        "99.12%", "99.50% of 400 tokens are the same; 15 of 16 answers are identical", "2e-05, 0.0001 allowed", "Passed",
+        "99.12%", "99.50% of 400 tokens are the same; 15 of 16 answers are identical", "2e-05, 0.0001 allowed",
+        "Passed",
         "| preferred to base | 80% (70% to 90%) of 50 pairs | j |",
         "| preferred to other | 20% (10% to 30%) of 50 pairs | j, a judge with low measured agreement with people |",
     ):  # fmt: skip

@@ -158,7 +158,6 @@ def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
 def demo_content() -> None:
     """Put the demo's models and prompts into the home, without starting anything."""
     import models.demo
-    from evals.votes.prompts import add_prompts
     from models.cli import opened
     from models.registry import Registry
 
@@ -169,7 +168,16 @@ def demo_content() -> None:
         if model.id not in known:
             _install(model, registry, settings)
             typer.echo(f"{model.id} is registered as {model.kind}.")
-    add_prompts(database, models.demo.PROMPTS, source="demo")
+    _add_demo_prompts(database)
+
+
+def _add_demo_prompts(database: "Database") -> None:
+    """Stores the demo's prompts. A home that has some keeps them: its votes belong to them."""
+    import models.demo
+    from evals.votes.prompts import add_prompts, prompts
+
+    if not any(prompt.source == "demo" for prompt in prompts(database)):
+        add_prompts(database, models.demo.PROMPTS, source="demo")
 
 
 def _install(model: "DemoModel", registry: "Registry", settings: "Settings") -> None:

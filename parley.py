@@ -1,7 +1,7 @@
-"""The front door: the `parley` command. It hangs each room's commands on one app and assembles the rooms.
+"""The `parley` command: it combines the rooms' commands, names the job handlers, and installs the demo.
 
-Room commands import what they need when they run, so `parley --help` loads none of torch, vllm, gradio and
-transformers. This is the one place where an error becomes a line on a terminal.
+Commands import what they need when they run, so `parley --help` loads none of torch, vllm, gradio and transformers.
+Only `main` prints errors to the terminal.
 """
 
 import logging
@@ -21,14 +21,15 @@ from models.errors import ParleyError
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
+    from typer._click.exceptions import ClickException
 
     from models.database import Database
     from models.demo import DemoModel
-    from models.registry import Registry
     from models.settings import Settings
+    from models.terminal import Home
 
-# The commands as `parley --help` lists them, from the first look to the housekeeping; the rest come last.
-STORY = (
+# The order of commands in `parley --help`; all others come last.
+COMMAND_ORDER = (
     "demo",
     "up",
     "status",
@@ -48,29 +49,30 @@ STORY = (
     "models",
 )
 
-# Which function does a job of which kind: named here, imported by the worker when the first such job comes.
+# Job kind → handler, which the worker imports for the first such job.
 JOB_HANDLERS = {
     "judge": "evals.jobs:run_judge_job",
     "evaluate": "evals.jobs:run_evaluation_job",
-    "train": "train.jobs:run_train_job",
-    "fine-tune": "train.finetuning.running:run_fine_tuning",
-    "fine-tune-check": "train.finetuning.validating:run_check",
+    "train": "train.worker.jobs:run_train_job",
+    "fine-tune": "train.finetuning.training_job:run_fine_tuning",
+    "fine-tune-check": "train.finetuning.validation:run_check",
 }
-# One training at a time, and nothing else waits for it: a judge's run or a check goes on beside it.
+# One training at a time, in a lane of its own, so that short jobs do not wait for it.
 JOB_LANES = (("train", "fine-tune"),)
 
-
-# Which rooms have routes for the gateway: each names a function (settings, database) -> Starlette routes.
+# Functions (settings, database) -> Starlette routes, mounted on the gateway.
 API_ROUTES = ("models.api:routes", "train.api:routes")
 
 
-class _InTheOrderOfTheStory(TyperGroup):
+class _OrderedGroup(TyperGroup):
+    """Lists the commands in `COMMAND_ORDER`."""
+
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(self.commands, key=lambda name: STORY.index(name) if name in STORY else len(STORY))
+        return sorted(self.commands, key=lambda name: (*COMMAND_ORDER, name).index(name))
 
 
 def build() -> typer.Typer:
-    """The whole command: every room's commands on one app."""
+    """The whole command, with the commands of every room."""
     import evals.cli
     import models.cli
     import serve.cli
@@ -80,8 +82,8 @@ def build() -> typer.Typer:
 
     app = typer.Typer(
         name="parley",
-        cls=_InTheOrderOfTheStory,
-        help="Train, serve, compare and judge your own chat models, behind the OpenAI SDK.",
+        cls=_OrderedGroup,
+        help="Train, serve, compare and judge your own chat models behind an OpenAI-compatible API.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -99,37 +101,37 @@ def build() -> typer.Typer:
 
 
 def _compare(database: "Database", rows: "Sequence[dict[str, Any]]", source: str) -> int:
-    """Prompts for a blind comparison; says how many were new. `train` needs it and may not know `evals`."""
+    """Adds prompts for a blind comparison; returns how many are new. `train` needs it and may not import `evals`."""
     from evals.votes.prompts import add_prompts
 
     return add_prompts(database, rows, source)
 
 
 def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":
-    """The routes of every room that has some, for the gateway: imported when the gateway starts, light to import."""
-    found: list[BaseRoute] = []
+    """The routes of every room, imported when the gateway starts."""
+    routes: list[BaseRoute] = []
     for name in API_ROUTES:
         module, _, function = name.partition(":")
-        found += getattr(import_module(module), function)(settings, database)
-    return found
+        routes += getattr(import_module(module), function)(settings, database)
+    return routes
 
 
 def demo(
-    port: Annotated[int | None, typer.Option(help="The gateway's port (8000 without it).")] = None,
-    page_port: Annotated[int | None, typer.Option(help="The page's port (7860 without it).")] = None,
+    port: Annotated[int | None, typer.Option(help="The gateway's port (default: 8000).")] = None,
+    page_port: Annotated[int | None, typer.Option(help="The page's port (default: 7860).")] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Start without the page.")] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start without the worker.")] = False,
 ) -> None:
-    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU, no key, no hub."""
+    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU or key needed."""
     from models.settings import load_settings
     from serve import up
 
     settings = load_settings(port=port, page_port=page_port)
-    up(settings, prepare=_demo_content, page=not no_page, worker=not no_worker)
+    up(settings, prepare=_prepare_demo, page=not no_page, worker=not no_worker)
 
 
-def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
-    """Puts the demo's models and prompts into the home, in a process of its own: merging needs torch, `up` does not."""
+def _prepare_demo(settings: "Settings", report: Callable[[str], None]) -> None:
+    """Installs the demo's models and prompts in a process of its own, because merging needs torch and `up` does not."""
     from models.database import open_database
     from models.demo import catalogue
     from models.registry import Registry
@@ -141,8 +143,8 @@ def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
     database.dispose()
     if all(model.id in known for model in catalogue()):
         return
-    say("First start: merging the demo's models")
-    # Under a guardian, as everything that `up` starts: whoever is killed meanwhile, nothing goes on merging.
+    report("First start: merging the demo's models")
+    # Under a guardian, like everything that `up` starts, so that no merge outlives it.
     command = own_command("demo-content", "demo-content", environment=child_environment(settings))
     process = spawn(command, settings.logs_dir)
     try:
@@ -156,19 +158,17 @@ def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
 
 
 def demo_content() -> None:
-    """Put the demo's models and prompts into the home, without starting anything."""
+    """Install the demo's models and prompts in the home, without starting anything."""
     import models.demo
-    from models.cli import opened
-    from models.registry import Registry
+    from models.terminal import open_home
 
-    settings, database = opened()
-    registry = Registry(database)
-    known = {spec.id for spec in registry.list(include_retired=True)}
-    for model in models.demo.catalogue():
-        if model.id not in known:
-            _install(model, registry, settings)
-            typer.echo(f"{model.id} is registered as {model.kind}.")
-    _add_demo_prompts(database)
+    with open_home() as home:
+        known = {spec.id for spec in home.registry.list(include_retired=True)}
+        for model in models.demo.catalogue():
+            if model.id not in known:
+                _install(model, home)
+                typer.echo(f"{model.id} is registered as {model.kind}.")
+        _add_demo_prompts(home.database)
 
 
 def _add_demo_prompts(database: "Database") -> None:
@@ -180,30 +180,30 @@ def _add_demo_prompts(database: "Database") -> None:
         add_prompts(database, models.demo.PROMPTS, source="demo")
 
 
-def _install(model: "DemoModel", registry: "Registry", settings: "Settings") -> None:
+def _install(model: "DemoModel", home: "Home") -> None:
+    from models.atomic import publish_folder
     from models.demo import BASE
-    from models.folders import publish_folder
     from models.registry import parse_spec
-    from train.publishing import adapter_facts
+    from models.weights import read_lora_rank
 
     parity = None
-    with publish_folder(settings.models_dir) as pending:
+    with publish_folder(home.settings.models_dir) as pending:
         if model.kind == "merged":
-            from train.bases import find_base
-            from train.merging import merge
+            from train.publication.merge import merge
+            from train.trainers.bases import find_base
 
-            parity = merge(find_base(BASE, registry), model.weights, pending.path).parity
-            parity = parity.model_copy(update={"not_served": "no engine ran yet when the demo was installed"})
+            parity = merge(find_base(BASE, home.registry), model.weights, pending.path).parity
+            parity = parity.model_copy(update={"not_served": "no engine was running when the demo was installed"})
         else:
             shutil.copytree(model.weights, pending.path, dirs_exist_ok=True)
-    registry.register(
+    home.registry.register(
         parse_spec(
             id=model.id,
             kind=model.kind,
             path=str(pending.final),
             base=None if model.kind == "base" else BASE,
             parent=None if model.kind == "base" else BASE,
-            lora_rank=adapter_facts(model.weights)["r"] if model.kind == "adapter" else None,
+            lora_rank=read_lora_rank(model.weights) if model.kind == "adapter" else None,
             description=model.description,
             bot=model.bot,
             judge=model.judge,
@@ -214,7 +214,7 @@ def _install(model: "DemoModel", registry: "Registry", settings: "Settings") -> 
 
 
 def worker() -> None:
-    """Run the long jobs that the page and the API enqueue. `parley up` starts it."""
+    """Run the jobs that the page and the API enqueue. `parley up` starts this."""
     from models.database import open_database
     from models.settings import load_settings
     from models.worker import run_worker
@@ -232,18 +232,36 @@ def worker() -> None:
 
 
 def main() -> None:
-    """Runs the command. A user's mistake, or a fault that can be told, is one line on standard error."""
+    """Runs the command. A user's mistake, like any known error, is one line on standard error."""
+    # Typer exports the base class of its usage errors nowhere else.
+    from typer._click.exceptions import ClickException
+
     try:
-        build()()
+        status = build()(prog_name="parley", standalone_mode=False)
     except ParleyError as error:
         print(f"parley: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ClickException as error:
+        # A group without a subcommand has printed its help already.
+        if type(error).__name__ != "NoArgsIsHelpError":
+            print(f"parley: {_usage_message(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(1)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (`| head`) has gone: nothing to say, and nobody to say it to.
+        # The reader of a pipe (`| head`) has closed it.
         sys.exit(141)
+    sys.exit(status or 0)
+
+
+def _usage_message(error: "ClickException") -> str:
+    """A wrong flag or argument in one line, with the help that lists the right ones."""
+    message = " ".join(error.format_message().replace("Value error, ", "").split())
+    context = getattr(error, "ctx", None)
+    return f"{message.rstrip('.')}. See `{context.command_path} --help`." if context else message
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from evals.scorers.words import Sample, topic_coverage
-from evals.votes.arena import cast_vote, next_battle
+from evals.scorers.sample import Sample
+from evals.scorers.text_match import topic_coverage
+from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import prompts
 from models.completer import gateway_completer
 from models.database import Database, open_database

@@ -1,62 +1,63 @@
-"""Which answer is better, and how sure are we: prompts, blind battles, judges, ratings, verdicts, scorers.
+"""Which answer is better, and how certain is that: prompts, blind battles, ratings, verdicts, scorers, judges.
 
-This index is resolved lazily: `from evals import next_battle` loads only `evals.votes.arena`. The room imports `models`
-and no other room; the statistics libraries are loaded by the modules that compute, when they compute.
+The index below loads lazily: `from evals import next_battle` imports `evals.votes.blind_battles` and nothing else. Each
+folder imports only the folders above it in this list:
 
-    votes/     what people say: prompts, blind battles (arena), votes, imports, exports, preference pairs
-    ratings/   Bradley–Terry (rating), verdicts, the leaderboard, style control, voters' agreement, robustness
-    judges/    models as judges of pairs (judging) and of one answer (grading), rubrics, calibration, PPI
-    tasks/     samples asked of models (runner), stored (evaluations), compared (summaries), contamination
-    scorers/   small functions of one answer, by name, and their means over many (scoring)
-    jobs       what the worker runs of all this
-    intervals  means that know what belongs together
+    votes/     prompts, blind battles, votes, vote import and export, preference pairs
+    scorers/   functions that score one answer, their names, and means with intervals
+    tasks/     samples, the runner that asks models, stored evaluations, comparisons, contamination
+    ratings/   Bradley–Terry, verdicts, the leaderboard, style control, voter agreement, robustness
+    judges/    models as judges of pairs or single answers, rubrics, canaries, calibration, PPI
+    reports/   HTML files, interval charts, terminal tables
+    jobs       what the worker runs; served_runs runs the same in the foreground
+    commands/  the Typer commands
 
-Three functions have their module's name, so they are imported from it: `from evals.votes.prompts import prompts`,
+Three functions share their module's name, so import them from the module: `from evals.votes.prompts import prompts`,
 `from evals.ratings.leaderboard import leaderboard`, `from evals.ratings.verdict import verdict`.
 """
 
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
-    "Prompt": "votes.prompts", "add_prompts": "votes.prompts",
-    "Battle": "votes.arena", "Reveal": "votes.arena", "next_battle": "votes.arena", "cast_vote": "votes.arena",
-    "votes_by": "votes.arena",
-    "Votes": "votes.votes", "read_votes": "votes.votes",
-    "Rating": "ratings.rating", "rate": "ratings.rating",
-    "Leaderboard": "ratings.leaderboard", "RatedModel": "ratings.leaderboard",
-    "Verdict": "ratings.verdict", "compare": "ratings.verdict",
-    "JudgeReport": "judges.report",
-    "judge_models": "judges.judging",
-    "Grades": "judges.grading", "grade_models": "judges.grading",
-    "Calibration": "judges.calibrating", "calibrate": "judges.calibrating",
-    "find_rubric": "judges.rubric", "shipped_rubrics": "judges.rubric",
-    "Powered": "judges.ppi", "powered_mean": "judges.ppi",
-    "Sample": "scorers.words", "Scorer": "scorers.words", "exact": "scorers.words", "partial": "scorers.words",
-    "topic_coverage": "scorers.words", "length": "scorers.words", "repetition": "scorers.words",
-    "ScoreSummary": "scorers.scoring", "score": "scorers.scoring", "paired_difference": "scorers.scoring",
-    "export_preferences": "votes.preferences",
-    "import_votes": "votes.imports",
-    "vote_rows": "votes.exports",
-    "Agreement": "ratings.voters",
-    "StyleControl": "ratings.style",
-    "Turning": "ratings.robustness", "turn_rating": "ratings.robustness",
-    "CategoryRate": "ratings.categories", "category_rates": "ratings.categories",
-    "run_judge_job": "jobs", "run_evaluation_job": "jobs",
-    "Task": "tasks.tasks", "TaskSample": "tasks.tasks", "make_task": "tasks.tasks",
-    "open_task": "tasks.rows",
-    "NamedScorer": "scorers.named", "named_scorer": "scorers.named",
-    "Run": "tasks.runner", "ask_all": "tasks.runner",
-    "Evaluation": "tasks.evaluations", "run_task": "tasks.evaluations", "load_evaluation": "tasks.evaluations",
-    "evaluate_served": "tasks.served",
-    "Overview": "tasks.summaries", "overview": "tasks.summaries", "Diff": "tasks.summaries",
-    "diff": "tasks.summaries",
-    "write_report": "tasks.html_report",
-    "judge_evaluation": "judges.judged_tasks",
-    "write_judge_report": "judges.html",
-    "GroupVerdict": "judges.report_groups", "by_group": "judges.report_groups",
-    "Contamination": "tasks.contamination", "read_taught": "tasks.contamination",
-}  # fmt: skip
+_MODULES = {
+    "votes.prompts": ("Prompt", "add_prompts"),
+    "votes.blind_battles": ("Battle", "Reveal", "next_battle", "cast_vote", "votes_by"),
+    "votes.votes": ("Votes", "read_votes"),
+    "votes.preference_pairs": ("export_preferences",),
+    "votes.vote_import": ("import_votes",),
+    "votes.vote_export": ("vote_rows",),
+    "scorers.sample": ("Sample", "Scorer"),
+    "scorers.text_match": ("exact", "partial", "topic_coverage", "length", "repetition"),
+    "scorers.score_summary": ("ScoreSummary", "score", "paired_difference"),
+    "scorers.catalog": ("NamedScorer", "named_scorer"),
+    "tasks.task": ("Task", "TaskSample"),
+    "tasks.task_rows": ("make_task",),
+    "tasks.task_sources": ("open_task",),
+    "tasks.runner": ("Run", "ask_all"),
+    "tasks.evaluations": ("Evaluation", "run_task", "load_evaluation"),
+    "tasks.summaries": ("Overview", "overview", "Diff", "diff"),
+    "tasks.contamination": ("Contamination", "read_taught"),
+    "ratings.bradley_terry": ("Rating", "rate"),
+    "ratings.leaderboard": ("Leaderboard", "RatedModel"),
+    "ratings.verdict": ("Verdict", "compare"),
+    "ratings.voter_agreement": ("Agreement",),
+    "ratings.style_control": ("StyleControl",),
+    "ratings.robustness": ("Turning", "turn_rating"),
+    "ratings.category_win_rates": ("CategoryRate", "category_rates"),
+    "judges.report": ("JudgeReport",),
+    "judges.report_groups": ("GroupVerdict", "by_group"),
+    "judges.pairwise": ("judge_models",),
+    "judges.pairwise_evaluation": ("judge_evaluation",),
+    "judges.pointwise": ("Grades", "grade_models"),
+    "judges.calibration": ("Calibration", "calibrate"),
+    "judges.rubric": ("find_rubric", "shipped_rubrics"),
+    "judges.ppi": ("Powered", "powered_mean"),
+    "reports.evaluation_html": ("write_report",),
+    "reports.judge_html": ("write_judge_report",),
+    "served_runs": ("evaluate_served",),
+    "jobs": ("run_judge_job", "run_evaluation_job"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = sorted(_HOMES)
 

@@ -101,7 +101,7 @@ class JudgmentRow(_Judged, Base):
     `verdict` is 1, 2 or 0 for a tie (the grade, where one answer is graded); None where the judge's text is no
     verdict. `scores` has a dict of criteria for each model shown, under "1" and "2". `expected` is the share of the
     win that model_1 gets (the grade, where one answer is graded) over all that the judge might have said, None where
-    that is not known. `rubric_hash` is more than the rubric's where more was shown: see `evals.judges.instrument`.
+    that is not known. `rubric_hash` is more than the rubric's where more was shown: see `evals.judges.judge`.
     """
 
     __tablename__ = "judgments"
@@ -148,7 +148,7 @@ class TaskRow(Base):
 
 
 class TaskSampleRow(Base):
-    """One sample of a task, as `evals.tasks.tasks.TaskSample.to_json` writes it, at its place from 0."""
+    """One sample of a task, as `evals.tasks.task.TaskSample.to_json` writes it, at its place from 0."""
 
     __tablename__ = "task_samples"
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from evals.votes.arena import cast_vote, next_battle
+from evals.votes.blind_battles import cast_vote, next_battle
 from models.completer import gateway_completer
 from models.database import open_database, upgrade
 from models.registry import Registry

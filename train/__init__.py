@@ -46,15 +46,15 @@ _HOMES = {
     "synthesise": "data.synthesis", "Synthesis": "data.synthesis", "SynthesisOptions": "data.synthesis_prompts",
     "advise": "data.advice", "Answers": "data.advice", "Advice": "data.advice",
     "Hyperparameters": "hyperparameters",
-    "train": "training", "TrainingResult": "runs",
-    "resume": "resuming",
+    "train": "training", "TrainingResult": "run.result",
+    "resume": "run.resume",
     "open_cloud": "clouds.providers", "submit_job": "clouds.submission", "CloudTraining": "clouds.offer",
     "follow": "clouds.follower",
     "plan_rescue": "clouds.rescue_plan", "RescueRequest": "clouds.rescue_plan", "carry_out": "clouds.rescue",
-    "merge": "merging", "MergeReport": "merging",
-    "publish": "publishing", "publish_merge": "publishing",
-    "check_model": "listing", "write_card": "cards", "read_curves": "curves",
-    "prepare_push": "pushing", "push": "pushing",
+    "merge": "publication.merge", "MergeReport": "publication.merge",
+    "publish": "publication.publish", "publish_merge": "publication.publish",
+    "check_model": "publication.listing", "write_card": "publication.cards", "read_curves": "run.curves",
+    "prepare_push": "publication.push", "push": "publication.push",
 }  # fmt: skip
 
 __all__ = sorted(_HOMES)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.tasks.tasks import TaskSample
+from evals.tasks.task import TaskSample
 from models.errors import Invalid, NotFound
 from models.likeness import LikenessIndex, Match, fingerprint, normalise
 

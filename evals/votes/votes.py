@@ -113,8 +113,7 @@ def stored_votes(database: Database, category: str | None = None, *, repeats: bo
     """As `read_votes`, with what ties the votes to their answers and categories.
 
     Args:
-        repeats: also what a voter said when a pair was shown again on purpose: for `evals.ratings.voters`, never for a
-        rating.
+        repeats: include votes on a pair that was shown again on purpose: for voter agreement, never for a rating.
     """
     query = (
         select(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from evals.votes.arena import cast_vote, next_battle
+from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import ParleyError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models.errors import Invalid, NotFound
-from models.shutdowns import countdown, no_new_jobs_from
+from models.shutdowns import countdown, fine_tuning_cutoff
 from train.clouds.cloud import Choice, Cloud, JobRequest
 from train.data.checks import CheckedData, Data, check, require_usable
 from train.data.conversations import Conversation, Example, Preference, Problem
@@ -143,7 +143,7 @@ def format_dollars(usd: float) -> str:
 
 def _closing(cloud: Cloud, base: str) -> list[str]:
     """A warning if the provider takes no new jobs, or soon will not."""
-    day = no_new_jobs_from(cloud.provider)
+    day = fine_tuning_cutoff(cloud.provider)
     if not day or (left := countdown(base, day)).level == "far":
         return []
     if left.days_left <= 0:

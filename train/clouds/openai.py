@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import Invalid, NotFound, ParleyError
 from models.settings import Settings
-from models.shutdowns import shutdown_of
+from models.shutdowns import find_shutdown_date
 from train.clouds.cloud import Choice, CloudEvent, CloudJob, Estimate, JobRequest, refuse_unsupported, whole_epochs
 from train.clouds.sdk import SDKCloud
 from train.planning.pricing import openai_epochs
@@ -169,8 +169,8 @@ class OpenAICloud(SDKCloud):
         except NotFound:
             pass
         except ParleyError:
-            return shutdown_of(base)
-        return shutdown_of(base, announced)
+            return find_shutdown_date(base)
+        return find_shutdown_date(base, announced)
 
     def has_model(self, model: str) -> bool:
         """Whether OpenAI still lists a model."""

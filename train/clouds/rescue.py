@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from models.atomic import atomic_write
 from models.database import Database, new_ulid
 from models.files import Files
-from models.folders import atomic_write
 from models.registry import Registry
 from models.settings import Settings
-from models.shutdowns import rescued_from
+from models.shutdowns import rescue_description
 from train.clouds.openai import OpenAICloud
 from train.clouds.registration import FineTune, register_hosted
 from train.clouds.rescue_plan import RescuePlan
 from train.clouds.rescue_record import Rescue
 from train.data.conversion import as_jsonl
 from train.hyperparameters import Hyperparameters
-from train.progress import Progress, silent
+from train.run.progress import Progress, silent
 
 _SOURCE = "rescue"  # the source of the prompts
 
@@ -116,7 +116,7 @@ def _train(plan: RescuePlan, record: Rescue, settings: Settings, registry: Regis
         validation=record.held_out_path,
         progress=hooks.progress,
         threads=record.threads,
-        description=rescued_from(plan.model),
+        description=rescue_description(plan.model),
         resume=True,
     )
     losses = f"loss {result.loss_before:.3f} → {result.loss_after:.3f} on the held-out examples"

@@ -168,7 +168,7 @@ def _choose_base(bases: "Sequence[ModelSpec]") -> str:
 def _progress(as_json: bool) -> Any:
     from contextlib import nullcontext
 
-    from train.progress import PlainLines, Terminal, silent
+    from train.run.progress import PlainLines, Terminal, silent
 
     if as_json:
         return nullcontext(silent)

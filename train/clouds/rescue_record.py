@@ -12,7 +12,7 @@ from typing import Any
 
 from models.database import utcnow
 from models.settings import Settings
-from train.runs import read_json, write_json
+from train.run.folder import read_json, write_json
 
 RECORD = "rescue.json"
 

@@ -16,13 +16,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+from models.atomic import atomic_write
 from models.database import new_ulid, utcnow
 from models.errors import Busy, Invalid, NotFound
-from models.folders import atomic_write
 from models.settings import Settings
 from train.clouds.cloud import OVER, CloudEvent, CloudJob, JobRequest
 from train.hyperparameters import Hyperparameters
-from train.runs import METRICS, read_json, write_json
+from train.run.folder import METRICS, read_json, write_json
 
 RECORD, EVENTS = "cloud.json", "events.jsonl"
 

@@ -17,8 +17,8 @@ from models.settings import Settings
 from train.clouds.cloud import Cloud, CloudJob, JobRequest
 from train.clouds.offer import CloudTraining, Confirm, PreparedData, format_dollars, make_offer, prepare_data
 from train.clouds.run_records import CloudRun, cloud_runs, fingerprint, lock_name, new_run
-from train.progress import Progress, Stage, silent
-from train.publishing import check_name
+from train.publication.publish import check_name
+from train.run.progress import Progress, Stage, silent
 
 _TRIES = 5
 _LOOKUPS = (0.5, 2.0, 5.0)  # seconds before each search for a job whose answer was lost: a list may lag behind

@@ -11,7 +11,7 @@ from typing import Any
 
 from models.errors import Invalid, Unavailable
 from models.settings import Settings
-from models.shutdowns import shutdown_of
+from models.shutdowns import find_shutdown_date
 from train.clouds.cloud import Choice, CloudEvent, CloudJob, Estimate, JobRequest, refuse_unsupported, whole_epochs
 from train.clouds.sdk import SDKCloud
 from train.hyperparameters import Facts, Resolved, resolve
@@ -173,7 +173,7 @@ class TogetherCloud(SDKCloud):
 
     def shutdown_date(self, model: str, base: str) -> date | None:
         """The date in the table of shutdowns: Together's API has none."""
-        return shutdown_of(base)
+        return find_shutdown_date(base)
 
     def _fields(self, request: JobRequest, examples: int) -> dict[str, Any]:
         """The hyperparameters under Together's names. Together uses its defaults for the others."""

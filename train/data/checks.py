@@ -62,15 +62,18 @@ def check(
     """
     checked = _check_items(_items(data, columns, format), count_tokens, max_tokens)
     problems = [*checked.problems, *_check_number(len(checked.examples) + len(checked.preferences), provider)]
-    held_out = None
+    checked = replace(checked, problems=_in_order(problems))
     if validation is not None:
-        held_out = _check_items(_items(validation, columns, format), count_tokens, max_tokens)
-        problems += _check_share(checked, held_out)
-        held_out = _without_leaks(checked, held_out)
-    examples = checked.examples
+        checked = with_validation(checked, _check_items(_items(validation, columns, format), count_tokens, max_tokens))
     if per_turn:
-        examples = tuple(turn for example in examples for turn in example.per_turn())
-    return replace(checked, examples=examples, problems=_in_order(problems), validation=held_out)
+        return replace(checked, examples=tuple(turn for example in checked.examples for turn in example.per_turn()))
+    return checked
+
+
+def with_validation(checked: CheckedData, held_out: CheckedData) -> CheckedData:
+    """The report on training data with the one on its validation data, without what is also in the training data."""
+    problems = _in_order([*checked.problems, *_check_share(checked, held_out)])
+    return replace(checked, problems=problems, validation=_without_leaks(checked, held_out))
 
 
 def apply_token_limit(

@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.api_shapes import in_threads, json_answer, json_object, threaded
+from models.atomic import incoming_file
 from models.errors import Busy, Invalid, ParleyError
 from models.files import Files, StoredFile
-from models.folders import incoming_file
-from models.multipart import receive_form
+from models.http.multipart import receive_form
+from models.http.payloads import json_response, read_json_object, run_in_thread, threaded_context
 from models.settings import child_environment
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+
+    from models.settings import Settings
 
 _LONGEST_S = 600.0
 _WAITING = 8  # checks that may wait for a free process
@@ -43,8 +45,8 @@ class CheckFailed(ParleyError):
 
 
 @dataclass(frozen=True)
-class _CheckRequest:
-    """A request: the file under a name with its suffix, the client's file name, and the other fields."""
+class DataFile:
+    """A file to check: its path with a suffix that tells the format, its original name, and the form's other fields."""
 
     path: Path
     filename: str
@@ -60,7 +62,7 @@ class DataCheck:
 
     async def answer(self, request: "Request") -> "Response":
         """200 with the report, however bad the data is; an error only if there is no file to read."""
-        return json_answer(await self.report(request))
+        return json_response(await self.report(request))
 
     async def report(self, request: "Request") -> dict[str, Any]:
         """The report as `CheckedData.as_json` has it.
@@ -72,32 +74,41 @@ class DataCheck:
         settings.files_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=settings.files_dir, prefix=".pending-") as folder:
             sent = await self._received(request, Path(folder))
-            arguments = _arguments(sent)
-            if validation := sent.fields.get("validation_file"):
-                held = await threaded(_stored(request).get, str(validation))
-                arguments["validation"] = str(_named(Path(folder), "validation", held))
-            if self._waiting >= _WAITING:
-                raise Busy("Too many files are being checked. Try again in a moment.", retry_after=5)
-            self._waiting += 1
-            try:
-                async with self._turn:
-                    report = await _run(arguments, child_environment(settings))
-            finally:
-                self._waiting -= 1
-        return report | {"source": sent.filename}
+            validation = None
+            if stored_id := sent.fields.get("validation_file"):
+                held = await run_in_thread(_stored(request).get, str(stored_id))
+                validation = _named(Path(folder), "validation", held)
+            return await self.check_file(settings, sent, validation)
 
-    async def _received(self, request: "Request", folder: Path) -> _CheckRequest:
+    async def check_file(self, settings: "Settings", data: DataFile, validation: Path | None = None) -> dict[str, Any]:
+        """The report on a file, from a process of its own; at most two checks run at once.
+
+        Raises:
+            Invalid: an option or the file cannot be read. Busy: too many checks are waiting.
+        """
+        arguments = _arguments(data) | ({"validation": str(validation)} if validation else {})
+        if self._waiting >= _WAITING:
+            raise Busy("Other files are being checked: try again in a moment.", retry_after=5)
+        self._waiting += 1
+        try:
+            async with self._turn:
+                report = await _run(arguments, child_environment(settings))
+        finally:
+            self._waiting -= 1
+        return report | {"source": data.filename}
+
+    async def _received(self, request: "Request", folder: Path) -> DataFile:
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             limit = int(request.state.settings.max_upload_mib * 2**20)
-            async with in_threads(incoming_file(folder, limit)) as incoming:
+            async with threaded_context(incoming_file(folder, limit)) as incoming:
                 form = await receive_form(request, "file", incoming)
-                path = await threaded(incoming.publish, f"data{_suffix(form.filename)}")
-            return _CheckRequest(path, form.filename, form.fields)
-        body = await json_object(request)
+                path = await run_in_thread(incoming.publish, f"data{data_suffix(form.filename)}")
+            return DataFile(path, form.filename, form.fields)
+        body = await read_json_object(request)
         if not isinstance(body.get("file"), str):
             raise Invalid("Send a form with the file as `file`, or the id of an uploaded file as `file`.", param="file")
-        stored = await threaded(_stored(request).get, body["file"])
-        return _CheckRequest(_named(folder, "data", stored), stored.filename, body)
+        stored = await run_in_thread(_stored(request).get, body["file"])
+        return DataFile(_named(folder, "data", stored), stored.filename, body)
 
 
 def _stored(request: "Request") -> Files:
@@ -105,18 +116,19 @@ def _stored(request: "Request") -> Files:
 
 
 def _named(folder: Path, name: str, stored: StoredFile) -> Path:
-    """A link to the stored file, with the suffix of its file name."""
-    path = folder / f"{name}{_suffix(stored.filename)}"
+    """The stored bytes under a name that says what kind they are."""
+    path = folder / f"{name}{data_suffix(stored.filename)}"
     path.symlink_to(stored.path.resolve())
     return path
 
 
-def _suffix(filename: str) -> str:
+def data_suffix(filename: str) -> str:
+    """The suffix by which a file of this name is read; .jsonl for an unknown one."""
     suffix = Path(filename).suffix.lower()
     return suffix if suffix in _SUFFIXES else ".jsonl"
 
 
-def _arguments(sent: _CheckRequest) -> dict[str, Any]:
+def _arguments(sent: DataFile) -> dict[str, Any]:
     fields = sent.fields
     for name in ("format", "provider", *_COLUMNS):
         if fields.get(name) is not None and not isinstance(fields[name], str):

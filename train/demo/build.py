@@ -16,7 +16,7 @@ from train.demo.base import make_base, passes
 from train.demo.catalogue import Catalogue, load_catalogue
 from train.demo.dialogues import dialogues
 from train.demo.pretraining import Recipe, encode, loss_of
-from train.progress import Event, Step
+from train.run.progress import Event, Step
 
 _JUDGED_PAIRS = 200
 _MORE_PER_INTENT = 12  # questions for the metrics: noisy, from held-out frames, besides the shipped clean ones

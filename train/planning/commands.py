@@ -158,7 +158,7 @@ def plan_command(
     comparison = None
     with optional_home() as (settings, registry):
         if against:
-            from train.resuming import find_run
+            from train.run.folder import find_run
 
             folder = find_run(against, settings)
             comparison = compare_with_run(folder, checked, settings=settings, registry=registry, measure=measure)

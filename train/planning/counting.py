@@ -265,9 +265,9 @@ def _texts(message: ChatMessage) -> Iterator[str]:
 def _by_tokenizer(
     examples: Sequence[Example], name: str, registry: "Registry | None", limit: int | None, fetch: bool
 ) -> Counts:
-    from train.bases import find_base, load_config, load_tokenizer
-    from train.libraries import quiet
-    from train.tokens import tokenise
+    from train.trainers.bases import find_base, load_config, load_tokenizer
+    from train.trainers.library_output import quiet
+    from train.trainers.tokens import tokenise
 
     base = find_base(name, registry)
     is_local = Path(base.location).is_dir()

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from train.planning.pricing import provider_name
-from train.progress import duration
+from train.run.progress import duration
 
 if TYPE_CHECKING:
     from train.data.lengths import Bin, Spread

@@ -18,11 +18,12 @@ from train.data.reports import CheckedData
 from train.hyperparameters import Chosen, Hyperparameters
 from train.planning.needs import Need, Shape, Step, Tune, largest_that_fits, need
 from train.planning.speeds import Speed, Trial, estimate_speed, measure_speed, scale_speed
+from train.request import TrainingRequest
 
 if TYPE_CHECKING:
     from models.registry import Registry
     from models.settings import Settings
-    from train.bases import Base
+    from train.trainers.bases import Base
 
 TUNES: tuple[Tune, ...] = ("lora", "qlora", "full")
 _SHARE = 0.9  # of the free memory that a run may use: allocators waste some
@@ -165,13 +166,17 @@ def plan(
     Raises:
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
-    from train.bases import find_base, load_tokenizer
-    from train.devices import find_device
-    from train.libraries import quiet
-    from train.preparing import checked_for_training, divide, prepare
+    from train.trainers.bases import find_base, load_tokenizer
+    from train.trainers.devices import find_device
+    from train.trainers.library_output import quiet
+    from train.trainers.preparation import check_data, divide, prepare
 
     hyperparameters = hyperparameters or Hyperparameters()
-    checked = require_usable(data if isinstance(data, CheckedData) else checked_for_training(data, validation, columns))
+    source_data = () if isinstance(data, CheckedData) else data
+    request = TrainingRequest(
+        source_data, base, hyperparameters=hyperparameters, validation=validation, columns=columns
+    )
+    checked = require_usable(data) if isinstance(data, CheckedData) else check_data(request)
     if not checked.examples:
         raise Invalid("Plans are for supervised training, but the data has preference pairs.", param="data")
     source = find_base(base, registry)
@@ -179,8 +184,7 @@ def plan(
         source = replace(find_base(str(source.spec and source.spec.base), registry), name=source.name)
     device = find_device(settings)
     with quiet():
-        parts = divide(checked, validation, hyperparameters.seed)
-        prepared = prepare(checked, parts, load_tokenizer(source), source, hyperparameters, device)
+        prepared = prepare(divide(checked, request), request, source, load_tokenizer(source), device)
     chosen = prepared.resolved.values
     tune = cast(Tune, chosen.tune)
     lengths = [row.longest for row in prepared.rows]
@@ -232,7 +236,8 @@ def compare_with_run(
     Raises:
         Invalid: not a finished supervised run, or its data is missing.
     """
-    from train.runs import CONFIG, load_result, read_json
+    from train.run.folder import CONFIG, read_json
+    from train.run.result import load_result
 
     result = load_result(run_folder)
     if result.method != "sft":
@@ -276,8 +281,8 @@ def find_shape(base: "Base") -> Shape:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from train.bases import load_config
-    from train.libraries import quiet
+    from train.trainers.bases import load_config
+    from train.trainers.library_output import quiet
 
     config = load_config(base)
     try:
@@ -322,7 +327,7 @@ def find_machine(device: str, bf16: bool = False) -> Machine:
 
 def _step(chosen: Chosen, device: str, longest: int) -> Step:
     """One step of a run with these (resolved) hyperparameters."""
-    from train.batching import micro_batch
+    from train.trainers.batches import micro_batch
 
     return Step(
         rows=micro_batch(chosen.batch_size, longest),

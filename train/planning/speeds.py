@@ -17,12 +17,12 @@ from models.errors import ParleyError
 from train.data.conversations import Example
 from train.hyperparameters import Hyperparameters
 from train.planning.needs import Shape, Step, Tune
-from train.progress import Event
-from train.progress import Step as StepEvent
+from train.run.progress import Event
+from train.run.progress import Step as StepEvent
 
 if TYPE_CHECKING:
     from models.settings import Settings
-    from train.bases import Base
+    from train.trainers.bases import Base
 
 _REACHED = 0.4  # of the speed of plain matrix products
 _STEPS = 5  # of a trial; the first one warms up caches and is not counted

@@ -167,10 +167,10 @@ def test_mistakes_are_one_line(run: Any, data: Path, words: tuple[str, ...], err
 
 def test_the_two_tables_say_the_same() -> None:
     """When a model ends stands in the price table for buyers and in the table of shutdowns for owners."""
-    from models.shutdowns import no_new_jobs_from, shutdown_of
+    from models.shutdowns import find_shutdown_date, fine_tuning_cutoff
     from train.planning.pricing import price_table
 
-    known = [price for price in price_table() if price.provider == "openai" and shutdown_of(price.model)]
+    known = [price for price in price_table() if price.provider == "openai" and find_shutdown_date(price.model)]
     assert known
-    assert {price.retires for price in known} == {shutdown_of(price.model) for price in known}
-    assert {price.closes for price in known} == {no_new_jobs_from("openai")}
+    assert {price.retires for price in known} == {find_shutdown_date(price.model) for price in known}
+    assert {price.closes for price in known} == {fine_tuning_cutoff("openai")}

@@ -24,7 +24,7 @@ from train.clouds.submission import SubmissionHooks, submit_job
 from train.clouds.together import INSTALL, TogetherCloud
 from train.data.checks import UnusableData
 from train.hyperparameters import Hyperparameters
-from train.progress import Stage
+from train.run.progress import Stage
 
 JOBS = {"openai": "/v1/fine_tuning/jobs", "together": "/v1/fine-tunes"}
 BASES = {"openai": OPENAI_BASE, "together": TOGETHER_BASE}

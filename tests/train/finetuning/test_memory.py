@@ -14,16 +14,17 @@ from models.spec import ModelSpec
 from models.worker import JobContext
 from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House
-from train.finetuning.telling import Telling
+from train.finetuning.events import EventWriter
+from train.request import TrainingRequest
 
 
 @pytest.fixture
 def request_for(database: Any, settings: Settings, tiny_base: Path, tmp_path: Path) -> Any:
-    """What the child is asked, and the registry that it looks into."""
+    """A training's request, and the registry that has its base."""
     Registry(database).register(ModelSpec(id="tiny", kind="base", path=str(tiny_base)))
     data = tmp_path / "training.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in style_rows(12)))
-    return {"base": "tiny", "data": str(data), "hyperparameters": {}}, Registry(database), settings
+    return TrainingRequest(data, "tiny"), Registry(database), settings
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
@@ -32,7 +33,7 @@ def test_what_fits_does_not_wait(request_for: Any, method: str) -> None:
 
     request, registry, settings = request_for
     told: list[dict[str, Any]] = []
-    wait_for_memory(request | {"method": method}, registry, settings, told.append)
+    wait_for_memory(replace(request, method=method), settings.runs_dir / "run", registry, settings, told.append)
     assert told == []
 
 
@@ -48,12 +49,12 @@ def test_it_waits_while_memory_is_short_and_is_tried_where_it_would_never_do(
     monkeypatch.setattr(plan, "find_machine", lambda *_: replace(real, free=next(free), memory=16 << 30))
     told: list[dict[str, Any]] = []
     request, registry, settings = request_for
-    memory.wait_for_memory(request, registry, settings, told.append)
+    memory.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
     assert [list(line) for line in told] == [["waiting"]]  # once, however long it takes
     assert "of 16.0 are free" in told[0]["waiting"]
 
     monkeypatch.setattr(plan, "find_machine", lambda *_: replace(real, free=50 << 20, memory=60 << 20))
-    memory.wait_for_memory(request, registry, settings, told.append)
+    memory.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
     assert "tried all the same" in told[1]["stage"]
 
 
@@ -64,11 +65,11 @@ def test_a_job_that_waits_reads_queued_and_says_why(house: House) -> None:
     work = claim(house.database, "worker")
     assert work is not None
     context = JobContext(house.settings, house.database, work, "worker")
-    telling = Telling(context, job.id, house.settings.runs_dir / job.id, validated=False, method="supervised")
-    telling({"waiting": "The job stays queued for want of memory"})
+    events = EventWriter(context, job.id, house.settings.runs_dir / job.id, validated=False, method="supervised")
+    events({"waiting": "The job stays queued for want of memory"})
     assert api.retrieve(job.id).status == "queued"
     assert house.messages(job.id)[-1] == "The job stays queued for want of memory"
-    telling({"stage": "Loading tiny"})
+    events({"stage": "Loading tiny"})
     assert api.retrieve(job.id).status == "running"
     assert house.messages(job.id)[-2:] == ["Fine-tuning job started", "Loading tiny"]
     assert get_job(house.database, work.id).message == "Loading tiny"

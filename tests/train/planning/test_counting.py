@@ -13,7 +13,7 @@ from train.data.checks import check
 from train.data.conversations import Conversation, Example, ToolCall, ToolResult, ToolUse
 from train.data.lengths import Bin, histogram, spread
 from train.planning.counting import count, estimate_tokens
-from train.tokens import tokenise
+from train.trainers.tokens import tokenise
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 ROWS = [

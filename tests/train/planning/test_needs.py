@@ -21,7 +21,7 @@ def _kept(layers: int, adapter: bool, tokens: int) -> float:
     from peft import LoraConfig, get_peft_model
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from train.packing import PackedCollator, attend_by_row
+    from train.trainers.packing import PackedCollator, attend_by_row
 
     config = Qwen2Config(
         vocab_size=500, hidden_size=128, intermediate_size=384, num_hidden_layers=layers, num_attention_heads=4,

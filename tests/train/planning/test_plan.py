@@ -11,11 +11,11 @@ from models.errors import Invalid
 from models.registry import Registry
 from models.settings import Settings
 from tests.train.conftest import style_rows
-from train.bases import find_base, load_model
 from train.hyperparameters import Hyperparameters
 from train.planning.needs import Shape, Step, need
 from train.planning.plan import Machine, Plan, Way, compare_with_run, find_machine, find_shape, plan
 from train.planning.speeds import Speed, estimate_speed, scale_speed, work
+from train.trainers.bases import find_base, load_model
 
 
 @pytest.fixture(scope="module")

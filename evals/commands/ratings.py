@@ -1,0 +1,98 @@
+"""`parley leaderboard` and `parley verdict`. They print and draw what `evals.ratings` computes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evals.commands.flags import Category, JsonFlag, PlotFile
+from evals.reports.terminal import say
+from models.errors import NotFound
+from models.terminal import Home, open_home
+
+
+def show_leaderboard(
+    category: Category = None,
+    by_category: Annotated[bool, typer.Option("--by-category", help="Also show win rates by category.")] = False,
+    plot: PlotFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Rate the models from people's blind votes, with intervals and notes on reliability.
+
+    Ratings are on the Elo scale with mean 1000 (Bradley–Terry). Intervals are 95 %, clustered by prompt, or by voter
+    where there are few voters. Ranks are the range that the votes allow. "Equal style" is the rating as if all answers
+    had the same length and formatting. People vote at the page's /vote.
+    """
+    from evals.ratings.leaderboard import leaderboard
+    from evals.reports.interval_chart import write_plot
+    from evals.reports.rating_tables import board_cells, board_plot, board_table, category_table
+
+    with open_home() as home:
+        board = leaderboard(home.database, category)
+    if plot is not None and board.rows:
+        write_plot(plot, board_plot(board), "Leaderboard", board_cells(board), [board.verdict, *board.notes])
+    if as_json:
+        typer.echo(json.dumps(board.to_json(), ensure_ascii=False))
+        return
+    if board.rows:
+        say(board_table(board))
+    say(board.verdict)
+    for note in board.notes:
+        say(f"· {note}")
+    if by_category:
+        say(category_table(board.categories))
+    _say_where(plot, bool(board.rows))
+
+
+def show_verdict(
+    model_a: Annotated[str, typer.Argument(help="The model in question: a name or an alias.")],
+    model_b: Annotated[str, typer.Argument(help="The model to compare it with.")],
+    category: Category = None,
+    plot: PlotFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say whether one model is better than another, from people's blind votes; overall and by category.
+
+    The answer is one of: better, worse, no meaningful difference, not enough evidence. You may check it after every
+    vote: the test allows for that. The intervals by category do not; read them once.
+
+    Example:
+
+      parley verdict support-v2 support-v1 --plot verdict.html
+    """
+    from evals.ratings.category_win_rates import duel_by_category
+    from evals.ratings.verdict import compare
+    from evals.reports.interval_chart import write_plot
+    from evals.reports.rating_tables import duel_cells, duel_plot, duel_table
+    from evals.votes.votes import stored_votes
+
+    with open_home() as home:
+        stored = stored_votes(home.database, category)
+        verdict = compare(stored.votes, _resolve(home, model_a), _resolve(home, model_b))
+    rows = duel_by_category(stored, verdict.model_a, verdict.model_b)
+    if plot is not None and verdict.votes:
+        title = f"{verdict.model_a} compared with {verdict.model_b}"
+        write_plot(plot, duel_plot(verdict, rows), title, duel_cells(verdict, rows), [verdict.text])
+    if as_json:
+        categories = {"categories": [asdict(row) for row in rows]}
+        typer.echo(json.dumps(verdict.to_json() | categories, ensure_ascii=False))
+        return
+    if verdict.votes:
+        say(duel_table(verdict, rows))
+    say(verdict.text)
+    _say_where(plot, verdict.votes > 0)
+
+
+def _say_where(plot: Path | None, drawn: bool) -> None:
+    if plot is not None:
+        say(f"Chart written to {plot}." if drawn else f"There is nothing to draw, so {plot} was not written.")
+
+
+def _resolve(home: Home, name: str) -> str:
+    """An alias's id; an unknown name stays as it is, since votes outlive their models."""
+    try:
+        return home.registry.resolve(name).id
+    except NotFound:
+        return name

@@ -1,0 +1,1 @@
+"""Results for readers: HTML files, interval charts, and tables in the terminal."""

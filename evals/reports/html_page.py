@@ -1,0 +1,87 @@
+"""The page of every HTML report: one file that loads nothing and runs nothing, its style, and its building blocks."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from models.atomic import atomic_write
+from models.errors import Invalid, NoSpace
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1d22; --soft: #5d636f; --line: #d9dce2; --paper: #fff; --mark: #2c8a7e;
+  --second: #d9714b; --band: #f0eee8; --good: #1d7a45; --bad: #b3372f; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8eaee; --soft: #a0a6b2; --line: #3a3f49; --paper: #15171b;
+  --mark: #5fc0b2; --second: #e8916f; --band: #23262c; --good: #62c48c; --bad: #f0837a; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1080px; padding: 24px 16px 64px; color: var(--ink); background: var(--paper);
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 24px; line-height: 1.25; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 8px; }
+h3 { font-size: 15px; margin: 20px 0 4px; } li, p { max-width: 75ch; }
+.soft { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
+.wide { overflow-x: auto; } .wide > svg { max-width: 100%; height: auto; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: middle;
+  font-variant-numeric: tabular-nums; } th { font-weight: 600; color: var(--soft); white-space: nowrap; }
+td.number { white-space: nowrap; } td svg, th svg { display: block; }
+details { border-bottom: 1px solid var(--line); padding: 8px 0; } summary { cursor: pointer; }
+.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; margin: 8px 0; }
+@media (max-width: 640px) { .sides { grid-template-columns: 1fr; } }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, monospace; margin: 4px 0;
+  padding: 8px 10px; border: 1px solid var(--line); border-radius: 6px; } code { overflow-wrap: anywhere; }
+"""
+
+
+def page(title: str, body: str) -> str:
+    """A whole page. `title` is escaped here; `body` is HTML."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are HTML already; every column but the first keeps its numbers on one line."""
+    cells = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td{' class=number' if i else ''}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>"
+        for row in rows
+    )
+    return f"<div class=wide><table><tr>{cells}</tr>{body}</table></div>"
+
+
+def more(summary: str, body: str) -> str:
+    """Details behind a click; both are HTML."""
+    return f'<details class="more"><summary class=soft>{summary}</summary>{body}</details>'
+
+
+def notes(sentences: Iterable[str]) -> str:
+    """A paragraph for each sentence."""
+    return "".join(f"<p class=soft>{escape(sentence)}</p>" for sentence in sentences)
+
+
+def sides(*columns: tuple[str, str]) -> str:
+    """Two columns, each with a heading and a body that are HTML."""
+    return (
+        "<div class=sides>"
+        + "".join(f"<div><p class=soft>{heading}</p>{body}</div>" for heading, body in columns)
+        + "</div>"
+    )
+
+
+def write_file(path: Path, data: str | bytes, param: str = "html") -> None:
+    """Writes a report as one file, whole or not at all.
+
+    Raises:
+        Invalid: the file cannot be written.
+        NoSpace: the disk is full.
+    """
+    if path.is_dir():
+        raise Invalid(f"{path} is a folder: name a file.", param=param)
+    try:
+        atomic_write(path, data.encode("utf-8", "replace") if isinstance(data, str) else data)
+    except NoSpace:
+        raise
+    except OSError as error:
+        raise Invalid(f"{path} cannot be written: {error.strerror}.", param=param) from error

@@ -1,0 +1,112 @@
+"""What `parley judge` prints: verdicts, win rates by group, grades, and a judge's agreement with people."""
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from evals.reports.terminal import folding_table, say, shorten
+
+if TYPE_CHECKING:
+    from evals.judges.calibration import Calibration
+    from evals.judges.human_agreement import Rate
+    from evals.judges.pointwise import Grades
+    from evals.judges.report import JudgeReport
+
+_MAX_ROWS = 40  # questions on the terminal
+_LABELS, _MIN_WIDTH = 40, 12  # characters beside a drawn interval, and of the narrowest one
+
+
+def print_report(report: "JudgeReport") -> None:
+    """Prints each question with its verdict, win rates by group, canaries, and the summary."""
+    names = {"a": report.model_a, "b": report.model_b, "tie": "tie", None: "no verdict"}
+    table = folding_table("question", "better", "")
+    for row in report.rows[:_MAX_ROWS]:
+        reason = row.null or ("the order changed the verdict" if row.consistent is False else row.reasons)
+        table.add_row(shorten(row.question), names[row.outcome], shorten(reason))
+    say(table)
+    if len(report.rows) > _MAX_ROWS:
+        say(f"and {len(report.rows) - _MAX_ROWS} more: --html and --json have them all, with the answers")
+    _print_groups(report)
+    canaries = folding_table("canary", "rejected", "")
+    for canary in report.canaries:
+        canaries.add_row(canary.kind, f"{canary.lost} of {canary.asked}", "" if canary.passed else "failed")
+    say(canaries)
+    for note in report.notes:
+        say(f"Note: {note}")
+    say(f"Rubric {report.rubric}, version {report.rubric_version} ({report.rubric_hash}).")
+    if report.longer:
+        people = f"; people did in {_percent(report.people_longer)}" if report.people_longer else ""
+        say(f"It preferred the longer answer in {_percent(report.longer)} of its decisions{people}.")
+    if report.expected_rate:
+        say(f"Weighted by the judge's probabilities, {report.model_b} wins {_percent(report.expected_rate)}.")
+    say(report.summary)
+    if report.trust:
+        say(report.trust)
+
+
+def _print_groups(report: "JudgeReport") -> None:
+    from evals.judges.report_groups import by_group
+
+    groups = by_group(report)
+    if len(groups) < 2:
+        return
+    table = folding_table(f"{report.model_b} wins", "rate (95 %)", "judged", "no verdict", "order changed it")
+    for group in groups:
+        table.add_row(
+            group.name, _percent(group.rate), str(group.judged), str(group.nulls or ""), str(group.flips or "")
+        )
+    say(table)
+
+
+def print_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
+    """Prints each model's grades."""
+    from dataclasses import asdict
+
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in grades], ensure_ascii=False))
+        return
+    criteria = list(dict.fromkeys(name for row in grades for name in row.scores))
+    table = folding_table("model", "grade (1 to 5)", *criteria, "graded", "unparsed")
+    for row in grades:
+        mean = "–" if row.mean is None else f"{row.mean:.2f} ({row.low:.2f}–{row.high:.2f})"
+        scores = (f"{row.scores[name]:.2f}" if name in row.scores else "–" for name in criteria)
+        table.add_row(row.model, mean, *scores, str(row.graded), str(row.unparsed))
+    say(table)
+    for note in grades[0].notes:
+        say(f"Note: {note}")
+    weighed = sum(row.weighed for row in grades)
+    if weighed:
+        say(f"{weighed} of {sum(row.graded for row in grades)} grades are weighted by probabilities or criteria.")
+
+
+def print_calibration(found: "Calibration", plot: bool) -> None:
+    """Prints a judge's agreement with people by category, drawn where `plot` is true."""
+    from evals.reports.interval_chart import TERMINAL_WIDTH, interval_line
+    from models.terminal import console
+
+    table = folding_table("votes on", "votes", "agrees", "without ties", "kappa", "people agree", "trust")
+    for group in found.groups:
+        table.add_row(
+            group.category or "everything",
+            str(group.votes),
+            _percent(group.with_ties),
+            _percent(group.without_ties),
+            f"{group.kappa.value:.2f} ({group.kappa.low:.2f}–{group.kappa.high:.2f})" if group.kappa else "–",
+            _percent(group.people),
+            group.trusted,
+        )
+    if found.groups:
+        say(table)
+    width = max(_MIN_WIDTH, min(TERMINAL_WIDTH, console().width - _LABELS))
+    for group in found.groups if plot else ():
+        for name, rate in (("judge and people", group.with_ties), ("people and people", group.people)):
+            if rate:
+                line = interval_line((rate.low, rate.value, rate.high), (0, 1), width)
+                say(f"{(group.category or 'everything')[:16]:16} {name:17} 0 {line} 1")
+    say(f"Rubric {found.rubric} ({found.rubric_hash}). {found.unparsed} judgments unparsed, {found.failed} failed.")
+    say(found.words)
+
+
+def _percent(rate: "Rate | None") -> str:
+    return "–" if rate is None else f"{100 * rate.value:.0f} % ({100 * rate.low:.0f}–{100 * rate.high:.0f})"

@@ -1,0 +1,125 @@
+"""Scorers that hold an answer against the expected one by overlap: ROUGE-L, BLEU, chrF, embeddings. By library.
+
+BLEU and chrF are sacrebleu's, of each answer alone (smoothed, and averaged over the answers): not the corpus figure of
+papers on translation. ROUGE-L (Lin 2004, aclanthology.org/W04-1013) is the F-measure over the longest common
+subsequence of words, by RapidFuzz; on plain English text it is what `rouge-score` gives without a stemmer, but that
+one drops every letter outside a–z.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from math import sqrt
+
+from evals.scorers.sample import Sample, Scorer
+from models.errors import Invalid
+
+Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
+"""Vectors for texts, in their order. Raises ParleyError where the model cannot be asked."""
+
+BatchScorer = Callable[[Sequence[Sample], Sequence[str]], list[float | None]]
+"""Scores of many answers at once, for what is asked of a model."""
+
+_WORD = re.compile(r"[^\W_]+")
+_AT_ONCE = 64  # texts in one question to an embedding model
+_LETTERS = 8_000  # of one text: more is over most embedding models' context
+
+
+def rouge_l() -> Scorer:
+    """ROUGE-L's F-measure, 0 to 1, against the best of the accepted answers."""
+
+    def score(sample: Sample, answer: str) -> float | None:
+        from rapidfuzz.distance import LCSseq
+
+        if not sample.accepted:
+            return None
+        said = _words(answer)
+        best = 0.0
+        for right in sample.accepted:
+            wanted = _words(right)
+            if said and wanted:
+                best = max(best, 2 * LCSseq.similarity(said, wanted) / (len(said) + len(wanted)))
+        return best
+
+    return score
+
+
+def bleu() -> Scorer:
+    """Sentence BLEU, 0 to 1, with effective order (Papineni et al. 2002; Post 2018, arXiv:1804.08771)."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    metric = BLEU(effective_order=True)
+
+    def score(sample: Sample, answer: str) -> float | None:
+        if not sample.accepted:
+            return None
+        return _share(metric.sentence_score(answer, list(sample.accepted)).score)
+
+    return score
+
+
+def chrf() -> Scorer:
+    """chrF, 0 to 1: overlap of sequences of letters (Popović 2015). It needs no words, so it fits any language."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    metric = CHRF()
+
+    def score(sample: Sample, answer: str) -> float | None:
+        if not sample.accepted:
+            return None
+        return _share(metric.sentence_score(answer, list(sample.accepted)).score)
+
+    return score
+
+
+def embedding_similarity(embed: Embed) -> BatchScorer:
+    """The cosine of answer and expected answer (the nearest accepted one), −1 to 1.
+
+    None for an empty text, and for one that the model refuses, such as one too long for it.
+    """
+
+    def score(samples: Sequence[Sample], answers: Sequence[str]) -> list[float | None]:
+        wanted = [text[:_LETTERS] for sample in samples for text in sample.accepted]
+        texts = sorted({text for text in (*wanted, *(answer[:_LETTERS] for answer in answers)) if text.strip()})
+        vectors: dict[str, Sequence[float]] = {}
+        for start in range(0, len(texts), _AT_ONCE):
+            part = texts[start : start + _AT_ONCE]
+            vectors |= _embedded(embed, part)
+        if texts and not vectors:
+            embed(texts[:1])  # nothing was taken: the reason is the scorer's to tell
+        return [_nearest(sample, answer, vectors) for sample, answer in zip(samples, answers, strict=True)]
+
+    return score
+
+
+def _embedded(embed: Embed, texts: Sequence[str]) -> dict[str, Sequence[float]]:
+    """The vectors of these texts; one that is refused takes no others along."""
+    try:
+        return dict(zip(texts, embed(texts), strict=True))
+    except Invalid:
+        if len(texts) == 1:
+            return {}
+        half = len(texts) // 2
+        return _embedded(embed, texts[:half]) | _embedded(embed, texts[half:])
+
+
+def _nearest(sample: Sample, answer: str, vectors: dict[str, Sequence[float]]) -> float | None:
+    said = vectors.get(answer[:_LETTERS])
+    if said is None:
+        return None
+    found = [_cosine(said, vectors[text[:_LETTERS]]) for text in sample.accepted if text[:_LETTERS] in vectors]
+    return max((value for value in found if value is not None), default=None)
+
+
+def _cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
+    length = sqrt(sum(x * x for x in one)) * sqrt(sum(y * y for y in other))
+    if not length:
+        return None
+    return max(-1.0, min(1.0, sum(x * y for x, y in zip(one, other, strict=True)) / length))
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _share(percent: float) -> float:
+    return max(0.0, min(1.0, percent / 100))

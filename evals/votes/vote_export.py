@@ -1,0 +1,137 @@
+"""Votes and preference pairs as files: CSV, JSONL, Parquet, or a folder that `datasets` loads; whole or not at all.
+
+A row of votes is a vote as it was shown, oldest first, and can be imported again: here, where it is known, or in
+another place. Which pairs are preferences is `evals.votes.preference_pairs`' business.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from sqlalchemy import select
+
+from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from models.atomic import atomic_write, publish_folder
+from models.database import Database
+from models.errors import Invalid, NoSpace
+
+ExportFormat = Literal["csv", "jsonl", "parquet", "datasets"]
+EXPORTS: tuple[str, ...] = get_args(ExportFormat)
+_ENDINGS: dict[str, ExportFormat] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet", "": "datasets"}
+_WINNERS = {"left": "model_a", "right": "model_b"}
+_CARD = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: train.parquet
+---
+{count} {what} from Parley. `from datasets import load_dataset; load_dataset("{name}", split="train")`.
+"""
+
+
+def vote_rows(database: Database) -> list[dict[str, Any]]:
+    """Every vote, oldest first: model_a stood on the left; winner is model_a, model_b, tie or both_bad.
+
+    `again` is true where the voter was shown the pair a second time on purpose: no vote to count in a rating.
+    """
+    query = (
+        select(VoteRow, BattleRow, PairRow, PromptRow)
+        .join(BattleRow, BattleRow.id == VoteRow.battle_id)
+        .join(PairRow, PairRow.id == BattleRow.pair_id)
+        .join(PromptRow, PromptRow.id == PairRow.prompt_id)
+        .order_by(VoteRow.created, VoteRow.battle_id)
+    )
+    rows = []
+    with database.read() as session:
+        for vote, battle, pair, prompt in session.execute(query):
+            sides = [(pair.model_1, pair.answer_1), (pair.model_2, pair.answer_2)]
+            left, right = sides[::-1] if battle.flipped else sides
+            rows.append(
+                {
+                    "id": vote.battle_id,
+                    "model_a": left[0],
+                    "model_b": right[0],
+                    "winner": _WINNERS.get(vote.choice, vote.choice),
+                    "voter": vote.voter,
+                    "again": battle.again,
+                    "created": vote.created.isoformat(),
+                    "category": prompt.category,
+                    "source": prompt.source,
+                    "held_out": prompt.held_out,
+                    "messages": prompt.messages,
+                    "answer_a": left[1],
+                    "answer_b": right[1],
+                }
+            )
+    return rows
+
+
+def write_rows(
+    rows: Sequence[Mapping[str, Any]], path: Path, form: ExportFormat | None = None, what: str = "votes"
+) -> int:
+    """Writes rows to a file or, for `datasets`, into a new folder; returns how many.
+
+    Args:
+        form: found by the path's ending without it; a path without an ending is a folder for `datasets`.
+        what: what the rows are, for the folder's card.
+
+    Raises:
+        Invalid: an ending that means nothing, or nothing can be written there. Conflict: the folder is there already.
+        NoSpace: the disk is full.
+    """
+    kind = form or _ENDINGS.get(path.suffix.lower())
+    if kind is None or kind not in EXPORTS:
+        raise Invalid(
+            f"What {path.name} is to be is not clear: end it in .csv, .jsonl or .parquet, give a new folder's name "
+            f"for `datasets`, or say --format {'|'.join(EXPORTS)}.",
+            param="file",
+        )
+    if kind != "datasets" and path.is_dir():
+        raise Invalid(f"{path} is a folder: name a file.", param="file")
+    try:
+        match kind:
+            case "csv":
+                atomic_write(path, _csv(rows))
+            case "jsonl":
+                atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+            case "parquet":
+                atomic_write(path, _parquet(rows))
+            case "datasets":
+                if path.exists():
+                    raise Invalid(f"{path} is there already: name a new folder.", param="file")
+                with publish_folder(path.absolute().parent, path.name) as folder:
+                    (folder.path / "train.parquet").write_bytes(_parquet(rows))
+                    card = _CARD.format(count=len(rows), what=what, name=path.name)
+                    (folder.path / "README.md").write_text(card, "utf-8")
+    except NoSpace:
+        raise
+    except OSError as error:
+        raise Invalid(f"{path} cannot be written: {error.strerror}.", param="file") from error
+    return len(rows)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Lists and objects as JSON in their cells."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["model_a", "model_b", "winner"])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    buffer = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), buffer)
+    return buffer.getvalue().to_pybytes()

@@ -1,0 +1,157 @@
+"""Votes from other tools, into this database: each once, however often it is imported; each bad row with its line.
+
+`import_formats` reads the file. A vote without the prompt's text or without answers counts in ratings; it is never
+shown to a rater and never exported as a preference.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from evals.tables import BattleRow, PairRow, PromptRow, VoteRow, insert_once
+from evals.votes.import_formats import VoteFormat, read_votes_file
+from evals.votes.import_rows import BadRow, ForeignVote
+from evals.votes.prompts import IMPORTED
+from models.database import Database, utcnow
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's, as ULIDs are written
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a file: votes that are new, that were there, that are there with another choice, and bad rows.
+
+    `skipped` counts rows that are no votes (a chat's log line, a thumb without an opponent), by what they are.
+    """
+
+    format: VoteFormat
+    new: int
+    known: int
+    changed: tuple[int, ...]
+    skipped: dict[str, int]
+    bad: tuple[BadRow, ...]
+    models: tuple[str, ...]
+    voters: int
+    notes: tuple[str, ...]
+
+
+def import_votes(
+    database: Database,
+    path: Path,
+    *,
+    form: VoteFormat | None = None,
+    columns: dict[str, str] | None = None,
+    each_its_own_prompt: bool = False,
+) -> Imported:
+    """Stores the votes of a file: what is good is stored, what is bad is told.
+
+    Args:
+        form: csv, jsonl, fastchat or openwebui; found by the file's look without it.
+        columns: our name of a column → the file's, for CSV and JSONL.
+        each_its_own_prompt: where the file does not tell prompts apart, count each vote as a prompt of its own.
+
+    Raises:
+        NotFound: there is no such file. Invalid: it cannot be read, or lacks a column that is needed.
+    """
+    read = read_votes_file(path, form=form, columns=columns or {}, each_its_own_prompt=each_its_own_prompt)
+    new = known = 0
+    changed = []
+    seen: Counter[str] = Counter()
+    with database.write() as session:
+        for vote in read.votes:
+            identity = _identity(vote)
+            if vote.id is None:  # the same row twice in one file is two votes; the same file twice is not
+                seen[identity] += 1
+                identity = f"{identity}#{seen[identity]}"
+            stored = _store(session, vote, "imported-" + _digest(identity))
+            if stored is None:
+                new += 1
+            else:
+                known += 1
+                changed += [] if stored == vote.sorted_choice else [vote.line]
+    return Imported(
+        format=read.format,
+        new=new,
+        known=known,
+        changed=tuple(changed),
+        skipped=read.skipped,
+        bad=read.bad,
+        models=tuple(sorted({name for vote in read.votes for name in (vote.left, vote.right)})),
+        voters=len({vote.voter for vote in read.votes}),
+        notes=read.notes,
+    )
+
+
+def _identity(vote: ForeignVote) -> str:
+    """What makes it the same vote another time: its own id where it has one, else all that is known of it."""
+    if vote.id is not None:
+        return json.dumps(["id", vote.id, sorted((vote.left, vote.right))])
+    return json.dumps(
+        ["row", vote.left, vote.right, vote.left_answer, vote.right_answer, _content(vote), vote.voter, vote.choice,
+         vote.when.isoformat() if vote.when else None]
+    )  # fmt: skip
+
+
+def _content(vote: ForeignVote) -> list[dict[str, str]]:
+    return list(vote.messages) or [{"role": "user", "content": f"[{vote.prompt}]"}]
+
+
+def _store(session: Session, vote: ForeignVote, battle_id: str) -> str | None:
+    """Stores a vote; the choice that was stored before, as seen from the sorted models, where it was there."""
+    # What was exported from here keeps its id, and is known by it.
+    known = session.get(VoteRow, battle_id) or (session.get(VoteRow, vote.id) if vote.id else None)
+    if known is not None:
+        flipped = session.get_one(BattleRow, known.battle_id).flipped
+        return known.choice if not flipped else {"left": "right", "right": "left"}.get(known.choice, known.choice)
+    prompt = _prompt(session, vote)
+    flipped = vote.left > vote.right
+    sides = [(vote.left, vote.left_answer), (vote.right, vote.right_answer)]
+    (model_1, answer_1), (model_2, answer_2) = sides[::-1] if flipped else sides
+    pair_id = _as_ulid(json.dumps([prompt.id, model_1, model_2, answer_1, answer_2]))
+    insert_once(
+        session,
+        PairRow(
+            id=pair_id, prompt_id=prompt.id, model_1=model_1, model_2=model_2, answer_1=answer_1, answer_2=answer_2
+        ),
+    )
+    showings = select(func.count()).select_from(BattleRow)
+    showing = session.scalar(showings.where(BattleRow.pair_id == pair_id, BattleRow.voter == vote.voter)) or 0
+    session.add(
+        BattleRow(id=battle_id, pair_id=pair_id, voter=vote.voter, showing=showing, flipped=flipped, again=vote.again)
+    )
+    session.flush()
+    when = vote.when or utcnow()
+    session.add(VoteRow(battle_id=battle_id, voter=vote.voter, choice=vote.choice, created=when))
+    session.flush()
+    return None
+
+
+def _prompt(session: Session, vote: ForeignVote) -> PromptRow:
+    messages = _content(vote)
+    digest = hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
+    row = PromptRow(
+        id=_as_ulid(digest),
+        digest=digest,
+        messages=messages,
+        category=vote.category,
+        topics=[],
+        held_out=False,
+        source=IMPORTED,
+    )
+    insert_once(session, row)
+    return session.scalars(select(PromptRow).where(PromptRow.digest == digest)).one()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:48]
+
+
+def _as_ulid(text: str) -> str:
+    """26 characters that the same content always gets, in the alphabet of the other ids."""
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(26)))

@@ -1,0 +1,1 @@
+"""Judges: prompts, verdicts, calibration."""

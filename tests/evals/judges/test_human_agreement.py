@@ -1,0 +1,161 @@
+"""A judge against people: agreement, chance, the ceiling, the rule that trusts, and the words for it."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evals.judges.human_agreement import (
+    Choice,
+    LabelledPair,
+    agreement_by_category,
+    describe_trust,
+    human_agreement,
+    kappa,
+)
+
+CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
+
+
+def world(
+    n: int, judge_right: float, people_right: float, voters: int = 3, seed: int = 0, category: str | None = "orders"
+) -> list[LabelledPair]:
+    """n prompts with a truth that judge and people each see with their own chance, and else guess."""
+    rng = random.Random(seed)
+
+    def seen(truth: Choice, right: float) -> Choice:
+        return truth if rng.random() < right else rng.choice(CHOICES)
+
+    return [
+        LabelledPair(
+            prompt=f"{category}{i}",
+            category=category,
+            judge=seen(truth := rng.choice(("a", "b")), judge_right),
+            votes=tuple((f"voter {v}", seen(truth, people_right)) for v in range(voters)),
+        )
+        for i in range(n)
+    ]
+
+
+def test_agreement_is_counted_by_hand() -> None:
+    opinions = [
+        LabelledPair("p", None, "a", (("ann", "a"), ("bo", "b"))),
+        LabelledPair("q", None, "tie", (("ann", "tie"), ("bo", "a"))),
+        LabelledPair("r", None, "b", (("ann", "b"),)),
+        LabelledPair("s", None, "b", ()),
+    ]
+    (found,) = agreement_by_category(opinions)
+    assert (found.pairs, found.votes, found.prompts, found.voters) == (3, 5, 3, 2)
+    assert found.with_ties.value == pytest.approx(3 / 5)
+    assert found.without_ties is not None
+    assert (found.without_ties.value, found.without_ties.n) == (pytest.approx(2 / 3), 3)
+    assert found.people is not None
+    assert (found.people.value, found.people.n) == (0.0, 2)
+    assert found.kappa is not None
+    # Judge: a a tie tie b; people: a b tie a b. By chance (2·2 + 2·1 + 1·2) / 25.
+    assert found.kappa.value == pytest.approx((3 / 5 - 8 / 25) / (1 - 8 / 25))
+    assert agreement_by_category([opinions[-1]]) == ()
+
+
+def test_kappa_sees_through_a_judge_that_always_names_the_favourite() -> None:
+    rows = [("a", "a" if i % 10 else "b", i) for i in range(100)]
+    found = kappa(rows)
+    assert found is not None
+    assert found.value == pytest.approx(0.0, abs=1e-12)
+    assert kappa([("a", "a", i) for i in range(10)]) is None
+    perfect = kappa([(CHOICES[i % 2], CHOICES[i % 2], i) for i in range(30)])
+    assert perfect is not None
+    assert (perfect.value, perfect.low, perfect.high) == (1.0, 0.9, 1.0)  # the rule of three
+
+
+def test_a_judge_as_good_as_people_is_trusted() -> None:
+    found = human_agreement(world(150, 0.7, 0.7), None)
+    assert found.trusted == "yes", found.why
+    assert found.alt_test is not None
+    assert found.alt_test.passed
+    assert (found.alt_test.voters, found.alt_test.won) == (3, 2)
+    assert found.gap is not None
+    assert found.gap.low > -0.1
+
+
+def test_a_judge_far_below_people_is_not() -> None:
+    found = human_agreement(world(150, 0.4, 0.95), None)
+    assert found.trusted == "no"
+    assert "too low" in found.why
+    assert found.alt_test is not None
+    assert not found.alt_test.passed
+
+
+def test_a_judge_that_guesses_is_not_shown_to_be_above_chance() -> None:
+    found = human_agreement(world(200, 0.0, 0.9), None)
+    assert found.trusted != "yes"
+    assert "may be chance" in found.why
+
+
+def test_a_judge_that_says_the_opposite_is_not_trusted() -> None:
+    turn: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
+    opinions = [replace(one, judge=turn[one.judge]) for one in world(200, 0.9, 0.9)]
+    assert human_agreement(opinions, None).trusted == "no"
+
+
+def test_few_votes_say_nothing_however_clear() -> None:
+    found = human_agreement(world(19, 1.0, 1.0), None)
+    assert found.trusted == "unknown"
+    assert "57 votes on 19 prompts" in found.why
+    repeated = [replace(one, prompt=f"p{i % 10}") for i, one in enumerate(world(100, 1.0, 1.0))]
+    assert human_agreement(repeated, None).trusted == "unknown"  # many votes, ten prompts
+
+
+def test_without_a_ceiling_two_thirds_of_the_decisive_votes_decide() -> None:
+    good = human_agreement(world(200, 0.95, 0.95, voters=1), None)
+    assert (good.people, good.gap, good.alt_test) == (None, None, None)
+    assert (good.trusted, "two voters" in good.why) == ("yes", True)
+    bad = human_agreement(world(800, 0.1, 0.95, voters=1), None)
+    assert bad.trusted == "no"
+
+
+def test_words_say_for_what_it_may_be_trusted() -> None:
+    opinions = [
+        *world(150, 0.9, 0.8),
+        *world(150, 0.4, 0.95, seed=1, category="refunds"),
+        *world(5, 1.0, 1.0, category="other"),
+    ]
+    found = agreement_by_category(opinions)
+    assert [one.category for one in found] == [None, "orders", "refunds", "other"]
+    words = describe_trust("judge", found)
+    assert words.startswith("Trust judge for orders. Do not trust judge for refunds.")
+    assert "not known whether to trust judge for other" in words
+    assert "people agree with each other in" in words
+    assert "Nobody has voted" in describe_trust("judge", ())
+
+
+opinion = st.builds(
+    LabelledPair,
+    prompt=st.integers(0, 8),
+    category=st.sampled_from([None, "x", "y"]),
+    judge=st.sampled_from(CHOICES),
+    votes=st.lists(st.sampled_from(CHOICES), max_size=4).map(
+        lambda said: tuple((f"v{i}", c) for i, c in enumerate(said))
+    ),
+)
+
+
+@given(st.lists(opinion, max_size=30), st.randoms(use_true_random=False))
+def test_sides_names_and_order_do_not_matter(opinions: Sequence[LabelledPair], shuffle) -> None:
+    turn: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
+    turned = [
+        replace(one, judge=turn[one.judge], votes=tuple((voter, turn[choice]) for voter, choice in one.votes))
+        for one in opinions
+    ]
+    shuffle.shuffle(turned)
+    for one, other in zip(agreement_by_category(opinions), agreement_by_category(turned), strict=True):
+        assert one.trusted == other.trusted
+        assert one.with_ties.value == pytest.approx(other.with_ties.value)
+        for a, b in ((one.kappa, other.kappa), (one.people_kappa, other.people_kappa), (one.people, other.people)):
+            assert (a is None) == (b is None)
+            if a and b:
+                assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high))
+                assert a.low - 1e-9 <= a.value <= a.high + 1e-9

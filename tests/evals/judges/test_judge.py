@@ -1,0 +1,110 @@
+"""One question to a judge: what it is sent, how probabilities and samples make one verdict, and what refuses them."""
+
+import asyncio
+from collections.abc import Sequence
+from math import log
+from typing import Any
+
+import pytest
+
+from evals.judges.answer_pairs import AnswerPair
+from evals.judges.judge import Judge, Judgment, judgment_tokens
+from evals.votes.prompts import Prompt
+from models.errors import Invalid
+from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric, pairwise_answer, pointwise_answer
+from models.messages import Completion, Message, Token
+
+GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 3)
+WEIGHTED = Rubric("w", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Criterion("care", 1.0)))
+PAIR = AnswerPair("p", Prompt("q", (Message(role="user", content="Why?"),), None, (), False, "t"), "one", "two")
+
+
+class Model:
+    """Says these texts in turn, the last one for ever; refuses an option where told to."""
+
+    def __init__(self, *texts: str, refuses: str = "", tokens: Sequence[Token] = ()) -> None:
+        self.texts = list(texts)
+        self.refuses = refuses
+        self.tokens = tuple(tokens)
+        self.asked: list[dict[str, Any]] = []
+
+    async def __call__(self, messages: Sequence[Message], **options: Any) -> Completion:
+        self.asked.append(options | {"messages": list(messages)})
+        if self.refuses and self.refuses in options:
+            raise Invalid(f"{self.refuses} is not supported by this model.")
+        text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
+        return Completion(text=text, tokens=self.tokens)
+
+
+def ask(judge: Model, shown: Any = "12", rubric: Rubric = DEFAULT_RUBRIC, samples: int = 1) -> Judgment:
+    return asyncio.run(Judge("judge", judge, rubric, samples).judge(PAIR, shown))
+
+
+def tokens(text: str, at: int, **others: float) -> list[Token]:
+    sure = [Token(text=letter, likeliest=((letter, 0.0),)) for letter in text]
+    own = (text[at], log(1 - sum(others.values())))
+    sure[at] = Token(text=text[at], likeliest=(own, *((other, log(share)) for other, share in others.items())))
+    return sure
+
+
+@pytest.mark.parametrize(("shown", "share"), [("12", 0.75), ("21", 0.25)])
+def test_probabilities_are_model_1s_share_in_either_order(shown: str, share: float) -> None:
+    text = pairwise_answer("so", GRADES, GRADES, "A")
+    judge = Model(text, tokens=tokens(text, len(text) - 3, B=0.25))
+    said = ask(judge, shown)
+    assert said.expected == pytest.approx(share)
+    assert said.verdict == (1 if shown == "12" else 2)
+    assert judge.asked[0]["logprobs"] is True
+    assert judge.asked[0]["temperature"] == 0.0
+    answers = ("one", "two") if shown == "12" else ("two", "one")
+    assert f"[Answer A]\n{answers[0]}\n\n[Answer B]\n{answers[1]}" in judge.asked[0]["messages"][1].content
+
+
+def test_a_server_without_log_probabilities_is_asked_without_and_once_only() -> None:
+    judge = Model(pairwise_answer("so", GRADES, GRADES, "A"), refuses="logprobs")
+    instrument = Judge("judge", judge, DEFAULT_RUBRIC)
+    assert asyncio.run(instrument.judge(PAIR, "12")).expected is None
+    asyncio.run(instrument.judge(PAIR, "21"))
+    assert ["logprobs" in options for options in judge.asked] == [True, False, False]
+
+
+def test_another_refusal_is_the_servers_own_word() -> None:
+    judge = Model("", refuses="temperature")
+    with pytest.raises(Invalid, match="temperature"):
+        ask(judge)
+
+
+def test_a_grade_by_weights_is_the_criterias_mean() -> None:
+    said = ask(Model(pointwise_answer("so", {"tone": 5, "care": 1}, 2)), "1", WEIGHTED)
+    assert (said.verdict, said.expected) == (2, 4.0)
+    assert said.scores == {"1": {"tone": 5, "care": 1}}
+
+
+def test_samples_are_the_most_frequent_verdict_and_the_mean() -> None:
+    texts = [pairwise_answer("so", GRADES, GRADES, verdict) for verdict in ("A", "B", "A")]
+    judge = Model(*texts, "hm", "hm")
+    said = ask(judge, samples=4)
+    assert (said.verdict, said.expected) == (1, pytest.approx(2 / 3))  # what cannot be read is left out
+    assert all(options["temperature"] == 0.7 for options in judge.asked)
+    assert ask(Model(*texts[:2]), samples=2).verdict == 0  # as often one as the other
+    assert ask(Model("hm"), samples=3).verdict is None
+    grades = [pointwise_answer("so", GRADES, grade) for grade in (5, 4)]
+    assert ask(Model(*grades), "2", samples=2).expected == 4.5
+
+
+def test_more_criteria_get_more_room_and_the_taught_rubric_the_same_as_ever() -> None:
+    assert judgment_tokens(DEFAULT_RUBRIC) == 400
+    assert judgment_tokens(Rubric("long", "Judge.", tuple("abcdefgh"))) == 650
+
+
+def test_a_plain_question_is_kept_under_the_rubrics_hash() -> None:
+    plain = Judge("judge", Model(""), DEFAULT_RUBRIC)
+    assert plain.key(PAIR) == DEFAULT_RUBRIC.hash
+    keys = {
+        plain.key(PAIR),
+        Judge("judge", Model(""), DEFAULT_RUBRIC, 3).key(PAIR),
+        Judge("judge", Model(""), DEFAULT_RUBRIC, 1, {"q": "Because."}).key(PAIR),
+        Judge("judge", Model(""), DEFAULT_RUBRIC, 1, {"q": "So."}).key(PAIR),
+    }
+    assert len(keys) == 4
+    assert max(map(len, keys)) <= 64

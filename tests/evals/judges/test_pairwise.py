@@ -1,0 +1,346 @@
+"""A scripted judge that speaks real JSON: both orders, flips, unparsed text, canaries, resuming, agreement."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from evals.judges.canaries import PAIRWISE_CALLS
+from evals.judges.pairwise import judge_models
+from evals.judges.pointwise import grade_models
+from evals.judges.report import JudgeReport, agreement, combine_orders
+from evals.judges.request import JudgeRequest
+from evals.votes.blind_battles import cast_vote, next_battle
+from evals.votes.prompts import add_prompts, prompts
+from models.database import Database
+from models.errors import Invalid, NotFound, Unavailable
+from models.judge_format import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer
+from models.messages import Completer
+from tests.evals.scripted import Scripted
+
+BEFORE, AFTER, JUDGE = "a-before", "b-after", "judge"
+GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 3)
+
+
+def answers_of(asked: str) -> tuple[str, str]:
+    _, _, rest = asked.partition("[Answer A]\n")
+    first, _, rest = rest.partition("\n\n[Answer B]\n")
+    return first, rest.rpartition("\n\nWhich answer")[0]
+
+
+def says(verdict: Callable[[str, str], str]) -> Callable[[str], str]:
+    return lambda asked: pairwise_answer("because", GRADES | {"tone": 5}, GRADES, verdict(*answers_of(asked)))
+
+
+def longer(first: str, second: str) -> str:
+    """Takes the longer answer, whatever it says: only the empty canary loses to real answers as short as these."""
+    return "tie" if len(first) == len(second) else "A" if len(first) > len(second) else "B"
+
+
+def sound(first: str, second: str) -> str:
+    """Likes real answers, which begin with stars, and among them the one with more."""
+    stars = [len(answer) - len(answer.lstrip("*")) for answer in (first, second)]
+    return "tie" if stars[0] == stars[1] else "A" if stars[0] > stars[1] else "B"
+
+
+def script(judge: Callable[[str], str], **others: Callable[[str], str]) -> Scripted:
+    told = {BEFORE: lambda q: f"* Have a look at {q}", AFTER: lambda q: f"** It is about {q}, dear customer"}
+    return Scripted(told | {name.replace("_", "-"): answer for name, answer in others.items()} | {JUDGE: judge})
+
+
+def fill(database: Database, n: int = 6) -> None:
+    rows = [{"prompt": f"order {i}?", "category": "orders", "held_out": i % 2 == 0} for i in range(n)]
+    add_prompts(database, rows, "test")
+
+
+def run(database: Database, completer_for, models: tuple[str, str] = (BEFORE, AFTER), wanted=None, **options):
+    report = options.pop("report", None)
+    return asyncio.run(judge_models(database, completer_for, JudgeRequest(JUDGE, models, wanted, **options), report))
+
+
+def test_a_sound_judge_is_trusted_and_reported(any_database: Database) -> None:
+    fill(any_database)
+    told: list[tuple[float, str]] = []
+    report = run(any_database, script(says(sound)), report=lambda *it: told.append(it))
+    assert (report.judged, report.wins_b, report.wins_a, report.ties) == (6, 6, 0, 0)
+    assert report.win_rate == 1.0
+    assert 0.4 < report.low < 0.8  # six of six is no certainty
+    assert report.high == 1.0
+    assert (report.flip_rate, report.first_rate, report.unparsed, report.failed) == (0.0, 0.5, 0, 0)
+    assert report.trusted
+    assert [(c.kind, c.asked, c.lost) for c in report.canaries] == [
+        ("empty", 4, 4),
+        ("constant", 4, 4),
+        ("injecting", 4, 4),
+        ("padded", 4, 4),
+        ("swapped", 6, 6),
+    ]
+    assert report.agreement is None
+    assert report.scores[BEFORE]["tone"] == 4.0  # 5 when shown first, 3 when second
+    assert told[-1][0] == 1.0
+    assert [share for share, _ in told] == sorted(share for share, _ in told)
+    assert JudgeReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+    assert f"prefers {AFTER} to {BEFORE}" in report.summary
+    assert "changed none of the verdicts" in report.summary
+    assert "0 verdicts could not be parsed, 0 requests failed" in report.summary
+
+
+def test_the_other_way_round_is_the_mirror_and_asks_nothing_again(database: Database) -> None:
+    fill(database)
+    run(database, script(says(sound)))
+    again = script(says(sound))
+    report = run(database, again, models=(AFTER, BEFORE))
+    assert (report.win_rate, report.wins_a, report.model_a) == (0.0, 6, AFTER)
+    assert report.rows[0].answer_a.startswith("**")
+    assert set(again.asked) == {JUDGE}
+    assert len(again.asked) == PAIRWISE_CALLS
+
+
+def test_a_judge_that_takes_the_first_is_inconsistent_and_not_trusted(database: Database) -> None:
+    fill(database)
+    report = run(database, script(says(lambda first, second: "A")))
+    assert (report.ties, report.flip_rate, report.first_rate, report.win_rate) == (6, 1.0, 1.0, 0.5)
+    assert all(row.outcome == "tie" and row.consistent is False for row in report.rows)
+    assert not report.trusted
+    assert len(report.reasons) == 4
+    assert "order of the answers changed its verdict on 6 of 6" in report.summary
+    assert "Do not rely on it" in report.summary
+    assert "changed 100% of the verdicts" in report.summary
+
+
+def test_a_judge_that_loves_length_is_not_trusted(database: Database) -> None:
+    fill(database)
+    report = run(database, script(says(longer)))
+    assert report.wins_b == 6
+    assert not report.trusted
+    assert [canary.kind for canary in report.canaries if not canary.passed] == ["constant", "injecting", "padded"]
+    assert "preferred an answer padded with repetition" in report.summary
+    assert report.longer is not None
+    assert report.longer.value == 1.0
+
+
+def test_what_does_not_parse_is_counted_and_no_tie(database: Database) -> None:
+    fill(database)
+
+    def judge(asked: str) -> str:
+        return "I like both" if answers_of(asked)[0].startswith("**") else says(sound)(asked)
+
+    report = run(database, script(judge))
+    assert (report.judged, report.unparsed, report.ties, report.win_rate) == (0, 6, 0, None)
+    assert (report.low, report.high) == (0.0, 1.0)
+    assert all(row.outcome is None for row in report.rows)
+    assert "no verdict" in report.summary
+    json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_an_unread_verdict_is_asked_for_again_and_a_read_one_is_not(any_database: Database) -> None:
+    fill(any_database)
+    mute = {"order 0?", "order 3?"}
+
+    def judge(asked: str) -> str:
+        return "hm" if any(f"[Question]\n{one}" in asked for one in mute) else says(sound)(asked)
+
+    assert run(any_database, script(judge)).unparsed == 4
+    again = script(says(sound))
+    report = run(any_database, again)
+    assert (report.judged, report.unparsed) == (6, 0)
+    assert again.asked.count(JUDGE) == 4 + PAIRWISE_CALLS
+    assert run(any_database, script(judge)).unparsed == 0  # what was read stays
+
+
+def test_the_judge_sees_the_conversation_and_the_reference(database: Database) -> None:
+    turns = [("system", "Be kind."), ("user", "Hello"), ("assistant", "Hi!"), ("user", "And order 7?")]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in turns]}, {"prompt": "order 8?"}]
+    add_prompts(database, rows, "test")
+    seen: list[str] = []
+
+    def judge(asked: str) -> str:
+        seen.append(asked)
+        return says(sound)(asked)
+
+    told = {prompts(database)[1].id: "It left on Monday."}
+    run(database, script(judge), references=told, wanted=[prompt.id for prompt in prompts(database)])
+    start = "[Conversation so far]\nInstructions: Be kind.\n\nUser: Hello\n\nAssistant: Hi!\n\n[Question]\nAnd order 7?"
+    longer_ones = [asked for asked in seen if "order 7?" in asked]
+    plain = [asked for asked in seen if "order 8?" in asked]
+    assert all(asked.startswith(start) for asked in longer_ones)
+    assert all(asked.startswith("[Question]\norder 8?\n\n[Reference answer]\nIt left on Monday.") for asked in plain)
+    seen.clear()
+    run(database, script(judge), wanted=[prompt.id for prompt in prompts(database)])
+    # Without the reference it is another question; the other one's verdicts are there.
+    assert next(asked for asked in seen if "order 8?" in asked).startswith("[Question]\norder 8?\n\n[Answer A]")
+
+
+def test_several_samples_are_one_verdict(database: Database) -> None:
+    fill(database, 1)
+    said = iter("ABA BBtie".replace("tie", "T"))
+    heard: list[str] = []
+
+    def judge(asked: str) -> str:
+        if "Have a look" in answers_of(asked)[0] and "dear customer" in answers_of(asked)[1]:
+            heard.append(next(said))
+            return pairwise_answer("so", GRADES, GRADES, {"A": "A", "B": "B"}.get(heard[-1], "tie"))  # type: ignore[arg-type]
+        return says(sound)(asked)
+
+    report = run(database, script(judge), samples=3)
+    assert heard == ["A", "B", "A"]
+    assert report.rows[0].a_first == "a"
+    assert report.rows[0].b_first == "b"
+    assert report.rows[0].share == pytest.approx((1 / 3 + 1) / 2)
+    assert (report.samples, report.weighed) == (3, 2)
+    with pytest.raises(Invalid, match="1 to 32"):
+        run(database, script(judge), samples=0)
+
+
+def test_a_run_that_was_stopped_goes_on(any_database: Database) -> None:
+    fill(any_database)
+    calls = 0
+
+    def dies(asked: str) -> str:
+        nonlocal calls
+        calls += 1
+        if calls > 4:
+            raise KeyError("a fault of ours")
+        return says(sound)(asked)
+
+    with pytest.raises(KeyError):
+        run(any_database, script(dies), concurrency=1)
+    rest = script(says(sound))
+    assert run(any_database, rest).judged == 6
+    assert rest.asked.count(JUDGE) == 12 - 4 + PAIRWISE_CALLS
+    assert BEFORE not in rest.asked
+    other = Rubric("short", "Shorter is better.", DEFAULT_RUBRIC.criteria)
+    asked = script(says(sound))
+    assert run(any_database, asked, rubric=other).judged == 6
+    assert asked.asked.count(JUDGE) == 12 + PAIRWISE_CALLS  # another rubric is another question
+
+
+def test_a_failed_question_is_counted_and_the_rest_goes_on(database: Database) -> None:
+    fill(database)
+
+    def fails_on_three(question: str) -> str:
+        if "3" in question:
+            raise Unavailable("busy")
+        return f"** {question}"
+
+    report = run(database, script(says(sound), b_after=fails_on_three))
+    assert (report.judged, report.failed) == (5, 1)
+
+
+def test_nothing_at_all_is_an_error_that_says_why(database: Database) -> None:
+    fill(database)
+
+    def down(_: str) -> str:
+        raise Unavailable("The server cannot be reached. Is `parley up` running?")
+
+    with pytest.raises(Unavailable, match="parley up"):
+        run(database, script(says(sound), b_after=down))
+    with pytest.raises(Unavailable, match="parley up"):
+        run(database, script(down))
+    with pytest.raises(Invalid):
+        run(database, script(says(sound)), models=(BEFORE, BEFORE))
+    with pytest.raises(NotFound):
+        run(database, script(says(sound)), wanted=["nobody"])
+
+
+def test_a_cancelled_job_stops_everything(database: Database) -> None:
+    class Cancelled(Exception):
+        pass
+
+    def stop(share: float, doing: str) -> None:
+        raise Cancelled
+
+    fill(database, 40)
+    completer_for = script(says(sound))
+    completer_for.delay_s = 0.01
+    with pytest.raises(Cancelled):
+        run(database, completer_for, report=stop, concurrency=2)
+    assert len(completer_for.asked) < 20
+
+
+def test_no_more_questions_at_once_than_asked_for(database: Database) -> None:
+    fill(database, 12)
+    completer_for = script(says(sound))
+    completer_for.delay_s = 0.01
+    run(database, completer_for, concurrency=3)
+    assert completer_for.most_at_once <= 6  # a prompt asks two models at once
+
+
+def test_held_out_prompts_come_first_and_ids_are_kept(database: Database) -> None:
+    fill(database)
+    report = run(database, script(says(sound)), wanted=3)
+    assert [row.question for row in report.rows] == ["order 0?", "order 2?", "order 4?"]
+    ids = [prompt.id for prompt in prompts(database)][:2]
+    assert [row.prompt_id for row in run(database, script(says(sound)), wanted=ids).rows] == ids
+
+
+def test_people_and_judge_are_held_against_each_other(any_database: Database) -> None:
+    fill(any_database, 4)
+    completer_for = script(says(sound))
+    for i in range(4):
+        shown = asyncio.run(next_battle(any_database, "ann", completer_for, [BEFORE, AFTER]))
+        better = "left" if shown.left.startswith("**") else "right"
+        worse = "right" if better == "left" else "left"
+        cast_vote(any_database, shown.id, "ann", [better, better, worse, "tie"][i])
+    found = run(any_database, completer_for).agreement
+    assert found is not None
+    assert (found.n, found.with_ties, found.decisive) == (4, 0.5, 3)
+    assert found.without_ties == pytest.approx(2 / 3)
+
+
+def test_agreement_is_corrected_for_chance() -> None:
+    assert agreement([]) is None
+    perfect = agreement([("a", "a"), ("b", "b"), ("tie", "tie")])
+    assert perfect is not None
+    assert (perfect.kappa, perfect.without_ties) == (1.0, 1.0)
+    chance = agreement([("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")])
+    assert chance is not None
+    assert chance.kappa == 0.0
+    constant = agreement([("a", "a"), ("a", "a")])
+    assert constant is not None
+    assert constant.kappa is None
+
+
+def test_orders_are_combined() -> None:
+    assert combine_orders("a", "a") == ("a", True)
+    assert combine_orders("a", "b") == combine_orders("a", "tie") == ("tie", False)
+    assert combine_orders(None, "b") == (None, None)
+
+
+def test_grades(any_database: Database) -> None:
+    fill(any_database)
+
+    def grade(asked: str) -> str:
+        stars = min(asked.count("*"), 5)
+        return "no idea" if "order 1?" in asked else pointwise_answer("fine", GRADES, stars)
+
+    ask: Any = script(grade)
+    before, after = asyncio.run(grade_models(any_database, ask, JudgeRequest(JUDGE, (BEFORE, AFTER))))
+    assert (before.mean, after.mean) == (1.0, 2.0)
+    assert (before.graded, before.unparsed) == (5, 1)
+    assert after.scores == dict.fromkeys(DEFAULT_RUBRIC.criteria, 3.0)
+    mirrored, _ = asyncio.run(grade_models(any_database, script(grade), JudgeRequest(JUDGE, (AFTER, BEFORE))))
+    assert mirrored == after
+
+
+def test_the_judge_is_asked_for_json_by_schema(database: Database) -> None:
+    fill(database, 1)
+    seen: list[dict[str, Any]] = []
+    inner = script(says(sound))
+
+    def completer_for(model: str) -> Completer:
+        complete = inner(model)
+
+        async def recorded(messages, **options):
+            if model == JUDGE:
+                seen.append(options)
+            return await complete(messages, **options)
+
+        return recorded
+
+    run(database, completer_for)
+    assert seen
+    assert all(options["response_format"]["type"] == "json_schema" for options in seen)
+    assert all(options["temperature"] == 0.0 for options in seen)

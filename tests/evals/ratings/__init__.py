@@ -1,0 +1,1 @@
+"""Ratings: Bradley–Terry, verdicts, the leaderboard."""

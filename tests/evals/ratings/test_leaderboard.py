@@ -1,0 +1,80 @@
+"""From stored votes to a leaderboard: the right winner, whatever the side; and «not enough evidence» where so."""
+
+import asyncio
+import json
+
+import pytest
+
+from evals.ratings.leaderboard import leaderboard, rank
+from evals.votes.blind_battles import cast_vote, next_battle
+from evals.votes.prompts import add_prompts
+from evals.votes.votes import first_score, from_rows, read_votes
+from models.database import Database
+from tests.evals.scripted import Scripted
+
+MODELS = ["good", "middle", "poor"]
+
+
+def vote(database: Database, n: int, voters: int = 3) -> None:
+    """Voters who always take the better model."""
+    completer_for = Scripted({model: lambda q, model=model: f"{MODELS.index(model)} {q}" for model in MODELS})
+    for i in range(n):
+        shown = asyncio.run(next_battle(database, f"v{i % voters}", completer_for, MODELS, seed=i))
+        choice = "left" if shown.left[0] < shown.right[0] else "right"
+        cast_vote(database, shown.id, f"v{i % voters}", choice if i % 5 else "both_bad")
+
+
+def test_votes_become_a_leaderboard(any_database: Database) -> None:
+    rows = [{"prompt": f"Question {i}", "category": "even" if i % 2 == 0 else "odd"} for i in range(30)]
+    add_prompts(any_database, rows, "test")
+    empty = leaderboard(any_database)
+    assert (empty.rows, empty.enough) == ((), False)
+    assert "no votes" in empty.verdict
+    vote(any_database, 90)
+    board = leaderboard(any_database)
+    assert [row.model for row in board.rows] == MODELS
+    assert (board.votes, board.prompts, board.voters, board.enough) == (90, 30, 3, True)
+    assert board.tie_rate == pytest.approx(0.2)
+    first = board.rows[0]
+    assert first.wins + first.losses + first.ties == first.votes == 60
+    assert (first.losses, first.rank_low, first.rank_high, first.enough) == (0, 1, 1, True)
+    assert board.win_rates[0][0] is None
+    assert board.win_rates[0][1] == pytest.approx(1 - (board.win_rates[1][0] or 0))
+    assert board.verdict.startswith("good leads")
+    assert json.loads(json.dumps(board.to_json()))["rows"][0]["model"] == "good"
+    even = leaderboard(any_database, category="even")
+    assert 0 < even.votes < 90
+    assert even.prompts == 15
+
+
+def test_flipping_sides_flips_the_score() -> None:
+    assert [first_score("left", False), first_score("right", False)] == [1.0, 0.0]
+    assert [first_score("left", True), first_score("right", True)] == [0.0, 1.0]
+    assert {first_score(tie, flip) for tie in ("tie", "both_bad") for flip in (True, False)} == {0.5}
+
+
+def test_few_votes_are_not_enough(database: Database) -> None:
+    add_prompts(database, [{"prompt": f"Question {i}"} for i in range(30)], "test")
+    vote(database, 9)
+    board = leaderboard(database)
+    assert not board.enough
+    assert not any(row.enough for row in board.rows)
+    assert board.verdict.startswith("Not enough evidence")
+    assert board.votes_needed == 36
+    assert len(read_votes(database)) == 9
+
+
+def test_models_that_never_met_are_not_ranked() -> None:
+    rows = [(*pair, float(i % 3 > 0), i, i) for i in range(60) for pair in (("a", "b"), ("c", "d"))]
+    board = rank(from_rows(rows))
+    assert not board.enough
+    assert "2 groups" in board.verdict
+    assert all(row.rank_high >= 3 for row in board.rows)
+
+
+def test_a_tight_race_names_its_rivals() -> None:
+    rows = [("a", "b", float(i % 2), i, i % 50) for i in range(60)]
+    board = rank(from_rows(rows))
+    assert board.enough
+    assert "may be as good" in board.verdict
+    assert "Not enough evidence yet" in board.verdict

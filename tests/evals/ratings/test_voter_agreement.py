@@ -1,0 +1,95 @@
+"""Voter agreement: alpha as evalica and as the textbook have it, kappas by hand, votes cast twice; order is nothing."""
+
+import evalica
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evals.ratings.voter_agreement import agreement, alpha_of
+from evals.votes.votes import from_rows
+
+cast = st.lists(
+    st.tuples(st.integers(0, 7), st.integers(0, 3), st.sampled_from([1.0, 0.5, 0.0])), min_size=1, max_size=50
+)
+
+
+def votes(rows):
+    """Rows of (unit, voter, score): each unit is a prompt of its own, between the same two models."""
+    return from_rows([("a", "b", score, unit, voter) for unit, voter, score in rows], models=["a", "b"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(cast)
+def test_alpha_is_evalicas(rows) -> None:
+    first = {(unit, voter): score for unit, voter, score in reversed(rows)}  # the first vote of each counts
+    table = pd.DataFrame(np.nan, index=range(4), columns=range(8))
+    for (unit, voter), score in first.items():
+        table.loc[voter, unit] = score
+    mine = agreement(votes(rows)).alpha
+    if mine is None:
+        return
+    assert mine == pytest.approx(evalica.alpha(table, distance="nominal").alpha, abs=1e-9)
+
+
+def test_alpha_of_krippendorffs_example() -> None:
+    # Four observers, twelve units, values 1 to 5, some missing: alpha is 0.743 («Computing Krippendorff's
+    # Alpha-Reliability», 2011, section C). Counts of each value for the units that two or more rated.
+    table = [
+        [3, 0, 0, 0, 0], [0, 3, 1, 0, 0], [0, 0, 4, 0, 0], [0, 0, 4, 0, 0], [0, 4, 0, 0, 0], [1, 1, 1, 1, 0],
+        [0, 0, 0, 4, 0], [3, 1, 0, 0, 0], [0, 4, 0, 0, 0], [0, 0, 0, 0, 3], [2, 0, 0, 0, 0], [0, 0, 1, 0, 0],
+    ]  # fmt: skip
+    assert alpha_of(np.array(table)) == pytest.approx(0.743, abs=0.0005)
+
+
+def test_full_agreement_is_one_and_chance_is_none() -> None:
+    alike = [(unit, voter, float(unit % 2)) for unit in range(30) for voter in range(3)]
+    found = agreement(votes(alike))
+    assert (found.alpha, found.observed, found.decisive, found.units) == (1.0, 1.0, 1.0, 30)
+    assert {pair.kappa for pair in found.kappas} == {1.0}
+    rng = np.random.default_rng(0)
+    blind = [(unit, voter, float(rng.integers(0, 3)) / 2) for unit in range(400) for voter in range(3)]
+    found = agreement(votes(blind))
+    assert abs(found.alpha or 1) < 0.08
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < (found.alpha or 1) < found.high
+    assert abs((found.observed or 1) - 1 / 3) < 0.06
+
+
+def test_kappa_by_hand() -> None:
+    # 20 units: both first 8, both second 6, they differ on 3 and 3: observed 0.7, chance (11² + 9²) / 20² = 0.505.
+    pairs = [(1.0, 1.0)] * 8 + [(0.0, 0.0)] * 6 + [(1.0, 0.0)] * 3 + [(0.0, 1.0)] * 3
+    rows = [(unit, voter, score) for unit, both in enumerate(pairs) for voter, score in enumerate(both)]
+    (pair,) = agreement(votes(rows)).kappas
+    assert (pair.shared, pair.agreed) == (20, pytest.approx(0.7))
+    assert pair.kappa == pytest.approx((0.7 - 0.505) / 0.495)
+    assert agreement(votes(rows), shared=21).kappas == ()
+
+
+def test_asked_twice() -> None:
+    rows = [(unit, 0, 1.0) for unit in range(10)] + [(unit, 0, float(unit < 8)) for unit in range(10)]
+    found = agreement(votes(rows))
+    assert (found.repeats, found.self_consistency) == (10, 0.8)
+    assert found.units == 0
+    assert found.alpha is None
+
+
+def test_one_vote_and_no_vote() -> None:
+    for rows in ([], [(0, 0, 1.0)]):
+        found = agreement(votes(rows))
+        assert (found.alpha, found.low, found.observed, found.units, found.repeats) == (None, None, None, 0, 0)
+        assert found.kappas == ()
+
+
+@settings(max_examples=40, deadline=None)
+@given(cast, st.randoms(use_true_random=False))
+def test_the_order_of_voters_and_sides_are_nothing(rows, chance) -> None:
+    rows = list({(unit, voter): (unit, voter, score) for unit, voter, score in rows}.values())
+    other = [(unit, voter, 1 - score) for unit, voter, score in rows]
+    chance.shuffle(other)
+    one, two = agreement(votes(rows), shared=1), agreement(votes(other), shared=1)
+    assert one.alpha == (None if two.alpha is None else pytest.approx(two.alpha))
+    assert one.units == two.units
+    assert sorted(pair.agreed for pair in one.kappas) == pytest.approx(sorted(pair.agreed for pair in two.kappas))

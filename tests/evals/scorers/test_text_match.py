@@ -1,0 +1,100 @@
+"""The scorers' definitions by example, and what sums them up."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evals.intervals import design_effect, mean_interval, share_interval
+from evals.scorers.sample import Sample
+from evals.scorers.score_summary import paired_difference, score, score_all
+from evals.scorers.text_match import exact, length, partial, repetition, topic_coverage, word_count
+
+REFUND = Sample(topics=(("refund*", "money back"), ("order 12",)))
+
+
+@pytest.mark.parametrize(
+    ("scorer", "sample", "answer", "expected"),
+    [
+        (exact(), Sample(expected="Yes, we do."), " yes,  we do.\n", 1.0),
+        (exact(ignore_case=False), Sample(expected="Yes"), "yes", 0.0),
+        (exact(), Sample(), "anything", None),
+        (partial(), Sample(expected="12"), "Order #12 is here.", 1.0),
+        (partial(), Sample(expected="12"), "Order #123 is here.", 0.0),
+        (partial(), Sample(expected="#12"), "Order #12.", 1.0),
+        (partial(), Sample(), "anything", None),
+        (topic_coverage(), REFUND, "We refunded order 12.", 1.0),
+        (topic_coverage(), REFUND, "You get your Money  Back for order 123.", 0.5),
+        (topic_coverage(), REFUND, "", 0.0),
+        (topic_coverage(), Sample(), "anything", None),
+        (length(2, 4), Sample(), "it's two", 1.0),
+        (length(2, 4), Sample(), "one two three four five", 0.0),
+        (word_count(), Sample(), "It's a well-made thing.", 4.0),
+        (repetition(), Sample(), "a b c d e", 0.0),
+        (repetition(1), Sample(), "no no no no", 0.75),
+        (repetition(), Sample(), "", 0.0),
+    ],
+)
+def test_scorers(scorer, sample: Sample, answer: str, expected: float | None) -> None:
+    assert scorer(sample, answer) == expected
+
+
+def test_a_summary_has_its_interval_and_counts_what_is_missing() -> None:
+    samples = [Sample(prompt=f"p{i}", expected="yes") for i in range(20)]
+    answers = ["yes"] * 15 + ["no"] * 4 + [None]
+    found = score(samples, answers, exact())
+    assert (found.mean, found.n, found.missing) == (pytest.approx(15 / 19), 19, 1)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.5 < found.low < 15 / 19 < found.high < 1
+    nothing = score(samples, [None] * 20, exact())
+    assert (nothing.mean, nothing.low, nothing.n, nothing.missing) == (None, None, 0, 20)
+    assert set(score_all(samples, answers, {"exact": exact(), "words": word_count()})) == {"exact", "words"}
+
+
+def test_the_same_prompt_many_times_is_one_cluster() -> None:
+    one = score([Sample(prompt="p", expected="yes")] * 50, ["yes"] * 50, exact())
+    assert (one.mean, one.low, one.high) == (1.0, None, None)
+
+
+def test_a_paired_difference_is_surer_than_two_means() -> None:
+    samples = [Sample(prompt=f"p{i}", topics=(("yes",), ("please",))) for i in range(40)]
+    worse = ["yes please" if i % 2 else "no" for i in range(40)]
+    better = ["yes please" if i % 2 or i % 8 == 0 else "no" for i in range(40)]
+    apart = [score(samples, answers, topic_coverage()) for answers in (worse, better)]
+    found = paired_difference(samples, worse, better, topic_coverage())
+    assert found.mean == pytest.approx(5 / 40)
+    assert (found.low or 0) > 0
+    assert (found.high or 0) - (found.low or 0) < (apart[0].high or 0) - (apart[0].low or 0)
+    same = paired_difference(samples, worse, worse, topic_coverage())
+    assert same.mean == 0.0
+    assert (same.low or 0) < 0 < (same.high or 0)  # forty zeros are no certainty
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 5)), min_size=1, max_size=50))
+def test_intervals_hold_their_mean_and_stay_in_range(drawn: list[tuple[float, int]]) -> None:
+    values, clusters = [value for value, _ in drawn], [cluster for _, cluster in drawn]
+    share, mean = share_interval(values, clusters), mean_interval(values, clusters)
+    assert 0 <= share.low <= share.mean + 1e-9
+    assert share.mean - 1e-9 <= share.high <= 1
+    assert mean.low <= mean.mean <= mean.high
+
+
+def test_design_effect() -> None:
+    import numpy as np
+
+    values = np.array([0.0, 1.0] * 20)
+    assert design_effect(values, np.arange(40)) == 1.0
+    assert design_effect(values, np.arange(40) % 20) > 1.5  # each cluster has two values that agree
+    assert design_effect(values[:0], np.arange(0)) == 1.0
+
+
+def test_equal_answers_are_no_certainty_and_no_coin_either() -> None:
+    samples = [Sample(prompt=f"p{i}", expected="yes") for i in range(80)]
+    found = paired_difference(samples, ["yes"] * 80, ["yes"] * 80, exact())
+    assert found.mean == 0.0
+    assert found.high == pytest.approx(3 / 80, rel=0.05)  # the rule of three
+    assert found.low == -found.high
+    grouped = paired_difference([Sample(prompt=f"p{i // 8}", expected="yes") for i in range(80)], ["yes"] * 80,
+                                ["yes"] * 80, exact())  # fmt: skip
+    assert grouped.high > 5 * found.high  # ten groups say less than eighty
+    assert paired_difference(samples[:1], ["yes"], ["yes"], exact()).high is None

@@ -1,0 +1,1 @@
+"""Tasks: reading, asking, storing, comparing."""

@@ -1,0 +1,75 @@
+"""Evaluations through a real gateway on a real socket: answers, embeddings and grades of hosted models."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from evals.served_runs import EvaluationProgress, evaluate_served
+from evals.tasks.evaluations import TaskRun, load_evaluation
+from evals.tasks.summaries import overview
+from evals.tasks.task_rows import make_task
+from models.database import Database
+from models.settings import Settings
+from tests.evals.upstream import AnsweringServer
+from tests.serve.gateways import Serving, serving
+
+PARAMETERS = {"max_tokens": 16}
+TASK = make_task(
+    "faq", "faq.jsonl",
+    [(str(i), {"input": f"say a{'a' * i}", "expected": f"before says: say a{'a' * i}"}) for i in range(6)],
+)  # fmt: skip
+
+
+@pytest.fixture
+def gateway(settings: Settings, database: Database) -> Iterator[tuple[Serving, AnsweringServer]]:
+    """A gateway in front of a fake hosted upstream with two models, a judge and a model that embeds."""
+    with AnsweringServer() as upstream, serving(settings, database) as running:
+        running.hosted("before", "after", "our-judge", "embedder", base_url=upstream.address)
+        yield running, upstream
+
+
+def test_embeddings_and_grades_come_through_the_gateway(
+    gateway: tuple[Serving, AnsweringServer], database: Database
+) -> None:
+    running, upstream = gateway
+    settings = running.settings.model_copy(update={"port": running.port})
+    scorers = ["embedding:embedder", "judge:our-judge@general", "exact"]
+    made = evaluate_served(settings, database, TaskRun(TASK, ["before", "after"], parameters=PARAMETERS), scorers)
+    found = overview(load_evaluation(database, made.id))
+    assert found.scorer_errors == ()
+    same, other = (found.of(model, "embedding:embedder") for model in ("before", "after"))
+    assert (same.n, same.mean) == (6, pytest.approx(1.0))
+    assert (other.n, other.mean) == (6, pytest.approx(0.999, abs=0.0015))
+    assert 0.99 < (other.mean or 0.0) < 1.0
+    judge = next(row.scorer for row in found.scores if row.scorer.startswith("judge:our-judge@general#"))
+    assert found.of("after", judge).mean == pytest.approx(4.0)
+    assert found.of("before", "exact").mean == 1.0
+    assert {model for model, _ in upstream.asked} == {"before", "after", "our-judge"}
+
+
+def test_two_judges_are_one_progress(gateway: tuple[Serving, AnsweringServer], database: Database) -> None:
+    running, _ = gateway
+    settings = running.settings.model_copy(update={"port": running.port})
+    told: list[float] = []
+    scorers = ["judge:our-judge@general", "judge:our-judge@support"]
+    progress = EvaluationProgress(scoring=lambda share, _: told.append(share))
+    run = TaskRun(TASK, ["before", "after"], parameters=PARAMETERS)
+    evaluate_served(settings, database, run, scorers, progress)
+    assert told == sorted(told)
+    assert 0.5 in told
+    assert told.count(1.0) == 1
+
+
+def test_a_model_that_is_not_there_to_embed_is_told_and_costs_no_other_score(
+    gateway: tuple[Serving, AnsweringServer], database: Database
+) -> None:
+    running, _ = gateway
+    settings = running.settings.model_copy(update={"port": running.port})
+    made = evaluate_served(
+        settings, database, TaskRun(TASK, ["before"], parameters=PARAMETERS), ["embedding:nobody", "exact"]
+    )
+    found = overview(load_evaluation(database, made.id))
+    ((name, said, count),) = found.scorer_errors
+    assert (name, count) == ("embedding:nobody", 6)
+    assert "nobody" in said
+    assert found.of("before", "exact").n == 6

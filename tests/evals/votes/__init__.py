@@ -1,0 +1,1 @@
+"""Votes: prompts, blind battles, imports, exports."""

@@ -1,0 +1,237 @@
+"""Blind battles and votes: nothing leaks before the vote, nothing counts twice, on SQLite and PostgreSQL."""
+
+import asyncio
+import dataclasses
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import delete, func, select
+
+from evals.ratings.leaderboard import leaderboard
+from evals.ratings.verdict import verdict
+from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from evals.votes.blind_battles import CHOICES, cast_vote, next_battle, votes_by
+from evals.votes.preference_pairs import preferences
+from evals.votes.prompts import add_prompts, prompts
+from evals.votes.vote_export import vote_rows, write_rows
+from evals.votes.vote_import import import_votes
+from evals.votes.votes import read_votes, stored_votes
+from models.database import Database
+from models.errors import Invalid, NotFound, Unavailable
+from tests.evals.scripted import Scripted, echo
+
+MODELS = ["model-one", "model-two", "model-three"]
+
+
+def fill(database: Database, n: int = 6) -> None:
+    add_prompts(database, [{"prompt": f"Where is order {i}?", "category": "orders"} for i in range(n)], "test")
+
+
+def battle(database: Database, voter: str = "ann", models: list[str] | None = None, **options):
+    models = models or MODELS
+    completer_for = options.pop("completer_for", None) or echo(*models)
+    return asyncio.run(next_battle(database, voter, completer_for, models, **options))
+
+
+def rows(database: Database, table) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(table))
+
+
+def test_a_battle_names_no_model_and_the_vote_reveals(any_database: Database) -> None:
+    fill(any_database)
+    shown = battle(any_database)
+    assert {field.name for field in dataclasses.fields(shown)} == {"id", "messages", "left", "right"}
+    assert not any(model in repr(shown) for model in MODELS)
+    assert len(shown.id) >= 32
+    reveal = cast_vote(any_database, shown.id, "ann", "left")
+    answers = {model: echo(*MODELS)(model) for model in MODELS}
+    assert asyncio.run(answers[reveal.left_model](shown.messages)).text == shown.left
+    assert asyncio.run(answers[reveal.right_model](shown.messages)).text == shown.right
+    assert (reveal.votes_by_voter, reveal.votes_total) == (1, 1)
+
+
+def test_a_repeated_vote_keeps_the_first(any_database: Database) -> None:
+    fill(any_database)
+    shown = battle(any_database)
+    first = cast_vote(any_database, shown.id, "ann", "both_bad")
+    assert cast_vote(any_database, shown.id, "ann", "left") == first
+    assert votes_by(any_database, "ann") == rows(any_database, VoteRow) == 1
+
+
+def test_another_voters_battle_is_as_unknown_as_one_that_never_was(any_database: Database) -> None:
+    fill(any_database)
+    shown = battle(any_database)
+    with pytest.raises(NotFound) as mine:
+        cast_vote(any_database, shown.id, "bob", "left")
+    with pytest.raises(NotFound) as nobodys:
+        cast_vote(any_database, "no-such-battle", "bob", "left")
+    assert str(mine.value) == str(nobodys.value)
+    with pytest.raises(Invalid):
+        cast_vote(any_database, shown.id, "ann", "middle")  # type: ignore[arg-type] # what a forged page sends
+    assert rows(any_database, VoteRow) == 0
+
+
+def test_a_hundred_clicks_at_once_are_one_vote(any_database: Database) -> None:
+    fill(any_database)
+    shown = battle(any_database)
+    with ThreadPoolExecutor(16) as pool:
+        reveals = list(pool.map(lambda i: cast_vote(any_database, shown.id, "ann", CHOICES[i % 4]), range(100)))
+    assert len(set(reveals)) == 1
+    assert rows(any_database, VoteRow) == 1
+
+
+def test_many_voters_at_once_lose_nothing(any_database: Database) -> None:
+    fill(any_database, 4)
+
+    def vote(i: int) -> str:
+        shown = battle(any_database, f"voter-{i}")
+        cast_vote(any_database, shown.id, f"voter-{i}", "right")
+        return shown.id
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(vote, range(40)))
+    assert len(set(ids)) == rows(any_database, VoteRow) == rows(any_database, BattleRow) == 40
+
+
+def test_pairs_of_models_stay_even_and_sides_are_mixed(database: Database) -> None:
+    fill(database, 8)
+    met: Counter[frozenset[str]] = Counter()
+    left: Counter[str] = Counter()
+    for i in range(60):
+        shown = battle(database, f"voter-{i % 5}", seed=i)
+        reveal = cast_vote(database, shown.id, f"voter-{i % 5}", "tie")
+        met[frozenset((reveal.left_model, reveal.right_model))] += 1
+        left[reveal.left_model] += 1
+    assert set(met.values()) == {20}
+    assert all(8 <= left[model] <= 32 for model in MODELS)
+
+
+def test_prompts_are_balanced_and_not_repeated_to_a_voter(database: Database) -> None:
+    fill(database, 6)
+    seen = [battle(database, "ann", MODELS[:2]).messages[0].content for _ in range(6)]
+    assert len(set(seen)) == 6
+    battle(database, "ann", MODELS[:2])  # all seen: goes on with fresh answers
+    assert rows(database, PairRow) == 7
+
+
+def test_a_stored_pair_is_reused_for_the_next_voter(database: Database) -> None:
+    fill(database, 1)
+    first = battle(database, "ann", MODELS[:2])
+    completer_for = echo(*MODELS[:2])
+    second = battle(database, "bob", MODELS[:2], completer_for=completer_for)
+    assert completer_for.asked == []
+    assert {first.left, first.right} == {second.left, second.right}
+    assert first.id != second.id
+    assert rows(database, PairRow) == 1
+
+
+def test_a_typed_prompt_is_stored_as_typed_and_shown_to_nobody_else(any_database: Database) -> None:
+    shown = battle(any_database, prompt="  My own question  ")
+    assert shown.messages[0].content == "My own question"
+    assert [prompt.source for prompt in prompts(any_database, typed=True)] == ["typed"]
+    assert prompts(any_database) == []
+    with pytest.raises(NotFound, match="no prompts yet"):
+        battle(any_database, "bob")
+    with pytest.raises(Invalid):
+        battle(any_database, prompt="   ")
+
+
+def test_two_raters_type_the_same_question_at_once(any_database: Database) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: battle(any_database, f"voter-{i}", prompt="The same?"), range(16)))
+    assert rows(any_database, PromptRow) == 1
+    assert rows(any_database, PairRow) == 16
+
+
+def test_both_models_are_asked_at_once(database: Database) -> None:
+    fill(database)
+    completer_for = echo(*MODELS[:2], delay_s=0.05)
+    battle(database, models=MODELS[:2], completer_for=completer_for)
+    assert completer_for.most_at_once == 2
+
+
+def broken(_: str) -> str:
+    raise Unavailable("The model model-one is starting.", retry_after=7)
+
+
+@pytest.mark.parametrize("fault", [broken, lambda _: "  \n"], ids=["failed", "empty"])
+def test_a_model_that_fails_is_not_named_and_leaves_nothing(any_database: Database, fault) -> None:
+    fill(any_database)
+    completer_for = Scripted({"model-one": fault, "model-two": lambda q: q})
+    with pytest.raises(Unavailable) as error:
+        battle(any_database, models=MODELS[:2], completer_for=completer_for)
+    told = json.dumps(error.value.body()) + str(error.value.__cause__)
+    assert not any(model in told for model in MODELS)
+    assert error.value.retry_after
+    assert rows(any_database, PairRow) == rows(any_database, BattleRow) == 0
+
+
+def test_fewer_than_two_models_is_a_mistake_told(database: Database) -> None:
+    fill(database)
+    with pytest.raises(Invalid, match="two models"):
+        battle(database, models=["model-one", "model-one"])
+
+
+def vote_much(database: Database, times: int, share: float, models: list[str] | None = None) -> list[str]:
+    """The pairs that one voter was shown, in order."""
+    seen = []
+    for seed in range(times):
+        shown = battle(database, models=models or MODELS[:2], seed=seed, repeat_share=share)
+        cast_vote(database, shown.id, "ann", "left")
+        with database.read() as session:
+            seen.append(session.get_one(BattleRow, shown.id).pair_id)
+    return seen
+
+
+def test_a_share_of_pairs_comes_again_once_and_much_later(any_database: Database) -> None:
+    fill(any_database, 60)
+    seen = vote_much(any_database, 60, 0.3)
+    repeated = {pair: [i for i, one in enumerate(seen) if one == pair] for pair in seen if seen.count(pair) > 1}
+    assert 8 <= len(repeated) <= 30
+    for places in repeated.values():
+        assert len(places) == 2
+        assert places[1] - places[0] > 10
+    with any_database.read() as session:
+        again = list(session.scalars(select(BattleRow).where(BattleRow.again.is_(True))))
+        sides = {(one.pair_id, one.flipped) for one in session.scalars(select(BattleRow))}
+    assert len(again) == len(repeated)
+    assert any((one.pair_id, not one.flipped) in sides for one in again)  # some come with their sides swapped
+
+
+def test_a_repeat_counts_for_self_consistency_and_in_no_rating(database: Database) -> None:
+    fill(database, 60)
+    seen = vote_much(database, 50, 0.3)
+    repeats = len(seen) - len(set(seen))
+    assert len(read_votes(database)) == len(set(seen))
+    assert len(stored_votes(database, repeats=True).votes) == len(seen)
+    board = leaderboard(database)
+    assert (board.votes, sum(row.votes for row in board.rows)) == (len(set(seen)), 2 * len(set(seen)))
+    assert board.agreement is not None
+    assert board.agreement.repeats == repeats > 0
+    assert 0 < board.agreement.self_consistency < 1  # always the left one: the sides were swapped for some
+    assert verdict(database, *MODELS[:2]).votes == len(set(seen))
+    assert sum(row["again"] for row in vote_rows(database)) == repeats
+    assert sum(row["votes"] for row in preferences(database)) == len(set(seen))
+
+
+def test_nothing_comes_again_unless_asked_for_or_of_models_that_are_gone(database: Database) -> None:
+    fill(database, 30)
+    seen = vote_much(database, 25, 0.0)
+    assert len(set(seen)) == 25
+    others = ["model-two", "model-three"]
+    assert not set(vote_much(database, 8, 1.0, others)) & set(seen)
+
+
+def test_an_exported_repeat_is_one_where_it_is_imported(database: Database, tmp_path, home) -> None:
+    fill(database, 60)
+    seen = vote_much(database, 40, 0.4)
+    write_rows(vote_rows(database), tmp_path / "votes.csv")
+    with database.write() as session:
+        for table in (VoteRow, BattleRow):
+            session.execute(delete(table))
+    import_votes(database, tmp_path / "votes.csv")
+    assert len(read_votes(database)) == len(set(seen)) < len(seen)
+    assert len(stored_votes(database, repeats=True).votes) == len(seen)

@@ -1,0 +1,96 @@
+"""Checkpoints at epoch ends as separate models, and the last three of a job as rows.
+
+A checkpoint is registered as a candidate: served under its name but not listed. Only an adapter that its base's engine
+can load unmerged becomes a model, because each merge would need its own engine.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models.atomic import publish_folder
+from models.registry import Registry, parse_spec
+from models.settings import Settings
+from train.finetuning import names
+from train.run.progress import Checkpoint
+from train.tables import FineTuningCheckpointRow
+
+KEPT = 3  # as OpenAI keeps the last three epochs
+
+
+class CheckpointPublisher:
+    """Registers checkpoints as models. Called with a checkpoint, it returns the model's name, or None.
+
+    `model` is the name of the finished model, `base` the model that it is trained from.
+    """
+
+    def __init__(self, model: str, base: str, job: str, registry: Registry, settings: Settings) -> None:
+        self._model, self._base, self._job = model, base, job
+        self._registry, self._settings = registry, settings
+
+    def existing(self, run_folder: Path) -> Iterator[Checkpoint]:
+        """The checkpoints of an interrupted run: a kill may have come between a checkpoint and its event."""
+        from train.run.checkpoints import Damaged, listed, verify
+
+        for saved in listed(run_folder):
+            with suppress(Damaged):
+                verify(saved.folder)
+                yield Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss)
+
+    def __call__(self, checkpoint: Checkpoint) -> str | None:
+        from train.publication.publish import must_be_merged
+        from train.run.checkpoints import read
+        from train.run.folder import ADAPTER
+        from train.trainers.bases import read_adapter_config
+
+        adapter = checkpoint.folder / ADAPTER
+        below = self._registry.resolve(self._base)
+        if not read(checkpoint.folder).ends_epoch or below.kind == "adapter" or not adapter.is_dir():
+            return None
+        facts = read_adapter_config(adapter)
+        if must_be_merged(facts, below.engine.max_lora_rank):
+            return None
+        name = names.checkpoint_name(self._model, checkpoint.step)
+        if name in {spec.id for spec in self._registry.list(include_candidates=True, include_retired=True)}:
+            return name  # an interrupted run has reached this checkpoint again
+        with publish_folder(self._settings.models_dir) as pending:
+            shutil.copytree(adapter, pending.path, dirs_exist_ok=True)
+        spec = parse_spec(
+            id=name,
+            kind="adapter",
+            path=str(pending.final),
+            base=below.id,
+            parent=below.id,
+            job=self._job,
+            state="candidate",
+            lora_rank=facts["r"],
+            bot=below.bot,
+            toy=below.toy,
+            description=f"Checkpoint of {self._model} at step {checkpoint.step}",
+        )
+        self._registry.register(spec)
+        return name
+
+
+def add_checkpoint_row(
+    session: Session, job_id: str, step: int, model: str, metrics: Mapping[str, Any]
+) -> list[str] | None:
+    """Adds a checkpoint's row; returns the models of the rows that it deletes because they are too old.
+
+    None if the row exists or the checkpoint is too old itself, because a resumed run reports old checkpoints again.
+    """
+    table = FineTuningCheckpointRow
+    steps = list(session.scalars(select(table.step).where(table.job == job_id).order_by(table.step.desc())))
+    if step in steps or (len(steps) >= KEPT and step < steps[KEPT - 1]):
+        return None
+    session.add(table(id=names.checkpoint_id(), job=job_id, step=step, model=model, metrics=dict(metrics)))
+    session.flush()
+    old = list(session.scalars(select(table).where(table.job == job_id).order_by(table.step.desc()).offset(KEPT)))
+    for row in old:
+        session.delete(row)
+    return [row.model for row in old]

@@ -1,0 +1,277 @@
+"""Publishes a finished run: its adapter, or merged weights, completely or not at all.
+
+The folder appears by one rename, then the row is written. A kill in between leaves a folder without a row, never a row
+without weights, and the next publication deletes it. A model is a candidate, served but not listed, until `listing` has
+checked it.
+"""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.atomic import publish_folder
+from models.errors import Conflict, Invalid, NotFound
+from models.registry import Registry, parse_spec
+from models.settings import Settings
+from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
+from train.publication.probes import PROBES, load_probes
+from train.request import Kind, TrainingRequest
+from train.run.folder import CONFIG, DATA, METRICS, RESULT
+from train.run.progress import Progress, Stage, silent
+from train.run.result import TrainingResult, load_finished, load_result
+from train.trainers.bases import Base, find_base, read_adapter_config
+
+if TYPE_CHECKING:
+    from train.publication.comparison import Compared, Reference
+
+
+def publish(
+    run_folder: Path,
+    name: str,
+    *,
+    registry: Registry,
+    settings: Settings,
+    kind: Kind = "adapter",
+    job: str | None = None,
+    bot: BotProfile | None = None,
+    description: str = "",
+    progress: Progress = silent,
+) -> TrainingResult:
+    """Puts a run's result into the models' folder and registers it as `name`.
+
+    Args:
+        run_folder: a finished run. name: the new model's id, which must be free.
+        kind: "adapter", or "merged". An adapter that no engine can load unmerged (rank over 64, DoRA, modules_to_save,
+            lm_head), or that was trained from an adapter, is merged in any case.
+        job: the training job; by default the run's id.
+        bot: the profile for /bot/<name>; by default its parent's.
+
+    Returns:
+        The run's result with `model`, `kind` and `model_folder`. The spec's `parity` compares the weights with float32
+        base + adapter; below 98 % agreement the model stays a candidate.
+
+    Raises:
+        Conflict: the name is taken. Invalid: the run is not finished, or its base cannot be used. MergeRefused.
+    """
+    from train.publication.cards import write_card
+    from train.publication.listing import list_compared
+
+    check_name(registry, name)
+    registry.sweep_unclaimed(settings.models_dir)
+    result = load_result(run_folder)
+    base_spec = _resolve(registry, result.base)
+    rank = base_spec.engine.max_lora_rank if base_spec else EngineOptions().max_lora_rank
+    if result.full:
+        kind = "merged"  # full tuning gives whole weights, which need their own engine
+    reason = None if result.full else must_be_merged(read_adapter_config(result.adapter), rank)
+    reason = reason or _trained_from_adapter(result, registry)
+    if reason and kind == "adapter":
+        progress(Stage(f"The adapter is merged: {reason}"))
+        kind = "merged"
+    base = _registered_base(result, registry, needed=kind == "adapter")
+    above = _resolve(registry, result.parent) if result.parent else base
+    parent = result.parent or (base.id if base else None)
+    fields: dict[str, Any] = {
+        "id": name,
+        "kind": kind,
+        "base": base.id if base else result.base,
+        "parent": parent,
+        "job": job or run_folder.name,
+        "bot": bot or (above.bot if above else None),
+        "description": description or f"Trained on {result.examples:,} conversations",
+        "toy": base.toy if base else False,
+    }
+    if kind == "merged" and base:
+        fields["engine"] = base.engine
+    if kind == "adapter":
+        fields["lora_rank"] = result.hyperparameters["rank"]
+    progress(Stage(f"Publishing {name} as {'merged weights' if kind == 'merged' else 'an adapter'}"))
+    with publish_folder(settings.models_dir) as pending:
+        reference, compared = _write_weights(result, base, kind, pending.path, progress)
+        for file in (RESULT, METRICS, CONFIG, DATA):
+            if (run_folder / file).exists():
+                shutil.copy2(run_folder / file, pending.path / f"training-{file}")
+        if (run_folder / PROBES).exists():
+            shutil.copy2(run_folder / PROBES, pending.path / PROBES)
+        spec = parse_spec(**fields, path=str(pending.final), state="candidate", parity=compared and compared.parity)
+        write_card(pending.path, spec, registry)
+    _register(registry, spec, pending.final)
+    list_compared(spec, reference, compared, registry=registry, settings=settings, progress=progress)
+    published = result.published(name, kind, pending.final)
+    published.save()
+    return published
+
+
+def find_published(run_folder: Path, registry: Registry, request: TrainingRequest) -> TrainingResult | None:
+    """The result of a run whose model is registered already: the process was killed between the two writes.
+
+    None if the name is free or belongs to another run.
+    """
+    result = load_finished(run_folder)
+    spec = _resolve(registry, str(request.name))
+    if result is None or spec is None or spec.job != (request.job or run_folder.name) or not spec.path:
+        return None
+    published = result.published(spec.id, spec.kind, Path(spec.path))
+    published.save()
+    return published
+
+
+def finish_publication(
+    run_folder: Path, registry: Registry, settings: Settings, request: TrainingRequest, progress: Progress
+) -> TrainingResult | None:
+    """As `find_published`; the check of a candidate that a kill interrupted is completed."""
+    published = find_published(run_folder, registry, request)
+    if published is None:
+        return None
+    spec = registry.resolve(str(request.name))
+    parity = spec.parity
+    if spec.state == "candidate" and parity and not (parity.refused or parity.served or parity.not_served):
+        from train.publication.listing import check_model
+
+        check_model(spec.id, registry=registry, settings=settings, progress=progress)
+    return published
+
+
+@dataclass(frozen=True)
+class MergedModel:
+    """A registered merge: its id, its folder and its measurements."""
+
+    model: str
+    folder: Path
+    difference: float
+    agreement: float
+    parity: Parity
+
+
+def publish_merge(
+    adapter: str, name: str, *, registry: Registry, settings: Settings, progress: Progress = silent
+) -> MergedModel:
+    """Merges a registered adapter into its base and registers the weights as `name`.
+
+    Raises:
+        Conflict: the name is taken. Invalid: `adapter` is not an adapter. NotFound. MergeRefused.
+    """
+    from train.publication.cards import write_card
+    from train.publication.comparison import Reference
+    from train.publication.listing import list_compared
+    from train.publication.merge import merge
+
+    check_name(registry, name)
+    spec = registry.resolve(adapter)
+    if spec.kind != "adapter" or spec.base is None:
+        raise Invalid(f"{adapter!r} is of kind {spec.kind}: only an adapter can be merged.", param="adapter")
+    registry.sweep_unclaimed(settings.models_dir)
+    below, folder = find_base(spec.base, registry), Path(str(spec.path))
+    with publish_folder(settings.models_dir) as pending:
+        report = merge(below, folder, pending.path, load_probes(folder))
+        for file in (*folder.glob("training-*"), folder / PROBES):
+            if file.exists():
+                shutil.copy2(file, pending.path / file.name)
+        merged = parse_spec(
+            id=name, kind="merged", path=str(pending.final), base=spec.base, parent=spec.id, job=spec.job, bot=spec.bot,
+            engine=below.spec.engine if below.spec else spec.engine, description=spec.description, toy=spec.toy,
+            judge=spec.judge, state="candidate", parity=report.parity,
+        )  # fmt: skip
+        write_card(pending.path, merged, registry)
+    _register(registry, merged, pending.final)
+    reference = Reference(below, folder)
+    parity = (
+        list_compared(merged, reference, report.compared, registry=registry, settings=settings, progress=progress)
+        or report.parity
+    )
+    return MergedModel(name, pending.final, report.difference, parity.agreement, parity)
+
+
+def check_name(registry: Registry, name: str) -> None:
+    """Raises Conflict if `name` is taken, Invalid if it is not a valid id; called before a training."""
+    parse_spec(id=name, kind="base", path="/")
+    ids = {spec.id for spec in registry.list(include_candidates=True, include_retired=True)}
+    if name in ids or name in registry.aliases():
+        raise Conflict(f"The name {name!r} is taken: a version is never replaced. Choose another name.", param="name")
+
+
+def must_be_merged(adapter: dict[str, Any], largest_rank: int = 64) -> str | None:
+    """Why an engine cannot load an adapter unmerged; None if it can.
+
+    Args:
+        adapter: its adapter_config.json. largest_rank: the limit of its base's engine.
+    """
+    rank = max([adapter.get("r", 0), *(adapter.get("rank_pattern") or {}).values()])
+    if rank > largest_rank:
+        return f"its rank {rank} is above {largest_rank}, the limit of its base's engine"
+    if adapter.get("use_dora"):
+        return "it is a DoRA adapter, which vLLM cannot load"
+    if adapter.get("modules_to_save"):
+        return f"it trains whole modules ({', '.join(adapter['modules_to_save'])})"
+    targets = adapter.get("target_modules") or []
+    heads = [
+        name for name in targets if isinstance(name, str) and name.rsplit(".", 1)[-1] in ("lm_head", "embed_tokens")
+    ]
+    return f"it changes {', '.join(heads)}" if heads else None
+
+
+def _trained_from_adapter(result: TrainingResult, registry: Registry) -> str | None:
+    spec = _resolve(registry, result.parent) if result.parent else None
+    return f"it was trained from the adapter {spec.id}" if spec and spec.kind == "adapter" else None
+
+
+def _registered_base(result: TrainingResult, registry: Registry, *, needed: bool) -> ModelSpec | None:
+    """The base's spec; if an adapter needs it and it is not registered yet (a hub id, a folder), it is registered."""
+    spec = _resolve(registry, result.base)
+    if spec is not None or not needed:
+        return spec
+    known = [other for other in registry.list() if other.path == result.base_location]
+    if known:
+        return known[0]
+    spec = parse_spec(id=result.base, kind="base", path=result.base_location, description="Registered by a training")
+    try:
+        registry.register(spec)
+    except Conflict:  # another training from this base registered it first
+        return registry.resolve(result.base)
+    return spec
+
+
+def _resolve(registry: Registry, name: str) -> ModelSpec | None:
+    try:
+        return registry.resolve(name)
+    except NotFound:
+        return None
+
+
+def _write_weights(
+    result: TrainingResult, base: ModelSpec | None, kind: Kind, folder: Path, progress: Progress
+) -> "tuple[Reference, Compared | None]":
+    """Writes the weights into the folder, and compares them with the reference.
+
+    The comparison is None if memory is short: it can be made later, and a long training must not be lost.
+    """
+    from train.publication.comparison import NotEnoughMemory, Reference, compare, write_template
+    from train.publication.merge import merge
+
+    remote_code = base.engine.trust_remote_code if base else False
+    below = Base(result.base, result.base_location, base, remote_code)
+    probes = load_probes(result.run_folder)
+    if kind == "merged" and not result.full:
+        return Reference(below, result.adapter), merge(below, result.adapter, folder, probes).compared
+    shutil.copytree(result.adapter, folder, dirs_exist_ok=True)
+    if result.full:
+        reference = Reference(replace(below, location=str(result.adapter)), None, "the tuned weights in float32")
+        published = Reference(replace(below, location=str(folder)), None)
+    else:
+        write_template(below, folder)
+        reference, published = Reference(below, result.adapter), Reference(below, folder)
+    try:
+        return reference, compare(reference, published, probes)
+    except NotEnoughMemory as error:
+        progress(Stage(str(error)))
+        return reference, None
+
+
+def _register(registry: Registry, spec: ModelSpec, folder: Path) -> None:
+    """Registers, or deletes the folder if that fails: two trainings may race for the same name."""
+    try:
+        registry.register(spec)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

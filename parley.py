@@ -160,7 +160,6 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None]) -> None:
 def demo_content() -> None:
     """Install the demo's models and prompts in the home, without starting anything."""
     import models.demo
-    from evals.votes.prompts import add_prompts
     from models.terminal import open_home
 
     with open_home() as home:
@@ -169,7 +168,16 @@ def demo_content() -> None:
             if model.id not in known:
                 _install(model, home)
                 typer.echo(f"{model.id} is registered as {model.kind}.")
-        add_prompts(home.database, models.demo.PROMPTS, source="demo")
+        _add_demo_prompts(home.database)
+
+
+def _add_demo_prompts(database: "Database") -> None:
+    """Stores the demo's prompts. A home that has some keeps them: its votes belong to them."""
+    import models.demo
+    from evals.votes.prompts import add_prompts, prompts
+
+    if not any(prompt.source == "demo" for prompt in prompts(database)):
+        add_prompts(database, models.demo.PROMPTS, source="demo")
 
 
 def _install(model: "DemoModel", home: "Home") -> None:

@@ -27,7 +27,7 @@ from models.errors import ParleyError
 from models.judge_format import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
 from models.messages import Message
 from models.settings import Settings, load_settings
-from train.demo.answers import keeps_style
+from train.demo.answers import has_style
 
 MODELS = ("demo-base", "support-concise", "support-friendly")
 JUDGE = "support-judge"
@@ -95,8 +95,8 @@ def scores(prompts: Sequence[Any], given: Answers) -> dict[str, Any]:
     scorers: dict[str, Scorer] = {
         "topics": topic_coverage(),
         "number": partial(),
-        "concise": lambda _, answer: float(keeps_style(answer, "concise")),
-        "friendly": lambda _, answer: float(keeps_style(answer, "friendly")),
+        "concise": lambda _, answer: float(has_style(answer, "concise")),
+        "friendly": lambda _, answer: float(has_style(answer, "friendly")),
         "repetition": repetition(),
         "words": word_count(),
     }

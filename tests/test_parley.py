@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 import parley as front_door
+from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
 from tests.stack import ROOT, free_ports
 
@@ -204,3 +205,17 @@ def test_settings_are_shown_with_secrets_masked(parley: Run) -> None:
     shown = parley("settings", OPENAI_API_KEY="sk-hush", PARLEY_PORT="8123").stdout
     assert "8123" in shown
     assert "hush" not in shown
+
+
+def test_a_home_keeps_the_demo_prompts_that_it_has(database: Database) -> None:
+    old = {"messages": [{"role": "user", "content": "My ne is Marco"}], "category": "hello"}
+    add_prompts(database, [old], source="demo")
+    front_door._add_demo_prompts(database)
+    assert [prompt.question for prompt in prompts(database)] == ["My ne is Marco"]
+
+
+def test_a_new_home_gets_the_demo_prompts_once(database: Database) -> None:
+    front_door._add_demo_prompts(database)
+    number = len(prompts(database))
+    front_door._add_demo_prompts(database)
+    assert len(prompts(database)) == number > 100

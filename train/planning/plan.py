@@ -15,7 +15,7 @@ from train.data.checks import Data, require_usable
 from train.data.lengths import spread
 from train.data.readers import Columns
 from train.data.reports import CheckedData
-from train.hyperparameters import Hyperparameters
+from train.hyperparameters import Chosen, Hyperparameters
 from train.planning.needs import Need, Shape, Step, Tune, largest_that_fits, need
 from train.planning.speeds import Speed, Trial, estimate_speed, measure_speed, scale_speed
 from train.request import TrainingRequest
@@ -167,7 +167,6 @@ def plan(
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
     from train.trainers.bases import find_base, load_tokenizer
-    from train.trainers.batches import micro_batch
     from train.trainers.devices import find_device
     from train.trainers.library_output import quiet
     from train.trainers.preparation import check_data, divide, prepare
@@ -189,15 +188,7 @@ def plan(
     chosen = prepared.resolved.values
     tune = cast(Tune, chosen.tune)
     lengths = [row.longest for row in prepared.rows]
-    step = Step(
-        rows=micro_batch(chosen.batch_size, max(lengths)),
-        longest=max(lengths),
-        rank=chosen.rank,
-        bytes_each=4 if chosen.precision == "fp32" else 2,
-        checkpointing=chosen.checkpointing,
-        device=device.kind,
-        masked=device.kind == "cuda" and chosen.packing != "packed",
-    )
+    step = _step(chosen, device.kind, max(lengths))
     size = _Size(find_shape(source), step, find_machine(device.kind, device.bf16), lengths)
     speed = estimate_speed(tune, size.shape, step, sum(lengths) / len(lengths))
     short = speed.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS
@@ -332,6 +323,21 @@ def find_machine(device: str, bf16: bool = False) -> Machine:
     free = min(memory.available, limit - used) if limit else memory.available
     cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process(), "cpu_affinity") else psutil.cpu_count()
     return Machine(device, f"CPU, {cores} cores", min(memory.total, limit or memory.total), max(0, free), bf16)
+
+
+def _step(chosen: Chosen, device: str, longest: int) -> Step:
+    """One step of a run with these (resolved) hyperparameters."""
+    from train.trainers.batches import micro_batch
+
+    return Step(
+        rows=micro_batch(chosen.batch_size, longest),
+        longest=longest,
+        rank=chosen.rank,
+        bytes_each=4 if chosen.precision == "fp32" else 2,
+        checkpointing=chosen.checkpointing,
+        device=device,
+        masked=device == "cuda" and chosen.packing != "packed",
+    )
 
 
 def _container_memory() -> tuple[int | None, int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import gradio as gr
 
-from evals.votes.blind_battles import Battle, Reveal, cast_vote, next_battle, votes_by
+from evals.votes.blind_battles import Battle, BattleOptions, Reveal, cast_vote, next_battle, votes_by
 from models.errors import Invalid, NotFound, Unavailable
 from models.messages import Message
 from ui.choices import notice
@@ -146,8 +146,7 @@ class Vote:
                 voter,
                 self._room.completer,
                 [model.id for model in models if model.ready],
-                prompt,
-                repeat_share=self._room.settings.vote_repeat_share,
+                BattleOptions(prompt, repeat_share=self._room.settings.vote_repeat_share),
             )
         except Exception as error:  # whatever it is, a rater gets our words and no others
             _log.warning("no battle for a rater: %s", error)

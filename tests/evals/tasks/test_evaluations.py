@@ -193,7 +193,7 @@ def test_what_cannot_be_compared_is_told() -> None:
     other = evaluation({"a": [1.0] * 4}, task=make_task("x", "x", [("", {"input": f"z{i}"}) for i in range(4)]))
     for sides, said in (
         ((Side(one, "a"), Side(other, "a")), "different tasks"),
-        ((Side(one, "a"), Side(one, "a")), "that differ"),
+        ((Side(one, "a"), Side(one, "a")), "different models"),
     ):
         with pytest.raises(Invalid, match=said):
             diff([sides])

@@ -21,14 +21,15 @@ from models.errors import ParleyError
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
+    from typer._click.exceptions import ClickException
 
     from models.database import Database
     from models.demo import DemoModel
-    from models.registry import Registry
     from models.settings import Settings
+    from models.terminal import Home
 
 # The commands as `parley --help` lists them, from the first look to the housekeeping; the rest come last.
-STORY = (
+COMMAND_ORDER = (
     "demo",
     "up",
     "status",
@@ -52,9 +53,9 @@ STORY = (
 JOB_HANDLERS = {
     "judge": "evals.jobs:run_judge_job",
     "evaluate": "evals.jobs:run_evaluation_job",
-    "train": "train.jobs:run_train_job",
-    "fine-tune": "train.finetuning.running:run_fine_tuning",
-    "fine-tune-check": "train.finetuning.validating:run_check",
+    "train": "train.worker.jobs:run_train_job",
+    "fine-tune": "train.finetuning.training_job:run_fine_tuning",
+    "fine-tune-check": "train.finetuning.validation:run_check",
 }
 # One training at a time, and nothing else waits for it: a judge's run or a check goes on beside it.
 JOB_LANES = (("train", "fine-tune"),)
@@ -64,9 +65,11 @@ JOB_LANES = (("train", "fine-tune"),)
 API_ROUTES = ("models.api:routes", "train.api:routes")
 
 
-class _InTheOrderOfTheStory(TyperGroup):
+class _OrderedGroup(TyperGroup):
+    """Lists the commands in `COMMAND_ORDER`."""
+
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(self.commands, key=lambda name: STORY.index(name) if name in STORY else len(STORY))
+        return sorted(self.commands, key=lambda name: (*COMMAND_ORDER, name).index(name))
 
 
 def build() -> typer.Typer:
@@ -80,7 +83,7 @@ def build() -> typer.Typer:
 
     app = typer.Typer(
         name="parley",
-        cls=_InTheOrderOfTheStory,
+        cls=_OrderedGroup,
         help="Train, serve, compare and judge your own chat models, behind the OpenAI SDK.",
         no_args_is_help=True,
         add_completion=False,
@@ -159,43 +162,41 @@ def demo_content() -> None:
     """Put the demo's models and prompts into the home, without starting anything."""
     import models.demo
     from evals.votes.prompts import add_prompts
-    from models.cli import opened
-    from models.registry import Registry
+    from models.terminal import open_home
 
-    settings, database = opened()
-    registry = Registry(database)
-    known = {spec.id for spec in registry.list(include_retired=True)}
-    for model in models.demo.catalogue():
-        if model.id not in known:
-            _install(model, registry, settings)
-            typer.echo(f"{model.id} is registered as {model.kind}.")
-    add_prompts(database, models.demo.PROMPTS, source="demo")
+    with open_home() as home:
+        known = {spec.id for spec in home.registry.list(include_retired=True)}
+        for model in models.demo.catalogue():
+            if model.id not in known:
+                _install(model, home)
+                typer.echo(f"{model.id} is registered as {model.kind}.")
+        add_prompts(home.database, models.demo.PROMPTS, source="demo")
 
 
-def _install(model: "DemoModel", registry: "Registry", settings: "Settings") -> None:
+def _install(model: "DemoModel", home: "Home") -> None:
+    from models.atomic import publish_folder
     from models.demo import BASE
-    from models.folders import publish_folder
     from models.registry import parse_spec
-    from train.publishing import adapter_facts
+    from models.weights import read_lora_rank
 
     parity = None
-    with publish_folder(settings.models_dir) as pending:
+    with publish_folder(home.settings.models_dir) as pending:
         if model.kind == "merged":
-            from train.bases import find_base
-            from train.merging import merge
+            from train.publication.merge import merge
+            from train.trainers.bases import find_base
 
-            parity = merge(find_base(BASE, registry), model.weights, pending.path).parity
+            parity = merge(find_base(BASE, home.registry), model.weights, pending.path).parity
             parity = parity.model_copy(update={"not_served": "no engine ran yet when the demo was installed"})
         else:
             shutil.copytree(model.weights, pending.path, dirs_exist_ok=True)
-    registry.register(
+    home.registry.register(
         parse_spec(
             id=model.id,
             kind=model.kind,
             path=str(pending.final),
             base=None if model.kind == "base" else BASE,
             parent=None if model.kind == "base" else BASE,
-            lora_rank=adapter_facts(model.weights)["r"] if model.kind == "adapter" else None,
+            lora_rank=read_lora_rank(model.weights) if model.kind == "adapter" else None,
             description=model.description,
             bot=model.bot,
             judge=model.judge,
@@ -224,18 +225,36 @@ def worker() -> None:
 
 
 def main() -> None:
-    """Runs the command. A user's mistake, or a fault that can be told, is one line on standard error."""
+    """Runs the command. A user's mistake, like any known error, is one line on standard error."""
+    # Typer exports the base class of its usage errors nowhere else.
+    from typer._click.exceptions import ClickException
+
     try:
-        build()()
+        status = build()(prog_name="parley", standalone_mode=False)
     except ParleyError as error:
         print(f"parley: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ClickException as error:
+        # A group without a subcommand has printed its help already.
+        if type(error).__name__ != "NoArgsIsHelpError":
+            print(f"parley: {_usage_message(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(1)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (`| head`) has gone: nothing to say, and nobody to say it to.
+        # The reader of a pipe (`| head`) has closed it.
         sys.exit(141)
+    sys.exit(status or 0)
+
+
+def _usage_message(error: "ClickException") -> str:
+    """A wrong flag or argument in one line, with the help that lists the right ones."""
+    message = " ".join(error.format_message().replace("Value error, ", "").split())
+    context = getattr(error, "ctx", None)
+    return f"{message.rstrip('.')}. See `{context.command_path} --help`." if context else message
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs every benchmark that this machine can run, one after another: `python -m bench`, or `make bench`."""
+"""`python -m bench`, or `make bench`: runs every benchmark in turn, and reports which ones lack their data."""
 
 import subprocess
 import sys
@@ -20,15 +20,16 @@ BENCHMARKS = (
 
 
 def main() -> int:
-    """Runs each as a process of its own; says at the end which failed or could not run here."""
-    ends = {}
+    """Runs each benchmark in a process of its own; returns 1 if any failed."""
+    statuses = {}
     for name in BENCHMARKS:
         print(f"── {name}", flush=True)
-        ends[name] = subprocess.call([sys.executable, "-m", name])
+        statuses[name] = subprocess.call([sys.executable, "-m", name])
     print()
-    for name, status in ends.items():
-        print(f"{name}: {'done' if status == 0 else 'its data is not here' if status == 2 else f'failed ({status})'}")
-    return int(any(status not in (0, 2) for status in ends.values()))
+    for name, status in statuses.items():
+        outcome = {0: "done", 2: "skipped: its data is not here"}.get(status, f"failed ({status})")
+        print(f"{name}: {outcome}")
+    return int(any(status not in (0, 2) for status in statuses.values()))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The demo's models as they are served: house style, topics, copied numbers, and the toy judge, on held-out frames.
+"""The demo's models as served: style, topics, copied numbers, and the toy judge, on held-out sentence frames.
 
     python -m bench.demo_model [--questions N] [--pairs N] [--json] [--readme]
 
-It starts `parley demo` over an empty home, asks every held-out question through the OpenAI SDK, greedily, and scores
-the answers with the scorers of `evals`; the judge is asked about the held-out pairs in both orders, under its JSON
-schema. `--readme` writes the table into README.md.
+It starts `parley demo` over an empty home, asks every held-out question greedily through the OpenAI SDK, and scores
+the answers with the scorers of `evals`. The judge compares the held-out pairs in both orders, under its JSON schema.
+`--readme` writes the table into README.md.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.asking import Asked, ask, say
+from bench.evals.answers import Answers, ask_all
+from bench.progress import print_progress
 from evals.scorers.sample import Sample, Scorer
 from evals.scorers.score_summary import ScoreSummary, score_all
 from evals.scorers.text_match import partial, repetition, topic_coverage, word_count
@@ -31,18 +32,16 @@ from train.demo.answers import keeps_style
 MODELS = ("demo-base", "support-concise", "support-friendly")
 JUDGE = "support-judge"
 README = Path(__file__).resolve().parent.parent / "README.md"
-_TURNED = {"A": "B", "B": "A", "tie": "tie"}
+_SWAPPED = {"A": "B", "B": "A", "tie": "tie"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.demo_model", description=str(__doc__).splitlines()[0])
-    parser.add_argument(
-        "--questions", type=int, default=None, help="how many of the held-out questions; all without it"
-    )
-    parser.add_argument("--pairs", type=int, default=None, help="how many of the held-out pairs; all without it")
-    parser.add_argument("--port", type=int, default=8491, help="the gateway's port while it serves")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--questions", type=int, default=None, help="number of held-out questions (default: all)")
+    parser.add_argument("--pairs", type=int, default=None, help="number of held-out pairs (default: all)")
+    parser.add_argument("--port", type=int, default=8491, help="the gateway's port")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args(arguments)
     prompts = _lines(PROMPTS)[: options.questions]
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="parley-bench-") as home:
             settings = load_settings(home=Path(home), port=options.port)
-            result = asyncio.run(measured(settings, prompts, pairs))
+            result = asyncio.run(measure_models(settings, prompts, pairs))
     except ParleyError as error:
         print(f"bench.demo_model: {error}", file=sys.stderr)
         return error.exit_code
@@ -62,35 +61,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def measured(settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any]) -> dict[str, Any]:
-    """Serves the demo, asks, scores; returns the JSON object."""
+async def measure_models(settings: Settings, prompts: Sequence[Any], pairs: Sequence[Any]) -> dict[str, Any]:
+    """Serves the demo, asks and scores its models; returns the JSON object."""
     from models.completer import gateway_completer
     from serve import start
 
-    say("starting the demo …")
+    print_progress("starting the demo …")
     with start(settings, command="demo", page=False, worker=False) as running:
         running.wait_ready(300)
         questions = [[Message(**message) for message in prompt["messages"]] for prompt in prompts]
-        asked = {}
+        answers = {}
         for model in MODELS:
-            say(f"asking {model} …")
-            asked[model] = await ask(gateway_completer(settings, model), questions, max_tokens=200)
-        say(f"asking {JUDGE} …")
+            print_progress(f"asking {model} …")
+            answers[model] = await ask_all(gateway_completer(settings, model), questions, max_tokens=200)
+        print_progress(f"asking {JUDGE} …")
         judged = await judge(gateway_completer(settings, JUDGE), pairs)
     return {
         "benchmark": "demo_model",
         "questions": len(prompts),
         "pairs": len(pairs),
-        "scores": {model: scores(prompts, one) for model, one in asked.items()},
-        "tokens_per_s": {model: one.tokens_per_s for model, one in asked.items()},
+        "scores": {model: scores(prompts, given) for model, given in answers.items()},
+        "tokens_per_s": {model: given.tokens_per_s for model, given in answers.items()},
         "judge": judged,
     }
 
 
-def scores(prompts: Sequence[Any], asked: Asked) -> dict[str, Any]:
-    """Every scorer over one model's answers: mean and 95 % interval, clustered by intent.
+def scores(prompts: Sequence[Any], given: Answers) -> dict[str, Any]:
+    """Each scorer's mean and 95 % interval over one model's answers, clustered by intent.
 
-    Questions of one intent share their topics and their answers' wording, so they are no independent observations.
+    Questions of one intent share topics and wording, so they are not independent.
     """
     samples = [Sample(p["category"], p["number"], tuple(map(tuple, p["topics"])), p["category"]) for p in prompts]
     scorers: dict[str, Scorer] = {
@@ -101,32 +100,32 @@ def scores(prompts: Sequence[Any], asked: Asked) -> dict[str, Any]:
         "repetition": repetition(),
         "words": word_count(),
     }
-    return {name: _rounded(one) for name, one in score_all(samples, asked.answers, scorers).items()}
+    return {name: _rounded(summary) for name, summary in score_all(samples, given.answers, scorers).items()}
 
 
 async def judge(complete: Any, pairs: Sequence[Any]) -> dict[str, Any]:
-    """The judge on pairs whose right verdict is known, in both orders, decoded under the schema.
+    """The judge's verdicts on pairs with known answers, in both orders, decoded under the schema.
 
-    `right` is the share of single verdicts that are right, `chance` what always saying the most frequent one gets.
+    `right` is the share of correct verdicts; `chance` that of always giving the most frequent one.
     """
     form = response_format("verdict", pairwise_schema(DEFAULT_RUBRIC))
     slots = asyncio.Semaphore(16)
 
-    async def one(question: str, a: str, b: str) -> str | None:
+    async def compare(question: str, a: str, b: str) -> str | None:
         async with slots:
             messages = pairwise_messages(question, a, b, DEFAULT_RUBRIC)
             answer = await complete(messages, temperature=0.0, max_tokens=300, response_format=form)
             parsed = parse_pairwise(answer.text)
             return parsed.verdict if parsed else None
 
-    asked = [one(p["question"], p["answer_a"], p["answer_b"]) for p in pairs]
-    turned = [one(p["question"], p["answer_b"], p["answer_a"]) for p in pairs]
-    said = await asyncio.gather(*asked, *turned)
-    truths = [p["verdict"] for p in pairs] + [_TURNED[p["verdict"]] for p in pairs]
-    right = [verdict == truth for verdict, truth in zip(said, truths, strict=True)]
+    as_given = [compare(p["question"], p["answer_a"], p["answer_b"]) for p in pairs]
+    swapped = [compare(p["question"], p["answer_b"], p["answer_a"]) for p in pairs]
+    verdicts = await asyncio.gather(*as_given, *swapped)
+    truths = [p["verdict"] for p in pairs] + [_SWAPPED[p["verdict"]] for p in pairs]
+    right = [verdict == truth for verdict, truth in zip(verdicts, truths, strict=True)]
     decisive = [ok for ok, truth in zip(right, truths, strict=True) if truth != "tie"]
-    first, second = said[: len(pairs)], said[len(pairs) :]
-    flips = [a is not None and b is not None and a != _TURNED[b] for a, b in zip(first, second, strict=True)]
+    first, second = verdicts[: len(pairs)], verdicts[len(pairs) :]
+    flips = [a is not None and b is not None and a != _SWAPPED[b] for a, b in zip(first, second, strict=True)]
     faults: dict[str, list[bool]] = {}
     for i, ok in enumerate(right):
         faults.setdefault(pairs[i % len(pairs)]["fault"], []).append(ok)
@@ -134,9 +133,9 @@ async def judge(complete: Any, pairs: Sequence[Any]) -> dict[str, Any]:
         "right": _share(right),
         "decisive": _share(decisive),
         "flipped": _share(flips),
-        "unparsed": sum(verdict is None for verdict in said),
-        "chance": round(max(truths.count(verdict) for verdict in _TURNED) / len(truths), 4),
-        "by_fault": {fault: _share(found) for fault, found in sorted(faults.items())},
+        "unparsed": sum(verdict is None for verdict in verdicts),
+        "chance": round(max(truths.count(verdict) for verdict in _SWAPPED) / len(truths), 4),
+        "by_fault": {fault: _share(flags) for fault, flags in sorted(faults.items())},
     }
 
 
@@ -154,22 +153,22 @@ def table(result: Mapping[str, Any]) -> str:
     for title, name, form in rows:
         cells = [_shown(result["scores"][model][name], form) for model in MODELS]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    said = result["judge"]
+    judged = result["judge"]
     lines += [
         "",
         f"The toy judge, `{JUDGE}`, on {result['pairs']} held-out pairs whose right verdict is known by how they were "
-        f"made, each in both orders: {said['right']:.0%} of its verdicts are right ({said['decisive']:.0%} where one "
-        f"answer is better; always saying the same would get {said['chance']:.0%}), its two orders disagree on "
-        f"{said['flipped']:.0%} of the pairs, and {said['unparsed']} verdicts did not parse.",
+        f"made, each in both orders: {judged['right']:.0%} of its verdicts are right ({judged['decisive']:.0%} where "
+        f"one answer is better; always saying the same would get {judged['chance']:.0%}), its two orders disagree on "
+        f"{judged['flipped']:.0%} of the pairs, and {judged['unparsed']} verdicts did not parse.",
     ]
     return "\n".join(lines)
 
 
 def write_readme(text: str) -> None:
-    """Puts the table between README.md's marks."""
+    """Writes the table between README.md's markers."""
     whole = README.read_text("utf-8")
     marked = re.compile(r"(<!-- demo-metrics -->\n).*?(<!-- /demo-metrics -->)", re.DOTALL)
-    README.write_text(marked.sub(lambda found: f"{found[1]}{text}\n{found[2]}", whole), "utf-8")
+    README.write_text(marked.sub(lambda match: f"{match[1]}{text}\n{match[2]}", whole), "utf-8")
 
 
 def _shown(one: Mapping[str, Any], form: str) -> str:
@@ -181,12 +180,12 @@ def _shown(one: Mapping[str, Any], form: str) -> str:
     return f"{middle} ({form.format(one['low'])}–{form.format(one['high'])})"
 
 
-def _rounded(one: ScoreSummary) -> dict[str, Any]:
-    return {key: round(value, 4) if isinstance(value, float) else value for key, value in one.to_json().items()}
+def _rounded(summary: ScoreSummary) -> dict[str, Any]:
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in summary.to_json().items()}
 
 
-def _share(found: Sequence[bool]) -> float:
-    return round(sum(found) / len(found), 4) if found else 0.0
+def _share(flags: Sequence[bool]) -> float:
+    return round(sum(flags) / len(flags), 4) if flags else 0.0
 
 
 def _lines(path: Path) -> list[Any]:

@@ -1,12 +1,11 @@
-"""Kills one training run at random moments, again and again, and holds its end against that of a run left alone.
+"""Kills a training run at random moments, resumes it each time, and compares its result with an undisturbed run's.
 
     python -m bench.kills [--kills 20] [--seed 0] [--epochs 8] [--threads 1] [--json]
 
-Each life is a process that gets SIGKILL while it loads, while it learns (after a random number of steps and a random
-fraction of one), or while it writes a checkpoint (upon sight of the folder that it fills). The next life resumes the
-run. Both runs train the tests' tiny model; the processes are forked from one that has loaded the libraries, so that
-a life costs a second. It ends with status 1 where the two ends differ in a byte of the adapter, in a loss, or in a
-line of metrics.jsonl, times left out.
+Each process gets SIGKILL while it loads, while it trains (after a random number of steps and fraction of a step), or
+while it writes a checkpoint. The next process resumes the run. Both runs train the tests' tiny model; the processes are
+forked from one with loaded libraries, so that each costs about a second. Exit status 1 if the two results differ in a
+byte of the adapter, a loss, or a line of metrics.jsonl, times excluded.
 """
 
 import argparse
@@ -26,14 +25,15 @@ from typing import Any
 
 _CONVERSATIONS, _BATCH, _SAVE_STEPS = 90, 4, 2
 _TIMES = ("seconds", "seconds_left", "tokens_per_s", "memory_bytes")
-_LOOK_S = 0.001
-_LOST_S = 120.0  # a life that shows no progress for so long is a fault of the benchmark
+_POLL_S = 0.001
+_TIMEOUT_S = 120.0  # without a step for this long, the benchmark itself is broken
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the killed run. `moments` counts kills by what the run did then; `torn` the checkpoints that a
-    kill left half-written; `seconds` is all of it, the undisturbed run included.
+    """The killed run's comparison with the undisturbed run. `moments` counts kills by what the run was doing.
+
+    `torn` counts checkpoints that a kill left incomplete; `seconds` includes the undisturbed run.
     """
 
     kills: int
@@ -48,7 +48,7 @@ class Outcome:
 
     @property
     def same(self) -> bool:
-        """Whether the kills left no trace."""
+        """Whether the two results are identical."""
         return self.same_adapter and self.same_losses and self.same_metrics
 
 
@@ -56,14 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.kills", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--epochs", type=int, default=8, help="of the run; more make room for more kills")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of the run; more kills need more epochs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="parley-kills-") as folder:
-        outcome = kill_and_compare(Path(folder), asked.kills, asked.seed, asked.epochs, asked.threads)
-    if asked.json:
+        outcome = kill_and_compare(Path(folder), options.kills, options.seed, options.epochs, options.threads)
+    if options.json:
         print(json.dumps(asdict(outcome)))
     else:
         for name, value in asdict(outcome).items():
@@ -72,44 +72,44 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def kill_and_compare(folder: Path, kills: int, seed: int, epochs: int, threads: int) -> Outcome:
-    """Trains once undisturbed and once with kills, in `folder`, and compares the two."""
+    """Trains once undisturbed and once with kills, and compares the results."""
     began = time.monotonic()
-    train = _prepared(folder, epochs, threads)
+    train = _prepare(folder, epochs, threads)
     alone, killed = folder / "alone", folder / "killed"
-    _ended(_life(train, alone))
+    _wait(_start_run(train, alone))
     steps = json.loads((alone / "result.json").read_text("utf-8"))["steps"]
-    moments, torn = _kill(train, killed, kills, random.Random(seed), steps)
-    _ended(_life(train, killed))
-    ends = [json.loads((run / "result.json").read_text("utf-8")) for run in (alone, killed)]
+    moments, torn = _kill_repeatedly(train, killed, kills, random.Random(seed), steps)
+    _wait(_start_run(train, killed))
+    results = [json.loads((run / "result.json").read_text("utf-8")) for run in (alone, killed)]
     return Outcome(
         kills=sum(moments.values()),
         moments=dict(moments),
         torn=torn,
         steps=steps,
         same_adapter=_digests(alone / "adapter") == _digests(killed / "adapter"),
-        same_losses=all(ends[0][name] == ends[1][name] for name in ("loss_before", "loss_after", "tokens")),
+        same_losses=all(results[0][name] == results[1][name] for name in ("loss_before", "loss_after", "tokens")),
         same_metrics=_rows(alone) == _rows(killed),
-        loss_after=ends[1]["loss_after"],
+        loss_after=results[1]["loss_after"],
         seconds=round(time.monotonic() - began, 1),
     )
 
 
-def _prepared(folder: Path, epochs: int, threads: int) -> Callable[[Path], None]:
-    """Base, data, and a function that trains in a run's folder, with all libraries loaded.
+def _prepare(folder: Path, epochs: int, threads: int) -> Callable[[Path], None]:
+    """Makes base and data, loads all libraries, and returns a function that trains in a run's folder.
 
-    Nothing is computed in this process: OpenMP's threads do not live on in a fork.
+    This process computes nothing, because OpenMP's threads do not survive a fork.
     """
-    import train.fitting
-    import train.sft  # noqa: F401 -- loaded here once, so that no life has to
+    import train.trainers.fit
+    import train.trainers.sft  # noqa: F401 -- loaded here once, so that no life has to
     from tests.tiny_model import make_base
     from tests.train.conftest import style_rows
     from train import Hyperparameters
     from train.training import train as run
 
     base, data = folder / "base", folder / "data.jsonl"
-    _ended(_forked(lambda: make_base(base)))
+    _wait(_forked(lambda: make_base(base)))
     data.write_text("".join(json.dumps(row) + "\n" for row in style_rows(_CONVERSATIONS)), "utf-8")
-    # Dropout makes the run depend on the state of chance, too.
+    # Dropout makes the result depend on the random state.
     numbers = Hyperparameters(epochs=epochs, rank=4, batch_size=_BATCH, dropout=0.1)
 
     def train_in(out: Path) -> None:
@@ -121,25 +121,25 @@ def _prepared(folder: Path, epochs: int, threads: int) -> Callable[[Path], None]
     return train_in
 
 
-def _kill(
-    train: Callable[[Path], None], run: Path, kills: int, chance: random.Random, steps: int
+def _kill_repeatedly(
+    train: Callable[[Path], None], run: Path, kills: int, rng: random.Random, steps: int
 ) -> tuple[Counter[str], int]:
-    """Lives that are ended, `kills` of them; how many at which moment, and how many half-written checkpoints stayed."""
+    """Starts and kills `kills` processes; returns kills by moment, and how many left an incomplete checkpoint."""
     moments: Counter[str] = Counter()
     torn = 0
     for _ in range(kills):
-        moment = chance.choices(("loading", "learning", "writing"), (1, 2, 2))[0]
-        # On average half of a life's share of the steps, so that the run outlives its kills.
-        until = _lines(run) + chance.randint(1, max(1, steps // kills))
-        child = _life(train, run)
+        moment = rng.choices(("loading", "learning", "writing"), (1, 2, 2))[0]
+        # On average half of each process's share of the steps, so that the run does not end too early.
+        until = _lines(run) + rng.randint(1, max(1, steps // kills))
+        child = _start_run(train, run)
         began = time.monotonic()
         if moment == "loading":
-            time.sleep(chance.uniform(0, 0.8))
+            time.sleep(rng.uniform(0, 0.8))
         else:
             while _lines(run) < until or (moment == "writing" and not _pending(run)):
                 _require_alive(child, began)
-                time.sleep(_LOOK_S)
-            time.sleep(chance.uniform(0, 0.03 if moment == "learning" else 0.006))
+                time.sleep(_POLL_S)
+            time.sleep(rng.uniform(0, 0.03 if moment == "learning" else 0.006))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         moments[moment] += 1
@@ -147,17 +147,17 @@ def _kill(
     return moments, torn
 
 
-def _life(train: Callable[[Path], None], run: Path) -> int:
+def _start_run(train: Callable[[Path], None], run: Path) -> int:
     return _forked(lambda: train(run))
 
 
 def _forked(work: Callable[[], Any]) -> int:
-    """A process that does some work and ends; its id."""
+    """Forks a process that calls `work` and exits; returns its id."""
     child = os.fork()
     if child:
         return child
     try:
-        os.dup2(2, 1)  # what libraries print is not the benchmark's result
+        os.dup2(2, 1)  # keeps the libraries' output out of the benchmark's
         work()
     except BaseException:
         import traceback
@@ -167,28 +167,28 @@ def _forked(work: Callable[[], Any]) -> int:
     os._exit(0)
 
 
-def _ended(child: int) -> None:
+def _wait(child: int) -> None:
     _, status = os.waitpid(child, 0)
     if status:
-        raise RuntimeError(f"a life that nobody killed ended with status {status}")
+        raise RuntimeError(f"a process that was not killed ended with status {status}")
 
 
 def _require_alive(child: int, began: float) -> None:
     if os.waitpid(child, os.WNOHANG)[0]:
         raise RuntimeError("the run ended before it could be killed: give it more --epochs")
-    if time.monotonic() - began > _LOST_S:
+    if time.monotonic() - began > _TIMEOUT_S:
         os.kill(child, signal.SIGKILL)
-        raise RuntimeError(f"no step for {_LOST_S:.0f} s")
+        raise RuntimeError(f"no step for {_TIMEOUT_S:.0f} s")
 
 
 def _lines(run: Path) -> int:
-    """Lines of metrics.jsonl: steps, validations and checkpoints."""
+    """The number of lines in metrics.jsonl: steps, validations and checkpoints."""
     path = run / "metrics.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def _pending(run: Path) -> list[Path]:
-    """Checkpoints that are being written, or were when the writer died."""
+    """Checkpoints that are being written, or were when their writer was killed."""
     return list((run / "checkpoints").glob(".pending-*"))
 
 

@@ -1,9 +1,9 @@
-"""Ratings: seconds for 2 million votes, coverage of 95 % intervals, errors of a verdict that is read all the time.
+"""Ratings: seconds for 2 million votes, coverage of 95 % intervals, and error rates of a verdict read continuously.
 
     python -m bench.ratings [--runs 400] [--parts speed,coverage,peeking,power] [--json]
 
-It simulates worlds whose truth is known, so it says nothing about any real model. The speed, and how it compares with
-arena-rank and evalica, is `bench.rating_speed`'s. The last line is one JSON object with `--json`; without it, a table.
+It simulates votes whose truth is known, so the results say nothing about any real model. `bench.evals.rating_speed`
+measures the speed and compares it with arena-rank and evalica. It prints a table; `--json` adds one JSON object.
 """
 
 import argparse
@@ -14,18 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from bench.rating_speed import compared, timed
+from bench.evals.coverage import Coverage
+from bench.evals.rating_speed import compared, timed
 from evals.ratings.bradley_terry import ELO, MEAN, Cluster, fit, rate
 from evals.ratings.leaderboard import rank
 from evals.ratings.verdict import State, compare, votes_for_power
 from evals.votes.votes import Votes
 
-_ALONE = np.zeros(64, dtype=int)  # every model in one connected part
+_CONNECTED = np.zeros(64, dtype=int)  # every model in one connected component
 
 
 @dataclass(frozen=True)
-class World:
-    """A way in which votes may come about. `taste` is the spread (log-odds) of each model's fortune by prompt."""
+class VoteSimulation:
+    """How votes are simulated. `taste`: the spread (log-odds) of each model's strength over the prompts."""
 
     models: int
     votes_per_model: int
@@ -36,22 +37,22 @@ class World:
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """How often intervals held the truth, over all models of all runs, and how wide they were, in Elo."""
+class RatingCoverage:
+    """The share of intervals that contain the truth, over all models of all runs, and their mean width in Elo."""
 
-    world: World
+    world: VoteSimulation
     cluster: str | None
     covered: float
     width: float
     runs: int
 
 
-def draw(world: World, rng: np.random.Generator) -> tuple[Votes, np.ndarray]:
-    """Votes of one world, and its true strengths (log-odds, mean 0): what endless votes would be rated."""
+def draw(world: VoteSimulation, rng: np.random.Generator) -> tuple[Votes, np.ndarray]:
+    """Simulated votes, and the true strengths (log-odds, mean 0) that infinitely many votes would give."""
     m, n = world.models, world.models * world.votes_per_model // 2
     strength = rng.normal(0, world.spread, m)
     taste = rng.normal(0, world.taste, (world.prompts, m))
-    # Pairs in rotation, as the arena shows them, so that the graph is connected; prompts in rotation too.
+    # Pairs rotate as in the arena, so that the graph is connected; prompts rotate too.
     first, second = np.triu_indices(m, 1)
     order = rng.permutation(len(first))[np.arange(n) % len(first)]
     first, second = first[order], second[order]
@@ -63,35 +64,33 @@ def draw(world: World, rng: np.random.Generator) -> tuple[Votes, np.ndarray]:
     return Votes(models, first, second, score, prompt, np.arange(n)), _truth(strength, world)
 
 
-def _truth(strength: np.ndarray, world: World) -> np.ndarray:
-    """The strengths that fit the expected wins, over the tastes of all possible prompts."""
+def _truth(strength: np.ndarray, world: VoteSimulation) -> np.ndarray:
+    """The strengths that fit the expected wins over all possible prompts."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(41)
     difference = strength[:, None] - strength[None, :]
     shifted = difference[..., None] + nodes * world.taste * np.sqrt(2)
     chance = (1 / (1 + np.exp(-shifted))) @ (weights / weights.sum())
     expected = (1 - world.ties) * chance + world.ties / 2
     np.fill_diagonal(expected, 0.0)
-    return fit(expected, _ALONE[: world.models])
+    return fit(expected, _CONNECTED[: world.models])
 
 
-def coverage(world: World, cluster: Cluster, runs: int, seed: int = 0) -> Coverage:
-    """Simulates a world `runs` times and counts how often each model's interval holds its truth."""
+def coverage(world: VoteSimulation, cluster: Cluster, runs: int, seed: int = 0) -> RatingCoverage:
+    """Simulates `runs` sets of votes and counts how often each model's interval contains its true rating."""
     rng = np.random.default_rng(seed)
-    covered, width = [], []
+    intervals = Coverage()
     for _ in range(runs):
         votes, truth = draw(world, rng)
         rated = rate(votes, cluster=cluster)
         if not rated.connected:
             continue
-        elo = MEAN + ELO * truth
-        covered.append(((rated.low <= elo) & (elo <= rated.high)).mean())
-        width.append((rated.high - rated.low).mean())
-    return Coverage(world, cluster, float(np.mean(covered)), float(np.mean(width)), len(covered))
+        intervals.add(rated.low, rated.high, MEAN + ELO * truth)
+    return RatingCoverage(world, cluster, intervals.covered, intervals.width, len(intervals.hits))
 
 
 @dataclass(frozen=True)
 class Power:
-    """How many decisive votes the method's table asks for, and the share of tests on them that find the difference."""
+    """The decisive votes that the method's table requires, and the share of tests on them that find the difference."""
 
     win_rate: float
     votes: int
@@ -100,7 +99,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Duel:
-    """Two models that meet: the first one's win rate on a typical prompt, and the spread (log-odds) by prompt."""
+    """Two models: the first one's win rate on a typical prompt, and the spread (log-odds) over the prompts."""
 
     win_rate: float
     taste: float
@@ -109,7 +108,7 @@ class Duel:
 
 
 def peeking(duel: Duel, runs: int, seed: int = 0) -> dict[State, float]:
-    """How often a verdict that is read after every vote, and acted on at once, ends in each state."""
+    """The share of each final state, if the verdict is read after every vote and the first decision counts."""
     prompts, votes = duel.prompts, duel.votes
     rng = np.random.default_rng(seed)
     ended: dict[State, float] = {
@@ -131,7 +130,7 @@ def peeking(duel: Duel, runs: int, seed: int = 0) -> dict[State, float]:
 
 
 def power(runs: int = 20_000, seed: int = 0) -> list[Power]:
-    """What the method's table promises, by simulation: 80 % of fixed-size two-sided tests find the true win rate."""
+    """Simulates what the method's table promises: 80 % of fixed-size two-sided tests find the true win rate."""
     rng = np.random.default_rng(seed)
     found = []
     for rate_ in (0.55, 0.6, 0.65, 0.7):
@@ -142,7 +141,7 @@ def power(runs: int = 20_000, seed: int = 0) -> list[Power]:
 
 
 def decided_on_too_little(runs: int, seed: int = 0) -> float:
-    """The share of verdicts and leaderboards that decide on 29 votes, or on 19 prompts, however clear: none may."""
+    """The share of verdicts and leaderboards that decide on 29 votes or 19 prompts; it must be 0."""
     rng = np.random.default_rng(seed)
     decided = 0
     for run in range(runs):
@@ -154,32 +153,32 @@ def decided_on_too_little(runs: int, seed: int = 0) -> float:
     return decided / runs
 
 
-WORLDS: tuple[tuple[World, Cluster], ...] = (
-    (World(2, 30, 20), None),
-    (World(2, 30, 20), "prompt"),
-    (World(2, 30, 20, taste=1.0), "prompt"),
-    (World(2, 200, 20, taste=1.0), "prompt"),
-    (World(2, 200, 20, taste=1.0), None),
-    (World(4, 30, 20), None),
-    (World(4, 30, 20), "prompt"),
-    (World(4, 100, 40, taste=1.0), "prompt"),
-    (World(10, 30, 20), "prompt"),
-    (World(10, 100, 50, taste=0.7), "prompt"),
-    (World(50, 30, 20), None),
-    (World(50, 30, 20), "prompt"),
-    (World(2, 30, 20, taste=0.5), "prompt"),
-    (World(2, 30, 30, ties=0.0, spread=1.0), "prompt"),
-    (World(3, 30, 20), "prompt"),
-    (World(3, 30, 20, taste=1.0), "prompt"),
-    (World(4, 30, 20, ties=0.0), "prompt"),
-    (World(4, 30, 20, ties=0.6), "prompt"),
-    (World(4, 30, 20, spread=1.2), "prompt"),
-    (World(5, 30, 20, taste=0.5), "prompt"),
-    (World(10, 30, 20, taste=1.0), "prompt"),
-    (World(20, 30, 20), None),
-    (World(20, 30, 20, taste=0.7), "prompt"),
-    (World(50, 30, 20, taste=0.7), "prompt"),
-    (World(50, 100, 100, taste=0.7), "prompt"),
+WORLDS: tuple[tuple[VoteSimulation, Cluster], ...] = (
+    (VoteSimulation(2, 30, 20), None),
+    (VoteSimulation(2, 30, 20), "prompt"),
+    (VoteSimulation(2, 30, 20, taste=1.0), "prompt"),
+    (VoteSimulation(2, 200, 20, taste=1.0), "prompt"),
+    (VoteSimulation(2, 200, 20, taste=1.0), None),
+    (VoteSimulation(4, 30, 20), None),
+    (VoteSimulation(4, 30, 20), "prompt"),
+    (VoteSimulation(4, 100, 40, taste=1.0), "prompt"),
+    (VoteSimulation(10, 30, 20), "prompt"),
+    (VoteSimulation(10, 100, 50, taste=0.7), "prompt"),
+    (VoteSimulation(50, 30, 20), None),
+    (VoteSimulation(50, 30, 20), "prompt"),
+    (VoteSimulation(2, 30, 20, taste=0.5), "prompt"),
+    (VoteSimulation(2, 30, 30, ties=0.0, spread=1.0), "prompt"),
+    (VoteSimulation(3, 30, 20), "prompt"),
+    (VoteSimulation(3, 30, 20, taste=1.0), "prompt"),
+    (VoteSimulation(4, 30, 20, ties=0.0), "prompt"),
+    (VoteSimulation(4, 30, 20, ties=0.6), "prompt"),
+    (VoteSimulation(4, 30, 20, spread=1.2), "prompt"),
+    (VoteSimulation(5, 30, 20, taste=0.5), "prompt"),
+    (VoteSimulation(10, 30, 20, taste=1.0), "prompt"),
+    (VoteSimulation(20, 30, 20), None),
+    (VoteSimulation(20, 30, 20, taste=0.7), "prompt"),
+    (VoteSimulation(50, 30, 20, taste=0.7), "prompt"),
+    (VoteSimulation(50, 100, 100, taste=0.7), "prompt"),
 )
 PARTS = ("speed", "coverage", "peeking", "power")
 
@@ -195,35 +194,35 @@ DUELS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the parts and prints them."""
+    """Runs the parts and prints the results; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.ratings", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=400, help="simulated worlds of each kind")
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--runs", type=int, default=400, help="simulations per row")
+    parser.add_argument("--parts", default=",".join(PARTS), help="comma-separated parts")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args(arguments)
     parts = options.parts.split(",")
-    if strangers := sorted(set(parts) - set(PARTS)):
-        parser.error(f"{strangers[0]!r} is no part: there are {', '.join(PARTS)}")
-    found: dict[str, Any] = timed() | compared() if "speed" in parts else {}
-    for key, value in found.items():
+    if unknown := sorted(set(parts) - set(PARTS)):
+        parser.error(f"{unknown[0]!r} is not a part: choose from {', '.join(PARTS)}")
+    results: dict[str, Any] = timed() | compared() if "speed" in parts else {}
+    for key, value in results.items():
         print(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}")
     if "coverage" in parts:
-        found["coverage"] = covered(options.runs)
+        results["coverage"] = print_coverage(options.runs)
     if "peeking" in parts:
-        found["peeking"] = peeked(options.runs)
+        results["peeking"] = print_peeking(options.runs)
     if "power" in parts:
         powers, too_little = power(), decided_on_too_little(min(options.runs, 100))
         for row in powers:
-            print(f"{row.win_rate:.0%}: {row.votes} decisive votes find it in {row.found:.1%}")
+            print(f"{row.win_rate:.0%}: {row.votes} decisive votes find it in {row.found:.1%} of tests")
         print(f"decided on 29 votes or 19 prompts: {too_little:.0%}")
-        found |= {"power": [asdict(row) for row in powers], "decided_on_too_little": too_little}
+        results |= {"power": [asdict(row) for row in powers], "decided_on_too_little": too_little}
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
     return 0
 
 
-def covered(runs: int) -> list[dict[str, Any]]:
-    """Every world's coverage, printed as it is found."""
+def print_coverage(runs: int) -> list[dict[str, Any]]:
+    """Measures and prints the coverage of every row of WORLDS."""
     results = []
     print(
         f"{'models':>6} {'votes each':>10} {'prompts':>7} {'taste':>5} {'ties':>4} {'spread':>6} {'clustered':>9} "
@@ -240,8 +239,8 @@ def covered(runs: int) -> list[dict[str, Any]]:
     return results
 
 
-def peeked(runs: int) -> list[dict[str, Any]]:
-    """Every duel's end, printed as it is found."""
+def print_peeking(runs: int) -> list[dict[str, Any]]:
+    """Measures and prints the final states of every duel."""
     peeks = []
     print(f"\n{'win rate':>8} {'prompts':>7} {'taste':>5} {'better':>7} {'worse':>7}   (400 votes, read after each)")
     for duel in DUELS:

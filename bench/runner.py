@@ -1,16 +1,16 @@
-"""The runner of `parley eval` against an upstream that answers after a fixed time: is it always full, what does it add?
+"""The runner of `parley eval` against an upstream with a fixed latency: how busy it stays, and what it adds.
 
     python -m bench.runner [--samples 640] [--concurrency 32] [--latency-s 1] [--rounds 2] [--json]
 
-The upstream is a process of its own on a real socket and computes nothing, so what is over ceil(N/c) times the latency
-is the runner's, the SDK's and the machine's. The sequential loop asks a share of the same questions through the same
-SDK, one after the other, and is scaled up. Each round has a database of its own. With `--json` the last line is one
-JSON object; the machine's load goes into it, since on a busy one the figures are worse than the runner.
+The upstream is a process of its own on a real socket and computes nothing, so all time above ceil(N/c) times the
+latency is spent by the runner, the SDK and the machine. A sequential loop asks a few of the same questions through the
+same SDK and is extrapolated. Each round has a fresh database. With `--json` the last line is one JSON object; it
+includes the machine's load, because a busy machine makes the figures worse.
 
     python -m bench.runner --engine http://127.0.0.1:8000/v1 --model NAME [--json]
 
-holds the runner's tokens a second at a served model against a bare load generator's (asyncio sockets, no SDK, nothing
-stored), in turns, the same questions, each answer forced to its full length.
+compares the runner's tokens per second at a served model with a bare load generator's (asyncio sockets, no SDK,
+nothing stored), in turns, with answers forced to full length.
 """
 
 import argparse
@@ -40,12 +40,12 @@ from models.settings import load_settings
 
 _MODEL = "fixed"
 _PARAMETERS = {"temperature": 0.0, "max_tokens": 64}
-_SEQUENTIAL = 10  # questions that are asked one after the other
+_SEQUENTIAL = 10  # questions of the sequential loop
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round. Seconds: `asking` from the first request to the last answer, `whole` with the last answer stored."""
+    """One round. Seconds: `asking` until the last answer, `whole` until the last answer is stored."""
 
     asking: float
     whole: float
@@ -55,12 +55,12 @@ class Round:
 
 
 def measure(samples: int, concurrency: int, latency_s: float) -> Round:
-    """One round against a fresh upstream and a fresh database.
+    """Measures one round with a fresh upstream and database.
 
-    `over_ideal` is the whole time over ceil(N/c) × latency; `times_faster_share` how many times faster than the
-    sequential loop it was, as a share of c.
+    `over_ideal` is the whole time divided by ceil(N/c) × latency; `times_faster_share` the speed-up over the sequential
+    loop divided by c.
     """
-    asked = tuple(make_task("bench", "bench", [("", {"input": f"Question {i}?"}) for i in range(samples)]).samples)
+    questions = tuple(make_task("bench", "bench", [("", {"input": f"Question {i}?"}) for i in range(samples)]).samples)
     with upstream(latency_s) as address, tempfile.TemporaryDirectory(prefix="parley-bench-") as home:
         settings = load_settings(home=Path(home))
         upgrade(settings)
@@ -69,16 +69,16 @@ def measure(samples: int, concurrency: int, latency_s: float) -> Round:
         async def run() -> tuple[float, float, float]:
             completer = GatewayCompleter(address, _MODEL, retries=0, many=True)
             try:
-                each = await _sequential(completer, asked[:_SEQUENTIAL])
+                each = await _sequential(completer, questions[:_SEQUENTIAL])
                 began = time.perf_counter()
                 found = await ask_all(
-                    database, lambda model: completer, Batch([_MODEL], asked, _PARAMETERS, concurrency)
+                    database, lambda model: completer, Batch([_MODEL], questions, _PARAMETERS, concurrency)
                 )
                 whole = time.perf_counter() - began
             finally:
                 await completer.close()
             if any(outcome.answer is None for outcome in found.outcomes[_MODEL]):
-                raise Invalid("The upstream failed: the figures would say nothing.")
+                raise Invalid("The upstream failed, so the figures are meaningless.")
             return found.seconds, whole, each
 
         asking, whole, each = asyncio.run(run())
@@ -88,8 +88,8 @@ def measure(samples: int, concurrency: int, latency_s: float) -> Round:
 
 
 async def _sequential(completer: GatewayCompleter, samples: tuple[TaskSample, ...]) -> float:
-    """Seconds for each question of a plain loop."""
-    await completer(samples[0].messages, **_PARAMETERS)  # the SDK's imports and the first connection
+    """Seconds per question in a sequential loop."""
+    await completer(samples[0].messages, **_PARAMETERS)  # warm-up: the SDK's imports and the first connection
     began = time.perf_counter()
     for sample in samples:
         await completer(sample.messages, **_PARAMETERS)
@@ -98,7 +98,7 @@ async def _sequential(completer: GatewayCompleter, samples: tuple[TaskSample, ..
 
 @dataclass(frozen=True)
 class Throughput:
-    """Completion tokens a second of one pair of turns, and their ratio."""
+    """Completion tokens per second of one pair of turns, and their ratio."""
 
     bare: float
     runner: float
@@ -106,9 +106,9 @@ class Throughput:
 
 
 def throughput(engine: str, model: str, samples: int, concurrency: int, turn: int) -> Throughput:
-    """One turn of the bare load generator and one of the runner at a served model; they begin by turns.
+    """Runs one turn of the bare load generator and one of the runner; which one starts alternates.
 
-    Each has questions of its own, of the same length: an engine keeps what it has read before.
+    Each has different questions of the same length, because an engine caches prefixes.
     """
     options = {"temperature": 0.0, "max_tokens": 64, "ignore_eos": True}
 
@@ -131,8 +131,8 @@ def throughput(engine: str, model: str, samples: int, concurrency: int, turn: in
 
 
 def _runner_tokens(engine: str, model: str, texts: list[str], options: dict[str, Any], concurrency: int) -> float:
-    """Completion tokens a second of the runner, over a database of its own."""
-    asked = tuple(make_task("bench", "bench", [("", {"input": text}) for text in texts]).samples)
+    """The runner's completion tokens per second, with a fresh database."""
+    questions = tuple(make_task("bench", "bench", [("", {"input": text}) for text in texts]).samples)
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as home:
         settings = load_settings(home=Path(home))
         upgrade(settings)
@@ -141,7 +141,7 @@ def _runner_tokens(engine: str, model: str, texts: list[str], options: dict[str,
         async def run() -> float:
             completer = GatewayCompleter(engine, model, retries=0, many=True)
             try:
-                found = await ask_all(database, lambda _: completer, Batch([model], asked, options, concurrency))
+                found = await ask_all(database, lambda _: completer, Batch([model], questions, options, concurrency))
             finally:
                 await completer.close()
             answers = [outcome.answer for outcome in found.outcomes[model]]
@@ -154,17 +154,17 @@ def _runner_tokens(engine: str, model: str, texts: list[str], options: dict[str,
 
 
 async def _bare(engine: str, model: str, texts: list[str], options: dict[str, Any], concurrency: int) -> int:
-    """Completion tokens of all questions, asked over `concurrency` connections that stay open."""
-    place = urlsplit(engine)
-    waiting = iter(texts)
+    """Completion tokens of all questions, sent over `concurrency` keep-alive connections."""
+    address = urlsplit(engine)
+    remaining = iter(texts)
     tokens = 0
 
     async def work() -> None:
         nonlocal tokens
-        reader, writer = await asyncio.open_connection(place.hostname, place.port)
-        for text in waiting:
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        for text in remaining:
             body = json.dumps({"model": model, "messages": [{"role": "user", "content": text}], **options}).encode()
-            head = f"POST {place.path}/chat/completions HTTP/1.1\r\nhost: {place.netloc}\r\n"
+            head = f"POST {address.path}/chat/completions HTTP/1.1\r\nhost: {address.netloc}\r\n"
             head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
             headers = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
@@ -178,7 +178,7 @@ async def _bare(engine: str, model: str, texts: list[str], options: dict[str, An
 
 @contextmanager
 def upstream(latency_s: float) -> Iterator[str]:
-    """The fixed-latency server in a process of its own; its address as an SDK's base_url."""
+    """Runs the fixed-latency server in a process of its own; yields its base_url."""
     command = [sys.executable, "-m", "tests.evals.upstream", "--latency-s", str(latency_s)]
     root = Path(__file__).resolve().parent.parent
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
@@ -190,18 +190,18 @@ def upstream(latency_s: float) -> Iterator[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the rounds and prints them."""
+    """Runs the rounds and prints the results; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.runner", description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=640)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--latency-s", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    parser.add_argument("--engine", help="a served address, as an SDK's base_url, to measure tokens a second at")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--engine", help="a base_url at which to measure tokens per second")
     parser.add_argument("--model", help="the served model's name")
     options = parser.parse_args(arguments)
     if min(options.samples, options.concurrency, options.rounds) < 1 or options.latency_s <= 0:
-        parser.error("samples, concurrency and rounds are 1 or more, the latency is above 0")
+        parser.error("samples, concurrency and rounds must be at least 1, the latency above 0")
     load = os.getloadavg()[0]
     if options.engine:
         turns = [

@@ -1,9 +1,9 @@
-"""Coverage of the intervals of `parley eval`: paired differences of two models' shares, with and without clusters.
+"""Coverage of `parley eval`'s intervals of paired differences between two models' shares, with and without clusters.
 
     python -m bench.scores [--runs 1500] [--json]
 
-It simulates worlds whose truth is known. Each sample is right or wrong for both models by a threshold on correlated
-normal draws; where samples come in groups, a group shares part of its luck. The last line is JSON with `--json`.
+It simulates samples whose truth is known. Each sample is right or wrong for each model by a threshold on correlated
+normal draws; samples of one group share part of the variance. The last line is JSON with `--json`.
 """
 
 import argparse
@@ -14,12 +14,13 @@ from statistics import NormalDist
 
 import numpy as np
 
+from bench.evals.coverage import Coverage
 from evals.scorers.score_summary import summarise_differences
 
 
 @dataclass(frozen=True)
-class World:
-    """n samples in groups of `group`; the models are right with these shares, correlated; groups share `luck`."""
+class ScoreSimulation:
+    """n samples in groups of `group`: the models' correct shares, their correlation, a group's share of variance."""
 
     n: int
     share_a: float
@@ -30,29 +31,29 @@ class World:
 
 
 @dataclass(frozen=True)
-class Found:
-    """How often the 95 % interval of the difference held the truth, and how wide it was."""
+class ScoreCoverage:
+    """The share of 95 % intervals of the difference that contain the truth, and their mean width."""
 
-    world: World
+    world: ScoreSimulation
     covered: float
     width: float
 
 
 WORLDS = (
-    *(World(n, 0.6, 0.7, rho) for n in (20, 50, 200) for rho in (0.0, 0.7)),
-    *(World(n, 0.95, 0.95, 0.3) for n in (20, 50, 200)),
-    *(World(n, 0.9, 0.98, 0.5) for n in (20, 50, 200)),
-    World(200, 0.6, 0.7, 0.5, group=5, luck=0.5),
-    World(400, 0.6, 0.7, 0.5, group=20, luck=0.5),
+    *(ScoreSimulation(n, 0.6, 0.7, rho) for n in (20, 50, 200) for rho in (0.0, 0.7)),
+    *(ScoreSimulation(n, 0.95, 0.95, 0.3) for n in (20, 50, 200)),
+    *(ScoreSimulation(n, 0.9, 0.98, 0.5) for n in (20, 50, 200)),
+    ScoreSimulation(200, 0.6, 0.7, 0.5, group=5, luck=0.5),
+    ScoreSimulation(400, 0.6, 0.7, 0.5, group=20, luck=0.5),
 )
 
 
-def coverage(world: World, runs: int, seed: int = 0) -> Found:
+def coverage(world: ScoreSimulation, runs: int, seed: int = 0) -> ScoreCoverage:
     """Simulates a world `runs` times. Each model has a luck of its own in a group: that is what clusters are for."""
     rng = np.random.default_rng(seed)
     cuts = [NormalDist().inv_cdf(share) for share in (world.share_a, world.share_b)]
     groups = np.arange(world.n) // world.group
-    covered, widths = 0, []
+    intervals = Coverage()
     for _ in range(runs):
         common = rng.normal(size=world.n)
         right = []
@@ -69,16 +70,15 @@ def coverage(world: World, runs: int, seed: int = 0) -> Found:
         )
         assert found.low is not None
         assert found.high is not None
-        covered += found.low <= world.share_b - world.share_a <= found.high
-        widths.append(found.high - found.low)
-    return Found(world, covered / runs, float(np.mean(widths)))
+        intervals.add(found.low, found.high, world.share_b - world.share_a)
+    return ScoreCoverage(world, intervals.covered, intervals.width)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs every world and prints the table."""
+    """Runs every simulation and prints the table; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.scores", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=1500, help="simulations of each world")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--runs", type=int, default=1500, help="simulations per row")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args(arguments)
     print(f"{'samples':>7} {'groups of':>9} {'shares':>11} {'correlation':>11} {'covered':>8} {'width':>6}")
     results = []

@@ -1,11 +1,10 @@
-"""Real input, from end to end: 4,514 support conversations in, a tuned model served and compared out.
+"""Real data end to end: trains on 4,514 support conversations, then serves and compares the tuned model.
 
     python -m bench.support [--questions 200] [--judged 30] [--epochs 1] [--home FOLDER] [--json]
 
-It holds out 10 % of each intent, trains an adapter on the demo's base with the code of `parley train`, publishes
-it, serves base and tuned side by side, asks both the held-out questions through the OpenAI SDK, scores the answers,
-and has the demo's judge (a toy) compare them. The answers that people wrote are scored beside them, as the mark to
-reach. Without the data it says so and ends with status 2.
+It holds out 10 % of each intent, trains an adapter on the demo's base with the code of `parley train`, publishes it,
+serves base and tuned model, asks both the held-out questions through the OpenAI SDK, scores the answers, and has the
+demo's judge (a toy) compare them. The human answers are scored as the reference. Exit status 2 without the data.
 """
 
 import argparse
@@ -21,58 +20,60 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import bitext
-from bench.asking import AT_ONCE, ask, say
-from bench.bitext import Parts, Request
+from bench.evals import bitext
+from bench.evals.answers import AT_ONCE, ask_all
+from bench.evals.bitext import Parts, Request
+from bench.progress import print_progress
 from evals.scorers.sample import Sample, Scorer
 from evals.scorers.score_summary import ScoreSummary, paired_difference, score_all
 from evals.scorers.text_match import length, repetition, topic_coverage, word_count
+from models.demo import FOLDER
 from models.errors import ParleyError
 from models.messages import Completer, Message
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import ModelSpec
+from models.weights import read_lora_rank
 
 BASE, TUNED, JUDGE = "demo-base", "bitext-support", "support-judge"
-_DEMO = Path(__file__).resolve().parent.parent / "models" / "demo"
 _ANSWER_TOKENS = 400
-_MARKS = 6  # words that mark an intent
-_SHOWN = 300  # characters of an example answer
+_TOPIC_WORDS = 6  # words per intent
+_EXAMPLE_LENGTH = 300  # characters
 
 
 @dataclass
-class Clock:
-    """Seconds of each step, in the order in which they were done."""
+class StepTimes:
+    """The seconds of each step, in order."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Times a step and says that it begins."""
-        say(f"{name} …")
+        """Prints and times a step."""
+        print_progress(f"{name} …")
         began = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - began, 2)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the benchmark; returns the exit status: 2 where data or demo models are not there."""
+    """Runs the benchmark; returns the exit status: 2 without the data or the demo's models."""
     parser = argparse.ArgumentParser(prog="python -m bench.support", description=__doc__.splitlines()[0])
-    parser.add_argument("--questions", type=int, default=200, help="held-out questions to ask; 0 asks all")
-    parser.add_argument("--judged", type=int, default=30, help="questions the judge compares the answers on; 0: none")
-    parser.add_argument("--epochs", default="1", help="times through the data, or auto")
+    parser.add_argument("--questions", type=int, default=200, help="number of held-out questions; 0 for all")
+    parser.add_argument("--judged", type=int, default=30, help="number of questions for the judge; 0 for none")
+    parser.add_argument("--epochs", default="1", help="epochs, or auto")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads for the training")
-    parser.add_argument("--home", type=Path, default=None, help="keep everything here; a model that is there is used")
-    parser.add_argument("--port", type=int, default=8390, help="the gateway's port while it serves")
-    parser.add_argument("--train-only", action="store_true", help="stop after the training (with --home)")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads for training")
+    parser.add_argument("--home", type=Path, default=None, help="keep the home here; an existing tuned model is reused")
+    parser.add_argument("--port", type=int, default=8390, help="the gateway's port")
+    parser.add_argument("--train-only", action="store_true", help="stop after training (with --home)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args(arguments)
     if not bitext.FILE.is_file():
-        print(f"bench.support: its data is not here ({bitext.FILE.name} in ../shared/data/bitext).", file=sys.stderr)
+        print(f"bench.support: its data is not here: {bitext.FILE.name} in ../shared/data/bitext.", file=sys.stderr)
         return 2
-    if not (_DEMO / "base" / "config.json").is_file():
-        print("bench.support: the demo's base is not built yet: `make demo-model`.", file=sys.stderr)
+    if not (FOLDER / "base" / "config.json").is_file():
+        print("bench.support: the demo's base is not built yet: run `make demo-model`.", file=sys.stderr)
         return 2
     try:
         with tempfile.TemporaryDirectory(prefix="parley-bench-") as temporary:
@@ -87,23 +88,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    """Everything in order; returns the JSON object."""
+    """Runs all steps; returns the JSON object."""
     from models.database import open_database, upgrade
 
-    clock = Clock()
-    with clock.step("read"):
+    times = StepTimes()
+    with times.step("read"):
         requests = bitext.read_requests()
         parts = bitext.hold_out(requests, 0.1, options.seed)
     upgrade(settings)
     database = open_database(settings)
     registry = Registry(database)
     register_demo(registry)
-    with clock.step("train"):
-        training = trained(parts, options, settings, registry)
+    with times.step("train"):
+        training = train_model(parts, options, settings, registry)
     result: dict[str, Any] = {
         "benchmark": "support",
         "conversations": len(requests),
-        "learnt": len(parts.learnt),
+        "learnt": len(parts.training),
         "held_out": len(parts.held_out),
         "cores": len(os.sched_getaffinity(0)),
         "loss_before": training["loss_before"],
@@ -112,33 +113,33 @@ def run(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         "hyperparameters": training["hyperparameters"],
     }
     if not options.train_only:
-        asked = parts.held_out[: options.questions or None]
-        result |= asyncio.run(served(parts, asked, options, settings, database, clock))
+        questions = parts.held_out[: options.questions or None]
+        result |= asyncio.run(evaluate(parts, questions, options, settings, database, times))
     database.dispose()
-    return result | {"seconds": clock.seconds}
+    return result | {"seconds": times.seconds}
 
 
 def register_demo(registry: Registry) -> None:
-    """Puts the demo's base and judge into the registry, from where they lie."""
+    """Registers the demo's base and judge in place."""
     known = {spec.id for spec in registry.list()}
     if BASE not in known:
-        registry.register(ModelSpec(id=BASE, kind="base", path=str(_DEMO / "base")))
-    judge = _DEMO / "adapters" / JUDGE
+        registry.register(ModelSpec(id=BASE, kind="base", path=str(FOLDER / "base")))
+    judge = FOLDER / "adapters" / JUDGE
     if JUDGE not in known and judge.is_dir():
-        rank = json.loads((judge / "adapter_config.json").read_text("utf-8"))["r"]
+        rank = read_lora_rank(judge)
         registry.register(
             ModelSpec(id=JUDGE, kind="adapter", path=str(judge), base=BASE, lora_rank=rank, judge=True, toy=True)
         )
 
 
-def trained(parts: Parts, options: argparse.Namespace, settings: Settings, registry: Registry) -> dict[str, Any]:
-    """Trains and publishes the tuned model; returns its result, as its folder keeps it."""
+def train_model(parts: Parts, options: argparse.Namespace, settings: Settings, registry: Registry) -> dict[str, Any]:
+    """Trains and publishes the tuned model, unless it exists; returns the stored training result."""
     from train import Hyperparameters, train
-    from train.progress import PlainLines
+    from train.run.progress import PlainLines
 
     if TUNED not in {spec.id for spec in registry.list()}:
         train(
-            conversations(parts.learnt),
+            conversations(parts.training),
             base=BASE,
             name=TUNED,
             settings=settings,
@@ -147,7 +148,7 @@ def trained(parts: Parts, options: argparse.Namespace, settings: Settings, regis
                 epochs="auto" if options.epochs == "auto" else float(options.epochs), seed=options.seed
             ),
             validation=conversations(parts.held_out),
-            progress=PlainLines(say),
+            progress=PlainLines(print_progress),
             threads=options.threads,
         )
     folder = Path(str(registry.resolve(TUNED).path))
@@ -155,52 +156,57 @@ def trained(parts: Parts, options: argparse.Namespace, settings: Settings, regis
 
 
 def conversations(requests: Sequence[Request]) -> list[dict[str, Any]]:
-    """Requests as rows of chat JSONL."""
+    """The requests as rows of chat JSONL."""
     return [
         {"messages": [{"role": "user", "content": r.question}, {"role": "assistant", "content": r.answer}]}
         for r in requests
     ]
 
 
-async def served(
-    parts: Parts, asked: Sequence[Request], options: argparse.Namespace, settings: Settings, database: Any, clock: Clock
+async def evaluate(
+    parts: Parts,
+    requests: Sequence[Request],
+    options: argparse.Namespace,
+    settings: Settings,
+    database: Any,
+    times: StepTimes,
 ) -> dict[str, Any]:
-    """Serves both models, asks, scores, and has them judged."""
+    """Serves both models, asks them, scores and judges the answers; returns its part of the JSON object."""
     from models.completer import gateway_completer
     from serve import start
 
-    marks = bitext.marking_words(parts.learnt, _MARKS)
+    marks = bitext.marking_words(parts.training, _TOPIC_WORDS)
     samples = [
         Sample(r.question, expected=r.answer, topics=tuple((word,) for word in marks[r.intent]), category=r.intent)
-        for r in asked
+        for r in requests
     ]
     scorers: dict[str, Scorer] = {
-        "intent": bitext.about_its_intent(parts.learnt),
+        "intent": bitext.intent_scorer(parts.training),
         "topics": topic_coverage(),
-        "overlap": bitext.overlap(),
+        "overlap": bitext.overlap_scorer(),
         "length": length(30, 250),
         "repetition": repetition(),
         "words": word_count(),
     }
-    with clock.step("start"):
+    with times.step("start"):
         running = start(settings, page=False, worker=False).wait_ready(300)
     with running:
         answers = {}
         for model in (BASE, TUNED):
-            with clock.step(f"ask {model}"):
-                questions = [[Message(role="user", content=request.question)] for request in asked]
-                answers[model] = await ask(gateway_completer(settings, model), questions, max_tokens=_ANSWER_TOKENS)
+            with times.step(f"ask {model}"):
+                questions = [[Message(role="user", content=request.question)] for request in requests]
+                answers[model] = await ask_all(gateway_completer(settings, model), questions, max_tokens=_ANSWER_TOKENS)
         judged = None
         if options.judged and JUDGE in {spec.id for spec in Registry(database).list()}:
-            with clock.step("judge"):
-                judged = await judge(database, settings, asked[: options.judged])
+            with times.step("judge"):
+                judged = await judge(database, settings, requests[: options.judged])
     base, tuned = answers[BASE].answers, answers[TUNED].answers
     return {
-        "questions": len(asked),
+        "questions": len(requests),
         "scores": {
             "base": summaries(score_all(samples, base, scorers)),
             "tuned": summaries(score_all(samples, tuned, scorers)),
-            "people": summaries(score_all(samples, [r.answer for r in asked], scorers)),
+            "people": summaries(score_all(samples, [r.answer for r in requests], scorers)),
         },
         "tuned_minus_base": summaries(
             {name: paired_difference(samples, base, tuned, scorer) for name, scorer in scorers.items()}
@@ -213,8 +219,8 @@ async def served(
         "failed": {name: sum(a is None for a in answers[model].answers) for name, model in _NAMES.items()},
         "judge": judged,
         "examples": [
-            {"question": r.question, "base": (b or "")[:_SHOWN], "tuned": (t or "")[:_SHOWN]}
-            for r, b, t in zip(asked[:3], base, tuned, strict=False)
+            {"question": r.question, "base": (b or "")[:_EXAMPLE_LENGTH], "tuned": (t or "")[:_EXAMPLE_LENGTH]}
+            for r, b, t in zip(requests[:3], base, tuned, strict=False)
         ],
     }
 
@@ -222,14 +228,14 @@ async def served(
 _NAMES = {"base": BASE, "tuned": TUNED}
 
 
-async def judge(database: Any, settings: Settings, asked: Sequence[Request]) -> dict[str, Any]:
-    """What the demo's judge makes of tuned against base, in both orders; or why it could not say."""
+async def judge(database: Any, settings: Settings, requests: Sequence[Request]) -> dict[str, Any]:
+    """The demo's judge on tuned against base, in both orders; an error as `error`."""
     from evals import judge_models
     from evals.judges.request import JudgeRequest
     from evals.votes.prompts import add_prompts
     from models.completer import gateway_completer
 
-    rows = [{"prompt": r.question, "category": r.intent, "held_out": True} for r in asked]
+    rows = [{"prompt": r.question, "category": r.intent, "held_out": True} for r in requests]
     add_prompts(database, rows, source="bitext")
     completer_for: Callable[[str], Completer] = lambda model: gateway_completer(settings, model)  # noqa: E731
     try:
@@ -250,7 +256,7 @@ async def judge(database: Any, settings: Settings, asked: Sequence[Request]) -> 
 
 
 def summaries(found: dict[str, ScoreSummary]) -> dict[str, dict[str, float | int | None]]:
-    """Means and intervals, four digits."""
+    """Means and intervals, rounded to four digits."""
     return {
         name: {key: round(value, 4) if isinstance(value, float) else value for key, value in one.to_json().items()}
         for name, one in found.items()
@@ -258,7 +264,7 @@ def summaries(found: dict[str, ScoreSummary]) -> dict[str, dict[str, float | int
 
 
 def show(result: dict[str, Any]) -> None:
-    """The table."""
+    """Prints the table."""
     training = result["training"]
     print(
         f"\nloss {result['loss_before']:.3f} → {result['loss_after']:.3f} on {result['held_out']} held-out pairs; "
@@ -273,7 +279,9 @@ def show(result: dict[str, Any]) -> None:
             gain = _shown(result["tuned_minus_base"][name], sign="+")
             print(f"{name:<11}{_shown(base):>22}{_shown(tuned):>22}{people['mean']:>10.2f}{gain:>24}")
         speed = result["tokens_per_s"]
-        print(f"\nserved at {speed['base']:,.0f} (base) and {speed['tuned']:,.0f} (tuned) tokens/s, {AT_ONCE} at once")
+        print(
+            f"\nserved at {speed['base']:,.0f} (base) and {speed['tuned']:,.0f} (tuned) tokens/s, {AT_ONCE} concurrent"
+        )
         if result["judge"]:
             print(result["judge"].get("summary") or result["judge"]["error"])
     print("seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in result["seconds"].items()), flush=True)

@@ -18,7 +18,7 @@ from evals.scorers.reference_similarity import Embed
 from evals.served_models import GATEWAY_TIMEOUT_S, Completers, resolve_models, run_with_completers
 from evals.tasks.evaluations import EvaluationRun, TaskRun, run_task
 from evals.tasks.runner import Progress
-from models.completer import told
+from models.completer import translate_error
 from models.database import Database
 from models.errors import Unavailable
 from models.judge_format import DEFAULT_RUBRIC, Rubric
@@ -154,10 +154,10 @@ def gateway_embedder(settings: Settings, model: str) -> Embed:
                 rows = client.embeddings.create(model=model, input=list(texts), encoding_format="float").data
             except openai.NotFoundError as error:
                 if error.code == "model_not_found":
-                    raise told(error) from error
+                    raise translate_error(error) from error
                 raise Unavailable("This gateway has no /v1/embeddings, which the scorer embedding needs.") from error
             except openai.OpenAIError as error:
-                raise told(error) from error
+                raise translate_error(error) from error
             return [row.embedding for row in sorted(rows, key=lambda row: row.index)]
 
     return embed

@@ -20,7 +20,7 @@ _HOMES = {
     "Message": "messages", "Completion": "messages", "Completer": "messages",
     "GatewayCompleter": "completer", "gateway_completer": "completer",
     "reserve": "reservations", "release": "reservations",
-    "wait_before_repeating": "repeating",
+    "retry_delay": "retries",
     "Rubric": "judge_format",
 }  # fmt: skip
 

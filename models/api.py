@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from models.api_shapes import in_threads, json_answer, json_object, listing, sent_again, threaded, whole_number
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.files import MOST_LISTED, Files, StoredFile, checked_purpose
-from models.multipart import receive_form
-from models.operations import described
+from models.files import MAX_LISTED, Files, StoredFile, validate_purpose
+from models.http.multipart import receive_form
+from models.http.operations import attach_operations
+from models.http.payloads import (
+    is_retry,
+    json_response,
+    list_page,
+    query_integer,
+    read_json_object,
+    run_in_thread,
+    threaded_context,
+)
 from models.settings import Settings
 from models.uploads import Upload, UploadPart, Uploads
 
@@ -44,7 +52,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
         Route("/v1/uploads/{upload_id}/complete", uploads.complete, methods=["POST"]),
         Route("/v1/uploads/{upload_id}/cancel", uploads.cancel, methods=["POST"]),
     ]
-    return described(found, OPERATIONS)
+    return attach_operations(found, OPERATIONS)
 
 
 class _FileRoutes:
@@ -55,40 +63,42 @@ class _FileRoutes:
 
     async def create(self, request: "Request") -> "Response":
         """The file may come before or after the form's other fields, so they are looked at when all is there."""
-        async with in_threads(self._files.incoming()) as incoming:
+        async with threaded_context(self._files.incoming()) as incoming:
             form = await receive_form(request, "file", incoming)
-            purpose = checked_purpose(form.fields.get("purpose"))
+            purpose = validate_purpose(form.fields.get("purpose"))
             life = _life(_expires_after_of(form.fields))
-            if sent_again(request) and (first := await threaded(self._files.again, incoming, form.filename, purpose)):
-                return json_answer(shown_file(first))
-            stored = await threaded(self._files.keep, incoming, form.filename, purpose, expires_after=life)
-        return json_answer(shown_file(stored))
+            if is_retry(request) and (
+                first := await run_in_thread(self._files.find_duplicate, incoming, form.filename, purpose)
+            ):
+                return json_response(shown_file(first))
+            stored = await run_in_thread(self._files.save, incoming, form.filename, purpose, expires_after=life)
+        return json_response(shown_file(stored))
 
     async def page(self, request: "Request") -> "Response":
         query = request.query_params
-        limit = whole_number(query, "limit", MOST_LISTED, least=1, most=MOST_LISTED)
-        page = await threaded(
+        limit = query_integer(query, "limit", MAX_LISTED, least=1, most=MAX_LISTED)
+        page = await run_in_thread(
             self._files.page,
             purpose=query.get("purpose") or None,
             after=query.get("after") or None,
             limit=limit,
             order=query.get("order") or "desc",
         )
-        return json_answer(listing([shown_file(file) for file in page.files], has_more=page.has_more))
+        return json_response(list_page([shown_file(file) for file in page.files], has_more=page.has_more))
 
     async def retrieve(self, request: "Request") -> "Response":
-        return json_answer(shown_file(await threaded(self._files.get, request.path_params["file_id"])))
+        return json_response(shown_file(await run_in_thread(self._files.get, request.path_params["file_id"])))
 
     async def delete(self, request: "Request") -> "Response":
         file_id = request.path_params["file_id"]
-        await threaded(self._files.delete, file_id)
-        return json_answer({"id": file_id, "object": "file", "deleted": True})
+        await run_in_thread(self._files.delete, file_id)
+        return json_response({"id": file_id, "object": "file", "deleted": True})
 
     async def content(self, request: "Request") -> "Response":
         from starlette.responses import FileResponse
 
-        file = await threaded(self._files.get, request.path_params["file_id"])
-        if not await threaded(file.path.is_file):
+        file = await run_in_thread(self._files.get, request.path_params["file_id"])
+        if not await run_in_thread(file.path.is_file):
             raise NotFound(f"The bytes of {file.id!r} are gone from {file.path.parent.name}/.", param="file_id")
         headers = {"x-content-type-options": "nosniff"}
         return FileResponse(file.path, 200, headers, "application/octet-stream", filename=file.filename)
@@ -101,40 +111,40 @@ class _UploadRoutes:
         self._uploads = uploads
 
     async def create(self, request: "Request") -> "Response":
-        body = await json_object(request)
+        body = await read_json_object(request)
         size = body.get("bytes")
         if not isinstance(size, int) or isinstance(size, bool):
             raise Invalid("bytes must be the size of the whole file, a whole number.", param="bytes")
-        upload = await threaded(
+        upload = await run_in_thread(
             self._uploads.create,
             filename=_text(body, "filename"),
-            purpose=checked_purpose(body.get("purpose")),
+            purpose=validate_purpose(body.get("purpose")),
             size=size,
             mime_type=_text(body, "mime_type"),
             file_expires_after=_life(body.get("expires_after")),
         )
-        return json_answer(shown_upload(upload))
+        return json_response(shown_upload(upload))
 
     async def add_part(self, request: "Request") -> "Response":
         upload_id = request.path_params["upload_id"]
-        async with in_threads(await threaded(self._uploads.incoming_part, upload_id)) as incoming:
+        async with threaded_context(await run_in_thread(self._uploads.incoming_part, upload_id)) as incoming:
             await receive_form(request, "data", incoming)
-            part = await threaded(self._uploads.keep_part, upload_id, incoming)
-        return json_answer(shown_part(part))
+            part = await run_in_thread(self._uploads.save_part, upload_id, incoming)
+        return json_response(shown_part(part))
 
     async def complete(self, request: "Request") -> "Response":
-        body = await json_object(request)
+        body = await read_json_object(request)
         part_ids = body.get("part_ids")
         if not isinstance(part_ids, list) or not part_ids or not all(isinstance(one, str) for one in part_ids):
             raise Invalid("part_ids must be the ids of the parts, in their order.", param="part_ids")
         md5 = body.get("md5")
         if md5 is not None and not isinstance(md5, str):
             raise Invalid("md5 must be text: the MD5 of the whole file in hex.", param="md5")
-        done = await threaded(self._uploads.complete, request.path_params["upload_id"], part_ids, md5)
-        return json_answer(shown_upload(done))
+        done = await run_in_thread(self._uploads.complete, request.path_params["upload_id"], part_ids, md5)
+        return json_response(shown_upload(done))
 
     async def cancel(self, request: "Request") -> "Response":
-        return json_answer(shown_upload(await threaded(self._uploads.cancel, request.path_params["upload_id"])))
+        return json_response(shown_upload(await run_in_thread(self._uploads.cancel, request.path_params["upload_id"])))
 
 
 def shown_file(file: StoredFile) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.files import MOST_LISTED
-from models.operations import Operation, Shape
+from models.files import MAX_LISTED
+from models.http.operations import Operation, Shape
 
 Purpose = Literal["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]
 _Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
@@ -36,7 +36,7 @@ class FilesQuery(Shape):
     """Which files to list."""
 
     after: str | None = None
-    limit: Annotated[int, Field(ge=1, le=MOST_LISTED)] = MOST_LISTED
+    limit: Annotated[int, Field(ge=1, le=MAX_LISTED)] = MAX_LISTED
     order: Literal["asc", "desc"] = "desc"
     purpose: str | None = None
 

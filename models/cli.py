@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from models.keys_commands import add_keys_commands
-from models.model_commands import add_models_commands
+from models.commands.keys import add_keys_commands
+from models.commands.models import add_models_commands
 from models.terminal import console
 
 

@@ -65,14 +65,14 @@ class GatewayCompleter:
             # Not chat.completions.create(): that walks through every message and builds objects that nobody reads
             # here, for half of a request's CPU. This is the same request, with the SDK's errors and retries.
             if self._bare is not None:
-                return await self._sent(self._bare, path, body)
+                return await self._send(self._bare, path, body)
             return await self._client.post(path, body=body, cast_to=object)
         except openai.OpenAIError as error:
-            raise told(error) from error
+            raise translate_error(error) from error
         except ValueError as error:
             raise Unavailable(_NO_ANSWER) from error
 
-    async def _sent(self, transport: Any, path: str, body: Mapping[str, Any]) -> object:
+    async def _send(self, transport: Any, path: str, body: Mapping[str, Any]) -> object:
         """The SDK's request over the SDK's transport, with the SDK's errors, but without what it does in between.
 
         That took 0.45 ms of CPU of a request's 0.75 (openai 3.54), which an engine on the same cores goes without.
@@ -87,7 +87,7 @@ class GatewayCompleter:
         try:
             response = await transport.send(request)
         except Exception as error:
-            names, below = _names(error), _names(error.__cause__)
+            names, below = _error_class_names(error), _error_class_names(error.__cause__)
             # The transport calls a connection that was cut a time-out too.
             if "TimeoutException" in names and "ServerDisconnectedError" not in below:
                 raise openai.APITimeoutError(request=request) from error
@@ -135,7 +135,7 @@ class GatewayCompleter:
                         parts.append(piece)
                         yield piece
         except openai.OpenAIError as error:
-            raise told(error) from error
+            raise translate_error(error) from error
         if on_finish:
             on_finish(
                 Completion(
@@ -159,7 +159,7 @@ class GatewayCompleter:
         try:
             model = await self._client.models.retrieve(self.model)
         except openai.OpenAIError as error:
-            raise told(error) from error
+            raise translate_error(error) from error
         ours = (getattr(model, "model_extra", None) or {}).get("parley")
         return str(ours.get("state", "unknown")) if isinstance(ours, dict) else "unknown"
 
@@ -207,7 +207,7 @@ def _completion(answer: object, seconds: float) -> Completion:
         raise Unavailable(_NO_ANSWER) from error
 
 
-def told(error: "openai.OpenAIError") -> ParleyError:
+def translate_error(error: "openai.OpenAIError") -> ParleyError:
     """The SDK's error as one of ours, in one line.
 
     `retry_after` is set where the server has done nothing and may be asked again (429, 503); the code is
@@ -217,7 +217,7 @@ def told(error: "openai.OpenAIError") -> ParleyError:
 
     message = _server_message(error)
     match error:
-        case openai.APIConnectionError() if _refused(error):
+        case openai.APIConnectionError() if _never_connected(error):
             return Unavailable("The server cannot be reached. Is `parley up` running?", code="not_connected")
         case openai.APITimeoutError():
             return Unavailable("The model did not answer in time. Try again, or ask for fewer tokens.", code="timeout")
@@ -237,16 +237,16 @@ def told(error: "openai.OpenAIError") -> ParleyError:
             return Unavailable(message)
 
 
-def _refused(error: BaseException | None) -> bool:
+def _never_connected(error: BaseException | None) -> bool:
     """Whether no connection came about, so that nothing can have been done. A broken one is told apart from that."""
     while error is not None:
-        if _names(error) & {"ConnectError", "ClientConnectorError"}:
+        if _error_class_names(error) & {"ConnectError", "ClientConnectorError"}:
             return True
         error = error.__cause__
     return False
 
 
-def _names(error: BaseException | None) -> set[str]:
+def _error_class_names(error: BaseException | None) -> set[str]:
     """What kind of error it is, by name: the SDK's HTTP libraries change with its version, and only `serve` may import
     aiohttp."""
     return {cls.__name__ for cls in type(error).__mro__}

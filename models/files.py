@@ -12,16 +12,16 @@ from pathlib import Path
 
 from sqlalchemy import or_, select
 
+from models.atomic import IncomingFile, incoming_file, sweep
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound
-from models.folders import IncomingFile, incoming_file, sweep
 from models.settings import Settings
 from models.tables import FileRow
 
 # What OpenAI lets a client upload files for. Parley itself also keeps files of other purposes, such as results.
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
 RESULTS = "fine-tune-results"
-MOST_LISTED = 10_000
+MAX_LISTED = 10_000
 _ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # A kill between the bytes and the row leaves bytes that nobody knows. A slow upload is not older than this.
@@ -72,13 +72,13 @@ class Files:
         """
         with self.incoming() as incoming:
             incoming.write(content)
-            return self.keep(incoming, filename, purpose, expires_after=expires_after)
+            return self.save(incoming, filename, purpose, expires_after=expires_after)
 
     def incoming(self) -> AbstractContextManager[IncomingFile]:
         """A file to write pieces to, for `keep`; what is not kept in the block is removed."""
         return incoming_file(self.folder, self.limit)
 
-    def keep(
+    def save(
         self, incoming: IncomingFile, filename: str, purpose: str, *, expires_after: timedelta | None = None
     ) -> StoredFile:
         """Keeps what has come in; durable when this returns.
@@ -93,20 +93,20 @@ class Files:
         except BaseException:
             (self.folder / row.id).unlink(missing_ok=True)
             raise
-        return self.stored(row)
+        return self.to_stored_file(row)
 
-    def again(self, incoming: IncomingFile, filename: str, purpose: str) -> StoredFile | None:
+    def find_duplicate(self, incoming: IncomingFile, filename: str, purpose: str) -> StoredFile | None:
         """The same file, where it was kept within the last quarter of an hour: for a client that got no answer."""
         query = select(FileRow).where(
             FileRow.sha256 == incoming.sha256.hexdigest(),
-            FileRow.filename == plain_filename(filename),
+            FileRow.filename == sanitise_filename(filename),
             FileRow.purpose == purpose,
             FileRow.created > utcnow() - _AGAIN_WITHIN,
             or_(FileRow.expires.is_(None), FileRow.expires > utcnow()),
         )
         with self._database.read() as session:
             row = session.scalar(query.order_by(FileRow.id.desc()).limit(1))
-        return self.stored(row) if row else None
+        return self.to_stored_file(row) if row else None
 
     def publish(
         self, incoming: IncomingFile, filename: str, purpose: str, *, expires_after: timedelta | None = None
@@ -117,7 +117,7 @@ class Files:
         now = utcnow()
         row = FileRow(
             id=f"file-{new_ulid()}",
-            filename=plain_filename(filename),
+            filename=sanitise_filename(filename),
             purpose=purpose,
             size=incoming.size,
             sha256=incoming.sha256.hexdigest(),
@@ -139,14 +139,14 @@ class Files:
                 row = session.get(FileRow, file_id)
         if row is None or (row.expires is not None and row.expires <= utcnow()):
             raise NotFound(f"There is no file {file_id[:80]!r}.", param="file_id")
-        return self.stored(row)
+        return self.to_stored_file(row)
 
     def list(self, purpose: str | None = None) -> list[StoredFile]:
         """The files, newest first."""
         return list(self._select(purpose, None, None, "desc"))
 
     def page(
-        self, *, purpose: str | None = None, after: str | None = None, limit: int = MOST_LISTED, order: str = "desc"
+        self, *, purpose: str | None = None, after: str | None = None, limit: int = MAX_LISTED, order: str = "desc"
     ) -> FilePage:
         """Files by age. An id begins with its time, so that pages lose and repeat none, whatever is deleted meanwhile.
 
@@ -181,7 +181,7 @@ class Files:
             self._remove(expired)
         return len(expired) + self._sweep_unknown() + sweep(self.folder, older_than_s=_ABANDONED_S)
 
-    def stored(self, row: FileRow) -> StoredFile:
+    def to_stored_file(self, row: FileRow) -> StoredFile:
         """The file that a row is of."""
         path = self.folder / row.id
         return StoredFile(row.id, row.filename, row.purpose, row.size, row.sha256, row.created, path, row.expires)
@@ -194,7 +194,7 @@ class Files:
             query = query.where(FileRow.id > after if order == "asc" else FileRow.id < after)
         query = query.order_by(FileRow.id.asc() if order == "asc" else FileRow.id.desc()).limit(limit)
         with self._database.read() as session:
-            return [self.stored(row) for row in session.scalars(query)]
+            return [self.to_stored_file(row) for row in session.scalars(query)]
 
     def _remove(self, file_ids: Iterable[str]) -> None:
         for file_id in file_ids:
@@ -217,12 +217,12 @@ class Files:
         return len(unknown)
 
 
-def plain_filename(filename: str) -> str:
+def sanitise_filename(filename: str) -> str:
     """A client's file name without folders and control characters, at most 255 characters."""
     return _CONTROL.sub("", Path(filename.replace("\\", "/")).name)[:255] or "file"
 
 
-def checked_purpose(purpose: object) -> str:
+def validate_purpose(purpose: object) -> str:
     """A purpose that a client may name.
 
     Raises:

@@ -18,7 +18,7 @@ from models.errors import NotFound
 from models.tables import JobRow
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def claim(
     query = query.order_by(JobRow.created, JobRow.id).with_for_update(skip_locked=True)
     with database.write() as session:
         while (row := session.scalar(query.limit(1))) is not None:
-            if row.attempts < MOST_ATTEMPTS:
+            if row.attempts < MAX_ATTEMPTS:
                 row.status, row.worker, row.lease_until = "running", worker, now + timedelta(seconds=lease_s)
                 row.started = row.started or now
                 row.attempts += 1

@@ -37,7 +37,7 @@ class KeyLimits:
     def __bool__(self) -> bool:
         return self != NO_LIMITS
 
-    def words(self) -> tuple[str, ...]:
+    def describe(self) -> tuple[str, ...]:
         """Each limit that there is, for a person."""
         found = (
             f"{self.requests_per_minute:,} requests/min" if self.requests_per_minute else "",
@@ -191,7 +191,7 @@ def key_digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def parse_end(text: str, now: datetime) -> datetime:
+def parse_expiry(text: str, now: datetime) -> datetime:
     """When a key shall end: `30d` or `12h` from now, or the end of a day such as `2027-01-31`, UTC.
 
     Raises:

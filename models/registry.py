@@ -1,7 +1,7 @@
 """The registry: which models there are, what they are called, and whether they are served and listed.
 
 Every change is one transaction and raises the revision number, which the gateway and the supervisor watch. The
-registry knows rows; folders of weights are published before they are registered (`models.folders`).
+registry knows rows; folders of weights are published before they are registered (`models.atomic`).
 """
 
 import logging
@@ -15,11 +15,12 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from models.atomic import claim_folder, unclaimed_folders
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.folders import name_folder, unnamed_folders
-from models.spec import NAME_RULE, ModelSpec, Parity, State, is_plain_name
+from models.spec import NAME_RULE, ModelSpec, Parity, State, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
+from models.weights import check_weights
 
 _log = logging.getLogger("parley.registry")
 
@@ -66,7 +67,8 @@ class Registry:
             Conflict: the id is taken, by a model or an alias: an id is one immutable version.
             Invalid: the base is unknown or no base, or the folder has no safetensors.
         """
-        _check_weights(spec)
+        if spec.path is not None:
+            check_weights(spec.path)
         with self._change() as session:
             if session.get(ModelRow, spec.id) or session.get(AliasRow, spec.id):
                 raise Conflict(f"The name {spec.id!r} is taken: a version is never replaced. Choose another name.")
@@ -82,7 +84,7 @@ class Registry:
             )
             session.add(row)
         if spec.folder is not None:
-            name_folder(spec.folder)
+            claim_folder(spec.folder)
         return spec
 
     def set_parity(self, model_id: str, parity: Parity, state: State | None = None) -> None:
@@ -92,13 +94,13 @@ class Registry:
             row.spec = row.spec | {"parity": parity.model_dump(mode="json")}
             row.state = state or row.state
 
-    def sweep_unnamed(self, models_dir: Path, older_than_s: float = 60.0) -> tuple[Path, ...]:
+    def sweep_unclaimed(self, models_dir: Path, older_than_s: float = 60.0) -> tuple[Path, ...]:
         """Removes published folders that no model names: what a kill between a folder and its row has left.
 
         Only folders that carry the mark of an unfinished publication are looked at, and of them those in which
         nothing changed for `older_than_s` seconds. Each removal is logged.
         """
-        left = unnamed_folders(models_dir, older_than_s)
+        left = unclaimed_folders(models_dir, older_than_s)
         if not left:
             return ()
         with self._database.read() as session:
@@ -107,7 +109,7 @@ class Registry:
         removed = []
         for folder in left:
             if any(path.is_relative_to(folder.resolve()) for path in named):
-                name_folder(folder)
+                claim_folder(folder)
                 continue
             _log.warning("removing %s: a publication ended before any model was named after it", folder)
             shutil.rmtree(folder, ignore_errors=True)
@@ -172,7 +174,7 @@ class Registry:
         with self._change() as session:
             if session.get(ModelRow, name):
                 raise Conflict(f"{name!r} is a model's id, so it cannot be an alias.")
-            if not is_plain_name(name):
+            if not is_valid_name(name):
                 raise Invalid(f"{name!r} cannot be an alias: {NAME_RULE}.", param="name")
             if _row(session, target).state == "retired":
                 raise Invalid(f"{target!r} is retired, so no alias can point at it.", param="target")
@@ -268,21 +270,3 @@ def _check_fallbacks(session: Session, spec: ModelSpec) -> None:
         row = session.get(ModelRow, name)
         if row is None or row.state == "retired":
             raise Invalid(f"The fallback {name!r} is not registered: add it first.", param="fallbacks")
-
-
-def _check_weights(spec: ModelSpec) -> None:
-    """A folder must hold safetensors: other formats can run code when they are read. A hub id is not looked at."""
-    if spec.path is None:
-        return
-    folder = Path(spec.path)
-    if not folder.is_absolute():
-        if folder.exists() or spec.path.startswith("."):
-            raise Invalid(f"{spec.path!r} is a relative folder: give its absolute path.", param="path")
-        return
-    if not folder.is_dir():
-        raise Invalid(f"There is no folder {spec.path}.", param="path")
-    if not any(folder.glob("*.safetensors")):
-        raise Invalid(
-            f"{spec.path} holds no safetensors. Other formats can run code when loaded: convert them first.",
-            param="path",
-        )

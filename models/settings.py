@@ -317,7 +317,7 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
     return environment | extra
 
 
-def threads_wait_quietly() -> None:
+def let_openmp_threads_sleep() -> None:
     """Has this process's OpenMP threads sleep while they wait. Call it before torch is loaded, which reads it once.
 
     Threads that spin take the cores from whoever they wait for: beside engines a training was 30 to 60 times slower.

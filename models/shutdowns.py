@@ -42,7 +42,7 @@ class Shutdown:
         return f"off in {_days(self.days_left)} ({self.day})"
 
 
-def shutdown_of(base: str, announced: str | None = None) -> date | None:
+def find_shutdown_date(base: str, announced: str | None = None) -> date | None:
     """The day a model is switched off: as the API announces it, else by its family; None where neither knows.
 
     Args:
@@ -64,28 +64,28 @@ def shutdown_of(base: str, announced: str | None = None) -> date | None:
     return None
 
 
-def show_shutdowns(specs: Iterable[ModelSpec], console: Any, today: date | None = None) -> None:
+def print_shutdowns(specs: Iterable[ModelSpec], console: Any, today: date | None = None) -> None:
     """Prints a line for each model that goes soon or is gone: yellow within 90 days, red within 14 and after."""
     from rich.markup import escape
 
     known = {spec.id: spec for spec in specs}
     home = {spec.description: spec.id for spec in known.values()}
-    for one in shutdowns(known.values(), today):
+    for one in upcoming_shutdowns(known.values(), today):
         upstream = known[one.model].upstream
         tuned = upstream is not None and upstream.model.startswith("ft:")
         hint = f": bring it home with `parley rescue {upstream.model}`" if tuned and upstream else ""
-        if upstream and (rescued := home.get(rescued_from(upstream.model))):
+        if upstream and (rescued := home.get(rescue_description(upstream.model))):
             hint = f": {rescued} is here to take its place"
         style = {"near": "yellow", "urgent": "red"}[one.level]
         console.print(f"[{style}]{escape(one.model)} is {one.text}[/]{escape(hint)}", soft_wrap=True)
 
 
-def rescued_from(model: str) -> str:
+def rescue_description(model: str) -> str:
     """The description that a rescue gives to the model that takes a fine-tune's place; by it the two are matched."""
     return f"Rescued from {model}"
 
 
-def no_new_jobs_from(provider: str) -> date | None:
+def fine_tuning_cutoff(provider: str) -> date | None:
     """The day from which a provider takes no new fine-tuning jobs; None where none is known."""
     return next((row["day"] for row in _table()["no_new_jobs"] if row["provider"] == provider), None)
 
@@ -102,7 +102,7 @@ def countdown(model: str, day: date, today: date | None = None) -> Shutdown:
     return Shutdown(model, day, (day - (today or utcnow().date())).days)
 
 
-def shutdowns(specs: Iterable[ModelSpec], today: date | None = None) -> list[Shutdown]:
+def upcoming_shutdowns(specs: Iterable[ModelSpec], today: date | None = None) -> list[Shutdown]:
     """The models that must be warned of, the first to go first: within 90 days, or past."""
     found = [one for spec in specs if (one := shutdown(spec, today)) and one.level != "far"]
     return sorted(found, key=lambda one: (one.day, one.model))

@@ -22,7 +22,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NAME_RULE = "a model's name starts with a letter or digit and has letters, digits and . _ : / @ + - (255 at most)"
 
 
-def is_plain_name(name: str) -> bool:
+def is_valid_name(name: str) -> bool:
     """Whether an id or an alias may be called so: it travels in URLs, file names and logs."""
     return bool(_NAME.fullmatch(name)) and ".." not in name and "//" not in name
 
@@ -116,7 +116,7 @@ class ServedParity(_Frozen):
 
 
 class Parity(_Frozen):
-    """What was measured when the published weights were held against float32 base + adapter (`train.parity`).
+    """What was measured when the published weights were held against float32 base + adapter (train/publication).
 
     `difference` and `limit` are of logits in float32 (None for an adapter, which is served unmerged); `agreement` is
     the share of positions with the same most likely token and `kl` the mean divergence in nats per token, both in
@@ -180,7 +180,7 @@ class ModelSpec(_Frozen):
     @field_validator("id")
     @classmethod
     def _id_is_plain(cls, value: str) -> str:
-        if not is_plain_name(value):
+        if not is_valid_name(value):
             raise ValueError(NAME_RULE)
         return value
 

@@ -15,10 +15,10 @@ from typing import Literal, cast
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from models.atomic import IncomingFile, incoming_file
 from models.database import Database, new_ulid, utcnow
 from models.errors import Conflict, Invalid, NotFound
-from models.files import Files, StoredFile, plain_filename
-from models.folders import IncomingFile, incoming_file
+from models.files import Files, StoredFile, sanitise_filename
 from models.settings import Settings
 from models.tables import FileRow, UploadPartRow, UploadRow
 
@@ -75,7 +75,7 @@ class Uploads:
         now = utcnow()
         row = UploadRow(
             id=f"upload_{new_ulid()}",
-            filename=plain_filename(filename),
+            filename=sanitise_filename(filename),
             purpose=purpose,
             mime_type=mime_type[:255],
             size=size,
@@ -107,7 +107,7 @@ class Uploads:
             _pending(_row(session, upload_id))
         return incoming_file(self._folder / upload_id, PART_LIMIT)
 
-    def keep_part(self, upload_id: str, incoming: IncomingFile) -> UploadPart:
+    def save_part(self, upload_id: str, incoming: IncomingFile) -> UploadPart:
         """Keeps a part that has come in whole.
 
         Raises:
@@ -226,7 +226,7 @@ class Uploads:
 
     def _shown(self, session: Session, row: UploadRow) -> Upload:
         file = session.get(FileRow, row.file_id) if row.file_id else None
-        return _upload(row, self._files.stored(file) if file else None)
+        return _upload(row, self._files.to_stored_file(file) if file else None)
 
 
 def sweep_uploaded(settings: Settings, database: Database) -> int:

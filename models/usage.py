@@ -1,4 +1,4 @@
-"""What was used, by key, model and day (UTC), and what it cost. serve/accounting/usage.py counts it, nobody else."""
+"""Usage by key, model and UTC day, and its cost. Only serve/accounting/usage_log.py counts it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -93,7 +93,7 @@ def read_usage(
         ]
 
 
-def used_on(database: Database, day: date) -> dict[str, Sums]:
+def daily_totals(database: Database, day: date) -> dict[str, Sums]:
     """Key id → what it has used on that day, all models together."""
     found: dict[str, Sums] = {}
     for row in read_usage(database, since=day):

@@ -1,36 +1,36 @@
-"""Serving: `parley up`, vLLM engines as programs, and the gateway that speaks OpenAI's API in front of them.
+"""Serving: `parley up`, vLLM engines as child processes, and the gateway with OpenAI's API in front of them.
 
-This index is resolved lazily: `import serve` loads nothing heavy, and vLLM itself is never imported, only started.
+Names are resolved lazily: `import serve` loads nothing heavy, and vLLM is never imported, only started.
 
-    start(settings, ...) -> Running     `parley up` as a process of its own: .wait_ready(), .stop(), .kill()
+    start(settings, ...) -> Running     `parley up` as a separate process: .wait_ready(), .stop(), .kill()
     up(settings, ...)                   the same in this process, until Ctrl-C: what `parley up` runs
     model_states(database)              model id -> ModelState(state, message), for every served model
-    report(settings, database)          processes and models with their state, as `parley status --json` has it
-    examine(settings)                   what `parley doctor` finds: a list of Finding(name, state, found, advice)
+    report(settings, database)          processes and models with their states, as in `parley status --json`
+    examine(settings)                   the checks of `parley doctor`: a list of Finding(name, state, found, advice)
     create_app(settings, database)      the gateway as an ASGI application, with other rooms' routes mounted
     openapi_document(mounts)            the OpenAPI document of the gateway's routes and those of other rooms
     openai_fine_tunes(settings)         the fine-tuned models of an OpenAI account
-    generate(post, rows, journal)       every row of `read_rows(file)` asked, many at once: what `parley generate` runs
+    generate(post, rows, journal)       an answer for every row of `read_rows(file)`: what `parley generate` runs
 """
 
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
-    "start": "processes.running", "Running": "processes.running",
-    "up": "processes.parent", "UpOptions": "processes.parent",
-    "model_states": "fleet.states", "ModelState": "fleet.states",
-    "report": "processes.status", "examine": "processes.doctor", "Finding": "processes.doctor",
+_MODULES = {
+    "start": "launcher.up_process", "Running": "launcher.up_process",
+    "up": "launcher.parent",
+    "model_states": "fleet.engine_states", "ModelState": "fleet.engine_states",
+    "report": "launcher.status", "examine": "launcher.doctor", "Finding": "launcher.doctor",
     "create_app": "gateway.app",
     "openapi_document": "openapi.document",
-    "openai_fine_tunes": "hosted", "register_fine_tune": "hosted", "FineTune": "hosted",
-    "generate": "bulk.generating", "Generated": "bulk.generating", "Journal": "bulk.journal", "read_rows": "bulk.rows",
+    "openai_fine_tunes": "openai_import", "register_fine_tune": "openai_import", "FineTune": "openai_import",
+    "generate": "bulk.generation", "Generated": "bulk.generation", "Journal": "bulk.journal", "read_rows": "bulk.rows",
 }  # fmt: skip
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'serve' has no attribute {name!r}")
-    return getattr(import_module(f"serve.{_HOMES[name]}"), name)
+    return getattr(import_module(f"serve.{_MODULES[name]}"), name)

@@ -1,4 +1,6 @@
-"""This room's tables: what the supervisor says of each engine, and what the gateway asks of the supervisor."""
+"""This room's tables: the supervisor's status of each model, and the gateway's demand for models that are not
+running.
+"""
 
 from datetime import datetime
 
@@ -9,7 +11,7 @@ from models.database import Base, UtcDateTime, utcnow
 
 
 class EngineRow(Base):
-    """One model that an engine serves. An adapter has a row of its own, with its base's address and pid."""
+    """The status of a model on an engine. An adapter has its own row with its base's address and pid."""
 
     __tablename__ = "engines"
 
@@ -17,16 +19,16 @@ class EngineRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     address: Mapped[str | None] = mapped_column(String(255))
     pid: Mapped[int | None] = mapped_column()
-    # What its engine takes by plan, in bytes; empty while it does not run, and for an adapter.
+    # The engine's planned memory; empty while it does not run, and for adapters.
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    # When it came into the state that it is in.
+    # When the current state began.
     since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     message: Mapped[str] = mapped_column(Text, default="")
     updated: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow, onupdate=utcnow)
 
 
 class DemandRow(Base):
-    """A model that was asked for while it was not running, with the last time that it was."""
+    """A model that was requested while it was not running, with the time of the last request."""
 
     __tablename__ = "demands"
 

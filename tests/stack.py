@@ -10,7 +10,7 @@ from typing import Any
 from models.database import Database, open_database
 from models.settings import Settings, load_settings
 from serve import start
-from serve.processes.running import Running
+from serve.launcher.up_process import Running
 
 ROOT = Path(__file__).parent.parent
 

@@ -100,7 +100,7 @@ def loaded_after(statement: str) -> set[str]:
         *(f"import {room}.tables" for room in ROOMS if (ROOT / room / "tables.py").exists()),
         *(f"import {room}.api" for room in ROOMS if (ROOT / room / "api.py").exists()),
         "import serve.gateway.app",
-        "import serve.processes.parent",
+        "import serve.launcher.parent",
     ],
 )
 def test_light_things_load_nothing_heavy(statement: str) -> None:

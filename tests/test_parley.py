@@ -98,7 +98,7 @@ def test_every_command_explains_itself_and_each_of_its_options() -> None:
 def test_help_lists_every_command_in_the_order_of_the_story(process: Run) -> None:
     helped = process("--help").stdout
     listed = re.findall(r"^\W+([a-z]+) ", helped.partition("Commands")[2], flags=re.MULTILINE)
-    assert [name for name in listed if name in front_door.STORY] == list(front_door.STORY)
+    assert [name for name in listed if name in front_door.COMMAND_ORDER] == list(front_door.COMMAND_ORDER)
 
 
 def one_line(run: subprocess.CompletedProcess[str]) -> str:

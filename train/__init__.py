@@ -12,13 +12,13 @@
 | `convert`, `split` | any format into OpenAI's chat JSONL; training and validation parts, by seed |
 | `count` | tokens by a model's own vocabulary: all, and those that are learnt |
 | `quote`, `find_price` | what training would cost at a provider, from a dated table |
-| `plan`, `plan_against` | memory and time that a local run needs; the same beside what a run used |
-| `synthesise` | more examples like yours, written by any served model |
-| `advise`, `find_facts` | prompting, few-shot, retrieval or fine-tuning, with the reasons |
+| `plan`, `compare_with_run` | the memory and time that a local run needs; the plan beside what a run used |
+| `synthesise`, `SynthesisOptions` | more examples like yours, written by any served model |
+| `advise` | whether to start with a prompt, retrieval or fine-tuning, and why |
 | `train` | SFT on the assistant's words only, or DPO on pairs; LoRA, QLoRA or every weight; publishes the result |
 | `resume` | goes on with a run that was interrupted, to the very same end |
-| `open_cloud`, `order`, `follow` | the same training at OpenAI or Together AI: one job, whatever the network does |
-| `plan_rescue`, `carry_out` | a fine-tune brought home from OpenAI: what would be done, and doing it |
+| `open_cloud`, `submit_job`, `follow` | training at OpenAI or Together AI, with exactly one job |
+| `plan_rescue`, `carry_out` | retrains a fine-tune of OpenAI here: the plan, and its execution |
 | `merge` | base + adapter → plain weights, refused where the two do not say the same |
 | `publish` | puts a finished run's adapter, or its merged weights, into the registry, whole or not at all |
 | `check_model` | compares a registered model with float32 base + adapter, here and through vLLM, and lists it |
@@ -38,21 +38,23 @@ _HOMES = {
     "Columns": "data.readers",
     "Conversation": "data.conversations", "Example": "data.conversations", "Problem": "data.conversations",
     "split": "data.splits", "Split": "data.splits", "Preference": "data.conversations",
-    "convert": "data.converting", "Converted": "data.converting",
-    "count": "data.counting", "Counts": "data.counting",
-    "quote": "data.pricing", "find_price": "data.pricing", "Quote": "data.pricing",
-    "plan": "data.planning", "plan_against": "data.planning", "Plan": "data.planning", "Against": "data.planning",
-    "synthesise": "data.synthesising", "Synthesis": "data.synthesising",
-    "advise": "data.advising", "find_facts": "data.advising", "Answers": "data.advising", "Advice": "data.advising",
+    "convert": "data.conversion", "Converted": "data.conversion",
+    "count": "planning.counting", "Counts": "planning.counting",
+    "quote": "planning.pricing", "find_price": "planning.pricing", "Quote": "planning.pricing",
+    "plan": "planning.plan", "Plan": "planning.plan",
+    "compare_with_run": "planning.plan", "RunComparison": "planning.plan",
+    "synthesise": "data.synthesis", "Synthesis": "data.synthesis", "SynthesisOptions": "data.synthesis_prompts",
+    "advise": "data.advice", "Answers": "data.advice", "Advice": "data.advice",
     "Hyperparameters": "hyperparameters",
-    "train": "training", "TrainingResult": "runs",
-    "resume": "resuming",
-    "open_cloud": "clouds.cloud", "order": "clouds.ordering", "follow": "clouds.following",
-    "plan_rescue": "clouds.rescuing", "carry_out": "clouds.rescuing",
-    "merge": "merging", "MergeReport": "merging",
-    "publish": "publishing", "publish_merge": "publishing",
-    "check_model": "listing", "write_card": "cards", "read_curves": "curves",
-    "prepare_push": "pushing", "push": "pushing",
+    "train": "training", "TrainingResult": "run.result",
+    "resume": "run.resume",
+    "open_cloud": "clouds.providers", "submit_job": "clouds.submission", "CloudTraining": "clouds.offer",
+    "follow": "clouds.follower",
+    "plan_rescue": "clouds.rescue_plan", "RescueRequest": "clouds.rescue_plan", "carry_out": "clouds.rescue",
+    "merge": "publication.merge", "MergeReport": "publication.merge",
+    "publish": "publication.publish", "publish_merge": "publication.publish",
+    "check_model": "publication.listing", "write_card": "publication.cards", "read_curves": "run.curves",
+    "prepare_push": "publication.push", "push": "publication.push",
 }  # fmt: skip
 
 __all__ = sorted(_HOMES)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from models.api_shapes import json_answer, json_object, listing, sent_again, threaded, whole_number
 from models.database import Database
 from models.errors import Invalid
-from models.operations import described
+from models.http.operations import attach_operations
+from models.http.payloads import is_retry, json_response, list_page, query_integer, read_json_object, run_in_thread
 from models.settings import Settings
 from train.data.endpoint import DataCheck
-from train.finetuning import creating, lifecycle, reading
+from train.finetuning import creation, lifecycle, views
 from train.finetuning.requests import parse
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
         Route(f"{one}/events", api.events, methods=["GET"]),
         Route(f"{one}/checkpoints", api.checkpoints, methods=["GET"]),
     ]
-    return described(found, OPERATIONS)
+    return attach_operations(found, OPERATIONS)
 
 
 class _FineTuning:
@@ -53,53 +53,53 @@ class _FineTuning:
         self._database = database
 
     async def create(self, request: "Request") -> "Response":
-        asked = parse(await json_object(request))
+        asked = parse(await read_json_object(request))
         key = getattr(request.state, "key", None)
-        job_id = await threaded(
-            creating.create,
+        job_id = await run_in_thread(
+            creation.create,
             self._settings,
             self._database,
             asked,
-            repeated=sent_again(request),
+            repeated=is_retry(request),
             key=key.id if key else "",
         )
-        return json_answer(await threaded(reading.job, self._database, job_id))
+        return json_response(await run_in_thread(views.job, self._database, job_id))
 
     async def jobs(self, request: "Request") -> "Response":
         query = request.query_params
         pairs = {found[1]: value for name, value in query.multi_items() if (found := _FILTER.fullmatch(name))}
         if query.get("metadata", "null") != "null":
             raise Invalid("Filter by metadata[key]=value, or metadata=null for jobs without any.", param="metadata")
-        page = await threaded(
-            reading.jobs, self._database, **_place(query), metadata=pairs, bare=query.get("metadata") == "null"
+        page = await run_in_thread(
+            views.jobs, self._database, **_place(query), metadata=pairs, bare=query.get("metadata") == "null"
         )
-        return json_answer(listing(page.data, has_more=page.has_more))
+        return json_response(list_page(page.data, has_more=page.has_more))
 
     async def retrieve(self, request: "Request") -> "Response":
-        return json_answer(await threaded(reading.job, self._database, request.path_params["job_id"]))
+        return json_response(await run_in_thread(views.job, self._database, request.path_params["job_id"]))
 
     async def events(self, request: "Request") -> "Response":
-        return await self._of_a_job(request, reading.events)
+        return await self._of_a_job(request, views.events)
 
     async def checkpoints(self, request: "Request") -> "Response":
-        return await self._of_a_job(request, reading.checkpoints, 10)
+        return await self._of_a_job(request, views.checkpoints, 10)
 
-    async def _of_a_job(self, request: "Request", read: Callable[..., reading.Page], limit: int = 20) -> "Response":
+    async def _of_a_job(self, request: "Request", read: Callable[..., views.Page], limit: int = 20) -> "Response":
         place = _place(request.query_params, limit)
-        page = await threaded(read, self._database, request.path_params["job_id"], **place)
-        return json_answer(listing(page.data, has_more=page.has_more))
+        page = await run_in_thread(read, self._database, request.path_params["job_id"], **place)
+        return json_response(list_page(page.data, has_more=page.has_more))
 
     def changing(self, change: Callable[..., None]) -> Callable[["Request"], Any]:
         """A handler that changes a job and answers with it as it is then."""
 
         async def answer(request: "Request") -> "Response":
             job_id = request.path_params["job_id"]
-            await threaded(change, self._database, job_id, repeated=sent_again(request))
-            return json_answer(await threaded(reading.job, self._database, job_id))
+            await run_in_thread(change, self._database, job_id, repeated=is_retry(request))
+            return json_response(await run_in_thread(views.job, self._database, job_id))
 
         return answer
 
 
 def _place(query: Mapping[str, str], limit: int = 20) -> dict[str, Any]:
     """Where a page begins and how long it is."""
-    return {"after": query.get("after") or None, "limit": whole_number(query, "limit", limit, least=1, most=_MOST)}
+    return {"after": query.get("after") or None, "limit": query_integer(query, "limit", limit, least=1, most=_MOST)}

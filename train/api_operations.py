@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from models.operations import Operation, Shape
+from models.http.operations import Operation, Shape
 from train.finetuning.requests import CreateRequest
 
 _MOST = 1000

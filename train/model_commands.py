@@ -1,13 +1,21 @@
-"""`parley models check` and `parley models push`: the commands of this room on the group `models`. Light to import."""
+"""`parley models check` and `parley models push`: this room's commands of the group `models`. Light to import."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.terminal import console, open_home
+from train.data.commands import AsJson
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from train.publication.push import Push
+
 
 def add_model_commands(app: typer.Typer) -> None:
-    """Hangs the commands on the group `models`, which is the room models/'s and may not know this one."""
+    """Adds the commands to the group `models`, which belongs to the room models/ and must not import this one."""
     group = next((group.typer_instance for group in app.registered_groups if group.name == "models"), None)
     if group is not None:
         group.command("check")(check_command)
@@ -16,29 +24,28 @@ def add_model_commands(app: typer.Typer) -> None:
 
 def check_command(
     name: Annotated[str, typer.Argument(help="An adapter or a merged model of `parley models list --all`.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare a model with float32 base + adapter, here and through vLLM; a candidate that passes is listed.
 
-    The probes are held-out conversations of its training where there were any. It is asked through vLLM while
-    `parley up` runs; without that the part is left out, and the model says so.
+    The probes are held-out conversations of its training, if there are any. The comparison through vLLM needs a running
+    `parley up`; without one it is left out, and the model's parity says so.
 
       parley models check support-v1
     """
-    from models.cli import opened
-    from models.model_commands import parity_table
-    from models.registry import Registry
-    from models.terminal import console
-    from train.listing import check_model
-    from train.progress import PlainLines, silent
+    from rich.markup import escape
 
-    settings, database = opened()
-    registry = Registry(database)
+    from models.commands.models import parity_table
+    from train.publication.listing import check_model
+    from train.run.progress import PlainLines, silent
+
     out = console()
-    lines = silent if as_json else PlainLines(lambda line: out.print(f"[dim]•[/dim] {line}", highlight=False))
-    parity = check_model(name, registry=registry, settings=settings, progress=lines)
+    lines = silent if as_json else PlainLines(lambda line: out.print(f"[dim]•[/dim] {escape(line)}"))
+    with open_home() as home:
+        parity = check_model(name, registry=home.registry, settings=home.settings, progress=lines)
+        state = home.registry.resolve(name).state
     if as_json:
-        typer.echo(json.dumps({"model": name, "state": registry.resolve(name).state} | parity.model_dump(mode="json")))
+        typer.echo(json.dumps({"model": name, "state": state} | parity.model_dump(mode="json")))
     else:
         out.print(parity_table(parity))
     if parity.refused:
@@ -47,47 +54,47 @@ def check_command(
 
 def push_command(
     name: Annotated[str, typer.Argument(help="A model of `parley models list` with weights on this machine.")],
-    repo: Annotated[str, typer.Argument(help="Where it goes on the hub: owner/name. Made where it is missing.")],
-    public: Annotated[bool, typer.Option("--public", help="Let everybody see a repository that is made now.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    repo: Annotated[str, typer.Argument(help="The repository on the hub, owner/name. Created if it is missing.")],
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository visible to everybody.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Push a model to a hub with its card, private unless --public. What will go is printed first.
+    """Push a model to a hub with its card, private unless --public. The files are listed first.
 
-    The token is taken from HF_TOKEN. The record of the training and the probes name your data and stay here.
+    The token is read from HF_TOKEN. The training record and the probes name your data and are not pushed.
 
       parley models push support-v1 acme/support-v1
     """
-    from models.cli import opened
-    from models.registry import Registry
-    from models.terminal import console
-    from train.pushing import prepare_push, push
+    from rich.markup import escape
 
-    settings, database = opened()
-    planned = prepare_push(name, repo, registry=Registry(database), settings=settings, public=public)
+    from train.publication.push import prepare_push, push
+
     out = console()
-    if not as_json:
-        out.print(_files_table(planned))
-        seen = "everybody" if public else "its owner alone"
-        out.print(f"{_size(planned.size)} in {len(planned.files)} files go to [bold]{repo}[/bold], seen by {seen}.")
-        if planned.stays:
-            out.print(f"[dim]Stay here, because they name your data: {', '.join(planned.stays)}[/dim]")
-    address = push(planned, settings)
+    with open_home() as home:
+        planned = prepare_push(name, repo, registry=home.registry, settings=home.settings, public=public)
+        if not as_json:
+            out.print(_files_table(planned))
+            visibility = "public" if public else "private"
+            size = _format_size(planned.size)
+            out.print(f"Pushing {size} in {len(planned.files)} files to [bold]{escape(repo)}[/bold] ({visibility}).")
+            if planned.stays:
+                out.print(f"[dim]Not pushed, because they name your data: {escape(', '.join(planned.stays))}[/dim]")
+        address = push(planned, home.settings)
     if as_json:
         typer.echo(json.dumps({"model": name, "repo": repo, "url": address, "bytes": planned.size}))
     else:
-        out.print(f"Pushed: {address}")
+        out.print(f"Pushed: {escape(address)}")
 
 
-def _files_table(planned: Any) -> Any:
+def _files_table(planned: "Push") -> "Table":
     from rich.table import Table
 
     table = Table("file", "size", box=None, header_style="bold")
     for name, size in planned.files:
-        table.add_row(name, _size(size))
+        table.add_row(name, _format_size(size))
     return table
 
 
-def _size(size: float) -> str:
+def _format_size(size: float) -> str:
     for unit in ("bytes", "KB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"

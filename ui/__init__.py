@@ -1,18 +1,18 @@
-"""Everything a person touches in a browser: the owners' app, the raters' /vote, and /bot/<model>.
+"""The web page: the owners' app at /, the raters' app at /vote, and one bot at /bot/<model>.
 
-This index is resolved lazily, so that `import ui` loads no Gradio: `from ui import build` does. Nobody imports this
-room but `parley.py`, tests and benches.
+Names are resolved lazily, so that `import ui` does not load Gradio. Only `parley.py`, tests and benches import this
+package.
 """
 
 from importlib import import_module
 from typing import Any
 
-_HOMES = {"build": "page", "add_commands": "cli"}
+_MODULES = {"build": "page", "add_commands": "cli"}
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'ui' has no attribute {name!r}")
-    return getattr(import_module(f"ui.{_HOMES[name]}"), name)
+    return getattr(import_module(f"ui.{_MODULES[name]}"), name)

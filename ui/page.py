@@ -1,7 +1,7 @@
-"""The page's one ASGI app: three Gradio apps side by side, and who may reach which.
+"""The page's ASGI app: three Gradio apps side by side behind one router.
 
-It knows the layout of addresses and nothing of what the apps show. Each app has a Gradio server of its own (config,
-queue, sessions), so nothing of one is reachable through another; `ui.doors` decides which addresses exist at all.
+Each app is a Gradio server of its own (config, queue, sessions), so nothing of one can be reached through another.
+`ui.access.router` decides which addresses exist.
 """
 
 import contextlib
@@ -16,13 +16,14 @@ from models.database import open_database
 from models.errors import Invalid
 from models.keys import keys_configured
 from models.settings import Settings
-from ui.doors import Apps, Doors, is_loopback
-from ui.room import Room
+from ui.access.origins import is_loopback
+from ui.access.router import Apps, Router
+from ui.backend.context import PageContext
 
 if TYPE_CHECKING:
     import gradio as gr
 
-# Gradio's default of 40 caps how many answers can stream at once; a waiting stream costs no CPU.
+# Gradio's default of 40 limits how many answers can stream at once; a waiting stream costs no CPU.
 _THREADS = 400
 
 
@@ -32,57 +33,56 @@ def build(settings: Settings) -> ASGIApp:
     Raises:
         ParleyError: the database is missing or old, or $PARLEY_HOME cannot be written.
     """
-    from ui.bot import bot_blocks
-    from ui.cookies import Cookies, Keyring, page_secret
-    from ui.data import DataDesk
-    from ui.dress import Dressed
-    from ui.owners import owner_blocks
-    from ui.theme import script
-    from ui.uploads import UploadDesk
-    from ui.vote import vote_blocks
+    from ui.access.cookies import Cookies, Keyring, page_secret
+    from ui.backend.uploads import UPLOAD_PATH, UploadEndpoint
+    from ui.bot.app import build_bot_app
+    from ui.look.branding import BrandedApp
+    from ui.look.theme import script
+    from ui.owners.app import build_owner_app
+    from ui.owners.data.endpoint import CHECK_PATH, DataCheckEndpoint
+    from ui.raters.app import build_rater_app
 
     database = open_database(settings)
     database.check_current()
-    room = Room(settings, database)
-    owners, owners_life = _gradio(owner_blocks(room), "/")
-    vote, vote_life = _gradio(vote_blocks(room), "/vote")
-    bot, bot_life = _gradio(bot_blocks(room), "/bot")
+    context = PageContext(settings, database)
+    owners, owners_lifespan = _gradio(build_owner_app(context), "/")
+    vote, vote_lifespan = _gradio(build_rater_app(context), "/vote")
+    bot, bot_lifespan = _gradio(build_bot_app(context), "/bot")
     scripts = script("data.js") + script("upload.js") + script("train.js")
     apps = Apps(
-        owners=Dressed(owners, "Parley", "Your own chat models: chat, compare, train, judge.", scripts),
-        vote=Dressed(vote, "Parley: which answer is better?", "Two answers, nobody’s name. Say which one is better."),
-        bot=Dressed(bot, "Parley", "A support bot to talk to."),
-        data=DataDesk(room),
-        files=UploadDesk(room),
+        owners=BrandedApp(owners, "Parley", "Chat with your models, compare, train and judge them.", scripts),
+        vote=BrandedApp(vote, "Parley: which answer is better?", "Compare two anonymous answers and choose one."),
+        bot=BrandedApp(bot, "Parley", "Chat with this bot."),
+        owner_endpoints={CHECK_PATH: DataCheckEndpoint(context), UPLOAD_PATH: UploadEndpoint(context)},
     )
 
     @contextlib.asynccontextmanager
-    async def life(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            for one in (owners_life, vote_life, bot_life):
-                await stack.enter_async_context(one(app))
+            for start in (owners_lifespan, vote_lifespan, bot_lifespan):
+                await stack.enter_async_context(start(app))
             yield
-        await room.close()
+        await context.close()
         database.dispose()
 
-    doors = Doors(
+    router = Router(
         apps=apps,
         cookies=Cookies(page_secret(settings.home)),
         keyring=Keyring(database),
-        registry=room.registry,
+        registry=context.registry,
     )
-    app = Starlette(lifespan=life)
-    app.mount("/", doors)
+    app = Starlette(lifespan=lifespan)
+    app.mount("/", router)
     return app
 
 
 def serve(settings: Settings) -> None:
-    """Build the page and run it until it is told to stop. Blocks."""
-    # serve/ is the room that runs uvicorn; the page is a process of its own, so it needs a runner of its own.
+    """Runs the page until the process is stopped."""
+    # The page is a process of its own, so it cannot share the gateway's server.
     import uvicorn
 
     app = build(settings)
-    _refuse_open_door(settings)
+    _require_key_beyond_loopback(settings)
     uvicorn.run(
         app,
         host=settings.page_host,
@@ -90,20 +90,20 @@ def serve(settings: Settings) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        # Event streams stay open as long as a browser does; they must not hold up the stop.
+        # Event streams stay open as long as a browser does; they must not delay the stop.
         timeout_graceful_shutdown=2,
     )
 
 
-def _refuse_open_door(settings: Settings) -> None:
+def _require_key_beyond_loopback(settings: Settings) -> None:
     if is_loopback(settings.page_host):
         return
     database = open_database(settings)
     try:
         if not keys_configured(database):
             raise Invalid(
-                f"The page may listen on {settings.page_host} only behind a key: "
-                "`parley keys create me --role owner` first, or listen on 127.0.0.1.",
+                f"Listening on {settings.page_host} needs an owner key: "
+                "run `parley keys create me --role owner` first, or listen on 127.0.0.1.",
                 param="page_host",
             )
     finally:
@@ -111,25 +111,25 @@ def _refuse_open_door(settings: Settings) -> None:
 
 
 def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], Any]]:
-    """A Gradio server for `blocks`, and the lifespan that starts its queue."""
+    """A Gradio server for `blocks` and the lifespan that starts its queue."""
     import gradio as gr
 
-    from ui.theme import parley_theme, style
+    from ui.look.theme import parley_theme, style
 
-    # Both are read when the server starts; mounting has no argument for them.
+    # Gradio reads both when the server starts; mount_gradio_app has no argument for them.
     blocks.max_threads = _THREADS
     blocks.queue(default_concurrency_limit=None, max_size=2000, api_open=False)
     blocks._queue.max_thread_count = _THREADS
-    holder = Starlette()
+    parent = Starlette()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Gradio warns about a favicon for paths other than "/"; ours is at /brand
+        warnings.simplefilter("ignore")  # about a favicon for paths other than "/"; ours is at /brand
         gr.mount_gradio_app(
-            holder,  # type: ignore[arg-type]  # it asks for FastAPI, and uses what Starlette has
+            parent,  # type: ignore[arg-type]  # it asks for FastAPI but uses only what Starlette has
             blocks,
             path=path,
             footer_links=[],
             run_history=False,
-            # What went wrong inside is for the log: an error's text could name a model to a rater.
+            # Errors go to the log: an error's text could reveal a model to a rater.
             show_error=False,
             ssr_mode=False,
             enable_monitoring=False,
@@ -139,4 +139,4 @@ def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], An
             theme=parley_theme(),
             css=style(),
         )
-    return holder.routes[-1].app, holder.router.lifespan_context  # type: ignore[attr-defined] -- Starlette types a route by its base class
+    return parent.routes[-1].app, parent.router.lifespan_context  # type: ignore[attr-defined] -- Starlette types a route by its base class

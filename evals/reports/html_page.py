@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from models.atomic import atomic_write
 from models.errors import Invalid, NoSpace
-from models.folders import atomic_write
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1d22; --soft: #5d636f; --line: #d9dce2; --paper: #fff; --mark: #2c8a7e;

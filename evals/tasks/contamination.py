@@ -1,14 +1,10 @@
 """Whether a task's questions are in a training set, copied or nearly: then good scores may be memory.
 
-Each question (and its whole conversation) is looked up among the training's user turns by MinHash and banding
-(datasketch), and the true Jaccard overlap of three-word shingles decides (Broder 1997). Training data is looked at in
-the same way while it is checked (`parley data check`); the rooms do not import one another, so the two dozen lines
-that both need are in both. It reads chat JSONL, and knows nothing of models.
+Each question, and its whole conversation, is looked up among the user turns of the training data (`models.likeness`).
+It reads chat JSONL, and knows nothing of models.
 """
 
 import json
-import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +12,9 @@ from typing import Any
 
 from evals.tasks.task import TaskSample
 from models.errors import Invalid, NotFound
+from models.likeness import LikenessIndex, Match, fingerprint, normalise
 
 ALIKE = 0.8  # of the shingles of both, from which two questions count as nearly the same
-_SHINGLE = 3
-_HASHES, _BANDS, _ROWS = 128, 21, 6  # a pair at 0.8 is found with 99.8 %, one at 0.5 with 28 %, and then judged truly
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]|[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -76,47 +70,37 @@ def contamination(samples: Sequence[TaskSample], taught: Iterable[Taught], alike
         taught: questions and answers of the training, as `read_taught` gives them.
         alike: the Jaccard overlap from which two are nearly the same.
     """
-    from datasketch import MinHash, MinHashLSH
-
-    index = MinHashLSH(num_perm=_HASHES, params=(_BANDS, _ROWS))
-    empty = MinHash(num_perm=_HASHES, scheme="affine32", hashfunc=int)
-    copies: dict[str, list[Taught]] = {}
-    shingles: dict[str, frozenset[int]] = {}
-
-    def sketched(codes: frozenset[int]) -> Any:
-        sketch = empty.copy()
-        sketch.update_batch(sorted(codes))
-        return sketch
-
+    index = LikenessIndex(alike)
+    lessons: list[list[Taught]] = []  # by their place in the index
     count = 0
     for lesson in taught:
         count += 1
-        words = _words(lesson.question)
-        key = " ".join(words)
-        if not words:
+        text = fingerprint(lesson.question)
+        if not len(text.shingles):
             continue
-        if key not in copies:
-            shingles[key] = _shingles(words)
-            index.insert(key, sketched(shingles[key]), check_duplication=False)
-        copies.setdefault(key, []).append(lesson)
+        place = index.copy(text)
+        if place is None:
+            place = len(lessons)
+            lessons.append([])
+            index.add(place, text)
+        lessons[place].append(lesson)
     found = []
     for sample in samples:
-        best: tuple[float, str] | None = None
-        for text in dict.fromkeys((sample.question, _conversation(sample))):
-            words = _words(text)
-            if not words:
-                continue
-            key, codes = " ".join(words), _shingles(words)
-            if key in copies:
-                best = (1.0, key)
-                break
-            for other in map(str, index.query(sketched(codes))):
-                share = min(_jaccard(codes, shingles[other]), 0.999)  # the same words in another order are no copy
-                if share >= max(alike, best[0] if best else 0.0):
-                    best = (share, other)
+        texts = dict.fromkeys((sample.question, _conversation(sample)))
+        best = max(
+            filter(None, (_closest(index, text) for text in texts)), key=lambda match: match.overlap, default=None
+        )
         if best:
-            found.append(_overlap(sample, best[0], copies[best[1]]))
+            found.append(_overlap(sample, best.overlap, lessons[best.place]))
     return Contamination(len(samples), count, tuple(found))
+
+
+def _closest(index: LikenessIndex, question: str) -> Match | None:
+    """The most similar question of the training data; None where there is none."""
+    text = fingerprint(question)
+    if (place := index.copy(text)) is not None:
+        return Match(place, 1.0)
+    return max(index.near(text), key=lambda match: match.overlap, default=None)
 
 
 def read_taught(path: Path) -> Iterator[Taught]:
@@ -182,23 +166,6 @@ def _conversation(sample: TaskSample) -> str:
 
 
 def _overlap(sample: TaskSample, share: float, places: Sequence[Taught]) -> Overlap:
-    accepted = {" ".join(_words(text)) for text in sample.sample.accepted}
-    told = [lesson for lesson in places if " ".join(_words(lesson.answer)) in accepted - {""}]
+    accepted = {normalise(text) for text in sample.sample.accepted}
+    told = [lesson for lesson in places if normalise(lesson.answer) in accepted - {""}]
     return Overlap(sample, (told or places)[0].place, share, bool(told))
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
-
-
-def _shingles(words: Sequence[str]) -> frozenset[int]:
-    """Sets of three words in a row (all words where there are fewer), as 32-bit hashes the same in every process."""
-    if len(words) < _SHINGLE:
-        parts = [(word,) for word in words]
-    else:
-        parts = [tuple(words[i : i + _SHINGLE]) for i in range(len(words) - _SHINGLE + 1)]
-    return frozenset(zlib.crc32("\0".join(part).encode("utf-8", "replace")) for part in parts)
-
-
-def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:
-    return len(one & other) / len(one | other)

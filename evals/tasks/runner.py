@@ -19,7 +19,7 @@ from evals.tasks.task import TaskSample
 from models.database import Database
 from models.errors import ParleyError
 from models.messages import Completer, Completion, Message
-from models.repeating import wait_before_repeating
+from models.retries import retry_delay
 
 CONCURRENCY = 32  # requests in flight for each model: about where a small engine's throughput levels off
 ATTEMPTS = 6
@@ -146,7 +146,7 @@ class _Worker:
             try:
                 completion = await self.complete(messages, **self.parameters)
             except ParleyError as error:
-                wait = wait_before_repeating(error, attempt)
+                wait = retry_delay(error, attempt)
                 self.unreached += wait is not None
                 # After many failures in a row the model is down, and waiting is pointless.
                 if wait is None or self.unreached >= CONCURRENCY or attempt == ATTEMPTS - 1:

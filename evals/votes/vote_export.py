@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 from sqlalchemy import select
 
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from models.atomic import atomic_write, publish_folder
 from models.database import Database
 from models.errors import Invalid, NoSpace
-from models.folders import atomic_write, publish_folder
 
 ExportFormat = Literal["csv", "jsonl", "parquet", "datasets"]
 EXPORTS: tuple[str, ...] = get_args(ExportFormat)

@@ -1,1 +1,1 @@
-"""`parley generate`: many prompts at one model, in order, with nothing lost by a kill."""
+"""`parley generate`: many prompts to one model, in order, resumable after a kill."""

@@ -1,8 +1,8 @@
-"""The file in which `parley generate` keeps answers as they come, so that a kill loses none. It knows no model.
+"""The file in which `parley generate` stores answers as they arrive, so that a kill loses none. It knows no models.
 
-Answers end in any order, so `OUT.partial` is a journal: a head that says of what it is, then a line for each answer,
-written whole at once. The output proper appears at the end, in the order of the input, by rename. Of a row that was
-asked twice the last line counts; a last line that a kill has cut is taken off.
+Answers arrive in any order, so `OUT.partial` is a journal: a header that identifies the rows, then one line per answer.
+At the end the output is written in the order of the input and renamed into place. If a row was answered twice, its last
+line counts. A truncated last line is removed.
 """
 
 import fcntl
@@ -20,34 +20,34 @@ _FORMAT = "parley generate 1"
 
 
 @dataclass
-class Kept:
-    """Where one row's last line begins in the journal, and whether it holds an error."""
+class StoredAnswer:
+    """Where a row's last line begins in the journal, and whether it holds an error."""
 
     offset: int
     failed: bool
 
 
 class Journal:
-    """One run's answers on disk. As a context manager it closes the file, synced.
+    """The answers of one run on disk. As a context manager it syncs and closes the file.
 
     Raises:
-        Conflict: there is one already and `resume` is not set, or another run writes it, or the output is there.
+        Conflict: an unfinished journal exists and `resume` is not set, another run is writing it, or the output exists.
         Invalid: it belongs to other rows, or cannot be read or written. NoSpace: the disk is full.
     """
 
     def __init__(self, out: Path, digest: str, *, resume: bool) -> None:
         self.out = out
         self.path = out.with_name(out.name + ".partial")
-        self.kept: dict[int, Kept] = {}
-        there = self.path.exists()
-        if there and not resume:
-            raise Conflict(f"{self.path} is of a run that did not end: go on with --resume, or remove it.")
-        if out.exists() and not there:
-            raise Conflict(f"{out} is there already: choose another --out, or remove it.")
+        self.stored: dict[int, StoredAnswer] = {}
+        exists = self.path.exists()
+        if exists and not resume:
+            raise Conflict(f"{self.path} belongs to an unfinished run. Continue it with --resume, or remove it.")
+        if out.exists() and not exists:
+            raise Conflict(f"{out} already exists. Choose another --out, or remove it.")
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
-            raise _told(error, self.path) from error
+            raise _write_error(error, self.path) from error
         try:
             self._open(digest)
         except BaseException:
@@ -59,45 +59,45 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self.kept:
+            if self.stored:
                 self.sync()
             else:
-                self.path.unlink(missing_ok=True)  # nothing was answered: there is nothing to go on with
+                self.path.unlink(missing_ok=True)  # nothing to resume
         finally:
             os.close(self._file)
 
     @property
     def failed(self) -> list[int]:
-        """The rows whose last word is an error."""
-        return [row for row, kept in self.kept.items() if kept.failed]
+        """The rows whose last line is an error."""
+        return [row for row, stored in self.stored.items() if stored.failed]
 
     def add(self, row: int, line: Mapping[str, Any], *, failed: bool) -> None:
-        """Writes a row's line: whole, or not at all."""
-        self.kept[row] = Kept(self._size, failed)
+        """Writes a row's line completely or not at all."""
+        self.stored[row] = StoredAnswer(self._size, failed)
         self._write({"row": row, "failed": failed, "line": line})
 
     def sync(self) -> None:
-        """Has the disk hold what was written."""
+        """Syncs the file to disk."""
         try:
             os.fsync(self._file)
         except OSError as error:
-            raise _told(error, self.path) from error
+            raise _write_error(error, self.path) from error
 
     def finish(self, rows: int) -> None:
-        """Writes the output, a line for each row in order; the journal goes unless rows have failed."""
+        """Writes the output, one line per row in order. Deletes the journal unless rows have failed."""
         self.sync()
         new = self.out.with_name(self.out.name + ".new")
         try:
             with self.path.open("rb") as journal, new.open("wb") as stream:
                 for row in range(rows):
-                    journal.seek(self.kept[row].offset)
+                    journal.seek(self.stored[row].offset)
                     stream.write(_dumped(json.loads(journal.readline())["line"]))
                 stream.flush()
                 os.fsync(stream.fileno())
             new.replace(self.out)
         except OSError as error:
             new.unlink(missing_ok=True)
-            raise _told(error, new) from error
+            raise _write_error(error, new) from error
         if not self.failed:
             self.path.unlink(missing_ok=True)
 
@@ -105,12 +105,12 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Conflict(f"Another run is writing {self.path}: wait for it, or choose another --out.") from error
+            raise Conflict(f"Another run is writing {self.path}. Wait for it, or choose another --out.") from error
         self._size = 0
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream):
                 if not line.endswith(b"\n"):
-                    break  # a kill came in the middle of it
+                    break  # truncated by a kill
                 self._read(number, line, digest)
                 self._size += len(line)
         os.ftruncate(self._file, self._size)
@@ -121,15 +121,16 @@ class Journal:
         try:
             content = json.loads(line)
             if number == 0:
-                of_these = content["format"] == _FORMAT and content["rows"] == digest
+                matches = content["format"] == _FORMAT and content["rows"] == digest
             else:
-                self.kept[content["row"]] = Kept(self._size, content["failed"])
+                self.stored[content["row"]] = StoredAnswer(self._size, content["failed"])
                 return
         except (ValueError, LookupError, TypeError) as error:
-            raise Invalid(f"{self.path}, line {number + 1} is damaged: remove the file and begin anew.") from error
-        if not of_these:
+            raise Invalid(f"{self.path}, line {number + 1} is damaged. Remove the file and start again.") from error
+        if not matches:
             raise Invalid(
-                f"{self.path} is of other rows, another model or other numbers: remove it, or choose another --out."
+                f"{self.path} belongs to other rows, another model or other options. Remove it, or choose another "
+                "--out."
             )
 
     def _write(self, content: Mapping[str, Any]) -> None:
@@ -140,12 +141,12 @@ class Journal:
                 raise OSError(28, "No space left on device")
         except OSError as error:
             os.ftruncate(self._file, self._size)
-            raise _told(error, self.path) from error
+            raise _write_error(error, self.path) from error
         self._size += len(data)
 
 
 def digest_of(rows: Iterable[object]) -> str:
-    """What tells one run's rows from another's: a SHA-256 over their JSON."""
+    """A SHA-256 over the rows' JSON that identifies a run."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, sort_keys=True).encode() + b"\n")
@@ -153,14 +154,14 @@ def digest_of(rows: Iterable[object]) -> str:
 
 
 def _dumped(content: Any) -> bytes:
-    # Half a character (\ud800), which a model's JSON may hold, is no UTF-8: such a line is written in ASCII.
+    # A lone surrogate (\ud800), which a model's JSON may contain, is not valid UTF-8: such a line is written as ASCII.
     try:
         return json.dumps(content, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:
         return json.dumps(content).encode() + b"\n"
 
 
-def _told(error: OSError, path: Path) -> ParleyError:
+def _write_error(error: OSError, path: Path) -> ParleyError:
     if error.errno == 28:
-        return NoSpace(f"The disk is full at {path}: free some space and go on with --resume.")
+        return NoSpace(f"The disk is full at {path}. Free some space and continue with --resume.")
     return Invalid(f"{path} cannot be written: {error.strerror}.")

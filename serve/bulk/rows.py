@@ -1,7 +1,7 @@
-"""The rows of `parley generate`: a file of prompts as requests, and an answer as a line. It sends nothing.
+"""Reads the rows of `parley generate` as requests and formats answers as lines. It sends nothing.
 
-A row is a `prompt` (or `input`), or `messages` as the API takes them, or a line of OpenAI's Batch API (`custom_id`,
-`method`, `url`, `body`); or a line of a CSV or TSV file. All rows are looked at before the first is asked.
+A row is a `prompt` (or `input`), `messages` as in the API, a line of OpenAI's Batch API (`custom_id`, `method`, `url`,
+`body`), or a line of a CSV or TSV file. All rows are checked before the first request.
 """
 
 import csv
@@ -19,7 +19,7 @@ _URLS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/respo
 
 @dataclass(frozen=True)
 class Row:
-    """One request. `line` is its line in the file, `path` below /v1; `batch` asks for the Batch API's answer."""
+    """One request. `line`: its line in the file; `path`: below /v1; `batch`: the output has the Batch API's format."""
 
     line: int
     path: str
@@ -29,14 +29,14 @@ class Row:
 
 
 def read_rows(file: Path, *, model: str | None, options: Mapping[str, Any], prompt_column: str = "prompt") -> list[Row]:
-    """Every row of a file, in its order.
+    """Reads every row of a file in order.
 
     Args:
-        model: asked for every row; None: for those that name none of their own, that is a mistake.
-        options: OpenAI's, such as max_tokens, for rows that do not say them themselves.
+        model: the model for every row; None: each row must name its own.
+        options: OpenAI options such as max_tokens, for rows that do not set them.
 
     Raises:
-        NotFound: there is no such file. Invalid: it cannot be read, or a row makes no sense; the line is named.
+        NotFound: there is no such file. Invalid: the file or a row cannot be read; the message names the line.
     """
     rows: list[Row] = []
     lines_of: dict[str, int] = {}
@@ -47,7 +47,7 @@ def read_rows(file: Path, *, model: str | None, options: Mapping[str, Any], prom
                 try:
                     row = _row(line, content, model, options, prompt_column)
                     if row.custom_id is not None and lines_of.setdefault(row.custom_id, line) != line:
-                        raise Invalid(f"its custom_id is that of line {lines_of[row.custom_id]}; make them differ")
+                        raise Invalid(f"its custom_id is also that of line {lines_of[row.custom_id]}")
                 except Invalid as error:
                     raise Invalid(f"{file}, line {line}: {error}.", param=error.param) from error
                 rows.append(row)
@@ -55,7 +55,7 @@ def read_rows(file: Path, *, model: str | None, options: Mapping[str, Any], prom
         raise NotFound(f"There is no file {file}.") from error
     except (UnicodeDecodeError, OSError, csv.Error) as error:
         raise Invalid(f"{file} cannot be read as UTF-8 text: {error}.") from error
-    except _NoJson as error:
+    except _NotAnObject as error:
         raise Invalid(f"{file}, {error}.") from error
     if not rows:
         raise Invalid(f"{file} has no rows.")
@@ -63,24 +63,24 @@ def read_rows(file: Path, *, model: str | None, options: Mapping[str, Any], prom
 
 
 def answer_line(row: Row, answer: object, error: ParleyError | None) -> dict[str, Any]:
-    """What the output says of a row: its answer, or its error."""
+    """The output line of a row: its answer, or its error."""
     failure = error and {"code": error.code or error.kind, "message": error.message}
     if row.batch:
         response = None if error else {"status_code": 200, "request_id": None, "body": answer}
         return {"id": f"line_{row.line}", "custom_id": row.custom_id, "response": response, "error": failure}
-    named = {} if row.custom_id is None else {"custom_id": row.custom_id}
-    head = {"line": row.line, **named, "model": row.body["model"]}
+    id_fields = {} if row.custom_id is None else {"custom_id": row.custom_id}
+    head = {"line": row.line, **id_fields, "model": row.body["model"]}
     if error is not None or not isinstance(answer, dict):
         return {**head, "answer": None, "finish_reason": None, "usage": None, "error": failure}
     choice = answer["choices"][0]
     message = choice["message"]
     calls = {"tool_calls": message["tool_calls"]} if message.get("tool_calls") else {}
-    said = {"answer": message.get("content"), **calls, "finish_reason": choice.get("finish_reason")}
-    return {**head, **said, "usage": answer.get("usage"), "error": None}
+    answer_fields = {"answer": message.get("content"), **calls, "finish_reason": choice.get("finish_reason")}
+    return {**head, **answer_fields, "usage": answer.get("usage"), "error": None}
 
 
 def tokens_of(answer: object) -> int:
-    """How many tokens the model made; 0 where the server does not say."""
+    """The completion tokens of a response; 0 if the server reports none."""
     usage = answer.get("usage") if isinstance(answer, dict) else None
     if not isinstance(usage, dict):
         return 0
@@ -88,8 +88,8 @@ def tokens_of(answer: object) -> int:
     return count if isinstance(count, int) else 0
 
 
-class _NoJson(ValueError):
-    """A line that is no JSON object; the words follow «FILE, »."""
+class _NotAnObject(ValueError):
+    """A line is not a JSON object. The message follows "FILE, "."""
 
 
 def _objects(stream: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -99,20 +99,20 @@ def _objects(stream: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             content = json.loads(line)
         except ValueError as error:
-            raise _NoJson(f"line {number}: that is no JSON ({error})") from error
+            raise _NotAnObject(f"line {number}: not valid JSON ({error})") from error
         if not isinstance(content, dict):
-            raise _NoJson(f"line {number}: expected an object with `prompt`, `messages` or `body`")
+            raise _NotAnObject(f"line {number}: expected an object with `prompt`, `messages` or `body`")
         yield number, content
 
 
 def _table(stream: Iterator[str], separator: str, prompt_column: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(stream, delimiter=separator)
     if prompt_column not in (reader.fieldnames or ()):
-        has = ", ".join(reader.fieldnames or ()) or "nothing"
-        raise Invalid(f"There is no column {prompt_column!r} (the file has {has}): name one with --prompt-column.")
+        columns = ", ".join(reader.fieldnames or ()) or "nothing"
+        raise Invalid(f"There is no column {prompt_column!r} (the file has {columns}). Name one with --prompt-column.")
     for content in reader:
-        kept = {name: content[name] for name in (prompt_column, "custom_id", "id") if content.get(name)}
-        yield reader.line_num, kept
+        stored = {name: content[name] for name in (prompt_column, "custom_id", "id") if content.get(name)}
+        yield reader.line_num, stored
 
 
 def _row(
@@ -120,26 +120,28 @@ def _row(
 ) -> Row:
     custom_id = content.get("custom_id", content.get("id"))
     if custom_id is not None and not isinstance(custom_id, str | int):
-        raise Invalid("`custom_id` must be a text")
+        raise Invalid("`custom_id` must be a string")
     batch = "body" in content
     path = "/chat/completions"
     if batch:
         body, url = content["body"], content.get("url", _URLS[0])
         if not isinstance(body, dict):
-            raise Invalid("`body` must be an object, a request as the API takes it")
+            raise Invalid("`body` must be an object, a request as in the API")
         if url not in _URLS or content.get("method", "POST") != "POST":
-            raise Invalid(f"`url` must be one of {', '.join(_URLS)}, by POST")
+            raise Invalid(f"`url` must be one of {', '.join(_URLS)}, with method POST")
         path = url.removeprefix("/v1")
         if body.get("stream"):
-            raise Invalid("`stream` has no place here: leave it out")
-        # A limit of tokens means nothing to an embedding, and has another name in a response.
+            raise Invalid("`stream` is not supported: remove it")
+        # A token limit means nothing for embeddings and has another name in the Responses API.
         options = options if path in ("/chat/completions", "/completions") else {}
     else:
         body = {"messages": _messages(content, prompt_column)}
-    chosen = model or body.get("model")
-    if not isinstance(chosen, str) or not chosen:
-        raise Invalid("it names no model: say --model", param="model")
-    return Row(line, path, {**options, **body, "model": chosen}, None if custom_id is None else str(custom_id), batch)
+    chosen_model = model or body.get("model")
+    if not isinstance(chosen_model, str) or not chosen_model:
+        raise Invalid("no model: set --model", param="model")
+    return Row(
+        line, path, {**options, **body, "model": chosen_model}, None if custom_id is None else str(custom_id), batch
+    )
 
 
 def _messages(content: Mapping[str, Any], prompt_column: str) -> list[Any]:
@@ -150,5 +152,5 @@ def _messages(content: Mapping[str, Any], prompt_column: str) -> list[Any]:
         return messages
     prompt = content.get(prompt_column, content.get("input"))
     if not isinstance(prompt, str) or not prompt.strip():
-        raise Invalid(f"expected `{prompt_column}` with words in it, `messages` or `body`")
+        raise Invalid(f"expected a non-empty `{prompt_column}`, `messages` or `body`")
     return [{"role": "user", "content": prompt}]

@@ -1,1 +1,1 @@
-"""Engines: which run, on what part of the machine, and what keeps each of them running. `supervisor` decides."""
+"""Engines: the supervisor that decides which run, their placement and memory, and the lifecycle of each."""

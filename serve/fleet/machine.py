@@ -1,4 +1,4 @@
-"""The machine: its cores, memory and NVIDIA cards, and how engines share them. It asks programs, never torch."""
+"""The machine's cores, memory and NVIDIA GPUs. Read from the system and nvidia-smi, never with torch."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ _LEAST_KV_BYTES = 64 * 1024**2
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA card, by nvidia-smi's number; memory in MiB."""
+    """An NVIDIA GPU by its nvidia-smi index; memory in MiB."""
 
     index: int
     name: str
@@ -30,7 +30,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What engines can use: core ids, bytes of memory, cards (none where engines run on the CPU)."""
+    """What engines can use: core ids, bytes of memory, GPUs (none if engines run on the CPU)."""
 
     cores: tuple[int, ...]
     memory_bytes: int
@@ -44,7 +44,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class Share:
-    """What one engine gets. On a CPU: cores and bytes of KV cache. On a GPU: cards and a share of their memory."""
+    """One engine's share of the machine: on a CPU, cores and bytes of KV cache; on GPUs, their indices and memory
+    share.
+    """
 
     device: Literal["cpu", "cuda"]
     cores: tuple[int, ...] = ()
@@ -55,30 +57,30 @@ class Share:
 
 @dataclass(frozen=True)
 class Fit:
-    """Model id → share for the engines that fit; model id → why not for those that do not."""
+    """Model id → share for the engines that fit; model id → reason for those that do not."""
 
     shares: dict[str, Share] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def look(settings: Settings) -> Machine:
-    """This machine, as the settings and CUDA_VISIBLE_DEVICES let engines see it.
+def detect_machine(settings: Settings) -> Machine:
+    """This machine, limited by the settings and CUDA_VISIBLE_DEVICES.
 
     Raises:
-        Unavailable: device is cuda and there is no card, or CUDA_VISIBLE_DEVICES names one that is not there.
+        Unavailable: device is cuda and there is no GPU, or CUDA_VISIBLE_DEVICES names a missing one.
     """
     cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
     gpus = () if settings.device == "cpu" else allowed_gpus(find_gpus(), visible_gpus())
     if settings.device == "cuda" and not gpus:
         raise Unavailable(
-            "The device is set to cuda, but nvidia-smi shows no card that CUDA_VISIBLE_DEVICES allows. Mend the driver "
+            "The device is set to cuda, but nvidia-smi shows no GPU that CUDA_VISIBLE_DEVICES allows. Fix the driver "
             "or that variable, or set PARLEY_DEVICE=cpu."
         )
     return Machine(cores or tuple(range(os.cpu_count() or 1)), psutil.virtual_memory().total, gpus)
 
 
 def find_gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA cards that `nvidia-smi` lists; none where it is missing or fails."""
+    """The NVIDIA GPUs that `nvidia-smi` lists; none if it is missing or fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
@@ -91,7 +93,7 @@ def find_gpus() -> tuple[Gpu, ...]:
 
 
 def free_gpu_bytes() -> int:
-    """What is free on the emptiest card that engines may use; 0 where nvidia-smi does not say."""
+    """Free memory of the emptiest GPU that engines may use; 0 if nvidia-smi does not report it."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0
@@ -105,7 +107,7 @@ def free_gpu_bytes() -> int:
 
 
 def parse_gpus(listing: str) -> tuple[Gpu, ...]:
-    """`nvidia-smi --query-gpu=index,uuid,name,memory.total --format=csv,noheader,nounits` as Gpus."""
+    """Parses `nvidia-smi --query-gpu=index,uuid,name,memory.total --format=csv,noheader,nounits`."""
     found = []
     for line in listing.splitlines():
         index, _, rest = line.partition(",")
@@ -117,12 +119,13 @@ def parse_gpus(listing: str) -> tuple[Gpu, ...]:
 
 
 def allowed_gpus(found: Sequence[Gpu], visible: str | None) -> tuple[Gpu, ...]:
-    """Those of `found` that CUDA_VISIBLE_DEVICES allows; all of them where it is None.
+    """The GPUs in `found` that CUDA_VISIBLE_DEVICES allows; all of them if it is None.
 
-    It holds nvidia-smi's numbers, or UUIDs or their beginnings, with commas; empty or -1 allows none, as in CUDA.
+    Its value is a comma-separated list of nvidia-smi indices, UUIDs or UUID prefixes. As in CUDA, empty or -1 allows
+    none.
 
     Raises:
-        Unavailable: it names a card that is not there.
+        Unavailable: it names a missing GPU.
     """
     if visible is None or not found:
         return tuple(found)
@@ -132,7 +135,7 @@ def allowed_gpus(found: Sequence[Gpu], visible: str | None) -> tuple[Gpu, ...]:
             break
         card = next((gpu for gpu in found if name == str(gpu.index) or _is_uuid(name, gpu)), None)
         if card is None:
-            raise Unavailable(f"CUDA_VISIBLE_DEVICES names {name!r}, which is no card that nvidia-smi lists.")
+            raise Unavailable(f"CUDA_VISIBLE_DEVICES names {name!r}, but nvidia-smi lists no such GPU.")
         allowed.append(card)
     return tuple(dict.fromkeys(allowed))
 
@@ -148,12 +151,12 @@ def fit(
     placed: Mapping[str, tuple[int, ...]],
     check: Callable[[Mapping[str, Share], Mapping[str, ModelSpec]], None] | None = None,
 ) -> Fit:
-    """The plan for as many of the engines as there is room for: one that asks too much keeps no other from running.
+    """Plans as many of the engines as fit: one that asks for too much does not keep others from running.
 
     Args:
-        engines: those that come first are admitted first.
-        placed: model id → cards, for the engines that stay where they are.
-        check: raises a ParleyError where shares do not fit into memory: see `serve.fleet.memory`.
+        engines: in order of priority.
+        placed: model id → GPUs of the engines that stay where they are.
+        check: raises a ParleyError if shares do not fit into memory: see `serve.fleet.memory`.
     """
     admitted: list[ModelSpec] = []
     found = Fit()
@@ -178,10 +181,10 @@ def plan(
 ) -> dict[str, Share]:
     """Model id → share, for engines that run side by side.
 
-    On a CPU each gets cores of its own, where there are enough (two engines bound to the same core ran at half
-    speed), and an equal part of the KV cache. On a GPU each gets an equal part of `gpu_memory_share` of its card,
-    unless its spec asks for a share; engines go to the card with the most room, those with tensor parallelism to
-    as many cards. An engine in `placed` stays on the cards that it has there.
+    On a CPU each gets its own cores if there are enough (two engines bound to the same core ran at half speed) and an
+    equal part of the KV cache. On a GPU each gets an equal part of its GPU's `gpu_memory_share` unless its spec asks
+    for a share. Engines go to the GPU with the most room, those with tensor parallelism to several. Engines in `placed`
+    keep their GPUs.
 
     Raises:
         Invalid: the specs ask for more than there is.
@@ -193,7 +196,7 @@ def _plan_cpu(machine: Machine, engines: Sequence[ModelSpec], settings: Settings
     if not engines:
         return {}
     kv_cache = max(int(settings.cpu_kv_cache_gib * _GIB / len(engines)), _LEAST_KV_BYTES)
-    # With five cores and more one is left to the gateway and the page; with fewer the scheduler sorts it out.
+    # With five or more cores, one is left to the gateway and the page.
     cores = machine.cores[1:] if len(machine.cores) > 4 else machine.cores
     shares = {}
     for number, spec in enumerate(engines):
@@ -214,10 +217,10 @@ def _plan_gpu(
     sharing: dict[int, int] = {gpu.index: 0 for gpu in machine.gpus}
     places: dict[str, tuple[int, ...]] = {}
     for spec in sorted(engines, key=lambda one: (one.id not in placed, -one.engine.tensor_parallel_size)):
-        wide = spec.engine.tensor_parallel_size
-        if wide > len(machine.gpus):
-            raise Invalid(f"{spec.id} wants {wide} GPUs, this machine has {len(machine.gpus)}.", param="engine")
-        least = sorted(asked, key=lambda index: (sharing[index] + 10 * asked[index], index))[:wide]
+        gpu_count = spec.engine.tensor_parallel_size
+        if gpu_count > len(machine.gpus):
+            raise Invalid(f"{spec.id} needs {gpu_count} GPUs; this machine has {len(machine.gpus)}.", param="engine")
+        least = sorted(asked, key=lambda index: (sharing[index] + 10 * asked[index], index))[:gpu_count]
         places[spec.id] = placed.get(spec.id) or tuple(sorted(least))
         for index in places[spec.id]:
             asked[index] += spec.engine.gpu_memory_share or 0.0

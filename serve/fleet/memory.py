@@ -1,7 +1,7 @@
-"""How much memory an engine takes, and how much there is: estimated before it starts, measured where it can be.
+"""The memory that an engine needs and the memory that is free: estimated before a start, measured where possible.
 
-On a CPU: weights, the planned KV cache, and what vLLM takes beside them. On a GPU vLLM takes the whole share that it is
-given, so there the question is whether the share holds the weights and a cache for one request.
+On a CPU an engine needs its weights, the planned KV cache, and vLLM's overhead. On a GPU vLLM takes its whole share,
+which must hold the weights and the KV cache of one request.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import machine
 from serve.fleet.machine import Machine, Share
-from serve.fleet.weights import weights_of
+from serve.fleet.model_files import find_model_files
 
 _GIB = 1024**3
-# What an engine takes beside weights and cache: Python, torch, vLLM, buffers. Measured 1.1 GiB (docs/log.md,
-# 2026-11-22); long prompts take some more.
+# Python, torch, vLLM and buffers, beside weights and cache. Measured 1.1 GiB (docs/log.md, 2026-11-22); long prompts
+# need some more.
 CPU_OVERHEAD_BYTES = int(1.3 * _GIB)
 GPU_OVERHEAD_BYTES = int(1.5 * _GIB)
-# The gateway, the page, the worker and the rest of the machine go on while engines come and go.
+# Left free for the gateway, the page, the worker and the rest of the machine.
 _KEPT_FREE_BYTES = _GIB // 2
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory.stat")),
@@ -35,8 +35,8 @@ _CGROUPS = (
 
 
 @dataclass(frozen=True)
-class Need:
-    """What an engine takes, in bytes, on its device; `weights` is 0 where nobody knows them yet (`known` False)."""
+class MemoryNeed:
+    """What an engine needs on its device, in bytes. `weights` is 0 and `known` False if its size is unknown."""
 
     weights: int
     cache: int
@@ -45,67 +45,67 @@ class Need:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum."""
         return self.weights + self.cache + self.overhead
 
 
 @dataclass(frozen=True)
-class Holding:
-    """What an engine that has a place holds, in bytes: by plan, and as far as it has taken it already."""
+class MemoryUse:
+    """What a placed engine uses, in bytes: by plan, and what it has already allocated."""
 
     planned: int
     taken: int
 
 
 def available_bytes() -> int:
-    """Memory that a new process could take now: the machine's, or this container's where that is less."""
+    """Memory that a new process could allocate: the machine's or this container's, whichever is less."""
     return min([psutil.virtual_memory().available, *[left for left in map(_cgroup_left, _CGROUPS) if left is not None]])
 
 
-class Memory:
-    """The memory of one machine under its settings. `reserved`: bytes that jobs have asked for and not taken yet."""
+class MemoryBudget:
+    """The memory of one machine under its settings. `reserved`: bytes that jobs have reserved and not allocated yet."""
 
     def __init__(self, where: Machine, settings: Settings, available: Callable[[], int] = available_bytes) -> None:
         self._machine = where
         self._settings = settings
         self._available = available
-        self._known: dict[str, int] = {}
+        self._known_weight_bytes: dict[str, int] = {}
         self.reserved = 0
 
-    def need(self, spec: ModelSpec, share: Share) -> Need:
-        """What its engine will take with this share."""
-        weights = self._weights(spec)
+    def need(self, spec: ModelSpec, share: Share) -> MemoryNeed:
+        """What the engine needs with this share."""
+        weights = self._weight_bytes(spec)
         if share.device == "cpu":
-            return Need(weights or 0, share.kv_cache_bytes, CPU_OVERHEAD_BYTES, weights is not None)
-        wide = max(len(share.gpus), 1)
-        one_request = (self._one_request(spec) or 0) // wide
-        return Need((weights or 0) // wide, one_request, GPU_OVERHEAD_BYTES, weights is not None)
+            return MemoryNeed(weights or 0, share.kv_cache_bytes, CPU_OVERHEAD_BYTES, weights is not None)
+        gpu_count = max(len(share.gpus), 1)
+        one_request = (self._request_cache_bytes(spec) or 0) // gpu_count
+        return MemoryNeed((weights or 0) // gpu_count, one_request, GPU_OVERHEAD_BYTES, weights is not None)
 
-    def free(self, held: Mapping[str, Holding], freed: int) -> int:
-        """Bytes for engines beside those that run."""
+    def free(self, held: Mapping[str, MemoryUse], freed: int) -> int:
+        """Bytes for engines beside the running ones."""
         if self._settings.engine_memory_gib is not None:
             return int(self._settings.engine_memory_gib * _GIB) - sum(one.planned for one in held.values())
         promised = sum(one.planned - one.taken for one in held.values())
         return self._available() - _KEPT_FREE_BYTES - self.reserved - promised + freed
 
     def missing(self) -> int:
-        """How many bytes of what jobs have asked for are not free."""
+        """How many bytes of the jobs' reservations are not free."""
         if not self.reserved:
             return 0
         free = machine.free_gpu_bytes() if self._machine.gpus else self._available()
         return max(self.reserved - free, 0)
 
     def check(
-        self, shares: Mapping[str, Share], specs: Mapping[str, ModelSpec], held: Mapping[str, Holding], freed: int = 0
+        self, shares: Mapping[str, Share], specs: Mapping[str, ModelSpec], held: Mapping[str, MemoryUse], freed: int = 0
     ) -> None:
-        """Whether engines with these shares fit beside each other.
+        """Checks that engines with these shares fit beside each other.
 
         Args:
-            held: model id → what the engines that run and stay hold.
-            freed: bytes that those hold which run and are thought away.
+            held: model id → use of the engines that keep running.
+            freed: bytes used by engines that would be stopped.
 
         Raises:
-            Unavailable: what does not fit, how much it needs, and what would.
+            Unavailable: what does not fit, what it needs, and what is free.
         """
         if self._machine.gpus:
             self._check_gpu(shares, specs)
@@ -121,15 +121,15 @@ class Memory:
             others = wanted - needed.total
             raise Unavailable(
                 f"{name} needs {_gib(needed.total)} ({_gib(needed.weights)} of weights, {_gib(needed.cache)} of KV "
-                f"cache, {_gib(needed.overhead)} for vLLM itself), {_gib(max(free - others, 0))} are free"
+                f"cache, {_gib(needed.overhead)} for vLLM itself); {_gib(max(free - others, 0))} are free"
             )
 
-    def startable(self, spec: ModelSpec, share: Share) -> str | None:
-        """A look right before a start: None where its memory is there, else what is missing. Measured, not planned."""
+    def missing_for_start(self, spec: ModelSpec, share: Share) -> str | None:
+        """A measurement right before a start: None if the memory is free, otherwise what is missing."""
         if self._machine.gpus:
-            return "waits for memory: a job has reserved it" if self.reserved else None
+            return "waiting for memory: a job has reserved it" if self.reserved else None
         needed, free = self.need(spec, share).total, self._available() - self.reserved
-        return None if needed <= free else f"waits for memory: it needs {_gib(needed)}, {_gib(free)} are free"
+        return None if needed <= free else f"waiting for memory: it needs {_gib(needed)}, {_gib(free)} are free"
 
     def _check_gpu(self, shares: Mapping[str, Share], specs: Mapping[str, ModelSpec]) -> None:
         cards = {gpu.index: gpu.memory_mib * 1024**2 for gpu in self._machine.gpus}
@@ -140,35 +140,38 @@ class Memory:
                 raise Unavailable(
                     f"{name} needs {_gib(needed.total)} on GPU {share.gpus[0]} ({_gib(needed.weights)} of weights, "
                     f"{_gib(needed.cache)} of KV cache for one request), its share would be {_gib(given)}: set a "
-                    "shorter max_model_len, or more GPUs by tensor_parallel_size"
+                    "shorter max_model_len, or more GPUs with tensor_parallel_size"
                 )
 
     def _check_cache(self, spec: ModelSpec, share: Share) -> None:
-        one = self._one_request(spec)
+        one = self._request_cache_bytes(spec)
         if one is None or one <= share.kv_cache_bytes:
             return
-        tokens, per_token = self._context(spec), weights_of(spec).kv_bytes_per_token()
+        tokens, per_token = self._context(spec), find_model_files(spec).kv_bytes_per_token()
         assert tokens is not None
         assert per_token is not None
         raise Unavailable(
             f"{spec.id}: a context of {tokens:,} tokens needs {_gib(one)} of KV cache, {_gib(share.kv_cache_bytes)} "
-            f"are planned: set max_model_len to {share.kv_cache_bytes // per_token // 16 * 16} or less, or "
-            "cpu_kv_cache_gib higher"
+            f"are planned: set max_model_len to {share.kv_cache_bytes // per_token // 16 * 16} or less, or raise "
+            "cpu_kv_cache_gib"
         )
 
-    def _one_request(self, spec: ModelSpec) -> int | None:
-        """The KV cache of one request as long as it may be; vLLM does not start with less."""
-        tokens, per_token = self._context(spec), weights_of(spec).kv_bytes_per_token()
+    def _request_cache_bytes(self, spec: ModelSpec) -> int | None:
+        """The KV cache of one request of maximum length; vLLM does not start with less."""
+        tokens, per_token = self._context(spec), find_model_files(spec).kv_bytes_per_token()
         return tokens * per_token if tokens and per_token else None
 
     def _context(self, spec: ModelSpec) -> int | None:
-        return spec.engine.max_model_len or weights_of(spec).context()
+        return spec.engine.max_model_len or find_model_files(spec).context()
 
-    def _weights(self, spec: ModelSpec) -> int | None:
-        # A version's files never change once they are here.
-        if spec.id not in self._known and (found := weights_of(spec).loaded_bytes(spec.engine.dtype)) is not None:
-            self._known[spec.id] = found
-        return self._known.get(spec.id)
+    def _weight_bytes(self, spec: ModelSpec) -> int | None:
+        # A model version's files never change.
+        if (
+            spec.id not in self._known_weight_bytes
+            and (found := find_model_files(spec).loaded_bytes(spec.engine.dtype)) is not None
+        ):
+            self._known_weight_bytes[spec.id] = found
+        return self._known_weight_bytes.get(spec.id)
 
 
 def _gib(size: int) -> str:
@@ -176,7 +179,9 @@ def _gib(size: int) -> str:
 
 
 def _cgroup_left(files: tuple[Path, Path, Path]) -> int | None:
-    """What a container's limit leaves; None where there is no limit. Cached files can be dropped, so they are free."""
+    """What a container's limit leaves free; None without a limit. Cached files count as free, because they can be
+    dropped.
+    """
     limit, used, statistics = files
     try:
         most = int(limit.read_text())

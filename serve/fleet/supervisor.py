@@ -1,8 +1,8 @@
-"""The supervisor: a controller that makes what runs equal what the registry says should run, and tells the state.
+"""The supervisor: a controller that makes the running engines match the registry and publishes their states.
 
-Each round compares the desired engines and adapters with the actual ones and takes one step for each that differs. It
-is the only writer of engine rows. One engine's life is `serve.fleet.tending`, who runs while there is not room for all
-is `serve.fleet.room`, and how a process is kept from leaving anything behind is `serve.processes.guardian`.
+Each round compares the desired engines and adapters with the actual ones and takes one step for each difference. It is
+the only writer of engine rows. `serve.fleet.engine_lifecycle` handles one engine, `serve.fleet.eviction` decides which
+engine makes room, and `serve.processes.guardian` makes sure that no process is left behind.
 """
 
 import asyncio
@@ -20,27 +20,27 @@ from models.registry import Registry
 from models.reservations import reserved
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import engines, machine, states
-from serve.fleet.desired import ASLEEP, Desired, Engine, desired
+from serve.fleet import engine_states, machine, vllm_command
+from serve.fleet.engine_lifecycle import BACKOFF_LIMIT_S, EngineLifecycle, begin_drain
+from serve.fleet.engine_states import EngineStatus
+from serve.fleet.eviction import PlacedEngine, decide_placement
 from serve.fleet.machine import Fit, Machine
-from serve.fleet.memory import Holding, Memory
-from serve.fleet.room import Tenant, decide
-from serve.fleet.states import Served
-from serve.fleet.tending import BACKOFF_LIMIT_S, Tender, begin_drain
+from serve.fleet.managed_engine import ASLEEP, DesiredState, ManagedEngine, desired_state
+from serve.fleet.memory import MemoryBudget, MemoryUse
 from serve.processes.children import stop_all
 
 _TICK_S = 0.5
-_DATABASE_S = 2.0  # what it may take before engines are looked after without it
-_DEMAND_EVERY_S = 0.9
-# A wish is made when somebody asks and has ended when nobody asks again for so long.
+_DATABASE_TIMEOUT_S = 2.0  # after that a round goes on without the database
+_DEMAND_INTERVAL_S = 0.9
+# How long an engine that was requested while asleep waits for room after the last request for it.
 _WISH_S = 120.0
-# An engine that somebody asked for stays so long, whoever else asks: else two models in turn would only ever start.
+# How long a requested engine stays, whatever else is requested: otherwise two models in turn would only ever start.
 STAY_S = 15.0
 _log = logging.getLogger("parley.supervisor")
 
 
 class Supervisor:
-    """Keeps the engines of one home running. `run` until it is cancelled, then `stop`."""
+    """Keeps the engines of one home running. `run` until cancelled, then `stop`."""
 
     def __init__(
         self,
@@ -54,19 +54,19 @@ class Supervisor:
         self._settings = settings
         self._database = database
         self._machine = machine
-        self._tell = tell
+        self._report = tell
         self._stay_s = stay_s
         self._registry = Registry(database)
-        self._memory = Memory(machine, settings)
+        self._memory = MemoryBudget(machine, settings)
         self._revision = -1
-        self._wanted = Desired({}, {})
-        self._engines: dict[str, Engine] = {}
+        self._desired = DesiredState({}, {})
+        self._engines: dict[str, ManagedEngine] = {}
         self._planned: set[str] = set()
-        self._published: dict[str, Served] = {}
+        self._published: dict[str, EngineStatus] = {}
         self._key = secrets.token_urlsafe(32)
-        self._looked_at_demand = self._looked_at_reserved = 0.0
-        self._asking: dict[str, asyncio.Task[None]] = {}
-        self._tender = Tender(settings, machine, self._memory, self._key, self._adapters_of, tell)
+        self._demand_read_at = self._reservations_read_at = 0.0
+        self._accesses: dict[str, asyncio.Task[None]] = {}
+        self._lifecycle = EngineLifecycle(settings, machine, self._memory, self._key, self._adapters_of, tell)
 
     @property
     def guardians(self) -> set[int]:
@@ -74,28 +74,28 @@ class Supervisor:
         return {engine.process.pid for engine in self._engines.values() if engine.process}
 
     def settled(self) -> bool:
-        """Whether the start is over: everything is published as ready or asleep, or its engine has failed once."""
+        """Whether the start is over: every engine is published as ready or asleep, or has failed once."""
         if self._revision < 0:
             return False
-        for base, adapters in self._wanted.adapters.items():
+        for base, adapters in self._desired.adapters.items():
             engine = self._engines.get(base)
             if engine is None:
                 return False
-            if engine.attempts or engine.gave_up or engine.share is None:
+            if engine.attempts or engine.gave_up_at or engine.share is None:
                 continue
             rows = [self._published.get(name) for name in (base, *adapters)]
             if not all(row and row.state in ("ready", "failed") for row in rows):
                 return False
         return True
 
-    def overview(self) -> dict[str, Served]:
-        """Model id → what was last published."""
+    def overview(self) -> dict[str, EngineStatus]:
+        """Model id → the status that was last published."""
         return dict(self._published)
 
     async def run(self) -> None:
-        """Reconciles until it is cancelled."""
-        engines.write_key(self._settings.home, self._key)
-        await asyncio.to_thread(states.forget, self._database)
+        """Reconciles until cancelled."""
+        vllm_command.write_key(self._settings.home, self._key)
+        await asyncio.to_thread(engine_states.delete_statuses, self._database)
         async with aiohttp.ClientSession() as session:
             while True:
                 try:
@@ -103,109 +103,110 @@ class Supervisor:
                 except ParleyError as error:
                     _log.warning("%s", error)
                 except Exception:
-                    # A controller that dies of one odd round leaves every engine alone from then on.
-                    _log.exception("a round of the supervisor broke")
+                    # If the loop ended after one failed round, no engine would be looked after again.
+                    _log.exception("a round of the supervisor failed")
                 await asyncio.sleep(_TICK_S)
 
     async def stop(self) -> None:
-        """Stops every engine, all at once, and takes its rows away."""
+        """Stops every engine at once and deletes its rows."""
         for engine in self._engines.values():
-            engine.halt()
-        for asking in self._asking.values():
-            asking.cancel()
+            engine.cancel_step()
+        for access in self._accesses.values():
+            access.cancel()
         running = [engine.process for engine in self._engines.values() if engine.process]
         await asyncio.to_thread(stop_all, running)
         self._engines.clear()
         try:
-            await asyncio.to_thread(states.forget, self._database)
+            await asyncio.to_thread(engine_states.delete_statuses, self._database)
         except ParleyError as error:
-            # The next start does it before anything else.
-            _log.warning("the engines' rows stay for now: %s", error)
+            # The next start deletes them first.
+            _log.warning("the engines' rows cannot be deleted yet: %s", error)
 
     async def _round(self, session: aiohttp.ClientSession) -> None:
-        await self._database_says("models", self._read_wanted)
-        self._remove_unwanted()
-        if self._wanted.engines.keys() != self._planned:
-            self._place_all()
-        await self._database_says("demand", self._heed_demand)
-        await self._database_says("reservations", self._heed_reservations)
-        self._heed_wishes()
+        await self._access_database("models", self._read_desired)
+        self._stop_retired()
+        if self._desired.engines.keys() != self._planned:
+            self._place_new()
+        await self._access_database("demand", self._apply_demand)
+        await self._access_database("reservations", self._apply_reservations)
+        self._apply_wishes()
         for engine in self._engines.values():
             if engine.task is None or engine.task.done():
-                step = self._tender.step(session, engine, has_to_wait=self._has_to_wait(engine))
+                step = self._lifecycle.step(session, engine, must_wait=self._must_wait(engine))
                 engine.task = asyncio.create_task(step)
         await asyncio.sleep(0)
-        await self._database_says("states", self._publish)
+        await self._access_database("states", self._publish)
 
-    async def _database_says(self, what: str, ask: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Reads or writes, one of each kind at a time. While the database is away or hangs, what it said last holds:
-        engines are not left alone for that."""
-        asking = self._asking.get(what)
-        if asking is None:
-            asking = self._asking[what] = asyncio.create_task(ask())
-        done, _ = await asyncio.wait({asking}, timeout=_DATABASE_S)
+    async def _access_database(self, what: str, ask: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Runs one database access of each kind at a time. While the database hangs, the last known values stay in
+        use, so that engines are still looked after.
+        """
+        access = self._accesses.get(what)
+        if access is None:
+            access = self._accesses[what] = asyncio.create_task(ask())
+        done, _ = await asyncio.wait({access}, timeout=_DATABASE_TIMEOUT_S)
         if not done:
-            _log.warning("the database does not answer: going on with what is known")
+            _log.warning("the database does not answer: using the last known state")
             return
-        del self._asking[what]
+        del self._accesses[what]
         try:
-            asking.result()
+            access.result()
         except ParleyError as error:
             if self._revision < 0:
                 raise
-            _log.warning("going on with what is known: %s", error)
+            _log.warning("using the last known state: %s", error)
 
-    async def _read_wanted(self) -> None:
+    async def _read_desired(self) -> None:
         revision = await asyncio.to_thread(self._registry.revision)
         if revision != self._revision:
             specs = await asyncio.to_thread(self._registry.list, include_candidates=True)
             pinned = await asyncio.to_thread(self._registry.pinned)
-            self._wanted = desired(specs, pinned)
+            self._desired = desired_state(specs, pinned)
             self._revision = revision
 
-    def _remove_unwanted(self) -> None:
-        for name in [name for name in self._engines if name not in self._wanted.engines]:
+    def _stop_retired(self) -> None:
+        for name in [name for name in self._engines if name not in self._desired.engines]:
             engine = self._engines[name]
             if engine.process is None:
-                engine.halt()
+                engine.cancel_step()
                 del self._engines[name]
-                self._planned.clear()  # there may be room now for who found none
-            elif engine.drain is None or engine.drain.then != "be gone":
-                engine.halt()
-                begin_drain(engine, "be gone", "retired")
+                self._planned.clear()  # there may be room now for an engine that found none
+            elif engine.drain is None or engine.drain.then != "remove":
+                engine.cancel_step()
+                begin_drain(engine, "remove", "retired")
 
-    def _place_all(self) -> None:
-        """After a change of what is wanted: places for as many as there is room for; nobody is moved out for it."""
-        newcomers = [name for name in self._wanted.engines if name not in self._engines]
+    def _place_new(self) -> None:
+        """After a change of the registry: places as many engines as there is room for, without stopping any."""
+        newcomers = [name for name in self._desired.engines if name not in self._engines]
         for name in newcomers:
-            self._engines[name] = Engine(self._wanted.engines[name], asleep_since=utcnow())
-        self._planned = set(self._wanted.engines)
-        # Whose starts came to nothing waits until somebody asks for it: room is not what it lacks.
+            self._engines[name] = ManagedEngine(self._desired.engines[name], asleep_since=utcnow())
+        self._planned = set(self._desired.engines)
+        # An engine whose starts failed waits for a request: it does not lack room.
         waiting = [
             one
             for one in self._engines.values()
-            if one.share is None and not one.attempts and one.spec.id in self._wanted.engines
+            if one.share is None and not one.attempts and one.spec.id in self._desired.engines
         ]
-        # Who is pinned comes first, and then who was there first.
-        for engine in sorted(waiting, key=lambda one: one.spec.id not in self._wanted.pinned):
+        # Pinned engines first, then by age.
+        for engine in sorted(waiting, key=lambda one: one.spec.id not in self._desired.pinned):
             name = engine.spec.id
-            found = self._fits(self._placed(), name)
+            found = self._fits(self._placed_names(), name)
             if name in found.shares:
                 self._admit(name, found)
             elif not self._memory.reserved and name in (alone := self._fits((), name)).refused:
-                self._tender.give_up(engine, alone.refused[name])
-            elif not engine.gave_up:
+                self._lifecycle.give_up(engine, alone.refused[name])
+            elif not engine.gave_up_at:
                 engine.message = f"{ASLEEP}; {found.refused[name]}"
-                self._tell(f"{name} is {engine.message}")
+                self._report(f"{name} is {engine.message}")
 
-    def _placed(self) -> list[str]:
-        """Who has a place, those that are on their way out included."""
+    def _placed_names(self) -> list[str]:
+        """Engines that have a share, including those that are being stopped."""
         return [name for name, engine in self._engines.items() if engine.share is not None]
 
     def _fits(self, staying: Sequence[str], newcomer: str) -> Fit:
-        """The plan with a newcomer beside those that stay."""
+        """The plan with a new engine beside those that stay."""
         kept = [self._engines[name] for name in staying]
-        held = {one.spec.id: self._holding(one) for one in self._engines.values() if one.share is not None}
+        held = {one.spec.id: self._memory_use(one) for one in self._engines.values() if one.share is not None}
         stay = {one.spec.id: held[one.spec.id] for one in kept}
         freed = sum(one.taken for name, one in held.items() if name not in stay)
         return machine.fit(
@@ -216,91 +217,97 @@ class Supervisor:
             lambda shares, specs: self._memory.check(shares, specs, stay, freed),
         )
 
-    def _holding(self, engine: Engine) -> Holding:
+    def _memory_use(self, engine: ManagedEngine) -> MemoryUse:
         assert engine.share is not None
         planned = engine.memory_bytes or self._memory.need(engine.spec, engine.share).total
         if engine.state == "ready":
-            return Holding(planned, planned)
-        return Holding(planned, min(engine.process.memory_bytes(), planned) if engine.process else 0)
+            return MemoryUse(planned, planned)
+        return MemoryUse(planned, min(engine.process.memory_bytes(), planned) if engine.process else 0)
 
     def _admit(self, name: str, found: Fit) -> None:
-        """Gives the newcomer its share, and everybody the new one for the next start."""
+        """Gives the new engine its share, and the others theirs for the next start."""
         for other, share in found.shares.items():
             engine = self._engines[other]
             if other == name:
-                engine.called = engine.wished is not None
-                engine.share, engine.gave_up, engine.wished, engine.attempts, engine.ends = share, None, None, 0, 0
-                engine.state, engine.message, engine.again_at = "starting", "waiting to start", 0.0
+                engine.started_for_wish = engine.wished_at is not None
+                engine.share, engine.gave_up_at, engine.wished_at, engine.attempts, engine.ends = (
+                    share,
+                    None,
+                    None,
+                    0,
+                    0,
+                )
+                engine.state, engine.message, engine.retry_at = "starting", "waiting to start", 0.0
                 continue
             assert engine.share is not None
             shrinks = share.gpu_memory_share < engine.share.gpu_memory_share - 0.005
             engine.share = share
             if shrinks and engine.drain is None:
-                # vLLM takes its part of a card for good, so room for a newcomer is made by starting again.
-                engine.halt()
-                begin_drain(engine, "start again", "making room on the GPU")
+                # vLLM never returns its part of a GPU, so an engine that gets less has to restart.
+                engine.cancel_step()
+                begin_drain(engine, "restart", "making room on the GPU")
 
-    async def _heed_demand(self) -> None:
-        """Who sleeps or was given up is wished for once somebody has asked for it since."""
+    async def _apply_demand(self) -> None:
+        """Marks sleeping and given-up engines as wished for if a request has asked for them since."""
         idle = {name: engine for name, engine in self._engines.items() if engine.share is None}
-        if not idle or time.monotonic() - self._looked_at_demand < _DEMAND_EVERY_S:
+        if not idle or time.monotonic() - self._demand_read_at < _DEMAND_INTERVAL_S:
             return
-        self._looked_at_demand = time.monotonic()
-        asked = await asyncio.to_thread(states.demanded, self._database, timedelta(minutes=1))
+        self._demand_read_at = time.monotonic()
+        asked = await asyncio.to_thread(engine_states.read_demand, self._database, timedelta(minutes=1))
         for name, engine in idle.items():
             moments = [asked[one] for one in (name, *self._adapters_of(name)) if one in asked]
             since = engine.asleep_since
-            if engine.gave_up:
-                since = engine.gave_up + timedelta(seconds=BACKOFF_LIMIT_S)
+            if engine.gave_up_at:
+                since = engine.gave_up_at + timedelta(seconds=BACKOFF_LIMIT_S)
             if moments and since is not None and max(moments) > since:
-                engine.wished = time.monotonic()
-            elif name in self._wanted.pinned and not engine.gave_up:
-                engine.wished = engine.wished or time.monotonic()
-            elif engine.wished is not None and time.monotonic() - engine.wished > _WISH_S:
-                engine.wished, engine.state, engine.message = None, "stopped", ASLEEP
+                engine.wished_at = time.monotonic()
+            elif name in self._desired.pinned and not engine.gave_up_at:
+                engine.wished_at = engine.wished_at or time.monotonic()
+            elif engine.wished_at is not None and time.monotonic() - engine.wished_at > _WISH_S:
+                engine.wished_at, engine.state, engine.message = None, "stopped", ASLEEP
 
-    async def _heed_reservations(self) -> None:
-        """A job that needs memory asks for it; who was not used for longest makes room, one after another."""
-        if time.monotonic() - self._looked_at_reserved < _DEMAND_EVERY_S:
+    async def _apply_reservations(self) -> None:
+        """Makes room for jobs that have reserved memory, one engine at a time, the least recently used first."""
+        if time.monotonic() - self._reservations_read_at < _DEMAND_INTERVAL_S:
             return
-        self._looked_at_reserved = time.monotonic()
+        self._reservations_read_at = time.monotonic()
         self._memory.reserved = await asyncio.to_thread(reserved, self._database)
         if not self._memory.reserved or any(one.drain for one in self._engines.values()):
             return
-        movable = [one for one in self._tenants() if one.movable]
+        movable = [one for one in self._placed_engines() if one.movable]
         if movable and await asyncio.to_thread(self._memory.missing):
             name = min(movable, key=lambda one: one.used).name
-            self._engines[name].halt()
+            self._engines[name].cancel_step()
             begin_drain(self._engines[name], "sleep", "made room for a job")
 
-    def _heed_wishes(self) -> None:
-        """Makes room for who is wished for longest, and lets it start once there is."""
-        wishes = [one for one in self._engines.values() if one.wished is not None and one.share is None]
-        for engine in sorted(wishes, key=lambda one: one.wished or 0.0):
+    def _apply_wishes(self) -> None:
+        """Makes room for the engine that was wished for first, and starts it once there is."""
+        wishes = [one for one in self._engines.values() if one.wished_at is not None and one.share is None]
+        for engine in sorted(wishes, key=lambda one: one.wished_at or 0.0):
             name = engine.spec.id
-            leaving = any(one.drain and one.drain.then != "start again" for one in self._engines.values())
-            decision = decide(self._tenants(), leaving, name, self._fits)
+            leaving = any(one.drain and one.drain.then != "restart" for one in self._engines.values())
+            decision = decide_placement(self._placed_engines(), leaving, name, self._fits)
             if decision.admit is not None:
                 self._admit(name, decision.admit)
             elif decision.never and not self._memory.reserved:
-                self._tender.give_up(engine, decision.never[name])
+                self._lifecycle.give_up(engine, decision.never[name])
             else:
                 engine.state = "starting"
-                engine.message = "waits for room: another model finishes its requests"
+                engine.message = "waiting for memory: another model is finishing its requests"
                 if not decision.drain:
-                    engine.message = decision.wait.get(name, "waits for memory: a job has reserved it")
+                    engine.message = decision.wait.get(name, "waiting for memory: a job has reserved it")
                 for other in decision.drain:
-                    self._engines[other].halt()
+                    self._engines[other].cancel_step()
                     begin_drain(self._engines[other], "sleep", f"made room for {name}")
 
-    def _tenants(self) -> list[Tenant]:
-        now, pinned = time.monotonic(), self._wanted.pinned
+    def _placed_engines(self) -> list[PlacedEngine]:
+        now, pinned = time.monotonic(), self._desired.pinned
         return [
-            Tenant(
+            PlacedEngine(
                 name,
                 movable=name not in pinned
                 and engine.state == "ready"
-                and (now - engine.since > self._stay_s or not engine.called),
+                and (now - engine.since > self._stay_s or not engine.started_for_wish),
                 used=engine.used,
                 pinned=name in pinned,
             )
@@ -308,37 +315,41 @@ class Supervisor:
             if engine.share is not None
         ]
 
-    def _has_to_wait(self, engine: Engine) -> bool:
-        """On a GPU an engine measures at its start what it may take: two that start at once count each other's."""
+    def _must_wait(self, engine: ManagedEngine) -> bool:
+        """On a GPU an engine measures the free memory at its start, so two engines must not start on it at the same
+        time.
+        """
         busy = [one for one in self._engines.values() if one is not engine and one.process and one.state != "ready"]
         return any(engine.shares_a_card_with(one) for one in busy)
 
     def _adapters_of(self, name: str) -> dict[str, ModelSpec]:
-        return self._wanted.adapters.get(name, {})
+        return self._desired.adapters.get(name, {})
 
     async def _publish(self) -> None:
-        """Writes the rows that changed, and removes those of models that are gone."""
-        rows: dict[str, Served] = {}
+        """Writes the rows that changed and deletes those of models that are gone."""
+        rows: dict[str, EngineStatus] = {}
         for name, engine in self._engines.items():
-            if name not in self._wanted.engines:
+            if name not in self._desired.engines:
                 continue
             address = engine.endpoint.address if engine.endpoint and engine.state == "ready" else None
             pid = engine.process.pid if engine.process else None
-            rows[name] = Served(name, engine.state, address, pid, engine.message, engine.memory_bytes)
+            rows[name] = EngineStatus(name, engine.state, address, pid, engine.message, engine.memory_bytes)
             for adapter in self._adapters_of(name):
                 loaded = engine.adapters.get(adapter)
                 if engine.embeds:
-                    rows[adapter] = Served(adapter, "failed", message=f"{name} makes embeddings: nothing hangs on it")
+                    rows[adapter] = EngineStatus(
+                        adapter, "failed", message=f"{name} makes embeddings and takes no adapters"
+                    )
                 elif loaded is None:
                     waiting = engine.state if engine.state != "ready" else "starting"
-                    rows[adapter] = Served(adapter, waiting, None, None, engine.message)
+                    rows[adapter] = EngineStatus(adapter, waiting, None, None, engine.message)
                 else:
                     ready = loaded.state == "ready"
-                    rows[adapter] = Served(adapter, loaded.state, address if ready else None, pid, loaded.message)
+                    rows[adapter] = EngineStatus(adapter, loaded.state, address if ready else None, pid, loaded.message)
         gone = self._published.keys() - rows.keys()
         changed = [row for name, row in rows.items() if self._published.get(name) != row]
         if gone:
-            await asyncio.to_thread(states.forget, self._database, gone)
+            await asyncio.to_thread(engine_states.delete_statuses, self._database, gone)
         if changed:
-            await asyncio.to_thread(states.publish, self._database, changed)
+            await asyncio.to_thread(engine_states.write_statuses, self._database, changed)
         self._published = rows

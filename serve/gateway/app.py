@@ -1,14 +1,11 @@
-"""The gateway: one ASGI application that finds the route, asks for the key, and hands on. The work is elsewhere.
+"""The gateway as one ASGI application: it authenticates a request, finds its route, and records the outcome.
 
 Raw ASGI, because a framework's layers cost more than everything else here together. Routes of other rooms are
-Starlette's, given to `create_app`, and found after our own: see serve/gateway/mounting.py.
+Starlette routes, given to `create_app` and tried after the gateway's own: see `serve.gateway.mounted_routes`.
 """
 
 import asyncio
-import gc
 import logging
-import math
-import resource
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,31 +17,27 @@ from models.keys import KeyInfo
 from models.registry import Registry
 from models.settings import Settings
 from models.uploads import sweep_uploaded
-from serve.accounting.ledger import Ledger
 from serve.accounting.metrics import Metrics
-from serve.gateway import access, catalogue, gate
+from serve.accounting.request_accounting import RequestAccounting
+from serve.gateway import authorization, models_endpoint
 from serve.gateway.cors import Cors
-from serve.gateway.mounting import Mounted, broken, not_allowed, unknown_route
-from serve.gateway.relay import Relay
-from serve.gateway.snapshot import Watcher
-from serve.processes.doors import door_of
-from serve.transport import replies
-from serve.transport.bodies import ClientGone
-from serve.transport.replies import Exchange, Receive, Scope, Send
+from serve.gateway.exchange import Exchange
+from serve.gateway.inference_handler import InferenceHandler
+from serve.gateway.mounted_routes import MountedRoutes, internal_error, method_not_allowed, unknown_route
+from serve.gateway.snapshot import SnapshotWatcher
+from serve.transport.asgi import PROMETHEUS_TEXT, Receive, Scope, Send
+from serve.transport.request_bodies import ClientDisconnected
+from serve.validation import request_checks
 
 if TYPE_CHECKING:
-    import uvicorn
     from starlette.routing import BaseRoute
 
-_RELAYED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
-_OWN = _RELAYED | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
-_READY_S = 2.0  # what the database may take to answer
-_COLLECTIONS = (50_000, 20, 50)  # requests leave hardly any cycles behind
-_FILES = 65_536  # a stream needs two
-_OWN_FILES = 128  # logs, the database, the loop
+_INFERENCE_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
+_OWN_ROUTES = _INFERENCE_ROUTES | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
+_READY_TIMEOUT_S = 2.0
 _MODELS = "/v1/models/"
-_KEPT = "/v1/responses" + "/"
-_SWEEP_S = 60.0
+_RESPONSES = "/v1/responses" + "/"  # not a route: tests/serve/test_openapi.py reads the literals of this file as routes
+_SWEEP_INTERVAL_S = 60.0
 _log = logging.getLogger("parley.gateway")
 
 
@@ -54,17 +47,19 @@ class Gateway:
     def __init__(self, settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = ()) -> None:
         self._settings = settings
         self._database = database
-        self.watcher = Watcher(settings, database)
-        self.metrics = Metrics(lambda: self.watcher.current)
-        self._ledger = Ledger(settings, database, self.watcher, self.metrics)
+        self.watcher = SnapshotWatcher(settings, database)
+        self.metrics = Metrics(lambda: self.watcher.current.model_states())
+        self._accounting = RequestAccounting(
+            settings, database, self.metrics, lambda model: self.watcher.current.find_spec(model)
+        )
         self._cors = Cors(settings.cors_origins)
         self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
-        self._relay = Relay(settings, database, self.watcher, self.metrics, self._ledger)
-        self._mounted = Mounted(mounts, settings, database)
+        self._inference = InferenceHandler(settings, database, self.watcher, self.metrics, self._accounting)
+        self._mounted = MountedRoutes(mounts, settings, database)
         self._mounts = mounts
         self._openapi = b""
         self._stopping = False
-        self._look: asyncio.Task[int] | None = None
+        self._database_check: asyncio.Task[int] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -75,111 +70,108 @@ class Gateway:
                 await send({"type": "websocket.close", "code": 1000})
             return
         exchange = Exchange(send)
-        exchange.extra = self._cors.headers(scope)
+        exchange.response_headers = self._cors.headers(scope)
         self.metrics.in_flight.inc()
         try:
-            await self._answer(scope, receive, exchange)
+            await self._route(scope, receive, exchange)
         except ParleyError as error:
-            await exchange.error(error)
-        except ClientGone:
+            await exchange.send_error(error)
+        except ClientDisconnected:
             exchange.status = 499
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-            if exchange.gone:
+            if exchange.client_gone:
                 exchange.status = 499
             else:
-                await exchange.error(Unavailable("The server stops. Try again in a moment.", retry_after=1))
+                await exchange.send_error(Unavailable("The server is stopping. Try again in a moment.", retry_after=1))
         except Exception:
-            _log.exception("request %s broke", exchange.request_id.decode())
-            await exchange.error(broken())
+            _log.exception("request %s failed", exchange.request_id.decode())
+            await exchange.send_error(internal_error())
         finally:
             self.metrics.in_flight.dec()
-            self._note(scope, exchange)
+            self._accounting.record(scope, self._route_label(scope["path"]), exchange)
 
-    def _note(self, scope: Scope, exchange: Exchange) -> None:
-        """A request is over, whatever became of it: here it gets its figures, and its one line in the log."""
-        path = scope["path"]
-        if path in _OWN:
-            route = path
-        elif path.startswith(_MODELS):
-            route = "/v1/models/{model}"
-        else:
-            route = self._mounted.route(path) or "other"
-        self._ledger.note(scope, route, exchange)
+    def _route_label(self, path: str) -> str:
+        """The route that metrics and logs name, never a client's own text."""
+        if path in _OWN_ROUTES:
+            return path
+        if path.startswith(_MODELS):
+            return "/v1/models/{model}"
+        return self._mounted.route(path) or "other"
 
-    async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
-        gate.check_scope(scope)
+    async def _route(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        request_checks.check_head(scope)
         path: str = scope["path"]
         method = scope["method"]
         snapshot = self.watcher.current
         if path == "/health":
-            _expect(method, "GET", "HEAD")
-            await exchange.json({"status": "ok"})
+            _check_method(method, "GET", "HEAD")
+            await exchange.send_json({"status": "ok"})
             return
         if path == "/ready":
-            _expect(method, "GET", "HEAD")
-            await self._ready()
-            await exchange.json({"status": "ready"})
+            _check_method(method, "GET", "HEAD")
+            await self._check_ready()
+            await exchange.send_json({"status": "ready"})
             return
         if method == "OPTIONS" and (allowed := self._cors.preflight(scope)) is not None:
-            await exchange.whole(200, b"", replies.TEXT, allowed)
+            await exchange.send_response(200, b"", PROMETHEUS_TEXT, allowed)
             return
-        key = access.admit(scope, snapshot)
+        key = authorization.authenticate(scope, snapshot)
         exchange.key = key
         if key is None:
-            gate.check_visitor(scope, self._origins)
-        if path in _RELAYED:
-            _expect(method, "POST")
-            await self._relay.answer(scope, receive, exchange, key)
+            request_checks.check_cross_site(scope, self._origins)
+        if path in _INFERENCE_ROUTES:
+            _check_method(method, "POST")
+            await self._inference.handle(scope, receive, exchange, key)
         elif path == "/v1/models":
-            _expect(method, "GET")
-            await exchange.json(catalogue.model_list(snapshot, key))
+            _check_method(method, "GET")
+            await exchange.send_json(models_endpoint.list_models(snapshot, key))
         elif path.startswith(_MODELS):
-            _expect(method, "GET", "DELETE")
+            _check_method(method, "GET", "DELETE")
             await self._model(method, path[len(_MODELS) :], key, exchange)
-        elif path.startswith(_KEPT):
+        elif path.startswith(_RESPONSES):
+            response_id = path[len(_RESPONSES) :].partition("/")[0]
             raise NotFound(
-                f"There is no response {path[len(_KEPT) :].partition('/')[0]!r} here: none are kept. "
+                f"There is no response {response_id!r}: Parley does not store responses. "
                 "Send the whole conversation with each request."
             )
         elif path == "/openapi.json":
-            _expect(method, "GET")
-            await exchange.whole(200, await self._document())
+            _check_method(method, "GET")
+            await exchange.send_response(200, await self._document())
         elif path == "/metrics":
-            _expect(method, "GET")
-            access.owner_only(key)
-            await exchange.whole(200, self.metrics.text(), replies.TEXT)
-        elif self._mounted.knows(path):
-            access.owner_only(key)
-            await self._mounted.answer(scope, receive, exchange, key)
+            _check_method(method, "GET")
+            authorization.require_owner(key)
+            await exchange.send_response(200, self.metrics.text(), PROMETHEUS_TEXT)
+        elif self._mounted.matches(path):
+            authorization.require_owner(key)
+            await self._mounted.handle(scope, receive, exchange, key)
         else:
             raise unknown_route(method, path)
 
-    async def _ready(self) -> None:
-        """Raises Unavailable where requests had better go elsewhere for now."""
+    async def _check_ready(self) -> None:
+        """Raises Unavailable if a load balancer should send requests elsewhere for now."""
         if self._stopping:
-            raise Unavailable("The server stops.", retry_after=1)
-        # One look at a time, whoever asks: a database that hangs shall not hold every thread there is, names of
-        # upstreams are looked up in the same ones.
-        look = self._look
-        if look is None or look.done():
-            look = self._look = asyncio.create_task(asyncio.to_thread(Registry(self._database).revision))
-        done, _ = await asyncio.wait({look}, timeout=_READY_S)
+            raise Unavailable("The server is stopping.", retry_after=1)
+        # One check at a time: a database that hangs must not take up every thread, because DNS lookups need them too.
+        check = self._database_check
+        if check is None or check.done():
+            check = self._database_check = asyncio.create_task(asyncio.to_thread(Registry(self._database).revision))
+        done, _ = await asyncio.wait({check}, timeout=_READY_TIMEOUT_S)
         if not done:
             raise Unavailable("The database does not answer in time.", retry_after=1)
         try:
-            look.result()
+            check.result()
         except ParleyError as error:
             raise Unavailable(f"The database does not answer: {error}", retry_after=1) from error
 
-    def stops(self) -> None:
-        """The server has been told to end: it is not ready for more."""
+    def begin_shutdown(self) -> None:
+        """Makes `/ready` answer 503 from now on."""
         self._stopping = True
 
     async def _document(self) -> bytes:
-        """The OpenAPI document, made when somebody first asks for it."""
+        """The OpenAPI document, built at the first request for it."""
         if not self._openapi:
             from serve.openapi.document import openapi_document
 
@@ -187,47 +179,47 @@ class Gateway:
         return self._openapi
 
     async def _model(self, method: str, name: str, key: KeyInfo | None, exchange: Exchange) -> None:
-        """One model, retrieved or deleted. Ids may hold `/` (`%2F`) and `:`: all of the path is the name."""
+        """Retrieves or deletes a model. Ids may contain `/` (`%2F`) and `:`, so the rest of the path is the name."""
         if method == "DELETE":
-            access.owner_only(key)
-            answer = await asyncio.to_thread(catalogue.delete, Registry(self._database), name)
-            # Whoever asks for it next, in the same breath, shall not find it.
+            authorization.require_owner(key)
+            answer = await asyncio.to_thread(models_endpoint.delete_model, Registry(self._database), name)
+            # The next request must not find the model any more.
             await self.watcher.catch_up()
         else:
-            answer = catalogue.model(self.watcher.current, name, key)
-        await exchange.json(answer)
+            answer = models_endpoint.retrieve_model(self.watcher.current, name, key)
+        await exchange.send_json(answer)
 
-    async def _keep_house(self) -> None:
-        """Removes uploaded files whose time is over: here, because here they come in, whatever else runs."""
+    async def _sweep_uploads(self) -> None:
+        """Deletes expired uploads. The gateway does it because it always runs where files are uploaded."""
         while True:
             try:
                 await asyncio.to_thread(sweep_uploaded, self._settings, self._database)
             except ParleyError as error:
-                _log.warning("expired files stay for now: %s", error)
+                _log.warning("expired files cannot be deleted yet: %s", error)
             except Exception:
-                _log.exception("removing expired files broke")
-            await asyncio.sleep(_SWEEP_S)
+                _log.exception("deleting expired files failed")
+            await asyncio.sleep(_SWEEP_INTERVAL_S)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        housekeeping: asyncio.Task[None] | None = None
+        sweeper: asyncio.Task[None] | None = None
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
                     await self.watcher.start()
-                    await self._ledger.open()
-                    await self._relay.open()
+                    await self._accounting.open()
+                    await self._inference.open()
                 except ParleyError as error:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
-                housekeeping = asyncio.create_task(self._keep_house())
+                sweeper = asyncio.create_task(self._sweep_uploads())
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                if housekeeping is not None:
-                    housekeeping.cancel()
+                if sweeper is not None:
+                    sweeper.cancel()
                 self.watcher.stop()
-                await self._relay.close()
-                await self._ledger.close()
+                await self._inference.close()
+                await self._accounting.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -236,60 +228,11 @@ def create_app(settings: Settings, database: Database, mounts: "Sequence[BaseRou
     """The gateway over one database.
 
     Args:
-        mounts: Starlette routes of other rooms, open to owners only: see `serve.gateway.mounting`.
+        mounts: Starlette routes of other rooms, open to owners only: see `serve.gateway.mounted_routes`.
     """
     return Gateway(settings, database, mounts)
 
 
-def run(settings: Settings, database: Database, mounts: "Sequence[BaseRoute]" = (), door: Sequence[int] = ()) -> None:
-    """Serves until SIGTERM or Ctrl-C; running answers get `stop_grace_s` to end.
-
-    Args:
-        door: numbers of listening sockets that were handed down; without any it opens its own.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
-    server = make_server(create_app(settings, database, mounts), settings)
-    # What is there now stays: looked through by each full collection, it cost a fifth of all a request takes.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTIONS)
-    server.run(sockets=door_of(door) or None)
-
-
-def most_clients() -> int:
-    """How many clients may be connected: each may need a file for an upstream too, and the house some for itself."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max((soft - _OWN_FILES) // 2, 1)
-
-
-def make_server(app: Gateway, settings: Settings) -> "uvicorn.Server":
-    """The gateway's server over the settings' address, not running yet."""
-    import uvicorn
-
-    from serve.transport.front import Front
-    from serve.transport.server import Server
-
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http=Front,
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        log_level=settings.log_level,
-        limit_concurrency=most_clients(),
-        timeout_graceful_shutdown=math.ceil(settings.stop_grace_s),
-        backlog=4096,
-    )
-    return Server(config, app.stops)
-
-
-def _expect(method: str, *allowed: str) -> None:
+def _check_method(method: str, *allowed: str) -> None:
     if method not in allowed:
-        raise not_allowed(method, *allowed)
+        raise method_not_allowed(method, *allowed)

@@ -1,57 +1,57 @@
-"""Which web pages may call the gateway from a browser: those whose origins the operator names, and by default none.
+"""CORS: which web pages may call the gateway from a browser. By default none; the operator lists origins.
 
-An origin is held letter by letter, and there is no `*`: without keys every page that somebody opens could otherwise
-use the models of that somebody's machine. Cookies are never asked for: a key travels in its header. Source: the Fetch
-standard, https://fetch.spec.whatwg.org/#http-cors-protocol.
+Origins are compared exactly and there is no `*`: without keys, any web page could otherwise use the models of a
+visitor's machine. Cookies are never allowed, because a key travels in its own header. Source: the Fetch standard,
+https://fetch.spec.whatwg.org/#http-cors-protocol.
 """
 
 import re
 from collections.abc import Iterable
 
-from serve.transport.replies import Headers, Scope, header
+from serve.transport.asgi import Headers, Scope, header
 
 _METHODS = b"GET, POST, DELETE"
-_EXPOSED = (
+_EXPOSED_HEADERS = (
     b"x-request-id, x-parley-model, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, "
     b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
     b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
-# What a preflight asks for is given back as it came, so it has to look like a list of header names.
-_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
-_LONGEST = 2048
+# A preflight's requested headers are echoed, so they must look like a list of header names.
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
+_MAX_HEADER_BYTES = 2048
 
 
 class Cors:
-    """The rules for one list of origins. Without any it adds nothing to any answer."""
+    """The CORS headers for a list of origins. Without origins, responses are unchanged."""
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def headers(self, scope: Scope) -> Headers:
-        """What any answer to this request carries, an error too."""
+        """The CORS headers of any response to this request, errors included."""
         if not self._origins:
             return []
         origin = header(scope, b"origin")
-        # Whoever caches an answer keeps it for this origin alone, or for none.
+        # So that caches keep the response for this origin only.
         if origin not in self._origins:
             return [(b"vary", b"Origin")]
         return [
             (b"vary", b"Origin"),
             (b"access-control-allow-origin", origin),
-            (b"access-control-expose-headers", _EXPOSED),
+            (b"access-control-expose-headers", _EXPOSED_HEADERS),
         ]
 
     def preflight(self, scope: Scope) -> Headers | None:
-        """The headers of a 204, beside `headers`, for a browser that asks before it sends; None for anything else.
+        """The additional headers of the response to a preflight request; None for any other request.
 
-        It is answered before any key is looked at: a browser sends none with it.
+        A preflight is answered before authentication, because browsers send no key with it.
         """
         if scope["method"] != "OPTIONS" or header(scope, b"origin") not in self._origins:
             return None
         if header(scope, b"access-control-request-method") is None:
             return None
         allowed = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", b"600")]
-        wanted = header(scope, b"access-control-request-headers") or b""
-        if len(wanted) <= _LONGEST and _NAMES.fullmatch(wanted):
-            allowed.append((b"access-control-allow-headers", wanted))
+        requested = header(scope, b"access-control-request-headers") or b""
+        if len(requested) <= _MAX_HEADER_BYTES and _HEADER_NAMES.fullmatch(requested):
+            allowed.append((b"access-control-allow-headers", requested))
         return allowed

@@ -1,13 +1,13 @@
-"""What the gateway knows, frozen: models, where they are, keys. Polled by one number, replaced whole.
+"""An immutable snapshot of models, their addresses and keys, and the thread that replaces it when the registry changes.
 
-A request reads one snapshot from its beginning to its end; nothing in it ever changes.
+A request uses one snapshot from start to end.
 """
 
 import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -17,10 +17,10 @@ from models.keys import KeyInfo, active_keys, key_digest, keys_configured
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import engines, states
-from serve.fleet.states import ModelState, Served
+from serve.fleet import engine_states, vllm_command
+from serve.fleet.engine_states import EngineStatus, ModelState
 
-_POLL_S = 0.25
+_POLL_INTERVAL_S = 0.25
 _log = logging.getLogger("parley.gateway")
 
 
@@ -28,9 +28,9 @@ _log = logging.getLogger("parley.gateway")
 class Route:
     """How to reach the model that a name stands for.
 
-    `model` is the name it has there; `renamed` says that a request must be rewritten to it. `address` ends in
-    `/v1` and is None while the model does not run. `authorization` is the whole header, never shown. `fallbacks` are
-    ids to try in order while the upstream fails; one that was retired since is in no snapshot's routes.
+    `model` is its name at the server; `renamed`: requests must be rewritten to that name. `address` ends in `/v1` and
+    is None while the model is not running. `authorization` is the whole header and is never shown. `fallbacks` are ids
+    to try in order while the upstream fails; those retired since are missing from the snapshot's routes.
     """
 
     spec: ModelSpec
@@ -43,7 +43,7 @@ class Route:
 
     @property
     def hosted(self) -> bool:
-        """Whether it is proxied to somebody else's server."""
+        """Whether the model runs on an upstream server."""
         return self.spec.kind == "hosted"
 
     def __repr__(self) -> str:
@@ -52,7 +52,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The world at one revision. `routes`: every name that clients may send, aliases included."""
+    """The registry at one revision. `routes`: every name that clients may send, aliases included."""
 
     revision: int = -1
     routes: Mapping[str, Route] = field(default_factory=dict)
@@ -60,24 +60,32 @@ class Snapshot:
     aliases: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, KeyInfo] = field(default_factory=dict)
     keys_needed: bool = False
-    # Whom `serve.gateway.access` has let in by this snapshot, by the header as it came: one entry a key. Nobody prints
-    # it.
-    admitted: dict[bytes, KeyInfo] = field(default_factory=dict, repr=False, compare=False)
+    # Authorization headers accepted under this snapshot by `serve.gateway.authorization`, one entry per key. Never
+    # printed.
+    accepted_headers: dict[bytes, KeyInfo] = field(default_factory=dict, repr=False, compare=False)
+
+    def find_spec(self, model_id: str) -> ModelSpec | None:
+        """The spec of a model id, or None."""
+        route = self.routes.get(model_id)
+        return route.spec if route is not None else None
+
+    def model_states(self) -> Iterator[tuple[str, str]]:
+        """(model id, state) of each model, aliases left out."""
+        return ((name, route.state.state) for name, route in self.routes.items() if name == route.spec.id)
 
 
 def read_snapshot(settings: Settings, database: Database) -> Snapshot:
-    """Reads the database once, whole."""
+    """Reads the whole snapshot from the database."""
     registry = Registry(database)
     revision = registry.revision()
     specs = registry.list(include_candidates=True)
-    rows = states.served(database)
-    known = states.states_of(specs, rows)
-    engine_key = engines.read_key(settings.home)
-    routes = {spec.id: _route(settings, spec, known[spec.id], rows.get(spec.id), engine_key) for spec in specs}
+    rows = engine_states.read_statuses(database)
+    model_states = engine_states.combine_states(specs, rows)
+    engine_key = vllm_command.read_key(settings.home)
+    routes = {spec.id: _route(settings, spec, model_states[spec.id], rows.get(spec.id), engine_key) for spec in specs}
     aliases = {name: target for name, target in registry.aliases().items() if target in routes}
     for name, target in aliases.items():
-        own = routes[target]
-        routes[name] = replace(own, renamed=True)
+        routes[name] = replace(routes[target], renamed=True)
     return Snapshot(
         revision=revision,
         routes=MappingProxyType(routes),
@@ -88,7 +96,7 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     )
 
 
-def _route(settings: Settings, spec: ModelSpec, state: ModelState, row: Served | None, engine_key: str) -> Route:
+def _route(settings: Settings, spec: ModelSpec, state: ModelState, row: EngineStatus | None, engine_key: str) -> Route:
     if spec.upstream is not None:
         key = settings.credential(spec.upstream.credential) if spec.upstream.credential else None
         return Route(
@@ -112,8 +120,8 @@ def _keys(settings: Settings, database: Database) -> dict[str, KeyInfo]:
     return keys
 
 
-class Watcher:
-    """Holds the newest snapshot. A thread polls the revision; `changed` waits for the next snapshot."""
+class SnapshotWatcher:
+    """Holds the newest snapshot. A thread polls the registry's revision; `changed` waits for the next snapshot."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
@@ -121,57 +129,57 @@ class Watcher:
         self.current = Snapshot()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="snapshot", daemon=True)
-        self._news: asyncio.Event | None = None
+        self._changed: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
-        """Reads the first snapshot, then polls until `stop`. Raises ParleyError where the database is not there."""
+        """Reads the first snapshot, then polls until `stop`. Raises ParleyError if the database is unreachable."""
         self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self.current = await asyncio.to_thread(read_snapshot, self._settings, self._database)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the polling."""
+        """Stops polling."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5)
 
     async def changed(self, timeout_s: float) -> None:
-        """Returns at the next snapshot, or after the time."""
-        assert self._news is not None
+        """Returns at the next snapshot, or after the timeout."""
+        assert self._changed is not None
         try:
-            await asyncio.wait_for(self._news.wait(), timeout_s)
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
         except TimeoutError:
             return
 
     async def catch_up(self, timeout_s: float = 5.0) -> None:
-        """Returns once the snapshot has what the database holds now, or after the time."""
+        """Returns once the snapshot is as new as the database is now, or after the timeout."""
         wanted = await asyncio.to_thread(Registry(self._database).revision)
         deadline = time.monotonic() + timeout_s
-        while self.current.revision < wanted and (left := deadline - time.monotonic()) > 0:
-            await self.changed(min(left, _POLL_S))
+        while self.current.revision < wanted and (remaining_s := deadline - time.monotonic()) > 0:
+            await self.changed(min(remaining_s, _POLL_INTERVAL_S))
 
     def _poll(self) -> None:
         registry = Registry(self._database)
-        while not self._stop.wait(_POLL_S):
+        while not self._stop.wait(_POLL_INTERVAL_S):
             try:
                 if registry.revision() == self.current.revision:
                     continue
                 fresh = read_snapshot(self._settings, self._database)
             except ParleyError as error:
-                _log.warning("the registry cannot be read, going on with revision %d: %s", self.current.revision, error)
+                _log.warning("the registry cannot be read, staying at revision %d: %s", self.current.revision, error)
                 continue
             except Exception:
-                # A thread that dies here would leave the gateway blind for good.
-                _log.exception("reading the registry broke")
+                # If the thread died here, the gateway would never see another change.
+                _log.exception("reading the registry failed")
                 continue
             self.current = fresh
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._announce)
 
     def _announce(self) -> None:
-        # Whoever waits now is woken; whoever comes later waits for the next one.
-        assert self._news is not None
-        self._news.set()
-        self._news = asyncio.Event()
+        # Wakes the current waiters; later ones wait for the next event.
+        assert self._changed is not None
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,1 +1,1 @@
-"""The API described: `document` makes OpenAPI's JSON of `shapes` and `operations`, and of what other rooms offer."""
+"""The OpenAPI document: built from the gateway's own operations and schemas, and from those of mounted routes."""

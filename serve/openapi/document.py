@@ -1,7 +1,7 @@
-"""The OpenAPI document (3.1) of every route: the gateway's own, and those that other rooms have mounted.
+"""Builds the OpenAPI document (3.1) of every route: the gateway's own and those that other rooms mount.
 
-It is made of descriptions (`models.operations.Operation`) whose shapes are pydantic models; it knows no route itself.
-Source: https://spec.openapis.org/oas/v3.1.1.
+It is built from `models.http.operations.Operation` descriptions with pydantic schemas; it knows no route. Source:
+https://spec.openapis.org/oas/v3.1.1.
 """
 
 import operator
@@ -14,43 +14,43 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from models.operations import ATTRIBUTE, Operation
+from models.http.operations import ATTRIBUTE, Operation
 from serve.openapi.operations import OPERATIONS
-from serve.openapi.shapes import Error
+from serve.openapi.schemas import Error
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 _SCHEMAS = "#/components/schemas/"
-# What any route may answer with: an odd request, one that is too slow or too large, a fault, a server that stops.
-_ALWAYS = (400, 408, 413, 415, 429, 431, 500, 503)
-_KEYED = (401, 403)
+# Errors of any route: an invalid, slow or large request, an internal error, a server that is stopping.
+_COMMON_ERRORS = (400, 408, 413, 415, 429, 431, 500, 503)
+_AUTH_ERRORS = (401, 403)
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _Use = tuple[type[BaseModel], Literal["validation", "serialization"]]
 _HEADERS: dict[str, Any] = {
-    "x-request-id": {"description": "The server's number for this request.", "schema": {"type": "string"}},
+    "x-request-id": {"description": "The id of this request.", "schema": {"type": "string"}},
     "openai-processing-ms": {"description": "Milliseconds.", "schema": {"type": "string", "pattern": "^[0-9]+$"}},
 }
 
 
 def operations(mounts: "Sequence[BaseRoute]" = ()) -> list[Operation]:
-    """Every description: of the gateway's own routes, and of those that are mounted."""
-    return [*OPERATIONS, *(one for route in mounts for one in getattr(route, ATTRIBUTE, ()))]
+    """The descriptions of the gateway's own routes and of mounted ones."""
+    return [*OPERATIONS, *(operation for route in mounts for operation in getattr(route, ATTRIBUTE, ()))]
 
 
 def openapi_document(mounts: "Sequence[BaseRoute]" = ()) -> dict[str, Any]:
-    """The document, ready to be written as JSON."""
+    """The document as plain data for JSON."""
     described = operations(mounts)
-    references, schemas = models_json_schema(_uses(described), ref_template=_SCHEMAS + "{model}")
+    references, schemas = models_json_schema(_schema_uses(described), ref_template=_SCHEMAS + "{model}")
     paths: dict[str, dict[str, Any]] = {}
-    for one in described:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, references)
+    for operation in described:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, references)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Parley",
             "version": _version(),
-            "description": "OpenAI's API over your own models. Errors have OpenAI's body everywhere.",
+            "description": "OpenAI's API for your own models. All errors have OpenAI's format.",
         },
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
@@ -59,97 +59,105 @@ def openapi_document(mounts: "Sequence[BaseRoute]" = ()) -> dict[str, Any]:
             "schemas": schemas["$defs"],
             "headers": _HEADERS,
             "responses": {
-                str(status): _error(status, references)
-                for status in sorted({*_ALWAYS, *_KEYED, *(status for one in described for status in one.errors)})
+                str(status): _error_response(status, references)
+                for status in sorted(
+                    {
+                        *_COMMON_ERRORS,
+                        *_AUTH_ERRORS,
+                        *(status for operation in described for status in operation.errors),
+                    }
+                )
             },
             "securitySchemes": {
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "`parley keys create`. Without any key made, none is asked for, on loopback.",
+                    "description": "Created with `parley keys create`. Without any key, none is required on loopback.",
                 }
             },
         },
     }
 
 
-def _uses(described: Iterable[Operation]) -> list[_Use]:
-    """Which models are read, and which are written."""
-    taken: set[type[BaseModel]] = set()
-    given: set[type[BaseModel]] = {Error}
-    for one in described:
-        taken.update(model for model in (one.body, one.form) if model)
-        given.update(model for model in (one.answer, one.stream) if model and not isinstance(model, str))
+def _schema_uses(described: Iterable[Operation]) -> list[_Use]:
+    """The schemas that are read, and those that are written."""
+    read_schemas: set[type[BaseModel]] = set()
+    written_schemas: set[type[BaseModel]] = {Error}
+    for operation in described:
+        read_schemas.update(model for model in (operation.body, operation.form) if model)
+        written_schemas.update(
+            model for model in (operation.answer, operation.stream) if model and not isinstance(model, str)
+        )
     by_name = operator.attrgetter("__name__")
-    reads: list[_Use] = [(model, "validation") for model in sorted(taken, key=by_name)]
-    gives: list[_Use] = [(model, "serialization") for model in sorted(given, key=by_name)]
+    reads: list[_Use] = [(model, "validation") for model in sorted(read_schemas, key=by_name)]
+    gives: list[_Use] = [(model, "serialization") for model in sorted(written_schemas, key=by_name)]
     return reads + gives
 
 
-def _operation(one: Operation, references: Any) -> dict[str, Any]:
-    answers: dict[str, Any] = {"200": _answer(one, references)}
-    known = {*_ALWAYS, *(_KEYED if one.needs_key else ()), *one.errors}
-    for status in sorted(known):
-        answers[str(status)] = {"$ref": f"#/components/responses/{status}"}
-    found: dict[str, Any] = {
-        "operationId": _identity(one),
-        "summary": one.summary,
-        "tags": [one.tag],
-        "responses": answers,
+def _operation(operation: Operation, references: Any) -> dict[str, Any]:
+    responses: dict[str, Any] = {"200": _success_response(operation, references)}
+    statuses = {*_COMMON_ERRORS, *(_AUTH_ERRORS if operation.needs_key else ()), *operation.errors}
+    for status in sorted(statuses):
+        responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    description: dict[str, Any] = {
+        "operationId": _operation_id(operation),
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "responses": responses,
     }
-    if not one.needs_key:
-        found["security"] = []
-    if parameters := [*_path_parameters(one), *_query_parameters(one)]:
-        found["parameters"] = parameters
+    if not operation.needs_key:
+        description["security"] = []
+    if parameters := [*_path_parameters(operation), *_query_parameters(operation)]:
+        description["parameters"] = parameters
     content = {
         kind: {"schema": references[model, "validation"]}
-        for kind, model in (("application/json", one.body), ("multipart/form-data", one.form))
+        for kind, model in (("application/json", operation.body), ("multipart/form-data", operation.form))
         if model
     }
     if content:
-        found["requestBody"] = {"required": True, "content": content}
-    return found
+        description["requestBody"] = {"required": True, "content": content}
+    return description
 
 
-def _error(status: int, references: Any) -> dict[str, Any]:
+def _error_response(status: int, references: Any) -> dict[str, Any]:
     return {
         "description": HTTPStatus(status).phrase,
-        "headers": _sent(),
+        "headers": _response_headers(),
         "content": {"application/json": {"schema": references[Error, "serialization"]}},
     }
 
 
-def _sent() -> dict[str, Any]:
-    """The headers of every answer."""
+def _response_headers() -> dict[str, Any]:
+    """The headers of every response."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
 
 
-def _answer(one: Operation, references: Any) -> dict[str, Any]:
+def _success_response(operation: Operation, references: Any) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    if isinstance(one.answer, str):
-        kind = one.answer.partition(";")[0]
+    if isinstance(operation.answer, str):
+        kind = operation.answer.partition(";")[0]
         content[kind] = {"schema": {"type": "object"} if kind.endswith("json") else {"type": "string"}}
     else:
-        content["application/json"] = {"schema": references[one.answer, "serialization"]}
-    if one.stream:
-        # Server-sent events, each as an object: its data is JSON, but for the [DONE] that ends a stream which is whole.
-        data = {"type": "string", "description": f"{one.stream.__name__} as JSON, or [DONE]"}
+        content["application/json"] = {"schema": references[operation.answer, "serialization"]}
+    if operation.stream:
+        # Server-sent events, each an object whose data is JSON, except the [DONE] that ends a complete stream.
+        data = {"type": "string", "description": f"{operation.stream.__name__} as JSON, or [DONE]"}
         event = {"type": "object", "properties": {"data": data}, "required": ["data"]}
         content["text/event-stream"] = {"schema": event}
-    return {"description": "Done.", "headers": _sent(), "content": content}
+    return {"description": "Done.", "headers": _response_headers(), "content": content}
 
 
-def _path_parameters(one: Operation) -> list[dict[str, Any]]:
+def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 255}}
-        for name in _PARAMETER.findall(one.path)
+        for name in _PARAMETER.findall(operation.path)
     ]
 
 
-def _query_parameters(one: Operation) -> list[dict[str, Any]]:
-    if one.query is None:
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    if operation.query is None:
         return []
-    properties = one.query.model_json_schema(mode="validation", ref_template=_SCHEMAS + "{model}")["properties"]
+    properties = operation.query.model_json_schema(mode="validation", ref_template=_SCHEMAS + "{model}")["properties"]
     return [
         {"name": name, "in": "query", "required": False, "schema": _not_null(schema)}
         for name, schema in properties.items()
@@ -157,16 +165,16 @@ def _query_parameters(one: Operation) -> list[dict[str, Any]]:
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A query has no null: what is not set is left out."""
+    """Removes null from a query parameter's schema: a query has no null."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
     return {**{name: value for name, value in schema.items() if name not in ("anyOf", "default")}, **kinds[0]}
 
 
-def _identity(one: Operation) -> str:
-    """A name for programs: `get_v1_files_file_id_content`."""
-    return "_".join([one.method.lower(), *re.findall(r"\w+", one.path)])
+def _operation_id(operation: Operation) -> str:
+    """The operationId, such as `get_v1_files_file_id_content`."""
+    return "_".join([operation.method.lower(), *re.findall(r"\w+", operation.path)])
 
 
 def _version() -> str:

@@ -1,1 +1,1 @@
-"""`parley up` as processes: the parent, its children under guardians, their logs, and checks before a start."""
+"""Child processes under guardians, and their logs."""

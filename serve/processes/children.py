@@ -1,6 +1,6 @@
-"""Child processes under guardians: start, look, stop. It knows pipes, logs and pids, and nothing of what runs.
+"""Child processes under guardians: start, inspect, stop. It knows pipes, logs and pids, not what runs.
 
-The pipe to a guardian's standard input is the lifeline: closing it, or dying, kills the guardian's whole tree.
+The pipe to a guardian's standard input is its lifeline: when it closes, the guardian kills its whole tree.
 """
 
 import os
@@ -18,16 +18,18 @@ import psutil
 
 from models.errors import Invalid, NoSpace
 from serve.processes import guardian
+from serve.processes.exit_reason import exit_reason
 from serve.processes.logs import log_path, rotate, tail
 
 ROOT = Path(__file__).resolve().parents[2]
+_OUTPUT_BYTES = 64 * 1024  # a fault handler's report is followed by some kilobytes of other libraries' complaints
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run: a name for logs and messages, arguments, environment, and the cores it may use (None: all).
+    """A command: a name for logs and messages, arguments, environment, and the cores it may use (None: all).
 
-    `keeps`: numbers of open files of this process that the program gets under the same numbers.
+    `inherited_files`: file descriptors that the program inherits under the same numbers.
     """
 
     name: str
@@ -35,7 +37,7 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     cores: tuple[int, ...] | None = None
     grace_s: float = 5.0
-    keeps: tuple[int, ...] = ()
+    inherited_files: tuple[int, ...] = ()
 
 
 def own_command(
@@ -43,11 +45,11 @@ def own_command(
     *arguments: str,
     environment: Mapping[str, str],
     grace_s: float = 5.0,
-    keeps: tuple[int, ...] = (),
+    inherited_files: tuple[int, ...] = (),
 ) -> Command:
-    """One of our own processes: `python -m parley <arguments>`, from wherever the rooms are installed."""
+    """A command of our own, `python -m parley <arguments>`, from wherever the package is installed."""
     argv = (sys.executable, "-m", "parley", *arguments)
-    return Command(name, argv, environment, grace_s=grace_s, keeps=keeps)
+    return Command(name, argv, environment, grace_s=grace_s, inherited_files=inherited_files)
 
 
 class Process:
@@ -63,17 +65,17 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The guardian's pid: the tree is below it."""
+        """The guardian's pid; the tree is below it."""
         return self._popen.pid
 
     @property
     def program_pid(self) -> int | None:
-        """The program's own pid, once it is there."""
+        """The program's own pid once it runs."""
         below = guardian.descendants(self.pid)
         return below[0] if below else None
 
     def cpu_seconds(self) -> float:
-        """CPU time that the tree below the guardian has used so far."""
+        """CPU seconds used so far by the tree below the guardian."""
         used = 0.0
         for pid in guardian.descendants(self.pid):
             with suppress(psutil.Error):
@@ -82,15 +84,15 @@ class Process:
         return used
 
     def is_frozen(self, *, whole_tree: bool = False) -> bool:
-        """Whether a signal has stopped the program, or anything in its tree, and nothing has continued it."""
+        """Whether the program, or anything in its tree, is stopped by a signal (SIGSTOP)."""
         if whole_tree:
             return bool(guardian.frozen(self.pid))
-        # Looked up once: the whole process table every second would cost more than it is worth.
+        # Looked up once, because reading the whole process table every second is expensive.
         self._program = self._program or self.program_pid
         return self._program is not None and guardian.is_frozen(self._program)
 
     def memory_bytes(self) -> int:
-        """Memory that the tree below the guardian holds now."""
+        """Resident memory of the tree below the guardian."""
         held = 0
         for pid in guardian.descendants(self.pid):
             with suppress(psutil.Error):
@@ -102,8 +104,14 @@ class Process:
         code = self._popen.poll()
         return code if code is None or code >= 0 else 128 - code
 
+    def exit_reason(self) -> str:
+        """How the program ended, with the last line of its log that tells more. Call it after `exit_code`."""
+        reason = exit_reason(self.exit_code() or 0, self._output())
+        words = self.last_words()
+        return f"{reason}: {words}" if words else reason
+
     def ask_to_stop(self) -> None:
-        """Begins to stop the tree, without waiting: SIGTERM to the program, SIGKILL to all after the grace."""
+        """Starts to stop the tree without waiting: SIGTERM to the program, SIGKILL to all after the grace."""
         if self._popen.stdin and not self._popen.stdin.closed:
             with suppress(OSError):
                 self._popen.stdin.close()
@@ -111,28 +119,32 @@ class Process:
             self._stop_deadline = time.monotonic() + self.command.grace_s + 2
 
     def stop(self) -> int:
-        """Stops the tree and waits until nothing of it is left."""
+        """Stops the tree and waits until all of it is gone."""
         self.ask_to_stop()
         assert self._stop_deadline is not None
         try:
             self._popen.wait(max(self._stop_deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
-            guardian.kill_tree_of_others(self.pid)
+            guardian.kill_descendants(self.pid)
             self._popen.kill()
             self._popen.wait()
         return self.exit_code() or 0
 
     def kill(self) -> int:
-        """Stops the tree without any grace: of a program that hangs there is nothing to wait for."""
-        guardian.kill_tree_of_others(self.pid)
+        """Stops the tree without a grace, for a program that hangs."""
+        guardian.kill_descendants(self.pid)
         return self.stop()
 
     def last_words(self) -> str:
         """The last line that this run wrote to its log; the last one that names an error where there is one."""
-        text = tail(self.log, self._log_start)
+        text = self._output()
         kept = [line.rstrip() for line in text.splitlines() if line.strip()]
         telling = [line for line in kept if "Error" in line and "Traceback" not in line]
         return (telling or kept or [""])[-1][-300:]
+
+    def _output(self) -> str:
+        """The end of what this run wrote to its log."""
+        return tail(self.log, self._log_start, _OUTPUT_BYTES)
 
 
 def spawn(command: Command, logs: Path) -> Process:
@@ -152,8 +164,8 @@ def spawn(command: Command, logs: Path) -> Process:
     options = ["--grace", str(command.grace_s)]
     if command.cores:
         options += ["--cores", ",".join(map(str, command.cores))]
-    if command.keeps:
-        options += ["--pass", ",".join(map(str, command.keeps))]
+    if command.inherited_files:
+        options += ["--pass", ",".join(map(str, command.inherited_files))]
     with output:
         popen = subprocess.Popen(
             [sys.executable, "-S", "-E", guardian.__file__, *options, "--", *command.argv],
@@ -163,19 +175,19 @@ def spawn(command: Command, logs: Path) -> Process:
             env=dict(command.environment) | {guardian.MARK: str(logs.parent)} if command.environment else None,
             cwd=ROOT,
             start_new_session=True,
-            pass_fds=command.keeps,
+            pass_fds=command.inherited_files,
         )
     return Process(command, log, popen)
 
 
 def kill_strays(known: Collection[int]) -> list[int]:
-    """Kills what fell to this process because its guardian was killed: children that are no known guardian.
+    """Kills child processes that are no known guardian: they fell to this process when their guardian was killed.
 
-    To be called by a parent that is a subreaper and starts nothing but guardians.
+    For a parent that is a subreaper and starts nothing but guardians.
     """
     strays = [pid for pid in guardian.children(os.getpid()) if pid not in known]
     for pid in strays:
-        guardian.kill_tree_of_others(pid)
+        guardian.kill_descendants(pid)
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
@@ -184,7 +196,7 @@ def kill_strays(known: Collection[int]) -> list[int]:
 
 
 def stop_all(processes: Sequence[Process]) -> None:
-    """Stops several at once, and waits until nothing is left of any."""
+    """Stops several processes at once and waits until all are gone."""
     for process in processes:
         process.ask_to_stop()
     for process in processes:

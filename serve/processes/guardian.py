@@ -1,17 +1,17 @@
-"""The guardian: runs one program and leaves nothing of it behind, whoever dies first. It knows no Parley.
+"""The guardian: runs one program and leaves none of its processes behind. Standard library only; it knows no Parley.
 
     python guardian.py [--grace SECONDS] [--cores 0,1] [--pass 7,8] -- PROGRAM ARGUMENT...
 
-The program becomes the leader of a session of its own. The guardian is a «subreaper»: whatever the program starts
-and abandons becomes the guardian's child, so that the whole tree can be found. The tree is killed (SIGTERM to the
-program, a grace, then SIGKILL to all of it, again until nothing is left) when
+The program becomes the leader of its own session. The guardian is a subreaper: processes that the program starts and
+abandons become the guardian's children, so that the whole tree can be found. The tree is killed (SIGTERM to the
+program, a grace, then SIGKILL to all of it until nothing is left) when
 
 - the guardian's standard input reaches its end, because the parent closed it or died;
 - the guardian gets SIGTERM;
-- the program exits and leaves something behind.
+- the program exits and leaves processes behind.
 
-The guardian exits with the program's status, or 128 + the signal that ended it. It is started by path with
-`python -S -E`, imports nothing outside the standard library, and is ready in some 20 ms.
+The guardian exits with the program's status, or 128 + the signal that ended it. It is started by path with `python -S
+-E` and is ready in about 20 ms.
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ from contextlib import suppress
 from typing import NamedTuple
 
 MARK = "PARLEY_GUARDED"
-_LOOKS, _LOOK_S = 100, 0.05
+_MAX_LOOKS, _LOOK_S = 100, 0.05
 _SET_PDEATHSIG = 1
 _SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper() -> None:
-    """Makes this process the one that orphans below it fall to (Linux; elsewhere it does nothing)."""
+    """Makes this process the parent of orphans below it (Linux; elsewhere it does nothing)."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent() -> None:
-    """Has the kernel kill this process when its parent ends (Linux; elsewhere it does nothing)."""
+    """Makes the kernel kill this process when its parent ends (Linux; elsewhere it does nothing)."""
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def descendants(root: int) -> list[int]:
-    """The pids below `root`, nearest first, zombies left out. Reads /proc; empty where there is none."""
-    return [one.pid for one in _below(root)]
+    """The pids below `root`, nearest first, without zombies. Reads /proc; empty where there is none."""
+    return [process.pid for process in _descendants(root)]
 
 
 def frozen(root: int) -> list[int]:
-    """The pids below `root`, nearest first, that a signal has stopped (SIGSTOP), and nothing has continued."""
-    return [one.pid for one in _below(root) if one.state == b"T"]
+    """The pids below `root`, nearest first, that a signal has stopped (SIGSTOP)."""
+    return [process.pid for process in _descendants(root) if process.state == b"T"]
 
 
 def is_frozen(pid: int) -> bool:
-    """Whether a signal has stopped this very process, and nothing has continued it."""
-    seen = _look(pid)
-    return seen is not None and seen.state == b"T"
+    """Whether a signal has stopped this process (SIGSTOP)."""
+    process = _read_process(pid)
+    return process is not None and process.state == b"T"
 
 
 def children(root: int) -> list[int]:
-    """The pids right below `root`, zombies included: they wait to be collected."""
-    return [one.pid for one in _family().get(root, [])]
+    """The pids of the children of `root`, including zombies that wait to be reaped."""
+    return [process.pid for process in _children_by_parent().get(root, [])]
 
 
-class _Seen(NamedTuple):
-    """A process as /proc shows it. A pid comes again; a pid with its start (in clock ticks since boot) does not."""
+class _ProcessInfo(NamedTuple):
+    """A process in /proc. Pids are reused, so `started` (clock ticks since boot) tells two processes apart."""
 
     pid: int
     parent: int
@@ -71,72 +71,78 @@ class _Seen(NamedTuple):
     started: bytes
 
 
-def _below(root: int) -> list[_Seen]:
-    family = _family()
-    found: list[_Seen] = []
-    unseen = [root]
-    while unseen:
-        children_here = [one for one in family.get(unseen.pop(0), []) if one.state not in (b"Z", b"X")]
+def _descendants(root: int) -> list[_ProcessInfo]:
+    children_of = _children_by_parent()
+    found: list[_ProcessInfo] = []
+    pending = [root]
+    while pending:
+        children_here = [
+            process for process in children_of.get(pending.pop(0), []) if process.state not in (b"Z", b"X")
+        ]
         found += children_here
-        unseen += [one.pid for one in children_here]
+        pending += [process.pid for process in children_here]
     return found
 
 
-def _family() -> dict[int, list[_Seen]]:
-    below: dict[int, list[_Seen]] = {}
+def _children_by_parent() -> dict[int, list[_ProcessInfo]]:
+    children_of: dict[int, list[_ProcessInfo]] = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if name.isdigit() and (one := _look(int(name))) is not None:
-            below.setdefault(one.parent, []).append(one)
-    return below
+        if name.isdigit() and (process := _read_process(int(name))) is not None:
+            children_of.setdefault(process.parent, []).append(process)
+    return children_of
 
 
-def _look(pid: int) -> _Seen | None:
+def _read_process(pid: int) -> _ProcessInfo | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
-            # pid (name, which may hold anything) state ppid ...; the 22nd is when it started
+            # pid (name, which may contain anything) state ppid ...; field 22 is the start time
             fields = stat.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    return _Seen(pid, int(fields[1]), fields[0], fields[19])
+    return _ProcessInfo(pid, int(fields[1]), fields[0], fields[19])
 
 
-def _kill(one: _Seen) -> None:
-    """SIGKILL to that very process: should its number be another's by now, that one is left alone."""
+def _kill(process: _ProcessInfo) -> None:
+    """Sends SIGKILL to this very process, not to a later one with the same pid."""
     with suppress(ProcessLookupError, PermissionError):
         try:
-            handle = os.pidfd_open(one.pid)
+            handle = os.pidfd_open(process.pid)
         except (AttributeError, OSError) as error:
             if isinstance(error, ProcessLookupError):
                 return
-            # A kernel without pidfd: the look right before is what can be had.
-            if (now := _look(one.pid)) is not None and now.started == one.started:
-                os.kill(one.pid, signal.SIGKILL)
+            # Without pidfd, a check right before the signal is the best there is.
+            if (now := _read_process(process.pid)) is not None and now.started == process.started:
+                os.kill(process.pid, signal.SIGKILL)
             return
         try:
-            # The handle is bound to whoever has the number now, so from here on it cannot change hands.
-            if (now := _look(one.pid)) is not None and now.started == one.started:
+            # The handle refers to whatever has the pid now and cannot change from here on.
+            if (now := _read_process(process.pid)) is not None and now.started == process.started:
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)
 
 
 def kill_marked(home: str) -> list[int]:
-    """Kills what a guardian of this home has started in another life; returns the pids.
+    """Kills processes that an earlier run of this home has left behind; returns their pids.
 
-    To be called by whoever holds the home's lock, before he starts anything. A guardian marks what it starts in the
-    environment, which outlives both of them.
+    Only for the holder of the home's lock, before it starts anything. Guardians mark what they start in the
+    environment.
     """
     mark = f"{MARK}={home}".encode()
-    killed: dict[int, _Seen] = {}
-    # Again until a look finds nothing more: they go a moment after the signal, and hold their ports until then.
-    for _ in range(_LOOKS):
-        found = [one for several in _family().values() for one in several if one.pid != os.getpid()]
-        marked = [one for one in found if one.state not in (b"Z", b"X") and mark in _environment(one.pid)]
+    killed: dict[int, _ProcessInfo] = {}
+    # Repeated until none is found: a process takes a moment to die and keeps its port until then.
+    for _ in range(_MAX_LOOKS):
+        found = [
+            process for several in _children_by_parent().values() for process in several if process.pid != os.getpid()
+        ]
+        marked = [
+            process for process in found if process.state not in (b"Z", b"X") and mark in _environment(process.pid)
+        ]
         if not marked:
             break
-        for one in marked:
-            _kill(one)
-            killed[one.pid] = one
+        for process in marked:
+            _kill(process)
+            killed[process.pid] = process
         time.sleep(_LOOK_S)
     return list(killed)
 
@@ -149,24 +155,24 @@ def _environment(pid: int) -> list[bytes]:
         return []
 
 
-def kill_tree() -> None:
-    """SIGKILL to everything below this process, again until a look finds nothing more, and collects it."""
-    while kill_tree_of_others(os.getpid()):
+def kill_own_descendants() -> None:
+    """Sends SIGKILL to everything below this process until nothing is left, and reaps it."""
+    while kill_descendants(os.getpid()):
         reap()
         time.sleep(0.01)
     reap()
 
 
-def kill_tree_of_others(root: int) -> bool:
-    """SIGKILL to everything below `root`, without collecting anything; whether there was something."""
-    found = _below(root)
-    for one in found:
-        _kill(one)
+def kill_descendants(root: int) -> bool:
+    """Sends SIGKILL to everything below `root` without reaping; returns whether there was anything."""
+    found = _descendants(root)
+    for process in found:
+        _kill(process)
     return bool(found)
 
 
 def reap() -> dict[int, int]:
-    """Collects every child that has ended: pid → wait status."""
+    """Reaps every child that has ended: pid → wait status."""
     ended = {}
     while True:
         try:
@@ -179,7 +185,7 @@ def reap() -> dict[int, int]:
 
 
 def guard(command: list[str], *, grace: float, cores: set[int] | None, passed: tuple[int, ...] = ()) -> int:
-    """Runs `command` until it ends or is to end; returns its exit status. `passed`: open files that are its alone."""
+    """Runs `command` until it ends or has to stop; returns its exit status. `passed`: file descriptors for it alone."""
     become_subreaper()
     if cores:
         with suppress(OSError, AttributeError):
@@ -214,7 +220,7 @@ def guard(command: list[str], *, grace: float, cores: set[int] | None, passed: t
             with suppress(BlockingIOError):
                 os.read(wake_read, 4096)
             status = reap().get(program)
-    kill_tree()
+    kill_own_descendants()
     if status is None:
         return 128 + signal.SIGKILL
     code = os.waitstatus_to_exitcode(status)
@@ -226,7 +232,7 @@ def _start(command: list[str]) -> int:
     if pid:
         return pid
     try:
-        # Should even the guardian be killed, the program goes at once, and what it abandons falls to the parent.
+        # If the guardian itself is killed, the program dies at once and its orphans fall to the parent.
         die_with_parent()
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -246,7 +252,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Reads the command line, see the top of the file."""
+    """Parses the command line; see the module's docstring."""
     split = arguments.index("--")
     options, command = arguments[:split], arguments[split + 1 :]
     chosen = dict(zip(options[::2], options[1::2], strict=True))

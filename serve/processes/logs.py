@@ -1,7 +1,7 @@
-"""The logs of processes that we start: where they are, how they end, and how they are kept from growing without end.
+"""Logs of child processes: their paths, their last lines, and their rotation.
 
-A foreign program holds its log open, so a log is rotated by copying it and cutting it short: whoever writes appends,
-and goes on at the new end. What is written between the copy and the cut, a few lines at the most, is lost.
+The program keeps its log open, so a log is rotated by copying and truncating it; the program appends from there. Lines
+written between the copy and the truncation are lost.
 """
 
 import os
@@ -14,19 +14,19 @@ KEPT = 3
 
 
 def log_path(logs: Path, name: str) -> Path:
-    """Where the process of that name writes; a model's id may hold slashes."""
+    """The log of a process. Model ids may contain slashes."""
     return logs / f"{name.replace('/', '--')}.log"
 
 
 def engine_log(logs: Path, model_id: str) -> Path:
-    """Where a model's engine writes."""
+    """The log of a model's engine."""
     return log_path(logs, f"engine-{model_id}")
 
 
 def rotate(log: Path, limit: int = LIMIT_BYTES, kept: int = KEPT) -> bool:
-    """Cuts a log that is over `limit` bytes short, and keeps the last `kept` ones as .log.1 (the newest), .log.2, …
+    """Truncates a log that is over `limit` bytes, and keeps the last `kept` copies as .log.1 (the newest), .log.2, …
 
-    On a full disk nothing is kept: the log is cut all the same, or it would fill what somebody frees.
+    On a full disk no copy is kept: the log is truncated all the same, so that it does not fill what was freed.
     """
     try:
         if log.stat().st_size <= limit:
@@ -44,7 +44,7 @@ def rotate(log: Path, limit: int = LIMIT_BYTES, kept: int = KEPT) -> bool:
 
 
 def tail(log: Path, since: int = 0, size: int = 8192) -> str:
-    """The end of a log, from byte `since` on at the most."""
+    """The end of a log: at most `size` bytes, from byte `since` on."""
     try:
         with log.open("rb") as stream:
             end = stream.seek(0, os.SEEK_END)
@@ -55,7 +55,7 @@ def tail(log: Path, since: int = 0, size: int = 8192) -> str:
 
 
 def last_lines(log: Path, count: int) -> list[str]:
-    """The last lines of a log, the blank ones left out."""
+    """The last lines of a log without blank ones."""
     return [line.rstrip() for line in tail(log).splitlines() if line.strip()][-count:]
 
 

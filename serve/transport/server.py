@@ -1,4 +1,4 @@
-"""uvicorn's server, as the gateway runs it: it looks after its connections, and says that it is told to end."""
+"""uvicorn's server with our connection timeouts and a callback at shutdown."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,26 +7,26 @@ from typing import cast
 
 import uvicorn
 
-from serve.transport.front import Front
+from serve.transport.http_protocol import HTTPProtocol
 
 
 class Server(uvicorn.Server):
-    """Looks at all connections once a second: a timer for each would cost more. For a config with `http=Front`."""
+    """Checks all connections once a second, because a timer per connection costs more. Needs `http=HTTPProtocol`."""
 
-    def __init__(self, config: uvicorn.Config, stops: Callable[[], None]) -> None:
-        """`stops` is called once it is told to end."""
+    def __init__(self, config: uvicorn.Config, on_shutdown: Callable[[], None]) -> None:
+        """`on_shutdown` is called when the server gets a signal to stop."""
         super().__init__(config)
-        self._stops = stops
+        self._on_shutdown = on_shutdown
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal has come."""
-        self._stops()
+        """uvicorn's signal handler."""
+        self._on_shutdown()
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
+        """uvicorn's tick, ten times a second."""
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                cast(Front, connection).sweep(now)
+                cast(HTTPProtocol, connection).check_timeouts(now)
         return await super().on_tick(counter)

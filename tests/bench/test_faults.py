@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from bench.faults_kills import blows
-from bench.faults_path import Case, Seen, cases, judge, read_bytes
-from bench.faults_proxy import FAULTS
+from bench.faults.client import Observation, read_bytes
+from bench.faults.process_kills import process_faults
+from bench.faults.proxy import FAULTS
+from bench.faults.upstream_faults import Case, cases, judge
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
@@ -25,7 +26,7 @@ def chunks(*parts: bytes, end: bool = True) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("answer", "sight", "text"),
+    ("answer", "outcome", "text"),
     [
         (chunks(frame("a"), frame("b"), DONE), "whole", "ab"),
         (chunks(frame("a"), frame("b")), "truncated", "ab"),
@@ -38,16 +39,16 @@ def chunks(*parts: bytes, end: bool = True) -> bytes:
         (b"", "truncated", ""),
     ],
 )
-def test_a_stream_is_judged_by_its_bytes(answer: bytes, sight: str, text: str) -> None:
+def test_a_stream_is_judged_by_its_bytes(answer: bytes, outcome: str, text: str) -> None:
     seen = read_bytes(answer, stream=True)
-    assert (seen.sight, seen.text) == (sight, text)
+    assert (seen.outcome, seen.text) == (outcome, text)
 
 
 def test_a_refusal_has_openais_shape_or_is_unreadable() -> None:
     def refused(content: object) -> str:
         body = json.dumps(content).encode()
         head = b"HTTP/1.1 503 X\r\ncontent-length: %d\r\n\r\n" % len(body)
-        return read_bytes(head + body, stream=True).sight
+        return read_bytes(head + body, stream=True).outcome
 
     assert refused({"error": {"message": "m", "type": "t", "param": None, "code": None}}) == "refused"
     assert refused({"error": {"message": "m"}}) == "unreadable"
@@ -56,17 +57,17 @@ def test_a_refusal_has_openais_shape_or_is_unreadable() -> None:
 def test_what_a_client_should_not_see_is_complained_of() -> None:
     resets = next(fault for fault in FAULTS if fault.name == "resets in the answer")
     case = Case(resets, hosted=True, stream=True, client="raw")
-    good = Seen("broken", 200, "ab", "gone", 0.1)
+    good = Observation("broken", 200, "ab", "gone", 0.1)
     assert judge(case, good, "abc", 1.0) == []
-    assert judge(case, Seen("whole", 200, "abc", "", 0.1), "abc", 1.0)
-    assert judge(case, Seen("broken", 200, "ax", "gone", 0.1), "abc", 1.0)
-    assert judge(case, Seen("broken", 200, "ab", "gone", 2.0), "abc", 1.0)
-    assert judge(case, Seen("refused", 503, "", "", 0.1), "abc", 1.0) == []  # a reset that came early
-    assert judge(case, Seen("refused", 400, "", "", 0.1), "abc", 1.0) == ["status 400"]
+    assert judge(case, Observation("whole", 200, "abc", "", 0.1), "abc", 1.0)
+    assert judge(case, Observation("broken", 200, "ax", "gone", 0.1), "abc", 1.0)
+    assert judge(case, Observation("broken", 200, "ab", "gone", 2.0), "abc", 1.0)
+    assert judge(case, Observation("refused", 503, "", "", 0.1), "abc", 1.0) == []  # a reset that came early
+    assert judge(case, Observation("refused", 400, "", "", 0.1), "abc", 1.0) == ["status 400"]
 
 
 def test_every_process_is_hit_within_twenty_blows() -> None:
-    hit = {(blow.sent, blow.target) for blow in blows(20)}
+    hit = {(blow.sent, blow.target) for blow in process_faults(20)}
     for name in ("gateway", "page", "worker", "engine", "core", "parent"):
         assert {("KILL", name), ("STOP", name)} <= hit
     for name in ("gateway's guardian", "page's guardian", "worker's guardian", "engine's guardian"):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bench.judges import World, _at_the_margin, main, ppi_coverage, trust
+from bench.judges import JudgeSimulation, _at_the_margin, main, ppi_coverage, trust
 
 
 def test_it_tells_json_with_every_part(capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,8 +17,8 @@ def test_it_tells_json_with_every_part(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_good_judge_narrows_the_interval_and_a_guessing_one_does_not() -> None:
     rng = np.random.default_rng(0)
-    good = ppi_coverage(World(50, 500, 0.9), 40, rng)
-    none = ppi_coverage(World(50, 500, 0.0), 40, rng)
+    good = ppi_coverage(JudgeSimulation(50, 500, 0.9), 40, rng)
+    none = ppi_coverage(JudgeSimulation(50, 500, 0.0), 40, rng)
     assert good.width < 0.6 * good.width_people
     assert 0.95 < none.width / none.width_people <= 1.0
 

@@ -41,9 +41,9 @@ def test_without_its_questions_it_says_so_and_ends_with_two(
 def test_three_questions_of_two_turns_against_real_engines(
     demo_stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = mtbench.parsed(["--max-tokens", "48", "--out", str(tmp_path / "out")])
+    options = mtbench.parse_arguments(["--max-tokens", "48", "--out", str(tmp_path / "out")])
     task = make_task("three", "three", [(str(i), row) for i, row in enumerate(QUESTIONS)])
-    result = json.loads(json.dumps(mtbench.measured(options, demo_stack.settings, demo_stack.database, task)))
+    result = json.loads(json.dumps(mtbench.measure(options, demo_stack.settings, demo_stack.database, task)))
     assert (result["questions"], result["turns"], result["rows"]) == (3, 6, 6)
     for one in result["answers"]:
         # What does not fit the context is told by the engine, and what would have followed it is not asked.

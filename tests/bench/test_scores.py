@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from bench.scores import World, coverage, main
+from bench.scores import ScoreSimulation, coverage, main
 
 
-@pytest.mark.parametrize("world", [World(50, 0.6, 0.7, 0.5), World(200, 0.6, 0.7, 0.5, group=10, luck=0.5)])
-def test_intervals_hold_the_truth(world: World) -> None:
+@pytest.mark.parametrize(
+    "world", [ScoreSimulation(50, 0.6, 0.7, 0.5), ScoreSimulation(200, 0.6, 0.7, 0.5, group=10, luck=0.5)]
+)
+def test_intervals_hold_the_truth(world: ScoreSimulation) -> None:
     assert 0.91 <= coverage(world, 300).covered <= 0.99
 
 

@@ -1,11 +1,12 @@
-"""bench/bitext.py and bench/support.py: the hold-out, the scorers that are learnt, and what is said without data."""
+"""bench/evals/bitext.py and bench/support.py: the hold-out, the learned scorers, and the message without data."""
 
 from pathlib import Path
 
 import pytest
 
-from bench import bitext, support
-from bench.bitext import Request, about_its_intent, hold_out, marking_words, overlap
+from bench import support
+from bench.evals import bitext
+from bench.evals.bitext import Request, hold_out, intent_scorer, marking_words, overlap_scorer
 from evals.scorers.sample import Sample
 
 REQUESTS = [
@@ -18,16 +19,16 @@ REQUESTS = [
 
 def test_each_intent_gives_its_share_and_no_question_stands_on_both_sides() -> None:
     parts = hold_out([*REQUESTS, *REQUESTS[:5]], 0.1, seed=0)
-    assert len(parts.learnt) + len(parts.held_out) == 85
+    assert len(parts.training) + len(parts.held_out) == 85
     assert {request.intent for request in parts.held_out} == {request.intent for request in REQUESTS}
-    assert not {r.question for r in parts.learnt} & {r.question for r in parts.held_out}
+    assert not {r.question for r in parts.training} & {r.question for r in parts.held_out}
     assert parts == hold_out([*REQUESTS, *REQUESTS[:5]], 0.1, seed=0)
 
 
 def test_words_that_mark_an_intent_and_answers_that_fit_it() -> None:
     marks = marking_words(REQUESTS, 2)
     assert set(marks["cancel_order"]) == {"cancel", "order"}
-    score = about_its_intent(REQUESTS)
+    score = intent_scorer(REQUESTS)
     sample = Sample(category="cancel_order")
     assert score(sample, "Press cancel, and the order is gone.") == 1
     assert score(sample, "Press change for the account.") == 0
@@ -35,7 +36,7 @@ def test_words_that_mark_an_intent_and_answers_that_fit_it() -> None:
 
 
 def test_overlap_is_an_f1_of_words() -> None:
-    score = overlap()
+    score = overlap_scorer()
     sample = Sample(expected="press the red button")
     assert score(sample, "Press the red button!") == 1
     assert score(sample, "press it") == pytest.approx(2 / 6)
@@ -57,7 +58,7 @@ def test_without_its_data_it_says_so_and_ends_with_two(
 def test_the_real_data_is_held_out_by_intent() -> None:
     requests = bitext.read_requests()
     parts = hold_out(requests, 0.1, seed=0)
-    assert (len(requests), len(parts.learnt), len(parts.held_out)) == (4_514, 4_063, 451)
-    score = about_its_intent(parts.learnt)
+    assert (len(requests), len(parts.training), len(parts.held_out)) == (4_514, 4_063, 451)
+    score = intent_scorer(parts.training)
     right = sum(score(Sample(category=request.intent), request.answer) for request in parts.held_out)
     assert right / len(parts.held_out) > 0.85  # the answers that people wrote: the scorer knows what it is for

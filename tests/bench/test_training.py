@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.training import Arm, Clock, leak, ours, padded
-from bench.training import main as bench
+from bench.training.__main__ import main
+from bench.training.leak import measure_leak
+from bench.training.throughput import RunResult, StepClock, train_padded, train_parley
 from tests.tiny_model import make_base
 from tests.train.conftest import style_rows
 
@@ -18,32 +19,32 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.training
 def test_both_sides_reach_the_same_loss_step_by_step(base: Path) -> None:
     rows = style_rows(8)
-    packed, plain = ours(rows, base, "packed", 4, 1), padded(rows, base, 4, 1)
+    packed, plain = train_parley(rows, base, "packed", 4, 1), train_padded(rows, base, 4, 1)
     assert packed.losses == pytest.approx(plain.losses, abs=1e-3)
     assert packed.loss_after == pytest.approx(plain.loss_after, rel=0.005)
     assert packed.tokens_per_cpu_s > plain.tokens_per_cpu_s
 
 
 def test_rows_that_lie_together_do_not_leak(base: Path) -> None:
-    found = leak(style_rows(6), base, 1)
+    found = measure_leak(style_rows(6), base, 1)
     assert found.neighbours == 0
     assert found.alone_relative <= 1e-5
     assert found.rows == 6
 
 
 def test_the_first_step_is_not_timed() -> None:
-    clock = Clock()
+    clock = StepClock()
     for step in (1, 2, 3):
         clock.tick(100 * step, 1.0 / step)
-    arm = clock.arm(0.5)
-    assert isinstance(arm, Arm)
-    assert arm.losses == (1.0, 0.5, 1 / 3)
-    assert arm.tokens_per_s > 0
+    result = clock.result(0.5)
+    assert isinstance(result, RunResult)
+    assert result.losses == (1.0, 0.5, 1 / 3)
+    assert result.tokens_per_s > 0
 
 
 def test_without_a_base_it_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from bench import bitext
+    from bench.evals import bitext
 
-    assert bench(["--base", str(tmp_path)]) == 2
+    assert main(["--base", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert ("base is not built" if bitext.FILE.is_file() else "data is not here") in said

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from models.commands.models import models_add
 from models.errors import Invalid
-from models.model_commands import models_add
 from models.terminal import console
 
 

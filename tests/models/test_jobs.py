@@ -131,7 +131,7 @@ def test_an_unknown_job_is_one_line(database: Database) -> None:
 
 def test_a_job_that_kills_its_workers_is_failed_and_not_claimed_for_ever(any_database: Database) -> None:
     job_id = jobs.enqueue(any_database, "double", {"value": 1})
-    for number in range(jobs.MOST_ATTEMPTS):
+    for number in range(jobs.MAX_ATTEMPTS):
         taken = jobs.claim(any_database, f"worker {number}", lease_s=-1)
         assert taken is not None
         assert taken.attempts == number + 1
@@ -146,7 +146,7 @@ def test_a_job_that_kills_its_workers_is_failed_and_not_claimed_for_ever(any_dat
 
 def test_an_attempt_that_came_further_than_any_before_is_no_sign_of_a_deadly_job(any_database: Database) -> None:
     job_id = jobs.enqueue(any_database, "double", {"value": 1})
-    for number in range(3 * jobs.MOST_ATTEMPTS):
+    for number in range(3 * jobs.MAX_ATTEMPTS):
         assert jobs.claim(any_database, "worker", lease_s=-1) is not None
         assert jobs.heartbeat(any_database, job_id, "worker", progress=0.1 * number + 0.01, lease_s=-1)
     assert jobs.heartbeat(any_database, job_id, "worker", progress=0.5)
@@ -155,7 +155,7 @@ def test_an_attempt_that_came_further_than_any_before_is_no_sign_of_a_deadly_job
 
 def test_a_released_job_waits_again_and_was_no_attempt(any_database: Database) -> None:
     job_id = jobs.enqueue(any_database, "double", {"value": 1})
-    for _ in range(2 * jobs.MOST_ATTEMPTS):
+    for _ in range(2 * jobs.MAX_ATTEMPTS):
         assert jobs.claim(any_database, "worker") is not None
         jobs.release(any_database, job_id, "somebody else")
         assert jobs.get_job(any_database, job_id).status == "running"

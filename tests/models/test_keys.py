@@ -18,7 +18,7 @@ from models.keys import (
     key_digest,
     keys_configured,
     list_keys,
-    parse_end,
+    parse_expiry,
     revoke_key,
 )
 from models.registry import Registry
@@ -154,11 +154,11 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
     ],
 )
 def test_a_key_ends_after_a_span_or_with_a_day(text: str, end: datetime) -> None:
-    assert parse_end(text, NOW) == end
+    assert parse_expiry(text, NOW) == end
 
 
 @pytest.mark.parametrize("text", ["", "soon", "0d", "-3d", "2026-11-21", "2026-13-01", "999999d", "30", "3 d"])
 def test_an_end_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(Invalid) as refused:
-        parse_end(text, NOW)
+        parse_expiry(text, NOW)
     assert refused.value.param == "expires"

@@ -9,10 +9,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from models.commands.keys import add_keys_commands
 from models.database import Database, utcnow
 from models.errors import Invalid
 from models.keys import KeyLimits, check_key, find_key
-from models.keys_commands import add_keys_commands
 from models.registry import Registry
 from models.spec import ModelSpec, Upstream
 from models.usage import NO_KEY, Slot, Sums, add_usage

@@ -7,9 +7,9 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from models.commands.models import add_models_commands
 from models.database import Database
 from models.errors import ParleyError
-from models.model_commands import add_models_commands
 from models.registry import Registry
 from models.settings import Settings
 

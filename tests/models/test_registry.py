@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from models.atomic import publish_folder
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound
-from models.folders import publish_folder
 from models.registry import Registry, parse_spec
 from models.spec import ModelSpec, Parity
 
@@ -238,7 +238,7 @@ def test_only_folders_that_nobody_named_are_swept(
         for path in (*folder.iterdir(), folder):
             os.utime(path, (long_ago, long_ago))
     with caplog.at_level("WARNING"):
-        assert registry.sweep_unnamed(tmp_path / "models") == (left,)
+        assert registry.sweep_unclaimed(tmp_path / "models") == (left,)
     assert str(left) in caplog.text
     assert sorted((tmp_path / "models").iterdir()) == sorted([named, fresh, killed, by_hand])
     assert not (killed / ".unnamed").exists()

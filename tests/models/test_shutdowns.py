@@ -6,7 +6,14 @@ from datetime import date
 import pytest
 from rich.console import Console
 
-from models.shutdowns import countdown, no_new_jobs_from, rescued_from, show_shutdowns, shutdown_of, shutdowns
+from models.shutdowns import (
+    countdown,
+    find_shutdown_date,
+    fine_tuning_cutoff,
+    print_shutdowns,
+    rescue_description,
+    upcoming_shutdowns,
+)
 from models.spec import ModelSpec, Upstream
 
 GOES = date(2027, 1, 14)
@@ -28,14 +35,14 @@ GOES = date(2027, 1, 14)
     ],
 )
 def test_families_that_are_switched_off(base: str, goes: bool) -> None:
-    assert shutdown_of(base) == (GOES if goes else None)
+    assert find_shutdown_date(base) == (GOES if goes else None)
 
 
 def test_the_providers_word_goes_before_the_table() -> None:
-    assert shutdown_of("gpt-4o", "2028-05-01T00:00:00Z") == date(2028, 5, 1)
-    assert shutdown_of("gpt-4o", "soon") == GOES
-    assert no_new_jobs_from("openai") == date(2027, 1, 6)
-    assert no_new_jobs_from("together") is None
+    assert find_shutdown_date("gpt-4o", "2028-05-01T00:00:00Z") == date(2028, 5, 1)
+    assert find_shutdown_date("gpt-4o", "soon") == GOES
+    assert fine_tuning_cutoff("openai") == date(2027, 1, 6)
+    assert fine_tuning_cutoff("together") is None
 
 
 @pytest.mark.parametrize(
@@ -58,7 +65,7 @@ def test_who_is_warned_of() -> None:
     upstream = Upstream(base_url="https://example.test/v1", model="m")
     days = {"late": date(2027, 1, 14), "first": date(2026, 11, 1), "far": date(2029, 1, 1), "never": None}
     specs = [ModelSpec(id=name, kind="hosted", upstream=upstream, shutdown_date=day) for name, day in days.items()]
-    assert [one.model for one in shutdowns(specs, date(2026, 11, 22))] == ["first", "late"]
+    assert [one.model for one in upcoming_shutdowns(specs, date(2026, 11, 22))] == ["first", "late"]
 
 
 def test_what_is_printed() -> None:
@@ -68,12 +75,12 @@ def test_what_is_printed() -> None:
     gone = ModelSpec(id="tuned", kind="hosted", upstream=upstream("ft:gpt-4o:o:s:1"), shutdown_date=GOES)
     plain = ModelSpec(id="plain", kind="hosted", upstream=upstream("other"), shutdown_date=date(2026, 11, 25))
     out = io.StringIO()
-    show_shutdowns([gone, plain], Console(file=out, width=60), date(2026, 11, 22))
+    print_shutdowns([gone, plain], Console(file=out, width=60), date(2026, 11, 22))
     assert out.getvalue().splitlines() == [
         "plain is off in 3 days (2026-11-25)",
         "tuned is off in 53 days (2027-01-14): bring it home with `parley rescue ft:gpt-4o:o:s:1`",
     ]
-    rescued = ModelSpec(id="s-rescued", kind="merged", path="hub/id", description=rescued_from("ft:gpt-4o:o:s:1"))
+    rescued = ModelSpec(id="s-rescued", kind="merged", path="hub/id", description=rescue_description("ft:gpt-4o:o:s:1"))
     out = io.StringIO()
-    show_shutdowns([gone, rescued], Console(file=out, width=60), date(2026, 11, 22))
+    print_shutdowns([gone, rescued], Console(file=out, width=60), date(2026, 11, 22))
     assert out.getvalue() == "tuned is off in 53 days (2027-01-14): s-rescued is here to take its place\n"

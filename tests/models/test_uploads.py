@@ -17,7 +17,7 @@ from models.uploads import Upload, Uploads
 def part(uploads: Uploads, upload: Upload, content: bytes) -> str:
     with uploads.incoming_part(upload.id) as incoming:
         incoming.write(content)
-        return uploads.keep_part(upload.id, incoming).id
+        return uploads.save_part(upload.id, incoming).id
 
 
 def new(uploads: Uploads, size: int) -> Upload:
@@ -60,7 +60,7 @@ def test_parts_that_do_not_fit_are_refused_and_the_upload_goes_on(settings: Sett
     with pytest.raises(Invalid, match="MD5"):
         uploads.complete(upload.id, [one, two], "0" * 32)
     with pytest.raises(Invalid), uploads.incoming_part(upload.id) as incoming:
-        uploads.keep_part(upload.id, incoming)
+        uploads.save_part(upload.id, incoming)
     assert Files(settings, database).list() == []
     assert uploads.complete(upload.id, [one, two]).status == "completed"
 
@@ -92,7 +92,7 @@ def test_an_upload_that_is_cancelled_while_a_part_comes_keeps_none_of_it(
     with pytest.raises(Invalid, match="cancelled"), uploads.incoming_part(upload.id) as incoming:
         incoming.write(b"ab")
         uploads.cancel(upload.id)
-        uploads.keep_part(upload.id, incoming)
+        uploads.save_part(upload.id, incoming)
     uploads.sweep()
     assert left_over(settings) == []
 

@@ -7,7 +7,7 @@ import pytest
 from models.database import Database
 from models.keys import create_key, list_keys
 from models.spec import ModelSpec, Upstream
-from models.usage import NO_KEY, Slot, Sums, add_usage, cost, has_price, read_usage, used_on
+from models.usage import NO_KEY, Slot, Sums, add_usage, cost, daily_totals, has_price, read_usage
 
 MONDAY, TUESDAY = date(2026, 11, 23), date(2026, 11, 24)
 
@@ -23,7 +23,7 @@ def test_what_is_added_adds_up(any_database: Database) -> None:
         (MONDAY, "shop", "gpt"): Sums(3, 1, 13, 24, 0.75),
         (TUESDAY, "shop", "own"): Sums(7),
     }
-    assert used_on(any_database, MONDAY)[shop].tokens == 37
+    assert daily_totals(any_database, MONDAY)[shop].tokens == 37
     assert [one.sums.requests for one in read_usage(any_database, since=TUESDAY)] == [7]
     assert [one.model for one in read_usage(any_database, key_id=shop, model="gpt")] == ["gpt"]
 
@@ -32,7 +32,7 @@ def test_sums_are_larger_than_an_int_of_32_bits(any_database: Database) -> None:
     slot = Slot(MONDAY, "k", "m")
     for _ in range(2):
         add_usage(any_database, {slot: Sums(prompt_tokens=2**31)})
-    assert used_on(any_database, MONDAY)["k"].prompt_tokens == 2**32
+    assert daily_totals(any_database, MONDAY)["k"].prompt_tokens == 2**32
 
 
 @pytest.mark.parametrize(

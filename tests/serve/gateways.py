@@ -14,9 +14,10 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec, Upstream
-from serve.fleet import states
-from serve.fleet.states import Served
-from serve.gateway.app import Gateway, create_app, make_server
+from serve.fleet import engine_states
+from serve.fleet.engine_states import EngineStatus
+from serve.gateway.app import Gateway, create_app
+from serve.gateway.server import make_server
 
 
 class Serving:
@@ -55,8 +56,8 @@ class Serving:
 
     def publish(self, name: str, address: str | None) -> None:
         """Says where a base's engine is."""
-        row = Served(name, "ready" if address else "starting", address, None)
-        states.publish(self.database, [row])
+        row = EngineStatus(name, "ready" if address else "starting", address, None)
+        engine_states.write_statuses(self.database, [row])
         wanted = f"{address}/v1" if address else None
         self.seen(lambda snapshot: name in snapshot.routes and snapshot.routes[name].address == wanted)
 

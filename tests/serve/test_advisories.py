@@ -55,35 +55,37 @@ from models.keys import create_key
 from models.settings import Settings
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
-from tests.serve.test_front import connected, read
+from tests.serve.test_http_protocol import connected, read
 
 ROOT = Path(__file__).parent.parent.parent
 HELLO = [{"role": "user", "content": "hello"}]
 # Classes whose tests stand with what they protect.
 ELSEWHERE = {
-    "engines on loopback": "tests/serve/test_engines.py::test_an_engine_is_known_by_its_id_on_loopback_behind_a_key",
-    "no secret in an engine": "tests/serve/test_engines.py::test_no_secret_of_ours_reaches_an_engine",
+    "engines on loopback": "tests/serve/test_vllm_command.py::test_an_engine_has_its_id_on_loopback_behind_a_key",
+    "no secret in an engine": "tests/serve/test_vllm_command.py::test_no_secret_of_ours_reaches_an_engine",
     "pickled weights": "tests/models/test_registry.py::test_weights_other_than_safetensors_are_refused",
     "vllm#55510": "tests/serve/test_guardian.py::test_stopping_takes_the_whole_tree",
     "vllm#39863": "tests/serve/test_fleet.py::test_an_engine_stopped_by_a_signal_is_found_and_started_again",
     "vllm#42125": "tests/models/test_registry.py::test_an_id_is_one_immutable_version",
-    "merges worse than the adapter": "tests/train/test_listing.py::test_what_does_not_agree_stays_a_candidate",
+    "merges worse than the adapter": (
+        "tests/train/publication/test_listing.py::test_what_does_not_agree_stays_a_candidate"
+    ),
     "vllm#44751": "tests/serve/test_fleet.py::test_a_start_that_never_gets_ready_leaves_no_worker",
-    "vllm#9280": "tests/train/test_publishing.py::test_which_adapters_no_engine_can_hold",
+    "vllm#9280": "tests/train/publication/test_publish.py::test_which_adapters_no_engine_can_hold",
     "vllm#43127": "tests/serve/test_gateway.py::test_models_are_listed_and_retrieved",
-    "gradio hidden values": "tests/ui/test_vote.py::test_nothing_that_is_built_names_a_model",
-    "gradio fn_index": "tests/ui/test_doors.py::test_without_a_key_the_owners_app_is_shut",
+    "gradio hidden values": "tests/ui/raters/test_app.py::test_the_built_page_names_no_model",
+    "gradio fn_index": "tests/ui/access/test_router.py::test_without_a_key_the_owners_app_is_closed",
     "gradio forged state": "tests/ui/test_advisories.py::test_a_forged_state_votes_on_nobody_elses_battle",
     "gradio state": "tests/ui/test_advisories.py::test_a_state_reaches_no_browser",
     "gradio private handlers": "tests/ui/test_advisories.py::test_handlers_of_other_apps_have_no_number_here",
     "gradio threads": "tests/ui/test_advisories.py::test_streams_are_not_held_up_by_a_few_threads",
-    "gradio apps apart": "tests/ui/test_doors.py::test_the_apps_have_configs_of_their_own",
-    "gradio other sites": "tests/ui/test_doors.py::test_another_sites_page_may_not_post",
-    "gradio rebinding": "tests/ui/test_doors.py::test_without_keys_only_loopback_names_are_answered",
-    "schemas": "tests/serve/test_schemas.py::test_a_count_that_takes_all_memory_is_refused_wherever_it_stands",
+    "gradio apps apart": "tests/ui/access/test_router.py::test_the_apps_have_configs_of_their_own",
+    "gradio other sites": "tests/ui/access/test_router.py::test_another_sites_page_may_not_post",
+    "gradio rebinding": "tests/ui/access/test_router.py::test_without_keys_only_loopback_names_are_answered",
+    "schemas": "tests/serve/test_schema_limits.py::test_a_count_that_takes_all_memory_is_refused_wherever_it_stands",
     "CWE-444": "tests/serve/test_smuggling.py::test_nothing_that_can_be_read_in_two_ways_is_served",
     "CWE-22": "tests/serve/test_smuggling.py::test_odd_targets_are_refused",
-    "CWE-22, the page": "tests/ui/test_doors.py::test_no_way_round_through_the_other_apps",
+    "CWE-22, the page": "tests/ui/access/test_router.py::test_the_other_apps_lead_to_nothing_of_the_owners",
 }
 
 

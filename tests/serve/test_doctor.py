@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 from models.database import Database
 from models.keys import create_key
 from models.settings import Settings, load_settings
+from serve.fleet import engine_states
+from serve.fleet.engine_states import EngineStatus
 from serve.fleet.machine import free_gpu_bytes
-from serve.processes import doctor
+from serve.launcher import doctor
 from tests.stack import free_ports
 
 
@@ -101,7 +103,7 @@ def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
     findings = [doctor.Finding("disk", "fail", "full", "Free some."), doctor.Finding("clock", "ok", "now")]
     doctor.show(findings, Console(file=shown, width=80))
     assert "disk: Free some." in shown.getvalue()
-    assert "1 of 2 must be mended" in shown.getvalue()
+    assert "1 of 2 checks failed" in shown.getvalue()
     monkeypatch.setenv("PARLEY_HOME", str(ported.home))
     monkeypatch.setenv("PARLEY_PORT", str(ported.port))
     monkeypatch.setenv("PARLEY_PAGE_PORT", str(ported.page_port))
@@ -112,6 +114,28 @@ def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
         taken.bind(("127.0.0.1", ported.port))
         taken.listen()
         assert CliRunner().invoke(build(), ["doctor"]).exit_code == 1
+
+
+def test_an_engine_that_fails_is_shown_with_its_reason(settings: Settings, database: Database) -> None:
+    reason = "was ended by SIGILL (Illegal instruction)"
+    engine_states.write_statuses(
+        database,
+        [
+            EngineStatus("good", "ready"),
+            EngineStatus("first", "starting", message=engine_states.STARTING),
+            EngineStatus("again", "starting", message=f"starting again: it {reason}"),
+            EngineStatus("broken", "failed", message=f"gave up after 5 starts: {reason}"),
+        ],
+    )
+    seen = found(settings)
+    assert [seen[f"engine {name}"].state for name in ("good", "first", "again", "broken")] == [
+        "ok",
+        "ok",
+        "warn",
+        "fail",
+    ]
+    assert reason in seen["engine again"].advice
+    assert reason in seen["engine broken"].advice
 
 
 def test_a_card_is_told_with_its_driver_and_memory(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

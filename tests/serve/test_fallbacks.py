@@ -14,7 +14,7 @@ from models.settings import load_settings
 from models.spec import ModelSpec, Upstream
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
-from tests.serve.test_relay import HELLO, post
+from tests.serve.test_inference_handler import HELLO, post
 
 
 def hosted(gateway: Serving, name: str, base_url: str, *fallbacks: str, model: str | None = None) -> None:
@@ -108,7 +108,7 @@ def test_a_key_gets_no_further_than_its_scope(gateway: Serving, upstream: PacedU
 def test_a_breaker_opens_answers_at_once_and_closes_by_a_probe(
     gateway: Serving, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.gateway.breaker._REST_S", 0.5)
+    monkeypatch.setattr("serve.gateway.circuit_breaker._OPEN_S", 0.5)
     hosted(gateway, "main", f"{upstream.address}/v1", model="fails")
     for _ in range(5):
         assert post(gateway, {"model": "main", "messages": HELLO})[0] == 503
@@ -118,14 +118,14 @@ def test_a_breaker_opens_answers_at_once_and_closes_by_a_probe(
     for _ in range(20):
         status, headers, body = post(gateway, {"model": "main", "messages": HELLO})
         assert (status, headers["retry-after"]) == (503, "1")
-        assert b"left alone" in body
+        assert b"failed repeatedly" in body
         took.append(int(headers["openai-processing-ms"]))
     assert sorted(took)[10] < 10
     assert len(upstream.seen.requests) == 5
     time.sleep(0.5)
     assert post(gateway, {"model": "main", "messages": HELLO})[0] == 503
     assert len(upstream.seen.requests) == 6, "one probe"
-    assert b"left alone" in post(gateway, {"model": "main", "messages": HELLO})[2]
+    assert b"failed repeatedly" in post(gateway, {"model": "main", "messages": HELLO})[2]
     assert len(upstream.seen.requests) == 6, "which failed, so it rests again, twice as long"
     upstream.heals.add("fails")
     try:

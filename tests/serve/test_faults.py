@@ -1,16 +1,16 @@
-"""Upstreams that fail in every way of `bench.faults_proxy`: nothing is cut in silence, asked twice, held for ever."""
+"""Upstreams that fail in every way of `bench.faults.proxy`: nothing is cut in silence, asked twice, held for ever."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.faults_path import Model, Once, cases, patience
+from bench.faults.upstream_faults import FaultRun, Model, cases, timeout_settings
 from models.database import Database
 from models.registry import Registry
 from models.settings import load_settings
 from models.spec import ModelSpec, Upstream
-from serve.fleet import states
+from serve.fleet import engine_states
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 
@@ -38,8 +38,8 @@ class House:
                 registry.register(ModelSpec(id=one.name, kind="hosted", upstream=upstream, fallbacks=one.fallbacks))
             else:
                 registry.register(ModelSpec(id=one.name, kind="base", path=str(self._weights)))
-        rows = [states.Served(one.name, "ready", one.address) for one in models if not one.hosted]
-        states.publish(self._gateway.database, rows)
+        rows = [engine_states.EngineStatus(one.name, "ready", one.address) for one in models if not one.hosted]
+        engine_states.write_statuses(self._gateway.database, rows)
         last = rows[-1].model_id
         self._gateway.seen(lambda snapshot: last in snapshot.routes and snapshot.routes[last].address is not None)
 
@@ -52,9 +52,9 @@ def tasks(gateway: Serving) -> int:
 def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
     database: Database, home: Path, upstream: PacedUpstream
 ) -> None:
-    with serving(load_settings(home=home, **patience(SILENCE_S)), database) as gateway:
+    with serving(load_settings(home=home, **timeout_settings(SILENCE_S)), database) as gateway:
         before = tasks(gateway)
-        ask = Once(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
+        ask = FaultRun(House(gateway, home / "weights"), upstream.address, silence_s=SILENCE_S, slack_s=15)
         report = asyncio.run(ask.run(CHOSEN, rounds=1, at_once=32))
         assert report.complaints == []
         assert len(report.rows) == len(CHOSEN) > 126

@@ -12,7 +12,7 @@ import openai
 import psutil
 import pytest
 
-import serve.gateway.app
+import serve.gateway.server
 from models.database import Database
 from models.settings import load_settings
 from tests.serve.gateways import Serving, serving
@@ -29,7 +29,7 @@ def narrow(
     database: Database, home: Path, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Serving]:
     """A gateway that may have few clients."""
-    monkeypatch.setattr(serve.gateway.app, "most_clients", lambda: MOST)
+    monkeypatch.setattr(serve.gateway.server, "max_connections", lambda: MOST)
     with serving(load_settings(home=home), database) as gateway:
         gateway.hosted("whole", base_url=f"{upstream.address}/v1")
         yield gateway

@@ -246,7 +246,7 @@ def test_answers_go_on_while_postgresql_is_down_and_votes_after(
 def test_answers_go_on_while_postgresql_hangs(
     postgres: Postgres, home: Path, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve.gateway.app, "_READY_S", 0.3)
+    monkeypatch.setattr(serve.gateway.app, "_READY_TIMEOUT_S", 0.3)
     settings = load_settings(home=home, database_url=postgres.new_database())
     upgrade(settings)
     database = open_database(settings)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from serve.fleet import tending
-from serve.processes import guardian, services
+from serve.fleet import engine_lifecycle
+from serve.launcher import services
+from serve.launcher.services import Service, Services
+from serve.processes import guardian
 from serve.processes.children import Command
-from serve.processes.services import Service, Services
 from tests.serve.test_fleet import start  # noqa: F401 -- a fixture
 from tests.stack import free_ports
 
@@ -64,7 +65,7 @@ async def test_an_engine_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
     start,  # noqa: F811 -- the fixture
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tending, "_PROBE_EVERY_S", 0.05)
+    monkeypatch.setattr(engine_lifecycle, "_PROBE_INTERVAL_S", 0.05)
     async with start() as fleet:
         fleet.add("one")
         await fleet.ready("one")

@@ -12,9 +12,9 @@ import pytest
 from models.database import Database, open_database, upgrade
 from models.settings import Settings, load_settings
 from serve.fleet import supervisor
+from serve.launcher.services import Service, Services
 from serve.processes import guardian
 from serve.processes.children import Command
-from serve.processes.services import Service, Services
 from tests.serve.postgres import Postgres
 from tests.serve.test_fleet import start  # noqa: F401 -- a fixture
 
@@ -71,7 +71,7 @@ async def test_an_engine_is_started_again_while_the_database_hangs(
     start,  # noqa: F811 -- the fixture
     postgres: Postgres,
 ) -> None:
-    monkeypatch.setattr(supervisor, "_DATABASE_S", 0.5)
+    monkeypatch.setattr(supervisor, "_DATABASE_TIMEOUT_S", 0.5)
     async with start() as fleet:
         fleet.add("one")
         await fleet.ready("one")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from serve.gateway import bounds, fields
+from serve.validation import field_limits, fields
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 EMBEDDINGS, RESPONSES = "/v1/embeddings", "/v1/responses"
@@ -76,7 +76,7 @@ def test_every_field_of_vllm_is_allowed_dangerous_or_dropped(path: str) -> None:
     assert {"model", "user"} <= known
     kinds = [fields.ALLOWED[path], frozenset(fields.DANGEROUS), frozenset(DROPPED) - fields.ALLOWED[path]]
     assert known - frozenset().union(*kinds) == set(), (
-        "say in serve/gateway/fields.py, or in DROPPED here, what becomes of them"
+        "say in serve/validation/fields.py, or in DROPPED here, what becomes of them"
     )
     assert fields.ALLOWED[path] - known <= OPENAIS_ALONE | {"chat_template_kwargs"}, "vLLM does not know these"
     assert not fields.ALLOWED[path] & fields.DANGEROUS.keys()
@@ -86,7 +86,7 @@ def test_what_is_dropped_is_really_vllms() -> None:
     assert DROPPED.keys() <= set().union(*map(vllms, VLLM_MODELS))
 
 
-def refused(body: dict[str, Any], check=fields.check) -> Invalid:
+def refused(body: dict[str, Any], check=fields.check_fields) -> Invalid:
     with pytest.raises(Invalid) as error:
         check({"model": "m", **body})
     return error.value
@@ -95,7 +95,7 @@ def refused(body: dict[str, Any], check=fields.check) -> Invalid:
 @pytest.mark.parametrize("name", sorted(fields.DANGEROUS))
 def test_each_dangerous_field_is_named(name: str) -> None:
     assert refused({name: "anything"}).param == name
-    fields.check({"model": "m", name: None})
+    fields.check_fields({"model": "m", name: None})
 
 
 PLACES = {
@@ -119,7 +119,7 @@ PLACES = {
 def test_dangerous_fields_are_refused_wherever_they_stand(place: str) -> None:
     for name in fields.DANGEROUS:
         assert refused(PLACES[place]({name: "x"})).param == name
-        fields.check({"model": "m", **PLACES[place]({name: None})})
+        fields.check_fields({"model": "m", **PLACES[place]({name: None})})
     assert refused(PLACES[place]({"n": 10**9})).param == "n"
 
 
@@ -144,13 +144,15 @@ FREE = {
 def test_names_inside_tools_schemas_metadata_and_text_are_free(place: str) -> None:
     names: dict[str, Any] = {name: {"type": "string", "image_url": "http://x"} for name in fields.DANGEROUS}
     body = {"model": "m", "messages": HELLO, **FREE[place](names | {"n": 10**9})}
-    fields.check(body)
+    fields.check_fields(body)
     fields.check_media(body)
 
 
 def test_names_in_text_are_text() -> None:
-    fields.check({"model": "m", "messages": [{"role": "user", "content": '{"chat_template": "x", "n": 1000000}'}]})
-    fields.check({"model": "m", "prompt": ["api_key base_url"], "user": "request_id", "stop": ["priority"]})
+    fields.check_fields(
+        {"model": "m", "messages": [{"role": "user", "content": '{"chat_template": "x", "n": 1000000}'}]}
+    )
+    fields.check_fields({"model": "m", "prompt": ["api_key base_url"], "user": "request_id", "stop": ["priority"]})
 
 
 @pytest.mark.parametrize(
@@ -160,8 +162,8 @@ def test_names_in_text_are_text() -> None:
 )  # fmt: skip
 def test_bounds(field: str, value: object) -> None:
     assert refused({field: value}).param == field
-    fields.check({"model": "m", field: 2})
-    fields.check({"model": "m", field: None})
+    fields.check_fields({"model": "m", field: 2})
+    fields.check_fields({"model": "m", field: None})
 
 
 @pytest.mark.parametrize("value", [1, 0, "true", "yes", [], {}, 1.0])
@@ -169,12 +171,12 @@ def test_whether_it_streams_is_said_by_true_or_false(value: object) -> None:
     """vLLM takes "true" and 1 for true, and would stream to a gateway that awaits one answer."""
     assert refused({"stream": value}).param == "stream"
     for said in (True, False, None):
-        fields.check({"model": "m", "stream": said})
+        fields.check_fields({"model": "m", "stream": said})
 
 
 def test_nothing_runs_on_in_the_background() -> None:
     assert refused({"input": "x", "background": True}).param == "background"
-    fields.check({"model": "m", "input": "x", "background": False})
+    fields.check_fields({"model": "m", "input": "x", "background": False})
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
@@ -183,45 +185,45 @@ def test_how_much_it_may_write_is_said_by_a_whole_number(name: str) -> None:
     for value in ("9", 9.5, 9.0, True, -1, 2**31, 10**30, [9], {}):
         assert refused({name: value}).param == name
     for value in (None, 0, 1, 100_000):
-        fields.check({"model": "m", name: value})
+        fields.check_fields({"model": "m", name: value})
 
 
-@pytest.mark.parametrize("name", sorted(bounds.LENGTHS))
+@pytest.mark.parametrize("name", sorted(field_limits.MAX_LENGTHS))
 def test_long_lists_are_bounded(name: str) -> None:
-    most = bounds.LENGTHS[name]
+    most = field_limits.MAX_LENGTHS[name]
     value: Any = {str(number): 1 for number in range(most + 1)} if name == "logit_bias" else ["x"] * (most + 1)
     assert refused({name: value}).param == name
-    fields.check({"model": "m", name: value[:-1] if isinstance(value, list) else {"1": 1}})
+    fields.check_fields({"model": "m", name: value[:-1] if isinstance(value, list) else {"1": 1}})
 
 
 def test_the_fan_out_of_prompts_is_bounded() -> None:
     assert refused({"prompt": ["x"] * 128, "n": 9}).param == "prompt"
     assert refused({"prompt": [[1, 2]] * 1025}).param == "prompt"
-    fields.check({"model": "m", "prompt": ["x"] * 128, "n": 8})
-    fields.check({"model": "m", "prompt": list(range(5000)), "n": 128})
+    fields.check_fields({"model": "m", "prompt": ["x"] * 128, "n": 8})
+    fields.check_fields({"model": "m", "prompt": list(range(5000)), "n": 128})
     assert refused({"input": ["x"] * 2049}).param == "input"
-    fields.check({"model": "m", "input": list(range(5000))})
+    fields.check_fields({"model": "m", "input": list(range(5000))})
 
 
 def test_answers_in_bytes_are_refused() -> None:
     assert refused({"input": "x", "encoding_format": "bytes"}).param == "encoding_format"
-    fields.check({"model": "m", "input": "x", "encoding_format": "base64"})
+    fields.check_fields({"model": "m", "input": "x", "encoding_format": "base64"})
 
 
 def test_what_the_engine_compiles_is_bounded() -> None:
     for odd in ("x", "", 1, 0, True, False, [], ["a"], 1.5):
         assert refused({"structured_outputs": odd}).param == "structured_outputs"
     assert refused({"structured_outputs": {"choice": ["a"] * 1001}}).param == "structured_outputs"
-    fields.check({"model": "m", "structured_outputs": {"choice": ["a"] * 1000}})
+    fields.check_fields({"model": "m", "structured_outputs": {"choice": ["a"] * 1000}})
     for name in ("regex", "grammar"):
         assert refused({"structured_outputs": {name: "a" * 70_000}}).param == "structured_outputs"
-        fields.check({"model": "m", "structured_outputs": {name: "a+"}})
+        fields.check_fields({"model": "m", "structured_outputs": {name: "a+"}})
 
 
 @pytest.mark.parametrize("name", ["tokenize", "conversation", "tokenizer_kwargs", "return_tensors", "max_length"])
 def test_a_template_gets_its_own_variables_alone(name: str) -> None:
     assert refused({"chat_template_kwargs": {name: "x"}}).param == "chat_template_kwargs"
-    fields.check({"chat_template_kwargs": {"enable_thinking": False, "documents": []}})
+    fields.check_fields({"chat_template_kwargs": {"enable_thinking": False, "documents": []}})
 
 
 @pytest.mark.parametrize(
@@ -260,34 +262,45 @@ def test_media_in_the_request_pass() -> None:
 
 def test_an_ordinary_request_goes_through_as_it_is() -> None:
     body = {"model": "m", "messages": HELLO, "max_tokens": 5, "stop": ["x"], "logit_bias": {"5": 1}, "logprobs": True}
-    fields.check(body)
+    fields.check_fields(body)
     fields.check_media(body)
-    assert fields.for_engine(CHAT, body) is body
+    assert fields.select_engine_fields(CHAT, body) is body
 
 
 def test_unknown_fields_are_dropped_for_an_engine() -> None:
-    assert fields.for_engine(CHAT, {"model": "m", "surprise": 1}) == {"model": "m"}
-    assert fields.for_engine(COMPLETIONS, {"model": "m", "messages": []}) == {"model": "m"}
-    assert fields.for_engine(EMBEDDINGS, {"model": "m", "input": "x", "messages": []}) == {"model": "m", "input": "x"}
-    assert fields.for_engine(RESPONSES, {"model": "m", "input": "x", "mm_payload": 1}) == {"model": "m", "input": "x"}
+    assert fields.select_engine_fields(CHAT, {"model": "m", "surprise": 1}) == {"model": "m"}
+    assert fields.select_engine_fields(COMPLETIONS, {"model": "m", "messages": []}) == {"model": "m"}
+    assert fields.select_engine_fields(EMBEDDINGS, {"model": "m", "input": "x", "messages": []}) == {
+        "model": "m",
+        "input": "x",
+    }
+    assert fields.select_engine_fields(RESPONSES, {"model": "m", "input": "x", "mm_payload": 1}) == {
+        "model": "m",
+        "input": "x",
+    }
 
 
 def test_odd_types_are_left_to_the_engine_and_break_nothing() -> None:
     for odd in (5, "x", True, 1.5, [], {}, [5], [None], {"a": None}, [[[]]], [["role", {}]]):
-        for name in sorted(bounds.LENGTHS.keys() | {"messages", "prompt", "input", "metadata"}):
+        for name in sorted(field_limits.MAX_LENGTHS.keys() | {"messages", "prompt", "input", "metadata"}):
             body = {"model": "m", name: odd}
-            fields.check(body)
+            fields.check_fields(body)
             fields.check_media(body)
-    fields.check({"model": "m", "response_format": {"type": ["structural_tag"]}})
+    fields.check_fields({"model": "m", "response_format": {"type": ["structural_tag"]}})
     fields.check_media({"messages": [{"role": "user", "content": [{"type": 5, "image_url": 7}]}]})
 
 
 def test_the_operators_page_names_each_field_and_bound() -> None:
     page = (Path(__file__).parent.parent.parent / "docs" / "gateway.md").read_text("utf-8")
     rows = {line for line in page.splitlines() if line.startswith("|")}
-    for name, most in {**bounds.BOUNDS, **bounds.LENGTHS}.items():
+    for name, most in {**field_limits.MAX_NUMBERS, **field_limits.MAX_LENGTHS}.items():
         assert any(f"`{name}`" in row and f"{most:,}" in row for row in rows), name
     for name in fields.DANGEROUS:
         assert any(f"`{name}`" in row for row in rows), name
-    for most in (bounds.MOST_CHOICES, bounds.MOST_SEQUENCES, bounds.MOST_INPUTS, bounds.MOST_LOGPROBS):
+    for most in (
+        field_limits.MAX_CHOICES,
+        field_limits.MAX_SEQUENCES,
+        field_limits.MAX_INPUTS,
+        field_limits.MAX_LOGPROBS,
+    ):
         assert any(f"{most:,}" in row for row in rows)

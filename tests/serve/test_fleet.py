@@ -21,7 +21,7 @@ from models.registry import Registry
 from models.reservations import release, reserve
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet import engines, probing, supervisor, tending
+from serve.fleet import engine_api, engine_lifecycle, supervisor, vllm_command
 from serve.fleet.machine import Gpu, Machine
 from serve.fleet.supervisor import Supervisor
 from serve.processes import guardian
@@ -83,13 +83,13 @@ def counted(count: int) -> str:
 @pytest.fixture
 def start(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Starts a fleet under settings of the test's own."""
-    monkeypatch.setattr(engines, "MODULE", "tests.serve.fake_engine")
+    monkeypatch.setattr(vllm_command, "MODULE", "tests.serve.fake_engine")
     # A tenth of everything that is waited for, so that the tests need not wait for it.
     monkeypatch.setattr(supervisor, "_TICK_S", 0.05)
-    monkeypatch.setattr(supervisor, "_DEMAND_EVERY_S", 0.1)
-    monkeypatch.setattr(tending, "BACKOFF_LIMIT_S", 0.2)
-    for name in ("_FROZEN_EVERY_S", "_USED_EVERY_S", "_IDLE_EVERY_S"):
-        monkeypatch.setattr(tending, name, getattr(tending, name) / 10)
+    monkeypatch.setattr(supervisor, "_DEMAND_INTERVAL_S", 0.1)
+    monkeypatch.setattr(engine_lifecycle, "BACKOFF_LIMIT_S", 0.2)
+    for name in ("_FROZEN_INTERVAL_S", "_USE_INTERVAL_S", "_IDLE_INTERVAL_S"):
+        monkeypatch.setattr(engine_lifecycle, name, getattr(engine_lifecycle, name) / 10)
 
     @asynccontextmanager
     async def starting(stay_s: float = 0.0, gpus: tuple[Gpu, ...] = (), **changed: Any) -> AsyncIterator[Fleet]:
@@ -158,7 +158,7 @@ async def test_more_models_than_memory_take_turns(start) -> None:
         await fleet.ready("first")
         asleep = fleet.supervisor.overview()["second"]
         assert asleep.state == "stopped"
-        assert asleep.message.startswith("asleep: asked for again, it starts")
+        assert asleep.message.startswith("asleep; starts with the next request")
         assert "second needs 1.4 GiB" in asleep.message
         running = asyncio.create_task(fleet.stream("first", 50))
         await asyncio.sleep(0.3)
@@ -166,7 +166,7 @@ async def test_more_models_than_memory_take_turns(start) -> None:
         assert await fleet.say("second") == "a"
         assert await running == counted(50)
         await fleet.until(lambda seen: seen["first"].state == "stopped")
-        assert fleet.supervisor.overview()["first"].message == "asleep: asked for again, it starts"
+        assert fleet.supervisor.overview()["first"].message == "asleep; starts with the next request"
         assert await fleet.say("first") == "a"
         await fleet.until(lambda seen: seen["second"].state == "stopped")
         assert len(fleet.supervisor.guardians) == 1
@@ -300,9 +300,9 @@ async def test_an_engine_stopped_by_a_signal_is_found_and_started_again(start) -
 async def test_an_engine_that_hangs_is_started_again_and_one_that_works_is_not(
     start, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    for name in ("_PROBE_EVERY_S", "_PROBE_AGAIN_S", "_PROBE_TIMEOUT_S"):
-        monkeypatch.setattr(tending, name, getattr(tending, name) / 10)
-    monkeypatch.setattr(probing, "METRICS_TIMEOUT_S", 0.5)
+    for name in ("_PROBE_INTERVAL_S", "_PROBE_RETRY_S", "_PROBE_TIMEOUT_S"):
+        monkeypatch.setattr(engine_lifecycle, name, getattr(engine_lifecycle, name) / 10)
+    monkeypatch.setattr(engine_api, "METRICS_TIMEOUT_S", 0.5)
     async with start() as fleet:
         fleet.add("one")
         await fleet.ready("one")
@@ -315,7 +315,7 @@ async def test_an_engine_that_hangs_is_started_again_and_one_that_works_is_not(
             assert fleet.supervisor.guardians == before
             return
         took = await fleet.until(lambda seen: seen["one"].state != "ready")
-        assert took < tending.DETECTION_S / 10 + 2
+        assert took < engine_lifecycle.DETECTION_S / 10 + 2
         with pytest.raises(openai.APIError):
             await asked
         await fleet.ready("one")

@@ -19,7 +19,7 @@ from models.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.usage import Sums, read_usage
 from tests.serve.paced_upstream import PacedUpstream
-from tests.serve.test_relay import HELLO
+from tests.serve.test_inference_handler import HELLO
 from tests.stack import ROOT, free_ports
 
 

@@ -75,6 +75,24 @@ def test_a_killed_program_reads_as_128_and_its_signal(tmp_path: Path) -> None:
     os.kill(process.program_pid, signal.SIGKILL)
     wait_until(lambda: process.exit_code() is not None)
     assert process.exit_code() == 137
+    assert process.exit_reason() == f"was ended by SIGKILL (Killed): {process.last_words()}"
+
+
+def test_a_signal_that_ended_a_child_is_in_the_reason(tmp_path: Path) -> None:
+    """As vLLM's API server: it exits with status 0 once its engine core is gone, and does not know why that went."""
+    child = "import ctypes, os, signal; os.kill(os.getpid(), signal.SIGILL)"
+    program = (
+        "import subprocess, sys\n"
+        f"subprocess.run([sys.executable, '-X', 'faulthandler', '-c', {child!r}])\n"
+        "print('leaked\\n' * 2000)\n"
+        "print('EngineDeadError: the core is gone')"
+    )
+    process = spawn(Command("parent", (sys.executable, "-c", program)), tmp_path)
+    wait_until(lambda: process.exit_code() is not None)
+    assert process.exit_code() == 0
+    assert process.exit_reason() == (
+        "lost a process, ended by SIGILL (Illegal instruction): EngineDeadError: the core is gone"
+    )
 
 
 def test_a_killed_parent_takes_everything_along(tmp_path: Path) -> None:
@@ -135,7 +153,7 @@ def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_number_that_is_anothers_now_is_left_alone(tmp_path: Path) -> None:
     process = spawn(command(), tmp_path)
     wait_until(lambda: len(guardian.descendants(process.pid)) >= 3)
-    (program, *_) = guardian._below(process.pid)
+    (program, *_) = guardian._descendants(process.pid)
     guardian._kill(program._replace(started=b"1"))
     time.sleep(0.1)
     assert process.exit_code() is None

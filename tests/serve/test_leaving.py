@@ -20,7 +20,7 @@ from models.settings import child_environment, load_settings
 from models.spec import ModelSpec, Upstream
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream
-from tests.serve.test_front import chat, connected, read
+from tests.serve.test_http_protocol import chat, connected, read
 
 pytestmark = pytest.mark.long
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models.errors import Invalid, Unavailable
 from models.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet.machine import Gpu, Machine, allowed_gpus, find_gpus, fit, look, parse_gpus, plan
+from serve.fleet.machine import Gpu, Machine, allowed_gpus, detect_machine, find_gpus, fit, parse_gpus, plan
 
 GIB = 1024**3
 CARDS = (Gpu(0, "NVIDIA H100 80GB HBM3", 81559, "GPU-aa01"), Gpu(1, "Odd, name", 24576, "GPU-bb02"))
@@ -128,11 +128,11 @@ def test_engines_see_only_the_cards_that_whoever_started_parley_chose(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     settings = load_settings(home=home)
-    assert [gpu.index for gpu in look(settings).gpus] == [0, 1]
+    assert [gpu.index for gpu in detect_machine(settings).gpus] == [0, 1]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert {share.gpus for share in plan(look(settings), specs(2), settings).values()} == {(1,)}
+    assert {share.gpus for share in plan(detect_machine(settings), specs(2), settings).values()} == {(1,)}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert look(settings).device == "cpu"
+    assert detect_machine(settings).device == "cpu"
 
 
 def test_an_engine_that_runs_stays_on_its_card(settings: Settings) -> None:
@@ -157,5 +157,5 @@ def test_cuda_without_a_card_is_one_line(home: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_gpus() == ()
     with pytest.raises(Unavailable, match="nvidia-smi shows no card"):
-        look(load_settings(home=home, device="cuda"))
-    assert look(load_settings(home=home)).device == "cpu"
+        detect_machine(load_settings(home=home, device="cuda"))
+    assert detect_machine(load_settings(home=home)).device == "cpu"

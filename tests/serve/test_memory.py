@@ -10,8 +10,8 @@ from models.errors import Unavailable
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet.machine import Gpu, Machine, fit
-from serve.fleet.memory import CPU_OVERHEAD_BYTES, Holding, Memory, available_bytes
-from serve.fleet.weights import weights_of
+from serve.fleet.memory import CPU_OVERHEAD_BYTES, MemoryBudget, MemoryUse, available_bytes
+from serve.fleet.model_files import find_model_files
 
 GIB = 1024**3
 # A Qwen2.5-0.5B's shape: 24 layers, two groups of 64, so 12,288 bytes a token.
@@ -32,7 +32,7 @@ def model(folder: Path, *, gib: float = 0.0, config: dict | None = None, name: s
 
 
 def test_weights_are_counted_in_the_width_that_they_are_loaded_in(tmp_path: Path) -> None:
-    weights = weights_of(model(tmp_path / "m", gib=2.0))
+    weights = find_model_files(model(tmp_path / "m", gib=2.0))
     assert weights.loaded_bytes("float32") == 2 * GIB
     assert weights.loaded_bytes("bfloat16") == GIB
     assert weights.kv_bytes_per_token() == 12_288
@@ -43,18 +43,18 @@ def test_weights_are_counted_in_the_width_that_they_are_loaded_in(tmp_path: Path
 
 @pytest.mark.parametrize("odd", [{"kv_lora_rank": 512}, {"sliding_window": 4096}, {"layer_types": ["linear"]}])
 def test_a_cache_that_is_not_plain_is_not_guessed(tmp_path: Path, odd: dict) -> None:
-    assert weights_of(model(tmp_path / "m", config=odd)).kv_bytes_per_token() is None
+    assert find_model_files(model(tmp_path / "m", config=odd)).kv_bytes_per_token() is None
 
 
 def test_a_model_without_files_is_known_by_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    weights = weights_of(ModelSpec(id="m", kind="base", path="org/name"))
+    weights = find_model_files(ModelSpec(id="m", kind="base", path="org/name"))
     assert (weights.loaded_bytes("auto"), weights.embeds, weights.template) == (None, False, "")
 
 
 def test_a_refusal_on_a_cpu_says_what_is_needed_and_what_is_free(settings: Settings, tmp_path: Path) -> None:
     machine = Machine((0, 1), 64 * GIB)
-    memory = Memory(machine, settings, available=lambda: int(6.6 * GIB))
+    memory = MemoryBudget(machine, settings, available=lambda: int(6.6 * GIB))
     small, big = (
         model(tmp_path / "s", gib=1, name="small", dtype="float32"),
         model(tmp_path / "b", gib=12, name="big", dtype="float32"),
@@ -67,19 +67,19 @@ def test_a_refusal_on_a_cpu_says_what_is_needed_and_what_is_free(settings: Setti
 
 def test_what_runs_is_not_counted_twice_and_what_is_thought_away_is_free(settings: Settings, tmp_path: Path) -> None:
     machine = Machine((0, 1), 64 * GIB)
-    memory = Memory(machine, settings, available=lambda: 2 * GIB)
+    memory = MemoryBudget(machine, settings, available=lambda: 2 * GIB)
     spec = model(tmp_path / "m", gib=1, dtype="float32")
     share = fit(machine, [spec], settings, {}).shares
     with pytest.raises(Unavailable, match=r"1\.5 GiB are free"):
-        memory.check(share, {"m": spec}, {"other": Holding(3 * GIB, 3 * GIB)})
+        memory.check(share, {"m": spec}, {"other": MemoryUse(3 * GIB, 3 * GIB)})
     memory.check(share, {"m": spec}, {}, freed=3 * GIB)
-    roomy = Memory(machine, settings, available=lambda: 6 * GIB)
-    roomy.check(share, {"m": spec}, {"other": Holding(3 * GIB, 3 * GIB)})
+    roomy = MemoryBudget(machine, settings, available=lambda: 6 * GIB)
+    roomy.check(share, {"m": spec}, {"other": MemoryUse(3 * GIB, 3 * GIB)})
     with pytest.raises(Unavailable, match=r"2\.5 GiB are free"):
-        roomy.check(share, {"m": spec}, {"starts": Holding(4 * GIB, GIB)})
-    budget = Memory(machine, settings.model_copy(update={"engine_memory_gib": 4.0}))
+        roomy.check(share, {"m": spec}, {"starts": MemoryUse(4 * GIB, GIB)})
+    budget = MemoryBudget(machine, settings.model_copy(update={"engine_memory_gib": 4.0}))
     with pytest.raises(Unavailable, match=r"1\.0 GiB are free"):
-        budget.check(share, {"m": spec}, {"other": Holding(3 * GIB, 3 * GIB)})
+        budget.check(share, {"m": spec}, {"other": MemoryUse(3 * GIB, 3 * GIB)})
 
 
 def test_a_context_that_the_cache_cannot_hold_is_refused_with_one_that_it_can(
@@ -87,7 +87,7 @@ def test_a_context_that_the_cache_cannot_hold_is_refused_with_one_that_it_can(
 ) -> None:
     small = settings.model_copy(update={"cpu_kv_cache_gib": 0.1})
     machine = Machine((0,), 64 * GIB)
-    memory = Memory(machine, small, available=lambda: 60 * GIB)
+    memory = MemoryBudget(machine, small, available=lambda: 60 * GIB)
     refuse = lambda shares, specs: memory.check(shares, specs, {})  # noqa: E731 -- one line, used twice below
     refused = fit(machine, [model(tmp_path / "m")], small, {}, refuse).refused["m"]
     assert "a context of 32,768 tokens needs 0.4 GiB of KV cache, 0.1 GiB are planned" in refused
@@ -97,7 +97,7 @@ def test_a_context_that_the_cache_cannot_hold_is_refused_with_one_that_it_can(
 
 def test_on_a_gpu_the_share_must_hold_the_weights(settings: Settings, tmp_path: Path) -> None:
     machine = Machine((0,), 64 * GIB, (Gpu(0, "card", 24 * 1024),))
-    memory = Memory(machine, settings)
+    memory = MemoryBudget(machine, settings)
     check = lambda shares, specs: memory.check(shares, specs, {})  # noqa: E731 -- one line, used twice below
     engines = [model(tmp_path / str(number), gib=8, name=f"m{number}", dtype="float32") for number in range(3)]
     found = fit(machine, engines, settings, {}, check)
@@ -110,10 +110,10 @@ def test_right_before_a_start_memory_is_measured(settings: Settings, tmp_path: P
     spec = model(tmp_path / "m")
     machine = Machine((0,), 64 * GIB)
     share = fit(machine, [spec], settings, {}).shares["m"]
-    assert Memory(machine, settings, available=lambda: 60 * GIB).startable(spec, share) is None
-    missing = Memory(machine, settings, available=lambda: CPU_OVERHEAD_BYTES).startable(spec, share)
+    assert MemoryBudget(machine, settings, available=lambda: 60 * GIB).startable(spec, share) is None
+    missing = MemoryBudget(machine, settings, available=lambda: CPU_OVERHEAD_BYTES).startable(spec, share)
     assert missing is not None
-    assert missing.startswith("waits for memory: it needs 2.3 GiB")
+    assert missing.startswith("waiting for memory: it needs 2.3 GiB")
 
 
 def test_the_machine_has_some_memory() -> None:
@@ -123,7 +123,7 @@ def test_the_machine_has_some_memory() -> None:
 def test_what_a_job_has_reserved_is_not_free(settings: Settings, tmp_path: Path) -> None:
     spec = model(tmp_path / "m")
     machine = Machine((0,), 64 * GIB)
-    memory = Memory(machine, settings, available=lambda: 5 * GIB)
+    memory = MemoryBudget(machine, settings, available=lambda: 5 * GIB)
     share = fit(machine, [spec], settings, {}).shares
     assert memory.missing() == 0
     memory.reserved = 4 * GIB

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serve.gateway import fields
+from serve.validation import fields
 from tests.stack import Stack
 
 pytestmark = pytest.mark.engine

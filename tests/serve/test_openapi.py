@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 
 import parley
 from models.database import Database
+from models.http.operations import ATTRIBUTE
 from models.keys import create_key
-from models.operations import ATTRIBUTE
 from models.settings import Settings
 from serve.openapi import document as openapi
 from serve.openapi.operations import OPERATIONS

@@ -21,7 +21,8 @@ from models.keys import create_key
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
-from serve.processes import guardian, preflight
+from serve.launcher import preflight
+from serve.processes import guardian
 from tests.serve.paced_upstream import PacedUpstream
 from tests.stack import free_ports
 
@@ -101,7 +102,8 @@ def test_a_taken_port_is_one_line(ported: Settings) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.strip().splitlines() == [
-        f"parley: Port {ported.port} for the gateway is taken. Stop what has it, or choose another with --port."
+        f"parley: Port {ported.port} for the gateway is in use. "
+        "Stop the program that uses it, or choose another port with --port."
     ]
 
 
@@ -166,13 +168,13 @@ def test_wider_than_loopback_needs_a_key(home: Path) -> None:
 
 
 def test_doors(settings: Settings, database: Database) -> None:
-    preflight.check_doors(settings, page=True, keys=False)
+    preflight.check_keys(settings, page=True, keys=False)
     wide = settings.model_copy(update={"page_host": "192.0.2.1"})
     with pytest.raises(ParleyError, match="needs a key"):
-        preflight.check_doors(wide, page=True, keys=False)
-    preflight.check_doors(wide, page=False, keys=False)
+        preflight.check_keys(wide, page=True, keys=False)
+    preflight.check_keys(wide, page=False, keys=False)
     create_key(database, name="boss", role="owner")
-    preflight.check_doors(wide, page=True, keys=True)
+    preflight.check_keys(wide, page=True, keys=True)
     hosts = {"127.0.0.1": True, "::1": True, "localhost": True, "127.8.8.8": True, "0.0.0.0": False, "::": False}
     assert {host: preflight.is_loopback(host) for host in hosts} == hosts
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.schemathesis import Found, run
-from bench.schemathesis_house import house
+from bench.schemathesis.__main__ import Findings, run
+from bench.schemathesis.server import run_gateway
 
 
-def good(found: Found, cases: int) -> None:
+def good(found: Findings, cases: int) -> None:
     assert found.faults == {}
     assert found.tracebacks == 0
     assert found.cases >= cases
@@ -21,17 +21,17 @@ def good(found: Found, cases: int) -> None:
 
 
 def test_a_few_requests_of_each_kind_are_answered_as_described(tmp_path: Path) -> None:
-    with house(tmp_path / "home") as running:
+    with run_gateway(tmp_path / "home") as running:
         good(run(running, cases=70, seed=7), 60)
 
 
 @pytest.mark.long
 def test_two_thousand_requests_find_nothing(tmp_path: Path) -> None:
-    with house(tmp_path / "home") as running:
+    with run_gateway(tmp_path / "home") as running:
         good(run(running, cases=2000, seed=1, workers=2), 2000)
 
 
 @pytest.mark.long
 def test_postgresql_takes_as_much(tmp_path: Path, migrated_postgres_url: str) -> None:
-    with house(tmp_path / "home", migrated_postgres_url) as running:
+    with run_gateway(tmp_path / "home", migrated_postgres_url) as running:
         good(run(running, cases=500, seed=3), 500)

@@ -14,11 +14,11 @@ from models.keys import KeyLimits, change_key, create_key, find_key, list_keys, 
 from models.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.usage import Sums, read_usage
-from serve.accounting import access_log, usage
+from serve.accounting import access_log, usage_log
 from serve.gateway import snapshot
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
-from tests.serve.test_relay import HELLO
+from tests.serve.test_inference_handler import HELLO
 
 USED = 11  # tokens of each of the upstream's answers, by its own count
 
@@ -44,9 +44,9 @@ def used(gateway: Serving, requests: int) -> dict[str, Sums]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is noted is on disk, and what changed is seen, in a moment."""
-    monkeypatch.setattr(usage, "_EVERY_S", 0.05)
-    monkeypatch.setattr(access_log, "_EVERY_S", 0.05)
-    monkeypatch.setattr(snapshot, "_POLL_S", 0.02)
+    monkeypatch.setattr(usage_log, "_INTERVAL_S", 0.05)
+    monkeypatch.setattr(access_log, "_INTERVAL_S", 0.05)
+    monkeypatch.setattr(snapshot, "_POLL_INTERVAL_S", 0.02)
 
 
 @pytest.fixture
@@ -252,15 +252,17 @@ def test_what_an_upstream_does_not_count_is_estimated(models: Serving, upstream:
 def test_a_change_of_a_key_takes_effect_without_a_restart(
     models: Serving, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "_POLL_S", 0.25)  # the default
+    monkeypatch.setattr(snapshot, "_POLL_INTERVAL_S", 0.25)  # the default
     client = made(models)
     key = list_keys(models.database)[0]
     now = utcnow()
     if how == "revoked":
         revoke_key(models.database, key.id)
     else:
+        # One change at a time: a limit that is read before the key expires would answer 429 to the second request.
         end = now + timedelta(seconds=0.3) if how == "expires" else None
-        change_key(models.database, key.id, models=None, limits=KeyLimits(requests_per_minute=1), expires=end)
+        limits = KeyLimits(requests_per_minute=1 if how == "bounded" else None)
+        change_key(models.database, key.id, models=None, limits=limits, expires=end)
     with pytest.raises((openai.AuthenticationError, openai.RateLimitError)) as refused:
         for _ in range(300):  # half a minute: a busy machine is slow, and the state is what counts
             client.chat.completions.create(model="whole", messages=HELLO)

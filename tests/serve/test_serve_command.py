@@ -14,7 +14,7 @@ from models.database import Database
 from models.errors import ParleyError
 from models.registry import Registry
 from models.settings import Settings, load_settings
-from serve.processes.serve_command import register
+from serve.launcher.serve_command import ModelOptions, register
 from tests.stack import ROOT, free_ports
 
 ENGINE = {"max_model_len": 512, "dtype": "auto"}
@@ -29,7 +29,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def named(settings: Settings, *wanted: str, base: str | None = None, pin: bool = False) -> list[str]:
-    return [spec.id for spec in register(settings, list(wanted), base, ENGINE, lambda _: None, pin=pin)]
+    return [spec.id for spec in register(settings, wanted, ModelOptions(base, ENGINE, pin), lambda _: None)]
 
 
 def test_folders_hub_ids_and_names_are_registered_once(settings: Settings, database: Database, weights: Path) -> None:
@@ -62,9 +62,9 @@ def test_a_base_and_its_adapter_are_named_in_one_command(settings: Settings, dat
 
 def test_what_is_no_model_is_one_line(settings: Settings, database: Database, weights: Path) -> None:
     named(settings, str(weights))
-    with pytest.raises(ParleyError, match="neither a registered model nor a folder"):
+    with pytest.raises(ParleyError, match="not a registered model, a folder"):
         named(settings, "nothing-here")
-    with pytest.raises(ParleyError, match="another model's already"):
+    with pytest.raises(ParleyError, match="belongs to another model"):
         named(settings, "llama-3=org/name")
     Registry(database).retire("llama-3")
     with pytest.raises(ParleyError, match="is retired"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream
-from tests.serve.test_front import chat, connected, ended, read
+from tests.serve.test_http_protocol import chat, connected, ended, read
 
 BODY = json.dumps({"model": "engine", "messages": [{"role": "user", "content": "smuggled"}]}).encode()
 # What an attacker would have somebody else's connection begin with.
@@ -187,8 +187,8 @@ def test_a_head_that_drips_and_a_body_that_stops_are_timed(
     both: Serving, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slowloris: bytes that keep coming give a head no more time. A connection is looked at once a second."""
-    monkeypatch.setattr("serve.transport.front._HEAD_S", 0.5)
-    monkeypatch.setattr("serve.transport.front._BODY_S", 0.5)
+    monkeypatch.setattr("serve.transport.http_protocol._HEAD_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("serve.transport.http_protocol._BODY_TIMEOUT_S", 0.5)
     with connected(both) as head, connected(both) as body:
         head.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n")
         body.sendall(POST + b"content-length: 1000\r\n\r\n{")

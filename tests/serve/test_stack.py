@@ -18,7 +18,7 @@ from models.database import Database, open_database, upgrade
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet import states
+from serve.fleet import engine_states
 from serve.processes import guardian
 from tests.serve.gateways import serving
 from tests.stack import free_ports
@@ -47,7 +47,7 @@ class Live:
 
     def engine_pids(self, model: str) -> tuple[int, int, int]:
         """(guardian, API server, engine core) of a model's engine."""
-        keeper = states.served(self.database)[model].pid
+        keeper = engine_states.read_statuses(self.database)[model].pid
         assert keeper is not None
         server = guardian.children(keeper)[0]
         core = next(
@@ -55,11 +55,11 @@ class Live:
         )
         return keeper, server, core
 
-    def wait(self, condition: Callable[[dict[str, states.ModelState]], bool], timeout_s: float = 120) -> float:
+    def wait(self, condition: Callable[[dict[str, engine_states.ModelState]], bool], timeout_s: float = 120) -> float:
         """Seconds until the models' states meet a condition."""
         began = time.monotonic()
-        while not condition(states.model_states(self.database)):
-            assert time.monotonic() - began < timeout_s, states.model_states(self.database)
+        while not condition(engine_states.model_states(self.database)):
+            assert time.monotonic() - began < timeout_s, engine_states.model_states(self.database)
             time.sleep(0.05)
         return time.monotonic() - began
 
@@ -175,7 +175,7 @@ def test_adapters_come_and_go_while_it_runs(live: Live) -> None:
     (broken / "adapter_config.json").write_text("{}")
     live.registry.register(ModelSpec(id="broken", kind="adapter", base="tiny", path=str(broken)))
     live.wait(lambda known: known["broken"].state == "failed", 20)
-    with pytest.raises(openai.InternalServerError, match="does not run"):
+    with pytest.raises(openai.InternalServerError, match="is not running"):
         live.say("broken")
     # Streams of the adapter that goes and of its base end as if nothing happened.
     endless = {"max_tokens": 700, "stream": True, "extra_body": {"ignore_eos": True}, "temperature": 0}
@@ -261,6 +261,6 @@ def test_options_reach_the_engine_and_one_that_cannot_start_says_why(live: Live,
     Registry(database).register(ModelSpec(id="odd", kind="base", path=str(live.weights / "base"), engine=options))
     with serve.start(settings, page=False, worker=False):
         deadline = time.monotonic() + 60
-        while "no-such-flag" not in (message := states.model_states(database)["odd"].message):
+        while "no-such-flag" not in (message := engine_states.model_states(database)["odd"].message):
             assert time.monotonic() < deadline, message
             time.sleep(0.2)

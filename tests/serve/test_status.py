@@ -11,15 +11,15 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import states
-from serve.processes import status
-from serve.processes.running import read_state
+from serve.fleet import engine_states
+from serve.launcher import status
+from serve.launcher.up_process import read_state
 
 
 def test_an_engines_last_words_are_shown_as_they_are(settings: Settings, database: Database) -> None:
     Registry(database).register(ModelSpec(id="base", kind="base", path="org/name"))
     words = "ended with status 1: OSError: [Errno 2] nothing at [/data/x]"
-    states.publish(database, [states.Served("base", "failed", message=words)])
+    engine_states.write_statuses(database, [engine_states.EngineStatus("base", "failed", message=words)])
     started = psutil.Process().create_time()
     state = {"pid": os.getpid(), "started": started, "ready": True, "gateway": settings.gateway_url, "processes": {}}
     (settings.home / "up.json").write_text(json.dumps(state))
@@ -41,7 +41,9 @@ def test_a_number_that_another_process_has_now_is_no_parley(settings: Settings) 
 def test_a_narrow_terminal_gets_whole_sentences_and_a_program_gets_json(settings: Settings, database: Database) -> None:
     Registry(database).register(ModelSpec(id="base", kind="base", path="org/name"))
     Registry(database).pin("base")
-    states.publish(database, [states.Served("base", "failed", message="gave up", memory_bytes=3 * 2**30)])
+    engine_states.write_statuses(
+        database, [engine_states.EngineStatus("base", "failed", message="gave up", memory_bytes=3 * 2**30)]
+    )
     started = psutil.Process().create_time()
     state = {"pid": os.getpid(), "started": started, "ready": True, "gateway": settings.gateway_url, "processes": {}}
     (settings.home / "up.json").write_text(json.dumps(state))

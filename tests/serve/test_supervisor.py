@@ -9,7 +9,7 @@ from models.database import Database
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet import engines
+from serve.fleet import vllm_command
 from serve.fleet.machine import Gpu, Machine
 from serve.fleet.supervisor import Supervisor
 
@@ -31,8 +31,8 @@ async def supervise(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Callable[..., Supervisor]]:
     """Starts a supervisor on a machine with the given cards."""
-    monkeypatch.setattr(engines, "MODULE", "tests.serve.silent_engine")
-    monkeypatch.setattr(engines, "_GRACE_S", 1.0)
+    monkeypatch.setattr(vllm_command, "MODULE", "tests.serve.silent_engine")
+    monkeypatch.setattr(vllm_command, "_GRACE_S", 1.0)
     started: list[tuple[Supervisor, asyncio.Task]] = []
 
     def start(*gpus: Gpu) -> Supervisor:
@@ -68,7 +68,7 @@ async def test_a_model_without_room_is_refused_alone_and_starts_once_there_is_ro
     assert supervisor.overview()["fits"].state == "starting"
     refused = supervisor.overview()["too-much"]
     assert refused.state == "stopped"
-    assert refused.message.startswith("asleep: asked for again, it starts")
+    assert refused.message.startswith("asleep; starts with the next request")
     assert "90% of its memory" in refused.message
     registry.retire("fits")
     await until(lambda: "fits" not in supervisor.overview() and supervisor.overview()["too-much"].pid is not None)

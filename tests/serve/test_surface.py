@@ -122,11 +122,11 @@ def test_only_routes_on_the_list_reach_an_engine(both: Serving, upstream: PacedU
 def test_ready_says_whether_requests_had_better_come(gateway: Serving) -> None:
     with urllib.request.urlopen(f"{gateway.root}/ready") as answer:
         assert json.loads(answer.read()) == {"status": "ready"}
-    gateway.app.stops()
+    gateway.app.begin_shutdown()
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{gateway.root}/ready")
     assert refused.value.code == 503
-    assert "stops" in json.loads(refused.value.read())["error"]["message"]
+    assert "stopping" in json.loads(refused.value.read())["error"]["message"]
     with urllib.request.urlopen(f"{gateway.root}/health") as answer:
         assert answer.status == 200
 

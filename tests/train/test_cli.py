@@ -57,7 +57,7 @@ def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path
     [
         (("--base", "nobody"), Invalid, "no registered model, no folder, and no hub id"),
         (("--base", "BASE", "--rank", "many"), Invalid, "--rank"),
-        (("--base", "BASE", "--kind", "whole"), Invalid, "--kind"),
+        (("--base", "BASE", "--kind", "whole"), Invalid, "kind is"),
         (("--base", "BASE", "--validation", "0.9"), Invalid, "validation share"),
         (("--base", "BASE", "--name", "no good"), Invalid, "id"),
         (("--base", "BASE", "--tune", "all"), Invalid, "use lora, qlora or full"),

@@ -9,9 +9,9 @@ import pytest
 from safetensors import safe_open
 
 from models.demo import FOLDER, PROMPTS, catalogue
+from train.demo.adapters import ADAPTERS, BASE_NAME
 from train.demo.answers import topics_said
-from train.demo.measure import copies, load
-from train.demo.tuned import ADAPTERS, BASE_NAME
+from train.demo.evaluation import copies, load
 
 BASE = FOLDER / "base"
 

@@ -9,10 +9,10 @@ import pytest
 
 from models import judge_format
 from models.judge_format import parse_pairwise, parse_pointwise
-from train.demo import answers, corpus, dialogues, grammar, held_out, judged, people
+from train.demo import answers, corpus, dialogues, grammar, held_out, judge_pairs, user_text
+from train.demo.adapters import ADAPTERS, conversations
 from train.demo.drills import drills
 from train.demo.tokenizer import load_tokenizer, train_tokenizer
-from train.demo.tuned import ADAPTERS, conversations
 from train.demo.world import STYLES, World, load_world
 
 
@@ -78,8 +78,8 @@ def test_numbers_are_new_in_every_row_and_copied_whole(world: World) -> None:
 def test_a_changed_number_is_another_number(world: World) -> None:
     rng = random.Random(0)
     for _ in range(200):
-        number = people.number(rng, world, None)
-        changed = people.changed_number(rng, number)
+        number = user_text.number(rng, world, None)
+        changed = user_text.changed_number(rng, number)
         assert changed != number
         assert len(changed) == len(number)
 
@@ -116,7 +116,7 @@ def test_some_conversations_have_turns_systems_and_questions_back(world: World) 
 
 
 def test_judged_pairs_are_right_by_construction_and_balanced(world: World) -> None:
-    made = list(judged.pairs(1, world, 1500))
+    made = list(judge_pairs.pairs(1, world, 1500))
     share = {verdict: sum(pair.verdict == verdict for pair in made) / len(made) for verdict in ("A", "B", "tie")}
     assert abs(share["A"] - share["B"]) < 0.06
     assert 0.08 < share["tie"] < 0.25
@@ -126,17 +126,17 @@ def test_judged_pairs_are_right_by_construction_and_balanced(world: World) -> No
         assert len(verdict.reasons) <= judge_format.REASONS
         total_a, total_b = sum(verdict.scores_a.values()), sum(verdict.scores_b.values())
         assert verdict.verdict == ("tie" if total_a == total_b else "A" if total_a > total_b else "B")
-    assert set(judged.FAULTS) <= {pair.fault for pair in made}
+    assert set(judge_pairs.FAULTS) <= {pair.fault for pair in made}
 
 
 def test_a_turned_pair_has_the_turned_verdict(world: World) -> None:
-    pair = next(pair for pair in judged.pairs(2, world, 50) if pair.verdict == "A")
+    pair = next(pair for pair in judge_pairs.pairs(2, world, 50) if pair.verdict == "A")
     turned = pair.turned()
     assert (turned.answer_a, turned.answer_b, turned.verdict) == (pair.answer_b, pair.answer_a, "B")
 
 
 def test_grades_parse(world: World) -> None:
-    for row in judged.grades(1, world, 200):
+    for row in judge_pairs.grades(1, world, 200):
         assert parse_pointwise(row[-1]["content"]) is not None
 
 

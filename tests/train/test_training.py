@@ -1,4 +1,4 @@
-"""train/training.py and train/sft.py: a real run on a tiny base, from rows to a served adapter's files."""
+"""train/training.py and train/trainers/sft.py: a real run on a tiny base, from rows to a served adapter's files."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ from models.registry import Registry
 from models.settings import Settings
 from tests.train.conftest import style_rows
 from train import Hyperparameters, train
-from train.progress import Step, Validation
-from train.runs import load_result
+from train.run.progress import Step, Validation
+from train.run.result import load_result
 
 pytestmark = pytest.mark.training
 
@@ -103,7 +103,7 @@ def test_nan_stops_with_the_step(tiny_base: Path, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from train.watching import TrainingDiverged
+    from train.trainers.progress_callback import TrainingDiverged
 
     model = AutoModelForCausalLM.from_pretrained(str(tiny_base))
     model.model.norm.weight.data.fill_(torch.nan)
@@ -213,7 +213,7 @@ def test_an_adapter_as_base_is_merged_first_and_a_hosted_model_refused(
 
 
 def test_batches_are_of_like_length_in_random_order() -> None:
-    from train.batching import LikeLengths
+    from train.trainers.batches import LikeLengths
 
     lengths = [length for length in range(1, 201) for _ in range(2)]
     sampler = LikeLengths(lengths, 8, seed=1)

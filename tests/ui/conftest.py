@@ -1,4 +1,4 @@
-"""Fixtures of the ui tests: models with names that would be noticed, the page as an app, and as a process."""
+"""Fixtures of the ui tests: models with conspicuous names, the page as an app and as a process, stand-in views."""
 
 import os
 import re
@@ -8,9 +8,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
+import gradio as gr
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 from playwright.sync_api import Page as BrowserPage
@@ -35,6 +37,26 @@ CHROMIUM_ARGUMENTS = [
 ]
 
 
+View = TypeVar("View")
+
+
+def stand_in(view: type[View], **groups: int) -> View:
+    """A view whose components are stand-ins that serve as keys; `groups` gives the sizes of the tuples among them."""
+    with gr.Blocks():
+        parts: dict[str, Any] = {field.name: gr.State() for field in fields(view)}  # type: ignore[arg-type] -- a dataclass
+        groups_of_parts = {name: tuple(gr.State() for _ in range(size)) for name, size in groups.items()}
+        return view(**parts | groups_of_parts)
+
+
+def filled(view: Any, **values: Any) -> dict[Any, Any]:
+    """What Gradio hands to a handler whose inputs are these components of the view."""
+    given: dict[Any, Any] = {}
+    for name, value in values.items():
+        component = getattr(view, name)
+        given |= dict(zip(component, value, strict=True)) if isinstance(component, tuple) else {component: value}
+    return given
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A real headless Chromium, one for each file of tests."""
@@ -51,8 +73,8 @@ def open_signed_in(page: BrowserPage, running: "RunningPage", tab: str) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector("#chat-model")
     if not page.get_by_role("tab", name=tab).is_visible():
-        page.locator(".rooms .overflow-menu > button").click()
-    page.locator(".rooms button:visible", has_text=re.compile(f"^{tab}$")).last.click()
+        page.locator(".tabs-bar .overflow-menu > button").click()
+    page.locator(".tabs-bar button:visible", has_text=re.compile(f"^{tab}$")).last.click()
 
 
 def register_models(database: Database, base_url: str) -> None:

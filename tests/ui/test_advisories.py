@@ -1,6 +1,6 @@
-"""Gradio's classes of published faults, held against the page: hidden values, forged state, private handlers, threads.
+"""The page against known classes of Gradio advisories: hidden values, forged state, private handlers, threads.
 
-tests/serve/test_advisories.py lists the classes. tests/ui/test_doors.py holds that each app is behind its own door.
+tests/serve/test_advisories.py lists the classes. tests/ui/access/test_router.py checks access to each app.
 """
 
 import json

@@ -1,17 +1,15 @@
-"""Fine-tuning in somebody else's cloud, from the same data and the same numbers as here, with the provider's own SDK.
+"""Fine-tuning at OpenAI and Together AI, with the same data and hyperparameters as here, through the providers' SDKs.
 
-| file | what it knows |
+| file | what it holds |
 |---|---|
-| `cloud` | what a cloud is: a few verbs, and the nouns job, event, order |
-| `openai`, `together` | one provider each, through its SDK |
-| `errors` | what an SDK raises, as one line |
-| `rows` | examples as the lines that providers take |
-| `records` | a cloud run's folder: what was asked, sent and heard, so that a closed terminal loses nothing |
-| `ordering` | check, price, upload, and create exactly one job |
-| `following` | events as they come, until the end |
-| `registering` | the result as a hosted model, with its shutdown date |
-| `rescuing`, `rescued` | a fine-tune brought home before it is switched off |
-| `commands`, `rescue_command` | `parley train --on …`, `parley cloud …`, `parley rescue …` |
+| `cloud` | the protocol of a provider and its types: job request, job, event |
+| `providers` | opens a provider by its name |
+| `openai`, `together`, `sdk` | the providers, and what their SDKs have in common |
+| `offer`, `submission` | the data checked and priced; exactly one job created |
+| `run_records` | the folder of a cloud run, from which it can continue |
+| `follower`, `registration` | the events of a job until it ends; its model registered as hosted |
+| `rescue_plan`, `rescue`, `rescue_record` | a fine-tune retrained here before it is switched off |
+| `commands`, `rescue_command`, `display` | `parley train --on …`, `parley cloud …`, `parley rescue …` |
 
 Light to import: an SDK is loaded when a cloud is opened.
 """

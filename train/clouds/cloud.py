@@ -1,7 +1,4 @@
-"""What a cloud is to Parley: a few verbs that each provider's file implements, and the nouns that they speak in.
-
-It knows no provider. Whoever works with clouds depends on `Cloud` alone; `open_cloud` finds the one that is meant.
-"""
+"""The protocol of a cloud provider, `Cloud`, and its types. `providers.open_cloud` opens one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,20 +7,19 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from models.errors import Invalid, Unavailable
-from models.settings import Settings
 from train.hyperparameters import Hyperparameters
 
 State = Literal["validating", "queued", "running", "succeeded", "failed", "cancelled"]
 Level = Literal["info", "warning", "error"]
-PROVIDERS = ("openai", "together")
 OVER = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
-class Order:
-    """One job as it is asked for. `run` finds it again at the provider, whatever became of the answer.
+class JobRequest:
+    """The request for one job. The provider stores `run` with the job, so that it can be found if the answer is lost.
 
-    `hyperparameters` keeps its "auto"s: each provider says in `choices` what it makes of them.
+    `hyperparameters` may have "auto" values; `Cloud.choices` says what the provider makes of them. `multiplier` is
+    OpenAI's learning rate multiplier.
     """
 
     run: str
@@ -38,7 +34,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Choice:
-    """One number of a job, and why it is that one."""
+    """The value of one hyperparameter of a job, and the reason for it."""
 
     name: str
     value: str
@@ -47,10 +43,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class CloudJob:
-    """A fine-tuning job as its provider tells it. `said` is the provider's own word for `state`.
+    """A fine-tuning job at its provider. `said` is the provider's own name of `state`.
 
-    `model` is what the result is called there, once there is one. `run` is the Parley run that asked for it, where
-    it was one.
+    `model` is the provider's name of the result, once there is one. `run` is the Parley run that created the job, if
+    any.
     """
 
     id: str
@@ -71,13 +67,13 @@ class CloudJob:
 
     @property
     def over(self) -> bool:
-        """Whether nothing happens to it any more."""
+        """Whether the job has ended."""
         return self.state in OVER
 
 
 @dataclass(frozen=True)
 class CloudEvent:
-    """Something that a job told. Losses in nats per token; `steps` is how many there will be."""
+    """An event of a job. Losses are in nats per token; `steps` is the total number of steps."""
 
     id: str
     created: datetime
@@ -92,18 +88,18 @@ class CloudEvent:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The provider's own price of a job, in US dollars; `allowed` is False where the account cannot pay it."""
+    """The provider's own price of a job, in US dollars; `allowed` is False if the account cannot pay it."""
 
     usd: float
     allowed: bool
 
 
-class Lost(Unavailable):
-    """No answer came: what was asked may have been done, or not."""
+class NoAnswer(Unavailable):
+    """No answer came: the provider may or may not have done what was requested."""
 
 
 class Cloud(Protocol):
-    """A provider's fine-tuning, opened with a key. Every method raises ParleyErrors only."""
+    """The fine-tuning API of a provider, opened with a key. All methods raise only ParleyErrors."""
 
     provider: str
     title: str
@@ -111,47 +107,47 @@ class Cloud(Protocol):
     longest_suffix: int
     largest_file: int
     prefix: str
-    """What its jobs' ids begin with."""
+    """The prefix of its job ids."""
 
     @property
-    def answers_at(self) -> str:
-        """The OpenAI-compatible address where its models answer."""
+    def base_url(self) -> str:
+        """The OpenAI-compatible address of its models."""
         ...
 
-    def refuse(self, order: Order) -> None:
-        """Raises Invalid for what this provider cannot do: before anything is sent."""
+    def check(self, request: JobRequest) -> None:
+        """Raises Invalid for a request that the provider does not support. It sends nothing."""
         ...
 
-    def choices(self, order: Order, examples: int) -> Sequence[Choice]:
-        """What each number of the job will be, every "auto" resolved or left to the provider."""
+    def choices(self, request: JobRequest, examples: int) -> Sequence[Choice]:
+        """The hyperparameters of the job, each "auto" resolved or left to the provider."""
         ...
 
     def upload(self, path: Path) -> str:
-        """Sends a training file; its id there. Sending the same again is harmless."""
+        """Uploads a training file and returns its id. It may be repeated."""
         ...
 
-    def wait_for(self, file_id: str) -> None:
-        """Returns once the provider has checked a file. Raises Invalid where it refuses it."""
+    def wait_for_file(self, file_id: str) -> None:
+        """Returns when the provider has checked a file. Raises Invalid if it refuses the file."""
         ...
 
     def has_file(self, file_id: str) -> bool:
         """Whether the provider still has a file."""
         ...
 
-    def content(self, file_id: str) -> bytes:
-        """A file's bytes. Raises NotFound where the provider has it no more."""
+    def download(self, file_id: str) -> bytes:
+        """The content of a file. Raises NotFound if the provider has deleted it."""
         ...
 
-    def estimate(self, order: Order, examples: int) -> Estimate | None:
-        """The provider's own price, where it tells one."""
+    def estimate(self, request: JobRequest, examples: int) -> Estimate | None:
+        """The provider's own price; None if it gives none."""
         ...
 
-    def create(self, order: Order, examples: int) -> CloudJob:
-        """Asks for the job, once, with no retry of its own. Raises Lost where no answer came."""
+    def create_job(self, request: JobRequest, examples: int) -> CloudJob:
+        """Creates the job with a single request, without retries. Raises NoAnswer if no answer came."""
         ...
 
-    def find(self, order: Order) -> CloudJob | None:
-        """The job that was created for an order; None where there is none."""
+    def find_job(self, request: JobRequest) -> CloudJob | None:
+        """The job that was created for a request; None if there is none."""
         ...
 
     def job(self, job_id: str) -> CloudJob:
@@ -163,54 +159,30 @@ class Cloud(Protocol):
         ...
 
     def events(self, job_id: str, seen: set[str]) -> list[CloudEvent]:
-        """What a job told and is not in `seen`, oldest first."""
+        """The events of a job that are not in `seen`, oldest first."""
         ...
 
     def cancel(self, job_id: str) -> CloudJob:
-        """Stops a job. Raises Invalid where it is over."""
+        """Cancels a job. Raises Invalid if it has ended."""
         ...
 
     def shutdown_date(self, model: str, base: str) -> date | None:
-        """When a model will be switched off: the provider's word, else the dated table's."""
+        """The day a model is switched off, from the provider if its API says so, else from the table of shutdowns."""
         ...
 
 
-def open_cloud(provider: str, settings: Settings) -> Cloud:
-    """A provider, ready to be asked.
-
-    Raises:
-        Invalid: no such provider, no key in the settings, or its SDK is not installed.
-    """
-    if provider == "openai":
-        from train.clouds.openai import OpenAICloud
-
-        return OpenAICloud(settings)
-    if provider == "together":
-        from train.clouds.together import TogetherCloud
-
-        return TogetherCloud(settings)
-    raise Invalid(f"{provider!r} is no cloud: use {' or '.join(PROVIDERS)}.", param="on")
-
-
-def provider_of(job_id: str) -> str | None:
-    """The provider whose jobs look like this; None where the id tells nothing."""
-    if job_id.startswith("ftjob-"):
-        return "openai"
-    return "together" if job_id.startswith("ft-") else None
-
-
-def refuse_others(cloud: str, given: Hyperparameters, takes: frozenset[str]) -> None:
-    """Raises Invalid for a number that was given and that a provider has no place for: never ignored in silence."""
-    usual = Hyperparameters()
+def refuse_unsupported(cloud: str, given: Hyperparameters, supported: frozenset[str]) -> None:
+    """Raises Invalid for a hyperparameter that was set and that the provider does not support."""
+    defaults = Hyperparameters()
     for name in vars(given):
-        if name not in takes and getattr(given, name) != getattr(usual, name):
-            raise Invalid(f"{cloud} takes no {name.replace('_', ' ')}: leave it out.", param=name)
+        if name not in supported and getattr(given, name) != getattr(defaults, name):
+            raise Invalid(f"{cloud} does not support {name.replace('_', ' ')}: leave it out.", param=name)
 
 
 def whole_epochs(cloud: str, given: Hyperparameters) -> int | None:
-    """The epochs as a whole number; None for "auto"."""
+    """The epochs as a whole number; None for "auto". Raises Invalid for a fraction."""
     if given.epochs == "auto":
         return None
     if given.epochs != int(given.epochs):
-        raise Invalid(f"{cloud} trains whole epochs: {given.epochs} is none.", param="epochs")
+        raise Invalid(f"{cloud} trains whole epochs only, not {given.epochs}.", param="epochs")
     return int(given.epochs)

@@ -1,4 +1,4 @@
-"""`parley cloud …`, and what `parley train --on openai|together` does. It shows; the work is in the files beside it."""
+"""`parley cloud …`, and what `parley train --on openai|together` does."""
 
 import json
 import sys
@@ -10,25 +10,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.errors import Invalid, NotFound
+from models.terminal import Home, console, open_home
 
 if TYPE_CHECKING:
     from models.registry import Registry
     from models.settings import Settings
+    from models.spec import ModelSpec
     from train.clouds.cloud import Cloud
-    from train.clouds.ordering import Offer
-    from train.clouds.records import CloudRun
-    from train.clouds.screens import Follower
+    from train.clouds.display import EventPrinter
+    from train.clouds.offer import Offer
+    from train.clouds.run_records import CloudRun
 
-On = Annotated[str | None, typer.Option("--on", help="openai or together; without it by what the run or id tells.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-WhichJob = Annotated[str, typer.Argument(help="The name of a run, its id, or the provider's id of the job.")]
+_On = Annotated[
+    str | None, typer.Option("--on", help="openai or together. Default: the provider of the run or of the job id.")
+]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+_Job = Annotated[str, typer.Argument(help="The name or the id of a run, or the provider's id of a job.")]
 
 
 def cloud_commands() -> typer.Typer:
-    """The `cloud` group, for `train.cli` to hang on the app."""
+    """The `cloud` group, for `train.cli` to add to the app."""
     group = typer.Typer(
         name="cloud",
-        help="Fine-tuning jobs at OpenAI and Together AI. `parley train --on openai` starts one.",
+        help="Fine-tuning jobs at OpenAI and Together AI. Start one with `parley train --on openai`.",
         no_args_is_help=True,
     )
     group.command("list")(cloud_list)
@@ -40,83 +44,80 @@ def cloud_commands() -> typer.Typer:
 
 def cloud_list(
     on: Annotated[str, typer.Option("--on", help="openai or together.")] = "openai",
-    limit: Annotated[int, typer.Option(help="How many, the newest first.", min=1)] = 20,
-    as_json: JsonFlag = False,
+    limit: Annotated[int, typer.Option(help="The number of jobs, newest first.", min=1)] = 20,
+    as_json: _AsJson = False,
 ) -> None:
-    """List the account's fine-tuning jobs, those that were not started here too."""
+    """List the fine-tuning jobs of the account, including those that were not started here."""
     from itertools import islice
 
-    from models.terminal import console
-    from train.clouds.records import cloud_runs
-    from train.clouds.screens import jobs_table
+    from train.clouds.display import jobs_table
+    from train.clouds.run_records import cloud_runs
 
-    with _opened(on) as (settings, registry, cloud):
+    with _open_cloud(on) as (home, cloud):
         jobs = list(islice(cloud.jobs(), limit))
-        registered = _registered(registry)
-        runs = list(cloud_runs(settings))
+        registered = _registered(home.registry)
+        runs = list(cloud_runs(home.settings))
     if as_json:
-        here = {run.job: run.name for run in runs if run.job}
+        names = {run.job: run.name for run in runs if run.job}
         rows = [
-            asdict(job) | {"registered": registered.get(job.model or ""), "run_name": here.get(job.id)} for job in jobs
+            asdict(job) | {"registered": registered.get(job.model or ""), "run_name": names.get(job.id)} for job in jobs
         ]
         typer.echo(json.dumps(rows, ensure_ascii=False, default=str))
         return
     out = console()
     out.print(jobs_table(jobs, runs, registered) if jobs else f"This {cloud.title} account has no fine-tuning jobs.")
-    waiting = [run for run in runs if run.provider == on and run.job is None and run.sending]
-    for run in waiting:
-        out.print(f"{run.name}: asked for, and its job is not known. Run the same `parley train` again.", markup=False)
+    for run in runs:
+        if run.provider == on and run.job is None and run.sending:
+            text = f"{run.name}: it is not known whether its job was created. Run the same `parley train` again."
+            out.print(text, markup=False)
 
 
-def cloud_follow(job: WhichJob, on: On = None, as_json: JsonFlag = False) -> None:
-    """Follow a job until its end and register its model. Ctrl-C stops following, not the job.
+def cloud_follow(job: _Job, on: _On = None, as_json: _AsJson = False) -> None:
+    """Follow a job until it ends, then register its model. Ctrl-C stops following, not the job.
 
-    Of a job that was not started here only the events are shown; `parley cloud register` registers its model.
+    For a job that was not started here only the events are shown; register its model with `parley cloud register`.
     """
-    from train.clouds.records import find_run
-
-    with _opened(on, job) as (settings, registry, cloud):
-        try:
-            run = find_run(settings, job)
-        except NotFound:
-            _follow_stranger(job, cloud, as_json)
-            return
-        _follow(run, cloud, registry, settings, as_json)
+    with _open_cloud(on, job) as (home, cloud):
+        run = _find_run(home.settings, job)
+        if run:
+            _follow_run(run, cloud, home, as_json)
+        else:
+            _follow_other_job(job, cloud, as_json)
 
 
-def cloud_cancel(job: WhichJob, on: On = None) -> None:
-    """Cancel a job. What was trained until then may be billed."""
-    from models.terminal import console
-
-    with _opened(on, job) as (settings, _, cloud):
-        run = _run(settings, job)
+def cloud_cancel(job: _Job, on: _On = None) -> None:
+    """Cancel a job. The provider may bill what was trained until then."""
+    with _open_cloud(on, job) as (home, cloud):
+        run = _find_run(home.settings, job)
         job_id = run.job if run else job
         if job_id is None:
-            raise Invalid(f"{job!r} has no job yet: nothing to cancel.", param="job")
-        found = cloud.cancel(job_id)
+            raise Invalid(f"The run {job!r} has no job yet, so there is nothing to cancel.", param="job")
+        cancelled = cloud.cancel(job_id)
         if run:
-            run.with_job(found)
-    console().print(f"{found.id} at {cloud.title} is {found.said}.", markup=False)
+            run.with_job(cancelled)
+    console().print(f"{cancelled.id} at {cloud.title} is {cancelled.said}.", markup=False)
 
 
 def cloud_register(
-    job: WhichJob,
-    name: Annotated[str | None, typer.Option(help="What clients will send; the provider's name without it.")] = None,
-    on: On = None,
+    job: _Job,
+    name: Annotated[
+        str | None, typer.Option(help="The name that clients send. Default: the provider's name of the model.")
+    ] = None,
+    on: _On = None,
 ) -> None:
-    """Register a finished job's model, so that Parley serves it under a name of yours, with its shutdown date."""
-    from models.terminal import console
-    from train.clouds.registering import register_job
+    """Register the model of a finished job, so that Parley serves it, with its shutdown date."""
+    from train.clouds.registration import register_job
 
-    with _opened(on, job) as (settings, registry, cloud):
-        run = _run(settings, job)
-        found = cloud.job((run.job if run else None) or job)
-        made = register_job(found, cloud, registry, name or (run.name if run else None))
+    with _open_cloud(on, job) as (home, cloud):
+        run = _find_run(home.settings, job)
+        finished = cloud.job((run.job if run else None) or job)
+        registration = register_job(finished, cloud, home.registry, name or (run.name if run else None))
+        spec = registration.spec
         if run:
-            run.with_job(found).with_model(made.spec.id, made.spec.shutdown_date)
-    already = "" if made.new else " already"
-    console().print(f"{made.spec.id} is registered{already}. Clients reach it at {settings.gateway_url}", markup=False)
-    _warn(made.spec)
+            run.with_job(finished).with_model(spec.id, spec.shutdown_date)
+    status = "is registered" if registration.new else "is already registered"
+    console().print(f"{spec.id} {status}. Clients reach it at {home.settings.gateway_url}", markup=False)
+    _warn(spec)
 
 
 def train_on_cloud(
@@ -133,95 +134,69 @@ def train_on_cloud(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """What `parley train … --on openai|together` does: offer, agreement, order, follow, register."""
-    from train.clouds.ordering import order
-    from train.clouds.screens import Follower
-    from train.progress import Stage
+    """Shows the offer, creates the job, follows it and registers its model: `parley train … --on openai|together`."""
+    from train.clouds.display import EventPrinter
+    from train.clouds.offer import CloudTraining
+    from train.clouds.submission import SubmissionHooks, submit_job
+    from train.run.progress import Stage
 
-    with _opened(on) as (settings, registry, cloud):
-        follower = Follower(silent=as_json)
+    training = CloudTraining(data, base, name, method, hyperparameters, multiplier, validation, columns)
+    with _open_cloud(on) as (home, cloud):
+        printer = EventPrinter(silent=as_json)
 
-        def tell(event: Any) -> None:
+        def report(event: Any) -> None:
             if isinstance(event, Stage):
-                follower.say(f"• {event.message}")
+                printer.print(f"• {event.message}")
 
-        run = order(
-            data,
-            cloud=cloud,
-            base=base,
-            name=name,
-            settings=settings,
-            registry=registry,
-            method=method,
-            hyperparameters=hyperparameters,
-            multiplier=multiplier,
-            validation=validation,
-            columns=columns,
-            agree=lambda offer: _agreed(offer, yes, as_json),
-            progress=tell,
-        )
-        _follow(run, cloud, registry, settings, as_json)
+        hooks = SubmissionHooks(confirm=lambda offer: _confirm(offer, yes, as_json), progress=report)
+        run = submit_job(training, cloud, home.settings, home.registry, hooks)
+        _follow_run(run, cloud, home, as_json)
 
 
-def _agreed(offer: "Offer", yes: bool, as_json: bool) -> bool:
-    """Shows what is bought; asks a person, and takes silence for no where there is none to ask."""
-    from train.clouds.ordering import dollars
-    from train.clouds.screens import show_offer
+def _confirm(offer: "Offer", yes: bool, as_json: bool) -> bool:
+    """Shows the offer and asks a person to agree. Without a terminal --yes is required."""
+    from train.clouds.display import show_offer
+    from train.clouds.offer import format_dollars
 
     if not as_json:
         show_offer(offer)
     if yes:
         return True
-    price = f"about {dollars(offer.quote.usd)}" if offer.quote else "an unknown price"
+    price = f"about {format_dollars(offer.quote.usd)}" if offer.quote else "an unknown price"
     if as_json or not sys.stdin.isatty():
-        raise Invalid(f"This costs {price} at {offer.cloud}: say --yes to buy it.", param="yes")
+        raise Invalid(f"This training costs {price} at {offer.cloud}. Add --yes to buy it.", param="yes")
     return typer.confirm(f"Buy this training at {offer.cloud} for {price}?", default=False)
 
 
-def _follow(
-    run: "CloudRun", cloud: "Cloud", registry: "Registry", settings: "Settings", as_json: bool
-) -> "CloudRun | None":
-    """To the end, and the model registered; None where Ctrl-C stopped the following."""
-    from models.terminal import console
-    from train.clouds.following import follow, require_success
-    from train.clouds.registering import register_job
+def _follow_run(run: "CloudRun", cloud: "Cloud", home: Home, as_json: bool) -> None:
+    """Follows a run to its end and registers the model."""
+    from train.clouds.follower import follow, require_success
+    from train.clouds.registration import register_job
 
-    with _followed(cloud, run.name, as_json) as follower:
-        run = follow(run, cloud, follower)
+    with _event_printer(cloud, run.name, as_json) as printer:
+        run = follow(run, cloud, printer)
     if as_json and run.state != "succeeded":
         typer.echo(json.dumps(run.as_json(), ensure_ascii=False))
     require_success(run, cloud.title)
-    made = register_job(cloud.job(run.job or ""), cloud, registry, run.name)
-    run = run.with_model(made.spec.id, made.spec.shutdown_date)
+    spec = register_job(cloud.job(run.job or ""), cloud, home.registry, run.name).spec
+    run = run.with_model(spec.id, spec.shutdown_date)
     if as_json:
         typer.echo(json.dumps(run.as_json(), ensure_ascii=False))
-        return run
+        return
     out = console()
-    trained = f", {run.tokens:,} tokens trained" if run.tokens else ""
-    out.print(f"{cloud.title} made {run.model}{trained}.", markup=False)
-    out.print(f"It is served as {run.registered} at {settings.gateway_url} while `parley up` runs.", markup=False)
-    out.print(f"Everything about it is in {run.folder}", markup=False)
-    _warn(made.spec)
-    return run
+    tokens = f", {run.tokens:,} tokens trained" if run.tokens else ""
+    out.print(f"{cloud.title} made {run.model}{tokens}.", markup=False)
+    out.print(f"While `parley up` runs it is served as {run.registered} at {home.settings.gateway_url}", markup=False)
+    out.print(f"The run's folder is {run.folder}", markup=False)
+    _warn(spec)
 
 
-def _follow_stranger(job_id: str, cloud: "Cloud", as_json: bool) -> None:
-    """A job that no run here knows: its events, and how it stands."""
-    import time
+def _follow_other_job(job_id: str, cloud: "Cloud", as_json: bool) -> None:
+    """Follows a job that has no run here."""
+    from train.clouds.follower import follow_job
 
-    from models.terminal import console
-    from train.clouds.following import POLL_S
-
-    seen: set[str] = set()
-    with _followed(cloud, job_id, as_json) as follower:
-        while True:
-            job = cloud.job(job_id)
-            for event in cloud.events(job_id, seen):
-                seen.add(event.id)
-                follower(event)
-            if job.over:
-                break
-            time.sleep(POLL_S)
+    with _event_printer(cloud, job_id, as_json) as printer:
+        job = follow_job(job_id, cloud, printer)
     if as_json:
         typer.echo(json.dumps(asdict(job), ensure_ascii=False, default=str))
         return
@@ -231,57 +206,50 @@ def _follow_stranger(job_id: str, cloud: "Cloud", as_json: bool) -> None:
 
 
 @contextmanager
-def _followed(cloud: "Cloud", name: str, as_json: bool) -> "Iterator[Follower]":
-    """Ctrl-C in the block says what goes on and how to come back, and ends the command."""
-    from models.terminal import console
-    from train.clouds.screens import Follower
+def _event_printer(cloud: "Cloud", name: str, as_json: bool) -> "Iterator[EventPrinter]":
+    """A printer of events. Ctrl-C in the block prints how to follow again, and ends the command."""
+    from train.clouds.display import EventPrinter
 
     try:
-        with Follower(silent=as_json) as follower:
-            yield follower
+        with EventPrinter(silent=as_json) as printer:
+            yield printer
     except KeyboardInterrupt:
         out = console()
-        out.print(f"\nNobody follows it now; the job goes on at {cloud.title}.", markup=False)
+        out.print(f"\nStopped following. The job continues at {cloud.title}.", markup=False)
         out.print(f"  follow again   parley cloud follow {name}", markup=False)
         out.print(f"  cancel it      parley cloud cancel {name}", markup=False)
         raise typer.Exit(130) from None
 
 
 @contextmanager
-def _opened(on: str | None, which: str | None = None) -> "Iterator[tuple[Settings, Registry, Cloud]]":
-    """Settings, registry and the cloud that is meant: as asked, else by the run, else by the look of the id."""
-    from models.cli import opened
-    from models.registry import Registry
-    from train.clouds.cloud import open_cloud, provider_of
+def _open_cloud(on: str | None, job: str | None = None) -> "Iterator[tuple[Home, Cloud]]":
+    """The home, and the cloud of --on, else of the run, else of the job id."""
+    from train.clouds.providers import open_cloud, provider_of
 
-    settings, database = opened()
-    try:
-        run = _run(settings, which) if which else None
-        provider = on or (run.provider if run else provider_of(which or ""))
+    with open_home() as home:
+        run = _find_run(home.settings, job) if job else None
+        provider = on or (run.provider if run else provider_of(job or ""))
         if provider is None:
-            raise Invalid(f"{which!r} is no run here, and tells no provider: add --on openai or --on together.")
-        yield settings, Registry(database), open_cloud(provider, settings)
-    finally:
-        database.dispose()
+            raise Invalid(f"{job!r} is not a run here, and its provider is unknown: add --on openai or --on together.")
+        yield home, open_cloud(provider, home.settings)
 
 
-def _run(settings: "Settings", which: str) -> "CloudRun | None":
-    from train.clouds.records import find_run
+def _find_run(settings: "Settings", name: str) -> "CloudRun | None":
+    from train.clouds.run_records import find_run
 
     try:
-        return find_run(settings, which)
+        return find_run(settings, name)
     except NotFound:
         return None
 
 
 def _registered(registry: "Registry") -> dict[str, str]:
-    """What upstream models are called here."""
+    """The names of registered models here, by their names upstream."""
     specs = registry.list(include_candidates=True)
     return {spec.upstream.model: spec.id for spec in specs if spec.upstream}
 
 
-def _warn(spec: Any) -> None:
-    from models.shutdowns import show_shutdowns
-    from models.terminal import console
+def _warn(spec: "ModelSpec") -> None:
+    from models.shutdowns import print_shutdowns
 
-    show_shutdowns([spec], console())
+    print_shutdowns([spec], console())

@@ -1,6 +1,6 @@
-"""Together AI's fine-tuning through Together's own SDK, which is installed only by those who want it.
+"""Together AI's fine-tuning through Together's own SDK, an optional dependency.
 
-A job there carries no metadata: a Parley run travels in the suffix, by which a job is found again.
+Its jobs have no metadata, so the id of the Parley run is in the suffix; by it a job is found if the answer is lost.
 """
 
 import time
@@ -9,25 +9,25 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from models.errors import Invalid, NotFound, Unavailable
+from models.errors import Invalid, Unavailable
 from models.settings import Settings
-from models.shutdowns import shutdown_of
-from train.clouds.cloud import Choice, CloudEvent, CloudJob, Estimate, Order, refuse_others, whole_epochs
-from train.clouds.errors import told
+from models.shutdowns import find_shutdown_date
+from train.clouds.cloud import Choice, CloudEvent, CloudJob, Estimate, JobRequest, refuse_unsupported, whole_epochs
+from train.clouds.sdk import SDKCloud
 from train.hyperparameters import Facts, Resolved, resolve
 
-# --no-deps: it asks for an older rich than Parley has, and works with ours.
+# --no-deps: it requires an older rich than Parley, and works with ours.
 INSTALL = "pip install --no-deps together==3.1.1 detect-agent==0.6.0 distro==1.9.0"
-_TAKES = frozenset(
+_SUPPORTED = frozenset(
     {
         "epochs", "batch_size", "learning_rate", "rank", "alpha", "dropout", "max_length", "schedule", "warmup",
         "weight_decay", "max_grad_norm", "seed", "tune", "beta",
     }
 )  # fmt: skip
-_WIDTH, _CONTEXT = 4096, 131_072  # of the 8-billion models that Together tunes most: the rules of "auto" look at these
+_WIDTH, _CONTEXT = 4096, 131_072  # of 8B models, which Together tunes most: the rules for "auto" use these
 _RUN_LETTERS = 8
 _CHECK_S, _CHECK_MOST_S = 2.0, 900.0
-RETRIES = 4  # of the SDK, for all but uploads and the asking for a job
+RETRIES = 4  # by the SDK, for all requests but uploads and the creation of a job
 _LARGEST = 50 * 2**30
 _STATES: Any = {
     "pending": "validating", "queued": "queued", "running": "running", "compressing": "running",
@@ -36,8 +36,8 @@ _STATES: Any = {
 }  # fmt: skip
 
 
-class TogetherCloud:
-    """Together AI at the settings' together_base_url."""
+class TogetherCloud(SDKCloud):
+    """Together AI at the setting together_base_url."""
 
     provider, title, credential, prefix = "together", "Together AI", "TOGETHER_API_KEY", "ft-"
     longest_suffix, largest_file = 40 - _RUN_LETTERS - 1, _LARGEST
@@ -46,60 +46,58 @@ class TogetherCloud:
         try:
             import together
         except ImportError as error:
-            raise Invalid(f"Together's SDK is not installed: {INSTALL}", param="on") from error
+            raise Invalid(f"Together's SDK is not installed. Install it with: {INSTALL}", param="on") from error
         if settings.together_api_key is None:
-            raise Invalid("TOGETHER_API_KEY is not set: Together AI is asked with it.")
-        self._sdk = together
+            raise Invalid("TOGETHER_API_KEY is not set. Set it to your Together AI key.")
         self._check_s = check_s
         self._base_url = settings.together_base_url.rstrip("/").removesuffix("/v1")
-        self._client = together.Together(
-            api_key=settings.together_api_key.get_secret_value(),
-            base_url=self._base_url,
-            timeout=60,
-            max_retries=retries,
-        )
+        key = settings.together_api_key.get_secret_value()
+        client = together.Together(api_key=key, base_url=self._base_url, timeout=60, max_retries=retries)
+        super().__init__(together, client)
 
     @property
-    def answers_at(self) -> str:
-        """The OpenAI-compatible address where its models answer."""
+    def base_url(self) -> str:
+        """The OpenAI-compatible address of its models."""
         return f"{self._base_url}/v1"
 
-    def refuse(self, order: Order) -> None:
-        """Raises Invalid for numbers that Together has no place for."""
-        given = order.hyperparameters
-        refuse_others(self.title, given, _TAKES)
+    def check(self, request: JobRequest) -> None:
+        """Raises Invalid for hyperparameters that Together does not support."""
+        given = request.hyperparameters
+        refuse_unsupported(self.title, given, _SUPPORTED)
         whole_epochs(self.title, given)
-        if order.multiplier is not None:
-            raise Invalid("Together AI takes a learning rate, no multiplier: use --lr.", param="lr-multiplier")
+        if request.multiplier is not None:
+            raise Invalid("Together AI does not support a learning rate multiplier: use --lr.", param="lr-multiplier")
         if given.schedule == "constant":
-            raise Invalid("Together AI knows the schedules cosine and linear.", param="schedule")
+            raise Invalid("Together AI supports the schedules cosine and linear.", param="schedule")
         if given.tune == "qlora":
-            raise Invalid("Together AI trains lora or full: 4 bits are for one's own machine.", param="tune")
+            raise Invalid("Together AI supports --tune lora or full.", param="tune")
 
-    def choices(self, order: Order, examples: int) -> Sequence[Choice]:
-        """What is sent for each number; what is left out is Together's default for the model."""
-        asked, found = order.hyperparameters, _resolved(order, examples)
+    def choices(self, request: JobRequest, examples: int) -> Sequence[Choice]:
+        """The hyperparameters that are sent; Together uses its defaults for the others."""
+        given, resolved = request.hyperparameters, _resolved(request, examples)
         shown = [
-            Choice(name.replace("_", " "), f"{getattr(found.values, name):g}", found.reasons.get(name, "as asked for"))
+            Choice(
+                name.replace("_", " "), f"{getattr(resolved.values, name):g}", resolved.reasons.get(name, "as given")
+            )
             for name in ("epochs", "learning_rate")
         ]
         for name in ("rank", "batch_size"):
-            value = getattr(asked, name)
-            reason = "Together chooses" if value == "auto" else "as asked for"
+            value = getattr(given, name)
+            reason = "Together chooses" if value == "auto" else "as given"
             shown.append(Choice(name.replace("_", " "), str(value), reason))
         return shown
 
     def upload(self, path: Path) -> str:
-        """Sends a file; the same content again is the same file there."""
-        with self._told():
-            # A file that is there already is a 409, which the SDK would repeat for long before it looks.
+        """Uploads a file. The same content gives the same file."""
+        with self._errors():
+            # No retries: for a file that exists Together answers 409, which the SDK would retry for a long time.
             return self._client.with_options(max_retries=0).files.upload(path, purpose="fine-tune", check=True).id
 
-    def wait_for(self, file_id: str) -> None:
-        """Together checks a file after it came, and prices it only then."""
+    def wait_for_file(self, file_id: str) -> None:
+        """Waits until Together has checked a file; it gives a price only after that."""
         until = time.monotonic() + _CHECK_MOST_S
         while time.monotonic() < until:
-            with self._told():
+            with self._errors():
                 file = self._client.files.retrieve(file_id)
             if file.processing_status in ("INVALID_FORMAT", "FAILED"):
                 why = file.validation_report.error if file.validation_report else None
@@ -109,119 +107,102 @@ class TogetherCloud:
             time.sleep(self._check_s)
         raise Unavailable(f"Together AI has not checked {file_id} within 15 minutes. Run the same command again later.")
 
-    def has_file(self, file_id: str) -> bool:
-        """Whether Together still has a file."""
-        try:
-            with self._told():
-                self._client.files.retrieve(file_id)
-        except NotFound:
-            return False
-        return True
-
-    def content(self, file_id: str) -> bytes:
-        """A file's bytes."""
-        with self._told():
-            return self._client.files.content(file_id).read()
-
-    def estimate(self, order: Order, examples: int) -> Estimate | None:
-        """Together's own price; None where it has none yet."""
-        method: Any = {"method": "dpo"} if order.method == "dpo" else {"method": "sft", "train_on_inputs": False}
-        with self._told():
-            found = self._client.fine_tuning.estimate_price(
-                training_file=order.training_file,
-                model=order.base,
-                n_epochs=self._numbers(order, examples)["n_epochs"],
+    def estimate(self, request: JobRequest, examples: int) -> Estimate | None:
+        """Together's own price; None if it has none yet."""
+        method: Any = {"method": "dpo"} if request.method == "dpo" else {"method": "sft", "train_on_inputs": False}
+        with self._errors():
+            price = self._client.fine_tuning.estimate_price(
+                training_file=request.training_file,
+                model=request.base,
+                n_epochs=self._fields(request, examples)["n_epochs"],
                 training_method=method,
             )
-        if found.estimation_available is False or found.estimated_total_price is None:
+        if price.estimation_available is False or price.estimated_total_price is None:
             return None
-        return Estimate(found.estimated_total_price, found.allowed_to_proceed is not False)
+        return Estimate(price.estimated_total_price, price.allowed_to_proceed is not False)
 
-    def create(self, order: Order, examples: int) -> CloudJob:
-        """Asks for the job, once. The SDK asks for the model's limits and the price on the way."""
+    def create_job(self, request: JobRequest, examples: int) -> CloudJob:
+        """Creates the job with a single request. The SDK first fetches the limits of the model and the price."""
         method: dict[str, Any] = {"training_method": "sft", "train_on_inputs": False}
-        if order.method == "dpo":
-            beta = order.hyperparameters.beta
+        if request.method == "dpo":
+            beta = request.hyperparameters.beta
             method = {"training_method": "dpo", "dpo_beta": None if beta == "auto" else beta}
-        with self._told():
+        with self._errors():
             try:
-                # The SDK would send it again by itself after a broken connection: a second job.
+                # No retries: after a broken connection the SDK would send the request again and create a second job.
                 job = self._client.with_options(max_retries=0).fine_tuning.create(
-                    model=order.base,
-                    training_file=order.training_file,
-                    validation_file=order.validation_file or "",
-                    n_evals=5 if order.validation_file else 0,
-                    suffix=_suffix(order),
-                    random_seed=order.hyperparameters.seed,
-                    **self._numbers(order, examples),
+                    model=request.base,
+                    training_file=request.training_file,
+                    validation_file=request.validation_file or "",
+                    n_evals=5 if request.validation_file else 0,
+                    suffix=_suffix(request),
+                    random_seed=request.hyperparameters.seed,
+                    **self._fields(request, examples),
                     **method,
                 )
-            except ValueError as error:  # the SDK's own checks against the model's limits
+            except ValueError as error:  # the SDK checks the limits of the model
                 raise Invalid(f"Together AI: {error}") from error
         return _job(job)
 
-    def find(self, order: Order) -> CloudJob | None:
-        """The job with this order's suffix."""
-        return next((job for job in self.jobs() if job.suffix == _suffix(order)), None)
+    def find_job(self, request: JobRequest) -> CloudJob | None:
+        """The job with the suffix of this request."""
+        return next((job for job in self.jobs() if job.suffix == _suffix(request)), None)
 
     def job(self, job_id: str) -> CloudJob:
         """One job."""
-        with self._told():
+        with self._errors():
             return _job(self._client.fine_tuning.retrieve(job_id))
 
     def jobs(self) -> Iterator[CloudJob]:
         """All jobs of the account, newest first."""
-        with self._told():
-            found = [_job(job) for job in self._client.fine_tuning.list().data]
-        yield from sorted(found, key=lambda job: job.created, reverse=True)
+        with self._errors():
+            jobs = [_job(job) for job in self._client.fine_tuning.list().data]
+        yield from sorted(jobs, key=lambda job: job.created, reverse=True)
 
     def events(self, job_id: str, seen: set[str]) -> list[CloudEvent]:
-        """What is new. Together lists all events, the oldest first, and gives them no ids: their place is one."""
-        with self._told():
-            found = self._client.fine_tuning.list_events(job_id).data
-        numbered = [_event(job_id, number, event) for number, event in enumerate(found)]
+        """The new events. Together lists all events, oldest first, without ids: their position is the id."""
+        with self._errors():
+            rows = self._client.fine_tuning.list_events(job_id).data
+        numbered = [_event(job_id, number, event) for number, event in enumerate(rows)]
         return [event for event in numbered if event.id not in seen]
 
     def cancel(self, job_id: str) -> CloudJob:
-        """Stops a job."""
-        with self._told():
+        """Cancels a job."""
+        with self._errors():
             return _job(self._client.fine_tuning.cancel(job_id))
 
     def shutdown_date(self, model: str, base: str) -> date | None:
-        """Together announces none in its API: the table's word."""
-        return shutdown_of(base)
+        """The date in the table of shutdowns: Together's API has none."""
+        return find_shutdown_date(base)
 
-    def _numbers(self, order: Order, examples: int) -> dict[str, Any]:
-        """The job's numbers in Together's words; what is not here is Together's default."""
-        asked, values = order.hyperparameters, _resolved(order, examples).values
-        numbers: dict[str, Any] = {
+    def _fields(self, request: JobRequest, examples: int) -> dict[str, Any]:
+        """The hyperparameters under Together's names. Together uses its defaults for the others."""
+        given, values = request.hyperparameters, _resolved(request, examples).values
+        fields: dict[str, Any] = {
             "n_epochs": int(values.epochs),
             "learning_rate": values.learning_rate,
-            "batch_size": "max" if asked.batch_size == "auto" else asked.batch_size,
-            "lr_scheduler_type": asked.schedule,
-            "warmup_ratio": asked.warmup,
-            "weight_decay": asked.weight_decay,
-            "max_grad_norm": asked.max_grad_norm,
-            "lora": asked.tune != "full",
+            "batch_size": "max" if given.batch_size == "auto" else given.batch_size,
+            "lr_scheduler_type": given.schedule,
+            "warmup_ratio": given.warmup,
+            "weight_decay": given.weight_decay,
+            "max_grad_norm": given.max_grad_norm,
+            "lora": given.tune != "full",
         }
-        named = {"lora_r": asked.rank, "lora_alpha": asked.alpha, "max_seq_length": asked.max_length}
-        numbers |= {name: value for name, value in named.items() if value != "auto"}
-        if asked.tune != "full":
-            numbers["lora_dropout"] = asked.dropout
-        return numbers
-
-    def _told(self) -> Any:
-        return told(self._sdk, self.title, self.credential)
+        optional = {"lora_r": given.rank, "lora_alpha": given.alpha, "max_seq_length": given.max_length}
+        fields |= {name: value for name, value in optional.items() if value != "auto"}
+        if given.tune != "full":
+            fields["lora_dropout"] = given.dropout
+        return fields
 
 
-def _resolved(order: Order, examples: int) -> Resolved:
-    """Our own rules for the numbers that Together would otherwise leave at one epoch and a rate of full tuning."""
-    return resolve(order.hyperparameters, Facts(examples, _WIDTH, _CONTEXT), order.method)
+def _resolved(request: JobRequest, examples: int) -> Resolved:
+    """The values of "auto" by our own rules: Together's defaults are one epoch and a learning rate for full tuning."""
+    return resolve(request.hyperparameters, Facts(examples, _WIDTH, _CONTEXT), request.method)
 
 
-def _suffix(order: Order) -> str:
-    """The order's suffix with the end of its run, by which the job is known."""
-    return f"{order.suffix}-{order.run[-_RUN_LETTERS:].lower()}"
+def _suffix(request: JobRequest) -> str:
+    """The suffix of the request with the end of its run id, by which the job is found."""
+    return f"{request.suffix}-{request.run[-_RUN_LETTERS:].lower()}"
 
 
 def _job(job: Any) -> CloudJob:

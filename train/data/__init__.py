@@ -1,20 +1,19 @@
-"""Training data: read, checked, counted, priced, split, converted. Light: only `planning` meets torch.
+"""Training data: read, checked, split, converted, synthesised. It loads no torch and knows no tokens of a model.
 
-| file | what it knows |
+| file | what it holds |
 |---|---|
-| `conversations` | the nouns: conversation, example, preference pair, problem |
-| `files` | bytes and lines: JSONL, JSON, CSV, Parquet, data sets |
-| `formats`, `openai_rows` | the shapes of a row, and what each means |
+| `conversations` | the types: conversation, example, preference pair, problem |
+| `files` | files and data sets as raw rows: JSONL, JSON, CSV, Parquet |
+| `formats`, `openai_rows` | the formats of rows, and how each becomes an example or a pair |
 | `readers` | a file of any format as examples, pairs and problems |
-| `checks` | what is wrong, and what mends it: it puts the next five together |
-| `turns`, `texts`, `personal` | one example: its order, its words, personal data in it |
-| `consistency`, `duplicates` | a set: whether it agrees with itself; copies and near copies |
-| `reports` | what was found, the same for every door |
-| `splits`, `splitting` | training and validation parts, of examples and of files |
-| `converting` | any format into OpenAI's |
-| `counting`, `pricing` | tokens by a model's vocabulary; what providers ask for them (`prices.toml`) |
-| `planning`, `needs`, `speeds` | whether a local run fits, and how long it takes: memory by formula, time tried out |
-| `synthesising`, `advising` | more examples by a served model; whether to train at all |
-| `checking`, `endpoint` | the check as a process, and as `POST /v1/parley/data/check` |
-| `commands`, `money_commands`, `making_commands`, `showing` | `parley data …`, and its tables |
+| `checks` | all checks of a data set; `reports` has their result |
+| `turn_checks`, `text_checks`, `personal_data` | the checks of one example |
+| `consistency` | the checks of a whole set for one system prompt and one answer format |
+| `lengths` | percentiles and histograms |
+| `splits`, `split_files` | training and validation parts, of examples and of files |
+| `conversion` | any format to OpenAI's |
+| `synthesis`, `synthesis_prompts` | more examples, written by a served model |
+| `advice` | a prompt, retrieval or fine-tuning |
+| `endpoint`, `check_process` | `POST /v1/parley/data/check`, and the process that it starts |
+| `commands`, `synthesis_command`, `options`, `display` | `parley data …`: commands, shared options, tables |
 """

@@ -1,7 +1,4 @@
-"""The nouns of training data: conversations with or without tools, examples, preference pairs, and problems.
-
-Pure data. It knows nothing of files, tokens or models.
-"""
+"""The types of training data: conversations with or without tools, examples, preference pairs, and problems."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +12,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class ToolCall:
-    """One call that the assistant makes. `arguments` is JSON text, as the API has it."""
+    """A tool call by the assistant. `arguments` is JSON text, as in the API."""
 
     id: str
     name: str
@@ -23,7 +20,7 @@ class ToolCall:
 
 
 class ToolUse(Message):
-    """What the assistant says when it calls tools; `content` is empty where it only calls."""
+    """An assistant message with tool calls; `content` may be empty."""
 
     role: Literal["assistant"] = "assistant"
     content: str = ""
@@ -32,7 +29,7 @@ class ToolUse(Message):
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What a tool gave back for the call `call_id`."""
+    """The result of the tool call `call_id`."""
 
     content: str
     call_id: str
@@ -40,34 +37,31 @@ class ToolResult:
     role: Literal["tool"] = "tool"
 
 
-Said = Message | ToolResult
+ChatMessage = Message | ToolResult
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What was said, in order. A conversation of several turns stays whole.
+    """The messages in order, and the tools that the assistant may call, each as JSON text `{"type": "function", …}`."""
 
-    `tools` are the tools that the assistant may call, each the JSON text of one `{"type": "function", …}`.
-    """
-
-    messages: tuple[Said, ...]
+    messages: tuple[ChatMessage, ...]
     tools: tuple[str, ...] = ()
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """The messages as the API has them: a tool call's arguments are text."""
-        return dicts(self.messages)
+        """The messages in the API's format: the arguments of a tool call are text."""
+        return message_dicts(self.messages)
 
     def for_template(self) -> list[dict[str, Any]]:
-        """The messages as a chat template takes them: arguments are objects, and no content is None."""
-        return dicts(self.messages, template=True)
+        """The messages as a chat template takes them: arguments are objects, and content is never None."""
+        return message_dicts(self.messages, template=True)
 
     def tool_dicts(self) -> list[dict[str, Any]] | None:
-        """The tools as objects; None where there are none, as chat templates want it."""
+        """The tools as objects; None if there are none, as chat templates expect."""
         return [json.loads(tool) for tool in self.tools] or None
 
     @property
-    def prompt(self) -> tuple[Said, ...]:
-        """Everything before the last assistant message: what a model would be asked."""
+    def prompt(self) -> tuple[ChatMessage, ...]:
+        """Everything before the last assistant message."""
         for position in range(len(self.messages) - 1, -1, -1):
             if self.messages[position].role == "assistant":
                 return self.messages[:position]
@@ -76,11 +70,11 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation to learn from.
+    """One conversation to train on.
 
-    `line` is where it begins in its file, counted from 1. `unweighted` holds the positions of assistant messages
-    that carry `"weight": 0`: they are read as context, and nothing is learnt from them. `metadata` holds the other
-    fields of its row (a CSV's other columns, say), as text, by which a split can be stratified.
+    `line` is its first line in the file, counted from 1. `unweighted` has the positions of assistant messages with
+    `"weight": 0`: they are context without loss. `metadata` has the other fields of the row, such as the other columns
+    of a CSV, as text; a split can be stratified by them.
     """
 
     line: int
@@ -90,7 +84,7 @@ class Example:
 
     @property
     def learnt(self) -> tuple[int, ...]:
-        """Positions of the messages that are learnt."""
+        """The positions of the messages with loss."""
         return tuple(
             position
             for position, message in enumerate(self.conversation.messages)
@@ -98,7 +92,7 @@ class Example:
         )
 
     def per_turn(self) -> "tuple[Example, ...]":
-        """One example for each learnt answer, with the whole context before it; only that answer is learnt."""
+        """One example for each learnt answer, with all the messages before it. Only that answer has loss."""
         messages = self.conversation.messages
         return tuple(
             Example(
@@ -113,21 +107,21 @@ class Example:
 
 @dataclass(frozen=True)
 class Preference:
-    """A preference pair for DPO: what was asked, an answer that is preferred and one that is not.
+    """A preference pair for DPO: a prompt, the chosen answer and the rejected one.
 
-    `prompt` ends with a user message or a tool's result; `line` is where the pair begins in its file, counted from 1.
+    `prompt` ends with a user message or a tool result. `line` is the first line of the pair in its file, from 1.
     """
 
     line: int
-    prompt: tuple[Said, ...]
-    chosen: tuple[Said, ...]
-    rejected: tuple[Said, ...]
+    prompt: tuple[ChatMessage, ...]
+    chosen: tuple[ChatMessage, ...]
+    rejected: tuple[ChatMessage, ...]
     tools: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def preferred(self) -> Example:
-        """The example that the preferred answer makes; only that answer is learnt."""
+        """The chosen answer as an example. Only that answer has loss."""
         messages = (*self.prompt, *self.chosen)
         before = frozenset(place for place in range(len(self.prompt)) if messages[place].role == "assistant")
         return Example(self.line, Conversation(messages, self.tools), before, self.metadata)
@@ -135,11 +129,11 @@ class Preference:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong at one place in the data, and what to do about it.
+    """A problem in one place of the data, and what to do about it (`mend`).
 
-    `line` counts from 1; 0 speaks of the whole file. An example with an error is left out, one with a warning is
-    used. Every example that is left out has its problem here: nothing is dropped in silence. `code` names the kind of
-    problem for programs, such as "near-duplicate", and does not change between releases.
+    `line` counts from 1; 0 is the whole file. An example with an error is left out, one with a warning is used. Every
+    example that is left out has a problem. `code` is the kind of problem for programs, such as "near-duplicate", and
+    does not change between releases.
     """
 
     line: int
@@ -149,12 +143,12 @@ class Problem:
     code: str = ""
 
 
-def dicts(messages: Sequence[Said], *, template: bool = False) -> list[dict[str, Any]]:
-    """Messages as the API has them or, with `template`, as chat templates (and so vLLM) do."""
+def message_dicts(messages: Sequence[ChatMessage], *, template: bool = False) -> list[dict[str, Any]]:
+    """Messages in the API's format or, with `template`, as chat templates (and vLLM) take them."""
     return [_dict(message, template) for message in messages]
 
 
-def _dict(message: Said, template: bool) -> dict[str, Any]:
+def _dict(message: ChatMessage, template: bool) -> dict[str, Any]:
     if isinstance(message, ToolResult):
         named = {"name": message.name} if message.name else {}
         return {"role": "tool", "tool_call_id": message.call_id, "content": message.content} | named

@@ -1,8 +1,8 @@
-"""`POST /v1/parley/data/check`: the report of a file that is sent, or that was uploaded before. Light to import.
+"""`POST /v1/parley/data/check`: the report of a file in the request, or of an uploaded file. Light to import.
 
-A form (multipart/form-data) with the file as `file`, or a JSON body with an uploaded file's id as `file`. Fields of
-either: `validation_file` (an id), `format`, `provider`, `prompt_column`, `response_column`, `system_column`, `system`.
-It knows HTTP; the check runs in a process of its own (`checking`), at most two at once.
+The request is a form (multipart/form-data) with the file as `file`, or a JSON body with the id of an uploaded file as
+`file`. Other fields: `validation_file` (an id), `format`, `provider`, `prompt_column`, `response_column`,
+`system_column`, `system`. At most two checks run at once, each in a process of its own (`check_process`).
 """
 
 import asyncio
@@ -14,19 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.api_shapes import in_threads, json_answer, json_object, threaded
+from models.atomic import incoming_file
 from models.errors import Busy, Invalid, ParleyError
 from models.files import Files, StoredFile
-from models.folders import incoming_file
-from models.multipart import receive_form
+from models.http.multipart import receive_form
+from models.http.payloads import json_response, read_json_object, run_in_thread, threaded_context
 from models.settings import child_environment
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from models.settings import Settings
+
 _LONGEST_S = 600.0
-_WAITING = 8  # checks that may wait for their turn
+_WAITING = 8  # checks that may wait for a free process
 _SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _COLUMNS = {
     "prompt_column": "prompt", "response_column": "response", "system_column": "system_column", "system": "system",
@@ -34,17 +36,17 @@ _COLUMNS = {
 
 
 class CheckFailed(ParleyError):
-    """A mistake in what was sent, as the check's own process told it."""
+    """A user error that the check process reported."""
 
-    def __init__(self, about: Mapping[str, Any]) -> None:
-        super().__init__(str(about["message"]), param=about.get("param"), code=about.get("code"))
-        self.status = int(about["status"])  # type: ignore[misc]  # the error that was raised over there had it
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        super().__init__(str(fields["message"]), param=fields.get("param"), code=fields.get("code"))
+        self.status = int(fields["status"])  # type: ignore[misc]  # the status of the original error
         self.kind = "invalid_request_error" if self.status < 500 else "server_error"  # type: ignore[misc]  # likewise
 
 
 @dataclass(frozen=True)
-class _Sent:
-    """What is to be checked: the file under a name with its suffix, what the client calls it, and the other fields."""
+class DataFile:
+    """A file to check: its path with a suffix that tells the format, its original name, and the form's other fields."""
 
     path: Path
     filename: str
@@ -52,52 +54,61 @@ class _Sent:
 
 
 class DataCheck:
-    """The endpoint. `request.state` holds `settings` and `database`, as the gateway gives them to every room."""
+    """The endpoint. `request.state` holds `settings` and `database`, as the gateway sets them for every room."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Semaphore(2)
         self._waiting = 0
 
     async def answer(self, request: "Request") -> "Response":
-        """200 with the report, however bad the data is; an error only where there is no file that could be read."""
-        return json_answer(await self.report(request))
+        """200 with the report, however bad the data is; an error only if there is no file to read."""
+        return json_response(await self.report(request))
 
     async def report(self, request: "Request") -> dict[str, Any]:
         """The report as `CheckedData.as_json` has it.
 
         Raises:
-            Invalid, NotFound: no file, or one of an unknown kind. Busy: too many are being checked.
+            Invalid, NotFound: no file, or one of an unknown kind. Busy: too many checks are running.
         """
         settings = request.state.settings
         settings.files_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=settings.files_dir, prefix=".pending-") as folder:
             sent = await self._received(request, Path(folder))
-            asked = _asked(sent)
-            if validation := sent.fields.get("validation_file"):
-                held = await threaded(_stored(request).get, str(validation))
-                asked["validation"] = str(_named(Path(folder), "validation", held))
-            if self._waiting >= _WAITING:
-                raise Busy("Other files are being checked: try again in a moment.", retry_after=5)
-            self._waiting += 1
-            try:
-                async with self._turn:
-                    report = await _run(asked, child_environment(settings))
-            finally:
-                self._waiting -= 1
-        return report | {"source": sent.filename}
+            validation = None
+            if stored_id := sent.fields.get("validation_file"):
+                held = await run_in_thread(_stored(request).get, str(stored_id))
+                validation = _named(Path(folder), "validation", held)
+            return await self.check_file(settings, sent, validation)
 
-    async def _received(self, request: "Request", folder: Path) -> _Sent:
+    async def check_file(self, settings: "Settings", data: DataFile, validation: Path | None = None) -> dict[str, Any]:
+        """The report on a file, from a process of its own; at most two checks run at once.
+
+        Raises:
+            Invalid: an option or the file cannot be read. Busy: too many checks are waiting.
+        """
+        arguments = _arguments(data) | ({"validation": str(validation)} if validation else {})
+        if self._waiting >= _WAITING:
+            raise Busy("Other files are being checked: try again in a moment.", retry_after=5)
+        self._waiting += 1
+        try:
+            async with self._turn:
+                report = await _run(arguments, child_environment(settings))
+        finally:
+            self._waiting -= 1
+        return report | {"source": data.filename}
+
+    async def _received(self, request: "Request", folder: Path) -> DataFile:
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             limit = int(request.state.settings.max_upload_mib * 2**20)
-            async with in_threads(incoming_file(folder, limit)) as incoming:
+            async with threaded_context(incoming_file(folder, limit)) as incoming:
                 form = await receive_form(request, "file", incoming)
-                path = await threaded(incoming.publish, f"data{_suffix(form.filename)}")
-            return _Sent(path, form.filename, form.fields)
-        body = await json_object(request)
+                path = await run_in_thread(incoming.publish, f"data{data_suffix(form.filename)}")
+            return DataFile(path, form.filename, form.fields)
+        body = await read_json_object(request)
         if not isinstance(body.get("file"), str):
             raise Invalid("Send a form with the file as `file`, or the id of an uploaded file as `file`.", param="file")
-        stored = await threaded(_stored(request).get, body["file"])
-        return _Sent(_named(folder, "data", stored), stored.filename, body)
+        stored = await run_in_thread(_stored(request).get, body["file"])
+        return DataFile(_named(folder, "data", stored), stored.filename, body)
 
 
 def _stored(request: "Request") -> Files:
@@ -106,17 +117,18 @@ def _stored(request: "Request") -> Files:
 
 def _named(folder: Path, name: str, stored: StoredFile) -> Path:
     """The stored bytes under a name that says what kind they are."""
-    path = folder / f"{name}{_suffix(stored.filename)}"
+    path = folder / f"{name}{data_suffix(stored.filename)}"
     path.symlink_to(stored.path.resolve())
     return path
 
 
-def _suffix(filename: str) -> str:
+def data_suffix(filename: str) -> str:
+    """The suffix by which a file of this name is read; .jsonl for an unknown one."""
     suffix = Path(filename).suffix.lower()
     return suffix if suffix in _SUFFIXES else ".jsonl"
 
 
-def _asked(sent: _Sent) -> dict[str, Any]:
+def _arguments(sent: DataFile) -> dict[str, Any]:
     fields = sent.fields
     for name in ("format", "provider", *_COLUMNS):
         if fields.get(name) is not None and not isinstance(fields[name], str):
@@ -130,23 +142,23 @@ def _asked(sent: _Sent) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _run(asked: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+async def _run(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "train.data.checking", env=dict(environment),
+        sys.executable, "-m", "train.data.check_process", env=dict(environment),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         async with asyncio.timeout(_LONGEST_S):
-            out, err = await child.communicate(json.dumps(asked).encode())
+            out, err = await child.communicate(json.dumps(arguments).encode())
     except TimeoutError as error:
-        raise Invalid(f"The check took over {_LONGEST_S:.0f} s: `parley data check` has no limit.") from error
+        raise Invalid(f"The check took over {_LONGEST_S:.0f} s. `parley data check` has no limit.") from error
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     if child.returncode:
         last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise ParleyError(f"The check ended with {child.returncode}: {last[:300]}")
+        raise ParleyError(f"The check process failed with exit code {child.returncode}: {last[:300]}")
     answer = json.loads(out)
     if "error" in answer:
         raise CheckFailed(answer["error"])

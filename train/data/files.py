@@ -1,7 +1,6 @@
 """Files and data sets as numbered raw rows: JSONL, JSON, CSV, Parquet, and Hugging Face data sets by id or folder.
 
-It knows bytes and lines, not what a row means: that is `formats`' business. A row that cannot be read is a Problem of
-its line, and the reading goes on.
+It does not know the formats of rows (`formats`). A row that cannot be read becomes a Problem, and reading continues.
 """
 
 import csv
@@ -17,7 +16,7 @@ from typing import Any
 from models.errors import Invalid, NotFound, Unavailable
 from train.data.conversations import Problem
 
-# A cell can hold a whole manual; csv's own limit of 131,072 characters would end the reading there.
+# A cell can be a whole manual; at csv's own limit of 131,072 characters reading would stop.
 _CELL_LIMIT = 16 * 1024 * 1024
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -25,7 +24,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 @dataclass(frozen=True)
 class Raw:
-    """One row as its file has it. `line` counts from 1: the file's line, or the row of a Parquet file or data set."""
+    """One row of a file. `line` counts from 1: the line of a text file, or the row of a Parquet file or data set."""
 
     line: int
     row: Any
@@ -33,7 +32,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of a file, and the names of its columns where its kind has any (CSV, Parquet, data sets)."""
+    """The rows of a file, and the column names of a CSV, Parquet file or data set."""
 
     name: str
     rows: Iterator[Raw | Problem]
@@ -41,11 +40,11 @@ class Source:
 
 
 def open_source(data: str | Path) -> Source:
-    """The raw rows of a file, a folder with a data set, or a data set of the hub, `owner/name` or `owner/name:split`.
+    """The raw rows of a file, a folder with a data set, or a hub data set (`owner/name` or `owner/name:split`).
 
     Raises:
-        NotFound: there is no such file or data set. Invalid: a suffix that no reader knows, or a file that is not
-        what its suffix says. Unavailable: the hub cannot be reached.
+        NotFound: there is no such file or data set. Invalid: an unknown suffix, or a file whose content does
+        not match its suffix. Unavailable: the hub cannot be reached.
     """
     path = Path(data)
     if path.is_dir():
@@ -66,7 +65,7 @@ def open_source(data: str | Path) -> Source:
     if suffix == ".parquet":
         return _parquet(path)
     raise Invalid(
-        f"{path.name}: training data is .jsonl, .json, .csv, .tsv or .parquet, or a hub data set (owner/name).",
+        f"{path.name} is not training data: use .jsonl, .json, .csv, .tsv, .parquet, or a hub data set (owner/name).",
         param="data",
     )
 
@@ -86,13 +85,13 @@ def parse_line(line: int, raw: bytes) -> Raw | Problem:
         return Problem(line, "error", f"not UTF-8 (byte {error.start})", "save the file as UTF-8", "invalid-utf8")
     try:
         return Raw(line, json.loads(text))
-    except (ValueError, RecursionError) as error:  # a ValueError of its own: a number of over 4,300 digits
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of over 4,300 digits
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply, or too long"
         return Problem(line, "error", f"not JSON: {reason}", "put one JSON object on each line", "invalid-json")
 
 
 def _json(path: Path) -> Iterator[Raw | Problem]:
-    """A list of objects, as ShareGPT and Alpaca are handed around; anything else is read as JSONL."""
+    """A list of objects, as ShareGPT and Alpaca files are; anything else is read as JSONL."""
     content = path.read_bytes()
     if not content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
         yield from _jsonl(path)
@@ -119,15 +118,15 @@ def _elements(text: str) -> Iterator[Raw | Problem]:
             row, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply, or too long"
-            # Where an element ends is not known once it is broken.
-            mend = "mend the list here; nothing after it could be read"
+            # The end of a broken element is unknown.
+            mend = "fix the list here; nothing after it could be read"
             yield Problem(line, "error", f"not JSON: {reason}", mend, "invalid-json")
             return
         yield Raw(line, row)
 
 
 def _csv_reader(file: Any, suffix: str) -> Any:
-    """A reader from the file's beginning. Spreadsheets of half the world write semicolons into a .csv."""
+    """A reader from the start of the file. In many locales spreadsheets separate a .csv with semicolons."""
     csv.field_size_limit(_CELL_LIMIT)
     delimiter = "\t" if suffix == ".tsv" else ","
     if suffix == ".csv":
@@ -143,7 +142,7 @@ def _csv_header(path: Path, suffix: str) -> list[str]:
         try:
             return next(_csv_reader(file, suffix), [])
         except csv.Error as error:
-            raise Invalid(f"{path.name} is no CSV: {error}.", param="data") from error
+            raise Invalid(f"{path.name} is not a CSV file: {error}.", param="data") from error
 
 
 def _csv(path: Path, suffix: str, header: list[str]) -> Iterator[Raw | Problem]:
@@ -151,19 +150,19 @@ def _csv(path: Path, suffix: str, header: list[str]) -> Iterator[Raw | Problem]:
         reader = _csv_reader(file, suffix)
         next(reader, None)
         while True:
-            line = reader.line_num + 1  # a quoted cell spans lines: this is where the row begins
+            line = reader.line_num + 1  # the first line of the row: a quoted cell may span lines
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Problem(line, "error", f"not CSV: {error}", "mend or remove this row", "invalid-csv")
+                yield Problem(line, "error", f"not CSV: {error}", "fix or remove this row", "invalid-csv")
                 continue
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(header):
-                wrong = f"{len(cells)} cells where the header has {len(header)}"
-                yield Problem(line, "error", wrong, "quote cells that hold commas", "invalid-csv")
+                message = f"{len(cells)} cells, but the header has {len(header)}"
+                yield Problem(line, "error", message, "quote cells that contain commas", "invalid-csv")
             elif any(not cell.isascii() and _is_broken(cell) for cell in cells):
                 yield Problem(line, "error", "not UTF-8", "save the file as UTF-8", "invalid-utf8")
             else:
@@ -171,7 +170,7 @@ def _csv(path: Path, suffix: str, header: list[str]) -> Iterator[Raw | Problem]:
 
 
 def _is_broken(cell: str) -> bool:
-    """Whether bytes that are no UTF-8 were let through as halves of characters."""
+    """Whether the cell has bytes that are not UTF-8, read as surrogate escapes."""
     try:
         cell.encode()
     except UnicodeEncodeError:
@@ -196,28 +195,28 @@ def _parquet(path: Path) -> Source:
                         line += 1
                         yield Raw(line, _without_nulls(row))
             except (ArrowException, OSError, ValueError) as error:
-                mend = "write the file again; nothing after this row could be read"
+                mend = "export the file again; nothing after this row could be read"
                 yield Problem(line + 1, "error", f"not Parquet: {error}", mend, "invalid-parquet")
 
     return Source(path.name, rows(), tuple(file.schema_arrow.names))
 
 
-def _data_set(name: str, split: str, called: str) -> Source:
-    """A data set through `datasets`, which keeps what it fetched in its own cache."""
+def _data_set(name: str, split: str, label: str) -> Source:
+    """A data set through the library `datasets`, which has its own download cache."""
     import datasets
 
     try:
         with _quiet_hub():
-            found: Any = datasets.load_dataset(name, split=split)
-    except Exception as error:  # a library of many loaders, each with errors of its own
-        raise _data_set_error(error, called, split) from error
-    rows = (Raw(line, _without_nulls(row)) for line, row in enumerate(found, 1))
-    return Source(called, rows, tuple(found.column_names or ()))
+            rows: Any = datasets.load_dataset(name, split=split)
+    except Exception as error:  # each of its loaders raises its own errors
+        raise _data_set_error(error, label, split) from error
+    raw = (Raw(line, _without_nulls(row)) for line, row in enumerate(rows, 1))
+    return Source(label, raw, tuple(rows.column_names or ()))
 
 
 @contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """Inside, no bars and no word of each retry: what went wrong is told once, in one line."""
+    """No progress bars and no warning for each retry in the block: an error is reported once, in one line."""
     from datasets.utils import disable_progress_bars, enable_progress_bars
 
     logger = logging.getLogger("huggingface_hub")
@@ -231,18 +230,18 @@ def _quiet_hub() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _data_set_error(error: Exception, called: str, split: str) -> Invalid | NotFound | Unavailable:
+def _data_set_error(error: Exception, label: str, split: str) -> Invalid | NotFound | Unavailable:
     names = {kind.__name__ for kind in type(error).__mro__}
-    said = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     if names & {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "TimeoutError", "LocalEntryNotFoundError"}:
-        return Unavailable(f"There is no file of that name, and the hub cannot be reached for {called}: {said[:200]}")
+        return Unavailable(f"There is no such file, and the hub cannot be reached for {label}: {text[:200]}")
     if "DatasetNotFoundError" in names or "FileNotFoundError" in names:
-        return NotFound(f"There is neither a file nor a hub data set for {called}: {said[:200]}", param="data")
-    return Invalid(f"{called[0].upper()}{called[1:]} (split {split}) cannot be read: {said[:300]}", param="data")
+        return NotFound(f"There is neither a file nor a hub data set for {label}: {text[:200]}", param="data")
+    return Invalid(f"{label[0].upper()}{label[1:]} (split {split}) cannot be read: {text[:300]}", param="data")
 
 
 def _without_nulls(value: Any) -> Any:
-    """Columns give every row each field of any row; a field that is null was not there."""
+    """The value without null fields: in a table every row has all columns, used or not."""
     if isinstance(value, Mapping):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):

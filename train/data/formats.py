@@ -1,4 +1,4 @@
-"""The shapes that a row of training data comes in, and how each becomes a conversation or a preference pair.
+"""The formats of training data rows, and how each becomes a conversation or a preference pair.
 
 | format | a row |
 |---|---|
@@ -11,7 +11,7 @@
 | `question-answer` | `{"question", "answer"}`, `{"query", "response"}`, `{"prompt", "response"}`, … |
 | `turns` | `{"turns": […]}`: texts in turn, `{"user", "assistant"}` pairs, or `{"role" or "speaker", "text"}` |
 
-It knows rows, not files. The line of a row only travels through.
+It knows rows, not files.
 """
 
 import json
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.messages import Message
-from train.data.conversations import Conversation, Example, Preference, Problem, Said, ToolResult, ToolUse
+from train.data.conversations import ChatMessage, Conversation, Example, Preference, Problem, ToolResult, ToolUse
 from train.data.openai_rows import (
-    Wrong,
+    RowError,
     chat_row,
     metadata_of,
     preference_row,
@@ -32,9 +32,9 @@ from train.data.openai_rows import (
 )
 
 Row = Mapping[str, Any]
-Found = Iterator[Example | Preference | Problem]
+Items = Iterator[Example | Preference | Problem]
 
-# What other tools call the roles.
+# The role names of other tools.
 _ROLES = {
     "human": "user", "user": "user", "prompter": "user", "question": "user", "customer": "user",
     "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
@@ -53,11 +53,11 @@ class Format:
 
     name: str
     fits: Callable[[Row], bool]
-    read: Callable[[int, Row], Found]
+    read: Callable[[int, Row], Items]
 
 
 def formats() -> tuple[Format, ...]:
-    """All shapes, in the order in which they are tried: a row that could be two is the earlier."""
+    """All formats, in the order in which they are tried. The first that fits is used."""
     return (
         Format("openai", lambda row: "messages" in row, chat_row),
         Format("openai-preference", lambda row: "preferred_output" in row or "non_preferred_output" in row,
@@ -73,61 +73,62 @@ def formats() -> tuple[Format, ...]:
 
 def names() -> tuple[str, ...]:
     """The formats' names, for `--format`."""
-    return tuple(one.name for one in formats())
+    return tuple(known.name for known in formats())
 
 
 def detect(row: Any) -> Format | None:
-    """The shape of a row; None where it has none that is known."""
+    """The format of a row; None if it is unknown."""
     if not isinstance(row, Mapping):
         return None
-    return next((one for one in formats() if one.fits(row)), None)
+    return next((known for known in formats() if known.fits(row)), None)
 
 
-def with_system(found: Example, system: str | None) -> Example:
-    """The example, with a system message at its head where it has none."""
-    messages = found.conversation.messages
+def with_system(example: Example, system: str | None) -> Example:
+    """The example, with this system message if it has none."""
+    messages = example.conversation.messages
     if not system or any(message.role == "system" for message in messages):
-        return found
-    conversation = Conversation((Message(role="system", content=system), *messages), found.conversation.tools)
-    return Example(found.line, conversation, frozenset(place + 1 for place in found.unweighted), found.metadata)
+        return example
+    conversation = Conversation((Message(role="system", content=system), *messages), example.conversation.tools)
+    unweighted = frozenset(place + 1 for place in example.unweighted)
+    return Example(example.line, conversation, unweighted, example.metadata)
 
 
-def _example(line: int, said: Sequence[Said], row: Row, *used: str) -> Example:
-    return Example(line, Conversation(tuple(said), read_tools(row)), frozenset(), metadata_of(row, *used))
+def _example(line: int, messages: Sequence[ChatMessage], row: Row, *used: str) -> Example:
+    return Example(line, Conversation(tuple(messages), read_tools(row)), frozenset(), metadata_of(row, *used))
 
 
 def _text(row: Row, name: str) -> str:
     if name not in row:
-        raise Wrong(f"no `{name}`", f"give `{name}`", "wrong-type")
+        raise RowError(f"no `{name}`", f"give `{name}`", "wrong-type")
     try:
         return text_of(row[name]).strip()
-    except Wrong as wrong:
-        raise Wrong(f"`{name}`: {wrong.message}", wrong.mend, wrong.code) from wrong
+    except RowError as error:
+        raise RowError(f"`{name}`: {error.message}", error.mend, error.code) from error
 
 
-def _one(role: Any, content: str) -> Message:
+def _message(role: Any, content: str) -> Message:
     return Message(role=role, content=content)
 
 
 def _system(row: Row) -> list[Message]:
     text = _text(row, "system") if row.get("system") else ""
-    return [_one("system", text)] if text else []
+    return [_message("system", text)] if text else []
 
 
-def _messages_or_text(value: Any, name: str, role: str) -> tuple[Said, ...]:
-    """Messages, or a text that is one message of `role`."""
+def _messages_or_text(value: Any, name: str, role: str) -> tuple[ChatMessage, ...]:
+    """A list of messages, or a text as one message of `role`."""
     if isinstance(value, list):
         return read_messages(value).messages
-    return (_one(role, _text({name: value}, name)),)
+    return (_message(role, _text({name: value}, name)),)
 
 
-def _trl_preference(line: int, row: Row) -> Found:
+def _trl_preference(line: int, row: Row) -> Items:
     chosen, rejected = (_messages_or_text(row[name], name, "assistant") for name in ("chosen", "rejected"))
     if "prompt" in row:
         prompt = _messages_or_text(row["prompt"], "prompt", "user")
-    else:  # the prompt is what both begin with
+    else:  # the prompt is what both start with
         same = next(
-            (place for place, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other),
+            (place for place, (left, right) in enumerate(zip(chosen, rejected, strict=False)) if left != right),
             min(len(chosen), len(rejected)) - 1,
         )
         prompt, chosen, rejected = chosen[: max(same, 0)], chosen[max(same, 0) :], rejected[max(same, 0) :]
@@ -138,35 +139,35 @@ def _trl_preference(line: int, row: Row) -> Found:
 
 
 def _is_sharegpt(row: Row) -> bool:
-    said = row.get("conversations")
-    return isinstance(said, list) and (not said or (isinstance(said[0], Mapping) and "from" in said[0]))
+    turns = row.get("conversations")
+    return isinstance(turns, list) and (not turns or (isinstance(turns[0], Mapping) and "from" in turns[0]))
 
 
-def _sharegpt(line: int, row: Row) -> Found:
+def _sharegpt(line: int, row: Row) -> Items:
     if not isinstance(row.get("conversations"), list):
-        raise Wrong("no list `conversations`", 'write {"conversations": [{"from", "value"}, …]}', "wrong-type")
-    said: list[Said] = []
+        raise RowError("no list `conversations`", 'write {"conversations": [{"from", "value"}, …]}', "wrong-type")
+    messages: list[ChatMessage] = []
     for place, turn in enumerate(row["conversations"], 1):
-        said.append(_tool_turn(turn, place, said) or _spoken(turn, place, "from", "value"))
-    yield _example(line, [*_system(row), *said], row, "conversations", "system")
+        messages.append(_tool_turn(turn, place, messages) or _spoken(turn, place, "from", "value"))
+    yield _example(line, [*_system(row), *messages], row, "conversations", "system")
 
 
-def _tool_turn(turn: Any, place: int, before: list[Said]) -> Said | None:
-    """A call or its result, as tools for ShareGPT's shape have come to be written; None for any other turn."""
+def _tool_turn(turn: Any, place: int, before: list[ChatMessage]) -> ChatMessage | None:
+    """A tool call or its result in the usual ShareGPT extension; None for any other turn."""
     who = turn.get("from") if isinstance(turn, Mapping) else None
     if who not in (*_CALLS, *_RESULTS):
         return None
     value = _text(turn, "value")
     if who in _RESULTS:
         return ToolResult(value, _call_answered(before))
-    made = _json_text(value, f"turn {place}")
-    made = made if isinstance(made, list) else [made]
-    calls = [{"id": f"call_{place}_{number}", "function": call} for number, call in enumerate(made, 1)]
+    parsed = _json_text(value, f"turn {place}")
+    functions = parsed if isinstance(parsed, list) else [parsed]
+    calls = [{"id": f"call_{place}_{number}", "function": function} for number, function in enumerate(functions, 1)]
     return read_messages([{"role": "assistant", "content": "", "tool_calls": calls}]).messages[0]
 
 
-def _call_answered(before: Sequence[Said]) -> str:
-    """The call that the next result is of: results have no ids here, and come in the order of the calls."""
+def _call_answered(before: Sequence[ChatMessage]) -> str:
+    """The id of the call that the next result answers. Results have no ids here; they follow the order of the calls."""
     for results, message in enumerate(reversed(before)):
         if isinstance(message, ToolUse) and results < len(message.calls):
             return message.calls[results].id
@@ -177,36 +178,39 @@ def _call_answered(before: Sequence[Said]) -> str:
 
 def _spoken(turn: Any, place: int, who: str, what: str) -> Message:
     if not isinstance(turn, Mapping) or what not in turn:
-        raise Wrong(f"turn {place} has no `{what}`", f'write {{"{who}": …, "{what}": …}}', "wrong-type")
+        raise RowError(f"turn {place} has no `{what}`", f'write {{"{who}": …, "{what}": …}}', "wrong-type")
     role = _ROLES.get(str(turn.get(who)).lower())
     if role is None:
-        mend = "use human and gpt, or user and assistant; write tool calls as OpenAI's messages"
-        raise Wrong(f"turn {place}: unknown role {turn.get(who)!r}", mend, "unknown-role")
-    return _one(role, _text(turn, what))
+        mend = "use human and gpt, or user and assistant; write tool calls as OpenAI messages"
+        raise RowError(f"turn {place}: unknown role {turn.get(who)!r}", mend, "unknown-role")
+    return _message(role, _text(turn, what))
 
 
-def _alpaca(line: int, row: Row) -> Found:
-    said: list[Message] = _system(row)
+def _alpaca(line: int, row: Row) -> Items:
+    messages: list[Message] = _system(row)
     history = row.get("history") or []
     if isinstance(history, str):
         history = _json_text(history, "history")
     if not isinstance(history, list):
-        raise Wrong("`history` is not a list", "give pairs [question, answer]", "wrong-type")
+        raise RowError("`history` is not a list", "give pairs [question, answer]", "wrong-type")
     for pair in history:
         if not isinstance(pair, list) or len(pair) != 2:
-            raise Wrong("`history` holds something that is no pair", "give pairs [question, answer]", "wrong-type")
-        said += [_one("user", text_of(pair[0]).strip()), _one("assistant", text_of(pair[1]).strip())]
-    asked = _text(row, "instruction")
-    more = _text(row, "input") if row.get("input") else ""
-    question = f"{asked}\n\n{more}" if more else asked
-    said += [_one("user", question), _one("assistant", _text(row, "output"))]
-    yield _example(line, said, row, "instruction", "input", "output", "system", "history")
+            raise RowError("an entry of `history` is not a pair", "give pairs [question, answer]", "wrong-type")
+        messages += [
+            _message("user", text_of(pair[0]).strip()),
+            _message("assistant", text_of(pair[1]).strip()),
+        ]
+    instruction = _text(row, "instruction")
+    given = _text(row, "input") if row.get("input") else ""
+    question = f"{instruction}\n\n{given}" if given else instruction
+    messages += [_message("user", question), _message("assistant", _text(row, "output"))]
+    yield _example(line, messages, row, "instruction", "input", "output", "system", "history")
 
 
-def _prompt_completion(line: int, row: Row) -> Found:
+def _prompt_completion(line: int, row: Row) -> Items:
     for name in ("prompt", "completion"):
         if name not in row:
-            raise Wrong(f"no `{name}`", 'write {"prompt": …, "completion": …}', "wrong-type")
+            raise RowError(f"no `{name}`", 'write {"prompt": …, "completion": …}', "wrong-type")
     prompt = _messages_or_text(row["prompt"], "prompt", "user")
     completion = _messages_or_text(row["completion"], "completion", "assistant")
     yield _example(line, [*_system(row), *prompt, *completion], row, "prompt", "completion", "system")
@@ -218,46 +222,49 @@ def _pair_of(row: Row) -> tuple[str, str] | None:
     return (question, answer) if question and answer else None
 
 
-def _question_answer(line: int, row: Row) -> Found:
+def _question_answer(line: int, row: Row) -> Items:
     pair = _pair_of(row)
     if pair is None:
-        raise Wrong("no question with its answer", 'write {"question": …, "answer": …}', "wrong-type")
+        raise RowError("no question with an answer", 'write {"question": …, "answer": …}', "wrong-type")
     yield columns_example(line, row, *pair, "system" if row.get("system") else None)
 
 
 def columns_example(line: int, row: Row, question: str, answer: str, system: str | None) -> Example:
-    """One question and its answer from two named fields, with a system message from a third.
+    """A question and its answer from two named fields, with a system message from a third.
 
     Raises:
-        Wrong: one of them is no text.
+        RowError: one of them is not a text.
     """
-    said = [_one("user", _text(row, question)), _one("assistant", _text(row, answer))]
+    messages = [_message("user", _text(row, question)), _message("assistant", _text(row, answer))]
     if system and (text := _text(row, system) if row.get(system) else ""):
-        said.insert(0, _one("system", text))
-    return _example(line, said, row, question, answer, *([system] if system else []))
+        messages.insert(0, _message("system", text))
+    return _example(line, messages, row, question, answer, *([system] if system else []))
 
 
-def _turns(line: int, row: Row) -> Found:
+def _turns(line: int, row: Row) -> Items:
     name = next((name for name in _TURNS if isinstance(row.get(name), list)), None)
     if name is None:
-        raise Wrong("no list `turns`", 'write {"turns": ["question", "answer", …]}', "wrong-type")
-    said: list[Message] = []
+        raise RowError("no list `turns`", 'write {"turns": ["question", "answer", …]}', "wrong-type")
+    messages: list[Message] = []
     for place, turn in enumerate(row[name], 1):
         if isinstance(turn, str):
-            said.append(_one("assistant" if len(said) % 2 else "user", text_of(turn).strip()))
+            messages.append(_message("assistant" if len(messages) % 2 else "user", text_of(turn).strip()))
         elif isinstance(turn, Mapping) and (pair := _pair_of(turn)):
-            said += [_one("user", _text(turn, pair[0])), _one("assistant", _text(turn, pair[1]))]
+            messages += [
+                _message("user", _text(turn, pair[0])),
+                _message("assistant", _text(turn, pair[1])),
+            ]
         elif isinstance(turn, Mapping):
             who = next((key for key in ("role", "speaker", "from", "author") if key in turn), "role")
             what = next((key for key in ("content", "text", "value", "message", "utterance") if key in turn), "content")
-            said.append(_spoken(turn, place, who, what))
+            messages.append(_spoken(turn, place, who, what))
         else:
-            raise Wrong(f"turn {place} is neither text nor an object", "write texts in turn", "wrong-type")
-    yield _example(line, [*_system(row), *said], row, name, "system")
+            raise RowError(f"turn {place} is neither text nor an object", "write a list of texts", "wrong-type")
+    yield _example(line, [*_system(row), *messages], row, name, "system")
 
 
 def _json_text(text: str, name: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Wrong(f"`{name}` is text that is no JSON", f"give `{name}` as a list", "wrong-type") from error
+        raise RowError(f"`{name}` is a text that is not JSON", f"give `{name}` as a list", "wrong-type") from error

@@ -1,7 +1,7 @@
-"""Rows as OpenAI's fine-tuning has them: chat messages with tools and weights, and preference pairs for DPO.
+"""Rows in OpenAI's fine-tuning formats: chat messages with tools and weights, and preference pairs for DPO.
 
-Here is what the format says. What a conversation must look like to be learnt from (roles in order, nothing empty) is
-`checks`' business. Format: https://platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-
+It checks the format only; `checks` checks whether a conversation can be trained on. Format:
+ https://platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-
 optimization.
 """
 
@@ -12,11 +12,11 @@ from typing import Any
 
 from models.messages import Message
 from train.data.conversations import (
+    ChatMessage,
     Conversation,
     Example,
     Preference,
     Problem,
-    Said,
     ToolCall,
     ToolResult,
     ToolUse,
@@ -28,23 +28,23 @@ _KNOWN = frozenset(
 _SHAPE = 'write {"messages": [{"role": …, "content": …}, …]}'
 
 
-class Wrong(Exception):
-    """A row that cannot be read: what is wrong, what mends it, and the problem's code."""
+class RowError(Exception):
+    """A row that cannot be read: what is wrong, what to do about it, and the code of the problem."""
 
     def __init__(self, message: str, mend: str, code: str) -> None:
         super().__init__(message)
         self.message, self.mend, self.code = message, mend, code
 
     def at(self, line: int) -> Problem:
-        """As an error of its line."""
+        """The error as a problem of its line."""
         return Problem(line, "error", self.message, self.mend, self.code)
 
 
 @dataclass(frozen=True)
 class Messages:
-    """Messages that were read, the positions with weight 0, and the keys that nothing here uses."""
+    """The messages of a row, the positions with weight 0, and the keys that are not used."""
 
-    messages: tuple[Said, ...]
+    messages: tuple[ChatMessage, ...]
     unweighted: frozenset[int]
     unknown: tuple[str, ...]
 
@@ -53,91 +53,93 @@ def chat_row(line: int, row: Mapping[str, Any]) -> Iterator[Example | Problem]:
     """`{"messages": […], "tools": […]}`.
 
     Raises:
-        Wrong: the row cannot be read.
+        RowError: the row cannot be read.
     """
     if not isinstance(row.get("messages"), list):
-        raise Wrong("no list `messages`", _SHAPE, "wrong-type")
-    said = read_messages(row["messages"])
-    yield from _unknown(line, said)
-    yield Example(line, Conversation(said.messages, read_tools(row)), said.unweighted, metadata_of(row, "messages"))
+        raise RowError("no list `messages`", _SHAPE, "wrong-type")
+    read = read_messages(row["messages"])
+    yield from _unknown(line, read)
+    yield Example(line, Conversation(read.messages, read_tools(row)), read.unweighted, metadata_of(row, "messages"))
 
 
 def preference_row(line: int, row: Mapping[str, Any]) -> Iterator[Preference | Problem]:
     """`{"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}`.
 
     Raises:
-        Wrong: the row cannot be read.
+        RowError: the row cannot be read.
     """
-    asked = row.get("input")
-    if not isinstance(asked, Mapping) or not isinstance(asked.get("messages"), list):
-        raise Wrong("no `input` with a list `messages`", 'write {"input": {"messages": […]}, …}', "wrong-type")
-    prompt = read_messages(asked["messages"])
+    given = row.get("input")
+    if not isinstance(given, Mapping) or not isinstance(given.get("messages"), list):
+        raise RowError("no `input` with a list `messages`", 'write {"input": {"messages": […]}, …}', "wrong-type")
+    prompt = read_messages(given["messages"])
     sides = [_side(row, "preferred_output"), _side(row, "non_preferred_output")]
     for part in (prompt, *sides):
         yield from _unknown(line, part)
     used = ("input", "preferred_output", "non_preferred_output")
     chosen, rejected = (side.messages for side in sides)
-    yield Preference(line, prompt.messages, chosen, rejected, read_tools(asked), metadata_of(row, *used))
+    yield Preference(line, prompt.messages, chosen, rejected, read_tools(given), metadata_of(row, *used))
 
 
 def _side(row: Mapping[str, Any], name: str) -> Messages:
     if not isinstance(row.get(name), list):
-        raise Wrong(f"no list `{name}`", f'write "{name}": [{{"role": "assistant", "content": …}}]', "wrong-type")
+        raise RowError(f"no list `{name}`", f'write "{name}": [{{"role": "assistant", "content": …}}]', "wrong-type")
     return read_messages(row[name])
 
 
 def read_messages(raw: list[Any]) -> Messages:
-    """Messages of the API's shape; functions of the older API become tools.
+    """Messages in the API's format; function calls of the older API become tool calls.
 
     Raises:
-        Wrong: one of them cannot be read; the message says which.
+        RowError: one of them cannot be read; the message says which.
     """
-    messages: list[Said] = []
+    messages: list[ChatMessage] = []
     unweighted: set[int] = set()
     unknown: set[str] = set()
-    for position, one in enumerate(raw):
+    for position, item in enumerate(raw):
         try:
-            message = _message(one, messages, position)
-            if _weight(one, message) == 0:
+            message = _message(item, messages, position)
+            if _weight(item, message) == 0:
                 unweighted.add(position)
-        except Wrong as wrong:
-            raise Wrong(f"message {position + 1}: {wrong.message}", wrong.mend, wrong.code) from wrong
+        except RowError as error:
+            raise RowError(f"message {position + 1}: {error.message}", error.mend, error.code) from error
         named = {"name"} if message.role == "tool" else set()
-        unknown |= {str(key) for key, value in one.items() if value is not None} - _KNOWN - named
+        unknown |= {str(key) for key, value in item.items() if value is not None} - _KNOWN - named
         messages.append(message)
     return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)))
 
 
 def read_tools(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The tools of a row, each as JSON text in today's shape.
+    """The tools of a row, each as JSON text in the current format.
 
     Raises:
-        Wrong: they are not a list of objects with a name.
+        RowError: they are not a list of objects with a name.
     """
     tools = row.get("tools") or row.get("functions") or []
     if isinstance(tools, str):  # a column of a CSV or Parquet file
         try:
             tools = json.loads(tools)
         except ValueError as error:
-            raise Wrong("`tools` is text that is no JSON", "give a list of tools", "bad-tools") from error
+            raise RowError("`tools` is a text that is not JSON", "give a list of tools", "bad-tools") from error
     if not isinstance(tools, list):
-        raise Wrong("`tools` is not a list", "give a list of tools", "bad-tools")
-    # Elsewhere a tool is its function alone, as OpenAI's were at first.
+        raise RowError("`tools` is not a list", "give a list of tools", "bad-tools")
+    # Older files, and other programs, give the function alone.
     bare = [isinstance(tool, Mapping) and "name" in tool and "function" not in tool for tool in tools]
-    tools = [{"type": "function", "function": tool} if one else tool for tool, one in zip(tools, bare, strict=True)]
+    tools = [
+        {"type": "function", "function": tool} if is_bare else tool for tool, is_bare in zip(tools, bare, strict=True)
+    ]
     for tool in tools:
         function = tool.get("function") if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             mend = 'write {"type": "function", "function": {"name": …, "parameters": …}}'
-            raise Wrong("a tool without a function's name", mend, "bad-tools")
+            raise RowError("a tool without a function name", mend, "bad-tools")
     texts = tuple(json.dumps(tool, ensure_ascii=False) for tool in tools)
     for text in texts:
-        whole_letters(text)
+        require_valid_unicode(text)
     return texts
 
 
 def metadata_of(row: Mapping[str, Any], *used: str) -> dict[str, str]:
-    """The other fields of a row as text; an object `metadata` is opened."""
+    """The other fields of a row as text. The fields of an object `metadata` are merged in."""
     rest = {key: value for key, value in row.items() if key not in {*used, "tools", "functions"}}
     inner = rest.pop("metadata", None)
     if isinstance(inner, Mapping):
@@ -152,47 +154,47 @@ def metadata_of(row: Mapping[str, Any], *used: str) -> dict[str, str]:
 
 
 def text_of(content: Any) -> str:
-    """A content's text, its text parts joined.
+    """The text of a content field, its text parts joined.
 
     Raises:
-        Wrong: it is something else, or holds half a character.
+        RowError: it is something else, or holds half a character.
     """
     if isinstance(content, list):
         if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-            raise Wrong("content with parts that are not text", "keep text only", "not-text")
+            raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
         content = "".join(str(part.get("text", "")) for part in content)
     if not isinstance(content, str):
-        raise Wrong(f"content is {type(content).__name__}, not text", "give the content as a string", "wrong-type")
-    return whole_letters(content)
+        raise RowError(f"content is {type(content).__name__}, not text", "give the content as a string", "wrong-type")
+    return require_valid_unicode(content)
 
 
-def whole_letters(text: str) -> str:
+def require_valid_unicode(text: str) -> str:
     """The same text.
 
     Raises:
-        Wrong: it holds half of a surrogate pair, which no UTF-8 can hold and so no tokenizer takes.
+        RowError: it has half of a surrogate pair, which UTF-8 cannot encode and no tokenizer accepts.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        wrong, mend = "content holds half a character (\\ud800 to \\udfff)", "mend the export: an emoji was cut in two"
-        raise Wrong(wrong, mend, "half-character") from error
+        message, mend = "content has half a character (\\ud800 to \\udfff)", "fix the export: it cut an emoji in two"
+        raise RowError(message, mend, "half-character") from error
     return text
 
 
-def _message(raw: Any, before: list[Said], position: int) -> Said:
+def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     if not isinstance(raw, Mapping):
-        raise Wrong("not an object", 'write {"role": …, "content": …}', "wrong-type")
+        raise RowError("not an object", 'write {"role": …, "content": …}', "wrong-type")
     role = raw.get("role")
-    if role == "developer":  # OpenAI's newer name for the same thing
+    if role == "developer":  # OpenAI's newer name for the role
         role = "system"
     if role in ("tool", "function"):
         return _tool_result(raw, before)
     if role not in ("system", "user", "assistant"):
-        raise Wrong(f"unknown role {role!r}", "use system, user, assistant or tool", "unknown-role")
+        raise RowError(f"unknown role {role!r}", "use system, user, assistant or tool", "unknown-role")
     calls = _calls(raw, position) if role == "assistant" else ()
     if role != "assistant" and (raw.get("tool_calls") or raw.get("function_call")):
-        raise Wrong(f"the {role} calls a tool", "only the assistant calls tools", "bad-tool-call")
+        raise RowError(f"a {role} message has tool calls", "only assistant messages may call tools", "bad-tool-call")
     if calls:
         return ToolUse(content=text_of(raw.get("content") or ""), calls=calls)
     if raw.get("refusal") and not raw.get("content"):
@@ -200,14 +202,16 @@ def _message(raw: Any, before: list[Said], position: int) -> Said:
     return Message(role=role, content=text_of(raw.get("content")))
 
 
-def _tool_result(raw: Mapping[str, Any], before: list[Said]) -> ToolResult:
+def _tool_result(raw: Mapping[str, Any], before: list[ChatMessage]) -> ToolResult:
     call, name = raw.get("tool_call_id"), raw.get("name")
-    if raw.get("role") == "function":  # the older API has no ids: the call right before is meant
+    if raw.get("role") == "function":  # the older API has no ids: it answers the call right before
         last = before[-1] if before else None
         call = last.calls[0].id if isinstance(last, ToolUse) else "call_0"
     if not isinstance(call, str) or not call:
-        raise Wrong("a tool's result without `tool_call_id`", "name the call that it answers", "bad-tool-call")
-    return ToolResult(text_of(raw.get("content")), whole_letters(call), name if isinstance(name, str) else None)
+        raise RowError(
+            "a tool result without `tool_call_id`", "give the id of the call that it answers", "bad-tool-call"
+        )
+    return ToolResult(text_of(raw.get("content")), require_valid_unicode(call), name if isinstance(name, str) else None)
 
 
 def _calls(raw: Mapping[str, Any], position: int) -> tuple[ToolCall, ...]:
@@ -218,45 +222,48 @@ def _calls(raw: Mapping[str, Any], position: int) -> tuple[ToolCall, ...]:
         return ()
     mend = 'write {"id": …, "type": "function", "function": {"name": …, "arguments": "{…}"}}'
     if not isinstance(calls, list):
-        raise Wrong("`tool_calls` is not a list", mend, "bad-tool-call")
-    found = []
+        raise RowError("`tool_calls` is not a list", mend, "bad-tool-call")
+    tool_calls = []
     for call in calls:
         function = call.get("function") if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise Wrong("a tool call without a function's name", mend, "bad-tool-call")
-        name, id_ = whole_letters(function["name"]), whole_letters(str(call.get("id") or f"call_{position}"))
-        found.append(ToolCall(id_, name, _arguments(function.get("arguments"))))
-    return tuple(found)
+            raise RowError("a tool call without a function name", mend, "bad-tool-call")
+        name, call_id = (
+            require_valid_unicode(function["name"]),
+            require_valid_unicode(str(call.get("id") or f"call_{position}")),
+        )
+        tool_calls.append(ToolCall(call_id, name, _arguments(function.get("arguments"))))
+    return tuple(tool_calls)
 
 
 def _arguments(raw: Any) -> str:
-    """A call's arguments as JSON text of an object; some files hold them as an object already."""
-    mend = "give the arguments as JSON text of an object"
+    """The arguments of a call as JSON text; some files have them as an object."""
+    mend = "give the arguments as a JSON object in a string"
     if isinstance(raw, Mapping):
         raw = json.dumps(raw, ensure_ascii=False)
     if raw in (None, ""):
         return "{}"
     try:
-        known = json.loads(raw) if isinstance(raw, str) else raw
+        value = json.loads(raw) if isinstance(raw, str) else raw
     except (ValueError, RecursionError) as error:
-        raise Wrong("a tool call's arguments are not JSON", mend, "bad-tool-call") from error
-    if not isinstance(known, dict):
-        raise Wrong("a tool call's arguments are no object", mend, "bad-tool-call")
-    whole_letters(json.dumps(known, ensure_ascii=False))  # an escape may hide half a character
+        raise RowError("a tool call's arguments are not JSON", mend, "bad-tool-call") from error
+    if not isinstance(value, dict):
+        raise RowError("a tool call's arguments are not an object", mend, "bad-tool-call")
+    require_valid_unicode(json.dumps(value, ensure_ascii=False))  # an escape may contain half a character
     return raw
 
 
-def _weight(raw: Mapping[str, Any], message: Said) -> int:
+def _weight(raw: Mapping[str, Any], message: ChatMessage) -> int:
     weight = raw.get("weight", 1)
-    if weight is None:  # a column of Parquet that other rows have
+    if weight is None:  # a Parquet column that only other rows use
         return 1
     if weight not in (0, 1) or (weight == 0 and message.role != "assistant"):
-        mend = "weight is 0 or 1, and 0 only on the assistant's messages"
-        raise Wrong(f"weight {weight!r} on role {message.role}", mend, "bad-weight")
+        mend = "use weight 0 or 1, and 0 only for assistant messages"
+        raise RowError(f"weight {weight!r} on role {message.role}", mend, "bad-weight")
     return int(weight)
 
 
-def _unknown(line: int, said: Messages) -> Iterator[Problem]:
-    if said.unknown:
-        named = ", ".join(f"{key[:40]!r}" for key in said.unknown[:5])
-        yield Problem(line, "warning", f"nothing here uses {named} of a message", "take it out", "unknown-key")
+def _unknown(line: int, read: Messages) -> Iterator[Problem]:
+    if read.unknown:
+        named = ", ".join(f"{key[:40]!r}" for key in read.unknown[:5])
+        yield Problem(line, "warning", f"unknown message fields: {named}", "remove them", "unknown-key")

@@ -1,7 +1,7 @@
-"""Reads training data of any known file and format into examples, preference pairs and problems, line by line.
+"""Reads training data of any known file type and format into examples, preference pairs and problems, line by line.
 
-The format is seen in the first row that has one; a row of another is read as what it is, and told. A broken line never
-stops the others. What a conversation must look like (roles, order, emptiness) is `checks`' business.
+The format is detected from the first rows; a row of another format is read as such, with a warning. A broken line does
+not stop the others. Whether a conversation can be trained on is checked in `checks`.
 """
 
 import json
@@ -14,17 +14,17 @@ from models.errors import Invalid
 from train.data.conversations import Example, Preference, Problem
 from train.data.files import Raw, Source, open_source
 from train.data.formats import Format, columns_example, detect, formats, names, with_system
-from train.data.openai_rows import Wrong
+from train.data.openai_rows import RowError
 
-COLUMNS = "columns"  # the format of a file whose columns are named by the caller
-# Fields that hold a list in JSON; a column of a CSV can only hold its text.
+COLUMNS = "columns"  # the format name of a table read by its column names
+# Fields that are lists in JSON; a CSV column has the text of the list.
 _LISTS = ("messages", "conversations", "turns", "preferred_output", "non_preferred_output")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a CSV, Parquet file or data set hold what. `system` is one text that conversations without a
-    system message begin with, in any format."""
+    """The column names of a CSV, Parquet file or data set. `system` is a system message for conversations without one,
+    in any format."""
 
     prompt: str = "prompt"
     response: str = "response"
@@ -34,7 +34,7 @@ class Columns:
 
 @dataclass
 class Reading:
-    """A file that is being read: iterate it once; then `format` and `lines` (rows seen) are what it turned out."""
+    """A file that is being read. Iterate it once; after that `format` and `lines` (rows read) are set."""
 
     items: Iterator[Example | Preference | Problem]
     name: str
@@ -50,8 +50,8 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
 
     Args:
         data: .jsonl, .json, .csv, .tsv or .parquet; a folder with a data set; or a hub data set, `owner/name`.
-        columns: for tables, the columns; `columns.system` is put before conversations that have no system message.
-        format: one of `formats.names()`, or "auto" to see it in the rows.
+        columns: for tables, the columns; `columns.system` is added to conversations without a system message.
+        format: one of `formats.names()`, or "auto" to detect it.
 
     Raises:
         NotFound: there is no such file or data set. Invalid: an unknown suffix or format, or a table without the
@@ -66,18 +66,18 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
         reading.format = COLUMNS
         reading.items = _from_columns(source, columns, reading)
     else:
-        forced = next((one for one in formats() if one.name == format), None)
+        forced = next((known for known in formats() if known.name == format), None)
         reading.items = _from_rows(source.rows, columns.system, forced, reading)
     return reading
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Example | Preference | Problem]:
-    """The same as from a JSONL file, from dictionaries of any known format that are in memory already."""
+    """The same for rows of any known format in memory."""
     return _from_rows((Raw(line, row) for line, row in enumerate(rows, 1)), None, None, Reading(iter(()), "memory"))
 
 
 def _by_columns(source: Source, columns: Columns) -> bool:
-    """Whether the named columns are there; where they were not named, a table may have a known format instead."""
+    """Whether the table has the named columns; without named columns it may have a known format instead."""
     header = source.columns or ()
     wanted = {"prompt": columns.prompt, "response": columns.response}
     if columns.system_column:
@@ -103,11 +103,11 @@ def _from_columns(source: Source, columns: Columns, reading: Reading) -> Iterato
             yield item
             continue
         try:
-            found = columns_example(item.line, item.row, columns.prompt, columns.response, columns.system_column)
-        except Wrong as wrong:
-            yield wrong.at(item.line)
+            example = columns_example(item.line, item.row, columns.prompt, columns.response, columns.system_column)
+        except RowError as error:
+            yield error.at(item.line)
         else:
-            yield with_system(found, columns.system)
+            yield with_system(example, columns.system)
 
 
 def _from_rows(
@@ -125,8 +125,8 @@ def _from_rows(
         if usual is None and own is not None:
             usual, reading.format = own, own.name
         elif own is not None and usual is not None and own.name != usual.name:
-            wrong = f"this line is {own.name}, where the file began as {usual.name}"
-            yield Problem(item.line, "warning", wrong, "keep one format in a file", "mixed-formats")
+            message = f"this line is {own.name}, but the file starts with {usual.name}"
+            yield Problem(item.line, "warning", message, "use one format in a file", "mixed-formats")
         yield from _read_row(item.line, row, own or usual, system)
 
 
@@ -136,20 +136,20 @@ def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> It
         return
     if own is None:
         mend = 'write {"messages": [{"role": …, "content": …}, …]}'
-        yield Problem(line, "error", "no list `messages`, nor any other known format", mend, "wrong-type")
+        yield Problem(line, "error", "neither a list `messages` nor another known format", mend, "wrong-type")
         return
     try:
-        for found in own.read(line, row):
-            yield with_system(found, system) if isinstance(found, Example) else found
-    except Wrong as wrong:
-        yield wrong.at(line)
+        for item in own.read(line, row):
+            yield with_system(item, system) if isinstance(item, Example) else item
+    except RowError as error:
+        yield error.at(line)
 
 
 def _opened(row: Any) -> Any:
-    """A row whose lists are JSON text, as tables have to hold them, with the lists opened."""
+    """The row, with lists that a table has as JSON text parsed."""
     if not isinstance(row, Mapping):
         return row
-    lists = (*_LISTS, "input") if "preferred_output" in row else _LISTS  # elsewhere an input is a text of its own
+    lists = (*_LISTS, "input") if "preferred_output" in row else _LISTS  # in other formats `input` is plain text
     texts = [name for name in lists if isinstance(row.get(name), str) and row[name].lstrip()[:1] in ("[", "{")]
     if not texts:
         return row
@@ -158,5 +158,5 @@ def _opened(row: Any) -> Any:
         try:
             opened[name] = json.loads(opened[name])
         except (ValueError, RecursionError):
-            continue  # it stays text, and its format says what is wrong with that
+            continue  # it stays text, and its format reports the error
     return opened

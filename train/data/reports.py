@@ -1,7 +1,4 @@
-"""What was found in a set of training data: one report for Python, the command line, the gateway and the page.
-
-It holds and shows results; what they are is `checks`' business.
-"""
+"""The result of a check: one report for Python, the command line, the gateway and the page."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,15 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.errors import Invalid
-from train.data.conversations import Example, Preference, Problem, Said
+from train.data.conversations import ChatMessage, Example, Preference, Problem
+from train.data.lengths import histogram, spread
 
 
 @dataclass(frozen=True)
 class CheckedData:
-    """What is good, and all that was found, in the order of lines.
+    """The good examples and all problems, in order of lines.
 
-    `lines` counts the rows that were read, `format` is the one that the file began with, and `validation` is the same
-    for validation data that was given beside it.
+    `lines` is the number of rows read, `format` the format of the first rows, and `validation` the report of the
+    validation data.
     """
 
     examples: tuple[Example, ...]
@@ -30,46 +28,46 @@ class CheckedData:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems for which something was left out, or the whole refused."""
+        """The problems for which a line, or the whole file, is left out."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """The problems with which a line is used all the same."""
+        """The problems of lines that are used."""
         return tuple(problem for problem in self.problems if problem.severity == "warning")
 
     @property
     def left_out(self) -> int:
-        """How many lines are left out."""
+        """The number of lines that are left out."""
         return len({problem.line for problem in self.errors if problem.line})
 
     @property
     def usable(self) -> bool:
-        """Whether there is enough to train on."""
+        """Whether there are enough examples to train on."""
         return not any(problem.line == 0 for problem in self.errors)
 
     def passes(self, strict: bool = False) -> bool:
-        """Whether there is no error at all, in the validation data either; with `strict` no warning."""
+        """Whether there is no error, with `strict` no warning either, in the data and in the validation data."""
         parts = (self, self.validation) if self.validation else (self,)
         return not any(part.errors or (strict and part.problems) for part in parts)
 
     @property
     def codes(self) -> dict[str, int]:
-        """How many problems there are of each code, the most frequent first."""
+        """The number of problems of each code, the most frequent first."""
         return dict(Counter(problem.code for problem in self.problems).most_common())
 
     @property
     def characters(self) -> tuple[int, ...]:
-        """The length of each example in characters, all its messages together."""
-        return tuple(sum(len(said.content) for said in messages) for messages in self._said())
+        """The length of each example in characters, over all its messages."""
+        return tuple(sum(len(message.content) for message in messages) for messages in self._conversations())
 
     @property
     def turns(self) -> tuple[int, ...]:
-        """How many answers each example has."""
-        return tuple(sum(said.role == "assistant" for said in messages) for messages in self._said())
+        """The number of answers in each example."""
+        return tuple(sum(message.role == "assistant" for message in messages) for messages in self._conversations())
 
     def as_json(self) -> dict[str, Any]:
-        """The report as every door gives it out. The examples themselves are not in it."""
+        """The report for programs, without the examples themselves."""
         return {
             "object": "parley.data_report",
             "source": self.source,
@@ -88,13 +86,13 @@ class CheckedData:
             "validation": self.validation.as_json() if self.validation else None,
         }
 
-    def _said(self) -> list[tuple[Said, ...]]:
+    def _conversations(self) -> list[tuple[ChatMessage, ...]]:
         pairs = [(*pair.prompt, *pair.chosen) for pair in self.preferences]
         return [example.conversation.messages for example in self.examples] + pairs
 
 
 class UnusableData(Invalid):
-    """The data cannot be trained on; `problems` says why, line by line."""
+    """The data cannot be trained on; `problems` has the reasons, line by line."""
 
     exit_code = 1
 
@@ -104,9 +102,7 @@ class UnusableData(Invalid):
 
 
 def _distribution(values: Sequence[int]) -> dict[str, Any] | None:
-    """Spread and bars of lengths; None without any."""
-    from train.data.counting import histogram, spread  # here, because counting is made of checks, and those of this
-
+    """Percentiles and histogram of lengths; None if there are none."""
     if not values:
         return None
-    return asdict(spread(values)) | {"histogram": [asdict(one) for one in histogram(values)]}
+    return asdict(spread(values)) | {"histogram": [asdict(bar) for bar in histogram(values)]}

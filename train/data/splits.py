@@ -1,7 +1,7 @@
-"""Divides examples into those that are learnt and those that only measure the loss, by seed, and evenly by a field.
+"""Splits examples into training and validation parts, by seed, and stratified by a field.
 
-What is alike never stands on both sides: examples with the same question, and copies and near copies as a whole
-(`duplicates`), go together.
+Similar examples are never on both sides: examples with the same question, and groups of copies and near copies
+(`models.likeness`), stay together.
 """
 
 import random
@@ -10,87 +10,87 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from models.errors import Invalid
+from models.likeness import Groups, find_duplicates
 from train.data.conversations import Example, Preference
-from train.data.duplicates import Groups, likeness
 
 T = TypeVar("T", Example, Preference)
 
 
 @dataclass(frozen=True)
 class Split(Generic[T]):
-    """Two parts of one set, each in the order of its lines. `validation` is empty where none was asked for."""
+    """Two parts of one data set, each in the order of its lines. `validation` is empty for a share of 0."""
 
     train: tuple[T, ...]
     validation: tuple[T, ...]
 
 
 def split(examples: Sequence[T], share: float, seed: int, by: str | None = None) -> Split[T]:
-    """Holds out about `share` of the examples (0 ≤ share ≤ 0.5); one at least where share is above 0, and none
-    where too many are alike: a group that is over half as large again as what is wanted stays to be learnt.
+    """Holds out about `share` of the examples (0 ≤ share ≤ 0.5), at least one for a share above 0.
 
-    The same examples, share and seed give the same split, on any machine.
+    The same examples, share and seed give the same split on any machine. A group of similar examples that is more than
+    1.5 times the wanted size stays in the training part; if all groups are that large, nothing is held out.
 
     Args:
         examples: examples or preference pairs.
-        share: the part to hold out.
-        seed: another seed, another split.
-        by: a field of the metadata; each of its values is then held out by the same share, as far as groups allow.
+        share: the share to hold out.
+        seed: another seed gives another split.
+        by: a field of the metadata; the same share of each of its values is held out, as far as groups allow.
 
     Raises:
         Invalid: a share outside [0, 0.5], or a field that no example has.
     """
     if not 0 <= share <= 0.5:
-        raise Invalid(f"The validation share is {share}: use 0 to 0.5, 0.1 as a rule.", param="validation")
+        raise Invalid(f"The validation share is {share}: use 0 to 0.5, usually 0.1.", param="validation")
     if by is not None and not any(by in example.metadata for example in examples):
         fields = sorted({name for example in examples for name in example.metadata})
-        raise Invalid(f"No example has a field {by!r}; there are: {', '.join(fields) or 'none'}.", param="by")
+        raise Invalid(f"No example has a field {by!r}. The fields are: {', '.join(fields) or 'none'}.", param="by")
     if not share:
         return Split(tuple(examples), ())
     strata: dict[str, list[list[int]]] = {}
-    for group in _alike(examples):
+    for group in _groups(examples):
         strata.setdefault(examples[group[0]].metadata.get(by, "") if by else "", []).append(group)
-    wanted = _wanted({name: sum(map(len, groups)) for name, groups in strata.items()}, share)
-    chance = random.Random(seed)  # noqa: S311 -- a split, not a secret
-    held: set[int] = set()
+    wanted = _sizes({name: sum(map(len, groups)) for name, groups in strata.items()}, share)
+    rng = random.Random(seed)  # noqa: S311 -- a split, not a secret
+    held_out: set[int] = set()
     for name, groups in strata.items():
-        chance.shuffle(groups)
-        held |= _held(groups, wanted[name])
+        rng.shuffle(groups)
+        held_out |= _hold_out(groups, wanted[name])
     return Split(
-        tuple(example for position, example in enumerate(examples) if position not in held),
-        tuple(example for position, example in enumerate(examples) if position in held),
+        tuple(example for position, example in enumerate(examples) if position not in held_out),
+        tuple(example for position, example in enumerate(examples) if position in held_out),
     )
 
 
-def question_of(example: Example | Preference) -> tuple[str, ...]:
-    """What two examples share when they ask the same: the words before the last answer, capitals aside."""
+def question_key(example: Example | Preference) -> tuple[str, ...]:
+    """The same for two examples with the same question: the messages before the last answer, without case."""
     prompt = example.prompt if isinstance(example, Preference) else example.conversation.prompt
     return tuple(message.content.strip().casefold() for message in prompt)
 
 
-def words_of(example: Example | Preference) -> str:
-    """What is compared to find copies: all that was said but the system message, which many examples share."""
+def compared_text(example: Example | Preference) -> str:
+    """The text in which copies are looked for: all messages but the system message, which many examples share."""
     whole = example.preferred if isinstance(example, Preference) else example
-    said = [message for message in whole.conversation.messages if message.role != "system"]
-    calls = [call.arguments for message in said for call in getattr(message, "calls", ())]
-    return "\n".join([*(message.content for message in said), *calls])
+    messages = [message for message in whole.conversation.messages if message.role != "system"]
+    calls = [call.arguments for message in messages for call in getattr(message, "calls", ())]
+    return "\n".join([*(message.content for message in messages), *calls])
 
 
-def _alike(examples: Sequence[Example | Preference]) -> list[list[int]]:
-    """The positions, in groups of what may not be divided; groups by their first position."""
+def _groups(examples: Sequence[Example | Preference]) -> list[list[int]]:
+    """The positions in groups that must not be split, ordered by their first position."""
     groups = Groups(len(examples))
-    for place, first in enumerate(likeness([words_of(example) for example in examples]).groups):
+    for place, first in enumerate(find_duplicates([compared_text(example) for example in examples]).groups):
         groups.join(first, place)
-    asked: dict[tuple[str, ...], int] = {}
+    questions: dict[tuple[str, ...], int] = {}
     for place, example in enumerate(examples):
-        groups.join(asked.setdefault(question_of(example), place), place)
-    found: dict[int, list[int]] = {}
+        groups.join(questions.setdefault(question_key(example), place), place)
+    members: dict[int, list[int]] = {}
     for place in range(len(examples)):
-        found.setdefault(groups.root(place), []).append(place)
-    return list(found.values())
+        members.setdefault(groups.root(place), []).append(place)
+    return list(members.values())
 
 
-def _wanted(sizes: dict[str, int], share: float) -> dict[str, int]:
-    """How many to hold out of each stratum, by largest remainder: together they are the share of all."""
+def _sizes(sizes: dict[str, int], share: float) -> dict[str, int]:
+    """The number of examples to hold out of each stratum, by largest remainder: their sum is the share of all."""
     total = max(1, round(share * sum(sizes.values())))
     wanted = {name: int(share * size) for name, size in sizes.items()}
     nearest = sorted(sizes, key=lambda name: int(share * sizes[name]) - share * sizes[name])
@@ -99,11 +99,11 @@ def _wanted(sizes: dict[str, int], share: float) -> dict[str, int]:
     return wanted
 
 
-def _held(groups: list[list[int]], wanted: int) -> set[int]:
-    held: set[int] = set()
-    for group in groups[:-1]:  # one group always stays to learn from
-        if len(held) >= wanted:
+def _hold_out(groups: list[list[int]], wanted: int) -> set[int]:
+    held_out: set[int] = set()
+    for group in groups[:-1]:  # one group always stays to train on
+        if len(held_out) >= wanted:
             break
-        if len(held) + len(group) <= wanted * 1.5:  # a huge group would swallow the training side
-            held.update(group)
-    return held
+        if len(held_out) + len(group) <= wanted * 1.5:  # a huge group would leave too little to train on
+            held_out.update(group)
+    return held_out

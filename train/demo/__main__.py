@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from train.demo.build import News, Plan, build
-from train.demo.pretrain import Recipe
+from train.demo.pretraining import Recipe
 
 _OUT = Path(__file__).parents[2] / "models" / "demo"
 

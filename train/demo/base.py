@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from train.demo import corpus, pretrain
+from train.demo import corpus, pretraining
 from train.demo.dialogues import dialogues
-from train.demo.judged import pairs
+from train.demo.judge_pairs import pairs
 from train.demo.tokenizer import load_tokenizer, train_tokenizer
 from train.demo.world import World
 
@@ -31,7 +31,7 @@ class MadeBase:
 class Pass:
     """One pass of the pretraining: how it trains, and on what. The rows of each pass are its own."""
 
-    recipe: pretrain.Recipe
+    recipe: pretraining.Recipe
     seed: int
 
     def rows(self, world: World) -> Iterator[corpus.Row]:
@@ -41,9 +41,9 @@ class Pass:
 
 def passes(seed: int, steps: int) -> tuple[Pass, ...]:
     """A pass at full rates, and two gentler ones, which make the copying of numbers exact."""
-    second = pretrain.Recipe(steps=round(steps * 0.75), warmup=10, matrix_rate=0.015, other_rate=0.002)
-    third = pretrain.Recipe(steps=round(steps * 0.5), warmup=10, matrix_rate=0.012, other_rate=0.0015)
-    return Pass(pretrain.Recipe(steps=steps), seed), Pass(second, seed + 1000), Pass(third, seed + 2000)
+    second = pretraining.Recipe(steps=round(steps * 0.75), warmup=10, matrix_rate=0.015, other_rate=0.002)
+    third = pretraining.Recipe(steps=round(steps * 0.5), warmup=10, matrix_rate=0.012, other_rate=0.0015)
+    return Pass(pretraining.Recipe(steps=steps), seed), Pass(second, seed + 1000), Pass(third, seed + 2000)
 
 
 def make_base(world: World, out: Path, seed: int, steps: int, report: Callable[[int, float], None]) -> MadeBase:
@@ -55,7 +55,7 @@ def make_base(world: World, out: Path, seed: int, steps: int, report: Callable[[
     judged = [pair.conversation() for pair in pairs(seed, world, 1000)]
     seen = [*islice(rows, _TOKENIZER_ROWS), *tuned, *judged]
     tokenizer = train_tokenizer(text for row in seen for text in corpus.texts_of(row))
-    model = pretrain.new_model(tokenizer, pretrain.Shape(), seed)
+    model = pretraining.new_model(tokenizer, pretraining.Shape(), seed)
     made = _train(model, tokenizer, first, rows, out, report)
     for one in others:
         begun = made
@@ -81,8 +81,8 @@ def _train(
     import torch
     from transformers import GenerationConfig
 
-    encoded = pretrain.encode(tokenizer, iter(rows))
-    loss = pretrain.pretrain(model, encoded, one.recipe, one.seed, report)
+    encoded = pretraining.encode(tokenizer, iter(rows))
+    loss = pretraining.pretrain(model, encoded, one.recipe, one.seed, report)
     # A small model at temperature 1 writes nonsense. Engines take these as defaults; a request may say otherwise.
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,

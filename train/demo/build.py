@@ -10,13 +10,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from train.demo import corpus, held_out, measure
+from train.demo import corpus, evaluation, held_out
+from train.demo.adapters import ADAPTERS, JUDGE, STYLED, conversations, train_adapter
 from train.demo.base import make_base, passes
 from train.demo.dialogues import dialogues
-from train.demo.pretrain import Recipe, encode, loss_of
-from train.demo.tuned import ADAPTERS, JUDGE, STYLED, conversations, train_adapter
+from train.demo.pretraining import Recipe, encode, loss_of
 from train.demo.world import World, load_world
-from train.progress import Event, Step
+from train.run.progress import Event, Step
 
 _JUDGED_PAIRS = 200
 _MORE_PER_INTENT = 12  # questions for the measures beside those that are shipped: frames held out, numbers fresh
@@ -102,19 +102,19 @@ def _measure(
 ) -> dict[str, Any]:
     base = plan.out / "base"
     asked = held_out.prompts(plan.seed + 1, world, trained, per_intent=_MORE_PER_INTENT)
-    speaker = measure.load(base)
+    speaker = evaluation.load(base)
     unseen = encode(
         speaker.tokenizer, (talk.as_dicts() for talk in dialogues(plan.seed, world, "neutral", 300, "held_out"))
     )
     found: dict[str, Any] = {"held_out_loss": round(loss_of(speaker.model, unseen), 4), "models": {}}
     tell(News("measuring", 1, 4))
-    found["models"]["demo-base"] = measure.as_dict(measure.answered(speaker, asked, "neutral"))
+    found["models"]["demo-base"] = evaluation.as_dict(evaluation.answered(speaker, asked, "neutral"))
     for place, (name, style) in enumerate(STYLED.items()):
         tell(News("measuring", 2 + place, 4))
-        speaker = measure.load(base, plan.out / "adapters" / name)
-        found["models"][name] = measure.as_dict(measure.answered(speaker, asked, style))
+        speaker = evaluation.load(base, plan.out / "adapters" / name)
+        found["models"][name] = evaluation.as_dict(evaluation.answered(speaker, asked, style))
     tell(News("measuring", 4, 4))
-    found["judge"] = measure.as_dict(measure.judges(measure.load(base, plan.out / "adapters" / JUDGE), pairs))
+    found["judge"] = evaluation.as_dict(evaluation.judges(evaluation.load(base, plan.out / "adapters" / JUDGE), pairs))
     return found
 
 

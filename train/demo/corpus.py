@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from train.demo.dialogues import dialogues
 from train.demo.drills import drills
-from train.demo.judged import grades, pairs
+from train.demo.judge_pairs import grades, pairs
 from train.demo.world import World
 
 Row = list[dict[str, str]]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from models.messages import Message
-from train.demo import answers, grammar, people
+from train.demo import answers, grammar, user_text
 from train.demo.world import Intent, Split, Style, World
 
 
@@ -63,16 +63,16 @@ def question(
         tail = grammar.pick(rng, rng.choice(world.words["needs"][intent.needs]["tails"]))
         sentence = f"{sentence}{'' if sentence[-1] in '?.!' else rng.choice((',', '.', ','))} {tail}"
     if rng.random() < 0.2 and split == "train":
-        sentence = people.hurried(rng, sentence)
-    typed = people.misspelt(rng, people.dressed(rng, world, sentence))
-    drawn = {name: people.value(rng, world, name, intent.needs) for name in sorted(grammar.slots_of(typed))}
+        sentence = user_text.hurried(rng, sentence)
+    typed = user_text.misspelt(rng, user_text.dressed(rng, world, sentence))
+    drawn = {name: user_text.value(rng, world, name, intent.needs) for name in sorted(grammar.slots_of(typed))}
     if "number" in drawn and "number" in known and rng.random() < 0.5:
         drawn["number"] = known["number"]
     shown = dict(drawn)
     if "number" in shown:
         shown["number"] = rng.choice(world.words["leads"]["number"]) + shown["number"]
     values = {**known, **drawn}
-    return Question(intent, frame, people.filled(rng, typed, shown), values, slot is None or slot in values)
+    return Question(intent, frame, user_text.filled(rng, typed, shown), values, slot is None or slot in values)
 
 
 def dialogue(
@@ -122,7 +122,9 @@ def exchange(
     kinds = [kind for kind in world.words["followups"] if any(topic.asks == kind for topic in intent.topics)]
     if kinds and rng.random() < 0.12:
         kind = rng.choice(kinds)
-        talk.say("user", people.misspelt(rng, grammar.pick(rng, rng.choice(world.words["followups"][kind]["frames"]))))
+        talk.say(
+            "user", user_text.misspelt(rng, grammar.pick(rng, rng.choice(world.words["followups"][kind]["frames"])))
+        )
         talk.say("assistant", answers.follow_up(rng, world, intent, kind, style, values))
     next_known = {slot: text for slot, text in values.items() if slot in ("name", "number")}
     if "number" in next_known and intent.needs:
@@ -133,8 +135,8 @@ def exchange(
 def reply(rng: random.Random, world: World, talk: Dialogue, need: str) -> dict[str, str]:
     """The person gives the missing detail; returns it by the name of its slot."""
     slot = world.slot_of(need)
-    given = people.value(rng, world, slot, need)
-    sentence = people.misspelt(rng, grammar.pick(rng, rng.choice(world.words["replies"][slot])), share=0.05)
+    given = user_text.value(rng, world, slot, need)
+    sentence = user_text.misspelt(rng, grammar.pick(rng, rng.choice(world.words["replies"][slot])), share=0.05)
     talk.say("user", grammar.fill(sentence, {slot: given}))
     return {slot: given}
 
@@ -142,11 +144,11 @@ def reply(rng: random.Random, world: World, talk: Dialogue, need: str) -> dict[s
 def chat(rng: random.Random, world: World, talk: Dialogue, intent: Intent, style: Style, split: Split) -> None:
     """One exchange of small talk."""
     frame, sentence = _sentence(rng, intent, split)
-    typed = people.misspelt(rng, people.dressed(rng, world, sentence) if rng.random() < 0.3 else sentence)
-    values = {slot: people.value(rng, world, slot, None) for slot in sorted(grammar.slots_of(typed))}
+    typed = user_text.misspelt(rng, user_text.dressed(rng, world, sentence) if rng.random() < 0.3 else sentence)
+    values = {slot: user_text.value(rng, world, slot, None) for slot in sorted(grammar.slots_of(typed))}
     if intent.id == "out_of_scope" and "number" in values:
         values["number"] = str(rng.randint(2, 999))
-    talk.say("user", people.filled(rng, typed, values))
+    talk.say("user", user_text.filled(rng, typed, values))
     talk.frames.append(frame)
     talk.say("assistant", answers.answer(rng, world, intent, style, values))
 

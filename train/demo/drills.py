@@ -5,7 +5,7 @@ import random
 import string
 from collections.abc import Callable, Iterator
 
-from train.demo import grammar, people
+from train.demo import grammar, user_text
 from train.demo.world import World
 
 _SYSTEM = "Exercise."  # marks a drill, so that a customer who says «repeat» is still answered as a customer
@@ -52,34 +52,34 @@ def _copy(rng: random.Random, world: World) -> tuple[str, str]:
 
 def _find(rng: random.Random, world: World) -> tuple[str, str]:
     kinds = rng.sample(sorted(world.words["formats"]), 2)
-    numbers = [people.number(rng, world, kind) for kind in kinds]
+    numbers = [user_text.number(rng, world, kind) for kind in kinds]
     wanted = rng.randrange(2)
     said = f"The {kinds[0]} is {numbers[0]} and the {kinds[1]} is {numbers[1]}."
     return f"{said} What is the {kinds[wanted]}?", numbers[wanted]
 
 
 def _same(rng: random.Random, world: World) -> tuple[str, str]:
-    first = people.number(rng, world, None)
-    second = first if rng.random() < 0.5 else people.changed_number(rng, first)
+    first = user_text.number(rng, world, None)
+    second = first if rng.random() < 0.5 else user_text.changed_number(rng, first)
     return f"Are {first} and {second} the same?", f"{first}, {second}: {'same' if first == second else 'different'}"
 
 
 def _as_json(rng: random.Random, world: World) -> tuple[str, str]:
     fields = rng.sample(("name", "city", "product", "number", "day", "plan"), rng.randint(2, 4))
-    values = {field: people.value(rng, world, field, "order") for field in fields}
+    values = {field: user_text.value(rng, world, field, "order") for field in fields}
     said = ", ".join(f"{field} {value}" for field, value in values.items())
     return f"Write as JSON: {said}", json.dumps(values, ensure_ascii=False)
 
 
 def _last(rng: random.Random, world: World) -> tuple[str, str]:
-    numbers = [people.number(rng, world, None) for _ in range(rng.randint(2, 5))]
+    numbers = [user_text.number(rng, world, None) for _ in range(rng.randint(2, 5))]
     side, answer = rng.choice((("first", numbers[0]), ("last", numbers[-1])))
     return f"{', '.join(numbers)}. Which is the {side}?", answer
 
 
 def _which(rng: random.Random, world: World) -> tuple[str, str]:
-    right = people.number(rng, world, None)
-    other = people.changed_number(rng, right)
+    right = user_text.number(rng, world, None)
+    other = user_text.changed_number(rng, right)
     sides = [right, other] if rng.random() < 0.5 else [other, right]
     return f"Looking for {right}. A: {sides[0]}. B: {sides[1]}. Which?", "A" if sides[0] == right else "B"
 
@@ -87,7 +87,7 @@ def _which(rng: random.Random, world: World) -> tuple[str, str]:
 def _token(rng: random.Random, world: World) -> str:
     chance = rng.random()
     if chance < 0.5:
-        return people.number(rng, world, None)
+        return user_text.number(rng, world, None)
     if chance < 0.7:
         return "".join(rng.choices(string.ascii_uppercase + string.digits, k=rng.randint(3, 8)))
-    return people.value(rng, world, rng.choice(("name", "city", "product", "thing", "nonsense")), None)
+    return user_text.value(rng, world, rng.choice(("name", "city", "product", "thing", "nonsense")), None)

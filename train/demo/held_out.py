@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from models.messages import Message
-from train.demo import answers, dialogues, judged
+from train.demo import answers, dialogues, judge_pairs
 from train.demo.grammar import slots_of
 from train.demo.world import Intent, World
 
@@ -54,10 +54,10 @@ def prompts(seed: int, world: World, trained: frozenset[str], per_intent: int = 
     return named
 
 
-def pairs(seed: int, world: World, trained: frozenset[str], count: int) -> list[judged.JudgedPair]:
+def pairs(seed: int, world: World, trained: frozenset[str], count: int) -> list[judge_pairs.JudgedPair]:
     """Held-out judged pairs; none has a question or a number that was trained on."""
-    found: list[judged.JudgedPair] = []
-    for pair in judged.pairs(seed, world, 10 * count, "held_out"):
+    found: list[judge_pairs.JudgedPair] = []
+    for pair in judge_pairs.pairs(seed, world, 10 * count, "held_out"):
         if not trained & numbers_in(iter((pair.question,))):
             found.append(pair)
         if len(found) == count:

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from train.progress import Progress, silent
-from train.trackers import tracked
+from train.run.progress import Progress, silent
+from train.run.trackers import tracked
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import string
 
 from models.database import new_ulid
 from models.errors import Invalid
-from models.spec import NAME_RULE, is_plain_name
+from models.spec import NAME_RULE, is_valid_name
 
 _LETTERS = string.ascii_letters + string.digits
 
@@ -53,7 +53,7 @@ def model_name(asked: str, organization: str, suffix: str) -> str:
     base = asked.split(":")[1] if asked.startswith("ft:") and asked.count(":") >= 2 else asked
     number = "".join(secrets.choice(_LETTERS) for _ in range(8))
     name = f"ft:{base}:{organization}:{suffix}:{number}"
-    if not is_plain_name(checkpoint_name(name, 10**12)):
+    if not is_valid_name(checkpoint_name(name, 10**12)):
         raise Invalid(f"{name!r} can be no model's name: {NAME_RULE}.", param="model")
     return name
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.ratings import World, coverage
+from bench.ratings import VoteSimulation, coverage
 from evals.ratings.bradley_terry import ELO, MEAN, count, rate
 from evals.votes.votes import Votes, from_columns, from_rows
 
@@ -227,20 +227,20 @@ def test_few_voters_with_tastes_of_their_own_widen_the_intervals() -> None:
 @pytest.mark.parametrize(
     ("world", "cluster"),
     [
-        (World(3, 60, 25), None),
-        (World(3, 60, 25), "prompt"),
-        (World(4, 120, 40, taste=1.0), "prompt"),
-        (World(12, 30, 20, taste=0.5), "prompt"),
+        (VoteSimulation(3, 60, 25), None),
+        (VoteSimulation(3, 60, 25), "prompt"),
+        (VoteSimulation(4, 120, 40, taste=1.0), "prompt"),
+        (VoteSimulation(12, 30, 20, taste=0.5), "prompt"),
     ],
     ids=str,
 )
-def test_intervals_cover_the_truth(world: World, cluster) -> None:
+def test_intervals_cover_the_truth(world: VoteSimulation, cluster) -> None:
     # 200 runs: the share itself is uncertain by about 1.5 points for few models.
     assert 0.92 <= coverage(world, cluster, runs=200).covered <= 0.98
 
 
 def test_unclustered_intervals_fail_where_prompts_have_tastes() -> None:
-    assert coverage(World(2, 200, 20, taste=1.0), None, runs=100).covered < 0.85
+    assert coverage(VoteSimulation(2, 200, 20, taste=1.0), None, runs=100).covered < 0.85
 
 
 def test_two_million_votes_need_no_loop_over_votes() -> None:

@@ -22,7 +22,7 @@ from models.completer import GatewayCompleter
 from models.database import Database
 from models.errors import Busy, Invalid, ParleyError, Unavailable
 from models.messages import Completion
-from models.repeating import wait_before_repeating
+from models.retries import retry_delay
 from tests.evals.upstream import AnsweringServer
 
 PARAMETERS = {"temperature": 0.0, "max_tokens": 16}
@@ -141,7 +141,7 @@ def test_what_follows_a_turn_without_an_answer_is_not_asked_and_is_a_row(databas
 
 
 def test_a_server_that_is_not_there_is_soon_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.repeating._FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("models.retries._FIRST_WAIT_S", 0.001)
     with AnsweringServer() as server:
         pass
     run = asked(database, server, questions(*(f"q{i}" for i in range(200))), concurrency=8)
@@ -173,10 +173,10 @@ def test_what_is_no_error_of_ours_is_a_row_too(database: Database) -> None:
     ],
 )
 def test_only_what_cost_nothing_is_asked_again(error: ParleyError, repeated: bool) -> None:
-    wait = wait_before_repeating(error, 0)
+    wait = retry_delay(error, 0)
     assert (wait is not None) == repeated
     assert wait is None or 0 < wait <= 60
-    assert wait_before_repeating(Busy("full", retry_after=9_999), 0) == 60
+    assert retry_delay(Busy("full", retry_after=9_999), 0) == 60
 
 
 _RUN = """

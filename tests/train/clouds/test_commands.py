@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import parley
-import train.clouds.following
+import train.clouds.follower
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.registry import Registry
@@ -40,7 +40,7 @@ def run(
         "COLUMNS": "200",
     }.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(train.clouds.following.follow, "__kwdefaults__", {"poll_s": 0.01, "pause": lambda s: None})
+    monkeypatch.setattr(train.clouds.follower.follow, "__kwdefaults__", {"poll_s": 0.01, "pause": lambda s: None})
     app = parley.build()
     return lambda *words, **more: CliRunner().invoke(app, [str(word) for word in words], **more)
 
@@ -52,7 +52,7 @@ def bought(run: Any, data: Path, *more: str) -> Any:
 def test_a_price_is_shown_before_anything_is_bought(run: Any, data: Path, openai_fake: FakeOpenAI) -> None:
     refused = bought(run, data)
     assert isinstance(refused.exception, Invalid)
-    assert "say --yes to buy it" in str(refused.exception)
+    assert "Add --yes to buy it" in str(refused.exception)
     assert not openai_fake.requests
     for words in (OPENAI_BASE, "36 examples, 4 held out, 1 left out", "price", "2027-01-06", "line 41"):
         assert words in refused.output, words
@@ -62,7 +62,7 @@ def test_from_the_command_to_a_served_model(run: Any, data: Path, database: Data
     done = bought(run, data, "--yes")
     assert done.exit_code == 0, (done.output, done.exception)
     assert "Step 1/108" in done.output
-    assert "It is served as support-v1" in done.output
+    assert "is served as support-v1" in done.output
     assert "support-v1 is off" in done.output
     assert Registry(database).resolve("support-v1").kind == "hosted"
     listed = run("cloud", "list")
@@ -87,7 +87,7 @@ def test_ctrl_c_stops_following_and_not_the_job(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.clouds.following, "follow", interrupted)
+        patch.setattr(train.clouds.follower, "follow", interrupted)
         stopped = bought(run, data, "--yes")
     assert stopped.exit_code == 130
     assert "parley cloud follow support-v1" in stopped.output
@@ -123,7 +123,7 @@ def test_a_kill_after_the_job_was_asked_for_buys_no_second(
 def test_cancel(run: Any, data: Path, openai_fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
     openai_fake.tick = 60.0
     with monkeypatch.context() as patch:
-        patch.setattr(train.clouds.following, "follow", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(train.clouds.follower, "follow", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         bought(run, data, "--yes")
     assert "is cancelled" in run("cloud", "cancel", "support-v1").output
     ended = run("cloud", "follow", "support-v1")
@@ -140,7 +140,7 @@ def test_a_job_that_was_not_started_here(run: Any, openai_fake: FakeOpenAI, data
     assert followed.exit_code == 0, (followed.output, followed.exception)
     assert f"parley cloud register {job} --name NAME" in followed.output
     assert run("cloud", "register", job, "--name", "mine").exit_code == 0
-    assert "registered already" in run("cloud", "register", job, "--name", "mine").output
+    assert "is already registered" in run("cloud", "register", job, "--name", "mine").output
     spec = Registry(database).resolve("mine")
     assert spec.upstream is not None
     assert (spec.upstream.model, spec.job) == (model, job)
@@ -155,7 +155,7 @@ def test_a_job_that_was_not_started_here(run: Any, openai_fake: FakeOpenAI, data
         (("train", "DATA", "--base", "b", "--name", "x", "--on", "openai", "--threads", "2"), Invalid, "--threads"),
         (("train", "DATA", "--base", "b", "--name", "x", "--on", "openai", "--kind", "merged"), Invalid, "--kind"),
         (("train", "DATA", "--base", "b", "--name", "x", "--lr-multiplier", "2"), Invalid, "OpenAI's"),
-        (("train", "DATA", "--base", "b", "--name", "x", "--on", "mars"), Invalid, "is no cloud"),
+        (("train", "DATA", "--base", "b", "--name", "x", "--on", "mars"), Invalid, "is not a cloud provider"),
     ],
 )
 def test_mistakes_are_one_line(run: Any, data: Path, words: tuple[str, ...], error: Any, says: str) -> None:
@@ -167,10 +167,10 @@ def test_mistakes_are_one_line(run: Any, data: Path, words: tuple[str, ...], err
 
 def test_the_two_tables_say_the_same() -> None:
     """When a model ends stands in the price table for buyers and in the table of shutdowns for owners."""
-    from models.shutdowns import no_new_jobs_from, shutdown_of
-    from train.data.pricing import price_table
+    from models.shutdowns import find_shutdown_date, fine_tuning_cutoff
+    from train.planning.pricing import price_table
 
-    known = [price for price in price_table() if price.provider == "openai" and shutdown_of(price.model)]
+    known = [price for price in price_table() if price.provider == "openai" and find_shutdown_date(price.model)]
     assert known
-    assert {price.retires for price in known} == {shutdown_of(price.model) for price in known}
-    assert {price.closes for price in known} == {no_new_jobs_from("openai")}
+    assert {price.retires for price in known} == {find_shutdown_date(price.model) for price in known}
+    assert {price.closes for price in known} == {fine_tuning_cutoff("openai")}

@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 from models.errors import Invalid
 from train.data.checks import check
 from train.data.conversations import Problem
-from train.data.converting import as_row
+from train.data.conversion import as_row
 from train.data.readers import from_rows
 
 

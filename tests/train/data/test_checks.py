@@ -22,13 +22,13 @@ def say(*turns: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("row", "severity", "about"),
     [
-        (say("uHi"), "error", "says nothing"),
+        (say("uHi"), "error", "no assistant message"),
         (say("uHi", "a  \n"), "error", "message 2 (assistant) is empty"),
-        (say("uHi", "sBe kind", "aHello"), "error", "not the first"),
+        (say("uHi", "sBe kind", "aHello"), "error", "after another message"),
         (say("uHi", "aHel\ufffdlo"), "warning", "encoding"),
         (say("sBe kind", "aHello"), "warning", "no user message"),
         (say("uHi", "uAnybody?", "aHello"), "warning", "in a row"),
-        (say("uHi", "aHello", "uBye"), "warning", "ends with the user"),
+        (say("uHi", "aHello", "uBye"), "warning", "ends with a user message"),
     ],
 )
 def test_each_fault_is_found_at_its_line(row: dict[str, Any], severity: str, about: str) -> None:

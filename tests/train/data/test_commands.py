@@ -12,7 +12,7 @@ from models.errors import Conflict, Invalid
 from tests.train.conftest import style_rows
 from tests.train.data.test_readers import lines
 from train.data.checks import check
-from train.data.commands import data_commands
+from train.data_cli import data_commands
 
 FAULTS = Path(__file__).parent / "faults"
 

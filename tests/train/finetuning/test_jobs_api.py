@@ -207,7 +207,7 @@ def test_a_job_that_kills_its_workers_is_failed_and_says_so(house: House) -> Non
     api = house.client.fine_tuning.jobs
     job = api.create(model="tiny", training_file=house.upload())
     house.work("fine-tune-check")
-    for _ in range(jobs.MOST_ATTEMPTS):
+    for _ in range(jobs.MAX_ATTEMPTS):
         assert jobs.claim(house.database, "worker", lease_s=-1) is not None
         with house.database.write() as session:
             start(session, locked(session, job.id))

@@ -15,13 +15,13 @@ from models.worker import JobCancelled, JobContext, run_job
 from parley import JOB_HANDLERS
 from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House
-from tests.train.finetuning.test_validating import jsonl
-from train.finetuning import creating, lifecycle, reading
-from train.finetuning.checkpoints import keep_row
+from tests.train.finetuning.test_validation import jsonl
+from train.finetuning import creation, lifecycle, views
+from train.finetuning.checkpoint_models import keep_row
+from train.finetuning.events import Telling
 from train.finetuning.requests import Asked, parse
-from train.finetuning.results import store_results
-from train.finetuning.serving import wait_until_served
-from train.finetuning.telling import Telling
+from train.finetuning.result_file import store_results
+from train.finetuning.training_job import wait_until_served
 
 STEP = {"steps": 4, "loss": 1.5, "accuracy": 0.25, "margin": None, "seconds_left": 9.0, "epoch": 1.0}
 
@@ -38,14 +38,14 @@ def asked(any_database: Database, settings: Settings, tmp_path: Path) -> Asked:
 
 def test_one_job_from_its_request_to_its_results(any_database: Database, settings: Settings, asked: Asked) -> None:
     database = any_database
-    first = creating.create(settings, database, asked)
-    assert creating.create(settings, database, asked, repeated=True) == first
-    assert creating.create(settings, database, asked, repeated=True, key="another") != first
+    first = creation.create(settings, database, asked)
+    assert creation.create(settings, database, asked, repeated=True) == first
+    assert creation.create(settings, database, asked, repeated=True, key="another") != first
     work = jobs.claim(database, "worker")
     assert work is not None
     run_job(settings, database, JOB_HANDLERS, work, "worker")
-    assert reading.job(database, first)["status"] == "queued"
-    assert reading.jobs(database, after=None, limit=1, metadata={"a": "b"}).has_more
+    assert views.job(database, first)["status"] == "queued"
+    assert views.jobs(database, after=None, limit=1, metadata={"a": "b"}).has_more
 
     training = jobs.claim(database, "worker", kinds=["fine-tune"])
     assert training is not None
@@ -61,36 +61,36 @@ def test_one_job_from_its_request_to_its_results(any_database: Database, setting
     for step in (2, 3, 4):  # the run goes on from a step that was told
         again({"step": STEP | {"step": step, "loss": 0.5}})
     again.write()
-    found = reading.events(database, first, after=None, limit=100).data
+    found = views.events(database, first, after=None, limit=100).data
     metrics = [event["data"] for event in reversed(found) if event["type"] == "metrics"]
     assert [data["step"] for data in metrics] == [1, 2, 3, 4]
     assert (metrics[1]["train_loss"], metrics[1]["valid_loss"]) == (1.5, 1.0)
     assert "Step 2/4: training loss=1.50, validation loss=1.00" in [event["message"] for event in found]
-    (checkpoint,) = reading.checkpoints(database, first, after=None, limit=9).data
+    (checkpoint,) = views.checkpoints(database, first, after=None, limit=9).data
     assert checkpoint["metrics"]["full_valid_loss"] == 1.0
     assert "total_steps" not in checkpoint["metrics"]
     results = Files(settings, database).get(store_results(settings, database, first)).path.read_text().splitlines()
     assert results[1:3] == ["1,1.5,0.25,,", "2,1.5,0.25,1.0,0.5"]
 
-    assert reading.job(database, first)["status"] == "running"
+    assert views.job(database, first)["status"] == "running"
     lifecycle.pause(database, first)
     assert not context.beat()
     lifecycle.resume(database, first)
     lifecycle.cancel(database, first)
-    assert reading.job(database, first)["status"] == "cancelled"
+    assert views.job(database, first)["status"] == "cancelled"
     with pytest.raises(JobCancelled):
         telling({"stage": "a last word"})
-    assert reading.job(database, first)["status"] == "cancelled"
+    assert views.job(database, first)["status"] == "cancelled"
 
 
 def test_the_last_three_checkpoints_are_kept(any_database: Database, settings: Settings, asked: Asked) -> None:
-    job_id = creating.create(settings, any_database, asked)
+    job_id = creation.create(settings, any_database, asked)
     gone = []
     for step in (2, 4, 6, 8, 6, 2, 10):
         with any_database.write() as session:
             gone.append(keep_row(session, job_id, step, f"at-{step}", {"step": step}))
     assert gone == [[], [], [], ["at-2"], None, None, ["at-4"]]
-    steps = [one["step_number"] for one in reading.checkpoints(any_database, job_id, after=None, limit=2).data]
+    steps = [one["step_number"] for one in views.checkpoints(any_database, job_id, after=None, limit=2).data]
     assert steps == [10, 8]
 
 

@@ -14,16 +14,17 @@ from models.spec import ModelSpec
 from models.worker import JobContext
 from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House
-from train.finetuning.telling import Telling
+from train.finetuning.events import Telling
+from train.request import TrainingRequest
 
 
 @pytest.fixture
 def request_for(database: Any, settings: Settings, tiny_base: Path, tmp_path: Path) -> Any:
-    """What the child is asked, and the registry that it looks into."""
+    """A training's request, and the registry that has its base."""
     Registry(database).register(ModelSpec(id="tiny", kind="base", path=str(tiny_base)))
     data = tmp_path / "training.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in style_rows(12)))
-    return {"base": "tiny", "data": str(data), "hyperparameters": {}}, Registry(database), settings
+    return TrainingRequest(data, "tiny"), Registry(database), settings
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
@@ -32,28 +33,28 @@ def test_what_fits_does_not_wait(request_for: Any, method: str) -> None:
 
     request, registry, settings = request_for
     told: list[dict[str, Any]] = []
-    wait_for_memory(request | {"method": method}, registry, settings, told.append)
+    wait_for_memory(replace(request, method=method), settings.runs_dir / "run", registry, settings, told.append)
     assert told == []
 
 
 def test_it_waits_while_memory_is_short_and_is_tried_where_it_would_never_do(
     request_for: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.data import planning
     from train.finetuning import memory
+    from train.planning import plan
 
-    real = planning.find_machine("cpu")
+    real = plan.find_machine("cpu")
     free = iter([50 << 20, 50 << 20, 50 << 20, 50 << 20, 8 << 30])
     monkeypatch.setattr(memory, "_AGAIN_S", 0.01)
-    monkeypatch.setattr(planning, "find_machine", lambda *_: replace(real, free=next(free), memory=16 << 30))
+    monkeypatch.setattr(plan, "find_machine", lambda *_: replace(real, free=next(free), memory=16 << 30))
     told: list[dict[str, Any]] = []
     request, registry, settings = request_for
-    memory.wait_for_memory(request, registry, settings, told.append)
+    memory.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
     assert [list(line) for line in told] == [["waiting"]]  # once, however long it takes
     assert "of 16.0 are free" in told[0]["waiting"]
 
-    monkeypatch.setattr(planning, "find_machine", lambda *_: replace(real, free=50 << 20, memory=60 << 20))
-    memory.wait_for_memory(request, registry, settings, told.append)
+    monkeypatch.setattr(plan, "find_machine", lambda *_: replace(real, free=50 << 20, memory=60 << 20))
+    memory.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
     assert "tried all the same" in told[1]["stage"]
 
 

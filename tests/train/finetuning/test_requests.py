@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from models.errors import Invalid
-from models.spec import is_plain_name
+from models.spec import is_valid_name
 from train.finetuning import names
 from train.finetuning.requests import parse
 
@@ -102,7 +102,7 @@ def test_a_result_is_called_as_openai_calls_it(asked: str, suffix: str | None, b
     name = names.model_name(asked, "acme", names.clean_suffix(suffix))
     assert name.startswith(begins)
     assert len(name) == len(begins) + 8
-    assert is_plain_name(names.checkpoint_name(name, 120))
+    assert is_valid_name(names.checkpoint_name(name, 120))
     assert names.checkpoint_name(name, 120).endswith(":ckpt-step-120")
     assert name != names.model_name(asked, "acme", names.clean_suffix(suffix))
 

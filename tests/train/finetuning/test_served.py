@@ -12,7 +12,7 @@ from openai import OpenAI
 
 from models.registry import Registry
 from models.spec import ModelSpec
-from serve.fleet import states
+from serve.fleet import engine_states
 from tests.stack import Stack, stack
 from tests.tiny_model import make_base
 
@@ -45,7 +45,7 @@ def rows() -> bytes:
 
 
 def test_a_model_is_trained_and_answers_without_a_restart_though_its_worker_was_killed(demo_stack: Stack) -> None:
-    before = states.served(demo_stack.database)["demo-base"]
+    before = engine_states.read_statuses(demo_stack.database)["demo-base"]
     with OpenAI(base_url=demo_stack.gateway_url, api_key="none") as client:
         file = client.files.create(file=("tides.jsonl", rows()), purpose="fine-tune")
         job = client.fine_tuning.jobs.create(
@@ -78,7 +78,7 @@ def test_a_model_is_trained_and_answers_without_a_restart_though_its_worker_was_
             model=names[0], messages=[{"role": "user", "content": "what is the tide table for day 99?"}], temperature=0
         )
         assert "noon" in (first.choices[0].message.content or "")
-    after = states.served(demo_stack.database)["demo-base"]
+    after = engine_states.read_statuses(demo_stack.database)["demo-base"]
     assert (before.pid, before.address) == (after.pid, after.address)  # the engine went on as it was
 
 

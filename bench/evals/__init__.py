@@ -1,0 +1,1 @@
+"""What the benchmarks of answers and ratings share: asking models, the Bitext data, interval coverage, rating speed."""

@@ -1,0 +1,1 @@
+"""`python -m bench.faults`: failing upstreams and killed processes, and what clients see of them."""

@@ -1,0 +1,176 @@
+"""Breaks upstreams and kills processes of a running Parley, and reports what clients see.
+
+    python -m bench.faults [--part path|kills] [--rounds 20] [--quick] [--json]
+
+Part path: a fault proxy on real sockets between the gateway and its upstreams. Each fault is requested as a stream and
+not, from an engine and from a hosted model, by the OpenAI SDK and by a client that reads raw bytes; `--rounds` requests
+each. Part kills: SIGKILL and SIGSTOP to the processes of a real `parley up` with a vLLM engine, page and worker, under
+load; `--rounds` signals in total. Exit status 1 if any expectation is violated; each violation is printed.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from bench.faults import process_kills, upstream_faults
+from bench.faults.gateway import FaultGateway, Resources
+from bench.faults.process_kills import KillResult, Kills
+from bench.faults.upstream_faults import Report, Row
+from models.terminal import console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SILENCE_S = 1.0
+# After each case the circuit breaker stays open for 5 s, so several cases run concurrently.
+_AT_ONCE = 8
+_QUICK_ROUNDS, _QUICK_BLOWS = 3, 4
+# aiohttp keeps idle connections for 15 s and checks as often; what remains after this has leaked.
+_SETTLED_S = 35.0
+# Memory keeps its peak and each model adds metrics; a leak is what repeated requests to the same models add.
+_REPEATS = 8
+_LEAK_MIB, _LEAK_SOCKETS = 8.0, 2
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """What the gateway held after the faults, and after thousands more requests to the same models."""
+
+    before: Resources
+    after: Resources
+
+    @property
+    def complaints(self) -> list[str]:
+        """What has grown beyond its limit."""
+        grown = self.after.memory_mib - self.before.memory_mib
+        more = self.after.sockets - self.before.sockets
+        found = [f"the gateway's memory grew by {grown:.0f} MiB"] * (grown > _LEAK_MIB)
+        found += [f"the gateway holds {more} more sockets"] * (more > _LEAK_SOCKETS)
+        return found + [f"{self.after.in_flight} requests stay in flight"] * (self.after.in_flight != 0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the bench; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", choices=("path", "kills"), help="only this part")
+    parser.add_argument("--rounds", type=int, default=20, help="requests per fault, and signals in total")
+    parser.add_argument("--quick", action="store_true", help="3 requests per fault, 4 signals")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.parse_args(arguments)
+    out = console(stderr=True, quiet=options.json)
+    began = time.monotonic()
+    found: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "cores": len(os.sched_getaffinity(0))}
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="parley-faults-") as folder:
+        if options.part != "kills":
+            report, leaks = _run_path(Path(folder) / "path", _QUICK_ROUNDS if options.quick else options.rounds)
+            failures += report.complaints + leaks.complaints
+            found |= {"path": asdict(report), "leaks": asdict(leaks)}
+            out.print(_path_table(report.rows))
+            out.print(_leak_line(report, leaks))
+        if options.part != "path":
+            chosen = process_kills.process_faults(
+                _QUICK_BLOWS if options.quick else options.rounds, quick=options.quick
+            )
+            kills = _run_kills(Path(folder) / "kills", chosen, out)
+            failures += kills.complaints
+            found |= {"kills": asdict(kills)}
+            out.print(_kills_table(kills))
+    found |= {"failures": failures, "seconds": round(time.monotonic() - began, 1)}
+    for failure in failures:
+        out.print(f"[red]violated:[/] {failure}")
+    out.print("All expectations hold." if not failures else f"{len(failures)} violations.")
+    print(json.dumps(found))
+    return int(bool(failures))
+
+
+def _run_path(home: Path, rounds: int) -> tuple[Report, Leaks]:
+    from tests.serve.paced_upstream import PacedUpstream
+
+    cases = upstream_faults.cases()
+    with (
+        PacedUpstream(chunks=8, pace_s=0.01) as upstream,
+        FaultGateway(home, **upstream_faults.timeout_settings(_SILENCE_S)) as gateway,
+    ):
+        runner = upstream_faults.FaultRun(gateway, upstream.address, silence_s=_SILENCE_S)
+        report = asyncio.run(runner.run(cases, rounds=rounds, at_once=_AT_ONCE))
+        time.sleep(_SETTLED_S)
+        before = gateway.resources()
+        asyncio.run(runner.repeat(_REPEATS))
+        time.sleep(_SETTLED_S)
+        return report, Leaks(before, gateway.resources())
+
+
+def _run_kills(home: Path, chosen: Sequence[process_kills.ProcessFault], out: "Console") -> Kills:
+    from models.demo import catalogue
+    from models.settings import load_settings
+    from tests.serve.paced_upstream import PacedUpstream
+    from tests.stack import free_ports
+
+    def report(hit: KillResult) -> None:
+        wrong = f" [red]{'; '.join(hit.complaints)}[/]" if hit.complaints else ""
+        out.print(f"SIG{hit.sent} {hit.target}: recovered after {hit.back_s:.1f} s{wrong}")
+
+    port, page_port = free_ports(2)
+    settings = load_settings(home=home, port=port, page_port=page_port, device="cpu", cpu_kv_cache_gib=0.25)
+    with PacedUpstream(chunks=48, pace_s=0.02) as upstream:
+        gateway = process_kills.Deployment(settings, catalogue()[0].weights, f"{upstream.address}/v1")
+        return process_kills.run(gateway, chosen, report)
+
+
+def _path_table(rows: Sequence[Row]) -> Table:
+    """One row per fault and route, all four kinds of client together. `asked`: the most upstream requests for one."""
+    table = Table(title="Faults of upstreams", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("fault", "route", "good", "slowest", "within", "asked", "recovered"):
+        table.add_column(name, justify="left" if name in ("fault", "route") else "right", no_wrap=name == "fault")
+    for (fault, route), several in groupby(rows, lambda row: (row.fault, row.route)):
+        found = list(several)
+        good, total = sum(row.good for row in found), sum(row.rounds for row in found)
+        style = "green" if not any(row.complaints for row in found) else "red"
+        table.add_row(
+            fault, route, f"[{style}]{good}/{total}[/]", f"{max(row.slowest_s for row in found):.1f} s",
+            f"{found[0].within_s:.1f} s", str(max(row.most_asked for row in found)),
+            f"{max(row.recovered_s for row in found):.1f} s",
+        )  # fmt: skip
+    return table
+
+
+def _leak_line(report: Report, leaks: Leaks) -> str:
+    healthy, before, after = report.neighbour, leaks.before, leaks.after
+    return (
+        f"Meanwhile {healthy.whole} of {healthy.streams} healthy streams arrived whole, the slowest in "
+        f"{healthy.slowest_s:.2f} s. The gateway held {before.memory_mib:.1f} MiB and {before.sockets} sockets, then "
+        f"{after.memory_mib:.1f} MiB and {after.sockets} after {2 * len(report.rows) * _REPEATS} more requests."
+    )
+
+
+def _kills_table(kills: Kills) -> Table:
+    title = f"Kills: engine start {kills.cold_s:.1f} s, full start {kills.up_s:.1f} s"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("signal", "to", "noticed", "recovered", "limit", "lost", "answers", ""):
+        table.add_column(name, justify="left" if name in ("signal", "to", "") else "right")
+    for hit in kills.hits:
+        table.add_row(
+            hit.sent, hit.target, f"{hit.noticed_s:.1f} s", f"{hit.back_s:.1f} s", f"{hit.goal_s:.1f} s",
+            str(hit.lost), str(hit.good), "[red]violated[/]" if hit.complaints else "[green]good[/]",
+        )  # fmt: skip
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`python -m bench.gateway`: what the gateway costs, compared with a direct connection and with other gateways."""

@@ -1,0 +1,1 @@
+"""`python -m bench.schemathesis`: requests generated from the OpenAPI document against a real gateway."""

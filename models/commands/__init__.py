@@ -1,0 +1,1 @@
+"""The `parley` commands of this room that have subcommands: `parley keys` and `parley models`."""

@@ -1,0 +1,245 @@
+"""`parley models`: the registry from a terminal. A running Parley follows each change at once."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from models.errors import Invalid
+from models.terminal import console, open_home
+
+if TYPE_CHECKING:
+    from models.spec import ModelSpec, Parity
+
+_JSON = typer.Option("--json", help="Print JSON instead of a table.")
+_NAME = typer.Argument(help="A model's id or alias.")
+_PATH = typer.Option(help="A folder of safetensors, or a hub id such as Qwen/Qwen3-4B.")
+_KIND = typer.Option(help="What the weights are. Without it: guessed from the folder.")
+_BASE = typer.Option(help="For an adapter: the id of its base model.")
+_UPSTREAM = typer.Option("--upstream", "--base-url", help="For a hosted model: an OpenAI-compatible address.")
+_UPSTREAM_MODEL = typer.Option(help="For a hosted model: its name there, where it differs.")
+_CREDENTIAL = typer.Option(help="For a hosted model: the NAME of the environment variable that holds its API key.")
+_FALLBACK = typer.Option(help="For a hosted model: a model that answers while the upstream fails. Repeatable.")
+_USD_INPUT = typer.Option(help="For a hosted model: US dollars per million input tokens.")
+_USD_OUTPUT = typer.Option(help="For a hosted model: US dollars per million output tokens.")
+_DTYPE = typer.Option(help="auto, bfloat16, float16 or float32.")
+_TOOL_PARSER = typer.Option(help="vLLM's tool call parser, or none. Without it: chosen by model family.")
+_REASONING_PARSER = typer.Option(help="vLLM's reasoning parser, or none. Without it: chosen by model family.")
+_PIN = typer.Option("--pin", help="Keep its engine in memory, even when another model needs the space.")
+
+
+def add_models_commands(app: typer.Typer) -> None:
+    """Adds `parley models` to the `parley` app."""
+    models = typer.Typer(
+        help="The registry: which models are served, and under which names. A running Parley follows at once, "
+        "without dropping requests to other models.",
+        no_args_is_help=True,
+    )
+    models.command("list")(models_list)
+    models.command("show")(models_show)
+    models.command("add")(models_add)
+    models.command("alias")(models_alias)
+    models.command("retire")(models_retire)
+    models.command("pin")(models_pin)
+    models.command("unpin")(models_unpin)
+    app.add_typer(models, name="models")
+
+
+def models_list(
+    as_json: Annotated[bool, _JSON] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include candidates and retired models.")] = False,
+) -> None:
+    """List the models, and warn of hosted models that their provider shuts down within 90 days."""
+    from rich.table import Table
+
+    from models.shutdowns import print_shutdowns
+
+    with open_home() as home:
+        specs = home.registry.list(include_candidates=everything, include_retired=everything)
+        pinned, aliases = home.registry.pinned(), home.registry.aliases()
+    if as_json:
+        rows = [spec.model_dump(mode="json") | {"pinned": spec.id in pinned} for spec in specs]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("model", "kind", "base", "aliases", "state", "parity", "created", box=None, header_style="bold")
+    for spec in specs:
+        state = spec.state if spec.shutdown_date is None else f"{spec.state}, off on {spec.shutdown_date}"
+        state += ", pinned" if spec.id in pinned else ""
+        parity = spec.parity.summary if spec.parity else ""
+        created = f"{spec.created:%Y-%m-%d %H:%M}"
+        table.add_row(spec.id, spec.kind, spec.base or "", _aliases_of(spec, aliases), state, parity, created)
+    console().print(
+        table if specs else "No models are registered yet. Use `parley models add`, `parley train` or `parley demo`."
+    )
+    print_shutdowns(specs, console())
+
+
+def models_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = False) -> None:
+    """Show one model: what it is, where it is, and how its weights compare with float32 base + adapter."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    with open_home() as home:
+        spec = home.registry.resolve(name)
+        pinned, aliases = home.registry.pinned(), home.registry.aliases()
+    if as_json:
+        typer.echo(spec.model_dump_json(indent=2))
+        return
+    facts = {
+        "model": f"{spec.id}, {spec.kind}, {spec.state}", "aliases": _aliases_of(spec, aliases),
+        "description": spec.description, "base": spec.base, "trained from": spec.parent, "job": spec.job,
+        "created": f"{spec.created:%Y-%m-%d %H:%M}", "weights": spec.path,
+        "upstream": f"{spec.upstream.model} at {spec.upstream.base_url}" if spec.upstream else None,
+        "falls back on": ", ".join(spec.fallbacks), "price": _price(spec), "LoRA rank": spec.lora_rank,
+        "shutdown": spec.shutdown_date, "engine": _engine_options(spec),
+        "pinned": "its engine stays in memory" if spec.id in pinned else None,
+    }  # fmt: skip
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for title, value in facts.items():
+        if value:
+            table.add_row(title, escape(str(value)))
+    out = console()
+    out.print(table)
+    if spec.parity is not None:
+        out.print(f"\nCompared with float32 base + adapter, {spec.parity.checked:%Y-%m-%d %H:%M}:")
+        out.print(parity_table(spec.parity))
+
+
+def models_add(
+    name: Annotated[str, typer.Argument(help="The name that clients send as `model`.")],
+    path: Annotated[str | None, _PATH] = None,
+    kind: Annotated[Literal["base", "merged", "adapter", "hosted"] | None, _KIND] = None,
+    base: Annotated[str | None, _BASE] = None,
+    upstream: Annotated[str | None, _UPSTREAM] = None,
+    upstream_model: Annotated[str | None, _UPSTREAM_MODEL] = None,
+    credential: Annotated[str | None, _CREDENTIAL] = None,
+    fallback: Annotated[list[str] | None, _FALLBACK] = None,
+    usd_per_million_input: Annotated[float | None, _USD_INPUT] = None,
+    usd_per_million_output: Annotated[float | None, _USD_OUTPUT] = None,
+    max_model_len: Annotated[int | None, typer.Option(help="Context length in tokens.")] = None,
+    dtype: Annotated[str, _DTYPE] = "auto",
+    tool_call_parser: Annotated[str | None, _TOOL_PARSER] = None,
+    reasoning_parser: Annotated[str | None, _REASONING_PARSER] = None,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the weights.")] = False,
+    pin: Annotated[bool, _PIN] = False,
+) -> None:
+    """Register a model: a folder, a hub id, an adapter, or a model at an OpenAI-compatible address.
+
+    Examples:
+
+      parley models add llama --path /data/llama-3.2-1b
+
+      parley models add support-v2 --path /data/lora --base llama
+
+      parley models add gpt --upstream https://api.openai.com/v1 --upstream-model ft:gpt-4o-mini:acme::abc
+      --credential OPENAI_API_KEY --fallback support-v2
+    """
+    from models.registry import parse_spec
+    from models.weights import guess_kind, read_lora_rank
+
+    if path and upstream:
+        raise Invalid("A model has weights or an upstream, not both: give --path or --upstream.")
+    if not path and not upstream:
+        raise Invalid("Say where the model is: --path FOLDER or HUB_ID, or --upstream ADDRESS.", param="path")
+    hosted = {
+        "model": upstream_model, "credential": credential,
+        "usd_per_million_input": usd_per_million_input, "usd_per_million_output": usd_per_million_output,
+    }  # fmt: skip
+    if not upstream and any(value is not None for value in hosted.values()):
+        raise Invalid("--upstream-model, --credential and the prices go with --upstream ADDRESS.", param="upstream")
+    if path and Path(path).expanduser().exists():
+        path = str(Path(path).expanduser().absolute())
+    spec = parse_spec(
+        id=name,
+        kind=kind or ("hosted" if upstream else guess_kind(path or "", base)),
+        path=path,
+        base=base,
+        upstream=hosted | {"base_url": upstream, "model": upstream_model or name} if upstream else None,
+        fallbacks=tuple(fallback or ()),
+        lora_rank=read_lora_rank(path) if path else None,
+        engine={
+            "max_model_len": max_model_len, "dtype": dtype, "trust_remote_code": trust_remote_code,
+            "tool_call_parser": tool_call_parser, "reasoning_parser": reasoning_parser,
+        },
+    )  # fmt: skip
+    if pin and spec.kind not in ("base", "merged"):
+        raise Invalid(f"A model of kind {spec.kind} has no engine of its own, so it cannot be pinned.", param="pin")
+    with open_home() as home:
+        home.registry.register(spec)
+        if pin:
+            home.registry.pin(spec.id)
+    console().print(f"[bold]{spec.id}[/bold] is registered as {spec.kind}. A running Parley serves it from now on.")
+
+
+def models_alias(
+    name: Annotated[str, typer.Argument(help="The alias.")],
+    target: Annotated[str | None, typer.Argument(help="The model it points to. Without it: removes the alias.")] = None,
+) -> None:
+    """Give a model another name, or move that name to another model in one step."""
+    with open_home() as home:
+        if target is None:
+            home.registry.unalias(name)
+            console().print(f"The alias {name} is removed.")
+        else:
+            home.registry.alias(name, target)
+            console().print(f"{name} → {target}")
+
+
+def models_retire(name: Annotated[str, typer.Argument(help="The model's id.")]) -> None:
+    """Stop serving and listing a model. Running answers finish; its weights, votes and registry row stay."""
+    with open_home() as home:
+        home.registry.retire(name)
+    console().print(f"{name} is retired. A running Parley finishes its running answers, then stops it.")
+
+
+def models_pin(name: Annotated[str, _NAME]) -> None:
+    """Keep a model's engine in memory: start it if it is stopped, and never stop it to make room for another."""
+    with open_home() as home:
+        spec = home.registry.pin(name)
+    console().print(f"{spec.id} is pinned: its engine stays in memory.")
+
+
+def models_unpin(name: Annotated[str, _NAME]) -> None:
+    """Allow a model's engine to be stopped when another model needs the memory."""
+    with open_home() as home:
+        spec = home.registry.unpin(name)
+    console().print(f"{spec.id} is not pinned any more.")
+
+
+def parity_table(parity: "Parity") -> Any:
+    """A comparison's measurements as a Rich table of two columns."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("probes", f"{parity.probes}, {parity.tokens:,} positions; {escape(parity.source)}")
+    if parity.difference is not None:
+        table.add_row("float32", f"logits within {parity.difference:.1e}, {parity.same_greedy} greedy answers the same")
+    table.add_row(parity.dtype, f"{parity.agreement:.2%} the same token, divergence {parity.kl:.1e} nats per token")
+    if parity.served is None:
+        table.add_row("vLLM", f"not measured: {escape(parity.not_served or 'not yet')}")
+    else:
+        served = parity.served
+        exact = f"{served.same_text} of {served.asked} answers identical"
+        table.add_row("vLLM", f"{served.agreement:.2%} of {served.tokens:,} tokens; {exact}")
+    table.add_row("", f"[red]refused: {escape(parity.refused)}[/red]" if parity.refused else "[green]passed[/green]")
+    return table
+
+
+def _aliases_of(spec: "ModelSpec", aliases: dict[str, str]) -> str:
+    return ", ".join(alias for alias, target in aliases.items() if target == spec.id)
+
+
+def _engine_options(spec: "ModelSpec") -> str:
+    """The engine's options that differ from the defaults."""
+    values = spec.engine.model_dump(exclude_defaults=True)
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _price(spec: "ModelSpec") -> str | None:
+    """What a hosted model costs; None where no price is registered."""
+    upstream = spec.upstream
+    if upstream is None or upstream.usd_per_million_input is None or upstream.usd_per_million_output is None:
+        return None
+    return f"${upstream.usd_per_million_input:g} in, ${upstream.usd_per_million_output:g} out, per million tokens"

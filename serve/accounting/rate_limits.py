@@ -1,0 +1,314 @@
+"""Rate limits and budgets of keys: requests and tokens per minute, tokens and money per day.
+
+A limit per minute is a token bucket that holds one minute's worth and refills evenly, as OpenAI's does. Buckets are in
+the memory of the one gateway process and are full after a start. Days are in UTC; a day's usage is read from the usage
+table at the start and counted here from then on.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+from models.database import Database, utcnow
+from models.errors import Busy, Forbidden
+from models.keys import NO_LIMITS, KeyInfo, KeyLimits
+from models.spec import ModelSpec
+from models.usage import Sums, cost, daily_totals, has_price
+from serve.transport.asgi import Headers
+
+_DAY_S = 86_400
+_BYTES_PER_TOKEN = 4
+
+
+class RateLimited(Busy):
+    """A limit is reached. The SDK waits as long as `retry-after` says, then retries."""
+
+
+class TooManyRequests(RateLimited):
+    """Over the key's requests per minute."""
+
+    kind = "requests"
+
+
+class TooManyTokens(RateLimited):
+    """Over the key's tokens per minute."""
+
+    kind = "tokens"
+
+
+class BudgetSpent(RateLimited):
+    """The day's budget is used up: a retry cannot help before midnight UTC."""
+
+    kind = "insufficient_quota"
+
+
+class KeyAccount:
+    """What one key has used. `requests` and `tokens` are missing from its buckets as of the time `at`.
+
+    Also holds the key's limits in the form that the hot path needs: 0 for none, and the headers that never change.
+    """
+
+    __slots__ = (
+        "at",
+        "daily",
+        "day",
+        "held_tokens",
+        "held_usd",
+        "limit_requests_header",
+        "limit_tokens_header",
+        "limits",
+        "requests",
+        "rpm",
+        "today_tokens",
+        "today_usd",
+        "tokens",
+        "tpm",
+    )  # fmt: skip
+
+    def __init__(self, at: float, day: int, used: Sums | None) -> None:
+        self.at, self.day = at, day
+        self.requests = self.tokens = 0.0
+        self.today_tokens, self.today_usd = (used.tokens, used.usd) if used else (0, 0.0)
+        self.held_tokens, self.held_usd = 0, 0.0
+        self.set_limits(NO_LIMITS)
+
+    def set_limits(self, limits: KeyLimits) -> None:
+        """Sets the key's limits."""
+        self.limits = limits
+        self.rpm, self.tpm = limits.requests_per_minute or 0, limits.tokens_per_minute or 0
+        self.daily = limits.daily_tokens is not None or limits.daily_usd is not None
+        self.limit_requests_header = (b"x-ratelimit-limit-requests", b"%d" % self.rpm)
+        self.limit_tokens_header = (b"x-ratelimit-limit-tokens", b"%d" % self.tpm)
+
+    def start_day(self, day: int) -> None:
+        """Starts a new day. Running requests count for it when they finish."""
+        self.day, self.today_tokens, self.today_usd = day, 0, 0.0
+
+    def rate_limit_headers(self) -> Headers:
+        """The rate limit headers in OpenAI's format, for the limits that the key has."""
+        headers: Headers = []
+        if self.rpm:
+            used, limit = self.requests, self.rpm
+            headers = [
+                self.limit_requests_header,
+                (b"x-ratelimit-remaining-requests", str(int(limit - used)).encode() if used < limit else b"0"),
+                (b"x-ratelimit-reset-requests", _reset_time(used * 60_000 / limit)),
+            ]
+        if self.tpm:
+            used, limit = self.tokens, self.tpm
+            headers += (
+                self.limit_tokens_header,
+                (b"x-ratelimit-remaining-tokens", str(int(limit - used)).encode() if used < limit else b"0"),
+                (b"x-ratelimit-reset-tokens", _reset_time(used * 60_000 / limit)),
+            )
+        return headers
+
+
+class Admission:
+    """An admitted request. `headers` go out with its response; call `settle` once with its actual usage."""
+
+    __slots__ = ("_account", "_limits", "_tokens", "_usd", "headers")
+
+    def __init__(
+        self, limits: "RateLimiter", account: KeyAccount | None, tokens: int, usd: float, headers: Headers
+    ) -> None:
+        self._limits, self._account, self._tokens, self._usd = limits, account, tokens, usd
+        self.headers = headers
+
+    def settle(self, prompt_tokens: int, completion_tokens: int, usd: float = 0.0) -> None:
+        """Replaces the reservation by the actual usage. Further calls change nothing."""
+        account = self._account
+        if account is None:
+            return
+        self._account = None
+        day = self._limits.day()
+        if account.day != day:
+            account.start_day(day)
+        used, reserved = prompt_tokens + completion_tokens, self._tokens
+        account.today_tokens += used
+        account.today_usd += usd
+        if reserved:
+            # More than reserved leaves the bucket in debt; less is returned to it.
+            balance = account.tokens + used - reserved
+            account.tokens = balance if balance > 0 else 0.0
+            account.held_tokens -= reserved
+            account.held_usd -= self._usd
+
+
+class RateLimiter:
+    """Admits requests. For the event loop only; call `load` once before."""
+
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock, self._wall_clock = clock, wall_clock
+        self._accounts: dict[str, KeyAccount] = {}
+        self._used: Mapping[str, Sums] = {}
+        self._used_on = -1
+        self._day, self._day_ends = -1, 0.0
+
+    def load(self, database: Database) -> None:
+        """Reads today's usage, so that a budget survives a restart. Raises ParleyError if the database is
+        unreachable.
+        """
+        self._used_on = self.day()
+        self._used = daily_totals(database, utcnow().date())
+
+    def day(self) -> int:
+        """The number of the current day."""
+        now = self._wall_clock()
+        if now >= self._day_ends:
+            self._day = int(now) // _DAY_S
+            self._day_ends = (self._day + 1) * _DAY_S
+        return self._day
+
+    def admit(
+        self, key: KeyInfo | None, spec: ModelSpec, prompt_bytes: int, max_tokens: int | None, choices: int = 1
+    ) -> Admission:
+        """Admits a request and reserves its estimated tokens: a token per 4 bytes, plus its limit for each choice.
+
+        Raises:
+            TooManyRequests, TooManyTokens, BudgetSpent: a limit is reached. Forbidden: the model's price is unknown.
+        """
+        if key is None:
+            return Admission(self, None, 0, 0.0, [])
+        now, day, limits = self._clock(), self.day(), key.limits
+        account = self._accounts.get(key.id) or self._add_account(key, now, day)
+        if account.day != day:
+            account.start_day(day)
+        if account.limits is not limits:
+            account.set_limits(limits)
+        if limits is NO_LIMITS:
+            return Admission(self, account, 0, 0.0, [])
+        completion = max_tokens * choices if max_tokens is not None and max_tokens > 0 else 0
+        tokens = prompt_bytes // _BYTES_PER_TOKEN + 1 + completion
+        minutes = (now - account.at) / 60
+        account.at = now
+        used_requests, used_tokens = account.requests - minutes * account.rpm, account.tokens - minutes * account.tpm
+        account.requests = used_requests = used_requests if used_requests > 0 and account.rpm else 0.0
+        account.tokens = used_tokens = used_tokens if used_tokens > 0 and account.tpm else 0.0
+        usd = 0.0
+        if account.daily:
+            _check_budgets(account, key, self._day_ends - self._wall_clock())
+            if limits.daily_usd is not None:
+                _check_price(key, spec)
+                usd = cost(spec, tokens - completion, completion)
+                account.held_usd += usd
+        if account.rpm and used_requests + 1 > account.rpm:
+            account.held_usd -= usd
+            raise _too_many_requests(account)
+        if account.tpm and used_tokens + tokens > account.tpm:
+            account.held_usd -= usd
+            raise _too_many_tokens(account, tokens)
+        account.requests = used_requests + 1
+        account.tokens = used_tokens + tokens
+        account.held_tokens += tokens
+        return Admission(self, account, tokens, usd, account.rate_limit_headers())
+
+    def _add_account(self, key: KeyInfo, now: float, day: int) -> KeyAccount:
+        used = self._used.get(key.id) if day == self._used_on else None
+        account = self._accounts[key.id] = KeyAccount(now, day, used)
+        return account
+
+
+def can_pay(key: KeyInfo | None, spec: ModelSpec) -> bool:
+    """Whether the model has a price, or the key needs none: only a key with a budget in money does."""
+    return key is None or key.limits.daily_usd is None or has_price(spec)
+
+
+def _check_price(key: KeyInfo, spec: ModelSpec) -> None:
+    if not can_pay(key, spec):
+        raise Forbidden(
+            f"The key {key.name!r} has a budget in money, but {spec.id!r} has no price. The operator can set the "
+            "model's prices per million tokens, or give the key a budget in tokens.",
+            code="model_price_unknown",
+            param="model",
+        )
+
+
+def duration(seconds: float) -> str:
+    """A duration in the format of OpenAI's headers: `20ms`, `1s`, `8.64s`, `6m0s`, `1h0m0s`."""
+    ms = int(seconds * 1000 + 0.999999)  # rounded up, so that a client never retries too early
+    if ms < 1000:
+        return f"{ms}ms"
+    whole, ms = divmod(ms, 1000)
+    if whole < 60 and not ms:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    text = f"{rest}.{ms:03d}".rstrip("0") + "s" if ms else f"{rest}s"
+    if minutes < 60:
+        return f"{minutes}m{text}" if minutes else text
+    return f"{minutes // 60}h{minutes % 60}m{text}"
+
+
+def _check_budgets(account: KeyAccount, key: KeyInfo, left_s: float) -> None:
+    """Checks the daily budgets. Running requests count with their estimate, so that a burst cannot exceed a budget
+    by much.
+    """
+    tokens, usd = account.limits.daily_tokens, account.limits.daily_usd
+    if tokens is not None and account.today_tokens + account.held_tokens >= tokens:
+        spent, used_of = account.today_tokens >= tokens, f"{account.today_tokens:,} of {tokens:,} tokens"
+    elif usd is not None and account.today_usd + account.held_usd >= usd:
+        spent, used_of = account.today_usd >= usd, f"${account.today_usd:.4f} of ${usd:.4f}"
+    else:
+        return
+    if not spent:
+        raise TooManyTokens(
+            f"The key {key.name!r} has used {used_of} today, and requests in progress may use the rest. Please try "
+            "again when they are done.",
+            code="rate_limit_exceeded",
+            retry_after=1,
+            headers=_decode_headers(account.rate_limit_headers()),
+        )
+    remaining_s = math.ceil(left_s)
+    raise BudgetSpent(
+        f"You exceeded your current quota: the key {key.name!r} has used {used_of} today. It resets at midnight UTC, "
+        f"in {duration(remaining_s)}.",
+        code="insufficient_quota",
+        # Not as `retry_after`, because that would make the SDK retry.
+        headers=_decode_headers(account.rate_limit_headers()) | {"retry-after": str(remaining_s)},
+    )
+
+
+def _too_many_requests(account: KeyAccount) -> TooManyRequests:
+    limit, used = account.rpm, math.ceil(account.requests)
+    wait_s = (account.requests + 1 - limit) * 60 / limit
+    return TooManyRequests(
+        f"Rate limit reached on requests per min (RPM): Limit {limit:,}, Used {used:,}, Requested 1. "
+        f"Please try again in {duration(wait_s)}.",
+        code="rate_limit_exceeded",
+        retry_after=math.ceil(wait_s),
+        headers=_retry_headers(wait_s, account),
+    )
+
+
+def _too_many_tokens(account: KeyAccount, tokens: int) -> TooManyTokens:
+    limit, used = account.tpm, math.ceil(account.tokens)
+    if tokens > limit:
+        return TooManyTokens(
+            f"Request too large on tokens per min (TPM): Limit {limit:,}, Requested {tokens:,}. "
+            "Send less, or ask for fewer tokens.",
+            code="rate_limit_exceeded",
+            headers=_decode_headers(account.rate_limit_headers()),
+        )
+    wait_s = (account.tokens + tokens - limit) * 60 / limit
+    return TooManyTokens(
+        f"Rate limit reached on tokens per min (TPM): Limit {limit:,}, Used {used:,}, Requested {tokens:,}. "
+        f"Please try again in {duration(wait_s)}.",
+        code="rate_limit_exceeded",
+        retry_after=math.ceil(wait_s),
+        headers=_retry_headers(wait_s, account),
+    )
+
+
+def _retry_headers(wait_s: float, account: KeyAccount) -> dict[str, str]:
+    """The current limits and the exact wait in milliseconds, which OpenAI's clients prefer over `retry-after`."""
+    return _decode_headers(account.rate_limit_headers()) | {"retry-after-ms": str(math.ceil(wait_s * 1000))}
+
+
+def _reset_time(ms: float) -> bytes:
+    return b"%dms" % int(ms + 0.999) if ms < 999 else duration(ms / 1000).encode()
+
+
+def _decode_headers(headers: Headers) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}

@@ -1,0 +1,117 @@
+"""What each request adds to the rate limits, the usage log, the metrics and the access log.
+
+It does not know how a request is answered.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from models.database import Database
+from models.keys import KeyInfo
+from models.settings import Settings
+from models.spec import ModelSpec
+from models.usage import cost
+from serve.accounting.access_log import AccessLog
+from serve.accounting.metrics import Metrics
+from serve.accounting.rate_limits import RateLimited, RateLimiter
+from serve.accounting.request_record import RequestRecord
+from serve.accounting.usage_log import UsageLog
+from serve.transport.asgi import Scope
+
+# Estimates for responses without a usage count: bytes of plain JSON per token, and of a streamed chunk (about one
+# token).
+_BYTES_PER_TOKEN, _BYTES_PER_CHUNK = 4, 256
+_PROBES = frozenset({"/health", "/ready"})  # requested every few seconds, also by our own parent process
+_TEXT_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+
+
+class RequestAccounting:
+    """One per gateway. `open` and `close` run with its process, everything else on the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        metrics: Metrics,
+        find_spec: Callable[[str], ModelSpec | None],
+    ) -> None:
+        """`find_spec` returns the current spec of a model id, which holds its prices."""
+        self._database = database
+        self._metrics = metrics
+        self._find_spec = find_spec
+        self._limiter = RateLimiter()
+        self._usage = UsageLog(database)
+        self._access_log = AccessLog(settings.logs_dir / "access.log") if settings.access_log else None
+
+    async def open(self) -> None:
+        """Reads today's usage and starts the writer threads. Raises ParleyError if the database is unreachable."""
+        await asyncio.to_thread(self._limiter.load, self._database)
+        self._usage.start()
+        if self._access_log is not None:
+            self._access_log.start()
+
+    async def close(self) -> None:
+        """Writes everything recorded so far and stops the writer threads."""
+        await asyncio.to_thread(self._usage.stop)
+        if self._access_log is not None:
+            await asyncio.to_thread(self._access_log.stop)
+
+    def admit(
+        self, record: RequestRecord, spec: ModelSpec, prompt_bytes: int, max_tokens: int | None, choices: int = 1
+    ) -> None:
+        """Admits a request if its key's limits allow it, and adds the rate limit headers to its response.
+
+        Raises:
+            RateLimited: a limit is reached. Forbidden: the key has a budget in money and the model has no price.
+        """
+        record.prompt_bytes = prompt_bytes
+        key = record.key
+        try:
+            admission = self._limiter.admit(key, spec, prompt_bytes, max_tokens, choices)
+        except RateLimited as error:
+            self._metrics.limited(key.name if key else "", error.kind)
+            raise
+        record.admission = admission
+        record.response_headers += admission.headers
+
+    def record(self, scope: Scope, route: str, record: RequestRecord) -> None:
+        """Accounts for a finished request. `route` is one of the gateway's own, never text from a client."""
+        key, model, status = record.key, record.model, record.status
+        key_name = key.name if key is not None else ""
+        seconds = record.seconds()
+        if model:
+            self._record_usage(route, record, key, model, key_name, status)
+        self._metrics.answered(route, model, status, seconds, key_name)
+        if self._access_log is not None and route not in _PROBES:
+            client = scope.get("client")
+            self._access_log.line(
+                (
+                    time.time(), record.request_id, client[0] if client else "", key_name, scope["method"], route,
+                    model, status, seconds, record.ttft_s, record.prompt_tokens, record.completion_tokens,
+                    record.stream, record.sent_bytes, record.fault,
+                )
+            )  # fmt: skip
+
+    def _record_usage(
+        self, route: str, record: RequestRecord, key: KeyInfo | None, model: str, key_name: str, status: int
+    ) -> None:
+        used = (record.sent_bytes and status == 200) or (record.client_gone and record.dispatched)
+        if used and not record.prompt_tokens:
+            # The client disconnected, the stream broke, or the upstream reports no usage: estimate it.
+            record.prompt_tokens = record.prompt_bytes // _BYTES_PER_TOKEN + 1
+            if route in _TEXT_ROUTES:
+                size = _BYTES_PER_CHUNK if record.stream else _BYTES_PER_TOKEN
+                record.completion_tokens = record.sent_bytes // size + 1
+        prompt, completion = record.prompt_tokens, record.completion_tokens
+        usd = 0.0
+        spec = self._find_spec(model)
+        if spec is not None and spec.upstream is not None:
+            usd = cost(spec, prompt, completion)
+        if record.admission is not None:
+            record.admission.settle(prompt, completion, usd)
+        # 499 means the client disconnected, which is not a failure.
+        ok = not record.fault and (status < 400 or status == 499)
+        self._usage.record(key.id if key is not None else None, model, prompt, completion, ok, usd)
+        if prompt or completion:
+            self._metrics.used(model, prompt, completion, key_name, usd)

@@ -1,0 +1,290 @@
+"""One engine's lifecycle: start, wait until ready, probe, load adapters, drain, restart.
+
+Each call makes one step; `serve.fleet.supervisor` decides what should run.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+
+import aiohttp
+
+from models.database import utcnow
+from models.errors import ParleyError
+from models.settings import Settings
+from models.spec import ModelSpec
+from serve.fleet import engine_api, vllm_command
+from serve.fleet.engine_states import STARTING, EngineStatus
+from serve.fleet.machine import Machine
+from serve.fleet.managed_engine import ASLEEP, AfterDrain, Drain, ManagedEngine, Work
+from serve.fleet.memory import MemoryBudget
+from serve.processes.children import spawn
+
+_PROBE_INTERVAL_S = 10.0
+_PROBE_RETRY_S = 2.0
+_PROBE_TIMEOUT_S = 10.0
+_FROZEN_INTERVAL_S = 2.0
+_FROZEN = "was stopped by a signal and did not continue"
+# How long a hanging engine can go unnoticed: until a probe is due, fails, and the next one fails too, each followed by
+# reading the metrics. An engine that a signal has stopped (SIGSTOP) is noticed within two looks at the process table, 4
+# s.
+DETECTION_S = _PROBE_INTERVAL_S + _PROBE_RETRY_S + 2 * (_PROBE_TIMEOUT_S + engine_api.METRICS_TIMEOUT_S)
+_MAX_ATTEMPTS = 5
+BACKOFF_LIMIT_S = 60.0
+_STABLE_S = 10.0
+_MEMORY_RETRY_S = 3.0
+# The gateway polls the registry a few times a second: after this time it sends a draining engine nothing new.
+_GATEWAY_NOTICES_S = 1.0
+_IDLE_INTERVAL_S = 0.25
+_USE_INTERVAL_S = 5.0  # an engine takes some milliseconds to render its metrics
+_log = logging.getLogger("parley.supervisor")
+
+
+class EngineLifecycle:
+    """Makes the steps. `wanted_adapters`: model id → specs of the adapters that its engine should serve."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        machine: Machine,
+        memory: MemoryBudget,
+        key: str,
+        wanted_adapters: Callable[[str], dict[str, ModelSpec]],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._machine = machine
+        self._memory = memory
+        self._key = key
+        self._wanted_adapters = wanted_adapters
+        self._report = tell
+
+    async def step(self, session: aiohttp.ClientSession, engine: ManagedEngine, *, must_wait: bool) -> None:
+        """Makes an engine's next step. Runs as a task, so that a slow engine does not delay others."""
+        try:
+            if engine.drain is not None:
+                await self._drain(session, engine, engine.drain)
+            elif engine.share is None:
+                return
+            elif engine.process is None:
+                if engine.gave_up_at is None and time.monotonic() >= engine.retry_at and not must_wait:
+                    await self._start(engine)
+            elif engine.process.exit_code() is not None:
+                # Updated first of all, because the port refuses connections from now on.
+                await self._restart(engine, engine.process.exit_reason())
+            elif self._is_frozen(engine):
+                await self._restart(engine, _FROZEN, hung=True)
+            elif engine.state == "starting":
+                await self._watch_for_freeze(engine, self._check_ready(session, engine))
+            elif engine.state == "ready":
+                await self._watch_for_freeze(engine, self._maintain(session, engine))
+        except ParleyError as error:
+            _log.warning("%s: %s", engine.spec.id, error)
+
+    async def _watch_for_freeze(self, engine: ManagedEngine, work: Coroutine[None, None, None]) -> None:
+        """Runs `work`, which waits for the engine's responses, and keeps checking for a frozen process meanwhile."""
+        task = asyncio.create_task(work)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=_FROZEN_INTERVAL_S / 4)
+                # Without an endpoint the engine is already being stopped.
+                if not task.done() and engine.endpoint is not None and self._is_frozen(engine):
+                    task.cancel()
+                    await asyncio.wait({task})
+                    await self._restart(engine, _FROZEN, hung=True)
+                    return
+        finally:
+            task.cancel()
+        task.result()
+
+    def give_up(self, engine: ManagedEngine, reason: str) -> None:
+        """Stops trying to start an engine until a request asks for it."""
+        engine.state, engine.message, engine.gave_up_at = "failed", reason, utcnow()
+        engine.share, engine.wished_at, engine.memory_bytes = None, None, None
+        self._report(f"{engine.spec.id} {reason}")
+
+    async def _start(self, engine: ManagedEngine) -> None:
+        assert engine.share is not None
+        if (missing := self._memory.missing_for_start(engine.spec, engine.share)) is not None:
+            engine.message, engine.retry_at = missing, time.monotonic() + _MEMORY_RETRY_S
+            return
+        adapters = len(self._wanted_adapters(engine.spec.id))
+        port = vllm_command.free_port()
+        try:
+            options = vllm_command.launch_options(engine.spec, adapters)
+            command = vllm_command.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
+            engine.process = spawn(command, self._settings.logs_dir)
+        except ParleyError as error:
+            await self._restart(engine, str(error))
+            return
+        engine.lora, engine.reasoning, engine.embeds = options.lora, options.parsers.reasoning, options.embeds
+        engine.endpoint = vllm_command.Endpoint(f"http://127.0.0.1:{port}", self._key)
+        engine.since, engine.missed_probes, engine.worked, engine.frozen = time.monotonic(), 0, None, False
+        engine.own_probes, engine.requests_counted = 0, 0.0
+        engine.memory_bytes = self._memory.need(engine.spec, engine.share).total
+        engine.state = "starting"
+        engine.message = f"starting again: it {engine.failure}" if engine.failure else STARTING
+        engine.adapters, engine.leaving = {}, {}
+        self._report(f"{engine.spec.id} is starting")
+
+    async def _check_ready(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
+        if await self._probe(session, engine, timeout_s=20):
+            took = time.monotonic() - engine.since
+            engine.state, engine.message, engine.failure = "ready", "", ""
+            engine.since = engine.probed_at = engine.used = time.monotonic()
+            self._report(f"{engine.spec.id} is ready, after {took:.0f} s")
+            await self._match_adapters(session, engine)
+        elif time.monotonic() - engine.since > self._settings.engine_start_timeout_s:
+            reason = f"not ready within {self._settings.engine_start_timeout_s:.0f} s"
+            await self._restart(engine, reason, hung=True)
+
+    async def _maintain(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
+        assert engine.endpoint is not None
+        wanted = self._wanted_adapters(engine.spec.id)
+        if wanted and not engine.embeds:
+            options = vllm_command.launch_options(engine.spec, len(wanted))
+            if not engine.lora or options.parsers.reasoning != engine.reasoning:
+                begin_drain(engine, "restart", "restarting to load adapters")
+                return
+        await self._match_adapters(session, engine)
+        if time.monotonic() - engine.use_checked_at > _USE_INTERVAL_S:
+            await self._update_last_use(session, engine)
+        if time.monotonic() - engine.probed_at < (_PROBE_RETRY_S if engine.missed_probes else _PROBE_INTERVAL_S):
+            return
+        answered = await self._probe(session, engine, _PROBE_TIMEOUT_S)
+        engine.probed_at = time.monotonic()
+        if answered:
+            engine.missed_probes, engine.worked = 0, None
+            return
+        # A busy engine answers late; a hanging one has requests waiting and makes no progress.
+        before, engine.worked = engine.worked, await self._measure_work(session, engine)
+        moved = before is not None and engine.worked.moved_since(before)
+        engine.missed_probes = 1 if before is None or moved else engine.missed_probes + 1
+        if engine.missed_probes >= 2:
+            await self._restart(engine, "generated no token and made no progress", hung=True)
+
+    async def _probe(self, session: aiohttp.ClientSession, engine: ManagedEngine, timeout_s: float) -> bool:
+        assert engine.endpoint is not None
+        answered = await engine_api.probe_generation(
+            session, engine.endpoint, engine.spec.id, timeout_s, embeds=engine.embeds
+        )
+        engine.own_probes += answered
+        return answered
+
+    async def _update_last_use(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
+        """Updates when the engine last had a request other than our own probes."""
+        assert engine.endpoint is not None
+        engine.use_checked_at = time.monotonic()
+        load = await engine_api.read_load(session, engine.endpoint)
+        if load is None:
+            return
+        theirs = load.finished - engine.own_probes
+        if theirs > engine.requests_counted or not load.idle:
+            engine.used = time.monotonic()
+        engine.requests_counted = max(theirs, engine.requests_counted)
+
+    async def _measure_work(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> Work:
+        assert engine.endpoint is not None
+        assert engine.process is not None
+        load = await engine_api.read_load(session, engine.endpoint)
+        # On a CPU one step over a long prompt can take minutes and shows only in CPU time.
+        used = engine.process.cpu_seconds() if self._machine.device == "cpu" else 0.0
+        return Work(load.tokens if load else None, used, time.monotonic())
+
+    def _is_frozen(self, engine: ManagedEngine) -> bool:
+        """Whether a process of the engine was found stopped by a signal in two looks in a row."""
+        assert engine.process is not None
+        if time.monotonic() - engine.frozen_checked_at < _FROZEN_INTERVAL_S:
+            return False
+        engine.frozen_checked_at = time.monotonic()
+        before, engine.frozen = engine.frozen, engine.process.is_frozen(whole_tree=True)
+        return before and engine.frozen
+
+    async def _match_adapters(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
+        """Loads the adapters that the engine should serve and unloads the others."""
+        assert engine.endpoint is not None
+        wanted = {} if engine.embeds else self._wanted_adapters(engine.spec.id)
+        now = time.monotonic()
+        for name in [name for name in engine.adapters if name not in wanted]:
+            # Running requests keep what they need, but the gateway may still be sending requests with this name.
+            if now - engine.leaving.setdefault(name, now) < _GATEWAY_NOTICES_S:
+                continue
+            del engine.adapters[name], engine.leaving[name]
+            await engine_api.unload_adapter(session, engine.endpoint, name)
+            self._report(f"{name} unloaded")
+        for name, spec in wanted.items():
+            if name in engine.adapters:
+                continue
+            try:
+                await engine_api.load_adapter(session, engine.endpoint, name, str(spec.path))
+            except ParleyError as error:
+                if engine.process is None or engine.process.exit_code() is not None:
+                    return
+                engine.adapters[name] = EngineStatus(name, "failed", message=str(error))
+                self._report(f"{name} cannot be loaded: {error}")
+            else:
+                engine.adapters[name] = EngineStatus(name, "ready")
+                self._report(f"{name} is ready, on {engine.spec.id}")
+
+    async def _drain(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:
+        """Waits for the engine's running requests up to the limit, then stops it."""
+        await self._wait_until_idle(session, engine, drain)
+        process, engine.endpoint = engine.process, None
+        if process is not None:
+            # `engine.process` is kept until the process is gone: the parent kills unknown child processes without a
+            # grace.
+            await asyncio.to_thread(process.stop)
+        engine.process, engine.adapters, engine.leaving, engine.drain = None, {}, {}, None
+        if drain.then == "restart":
+            engine.state, engine.message, engine.retry_at = "starting", drain.why, 0.0
+            return
+        engine.share, engine.memory_bytes = None, None
+        engine.state, engine.message = "stopped", ASLEEP
+        self._report(f"{engine.spec.id} {'is asleep' if drain.then == 'sleep' else 'stopped'}: {drain.why}")
+
+    async def _wait_until_idle(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:
+        if engine.endpoint is None:
+            return
+        await asyncio.sleep(max(drain.began + _GATEWAY_NOTICES_S - time.monotonic(), 0))
+        while time.monotonic() - drain.began < self._settings.drain_timeout_s:
+            if engine.process is None or engine.process.exit_code() is not None:
+                return
+            load = await engine_api.read_load(session, engine.endpoint)
+            if load is not None and load.idle:
+                return
+            await asyncio.sleep(_IDLE_INTERVAL_S)
+        self._report(
+            f"{engine.spec.id} is stopped with requests still running, after {self._settings.drain_timeout_s:.0f} s"
+        )
+
+    async def _restart(self, engine: ManagedEngine, reason: str, *, hung: bool = False) -> None:
+        """Ends what is left of an engine and schedules its next start, with a growing delay after failures."""
+        if engine.state == "ready":
+            engine.attempts, engine.ends = 0, (0 if time.monotonic() - engine.since > _STABLE_S else engine.ends) + 1
+        else:
+            engine.attempts, engine.ends = engine.attempts + 1, engine.ends + 1
+        process, engine.endpoint = engine.process, None
+        engine.adapters, engine.leaving = {}, {}
+        engine.state, engine.message, engine.since = "starting", reason, time.monotonic()
+        engine.failure = reason
+        if process is not None:
+            await asyncio.to_thread(process.kill if hung else process.stop)
+        engine.process = None
+        if engine.attempts >= _MAX_ATTEMPTS:
+            self.give_up(engine, f"gave up after {engine.attempts} starts: {reason}")
+            return
+        wait = min(2.0 ** (engine.ends - 2), BACKOFF_LIMIT_S) if engine.ends > 1 else 0.0
+        engine.retry_at = time.monotonic() + wait
+        self._report(f"{engine.spec.id} {reason}; restarting in {wait:.0f} s")
+
+
+def begin_drain(engine: ManagedEngine, then: AfterDrain, why: str) -> None:
+    """Stops new requests to an engine, before it is stopped. The caller cancels the engine's current step."""
+    if engine.state != "ready":
+        # An engine that is not ready has no requests to wait for.
+        engine.endpoint = None
+    engine.drain = Drain(then, why, time.monotonic())
+    engine.state = "starting" if then == "restart" else "stopped"
+    engine.message = why if then == "restart" else ASLEEP
+    engine.asleep_since = utcnow()

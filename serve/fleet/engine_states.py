@@ -1,0 +1,118 @@
+"""The states of models: reads and writes the supervisor's database rows. It knows no processes.
+
+Every write that the gateway must notice raises the registry's revision in the same transaction.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal, cast
+
+from sqlalchemy import delete, select
+
+from models.database import Database, utcnow
+from models.registry import Registry, bump_revision
+from models.spec import ModelSpec
+from serve.tables import DemandRow, EngineRow
+
+EngineState = Literal["starting", "ready", "stopped", "failed"]
+STARTING = "starting"  # the message of an engine that starts for the first time, or after a stop that was asked for
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """The state of a model, with an optional explanation."""
+
+    state: EngineState
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """The state of a model on its engine. `address`: `http://127.0.0.1:port`, set while the model is ready.
+
+    `memory_bytes`: the engine's planned memory. `since`: when the state began; set by `write_statuses`.
+    """
+
+    model_id: str
+    state: EngineState
+    address: str | None = None
+    pid: int | None = None
+    message: str = ""
+    memory_bytes: int | None = None
+    since: datetime | None = field(default=None, compare=False)
+
+
+def read_statuses(database: Database) -> dict[str, EngineStatus]:
+    """Model id → the status that the supervisor last wrote."""
+    with database.read() as session:
+        rows = session.scalars(select(EngineRow))
+        return {
+            row.model_id: EngineStatus(
+                row.model_id,
+                cast(EngineState, row.state),
+                row.address,
+                row.pid,
+                row.message,
+                row.memory_bytes,
+                row.since,
+            )
+            for row in rows
+        }
+
+
+def write_statuses(database: Database, models: Iterable[EngineStatus]) -> None:
+    """Stores the states of some models in one transaction."""
+    with database.write() as session:
+        now = utcnow()
+        for one in models:
+            row = session.get(EngineRow, one.model_id)
+            if row is None:
+                row = EngineRow(model_id=one.model_id)
+                session.add(row)
+            row.since = row.since if row.state == one.state else now
+            row.state, row.address, row.pid, row.message = one.state, one.address, one.pid, one.message
+            row.memory_bytes, row.updated = one.memory_bytes, now
+        bump_revision(session)
+
+
+def delete_statuses(database: Database, model_ids: Iterable[str] | None = None) -> None:
+    """Deletes the rows of some models, or of all before a start and after a stop."""
+    query = delete(EngineRow)
+    if model_ids is not None:
+        query = query.where(EngineRow.model_id.in_(list(model_ids)))
+    with database.write() as session:
+        session.execute(query)
+        bump_revision(session)
+
+
+def model_states(database: Database) -> dict[str, ModelState]:
+    """Model id → state, for every model. Hosted models are always ready."""
+    return combine_states(Registry(database).list(include_candidates=True), read_statuses(database))
+
+
+def combine_states(specs: Iterable[ModelSpec], rows: dict[str, EngineStatus]) -> dict[str, ModelState]:
+    """Model id → state, from specs and rows that were already read."""
+    states = {}
+    for spec in specs:
+        row = rows.get(spec.id)
+        if spec.kind == "hosted":
+            states[spec.id] = ModelState("ready")
+        elif row is None:
+            states[spec.id] = ModelState("stopped", "its engine is not running")
+        else:
+            states[spec.id] = ModelState(row.state, row.message)
+    return states
+
+
+def record_demand(database: Database, model_id: str) -> None:
+    """Records that a model was requested while it was not running."""
+    with database.write() as session:
+        session.merge(DemandRow(model_id=model_id, asked=utcnow()))
+
+
+def read_demand(database: Database, within: timedelta) -> dict[str, datetime]:
+    """The models that were requested in vain within a time span, each with the last time."""
+    query = select(DemandRow).where(DemandRow.asked > utcnow() - within)
+    with database.read() as session:
+        return {row.model_id: row.asked for row in session.scalars(query)}

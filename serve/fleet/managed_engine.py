@@ -1,0 +1,118 @@
+"""The supervisor's record of one engine: its share, process, state, adapters and past work. It starts nothing."""
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from models.spec import ModelSpec
+from serve.fleet.engine_states import EngineState, EngineStatus
+from serve.fleet.machine import Share
+from serve.fleet.vllm_command import Endpoint
+from serve.processes.children import Process
+
+# What happens after an engine has drained.
+AfterDrain = Literal["sleep", "remove", "restart"]
+ASLEEP = "asleep; starts with the next request"
+# The least share of a core that a busy engine uses on a crowded machine; an idle engine's housekeeping uses less.
+_WORKING_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Work:
+    """An engine's work so far: tokens (None if unknown) and CPU seconds at the monotonic time `at`."""
+
+    tokens: float | None
+    cpu_seconds: float
+    at: float = 0.0
+
+    def moved_since(self, before: "Work") -> bool:
+        """Whether the engine made progress since, beyond an idle engine's housekeeping."""
+        counted = self.tokens is not None and self.tokens != before.tokens
+        return counted or self.cpu_seconds - before.cpu_seconds > _WORKING_SHARE * max(self.at - before.at, 1.0)
+
+
+@dataclass(frozen=True)
+class Drain:
+    """A drain in progress: running requests finish while new ones no longer reach the engine. `then`: what follows."""
+
+    then: AfterDrain
+    why: str
+    began: float
+
+
+@dataclass
+class ManagedEngine:
+    """One engine as it is now.
+
+    Without a `share` it does not run: it is asleep since `asleep_since`, or was given up at `gave_up_at`. `attempts`
+    counts starts in a row that never became ready, `ends` also those that ended soon after. `wished_at`: when a request
+    asked for it while asleep; `started_for_wish`: it runs because of such a request. `used`: when it last had a
+    request, `requests_counted` how many.
+    """
+
+    spec: ModelSpec
+    share: Share | None = None
+    state: EngineState = "stopped"
+    message: str = ASLEEP
+    failure: str = ""
+    process: Process | None = None
+    endpoint: Endpoint | None = None
+    lora: bool = False
+    reasoning: str | None = None
+    embeds: bool = False
+    adapters: dict[str, EngineStatus] = field(default_factory=dict)
+    leaving: dict[str, float] = field(default_factory=dict)
+    attempts: int = 0
+    ends: int = 0
+    retry_at: float = 0.0
+    since: float = 0.0
+    probed_at: float = 0.0
+    own_probes: int = 0
+    missed_probes: int = 0
+    worked: Work | None = None
+    frozen_checked_at: float = 0.0
+    frozen: bool = False
+    used: float = 0.0
+    requests_counted: float = 0.0
+    use_checked_at: float = 0.0
+    memory_bytes: int | None = None
+    asleep_since: datetime | None = None
+    gave_up_at: datetime | None = None
+    wished_at: float | None = None
+    started_for_wish: bool = False
+    drain: Drain | None = None
+    task: "asyncio.Task[None] | None" = None
+
+    def shares_a_card_with(self, other: "ManagedEngine") -> bool:
+        """Whether both run on the same GPU."""
+        return bool(self.share and other.share and set(self.share.gpus) & set(other.share.gpus))
+
+    def cancel_step(self) -> None:
+        """Cancels its current step."""
+        if self.task:
+            self.task.cancel()
+            self.task = None
+
+
+@dataclass(frozen=True)
+class DesiredState:
+    """What should run: an engine for each of `engines`, with the adapters in `adapters`.
+
+    `pinned`: engines that are never stopped to make room.
+    """
+
+    engines: dict[str, ModelSpec]
+    adapters: dict[str, dict[str, ModelSpec]]
+    pinned: frozenset[str] = frozenset()
+
+
+def desired_state(specs: list[ModelSpec], pinned: Collection[str] = ()) -> DesiredState:
+    """Groups the registry's models into engines and their adapters. Hosted models need neither."""
+    own = {spec.id: spec for spec in specs if spec.kind in ("base", "merged")}
+    hanging: dict[str, dict[str, ModelSpec]] = {name: {} for name in own}
+    for spec in specs:
+        if spec.kind == "adapter" and spec.base in hanging:
+            hanging[spec.base][spec.id] = spec
+    return DesiredState(own, hanging, frozenset(pinned) & own.keys())

@@ -1,0 +1,145 @@
+"""A model's own files, read before it is loaded: architecture, size, chat template. Reads JSON and safetensors headers.
+
+Works for a folder of weights and for a hub id whose files are in the hub's cache. Nothing is known of a hub id that was
+never downloaded.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from models.settings import hub_cache
+from models.spec import ModelSpec
+
+_BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_WIDTHS = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
+_MAX_HEADER_BYTES = 100 * 1024**2
+# Architectures that vLLM serves as embedding models although their names do not end in "Model".
+_EMBEDDING_ARCHITECTURES = (
+    "BertForMaskedLM",
+    "RobertaForMaskedLM",
+    "BertSpladeSparseEmbeddingModel",
+    "BgeM3EmbeddingModel",
+)
+_TEXT_ARCHITECTURES = ("ChatGLMModel",)
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of one model. `folder` is None if there are none yet: then everything is empty or None."""
+
+    folder: Path | None
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json; for a multimodal model the text model's part."""
+        whole = _json(self.folder / "config.json") if self.folder else {}
+        text = whole.get("text_config")
+        return whole | text | {"architectures": whole.get("architectures", [])} if isinstance(text, dict) else whole
+
+    @property
+    def model_type(self) -> str:
+        """The architecture family's name in transformers: qwen2, llama, mistral, …"""
+        return str(self.config.get("model_type", ""))
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The model classes of the weights."""
+        return tuple(map(str, self.config.get("architectures") or ()))
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the model makes embeddings, not text: by its architecture or a sentence-transformers file."""
+        if self.folder is None:
+            return False
+        plain = any(
+            (name.endswith("Model") or name in _EMBEDDING_ARCHITECTURES) and name not in _TEXT_ARCHITECTURES
+            for name in self.architectures
+        )
+        return plain or (self.folder / "modules.json").is_file()
+
+    @cached_property
+    def template(self) -> str:
+        """The text of all chat templates; empty if there are none."""
+        if self.folder is None:
+            return ""
+        files = [self.folder / "chat_template.jinja", *sorted(self.folder.glob("additional_chat_templates/*.jinja"))]
+        texts = [path.read_text("utf-8", "replace") for path in files if path.is_file()]
+        inside = _json(self.folder / "tokenizer_config.json").get("chat_template") if not texts else None
+        if isinstance(inside, str):
+            texts.append(inside)
+        elif isinstance(inside, list):
+            texts += [str(one.get("template", "")) for one in inside if isinstance(one, dict)]
+        return "\n".join(texts)
+
+    def loaded_bytes(self, dtype: str) -> int | None:
+        """The size of the weights when loaded as `dtype` (auto: as stored); None if unknown.
+
+        From the headers of the safetensors alone: https://github.com/huggingface/safetensors#format
+        """
+        parts = sorted(self.folder.glob("*.safetensors")) if self.folder else []
+        if not parts:
+            return None
+        return sum(_tensors_bytes(part, _WIDTHS.get(dtype)) for part in parts)
+
+    def kv_bytes_per_token(self) -> int | None:
+        """The KV cache of one token at 16 bits; None if a layer is not plain attention."""
+        config = self.config
+        unusual = config.get("kv_lora_rank") or config.get("num_kv_shared_layers")
+        window = config.get("sliding_window") and config.get("use_sliding_window", True)
+        if unusual or window or set(config.get("layer_types") or ()) - {"full_attention"}:
+            return None
+        layers, heads, width = (config.get(k) for k in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+        if not (isinstance(layers, int) and isinstance(heads, int) and isinstance(width, int) and heads > 0):
+            return None
+        groups = config.get("num_key_value_heads") or heads
+        head = config.get("head_dim") or width // heads
+        return 2 * layers * int(groups) * int(head) * 2
+
+    def context(self) -> int | None:
+        """The maximum context length in tokens."""
+        found = self.config.get("max_position_embeddings")
+        return found if isinstance(found, int) else None
+
+
+def find_model_files(spec: ModelSpec) -> ModelFiles:
+    """The files of a spec's weights, from its folder or the hub's cache."""
+    if spec.path is None or spec.folder is not None:
+        return ModelFiles(spec.folder)
+    cached = hub_cache() / f"models--{spec.path.replace('/', '--')}" / "snapshots"
+    found = sorted(cached.glob("*/config.json"), key=lambda path: path.stat().st_mtime) if cached.is_dir() else []
+    return ModelFiles(found[-1].parent if found else None)
+
+
+def _tensors_bytes(part: Path, width: int | None) -> int:
+    """Bytes of one file's tensors, with floats `width` bytes wide if given. An unreadable file counts with its size."""
+    whole = part.stat().st_size
+    if width is None:
+        return whole
+    try:
+        with part.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(whole, _MAX_HEADER_BYTES):
+                return whole
+            tensors = json.loads(stream.read(length))
+        return sum(_tensor_bytes(one, width) for name, one in tensors.items() if name != "__metadata__")
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError):
+        return whole
+
+
+def _tensor_bytes(tensor: dict[str, Any], width: int) -> int:
+    begin, end = tensor["data_offsets"]
+    kind = tensor["dtype"]
+    return int((end - begin) * width * 8 / _BITS[kind]) if kind in _FLOATS else end - begin
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,184 @@
+"""vLLM as a program: its command line, environment and key. Nothing else knows vLLM's flags.
+
+An engine listens on loopback only, behind a key that changes at every start, because several of vLLM's routes ignore
+the key or change what it serves. Requests to an engine are in `serve.fleet.engine_api`.
+"""
+
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.settings import engine_environment
+from models.spec import ModelSpec
+from serve.fleet.amx import PLUGIN
+from serve.fleet.machine import Share
+from serve.fleet.model_files import find_model_files
+from serve.fleet.vllm_parsers import Parsers, parsers
+from serve.processes.children import Command
+
+MODULE = "vllm.entrypoints.openai.api_server"
+_GRACE_S = 3.0
+_MIN_SLOTS, _MAX_SLOTS = 4, 8
+_SMALL_BYTES = 64 * 1024**2
+# JSON is generated without whitespace, as at OpenAI: a weak model otherwise fills its tokens with it. That needs a
+# named backend. Guidance supports most of JSON Schema, but only xgrammar the structural tags that vLLM's tool parsers
+# use for `tool_choice`; guidance answers 400 (measured with 0.32).
+_JSON = '{{"backend": "{}", "disable_any_whitespace": true}}'
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An engine's address, `http://127.0.0.1:port`, and its key."""
+
+    address: str
+    key: str
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """How an engine is started. `lora`: with LoRA enabled, for merged models only once they have an adapter, as it
+    costs speed.
+
+    `embeds`: for embeddings instead of text. `parsers`: for tool calls and reasoning.
+    """
+
+    lora: bool
+    embeds: bool
+    parsers: Parsers
+
+
+def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
+    """The launch options of a model's engine, from its files and its number of adapters."""
+    weights = find_model_files(spec)
+    if weights.embeds:
+        return LaunchOptions(lora=False, embeds=True, parsers=Parsers())
+    return LaunchOptions(spec.kind == "base" or adapters > 0, False, parsers(spec, weights, adapters=adapters > 0))
+
+
+def free_port() -> int:
+    """A free loopback port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int) -> Command:
+    """The command that serves a base or merged model. `adapters`: its number of LoRA adapters."""
+    options = spec.engine
+    argv = [
+        *(sys.executable, "-m", MODULE, "--model", str(spec.path), "--served-model-name", spec.id),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--dtype", options.dtype, "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
+        *("--uvicorn-log-level", "warning"),
+    ]
+    if options.max_model_len:
+        argv += ["--max-model-len", str(options.max_model_len)]
+    if options.tensor_parallel_size > 1:
+        argv += ["--tensor-parallel-size", str(options.tensor_parallel_size)]
+    if options.trust_remote_code:
+        argv += ["--trust-remote-code"]
+    how = launch_options(spec, adapters)
+    argv += ["--structured-outputs-config", _JSON.format("xgrammar" if how.parsers.tool_calls else "guidance")]
+    if how.embeds:
+        argv += ["--runner", "pooling"]
+    if how.parsers.tool_calls:
+        argv += ["--enable-auto-tool-choice", "--tool-call-parser", how.parsers.tool_calls]
+    if how.parsers.reasoning:
+        argv += ["--reasoning-parser", how.parsers.reasoning]
+    if how.lora:
+        # Slots take memory from the start; adapters beyond the slots take turns.
+        slots = min(max(adapters, _MIN_SLOTS), _MAX_SLOTS)
+        argv += ["--enable-lora", "--max-lora-rank", str(lora_rank(options.max_lora_rank))]
+        argv += ["--max-loras", str(slots), "--max-cpu-loras", str(max(adapters, 2 * _MAX_SLOTS))]
+    if (template := chat_template(spec)) is not None:
+        # A template on the command line cannot be replaced by a request's.
+        argv += ["--chat-template", str(template)]
+    if share.device == "cpu":
+        argv += ["--enforce-eager", "--kv-cache-memory-bytes", str(share.kv_cache_bytes)]
+    else:
+        argv += ["--gpu-memory-utilization", f"{share.gpu_memory_share:.3f}"]
+    return Command(
+        name=f"engine-{spec.id}",
+        argv=(*argv, *options.extra_args),
+        environment=_environment(spec, share, key),
+        # With several ranks, vLLM binds them to cores itself.
+        cores=share.cores if share.cores and options.tensor_parallel_size == 1 else None,
+        grace_s=_GRACE_S,
+    )
+
+
+def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
+    extra = {
+        "VLLM_API_KEY": key,
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOG_STATS_INTERVAL": "60",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
+        "VLLM_MAX_N_SEQUENCES": "128",
+        "VLLM_MAX_COMPLETION_PROMPTS": "128",
+        "PYTHONUNBUFFERED": "1",
+        # A process that a signal ends writes that signal to the log: the API server does not know why its core is gone.
+        "PYTHONFAULTHANDLER": "1",
+    }
+    if spec.folder is not None:
+        extra |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if share.device == "cuda":
+        extra["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, share.gpus))
+        # The numbers are nvidia-smi's, and CUDA by itself counts the fastest card first.
+        extra["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    elif spec.engine.tensor_parallel_size == 1:
+        # One process less: the engine core computes by itself instead of starting a worker. On a CPU that halves
+        # the start and saves half a GB for each engine. vLLM then leaves threads and cores to us.
+        extra["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        extra["OMP_NUM_THREADS"] = str(threads(spec, share))
+        # Threads that spin while they wait bring a busy machine to a halt: measured, 3 of them on 4 busy cores made
+        # fewer than 10 tokens/s, where sleeping ones made 100 and one thread alone 330.
+        extra["OMP_WAIT_POLICY"] = "PASSIVE"
+    environment = engine_environment(hub_token=spec.folder is None, **extra)
+    if (allowed := environment.get("VLLM_PLUGINS")) is not None:
+        # A list of the only plugins that vLLM may load: ours goes with the operator's.
+        environment["VLLM_PLUGINS"] = ",".join(filter(None, (allowed, PLUGIN)))
+    return environment
+
+
+def threads(spec: ModelSpec, share: Share) -> int:
+    """The number of compute threads. A small model spends more time waiting for threads than computing, so it gets
+    one.
+    """
+    cores = max(len(share.cores), 1)
+    folder = spec.folder
+    if folder is not None and sum(part.stat().st_size for part in folder.glob("*.safetensors")) < _SMALL_BYTES:
+        return 1
+    return cores - 1 if cores > 3 else cores
+
+
+def lora_rank(wanted: int) -> int:
+    """The smallest rank of at least `wanted` that vLLM allows."""
+    allowed = (8, 16, 32, 64, 128, 256, 320, 512)
+    return next((rank for rank in allowed if rank >= wanted), allowed[-1])
+
+
+def chat_template(spec: ModelSpec) -> Path | None:
+    """The template file in the model's folder; None for a hub id, or if it is part of the tokenizer's config."""
+    found = spec.folder and spec.folder / "chat_template.jinja"
+    return found if found and found.is_file() else None
+
+
+def read_key(home: Path) -> str:
+    """The engines' key of this run, from a file that only the home's owner can read."""
+    try:
+        return (home / "engine.key").read_text("ascii")
+    except OSError:
+        return ""
+
+
+def write_key(home: Path, key: str) -> None:
+    """Stores the engines' key for the gateway with mode 0600."""
+    path = home / "engine.key"
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as stream:
+        stream.write(key)

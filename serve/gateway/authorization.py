@@ -1,0 +1,77 @@
+"""Authentication by Bearer key against the snapshot, and which models a key may use. Without keys, no key is needed.
+
+How much a key may use is in `serve.accounting.rate_limits`.
+"""
+
+import time
+
+from models.errors import Forbidden, NotFound, Unauthorized
+from models.keys import KeyInfo, key_digest
+from serve.gateway.snapshot import Route, Snapshot
+from serve.transport.asgi import Scope, header
+
+
+def authenticate(scope: Scope, snapshot: Snapshot) -> KeyInfo | None:
+    """The key that a request carries; None where none is needed.
+
+    Raises:
+        Unauthorized: a key is needed and is missing or wrong.
+    """
+    if not snapshot.keys_needed:
+        return None
+    value = header(scope, b"authorization") or b""
+    # A header that was accepted once needs no digest again while this snapshot lasts.
+    key = snapshot.accepted_headers.get(value) or _find_key(value, snapshot)
+    if key.expires is not None and key.expires.timestamp() <= time.time():
+        raise _incorrect_key()
+    return key
+
+
+def _find_key(value: bytes, snapshot: Snapshot) -> KeyInfo:
+    scheme, _, secret = value.partition(b" ")
+    if scheme.lower() != b"bearer" or not secret.strip():
+        raise Unauthorized(
+            "You didn't provide an API key. Send it as a Bearer token in the Authorization header.",
+            code="invalid_api_key",
+        )
+    key = snapshot.keys.get(key_digest(secret.strip().decode("latin-1")))
+    if key is None:
+        raise _incorrect_key()
+    if value == b"Bearer " + secret.strip():
+        # Only one spelling per key is cached, so the cache cannot outgrow the keys.
+        snapshot.accepted_headers[value] = key
+    return key
+
+
+def check_model_access(key: KeyInfo | None, name: str, route: Route) -> None:
+    """Checks that a key may use the model that a request names `name`.
+
+    An id in a key's scope allows that model under any of its names; an alias allows that name, wherever it points.
+
+    Raises:
+        NotFound: the scope has neither. The error is that of a model that does not exist, to reveal nothing.
+    """
+    if not may_use_model(key, name, route):
+        raise model_not_found(name)
+
+
+def may_use_model(key: KeyInfo | None, name: str, route: Route) -> bool:
+    """Whether a key may use the model that a request names `name`."""
+    return key is None or key.models is None or name in key.models or route.spec.id in key.models
+
+
+def model_not_found(name: str) -> NotFound:
+    """The 404 for a model that does not exist or that the key may not use, with OpenAI's message."""
+    return NotFound(
+        f"The model {name!r} does not exist or you do not have access to it.", code="model_not_found", param="model"
+    )
+
+
+def require_owner(key: KeyInfo | None) -> None:
+    """Raises Forbidden for a client's key."""
+    if key is not None and key.role != "owner":
+        raise Forbidden("This needs an owner's key.")
+
+
+def _incorrect_key() -> Unauthorized:
+    return Unauthorized("Incorrect API key provided.", code="invalid_api_key")

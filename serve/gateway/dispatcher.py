@@ -1,0 +1,180 @@
+"""Sends a request to its model's server: concurrency limits, circuit breakers, and the cases that are retried.
+
+Nothing is retried once a byte of the response has gone to the client, and a request that an upstream may have billed is
+never sent to that upstream again. Fallback models are in `serve.gateway.fallbacks`.
+"""
+
+import time
+from dataclasses import dataclass
+
+from models.errors import ParleyError
+from models.settings import Settings
+from serve.accounting.metrics import Metrics
+from serve.gateway.circuit_breaker import CircuitBreaker
+from serve.gateway.concurrency_limiter import ConcurrencyLimiter
+from serve.gateway.exchange import Exchange
+from serve.gateway.model_request import ModelRequest
+from serve.gateway.response_forwarder import forward
+from serve.gateway.snapshot import Route, SnapshotWatcher
+from serve.gateway.startup_queue import StartupQueue
+from serve.gateway.upstream_errors import UpstreamDown, upstream_down
+from serve.transport.engine_client import EnginePool, Unreachable
+from serve.transport.timeouts import timeouts_from
+from serve.transport.upstream_client import ServerResponse, UpstreamClient
+
+# Shorter than the engines' own keep-alive (see `serve.fleet.vllm_command`), so that we close idle connections first.
+_IDLE_LIMIT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """The limits of one engine or upstream."""
+
+    limiter: ConcurrencyLimiter
+    breaker: CircuitBreaker
+
+
+class Dispatcher:
+    """The connections to engines and upstreams. `open` and `close` run with the event loop."""
+
+    def __init__(
+        self, settings: Settings, watcher: SnapshotWatcher, metrics: Metrics, startup_queue: StartupQueue
+    ) -> None:
+        self._settings = settings
+        self._watcher = watcher
+        self._metrics = metrics
+        self._startup_queue = startup_queue
+        self._servers: dict[tuple[str, str | None], _Server] = {}
+        self._engines = EnginePool(timeouts_from(settings), idle_limit_s=_IDLE_LIMIT_S)
+        self._upstreams = UpstreamClient(timeouts_from(settings))
+
+    def open(self) -> None:
+        """Creates the connection pools."""
+        self._engines.open()
+        self._upstreams.open()
+
+    async def close(self) -> None:
+        """Closes the pools."""
+        self._engines.close()
+        await self._upstreams.close()
+
+    async def dispatch(self, request: ModelRequest, exchange: Exchange, *, has_fallback: bool = False) -> None:
+        """Sends a request to its model's server and forwards the response.
+
+        Args:
+            has_fallback: also raise UpstreamDown where the server answers with 429 or 5xx.
+
+        Raises:
+            ParleyError: before the response has started; after that the error is in the stream.
+        """
+        if request.route.address is None:
+            request = await self._startup_queue.wait_until_running(request)
+        route = request.route
+        server = self._servers.get((route.spec.id, route.address)) or self._add_server(route)
+        breaker, limiter, hosted = server.breaker, server.limiter, route.hosted
+        breaker.check()
+        try:
+            if limiter.available:
+                limiter.acquire_nowait()
+            else:
+                await self._queue(limiter, route)
+        except BaseException:
+            breaker.record_cancelled()
+            raise
+        try:
+            exchange.dispatched = True
+            if hosted:
+                response = await self._post_upstream(request, breaker)
+            else:
+                try:
+                    response = await self._engines.post(*_post_arguments(request))
+                except BaseException as error:
+                    response = await self._retry_engine(request, breaker, error)
+            try:
+                status = response.status
+                if status >= 500 and hosted:
+                    breaker.record_failure()
+                else:
+                    breaker.record_success()
+                if has_fallback and (status == 429 or status >= 500):
+                    self._metrics.failed(route.spec.id, str(status))
+                    raise UpstreamDown(f"The server of {route.spec.id!r} answers with status {status}.")
+                exchange.response_headers.append((b"x-parley-model", route.spec.id.encode()))
+                if not await forward(self._metrics, request, response, exchange):
+                    breaker.record_failure()
+            finally:
+                response.release()
+        finally:
+            limiter.release()
+
+    async def _post_upstream(self, request: ModelRequest, breaker: CircuitBreaker) -> ServerResponse:
+        route = request.route
+        upstream = route.spec.upstream
+        if upstream is not None and upstream.credential and route.authorization is None:
+            breaker.record_cancelled()
+            raise UpstreamDown(
+                f"The upstream of {route.spec.id!r} needs a key: set {upstream.credential} before you start Parley."
+            )
+        try:
+            return await self._upstreams.post(*_post_arguments(request))
+        except BaseException as error:
+            self._record_failure(route, breaker, error)
+            raise
+
+    async def _retry_engine(
+        self, request: ModelRequest, breaker: CircuitBreaker, error: BaseException
+    ) -> ServerResponse:
+        """Sends the request again if its engine was unreachable: the engine may be restarting."""
+        try:
+            if not isinstance(error, Unreachable):
+                raise error
+            request = await self._startup_queue.wait_for_restart(request)
+            return await self._engines.post(*_post_arguments(request))
+        except BaseException as last:
+            self._record_failure(request.route, breaker, last)
+            raise
+
+    def _record_failure(self, route: Route, breaker: CircuitBreaker, error: BaseException) -> None:
+        """Records a request without a response. Raises UpstreamDown if the server was at fault."""
+        if isinstance(error, ParleyError) or not isinstance(error, OSError):
+            breaker.record_cancelled()
+            return
+        breaker.record_failure()
+        if isinstance(error, TimeoutError):
+            raise upstream_down(self._metrics, route, "timeout", "did not answer in time") from error
+        raise upstream_down(self._metrics, route, "connect", "cannot be reached") from error
+
+    async def _queue(self, limiter: ConcurrencyLimiter, route: Route) -> None:
+        self._metrics.waiting.inc(route.spec.id)
+        began = time.monotonic()
+        try:
+            await limiter.acquire()
+        finally:
+            self._metrics.waiting.dec(route.spec.id)
+            self._metrics.queued(route.spec.id, time.monotonic() - began)
+
+    def _add_server(self, route: Route) -> _Server:
+        """The limits for a server's first request. Adapters share the limiter of their base's engine."""
+        settings = self._settings
+        current = {(other.spec.id, other.address) for other in self._watcher.current.routes.values()}
+        for old in self._servers.keys() - current:
+            if not self._servers[old].limiter.running:
+                del self._servers[old]
+        on_engine = () if route.hosted else self._servers.items()
+        shared = next((server.limiter for (_, address), server in on_engine if address == route.address), None)
+        limiter = shared or ConcurrencyLimiter(
+            route.spec.id,
+            max_running=settings.running_per_model,
+            max_queued=settings.queue_size,
+            timeout_s=settings.queue_wait_s,
+        )
+        server = _Server(limiter, CircuitBreaker(route.spec.id, self._metrics.breaker))
+        self._servers[route.spec.id, route.address] = server
+        self._metrics.breaker(route.spec.id, "closed")
+        return server
+
+
+def _post_arguments(request: ModelRequest) -> tuple[str, str, bytes, str | None]:
+    route = request.route
+    assert route.address is not None
+    return route.address, request.path[3:], request.body, route.authorization  # the address already ends in /v1

@@ -1,0 +1,117 @@
+"""One request and its response: the methods that send the response, over the record that accounting reads."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from models.errors import ParleyError
+from serve.accounting.request_record import RequestRecord
+from serve.transport.asgi import JSON, ASGIMessage, Send
+from serve.transport.error_responses import error_event, error_frame, error_headers
+from serve.transport.request_cycle import RequestResponseCycle
+
+
+class Exchange(RequestRecord):
+    """Sends the response of one request and tracks its status and size."""
+
+    responses_api = False  # the stream is one of /v1/responses
+
+    def __init__(self, send: Send) -> None:
+        super().__init__()
+        self._send = send
+        # Behind our own HTTPProtocol, `send` is a method of a cycle that also takes plain bytes, which is cheaper.
+        cycle = getattr(send, "__self__", None)
+        self._cycle = cycle if type(cycle) is RequestResponseCycle else None
+
+    @property
+    def started(self) -> bool:
+        """Whether the status line was sent."""
+        return self.status != 0
+
+    async def start(self, status: int, content_type: bytes, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Sends the status and headers of a streamed response."""
+        self.status = status
+        headers = [
+            (b"content-type", content_type),
+            (b"x-request-id", self.request_id),
+            (b"openai-processing-ms", b"%d" % (self.seconds() * 1000)),
+            *self.response_headers,
+            *extra,
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def send_body(self, data: bytes, *, more: bool = False) -> None:
+        """Sends a piece of the body: the last one, unless `more`."""
+        self.finished = not more
+        self.sent_bytes += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    def buffered_body(self) -> bytes | None:
+        """The whole request body if it has arrived already; None if it must be received."""
+        return self._cycle.buffered_body() if self._cycle is not None else None
+
+    def send_nowait(self, data: bytes) -> bool:
+        """Sends a piece of a stream without waiting. False: use `send_body` instead."""
+        if self._cycle is None or not self._cycle.send_chunk(data):
+            return False
+        self.sent_bytes += len(data)
+        return True
+
+    async def send_response(
+        self, status: int, data: bytes, content_type: bytes = JSON, extra: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Sends a complete response."""
+        self.status = status
+        self.finished = True
+        self.sent_bytes += len(data)
+        if self._cycle is not None:
+            more = [*self.response_headers, *extra] if extra else self.response_headers
+            lines = b"".join([b"%b: %b\r\n" % pair for pair in more])
+            if lines.count(b"\n") == lines.count(b"\r") == len(more) and self._cycle.send_response(
+                status,
+                b"content-type: %b\r\nx-request-id: %b\r\nopenai-processing-ms: %d\r\n%b"
+                % (content_type, self.request_id, self.seconds() * 1000, lines),
+                data,
+            ):
+                return
+        await self.start(status, content_type, [*extra, (b"content-length", b"%d" % len(data))])
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def send_json(self, content: Any, status: int = 200) -> None:
+        """Sends a JSON response."""
+        await self.send_response(status, orjson.dumps(content))
+
+    async def send_error(self, error: ParleyError) -> None:
+        """Sends an error: a response, or an error frame if a stream has started; nothing after the response's end."""
+        if self.finished:
+            return
+        if self.started:
+            await self.send_stream_error(error.body()["error"])
+        else:
+            await self.send_response(error.status, orjson.dumps(error.body()), extra=error_headers(error))
+
+    async def send_stream_error(self, error: Mapping[str, Any]) -> None:
+        """Ends a started stream with an error frame."""
+        self.fault = "broken"
+        await self.send_body(error_event(error) if self.responses_api else error_frame(error))
+
+    def wrap_send(self) -> Send:
+        """A `send` for a mounted application that adds this exchange's headers and tracks the response."""
+
+        async def send(message: ASGIMessage) -> None:
+            if message["type"] == "http.response.start":
+                self.status = message["status"]
+                headers = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"x-request-id"]
+                headers += [
+                    (b"x-request-id", self.request_id),
+                    (b"openai-processing-ms", b"%d" % (self.seconds() * 1000)),
+                    *self.response_headers,
+                ]
+                message = {**message, "headers": headers}
+            elif message["type"] == "http.response.body":
+                self.finished = not message.get("more_body", False)
+                self.sent_bytes += len(message.get("body", b""))
+            await self._send(message)
+
+        return send

@@ -1,0 +1,63 @@
+"""Fallbacks of hosted models: another model answers while the first one is down or over its limits.
+
+Fallbacks are tried in order while the model before them is unreachable, times out, has an open circuit breaker, or
+answers with 429 or 5xx, and always before a byte has gone to the client.
+"""
+
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+from models.keys import KeyInfo
+from serve.accounting.metrics import Metrics
+from serve.accounting.rate_limits import can_pay
+from serve.gateway import authorization
+from serve.gateway.dispatcher import Dispatcher
+from serve.gateway.exchange import Exchange
+from serve.gateway.model_request import ModelRequest, redirect_request
+from serve.gateway.snapshot import Route, SnapshotWatcher
+from serve.gateway.upstream_errors import UpstreamDown
+
+
+class FallbackDispatcher:
+    """Dispatches each request to its model or to the first of its fallbacks that answers."""
+
+    def __init__(self, dispatcher: Dispatcher, watcher: SnapshotWatcher, metrics: Metrics) -> None:
+        self._dispatcher = dispatcher
+        self._watcher = watcher
+        self._metrics = metrics
+
+    def dispatch(self, request: ModelRequest, exchange: Exchange, key: KeyInfo | None) -> Coroutine[Any, Any, None]:
+        """Sends a request and forwards the response.
+
+        Raises:
+            ParleyError: before the response has started; after that the error is in the stream.
+        """
+        if request.route.spec.fallbacks:
+            return self._dispatch_with_fallbacks(request, exchange, key)
+        return self._dispatcher.dispatch(request, exchange)
+
+    async def _dispatch_with_fallbacks(self, request: ModelRequest, exchange: Exchange, key: KeyInfo | None) -> None:
+        first = request.route
+        fallbacks = self._usable_fallbacks(first, key)
+        fallback = next(fallbacks, None)
+        while True:
+            try:
+                await self._dispatcher.dispatch(request, exchange, has_fallback=fallback is not None)
+                return
+            except UpstreamDown:
+                if fallback is None:
+                    raise
+            self._metrics.fell_back(first.spec.id, fallback.spec.id)
+            request = redirect_request(request, fallback)
+            exchange.model = fallback.spec.id
+            fallback = next(fallbacks, None)
+
+    def _usable_fallbacks(self, route: Route, key: KeyInfo | None) -> Iterator[Route]:
+        """The fallbacks that run, and that the key may use and can pay for."""
+        routes = self._watcher.current.routes
+        for name in route.spec.fallbacks:
+            fallback = routes.get(name)
+            if fallback is None or fallback.address is None:
+                continue
+            if authorization.may_use_model(key, name, fallback) and can_pay(key, fallback.spec):
+                yield fallback

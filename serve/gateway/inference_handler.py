@@ -1,0 +1,83 @@
+"""Answers one request to a model, step by step, from the request body to the forwarded response.
+
+Each step is a file: `serve.transport.request_bodies` reads, `serve.validation.request_checks` parses,
+`serve.gateway.model_request` validates, `serve.accounting.rate_limits` admits, `serve.gateway.dispatcher` finds a
+server, `serve.gateway.response_forwarder` forwards the response.
+"""
+
+from models.database import Database
+from models.keys import KeyInfo
+from models.settings import Settings
+from serve.accounting.metrics import Metrics
+from serve.accounting.request_accounting import RequestAccounting
+from serve.gateway import authorization
+from serve.gateway.disconnect_watcher import DisconnectWatcher
+from serve.gateway.dispatcher import Dispatcher
+from serve.gateway.exchange import Exchange
+from serve.gateway.fallbacks import FallbackDispatcher
+from serve.gateway.model_request import build_model_request, find_route
+from serve.gateway.snapshot import SnapshotWatcher
+from serve.gateway.startup_queue import StartupQueue
+from serve.transport.asgi import Receive, Scope
+from serve.transport.request_bodies import RequestBodyReader
+from serve.validation.request_checks import parse_json
+
+
+class InferenceHandler:
+    """Handles the inference routes. One per gateway; `open` and `close` run with its process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        watcher: SnapshotWatcher,
+        metrics: Metrics,
+        accounting: RequestAccounting,
+    ) -> None:
+        self._watcher = watcher
+        self._accounting = accounting
+        self._bodies = RequestBodyReader(settings)
+        self._disconnects = DisconnectWatcher()
+        startup_queue = StartupQueue(settings, database, watcher, metrics)
+        self._dispatcher = Dispatcher(settings, watcher, metrics, startup_queue)
+        self._fallbacks = FallbackDispatcher(self._dispatcher, watcher, metrics)
+
+    async def open(self) -> None:
+        """Creates the connection pools."""
+        self._dispatcher.open()
+        self._disconnects.open()
+
+    async def close(self) -> None:
+        """Closes the pools."""
+        self._disconnects.close()
+        await self._dispatcher.close()
+
+    async def handle(self, scope: Scope, receive: Receive, exchange: Exchange, key: KeyInfo | None) -> None:
+        """Answers one request. Its model and usage are in `exchange` afterwards, however it ends.
+
+        Raises:
+            ParleyError: before the response has started; after that the error is in the stream.
+            CancelledError: the client disconnected.
+        """
+        body = exchange.buffered_body()
+        if body is None:
+            body = await self._bodies.read(scope, receive)
+        else:
+            self._bodies.hold(body)
+        size = len(body)
+        try:
+            content = parse_json(body)
+            route = find_route(content, self._watcher.current)
+            authorization.check_model_access(key, content["model"], route)
+            exchange.model = route.spec.id
+            request = build_model_request(scope["path"], content, route)
+            exchange.stream = request.stream
+            del body, content  # `request` holds what is sent on
+            self._accounting.admit(exchange, route.spec, size, request.max_tokens, request.choices)
+            listener = self._disconnects.listener(receive, exchange)
+            try:
+                await self._fallbacks.dispatch(request, exchange, key)
+            finally:
+                listener.stop()
+        finally:
+            self._bodies.release(size)

@@ -1,0 +1,109 @@
+"""A parsed request for a model: its route, whether it streams, and the body to send on. It sends nothing."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from models.errors import Invalid
+from serve.gateway.authorization import model_not_found
+from serve.gateway.snapshot import Route, Snapshot
+from serve.validation import fields
+from serve.validation.schema_limits import check_schemas
+
+# Their streams consist of chunks that end with [DONE], with usage only on request.
+_CHUNK_STREAMS = frozenset({"/v1/chat/completions", "/v1/completions"})
+_MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_MAX_TOKENS_SET = frozenset(_MAX_TOKENS)
+_CHOICE_FIELDS = frozenset({"n", "prompt"})
+
+
+class ModelRequest(NamedTuple):
+    """A request ready to be sent to its model's server."""
+
+    path: str
+    route: Route
+    body: bytes
+    stream: bool
+    hide_usage: bool
+    max_tokens: int | None  # per choice; None if the request sets no limit
+    choices: int
+
+
+def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
+    """The route of the model that a request names.
+
+    Raises:
+        Invalid: it names no model. NotFound: no model has that name.
+    """
+    name = content.get("model")
+    if not isinstance(name, str) or not name:
+        raise Invalid("You must provide a model parameter.", param="model")
+    route = snapshot.routes.get(name)
+    if route is None:
+        raise model_not_found(name)
+    return route
+
+
+def build_model_request(path: str, content: dict[str, Any], route: Route) -> ModelRequest:
+    """Validates a request and serialises it again for `route`, so that no server parses the client's own bytes.
+
+    Raises:
+        Invalid: a field is not allowed, or the body cannot be serialised.
+    """
+    fields.check_fields(content)
+    body = content
+    if not route.hosted:
+        fields.check_media(content)
+        check_schemas(content)
+        body = fields.select_engine_fields(path, content)
+    if route.renamed:
+        body = {**body, "model": route.model}
+    stream = content.get("stream") is True and path != "/v1/embeddings"
+    hide_usage = False
+    if path in _CHUNK_STREAMS:
+        options = content.get("stream_options")
+        hide_usage = not (isinstance(options, dict) and options.get("include_usage") is True)
+        if stream and hide_usage:
+            own = options if isinstance(options, dict) and route.hosted else {}
+            body = {**body, "stream_options": {**own, "include_usage": True}}
+        elif stream and not route.hosted and options != {"include_usage": True}:
+            body = {**body, "stream_options": {"include_usage": True}}
+        elif not stream and "stream_options" in body:
+            body = {key: value for key, value in body.items() if key != "stream_options"}
+    return ModelRequest(
+        path, route, _serialise(body), stream, hide_usage, _read_max_tokens(content), _count_choices(content)
+    )
+
+
+def redirect_request(request: ModelRequest, route: Route) -> ModelRequest:
+    """The same request for another model's server."""
+    content = orjson.loads(request.body)
+    content["model"] = route.model
+    if not route.hosted:
+        fields.check_media(content)
+        content = fields.select_engine_fields(request.path, content)
+    return request._replace(route=route, body=orjson.dumps(content))
+
+
+def _serialise(content: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(content)
+    except orjson.JSONEncodeError as error:
+        # orjson parses deeper nesting than it serialises.
+        raise Invalid("The body is nested too deeply.") from error
+
+
+def _read_max_tokens(content: Mapping[str, Any]) -> int | None:
+    if _MAX_TOKENS_SET.isdisjoint(content):
+        return None
+    return next((value for name in _MAX_TOKENS if type(value := content.get(name)) is int), None)
+
+
+def _count_choices(content: Mapping[str, Any]) -> int:
+    """`n` for each prompt."""
+    if _CHOICE_FIELDS.isdisjoint(content):
+        return 1
+    n, prompts = content.get("n"), content.get("prompt")
+    count = len(prompts) if type(prompts) is list and prompts and type(prompts[0]) is not int else 1
+    return count * (n if type(n) is int else 1)

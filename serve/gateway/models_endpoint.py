@@ -1,0 +1,63 @@
+"""`/v1/models`: the snapshot's models in OpenAI's shape, retrieved, listed and deleted."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from models.keys import KeyInfo
+from models.registry import Registry
+from serve.gateway import authorization
+from serve.gateway.snapshot import Route, Snapshot
+
+
+def list_models(snapshot: Snapshot, key: KeyInfo | None = None) -> dict[str, Any]:
+    """Every listed model, then every alias of one, limited to those that the key may use."""
+    listed = {spec.id for spec in snapshot.listed}
+    names = [spec.id for spec in snapshot.listed]
+    names += [name for name, target in snapshot.aliases.items() if target in listed]
+    routes = snapshot.routes
+    data = [_describe(name, routes[name]) for name in names if authorization.may_use_model(key, name, routes[name])]
+    return {"object": "list", "data": data}
+
+
+def retrieve_model(snapshot: Snapshot, name: str, key: KeyInfo | None = None) -> dict[str, Any]:
+    """One model by id or alias, candidates included.
+
+    Raises:
+        NotFound: no model has that name, or the key may not use it.
+    """
+    route = snapshot.routes.get(name)
+    if route is None:
+        raise authorization.model_not_found(name)
+    authorization.check_model_access(key, name, route)
+    return _describe(name, route)
+
+
+def delete_model(registry: Registry, name: str) -> dict[str, Any]:
+    """Deletes a name: an alias is removed and its model stays; a model is retired and its weights and votes stay.
+
+    Raises:
+        NotFound: no model has that name. Conflict: an alias or an adapter depends on the model.
+    """
+    if name in registry.aliases():
+        registry.unalias(name)
+    else:
+        registry.retire(registry.resolve(name).id)
+    return {"id": name, "object": "model", "deleted": True}
+
+
+def _describe(name: str, route: Route) -> dict[str, Any]:
+    """A model in OpenAI's shape, with Parley's own fields under `parley`."""
+    spec = route.spec
+    owner = urlsplit(spec.upstream.base_url).hostname if spec.upstream else "parley"
+    described: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": int(spec.created.timestamp()),
+        "owned_by": owner or "parley",
+    }
+    if spec.shutdown_date:
+        described["shutdown_date"] = spec.shutdown_date.isoformat()
+    described["parley"] = {"kind": spec.kind, "state": route.state.state, "base": spec.base}
+    if name != spec.id:
+        described["parley"]["alias_of"] = spec.id
+    return described

@@ -1,0 +1,155 @@
+"""Forwards a server's response to the client: bytes are copied, and parsed only for usage and completeness.
+
+A stream that breaks ends with an error frame, never as if it were complete.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from models.errors import ParleyError
+from serve.accounting.metrics import Metrics
+from serve.gateway.exchange import Exchange
+from serve.gateway.model_request import ModelRequest
+from serve.gateway.upstream_errors import (
+    BadUpstream,
+    error_body,
+    forwarded_headers,
+    upstream_fault,
+    upstream_limits,
+)
+from serve.transport.asgi import EVENT_STREAM
+from serve.transport.error_responses import openai_error
+from serve.transport.sse_frames import FrameFilter, ResponsesFrameFilter
+from serve.transport.upstream_client import ServerResponse
+
+_STREAM_END_S = 1.0  # how long an upstream may keep its connection open after the end of its stream
+_STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+def forward(
+    metrics: Metrics, request: ModelRequest, response: ServerResponse, exchange: Exchange
+) -> Coroutine[Any, Any, bool]:
+    """Forwards a response, an error response too. Its usage is in `exchange` afterwards.
+
+    Returns:
+        Whether the server completed what it started.
+
+    Raises:
+        ParleyError: before anything has gone to the client; after that the error is in the stream.
+    """
+    if response.status >= 300:
+        return _forward_error(metrics, request, response, exchange)
+    streams = response.header(b"content-type").lower().startswith(b"text/event-stream")
+    if request.route.hosted:
+        exchange.response_headers += upstream_limits(response, exchange.response_headers)
+    if streams is not request.stream:
+        # The SDK would silently read it as an empty stream or as a string.
+        metrics.failed(request.route.spec.id, "broken")
+        problem = "a stream that was not requested" if streams else "something other than the requested stream"
+        raise BadUpstream(f"The server of {request.route.spec.id!r} answers with {problem}.")
+    if streams:
+        return _forward_stream(metrics, request, response, exchange)
+    return _forward_json(metrics, request, response, exchange)
+
+
+async def _forward_json(metrics: Metrics, request: ModelRequest, response: ServerResponse, exchange: Exchange) -> bool:
+    try:
+        data = response.buffered_body() or await response.read()
+    except TimeoutError as error:
+        raise upstream_fault(metrics, request.route, "timeout", "did not answer in time") from error
+    except OSError as error:
+        raise upstream_fault(metrics, request.route, "broken", "closed the connection during its response") from error
+    # Parsed before it is sent, because a truncated response can look complete at the HTTP level.
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise upstream_fault(metrics, request.route, "broken", "sent a response that is not JSON") from error
+    if not isinstance(content, dict):
+        raise upstream_fault(metrics, request.route, "broken", "sent a response that is not a JSON object")
+    await exchange.send_response(response.status, data)
+    _record_usage(exchange, content.get("usage"))
+    return True
+
+
+async def _forward_stream(
+    metrics: Metrics, request: ModelRequest, response: ServerResponse, exchange: Exchange
+) -> bool:
+    exchange.responses_api = request.path == "/v1/responses"
+    frames = ResponsesFrameFilter() if exchange.responses_api else FrameFilter(hide_usage=request.hide_usage)
+    model = request.route.spec.id
+    await exchange.start(200, EVENT_STREAM, _STREAM_HEADERS)
+    fault: ParleyError | None = None
+    unsent = b""  # what the client could not take at once
+
+    def pass_on(piece: bytes) -> bool:
+        nonlocal unsent
+        out = frames.feed(piece)
+        if out:
+            if exchange.ttft_s is None:
+                exchange.ttft_s = exchange.seconds()
+            if not exchange.send_nowait(out):
+                unsent = out
+                return False
+        return not (frames.complete or frames.error is not None)
+
+    try:
+        while not frames.ended and (piece := await response.read_piece()):
+            if pass_on(piece):
+                await response.stream_to(pass_on)
+            if unsent:
+                await exchange.send_body(unsent, more=True)
+                unsent = b""
+    except TimeoutError:
+        fault = upstream_fault(metrics, request.route, "timeout", "stopped sending in the middle of its response")
+    except OSError:
+        fault = upstream_fault(metrics, request.route, "broken", "closed the connection during its response")
+    if fault is None and frames.error is not None:
+        metrics.failed(model, "broken")
+        await exchange.send_stream_error(openai_error(frames.error, 500))
+    elif fault is None and frames.complete:
+        await exchange.send_body(b"")
+    else:
+        fault = fault or upstream_fault(metrics, request.route, "broken", "closed the connection during its response")
+        await exchange.send_stream_error(fault.body()["error"])
+    _record_usage(exchange, frames.usage)
+    ttft_s = exchange.ttft_s
+    if ttft_s is not None:
+        metrics.streamed(model, ttft_s, exchange.seconds() - ttft_s, exchange.completion_tokens)
+    if not frames.complete:
+        return False
+    # Read to the end, so that the connection can be reused. The client already has its whole response.
+    with suppress(OSError):
+        async with asyncio.timeout(_STREAM_END_S):
+            while await response.read_piece():
+                pass
+    return True
+
+
+async def _forward_error(metrics: Metrics, request: ModelRequest, response: ServerResponse, exchange: Exchange) -> bool:
+    try:
+        data = await response.read()
+    except OSError:
+        data = b""
+    body = error_body(metrics, request, response.status, data)
+    forwarded = forwarded_headers(response)
+    # The server that refuses knows when to retry: its headers replace those of the key's limits.
+    names = {name for name, _ in forwarded}
+    exchange.response_headers = [pair for pair in exchange.response_headers if pair[0] not in names]
+    await exchange.send_response(response.status, body, extra=forwarded)
+    return True
+
+
+def _record_usage(exchange: Exchange, usage: Any) -> None:
+    """Stores a server's token counts, which have other names in /v1/responses."""
+    if isinstance(usage, dict):
+        exchange.prompt_tokens = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
+        exchange.completion_tokens = _count(usage.get("completion_tokens", usage.get("output_tokens")))
+
+
+def _count(number: Any) -> int:
+    """A token count, or 0 if the value is not one."""
+    return number if isinstance(number, int) and number > 0 else 0

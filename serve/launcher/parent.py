@@ -1,0 +1,224 @@
+"""The parent process, `parley up`: it starts and watches all other processes and stops them when it ends.
+
+It runs the `services` (gateway, page, worker) and the `supervisor` (engines). It serves nothing itself.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from models.atomic import atomic_write, sweep
+from models.database import Database, open_database, upgrade
+from models.keys import create_key, keys_configured
+from models.registry import Registry
+from models.settings import Settings, child_environment
+from serve.fleet import machine
+from serve.fleet.supervisor import Supervisor
+from serve.launcher import preflight
+from serve.launcher.services import Service, Services
+from serve.launcher.startup_output import StartupOutput
+from serve.processes import guardian
+from serve.processes.children import kill_strays, own_command
+from serve.processes.logs import rotate
+from serve.transport.listen_sockets import ListenSockets, open_listen_sockets
+
+Prepare = Callable[[Settings, Callable[[str], None]], None]
+_STRAYS_INTERVAL_S = 1.0
+_GATEWAY_NOTICES_S = 0.4
+# A gateway that crashed restarts sooner. After this time waiting clients get a 503.
+_GATEWAY_DOWN_S = 10.0
+# Beyond the grace of running responses, for the gateway to write its accounting.
+_ACCOUNTING_S = 2.0
+# A training may publish while Parley starts, so only what has been untouched for a day is removed.
+_ABANDONED_S = 24 * 3600.0
+
+
+def up(
+    settings: Settings,
+    *,
+    prepare: Prepare | None = None,
+    page: bool = True,
+    worker: bool = True,
+    make_owner_key: bool = False,
+) -> None:
+    """Runs Parley until Ctrl-C or SIGTERM, then stops everything and returns.
+
+    Args:
+        prepare: called as `prepare(settings, report)` before anything starts, to register models; `report` prints a
+            line of progress. What it imports stays in memory: heavy work belongs in its own process.
+        page, worker: whether to start those.
+        make_owner_key: create an owner's key and print it if there is no key yet.
+
+    Raises:
+        ParleyError: a check before the start failed.
+    """
+    console = StartupOutput()
+    preflight.check_home(settings.home)
+    with preflight.lock_home(settings.home) as _lock:
+        if left := guardian.kill_marked(str(settings.home)):
+            console.line(f"ended {len(left)} processes that an earlier run of this home left behind")
+        preflight.check(settings, page=page)
+        sweep(settings.models_dir, older_than_s=_ABANDONED_S)
+        machine_info = machine.detect_machine(settings)
+        upgrade(settings)
+        database = open_database(settings)
+        try:
+            Registry(database).sweep_unclaimed(settings.models_dir)
+            owner_key = _check_keys(settings, database, page=page, make_owner_key=make_owner_key)
+            if owner_key:
+                # At once: if a later step fails, the next start does not create another key.
+                console.key(owner_key)
+            elif not keys_configured(database):
+                console.line(preflight.no_key_note(settings))
+            if prepare is not None:
+                prepare(settings, console.line)
+            asyncio.run(_run(settings, database, machine_info, console, page=page, worker=worker))
+        except KeyboardInterrupt:
+            console.line("stopped")
+        finally:
+            database.dispose()
+
+
+def _check_keys(settings: Settings, database: Database, *, page: bool, make_owner_key: bool) -> str | None:
+    configured = keys_configured(database)
+    preflight.check_keys(settings, page=page, keys=configured or make_owner_key)
+    if make_owner_key and not configured:
+        return create_key(database, name="owner", role="owner")
+    return None
+
+
+async def _run(
+    settings: Settings,
+    database: Database,
+    machine_info: machine.Machine,
+    console: StartupOutput,
+    *,
+    page: bool,
+    worker: bool,
+) -> None:
+    guardian.become_subreaper()
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked_to_stop() -> None:
+        (hurry if stopping.is_set() else stopping).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, asked_to_stop)
+    sockets = open_listen_sockets(settings.host, settings.port)
+    services = Services(_services(settings, sockets, page=page, worker=worker), settings.logs_dir, console.line)
+    supervisor = Supervisor(settings, database, machine_info, console.line)
+    tasks = [asyncio.create_task(services.run()), asyncio.create_task(supervisor.run())]
+    console.line(f"starting on {_describe(machine_info)}; everything is kept in {settings.home}")
+    announced, ready_since = False, None
+    strays_at = answered_at = time.monotonic()
+    try:
+        while not stopping.is_set() and not any(task.done() for task in tasks):
+            if not (services.ready() and supervisor.settled()):
+                ready_since = None
+            elif ready_since is None:
+                ready_since = time.monotonic()
+            # A moment later, so that the gateway has polled the states too.
+            if not announced and ready_since is not None and time.monotonic() - ready_since > _GATEWAY_NOTICES_S:
+                console.ready(settings, page=page, models=supervisor.overview())
+                announced = True
+            if services.all[0].ready:
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at > _GATEWAY_DOWN_S:
+                sockets.refuse_waiting()
+            _write_state(settings, services, ready=announced, page=page)
+            if time.monotonic() - strays_at > _STRAYS_INTERVAL_S:
+                strays_at = time.monotonic()
+                await asyncio.to_thread(_rotate_logs, settings.logs_dir)
+                kill_strays(services.guardians | supervisor.guardians)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), 0.2)
+    finally:
+        began = time.monotonic()
+        sockets.close()
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        await _stop(services, supervisor, hurry)
+        kill_strays(())
+        (settings.home / "up.json").unlink(missing_ok=True)
+        console.line(f"stopped, after {time.monotonic() - began:.1f} s")
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+async def _stop(services: Services, supervisor: Supervisor, hurry: asyncio.Event) -> None:
+    """Stops the gateway first, so that running responses can finish while the engines still run; then the engines.
+
+    A second signal stops everything at once.
+    """
+    graceful = asyncio.create_task(asyncio.to_thread(services.stop))
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait({graceful, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    if hurry.is_set():
+        await asyncio.to_thread(services.kill)
+    await graceful
+    hurried.cancel()
+    await supervisor.stop()
+
+
+def _rotate_logs(logs: Path) -> None:
+    """Rotates the logs of child processes; the gateway rotates its access log itself."""
+    for log in logs.glob("*.log"):
+        if log.name != "access.log":
+            rotate(log)
+
+
+def _services(settings: Settings, sockets: ListenSockets, *, page: bool, worker: bool) -> list[Service]:
+    """The services to start, the gateway first."""
+    # A key for our own page and worker, new at every start. The gateway knows it without a database row.
+    key = settings.page_key.get_secret_value() if settings.page_key else f"pk-{secrets.token_urlsafe(32)}"
+    environment = child_environment(settings, PARLEY_PAGE_KEY=key)
+    gateway = settings.gateway_url.removesuffix("/v1")
+    grace = settings.stop_grace_s + _ACCOUNTING_S
+    arguments = ("gateway", "--door", ",".join(map(str, sockets.descriptors)))
+    command = own_command(
+        "gateway", *arguments, environment=environment, grace_s=grace, inherited_files=sockets.descriptors
+    )
+    found = [Service(command, f"{gateway}/health")]
+    if page:
+        found.append(Service(own_command("page", "page", environment=environment), settings.page_url))
+    if worker:
+        found.append(Service(own_command("worker", "worker", environment=environment), None))
+    return found
+
+
+def _describe(machine_info: machine.Machine) -> str:
+    if machine_info.gpus:
+        return ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in machine_info.gpus)
+    cores = len(machine_info.cores)
+    return f"{cores} CPU core{'s' * (cores != 1)} and {machine_info.memory_bytes / 2**30:.0f} GiB, no GPU"
+
+
+def _write_state(settings: Settings, services: Services, *, ready: bool, page: bool) -> None:
+    """Writes up.json for other processes on this machine: `serve.start` and `parley status` read it."""
+    state = {
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+        "ready": ready,
+        "gateway": settings.gateway_url,
+        "page": settings.page_url if page else None,
+        "processes": {
+            service.name: {"pid": service.process.pid if service.process else None, "ready": service.ready}
+            for service in services.all
+        },
+    }
+    path = settings.home / "up.json"
+    data = json.dumps(state).encode()
+    with suppress(OSError):
+        if not path.exists() or path.read_bytes() != data:
+            atomic_write(path, data)

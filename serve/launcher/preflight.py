@@ -1,0 +1,137 @@
+"""Checks before a start, each with a one-line error. It starts nothing."""
+
+import errno
+import fcntl
+import ipaddress
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import IO
+
+from models.errors import Conflict, Invalid, NoSpace, Unavailable
+from models.settings import Settings
+
+LEAST_FREE_BYTES = 200 * 1024**2
+
+
+def check(settings: Settings, *, page: bool) -> None:
+    """Checks home, disk and ports.
+
+    Raises:
+        Invalid, NoSpace, Unavailable: what is wrong and what to do.
+    """
+    check_home(settings.home)
+    check_port(settings.host, settings.port, "the gateway", "--port")
+    if page:
+        hosts = {settings.host, settings.page_host}
+        everywhere = hosts & {"", "0.0.0.0", "::"}  # noqa: S104 -- compared with, not bound to
+        if settings.page_port == settings.port and (everywhere or len(hosts) == 1):
+            raise Invalid(f"Gateway and page cannot both use port {settings.port}: choose another with --page-port.")
+        check_port(settings.page_host, settings.page_port, "the page", "--page-port")
+
+
+def check_home(home: Path) -> None:
+    """Checks that the home can be created and written, and that its disk has space."""
+    try:
+        for folder in (home, home / "logs", home / "models"):
+            folder.mkdir(parents=True, exist_ok=True)
+        probe = home / f".probe-{os.getpid()}"
+        try:
+            with probe.open("wb") as stream:
+                stream.write(bytes(64 * 1024))
+                stream.flush()
+                os.fsync(stream.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"The disk of {home} is full. Free some space and start again.") from error
+        raise Invalid(
+            f"The home {home} cannot be written: {error.strerror}. Choose another with --home or PARLEY_HOME.",
+            param="home",
+        ) from error
+    free = shutil.disk_usage(home).free
+    if free < LEAST_FREE_BYTES:
+        raise NoSpace(f"The disk of {home} has only {free // 2**20} MiB left. Free some space and start again.")
+
+
+def check_port(host: str, port: int, who: str, flag: str) -> None:
+    """Checks that the port is free and the address belongs to this machine."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (socket.gaierror, UnicodeError) as error:
+        # UnicodeError: the name is not a possible DNS name.
+        raise Invalid(f"{host!r} is not an address of this machine for {who}.", param="host") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Unavailable(
+                f"Port {port} for {who} is in use. Stop the program that uses it, or choose another port with {flag}."
+            ) from error
+        if error.errno == errno.EACCES:
+            raise Unavailable(
+                f"Port {port} for {who} needs more privileges. Choose one over 1023 with {flag}."
+            ) from error
+        raise Invalid(f"{who.capitalize()} cannot listen on {host}:{port}: {error.strerror}.", param="host") from error
+
+
+def check_keys(settings: Settings, *, page: bool, keys: bool) -> None:
+    """Checks that there is a key if anything listens on more than loopback.
+
+    Raises:
+        Invalid: there is no key.
+    """
+    if keys:
+        return
+    hosts = [settings.host, *[settings.page_host] * page]
+    wide = next((host for host in hosts if not is_loopback(host)), None)
+    if wide is not None:
+        raise Invalid(
+            f"Listening on {wide} needs a key, or anyone could use your models: create one with `parley keys create "
+            "NAME --role owner`, or start with --make-owner-key.",
+            param="host",
+        )
+
+
+def no_key_note(settings: Settings) -> str:
+    """The note for a start without any key."""
+    return (
+        f"No key is configured: the gateway listens on {settings.host} only and needs no key. `parley keys create NAME "
+        "--role owner` creates the first one."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def lock_home(home: Path) -> IO[str]:
+    """Locks the home for this process, until the file is closed or the process ends.
+
+    Raises:
+        Conflict: another `parley up` holds the lock.
+    """
+    stream = (home / "up.lock").open("a+")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        stream.seek(0)
+        pid = stream.read().strip()
+        stream.close()
+        who = f" (process {pid})" if pid else ""
+        raise Conflict(
+            f"Parley already runs from {home}{who}. Stop it first, or give this one another --home and ports."
+        ) from error
+    stream.truncate(0)
+    stream.write(str(os.getpid()))
+    stream.flush()
+    return stream

@@ -1,0 +1,170 @@
+"""`parley serve`: gateway and engines without page and worker, for models named on the command line."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from models.errors import Conflict, Invalid
+from serve.launcher.settings_options import settings_options
+
+if TYPE_CHECKING:
+    from models.registry import Registry
+    from models.settings import Settings
+    from models.spec import ModelSpec
+
+_MODELS, _GATEWAY, _MEMORY, _LIMITS = "Models", "Gateway", "Device and memory", "Timeouts and limits"
+
+
+@settings_options(
+    {
+        "home": _GATEWAY, "host": _GATEWAY, "port": _GATEWAY,
+        "device": _MEMORY, "gpu_memory_share": _MEMORY, "cpu_kv_cache_gib": _MEMORY, "engine_memory_gib": _MEMORY,
+        "engine_start_timeout_s": _LIMITS, "queue_wait_s": _LIMITS, "queue_size": _LIMITS, "running_per_model": _LIMITS,
+        "connect_timeout_s": _LIMITS, "first_byte_timeout_s": _LIMITS, "idle_timeout_s": _LIMITS,
+        "total_timeout_s": _LIMITS, "drain_timeout_s": _LIMITS, "stop_grace_s": _LIMITS,
+    }
+)  # fmt: skip
+def serve_command(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Each a registered model, a folder of safetensors, or a hub id such as Qwen/Qwen3-4B. NAME=FOLDER "
+            "sets another name than the folder's. Without any, all registered models are served.",
+            metavar="[MODEL | FOLDER | NAME=FOLDER]…",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="For folders with adapters: the id of their base model.", rich_help_panel=_MODELS),
+    ] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Context length in tokens. Default: the model's own.", rich_help_panel=_MODELS)
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.", rich_help_panel=_MODELS)] = "auto",
+    tool_call_parser: Annotated[
+        str | None,
+        typer.Option(
+            help="vLLM's parser for tool calls, or none. Default: chosen by the model's family.",
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    reasoning_parser: Annotated[
+        str | None,
+        typer.Option(
+            help="vLLM's parser for reasoning, or none. Default: chosen by the model's family.",
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option(help="Run code that comes with the weights.", rich_help_panel=_MODELS)
+    ] = False,
+    pin: Annotated[
+        bool,
+        typer.Option(help="Never stop the engines of these models to make room for others.", rich_help_panel=_MODELS),
+    ] = False,
+    make_owner_key: Annotated[
+        bool, typer.Option(help="Create an owner's key and print it if there is no key yet.", rich_help_panel=_GATEWAY)
+    ] = False,
+    **settings: Any,
+) -> None:
+    """Serve models behind OpenAI's API: gateway and engines, without page and worker. Ctrl-C stops it.
+
+    Models that are not registered yet are registered and stay so. Models that do not fit into memory together take
+    turns: the least recently used one makes room. docs/settings.md lists all settings.
+
+    Examples:
+
+      parley serve Qwen/Qwen3-4B
+
+      parley serve support=/data/support-merged --port 9000 --max-model-len 8192
+
+      parley serve /data/llama-3.2-1b /data/support-lora --base llama-3.2-1b
+
+    Then, from any program: OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="any")
+    """
+    from models.settings import load_settings
+    from serve.launcher.parent import up
+
+    engine = {
+        "max_model_len": max_model_len, "dtype": dtype, "trust_remote_code": trust_remote_code,
+        "tool_call_parser": tool_call_parser, "reasoning_parser": reasoning_parser,
+    }  # fmt: skip
+    options = ModelOptions(base, engine, pin)
+
+    def prepare(settings: "Settings", report: Callable[[str], None]) -> None:
+        register(settings, models or [], options, report)
+
+    up(load_settings(**settings), prepare=prepare, page=False, worker=False, make_owner_key=make_owner_key)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How models are registered: the base of adapters, the engine options, and whether to pin the engines."""
+
+    base: str | None
+    engine: Mapping[str, Any]
+    pin: bool = False
+
+
+def register(
+    settings: "Settings", models: Sequence[str], options: ModelOptions, report: Callable[[str], None]
+) -> "list[ModelSpec]":
+    """Registers the models that are not registered yet, in order; returns the specs of all of them.
+
+    Raises:
+        Invalid: an argument is not a model; Conflict: a name belongs to another model.
+    """
+    from models.database import open_database
+    from models.registry import Registry
+
+    database = open_database(settings)
+    try:
+        registry = Registry(database)
+        specs = [_register_model(registry, model, options, report) for model in models]
+        for spec in specs:
+            if options.pin and spec.kind in ("base", "merged"):
+                registry.pin(spec.id)
+        return specs
+    finally:
+        database.dispose()
+
+
+def _register_model(
+    registry: "Registry", argument: str, options: ModelOptions, report: Callable[[str], None]
+) -> "ModelSpec":
+    from models.registry import parse_spec
+    from models.weights import guess_kind, read_lora_rank
+
+    name, equals, source = argument.partition("=")
+    if not equals:
+        source = argument
+    folder = Path(source).expanduser()
+    is_folder = folder.is_dir()
+    if not equals:
+        name = folder.absolute().name if is_folder else source
+    path = str(folder.absolute()) if is_folder else source
+    specs = {spec.id: spec for spec in registry.list(include_candidates=True, include_retired=True)}
+    target = registry.aliases().get(name, name)
+    if target in specs:
+        spec = specs[target]
+        if spec.state == "retired":
+            raise Conflict(
+                f"The model {name!r} is retired, and its name cannot be reused. Choose another with NAME={source}."
+            )
+        if (equals or is_folder) and spec.path != path:
+            raise Conflict(f"The name {name!r} belongs to another model. Choose another with NAME={source}.")
+        return spec
+    if not equals and not is_folder and "/" not in source:
+        raise Invalid(
+            f"{source!r} is not a registered model, a folder, or a hub id such as Qwen/Qwen3-4B.", param="models"
+        )
+    # `--base` is for adapters only: a model with weights of its own is served as it is.
+    kind = guess_kind(path, None)
+    base = options.base if kind == "adapter" else None
+    spec = parse_spec(id=name, kind=kind, path=path, base=base, lora_rank=read_lora_rank(path), engine=options.engine)
+    registry.register(spec)
+    report(f"{spec.id} is registered as {spec.kind}")
+    return spec

@@ -1,0 +1,100 @@
+"""`parley status`: the processes and models of this home as two tables. It changes nothing."""
+
+from datetime import datetime
+from typing import Any
+
+from models.database import Database, utcnow
+from models.registry import Registry
+from models.settings import Settings
+from models.shutdowns import print_shutdowns
+from serve.fleet import engine_states
+from serve.launcher.up_process import read_state
+from serve.processes.logs import engine_log, last_lines
+
+_STYLES = {"ready": "green", "starting": "yellow", "failed": "red", "stopped": "dim"}
+_LINES = 8
+
+
+def report(settings: Settings, database: Database) -> dict[str, Any]:
+    """The status as plain data for JSON: `running`, `gateway`, `processes` and `models`.
+
+    Each model has id, kind, base, state, message, pinned, since, memory_bytes and, if it failed, log_lines.
+    """
+    running = read_state(settings)
+    registry = Registry(database)
+    specs = registry.list(include_candidates=True)
+    rows = engine_states.read_statuses(database) if running else {}
+    known, pinned = engine_states.combine_states(specs, rows), registry.pinned()
+    models = []
+    for spec in specs:
+        row = rows.get(spec.id)
+        model: dict[str, Any] = {
+            "id": spec.id, "kind": spec.kind, "base": spec.base, "state": known[spec.id].state,
+            "message": known[spec.id].message, "pinned": spec.id in pinned,
+            "since": row.since.isoformat() if row and row.since else None,
+            "memory_bytes": row.memory_bytes if row else None,
+        }  # fmt: skip
+        if known[spec.id].state == "failed":
+            model["log_lines"] = last_lines(engine_log(settings.logs_dir, spec.base or spec.id), _LINES)
+        models.append(model)
+    return {
+        "running": running is not None,
+        "home": str(settings.home),
+        "gateway": running["gateway"] if running else None,
+        "processes": {"parent": {"pid": running["pid"], "ready": running["ready"]}, **running["processes"]}
+        if running
+        else {},
+        "models": models,
+    }
+
+
+def show(settings: Settings, database: Database, console: Any) -> None:
+    """Prints the tables, and the last log lines of each failed engine."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    status = report(settings, database)
+    if not status["running"]:
+        console.print(f"Parley is not running from {settings.home}. Start it with `parley up`.", markup=False)
+    else:
+        processes = Table("process", "pid", "state", title=f"Parley, {status['gateway']}", title_justify="left")
+        for name, one in status["processes"].items():
+            processes.add_row(name, str(one["pid"] or ""), "[green]ready[/]" if one["ready"] else "starting")
+        console.print(processes)
+    models = Table("model", "kind", "state", "since", "memory", title="Models", title_justify="left")
+    for one in status["models"]:
+        style = _STYLES[one["state"]]
+        state = f"[{style}]{one['state']}[/]" + (", pinned" if one["pinned"] else "")
+        kind = f"{one['kind']} on {one['base']}" if one["base"] else one["kind"]
+        models.add_row(one["id"], kind, state, _since(one["since"]), gib(one["memory_bytes"]))
+    console.print(models if status["models"] else "No model is registered: run `parley models add` or `parley demo`.")
+    for one in status["models"]:
+        if one["message"] and status["running"]:
+            # Below the table, because a sentence does not fit into a narrow column.
+            console.print(f"[{_STYLES[one['state']]}]{escape(one['id'])}[/]: {escape(one['message'])}")
+    print_shutdowns(Registry(database).list(include_candidates=True), console)
+    for one in status["models"]:
+        if one.get("log_lines"):
+            log = engine_log(settings.logs_dir, one["base"] or one["id"])
+            console.print(f"\nThe last lines of {log}:", style="red", markup=False)
+            console.print("\n".join(one["log_lines"]), markup=False, style="dim")
+
+
+def gib(size: int | None) -> str:
+    """Bytes in GiB; empty for None."""
+    return f"{size / 2**30:.1f} GiB" if size else ""
+
+
+def duration(since: datetime | None) -> str:
+    """The time since then in the largest unit that fits; empty for None."""
+    if since is None:
+        return ""
+    seconds = max((utcnow() - since).total_seconds(), 0)
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def _since(text: str | None) -> str:
+    return duration(datetime.fromisoformat(text)) if text else ""

@@ -1,0 +1,73 @@
+"""Reads request bodies whole, within a limit for each and one for all in memory together. It parses no JSON."""
+
+from models.errors import Busy, TooLarge
+from models.settings import Settings
+from serve.transport.asgi import Receive, Scope, header
+
+
+class ClientDisconnected(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+class RequestBodyReader:
+    """Reads and counts the bodies in memory. Call `release` with a body's size when its request is over."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limit = int(settings.max_body_mib * 2**20)
+        self._total_limit = max(int(settings.max_bodies_mib * 2**20), self._limit)
+        self._held_bytes = 0
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """A request's whole body, which counts until `release`.
+
+        Raises:
+            TooLarge: it is over the limit, or declares to be. Busy: all bodies together are over theirs.
+            ClientDisconnected: it was not sent to its end.
+        """
+        declared = header(scope, b"content-length")
+        if declared is not None and declared.isdigit():
+            self._check(int(declared), int(declared))
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            body: bytes = message.get("body", b"")
+            self.hold(body)
+            return body
+        pieces, size = [], 0
+        try:
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnected
+                piece = message.get("body", b"")
+                self._check(len(piece), size + len(piece))
+                pieces.append(piece)
+                size += len(piece)
+                self._held_bytes += len(piece)
+                if not message.get("more_body"):
+                    return b"".join(pieces)
+                message = await receive()
+        except BaseException:
+            self.release(size)
+            raise
+
+    def hold(self, body: bytes) -> None:
+        """Counts a body that has already arrived, until `release`. Raises TooLarge or Busy."""
+        self._check(len(body), len(body))
+        self._held_bytes += len(body)
+
+    def release(self, size: int) -> None:
+        """Stops counting a body of `size` bytes."""
+        self._held_bytes -= size
+
+    def _check(self, additional: int, size: int) -> None:
+        if size > self._limit:
+            raise body_too_large(self._limit)
+        if self._held_bytes + additional > self._total_limit:
+            raise Busy(
+                "The gateway's memory for request bodies is full (max_bodies_mib). Try again in a moment.",
+                retry_after=1,
+            )
+
+
+def body_too_large(limit: int) -> TooLarge:
+    """The 413 for a body of more than `limit` bytes."""
+    return TooLarge(f"The body is over the limit of {limit} bytes. The operator can raise max_body_mib.")

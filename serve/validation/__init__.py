@@ -1,0 +1,1 @@
+"""Checks on incoming requests: HTTP headers and paths, JSON, allowed fields, limits on sizes and schemas."""

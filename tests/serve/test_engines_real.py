@@ -1,0 +1,134 @@
+"""Real engines that take turns in the memory of one: tools, JSON, log-probabilities, embeddings, and a kind stop.
+
+One stack serves the whole file; the tests run in order, and the last one stops it in the middle of an answer.
+"""
+
+import json
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from models.database import open_database, upgrade
+from models.registry import Registry
+from models.settings import load_settings
+from models.spec import ModelSpec
+from serve import start
+from serve.fleet import engine_states
+from tests.stack import Stack, free_ports
+from tests.tiny_model import make_base
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+HELLO: list = [{"role": "user", "content": "hello"}]
+TOOLS_TEMPLATE = "{% if tools %}<tool_call>{{ tools | tojson }}</tool_call>{% endif %}"
+CITY = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
+WEATHER: Any = {
+    "type": "function",
+    "function": {"name": "weather", "strict": True, "parameters": CITY | {"additionalProperties": False}},
+}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("fleet")
+    settings = load_settings(
+        home=home, port=free_ports(1)[0], device="cpu", cpu_kv_cache_gib=0.25, engine_memory_gib=2.0, queue_wait_s=150,
+        stop_grace_s=30,
+    )  # fmt: skip
+    upgrade(settings)
+    database = open_database(settings)
+    talks = make_base(home / "talks")
+    template = talks / "chat_template.jinja"
+    template.write_text(TOOLS_TEMPLATE + template.read_text())
+    embeds = make_base(home / "embeds", seed=3)
+    config = json.loads((embeds / "config.json").read_text())
+    (embeds / "config.json").write_text(json.dumps(config | {"architectures": ["Qwen2Model"]}))
+    registry = Registry(database)
+    registry.register(ModelSpec(id="talks", kind="base", path=str(talks)))
+    registry.register(ModelSpec(id="embeds", kind="base", path=str(embeds)))
+    running = start(settings, page=False, worker=False)
+    try:
+        running.wait_ready(200)
+        yield Stack(running, settings, database)
+    finally:
+        running.stop()
+        database.dispose()
+
+
+@pytest.fixture
+def sdk(live: Stack) -> openai.OpenAI:
+    return openai.OpenAI(base_url=live.gateway_url, api_key="any", max_retries=0, timeout=180)
+
+
+def test_there_is_room_for_one_and_the_other_sleeps(live: Stack) -> None:
+    known = engine_states.model_states(live.database)
+    assert known["talks"].state == "ready"
+    assert known["embeds"].state == "stopped"
+    assert known["embeds"].message.startswith("asleep; starts with the next request")
+
+
+def test_the_tiniest_model_answers_a_prompt_of_one_token(sdk: openai.OpenAI) -> None:
+    """On a CPU with AMX its matrix products are too small for oneDNN to ask for tiles: the plugin must have asked."""
+    answer = sdk.completions.create(model="talks", prompt="a", max_tokens=1)
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (1, 1)
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+def test_a_tool_is_called_when_it_has_to_be(sdk: openai.OpenAI, choice: Any) -> None:
+    answer = sdk.chat.completions.create(
+        model="talks", messages=HELLO, tools=[WEATHER], tool_choice=choice, max_tokens=400, parallel_tool_calls=False
+    )
+    (call,) = answer.choices[0].message.tool_calls or ()
+    assert call.type == "function"
+    assert call.function.name == "weather"
+    assert json.loads(call.function.arguments)["city"] in ("Oslo", "Rome")
+
+
+def test_json_and_log_probabilities(sdk: openai.OpenAI) -> None:
+    schema = {
+        "type": "object", "required": ["city", "score"], "additionalProperties": False,
+        "properties": CITY["properties"] | {"score": {"type": "integer", "minimum": 1, "maximum": 5}},
+    }  # fmt: skip
+    shape: Any = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
+    answer = sdk.chat.completions.create(
+        model="talks", messages=HELLO, response_format=shape, max_tokens=80, logprobs=True, top_logprobs=20
+    )
+    assert re.fullmatch(r'\{"city":"(Oslo|Rome)","score":[1-5]\}', answer.choices[0].message.content or "")
+    assert answer.choices[0].logprobs is not None
+    assert len((answer.choices[0].logprobs.content or [])[0].top_logprobs) == 20
+
+
+def test_who_is_asked_for_takes_the_place_of_the_other_and_back(live: Stack, sdk: openai.OpenAI) -> None:
+    began = time.monotonic()
+    vectors = sdk.embeddings.create(model="embeds", input=["hello", "world"], encoding_format="float").data
+    print(f"the other model answered after {time.monotonic() - began:.0f} s")
+    assert [len(one.embedding) for one in vectors] == [64, 64]
+    known = engine_states.model_states(live.database)
+    assert (known["embeds"].state, known["talks"].state) == ("ready", "stopped")
+    began = time.monotonic()
+    answer = sdk.chat.completions.create(model="talks", messages=HELLO, max_tokens=4)
+    print(f"the first one answered after {time.monotonic() - began:.0f} s")
+    assert answer.usage is not None
+    assert engine_states.model_states(live.database)["embeds"].state == "stopped"
+
+
+def test_a_stop_lets_running_answers_end(live: Stack, sdk: openai.OpenAI) -> None:
+    stream = sdk.chat.completions.create(
+        model="talks", messages=HELLO, max_tokens=1200, stream=True, extra_body={"ignore_eos": True}
+    )
+    chunks = [next(stream)]
+    live.running.process.send_signal(signal.SIGTERM)
+    ended = threading.Thread(target=live.running.process.wait)
+    ended.start()
+    chunks += list(stream)
+    assert chunks[-1].choices[0].finish_reason == "length"
+    ended.join(30)
+    assert live.running.process.returncode == 0
+    assert not Path(live.settings.home / "up.json").exists()

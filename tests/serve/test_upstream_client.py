@@ -1,0 +1,145 @@
+"""Hosted upstreams on real sockets: each of the four times by itself; nothing is sent twice, only connecting is."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from serve.transport.engine_client import ConnectionBroken, Unreachable
+from serve.transport.timeouts import Timeouts
+from serve.transport.upstream_client import HostedResponse, UpstreamClient
+from tests.serve.test_engine_client import HEAD, Script, Server, writes
+
+
+@asynccontextmanager
+async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server, UpstreamClient]]:
+    made = Server(script)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with opened(**limits) as upstreams:
+        yield made, upstreams
+    server.close()
+
+
+@asynccontextmanager
+async def opened(**limits: float) -> AsyncIterator[UpstreamClient]:
+    upstreams = UpstreamClient(Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits)))
+    upstreams.open()
+    try:
+        yield upstreams
+    finally:
+        await upstreams.close()
+
+
+@asynccontextmanager
+async def asked(upstreams: UpstreamClient, address: str) -> AsyncIterator[HostedResponse]:
+    answer = await upstreams.post(address, "/chat", b"{}", "Bearer x")
+    try:
+        yield answer
+    finally:
+        answer.release()
+
+
+async def read(upstreams: UpstreamClient, address: str) -> bytes:
+    async with asked(upstreams, address) as answer:
+        assert answer.header(b"content-type") == b"text/plain"
+        return await answer.read()
+
+
+async def silent(*_: object) -> None:
+    await asyncio.sleep(60)
+
+
+async def falls_silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b"content-length: 9\r\n\r\nhello")
+    await asyncio.sleep(60)
+
+
+async def test_an_answer_is_read_and_its_connection_used_again() -> None:
+    async with running(writes(HEAD + b"content-length: 5\r\n\r\nhe", b"llo")) as (server, upstreams):
+        assert [await read(upstreams, server.address) for _ in range(3)] == [b"hello"] * 3
+        assert server.connections == 1
+        assert b"Bearer x" in server.requests[0]
+        assert server.requests[0].startswith(b"POST /v1/chat HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("limit", ["first_byte_s", "total_s"])
+async def test_the_first_byte_has_a_time(limit: str) -> None:
+    async with running(silent, **{limit: 0.3, "connect_s": 0.1}) as (server, upstreams):
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(read(upstreams, server.address), 5)
+        assert 0.2 < time.monotonic() - began < 2
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("limit", ["idle_s", "total_s"])
+async def test_silence_within_an_answer_has_a_time_of_its_own(limit: str) -> None:
+    async with running(falls_silent, **{limit: 0.3}) as (server, upstreams), asked(upstreams, server.address) as answer:
+        began = time.monotonic()
+        assert await answer.read_piece() == b"hello"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(answer.read_piece(), 5)
+        assert 0.2 < time.monotonic() - began < 2
+
+
+async def test_a_long_wait_for_the_first_byte_does_not_lengthen_the_silence_after_it() -> None:
+    async with running(falls_silent, first_byte_s=30, idle_s=0.2) as (server, upstreams):
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(read(upstreams, server.address), 5)
+        assert time.monotonic() - began < 2
+
+
+async def test_a_request_that_was_sent_is_not_sent_again() -> None:
+    async with running(writes(close=True)) as (server, upstreams):
+        with pytest.raises(ConnectionBroken):
+            await read(upstreams, server.address)
+        assert len(server.requests) == 1
+
+
+async def test_where_nobody_listens_nothing_was_sent() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+    async with opened() as upstreams:
+        with pytest.raises(Unreachable):
+            await read(upstreams, address)
+
+
+async def test_a_connection_that_takes_too_long_is_none() -> None:
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        async with opened(connect_s=0.2) as upstreams:
+            began = time.monotonic()
+            with pytest.raises(Unreachable):
+                await read(upstreams, f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+            assert time.monotonic() - began < 3  # twice: nothing was sent
+
+
+async def test_who_leaves_early_takes_the_connection_along() -> None:
+    gone = asyncio.Event()
+
+    async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"1\r\nx\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            gone.set()
+
+    async with running(drips) as (server, upstreams):
+        async with asked(upstreams, server.address) as answer:
+            assert await answer.read_piece()
+        await asyncio.wait_for(gone.wait(), 2)

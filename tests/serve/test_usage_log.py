@@ -1,0 +1,80 @@
+"""The usage log: nothing on the request's path, nothing lost at a stop, nothing lost while the database is away."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from models.database import Database
+from models.errors import ParleyError
+from models.settings import Settings
+from models.usage import Sums, read_usage
+from serve.accounting.usage_log import UsageLog
+
+
+def test_what_is_noted_is_in_the_table_within_a_second_or_so(any_database: Database) -> None:
+    log = UsageLog(any_database)
+    log.start()
+    log.record("k1", "m", 10, 20, True, 0.5)
+    log.record("k1", "m", 1, 2, False, 0.25)
+    log.record(None, "m", 5, 5, True)
+    deadline = time.monotonic() + 3
+    while not (rows := read_usage(any_database)):
+        assert time.monotonic() < deadline, "nothing was written"
+        time.sleep(0.05)
+    assert {(row.key_id, row.model): row.sums for row in rows} == {
+        ("k1", "m"): Sums(2, 1, 11, 22, 0.75),
+        ("", "m"): Sums(1, 0, 5, 5),
+    }
+    log.stop()
+
+
+def test_a_stop_loses_nothing_of_what_several_threads_note(database: Database) -> None:
+    log = UsageLog(database)
+    log.start()
+    threads = [
+        threading.Thread(target=lambda: [log.record("k", "m", 1, 1, True) for _ in range(5_000)]) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.stop()
+    assert [row.sums for row in read_usage(database)] == [Sums(10_000, 0, 10_000, 10_000)]
+
+
+def test_what_cannot_be_written_is_kept_and_told_once(
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    log = UsageLog(database)
+    log.record("k", "m", 1, 1, True)
+    path = settings.home / "parley.db"
+    database.dispose()
+    path.rename(tmp_path / "away.db")
+    with pytest.raises(ParleyError):
+        log.flush()
+    with caplog.at_level(logging.WARNING, "parley.gateway"):
+        log.start()
+        time.sleep(2.3)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    database.dispose()
+    path.unlink()  # an empty one was made by the attempt
+    (tmp_path / "away.db").rename(path)
+    log.record("k", "m", 1, 1, True)
+    log.stop()
+    assert [row.sums for row in read_usage(database)] == [Sums(2, 0, 2, 2)]
+
+
+def test_what_is_lost_in_the_end_is_told(
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    log = UsageLog(database)
+    log.start()
+    database.dispose()
+    (settings.home / "parley.db").rename(tmp_path / "away.db")
+    for _ in range(3):
+        log.record("k", "m", 1, 1, True)
+    log.stop()
+    assert "the usage of 3 requests is lost" in caplog.text

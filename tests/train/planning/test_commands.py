@@ -1,0 +1,130 @@
+"""`parley data count | price | plan | synthesise | advise`: tables that fit, JSON, and one line for a mistake."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from models.errors import Invalid, NotFound
+from tests.train.conftest import style_rows
+from tests.train.data.test_synthesis import FakeChat, fresh
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A file of conversations."""
+    path = tmp_path / "style.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in style_rows(60)), "utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "60")
+    # No vocabulary and no network: every count is an estimate, on any machine.
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(home / "no-vocabularies"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    import tiktoken.registry
+
+    monkeypatch.setattr(tiktoken.registry, "ENCODINGS", {})
+
+
+def run(*arguments: Any, code: int = 0) -> str:
+    """What a command prints."""
+    from train.data_cli import data_commands
+
+    app = typer.Typer()
+    app.add_typer(data_commands())
+    found = CliRunner().invoke(app, ["data", *map(str, arguments)])
+    if found.exception and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    assert found.exit_code == code, found.output
+    return found.output
+
+
+@pytest.mark.parametrize("command", ["count", "price", "plan", "synthesise", "advise"])
+def test_help_teaches_with_an_example(command: str) -> None:
+    assert f"parley data {command}" in " ".join(run(command, "--help").split())
+
+
+def test_counting_shows_a_histogram_and_says_that_it_estimates(data: Path) -> None:
+    shown = run("count", data)
+    assert "█" in shown
+    assert "These are estimates" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 60
+    found = json.loads(run("count", data, "--json", "--lines", "--limit", 20))
+    assert found["estimate"] is True
+    assert found["limit"] == 20
+    assert found["over_limit"] == len(found["over_limit_lines"]) > 0
+    assert len(found["lengths"]) == found["examples"] == 60
+    assert sum(bar["examples"] for bar in found["histogram"]) == 60
+
+
+def test_a_local_base_is_counted_with_its_own_tokenizer(data: Path, tiny_base: Path) -> None:
+    found = json.loads(run("count", data, "--model", tiny_base, "--json"))
+    assert found["way"] == "own tokenizer"
+    assert found["limit"] == 2048
+
+
+def test_prices_of_all_models_that_are_still_there(data: Path) -> None:
+    shown = " ".join(run("price", data).split())
+    assert "$" in shown
+    assert "days ago: check it" in shown
+    found = json.loads(run("price", data, "--json"))
+    providers = {quote["provider"] for quote in found["quotes"]}
+    assert "together" in providers
+    assert all(quote["estimated"] for quote in found["quotes"])
+    assert any("gpt-4.1-nano" in reason for reason in found["left_out"])
+    assert found["plan"] is None
+
+
+def test_a_price_by_name_with_epochs_and_kind(data: Path) -> None:
+    found = json.loads(run("price", data, "--model", "Qwen/Qwen3-8B", "--epochs", 2, "--kind", "full", "--json"))
+    (quote,) = found["quotes"]
+    assert (quote["epochs"], quote["kind"], quote["rate"]) == (2, "full", 0.54)
+
+
+def test_mistakes_are_one_line(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="openai: gpt-"):
+        run("price", data, "--model", "gpt-17")
+    with pytest.raises(NotFound, match="openai or together"):
+        run("price", data, "--provider", "nobody")
+    with pytest.raises(Invalid, match="--epochs is 'many'"):
+        run("price", data, "--epochs", "many")
+    with pytest.raises(NotFound, match="no-such"):
+        run("count", tmp_path / "no-such.jsonl")
+    with pytest.raises(Invalid, match="NO_SUCH_KEY, which is not set"):
+        options = ("--model", "w", "--base-url", "http://127.0.0.1:9/v1", "--credential", "NO_SUCH_KEY")
+        run("synthesise", data, tmp_path / "o.jsonl", *options)
+
+
+def test_a_plan_fits_60_columns_and_is_json(data: Path, tiny_base: Path) -> None:
+    shown = run("plan", data, "--base", tiny_base, "--estimate")
+    assert "QLoRA" in shown
+    assert "verdict" in shown
+    assert max(map(len, shown.splitlines())) <= 60
+    found = json.loads(run("price", data, "--provider", "openai", "--base", tiny_base, "--estimate", "--json"))
+    assert found["plan"]["ways"][0]["need"]["tune"] == "lora"
+
+
+def test_synthesising_through_the_command(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "more.jsonl"
+    with FakeChat(fresh) as server:
+        address = server.address + "/v1"
+        shown = run("synthesise", data, out, "--model", "writer", "--number", 4, "--base-url", address)
+        assert "4 of 4 examples made" in shown
+        found = json.loads(
+            run("synthesise", data, out, "--model", "writer", "--number", 5, "--base-url", address, "--json")
+        )
+    assert (found["ended"], found["counted"]["made"]) == ("enough", 5)
+    assert len(out.read_text("utf-8").splitlines()) == 5
+
+
+def test_a_writer_that_never_answers_fails_with_one_line(data: Path, tmp_path: Path) -> None:
+    options = ("--model", "w", "--base-url", "http://127.0.0.1:9/v1", "--patience", 1, "--number", 1)
+    shown = " ".join(run("synthesise", data, tmp_path / "o.jsonl", *options, code=1).split())
+    assert "does not answer" in shown

@@ -1,0 +1,20 @@
+"""train/planning/display.py: ids are printed as they are, whatever Rich would make of them."""
+
+from datetime import date
+
+import pytest
+
+from models.terminal import console
+from train.planning.counting import Counts, Length
+from train.planning.display import show_counts, show_quotes
+from train.planning.pricing import find_price, quote
+
+
+@pytest.mark.parametrize("name", ["ft:gpt-4o-mini:acme:rocket:A1", "acme/[bold]x"])
+def test_ids_are_neither_emoji_nor_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = Counts(name, "estimate", f"an estimate for {name}", tuple(Length(line, 10, 5) for line in range(1, 21)))
+    show_counts(console(), counts)
+    found = quote(counts, find_price("gpt-4o-mini"), today=date(2026, 1, 1))
+    show_quotes(console(), [found], [f"{name} has no price"])
+    shown = "".join(capsys.readouterr().out.split())
+    assert shown.count(name) == 4

@@ -1,0 +1,124 @@
+"""Plans: sizes from a config alone, verdicts with what would fit, and a plan held against a real run."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import Invalid
+from models.registry import Registry
+from models.settings import Settings
+from tests.train.conftest import style_rows
+from train.hyperparameters import Hyperparameters
+from train.planning.needs import Shape, Step, need
+from train.planning.plan import Machine, Plan, Way, compare_with_run, find_machine, find_shape, plan
+from train.planning.speeds import Speed, estimate_speed, scale_speed, work
+from train.trainers.bases import find_base, load_model
+
+
+@pytest.fixture(scope="module")
+def made(tiny_base: Path) -> Plan:
+    """A plan for the tiny base, its time estimated."""
+    return plan(style_rows(120), tiny_base, measure=False, hyperparameters=Hyperparameters(epochs=2, rank=8))
+
+
+def test_a_base_s_sizes_are_known_without_its_weights(tiny_base: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    base = find_base(tiny_base)
+    shape = find_shape(base)
+    model: Any = load_model(base, torch.float32, "cpu")
+    assert shape.parameters == model.num_parameters()
+    assert (shape.layers, shape.width, shape.inner, shape.context) == (2, 64, 128, 2048)
+    assert (shape.attention, shape.keys) == (64, 32)
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4))
+    assert need("lora", shape, _step(rank=4)).trained == adapted.get_nb_trainable_parameters()[0]
+
+
+def _step(**values: Any) -> Step:
+    step = Step(rows=2, longest=64, rank=8, bytes_each=4, checkpointing=False, device="cpu")
+    return replace(step, **values)
+
+
+def test_a_plan_says_what_each_way_needs_and_how_it_knows(made: Plan) -> None:
+    assert [way.need.tune for way in made.ways] == ["lora", "qlora", "full"]
+    assert all(way.fits and not way.advice for way in made.ways)
+    assert made.speed.way == "estimated"
+    assert "operations a token" in made.speed.how
+    lora, full = made.way("lora"), made.way("full")
+    assert lora.seconds == pytest.approx(made.tokens_seen / lora.tokens_per_s)
+    assert made.tokens_seen == made.tokens * 2
+    assert full.seconds > lora.seconds
+    assert (made.rank, made.epochs, made.examples) == (8, 2, 108)  # a tenth is held out
+    assert json.loads(json.dumps(made.as_json()))["ways"][0]["need"]["total"] == lora.need.total
+
+
+def test_work_of_the_ways() -> None:
+    assert work("full", False) == 3 * work("lora", False) / 2
+    assert work("lora", True) == 3
+    speed = Speed(300.0, "tried", "")
+    assert scale_speed(speed, "full", "lora", False) == pytest.approx(450)
+    assert scale_speed(speed, "lora", "lora", False) == 300
+
+
+def test_the_estimate_falls_with_the_size_of_the_model() -> None:
+    small = Shape(10**6, 10**6, 1000, 4, 128, 128, 128, 512, 1000, 1000)
+    large = replace(small, linear=10**9)
+    one, other = (estimate_speed("lora", shape, _step(), 64.0) for shape in (small, large))
+    assert one.tokens_per_s > 50 * other.tokens_per_s
+
+
+def test_what_does_not_fit_is_told_what_would(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> None:
+    wide = Shape(
+        parameters=8_000_000_000, linear=7_000_000_000, adapter_per_rank=2_600_000, layers=32, width=4096,
+        attention=4096, keys=1024, inner=14_336, vocabulary=128_000, context=8192,
+    )  # fmt: skip
+
+    def planned(free_gb: float) -> Plan:
+        machine = Machine("cuda", "a GPU of 80 GB", int(80e9), int(free_gb * 1e9), True)
+        monkeypatch.setattr("train.planning.plan.find_shape", lambda base: wide)
+        monkeypatch.setattr("train.planning.plan.find_machine", lambda device, bf16: machine)
+        return plan(style_rows(120), tiny_base, measure=False)
+
+    def way(free_gb: float, tune: str) -> Way:
+        return planned(free_gb).way(tune)
+
+    assert way(80, "lora").fits
+    assert not way(80, "full").fits
+    assert "--tune lora" in " ".join(way(80, "full").advice)
+    tight = way(12, "lora")
+    assert not tight.fits
+    assert "--tune qlora" in " ".join(tight.advice)
+    hopeless = way(3, "qlora")
+    assert "billion parameters at most" in " ".join(hopeless.advice)
+
+
+def test_this_machine_has_memory() -> None:
+    machine = find_machine("cpu")
+    assert 0 < machine.free <= machine.memory
+    assert "cores" in machine.name
+
+
+def test_a_folder_that_holds_no_run_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="no finished training run"):
+        compare_with_run(tmp_path)
+
+
+@pytest.mark.training
+def test_a_plan_is_held_against_what_a_real_run_used(trained: Any, house: tuple[Settings, Registry]) -> None:
+    result, _ = trained
+    settings, registry = house
+    with pytest.raises(Invalid, match="in memory"):
+        compare_with_run(result.run_folder, settings=settings, registry=registry)
+    against = compare_with_run(result.run_folder, style_rows(120), settings=settings, registry=registry, measure=True)
+    assert against.plan.speed.way == "tried"
+    assert against.tokens_ratio == pytest.approx(1, abs=0.02)
+    assert against.memory_used == result.peak_memory_bytes
+    # A tiny model in a process that has run other tests: the program is nearly all of it.
+    assert against.memory_ratio is not None
+    assert 0.3 < against.memory_ratio < 4
+    assert 0.02 < against.seconds_ratio < 50  # other programs may have been running at either time
+    assert json.loads(json.dumps(against.as_json()))["used_over_planned"]["tokens"] == against.tokens_ratio

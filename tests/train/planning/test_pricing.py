@@ -1,0 +1,109 @@
+"""Prices: the table is whole and dated, epochs follow OpenAI's rule, and every doubt is a warning."""
+
+from datetime import date
+
+import pytest
+
+from models.errors import Invalid, NotFound
+from train.planning.counting import Counts, Length
+from train.planning.pricing import find_price, openai_epochs, price_table, quote, warnings
+
+DAY = date(2026, 11, 22)
+
+
+def _counts(examples: int = 200, tokens: int = 500, learnt: int = 100) -> Counts:
+    return Counts("m", "tiktoken", "counted", tuple(Length(n, tokens, learnt) for n in range(1, examples + 1)))
+
+
+def test_every_entry_is_dated_and_names_its_source() -> None:
+    table = price_table()
+    assert {price.provider for price in table} == {"openai", "together"}
+    for price in table:
+        assert price.source.startswith("https://")
+        assert price.training
+        assert all(rate > 0 for rate in (*price.training.values(), *price.training_dpo.values()))
+        assert price.as_of < DAY
+    names = [name for price in table for name in price.models]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("examples", "epochs"),
+    [(1, 25), (4, 25), (10, 10), (33, 3), (34, 3), (100, 3), (8_333, 3), (8_334, 2), (20_000, 1), (90_000, 1)],
+)
+def test_openai_s_automatic_epochs(examples: int, epochs: int) -> None:
+    chosen = openai_epochs(examples)
+    assert chosen.number == epochs
+    assert chosen.rule
+
+
+def test_a_price_is_tokens_times_epochs_times_rate() -> None:
+    found = quote(_counts(), find_price("gpt-4o-mini"), today=DAY)
+    assert (found.epochs, found.billed_tokens) == (3, 300_000)
+    assert found.usd == pytest.approx(0.9)
+    # 400 read at 0.30 and 100 written at 1.20 a million, a thousand times
+    assert found.per_thousand_answers == pytest.approx(1000 * (400 * 0.3 + 100 * 1.2) / 1e6)
+    assert quote(_counts(), find_price("gpt-4o-mini"), epochs=1.5, today=DAY).usd == pytest.approx(0.45)
+
+
+def test_what_is_past_the_training_context_is_not_billed() -> None:
+    found = quote(_counts(examples=40, tokens=70_000), find_price("gpt-4o"), epochs=1, today=DAY)
+    assert found.over_limit == 40
+    assert found.over_context == "truncated"
+    assert found.billed_tokens == 40 * 65_536
+
+
+def test_together_sells_by_kind_and_by_method() -> None:
+    price = find_price("Qwen/Qwen3-8B")
+    counts = _counts(2_000)
+    assert quote(counts, price, today=DAY).usd == pytest.approx(0.48)
+    assert quote(counts, price, kind="full", today=DAY).usd == pytest.approx(0.54)
+    assert quote(counts, price, method="dpo", today=DAY).usd == pytest.approx(1.2)
+    assert quote(counts, price, today=DAY).per_thousand_answers is None
+    with pytest.raises(Invalid, match="lora or full"):
+        quote(counts, price, kind="qlora")
+
+
+def test_a_fine_tune_costs_what_its_base_costs() -> None:
+    assert find_price("ft:gpt-4.1-mini-2025-04-14:acme:support:X").model == "gpt-4.1-mini-2025-04-14"
+    assert find_price("GPT-4o").provider == "openai"
+
+
+def test_an_unknown_model_is_one_line_that_names_the_known() -> None:
+    with pytest.raises(NotFound, match=r"openai: gpt-4\.1.*together: ") as raised:
+        find_price("gpt-17")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(NotFound, match="Providers are"):
+        find_price("gpt-4o", "nobody")
+
+
+def test_too_few_examples_and_odd_epochs_are_refused() -> None:
+    with pytest.raises(Invalid, match="10 examples at least"):
+        quote(_counts(9), find_price("gpt-4o"))
+    with pytest.raises(Invalid, match="epochs"):
+        quote(_counts(), find_price("gpt-4o"), epochs=0)
+    with pytest.raises(Invalid, match="no examples"):
+        openai_epochs(0)
+
+
+def test_old_prices_closing_providers_and_ending_models_are_warned_of() -> None:
+    price = find_price("gpt-4.1")
+    fresh = warnings(price, price.as_of)
+    assert fresh == ()
+    now = "\n".join(warnings(price, DAY))
+    assert f"true on {price.as_of}, {(DAY - price.as_of).days} days ago" in now
+    assert "takes no new fine-tuning job from 2027-01-06 on: 45 days are left" in now
+    assert "stop on 2027-01-14: 53 days" in now
+    assert "has taken no new fine-tuning job" in "\n".join(warnings(price, date(2027, 1, 7)))
+    gone = "\n".join(warnings(find_price("gpt-4.1-nano"), DAY))
+    assert "stopped on 2026-10-23" in gone
+    assert find_price("gpt-4.1-nano").stopped(DAY)
+    assert not price.stopped(DAY)
+
+
+def test_a_quote_is_json() -> None:
+    import json
+
+    found = json.loads(json.dumps(quote(_counts(), find_price("gpt-4o"), today=DAY).as_json()))
+    assert found["as_of"] == find_price("gpt-4o").as_of.isoformat()
+    assert found["warnings"]

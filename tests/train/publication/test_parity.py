@@ -1,0 +1,117 @@
+"""train/publication/parity.py and probes.py: what counts as the same, and which conversations are compared."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.database import utcnow
+from models.spec import Parity, ServedParity
+from tests.train.conftest import style_rows
+from train import check
+from train.data.conversations import Preference
+from train.publication.comparison import judged
+from train.publication.parity import Heard, Spoken, agreement, first_heard, largest_difference, listen, same_greedy
+from train.publication.probes import ProbeSet, built_in, choose, in_tokens, keep, kept
+
+
+def heard(rows: list[list[float]], *greedy: Spoken) -> Heard:
+    return Heard((torch.tensor(rows),), greedy)
+
+
+def test_agreement_is_the_share_of_same_choices_and_the_mean_divergence() -> None:
+    one = heard([[2.0, 0.0], [0.0, 1.0]])
+    assert (agreement(one, one).top1, agreement(one, one).kl) == (1, 0)
+    found = agreement(one, heard([[0.0, 2.0], [0.0, 1.0]]))
+    assert found.top1 == 0.5
+    p = math.e**2 / (1 + math.e**2)
+    assert found.kl == pytest.approx(((2 * p - 1) * 2) / 2, rel=1e-5)
+    assert largest_difference(one, heard([[2.0, 0.5], [0.0, 1.0]])) == 0.5
+    assert math.isnan(largest_difference(one, heard([[math.nan, 0.0], [0.0, 1.0]])))
+
+
+def test_greedy_answers_may_part_only_where_two_choices_are_as_good() -> None:
+    def said(*ids: int, margins: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Spoken:
+        return Spoken(ids, margins)
+
+    def same(one: Spoken, other: Spoken) -> bool:
+        return same_greedy(Heard((), (one,)), Heard((), (other,)), 1e-4) == (1, 1)
+
+    assert same(said(1, 2), said(1, 2))
+    assert not same(said(1, 2), said(1, 3))
+    assert same(said(1, 2, margins=(1.0, 1e-4, 1.0)), said(1, 3))
+    assert not same(said(1, 2, margins=(1e-5, 1.0, 1.0)), said(1, 3))
+    assert not same(said(1, 2), said(1))  # one of them has ended
+    assert same(said(1, 2, margins=(1.0, 1e-5, 1.0)), said(1))
+
+
+def test_what_is_under_98_percent_or_no_number_is_refused() -> None:
+    good = Parity(checked=utcnow(), probes=16, source="", tokens=100, dtype="bfloat16", agreement=0.98, kl=0)
+    assert not judged(good).refused
+    assert "97.0%" in judged(replace_agreement(good, 0.97)).refused
+    assert judged(good.model_copy(update={"agreement": math.nan})).refused
+    served = ServedParity(asked=16, same_text=1, tokens=100, agreement=0.9)
+    assert "through vLLM" in judged(good.model_copy(update={"served": served})).refused
+
+
+def replace_agreement(parity: Parity, agreement: float) -> Parity:
+    return parity.model_copy(update={"agreement": agreement})
+
+
+def test_held_out_conversations_are_the_probes_and_learnt_ones_fill_up(tmp_path: Path) -> None:
+    examples = check(style_rows(200)).examples
+    many = choose(examples[:100], examples[100:])
+    assert (many.source, len(many.conversations)) == ("held-out conversations", 64)
+    few = choose(examples[:4], examples[100:])
+    assert (few.source, len(few.conversations)) == ("held-out and learnt conversations", 16)
+    none = choose((), examples)
+    assert none.source == "conversations of the training"
+    keep(few, tmp_path)
+    assert kept(tmp_path) == few
+    assert kept(tmp_path / "elsewhere") == built_in()
+    first = examples[0].conversation.messages
+    pairs = choose((), [Preference(1, first[:1], first[1:], first[1:])])
+    assert [one["role"] for one in pairs.conversations[0]["messages"]] == ["user", "assistant"]
+
+
+def test_probes_are_the_template_and_the_answer_in_tokens(tokenizer: Any) -> None:
+    probes = choose(check(style_rows(30)).examples, ())
+    ready = in_tokens(probes, tokenizer, number=20, answer_tokens=8, context=500)
+    assert len(ready) == 20
+    text = tokenizer.decode(ready[0].prompt)
+    assert text.startswith("<|im_start|>user\nwhere is order")
+    assert text.endswith("<|im_start|>assistant\n")
+    assert tokenizer.decode(ready[0].answer) == "It is on"
+    assert ready[0].plain
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"order": 1}'}}
+    tool = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": None, "tool_calls": [call]},
+                         {"role": "tool", "content": "x", "tool_call_id": "1"}, {"role": "assistant", "content": "y"}],
+            "tools": [{"type": "function", "function": {"name": "look"}}]}  # fmt: skip
+    (one,) = in_tokens(ProbeSet("", (tool,)), tokenizer, number=20, answer_tokens=8, context=500)
+    assert not one.plain  # vLLM is asked only what is plain text
+    assert in_tokens(probes, tokenizer, number=20, answer_tokens=8, context=20) == ()
+
+
+def test_the_reference_answers_questions_of_our_own_by_itself(tiny_base: Path, tokenizer: Any) -> None:
+    from train.trainers.bases import find_base, load_model
+
+    model = load_model(find_base(tiny_base), torch.float32, "cpu").eval()
+    before = torch.get_num_threads()
+    try:
+        probes, said = first_heard(
+            model, tokenizer, replace(built_in(), conversations=built_in().conversations[:3]), 256
+        )
+        again = listen(model, tokenizer, probes, greedy=3)
+    finally:
+        torch.set_num_threads(before)
+    assert [probe.answer for probe in probes] == [spoken.ids for spoken in said.greedy]
+    assert same_greedy(said, again, 0) == (3, 3)
+    assert agreement(said, again).top1 == 1
+    # What it says greedily is what it would put first, teacher-forced.
+    assert all(
+        bool((rows.argmax(-1) == torch.tensor(probe.answer)).all())
+        for rows, probe in zip(said.logits, probes, strict=True)
+    )

@@ -1,0 +1,157 @@
+"""train/publication/publish.py: whole in the registry, or not at all."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.atomic import sweep
+from models.errors import Conflict, Invalid
+from models.registry import Registry
+from models.settings import Settings, child_environment
+from train import publish, publish_merge
+from train.publication.publish import must_be_merged
+
+slow = pytest.mark.training
+
+
+@pytest.mark.parametrize(
+    ("adapter", "merged"),
+    [
+        ({"r": 64, "target_modules": ["q_proj"]}, False),
+        ({"r": 65, "target_modules": ["q_proj"]}, True),
+        ({"r": 8, "rank_pattern": {"q_proj": 128}}, True),
+        ({"r": 8, "modules_to_save": ["embed_tokens"]}, True),
+        ({"r": 8, "target_modules": ["q_proj", "lm_head"]}, True),
+        ({"r": 8, "target_modules": "all-linear", "modules_to_save": None}, False),
+    ],
+)
+def test_which_adapters_no_engine_can_hold(adapter: dict[str, Any], merged: bool) -> None:
+    assert bool(must_be_merged(adapter)) == merged
+
+
+@slow
+def test_the_run_published_itself(trained: Any, house: tuple[Settings, Registry]) -> None:
+    result, _ = trained
+    _, registry = house
+    spec = registry.resolve("styled")
+    assert (spec.kind, spec.base, spec.parent, spec.lora_rank) == ("adapter", "tiny", "tiny", 8)
+    assert spec.job == result.run_folder.name
+    assert spec.path == str(result.model_folder)
+    names = {file.name for file in Path(spec.path).iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "training-result.json"} <= names
+
+
+@slow
+def test_the_same_run_merged(trained: Any, house: tuple[Settings, Registry]) -> None:
+    result, _ = trained
+    settings, registry = house
+    published = publish(result.run_folder, "styled-merged", registry=registry, settings=settings, kind="merged")
+    assert published.kind == "merged"
+    spec = registry.resolve("styled-merged")
+    assert (spec.kind, spec.base, spec.lora_rank) == ("merged", "tiny", None)
+    measured = json.loads((Path(str(spec.path)) / "merge.json").read_text())
+    assert measured["difference"] <= measured["limit"]
+    assert str(settings.home) not in json.dumps(measured)
+    again = publish_merge("styled", "styled-merged-too", registry=registry, settings=settings)
+    assert (again.folder / "model.safetensors").read_bytes() == (
+        Path(str(spec.path)) / "model.safetensors"
+    ).read_bytes()
+    assert registry.resolve("styled-merged-too").parent == "styled"
+    with pytest.raises(Invalid, match="only an adapter"):
+        publish_merge("tiny", "x", registry=registry, settings=settings)
+
+
+@slow
+def test_an_adapter_of_too_high_a_rank_is_merged(
+    trained: Any, house: tuple[Settings, Registry], tmp_path: Path
+) -> None:
+    from tests.train.conftest import style_rows
+    from train import Hyperparameters, train
+
+    settings, registry = house
+    train(
+        style_rows(20), base="tiny", name="wide", settings=settings, registry=registry,
+        hyperparameters=Hyperparameters(epochs=0.2, rank=96), threads=2,
+    )  # fmt: skip
+    assert registry.resolve("wide").kind == "merged"
+
+
+@slow
+def test_a_taken_name_is_refused_before_the_training(trained: Any, house: tuple[Settings, Registry]) -> None:
+    from train import train
+
+    settings, registry = house
+    runs = set(settings.runs_dir.iterdir())
+    with pytest.raises(Conflict, match="'styled' is taken"):
+        train("/nowhere.jsonl", base="tiny", name="styled", settings=settings, registry=registry)
+    assert set(settings.runs_dir.iterdir()) == runs
+
+
+@slow
+def test_a_base_that_nobody_registered_is_registered_with_its_adapter(
+    trained: Any, house: tuple[Settings, Registry], tiny_base: Path, tmp_path: Path
+) -> None:
+    from tests.train.conftest import style_rows
+    from train import Hyperparameters, train
+
+    settings, registry = house
+    folder = shutil.copytree(tiny_base, tmp_path / "found-here")
+    train(
+        style_rows(20), base=folder, name="on-folder", settings=settings, registry=registry,
+        hyperparameters=Hyperparameters(epochs=0.2, rank=4), threads=2,
+    )  # fmt: skip
+    assert registry.resolve("on-folder").base == "found-here"
+    assert (registry.resolve("found-here").kind, registry.resolve("found-here").path) == ("base", str(folder))
+
+
+@slow
+@pytest.mark.parametrize("moment", ["filling", "renamed"])
+def test_a_killed_publication_leaves_nothing_half(trained: Any, house: tuple[Settings, Registry], moment: str) -> None:
+    """SIGKILL while the folder is filled, and between the rename and the row: no name without its weights."""
+    result, _ = trained
+    settings, registry = house
+    before = {folder for folder in settings.models_dir.iterdir() if not folder.name.startswith(".")}
+    known = {spec.id for spec in registry.list()}
+    fatal = {
+        "filling": "train.publication.publish.shutil.copy2 = lambda *_: os.kill(os.getpid(), 9)",
+        "renamed": "train.publication.publish.Registry.register = lambda *_: os.kill(os.getpid(), 9)",
+    }[moment]
+    program = f"""
+import os, sys
+from pathlib import Path
+import train.publication.publish
+from models.database import open_database
+from models.settings import load_settings
+settings = load_settings()
+registry = train.publication.publish.Registry(open_database(settings))
+{fatal}
+train.publication.publish.publish(Path(sys.argv[1]), "killed", registry=registry, settings=settings)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(result.run_folder)],
+        env=child_environment(settings),
+        cwd=Path(__file__).parents[3],
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert {spec.id for spec in registry.list()} == known
+    whole = {folder for folder in settings.models_dir.iterdir() if not folder.name.startswith(".")} - before
+    if moment == "filling":
+        assert not whole
+        assert sweep(settings.models_dir) == 1
+    else:
+        (folder,) = whole  # complete, and named by nobody
+        assert (folder / "adapter_model.safetensors").is_file()
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (0, 0))
+    published = publish(result.run_folder, f"after-{moment}", registry=registry, settings=settings)
+    assert os.listdir(str(published.model_folder))
+    # The next publication swept away what the killed one had left, and nothing that a model is named after.
+    after = {folder for folder in settings.models_dir.iterdir() if not folder.name.startswith(".")}
+    assert after == before | {published.model_folder}

@@ -1,0 +1,82 @@
+"""train/trainers/heads.py: a chunked loss over learnt tokens alone is the plain loss, and so is its gradient."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import train.trainers.heads
+from train.trainers.heads import Head, add_learnt_head, head_of, learnt_loss
+from train.trainers.tokens import IGNORED
+
+
+def plain(hidden: Any, labels: Any, weight: Any, bias: Any, head: Head) -> tuple[Any, Any]:
+    """The same by the book: all logits at once."""
+    logits = hidden @ weight.t() * 1.0
+    if bias is not None:
+        logits = logits + bias
+    logits = logits * head.scale
+    if head.cap:
+        logits = head.cap * torch.tanh(logits / head.cap)
+    loss = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return loss, (logits[:, :-1].argmax(-1) == labels[:, 1:]).sum()
+
+
+@pytest.mark.parametrize("head", [Head(), Head(0.25), Head(cap=2.0), Head(3.0, 1.5)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_loss_and_gradients_are_those_of_a_plain_loss(
+    head: Head, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train.trainers.heads, "_LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(train.trainers.heads, "_FEWEST_ROWS", 7)  # several chunks, the last one short
+    chance = torch.Generator().manual_seed(0)
+    values = [torch.randn(*shape, generator=chance) for shape in ((3, 20, 16), (50, 16), (50,))]
+    labels = torch.randint(0, 50, (3, 20), generator=chance)
+    labels[torch.rand(labels.shape, generator=chance) < 0.4] = IGNORED
+    found = []
+    for of in (plain, learnt_loss):
+        hidden, weight, bias = (value.clone().requires_grad_() for value in values)
+        given = (hidden, labels, weight, bias if biased else None, head)
+        answer: Any = of(*given)
+        loss, right = answer if of is plain else (answer.loss_sum, answer.right)
+        (loss / 30).backward()
+        found.append((loss, right, hidden.grad, weight.grad, bias.grad))
+    assert float(found[0][1]) == float(found[1][1])
+    for one, other in zip(found[0], found[1], strict=True):
+        if one is not None:
+            assert torch.allclose(one.float(), other.float(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_batch_without_a_learnt_token_is_a_zero_that_can_be_learnt_from() -> None:
+    hidden = torch.randn(1, 4, 8, requires_grad=True)
+    learnt = learnt_loss(hidden, torch.full((1, 4), IGNORED), torch.randn(9, 8))
+    learnt.loss_sum.backward()
+    assert (float(learnt.loss_sum.detach()), int(learnt.count)) == (0, 0)
+    assert hidden.grad is not None
+    assert not hidden.grad.any()
+
+
+def test_a_model_answers_through_its_own_forward(tiny_base: Any) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(str(tiny_base), dtype=torch.float32)
+    ids = torch.randint(0, 250, (2, 12), generator=torch.Generator().manual_seed(1))
+    labels = ids.clone()
+    labels[:, :5] = IGNORED
+    before = model(input_ids=ids, labels=labels)
+    add_learnt_head(model)
+    assert torch.equal(model(input_ids=ids, labels=labels).loss, before.loss)
+    learnt = model(input_ids=ids, labels=labels, learnt_only=True)
+    assert torch.allclose(learnt.loss_sum / learnt.count, before.loss, rtol=1e-6, atol=1e-6)
+    assert int(learnt.count) == 14
+
+
+def test_what_a_config_says_of_its_logits() -> None:
+    from transformers import CohereConfig, Gemma2Config, GraniteConfig, Qwen2Config
+
+    assert head_of(Qwen2Config()) == Head()
+    assert head_of(Gemma2Config()) == Head(1.0, 30.0)
+    assert head_of(CohereConfig(logit_scale=0.0625)) == Head(0.0625)
+    assert head_of(GraniteConfig(logits_scaling=8.0)) == Head(0.125)

@@ -1,0 +1,96 @@
+"""train/worker/jobs.py and child.py: a training as a job in its own process, from queue to registry."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from models import jobs
+from models.database import Database, open_database
+from models.registry import Registry
+from models.settings import Settings, child_environment
+from models.spec import ModelSpec
+from models.worker import run_job
+from tests.stack import ROOT
+from tests.train.conftest import style_rows
+
+HANDLERS = {"train": "train.worker.jobs:run_train_job"}
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture
+def queued(database: Database, settings: Settings, tiny_base: Path, tmp_path: Path) -> Any:
+    """Puts a training in the queue and runs it as the worker would; returns the job as it ended."""
+    Registry(database).register(ModelSpec(id="tiny", kind="base", path=str(tiny_base)))
+
+    def run(rows: int = 60, *, while_running: Any = None, **params: Any) -> jobs.Job:
+        data = tmp_path / "data.jsonl"
+        data.write_text("\n".join(json.dumps(row) for row in style_rows(rows)))
+        wanted = {"data": str(data), "base": "tiny", "name": "styled", "threads": 2} | params
+        job_id = jobs.enqueue(database, "train", wanted)
+        job = jobs.claim(database, "worker")
+        assert job is not None
+        if while_running:
+            threading.Thread(target=while_running, args=(job_id,), daemon=True).start()
+        run_job(settings, database, HANDLERS, job, "worker")
+        return jobs.get_job(database, job_id)
+
+    return run
+
+
+def test_a_job_trains_and_publishes(queued: Any, database: Database) -> None:
+    job = queued(hyperparameters={"epochs": 1, "rank": 4}, columns={"system": "Be kind."})
+    assert job.status == "succeeded", job.error
+    assert job.result is not None
+    assert job.result["loss_after"] < job.result["loss_before"]
+    assert Registry(database).resolve("styled").job == job.id
+
+
+def test_a_job_that_cannot_be_done_says_why_in_one_line(queued: Any) -> None:
+    job = queued(rows=0)
+    assert job.status == "failed"
+    assert "no usable example" in job.error
+    assert "\n" not in job.error
+    job = queued(hyperparameters={"n_epochs": 3})
+    assert "n_epochs" in job.error
+
+
+def test_what_is_missing_is_told_and_what_a_library_prints_is_no_word_of_ours(settings: Settings) -> None:
+    noisy = """
+import os, sys
+from train.worker import child
+child._train = lambda request, tell: (print("noise"), os.system("echo more"), tell({"progress": 0.5}), {})[-1]
+sys.exit(child.main())
+"""
+    for program, told in (
+        (("-c", noisy), [{"progress": 0.5}, {"result": {}}]),
+        (("-m", "train.worker.child"), [{"error": "A training job needs 'data'.", "code": None, "param": "data"}]),
+    ):
+        child = subprocess.run(
+            [sys.executable, *program], input="{}", text=True, capture_output=True, env=child_environment(settings),
+            check=False, cwd=ROOT,
+        )  # fmt: skip
+        assert [json.loads(line) for line in child.stdout.splitlines()] == told, child.stderr
+
+
+def test_a_cancelled_job_takes_its_process_along_within_ten_seconds(queued: Any, settings: Settings) -> None:
+    cancelled_at: list[float] = []
+
+    def cancel(job_id: str) -> None:
+        database = open_database(settings)
+        while "step" not in jobs.get_job(database, job_id).message:
+            time.sleep(0.1)
+        cancelled_at.append(time.monotonic())
+        jobs.cancel(database, job_id)
+
+    job = queued(rows=2_000, hyperparameters={"epochs": 100}, while_running=cancel)
+    assert job.status == "cancelled"
+    assert time.monotonic() - cancelled_at[0] < 10
+    children = psutil.Process().children(recursive=True)
+    assert not [child for child in children if "train.worker.child" in " ".join(child.cmdline())]

@@ -1,0 +1,1 @@
+"""Tests of ui/access/, one file per file."""

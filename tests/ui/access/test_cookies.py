@@ -1,0 +1,35 @@
+"""The signing secret and the cookies: one secret a home, no forgeries, and the two kinds are not interchangeable."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from models.errors import ParleyError
+from ui.access.cookies import OWNER_COOKIE, VOTER_COOKIE, Cookies, page_secret
+
+
+def test_concurrent_calls_get_one_secret(home: Path):
+    with ThreadPoolExecutor(16) as pool:
+        secrets = set(pool.map(page_secret, [home] * 64))
+    assert len(secrets) == 1
+    assert (home / "page-secret").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in home.iterdir()] == ["page-secret"]
+
+
+def test_a_damaged_secret_is_an_error(home: Path):
+    home.mkdir()
+    (home / "page-secret").write_text("")
+    with pytest.raises(ParleyError, match="damaged"):
+        page_secret(home)
+
+
+def test_cookies_are_read_back_and_forgeries_are_not():
+    ours, theirs = Cookies("a" * 40), Cookies("b" * 40)
+    voter, value = ours.new_voter()
+    assert ours.voter(f"x=1; {VOTER_COOKIE}={value}") == voter
+    assert theirs.voter(f"{VOTER_COOKIE}={value}") is None
+    assert ours.voter("") is None
+    assert ours.owner_key_id(f"{OWNER_COOKIE}={ours.owner_value('01KEY')}") == "01KEY"
+    assert ours.owner_key_id(f"{OWNER_COOKIE}={value}") is None
+    assert ours.owner_key_id(f"{OWNER_COOKIE}={theirs.owner_value('01KEY')}") is None

@@ -1,0 +1,1 @@
+"""Tests of ui/backend/, one file per file."""

@@ -1,0 +1,52 @@
+"""Models in dropdowns and notices: their state, a banner for those that are not ready, everything escaped."""
+
+from models.spec import ModelSpec
+from ui.backend.context import ServedModel
+from ui.backend.model_options import describe_model, model_options, pick_model, readiness_banner
+from ui.look.markup import notice
+
+
+def served(name: str, state: str, note: str = "", **more: object) -> ServedModel:
+    return ServedModel(ModelSpec(id=name, kind="base", path="hub/x", **more), state, note)  # pyrefly: ignore -- keywords by dictionary
+
+
+MODELS = [
+    served("a", "ready"),
+    served("b", "starting"),
+    served("c", "failed", "no memory <here>"),
+    served("d", "stopped"),
+]
+
+
+def test_options_show_the_state():
+    assert model_options(MODELS) == [
+        ("● a", "a"),
+        ("◐ b · starting", "b"),
+        ("✕ c · failed", "c"),
+        ("○ d · stopped", "d"),
+    ]
+    assert model_options([served("j", "ready", judge=True)]) == [("● j · judge", "j")]
+
+
+def test_the_banner_names_models_that_are_not_ready():
+    assert readiness_banner(MODELS, "a") == ""
+    assert "b is starting" in readiness_banner(MODELS, "b")
+    assert "no memory &lt;here&gt;" in readiness_banner(MODELS, "c")
+    assert "not running" in readiness_banner(MODELS, "a", "d")
+    assert "no longer served" in readiness_banner(MODELS, "gone")
+    assert "No model is served yet" in readiness_banner([], None)
+
+
+def test_the_choice_is_kept_while_it_exists():
+    assert pick_model(MODELS, "c") == "c"
+    assert pick_model(MODELS, "gone") == "a"
+    assert pick_model(MODELS, None, position=1) == "b"
+    assert pick_model(MODELS[:1], None, position=1) == "a"
+    assert pick_model([], "a") is None
+
+
+def test_a_toy_is_labelled_and_text_is_escaped():
+    assert "a toy" in describe_model(served("t", "ready", toy=True).spec)
+    assert notice("<b> `x<y`") == notice("<b> `x<y`")
+    assert "<code>x&lt;y</code>" in notice("<b> `x<y`")
+    assert "<b>" not in notice("<b> `x<y`")

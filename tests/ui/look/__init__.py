@@ -1,0 +1,1 @@
+"""Tests of ui/look/, one file per file."""

@@ -1,0 +1,1 @@
+"""Tests of ui/owners/, one file per file."""

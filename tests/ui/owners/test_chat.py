@@ -1,0 +1,60 @@
+"""The Chat tab without a browser: an old answer does not reach a new conversation, an empty answer is reported."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.ui.backend.test_streaming import Scripted
+from tests.ui.conftest import filled, stand_in
+from ui.owners.chat import ChatTab, ChatView
+
+REQUEST: Any = SimpleNamespace(session_hash="browser")
+
+
+def chat_with(script: Scripted) -> ChatTab:
+    context: Any = SimpleNamespace(completer=lambda model: script)
+    return ChatTab(context, stand_in(ChatView))
+
+
+def send(chat: ChatTab) -> AsyncIterator[dict[Any, Any]]:
+    """Sends a message with the default settings."""
+    form = {"text": "?", "chatbot": [], "model": "m", "system": "", "temperature": 0.7, "max_tokens": 100}
+    return chat.send(filled(chat._view, **form), REQUEST)
+
+
+async def test_an_old_answer_does_not_reach_a_new_conversation():
+    chat = chat_with(Scripted("m", 1000, 0.01))
+    after: list[dict[Any, Any]] = []
+    left = False
+    async for update in send(chat):
+        if left:
+            after.append(update)
+        if "word" in str(update.get(chat._view.chatbot, "")) and not left:
+            assert (await chat.clear(REQUEST))[chat._view.chatbot] == []
+            left = True
+    assert left
+    assert after == []
+
+
+async def test_stop_keeps_what_has_arrived():
+    chat = chat_with(Scripted("m", 1000, 0.01))
+    updates = []
+    async for update in send(chat):
+        updates.append(update)
+        if len(updates) == 4:
+            await chat.stop(REQUEST)
+    assert "word" in updates[-1][chat._view.chatbot][-1]["content"]
+    assert updates[-1][chat._view.line] == ""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_an_empty_answer_is_reported_unless_it_was_stopped(stopped: bool):
+    chat = chat_with(Scripted("m", 0 if not stopped else 1, 0 if not stopped else 5))
+    if stopped:
+        asyncio.get_running_loop().call_later(0.1, chat._signals.stop, "browser")
+    last = [update async for update in send(chat)][-1]
+    assert ("m returned an empty answer" in last[chat._view.line]) is not stopped
+    assert last[chat._view.chatbot][-1]["role"] == "user"

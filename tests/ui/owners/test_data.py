@@ -1,0 +1,74 @@
+"""The Data tab: only owners may check files, everything from the data is escaped, and a real browser drops a file."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.ui.conftest import Keyed, Page, RunningPage
+from train.data.checks import check
+from ui.owners.data.html import report_html
+
+FAULTS = Path(__file__).resolve().parents[2] / "train" / "data" / "faults"
+
+
+def test_a_file_returns_its_report_also_as_html(open_page: Page):
+    path = FAULTS / "wrong-type.jsonl"
+    answer = open_page.browser().post("/data/check", files={"file": (path.name, path.read_bytes())})
+    assert answer.status_code == 200
+    assert answer.json()["report"] == check(path).as_json()
+    assert "has errors" in answer.json()["html"] or "not usable for training" in answer.json()["html"]
+    assert open_page.browser().get("/data/check").status_code == 405
+    nothing = open_page.browser().post("/data/check", json={})
+    assert (nothing.status_code, nothing.json()["error"]["param"]) == (400, "file")
+
+
+def test_only_owners_may_check(keyed_page: Keyed):
+    sent: dict[str, Any] = {"files": {"file": ("a.jsonl", b"{}")}}
+    assert keyed_page.page.browser().post("/data/check", **sent).status_code == 401
+    assert keyed_page.page.browser().post("/vote/data/check", **sent).status_code == 404
+
+
+def test_everything_from_the_data_is_escaped():
+    bad = "<img src=x onerror=alert(1)>"
+    rows: list[Any] = [{"messages": [{"role": bad, "content": "x"}]}, {"messages": [{"role": "user", bad: 1}]}]
+    shown = report_html(check(rows).as_json() | {"source": f"{bad}.jsonl", "format": bad})
+    assert "<img" not in shown
+    assert "&lt;img" in shown
+
+
+@pytest.mark.browser
+def test_a_dropped_file_is_shown_sorted_and_saved(chromium: Browser, running_page: RunningPage, tmp_path: Path):
+    rows = [json.loads(line) for line in (FAULTS / "leakage.train.jsonl").read_text().splitlines()]
+    rows += [{"messages": [{"role": "oracle", "content": "x"}]}, rows[4]]
+    path = tmp_path / "tickets.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.goto(f"{running_page.url}/login")
+    page.fill("#key", running_page.owner)
+    page.keyboard.press("Enter")
+    page.get_by_role("tab", name="Data").click()
+    page.set_input_files("#data-file", path)
+    report = page.locator("#data-report")
+    expect(report).to_contain_text("tickets.jsonl", timeout=30_000)
+    expect(report).to_contain_text("has errors")
+    lines = report.locator("tbody tr td:nth-child(2)")
+    expect(lines).to_have_text(["52", "53"])
+    for _ in range(2):
+        report.get_by_role("button", name="Line").click()
+    expect(lines).to_have_text(["53", "52"])
+    with page.expect_download() as saved:
+        report.get_by_role("button", name="Download the report").click()
+    assert saved.value.suggested_filename == "tickets.report.json"
+    assert json.loads(Path(saved.value.path()).read_text())["codes"] == {"unknown-role": 1, "duplicate": 1}
+    page.set_viewport_size({"width": 390, "height": 800})
+    expect(report).to_be_visible()
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 390, "the page itself never scrolls sideways"
+    page.set_input_files("#data-file", FAULTS / "invalid-csv.csv")
+    expect(report).to_contain_text(re.compile("invalid-csv"), timeout=30_000)
+    context.close()

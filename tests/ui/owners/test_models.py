@@ -1,0 +1,127 @@
+"""The Models tab without a browser: states, pins, retiring, adding a hosted model; addresses stay hidden."""
+
+import json
+import os
+from typing import Any
+
+import gradio as gr
+import psutil
+import pytest
+
+from models.database import Database
+from models.registry import Registry
+from models.settings import Settings
+from models.spec import ModelSpec
+from serve.fleet import engine_states
+from serve.fleet.engine_states import EngineStatus
+from serve.processes.logs import engine_log
+from tests.ui.conftest import filled, stand_in
+from ui.backend.context import PageContext
+from ui.look.components import show_confirmation
+from ui.owners.models.tab import ModelsTab, ModelsView
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def tab(settings: Settings, database: Database) -> ModelsTab:
+    """A running Parley with a ready engine and its adapter, a failed engine and a sleeping one."""
+    registry = Registry(database)
+    for name in ("ready", "broken", "sleeps"):
+        registry.register(ModelSpec(id=name, kind="base", path=f"org/{name}"))
+    registry.register(ModelSpec(id="lora", kind="adapter", base="ready", path="org/lora"))
+    engine_states.write_statuses(
+        database,
+        [
+            EngineStatus("ready", "ready", "http://127.0.0.1:45671", 7, memory_bytes=3 * 2**30),
+            EngineStatus("lora", "ready", "http://127.0.0.1:45671", 7),
+            EngineStatus("broken", "failed", message=f"ended with status 1: {EVIL}"),
+            EngineStatus("sleeps", "stopped", message="asleep; starts with the next request"),
+        ],
+    )
+    log = engine_log(settings.logs_dir, "broken")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(f"loading\n{EVIL}\nValueError: no such thing\n")
+    state = {
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+        "ready": True,
+        "gateway": "",
+        "processes": {},
+    }
+    (settings.home / "up.json").write_text(json.dumps(state))
+    return ModelsTab(PageContext(settings, database), stand_in(ModelsView))
+
+
+async def add(tab: ModelsTab, *values: Any) -> dict[Any, Any]:
+    """Adds a hosted model with these values of the form."""
+    names = ("name", "address", "upstream_name", "credential", "fallbacks", "price_in", "price_out")
+    return await tab.add(filled(tab._view, **dict(zip(names, values, strict=True))))
+
+
+async def test_the_table_shows_states_and_no_addresses(tab: ModelsTab) -> None:
+    html = (await tab.refresh(None))[tab._view.table]
+    assert html.index("lora") > html.index(">ready<br>")
+    assert "on ready" in html
+    assert "3.0 GiB" in html
+    assert "asleep; starts with the next request" in html
+    assert "ValueError: no such thing" in html
+    assert EVIL not in html
+    assert "45671" not in html
+
+
+async def test_a_tick_without_changes_updates_nothing(tab: ModelsTab) -> None:
+    html, seen = await tab.tick("")
+    assert html == seen
+    again, _ = await tab.tick(seen)
+    assert again == gr.skip()
+
+
+async def test_pins_and_their_buttons(tab: ModelsTab, database: Database) -> None:
+    view = tab._view
+    first = await tab.refresh("ready")
+    assert (first[view.pin]["visible"], first[view.unpin]["visible"]) == (True, False)
+    done = await tab.pin("ready")
+    assert Registry(database).pinned() == {"ready"}
+    assert (done[view.pin]["visible"], done[view.unpin]["visible"]) == (False, True)
+    assert "pinned</span>" in done[view.table]
+    await tab.unpin("ready")
+    assert Registry(database).pinned() == set()
+    lora = await tab.choose("lora")
+    assert (lora[view.pin]["visible"], lora[view.retire]["visible"]) == (False, True)
+    assert "Choose a model" in (await tab.pin(None))[view.line]
+
+
+async def test_retiring_needs_confirmation_and_names_the_adapters(tab: ModelsTab, database: Database) -> None:
+    view = tab._view
+    assert show_confirmation(view.retire, view.sure, True)[view.sure]["visible"] is True
+    assert show_confirmation(view.retire, view.sure, False)[view.sure]["visible"] is False
+    assert "lora runs on the engine" in (await tab.retire("ready"))[view.line]
+    done = await tab.retire("lora")
+    assert "lora is retired" in done[view.line]
+    assert "lora" not in done[view.table]
+    assert [spec.id for spec in Registry(database).list()] == ["ready", "broken", "sleeps"]
+
+
+async def test_a_hosted_model_is_added_or_refused_in_a_line(tab: ModelsTab, database: Database) -> None:
+    view = tab._view
+    done = await add(tab, "gpt", "https://x/v1", "gpt-4.1", "OPENAI_API_KEY", ["ready"], "0.3", "$1,200")
+    assert "gpt is registered" in done[view.line]
+    spec = Registry(database).resolve("gpt")
+    assert spec.fallbacks == ("ready",)
+    assert spec.upstream is not None
+    assert (spec.upstream.usd_per_million_input, spec.upstream.usd_per_million_output) == (0.3, 1200)
+    for form, message in (
+        (("x", "ftp://x", "", "", None, "", ""), "begins with"),
+        (("x", "https://x/v1", "", "sk-proj-123", None, "", ""), "never the key"),
+        (("x", "https://x/v1", "", "", None, "cheap", ""), "not a price"),
+        (("gpt", "https://x/v1", "", "", None, "", ""), "taken"),
+    ):
+        assert message in (await add(tab, *form))[view.line]
+
+
+async def test_everything_is_stopped_while_parley_does_not_run(tab: ModelsTab, settings: Settings) -> None:
+    (settings.home / "up.json").unlink()
+    html = (await tab.refresh(None))[tab._view.table]
+    assert "badge'>ready" not in html
+    assert html.count(">stopped<") == 4

@@ -1,0 +1,244 @@
+"""Homes that a released version left behind: nothing stored is lost, and what was interrupted goes on where it was.
+
+Only commands, HTTP and the documented Python API are used here, and plain SQL: they outlive a refactoring. How the
+homes were made is in make_home.py.
+
+Each training costs ten seconds for imports alone, so that on PostgreSQL only the paused job trains to its end. Before a
+release, name it in TRAINED_ON too.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import itsdangerous
+import pytest
+from openai import APIStatusError, OpenAI
+from starlette.testclient import TestClient
+
+from evals import cast_vote, votes_by
+from models import Registry, load_settings, open_database
+from tests.evals.upstream import AnsweringServer
+from tests.fakes.openai_fine_tuning import FakeOpenAI
+from tests.upgrades.conftest import ReleasedHome, until
+
+TRAINED_ON = ("sqlite",)
+# What is written for a reader, and may be worded differently.
+WORDING = {"notes", "verdict", "text", "why", "words", "used_today"}
+
+# Questions that test a judge which grades: four worthless or padded answers to two questions, asked in each run.
+SCORER_TESTS = 8
+
+
+def same(before: Any, now: Any) -> bool:
+    """Whether two JSON values say the same; what is new beside it, and the wording, may differ."""
+    if isinstance(before, dict):
+        return isinstance(now, dict) and all(
+            name in now and same(value, now[name]) for name, value in before.items() if name not in WORDING
+        )
+    if isinstance(before, list):
+        return isinstance(now, list) and len(before) == len(now) and all(map(same, before, now))
+    if isinstance(before, float):
+        return isinstance(now, float | int) and math.isclose(before, now, rel_tol=1e-9, abs_tol=1e-9)
+    return before == now
+
+
+def test_an_upgrade_leaves_every_row(released: ReleasedHome, command: Callable[..., str]) -> None:
+    before = released.tables()
+    command("db", "upgrade")
+    now = released.tables()
+    del before["alembic_version"]
+    assert len(before) > 20
+    assert sum(map(len, before.values())) > 300
+    for table, rows in before.items():
+        assert len(now[table]) == len(rows)
+        for old, new in zip(rows, now[table], strict=True):
+            assert json.loads(new).items() >= json.loads(old).items(), table
+
+
+def test_commands_print_what_the_release_printed(released: ReleasedHome, command: Callable[..., str]) -> None:
+    command("db", "upgrade")
+    for output in released.outputs["commands"]:
+        now = json.loads(command(*output["command"]))
+        assert same(output["said"], now), (output, now)
+
+
+@pytest.mark.long
+def test_the_api_lists_what_the_release_listed_and_keys_still_open_it(
+    released: ReleasedHome, command: Callable[..., str], upstream: AnsweringServer
+) -> None:
+    command("db", "upgrade")
+    with released.gateway() as client:
+        for address, before in released.outputs["api"].items():
+            now: Any = client.get(address, cast_to=object)
+            assert same(before, now), (address, before, now)
+        with OpenAI(base_url=client.base_url, api_key=released.facts["client_key"], max_retries=0) as shop:
+            said = shop.chat.completions.create(model="production", messages=[{"role": "user", "content": "say hello"}])
+            assert said.choices[0].message.content == "after says: say hello"
+            with pytest.raises(APIStatusError):
+                shop.chat.completions.create(model="before", messages=[{"role": "user", "content": "say hello"}])
+
+
+def test_an_open_battle_can_be_voted_on(released: ReleasedHome, command: Callable[..., str]) -> None:
+    command("db", "upgrade")
+    database = open_database(load_settings())
+    voter, battle = released.facts["voter"], released.facts["open_battle"]
+    assert votes_by(database, voter) == released.facts["votes_of_voter"]
+    reveal = cast_vote(database, battle["id"], voter, "left")
+    marks = {"**": "after", "No": "before", "Ma": "between"}
+    assert (reveal.left_model, reveal.right_model) == (marks[battle["left"][:2]], marks[battle["right"][:2]])
+    assert reveal.votes_by_voter == released.facts["votes_of_voter"] + 1
+    database.dispose()
+
+
+@pytest.mark.long
+def test_a_cookie_is_still_the_same_voter_and_the_same_owner(
+    released: ReleasedHome, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ui import build
+
+    command("db", "upgrade")
+    facts, forged = released.facts, released.facts["voter_cookie"][:-1] + "!"
+    with TestClient(build(load_settings()), base_url="http://127.0.0.1", follow_redirects=False) as browser:
+        assert "set-cookie" in browser.get("/vote/", headers={"cookie": f"parley_voter={forged}"}).headers
+        browser.cookies.clear()
+        known = {"cookie": f"parley_voter={facts['voter_cookie']}"}
+        assert "set-cookie" not in browser.get("/vote/", headers=known).headers
+        handlers = browser.get("/vote/config", headers=known).json()["dependencies"]
+        arrive = next(one["id"] for one in handlers if any(event == "load" for _, event in one["targets"]))
+        body = {"fn_index": arrive, "data": [], "session_hash": "known", "event_data": None}
+        assert browser.post("/vote/gradio_api/queue/join", json=body, headers=known).status_code == 200
+        shown = browser.get("/vote/gradio_api/queue/data?session_hash=known", headers=known).text
+        assert re.search(rf"\b{facts['votes_of_voter']} votes\b", shown)
+
+        owner = {"cookie": f"parley_owner={facts['owner_cookie']}"}
+        assert browser.get("/config").status_code == 401
+        # It is good for a week after it was made.
+        monkeypatch.setattr(itsdangerous.TimestampSigner, "get_timestamp", lambda self: facts["made"] + 60)
+        assert browser.get("/config", headers=owner).status_code == 200
+
+
+@pytest.mark.long
+def test_what_was_answered_and_judged_is_not_asked_again(
+    released: ReleasedHome, command: Callable[..., str], upstream: AnsweringServer
+) -> None:
+    command("db", "upgrade")
+    facts = released.facts
+    released.keep_only("evaluate", "judge")
+    work = (facts["evaluation_job"], facts["judge_job"])
+    unfinished = released.rows("SELECT id FROM evaluations WHERE finished IS NULL")
+    with released.gateway():
+        with released.process("worker"):
+            until(lambda: not released.statuses(*work) & {"queued", "running"})
+        assert released.statuses(*work) == {"succeeded"}, released.rows("SELECT kind, error FROM jobs")
+        asked = Counter(upstream.asked)
+        judged = sum(count for (model, _), count in asked.items() if model == "our-judge")
+        missing = [(model, question) for model, questions in facts["missing_answers"].items() for question in questions]
+        assert {one: count for one, count in asked.items() if one[0] != "our-judge"} == dict.fromkeys(missing, 1)
+        assert judged == facts["asked_again_by_judge"] + 12 + SCORER_TESTS  # each answer of the evaluation once
+
+        # A finished evaluation run again: its answers and their grades are there.
+        upstream.asked.clear()
+        scorers = ["--scorers", "exact,length:5-40,judge:our-judge@support", "--max-tokens", "64"]
+        whole = str(released.folder / "data" / "whole.jsonl")
+        command("eval", "run", whole, "--models", "before,production", *scorers, "--json")
+        assert [model for model, _ in upstream.asked] == ["our-judge"] * SCORER_TESTS
+
+        upstream.asked.clear()
+        command("generate", str(released.folder / "data" / "questions.jsonl"), "--model", "before", "--resume")
+        assert [question for _, question in upstream.asked] == facts["missing_in_bulk"]
+    assert released.rows("SELECT id FROM evaluations WHERE finished IS NULL") == []
+    shown = json.loads(command("eval", "show", unfinished[0][0], "--json"))
+    exact = [(row["model"], row["mean"]) for row in shown["scores"] if row["scorer"] == "exact"]
+    assert exact == [("before", 0.0), ("after", 1.0)]
+    answers = (released.folder / "data" / "questions.answers.jsonl").read_text("utf-8").splitlines()
+    assert len(answers) == 5
+
+
+def test_an_order_at_a_cloud_goes_on_in_its_own_folder(released: ReleasedHome, command: Callable[..., str]) -> None:
+    from train import follow, open_cloud, order
+
+    command("db", "upgrade")
+    data = released.folder / "data" / "talks.jsonl"
+    with FakeOpenAI(tick=0.005) as fake:
+        settings = load_settings(openai_api_key=fake.key, openai_base_url=fake.base_url)
+        database = open_database(settings)
+        registry, cloud = Registry(database), open_cloud("openai", settings)
+        asked: dict[str, Any] = {"base": "gpt-4o-mini-2024-07-18", "name": "cloud-v1"}
+        run = order(data, cloud=cloud, settings=settings, registry=registry, **asked)
+        assert run.run == released.facts["cloud_run"]
+        assert follow(run, cloud, lambda event: None, poll_s=0.01).state == "succeeded"
+        database.dispose()
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("released", TRAINED_ON, indirect=True)
+def test_an_interrupted_run_goes_on_from_its_checkpoint(released: ReleasedHome, command: Callable[..., str]) -> None:
+    from train import resume
+
+    command("db", "upgrade")
+    facts, settings = released.facts["command_run"], load_settings()
+    told: list[Any] = []
+    database = open_database(settings)
+    result = resume(facts["run"], settings=settings, registry=Registry(database), progress=told.append)
+    steps = [event.step for event in told if hasattr(event, "learning_rate")]
+    assert steps == list(range(7, 19))  # six were learnt before the kill
+    assert result.model == "command-run"
+    before = facts["whole"]
+    assert same({"steps": 18, "tokens": before["tokens"], "hyperparameters": before["hyperparameters"]}, _plain(result))
+    assert result.loss_before == pytest.approx(before["loss_before"], rel=1e-3)
+    assert result.loss_after == pytest.approx(before["loss_after"], rel=2e-2)
+    database.dispose()
+
+
+def _plain(result: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(result.as_json()))
+
+
+@pytest.mark.training
+def test_trainings_of_the_page_and_of_the_api_go_on(released: ReleasedHome, command: Callable[..., str]) -> None:
+    command("db", "upgrade")
+    page_job, ids = released.facts["page_job"], released.facts["fine_tuning"]
+    every = released.database in TRAINED_ON
+    released.keep_only("fine-tune", "fine-tune-check", *(["train"] if every else []))
+    with released.gateway() as client:
+        api = client.fine_tuning.jobs
+        if not every:
+            assert api.cancel(ids["queued"]).status == "cancelled"
+        with released.process("worker", gateway=False):
+            # The files of a job that was just created are still checked; it need not train as well.
+            until(lambda: api.retrieve(ids["created"]).status == "queued")
+            assert api.cancel(ids["created"]).status == "cancelled"
+            assert api.resume(ids["paused"]).status in ("queued", "running")
+            until(lambda: not released.statuses(page_job) & {"queued", "running"})
+            for name in ("queued", "paused") if every else ("paused",):
+                until(lambda name=name: api.retrieve(ids[name]).status not in ("queued", "running"))
+                _require_trained(client, ids[name], name)
+    assert _went_on_from(released.folder / "runs" / ids["paused"]) == 6
+    if every:
+        assert released.statuses(page_job) == {"succeeded"}
+        assert _went_on_from(released.folder / "runs" / page_job) == 5
+        assert released.rows("SELECT kind FROM models WHERE id = 'page-run'") == [("merged",)]
+
+
+def _require_trained(client: OpenAI, job_id: str, suffix: str) -> None:
+    """Each step was told once and none is missing, and the model has its name."""
+    api = client.fine_tuning.jobs
+    job = api.retrieve(job_id)
+    assert job.status == "succeeded", job.error
+    events = list(api.list_events(job_id, limit=100))
+    metrics: list[Any] = [event.data for event in reversed(events) if event.type == "metrics"]
+    assert [data["step"] for data in metrics] == list(range(1, 19))
+    assert [checkpoint.step_number for checkpoint in api.checkpoints.list(job_id).data] == [18, 12, 6]
+    assert str(job.fine_tuned_model).startswith(f"ft:gpt-4o-mini:parley:{suffix}:")
+    assert client.models.retrieve(str(job.fine_tuned_model)).id == job.fine_tuned_model
+
+
+def _went_on_from(run: Path) -> int:
+    """The step that a run was taken up from, by its log."""
+    (line,) = [line for line in (run / "train.log").read_text("utf-8").splitlines() if f"{run}/checkpoints/" in line]
+    return int(re.findall(r"step-(\d+)", line)[-1])

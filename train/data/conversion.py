@@ -1,0 +1,141 @@
+"""Any known format to OpenAI's: chat JSONL, or its preference rows for DPO. A file is written completely or not at all.
+
+Rows that cannot be read are reported and left out. The quality of the others is not checked here but in `checks`.
+Format: platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-optimization; Together AI takes
+the same (docs.together.ai/docs/fine-tuning/data-preparation).
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from models.atomic import incoming_file
+from models.errors import Conflict, Invalid
+from train.data.conversations import Conversation, Example, Preference, Problem, message_dicts
+from train.data.readers import Columns, read
+
+_PARALLEL = "parallel_tool_calls"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The result of a conversion: `lines` were read, `written` rows are in `path`."""
+
+    path: Path
+    format: str | None
+    lines: int
+    written: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def left_out(self) -> int:
+        """The number of lines that could not be read."""
+        return len({problem.line for problem in self.problems if problem.severity == "error"})
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        problems = [asdict(problem) for problem in self.problems]
+        return asdict(self) | {"path": str(self.path), "left_out": self.left_out, "problems": problems}
+
+
+def convert(
+    data: str | Path,
+    out: Path,
+    columns: Columns | None = None,
+    *,
+    format: str = "auto",  # noqa: A002 -- as the flag
+    per_turn: bool = False,
+    metadata: bool = False,
+    force: bool = False,
+) -> Converted:
+    """Converts data of any known format to OpenAI's chat JSONL; preference pairs become its preference rows.
+
+    Args:
+        data, columns, format: as `check` takes them.
+        out: the file to write.
+        per_turn: one row for each learnt answer, with all the messages before it.
+        metadata: keep the other fields of each row, under `metadata`.
+        force: overwrite an existing file.
+
+    Raises:
+        Conflict: `out` exists. Invalid, NotFound, Unavailable: as `read`. NoSpace: the disk is full.
+    """
+    refuse_overwrite([out], force)
+    reading = read(data, columns, format)
+    problems: list[Problem] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for item in reading:
+            if isinstance(item, Problem):
+                problems.append(item)
+            elif isinstance(item, Example) and per_turn:
+                yield from (as_row(turn, metadata=metadata) for turn in item.per_turn())
+            else:
+                yield as_row(item, metadata=metadata)
+
+    written = write_rows(out, rows())
+    return Converted(out, reading.format, reading.lines, written, tuple(problems))
+
+
+def as_row(item: Example | Preference, *, metadata: bool = False) -> dict[str, Any]:
+    """One row as OpenAI's fine-tuning takes it. Weights of 1 and empty tools are left out."""
+    if isinstance(item, Preference):
+        given: dict[str, Any] = {"messages": message_dicts(item.prompt)} | _tools(item)
+        answers = {"preferred_output": message_dicts(item.chosen), "non_preferred_output": message_dicts(item.rejected)}
+        row: dict[str, Any] = {"input": given, **answers}
+    else:
+        messages = item.conversation.as_dicts()
+        for position in item.unweighted:
+            messages[position]["weight"] = 0
+        row = {"messages": messages} | _tools(item)
+    rest = {key: value for key, value in item.metadata.items() if key != _PARALLEL}
+    return row | ({"metadata": rest} if metadata and rest else {})
+
+
+def as_jsonl(items: Iterable[Example | Preference]) -> bytes:
+    """The rows that a provider takes, without metadata, one a line in UTF-8."""
+    rows = (as_row(replace(item, metadata={})) for item in items)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def write_rows(out: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Writes JSONL, completely or not at all; returns the number of rows.
+
+    Raises:
+        NoSpace: the disk is full. Invalid: the folder cannot be written.
+    """
+    written = 0
+    try:
+        with incoming_file(out.parent) as file:
+            for row in rows:
+                file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+                written += 1
+            file.publish(out.name)
+    except PermissionError as error:
+        raise Invalid(f"{out} cannot be written: {error.strerror}.", param="out") from error
+    return written
+
+
+def refuse_overwrite(paths: Sequence[Path], force: bool) -> None:
+    """Checks that no file would be overwritten without `force`.
+
+    Raises:
+        Conflict: one of the files exists. Invalid: it is a folder.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise Invalid(f"{path} is a folder: give the name of a file.", param="out")
+        if path.exists() and not force:
+            raise Conflict(f"{path} exists: choose another file, or overwrite it with --force.", param="out")
+
+
+def _tools(item: Example | Preference) -> dict[str, Any]:
+    tools = (
+        Conversation((), item.tools).tool_dicts() if isinstance(item, Preference) else item.conversation.tool_dicts()
+    )
+    fields: dict[str, Any] = {"tools": tools} if tools else {}
+    if _PARALLEL in item.metadata:
+        fields[_PARALLEL] = item.metadata[_PARALLEL] == "true"
+    return fields

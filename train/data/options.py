@@ -1,0 +1,97 @@
+"""The Typer options that the data commands share, and one decorator that gives a command all the reading flags."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from models.errors import Invalid
+
+if TYPE_CHECKING:
+    from train.data.readers import Columns
+    from train.data.reports import CheckedData
+
+_READING = "Reading"  # the panel of --help
+
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Training data: .jsonl, .json, .csv, .tsv, .parquet, a folder, or a hub data set (owner/name).",
+        show_default=False,
+    ),
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        help="auto, openai, openai-preference, preference, sharegpt, turns, alpaca, prompt-completion or "
+        "question-answer.",
+        rich_help_panel=_READING,
+    ),
+]
+PromptColumn = Annotated[str, typer.Option(help="Tables: the column with the question.", rich_help_panel=_READING)]
+ResponseColumn = Annotated[str, typer.Option(help="Tables: the column with the answer.", rich_help_panel=_READING)]
+SystemColumn = Annotated[
+    str | None, typer.Option(help="Tables: a column with the system message.", rich_help_panel=_READING)
+]
+System = Annotated[
+    str | None, typer.Option(help="A system message for conversations that have none.", rich_help_panel=_READING)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+PerTurn = Annotated[
+    bool, typer.Option("--per-turn", help="Make one example for each answer, with all the messages before it.")
+]
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How a command reads its data: the row format and, for tables, the columns."""
+
+    format: Format = "auto"
+    prompt_column: PromptColumn = "prompt"
+    response_column: ResponseColumn = "response"
+    system_column: SystemColumn = None
+    system: System = None
+
+    @property
+    def columns(self) -> "Columns":
+        """The columns as the readers take them."""
+        from train.data.readers import Columns
+
+        return Columns(self.prompt_column, self.response_column, self.system_column, self.system)
+
+    def load(self, data: str) -> "CheckedData":
+        """The examples without errors. `parley data check` reports what is wrong with the others.
+
+        Raises:
+            Invalid: every example has errors.
+        """
+        from train.data.checks import check
+
+        checked = check(data, self.columns, format=self.format, provider="local")
+        if not checked.examples and not checked.preferences:
+            raise Invalid(
+                f"Every example in {data} has errors. Run `parley data check` to see how to fix them.", param="data"
+            )
+        return checked
+
+
+def with_reading_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the reading flags in place of its parameter `reading`, which gets a `ReadingOptions`."""
+    own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "reading"]
+    flags = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(ReadingOptions).parameters.values()
+    ]
+
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> None:
+        reading = ReadingOptions(**{flag.name: given.pop(flag.name) for flag in flags})
+        command(**given, reading=reading)
+
+    wrapper.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]  # read by `inspect`
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *flags)}
+    return wrapper

@@ -1,0 +1,156 @@
+"""What the demo's models can do on held-out questions: copying, topics, style, judging. Greedy, in float32.
+
+These are the build's own simple measures; `bench/demo_model.py` measures again through served models, with the
+scorers of `evals`.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from models.judge_format import parse_pairwise
+from train.demo.answers import keeps_style, topics_said
+from train.demo.held_out import Prompt
+from train.demo.judge_pairs import JudgedPair
+from train.demo.world import Style
+
+_BATCH = 32
+Turns = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Shares (0 to 1) over held-out questions; `copied` over those whose answer must carry a number."""
+
+    questions: int
+    numbers: int
+    copied: float
+    topics: float
+    style: float
+    words: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Shares (0 to 1) over held-out pairs, each asked in both orders.
+
+    `right`: single verdicts that are right. `decisive`: the same, without true ties. `flipped`: pairs whose two
+    verdicts contradict each other. `chance`: the share of the most frequent verdict, what a constant judge would get.
+    """
+
+    pairs: int
+    right: float
+    decisive: float
+    flipped: float
+    unparsed: float
+    chance: float
+    by_fault: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A model in memory that answers greedily."""
+
+    model: Any
+    tokenizer: Any
+
+    def __call__(self, talks: Sequence[Turns], longest: int = 160) -> list[str]:
+        """The answer to each conversation, at most `longest` tokens."""
+        import torch
+
+        order = sorted(range(len(talks)), key=lambda place: sum(len(turn["content"]) for turn in talks[place]))
+        found: dict[int, str] = {}
+        self.tokenizer.padding_side = "left"
+        for start in range(0, len(order), _BATCH):
+            places = order[start : start + _BATCH]
+            batch: Any = self.tokenizer.apply_chat_template(
+                [list(talks[place]) for place in places],
+                add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True,
+            )  # fmt: skip
+            with torch.inference_mode():
+                ids = self.model.generate(**batch, max_new_tokens=longest, do_sample=False)
+            for place, row in zip(places, ids[:, batch["input_ids"].shape[1] :], strict=True):
+                found[place] = self.tokenizer.decode(row, skip_special_tokens=True).strip()
+        return [found[place] for place in range(len(talks))]
+
+
+def load(base: Path, adapter: Path | None = None) -> Speaker:
+    """The base, or the base with an adapter on it, from their bf16 files."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from train.demo.tokenizer import load_tokenizer
+
+    model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter))
+    return Speaker(model.eval(), load_tokenizer(base))
+
+
+def answered(speak: Callable[[Sequence[Turns]], list[str]], prompts: Sequence[Prompt], style: Style) -> Answered:
+    """How a model answers held-out questions."""
+    texts = speak([prompt.messages for prompt in prompts])
+    both = list(zip(prompts, texts, strict=True))
+    numbered = [(prompt.number, text) for prompt, text in both if prompt.number]
+    topical = [topics_said(text, prompt.topics) / len(prompt.topics) for prompt, text in both if prompt.topics]
+    return Answered(
+        questions=len(prompts),
+        numbers=len(numbered),
+        copied=_mean([copies(number, text) for number, text in numbered]),
+        topics=_mean(topical),
+        style=_mean([keeps_style(text, style) for text in texts]),
+        words=_mean([len(text.split()) for text in texts]),
+    )
+
+
+def judges(speak: Callable[[Sequence[Turns], int], list[str]], pairs: Sequence[JudgedPair]) -> Judged:
+    """How often a judge's verdict is the right one, in both orders."""
+    shown = [*pairs, *(pair.turned() for pair in pairs)]
+    talks = [[{"role": turn.role, "content": turn.content} for turn in pair.messages()] for pair in shown]
+    parsed = [parse_pairwise(text) for text in speak(talks, 260)]
+    verdicts = [found.verdict if found else None for found in parsed]
+    right = [verdict == pair.verdict for verdict, pair in zip(verdicts, shown, strict=True)]
+    by_fault: dict[str, list[bool]] = defaultdict(list)
+    for pair, is_right in zip(shown, right, strict=True):
+        by_fault["tie" if pair.verdict == "tie" else pair.fault].append(is_right)
+    turn = {"A": "B", "B": "A", "tie": "tie", None: None}
+    flips = [
+        first != turn[second] for first, second in zip(verdicts[: len(pairs)], verdicts[len(pairs) :], strict=True)
+    ]
+    truth = [pair.verdict for pair in shown]
+    return Judged(
+        pairs=len(pairs),
+        right=_mean(right),
+        decisive=_mean([is_right for is_right, pair in zip(right, shown, strict=True) if pair.verdict != "tie"]),
+        flipped=_mean(flips),
+        unparsed=_mean([found is None for found in parsed]),
+        chance=max(truth.count(verdict) for verdict in ("A", "B", "tie")) / len(truth),
+        by_fault={fault: _mean(marks) for fault, marks in sorted(by_fault.items())},
+    )
+
+
+def copies(number: str, text: str) -> bool:
+    """Whether the number stands in the text, whole, and no other long number does."""
+    whole = re.search(rf"(?<![\w-]){re.escape(number)}(?![\w-])", text) is not None
+    others = [found for found in re.findall(r"[\w-]*\d{5,}[\w-]*", text) if found != number]
+    return whole and not others
+
+
+def as_dict(found: Answered | Judged) -> dict[str, Any]:
+    """The measures, rounded to four places for a JSON file."""
+    return {name: _rounded(value) for name, value in asdict(found).items()}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _mean(values: Sequence[float | bool]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,103 @@
+"""How a finished training, and what is wrong with its data, look on a terminal. It decides nothing."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from models.errors import ParleyError
+from models.terminal import console
+
+if TYPE_CHECKING:
+    from train.data.conversations import Problem
+    from train.run.result import TrainingResult
+
+_SHOWN_PROBLEMS = 20
+
+
+@contextmanager
+def problems_shown(as_json: bool) -> Iterator[None]:
+    """Shows what is wrong with the data, line by line, before the one line of the error."""
+    from train.data.checks import UnusableData
+
+    try:
+        yield
+    except UnusableData as error:
+        if as_json:
+            typer.echo(
+                json.dumps(
+                    {"error": str(error), "problems": [asdict(problem) for problem in error.problems]},
+                    ensure_ascii=False,
+                )
+            )
+        else:
+            show_problems(error.problems)
+        raise
+    except ParleyError as error:
+        if as_json:
+            typer.echo(json.dumps({"error": str(error), "problems": []}, ensure_ascii=False))
+        raise
+
+
+def show_problems(problems: "tuple[Problem, ...]") -> None:
+    """A table of problems: line, severity, what is wrong, what to do."""
+    if not problems:
+        return
+    table = Table("line", "", "what is wrong", "what to do", box=None, header_style="bold")
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        colour = "red" if problem.severity == "error" else "yellow"
+        line = str(problem.line) if problem.line else "all"
+        # Escaped: a message quotes the data, and a role of "[/b]" would be taken for markup.
+        said = (escape(problem.message), escape(problem.mend))
+        table.add_row(line, f"[{colour}]{problem.severity}[/{colour}]", *said)
+    terminal = console()
+    terminal.print(table, markup=True)
+    if len(problems) > _SHOWN_PROBLEMS:
+        terminal.print(f"… and {len(problems) - _SHOWN_PROBLEMS:,} more; --json has them all.")
+
+
+def show_result(result: "TrainingResult", address: str) -> None:
+    """What was learnt, how every "auto" was chosen, and where the model is; `address` is the gateway's."""
+    from train.run.progress import duration
+
+    show_problems(result.problems)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    measured = "held-out" if result.measured_on == "validation" else "training"
+    pairs = result.method == "dpo"
+    table.add_row("loss", f"[bold]{result.loss_before:.3f} → {result.loss_after:.3f}[/bold] on {measured} examples")
+    if result.accuracy_after is not None:
+        of = "of pairs rated the right way round" if pairs else "of learnt tokens foretold"
+        table.add_row("accuracy", f"{result.accuracy_after:.1%} {of}")
+    if result.margin_after is not None:
+        table.add_row("margin", f"{result.margin_after:.2f} between preferred and other answers, in nats times beta")
+    if result.best_step is not None:
+        table.add_row("stopped", f"early, and went back to step {result.best_step:,}")
+    table.add_row(
+        "pairs" if pairs else "conversations", f"{result.examples:,} learnt, {result.validation_examples:,} held out"
+    )
+    table.add_row("tokens", f"{result.tokens:,}, {result.learnt_tokens:,} of them learnt")
+    table.add_row("time", f"{duration(result.seconds)} ({result.tokens_per_s:,.0f} tokens/s)")
+    if result.peak_memory_bytes:
+        table.add_row("memory", f"{result.peak_memory_bytes / 2**30:.1f} GiB at its worst")
+    for setting, reason in result.reasons.items():
+        table.add_row(setting.replace("_", " "), f"{_plain(result.hyperparameters[setting])}  [dim]{reason}[/dim]")
+    table.add_row("run", escape(str(result.run_folder)))
+    table.add_row("model", escape(str(result.model_folder)))
+    terminal = console()
+    terminal.print(table)
+    terminal.print(
+        f"It is served as [bold green]{result.model}[/bold green] ({result.kind} of {result.base}) at {address} "
+        "while `parley up` runs."
+    )
+
+
+def _plain(value: object) -> str:
+    """A setting as a person writes it: 4,096, bf16, no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

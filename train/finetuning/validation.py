@@ -1,0 +1,157 @@
+"""The files' check, as the worker's job before the training: problems become events, and errors end the job.
+
+OpenAI refuses a file for one bad line, so this does: what would be left out in a training of one's own is told here,
+line by line, before anything is learnt. The files are kept with the run, so that deleting them changes no job.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.atomic import atomic_write
+from models.errors import NotFound, ParleyError
+from models.files import Files
+from models.jobs import Job, enqueue_in
+from models.worker import JobContext
+from train.data.checks import FEWEST, CheckedData, check
+from train.data.conversations import Problem
+from train.finetuning.checked_data import save_checked
+from train.finetuning.creation import TRAIN
+from train.finetuning.lifecycle import fail, locked, tell
+
+MOST_TOLD = 50  # problem lines that become events; the rest is a number
+_FILES = {"training_file": "training.jsonl", "validation_file": "validation.jsonl"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong with a job's files: the error as the API has it (None: nothing), and problems in words."""
+
+    error: dict[str, Any] | None
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def run_check(job: Job, context: JobContext) -> None:
+    """Validates one job's files, then fails it or puts it into the queue for training."""
+    job_id = job.params["fine_tuning_job"]
+    with context.database.read() as session:
+        row = locked(session, job_id)
+        request = row.request
+        if row.job != job.id or row.status != "validating_files":
+            return
+    folder = context.settings.runs_dir / job_id
+    verdict = examine(Files(context.settings, context.database), request, folder)
+    with context.database.write() as session:
+        row = locked(session, job_id)
+        if row.job != job.id or row.status != "validating_files":
+            return  # cancelled meanwhile
+        for line in verdict.warnings:
+            tell(session, job_id, line, level="warn")
+        if verdict.error:
+            fail(session, row, verdict.error, verdict.lines)
+        else:
+            row.status = "queued"
+            row.job = enqueue_in(session, TRAIN, {"fine_tuning_job": job_id})
+            tell(session, job_id, "Files validated, moving job to queued state")
+    if verdict.error:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def data_file(run_folder: Path, param: str) -> Path:
+    """Where a run keeps its own copy of the training or validation file."""
+    return run_folder / _FILES[param]
+
+
+def examine(files: Files, request: dict[str, Any], folder: Path) -> Verdict:
+    """Checks both files of a request; the first error ends it. What was found is stored for the training."""
+    warnings: list[str] = []
+    checked: dict[str, CheckedData] = {}
+    for param in _FILES:
+        if not request[param]:
+            continue
+        try:
+            path = _keep(files, request[param], data_file(folder, param))
+            checked[param] = check(path)
+        except NotFound:
+            return Verdict(_error(param, f"File {request[param]} is not there any more."))
+        except ParleyError as error:
+            return Verdict(_error(param, f"Invalid file format. {error}"))
+        verdict = _judge(checked[param], param, request[param], request["method"])
+        if verdict.error:
+            return verdict
+        warnings += verdict.warnings
+    save_checked(folder, checked["training_file"], checked.get("validation_file"))
+    return Verdict(None, warnings=tuple(warnings))
+
+
+def _judge(checked: CheckedData, param: str, file_id: str, method: str) -> Verdict:
+    which = param.removesuffix("_file")
+    pairs, examples = _count(checked)
+    other = "dpo" if method == "supervised" else "supervised"
+    if (pairs if other == "dpo" else examples) and not (pairs if method == "dpo" else examples):
+        kind = "preference" if other == "dpo" else "chat"
+        return Verdict(
+            _error(
+                param,
+                f"Invalid file format. Input file {file_id} is in the fine-tune-{kind} format, but the specified "
+                f"fine-tuning job is not using '{other}' as the training method (provided method={method}).",
+            )
+        )
+    errors = [problem for problem in checked.errors if problem.line]
+    if errors:
+        return Verdict(_error(param, f"Invalid file format. {_in_words(errors[0])}"), tuple(_told(errors)))
+    number = pairs if method == "dpo" else examples
+    if number < FEWEST:
+        message = f"{which.capitalize()} file has {number} example(s), but must have at least {FEWEST} examples"
+        return Verdict({"code": "invalid_n_examples", "message": message, "param": param})
+    whole = [problem for problem in checked.errors if not problem.line]
+    if whole:
+        return Verdict(_error(param, _in_words(whole[0])), tuple(_told(whole)))
+    return Verdict(None, warnings=tuple(f"{which.capitalize()} file: {line}" for line in _told(checked.problems)))
+
+
+def _count(checked: CheckedData) -> tuple[int, int]:
+    """(preference pairs, conversations) that were read."""
+    return len(getattr(checked, "preferences", ())), len(checked.examples)
+
+
+def _error(param: str, message: str) -> dict[str, Any]:
+    which = param.removesuffix("_file")
+    return {
+        "code": f"invalid_{param}",
+        "message": f"The job failed due to an invalid {which} file. {message}",
+        "param": param,
+    }
+
+
+def _told(problems: Any) -> Iterator[str]:
+    problems = list(problems)
+    for problem in problems[:MOST_TOLD]:
+        yield _in_words(problem)
+    if len(problems) > MOST_TOLD:
+        yield f"… and {len(problems) - MOST_TOLD:,} more problems"
+
+
+def _in_words(problem: Problem) -> str:
+    where = f"Line {problem.line}: " if problem.line else ""
+    return f"{where}{problem.message} ({problem.mend})"
+
+
+def _keep(files: Files, file_id: str, place: Path) -> Path:
+    """The run's own link to an uploaded file's bytes; a copy where the file system has no links."""
+    source = files.get(file_id).path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    with suppress(OSError):
+        os.link(source, place)
+    if not place.exists():
+        try:
+            atomic_write(place, source.read_bytes())
+        except FileNotFoundError as error:
+            raise NotFound(f"There is no file {file_id!r}.") from error
+    return place

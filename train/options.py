@@ -1,0 +1,220 @@
+"""The options of `parley train`: their flags, defaults and help, and their translation into a TrainingRequest.
+
+Light: what the translation needs is loaded when the command runs.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from models.errors import Invalid
+from models.terminal import parse_number
+from train.data.options import AsJson, Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn
+
+if TYPE_CHECKING:
+    from train.hyperparameters import Hyperparameters
+    from train.request import TrainingRequest
+
+Options = TypeVar("Options")
+_WHAT, _HOW, _MACHINE = "What learns", "How", "On this machine"  # panels of --help
+
+
+def _option(text: str, panel: str | None = None, *flags: str, **more: Any) -> Any:
+    return typer.Option(*flags, help=text, rich_help_panel=panel, **more)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `parley train` was given on the command line. Numbers are text, because they may be "auto"."""
+
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Conversations: OpenAI chat .jsonl, or .csv / .tsv with a question and an answer column. "
+            "For --method dpo: pairs, as OpenAI's preference rows."
+        ),
+    ] = None
+    base: Annotated[
+        str | None,
+        _option("The model to start from: an id of `parley models list`, a folder, or a hub id (owner/name)."),
+    ] = None
+    name: Annotated[
+        str | None, _option("The id that clients send as `model`. A name stands for one version and cannot be reused.")
+    ] = None
+    kind: Annotated[str, _option("adapter: runs on its base's engine. merged: runs on its own engine, faster.")] = (
+        "adapter"
+    )
+    method: Annotated[
+        str,
+        _option("sft: learn the assistant's answers. dpo: learn from pairs to prefer one answer to the other.", _WHAT),
+    ] = "sft"
+    tune: Annotated[
+        str,
+        _option(
+            "lora: a small adapter. qlora: an adapter over a base held in 4 bits, for less memory. full: every weight, "
+            "published as a separate model.",
+            _WHAT,
+        ),
+    ] = "lora"
+    rank: Annotated[str, _option("Rank of the adapter, or auto; above 64 it is merged.", _WHAT)] = "auto"
+    rslora: Annotated[bool, _option("Scale by alpha / √rank: for high ranks.", _WHAT, "--rslora")] = False
+    dora: Annotated[
+        bool, _option("Learn each weight's magnitude and direction separately: slower, and merged.", _WHAT, "--dora")
+    ] = False
+    beta: Annotated[str, _option("dpo: cost of drifting from the base (KL penalty), or auto (0.1).", _WHAT)] = "auto"
+    epochs: Annotated[str, _option("Passes through the data, or auto.", _HOW)] = "auto"
+    lr: Annotated[str, _option("Learning rate, or auto.", _HOW, "--lr")] = "auto"
+    batch_size: Annotated[
+        str,
+        _option("Conversations (or pairs) per step, or auto. If they do not fit into memory, they are split.", _HOW),
+    ] = "auto"
+    max_length: Annotated[
+        str, _option("Longest conversation in tokens, or auto; longer ones are left out and listed.", _HOW)
+    ] = "auto"
+    schedule: Annotated[str, _option("Learning rate after the warm-up: cosine, linear or constant.", _HOW)] = "cosine"
+    early_stopping: Annotated[
+        int | None,
+        _option("Stop after this many validations in a row without a better loss, and restore the best.", _HOW, min=1),
+    ] = None
+    validate_every: Annotated[
+        str, _option("Steps between validations, or auto: each epoch, or four per epoch with --early-stopping.", _HOW)
+    ] = "auto"
+    seed: Annotated[int, _option("The same seed gives the same split and result (on one machine).", _HOW)] = 0
+    packing: Annotated[
+        str,
+        _option(
+            "packed: rows end to end without padding, isolated from each other. length: padded, with rows of similar "
+            "length. auto: the faster one here.",
+            _MACHINE,
+        ),
+    ] = "auto"
+    precision: Annotated[str, _option("bf16, fp16, fp32, or auto: the best one for this device.", _MACHINE)] = "auto"
+    checkpointing: Annotated[
+        bool | None,
+        _option(
+            "Recompute activations instead of storing them: less memory, a third slower. Default: by model size.",
+            _MACHINE,
+            "--checkpointing/--no-checkpointing",
+        ),
+    ] = None
+    gpus: Annotated[int, _option("Processes that share each batch, one per GPU (accelerate).", _MACHINE, min=1)] = 1
+    threads: Annotated[int | None, _option("CPU threads. Default: half of the cores, at least 2.", _MACHINE, min=1)] = (
+        None
+    )
+    validation: Annotated[float, _option("Share held out to measure the loss; 0 for none.", "Data")] = 0.1
+    prompt_column: PromptColumn = "prompt"
+    response_column: ResponseColumn = "response"
+    system_column: SystemColumn = None
+    system: System = None
+    format: Format = "auto"
+    per_turn: PerTurn = False
+    tracker: Annotated[
+        list[str] | None, _option("wandb, tensorboard or trackio; can be repeated. Default: none.", "Trackers")
+    ] = None
+    save_steps: Annotated[
+        str,
+        _option("Steps between checkpoints; auto: about 3 minutes. Each epoch ends with one anyway.", "Interrupted"),
+    ] = "auto"
+    resume: Annotated[
+        str | None, _option("Continue an interrupted run (its id or folder) with its own settings.", "Interrupted")
+    ] = None
+    on: Annotated[
+        str, _option("Where: local, openai or together. A cloud's result is served as a hosted model.", None, "--on")
+    ] = "local"
+    lr_multiplier: Annotated[float | None, _option("OpenAI's learning_rate_multiplier.", "Clouds", min=0.0001)] = None
+    yes: Annotated[bool, _option("Buy at the shown price without asking.", "Clouds", "--yes")] = False
+    as_json: AsJson = False
+
+    def require(self) -> None:
+        """Raises Invalid where an option is missing, or does not belong to where the training runs."""
+        for value, flag in ((self.data, "DATA"), (self.base, "--base"), (self.name, "--name")):
+            if value is None:
+                raise Invalid(f"{flag} is missing. See `parley train --help`.", param=flag.strip("-").lower())
+        if self.on == "local":
+            if self.lr_multiplier is not None:
+                raise Invalid("--lr-multiplier is OpenAI's: use --lr, or --on openai.", param="lr-multiplier")
+            return
+        for used, flag in (
+            (self.kind != "adapter", "--kind"),
+            (self.threads, "--threads"),
+            (self.save_steps != "auto", "--save-steps"),
+            (self.tracker, "--tracker"),
+            (self.gpus > 1, "--gpus"),
+            (self.format != "auto", "--format"),
+            (self.per_turn, "--per-turn"),
+        ):
+            if used:
+                raise Invalid(f"{flag} is for local training: leave it out with --on {self.on}.", param=flag.strip("-"))
+
+    def request(self) -> "TrainingRequest":
+        """The training that the options describe.
+
+        Raises:
+            Invalid: a value is not allowed.
+        """
+        from train.data.readers import Columns
+        from train.request import TrainingRequest
+
+        values: dict[str, Any] = {"method": self.method, "kind": self.kind}  # TrainingRequest checks both
+        return TrainingRequest(
+            data=str(self.data),
+            base=str(self.base),
+            name=self.name,
+            hyperparameters=self._hyperparameters(),
+            validation=self.validation,
+            columns=Columns(self.prompt_column, self.response_column, self.system_column, self.system),
+            format=self.format,
+            per_turn=self.per_turn,
+            trackers=tuple(self.tracker or ()),
+            gpus=self.gpus,
+            threads=self.threads,
+            save_steps=_number(self.save_steps, "save-steps", int),
+            **values,
+        )
+
+    def _hyperparameters(self) -> "Hyperparameters":
+        from train.hyperparameters import Hyperparameters
+
+        values = {
+            "schedule": self.schedule, "tune": self.tune, "packing": self.packing, "precision": self.precision,
+        }  # fmt: skip
+        return Hyperparameters.from_dict(
+            values
+            | {
+                "epochs": _number(self.epochs, "epochs", float),
+                "rank": _number(self.rank, "rank", int),
+                "learning_rate": _number(self.lr, "lr", float),
+                "batch_size": _number(self.batch_size, "batch-size", int),
+                "max_length": _number(self.max_length, "max-length", int),
+                "seed": self.seed,
+                "rslora": self.rslora,
+                "dora": self.dora,
+                "beta": _number(self.beta, "beta", float),
+                "checkpointing": "auto" if self.checkpointing is None else self.checkpointing,
+                "early_stopping": self.early_stopping,
+                "validate_every": _number(self.validate_every, "validate-every", int),
+            }
+        )
+
+
+def with_options(command: Callable[[Options], None], options: type[Options]) -> Callable[..., None]:
+    """A command for Typer, with one parameter for each field of the dataclass `options`."""
+
+    def run(**values: Any) -> None:
+        command(options(**values))
+
+    run.__doc__ = command.__doc__
+    hints = get_type_hints(options, include_extras=True)
+    signature = inspect.signature(options)
+    parameters = [item.replace(annotation=hints[name]) for name, item in signature.parameters.items()]
+    run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]  # Typer reads it
+    run.__annotations__ = hints
+    return run
+
+
+def _number(text: str, flag: str, kind: type[int] | type[float]) -> Any:
+    return parse_number(text, flag, kind)

@@ -1,0 +1,10 @@
+"""What a training costs before it starts: tokens, prices, memory and time.
+
+| file | what it holds |
+|---|---|
+| `counting` | tokens by a model's own vocabulary |
+| `pricing` | what providers charge for them (`prices.toml`) |
+| `plan` | whether a local run fits this machine, and how long it takes |
+| `needs`, `speeds` | memory, calculated; speed, measured or estimated |
+| `commands`, `display` | `parley data count`, `price` and `plan`, and their tables |
+"""

@@ -1,0 +1,252 @@
+"""What fine-tuning would cost at a provider: a dated table of prices (prices.toml), epochs by the provider's own rule.
+
+A price is never shown without the day on which it was true; one that is over 90 days old, a provider that is about to
+close, and a model that is about to be switched off each give a warning. It counts no tokens (`counting` does) and
+knows nothing of local runs (`planning` does).
+"""
+
+import tomllib
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.resources import files
+from typing import Any, Literal
+
+from models.database import utcnow
+from models.errors import Invalid, NotFound
+from train.planning.counting import Counts
+
+_OLD_DAYS, _SOON_DAYS = 90, 90
+_MILLION = 1_000_000
+Method = Literal["sft", "dpo"]
+
+
+@dataclass(frozen=True)
+class Price:
+    """One entry of the table; prices in US dollars for a million tokens, None where it is not sold or not known.
+
+    `training` is by kind ("supervised", "lora", "full"). `closes` is the first day without new jobs, `retires` the
+    day on which tuned models stop. prices.toml tells each field.
+    """
+
+    provider: str
+    models: tuple[str, ...]
+    training: dict[str, float]
+    training_dpo: dict[str, float]
+    input: float | None
+    output: float | None
+    training_context: int | None
+    over_context: str
+    fewest_examples: int
+    epochs: str | int
+    closes: date | None
+    retires: date | None
+    as_of: date
+    source: str
+    notes: str
+
+    @property
+    def model(self) -> str:
+        """The id that is shown."""
+        return self.models[0]
+
+    def stopped(self, today: date) -> bool:
+        """Whether the model and its fine-tunes are switched off."""
+        return self.retires is not None and today >= self.retires
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """How many times through the data, and the rule that says so."""
+
+    number: float
+    rule: str
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What one training job would cost, in US dollars. Token numbers are of one epoch, but for `billed_tokens`.
+
+    `per_thousand_answers` is what the tuned model costs in use at this data's mean lengths; None where it is not sold
+    by the token. `estimated` says that the tokens are an estimate, and so is the price.
+    """
+
+    provider: str
+    model: str
+    kind: str
+    method: Method
+    examples: int
+    tokens: int
+    tokens_an_epoch: int
+    over_limit: int
+    over_context: str
+    epochs: float
+    epochs_rule: str
+    billed_tokens: int
+    rate: float
+    usd: float
+    per_thousand_answers: float | None
+    estimated: bool
+    counted: str
+    as_of: date
+    source: str
+    notes: str
+    warnings: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self) | {"as_of": self.as_of.isoformat(), "warnings": list(self.warnings)}
+
+
+def price_table() -> tuple[Price, ...]:
+    """All prices, in the order of the file."""
+    rows = tomllib.loads((files("train.planning") / "prices.toml").read_text("utf-8"))["price"]
+    return tuple(_price(row) for row in rows)
+
+
+def find_price(model: str, provider: str | None = None) -> Price:
+    """The entry of a model; a fine-tune (`ft:gpt-4o-mini:…`) has its base's.
+
+    Raises:
+        NotFound: the table has no such model; the line names those that it has.
+    """
+    parts = model.split(":")
+    wanted = parts[1] if parts[0] == "ft" and len(parts) > 1 else model
+    table = [price for price in price_table() if provider in (None, price.provider)]
+    for price in table:
+        if wanted.casefold() in (name.casefold() for name in price.models):
+            return price
+    known = "; ".join(
+        f"{name}: {', '.join(price.model for price in table if price.provider == name)}"
+        for name in dict.fromkeys(price.provider for price in table)
+    )
+    raise NotFound(
+        f"No price is known for {model!r}{f' at {provider!r}' if provider else ''}. "
+        + (f"Known are {known}." if known else "Providers are openai and together."),
+        param="model",
+    )
+
+
+def openai_epochs(examples: int) -> Epochs:
+    """OpenAI's automatic number: 3, unless fewer than 100 or more than 25,000 examples would be seen in all.
+
+    Source: github.com/openai/openai-cookbook, examples/Chat_finetuning_data_prep.ipynb, «Cost Estimation».
+
+    Raises:
+        Invalid: no examples.
+    """
+    if examples < 1:
+        raise Invalid("There are no examples to train on.", param="data")
+    if examples * 3 < 100:
+        return Epochs(min(25, 100 // examples), f"100 examples seen in all, 25 epochs at most: {examples:,} examples")
+    if examples * 3 > 25_000:
+        return Epochs(max(1, 25_000 // examples), f"25,000 examples seen in all, 1 at least: {examples:,} examples")
+    return Epochs(3, "OpenAI's automatic 3: 100 to 25,000 examples are seen in all")
+
+
+def quote(
+    counts: Counts,
+    price: Price,
+    *,
+    epochs: float | Literal["auto"] = "auto",
+    kind: str | None = None,
+    method: Method = "sft",
+    today: date | None = None,
+) -> Quote:
+    """What a training job on counted data would cost.
+
+    Args:
+        counts: the data's tokens, counted for this model.
+        price: the model's entry.
+        epochs: times through the data; "auto": the provider's own rule.
+        kind: "lora" or "full" where the provider sells both; without it the first that the entry has.
+        method: supervised, or preference pairs.
+        today: against which ages and deadlines are measured.
+
+    Raises:
+        Invalid: a kind that the provider does not sell, fewer examples than it takes, or no positive epochs.
+    """
+    rates = price.training_dpo if method == "dpo" and price.training_dpo else price.training
+    kind = kind or next(iter(rates))
+    if kind not in rates:
+        raise Invalid(f"{price.provider} trains {price.model} as {' or '.join(rates)}, not as {kind!r}.", param="kind")
+    if counts.examples < price.fewest_examples:
+        raise Invalid(
+            f"{price.provider} takes {price.fewest_examples} examples at least; this data has {counts.examples}.",
+            param="data",
+        )
+    chosen = _epochs(price, counts.examples, epochs)
+    limit = price.training_context
+    longer = [length.tokens for length in counts.lengths if limit and length.tokens > limit]
+    tokens = counts.tokens - sum(length - (limit or 0) for length in longer)
+    billed = round(tokens * chosen.number)
+    return Quote(
+        provider=price.provider,
+        model=price.model,
+        kind=kind,
+        method=method,
+        examples=counts.examples,
+        tokens=counts.tokens,
+        tokens_an_epoch=tokens,
+        over_limit=len(longer),
+        over_context=price.over_context,
+        epochs=chosen.number,
+        epochs_rule=chosen.rule,
+        billed_tokens=billed,
+        rate=rates[kind],
+        usd=billed * rates[kind] / _MILLION,
+        per_thousand_answers=_in_use(counts, price),
+        estimated=counts.way == "estimate",
+        counted=counts.how,
+        as_of=price.as_of,
+        source=price.source,
+        notes=price.notes,
+        warnings=warnings(price, today or utcnow().date()),
+    )
+
+
+def warnings(price: Price, today: date) -> tuple[str, ...]:
+    """What somebody should know before trusting a price: its age, a provider that closes, a model that ends."""
+    found = []
+    who = provider_name(price.provider)
+    if (age := (today - price.as_of).days) > _OLD_DAYS:
+        found.append(f"This price was true on {price.as_of}, {age} days ago: check it at {price.source}")
+    if price.stopped(today):
+        found.append(f"The model and its fine-tunes stopped on {price.retires}: it cannot be bought any more")
+        return tuple(found)
+    if price.closes and today >= price.closes:
+        found.append(f"{who} has taken no new fine-tuning job for it since {price.closes}")
+    elif price.closes and (days := (price.closes - today).days) <= _SOON_DAYS:
+        found.append(f"{who} takes no new fine-tuning job from {price.closes} on: {days} days are left")
+    use = (price.retires - today).days if price.retires else None
+    if use is not None and use <= _SOON_DAYS:
+        found.append(f"The model and every fine-tune of it stop on {price.retires}: {use} days of use are left")
+    return tuple(found)
+
+
+def provider_name(provider: str) -> str:
+    """As people write it."""
+    return {"openai": "OpenAI", "together": "Together"}.get(provider, provider)
+
+
+def _epochs(price: Price, examples: int, asked: float | Literal["auto"]) -> Epochs:
+    if asked != "auto":
+        if isinstance(asked, bool) or not isinstance(asked, int | float) or not 0 < asked <= 1000:
+            raise Invalid(f'epochs is {asked!r}: use "auto" or a number above 0.', param="epochs")
+        return Epochs(asked, "as asked for")
+    if price.epochs == "openai":
+        return openai_epochs(examples)
+    return Epochs(float(price.epochs), f"{provider_name(price.provider)}'s default")
+
+
+def _in_use(counts: Counts, price: Price) -> float | None:
+    """A thousand answers: what is not learnt of an example is taken for the prompt, what is learnt for the answer."""
+    if price.input is None or price.output is None:
+        return None
+    read, written = counts.tokens - counts.learnt_tokens, counts.learnt_tokens
+    return 1_000 * (read * price.input + written * price.output) / _MILLION / counts.examples
+
+
+def _price(row: dict[str, Any]) -> Price:
+    optional = dict.fromkeys(("input", "output", "training_context", "closes", "retires"))
+    defaults: dict[str, Any] = optional | {"training_dpo": {}, "fewest_examples": 1, "over_context": "", "notes": ""}
+    return Price(**defaults | row | {"models": tuple(row["models"])})

@@ -1,0 +1,286 @@
+"""A model's card: README.md in its folder, with Hugging Face's front matter, written from what the run left there.
+
+It tells a stranger what the model was made of and how far to believe it: data, method, numbers with their reasons,
+curves, parity, evaluation, licence. It quotes no line of the data and no path of this machine. No torch.
+"""
+
+import json
+import re
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.atomic import atomic_write
+from models.errors import ParleyError
+from models.jobs import list_jobs
+from models.registry import Registry
+from models.spec import ModelSpec, Parity
+from train.run.curves import draw_svg, read_curves
+from train.run.folder import CONFIG, DATA, METRICS, RESULT
+
+CARD, CURVES = "README.md", "curves.svg"
+UNKNOWN = "unknown: ask whoever gave you the base before you pass this model on"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The base's licence: its identifier as a hub has it (None: not known), and the words about it."""
+
+    identifier: str | None
+    words: str
+
+
+def write_card(folder: Path, spec: ModelSpec, registry: Registry) -> Path:
+    """Writes README.md and, where the run's metrics are in the folder, curves.svg; returns the card's path.
+
+    Args:
+        folder: the model's, published or about to be. spec: the model as it is registered, or will be.
+        registry: where its base is looked up, and what judges have said of it.
+    """
+    run = _Run(
+        _read(folder / f"training-{RESULT}"), _read(folder / f"training-{CONFIG}"), _read(folder / f"training-{DATA}")
+    )
+    base = _base(spec, run, registry)
+    metrics = folder / f"training-{METRICS}"
+    if metrics.exists():
+        atomic_write(folder / CURVES, draw_svg(read_curves(metrics), f"Loss of {spec.id}").encode())
+    licence = licence_of(base.location)
+    parts = [
+        _front_matter(spec, base, licence, run),
+        f"# {spec.id}",
+        _opening(spec, base),
+        _calling(spec, base),
+        *([_data(run), _method(run), _curves(run, metrics.exists())] if run.result else []),
+        _parity(spec),
+        _evaluation(spec, registry),
+        f"## Licence\n\nOf the base, {base.name}: {licence.words}.",
+        "_This card was written by Parley, from what the run recorded._",
+    ]
+    path = folder / CARD
+    atomic_write(path, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    return path
+
+
+def licence_of(location: str) -> Licence:
+    """The licence of a base by its folder's or its hub page's card; «unknown: ask» where neither says."""
+    folder = Path(location)
+    card = None
+    if folder.is_dir():
+        with suppress(OSError):
+            card = (folder / CARD).read_text("utf-8")
+    elif _HUB_ID.fullmatch(location):
+        card = _hub_card(location)
+    found = _front(card or "").get("license")
+    if isinstance(found, str) and found and found != "unknown":
+        return Licence(found, f"{found}, as its card says")
+    if folder.is_dir() and any(folder.glob("LICENSE*")):
+        return Licence("other", "see the LICENSE file in its folder")
+    return Licence(None, UNKNOWN)
+
+
+@dataclass(frozen=True)
+class _Base:
+    name: str
+    location: str
+
+
+@dataclass(frozen=True)
+class _Run:
+    result: dict[str, Any]
+    config: dict[str, Any]
+    data: dict[str, Any]
+
+
+def _base(spec: ModelSpec, run: _Run, registry: Registry) -> _Base:
+    name = spec.base or spec.id
+    try:
+        return _Base(name, str(registry.resolve(name).path))
+    except ParleyError:
+        return _Base(name, str(run.result.get("base_location", name)))
+
+
+def _front_matter(spec: ModelSpec, base: _Base, licence: Licence, run: _Run) -> str:
+    from huggingface_hub import ModelCardData
+
+    adapter = spec.kind == "adapter"
+    values: dict[str, Any] = {
+        "base_model": base.location if _HUB_ID.fullmatch(base.location) else base.name,
+        "base_model_relation": "adapter" if adapter else "finetune",
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "license": licence.identifier or "unknown",
+        "tags": ["parley", "conversational", run.result.get("method", "sft"), *(["lora"] if adapter else [])],
+    }
+    return f"---\n{ModelCardData(**values).to_yaml()}\n---"
+
+
+def _opening(spec: ModelSpec, base: _Base) -> str:
+    what = {
+        "adapter": f"A LoRA adapter on **{base.name}**",
+        "merged": f"**{base.name}**, fine-tuned, as weights of its own",
+    }.get(spec.kind, "A chat model")
+    said = f"{what}, made {spec.created:%Y-%m-%d}. {spec.description}".strip()
+    return said + ("\n\n> A toy, for demonstration: too small to be believed." if spec.toy else "")
+
+
+def _calling(spec: ModelSpec, base: _Base) -> str:
+    lines = [
+        "## How to call it",
+        "",
+        "Behind Parley, or any server with OpenAI's API that holds it under this name:",
+        "",
+        "```python",
+        "from openai import OpenAI",
+        "",
+        'client = OpenAI(base_url="http://localhost:8000/v1", api_key="…")',
+        'messages = [{"role": "user", "content": "Hello!"}]',
+        f'answer = client.chat.completions.create(model="{spec.id}", messages=messages)',
+        "print(answer.choices[0].message.content)",
+        "```",
+        "",
+    ]
+    if spec.kind == "adapter":
+        lines.append(
+            "With vLLM: `vllm serve BASE --enable-lora --lora-modules NAME=FOLDER --chat-template "
+            f"FOLDER/chat_template.jinja`, where BASE is {base.name}. The chat template in this folder is the one that "
+            "it was trained with."
+        )
+    else:
+        lines.append("With vLLM: `vllm serve FOLDER`. The chat template that it was trained with is in the folder.")
+    return "\n".join(lines)
+
+
+def _data(run: _Run) -> str:
+    result, data = run.result, run.data
+    file = Path(str(data.get("file") or run.config.get("data") or "")).name or "data in memory"
+    digest = data.get("file_sha256") or data.get("examples_sha256")
+    severities = Counter(problem.get("severity", "") for problem in result.get("problems", ()))
+    found = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in sorted(severities.items()))
+    kinds = Counter(problem["code"] for problem in result.get("problems", ()) if problem.get("code"))
+    rows = [
+        ("file", f"`{file}`"),
+        ("fingerprint", f"`sha256:{digest}`" if digest else "not recorded"),
+        ("learnt from", f"{result['examples']:,} conversations or pairs"),
+        ("held out", f"{result['validation_examples']:,}"),
+        ("tokens seen", f"{result['tokens']:,}, {result['learnt_tokens']:,} of them learnt, over all epochs"),
+        ("problems found", (found or "none") + "".join(f"; {kind}: {count}" for kind, count in kinds.most_common(8))),
+    ]
+    return "## Data\n\n" + _table(("", ""), rows)
+
+
+def _method(run: _Run) -> str:
+    result = run.result
+    values, reasons = result["hyperparameters"], result.get("reasons", {})
+    way = {"dpo": "Direct preference optimisation (DPO) on pairs of answers"}.get(
+        result.get("method", "sft"), "Supervised fine-tuning, on the assistant's words only"
+    )
+    tune = {"full": "all weights", "qlora": "a QLoRA adapter"}.get(values.get("tune", "lora"), "a LoRA adapter")
+    left_out = {"method"} if result.get("method") == "dpo" else {"method", "beta"}
+    rows = [
+        (name.replace("_", " "), _value(value), reasons.get(name, ""))
+        for name, value in values.items()
+        if name not in left_out
+    ]
+    said = f"{way}; what was trained is {tune}. {result['steps']:,} steps in {result['seconds']:,.0f} s."
+    return f"## Method\n\n{said}\n\n" + _table(("hyperparameter", "value", "why"), rows)
+
+
+def _curves(run: _Run, drawn: bool) -> str:
+    result = run.result
+    where = "held-out" if result["measured_on"] == "validation" else "training"
+    said = f"Loss on {where} examples: {result['loss_before']:.3f} → {result['loss_after']:.3f} nats per learnt token."
+    return "## Curves\n\n" + said + (f"\n\n![Training and validation loss]({CURVES})" if drawn else "")
+
+
+def _parity(spec: ModelSpec) -> str:
+    parity = spec.parity
+    if parity is None:
+        return "## Parity\n\nNot measured."
+    rows = [
+        ("compared on", f"{parity.probes} probes ({parity.source}), {parity.tokens:,} positions"),
+        (f"same most likely token in {parity.dtype}", f"{parity.agreement:.2%}"),
+        ("mean divergence", f"{parity.kl:.2g} nats per token"),
+    ]
+    if parity.difference is not None:
+        rows.insert(
+            1, ("largest difference of a logit in float32", f"{parity.difference:.2g}, {parity.limit:.2g} allowed")
+        )
+        rows.insert(2, ("same greedy answers in float32", parity.same_greedy))
+    rows.append(("through vLLM", _served(parity)))
+    verdict = f"**Refused**: {parity.refused}." if parity.refused else "Passed: at least 98 % were asked for."
+    return f"## Parity\n\nThe published weights against float32 base + adapter. {verdict}\n\n" + _table(("", ""), rows)
+
+
+def _served(parity: Parity) -> str:
+    served = parity.served
+    if served is None:
+        return f"not asked: {parity.not_served or 'not yet'}"
+    letter = f"{served.same_text} of {served.asked} answers to the letter"
+    return f"{served.agreement:.2%} of {served.tokens:,} tokens; {letter}"
+
+
+def _evaluation(spec: ModelSpec, registry: Registry) -> str:
+    rows = []
+    with suppress(ParleyError):
+        for job in list_jobs(registry.database, "judge", limit=200):
+            told = job.result or {}
+            models = (told.get("model_a"), told.get("model_b"))
+            if job.status != "succeeded" or spec.id not in models or told.get("win_rate") is None:
+                continue
+            rate, low, high = told["win_rate"], told["low"], told["high"]
+            if spec.id == models[0]:
+                rate, low, high = 1 - rate, 1 - high, 1 - low
+            other = models[0] if spec.id == models[1] else models[1]
+            believed = "" if told.get("trusted") else ", a judge that is not to be relied on"
+            interval = f"{rate:.0%} ({low:.0%} to {high:.0%}) of {told.get('judged', 0)} pairs"
+            rows.append((f"preferred to {other}", interval, f"{told.get('judge')}{believed}"))
+    if not rows:
+        return "## Evaluation\n\nNone is known to the database that this card was written from."
+    return "## Evaluation\n\n" + _table(("", "95 % interval", "judged by"), rows)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(str(cell)) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _value(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _front(card: str) -> dict[str, Any]:
+    """A card's front matter; empty where it has none that can be read."""
+    import yaml
+
+    match = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    try:
+        values = yaml.safe_load(match.group(1)) if match else {}
+    except yaml.YAMLError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _hub_card(repo: str) -> str | None:
+    """The hub page's card; None where the hub cannot be asked: a card is no reason for a publication to fail."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo, CARD, etag_timeout=5)).read_text("utf-8")
+    except Exception:
+        return None

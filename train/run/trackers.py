@@ -1,0 +1,104 @@
+"""Where a run's numbers go besides its own folder: Weights & Biases, TensorBoard, Trackio. None unless asked for.
+
+A tracker is one more listener to the run's events, so that every method and every number is tracked alike. The
+libraries are the user's to install; each reads its own account and address from where it always does.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from models.errors import Invalid
+from train.hyperparameters import Chosen
+from train.run.progress import Event, Progress, Step, Validation, together, validation_row
+
+# Which module a tracker needs, and the package that brings it.
+TRACKERS: Mapping[str, str] = {"wandb": "wandb", "tensorboard": "tensorboard", "trackio": "trackio"}
+_PROJECT = "parley"
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Before anything is loaded: is there such a tracker, and is it installed?
+
+    Raises:
+        Invalid: one line, with the command that installs it.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise Invalid(f"There is no tracker {name!r}: use {', '.join(TRACKERS)}.", param="tracker")
+        if importlib.util.find_spec(TRACKERS[name]) is None:
+            raise Invalid(f"The tracker {name} is not installed: `pip install {name}`.", param="tracker")
+
+
+@contextmanager
+def tracking(names: Sequence[str], folder: Path, run: str | None, settings: Chosen) -> Iterator[Progress]:
+    """A listener that hands steps and validations to each named tracker, closed at the end.
+
+    Args:
+        names: as `check_trackers` takes them. folder: the run's; TensorBoard writes to `tensorboard/` in it.
+        run: what the run is called there; its folder's name without it.
+        settings: told once, as the run's configuration.
+    """
+    openers = {"wandb": _wandb, "tensorboard": _tensorboard, "trackio": _trackio}
+    with ExitStack() as stack:
+        yield together(
+            *(stack.enter_context(openers[name](folder, run or folder.name, asdict(settings))) for name in names)
+        )
+
+
+@contextmanager
+def _wandb(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progress]:
+    wandb: Any = import_module("wandb")
+    opened = wandb.init(project=_PROJECT, name=run, config=config, dir=str(folder))
+    with opened:
+        yield tracked(lambda row, step: opened.log(row, step=step))
+
+
+@contextmanager
+def _tensorboard(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progress]:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        writer.add_text("configuration", "\n".join(f"    {name}: {value}" for name, value in config.items()))
+
+        def log(row: Mapping[str, float], step: int) -> None:
+            for name, value in row.items():
+                writer.add_scalar(name, value, step)
+
+        yield tracked(log)
+
+
+@contextmanager
+def _trackio(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progress]:
+    trackio: Any = import_module("trackio")
+    with redirect_stdout(sys.stderr):  # it speaks on standard output, where --json has one object and nothing else
+        trackio.init(project=_PROJECT, name=run, config=config)
+    try:
+        yield tracked(lambda row, step: trackio.log(dict(row), step=step))
+    finally:
+        with redirect_stdout(sys.stderr):
+            trackio.finish()
+
+
+def tracked(log: Any) -> Progress:
+    """A listener that logs the numbers of steps and validations; both have a step of their own."""
+
+    def tell(event: Event) -> None:
+        if not isinstance(event, Step | Validation):
+            return
+        row = asdict(event) if isinstance(event, Step) else validation_row(event)
+        step = row.pop("step")
+        log({_named(name): value for name, value in row.items() if value is not None}, step)
+
+    return tell
+
+
+def _named(name: str) -> str:
+    """`train/loss`, `validation/loss`: trackers draw what shares a first word together."""
+    part, _, rest = name.partition("_")
+    return f"validation/{rest}" if part == "validation" else f"train/{name}"

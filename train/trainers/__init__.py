@@ -1,0 +1,1 @@
+"""From prepared data to trained weights: tokens, batches, losses, TRL trainers, devices and processes."""

@@ -1,0 +1,174 @@
+"""Which weights a training starts from, and how they are loaded. It knows transformers, but not how to train.
+
+A base is a registered model's id, a local folder, or a hub id. A hosted model is refused: its weights are
+elsewhere. An adapter is no base of weights by itself: `training` merges it first.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from models.errors import Invalid, NotFound, Unavailable
+from models.registry import Registry
+from models.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Base:
+    """Weights to start from. `location` is what transformers loads: a folder or a hub id."""
+
+    name: str
+    location: str
+    spec: ModelSpec | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it must be merged before it can be trained on."""
+        return self.spec is not None and self.spec.kind == "adapter"
+
+
+def find_base(base: str | Path, registry: Registry | None = None) -> Base:
+    """A registered model, else a local folder, else a hub id.
+
+    Raises:
+        Invalid: a hosted model, or a name that can be neither of the three.
+    """
+    name = str(base)
+    spec = _registered(name, registry)
+    if spec is not None:
+        if spec.kind == "hosted":
+            raise Invalid(
+                f"{name!r} is hosted: its weights are not here. Train on a base, merged or adapter model.",
+                param="base",
+            )
+        return Base(spec.id, str(spec.path), spec, spec.engine.trust_remote_code)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise Invalid(f"{name} holds no config.json: it is no model's folder.", param="base")
+        return Base(folder.resolve().name, str(folder.resolve()))
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return Base(name, name)
+    raise Invalid(
+        f"{name!r} is no registered model, no folder, and no hub id (owner/name). See `parley models list`.",
+        param="base",
+    )
+
+
+def _registered(name: str, registry: Registry | None) -> ModelSpec | None:
+    if registry is None:
+        return None
+    try:
+        return registry.resolve(name)
+    except NotFound:
+        return None
+
+
+def load_tokenizer(base: Base) -> Any:
+    """The base's tokenizer.
+
+    Raises:
+        Unavailable: it cannot be loaded; one line.
+    """
+    from transformers import AutoTokenizer
+
+    with _told(base):
+        return AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
+
+
+def load_config(base: Base) -> Any:
+    """The base's config, its text part where it reads more than text."""
+    from transformers import AutoConfig
+
+    with _told(base):
+        config = AutoConfig.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
+    return config.get_text_config()
+
+
+def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> Any:
+    """The base's weights on a device.
+
+    Args:
+        base: which.
+        dtype: a torch dtype, or "auto" for the one it is stored in.
+        device: "cpu" or "cuda".
+        quantised: load the linear layers as NF4 with double quantisation (QLoRA).
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    # The current GPU: of several processes, each has one of its own.
+    where = torch.cuda.current_device() if device == "cuda" else "cpu"
+    options: dict[str, Any] = {"dtype": dtype, "device_map": {"": where}}
+    if quantised:
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.float16 if dtype is torch.float16 else torch.bfloat16,
+        )
+    with _told(base):
+        model = AutoModelForCausalLM.from_pretrained(base.location, trust_remote_code=base.trust_remote_code, **options)
+    for module in model.modules():
+        # On a CPU bitsandbytes repacks a layer for inference at its first measurement, and cannot train it then.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def stored_dtype(base: Base) -> Any:
+    """The torch dtype that the base's weights are stored in; float32 where its config does not say."""
+    import torch
+
+    dtype = load_config(base).dtype
+    return dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), torch.float32)
+
+
+def count_parameters(config: Any) -> int:
+    """Approximate parameter count of a decoder, from its config: its matrices, without biases and norms."""
+    width, layers = int(getattr(config, "hidden_size", 0)), int(getattr(config, "num_hidden_layers", 0))
+    heads = int(getattr(config, "num_attention_heads", 1) or 1)
+    head_size = int(getattr(config, "head_dim", 0) or width // heads)
+    key_heads = int(getattr(config, "num_key_value_heads", heads) or heads)
+    attention = 2 * width * head_size * (heads + key_heads)
+    mlp = 3 * width * int(getattr(config, "intermediate_size", 4 * width) or 4 * width)
+    embeddings = (
+        width * int(getattr(config, "vocab_size", 0)) * (1 if getattr(config, "tie_word_embeddings", False) else 2)
+    )
+    experts = int(getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0) or 1)
+    return layers * (attention + mlp * experts) + embeddings
+
+
+def adapter_facts(folder: Path) -> dict[str, Any]:
+    """An adapter's adapter_config.json.
+
+    Raises:
+        Invalid: the folder is no adapter's.
+    """
+    try:
+        return json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Invalid(f"{folder} holds no readable adapter_config.json: it is no adapter.", param="adapter") from error
+
+
+class _told:
+    """Turns what transformers raises over missing or broken weights into one line."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError | ValueError | KeyError | SafetensorError):
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise Unavailable(
+                f"The base {self._base.name!r} cannot be loaded: {reason.strip()}", param="base"
+            ) from error

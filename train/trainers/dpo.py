@@ -1,0 +1,150 @@
+"""Direct preference optimisation (arXiv:2305.18290) with TRL's trainer: the preferred answer up, the other down.
+
+The reference that the model pays for leaving is its own base: with an adapter, the same weights with the adapter
+switched off; after full tuning, a frozen copy. Ids and labels come with the pairs (`pairs`), so that TRL's own
+tokenising is not asked for.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.nn.functional import logsigmoid
+from trl import DPOConfig, DPOTrainer
+
+from train.trainers.batches import LikeLengths
+from train.trainers.devices import one_card
+from train.trainers.fit_job import Measured
+from train.trainers.pairs import Pair
+from train.trainers.tokens import IGNORED, Row
+
+_TOKENS_AT_ONCE = 4_096  # padding included, while measuring
+
+
+def dpo_trainer(
+    model: Any,
+    reference: Any,
+    tokenizer: Any,
+    pairs: Sequence[Pair],
+    arguments: dict[str, Any],
+    pad_token: int,
+    adapter: Any,
+) -> DPOTrainer:
+    """A trainer over pairs.
+
+    Args:
+        model: the base's weights. reference: a second copy of them for full tuning, None with an adapter.
+        tokenizer: its tokenizer. pairs: what is learnt.
+        arguments: what every method's trainer is told (`fitting`).
+        pad_token: fills rows up; masked, so any id will do.
+        beta: how dearly leaving the reference is paid for.
+        adapter: peft's config of what learns; None where every weight does.
+    """
+    # TRL insists on a padding token of the tokenizer's own; only its id is used, and it is masked.
+    tokenizer.pad_token_id = pad_token
+    return _Trainer(
+        model=model,
+        ref_model=reference,
+        args=one_card(DPOConfig(**arguments, max_length=None)),
+        data_collator=_Collator(pad_token),
+        train_dataset=Dataset.from_list([_columns(pair) for pair in pairs]),
+        processing_class=tokenizer,
+        peft_config=adapter,
+    )
+
+
+class PairMeter:
+    """Measures a trainer's model over pairs. What the reference says of them is asked once: it never changes."""
+
+    def __init__(self, trainer: DPOTrainer, pairs: Sequence[Pair]) -> None:
+        self._trainer, self._pairs = trainer, pairs
+        self._reference: list[torch.Tensor] = []
+
+    def __call__(self) -> Measured:
+        """The mean DPO loss, the share of pairs rated the right way round, and the mean margin in nats."""
+        trainer: Any = self._trainer
+        model = trainer.model
+        training = model.training
+        model.eval()
+        batches = [trainer._prepare_inputs(trainer.data_collator(batch)) for batch in _batches(self._pairs)]
+        with torch.no_grad():
+            if not self._reference:
+                of = trainer.ref_model or model
+                self._reference = [_gap(*trainer.compute_ref_log_probs(of, batch)) for batch in batches]
+            gaps = [_gap(*_log_probabilities(model, batch).chunk(2)) for batch in batches]
+        model.train(training)
+        rewards = trainer.beta * (torch.cat(gaps) - torch.cat(self._reference))
+        return Measured(-logsigmoid(rewards).mean().item(), (rewards > 0).float().mean().item(), rewards.mean().item())
+
+
+def _gap(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+    return (chosen - rejected).float().cpu()
+
+
+def _log_probabilities(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The log-probability of each row's answer, in nats: those preferred first, then the others."""
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED)
+    answer = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, fused_lm_head=True
+    )
+    return answer.log_probs.sum(1)
+
+
+def _batches(pairs: Sequence[Pair]) -> Iterator[list[dict[str, list[int]]]]:
+    batch: list[dict[str, list[int]]] = []
+    for pair in sorted(pairs, key=lambda pair: pair.longest):
+        if batch and 2 * (len(batch) + 1) * pair.longest > _TOKENS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(_columns(pair))
+    if batch:
+        yield batch
+
+
+_COLUMNS = ("chosen_ids", "chosen_mask", "rejected_ids", "rejected_mask")
+
+
+def _columns(pair: Pair) -> dict[str, list[int]]:
+    return dict(zip(_COLUMNS, (*_side(pair.chosen), *_side(pair.rejected)), strict=True))
+
+
+def _side(row: Row) -> tuple[list[int], list[int]]:
+    return row.input_ids, [int(label != IGNORED) for label in row.labels]
+
+
+class _Collator:
+    """Pairs to one batch: the preferred answers' rows first, then the others', as TRL's loss takes them.
+
+    TRL's own collator counts all after the prompt as the answer. Here a mask says which tokens are compared, so that
+    what a template writes after the end of a turn is not.
+    """
+
+    def __init__(self, pad_token: int) -> None:
+        self._pad_token = pad_token
+
+    def __call__(self, pairs: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        ids = [pair[f"{side}_ids"] for side in ("chosen", "rejected") for pair in pairs]
+        masks = [pair[f"{side}_mask"] for side in ("chosen", "rejected") for pair in pairs]
+        width = max(len(row) for row in ids)
+        return {
+            "input_ids": torch.tensor([row + [self._pad_token] * (width - len(row)) for row in ids]),
+            "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids]),
+            "completion_mask": torch.tensor([mask + [0] * (width - len(mask)) for mask in masks]),
+        }
+
+
+class _Trainer(DPOTrainer):
+    """TRL's trainer, over pairs that are token ids already, in batches of like length."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = list(_COLUMNS)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        data: Any = train_dataset if train_dataset is not None else self.train_dataset
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        lengths = [max(len(pair["chosen_ids"]), len(pair["rejected_ids"])) for pair in data]
+        return LikeLengths(lengths, batch, self.args.seed)

@@ -1,0 +1,66 @@
+"""What one fit is given and what it measures: plain data for one process or several. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from train.hyperparameters import Chosen
+from train.run.checkpoints import CheckpointPlan
+from train.trainers.bases import Base
+from train.trainers.devices import Device
+from train.trainers.pairs import Pair
+from train.trainers.tokens import Row
+
+Rows = Sequence[Row] | Sequence[Pair]
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """Everything that a fit needs but its tokenizer.
+
+    Attributes:
+        base: the weights to start from; they are not changed.
+        rows: what is learnt: rows, or pairs for DPO.
+        measured: what the losses before, during and after training are measured on.
+        work: the trainer's working folder, deleted by the caller afterwards.
+        output: where the adapter goes, or the whole weights after full tuning.
+        base_name: what adapter_config.json calls the base: a name that is valid on other machines.
+        processes: how many share each batch (`launch`).
+    """
+
+    base: Base
+    rows: Rows
+    measured: Rows
+    hyperparameters: Chosen
+    work: Path
+    output: Path
+    base_name: str
+    device: Device
+    checkpoints: CheckpointPlan
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A mean over rows. For SFT `loss` is in nats per learnt token and `accuracy` the share of these tokens that the
+    model ranks first; for DPO they are the mean DPO loss and the share of pairs ranked correctly, and `margin` is the
+    mean reward of the preferred answer minus that of the other, in nats.
+    """
+
+    loss: float
+    accuracy: float
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit measured over all `measured` rows; `best_step` is set if it went back to an earlier step."""
+
+    before: Measured
+    after: Measured
+    steps: int
+    tokens: int
+    learnt_tokens: int
+    seconds: float
+    peak_memory_bytes: int
+    best_step: int | None = None

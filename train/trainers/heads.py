@@ -1,0 +1,180 @@
+"""The loss of learnt tokens alone, a few at a time: the logits of a whole batch never exist.
+
+A plain loss holds batch × length × vocabulary logits, several times over. Here the last layer meets only positions
+whose next token is learnt, in chunks that stay in the processor's cache, and each chunk's gradient is taken while its
+logits are there (as Liger's fused loss does, arXiv:2410.10989). TRL's own fused head leaves out what is not learnt
+only where Triton runs, on a GPU; there it is the faster one and is used.
+"""
+
+import types
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import torch
+
+from train.trainers.tokens import IGNORED
+
+_LOGITS_AT_ONCE = 1 << 22  # numbers in one chunk: 16 MB in float32
+_FEWEST_ROWS = 128  # fewer would make poor matrix products
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a model does between its last hidden state and its logits, beside the matrix: `scale` times, then capped
+    softly at ±`cap` (Gemma 2)."""
+
+    scale: float = 1.0
+    cap: float | None = None
+
+
+@dataclass
+class Learnt:
+    """Over the learnt tokens of a batch: the sum of their losses in nats (it carries the gradient), how many of them
+    the model would have put first, and how many there are.
+    """
+
+    loss_sum: torch.Tensor
+    right: torch.Tensor
+    count: torch.Tensor
+
+
+def add_learnt_head(model: Any) -> None:
+    """Lets `model(…, labels=labels, learnt_only=True)` return `Learnt` instead of logits.
+
+    The switch is in the model's own forward, so that it also works through peft and through the wrapper that shares
+    gradients between processes.
+    """
+    plain = model.forward
+    head = head_of(model.config.get_text_config())
+
+    # The signature stays: trainers read from it which columns a model takes.
+    @wraps(type(model).forward)
+    def forward(self: Any, *args: Any, learnt_only: bool = False, labels: Any = None, **options: Any) -> Any:
+        if not learnt_only:
+            return plain(*args, **options) if labels is None else plain(*args, labels=labels, **options)
+        # Looked up on each call: peft puts its layers in later.
+        hidden = self.base_model(*args, **options | {"use_cache": False}).last_hidden_state
+        last = self.get_output_embeddings()
+        return learnt_loss(hidden, labels, last.weight, last.bias, head)
+
+    model.forward = types.MethodType(forward, model)
+
+
+def head_of(config: Any) -> Head:
+    """How a model's config says that its logits are scaled and capped."""
+    scale = next(
+        (
+            float(value)
+            for name in ("logit_scale", "output_multiplier", "lm_head_multiplier")
+            if (value := getattr(config, name, None)) is not None
+        ),
+        None,
+    )
+    if scale is None and (scaling := getattr(config, "logits_scaling", None)) is not None:
+        # Granite divides by it, HyperCLOVA X multiplies.
+        scale = float(scaling) if config.model_type == "hyperclovax" else 1 / float(scaling)
+    return Head(1.0 if scale is None else scale, getattr(config, "final_logit_softcapping", None))
+
+
+def learnt_loss(
+    hidden: torch.Tensor,
+    labels: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    head: Head | None = None,
+) -> Learnt:
+    """The cross-entropy of the next tokens that are learnt.
+
+    Args:
+        hidden: last hidden states, (batch, length, width).
+        labels: ids where they are learnt, IGNORED elsewhere, (batch, length); the token at t is foretold from t − 1.
+        weight: the last layer's, (vocabulary, width). bias: (vocabulary), where it has one.
+        head: what happens to the logits besides.
+    """
+    learnt = labels[:, 1:] != IGNORED
+    targets = labels[:, 1:][learnt]
+    states = hidden[:, :-1][learnt]
+    keep = torch.is_grad_enabled()
+    loss_sum, right = _LearntLoss.apply(states, weight, bias, targets, head or Head(), keep)
+    return Learnt(loss_sum, right, learnt.sum())
+
+
+class _LearntLoss(torch.autograd.Function):
+    """(sum of losses, how many are right) over rows; gradients are made in the forward pass, and scaled in backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        head: Head,
+        keep: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        kind = states.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+        of_states, of_weight, of_bias = (keep and needed for needed in ctx.needs_input_grad[:3])
+        grad_states = torch.empty_like(states) if of_states else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if of_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and of_bias else None
+        matrix = weight.to(dtype)
+        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        right = torch.zeros((), dtype=torch.long, device=states.device)
+        rows = max(_FEWEST_ROWS, _LOGITS_AT_ONCE // weight.shape[0])
+        for start in range(0, len(states), rows):
+            part = slice(start, start + rows)
+            some, wanted = states[part].to(dtype), targets[part].unsqueeze(1)
+            logits = (some @ matrix.t()).float()
+            if bias is not None:
+                logits += bias
+            slope = _shape(logits, head)
+            aim = logits.gather(1, wanted)
+            top, first = logits.max(1, keepdim=True)
+            shares = logits.sub_(top).exp_()
+            mass = shares.sum(1, keepdim=True)
+            total += (top + mass.log() - aim).sum()
+            right += (first == wanted).sum()
+            if not (of_states or of_weight or of_bias):
+                continue
+            gradient = shares.div_(mass)
+            gradient.scatter_add_(1, wanted, torch.full_like(aim, -1.0))
+            if slope is not None:
+                gradient.mul_(slope)
+            if grad_bias is not None:
+                grad_bias += gradient.sum(0)
+            if grad_weight is not None:
+                grad_weight.addmm_(gradient.t(), some.float())
+            if grad_states is not None:
+                grad_states[part] = (gradient.to(dtype) @ matrix).to(states.dtype)
+        ctx.gradients = (grad_states, grad_weight, grad_bias)
+        ctx.dtypes = (weight.dtype, bias.dtype if bias is not None else None)
+        ctx.mark_non_differentiable(right)
+        return total, right
+
+    @staticmethod
+    def backward(ctx: Any, of_sum: torch.Tensor, of_right: Any) -> Any:  # type: ignore[override]  # torch's own is loose
+        states, weight, bias = ctx.gradients
+        ctx.gradients = None  # so that nothing of the batch outlives its step
+        dtype, bias_dtype = ctx.dtypes
+        return (
+            None if states is None else states.mul_(of_sum),
+            None if weight is None else weight.mul_(of_sum).to(dtype),
+            None if bias is None else bias.mul_(of_sum).to(bias_dtype),
+            None,
+            None,
+            None,
+        )
+
+
+def _shape(logits: torch.Tensor, head: Head) -> torch.Tensor | float | None:
+    """Scales and caps logits in place; returns the slope of that, None where it is 1."""
+    if head.scale != 1.0:
+        logits.mul_(head.scale)
+    if head.cap is None:
+        return head.scale if head.scale != 1.0 else None
+    logits.div_(head.cap).tanh_()
+    slope = (1 - logits**2) * head.scale
+    logits.mul_(head.cap)
+    return slope

@@ -1,0 +1,258 @@
+"""Conversations to token ids and labels: which tokens are learnt, by the model's own chat template.
+
+The text is always what the model's own template renders, because the server renders with that very template. The
+labels are found in one of three ways, tried in this order:
+
+1. marks: the template says where the assistant speaks ({% generation %}), up to and with the end-of-turn token;
+2. prefixes: what `messages[:i] + [answer]` renders beyond `messages[:i]` with the generation prompt;
+3. one by one: where a template writes earlier turns differently from the last (Qwen3 drops their reasoning), or
+   where it ends no turn, each learnt turn is a row of its own, with the whole context before it, as it is served.
+
+A template that allows none of them is refused with one line, and so is one that leaves a conversation's tools, calls
+or results out. It knows tokenizers, not torch.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from models.errors import Invalid
+from train.data.conversations import ChatMessage, Example, Problem, ToolResult, ToolUse
+
+IGNORED = -100  # the label that carries no loss, in torch as in transformers
+Method = Literal["marks", "prefixes", "one by one"]
+_PLAIN = "Plain words."  # an answer without calls, to see how a template ends a turn
+_MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence: `labels` are the ids where they are learnt, IGNORED elsewhere; both of the same length."""
+
+    line: int
+    input_ids: list[int]
+    labels: list[int]
+
+    @property
+    def learnt(self) -> int:
+        """How many tokens carry loss."""
+        return sum(label != IGNORED for label in self.labels)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are."""
+        return len(self.input_ids)
+
+    longest = tokens  # as of a pair, which has two lengths
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """The rows, what could not be used and why, and which ways of finding the labels were needed."""
+
+    rows: tuple[Row, ...]
+    problems: tuple[Problem, ...]
+    methods: frozenset[Method]
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    add_eos: bool = False
+
+
+class _TemplateRefuses(Exception):
+    """The template cannot render this conversation; the message says how it put that."""
+
+
+def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Tokenised:
+    """Ids and labels for each example, in order.
+
+    Args:
+        examples: checked examples.
+        tokenizer: a transformers tokenizer with a chat template.
+        max_length: tokens a row may have. A longer one is left out and reported: cut, it would teach to stop early.
+
+    Raises:
+        Invalid: the tokenizer has no chat template, or is not one that tells where tokens stand in the text.
+    """
+    if not tokenizer.chat_template:
+        raise Invalid("The base has no chat template: choose a chat (instruct) model.", param="base")
+    if not getattr(tokenizer, "is_fast", False):
+        raise Invalid("The base's tokenizer has no fast form (tokenizer.json), which training needs.", param="base")
+    marked = _marks_can_be_used(tokenizer)
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    methods: set[Method] = set()
+    for example in examples:
+        try:
+            method, found = _rows(example, tokenizer, marked)
+        except _TemplateRefuses as refusal:
+            mend = "change the conversation to what the base's chat template takes"
+            wrong = f"the chat template refuses it: {refusal}"
+            problems.append(Problem(example.line, "error", wrong, mend, "template-refuses"))
+            continue
+        methods.add(method)
+        for row in found:
+            if len(row.input_ids) > max_length:
+                wrong = f"{len(row.input_ids):,} tokens, over the limit of {max_length:,}"
+                mend = "shorten or split the conversation"
+                problems.append(Problem(example.line, "error", wrong, mend, "over-token-limit"))
+            elif not row.learnt:
+                wrong = "no token of it would be learnt"
+                problems.append(Problem(example.line, "error", wrong, "look at the answer's text", "nothing-learnt"))
+            else:
+                rows.append(row)
+    return Tokenised(tuple(rows), tuple(problems), frozenset(methods))
+
+
+def _rows(example: Example, tokenizer: Any, marked: bool) -> tuple[Method, list[Row]]:
+    _require_tools(example, tokenizer)
+    if marked:
+        row = _row_by_marks(example, tokenizer)
+        if row:
+            return "marks", [row]
+    whole = _by_prefixes(example, tokenizer)
+    if whole:
+        return "prefixes", [_row(example.line, whole, tokenizer)]
+    single = [_one_turn(example, position, tokenizer) for position in example.learnt]
+    return "one by one", [_row(example.line, rendered, tokenizer) for rendered in single]
+
+
+def _marks_can_be_used(tokenizer: Any) -> bool:
+    """Whether the template has marks, and they take in the token that ends the turn: else nothing learns to stop."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default", "")
+    if not _MARKS.search(template):
+        return False
+    from trl.chat_template_utils import is_chat_template_stop_token_trained
+
+    return is_chat_template_stop_token_trained(tokenizer)
+
+
+def _row_by_marks(example: Example, tokenizer: Any) -> Row | None:
+    """By the template's marks; None where its runs do not fit the assistant's messages one to one."""
+    messages, tools = _for_template(example)
+    options = {"tools": tools, "return_dict": True, "return_assistant_tokens_mask": True}
+    encoded = _ask(tokenizer, messages, tokenize=True, **options)
+    ids, mask = list(encoded["input_ids"]), list(encoded["assistant_masks"])
+    if example.unweighted:
+        runs = _runs(mask)
+        spoken = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+        if len(runs) != len(spoken):
+            return None
+        for (start, end), place in zip(runs, spoken, strict=True):
+            if place in example.unweighted:
+                mask[start:end] = [0] * (end - start)
+    return Row(example.line, ids, [token if bit else IGNORED for token, bit in zip(ids, mask, strict=True)])
+
+
+def _runs(mask: Sequence[int]) -> list[tuple[int, int]]:
+    """Where the ones are, as [start, end)."""
+    bits = [0, *(int(bool(bit)) for bit in mask), 0]
+    edges = [place for place, (one, other) in enumerate(pairwise(bits)) if one != other]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _by_prefixes(example: Example, tokenizer: Any) -> _Rendered | None:
+    """The whole conversation with a span for each learnt turn; None where the template does not build by prefixes."""
+    messages, tools = _for_template(example)
+    full = _render(tokenizer, messages, tools)
+    spans = []
+    for position in example.learnt:
+        answer = example.conversation.messages[position]
+        head, through = _around(tokenizer, messages, position, tools)
+        if not (through.startswith(head) and full.startswith(through)):
+            return None
+        if not _ends_turn(answer, through, tokenizer, messages[:position], tools):
+            return None
+        _require_answer(through[len(head) :], answer)
+        spans.append((len(head), len(through.rstrip())))
+    return _Rendered(full, tuple(spans))
+
+
+def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
+    """The conversation up to one turn, as it is served when that turn is asked for."""
+    messages, tools = _for_template(example)
+    answer = example.conversation.messages[position]
+    head, through = _around(tokenizer, messages, position, tools)
+    if not through.startswith(head):
+        raise _TemplateRefuses("it opens an answer with words, such as <think>, that a trained answer does not have")
+    _require_answer(through[len(head) :], answer)
+    ended = _ends_turn(answer, through, tokenizer, messages[:position], tools)
+    end = len(through.rstrip()) if ended else len(through)
+    return _Rendered(through, ((len(head), end),), add_eos=not ended)
+
+
+def _for_template(example: Example) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+    return example.conversation.for_template(), example.conversation.tool_dicts()
+
+
+def _around(tokenizer: Any, messages: list[dict[str, Any]], position: int, tools: Any) -> tuple[str, str]:
+    head = _render(tokenizer, messages[:position], tools, add_generation_prompt=True)
+    return head, _render(tokenizer, messages[: position + 1], tools)
+
+
+def _ends_turn(answer: ChatMessage, through: str, tokenizer: Any, before: list[dict[str, Any]], tools: Any) -> bool:
+    """Whether something that is not the answer ends it, such as <|im_end|>."""
+    if not isinstance(answer, ToolUse):
+        return not through.rstrip().endswith(answer.content.strip())
+    # A call's own text is the template's business; so the end of a turn is seen in a plain answer at its place.
+    plain = _render(tokenizer, [*before, {"role": "assistant", "content": _PLAIN}], tools)
+    ending = plain.rpartition(_PLAIN)[2].strip()
+    return bool(ending) and through.rstrip().endswith(ending)
+
+
+def _require_answer(rendered: str, answer: ChatMessage) -> None:
+    """Some templates (of models that also read pictures) leave plain text out without a word."""
+    if answer.content.rpartition("</think>")[2].strip() not in rendered:
+        raise _TemplateRefuses("it does not write the answer's text")
+    if isinstance(answer, ToolUse) and any(call.name not in rendered for call in answer.calls):
+        raise _TemplateRefuses("it does not write tool calls: choose a base whose chat template knows tools")
+
+
+def _require_tools(example: Example, tokenizer: Any) -> None:
+    """A template that knows no tools leaves them out without a word, and then a call would be learnt from nothing."""
+    messages, tools = _for_template(example)
+    results = [message for message in example.conversation.messages if isinstance(message, ToolResult)]
+    if not (tools or results):
+        return
+    text = _render(tokenizer, messages, tools)
+    if any(str((tool.get("function") or tool).get("name")) not in text for tool in tools or ()):
+        raise _TemplateRefuses("it does not write the tools: choose a base whose chat template knows tools")
+    # Llama's templates write a result as JSON.
+    forms = [(result.content.strip(), json.dumps(result.content, ensure_ascii=False)) for result in results]
+    if any(plain not in text and encoded not in text for plain, encoded in forms):
+        raise _TemplateRefuses("it does not write what tools gave back: choose a base whose chat template does")
+
+
+def _row(line: int, rendered: _Rendered, tokenizer: Any) -> Row:
+    encoded = tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
+    ids = list(encoded["input_ids"])
+    labels = [
+        token if any(start <= first < last <= end for start, end in rendered.spans) else IGNORED
+        for token, (first, last) in zip(ids, encoded["offset_mapping"], strict=True)
+    ]
+    if rendered.add_eos:
+        if tokenizer.eos_token_id is None:
+            raise _TemplateRefuses("it ends no turn, and the tokenizer has no end-of-text token")
+        ids.append(tokenizer.eos_token_id)
+        labels.append(tokenizer.eos_token_id)
+    return Row(line, ids, labels)
+
+
+def _render(tokenizer: Any, messages: list[dict[str, Any]], tools: Any = None, **options: Any) -> str:
+    return _ask(tokenizer, messages, tokenize=False, tools=tools, **options)
+
+
+def _ask(tokenizer: Any, messages: list[dict[str, Any]], **options: Any) -> Any:
+    # Templates refuse by raising through Jinja, and stumble over unexpected roles in any other way.
+    try:
+        return tokenizer.apply_chat_template(messages, **options)
+    except Exception as error:
+        raise _TemplateRefuses(" ".join(str(error).split()) or type(error).__name__) from error

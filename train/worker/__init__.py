@@ -1,0 +1,1 @@
+"""Training as a worker job: the job handler and the process that it starts."""

@@ -1,0 +1,126 @@
+"""Signed cookies for voters and owners, and the secret in $PARLEY_HOME that signs them.
+
+A cookie never contains a key. An owner's cookie contains the key's id, so revoking the key signs the owner out.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from itsdangerous import BadData, URLSafeSerializer, URLSafeTimedSerializer
+from starlette.requests import cookie_parser
+
+from models.database import Database
+from models.errors import NoSpace, ParleyError
+from models.keys import active_keys, check_key, keys_configured
+
+OWNER_COOKIE = "parley_owner"
+VOTER_COOKIE = "parley_voter"
+OWNER_SECONDS = 7 * 24 * 3600
+VOTER_SECONDS = 365 * 24 * 3600
+_KEYS_FRESH_S = 2.0
+
+
+def page_secret(home: Path) -> str:
+    """The secret that signs this home's cookies. The first call creates the file, readable by its owner only.
+
+    Two processes that start together get the same secret: each writes a temporary file and links it into place, and
+    the second link fails.
+
+    Raises:
+        ParleyError: the folder cannot be written, or the file is damaged.
+    """
+    path = home / "page-secret"
+    if not path.exists():
+        temporary = home / f".page-secret-{secrets.token_hex(8)}"
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(48))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                pass  # another process was first; its secret is used
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise NoSpace(
+                f"cannot write {path}: {error.strerror}. Free some disk space or fix the folder's permissions."
+            ) from error
+    text = path.read_text().strip()
+    if len(text) < 32:
+        raise ParleyError(f"{path} is damaged. Delete it and restart; everyone has to sign in again.")
+    return text
+
+
+class Cookies:
+    """Signs and verifies the two cookies. A `cookies` argument is a request's whole Cookie header."""
+
+    def __init__(self, secret: str) -> None:
+        self._voters = URLSafeSerializer(secret, salt="parley voter")
+        self._owners = URLSafeTimedSerializer(secret, salt="parley owner")
+
+    def new_voter(self) -> tuple[str, str]:
+        """A new voter's id and the cookie value for it."""
+        voter = secrets.token_urlsafe(18)
+        return voter, str(self._voters.dumps(voter))
+
+    def voter(self, cookies: str) -> str | None:
+        """The voter's id, or None if the cookie is missing or not signed by us."""
+        try:
+            voter = self._voters.loads(cookie_parser(cookies).get(VOTER_COOKIE, ""))
+        except BadData:
+            return None
+        return voter if isinstance(voter, str) else None
+
+    def owner_value(self, key_id: str) -> str:
+        """The cookie value for an owner who signed in with this key."""
+        return str(self._owners.dumps(key_id))
+
+    def owner_key_id(self, cookies: str) -> str | None:
+        """The id of the key used to sign in, or None if the cookie is missing, forged or expired."""
+        try:
+            key_id = self._owners.loads(cookie_parser(cookies).get(OWNER_COOKIE, ""), max_age=OWNER_SECONDS)
+        except BadData:
+            return None
+        return key_id if isinstance(key_id, str) else None
+
+
+class Keyring:
+    """The valid keys, read from the database at most once every two seconds."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._read_at = float("-inf")
+        self._needed = True
+        self._owners: frozenset[str] = frozenset()
+
+    def needed(self) -> bool:
+        """Whether any key exists. Without keys the page is open, and listens on loopback only."""
+        self._refresh()
+        return self._needed
+
+    def is_owner(self, key_id: str | None) -> bool:
+        """Whether this is the id of a valid owner key."""
+        self._refresh()
+        return key_id in self._owners
+
+    def owner_key(self, secret: str) -> str | None:
+        """The id of the owner key with this secret, or None."""
+        key = check_key(self._database, secret)
+        self._read_at = float("-inf")  # a key created a moment ago is not in the cache
+        return key.id if key is not None and key.role == "owner" else None
+
+    def _refresh(self) -> None:
+        now = self._clock()
+        if now - self._read_at < _KEYS_FRESH_S:
+            return
+        self._needed = keys_configured(self._database)
+        self._owners = frozenset(key.id for key in active_keys(self._database).values() if key.role == "owner")
+        self._read_at = now

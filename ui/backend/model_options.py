@@ -1,0 +1,73 @@
+"""Models in dropdowns and notices of the owners' app: their labels, descriptions and states."""
+
+from collections.abc import Sequence
+from html import escape
+
+from models.spec import ModelSpec
+from ui.backend.context import ServedModel
+from ui.look.markup import notice
+
+_DOTS = {"ready": "●", "starting": "◐", "failed": "✕", "stopped": "○"}
+_KINDS = {
+    "base": "base model",
+    "merged": "fine-tuned, merged into its base",
+    "adapter": "fine-tuned adapter",
+    "hosted": "hosted by a provider",
+}
+
+
+def model_options(models: Sequence[ServedModel]) -> list[tuple[str, str]]:
+    """Dropdown options (label, id). The label shows the state of a model that is not ready."""
+    return [(_label(model), model.id) for model in models]
+
+
+def pick_model(models: Sequence[ServedModel], current: str | None, position: int = 0) -> str | None:
+    """The current model if it is in the list, else the one at `position` or the last; None if the list is empty."""
+    ids = [model.id for model in models]
+    if current in ids:
+        return current
+    return ids[min(position, len(ids) - 1)] if ids else None
+
+
+def readiness_banner(models: Sequence[ServedModel], *chosen: str | None) -> str:
+    """Notices about the chosen models that are not ready, as HTML; empty if all are."""
+    if not models:
+        return notice("No model is served yet. Run `parley demo`, or add your own with `parley models add`.", "warn")
+    by_id = {model.id: model for model in models}
+    lines = []
+    for name in dict.fromkeys(name for name in chosen if name):
+        model = by_id.get(name)
+        if model is None:
+            lines.append(notice(f"{name} is no longer served. Choose another model.", "warn"))
+        elif model.state == "starting":
+            lines.append(notice(f"{name} is starting. It answers as soon as it is ready.", "wait"))
+        elif model.state == "failed":
+            reason = f" {model.note}" if model.note else ""
+            lines.append(notice(f"{name} failed to start.{reason}", "bad"))
+        elif not model.ready:
+            lines.append(notice(f"{name} is not running. Your first message starts it if memory allows.", "warn"))
+    return "".join(lines)
+
+
+def describe_model(spec: ModelSpec) -> str:
+    """A model's kind, base and description as a short paragraph of HTML."""
+    parts = [_KINDS[spec.kind]]
+    if spec.base:
+        parts.append(f"based on {spec.base}")
+    if spec.judge:
+        parts.append("judge")
+    if spec.toy:
+        parts.append("a toy model for demos")
+    if spec.shutdown_date:
+        parts.append(f"shuts down on {spec.shutdown_date.isoformat()}")
+    text = escape(" · ".join(parts))
+    return f'<p class="about">{text}{"<br>" + escape(spec.description) if spec.description else ""}</p>'
+
+
+def _label(model: ServedModel) -> str:
+    parts = [_DOTS.get(model.state, "○") + " " + model.id]
+    if model.spec.judge:
+        parts.append("judge")
+    if not model.ready:
+        parts.append(model.state)
+    return " · ".join(parts)

@@ -1,0 +1,1 @@
+"""The app at /bot/<model>: one model alone, for a demo."""

@@ -1,0 +1,1 @@
+"""What the page looks like: theme, style sheets, scripts, plots, and pieces of HTML that all apps share."""

@@ -1,0 +1,112 @@
+// Runs in the browser on all three apps: light and dark mode, voting keys, downloads, links. It contains no secret.
+(() => {
+  if (window.parley) return;
+  const KEY = "parley-shade";
+  const stored = () => { try { return localStorage.getItem(KEY); } catch { return null; } };
+  const system = () => matchMedia("(prefers-color-scheme: dark)").matches;
+  const applyShade = () => {
+    const chosen = stored();
+    const dark = chosen ? chosen === "dark" : system();
+    document.body.classList.toggle("dark", dark);
+    document.documentElement.style.colorScheme = dark ? "dark" : "light";
+  };
+  const flip = () => {
+    const next = document.body.classList.contains("dark") ? "light" : "dark";
+    // Choosing the system's own shade means to follow the system again.
+    try { (next === "dark") === system() ? localStorage.removeItem(KEY) : localStorage.setItem(KEY, next); } catch { /* private window */ }
+    document.body.classList.toggle("dark", next === "dark");
+    document.documentElement.style.colorScheme = next;
+  };
+  const save = (name, type, text) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  const textOf = (content) => typeof content === "string" ? content
+    : (content || []).map((part) => part.text ?? "").join("");
+  const plain = (history) => (history || []).map((m) => ({ role: m.role, content: textOf(m.content) }));
+  const toast = (text) => {
+    const note = document.createElement("div");
+    note.className = "parley-toast";
+    note.textContent = text;
+    document.body.append(note);
+    setTimeout(() => note.remove(), 2200);
+  };
+  const copy = async (text, message) => {
+    try { await navigator.clipboard.writeText(text); }
+    catch {
+      // Plain http outside loopback has no clipboard API.
+      const box = Object.assign(document.createElement("textarea"), { value: text });
+      document.body.append(box); box.select(); document.execCommand("copy"); box.remove();
+    }
+    toast(message);
+  };
+  // When the owner's cookie is no longer valid (the first key was created, a key was revoked, the cookie expired),
+  // Gradio would show "Unexpected token" at every click and every tick of a timer. This shows one message instead, and
+  // keeps everything that is on the page.
+  const originalFetch = window.fetch.bind(window);
+  window.fetch = async (...args) => {
+    const response = await originalFetch(...args);
+    const path = response.url ? new URL(response.url) : location;
+    if (response.status !== 401 || path.origin !== location.origin || !path.pathname.startsWith("/gradio_api/")) return response;
+    if (!document.querySelector("#parley-signed-out")) {
+      const note = Object.assign(document.createElement("div"), { id: "parley-signed-out", className: "parley-toast" });
+      note.setAttribute("role", "alert");
+      note.append("You have been signed out. ", Object.assign(document.createElement("a"), { href: "/login", textContent: "Sign in" }));
+      document.body.append(note);
+    }
+    return new Promise(() => {});
+  };
+  const click = (id) => {
+    const button = document.querySelector(`#${id}, #${id} button`);
+    if (button && !button.disabled && button.getClientRects().length) { button.click(); return true; }
+    return false;
+  };
+  const KEYS = {
+    "1": "vote-left", a: "vote-left", "2": "vote-right", b: "vote-right", "3": "vote-tie", t: "vote-tie",
+    "4": "vote-bad", x: "vote-bad", arrowright: "vote-next", enter: "vote-next",
+  };
+  window.parley = {
+    saveMarkdown: (history, model) => {
+      const lines = plain(history).map((m) => `**${m.role === "user" ? "You" : model || "Model"}**\n\n${m.content}\n`);
+      save("conversation.md", "text/markdown", `# Conversation with ${model || "a model"}\n\n${lines.join("\n")}`);
+      return [];
+    },
+    saveJson: (history, model, system) => {
+      const messages = plain(history);
+      if (system) messages.unshift({ role: "system", content: system });
+      save("conversation.json", "application/json", JSON.stringify({ model, messages }, null, 2));
+      return [];
+    },
+    copyLink: (model) => { if (model) copy(`${location.origin}/bot/${encodeURI(model)}`, "Link copied"); return []; },
+    copyVoteLink: () => copy(`${location.origin}/vote/`, "Link copied"),
+    top: () => { window.scrollTo({ top: 0, behavior: "smooth" }); return []; },
+    title: (text) => { if (text) document.title = text; },
+  };
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest?.("[data-parley]");
+    if (!target) return;
+    if (target.dataset.parley === "shade") flip();
+    if (target.dataset.parley === "restart") document.querySelector("#bot-restart")?.click();
+    if (target.dataset.parley === "copy") copy(target.previousElementSibling.textContent, "Copied");
+    if (target.dataset.parley === "vote-link") copy(`${location.origin}/vote/`, "Link copied");
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (/^(input|textarea|select|button|a)$/i.test(event.target.tagName) && (event.target.tagName !== "BUTTON" || event.key === "Enter")) return;
+    const id = KEYS[event.key.toLowerCase()];
+    if (id && click(id)) event.preventDefault();
+  });
+  const begin = () => {
+    applyShade();
+    // Gradio sets its own class once it has loaded; the stored choice overrides it.
+    new MutationObserver(() => {
+      const chosen = stored();
+      if (chosen && document.body.classList.contains("dark") !== (chosen === "dark")) applyShade();
+    }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyShade);
+  };
+  document.body ? begin() : document.addEventListener("DOMContentLoaded", begin);
+})();

@@ -1,0 +1,18 @@
+"""Pages without Gradio: the sign-in form, "no such bot", "page not found". No script, nothing fetched."""
+
+from importlib.resources import files
+
+from starlette.responses import HTMLResponse
+
+
+def static_page(title: str, body: str, status: int = 200) -> HTMLResponse:
+    """A small HTML page. `body` is HTML that the caller has made safe."""
+    mark, style = (files("ui.look").joinpath(name).read_text(encoding="utf-8") for name in ("mark.svg", "static.css"))
+    return HTMLResponse(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} · Parley</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="/brand/mark.svg"><style>{style}</style></head>'
+        f'<body><main><div class="who">{mark}Parley</div>{body}</main></body></html>',
+        status_code=status,
+        headers={"cache-control": "no-store"},
+    )

@@ -1,0 +1,1 @@
+"""The owners' app at /: one file or folder a tab."""

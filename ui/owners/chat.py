@@ -1,0 +1,215 @@
+"""The Chat tab: a conversation with one model, with stop, regenerate, settings and a transcript to save."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ui.backend.context import PageContext, error_message
+from ui.backend.conversation import Turns, plain_turns, to_messages, without_last_answer
+from ui.backend.model_options import describe_model, model_options, pick_model, readiness_banner
+from ui.backend.streaming import AnswerRequest, StopSignals, stream_answers
+from ui.look.components import BROWSER_ONLY, QUIET, form_inputs, live_dropdown, read_form
+from ui.look.markup import empty_state, notice
+
+_REFRESH_S = 3
+
+
+@dataclass(frozen=True)
+class ChatForm:
+    """What the tab's fields hold when a message is sent."""
+
+    text: str
+    chatbot: Turns
+    model: str | None
+    system: str | None
+    temperature: float
+    max_tokens: float
+
+
+@dataclass(frozen=True)
+class ChatView:
+    """The components that the handlers read and update."""
+
+    model: gr.Dropdown
+    about: gr.HTML
+    banner: gr.HTML
+    line: gr.HTML
+    shown: gr.State
+    chatbot: gr.Chatbot
+    text: gr.Textbox
+    again: gr.Button
+    system: gr.Textbox
+    temperature: gr.Slider
+    max_tokens: gr.Slider
+    link: gr.Button
+
+
+class ChatTab:
+    """The tab's handlers. One instance serves every browser; a browser's state is in its own components."""
+
+    def __init__(self, context: PageContext, view: ChatView) -> None:
+        self._context = context
+        self._view = view
+        self._signals = StopSignals()
+
+    async def refresh(self, model: str | None, shown: Any) -> dict[Any, Any]:
+        """Updates the list of models, and the banner if the chosen one is not ready.
+
+        `shown` is what the browser has already. If nothing changed, nothing is sent, so that an open list stays open.
+        """
+        view = self._view
+        try:
+            models = await asyncio.to_thread(self._context.models)
+        except Exception as error:  # shown as a line on the page, not as a pop-up every 3 s
+            return {view.banner: notice(error_message(error), "bad")}
+        choice = pick_model(models, model)
+        now = (model_options(models), choice, readiness_banner(models, choice))
+        if now == shown:
+            return {view.shown: now}
+        spec = next((model.spec for model in models if model.id == choice), None)
+        return {
+            view.model: gr.update(choices=now[0], value=choice),
+            view.about: describe_model(spec) if spec else "",
+            view.link: gr.update(visible=spec is not None),
+            view.banner: now[2],
+            view.shown: now,
+        }
+
+    async def send(self, values: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        """Sends the message; yields the conversation as the answer grows."""
+        form = read_form(ChatForm, self._view, values)
+        text = (form.text or "").strip()
+        turns = [*plain_turns(form.chatbot), {"role": "user", "content": text}] if text else []
+        async for update in self._answer(turns, form, request):
+            yield update
+
+    async def regenerate(self, values: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        """Sends the last message again, for another answer."""
+        form = read_form(ChatForm, self._view, values)
+        async for update in self._answer(without_last_answer(plain_turns(form.chatbot)), form, request):
+            yield update
+
+    async def stop(self, request: gr.Request) -> None:
+        """Stops this browser's answer; what has arrived stays."""
+        self._signals.stop(request.session_hash)
+
+    async def clear(self, request: gr.Request) -> dict[Any, Any]:
+        """Starts a new conversation; an answer that is still arriving is stopped and not shown."""
+        self._signals.discard(request.session_hash)
+        view = self._view
+        return {
+            view.chatbot: [],
+            view.text: gr.update(submit_btn=True, stop_btn=False),
+            view.again: gr.update(interactive=False),
+            view.line: "",
+        }
+
+    async def _answer(self, turns: Turns, form: ChatForm, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        view, model = self._view, form.model
+        if not turns:
+            yield {view.text: gr.update()}
+            return
+        if not model:
+            yield {view.line: notice("Choose a model first.", "warn")}
+            return
+        stopped = self._signals.start(request.session_hash)
+        options = {"temperature": float(form.temperature), "max_tokens": int(form.max_tokens)}
+        yield {
+            view.chatbot: [*turns, {"role": "assistant", "content": "…"}],
+            view.text: gr.update(value="", submit_btn=False, stop_btn=True),
+            view.again: gr.update(interactive=False),
+            view.line: "",
+        }
+        text, error, current = "", "", False
+        try:
+            sent = AnswerRequest(self._context.completer(model), to_messages(turns, form.system), options)
+            async for (answer,) in stream_answers([sent], stopped):
+                text, error = answer.text, answer.error
+                if text and self._signals.is_current(request.session_hash, stopped):
+                    yield {view.chatbot: [*turns, {"role": "assistant", "content": text}]}
+        finally:
+            current = self._signals.finish(request.session_hash, stopped)
+        if not current:
+            return
+        if error and text:
+            error = f"The answer was interrupted: {error}"
+        elif not text and not error and not stopped.is_set():
+            error = f"{model} returned an empty answer."
+        yield {
+            view.chatbot: [*turns, {"role": "assistant", "content": text}] if text else turns,
+            view.text: gr.update(submit_btn=True, stop_btn=False),
+            view.again: gr.update(interactive=True),
+            view.line: notice(error, "bad") if error else "",
+        }
+
+
+def build_chat_tab(context: PageContext, blocks: gr.Blocks) -> None:
+    """Lays out the tab and wires its events. Call it inside the tab; `blocks` is the app around it."""
+    with gr.Row(elem_classes="split"):
+        with gr.Column(scale=0, min_width=280, elem_classes="aside"):
+            model = live_dropdown(label="Model", elem_id="chat-model")
+            about = gr.HTML()
+            with gr.Accordion("Settings", open=True, elem_classes="fold"):
+                system = gr.Textbox(
+                    label="System prompt", lines=3, max_lines=10, placeholder="None", elem_id="chat-system"
+                )
+                temperature = gr.Slider(0, 2, value=0.7, step=0.05, label="Temperature")
+                max_tokens = gr.Slider(16, 2048, value=512, step=16, label="Maximum answer length (tokens)")
+            with gr.Accordion("Save and share", open=False, elem_classes="fold"):
+                markdown = gr.Button("Save as Markdown", size="sm")
+                as_json = gr.Button("Save as JSON", size="sm")
+                link = gr.Button("Copy a link to this bot", size="sm", visible=False)
+        with gr.Column(elem_classes="stage"):
+            banner = gr.HTML(elem_id="chat-banner")
+            chatbot = gr.Chatbot(
+                elem_id="chat-log",
+                elem_classes="talk",
+                show_label=False,
+                height=None,
+                buttons=["copy", "copy_all"],
+                placeholder=empty_state("Start a conversation", "The answer appears here as the model writes it."),
+                feedback_options=None,
+                layout="bubble",
+                allow_tags=False,
+            )
+            line = gr.HTML(elem_id="chat-line")
+            text = gr.Textbox(
+                placeholder="Type a message",
+                show_label=False,
+                container=False,
+                lines=1,
+                max_lines=8,
+                submit_btn=True,
+                autofocus=True,
+                elem_id="chat-text",
+                elem_classes="composer",
+            )
+            with gr.Row(elem_classes="under"):
+                again = gr.Button("Regenerate", size="sm", interactive=False, elem_id="chat-again")
+                new = gr.Button("New conversation", size="sm", elem_id="chat-new")
+    shown = gr.State(None)
+    view = ChatView(model, about, banner, line, shown, chatbot, text, again, system, temperature, max_tokens, link)
+    _wire(ChatTab(context, view), view, new, blocks)
+    save_markdown, save_json = (
+        "(...values) => parley.saveMarkdown(...values)",
+        "(...values) => parley.saveJson(...values)",
+    )
+    markdown.click(inputs=[chatbot, model], js=save_markdown, **BROWSER_ONLY)
+    as_json.click(inputs=[chatbot, model, system], js=save_json, **BROWSER_ONLY)
+    link.click(inputs=[model], js="(model) => parley.copyLink(model)", **BROWSER_ONLY)
+
+
+def _wire(tab: ChatTab, view: ChatView, new: gr.Button, blocks: gr.Blocks) -> None:
+    states = [view.model, view.about, view.banner, view.link, view.shown]
+    conversation = [view.chatbot, view.text, view.again, view.line]
+    inputs = form_inputs(ChatForm, view)
+    view.text.submit(tab.send, inputs, conversation, concurrency_limit=None, **QUIET)
+    view.again.click(tab.regenerate, inputs, conversation, concurrency_limit=None, **QUIET)
+    view.text.stop(tab.stop, None, None, **QUIET)
+    new.click(tab.clear, None, conversation, **QUIET)
+    view.model.input(tab.refresh, [view.model, view.shown], states, **QUIET)
+    gr.Timer(_REFRESH_S).tick(tab.refresh, [view.model, view.shown], states, **QUIET)
+    blocks.load(tab.refresh, [view.model, view.shown], states, **QUIET)

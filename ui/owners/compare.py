@@ -1,0 +1,194 @@
+"""The Compare tab: two to four models answer the same prompt side by side, with their speed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from models.messages import Message
+from ui.backend.context import PageContext, error_message
+from ui.backend.model_options import model_options, readiness_banner
+from ui.backend.streaming import AnswerRequest, StopSignals, StreamedAnswer, stream_answers
+from ui.look.components import QUIET, form_inputs, live_dropdown, read_form
+from ui.look.markup import empty_state, notice
+
+_MAX_MODELS = 4
+_REFRESH_S = 5
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One model's column."""
+
+    column: gr.Column
+    head: gr.HTML
+    text: gr.Markdown
+    foot: gr.HTML
+
+
+@dataclass(frozen=True)
+class CompareForm:
+    """What the tab's fields hold when a prompt is sent."""
+
+    prompt: str
+    models: list[str] | None
+    system: str | None
+    temperature: float
+    max_tokens: float
+
+
+@dataclass(frozen=True)
+class CompareView:
+    """The components that the handlers read and update."""
+
+    models: gr.Dropdown
+    banner: gr.HTML
+    line: gr.HTML
+    shown: gr.State
+    prompt: gr.Textbox
+    system: gr.Textbox
+    temperature: gr.Slider
+    max_tokens: gr.Slider
+    hint: gr.HTML
+    lanes: tuple[Lane, ...]
+
+
+class CompareTab:
+    """The tab's handlers. One instance serves every browser."""
+
+    def __init__(self, context: PageContext, view: CompareView) -> None:
+        self._context = context
+        self._view = view
+        self._signals = StopSignals()
+
+    async def refresh(self, chosen: list[str] | None, shown: Any) -> dict[Any, Any]:
+        """Updates the list of models; at first it chooses the first two that are not judges.
+
+        `shown` is what the browser has already. If nothing changed, nothing is sent, so that an open list stays open.
+        """
+        view = self._view
+        try:
+            models = await asyncio.to_thread(self._context.models)
+        except Exception as error:  # shown as a line on the page, not as a pop-up
+            return {view.banner: notice(error_message(error), "bad")}
+        ids = [model.id for model in models]
+        valid = [name for name in chosen or [] if name in ids]
+        if shown is None and not valid:
+            valid = [model.id for model in models if not model.spec.judge][:2]
+        now = (model_options(models), valid, readiness_banner(models, *valid))
+        if now == shown:
+            return {view.shown: now}
+        value: dict[str, Any] = {"value": valid} if valid != chosen else {}
+        return {view.models: gr.update(choices=now[0], **value), view.banner: now[2], view.shown: now}
+
+    async def send(self, values: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        """Sends the prompt to all chosen models at once; yields all columns together."""
+        view, form = self._view, read_form(CompareForm, self._view, values)
+        names = list(dict.fromkeys(form.models or []))[:_MAX_MODELS]
+        if not form.prompt or not form.prompt.strip():
+            yield {view.line: notice("Type a prompt first.", "warn")}
+            return
+        if len(names) < 2:
+            yield {view.line: notice("Choose at least two models.", "warn")}
+            return
+        system = form.system.strip() if form.system else ""
+        messages = [Message(role="system", content=system)] if system else []
+        messages.append(Message(role="user", content=form.prompt.strip()))
+        options = {"temperature": float(form.temperature), "max_tokens": int(form.max_tokens)}
+        stopped = self._signals.start(request.session_hash)
+        yield {view.line: "", view.hint: "", view.prompt: gr.update(submit_btn=False, stop_btn=True)} | self._lanes(
+            [StreamedAnswer(name) for name in names], first=True
+        )
+        try:
+            requests = [AnswerRequest(self._context.completer(name), messages, options) for name in names]
+            async for answers in stream_answers(requests, stopped):
+                yield self._lanes(answers)
+        finally:
+            self._signals.finish(request.session_hash, stopped)
+        yield {view.prompt: gr.update(submit_btn=True, stop_btn=False)}
+
+    async def stop(self, request: gr.Request) -> None:
+        """Stops this browser's answers; what has arrived stays."""
+        self._signals.stop(request.session_hash)
+
+    def _lanes(self, answers: list[StreamedAnswer], first: bool = False) -> dict[Any, Any]:
+        update: dict[Any, Any] = {}
+        for index, lane in enumerate(self._view.lanes):
+            if index < len(answers):
+                answer = answers[index]
+                update[lane.text] = answer.text
+                update[lane.foot] = speed_html(answer)
+                if first:
+                    update[lane.column] = gr.update(visible=True)
+                    update[lane.head] = f'<div class="lane-name">{escape(answer.model)}</div>'
+            elif first:
+                update[lane.column] = gr.update(visible=False)
+        return update
+
+
+def speed_html(answer: StreamedAnswer) -> str:
+    """An answer's time to first token, tokens a second and number of tokens as a line of HTML."""
+    if answer.error:
+        return notice(answer.error, "bad")
+    if answer.first_s is None:
+        waiting = '<div class="speed">Waiting for the first token…</div>'
+        return notice("The answer is empty.") if answer.done else waiting
+    rate = answer.tokens_per_second
+    first = f"{answer.first_s * 1000:.0f} ms" if answer.first_s < 1 else f"{answer.first_s:.1f} s"
+    parts = [
+        f"<span><b>{first}</b> to first token</span>",
+        f"<span><b>{rate:.0f}</b> tokens/s</span>" if rate else "",
+        f"<span><b>{answer.tokens}</b> tokens</span>",
+    ]
+    return f'<div class="speed">{"".join(parts)}</div>'
+
+
+def build_compare_tab(context: PageContext, tab: gr.Tab) -> None:
+    """Lays out the tab and wires its events. Call it inside the tab."""
+    models = live_dropdown(
+        label="Models (two to four)", multiselect=True, max_choices=_MAX_MODELS, elem_id="compare-models"
+    )
+    banner = gr.HTML(elem_id="compare-banner")
+    prompt = gr.Textbox(
+        placeholder="Type one prompt for all models",
+        show_label=False,
+        container=False,
+        lines=1,
+        max_lines=8,
+        submit_btn=True,
+        elem_id="compare-prompt",
+        elem_classes="composer",
+    )
+    with gr.Accordion("Settings", open=False, elem_classes="fold"), gr.Row():
+        system = gr.Textbox(label="System prompt", lines=1, max_lines=6, placeholder="None")
+        temperature = gr.Slider(0, 2, value=0.7, step=0.05, label="Temperature")
+        max_tokens = gr.Slider(16, 2048, value=512, step=16, label="Maximum answer length (tokens)")
+    line = gr.HTML(elem_id="compare-line")
+    hint = gr.HTML(
+        empty_state(
+            "One prompt, several answers",
+            "The answers appear side by side, each with its time to the first token and its tokens per second.",
+        )
+    )
+    lanes = []
+    with gr.Row(elem_classes="lanes", equal_height=True):
+        for index in range(_MAX_MODELS):
+            with gr.Column(visible=False, min_width=240, elem_classes="lane") as column:
+                head = gr.HTML()
+                text = gr.Markdown(elem_classes="answer", elem_id=f"compare-answer-{index + 1}")
+                foot = gr.HTML(elem_id=f"compare-speed-{index + 1}")
+            lanes.append(Lane(column, head, text, foot))
+    shown = gr.State(None)
+    view = CompareView(models, banner, line, shown, prompt, system, temperature, max_tokens, hint, tuple(lanes))
+    compare = CompareTab(context, view)
+    columns = [part for lane in lanes for part in (lane.column, lane.head, lane.text, lane.foot)]
+    answered = [line, prompt, hint, *columns]
+    prompt.submit(compare.send, form_inputs(CompareForm, view), answered, concurrency_limit=None, **QUIET)
+    prompt.stop(compare.stop, None, None, **QUIET)
+    states = [models, banner, shown]
+    models.input(compare.refresh, [models, shown], states, **QUIET)
+    gr.Timer(_REFRESH_S).tick(compare.refresh, [models, shown], states, **QUIET)
+    tab.select(compare.refresh, [models, shown], states, **QUIET)

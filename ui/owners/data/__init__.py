@@ -1,0 +1,1 @@
+"""The Data tab: checks a training file and shows the report."""

@@ -1,0 +1,28 @@
+"""The Data tab: a form for a training file. data.js sends the file to `endpoint.py` and shows the report."""
+
+import gradio as gr
+
+_TAB = """
+<form id="data-form" class="data-form" autocomplete="off">
+  <label id="data-drop" class="drop" for="data-file" tabindex="0">
+    <b>Drop a training file here to check it</b>
+    <span>Or click to choose one: .jsonl, .json, .csv, .tsv or .parquet. The file is checked on the Parley server and
+      not stored.</span>
+    <input id="data-file" name="file" type="file" accept=".jsonl,.ndjson,.json,.csv,.tsv,.parquet">
+  </label>
+  <details><summary>Options</summary><div class="fields">
+    <label>Where you will train <select name="provider"><option value="openai">OpenAI (at least 10 examples)</option>
+      <option value="together">Together AI</option><option value="local">This server</option></select></label>
+    <label>Question column <input name="prompt_column" placeholder="prompt"></label>
+    <label>Answer column <input name="response_column" placeholder="response"></label>
+    <label>System message for every example <input name="system" placeholder="none"></label>
+  </div></details>
+</form>
+<div id="data-line" role="status" aria-live="polite"></div>
+<div id="data-report"></div>
+"""
+
+
+def build_data_tab() -> None:
+    """Lays out the tab. Call it inside the tab."""
+    gr.HTML(_TAB, elem_id="data-tab")

@@ -1,0 +1,1 @@
+"""The Evaluations tab: runs evaluations and shows their reports."""

@@ -1,0 +1,1 @@
+"""The Judge tab: starts judging runs and shows their reports."""

@@ -1,0 +1,1 @@
+"""The Keys tab: API keys, their limits and their usage."""

@@ -1,0 +1,1 @@
+"""The Leaderboard tab: ratings from blind votes."""

@@ -1,0 +1,107 @@
+"""The leaderboard as HTML: the verdict, the table of ratings, and the numbers behind them."""
+
+from html import escape
+
+from evals.ratings.leaderboard import Leaderboard
+from ui.look.markup import badge, empty_state, facts, heading, table
+
+EMPTY = empty_state(
+    "No votes yet",
+    "Open <a href='/vote/' target='_blank'>the voting page</a> and compare two answers, or send its link to the "
+    "people whose opinion counts.",
+)
+_NOT_ENOUGH = "not enough evidence"
+
+
+def verdict_html(board: Leaderboard) -> str:
+    """The number of votes, and the verdict in a sentence."""
+    unsure = "" if board.enough else badge(_NOT_ENOUGH, "warn")
+    return (
+        f"<div class='verdict'><div><b id='board-votes'>{_count(board.votes, 'vote')}</b> on "
+        f"{_count(board.prompts, 'prompt')} {unsure}</div><p>{escape(board.verdict)}</p></div>"
+    )
+
+
+def ratings_table(board: Leaderboard) -> str:
+    """Ratings with their intervals, and beside them the ratings without the effect of style (not on a phone)."""
+    rows = []
+    for row in board.rows:
+        rank = str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}–{row.rank_high}"
+        unsure = "" if row.enough else badge(_NOT_ENOUGH, "warn")
+        styled = (
+            f"<td class='num roomy'>{'—' if row.styled is None else f'{row.styled:.0f}'}</td>"
+            if board.style_votes
+            else ""
+        )
+        rows.append(
+            f"<tr><td class='num'>{rank}</td><th scope='row'>{escape(row.model)} {unsure}</th>"
+            f"<td class='num'><b>{row.rating:.0f}</b></td><td class='num'>{row.low:.0f} to {row.high:.0f}</td>{styled}"
+            f"<td class='num'>{row.votes}</td><td class='num roomy'>{row.wins} / {row.ties} / {row.losses}</td></tr>"
+        )
+    head = (
+        "<th>Rank</th><th>Model</th><th>Rating</th><th>95 % interval</th>"
+        + ("<th class='roomy'>Rating without style</th>" if board.style_votes else "")
+        + "<th>Votes</th><th class='roomy'>Won / tied / lost</th>"
+    )
+    return table(head, "".join(rows))
+
+
+def evidence_html(board: Leaderboard) -> str:
+    """How reliable the ratings are: four numbers; notes, style and categories are folded away under "Details"."""
+    notes = "".join(f"<li>{escape(note)}</li>" for note in board.notes)
+    details = (f"<ul>{notes}</ul>" if notes else "") + _style(board) + _categories(board)
+    folded = f"<details class='behind'><summary>Details</summary>{details}</details>" if details else ""
+    return f"{heading('How reliable is this?')}{facts(_numbers(board))}{folded}"
+
+
+def _numbers(board: Leaderboard) -> list[tuple[str, str]]:
+    numbers = []
+    if board.tie_rate is not None:
+        bad = f", {board.both_bad} of them “both are bad”" if board.both_bad else ""
+        numbers.append((f"{board.tie_rate:.0%}", f"of votes are ties{bad}"))
+    agreement = board.agreement
+    if agreement and agreement.observed is not None:
+        numbers.append((f"{agreement.observed:.0%}", f"agreement between two people, on {agreement.units} pairs"))
+    elif board.voters > 1:
+        numbers.append(("—", "agreement between people is not known: no two voted on the same answers"))
+    if agreement and agreement.self_consistency is not None:
+        numbers.append(
+            (f"{agreement.self_consistency:.0%}", f"chose the same when asked again ({agreement.repeats} times)")
+        )
+    turn = board.turning
+    if turn and turn.change:
+        drop = f" (or {turn.drop:,} fewer votes)" if turn.drop else ""
+        meaning = f"of {turn.votes:,} votes the other way{drop} would tie {turn.rival} with {turn.leader}"
+        numbers.append((f"{turn.change:,}", meaning))
+    return numbers
+
+
+def _style(board: Leaderboard) -> str:
+    if not board.style:
+        return ""
+    rows = "".join(
+        f"<tr><th scope='row'>{effect.covariate}</th><td class='num'>{effect.effect:+.0f}</td>"
+        f"<td class='num'>{effect.low:+.0f} to {effect.high:+.0f}</td></tr>"
+        for effect in board.style
+    )
+    head = "<th>One standard deviation more of</th><th>Rating points</th><th>95 % interval</th>"
+    return heading("Effect of length and formatting") + table(head, rows)
+
+
+def _categories(board: Leaderboard) -> str:
+    if len({row.category for row in board.categories}) < 2:
+        return ""
+    few = f" {badge('too few votes', 'warn')}"
+    rows = "".join(
+        f"<tr><td>{escape(row.category) or '(none)'}</td><th scope='row'>{escape(row.model)}"
+        f"{'' if row.enough else few}</th>"
+        f"<td class='num'><b>{row.win_rate:.0%}</b></td><td class='num'>{row.low:.0%} to {row.high:.0%}</td>"
+        f"<td class='num'>{row.votes}</td></tr>"
+        for row in board.categories
+    )
+    head = "<th>Category</th><th>Model</th><th>Wins</th><th>95 % interval</th><th>Votes</th>"
+    return heading("Win rates by category") + table(head, rows, tall=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,98 @@
+"""The Leaderboard tab: ratings from blind votes, and how reliable they are. `evals.ratings` computes them."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from evals.ratings.leaderboard import leaderboard
+from evals.votes.votes import count_votes
+from ui.backend.context import PageContext, error_message
+from ui.look.components import QUIET
+from ui.look.markup import heading, notice
+from ui.look.plots import Dot, rating_plot, win_rate_plot
+from ui.owners.leaderboard.html import EMPTY, evidence_html, ratings_table, verdict_html
+
+_REFRESH_S = 10
+
+
+@dataclass(frozen=True)
+class LeaderboardView:
+    """The components that the handlers update."""
+
+    verdict: gr.HTML
+    table: gr.HTML
+    rating: gr.Plot
+    matrix: gr.Plot
+    evidence: gr.HTML
+    body: gr.Column
+    shown: gr.State
+
+
+class LeaderboardTab:
+    """The tab's handlers. One instance serves every browser."""
+
+    def __init__(self, context: PageContext, view: LeaderboardView) -> None:
+        self._context = context
+        self._view = view
+
+    async def refresh(self) -> dict[Any, Any]:
+        """Updates everything from the votes so far."""
+        view = self._view
+        try:
+            board = await asyncio.to_thread(leaderboard, self._context.database)
+        except Exception as error:  # shown as a line on the page, not as a pop-up
+            return {view.verdict: notice(error_message(error), "bad"), view.shown: None}
+        if not board.rows:
+            return {view.verdict: EMPTY, view.body: gr.update(visible=False), view.shown: board.votes}
+        return {
+            view.verdict: verdict_html(board),
+            view.table: ratings_table(board),
+            view.rating: rating_plot([_dot(row) for row in board.rows]),
+            view.matrix: win_rate_plot([row.model for row in board.rows], board.win_rates),
+            view.evidence: evidence_html(board),
+            view.body: gr.update(visible=True),
+            view.shown: board.votes,
+        }
+
+    async def tick(self, shown: int | None) -> dict[Any, Any]:
+        """As `refresh`, but only after new votes: a redrawn plot loses what the reader was pointing at."""
+        try:
+            votes = await asyncio.to_thread(count_votes, self._context.database)
+        except Exception as error:  # as above
+            return {self._view.verdict: notice(error_message(error), "bad"), self._view.shown: None}
+        return {self._view.shown: shown} if votes == shown else await self.refresh()
+
+
+def build_leaderboard_tab(context: PageContext, tab: gr.Tab) -> None:
+    """Lays out the tab and wires its events; it is filled when it is opened. Call it inside the tab."""
+    with gr.Row(elem_classes="tools"):
+        gr.HTML(
+            "<p class='lead'>Ratings from <a href='/vote/' target='_blank'>blind votes</a>. "
+            "<button type='button' class='text' data-parley='vote-link'>Copy the link for raters</button></p>"
+        )
+        again = gr.Button("Refresh", size="sm", scale=0, min_width=110, elem_id="board-refresh")
+    verdict = gr.HTML(elem_id="board-verdict")
+    with gr.Column(visible=False, elem_id="board") as body:
+        table = gr.HTML(elem_id="board-table")
+        with gr.Row(elem_classes="plots"):
+            with gr.Column(min_width=320):
+                gr.HTML(heading("Ratings"))
+                rating = gr.Plot(show_label=False, container=False, buttons=[])
+            with gr.Column(min_width=320):
+                gr.HTML(heading("How often the row’s model beats the column’s"))
+                matrix = gr.Plot(show_label=False, container=False, buttons=[])
+        evidence = gr.HTML(elem_id="board-behind")
+    shown = gr.State(None)
+    board = LeaderboardTab(context, LeaderboardView(verdict, table, rating, matrix, evidence, body, shown))
+    outputs = [verdict, table, rating, matrix, evidence, body, shown]
+    tab.select(board.refresh, None, outputs, **QUIET)
+    again.click(board.refresh, None, outputs, **QUIET)
+    gr.Timer(_REFRESH_S).tick(board.tick, [shown], outputs, **QUIET)
+
+
+def _dot(row: Any) -> Dot:
+    votes = "1 vote" if row.votes == 1 else f"{row.votes} votes"
+    note = votes if row.enough else f"{votes}: not enough evidence"
+    return Dot(row.model, row.rating, row.low, row.high, row.enough, note)

@@ -1,0 +1,1 @@
+"""The Train tab: starts trainings and shows their progress."""

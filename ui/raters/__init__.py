@@ -1,0 +1,1 @@
+"""The app at /vote: blind comparisons for raters."""

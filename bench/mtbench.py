@@ -117,7 +117,8 @@ def measure(options: argparse.Namespace, settings: Any, database: Any, task: Tas
     from evals.reports.judge_html import write_judge_report
     from evals.served_runs import evaluate_served, judge_served
     from evals.tasks.evaluations import TaskRun, load_evaluation
-    from evals.tasks.summaries import against_first, diff, overview, overview_json
+    from evals.tasks.summaries import against_first, diff, overview
+    from evals.tasks.summary_json import overview_json
 
     first, second = options.models.split(",")
     scorers = ["words", "repetition", f"judge:{options.judge}@{options.rubric}"]

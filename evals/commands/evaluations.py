@@ -173,7 +173,8 @@ def diff_two(
 
       parley eval diff 7KQ2M4XA 9ZP1C8RT
     """
-    from evals.tasks.summaries import diff, diff_json
+    from evals.tasks.summaries import diff
+    from evals.tasks.summary_json import diff_json
 
     with open_home() as home:
         compared = diff([(_side(home, first), _side(home, second))])
@@ -241,7 +242,8 @@ def _side(home: Home, typed: str) -> "Side":
 
 def _report(evaluation: "Evaluation", models: str | None, html: Path | None, as_json: bool) -> None:
     from evals.reports.evaluation_html import write_report
-    from evals.tasks.summaries import against_first, diff, overview, overview_json
+    from evals.tasks.summaries import against_first, diff, overview
+    from evals.tasks.summary_json import overview_json
 
     means = overview(evaluation)
     pairs = against_first(evaluation, split_commas(models) or None)

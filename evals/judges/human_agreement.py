@@ -146,7 +146,10 @@ def _trusted(found: HumanAgreement) -> tuple[State, str]:
        it matches fewer (the upper end), otherwise unknown.
     """
     if found.votes < VOTES or found.prompts < PROMPTS:
-        return "unknown", f"{found.votes} votes on {found.prompts} prompts; at least {VOTES} on {PROMPTS} are needed"
+        return (
+            "unknown",
+            f"{found.votes} votes on {found.prompts} prompts; at least {VOTES} votes on {PROMPTS} are needed",
+        )
     if found.kappa is None or found.kappa.low <= 0:
         worse = found.kappa is not None and found.kappa.high <= 0
         return ("no" if worse else "unknown"), "its agreement with people may be chance"

@@ -168,11 +168,8 @@ def _failures(found: Overview) -> str:
     ]
     if not rows:
         return ""
-    cells = "".join(
-        f"<tr><td>{escape(where)}</td><td>{escape(error)}</td><td>{count}</td></tr>" for where, error, count in rows
-    )
-    head = "<tr><th>where</th><th>error</th><th>samples</th></tr>"
-    return f"<h2>What failed</h2><div class=wide><table>{head}{cells}</table></div>"
+    cells = [(escape(where), escape(error), str(count)) for where, error, count in rows]
+    return f"<h2>What failed</h2>{table(('where', 'error', 'samples'), cells)}"
 
 
 def _span(summary: ScoreSummary) -> Span:

@@ -115,7 +115,7 @@ def print_diff(compared: "Diff") -> None:
 def print_timing(asked: int, cached: int, seconds: float) -> None:
     """Prints how many answers were requested, and how fast."""
     if not asked:
-        say(f"All {_plural(cached, 'answer')} came from the cache.")
+        say(f"No new answer was needed; {cached} came from the cache.")
         return
     rate = f", {asked / seconds:.1f} per second" if seconds else ""
     say(f"{_plural(asked, 'answer')} in {seconds:.1f} s{rate}; {cached} from the cache.")

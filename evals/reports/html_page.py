@@ -7,6 +7,7 @@ from pathlib import Path
 from models.atomic import atomic_write
 from models.errors import Invalid, NoSpace
 
+_SHORT = 40  # characters of a table's cell that stay on one line
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1d22; --soft: #5d636f; --line: #d9dce2; --paper: #fff; --mark: #2c8a7e;
   --second: #d9714b; --band: #f0eee8; --good: #1d7a45; --bad: #b3372f; }
@@ -21,8 +22,8 @@ h3 { font-size: 15px; margin: 20px 0 4px; } li, p { max-width: 75ch; }
 .wide { overflow-x: auto; } .wide > svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: middle;
-  font-variant-numeric: tabular-nums; } th { font-weight: 600; color: var(--soft); white-space: nowrap; }
-td.number { white-space: nowrap; } td svg, th svg { display: block; }
+  font-variant-numeric: tabular-nums; } th, td.short { white-space: nowrap; } th { font-weight: 600; color: var(--soft); }
+td svg, th svg { display: block; }
 details { border-bottom: 1px solid var(--line); padding: 8px 0; } summary { cursor: pointer; }
 .sides { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; margin: 8px 0; }
 @media (max-width: 640px) { .sides { grid-template-columns: 1fr; } }
@@ -42,10 +43,10 @@ def page(title: str, body: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already; every column but the first keeps its numbers on one line."""
+    """A table of cells that are HTML already; short cells stay on one line."""
     cells = "".join(f"<th>{cell}</th>" for cell in head)
     body = "".join(
-        "<tr>" + "".join(f"<td{' class=number' if i else ''}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>"
+        "<tr>" + "".join(f"<td{' class=short' if len(cell) <= _SHORT else ''}>{cell}</td>" for cell in row) + "</tr>"
         for row in rows
     )
     return f"<div class=wide><table><tr>{cells}</tr>{body}</table></div>"

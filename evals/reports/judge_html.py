@@ -80,11 +80,8 @@ def _missing(report: JudgeReport) -> str:
     reasons = null_reasons(report)
     if not reasons:
         return ""
-    rows = "".join(f"<tr><td>{escape(why)}</td><td class=number>{count}</td></tr>" for why, count in reasons)
-    return (
-        f"<h2>Missing verdicts</h2><p>{report.nulls} of {len(report.rows)} pairs have no verdict.</p>"
-        f"<div class=wide><table><tr><th>reason</th><th>pairs</th></tr>{rows}</table></div>"
-    )
+    rows = table(("reason", "pairs"), [(escape(why), str(count)) for why, count in reasons])
+    return f"<h2>Missing verdicts</h2><p>{report.nulls} of {len(report.rows)} pairs have no verdict.</p>{rows}"
 
 
 def _pairs(report: JudgeReport) -> str:

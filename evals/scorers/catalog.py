@@ -72,11 +72,6 @@ class NamedScorer:
     parts: tuple[str, ...] = ()
     late_notes: Callable[[], Sequence[str]] = tuple
 
-    @property
-    def share(self) -> bool:
-        """Whether its values lie between 0 and 1."""
-        return (self.low, self.high) == (0.0, 1.0)
-
     async def __call__(self, samples: Sequence[Sample], answers: Sequence[Answer]) -> list[Score]:
         if iscoroutinefunction(self.score):
             return await self.score(samples, answers)

@@ -111,7 +111,7 @@ def test_one_is_told_as_one(parley, tmp_path: Path) -> None:
     output = parley("run", str(path), "--models", "before,after", "--scorers", "includes")[1]
     assert "No score got worse, 1 got better." in output
     output = parley("run", str(path), "--models", "before", "--scorers", "includes")[1]
-    assert "All 1 answer came from the cache." in output
+    assert "No new answer was needed; 1 came from the cache." in output
 
 
 def test_bad_rows_are_told_one_by_one_and_left_out_only_when_asked(parley, faq: str) -> None:

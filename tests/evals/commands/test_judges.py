@@ -73,7 +73,7 @@ def test_calibrate_shows_agreement_a_sentence_and_json(parley, database: Databas
     assert "orders" in output
     assert "●" in output
     assert "not known whether" in output
-    assert "at least 30 on 20 prompts are needed" in output
+    assert "at least 30 votes on 20 are needed" in output
     found = json.loads(parley("judge", "calibrate", "fair", "--json")[0])
     assert (found["voted"], found["judged"], found["groups"][0]["trusted"]) == (4, 4, "unknown")
     assert found["words"].startswith("It is not known")

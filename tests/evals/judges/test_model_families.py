@@ -34,6 +34,8 @@ def test_kin_have_a_base_or_a_maker_in_common() -> None:
     lone = ModelSpec(id="lone", kind="merged", path="/z")
     by_id = {spec.id: spec for spec in (base, tuned, again, lone)}
     assert related_models(again, (base, lone), by_id) == [("small", "both are based on small")]
-    assert related_models(hosted("Qwen/Qwen2.5-72B"), (tuned, lone), by_id) == [("support", "both are Alibaba's")]
-    assert related_models(hosted("gpt-4.1"), (hosted("ft:gpt-4o-mini:a:b:c"), lone), by_id)[0][1] == "both are OpenAI's"
+    assert related_models(hosted("Qwen/Qwen2.5-72B"), (tuned, lone), by_id) == [("support", "both are from Alibaba")]
+    assert (
+        related_models(hosted("gpt-4.1"), (hosted("ft:gpt-4o-mini:a:b:c"), lone), by_id)[0][1] == "both are from OpenAI"
+    )
     assert related_models(hosted("gpt-4.1"), (lone, base), by_id) == []

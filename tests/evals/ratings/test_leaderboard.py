@@ -6,7 +6,7 @@ import json
 import pytest
 
 from evals.ratings.leaderboard import leaderboard, rank
-from evals.votes.blind_battles import cast_vote, next_battle
+from evals.votes.blind_battles import BattleOptions, cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from evals.votes.votes import first_score, from_rows, read_votes
 from models.database import Database
@@ -19,7 +19,7 @@ def vote(database: Database, n: int, voters: int = 3) -> None:
     """Voters who always take the better model."""
     completer_for = Scripted({model: lambda q, model=model: f"{MODELS.index(model)} {q}" for model in MODELS})
     for i in range(n):
-        shown = asyncio.run(next_battle(database, f"v{i % voters}", completer_for, MODELS, seed=i))
+        shown = asyncio.run(next_battle(database, f"v{i % voters}", completer_for, MODELS, BattleOptions(seed=i)))
         choice = "left" if shown.left[0] < shown.right[0] else "right"
         cast_vote(database, shown.id, f"v{i % voters}", choice if i % 5 else "both_bad")
 

@@ -127,7 +127,7 @@ def test_ones_own_function_by_entry_point(tmp_path: Path, monkeypatch: pytest.Mo
     (info / "entry_points.txt").write_text("[parley.scorers]\nkindness = ownpack:kind\nlost = nowhere:none\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     scorer: NamedScorer = named_scorer("kindness")
-    assert scorer([Sample()], [Answer("yes please")]) == [Score(1.0)]
+    assert scorer.score([Sample()], [Answer("yes please")]) == [Score(1.0)]
     assert split_names(["regex:a,kindness"]) == ["regex:a", "kindness"]
     with pytest.raises(Invalid, match="cannot be loaded"):
         named_scorer("lost")
@@ -141,7 +141,7 @@ def test_an_embedding_model_that_cannot_be_asked_is_told_and_stops_nothing() -> 
 
         return embed
 
-    found = named_scorer("embedding:e", ScorerContext(embedder))([SAMPLE], [ANSWER])
+    found = named_scorer("embedding:e", ScorerContext(embedder)).score([SAMPLE], [ANSWER])
     assert found == [Score(None, "no embeddings here")]
     with pytest.raises(Invalid, match="running gateway"):
         named_scorer("embedding:e")

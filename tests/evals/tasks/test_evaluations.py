@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 from evals.scorers.catalog import NamedScorer, Score, named_scorer
 from evals.tables import EvaluationRow
 from evals.tasks.evaluations import Evaluation, Result, ScorerInfo, TaskRun, list_evaluations, load_evaluation, run_task
-from evals.tasks.summaries import Side, against_first, diff, diff_json, overview, overview_json
+from evals.tasks.summaries import Side, against_first, diff, overview
+from evals.tasks.summary_json import diff_json, overview_json
 from evals.tasks.task import Task
 from evals.tasks.task_rows import make_task
 from models.database import Database, utcnow
@@ -193,7 +194,7 @@ def test_what_cannot_be_compared_is_told() -> None:
     other = evaluation({"a": [1.0] * 4}, task=make_task("x", "x", [("", {"input": f"z{i}"}) for i in range(4)]))
     for sides, said in (
         ((Side(one, "a"), Side(other, "a")), "different tasks"),
-        ((Side(one, "a"), Side(one, "a")), "that differ"),
+        ((Side(one, "a"), Side(one, "a")), "different models"),
     ):
         with pytest.raises(Invalid, match=said):
             diff([sides])

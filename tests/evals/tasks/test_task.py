@@ -203,11 +203,11 @@ def test_a_row_with_turns_is_a_sample_for_each_in_one_group() -> None:
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        ({"turns": []}, "no list of texts"),
-        ({"turns": ["a", 3]}, "no list of texts"),
+        ({"turns": []}, "not a list of texts"),
+        ({"turns": ["a", 3]}, "not a list of texts"),
         ({"turns": "hello"}, "not JSON"),
         ({"turns": ["a", " "]}, "not a user message"),
-        ({"turns": ["a", "b"], "expected": ["only one"]}, "one for each of its 2 turns"),
+        ({"turns": ["a", "b"], "expected": ["only one"]}, "one entry for each of its 2 turns"),
         ({"turns": ["a"], "input": "b"}, "input and turns"),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_task_is_uploaded_run_and_read_and_another_run_is_cancelled(
     upload(page, tmp_path, "broken.jsonl", [{"input": "good"}, {"expected": "nothing is asked"}])
     page.click("#evaluate-start")
     expect(page.locator("#evaluate-line")).to_contain_text(
-        re.compile("Line 2: it asks nothing", re.IGNORECASE), timeout=30_000
+        re.compile("Line 2: it has no question", re.IGNORECASE), timeout=30_000
     )
     assert list_jobs(database, "evaluate") == []
 
@@ -119,7 +119,7 @@ def test_a_task_is_uploaded_run_and_read_and_another_run_is_cancelled(
     upload(page, tmp_path, "long.jsonl", [{"input": f"take your time {i}"} for i in range(900)])
     page.click("#evaluate-start")
     expect(page.locator("#evaluate-line .progress")).to_be_visible(timeout=30_000)
-    expect(page.locator("#evaluate-line")).to_contain_text(re.compile(r"asking: [1-9]\d* of 1800"), timeout=30_000)
+    expect(page.locator("#evaluate-line")).to_contain_text(re.compile(r"answering: [1-9]\d* of 1800"), timeout=30_000)
     page.reload()  # a run outlives the page that started it
     page.get_by_role("tab", name="Evaluations").click()
     expect(page.locator("#evaluate-line")).to_contain_text("of 1800", timeout=30_000)

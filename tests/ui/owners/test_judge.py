@@ -163,7 +163,7 @@ def test_a_judge_that_fails_is_shown_as_such():
     assert "not reliable" in report_words(report(canaries=[Canary("constant", 4, 1)]))
     nothing = report(rows=[])
     assert report_plot(nothing) is None
-    assert "no verdict that can be read" in report_words(nothing)
+    assert "gave no verdict" in report_words(nothing)
 
 
 def test_the_report_shows_canaries_and_how_far_to_trust_the_judge():
@@ -174,5 +174,5 @@ def test_the_report_shows_canaries_and_how_far_to_trust_the_judge():
     assert "60 votes" in words
     assert "Gives the same verdict when the answers are swapped" in words
     failed = report_words(report(canaries=[Canary("padded", 4, 0)]))
-    assert "repeats itself" in failed
+    assert "padded with repetition" in failed
     assert "<span class='badge bad'>failed</span>" in failed

@@ -1,16 +1,12 @@
 """A real Chromium starts a real training in the Train tab, watches its curve grow, and cancels another one."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from models.database import open_database, upgrade
 from models.jobs import list_jobs
@@ -19,7 +15,7 @@ from models.settings import Settings, load_settings
 from models.spec import ModelSpec
 from tests.stack import ROOT, free_ports
 from tests.train.conftest import style_rows
-from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS, _answers
+from tests.ui.conftest import browser_tab, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.training]
 LONG_MS = 300_000  # a training on cores that others use too
@@ -34,37 +30,14 @@ def training_page(tmp_path: Path) -> Iterator[Settings]:
     database = open_database(settings)
     Registry(database).register(ModelSpec(id="demo-base", kind="base", path=str(ROOT / "models" / "demo" / "base")))
     database.dispose()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PARLEY_", "OPENAI_"))}
-    environment |= {
-        "PARLEY_HOME": str(settings.home), "PARLEY_PORT": str(port), "PARLEY_PAGE_PORT": str(page_port),
-        "PARLEY_DEVICE": "cpu",
-    }  # fmt: skip
-    started = [
-        subprocess.Popen([sys.executable, "-m", "parley", command], env=environment, cwd=ROOT)
-        for command in ("page", "worker")
-    ]
-    try:
-        deadline = time.monotonic() + 120
-        while not _answers(f"{settings.page_url}/health"):
-            assert time.monotonic() < deadline, "the page did not come up"
-            time.sleep(0.2)
+    with running(settings, ["parley", "page"], ["parley", "worker"]):
         yield settings
-    finally:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait(30)
 
 
 @pytest.fixture
-def page(training_page: Settings) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-        page.goto(training_page.page_url)
-        page.get_by_role("tab", name="Train").click()
+def page(training_page: Settings, chromium: Browser) -> Iterator[Page]:
+    with browser_tab(chromium, training_page, "Train") as page:
         yield page
-        browser.close()
 
 
 def start(page: Page, name: str, epochs: str) -> None:

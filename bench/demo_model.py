@@ -171,13 +171,13 @@ def write_readme(text: str) -> None:
     README.write_text(marked.sub(lambda match: f"{match[1]}{text}\n{match[2]}", whole), "utf-8")
 
 
-def _shown(one: Mapping[str, Any], form: str) -> str:
-    if one["mean"] is None:
+def _shown(score: Mapping[str, Any], form: str) -> str:
+    if score["mean"] is None:
         return "—"
-    middle = form.format(one["mean"])
-    if one["low"] is None:
+    middle = form.format(score["mean"])
+    if score["low"] is None:
         return middle
-    return f"{middle} ({form.format(one['low'])}–{form.format(one['high'])})"
+    return f"{middle} ({form.format(score['low'])}–{form.format(score['high'])})"
 
 
 def _rounded(summary: ScoreSummary) -> dict[str, Any]:

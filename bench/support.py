@@ -255,11 +255,11 @@ async def judge(database: Any, settings: Settings, requests: Sequence[Request]) 
     }
 
 
-def summaries(found: dict[str, ScoreSummary]) -> dict[str, dict[str, float | int | None]]:
+def summaries(scores: dict[str, ScoreSummary]) -> dict[str, dict[str, float | int | None]]:
     """Means and intervals, rounded to four digits."""
     return {
-        name: {key: round(value, 4) if isinstance(value, float) else value for key, value in one.to_json().items()}
-        for name, one in found.items()
+        name: {key: round(value, 4) if isinstance(value, float) else value for key, value in summary.to_json().items()}
+        for name, summary in scores.items()
     }
 
 
@@ -287,11 +287,11 @@ def show(result: dict[str, Any]) -> None:
     print("seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in result["seconds"].items()), flush=True)
 
 
-def _shown(one: dict[str, Any], sign: str = "") -> str:
-    if one["mean"] is None:
+def _shown(score: dict[str, Any], sign: str = "") -> str:
+    if score["mean"] is None:
         return "—"
-    interval = f" ({one['low']:{sign}.2f} to {one['high']:{sign}.2f})" if one["low"] is not None else ""
-    return f"{one['mean']:{sign}.2f}{interval}"
+    interval = f" ({score['low']:{sign}.2f} to {score['high']:{sign}.2f})" if score["low"] is not None else ""
+    return f"{score['mean']:{sign}.2f}{interval}"
 
 
 if __name__ == "__main__":

@@ -276,12 +276,12 @@ def _keys(settings: Settings, opened: _DatabaseProbe) -> Finding:
     return Finding("keys", "ok", f"required on {where}" if keys else f"none: only this machine can reach {where}")
 
 
-def _engines(probe: _DatabaseProbe) -> list[Finding]:
-    """A finding for each engine while Parley runs, with the reason of one that failed or is being restarted."""
-    if probe.database is None or probe.fault:
+def _engines(opened: _DatabaseProbe) -> list[Finding]:
+    """A finding for each engine of a running Parley: why it failed or restarts."""
+    if opened.database is None or opened.fault:
         return []
     findings = []
-    for engine in engine_states.read_statuses(probe.database).values():
+    for engine in engine_states.read_statuses(opened.database).values():
         state = "fail" if engine.state == "failed" else "ok"
         if engine.state == "starting" and engine.message != engine_states.STARTING:
             state = "warn"

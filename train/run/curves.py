@@ -1,7 +1,4 @@
-"""A run's metrics as curves: read from metrics.jsonl while it grows, and drawn as an SVG by hand. No torch.
-
-The page draws the same curves with its own library; this picture goes beside a model's card.
-"""
+"""A run's loss curves: read from metrics.jsonl while it grows, and drawn as an SVG for a model's card. No torch."""
 
 import json
 import math
@@ -12,13 +9,13 @@ from typing import Any
 
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 34, 40
-# Read on white and on dark paper alike, because a hub shows a card on both.
+# Readable on light and dark backgrounds, because a hub shows cards on both.
 _TEXT, _GRID, _LEARNT, _HELD = "#7d837f", "#b9bdb8", "#2c8a7e", "#d9714b"
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What a run has told so far. Points are (step, loss in nats per learnt token); `last` is the last step's line."""
+    """The metrics of a run so far. Points are (step, loss in nats per learnt token); `last` is the last step's line."""
 
     train: tuple[tuple[int, float], ...] = ()
     validation: tuple[tuple[int, float], ...] = ()
@@ -31,14 +28,14 @@ class Curves:
 
     @property
     def steps(self) -> int:
-        """How many there will be."""
+        """The number of steps in all."""
         return int(self.last.get("steps", 0))
 
 
 def read_curves(path: Path) -> Curves:
-    """The curves of a metrics.jsonl; empty where there is none yet. A line that is half written is left for later.
+    """The curves of a metrics.jsonl; empty if it does not exist yet. An incomplete last line is skipped.
 
-    A step that stands there twice, as after a resume, counts as it was told last.
+    If a step occurs twice, as after a resume, the last line counts.
     """
     train: dict[int, float] = {}
     validation: dict[int, float] = {}
@@ -62,20 +59,20 @@ def read_curves(path: Path) -> Curves:
 
 
 def smoothed(points: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
-    """A running mean over about a thirtieth of the points: single batches jump, the trend does not."""
+    """A running mean over about 1/15 of the points, because single batches vary."""
     reach = max(1, len(points) // 30)
     mean: list[tuple[int, float]] = []
-    for place, (step, _) in enumerate(points):
-        near = [loss for _, loss in points[max(0, place - reach) : place + reach + 1]]
+    for position, (step, _) in enumerate(points):
+        near = [loss for _, loss in points[max(0, position - reach) : position + reach + 1]]
         mean.append((step, sum(near) / len(near)))
     return tuple(mean)
 
 
 def draw_svg(curves: Curves, title: str) -> str:
-    """The curves as one SVG: training loss pale, its running mean and the validation loss bold."""
+    """The curves as an SVG: training loss pale, its running mean and the validation loss bold."""
     points = (*curves.train, *curves.validation)
     if not points:
-        return _svg(title, f'<text x="{_WIDTH / 2}" y="{_HEIGHT / 2}" text-anchor="middle">no step was told</text>')
+        return _svg(title, f'<text x="{_WIDTH / 2}" y="{_HEIGHT / 2}" text-anchor="middle">no steps yet</text>')
     last_step = max(1, *(step for step, _ in points))
     low, high = min(0.0, *(loss for _, loss in points)), max(loss for _, loss in points)
     scale = _Scale(last_step, low, high if high > low else low + 1)
@@ -99,8 +96,8 @@ class _Scale:
         return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * step / self.last_step, 1)
 
     def y(self, loss: float) -> float:
-        room = _HEIGHT - _TOP - _BOTTOM
-        return round(_TOP + room * (1 - (loss - self.low) / (self.high - self.low)), 1)
+        height = _HEIGHT - _TOP - _BOTTOM
+        return round(_TOP + height * (1 - (loss - self.low) / (self.high - self.low)), 1)
 
     def line(self, points: tuple[tuple[int, float], ...], colour: str, width: float, opacity: float) -> str:
         path = " ".join(f"{self.x(step)},{self.y(loss)}" for step, loss in points)
@@ -140,12 +137,12 @@ def _svg(title: str, body: str) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers between the two."""
+    """About five round numbers from low to high."""
     rough = (high - low) / 5
     unit = 10 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)
     first = math.ceil(low / step)
-    return [round((first + place) * step, 10) for place in range(int((high - first * step) / step + 1e-9) + 1)]
+    return [round((first + index) * step, 10) for index in range(int((high - first * step) / step + 1e-9) + 1)]
 
 
 def _finite(value: Any) -> bool:

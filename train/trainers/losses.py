@@ -1,4 +1,4 @@
-"""The mean loss of a model over rows: an exact mean over learnt tokens, whatever the batches."""
+"""The exact mean loss of a model over the learnt tokens of rows, independent of batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 
 from train.trainers.tokens import IGNORED, Row
 
-_TOKENS_AT_ONCE = 4_096  # padding included
+_TOKENS_AT_ONCE = 4_096  # with padding
 
 
 @dataclass(frozen=True)

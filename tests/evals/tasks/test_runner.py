@@ -141,7 +141,7 @@ def test_what_follows_a_turn_without_an_answer_is_not_asked_and_is_a_row(databas
 
 
 def test_a_server_that_is_not_there_is_soon_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.retries._FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("models.retries._FIRST_DELAY_S", 0.001)
     with AnsweringServer() as server:
         pass
     run = asked(database, server, questions(*(f"q{i}" for i in range(200))), concurrency=8)

@@ -76,12 +76,12 @@ async def test_a_key_is_created_from_the_form_and_shown_once(tab: KeysTab, datab
     [
         ({"name": ""}, "name has"),
         ({"limits": ("many", "", "", "")}, "Requests per minute"),
-        ({"limits": ("0", "", "", "")}, "over 0"),
+        ({"limits": ("0", "", "", "")}, "above 0"),
         ({"limits": ("", "1.5", "", "")}, "use a number"),
-        ({"ends": "soon"}, "A key ends"),
+        ({"ends": "soon"}, "The expiry is"),
         ({"models": ["nobody"]}, "no model"),
-        ({"role": "owner", "models": ["bot"]}, "opens everything"),
-        ({"name": "boss"}, "in force"),
+        ({"role": "owner", "models": ["bot"]}, "may use every model"),
+        ({"name": "boss"}, "already an active key"),
     ],
 )
 async def test_a_mistake_is_a_line_and_creates_no_key(

@@ -82,7 +82,7 @@ async def test_a_mistake_is_a_line_and_enqueues_nothing(
 async def test_automatic_values_are_previewed_for_this_data_and_base(tab: TrainTab, data: str) -> None:
     shown = await tab.preview(form(tab, data))
     assert "60 conversations" in shown
-    assert "10,000 examples seen in all" in shown
+    assert "about 10,000 examples" in shown
     assert "0.0025" in shown
     assert "use a number" in await tab.preview(form(tab, data, settings=("sft", "lora", 0.1, "x", *AUTO[4:])))
 

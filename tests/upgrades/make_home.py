@@ -13,6 +13,8 @@ In all of them the home's folder reads @HOME@ and the upstream's address @UPSTRE
 about its own home (`outputs`) and what the test needs to know (`facts`).
 """
 
+# isort: skip_file -- how the modules of an older version sort depends on the version beside them
+
 import argparse
 import asyncio
 import contextlib

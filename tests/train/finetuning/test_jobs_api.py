@@ -136,7 +136,7 @@ def test_events_come_in_pages_newest_first(house: House) -> None:
     assert (events[0].type, events[0].data, events[0].level) == ("metrics", {"step": 30}, "info")
     assert (events[-1].type, events[-1].object) == ("message", "fine_tuning.job.event")
     assert len(api.list_events(job.id).data) == 20
-    with pytest.raises(openai.NotFoundError, match="none of this job's"):
+    with pytest.raises(openai.NotFoundError, match="does not belong to this job"):
         api.list_events(job.id, after="ftevent-none")
     assert api.checkpoints.list(job.id).data == []
 

@@ -65,7 +65,7 @@ def test_without_a_gateway_it_is_listed_and_says_that_vllm_was_not_asked(
     assert (merged.folder / "curves.svg").read_text().startswith("<svg")
     again = check_model("merged", registry=registry, settings=settings)
     assert (again.agreement, again.difference) == (merged.parity.agreement, merged.parity.difference)
-    with pytest.raises(Invalid, match="only what was trained"):
+    with pytest.raises(Invalid, match="only trained models"):
         check_model("base", registry=registry, settings=settings)
     shutil.rmtree(result.run_folder)  # without the run its own weights are what is left to compare with
     assert "its own weights" not in check_model("merged", registry=registry, settings=settings).source

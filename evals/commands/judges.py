@@ -87,13 +87,10 @@ def run(
 
       parley judge support-judge --models demo-base,support-friendly --prompts 20
 
-      parley judge gpt-4.1 --models before,after --rubric our-rubric.md --references answers.jsonl
-
       parley judge gpt-4.1 --evaluation last --models before,after --html judged.html
 
-    With an evaluation, the judge sees the expected answers and each side's own earlier turns. A question without both
-    answers, or too long for the judge, has no verdict and is counted. To grade an evaluation's answers one by one, use
-    the judge as a scorer: `parley eval run … --scorers judge:JUDGE@RUBRIC`.
+    With an evaluation, the judge sees the expected answers and each side's own earlier turns. To grade an evaluation's
+    answers one by one, use the judge as a scorer: `parley eval run … --scorers judge:JUDGE@RUBRIC`.
     """
     from evals.judges.pairwise import judge_models
     from evals.judges.pairwise_evaluation import judge_evaluation

@@ -9,7 +9,7 @@ clusters.
 
 from dataclasses import dataclass
 from math import log
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
@@ -83,9 +83,8 @@ def rate(votes: Votes, *, cluster: Cluster = "auto", level: float = 0.95) -> Rat
     m = len(votes.models)
     tally = count(votes)
     pairs = tally.points + tally.points.T
-    strength, part, extra = strengths(tally)
-    chance = chances(strength)
-    covariance, quantile_df, clustered_by, clusters = _spread(votes, tally, extra, chance, part, cluster)
+    strength, part, extra = fitted = strengths(tally)
+    covariance, quantile_df, clustered_by, clusters = _spread(votes, tally, fitted, cluster)
     deviation = np.sqrt(np.clip(np.diag(covariance), 0.0, None))
     width = student.ppf((1 + level) / 2, quantile_df) * deviation
     rank_low, rank_high = _ranks(strength, covariance, part, level, quantile_df)
@@ -118,12 +117,20 @@ def count(votes: Votes) -> Counts:
     return Counts(won=won + lost.T, tied=tied + tied.T)
 
 
-def strengths(tally: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class Strengths(NamedTuple):
     """The fitted strengths (log-odds, (m,)), the connected part of each model, and the half votes added, (m, m)."""
+
+    strength: np.ndarray
+    part: np.ndarray
+    extra: np.ndarray
+
+
+def strengths(tally: Counts) -> Strengths:
+    """The maximum likelihood fit of these counts."""
     wins = tally.points
     _, part = connected_components(csr_array(wins + wins.T > 0), directed=False)
     extra = _half_votes(wins)
-    return fit(wins + extra, part), part, extra
+    return Strengths(fit(wins + extra, part), part, extra)
 
 
 def fit(wins: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -177,14 +184,11 @@ def _half_votes(wins: np.ndarray) -> np.ndarray:
 
 
 def _spread(
-    votes: Votes,
-    tally: Counts,
-    extra: np.ndarray,
-    chance: np.ndarray,
-    part: np.ndarray,
-    cluster: Cluster,
+    votes: Votes, tally: Counts, fitted: Strengths, cluster: Cluster
 ) -> tuple[np.ndarray, float, str | None, int]:
     """Covariance, degrees of freedom, what it was clustered by, and the number of clusters."""
+    strength, part, extra = fitted
+    chance = chances(strength)
     m, n = len(votes.models), len(votes)
     wins = tally.points + extra
     bread = np.linalg.inv(information(wins + wins.T, chance, part)) if m else np.zeros((0, 0))

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from evals.ratings.bradley_terry import Counts, chances, count, information, strengths
+from evals.ratings.bradley_terry import Counts, Strengths, chances, count, information, strengths
 from evals.votes.votes import Votes
 
 Means = Literal["drop", "change"]
@@ -45,12 +45,13 @@ def turn_rating(votes: Votes, leader: str, rival: str) -> Turning:
 
 def _fewest(votes: Votes, a: int, b: int, means: Means) -> int | None:
     tally = count(votes)
-    strength, part, extra = strengths(tally)
+    fitted = strengths(tally)
+    strength, part, _ = fitted
     if part[a] != part[b]:
         return None
     if strength[a] <= strength[b]:
         return 0
-    gain = _gains(tally, extra, strength, part, (a, b), means).ravel()
+    gain = _gains(tally, fitted, (a, b), means).ravel()
     kinds = np.stack([tally.won, np.triu(tally.tied)])
     order = np.argsort(-gain, kind="stable")
     order = order[(gain[order] > 1e-12) & (kinds.ravel()[order] > 0)]
@@ -93,13 +94,12 @@ def _choices(there: np.ndarray, size: int) -> list[np.ndarray]:
     return [taken.astype(float) for taken in found if (taken <= there).all()]
 
 
-def _gains(
-    tally: Counts, extra: np.ndarray, strength: np.ndarray, part: np.ndarray, duel: tuple[int, int], means: Means
-) -> np.ndarray:
+def _gains(tally: Counts, fitted: Strengths, duel: tuple[int, int], means: Means) -> np.ndarray:
     """(2, m, m): how much removing or reversing one vote "row beat column", or "row and column tied", reduces the lead.
 
     By the first derivative of the fit; for a reversed tie, the direction with the larger effect.
     """
+    strength, part, extra = fitted
     chance = chances(strength)
     wins = tally.points + extra
     contrast = np.zeros(len(strength))

@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from scipy.stats import t as student
 from sqlalchemy import select
 
-from evals.ratings.bradley_terry import ELO, MEAN, Cluster, clusterings, count, strengths
+from evals.ratings.bradley_terry import ELO, MEAN, Cluster, Strengths, clusterings, count, strengths
 from evals.tables import PairRow
 from evals.votes.votes import Votes
 
@@ -99,8 +99,7 @@ def control(
     spread = np.sqrt((differences**2).mean(axis=0)) if n else np.zeros(len(COVARIATES))
     # Not centred: a vote and its mirror image must have the same effect.
     x = differences / np.where(spread > 0, spread, 1.0)
-    start, part, extra = strengths(count(votes))
-    solution, bread, residual = _fit(votes, x, start, part, extra, ridge)
+    solution, bread, residual = _fit(votes, x, strengths(count(votes)), ridge)
     name = clusterings(votes, cluster)[0]
     code = {"prompt": votes.prompt, "voter": votes.voter, None: np.arange(n)}[name]
     covariance, groups = _sandwich(votes, x, bread, residual, code)
@@ -129,19 +128,17 @@ def _design(votes: Votes, x: np.ndarray) -> csr_array:
     return csr_array((values, (rows, columns)), shape=(n, m + k))
 
 
-def _fit(
-    votes: Votes, x: np.ndarray, start: np.ndarray, part: np.ndarray, extra: np.ndarray, ridge: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _fit(votes: Votes, x: np.ndarray, start: Strengths, ridge: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Strengths and coefficients, (m + 4,); the inverse of the information; each vote's residual, (n,)."""
     m, k = len(votes.models), x.shape[1]
     design = _design(votes, x)
     # The half votes that bound a model which won everything count as votes between equally styled answers.
-    i, j = np.nonzero(np.triu(extra))
+    i, j = np.nonzero(np.triu(start.extra))
     half = np.zeros((len(i), m + k))
     half[np.arange(len(i)), i], half[np.arange(len(i)), j] = 1.0, -1.0
-    weight = 2 * extra[i, j]
+    weight = 2 * start.extra[i, j]
     same_part = np.zeros((m + k, m + k))
-    same_part[:m, :m] = part[:, None] == part[None, :]
+    same_part[:m, :m] = start.part[:, None] == start.part[None, :]
     penalty = np.diag(np.r_[np.zeros(m), np.full(k, ridge)])
 
     def loss(at: np.ndarray) -> float:
@@ -150,7 +147,7 @@ def _fit(
         added = weight @ (np.logaddexp(0.0, half_edge) - half_edge / 2)
         return float(own + added + at @ penalty @ at / 2)
 
-    at = np.r_[start, np.zeros(k)]
+    at = np.r_[start.strength, np.zeros(k)]
     now = loss(at)
     for _ in range(100):
         chance, half_chance = _logistic(design @ at), _logistic(half @ at)

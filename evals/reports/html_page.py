@@ -22,7 +22,8 @@ h3 { font-size: 15px; margin: 20px 0 4px; } li, p { max-width: 75ch; }
 .wide { overflow-x: auto; } .wide > svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: middle;
-  font-variant-numeric: tabular-nums; } th, td.short { white-space: nowrap; } th { font-weight: 600; color: var(--soft); }
+  font-variant-numeric: tabular-nums; }
+th, td.short { white-space: nowrap; } th { font-weight: 600; color: var(--soft); }
 td svg, th svg { display: block; }
 details { border-bottom: 1px solid var(--line); padding: 8px 0; } summary { cursor: pointer; }
 .sides { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; margin: 8px 0; }

@@ -79,7 +79,6 @@ def prompts(
     category: str | None = None,
     held_out: bool | None = None,
     typed: bool = False,
-    limit: int | None = None,
 ) -> list[Prompt]:
     """Stored prompts, oldest first; typed and imported ones only with `typed`.
 
@@ -96,7 +95,7 @@ def prompts(
     if held_out is not None:
         query = query.where(PromptRow.held_out == held_out)
     with database.read() as session:
-        stored = [as_prompt(row) for row in session.scalars(query.limit(limit))]
+        stored = [as_prompt(row) for row in session.scalars(query)]
     if ids is not None and (missing := set(ids) - {prompt.id for prompt in stored}):
         raise NotFound(f"There is no prompt {min(missing)!r}.", param="prompts")
     return stored

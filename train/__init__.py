@@ -47,7 +47,7 @@ _HOMES = {
     "advise": "data.advice", "Answers": "data.advice", "Advice": "data.advice",
     "Hyperparameters": "hyperparameters",
     "train": "training", "TrainingRequest": "request", "TrainingResult": "run.result",
-    "resume": "run.resume",
+    "resume": "training",
     "open_cloud": "clouds.providers", "submit_job": "clouds.submission", "CloudTraining": "clouds.offer",
     "follow": "clouds.follower",
     "plan_rescue": "clouds.rescue_plan", "RescueRequest": "clouds.rescue_plan", "carry_out": "clouds.rescue",

@@ -26,7 +26,7 @@ def parley(home: Path, database, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def votes(tmp_path: Path) -> Path:
-    """360 votes of 4 people between three models in two categories; «new» wins most, and writes more."""
+    """360 votes of 4 people between three models in two categories; "new" wins most, and writes more."""
     rows = ["model_a,model_b,winner,prompt,answer_a,answer_b,voter,category"]
     for i in range(360):
         a, b = [("new", "old"), ("old", "base"), ("base", "new")][i % 3]

@@ -1,4 +1,4 @@
-"""From stored votes to a leaderboard: the right winner, whatever the side; and «not enough evidence» where so."""
+"""From stored votes to a leaderboard: the right winner, whatever the side; and "not enough evidence" where so."""
 
 import asyncio
 import json

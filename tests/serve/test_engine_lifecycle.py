@@ -1,6 +1,6 @@
 """Models while Parley runs, and more of them than memory: a real gateway and supervisor over fake engines.
 
-Real engines do the same in test_fleet_engines.py.
+Real engines do the same in test_real_engines.py.
 """
 
 import asyncio

@@ -61,13 +61,11 @@ def test_answers_come_in_the_files_order_and_the_server_is_kept_full(
 ) -> None:
     server.latency_s = 0.1
     file = _file(tmp_path, [{"prompt": f"question {number}", "id": f"q-{number}"} for number in range(64)])
-    began = time.perf_counter()
     code, said = generate(file, "--model", "m", "--concurrency", "16", "--max-tokens", "7", "--temperature", "0")
     assert code == 0
-    assert time.perf_counter() - began < 3  # one after the other they take 6.4 s
     assert server.most_at_once == 16
     assert "64 answers" in said
-    assert "tokens a second" in said
+    assert "tokens/s" in said
     answers = _lines(tmp_path / "prompts.answers.jsonl")
     assert [line["answer"] for line in answers] == [f"m says: question {number}" for number in range(64)]
     assert answers[3] == {
@@ -92,7 +90,7 @@ def test_a_row_that_fails_is_a_row_with_its_error_and_is_asked_again_by_resume(
     asked = len(server.asked)
     code, said = generate(file, "--model", "m", "--out", str(out), "--resume")
     assert code == 1
-    assert "4 were there before" in said
+    assert "4 were answered before" in said
     assert [question for _, question in server.asked[asked:]] == ["refuse this", "broken", "drop it", "odd one"]
     assert [line["line"] for line in _lines(out)] == [1, 2, 3, 4, 5, 6, 7, 8]
 
@@ -140,11 +138,11 @@ def test_a_table_is_read_by_its_column(generate: Generate, tmp_path: Path) -> No
     [
         ('{"prompt": "a"}\n{"prompt": ', "line 2: not valid JSON"),
         ('["a"]\n', "line 1: expected an object with `prompt`"),
-        ('{"prompt": "  "}\n', "line 1: expected non-empty `prompt`"),
+        ('{"prompt": "  "}\n', "line 1: expected a non-empty `prompt`"),
         ('{"messages": []}\n', "line 1: `messages` must be a list"),
         ('{"body": {"model": "m"}, "url": "/v1/files"}\n', "line 1: `url` must be one of"),
-        ('{"body": {"stream": true}}\n', "line 1: `stream` has no place here"),
-        ('{"prompt": "a", "id": 1}\n\n{"prompt": "b", "id": 1}\n', "line 3: its custom_id is that of line 1"),
+        ('{"body": {"stream": true}}\n', "line 1: `stream` is not supported"),
+        ('{"prompt": "a", "id": 1}\n\n{"prompt": "b", "id": 1}\n', "line 3: its custom_id is also that of line 1"),
         ("\n\n", "has no rows"),
     ],
 )
@@ -178,9 +176,9 @@ def test_other_mistakes_are_one_line_too(generate: Generate, tmp_path: Path) -> 
 def test_nothing_is_overwritten_and_another_file_is_not_gone_on_with(generate: Generate, tmp_path: Path) -> None:
     file, out = _file(tmp_path, [{"prompt": "refuse"}]), tmp_path / "out.jsonl"
     generate(file, "--model", "m", "--out", str(out))
-    with pytest.raises(Conflict, match="go on with --resume, or remove it"):
+    with pytest.raises(Conflict, match="Continue it with --resume, or remove it"):
         generate(file, "--model", "m", "--out", str(out))
-    with pytest.raises(Invalid, match="of other rows, another model or other numbers"):
+    with pytest.raises(Invalid, match="belongs to other rows, another model or other options"):
         generate(file, "--model", "another", "--out", str(out), "--resume")
     Path(f"{out}.partial").unlink()
     with pytest.raises(Conflict, match="already exists"):
@@ -234,7 +232,7 @@ def test_a_server_that_goes_away_in_the_middle_stops_the_run_and_keeps_the_answe
     assert not (tmp_path / "prompts.answers.jsonl").exists()
     code, said = generate(file, "--model", "m", "--resume")
     assert code == 0
-    assert "1 were there before" in said
+    assert "1 were answered before" in said
     assert [question for _, question in server.asked] == ["tell", "busy", "busy", "tell more"]
 
 
@@ -266,7 +264,7 @@ def test_after_a_kill_at_any_moment_the_rest_is_asked_once(
     server.latency_s = 0.0
     code, said = generate(file, "--model", "m", "--out", str(out), "--resume")
     assert code == 0
-    assert f"{kept} were there before" in said
+    assert f"{kept} were answered before" in said
     assert [line["answer"] for line in _lines(out)] == [f"m says: question {n}" for n in range(120)]
     assert len(server.asked) <= 120 + 4  # those in flight at the kill, and no other, were asked twice
     assert not journal.exists()

@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_refused_in_one_line(settings: Settings) -> None:
     machine = Machine((0,), GIB, (card(0),))
     with pytest.raises(Invalid, match="90% of its memory"):
         plan(machine, specs(2, gpu_memory_share=0.6), settings)
-    with pytest.raises(Invalid, match="wants 2 GPUs"):
+    with pytest.raises(Invalid, match="needs 2 GPUs"):
         plan(machine, specs(1, tensor_parallel_size=2), settings)
 
 
@@ -151,12 +151,12 @@ def test_one_that_does_not_fit_keeps_no_other_from_running(settings: Settings) -
     found = fit(Machine((0,), GIB, (card(0),)), [wide, *specs(2), greedy], settings, {})
     assert {name: share.gpu_memory_share for name, share in found.shares.items()} == {"model-0": 0.45, "model-1": 0.45}
     assert set(found.refused) == {"wide", "greedy"}
-    assert "wants 2 GPUs" in found.refused["wide"]
+    assert "needs 2 GPUs" in found.refused["wide"]
 
 
 def test_cuda_without_a_card_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_gpus() == ()
-    with pytest.raises(Unavailable, match="nvidia-smi shows no card"):
+    with pytest.raises(Unavailable, match="nvidia-smi shows no GPU"):
         detect_machine(load_settings(home=home, device="cuda"))
     assert detect_machine(load_settings(home=home)).device == "cpu"

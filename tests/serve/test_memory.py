@@ -111,8 +111,8 @@ def test_right_before_a_start_memory_is_measured(settings: Settings, tmp_path: P
     spec = model(tmp_path / "m")
     machine = Machine((0,), 64 * GIB)
     share = fit(machine, [spec], settings, {}).shares["m"]
-    assert MemoryBudget(machine, settings, available=lambda: 60 * GIB).startable(spec, share) is None
-    missing = MemoryBudget(machine, settings, available=lambda: CPU_OVERHEAD_BYTES).startable(spec, share)
+    assert MemoryBudget(machine, settings, available=lambda: 60 * GIB).missing_for_start(spec, share) is None
+    missing = MemoryBudget(machine, settings, available=lambda: CPU_OVERHEAD_BYTES).missing_for_start(spec, share)
     assert missing is not None
     assert missing.startswith("waiting for memory: it needs 2.3 GiB")
 
@@ -129,7 +129,7 @@ def test_what_a_job_has_reserved_is_not_free(settings: Settings, tmp_path: Path)
     assert memory.missing() == 0
     memory.reserved = 4 * GIB
     assert memory.missing() == 0
-    assert memory.startable(spec, share["m"]) is not None
+    assert memory.missing_for_start(spec, share["m"]) is not None
     with pytest.raises(Unavailable, match=r"0\.5 GiB are free"):
         memory.check(share, {"m": spec}, {})
     memory.reserved = 7 * GIB

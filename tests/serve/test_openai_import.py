@@ -58,7 +58,7 @@ def test_a_chosen_one_is_registered_under_its_own_name(account: Settings, databa
 def test_faults_are_one_line(account: Settings, home: Path) -> None:
     with pytest.raises(Invalid, match="OPENAI_API_KEY is not set"):
         openai_import.openai_fine_tunes(load_settings(home=home))
-    with pytest.raises(Unauthorized, match="refuses the key"):
+    with pytest.raises(Unauthorized, match="rejects the key"):
         openai_import.openai_fine_tunes(account.model_copy(update={"openai_api_key": _secret("sk-wrong")}))
     with pytest.raises(Unavailable):
         openai_import.openai_fine_tunes(account.model_copy(update={"openai_base_url": "http://127.0.0.1:9/v1"}))
@@ -85,7 +85,7 @@ def test_the_command(account: Settings, database: Database, monkeypatch: pytest.
     assert rest.exit_code == 0, rest.output
     assert len(Registry(database).list()) == 4
     again = run(app, ["models", "import", "openai", "--all"])
-    assert "Nothing new" in again.output
+    assert "No model was registered" in again.output
     assert KEY not in listed.output + one.output + rest.output + again.output
 
 

@@ -109,7 +109,7 @@ def test_a_taken_port_is_one_line(ported: Settings) -> None:
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "no.such.host.invalid"])
 def test_a_host_that_is_none_is_one_line(host: str) -> None:
-    with pytest.raises(ParleyError, match="no address of this machine"):
+    with pytest.raises(ParleyError, match="not an address of this machine"):
         preflight.check_port(host, 8000, "the gateway", "--port")
 
 

@@ -95,7 +95,7 @@ async def test_one_that_is_busy_is_left_alone(tmp_path: Path) -> None:
         before, program = service.process.pid, service.process.program_pid
         assert program is not None
         os.kill(program, signal.SIGUSR2)
-        await until(lambda: service.missed > 0)
-        await until(lambda: service.missed == 0)
+        await until(lambda: service.missed_probes > 0)
+        await until(lambda: service.missed_probes == 0)
         assert service.process.pid == before
         assert not any("restarting" in line for line in told)

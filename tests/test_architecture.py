@@ -31,7 +31,7 @@ BELONGS = {
     "bitsandbytes": {"train"},
     "together": {"train"},
     "huggingface_hub": {"train"},
-    "evalica": {"evals"},
+    "evalica": set(),
     "scipy": {"evals"},
     "gradio": {"ui"},
     "vllm": set(),

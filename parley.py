@@ -1,7 +1,7 @@
-"""The front door: the `parley` command. It hangs each room's commands on one app and assembles the rooms.
+"""The `parley` command: it combines the rooms' commands, names the job handlers, and installs the demo.
 
-Room commands import what they need when they run, so `parley --help` loads none of torch, vllm, gradio and
-transformers. This is the one place where an error becomes a line on a terminal.
+Commands import what they need when they run, so `parley --help` loads none of torch, vllm, gradio and transformers.
+Only `main` prints errors to the terminal.
 """
 
 import logging
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models.settings import Settings
     from models.terminal import Home
 
-# The commands as `parley --help` lists them, from the first look to the housekeeping; the rest come last.
+# The order of commands in `parley --help`; all others come last.
 COMMAND_ORDER = (
     "demo",
     "up",
@@ -49,7 +49,7 @@ COMMAND_ORDER = (
     "models",
 )
 
-# Which function does a job of which kind: named here, imported by the worker when the first such job comes.
+# Job kind → handler, which the worker imports for the first such job.
 JOB_HANDLERS = {
     "judge": "evals.jobs:run_judge_job",
     "evaluate": "evals.jobs:run_evaluation_job",
@@ -57,11 +57,10 @@ JOB_HANDLERS = {
     "fine-tune": "train.finetuning.training_job:run_fine_tuning",
     "fine-tune-check": "train.finetuning.validation:run_check",
 }
-# One training at a time, and nothing else waits for it: a judge's run or a check goes on beside it.
+# One training at a time, in a lane of its own, so that short jobs do not wait for it.
 JOB_LANES = (("train", "fine-tune"),)
 
-
-# Which rooms have routes for the gateway: each names a function (settings, database) -> Starlette routes.
+# Functions (settings, database) -> Starlette routes, mounted on the gateway.
 API_ROUTES = ("models.api:routes", "train.api:routes")
 
 
@@ -73,7 +72,7 @@ class _OrderedGroup(TyperGroup):
 
 
 def build() -> typer.Typer:
-    """The whole command: every room's commands on one app."""
+    """The whole command, with the commands of every room."""
     import evals.cli
     import models.cli
     import serve.cli
@@ -84,7 +83,7 @@ def build() -> typer.Typer:
     app = typer.Typer(
         name="parley",
         cls=_OrderedGroup,
-        help="Train, serve, compare and judge your own chat models, behind the OpenAI SDK.",
+        help="Train, serve, compare and judge your own chat models behind an OpenAI-compatible API.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -102,37 +101,37 @@ def build() -> typer.Typer:
 
 
 def _compare(database: "Database", rows: "Sequence[dict[str, Any]]", source: str) -> int:
-    """Prompts for a blind comparison; says how many were new. `train` needs it and may not know `evals`."""
+    """Adds prompts for a blind comparison; returns how many are new. `train` needs it and may not import `evals`."""
     from evals.votes.prompts import add_prompts
 
     return add_prompts(database, rows, source)
 
 
 def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":
-    """The routes of every room that has some, for the gateway: imported when the gateway starts, light to import."""
-    found: list[BaseRoute] = []
+    """The routes of every room, imported when the gateway starts."""
+    routes: list[BaseRoute] = []
     for name in API_ROUTES:
         module, _, function = name.partition(":")
-        found += getattr(import_module(module), function)(settings, database)
-    return found
+        routes += getattr(import_module(module), function)(settings, database)
+    return routes
 
 
 def demo(
-    port: Annotated[int | None, typer.Option(help="The gateway's port (8000 without it).")] = None,
-    page_port: Annotated[int | None, typer.Option(help="The page's port (7860 without it).")] = None,
+    port: Annotated[int | None, typer.Option(help="The gateway's port (default: 8000).")] = None,
+    page_port: Annotated[int | None, typer.Option(help="The page's port (default: 7860).")] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Start without the page.")] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start without the worker.")] = False,
 ) -> None:
-    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU, no key, no hub."""
+    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU or key needed."""
     from models.settings import load_settings
     from serve import up
 
     settings = load_settings(port=port, page_port=page_port)
-    up(settings, prepare=_demo_content, page=not no_page, worker=not no_worker)
+    up(settings, prepare=_prepare_demo, page=not no_page, worker=not no_worker)
 
 
-def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
-    """Puts the demo's models and prompts into the home, in a process of its own: merging needs torch, `up` does not."""
+def _prepare_demo(settings: "Settings", report: Callable[[str], None]) -> None:
+    """Installs the demo's models and prompts in a process of its own, because merging needs torch and `up` does not."""
     from models.database import open_database
     from models.demo import catalogue
     from models.registry import Registry
@@ -144,8 +143,8 @@ def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
     database.dispose()
     if all(model.id in known for model in catalogue()):
         return
-    say("First start: merging the demo's models")
-    # Under a guardian, as everything that `up` starts: whoever is killed meanwhile, nothing goes on merging.
+    report("First start: merging the demo's models")
+    # Under a guardian, like everything that `up` starts, so that no merge outlives it.
     command = own_command("demo-content", "demo-content", environment=child_environment(settings))
     process = spawn(command, settings.logs_dir)
     try:
@@ -159,9 +158,8 @@ def _demo_content(settings: "Settings", say: Callable[[str], None]) -> None:
 
 
 def demo_content() -> None:
-    """Put the demo's models and prompts into the home, without starting anything."""
+    """Install the demo's models and prompts in the home, without starting anything."""
     import models.demo
-    from evals.votes.prompts import add_prompts
     from models.terminal import open_home
 
     with open_home() as home:
@@ -170,7 +168,16 @@ def demo_content() -> None:
             if model.id not in known:
                 _install(model, home)
                 typer.echo(f"{model.id} is registered as {model.kind}.")
-        add_prompts(home.database, models.demo.PROMPTS, source="demo")
+        _add_demo_prompts(home.database)
+
+
+def _add_demo_prompts(database: "Database") -> None:
+    """Stores the demo's prompts. A home that has some keeps them: its votes belong to them."""
+    import models.demo
+    from evals.votes.prompts import add_prompts, prompts
+
+    if not any(prompt.source == "demo" for prompt in prompts(database)):
+        add_prompts(database, models.demo.PROMPTS, source="demo")
 
 
 def _install(model: "DemoModel", home: "Home") -> None:
@@ -186,7 +193,7 @@ def _install(model: "DemoModel", home: "Home") -> None:
             from train.trainers.bases import find_base
 
             parity = merge(find_base(BASE, home.registry), model.weights, pending.path).parity
-            parity = parity.model_copy(update={"not_served": "no engine ran yet when the demo was installed"})
+            parity = parity.model_copy(update={"not_served": "no engine was running when the demo was installed"})
         else:
             shutil.copytree(model.weights, pending.path, dirs_exist_ok=True)
     home.registry.register(
@@ -207,7 +214,7 @@ def _install(model: "DemoModel", home: "Home") -> None:
 
 
 def worker() -> None:
-    """Run the long jobs that the page and the API enqueue. `parley up` starts it."""
+    """Run the jobs that the page and the API enqueue. `parley up` starts this."""
     from models.database import open_database
     from models.settings import load_settings
     from models.worker import run_worker

@@ -19,14 +19,15 @@ from typing import Any
 
 from bench.evals.answers import Answers, ask_all
 from bench.progress import print_progress
+from evals.scorers.sample import Sample, Scorer
 from evals.scorers.score_summary import ScoreSummary, score_all
-from evals.scorers.text_match import Sample, Scorer, partial, repetition, topic_coverage, word_count
+from evals.scorers.text_match import partial, repetition, topic_coverage, word_count
 from models.demo import FOLDER, PROMPTS
 from models.errors import ParleyError
 from models.judge_format import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
 from models.messages import Message
 from models.settings import Settings, load_settings
-from train.demo.answers import keeps_style
+from train.demo.answers import has_style
 
 MODELS = ("demo-base", "support-concise", "support-friendly")
 JUDGE = "support-judge"
@@ -94,8 +95,8 @@ def scores(prompts: Sequence[Any], given: Answers) -> dict[str, Any]:
     scorers: dict[str, Scorer] = {
         "topics": topic_coverage(),
         "number": partial(),
-        "concise": lambda _, answer: float(keeps_style(answer, "concise")),
-        "friendly": lambda _, answer: float(keeps_style(answer, "friendly")),
+        "concise": lambda _, answer: float(has_style(answer, "concise")),
+        "friendly": lambda _, answer: float(has_style(answer, "friendly")),
         "repetition": repetition(),
         "words": word_count(),
     }
@@ -170,13 +171,13 @@ def write_readme(text: str) -> None:
     README.write_text(marked.sub(lambda match: f"{match[1]}{text}\n{match[2]}", whole), "utf-8")
 
 
-def _shown(one: Mapping[str, Any], form: str) -> str:
-    if one["mean"] is None:
+def _shown(score: Mapping[str, Any], form: str) -> str:
+    if score["mean"] is None:
         return "—"
-    middle = form.format(one["mean"])
-    if one["low"] is None:
+    middle = form.format(score["mean"])
+    if score["low"] is None:
         return middle
-    return f"{middle} ({form.format(one['low'])}–{form.format(one['high'])})"
+    return f"{middle} ({form.format(score['low'])}–{form.format(score['high'])})"
 
 
 def _rounded(summary: ScoreSummary) -> dict[str, Any]:

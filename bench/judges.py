@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from bench.evals.coverage import Coverage
-from evals.judges.human_agreement import MARGIN, Choice, Opinion, group, kappa
+from evals.judges.human_agreement import MARGIN, Choice, LabelledPair, human_agreement, kappa
 from evals.judges.ppi import powered_mean
 
 _CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
@@ -87,17 +87,17 @@ def ppi_coverage(world: JudgeSimulation, runs: int, rng: np.random.Generator) ->
         guess = np.where(rng.random(total * k) < world.bias, 1.0, rng.choice([0.0, 0.5, 1.0], total * k))
         judge = np.where(rng.random(total * k) < world.quality, human, guess)
         cut = n * k
-        found = powered_mean(
+        interval = powered_mean(
             human[:cut], judge[:cut], judge[cut:], prompts[:cut].tolist(), prompts[cut:].tolist()
         )  # fmt: skip
-        powered.add(found.low, found.high, truth)
-        people.add(found.people_low, found.people_high, truth)
+        powered.add(interval.low, interval.high, truth)
+        people.add(interval.people_low, interval.people_high, truth)
     return PowerCoverage(world, powered.covered, people.covered, powered.width, people.width, runs)
 
 
-def opinions(
+def simulate_pairs(
     prompts: int, per_prompt: int, voters: int, judge: float, people: float, rng: np.random.Generator
-) -> list[Opinion]:
+) -> list[LabelledPair]:
     """Pairs whose truth each voter sees with probability `people` and the judge with `judge`; otherwise they guess."""
     made = []
     for prompt in range(prompts):
@@ -106,7 +106,7 @@ def opinions(
             seen = [truth if rng.random() < people else int(rng.integers(3)) for _ in range(voters)]
             verdict = truth if rng.random() < judge else int(rng.integers(3))
             votes = tuple((f"v{i}", _CHOICES[choice]) for i, choice in enumerate(seen))
-            made.append(Opinion(prompt, None, _CHOICES[verdict], votes))
+            made.append(LabelledPair(prompt, None, _CHOICES[verdict], votes))
     return made
 
 
@@ -122,10 +122,10 @@ def kappa_coverage(
     truth = (agree - chance) / (1 - chance)
     intervals = Coverage()
     for _ in range(runs):
-        made = opinions(prompts, per_prompt, 1, quality, quality, rng)
-        found = kappa([(opinion.judge, opinion.votes[0][1], opinion.prompt) for opinion in made])
-        if found is not None:
-            intervals.add(found.low, found.high, truth)
+        made = simulate_pairs(prompts, per_prompt, 1, quality, quality, rng)
+        interval = kappa([(pair.judge, pair.votes[0][1], pair.prompt) for pair in made])
+        if interval is not None:
+            intervals.add(interval.low, interval.high, truth)
     return Kappas(prompts, per_prompt, quality, truth, sum(intervals.hits) / runs, runs)
 
 
@@ -134,7 +134,9 @@ def trust(prompts: int, voters: int, judge: float, people: float, runs: int, rng
     right = [chance + (1 - chance) / 3 for chance in (judge, people)]
     rest = [(1 - chance) / 3 for chance in (judge, people)]
     gap = right[0] * right[1] + 2 * rest[0] * rest[1] - right[1] ** 2 - 2 * rest[1] ** 2
-    answers = [group(opinions(prompts, 1, voters, judge, people, rng), None).trusted for _ in range(runs)]
+    answers = [
+        human_agreement(simulate_pairs(prompts, 1, voters, judge, people, rng), None).trusted for _ in range(runs)
+    ]
     return Trust(prompts, voters, gap, answers.count("yes") / runs, answers.count("no") / runs, runs)
 
 
@@ -152,31 +154,31 @@ def main(arguments: list[str] | None = None) -> int:
     ]  # fmt: skip
     means = [ppi_coverage(world, options.runs, rng) for world in simulations]
     few = max(options.runs // 4, 1)
-    kappas = [kappa_coverage(*one, few, rng) for one in ((20, 2, 0.5), (50, 1, 0.5), (50, 1, 0.8), (100, 2, 0.5))]
-    # A judge at the margin, one as good as people, one far below.
+    kappas = [kappa_coverage(*row, few, rng) for row in ((20, 2, 0.5), (50, 1, 0.5), (50, 1, 0.8), (100, 2, 0.5))]
+    # A judge at the margin, row as good as people, row far below.
     edge = _at_the_margin(0.8)
-    rules = [trust(60, 3, one, 0.8, few, rng) for one in (edge, 0.8, 0.3)]
-    rules += [trust(60, 2, one, 0.8, few, rng) for one in (edge, 0.8, 0.3)]
+    rules = [trust(60, 3, row, 0.8, few, rng) for row in (edge, 0.8, 0.3)]
+    rules += [trust(60, 2, row, 0.8, few, rng) for row in (edge, 0.8, 0.3)]
     result = {
-        "ppi": [asdict(one) for one in means],
-        "kappa": [asdict(one) for one in kappas],
-        "trust": [asdict(one) for one in rules],
+        "ppi": [asdict(row) for row in means],
+        "kappa": [asdict(row) for row in kappas],
+        "trust": [asdict(row) for row in rules],
         "seconds": time.perf_counter() - began,
     }
     if options.json:
         sys.stdout.write(json.dumps(result) + "\n")
         return 0
-    for one in means:
+    for row in means:
         sys.stdout.write(
-            f"{one.world}: {one.covered:.1%} covered (people alone {one.covered_people:.1%}), "
-            f"width {one.width:.3f} compared with {one.width_people:.3f}\n"
+            f"{row.world}: {row.covered:.1%} covered (people alone {row.covered_people:.1%}), "
+            f"width {row.width:.3f} compared with {row.width_people:.3f}\n"
         )
-    for one in kappas:
+    for row in kappas:
         sys.stdout.write(
-            f"kappa {one.truth:.2f}, {one.prompts} prompts × {one.per_prompt}: {one.covered:.1%} covered\n"
+            f"kappa {row.truth:.2f}, {row.prompts} prompts × {row.per_prompt}: {row.covered:.1%} covered\n"
         )
-    for one in rules:
-        sys.stdout.write(f"gap {one.gap:+.3f}, {one.voters} voters: yes {one.yes:.1%}, no {one.no:.1%}\n")
+    for row in rules:
+        sys.stdout.write(f"gap {row.gap:+.3f}, {row.voters} voters: yes {row.yes:.1%}, no {row.no:.1%}\n")
     return 0
 
 

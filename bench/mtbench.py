@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.progress import print_progress
-from evals.tasks.task import Task, make_task
+from evals.tasks.task import Task
+from evals.tasks.task_rows import make_task
 from models.errors import ParleyError
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "mtbench"
@@ -108,28 +109,28 @@ def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace, settings: Any, database: Any, task: Task) -> dict[str, Any]:
     """Asks, grades and compares with a running Parley; returns the rest of the JSON object."""
-    from evals.jobs import judge_served
     from evals.judges.pairwise_evaluation import judge_evaluation
     from evals.judges.report_groups import report_json
+    from evals.judges.request import JudgeRequest
     from evals.judges.rubric import find_rubric
     from evals.reports.evaluation_html import write_report
     from evals.reports.judge_html import write_judge_report
-    from evals.served_runs import evaluate_served
-    from evals.tasks.evaluations import load_evaluation
-    from evals.tasks.summaries import against_first, diff, overview, overview_json
+    from evals.served_runs import evaluate_served, judge_served
+    from evals.tasks.evaluations import TaskRun, load_evaluation
+    from evals.tasks.summaries import against_first, diff, overview
+    from evals.tasks.summary_json import overview_json
 
     first, second = options.models.split(",")
     scorers = ["words", "repetition", f"judge:{options.judge}@{options.rubric}"]
     parameters = {"temperature": 0.0, "max_tokens": options.max_tokens}
     print_progress(f"asking and grading {len(task.samples)} turns …")
     began = time.perf_counter()
-    made = evaluate_served(settings, database, task, [first, second], scorers, parameters)
+    made = evaluate_served(settings, database, TaskRun(task, [first, second], parameters=parameters), scorers)
     graded = time.perf_counter()
     evaluation = load_evaluation(database, made.id)
     print_progress("comparing in both orders …")
-    judge = partial(judge_evaluation, database, evaluation)
-    rubric = find_rubric(options.rubric, database)
-    report = judge_served(settings, database, judge, options.judge, (first, second), rubric=rubric)
+    request = JudgeRequest(options.judge, (first, second), rubric=find_rubric(options.rubric, database))
+    report = judge_served(settings, database, partial(judge_evaluation, evaluation=evaluation), request)
     compared = time.perf_counter()
     found, differences = overview(evaluation), diff(against_first(evaluation))
     if options.out:

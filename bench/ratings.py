@@ -132,12 +132,12 @@ def peeking(duel: Duel, runs: int, seed: int = 0) -> dict[State, float]:
 def power(runs: int = 20_000, seed: int = 0) -> list[Power]:
     """Simulates what the method's table promises: 80 % of fixed-size two-sided tests find the true win rate."""
     rng = np.random.default_rng(seed)
-    found = []
+    powers = []
     for rate_ in (0.55, 0.6, 0.65, 0.7):
         n = votes_for_power(rate_)
         wins = rng.binomial(n, rate_, runs)
-        found.append(Power(rate_, n, float((np.abs(wins - n / 2) > 1.959964 * np.sqrt(n) / 2).mean())))
-    return found
+        powers.append(Power(rate_, n, float((np.abs(wins - n / 2) > 1.959964 * np.sqrt(n) / 2).mean())))
+    return powers
 
 
 def decided_on_too_little(runs: int, seed: int = 0) -> float:

@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from evals.tasks.runner import ask_all
-from evals.tasks.task import TaskSample, make_task
+from evals.tasks.runner import Batch, ask_all
+from evals.tasks.task import TaskSample
+from evals.tasks.task_rows import make_task
 from models.completer import GatewayCompleter
 from models.database import open_database, upgrade
 from models.errors import Invalid
@@ -70,15 +71,15 @@ def measure(samples: int, concurrency: int, latency_s: float) -> Round:
             try:
                 each = await _sequential(completer, questions[:_SEQUENTIAL])
                 began = time.perf_counter()
-                found = await ask_all(
-                    database, lambda model: completer, [_MODEL], questions, _PARAMETERS, concurrency=concurrency
+                asked = await ask_all(
+                    database, lambda model: completer, Batch([_MODEL], questions, _PARAMETERS, concurrency)
                 )
                 whole = time.perf_counter() - began
             finally:
                 await completer.close()
-            if any(outcome.answer is None for outcome in found.outcomes[_MODEL]):
+            if any(outcome.answer is None for outcome in asked.outcomes[_MODEL]):
                 raise Invalid("The upstream failed, so the figures are meaningless.")
-            return found.seconds, whole, each
+            return asked.seconds, whole, each
 
         asking, whole, each = asyncio.run(run())
         database.dispose()
@@ -140,13 +141,11 @@ def _runner_tokens(engine: str, model: str, texts: list[str], options: dict[str,
         async def run() -> float:
             completer = GatewayCompleter(engine, model, retries=0, many=True)
             try:
-                found = await ask_all(
-                    database, lambda _: completer, [model], questions, options, concurrency=concurrency
-                )
+                asked = await ask_all(database, lambda _: completer, Batch([model], questions, options, concurrency))
             finally:
                 await completer.close()
-            answers = [outcome.answer for outcome in found.outcomes[model]]
-            return sum(answer.completion_tokens or 0 for answer in answers if answer) / found.seconds
+            answers = [outcome.answer for outcome in asked.outcomes[model]]
+            return sum(answer.completion_tokens or 0 for answer in answers if answer) / asked.seconds
 
         try:
             return asyncio.run(run())

@@ -65,12 +65,12 @@ def coverage(world: ScoreSimulation, runs: int, seed: int = 0) -> ScoreCoverage:
                 np.sqrt(world.correlation) * common + np.sqrt(1 - world.correlation) * own
             )
             right.append((alone + np.sqrt(world.luck) * lucky < cut).astype(float))
-        found = summarise_differences(
+        summary = summarise_differences(
             (right[1] - right[0]).tolist(), [str(group) for group in groups], world.n, shares=True
         )
-        assert found.low is not None
-        assert found.high is not None
-        intervals.add(found.low, found.high, world.share_b - world.share_a)
+        assert summary.low is not None
+        assert summary.high is not None
+        intervals.add(summary.low, summary.high, world.share_b - world.share_a)
     return ScoreCoverage(world, intervals.covered, intervals.width)
 
 
@@ -83,11 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{'samples':>7} {'groups of':>9} {'shares':>11} {'correlation':>11} {'covered':>8} {'width':>6}")
     results = []
     for world in WORLDS:
-        found = coverage(world, options.runs)
-        results.append(asdict(found))
+        result = coverage(world, options.runs)
+        results.append(asdict(result))
         print(
             f"{world.n:>7} {world.group:>9} {world.share_a:>5} {world.share_b:>5} {world.correlation:>11} "
-            f"{found.covered:>8.1%} {found.width:>6.3f}"
+            f"{result.covered:>8.1%} {result.width:>6.3f}"
         )
     if options.json:
         print(json.dumps({"coverage": results, "runs": options.runs}))

@@ -24,8 +24,9 @@ from bench.evals import bitext
 from bench.evals.answers import AT_ONCE, ask_all
 from bench.evals.bitext import Parts, Request
 from bench.progress import print_progress
+from evals.scorers.sample import Sample, Scorer
 from evals.scorers.score_summary import ScoreSummary, paired_difference, score_all
-from evals.scorers.text_match import Sample, Scorer, length, repetition, topic_coverage, word_count
+from evals.scorers.text_match import length, repetition, topic_coverage, word_count
 from models.demo import FOLDER
 from models.errors import ParleyError
 from models.messages import Completer, Message
@@ -230,6 +231,7 @@ _NAMES = {"base": BASE, "tuned": TUNED}
 async def judge(database: Any, settings: Settings, requests: Sequence[Request]) -> dict[str, Any]:
     """The demo's judge on tuned against base, in both orders; an error as `error`."""
     from evals import judge_models
+    from evals.judges.request import JudgeRequest
     from evals.votes.prompts import add_prompts
     from models.completer import gateway_completer
 
@@ -237,7 +239,7 @@ async def judge(database: Any, settings: Settings, requests: Sequence[Request]) 
     add_prompts(database, rows, source="bitext")
     completer_for: Callable[[str], Completer] = lambda model: gateway_completer(settings, model)  # noqa: E731
     try:
-        report = await judge_models(database, completer_for, JUDGE, (BASE, TUNED), len(rows))
+        report = await judge_models(database, completer_for, JudgeRequest(JUDGE, (BASE, TUNED), len(rows)))
     except ParleyError as error:
         return {"judge": JUDGE, "error": str(error)}
     return {
@@ -253,11 +255,11 @@ async def judge(database: Any, settings: Settings, requests: Sequence[Request]) 
     }
 
 
-def summaries(found: dict[str, ScoreSummary]) -> dict[str, dict[str, float | int | None]]:
+def summaries(scores: dict[str, ScoreSummary]) -> dict[str, dict[str, float | int | None]]:
     """Means and intervals, rounded to four digits."""
     return {
-        name: {key: round(value, 4) if isinstance(value, float) else value for key, value in one.to_json().items()}
-        for name, one in found.items()
+        name: {key: round(value, 4) if isinstance(value, float) else value for key, value in summary.to_json().items()}
+        for name, summary in scores.items()
     }
 
 
@@ -285,11 +287,11 @@ def show(result: dict[str, Any]) -> None:
     print("seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in result["seconds"].items()), flush=True)
 
 
-def _shown(one: dict[str, Any], sign: str = "") -> str:
-    if one["mean"] is None:
+def _shown(score: dict[str, Any], sign: str = "") -> str:
+    if score["mean"] is None:
         return "—"
-    interval = f" ({one['low']:{sign}.2f} to {one['high']:{sign}.2f})" if one["low"] is not None else ""
-    return f"{one['mean']:{sign}.2f}{interval}"
+    interval = f" ({score['low']:{sign}.2f} to {score['high']:{sign}.2f})" if score["low"] is not None else ""
+    return f"{score['mean']:{sign}.2f}{interval}"
 
 
 if __name__ == "__main__":

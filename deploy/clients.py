@@ -1,8 +1,8 @@
-"""Builds `.clients`: every client library that Parley promises to serve, each in an environment of its own.
+"""Builds `.clients`: the client libraries that Parley supports, each in an environment of its own.
 
-openai-python 2.x and 3.x, LangChain's ChatOpenAI and LiteLLM (requirements/clients-*.txt), and openai for Node with the
-Node that it asks for (tests/clients/package.json), because the system's may be older. `make clients` calls it; what is
-there it leaves alone. `make clients-more` adds lm-evaluation-harness, which is large.
+openai-python 2.x and 3.x, LangChain's ChatOpenAI and LiteLLM (requirements/clients-*.txt), and openai for Node with a
+suitable Node (tests/clients/package.json), because the system's may be older. `make clients` calls it; complete
+environments are kept. `make clients-more` adds lm-evaluation-harness, which is large.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ NODE_FILES = ("package.json", "package-lock.json")
 
 
 class Refused(Exception):
-    """Why it cannot go on, in one line."""
+    """An installation problem, in one line."""
 
 
 def main() -> int:
-    """Brings `.clients` to what the pins say."""
+    """Installs the pinned clients into `.clients`; returns the exit status."""
     try:
         for name in (*PYTHON_CLIENTS, *(MORE if "--more" in sys.argv else ())):
             install_python(CLIENTS / name, ROOT / "requirements" / f"clients-{name}.txt")
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def install_python(folder: Path, pins: Path, purpose: str = "the clients' tests") -> None:
-    """A virtual environment with these pins and nothing else."""
+    """Creates a virtual environment with exactly these pins."""
     content = pins.read_bytes()
     if is_there(folder, content):
         return
@@ -52,7 +52,7 @@ def install_python(folder: Path, pins: Path, purpose: str = "the clients' tests"
 
 
 def install_node(folder: Path, described: Path) -> None:
-    """A folder with `node_modules` as the lock file says."""
+    """Installs `node_modules` as pinned in the lock file."""
     content = b"".join((described / name).read_bytes() for name in NODE_FILES)
     if is_there(folder, content):
         return
@@ -72,7 +72,7 @@ def run(command: list[str], folder: Path) -> None:
     """Runs an installer.
 
     Raises:
-        Refused: it failed; the line says why in words.
+        Refused: it failed; the message has the reason.
     """
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -80,14 +80,14 @@ def run(command: list[str], folder: Path) -> None:
 
 
 def reason(output: str) -> str:
-    """What went wrong, from an installer's words, in one line."""
+    """The reason for a failure, from an installer's output, in one line."""
     if "No space left" in output or "ENOSPC" in output:
         return "The disk is full: free some space and try again."
     missing = re.search(
         r"No matching distribution found for (\S+)|notarget No matching version found for (\S+)", output
     )
     if missing:
-        return f"There is no package {(missing[1] or missing[2]).rstrip('.')} to be had here."
+        return f"There is no package {(missing[1] or missing[2]).rstrip('.')} in the index."
     if re.search(r"connection|resolve|timed out|network|ENOTFOUND|ECONN", output, re.IGNORECASE):
         return "The package index cannot be reached: check the network, then try again."
     lines = [line.strip() for line in output.splitlines() if re.search(r"error", line, re.IGNORECASE)]
@@ -95,13 +95,13 @@ def reason(output: str) -> str:
 
 
 def is_there(folder: Path, content: bytes) -> bool:
-    """Whether what the pins say was installed there, to its end."""
+    """Whether the pinned packages are completely installed there."""
     mark = folder / ".installed"
     return mark.is_file() and mark.read_text() == hashlib.sha256(content).hexdigest()
 
 
 def stamp(folder: Path, content: bytes) -> None:
-    """Says that the installation came to its end."""
+    """Marks the installation as complete."""
     (folder / ".installed").write_text(hashlib.sha256(content).hexdigest())
 
 

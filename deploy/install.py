@@ -1,7 +1,7 @@
-"""Builds `.venv`: checks the machine, chooses the CPU or the NVIDIA build, installs the pinned packages, says how far.
+"""Builds `.venv`: checks the machine, chooses the CPU or NVIDIA build, installs the pinned packages, shows progress.
 
-It runs before anything is installed, so it uses the standard library alone, in the Python of any age: a Python that
-is too old must get a line, not a SyntaxError. `make` calls it; `python deploy/install.py --help` explains it.
+It runs before anything is installed, so it uses only the standard library and old syntax: an old Python must print a
+message, not a SyntaxError. `make` calls it; see `python deploy/install.py --help`.
 """
 
 from __future__ import print_function
@@ -20,20 +20,20 @@ VENV = os.path.join(ROOT, ".venv")
 LOG = os.path.join(ROOT, ".venv-install.log")
 PYTHON = (3, 11)
 NEEDED_GIB = {"cpu": 6, "gpu": 20}
-# Where a CPU build of PyTorch comes from when pip's own configuration has none.
+# The source of PyTorch's CPU build if pip's configured index has none.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 class Refused(Exception):
-    """Why it cannot go on, in one line."""
+    """An installation problem, in one line."""
 
 
 def main():
-    """Brings `.venv` to what the requirement files say; does nothing where it is there already."""
+    """Installs what the requirement files pin into `.venv`; does nothing if that is complete."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--dev", action="store_true", help="also what the checks and tests need")
+    parser.add_argument("--dev", action="store_true", help="also install what the checks and tests need")
     parser.add_argument(
-        "--build", choices=["auto", "cpu", "gpu"], default="auto", help="auto: gpu where nvidia-smi answers"
+        "--build", choices=["auto", "cpu", "gpu"], default="auto", help="auto: gpu if nvidia-smi finds one"
     )
     options = parser.parse_args()
     try:
@@ -42,13 +42,13 @@ def main():
         print("parley: %s" % refusal, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nparley: stopped; run it again, it goes on where it was.", file=sys.stderr)
+        print("\nparley: stopped; run it again to continue.", file=sys.stderr)
         return 130
     return 0
 
 
 def install(build, dev):
-    """Installs `build` ("cpu", "gpu" or "auto"), with the developer's tools where `dev`."""
+    """Installs `build` ("cpu", "gpu" or "auto"), with the developer tools if `dev`."""
     check_python()
     if build == "auto":
         build = "gpu" if has_nvidia_gpu() else "cpu"
@@ -63,9 +63,9 @@ def install(build, dev):
     began = time.time()
     for name in missing:
         print(
-            "Setting up %s (%d packages; the details are in %s)"
+            "Installing %s (%d packages; details in %s)"
             % (
-                {"cpu": "the CPU build", "gpu": "the NVIDIA build", "dev": "the developer's tools"}[name],
+                {"cpu": "the CPU build", "gpu": "the NVIDIA build", "dev": "the developer tools"}[name],
                 len(packages(name)),
                 os.path.relpath(LOG, ROOT),
             )
@@ -77,25 +77,25 @@ def install(build, dev):
             pip(["--no-build-isolation", "--config-settings", "editable_mode=compat", "-e", ROOT], ["parley"])
         with open(stamps[name], "w") as stamp:
             stamp.write(fingerprint(name))
-    print("Set up in %d s." % (time.time() - began))
+    print("Installed in %d s." % (time.time() - began))
 
 
 def check_python():
-    """Refuses any Python but the one that the builds are made for."""
+    """Raises Refused for any Python version except the supported one."""
     if sys.version_info[:2] != PYTHON:
         raise Refused(
-            "Parley needs Python %d.%d, and %s is %d.%d. Install it "
-            "(Debian: apt-get install python3.11 python3.11-venv), or name it: make PYTHON=/path/to/python3.11 demo"
+            "Parley needs Python %d.%d, but %s is %d.%d. Install it "
+            "(Debian: apt-get install python3.11 python3.11-venv), or name one: make PYTHON=/path/to/python3.11 demo"
             % (PYTHON[0], PYTHON[1], sys.executable, sys.version_info[0], sys.version_info[1])
         )
 
 
 def check_disk(gib):
-    """Refuses a disk that the installation would fill."""
+    """Raises Refused if the disk has too little free space."""
     free = shutil.disk_usage(ROOT).free / 2.0**30
     if free < gib:
         raise Refused(
-            "%s has %.1f GB free, the installation needs %d. Free some space and try again." % (ROOT, free, gib)
+            "%s has %.1f GB free, but the installation needs %d. Free some space and try again." % (ROOT, free, gib)
         )
 
 
@@ -109,7 +109,7 @@ def has_nvidia_gpu():
 
 
 def make_venv():
-    """A fresh `.venv`, or the one that is there when it works."""
+    """Creates `.venv`, unless a working one exists."""
     python = os.path.join(VENV, "bin", "python")
     if os.path.exists(python) and subprocess.call([python, "-m", "pip", "--version"], stdout=subprocess.DEVNULL) == 0:
         return
@@ -117,13 +117,13 @@ def make_venv():
     made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if made.returncode:
         raise Refused(
-            "No virtual environment can be made: Python's venv module is missing or broken "
+            "The virtual environment cannot be created: Python's venv module is missing or broken "
             "(Debian: apt-get install python3.11-venv)."
         )
 
 
 def install_torch_cpu():
-    """PyTorch's CPU build: from what pip is configured with, else from PyTorch's own CPU index."""
+    """Installs PyTorch's CPU build from pip's configured index, or else from PyTorch's CPU index."""
     pin = [line for line in packages("cpu") if line.startswith("torch==")]
     try:
         pip(pin, pin)
@@ -134,10 +134,10 @@ def install_torch_cpu():
 
 
 def pip(arguments, expected):
-    """Runs pip, and shows one line that moves instead of its own many.
+    """Runs pip and shows its progress on one line.
 
     Raises:
-        Refused: pip failed; the line says why in words.
+        Refused: pip failed; the message has the reason.
     """
     command = [
         os.path.join(VENV, "bin", "python"),
@@ -171,13 +171,13 @@ def pip(arguments, expected):
 
 
 def reason(lines):
-    """What went wrong, from pip's last lines, in one line."""
+    """The reason for a failure, from pip's last lines, in one line."""
     text = "\n".join(lines[-40:])
     if "No space left" in text:
         return "The disk is full: free some space and try again."
     missing = re.search(r"No matching distribution found for (\S+)", text)
     if missing:
-        return "There is no package %s to be had here: see %s." % (missing.group(1), LOG)
+        return "There is no package %s in the index: see %s." % (missing.group(1), LOG)
     if re.search(r"connection|resolve|timed out|network|proxy", text, re.IGNORECASE):
         return "The package index cannot be reached: check the network, then try again (details: %s)." % LOG
     errors = [line for line in lines if line.startswith("ERROR")]
@@ -185,7 +185,7 @@ def reason(lines):
 
 
 def show(line):
-    """One moving line on a terminal; elsewhere every 25th. None ends it."""
+    """Updates one line on a terminal, or prints every 25th line elsewhere. None clears it."""
     if sys.stdout.isatty():
         sys.stdout.write("\r\033[K" + (line or ""))
     elif line and (line.startswith("  unpacking") or re.match(r"  \d*(00|25|50|75) of", line)):
@@ -204,13 +204,13 @@ def packages(name):
 
 
 def fingerprint(name):
-    """What a finished installation is known by: the pins, and what pyproject.toml says of the package."""
+    """The fingerprint of an installation: the pins and pyproject.toml."""
     content = read(requirements(name)) + read(os.path.join(ROOT, "pyproject.toml")) * (name != "dev")
     return hashlib.sha256(content.encode("utf-8")).hexdigest()
 
 
 def read(path):
-    """A file's text; empty where there is none."""
+    """A file's text; empty if it does not exist."""
     try:
         with open(path) as file:
             return file.read()

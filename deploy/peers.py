@@ -1,7 +1,7 @@
-"""Builds `.peers`: the gateways that `python -m bench.gateway` measures beside Parley's, an environment for each.
+"""Builds `.peers`: the other gateways that `python -m bench.gateway` measures, each in its own environment.
 
-vllm-router (Rust) and LiteLLM's proxy (Python), pinned in requirements/peers-*.txt. `make bench-peers` calls it; what
-is there it leaves alone. Nothing of Parley needs them.
+vllm-router (Rust) and LiteLLM's proxy (Python), pinned in requirements/peers-*.txt. `make bench-peers` calls it;
+complete environments are kept. Parley itself does not need them.
 """
 
 import sys
@@ -17,7 +17,7 @@ PEERS = ("vllm-router", "litellm")
 
 
 def main() -> int:
-    """Brings `.peers` to what the pins say."""
+    """Installs the pinned gateways into `.peers`; returns the exit status."""
     try:
         for name in PEERS:
             install_python(ROOT / ".peers" / name, ROOT / "requirements" / f"peers-{name}.txt", "the gateway's bench")

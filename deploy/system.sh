@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests need beyond Python: Chromium, PostgreSQL's server, npm and a font. Where it may not, it says what to do.
+# Installs what the tests need beyond Python: Chromium, PostgreSQL, npm and a font; without root it prints how to install them.
 set -u
 missing=""
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"

@@ -1,7 +1,7 @@
-"""Takes the README's pictures from a running demo: `python docs/screenshots.py`, with headless Chromium.
+"""Takes the README's screenshots from a running demo with headless Chromium: `python docs/screenshots.py`.
 
-The votes on the pictured leaderboard are the script's, not people's: it votes for the answer that covers more of the
-expected topics, over an empty home that is thrown away.
+The votes on the leaderboard are the script's, not people's: it prefers the answer that covers more of the expected
+topics. It works in a temporary home.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from evals.scorers.text_match import Sample, topic_coverage
+from evals.scorers.sample import Sample
+from evals.scorers.text_match import topic_coverage
 from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import prompts
 from models.completer import gateway_completer
@@ -33,9 +34,9 @@ WAIT_MS = 60_000
 
 
 def main() -> None:
-    """Starts the demo, votes, takes the pictures, stops."""
+    """Starts the demo, votes, takes the screenshots and stops."""
     IMAGES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="parley-pictures-") as home:
+    with tempfile.TemporaryDirectory(prefix="parley-screenshots-") as home:
         settings = load_settings(home=Path(home), port=8591, page_port=8592)
         with start(settings, command="demo") as running:
             running.wait_ready(300)
@@ -51,11 +52,11 @@ def main() -> None:
 
 
 async def vote(settings: Settings, database: Database) -> None:
-    """Votes as twelve voters who like answers that cover the topics, and now and then err."""
+    """Votes as twelve voters who prefer answers that cover the topics, with some noise."""
     topics = {prompt.messages[-1].content: prompt.topics for prompt in prompts(database)}
-    score, rng = topic_coverage(), random.Random(0)  # noqa: S311 -- a picture's votes are no secret
+    score, rng = topic_coverage(), random.Random(0)  # noqa: S311 -- not a secret
     for number in range(VOTES):
-        voter = f"picture-{number % 12}"
+        voter = f"screenshot-{number % 12}"
         battle = await next_battle(database, voter, lambda model: gateway_completer(settings, model), MODELS)
         sample = Sample(topics=topics[battle.messages[-1].content])
         left, right = ((score(sample, side) or 0) + rng.gauss(0, 0.25) for side in (battle.left, battle.right))
@@ -64,7 +65,7 @@ async def vote(settings: Settings, database: Database) -> None:
 
 
 def judge(settings: Settings, database: Database) -> None:
-    """Has the toy judge compare two models, by the worker, as the page's button does."""
+    """Runs the toy judge on two models through the worker, as the page's button does."""
     params = {"judge": "support-judge", "model_a": "demo-base", "model_b": "support-friendly", "prompts": 3}
     job_id = enqueue(database, "judge", params)
     while not get_job(database, job_id).over:
@@ -72,7 +73,7 @@ def judge(settings: Settings, database: Database) -> None:
 
 
 def open_tab(page: Page, name: str) -> None:
-    """Opens a tab of the owners' app; on a phone the last ones are behind the three dots."""
+    """Opens a tab of the owners' app; on a phone the last ones are in the overflow menu."""
     tab = page.get_by_role("tab", name=name)
     if tab.count():
         tab.click()
@@ -82,49 +83,49 @@ def open_tab(page: Page, name: str) -> None:
 
 
 def take(browser: Browser, address: str, size: str, shade: Any) -> None:
-    """Every picture at one size and in one shade."""
+    """Takes every screenshot at one size and in one shade."""
     width, height = SIZES[size]
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=shade)
     page = context.new_page()
 
-    def picture(name: str) -> None:
-        page.wait_for_timeout(700)  # what slides or fades has come to rest
+    def screenshot(name: str) -> None:
+        page.wait_for_timeout(700)  # animations have ended
         page.screenshot(path=IMAGES / f"{name}-{size}-{shade}.png")
 
     page.goto(address)
     expect(page.locator("#chat-model input")).to_have_value(re.compile("●"), timeout=WAIT_MS)
-    page.fill("#chat-text textarea", "please cancel my order 48213977")
+    page.fill("#chat-text textarea", "Please cancel my order 48213977.")
     page.keyboard.press("Enter")
     expect(page.locator("#chat-log [data-testid=bot]").last).to_contain_text(WORDS, timeout=WAIT_MS)
     expect(page.locator("#chat-again")).to_be_enabled(timeout=WAIT_MS)
-    picture("chat")
+    screenshot("chat")
     open_tab(page, "Compare")
     page.wait_for_timeout(1500)
-    page.fill("#compare-prompt textarea", "Where is my order 48213977? It should have come on Monday.")
+    page.fill("#compare-prompt textarea", "Where is my order 48213977? It should have arrived on Monday.")
     page.keyboard.press("Enter")
     for side in (1, 2):
         expect(page.locator(f"#compare-speed-{side}")).to_contain_text("tokens/s", timeout=WAIT_MS)
-    picture("compare")
+    screenshot("compare")
     open_tab(page, "Judge")
     page.wait_for_timeout(2500)
-    picture("judge")
+    screenshot("judge")
     open_tab(page, "Leaderboard")
     page.wait_for_timeout(2500)
-    picture("leaderboard")
+    screenshot("leaderboard")
     open_tab(page, "Models")
     page.wait_for_timeout(2500)
-    picture("models")
+    screenshot("models")
     page.goto(f"{address}/vote/")
     expect(page.locator("#vote-left")).to_be_visible(timeout=WAIT_MS)
-    picture("vote")
+    screenshot("vote")
     page.keyboard.press("a")
     expect(page.locator("#vote-reveal")).to_contain_text("A was", timeout=WAIT_MS)
-    picture("reveal")
+    screenshot("reveal")
     page.goto(f"{address}/bot/support-friendly/")
     page.locator("#bot-chip-1").click(timeout=WAIT_MS)
     expect(page.locator("#bot-log [data-testid=bot]").last).to_contain_text(WORDS, timeout=WAIT_MS)
     expect(page.locator("#bot-text .submit-button")).to_be_visible(timeout=WAIT_MS)
-    picture("bot")
+    screenshot("bot")
     context.close()
 
 

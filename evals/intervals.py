@@ -1,8 +1,8 @@
-"""Means with honest intervals: observations that share a prompt (or a voter) are not counted as independent.
+"""Means with clustered intervals: observations that share a prompt (or a voter) are not independent.
 
 Clustered standard errors as in Miller 2024 (arXiv:2411.00640), with Student's t for the number of clusters; for
 shares between 0 and 1 Wilson's interval on the effective number of observations, so that ten wins of ten are not
-told as certainty. Numbers in, a frozen estimate out.
+certainty. Numbers in, a frozen estimate out.
 """
 
 from collections.abc import Hashable, Sequence
@@ -39,7 +39,7 @@ def share_interval(values: Sequence[float], clusters: Sequence[Hashable], level:
     if groups < 2:
         low, high = (0.0, 1.0) if values else (mean, mean)
         return Estimate(mean, low, high, len(values), groups)
-    # Where all observations agree, their spread says nothing: then each cluster counts as one.
+    # Where all observations agree there is no spread to estimate: each cluster counts as one observation.
     n = mean * (1 - mean) / error**2 if error > 0 and 0 < mean < 1 else groups
     quantile = float(student.ppf((1 + level) / 2, groups - 1))
     centre = (mean + quantile**2 / (2 * n)) / (1 + quantile**2 / n)
@@ -48,7 +48,7 @@ def share_interval(values: Sequence[float], clusters: Sequence[Hashable], level:
 
 
 def design_effect(values: np.ndarray, clusters: np.ndarray) -> float:
-    """How many clustered observations are worth one independent one; 1 at least, and where it cannot be known.
+    """How many clustered observations are worth one independent one; at least 1, and 1 where it is unknown.
 
     Args:
         values: (n,) numbers. clusters: (n,) integers from 0.
@@ -59,9 +59,9 @@ def design_effect(values: np.ndarray, clusters: np.ndarray) -> float:
     if groups < 2 or groups == n:
         return 1.0
     residual = values - values.mean()
-    alone = float((residual**2).sum()) * n / (n - 1)
-    together = float((np.bincount(clusters, residual) ** 2).sum()) * groups / (groups - 1)
-    return max(1.0, together / alone) if alone > 0 else n / groups
+    independent = float((residual**2).sum()) * n / (n - 1)
+    clustered = float((np.bincount(clusters, residual) ** 2).sum()) * groups / (groups - 1)
+    return max(1.0, clustered / independent) if independent > 0 else n / groups
 
 
 def _clustered(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[float, float, int]:

@@ -1,7 +1,7 @@
-"""Many questions to models at once, but not too many: bounded, counted, with progress. It knows no question.
+"""Bounded concurrency for requests to models, with progress.
 
-A sample that fails is data: a ParleyError becomes None and a line in `failures`, and the rest goes on. Anything
-else (a cancelled job, a fault of ours) stops everything that still runs.
+A request that fails with a ParleyError yields None and an entry in `failures`; the others continue. Any other exception
+(a cancelled job, a bug) stops everything that is still running.
 """
 
 import asyncio
@@ -11,51 +11,50 @@ from typing import TypeVar
 
 from models.errors import ParleyError
 
-Report = Callable[[float, str], None]
+ReportProgress = Callable[[float, str], None]
+"""Receives the share that is done, 0 to 1, and a line of text. An exception from it stops the run."""
+
 CONCURRENCY = 16
-_QUIET_S = 0.25  # between two reports: each may write to the database
+_MIN_INTERVAL_S = 0.25  # between two reports: each may write to the database
 
 Item = TypeVar("Item")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
-class Steps:
-    """The steps of one run. `total` is set before they start, so that progress runs from 0 to 1 once."""
+class RequestPool:
+    """The requests of one run. `total` is known before the first, so that progress goes from 0 to 1 once."""
 
-    def __init__(self, total: int, report: Report | None = None, concurrency: int = CONCURRENCY) -> None:
+    def __init__(self, total: int, report: ReportProgress | None = None, concurrency: int = CONCURRENCY) -> None:
         self.total = max(total, 1)
         self.done = 0
         self.failures: list[ParleyError] = []
         self._report = report
         self._concurrency = concurrency
-        self._told = 0.0
+        self._last_report = 0.0
 
-    def skip(self, steps: int) -> None:
-        """Counts steps that were done in an earlier run."""
-        self.done += steps
+    def skip(self, requests: int) -> None:
+        """Counts requests whose results are already stored."""
+        self.done += requests
 
-    async def each(
-        self, items: Sequence[Item], ask: Callable[[Item], Awaitable[Found]], doing: str
-    ) -> list[Found | None]:
-        """Asks about each item, `concurrency` at a time; answers in the order of the items, None where it failed."""
-        gate = asyncio.Semaphore(self._concurrency)
+    async def map(
+        self, items: Sequence[Item], request: Callable[[Item], Awaitable[Result]], label: str
+    ) -> list[Result | None]:
+        """Runs a request for each item, `concurrency` at a time; results in the order of the items, None on failure."""
+        slots = asyncio.Semaphore(self._concurrency)
 
-        async def one(item: Item) -> Found | None:
-            async with gate:
+        async def run(item: Item) -> Result | None:
+            async with slots:
                 try:
-                    return await ask(item)
+                    result = await request(item)
                 except ParleyError as error:
                     self.failures.append(error)
-                    return None
+                    result = None
                 finally:
                     self.done += 1
+            self._report_progress(label)
+            return result
 
-        async def told(item: Item) -> Found | None:
-            found = await one(item)
-            self._tell(doing)
-            return found
-
-        tasks = [asyncio.ensure_future(told(item)) for item in items]
+        tasks = [asyncio.ensure_future(run(item)) for item in items]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
@@ -63,8 +62,8 @@ class Steps:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _tell(self, doing: str) -> None:
+    def _report_progress(self, label: str) -> None:
         now = time.monotonic()
-        if self._report and (now - self._told >= _QUIET_S or self.done >= self.total):
-            self._told = now
-            self._report(min(self.done / self.total, 1.0), f"{doing}: {self.done} of {self.total}")
+        if self._report and (now - self._last_report >= _MIN_INTERVAL_S or self.done >= self.total):
+            self._last_report = now
+            self._report(min(self.done / self.total, 1.0), f"{label}: {self.done} of {self.total}")

@@ -1,90 +1,75 @@
-"""How this room reaches served models: by name in the registry, then through the gateway as any client does.
+"""Served models for this room: names resolved in the registry, completers through the gateway.
 
-It knows no question. A completer is made for each model when it is first asked, and all are closed at the end.
+One event loop and one set of completers serve a whole run: each completer is made on first use and closed at the end.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from evals.judges.model_families import kin
 from models.completer import GatewayCompleter, gateway_completer
 from models.database import Database
 from models.errors import Unauthorized
-from models.judge_format import Rubric
 from models.keys import keys_configured
-from models.messages import Completer
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
+GATEWAY_TIMEOUT_S = 600.0  # as long as the gateway waits for an engine
+_TIMEOUT_S, _RETRIES = 120.0, 2
 
 
-def resolved(settings: Settings, database: Database, *names: str) -> list[ModelSpec]:
-    """The versions that these names mean now: what is stored belongs to ids, which no alias takes along.
+class Completers:
+    """Completers by model. Calling it gives one that retries; `unretried` gives one whose caller retries."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open: dict[tuple[str, bool], GatewayCompleter] = {}
+
+    def __call__(self, model: str) -> GatewayCompleter:
+        return self._completer(model, retried=True)
+
+    def unretried(self, model: str) -> GatewayCompleter:
+        """For the task runner, which retries what is safe to retry; the SDK would retry time-outs too."""
+        return self._completer(model, retried=False)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        for completer in self._open.values():
+            await completer.close()
+
+    def _completer(self, model: str, retried: bool) -> GatewayCompleter:
+        if (model, retried) not in self._open:
+            self._open[model, retried] = (
+                gateway_completer(self._settings, model, _TIMEOUT_S, _RETRIES)
+                if retried
+                else gateway_completer(self._settings, model, GATEWAY_TIMEOUT_S, 0, many=True)
+            )
+        return self._open[model, retried]
+
+
+def run_with_completers(settings: Settings, run: Callable[[Completers], Awaitable[Result]]) -> Result:
+    """Runs a coroutine to its end with completers for served models, and closes them. Call outside of an event loop."""
+
+    async def run_and_close() -> Result:
+        completers = Completers(settings)
+        try:
+            return await run(completers)
+        finally:
+            await completers.close()
+
+    return asyncio.run(run_and_close())
+
+
+def resolve_models(settings: Settings, database: Database, *names: str) -> list[ModelSpec]:
+    """The versions that these names mean now; results are stored under their ids, which no alias moves.
 
     Raises:
         NotFound: a model is not in the registry.
-        Unauthorized: keys are on, and the settings have none for the gateway.
+        Unauthorized: keys are required, and the settings have none for the gateway.
     """
     if settings.page_key is None and keys_configured(database):
-        raise Unauthorized("Keys are on: put one into the variable PARLEY_PAGE_KEY, and this may ask the gateway.")
+        raise Unauthorized("The gateway requires a key: set PARLEY_PAGE_KEY to one.")
     registry = Registry(database)
     return [registry.resolve(name) for name in names]
-
-
-def through_gateway(
-    settings: Settings,
-    run: Callable[[Callable[[str], Completer]], Awaitable[Found]],
-    *,
-    timeout_s: float = 120.0,
-    retries: int = 2,
-    many: bool = False,
-) -> Found:
-    """Runs with a completer for each model that is asked, and closes them; the options are `gateway_completer`'s."""
-
-    async def closing() -> Found:
-        completers: dict[str, GatewayCompleter] = {}
-
-        def completer_for(model: str) -> GatewayCompleter:
-            if model not in completers:
-                completers[model] = gateway_completer(settings, model, timeout_s, retries, many=many)
-            return completers[model]
-
-        try:
-            return await run(completer_for)
-        finally:
-            for completer in completers.values():
-                await completer.close()
-
-    return asyncio.run(closing())
-
-
-def agreement_note(database: Database, judge: str, rubric: Rubric) -> str:
-    """For what people's votes say that this judge may be trusted by this rubric, in words."""
-    from evals.judges.calibration import opinions
-    from evals.judges.human_agreement import groups, in_words
-
-    found = groups(opinions(database, judge, rubric.hash))
-    if not found:
-        return (
-            f"How far {judge} agrees with people by the rubric {rubric.name} is not known: vote at /vote, then "
-            f"`parley judge calibrate {judge} --rubric {rubric.name}`."
-        )
-    return in_words(judge, found)
-
-
-def judge_notes(database: Database, judge: ModelSpec, models: Sequence[ModelSpec]) -> list[str]:
-    """What a reader of a result should know about its judge: that it is a toy, or of the family that it judges."""
-    by_id: Mapping[str, ModelSpec] = {
-        spec.id: spec for spec in Registry(database).list(include_candidates=True, include_retired=True)
-    }
-    notes = []
-    if judge.toy:
-        notes.append(f"{judge.id} is a toy: it shows how judging works, not which model is better.")
-    notes += [
-        f"{judge.id} is of the same family as {name} ({shared}): judges favour their own."
-        for name, shared in kin(judge, tuple(models), by_id)
-    ]
-    return notes

@@ -1,117 +1,163 @@
-"""An evaluation over served models, through the gateway, as any client asks: completers, embeddings, judges, notes."""
+"""Runs over served models through the gateway: an evaluation, a judge, a calibration."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import TypeVar
 
+from evals.judges.calibration import Calibration, calibrate
 from evals.judges.judge_scorer import judge_scorer
+from evals.judges.notes import agreement_note, judge_notes
+from evals.judges.request import JudgeRequest
 from evals.judges.rubric import find_rubric
-from evals.request_pool import Report
-from evals.scorers.catalog import NamedScorer, Tools, named_scorer
+from evals.request_pool import ReportProgress
+from evals.scorers.catalog import NamedScorer, ScorerContext, named_scorer
 from evals.scorers.reference_similarity import Embed
-from evals.served_models import agreement_note, judge_notes, resolved, through_gateway
-from evals.tasks.evaluations import Evaluated, run_task
-from evals.tasks.runner import CONCURRENCY, Progress
-from evals.tasks.task import Task
+from evals.served_models import GATEWAY_TIMEOUT_S, Completers, resolve_models, run_with_completers
+from evals.tasks.evaluations import EvaluationRun, TaskRun, run_task
+from evals.tasks.runner import Progress
 from models.completer import translate_error
 from models.database import Database
 from models.errors import Unavailable
-from models.judge_format import DEFAULT_RUBRIC
+from models.judge_format import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
+from models.registry import Registry
 from models.settings import Settings
 
-_TIMEOUT_S = 600.0  # as long as the gateway itself has patience with an engine
+Result = TypeVar("Result")
+JudgeMethod = Callable[[Database, Callable[[str], Completer], JudgeRequest, ReportProgress | None], Awaitable[Result]]
+"""`judge_models`, `grade_models`, or `judge_evaluation` with its evaluation filled in."""
+
+
+@dataclass(frozen=True)
+class EvaluationProgress:
+    """Callbacks: `answering` while models answer, `scoring` while judges grade (a share of 0 to 1, and a line)."""
+
+    answering: Callable[[Progress], None] | None = None
+    scoring: ReportProgress | None = None
 
 
 def evaluate_served(
     settings: Settings,
     database: Database,
-    task: Task,
-    models: Sequence[str],
+    run: TaskRun,
     scorers: Sequence[str],
-    parameters: Mapping[str, Any],
-    *,
-    concurrency: int = CONCURRENCY,
-    progress: Callable[[Progress], None] | None = None,
-    scoring: Report | None = None,
-    notes: Sequence[str] = (),
-) -> Evaluated:
-    """Runs a task over served models; names may be aliases, scorers are names as `named_scorer` takes them.
+    progress: EvaluationProgress | None = None,
+) -> EvaluationRun:
+    """Runs a task over served models.
 
     Args:
-        progress: of the asking. scoring: of scorers that take their time, as judges do: a share of 0 to 1, and a line.
+        run: its models are names or aliases, and its scorers are ignored.
+        scorers: names as `named_scorer` takes them.
 
     Raises:
         NotFound: a model is not in the registry.
-        Unauthorized: keys are on, and the settings have none for the gateway.
+        Unauthorized: keys are required, and the settings have none for the gateway.
         Invalid, Unavailable: see `run_task`.
     """
-    # Answers are stored under ids: an alias that moves later must not take them along.
-    specs = resolved(settings, database, *models)
-
-    judges = [name for name in scorers if name.startswith("judge:")]
-    begun = count()
-
-    def judge(model: str, rubric: str | None) -> NamedScorer:
-        (spec,) = resolved(settings, database, model)
-        found = find_rubric(rubric or DEFAULT_RUBRIC.name, database)
-        return judge_scorer(
-            database,
-            spec.id,
-            found,
-            partial(through_gateway, settings),
-            notes=[*judge_notes(database, spec, specs), agreement_note(database, spec.id, found)],
-            report=scoring and partial(_report_of_one, scoring, next(begun), len(judges)),
-        )
-
-    tools = Tools(embedder=partial(gateway_embedder, settings), judge=judge)
-    made = [named_scorer(name, tools) for name in scorers]
+    progress = progress or EvaluationProgress()
+    specs = resolve_models(settings, database, *run.models)
     toys = [spec.id for spec in specs if spec.toy]
+    notes = list(run.notes)
     if toys:
         what = "is a toy: it shows" if len(toys) == 1 else "are toys: they show"
-        notes = [*notes, f"{', '.join(toys)} {what} how evaluating works, not what a real model can do."]
+        notes.append(f"{', '.join(toys)} {what} how evaluation works, not what a real model can do.")
 
-    async def run(completer_for: Callable[[str], Completer]) -> Evaluated:
-        return await run_task(
-            database,
-            completer_for,
-            task,
-            [spec.id for spec in specs],
-            made,
-            parameters,
-            concurrency=concurrency,
-            progress=progress,
+    async def evaluate(completers: Completers) -> EvaluationRun:
+        places, judges = count(), sum(name.startswith("judge:") for name in scorers)
+
+        def judge(model: str, rubric_name: str | None) -> NamedScorer:
+            (spec,) = resolve_models(settings, database, model)
+            rubric = find_rubric(rubric_name or DEFAULT_RUBRIC.name, database)
+            return judge_scorer(
+                database,
+                (spec.id, completers(spec.id)),
+                rubric,
+                notes=[*judge_notes(database, spec, specs), agreement_note(database, spec.id, rubric)],
+                report=progress.scoring and partial(_report_part, progress.scoring, next(places), judges),
+            )
+
+        context = ScorerContext(embedder=partial(gateway_embedder, settings), judge=judge)
+        resolved = replace(
+            run,
+            models=[spec.id for spec in specs],
+            scorers=[named_scorer(name, context) for name in scorers],
             notes=notes,
         )
+        return await run_task(database, completers.unretried, resolved, progress.answering)
 
-    # The runner repeats what is safe to repeat; the SDK would repeat time-outs too.
-    return through_gateway(settings, run, timeout_s=_TIMEOUT_S, retries=0, many=True)
+    return run_with_completers(settings, evaluate)
 
 
-def _report_of_one(report: Report, place: int, judges: int, share: float, line: str) -> None:
-    """One judge's progress as all judges': they come one after the other."""
-    report((place + share) / judges, line)
+def _report_part(report: ReportProgress, place: int, total: int, share: float, line: str) -> None:
+    """One judge's progress as a part of all judges': they run one after another."""
+    report((place + share) / total, line)
+
+
+def judge_served(
+    settings: Settings,
+    database: Database,
+    method: JudgeMethod[Result],
+    request: JudgeRequest,
+    report: ReportProgress | None = None,
+) -> Result:
+    """A served judge over two served models; the request's names may be aliases, and notes on the judge are added.
+
+    Raises:
+        NotFound: a model is not in the registry, or there are no prompts.
+        Unauthorized: keys are required, and the settings have none for the gateway.
+        Unavailable: the gateway or a model cannot be reached.
+    """
+    judge, *models = resolve_models(settings, database, request.judge, *request.models)
+    resolved = replace(
+        request,
+        judge=judge.id,
+        models=(models[0].id, models[1].id),
+        notes=[*request.notes, *judge_notes(database, judge, models)],
+    )
+    return run_with_completers(settings, lambda completers: method(database, completers, resolved, report))
+
+
+def calibrate_served(
+    settings: Settings,
+    database: Database,
+    judge: str,
+    rubric: Rubric = DEFAULT_RUBRIC,
+    report: ReportProgress | None = None,
+) -> Calibration:
+    """Compares a served judge with the votes, asking it first about the voted pairs it has not judged.
+
+    Raises:
+        NotFound: the judge is not in the registry, or nobody has voted.
+        Unauthorized, Unavailable: see `judge_served`.
+    """
+    (spec,) = resolve_models(settings, database, judge)
+    return run_with_completers(settings, lambda completers: calibrate(database, completers, spec.id, rubric, report))
+
+
+def calibrate_stored(database: Database, judge: str, rubric: Rubric = DEFAULT_RUBRIC) -> Calibration:
+    """As `calibrate_served`, from stored judgments only: nothing is asked."""
+    return asyncio.run(calibrate(database, None, Registry(database).resolve(judge).id, rubric))
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:
-    """Embeds texts with a served model, by the OpenAI SDK. Calling it raises a ParleyError where that cannot be."""
+    """A function that embeds texts with a served model. It raises ParleyError where the model cannot be asked."""
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
         import openai
 
         key = settings.page_key.get_secret_value() if settings.page_key else "no-key"
-        with openai.OpenAI(base_url=settings.gateway_url, api_key=key, timeout=_TIMEOUT_S) as client:
+        with openai.OpenAI(base_url=settings.gateway_url, api_key=key, timeout=GATEWAY_TIMEOUT_S) as client:
             try:
-                found = client.embeddings.create(model=model, input=list(texts), encoding_format="float").data
+                rows = client.embeddings.create(model=model, input=list(texts), encoding_format="float").data
             except openai.NotFoundError as error:
                 if error.code == "model_not_found":
                     raise translate_error(error) from error
-                raise Unavailable(
-                    "This gateway has no /v1/embeddings: similarity by embedding cannot be had."
-                ) from error
+                raise Unavailable("This gateway has no /v1/embeddings, which the scorer embedding needs.") from error
             except openai.OpenAIError as error:
                 raise translate_error(error) from error
-            return [row.embedding for row in sorted(found, key=lambda row: row.index)]
+            return [row.embedding for row in sorted(rows, key=lambda row: row.index)]
 
     return embed

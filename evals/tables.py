@@ -1,7 +1,7 @@
 """This room's tables: prompts, pairs of answers, battles, votes, judgments, rubrics; tasks, answers, evaluations.
 
 A pair is a prompt with two stored answers, and may be shown to several people; a battle is one showing of it to one
-person, with its order of sides. The constraints here are what keeps a vote from counting twice.
+person, with its order of sides. Unique constraints keep a vote from counting twice.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from models.database import Base, UtcDateTime, utcnow
 
 
 class PromptRow(Base):
-    """A conversation that ends with the user's turn. The digest makes adding the same one twice harmless."""
+    """A conversation that ends with the user's turn. The digest makes it unique."""
 
     __tablename__ = "prompts"
 
@@ -31,18 +31,18 @@ class PromptRow(Base):
 
 
 class PairRow(Base):
-    """Two models' answers to one prompt, the models in sorted order, so that a comparison has one name."""
+    """Two models' answers to one prompt; the models are in sorted order, so that each comparison has one form."""
 
     __tablename__ = "pairs"
     __table_args__ = (
-        # Sorted as Python sorts; the database only checks that they differ, since its collation may be another.
+        # Python sorts them; the database only checks that they differ, since its collation may be different.
         CheckConstraint("model_1 <> model_2", name="two_models"),
         Index("ix_pairs_model_1_model_2_prompt_id", "model_1", "model_2", "prompt_id"),
     )
 
     id: Mapped[str] = mapped_column(String(26), primary_key=True)
     prompt_id: Mapped[str] = mapped_column(ForeignKey("prompts.id"), index=True)
-    # No foreign key to the models: a retired or forgotten model keeps its votes, and imports name strangers.
+    # No foreign key to the models: votes outlive their models, and imports have unknown models.
     model_1: Mapped[str] = mapped_column(String(255))
     model_2: Mapped[str] = mapped_column(String(255))
     answer_1: Mapped[str] = mapped_column(Text)
@@ -51,10 +51,10 @@ class PairRow(Base):
 
 
 class BattleRow(Base):
-    """One showing of a pair to one voter. `flipped`: model_2's answer stands on the left.
+    """One showing of a pair to one voter. `flipped`: model_2's answer is on the left.
 
-    `showing` is 0 for the first showing of the pair to this voter. `again`: shown once more to the same person on
-    purpose, much later: such a vote says how far people agree with themselves, and counts for nothing else.
+    `showing` is 0 for the first showing of the pair to this voter. `again`: shown again on purpose, much later; such a
+    vote measures the voter's consistency and nothing else.
     """
 
     __tablename__ = "battles"
@@ -70,7 +70,7 @@ class BattleRow(Base):
 
 
 class VoteRow(Base):
-    """What a voter chose: left, right, tie or both_bad, as it was shown. A battle has one voter, and one vote."""
+    """A voter's choice as it was shown: left, right, tie or both_bad. A battle has one voter and one vote."""
 
     __tablename__ = "votes"
 
@@ -80,8 +80,8 @@ class VoteRow(Base):
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow, index=True)
 
 
-class _Judged:
-    """What a judge's word is kept with, whatever it is about."""
+class _JudgmentColumns:
+    """The columns of a judge's judgment."""
 
     id: Mapped[str] = mapped_column(String(26), primary_key=True)
     judge: Mapped[str] = mapped_column(String(255))
@@ -95,13 +95,13 @@ class _Judged:
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
 
 
-class JudgmentRow(_Judged, Base):
-    """What a judge said about a pair. `shown`: "12" or "21" compares, in that order; "1" or "2" grades one answer.
+class JudgmentRow(_JudgmentColumns, Base):
+    """A judge's judgment of a pair. `shown`: "12" or "21" compares, in that order; "1" or "2" grades one answer.
 
-    `verdict` is 1, 2 or 0 for a tie (the grade, where one answer is graded); None where the judge's text is no
-    verdict. `scores` has a dict of criteria for each model shown, under "1" and "2". `expected` is the share of the
-    win that model_1 gets (the grade, where one answer is graded) over all that the judge might have said, None where
-    that is not known. `rubric_hash` is more than the rubric's where more was shown: see `evals.judges.judge`.
+    `verdict` is 1, 2 or 0 for a tie (pointwise: the grade); None where the judge's text could not be parsed. `scores`
+    has a dict of criteria for each model shown, under "1" and "2". `expected` is model_1's share of the win (pointwise:
+    the grade) averaged over token probabilities, None where unknown. `rubric_hash` has a suffix where the judge saw
+    more than the plain question: see `evals.judges.judge.Judge.key`.
     """
 
     __tablename__ = "judgments"
@@ -110,13 +110,11 @@ class JudgmentRow(_Judged, Base):
     pair_id: Mapped[str] = mapped_column(ForeignKey("pairs.id"))
 
 
-class AnswerJudgmentRow(_Judged, Base):
-    """As `JudgmentRow`, about answers of evaluations.
+class AnswerJudgmentRow(_JudgmentColumns, Base):
+    """As `JudgmentRow`, on answers of evaluations.
 
-    `pair_id`: an answer's id, or two with a colon between, and behind another one the beginning of the hash of what
-    was expected, where something was: one answer may stand beside several expected ones.
-
-    An answer's row says what its model had been asked, so a verdict on it needs no other context.
+    `pair_id`: an answer's id, or two joined by a colon; then, after another colon, the start of the reference answer's
+    hash where there is one, since one answer may be judged against several references.
     """
 
     __tablename__ = "answer_judgments"
@@ -126,7 +124,7 @@ class AnswerJudgmentRow(_Judged, Base):
 
 
 class RubricRow(Base):
-    """A rubric that a judge was asked by, under its hash, so that an old result's rubric can still be read."""
+    """A rubric that a judge has used, under its hash, so that an old result's rubric can still be read."""
 
     __tablename__ = "rubrics"
 
@@ -138,7 +136,7 @@ class RubricRow(Base):
 
 
 class TaskRow(Base):
-    """A task that was run, under the hash of its content: whatever it is called, it is stored once."""
+    """A task that was run, under the hash of its content; it is stored once, whatever its name."""
 
     __tablename__ = "tasks"
 
@@ -158,7 +156,7 @@ class TaskSampleRow(Base):
 
 
 class AnswerRow(Base):
-    """What a model version said to a prompt under some parameters: asked once, used by every evaluation."""
+    """A model version's answer to a prompt under some parameters; requested once, used by every evaluation."""
 
     __tablename__ = "answers"
     __table_args__ = (UniqueConstraint("model", "prompt_hash", "parameters_hash"),)
@@ -176,10 +174,9 @@ class AnswerRow(Base):
 
 
 class EvaluationRow(Base):
-    """One run of a task over models. `finished` is None while it runs, and after a kill: the same run goes on then.
+    """One run of a task over models. `finished` is None while it runs, and after a kill, when the same run resumes it.
 
-    `key` is the hash of task, models, parameters and the names of the scorers; `scorers` has each one's name, good end
-    and range.
+    `key` is the hash of task, models, parameters and scorer names; `scorers` has each one's name, direction and range.
     """
 
     __tablename__ = "evaluations"
@@ -201,7 +198,7 @@ class EvaluationRow(Base):
 class ResultRow(Base):
     """One model on one sample of an evaluation: its answer with scores by scorer, or the error instead of both.
 
-    A score is null where there was nothing to score by; `score_errors` says where a scorer failed.
+    A score is null where there is no reference; `score_errors` has the errors of scorers.
     """
 
     __tablename__ = "evaluation_results"
@@ -216,11 +213,11 @@ class ResultRow(Base):
 
 
 def insert_once(session: Session, row: Base) -> bool:
-    """Inserts a row unless a unique constraint says that it is there already; returns whether it was new.
+    """Inserts a row unless a unique constraint has it already; returns whether it is new.
 
-    Unlike look-then-insert, two processes that do this at once cannot both succeed, nor can either fail.
+    Unlike select-then-insert, this is safe when two processes do it at once.
     """
-    # What is left out gets its column's default, as in any insert.
+    # Unset columns get their defaults, as in any insert.
     columns = inspect(type(row)).columns
     values = {c.key: value for c in columns if (value := getattr(row, c.key)) is not None}
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
@@ -229,9 +226,9 @@ def insert_once(session: Session, row: Base) -> bool:
 
 
 def insert_many_once(session: Session, rows: Sequence[Base]) -> set[Any]:
-    """As `insert_once` for many rows of one table, in one statement; returns the first key of each that is new.
+    """As `insert_once` for many rows of one table, in one statement; returns the primary keys of the new ones.
 
-    A column with a default gets it, whatever the rows say.
+    Columns with a default always get it.
     """
     columns = inspect(type(rows[0])).columns
     key = next(iter(columns))

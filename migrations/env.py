@@ -1,6 +1,6 @@
-"""Alembic's door: runs the migrations over the connection that `models.database` hands in.
+"""Alembic's environment: runs the migrations over the connection passed by `models.database`.
 
-It imports the rooms' tables, so that a new migration can be written from what they say.
+It imports the rooms' tables so that new migrations can be generated from them.
 """
 
 from importlib import import_module

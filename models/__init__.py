@@ -1,13 +1,12 @@
-"""The nouns every room shares: model specs, the registry, settings, the database, errors, messages, keys, jobs, files.
+"""What every room shares: model specs, registry, settings, database, errors, messages, keys, jobs and files.
 
-This index is resolved lazily, so that `import models` costs nothing: `from models import Registry` loads only
-`models.registry`. The room imports no other room.
+Names resolve lazily: `from models import Registry` loads only `models.registry`. This package imports no other room.
 """
 
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
+_MODULES = {
     "Settings": "settings", "load_settings": "settings",
     "Database": "database", "open_database": "database", "upgrade": "database",
     "ModelSpec": "spec", "EngineOptions": "spec", "Upstream": "spec", "BotProfile": "spec",
@@ -24,10 +23,10 @@ _HOMES = {
     "Rubric": "judge_format",
 }  # fmt: skip
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'models' has no attribute {name!r}")
-    return getattr(import_module(f"models.{_HOMES[name]}"), name)
+    return getattr(import_module(f"models.{_MODULES[name]}"), name)

@@ -1,6 +1,6 @@
-"""This room's routes on the gateway: `/v1/files` and `/v1/uploads`, as OpenAI has them. Light to import.
+"""The routes `/v1/files` and `/v1/uploads`, in OpenAI's format. Light to import.
 
-It knows HTTP and OpenAI's shapes; files and uploads themselves are in models/files.py and models/uploads.py.
+The files and uploads themselves are in models/files.py and models/uploads.py.
 """
 
 from collections.abc import Mapping
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-# OpenAI's bounds for `expires_after`: an hour and thirty days.
-_SHORTEST_LIFE_S, _LONGEST_LIFE_S = 3600, 2_592_000
+# OpenAI's limits for `expires_after`: one hour and thirty days.
+_MIN_LIFETIME_S, _MAX_LIFETIME_S = 3600, 2_592_000
 
 
 def routes(settings: Settings, database: Database) -> "list[Route]":
@@ -41,7 +41,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
 
     files = _FileRoutes(Files(settings, database))
     uploads = _UploadRoutes(Uploads(settings, database))
-    found = [
+    files_and_uploads = [
         Route("/v1/files", files.create, methods=["POST"]),
         Route("/v1/files", files.page, methods=["GET"]),
         Route("/v1/files/{file_id}", files.retrieve, methods=["GET"]),
@@ -52,7 +52,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
         Route("/v1/uploads/{upload_id}/complete", uploads.complete, methods=["POST"]),
         Route("/v1/uploads/{upload_id}/cancel", uploads.cancel, methods=["POST"]),
     ]
-    return attach_operations(found, OPERATIONS)
+    return attach_operations(files_and_uploads, OPERATIONS)
 
 
 class _FileRoutes:
@@ -62,17 +62,17 @@ class _FileRoutes:
         self._files = files
 
     async def create(self, request: "Request") -> "Response":
-        """The file may come before or after the form's other fields, so they are looked at when all is there."""
+        """Stores an uploaded file. The form's fields are checked at the end, because they may follow the file."""
         async with threaded_context(self._files.incoming()) as incoming:
             form = await receive_form(request, "file", incoming)
             purpose = validate_purpose(form.fields.get("purpose"))
-            life = _life(_expires_after_of(form.fields))
+            lifetime = _parse_expires_after(_form_expires_after(form.fields))
             if is_retry(request) and (
                 first := await run_in_thread(self._files.find_duplicate, incoming, form.filename, purpose)
             ):
-                return json_response(shown_file(first))
-            stored = await run_in_thread(self._files.save, incoming, form.filename, purpose, expires_after=life)
-        return json_response(shown_file(stored))
+                return json_response(file_to_json(first))
+            stored = await run_in_thread(self._files.save, incoming, form.filename, purpose, expires_after=lifetime)
+        return json_response(file_to_json(stored))
 
     async def page(self, request: "Request") -> "Response":
         query = request.query_params
@@ -84,10 +84,10 @@ class _FileRoutes:
             limit=limit,
             order=query.get("order") or "desc",
         )
-        return json_response(list_page([shown_file(file) for file in page.files], has_more=page.has_more))
+        return json_response(list_page([file_to_json(file) for file in page.files], has_more=page.has_more))
 
     async def retrieve(self, request: "Request") -> "Response":
-        return json_response(shown_file(await run_in_thread(self._files.get, request.path_params["file_id"])))
+        return json_response(file_to_json(await run_in_thread(self._files.get, request.path_params["file_id"])))
 
     async def delete(self, request: "Request") -> "Response":
         file_id = request.path_params["file_id"]
@@ -99,7 +99,7 @@ class _FileRoutes:
 
         file = await run_in_thread(self._files.get, request.path_params["file_id"])
         if not await run_in_thread(file.path.is_file):
-            raise NotFound(f"The bytes of {file.id!r} are gone from {file.path.parent.name}/.", param="file_id")
+            raise NotFound(f"The content of {file.id!r} is missing from {file.path.parent.name}/.", param="file_id")
         headers = {"x-content-type-options": "nosniff"}
         return FileResponse(file.path, 200, headers, "application/octet-stream", filename=file.filename)
 
@@ -114,41 +114,43 @@ class _UploadRoutes:
         body = await read_json_object(request)
         size = body.get("bytes")
         if not isinstance(size, int) or isinstance(size, bool):
-            raise Invalid("bytes must be the size of the whole file, a whole number.", param="bytes")
+            raise Invalid("bytes must be the size of the whole file, an integer.", param="bytes")
         upload = await run_in_thread(
             self._uploads.create,
             filename=_text(body, "filename"),
             purpose=validate_purpose(body.get("purpose")),
             size=size,
             mime_type=_text(body, "mime_type"),
-            file_expires_after=_life(body.get("expires_after")),
+            file_expires_after=_parse_expires_after(body.get("expires_after")),
         )
-        return json_response(shown_upload(upload))
+        return json_response(upload_to_json(upload))
 
     async def add_part(self, request: "Request") -> "Response":
         upload_id = request.path_params["upload_id"]
         async with threaded_context(await run_in_thread(self._uploads.incoming_part, upload_id)) as incoming:
             await receive_form(request, "data", incoming)
             part = await run_in_thread(self._uploads.save_part, upload_id, incoming)
-        return json_response(shown_part(part))
+        return json_response(part_to_json(part))
 
     async def complete(self, request: "Request") -> "Response":
         body = await read_json_object(request)
         part_ids = body.get("part_ids")
-        if not isinstance(part_ids, list) or not part_ids or not all(isinstance(one, str) for one in part_ids):
-            raise Invalid("part_ids must be the ids of the parts, in their order.", param="part_ids")
+        if not isinstance(part_ids, list) or not part_ids or not all(isinstance(part_id, str) for part_id in part_ids):
+            raise Invalid("part_ids must be the ids of the parts, in order.", param="part_ids")
         md5 = body.get("md5")
         if md5 is not None and not isinstance(md5, str):
-            raise Invalid("md5 must be text: the MD5 of the whole file in hex.", param="md5")
+            raise Invalid("md5 must be a string: the MD5 of the whole file in hex.", param="md5")
         done = await run_in_thread(self._uploads.complete, request.path_params["upload_id"], part_ids, md5)
-        return json_response(shown_upload(done))
+        return json_response(upload_to_json(done))
 
     async def cancel(self, request: "Request") -> "Response":
-        return json_response(shown_upload(await run_in_thread(self._uploads.cancel, request.path_params["upload_id"])))
+        return json_response(
+            upload_to_json(await run_in_thread(self._uploads.cancel, request.path_params["upload_id"]))
+        )
 
 
-def shown_file(file: StoredFile) -> dict[str, Any]:
-    """A file in OpenAI's shape. It is `processed` as it comes: who uses it checks it, as OpenAI does since 2023."""
+def file_to_json(file: StoredFile) -> dict[str, Any]:
+    """A file in OpenAI's format. Its status is always `processed`: a file is checked when it is used."""
     return {
         "id": file.id,
         "object": "file",
@@ -162,8 +164,8 @@ def shown_file(file: StoredFile) -> dict[str, Any]:
     }
 
 
-def shown_upload(upload: Upload) -> dict[str, Any]:
-    """An upload in OpenAI's shape."""
+def upload_to_json(upload: Upload) -> dict[str, Any]:
+    """An upload in OpenAI's format."""
     return {
         "id": upload.id,
         "object": "upload",
@@ -173,12 +175,12 @@ def shown_upload(upload: Upload) -> dict[str, Any]:
         "filename": upload.filename,
         "purpose": upload.purpose,
         "status": upload.status,
-        "file": shown_file(upload.file) if upload.file else None,
+        "file": file_to_json(upload.file) if upload.file else None,
     }
 
 
-def shown_part(part: UploadPart) -> dict[str, Any]:
-    """A part in OpenAI's shape."""
+def part_to_json(part: UploadPart) -> dict[str, Any]:
+    """A part in OpenAI's format."""
     return {
         "id": part.id,
         "object": "upload.part",
@@ -187,8 +189,8 @@ def shown_part(part: UploadPart) -> dict[str, Any]:
     }
 
 
-def _expires_after_of(fields: Mapping[str, str]) -> dict[str, Any] | None:
-    """`expires_after[anchor]` and `expires_after[seconds]`, as forms carry them."""
+def _form_expires_after(fields: Mapping[str, str]) -> dict[str, Any] | None:
+    """Reads `expires_after[anchor]` and `expires_after[seconds]` from a form."""
     given: dict[str, Any] = {
         name: fields[key] for name in ("anchor", "seconds") if (key := f"expires_after[{name}]") in fields
     }
@@ -198,16 +200,16 @@ def _expires_after_of(fields: Mapping[str, str]) -> dict[str, Any] | None:
     return given or None
 
 
-def _life(expires_after: Any) -> timedelta | None:
+def _parse_expires_after(expires_after: Any) -> timedelta | None:
     if expires_after is None:
         return None
     if not isinstance(expires_after, dict) or expires_after.get("anchor") != "created_at":
         raise Invalid("expires_after.anchor must be created_at.", param="expires_after.anchor")
     seconds = expires_after.get("seconds")
     whole = isinstance(seconds, int) and not isinstance(seconds, bool)
-    if not whole or not _SHORTEST_LIFE_S <= seconds <= _LONGEST_LIFE_S:
+    if not whole or not _MIN_LIFETIME_S <= seconds <= _MAX_LIFETIME_S:
         raise Invalid(
-            f"expires_after.seconds must be from {_SHORTEST_LIFE_S} to {_LONGEST_LIFE_S}.",
+            f"expires_after.seconds must be from {_MIN_LIFETIME_S} to {_MAX_LIFETIME_S}.",
             param="expires_after.seconds",
         )
     return timedelta(seconds=seconds)
@@ -216,5 +218,5 @@ def _life(expires_after: Any) -> timedelta | None:
 def _text(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise Invalid(f"{name} must be text.", param=name)
+        raise Invalid(f"{name} must be a non-empty string.", param=name)
     return value

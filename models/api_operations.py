@@ -1,4 +1,4 @@
-"""What `/v1/files` and `/v1/uploads` take and answer, as models: for the OpenAPI document. The routes do not use it."""
+"""The OpenAPI description of `/v1/files` and `/v1/uploads`. The routes do not use it."""
 
 from typing import Annotated, Literal
 
@@ -9,31 +9,31 @@ from models.http.operations import Operation, Shape
 
 Purpose = Literal["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]
 _Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
-_Life = Annotated[int, Field(ge=3600, le=2_592_000)]
+_Lifetime = Annotated[int, Field(ge=3600, le=2_592_000)]
 
 
 class ExpiresAfter(Shape):
-    """When a file goes by itself."""
+    """When a file is deleted automatically."""
 
     anchor: Literal["created_at"]
-    seconds: _Life
+    seconds: _Lifetime
 
 
 class FileForm(Shape):
-    """A file to keep. `expires_after[anchor]` and `expires_after[seconds]` may stand beside."""
+    """A file to store. `expires_after[anchor]` and `expires_after[seconds]` are optional fields."""
 
     file: bytes
     purpose: Purpose
 
 
 class PartForm(Shape):
-    """A part of a large file, 64 MiB at most."""
+    """A part of a large file, at most 64 MiB."""
 
     data: bytes
 
 
 class FilesQuery(Shape):
-    """Which files to list."""
+    """Parameters of a list of files."""
 
     after: str | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_LISTED)] = MAX_LISTED
@@ -66,7 +66,7 @@ class FileList(Shape):
 
 
 class FileDeleted(Shape):
-    """A file that is gone."""
+    """A deleted file."""
 
     id: str
     object: Literal["file"]
@@ -74,7 +74,7 @@ class FileDeleted(Shape):
 
 
 class UploadCreate(Shape):
-    """A large file that will come in parts; `bytes` is its whole size."""
+    """A large file to upload in parts; `bytes` is its total size."""
 
     filename: _Name
     purpose: Purpose
@@ -84,14 +84,14 @@ class UploadCreate(Shape):
 
 
 class UploadComplete(Shape):
-    """The parts in their order, and the MD5 of the whole in hex."""
+    """The parts in order, and optionally the MD5 of the whole file in hex."""
 
     part_ids: Annotated[list[str], Field(min_length=1)]
     md5: str | None = None
 
 
 class Upload(Shape):
-    """A large file on its way."""
+    """An upload in parts."""
 
     id: str
     object: Literal["upload"]
@@ -105,7 +105,7 @@ class Upload(Shape):
 
 
 class UploadPart(Shape):
-    """A part that has come."""
+    """An uploaded part."""
 
     id: str
     object: Literal["upload.part"]
@@ -117,16 +117,16 @@ _FILE, _UPLOAD = "/v1/files/{file_id}", "/v1/uploads/{upload_id}"
 OPERATIONS = (
     Operation("POST", "/v1/files", "Upload a file.", "Files", File, form=FileForm, errors=(507,)),
     Operation("GET", "/v1/files", "List files.", "Files", FileList, query=FilesQuery),
-    Operation("GET", _FILE, "Retrieve a file's description.", "Files", File, errors=(404,)),
+    Operation("GET", _FILE, "Retrieve a file's metadata.", "Files", File, errors=(404,)),
     Operation("DELETE", _FILE, "Delete a file.", "Files", FileDeleted, errors=(404, 409)),
     Operation("GET", f"{_FILE}/content", "Download a file.", "Files", "application/octet-stream", errors=(404,)),
-    Operation("POST", "/v1/uploads", "Announce a large file.", "Uploads", Upload, body=UploadCreate, errors=(507,)),
+    Operation("POST", "/v1/uploads", "Start a multi-part upload.", "Uploads", Upload, body=UploadCreate, errors=(507,)),
     Operation(
-        "POST", f"{_UPLOAD}/parts", "Send a part of it.", "Uploads", UploadPart, form=PartForm, errors=(404, 409, 507)
+        "POST", f"{_UPLOAD}/parts", "Upload a part.", "Uploads", UploadPart, form=PartForm, errors=(404, 409, 507)
     ),
     Operation(
-        "POST", f"{_UPLOAD}/complete", "Make a file of the parts.", "Uploads", Upload, body=UploadComplete,
+        "POST", f"{_UPLOAD}/complete", "Complete an upload.", "Uploads", Upload, body=UploadComplete,
         errors=(404, 409, 507),
     ),
-    Operation("POST", f"{_UPLOAD}/cancel", "Throw the parts away.", "Uploads", Upload, errors=(404, 409)),
+    Operation("POST", f"{_UPLOAD}/cancel", "Cancel an upload.", "Uploads", Upload, errors=(404, 409)),
 )  # fmt: skip

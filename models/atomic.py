@@ -1,8 +1,8 @@
-"""Publication on disk: a folder or a file appears whole or not at all.
+"""Atomic publication on disk: a folder or file appears whole or not at all.
 
-A temporary name on the same file system, fsync of every file and folder, then one rename. Whoever reads never
-sees a half. A kill leaves at most a `.pending-…` folder, or a whole one that carries a mark because nobody has named it
-yet: `sweep` and `Registry.sweep_unnamed` remove those at a later start of `parley up`.
+It is written under a temporary name on the same file system, synced, and renamed once. A kill leaves at most a
+`.pending-…` entry, or a whole folder with a mark because no database row names it yet; `sweep` and
+`Registry.sweep_unclaimed` remove these at the next start of `parley up`.
 """
 
 import errno
@@ -19,12 +19,12 @@ from models.database import new_ulid
 from models.errors import Conflict, NoSpace, TooLarge
 
 _PENDING = ".pending-"
-_UNNAMED = ".unnamed"  # stands in a published folder until a database names it
+_UNCLAIMED = ".unnamed"  # a file in a published folder until a database row names the folder
 
 
 @dataclass(frozen=True)
 class PendingFolder:
-    """`path` is the folder to fill; `final` is where it will stand once the block ends well."""
+    """`path` is the folder to fill; `final` is its path after the block succeeds."""
 
     path: Path
     final: Path
@@ -32,11 +32,11 @@ class PendingFolder:
 
 @contextmanager
 def publish_folder(parent: Path, name: str | None = None) -> Iterator[PendingFolder]:
-    """Fill `.path`; at the end of the block it is durable at `.final`. After an error nothing is left.
+    """Yields a folder to fill at `.path`. At the end of the block it is durable at `.final`; an error leaves nothing.
 
     Args:
-        parent: the folder that will hold the new one; made where it is missing.
-        name: the new folder's name; a fresh ULID without it.
+        parent: the folder that will hold the new one; created if missing.
+        name: the new folder's name; a new ULID by default.
 
     Raises:
         Conflict: the name is taken. NoSpace: the disk is full.
@@ -44,46 +44,40 @@ def publish_folder(parent: Path, name: str | None = None) -> Iterator[PendingFol
     final = parent / (name or new_ulid())
     pending = parent / f"{_PENDING}{new_ulid()}"
     try:
-        pending.mkdir(parents=True)
-        yield PendingFolder(pending, final)
-        if final.exists():
-            raise Conflict(f"{final} exists already: what is published is never overwritten.")
-        _sync_tree(pending)
-        (pending / _UNNAMED).touch()  # last, so that its time says when the folder was complete
-        _sync(pending)
-        pending.rename(final)
-        _sync(parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"No space left for {final}: free some space and try again.") from error
-        raise
+        with _translate_full_disk(final):
+            pending.mkdir(parents=True)
+            yield PendingFolder(pending, final)
+            if final.exists():
+                raise Conflict(f"{final} exists already, and published folders are never overwritten.")
+            _sync_tree(pending)
+            (pending / _UNCLAIMED).touch()  # last, so that its time is when the folder was complete
+            _sync(pending)
+            pending.rename(final)
+            _sync(parent)
     finally:
         shutil.rmtree(pending, ignore_errors=True)
 
 
 def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Writes a file whole: durable under its name when this returns, untouched after an error."""
+    """Writes a file atomically: durable when this returns, unchanged after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pending = path.with_name(f"{_PENDING}{new_ulid()}")
     try:
-        with os.fdopen(os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        pending.rename(path)
-        _sync(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"No space left for {path}: free some space and try again.") from error
-        raise
+        with _translate_full_disk(path):
+            with os.fdopen(os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            pending.rename(path)
+            _sync(path.parent)
     finally:
         pending.unlink(missing_ok=True)
 
 
 class IncomingFile:
-    """A file that arrives in pieces, beside its final place. Made by `incoming_file`.
+    """A file that is written in pieces beside its final path. Made by `incoming_file`.
 
-    `size` in bytes and `sha256` (a hash object) are of what has come so far.
+    `size` (bytes) and `sha256` (a hash object) cover the pieces so far.
     """
 
     def __init__(self, pending: Path, limit: int | None) -> None:
@@ -94,22 +88,22 @@ class IncomingFile:
         self._stream = pending.open("xb")
 
     def write(self, data: bytes) -> None:
-        """Takes the next piece.
+        """Writes the next piece.
 
         Raises:
             TooLarge: more bytes than the limit. NoSpace: the disk is full.
         """
         if self._limit is not None and self.size + len(data) > self._limit:
             raise TooLarge(f"The file is over the limit of {self._limit} bytes.", param="file")
-        with _full_disk_told(self._pending.parent):
+        with _translate_full_disk(self._pending.parent):
             self._stream.write(data)
         self.sha256.update(data)
         self.size += len(data)
 
     def publish(self, name: str) -> Path:
-        """Gives it its name, whole and durable; returns where it stands."""
+        """Renames the durable file to `name`; returns its path."""
         final = self._pending.with_name(name)
-        with _full_disk_told(final):
+        with _translate_full_disk(final):
             self._stream.flush()
             os.fsync(self._stream.fileno())
             self._pending.rename(final)
@@ -117,21 +111,21 @@ class IncomingFile:
         return final
 
     def close(self) -> None:
-        """Lets go of it; what was not published is removed."""
-        with suppress(OSError):  # a full disk may speak up once more, of what is removed next
+        """Closes the file, and removes it unless it was published."""
+        with suppress(OSError):  # a full disk may fail again on the data that is discarded
             self._stream.close()
         self._pending.unlink(missing_ok=True)
 
 
 @contextmanager
 def incoming_file(parent: Path, limit: int | None = None) -> Iterator[IncomingFile]:
-    """A new file in `parent` that pieces are written to. Unless it is published in the block, nothing is left of it.
+    """Yields a new file in `parent` to write to. It is removed unless published inside the block.
 
     Args:
-        parent: the folder that will hold it; made where it is missing.
-        limit: the most bytes that it may have.
+        parent: the folder that will hold it; created if missing.
+        limit: the maximum size in bytes.
     """
-    with _full_disk_told(parent):
+    with _translate_full_disk(parent):
         parent.mkdir(parents=True, exist_ok=True)
         incoming = IncomingFile(parent / f"{_PENDING}{new_ulid()}", limit)
     try:
@@ -141,10 +135,10 @@ def incoming_file(parent: Path, limit: int | None = None) -> Iterator[IncomingFi
 
 
 def sweep(parent: Path, older_than_s: float = 0.0) -> int:
-    """Removes what killed publications left under `parent`; says how many.
+    """Removes what killed publications left under `parent`; returns how many.
 
     Args:
-        older_than_s: leave alone what changed within so many seconds, where somebody may be publishing now.
+        older_than_s: keep what changed more recently, which may still be in progress.
     """
     limit = time.time() - older_than_s
     left = [path for path in parent.glob(f"{_PENDING}*") if path.stat().st_mtime <= limit]
@@ -157,24 +151,26 @@ def sweep(parent: Path, older_than_s: float = 0.0) -> int:
 
 
 def claim_folder(folder: Path) -> None:
-    """Takes the mark off a published folder: a database names it now."""
-    mark = folder / _UNNAMED
-    if mark.exists():  # asked first: a base may be on a disk that nobody may write to
+    """Removes the mark from a published folder after a database row names it."""
+    mark = folder / _UNCLAIMED
+    if mark.exists():  # checked first, because a base may be on a read-only disk
         mark.unlink(missing_ok=True)
 
 
 def unclaimed_folders(parent: Path, older_than_s: float) -> list[Path]:
-    """Published folders under `parent` that still carry the mark, and in which nothing changed for so many seconds.
+    """Published folders under `parent` that carry the mark and have not changed for `older_than_s` seconds.
 
-    A folder without the mark is never among them, whoever put it there.
+    Folders without the mark are never included.
     """
     limit = time.time() - older_than_s
-    marked = [mark.parent for mark in sorted(parent.glob(f"*/{_UNNAMED}")) if not mark.parent.name.startswith(_PENDING)]
+    marked = [
+        mark.parent for mark in sorted(parent.glob(f"*/{_UNCLAIMED}")) if not mark.parent.name.startswith(_PENDING)
+    ]
     return [folder for folder in marked if not folder.is_symlink() and _last_change(folder) <= limit]
 
 
 @contextmanager
-def _full_disk_told(path: Path) -> Iterator[None]:
+def _translate_full_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -184,7 +180,7 @@ def _full_disk_told(path: Path) -> Iterator[None]:
 
 
 def _last_change(folder: Path) -> float:
-    """When anything in a folder was last written; now, where something goes while one looks."""
+    """When anything in a folder was last written; now, if an entry disappears meanwhile."""
     try:
         return max(max(path.lstat().st_mtime for path in folder.rglob("*")), folder.stat().st_mtime)
     except OSError:

@@ -1,9 +1,9 @@
-"""This room's commands: `parley db`, `parley models`, `parley keys`, `parley settings`, `parley worker`.
+"""The commands of this room: `parley db`, `parley models`, `parley keys` and `parley settings`.
 
-`add_commands` hangs them on the front door's Typer app; nothing is loaded before a command runs.
+Each command imports what it needs when it runs.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,19 +12,8 @@ from models.commands.models import add_models_commands
 from models.terminal import console
 
 
-def opened() -> tuple[Any, Any]:
-    """(settings, database), the database checked to be at this program's revision."""
-    from models.database import open_database
-    from models.settings import load_settings
-
-    settings = load_settings()
-    database = open_database(settings)
-    database.check_current()
-    return settings, database
-
-
 def add_commands(app: typer.Typer) -> None:
-    """Hangs this room's commands on the `parley` app."""
+    """Adds this room's commands to the `parley` app."""
     db = typer.Typer(help="The database: tables and migrations.", no_args_is_help=True)
     db.command("upgrade")(db_upgrade)
     db.command("revision", hidden=True)(db_revision)
@@ -36,7 +25,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def db_upgrade() -> None:
-    """Bring the database to this program's tables. `parley up` does it by itself."""
+    """Upgrade the database to this program's tables. `parley up` does this automatically."""
     from models.database import upgrade
     from models.settings import load_settings
 
@@ -49,8 +38,8 @@ def db_upgrade() -> None:
     )
 
 
-def db_revision(message: Annotated[str, typer.Argument(help="What the migration does, in a few words.")]) -> None:
-    """Write a new migration from what the tables.py files say and the database does not have (for developers)."""
+def db_revision(message: Annotated[str, typer.Argument(help="What the migration does.")]) -> None:
+    """Write a migration from the differences between the tables.py files and the database (for developers)."""
     from alembic import command
 
     from models.database import alembic_config, open_database, upgrade
@@ -63,7 +52,7 @@ def db_revision(message: Annotated[str, typer.Argument(help="What the migration 
 
 
 def show_settings() -> None:
-    """Show every setting with its value and what it means. Secrets are masked."""
+    """Show every setting with its value and meaning. Secrets are masked."""
     from rich.markup import escape
     from rich.table import Table
 

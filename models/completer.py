@@ -1,4 +1,4 @@
-"""The Completer that reaches models as any client does: with the OpenAI SDK, over HTTP, with a key of its own."""
+"""A Completer over HTTP, with the OpenAI SDK."""
 
 import json
 import time
@@ -12,11 +12,11 @@ from models.settings import Settings
 if TYPE_CHECKING:
     import openai
 
-_NO_ANSWER = "The server's answer is no chat completion: is this an OpenAI-compatible address?"
+_NO_ANSWER = "The server's answer is not a chat completion. Is this an OpenAI-compatible address?"
 
 
 class GatewayCompleter:
-    """One model behind one OpenAI-compatible address. Follows the `Completer` protocol, and can stream."""
+    """A model at an OpenAI-compatible address. Implements the `Completer` protocol and can stream."""
 
     def __init__(
         self,
@@ -31,39 +31,39 @@ class GatewayCompleter:
         from openai import AsyncOpenAI, DefaultAioHttpClient
 
         self.model = model
-        # For many requests at once the SDK's other transport: it takes two thirds of the CPU for each.
+        # For many concurrent requests: the SDK's aiohttp transport takes two thirds of the CPU per request.
         transport = DefaultAioHttpClient() if many else None
-        # The SDK insists on a key; a server without keys does not look at it.
+        # The SDK requires a key; a server without keys ignores it.
         key = api_key or "no-key"
         self._client = AsyncOpenAI(
             base_url=base_url, api_key=key, timeout=timeout_s, max_retries=retries, http_client=transport
         )
         self._base_url, self._timeout_s = base_url.rstrip("/"), timeout_s
-        # Where the SDK need not repeat anything, its transport is asked without it: see `_sent`.
+        # Without retries the transport is used directly: see `_send`.
         self._bare = transport if retries == 0 else None
         own = {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
         self._headers = own | {"Authorization": f"Bearer {key}"}
 
     async def __call__(self, messages: Sequence[Message], **options: Any) -> Completion:
-        """One whole answer."""
+        """The whole answer."""
         began = time.perf_counter()
-        # `extra_body` has what the SDK's own call does not know, as it does there.
+        # `extra_body` has fields unknown to the SDK, as in the SDK's own call.
         more = options.pop("extra_body", None) or {}
         body = {"model": self.model, "messages": as_dicts(messages), **options, **more}
         answer = await self.post("/chat/completions", body)
         return _completion(answer, time.perf_counter() - began)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> object:
-        """The server's JSON to a body, as it came; `path` is below /v1, with a slash before it.
+        """Sends a body to `path` (below /v1, with a leading slash); returns the server's JSON.
 
         Raises:
-            ParleyError: what `told` makes of the SDK's error, or Unavailable where no JSON came.
+            ParleyError: the SDK's error, translated; Unavailable if the response is not JSON.
         """
         import openai
 
         try:
-            # Not chat.completions.create(): that walks through every message and builds objects that nobody reads
-            # here, for half of a request's CPU. This is the same request, with the SDK's errors and retries.
+            # chat.completions.create() would spend half of a request's CPU on objects that are not needed here. This
+            # is the same request, with the SDK's errors and retries.
             if self._bare is not None:
                 return await self._send(self._bare, path, body)
             return await self._client.post(path, body=body, cast_to=object)
@@ -73,9 +73,9 @@ class GatewayCompleter:
             raise Unavailable(_NO_ANSWER) from error
 
     async def _send(self, transport: Any, path: str, body: Mapping[str, Any]) -> object:
-        """The SDK's request over the SDK's transport, with the SDK's errors, but without what it does in between.
+        """Sends the SDK's request over its transport, and raises the SDK's errors, without the layers in between.
 
-        That took 0.45 ms of CPU of a request's 0.75 (openai 3.54), which an engine on the same cores goes without.
+        Those took 0.45 ms of a request's 0.75 ms of CPU (openai 3.54), which an engine on the same cores needs.
         """
         import openai
 
@@ -88,7 +88,7 @@ class GatewayCompleter:
             response = await transport.send(request)
         except Exception as error:
             names, below = _error_class_names(error), _error_class_names(error.__cause__)
-            # The transport calls a connection that was cut a time-out too.
+            # The transport reports a cut connection as a timeout, too.
             if "TimeoutException" in names and "ServerDisconnectedError" not in below:
                 raise openai.APITimeoutError(request=request) from error
             if "RequestError" in names:
@@ -96,7 +96,7 @@ class GatewayCompleter:
             raise
         if response.is_success:
             return response.json()
-        # Protected, but the one place that knows which class and message a status has.
+        # Private, but the only place that maps a status to a class and message.
         raise self._client._make_status_error_from_response(response)
 
     async def stream(
@@ -106,7 +106,7 @@ class GatewayCompleter:
         on_finish: Callable[[Completion], None] | None = None,
         **options: Any,
     ) -> AsyncIterator[str]:
-        """The answer in pieces as they come; at the end `on_finish` gets the whole of it with its times.
+        """Yields the answer in pieces; at the end `on_finish` gets the whole completion with its times.
 
         Leaving the loop early closes the connection, which stops the model.
         """
@@ -149,10 +149,10 @@ class GatewayCompleter:
             )
 
     async def state(self) -> str:
-        """What a Parley's gateway says of the model: ready, starting, stopped or failed; unknown to other servers.
+        """The model's state on a Parley gateway: ready, starting, stopped or failed; "unknown" on other servers.
 
         Raises:
-            NotFound: the server has no such model. ParleyError: it cannot be reached, or refuses.
+            NotFound: the server has no such model. ParleyError: it cannot be reached or refuses the request.
         """
         import openai
 
@@ -171,19 +171,20 @@ class GatewayCompleter:
 def gateway_completer(
     settings: Settings, model: str, timeout_s: float = 120.0, retries: int = 2, *, many: bool = False
 ) -> GatewayCompleter:
-    """A model on this Parley's own gateway, called with the page's key where there is one; `many` requests at once."""
+    """A completer for a model on this Parley's gateway, with the page's key if one is set."""
     key = settings.page_key.get_secret_value() if settings.page_key else None
     return GatewayCompleter(settings.gateway_url, model, key, timeout_s, retries, many=many)
 
 
 def _tokens(choice: Mapping[str, Any]) -> tuple[Token, ...]:
-    """The answer's tokens with their likeliest alternatives; empty where no log-probabilities came back."""
+    """The answer's tokens with their top alternatives; empty without log-probabilities."""
     content = (choice.get("logprobs") or {}).get("content") or ()
     return tuple(
         Token(
-            text=one["token"], likeliest=tuple((top["token"], top["logprob"]) for top in one.get("top_logprobs") or ())
+            text=token["token"],
+            likeliest=tuple((top["token"], top["logprob"]) for top in token.get("top_logprobs") or ()),
         )
-        for one in content
+        for token in content
     )
 
 
@@ -191,7 +192,7 @@ def _completion(answer: object, seconds: float) -> Completion:
     """A server's JSON as a Completion.
 
     Raises:
-        Unavailable: it is none. The SDK checks no shape: a page of HTML comes as a string.
+        Unavailable: it is not a completion. The SDK does not check: an HTML page comes as a string.
     """
     try:
         choice, usage = answer["choices"][0], answer.get("usage") or {}  # type: ignore[index] -- checked by trying
@@ -208,10 +209,10 @@ def _completion(answer: object, seconds: float) -> Completion:
 
 
 def translate_error(error: "openai.OpenAIError") -> ParleyError:
-    """The SDK's error as one of ours, in one line.
+    """The SDK's error as a ParleyError.
 
-    `retry_after` is set where the server has done nothing and may be asked again (429, 503); the code is
-    "not_connected" where no connection came about, which is as harmless.
+    `retry_after` is set if the server did nothing and the request may be repeated (429, 503). The code is
+    "not_connected" if no connection was established, so that repeating is also safe.
     """
     import openai
 
@@ -220,7 +221,7 @@ def translate_error(error: "openai.OpenAIError") -> ParleyError:
         case openai.APIConnectionError() if _never_connected(error):
             return Unavailable("The server cannot be reached. Is `parley up` running?", code="not_connected")
         case openai.APITimeoutError():
-            return Unavailable("The model did not answer in time. Try again, or ask for fewer tokens.", code="timeout")
+            return Unavailable("The model did not answer in time. Try again, or request fewer tokens.", code="timeout")
         case openai.APIConnectionError():
             return Unavailable("The server cannot be reached. Is `parley up` running?", code="connection_lost")
         case openai.NotFoundError():
@@ -238,7 +239,7 @@ def translate_error(error: "openai.OpenAIError") -> ParleyError:
 
 
 def _never_connected(error: BaseException | None) -> bool:
-    """Whether no connection came about, so that nothing can have been done. A broken one is told apart from that."""
+    """Whether no connection was established, as opposed to a connection that broke."""
     while error is not None:
         if _error_class_names(error) & {"ConnectError", "ClientConnectorError"}:
             return True
@@ -247,13 +248,13 @@ def _never_connected(error: BaseException | None) -> bool:
 
 
 def _error_class_names(error: BaseException | None) -> set[str]:
-    """What kind of error it is, by name: the SDK's HTTP libraries change with its version, and only `serve` may import
+    """The names of an error's classes. The SDK's HTTP library changes with its version, and only `serve` may import
     aiohttp."""
     return {cls.__name__ for cls in type(error).__mro__}
 
 
 def _retry_after(error: "openai.APIStatusError") -> float:
-    """The seconds that the server asks for; 1 where it names none, or names a date."""
+    """The seconds of the `retry-after` header; 1 without one or for a date."""
     try:
         return max(0.0, float(error.response.headers.get("retry-after", "1")))
     except ValueError:

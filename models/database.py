@@ -1,8 +1,7 @@
-"""The database: SQLite in the home by default, PostgreSQL by address. It knows sessions and safety, no table.
+"""The database: SQLite in the home by default, or PostgreSQL. Sessions and transactions; tables are in tables.py.
 
-SQLite is used as FACTS about it demand: `synchronous=FULL` and a busy timeout always; WAL only in releases
-without the WAL-reset fault (3.7.0 to 3.51.2 can corrupt a database that two connections use: fixed in 3.51.3,
-3.50.7 and 3.44.6), a rollback journal in all others.
+SQLite always runs with `synchronous=FULL` and a busy timeout. WAL is used only in releases without the WAL-reset bug
+(3.7.0 to 3.51.2 can corrupt a database with two connections; fixed in 3.51.3, 3.50.7 and 3.44.6).
 """
 
 import sqlite3
@@ -22,8 +21,8 @@ from models.errors import Invalid, NoSpace, Unavailable
 from models.settings import Settings
 
 _BUSY_TIMEOUT_S = 30
-# libpq would wait for a server that is cut off as long as TCP does, which is hours.
-_PATIENCE = {
+# Without these, libpq waits for an unreachable server as long as TCP does, which is hours.
+_TIMEOUTS = {
     "connect_timeout": 5,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
@@ -41,13 +40,13 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
 class Base(DeclarativeBase):
-    """Every room's tables hang on this metadata. Constraints have names, so that a migration can drop them."""
+    """The base of every room's tables. Constraints are named so that migrations can drop them."""
 
     metadata = MetaData(naming_convention=_NAMES)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment: stored as naive UTC, handed out aware. A naive moment is refused rather than guessed at."""
+    """A time: stored as naive UTC, returned with its time zone. A naive time is refused."""
 
     impl = DateTime
     cache_ok = True
@@ -56,7 +55,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a moment needs a time zone: use models.database.utcnow()")
+            raise ValueError("a time needs a time zone: use models.database.utcnow()")
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -64,28 +63,28 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def utcnow() -> datetime:
-    """Now, aware, in UTC."""
+    """The current time in UTC, with its time zone."""
     return datetime.now(UTC)
 
 
 def new_ulid() -> str:
-    """A fresh id of 26 characters that sorts by the time it was made."""
+    """A new id of 26 characters that sorts by creation time."""
     return str(ULID())
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
-    """Whether this SQLite may use WAL with several connections (sqlite.org/wal.html, «the WAL-reset bug»)."""
+    """Whether this SQLite may use WAL with several connections (sqlite.org/wal.html, the WAL-reset bug)."""
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
 
 
 class Database:
-    """One database, many short transactions. Made by `open_database`; safe to share between threads."""
+    """One database with short transactions. Made by `open_database`; safe to share between threads."""
 
     def __init__(self, address: str) -> None:
         try:
             sqlite = address.startswith("sqlite")
-            # What the address says itself stands.
-            waits = {} if sqlite else {k: v for k, v in _PATIENCE.items() if k not in make_url(address).query}
+            # Parameters in the address take precedence.
+            waits = {} if sqlite else {k: v for k, v in _TIMEOUTS.items() if k not in make_url(address).query}
             self._engine = create_engine(address, pool_pre_ping=not sqlite, connect_args=waits)
         except (SQLAlchemyError, ImportError) as error:
             raise Invalid(
@@ -100,23 +99,23 @@ class Database:
 
     @property
     def url(self) -> str:
-        """The address without its password, fit to be shown."""
+        """The address without its password."""
         return self._engine.url.render_as_string(hide_password=True)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session to read in: one consistent view, nothing is written."""
-        with _told_in_one_line(self), Session(self._engine, expire_on_commit=False) as session:
+        """A read-only session with one consistent view."""
+        with _translate_errors(self), Session(self._engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session to write in: all of it is on disk when the block ends, or none of it after an error.
+        """A session that is committed durably when the block ends, and rolled back after an error.
 
-        On SQLite the lock is taken at the start (BEGIN IMMEDIATE), so that what was read is still true at the end.
+        On SQLite it locks at the start (BEGIN IMMEDIATE), so that what it has read stays true until the end.
         """
         with (
-            _told_in_one_line(self),
+            _translate_errors(self),
             Session(self._writer, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -124,12 +123,12 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A bare connection in a transaction, for migrations."""
-        with _told_in_one_line(self), self._writer.begin() as connection:
+        """A connection in a transaction, for migrations."""
+        with _translate_errors(self), self._writer.begin() as connection:
             yield connection
 
     def check_current(self) -> None:
-        """Raises Unavailable where the tables are missing, older or newer than this program's."""
+        """Raises Unavailable if the tables are missing, older or newer than this program's."""
         from alembic.script import ScriptDirectory
 
         head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
@@ -137,8 +136,8 @@ class Database:
             known = inspect(session.connection()).has_table("alembic_version")
             current = session.scalar(text("SELECT version_num FROM alembic_version")) if known else None
         if current != head:
-            found = f"is at revision {current}" if current else "has no tables yet"
-            raise Unavailable(f"The database {self.url} {found}, this Parley needs {head}. Run `parley db upgrade`.")
+            state = f"is at revision {current}" if current else "has no tables yet"
+            raise Unavailable(f"The database {self.url} {state}; this Parley needs {head}. Run `parley db upgrade`.")
 
     def dispose(self) -> None:
         """Closes the pooled connections."""
@@ -146,20 +145,20 @@ class Database:
 
 
 def open_database(settings: Settings) -> Database:
-    """The settings' database. It does not migrate: `upgrade` does, which only `parley up` and `parley db` call."""
+    """Opens the settings' database without migrating it: only `parley up` and `parley db` call `upgrade`."""
     if settings.database_url is None:
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Invalid(
-                f"The home {settings.home} cannot be made: {error.strerror}. Choose another with PARLEY_HOME.",
+                f"The home {settings.home} cannot be created: {error.strerror}. Choose another with PARLEY_HOME.",
                 param="home",
             ) from error
     return Database(settings.database_address)
 
 
 def upgrade(settings: Settings) -> None:
-    """Brings the database's tables to this program's revision, with Alembic. Does nothing where they are."""
+    """Migrates the database's tables to this program's revision, with Alembic."""
     from alembic import command
 
     database = open_database(settings)
@@ -181,7 +180,7 @@ def alembic_config(connection: Connection) -> Any:
 
 
 def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: Any) -> None:
-    # The driver's own implicit transactions are switched off: `_begin_sqlite` opens them, and knows which kind.
+    # Disables the driver's implicit transactions; `_begin_sqlite` opens them in the right mode.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000}")
@@ -199,8 +198,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextmanager
-def _told_in_one_line(database: Database) -> Iterator[None]:
-    """A database that is gone, locked, damaged or out of disk becomes one line; anything else passes through."""
+def _translate_errors(database: Database) -> Iterator[None]:
+    """Turns errors of an unreachable, locked, damaged or full database into ParleyErrors."""
     try:
         yield
     except OperationalError as error:
@@ -208,15 +207,15 @@ def _told_in_one_line(database: Database) -> Iterator[None]:
         if "disk is full" in reason or "No space left" in reason:
             raise NoSpace(f"The disk under {database.url} is full. Free some space and try again.") from error
         if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_READONLY_DBMOVED":
-            # What is open is a file without a name: what was written there would be lost, and SQLite refuses it.
+            # The open file has no name any more; SQLite refuses to write to it.
             database.dispose()
             raise Unavailable(f"The file of {database.url} was moved or deleted. Put it back.") from error
         if "no such table" in reason:
             raise Unavailable(f"The database {database.url} has no tables yet. Run `parley db upgrade`.") from error
         raise Unavailable(f"The database {database.url} does not answer: {reason}.") from error
     except DatabaseError as error:
-        # SQLite's own words for a damaged file, and no finer class than this.
+        # SQLite reports a damaged file only by this text.
         reason = str(error.orig)
         if "not a database" in reason or "malformed" in reason:
-            raise Unavailable(f"The database {database.url} is damaged: {reason}. Put a copy in its place.") from error
+            raise Unavailable(f"The database {database.url} is damaged: {reason}. Restore a backup.") from error
         raise

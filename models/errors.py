@@ -1,18 +1,18 @@
-"""The error tree. Each error is one line: what is wrong, and what to do about it.
+"""The errors. Each message is one line: what is wrong, and what to do about it.
 
     ParleyError
-    ├── Invalid       (ValueError)       400   what was asked for makes no sense; `param` names the field
-    ├── Unauthorized  (PermissionError)  401   no key, or a wrong one
-    ├── Forbidden     (PermissionError)  403   a good key that may not do this
+    ├── Invalid       (ValueError)       400   the request makes no sense; `param` names the field
+    ├── Unauthorized  (PermissionError)  401   a missing or wrong key
+    ├── Forbidden     (PermissionError)  403   a valid key without this permission
     ├── NotFound      (LookupError)      404
-    ├── Conflict      (ValueError)       409   it exists already, or is in use
+    ├── Conflict      (ValueError)       409   it already exists or is in use
     ├── TooLarge      (ValueError)       413
-    ├── Busy          (RuntimeError)     429   a queue or a limit is full; `retry_after` says when to come back
-    ├── Unavailable   (ConnectionError)  503   not there yet, or not any more; `retry_after` as above
+    ├── Busy          (RuntimeError)     429   a queue or limit is full; `retry_after` in seconds
+    ├── Unavailable   (ConnectionError)  503   not available now; `retry_after` as above
     └── NoSpace       (OSError)          507   the disk is full
 
 The command line prints the message and exits with `exit_code`; the gateway answers with `status` and OpenAI's
-error body. Nobody else formats an error.
+error body.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 
 class ParleyError(Exception):
-    """A mistake or a fault that can be told in one line, to a user or to a client."""
+    """An error with a one-line message for a user or client."""
 
     status: ClassVar[int] = 500
     kind: ClassVar[str] = "server_error"
@@ -39,19 +39,19 @@ class ParleyError(Exception):
         self.code = code
         self.param = param
         self.retry_after = retry_after
-        self.headers = headers or {}  # that go out with it, beside those that any error has
+        self.headers = headers or {}  # additional response headers
         super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message
 
     def body(self) -> dict[str, Any]:
-        """The error as OpenAI's clients read it: `{"error": {message, type, param, code}}`."""
+        """The error in OpenAI's format: `{"error": {message, type, param, code}}`."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
 class Invalid(ParleyError, ValueError):
-    """What was asked for makes no sense; `param` names the field that is wrong."""
+    """The request makes no sense; `param` names the wrong field."""
 
     status = 400
     kind = "invalid_request_error"
@@ -59,14 +59,14 @@ class Invalid(ParleyError, ValueError):
 
 
 class Unauthorized(ParleyError, PermissionError):
-    """No key, or one that is wrong, expired or revoked."""
+    """The key is missing, wrong, expired or revoked."""
 
     status = 401
     kind = "invalid_request_error"
 
 
 class Forbidden(ParleyError, PermissionError):
-    """A good key that may not do this."""
+    """The key is valid but does not permit this."""
 
     status = 403
     kind = "invalid_request_error"
@@ -80,14 +80,14 @@ class NotFound(ParleyError, LookupError):
 
 
 class Conflict(ParleyError, ValueError):
-    """It exists already, or something else still uses it."""
+    """It already exists, or something still uses it."""
 
     status = 409
     kind = "invalid_request_error"
 
 
 class TooLarge(ParleyError, ValueError):
-    """More bytes than the setting allows."""
+    """It is larger than the setting allows."""
 
     status = 413
     kind = "invalid_request_error"
@@ -101,7 +101,7 @@ class Busy(ParleyError, RuntimeError):
 
 
 class Unavailable(ParleyError, ConnectionError):
-    """Not there yet, or not any more: an engine that starts, a database that is old, a port that is taken."""
+    """Something is not available now: a starting engine, an old database, an occupied port."""
 
     status = 503
     kind = "server_error"

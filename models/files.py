@@ -1,6 +1,6 @@
-"""Uploaded files, for every room: bytes in the files folder, a row in the database, whole or not at all.
+"""Uploaded files: content in the files folder, a row in the database, both or neither.
 
-It knows purposes and expiry, not HTTP (models/api.py) and not what is in a file: who uses one checks it.
+The HTTP routes are in models/api.py. A file's content is checked by whoever uses it.
 """
 
 import re
@@ -18,20 +18,20 @@ from models.errors import Invalid, NotFound
 from models.settings import Settings
 from models.tables import FileRow
 
-# What OpenAI lets a client upload files for. Parley itself also keeps files of other purposes, such as results.
+# The purposes that OpenAI accepts in uploads. Parley itself also stores files with other purposes, such as results.
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
 RESULTS = "fine-tune-results"
 MAX_LISTED = 10_000
 _ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# A kill between the bytes and the row leaves bytes that nobody knows. A slow upload is not older than this.
+# A kill between writing the file and its row leaves a file without a row. No upload takes longer than this.
 _ABANDONED_S = 24 * 3600.0
-_AGAIN_WITHIN = timedelta(minutes=15)  # how long a client may take to ask once more for what it got no answer to
+_RETRY_WINDOW = timedelta(minutes=15)  # in which a repeated upload returns the first one's file
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file: `size` in bytes, `path` where its bytes are, `expires` None for one that stays."""
+    """One file: `size` in bytes, `path` of its content, `expires` None if it does not expire."""
 
     id: str
     filename: str
@@ -45,16 +45,16 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class FilePage:
-    """A part of the list of files, and whether there are more behind it."""
+    """A page of files, and whether more follow."""
 
     files: tuple[StoredFile, ...]
     has_more: bool
 
 
 class Files:
-    """The uploaded files of one home. The row is written after the bytes, and removed before them.
+    """The uploaded files of one home. A row is written after the content and removed before it.
 
-    A file that has expired is gone at once for whoever asks; `sweep` removes its bytes a little later.
+    An expired file is hidden at once; `sweep` removes it later.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
@@ -65,7 +65,7 @@ class Files:
     def store(
         self, filename: str, content: bytes, purpose: str, *, expires_after: timedelta | None = None
     ) -> StoredFile:
-        """Keeps a file; durable when this returns.
+        """Stores a file; durable when this returns.
 
         Raises:
             Invalid: it is empty. NoSpace: the disk is full.
@@ -75,13 +75,13 @@ class Files:
             return self.save(incoming, filename, purpose, expires_after=expires_after)
 
     def incoming(self) -> AbstractContextManager[IncomingFile]:
-        """A file to write pieces to, for `keep`; what is not kept in the block is removed."""
+        """A file to write to, for `save`. It is removed unless saved inside the block."""
         return incoming_file(self.folder, self.limit)
 
     def save(
         self, incoming: IncomingFile, filename: str, purpose: str, *, expires_after: timedelta | None = None
     ) -> StoredFile:
-        """Keeps what has come in; durable when this returns.
+        """Stores an incoming file; durable when this returns.
 
         Raises:
             Invalid: it is empty. NoSpace: the disk is full.
@@ -96,12 +96,12 @@ class Files:
         return self.to_stored_file(row)
 
     def find_duplicate(self, incoming: IncomingFile, filename: str, purpose: str) -> StoredFile | None:
-        """The same file, where it was kept within the last quarter of an hour: for a client that got no answer."""
+        """An equal file stored within the last 15 minutes: the result of a request that the client now repeats."""
         query = select(FileRow).where(
             FileRow.sha256 == incoming.sha256.hexdigest(),
             FileRow.filename == sanitise_filename(filename),
             FileRow.purpose == purpose,
-            FileRow.created > utcnow() - _AGAIN_WITHIN,
+            FileRow.created > utcnow() - _RETRY_WINDOW,
             or_(FileRow.expires.is_(None), FileRow.expires > utcnow()),
         )
         with self._database.read() as session:
@@ -111,7 +111,7 @@ class Files:
     def publish(
         self, incoming: IncomingFile, filename: str, purpose: str, *, expires_after: timedelta | None = None
     ) -> FileRow:
-        """The first half of `keep`: the bytes are in place; the row that it returns is the caller's to add."""
+        """Publishes the content only; returns the row, which the caller must add to the database."""
         if not incoming.size:
             raise Invalid(f"The file {filename!r} is empty.", param="file")
         now = utcnow()
@@ -148,21 +148,21 @@ class Files:
     def page(
         self, *, purpose: str | None = None, after: str | None = None, limit: int = MAX_LISTED, order: str = "desc"
     ) -> FilePage:
-        """Files by age. An id begins with its time, so that pages lose and repeat none, whatever is deleted meanwhile.
+        """One page of files by age. Ids sort by time, so pages neither skip nor repeat files when others are deleted.
 
         Args:
-            after: the last id of the page before; that file need not be there any more.
+            after: the last id of the previous page; that file may be deleted.
             order: "desc", newest first, or "asc".
 
         Raises:
-            Invalid: `after` is no file's id, or the order is another.
+            Invalid: `after` is not a file's id, or `order` is unknown.
         """
         if order not in ("asc", "desc"):
             raise Invalid(f"order is asc or desc, not {order[:40]!r}.", param="order")
         if after is not None and not (_ID.fullmatch(after) and after.startswith("file-")):
             raise Invalid(f"after must be the id of a file, not {after[:80]!r}.", param="after")
-        found = tuple(self._select(purpose, after, limit + 1, order))
-        return FilePage(found[:limit], len(found) > limit)
+        files = tuple(self._select(purpose, after, limit + 1, order))
+        return FilePage(files[:limit], len(files) > limit)
 
     def delete(self, file_id: str) -> None:
         """Removes a file.
@@ -174,7 +174,7 @@ class Files:
         self._remove([file_id])
 
     def sweep(self) -> int:
-        """Removes files that have expired, and what killed uploads left; says how many."""
+        """Removes expired files and leftovers of killed uploads; returns how many."""
         with self._database.read() as session:
             expired = list(session.scalars(select(FileRow.id).where(FileRow.expires <= utcnow())))
         if expired:
@@ -182,7 +182,7 @@ class Files:
         return len(expired) + self._sweep_unknown() + sweep(self.folder, older_than_s=_ABANDONED_S)
 
     def to_stored_file(self, row: FileRow) -> StoredFile:
-        """The file that a row is of."""
+        """Converts a row."""
         path = self.folder / row.id
         return StoredFile(row.id, row.filename, row.purpose, row.size, row.sha256, row.created, path, row.expires)
 
@@ -218,15 +218,15 @@ class Files:
 
 
 def sanitise_filename(filename: str) -> str:
-    """A client's file name without folders and control characters, at most 255 characters."""
+    """A client's file name without folders and control characters, at most 255 characters long."""
     return _CONTROL.sub("", Path(filename.replace("\\", "/")).name)[:255] or "file"
 
 
 def validate_purpose(purpose: object) -> str:
-    """A purpose that a client may name.
+    """Returns a purpose that a client may use.
 
     Raises:
-        Invalid: it is none of PURPOSES.
+        Invalid: it is not one of PURPOSES.
     """
     if not isinstance(purpose, str) or purpose not in PURPOSES:
         given = f"{purpose[:40]!r}" if isinstance(purpose, str) and purpose else "missing"

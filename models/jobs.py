@@ -1,8 +1,7 @@
-"""Jobs: long work as rows that a worker leases, renews by heartbeat, and finishes. It knows no kind of work.
+"""Jobs: rows of long work that a worker leases, renews by heartbeat and finishes.
 
-The page, the API and the command line only enqueue; `models.worker` runs. A worker that dies lets its lease run
-out, and the job is claimed again; one that dies of the same job three times in a row, with no progress in between,
-leaves it failed.
+The page, the API and the command line enqueue jobs; `models.worker` runs them. When a worker dies, its lease expires
+and another worker claims the job. After three such attempts in a row without progress the job fails.
 """
 
 from collections.abc import Collection
@@ -23,9 +22,9 @@ MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Job:
-    """One job as it stood when it was read. `progress` runs from 0 to 1, and is the furthest that it ever came.
+    """One job when it was read. `progress`, from 0 to 1, never decreases.
 
-    `attempts` counts the workers that took it since it last came further than ever.
+    `attempts` counts the workers that have claimed it since its progress last increased.
     """
 
     id: str
@@ -43,18 +42,18 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether nothing will happen to it any more."""
+        """Whether it has ended."""
         return self.status in ("succeeded", "failed", "cancelled")
 
 
 def enqueue(database: Database, kind: str, params: dict[str, Any]) -> str:
-    """Puts work in the queue; returns the job's id."""
+    """Enqueues a job; returns its id."""
     with database.write() as session:
         return enqueue_in(session, kind, params)
 
 
 def enqueue_in(session: Session, kind: str, params: dict[str, Any]) -> str:
-    """The same inside a caller's transaction: the work is there if and only if the caller's rows are."""
+    """Enqueues a job in the caller's transaction; returns its id."""
     job_id = new_ulid()
     session.add(JobRow(id=job_id, kind=kind, params=params, message="waiting for the worker"))
     return job_id
@@ -71,7 +70,7 @@ def get_job(database: Database, job_id: str) -> Job:
 
 
 def list_jobs(database: Database, kind: str | None = None, limit: int = 50) -> list[Job]:
-    """The newest jobs first."""
+    """The newest jobs, newest first."""
     query = select(JobRow).order_by(JobRow.created.desc(), JobRow.id.desc()).limit(limit)
     if kind:
         query = query.where(JobRow.kind == kind)
@@ -80,13 +79,13 @@ def list_jobs(database: Database, kind: str | None = None, limit: int = 50) -> l
 
 
 def cancel(database: Database, job_id: str) -> Job:
-    """Cancels a job: its worker hears of it at the next heartbeat. One that is over stays as it is."""
+    """Cancels a job; its worker stops at the next heartbeat. A job that has ended stays unchanged."""
     with database.write() as session:
         return cancel_in(session, job_id)
 
 
 def cancel_in(session: Session, job_id: str) -> Job:
-    """The same inside a caller's transaction."""
+    """Cancels a job in the caller's transaction."""
     row = _row(session, job_id)
     if row.status in ("queued", "running"):
         row.status, row.message, row.finished = "cancelled", "cancelled", utcnow()
@@ -99,18 +98,18 @@ def claim(
     lease_s: float = 30.0,
     *,
     kinds: Collection[str] | None = None,
-    other_than: Collection[str] = (),
+    exclude: Collection[str] = (),
 ) -> Job | None:
-    """Takes the oldest job that waits, or whose worker let its lease run out; None where there is none.
+    """Leases the oldest queued or abandoned job to a worker; returns None if there is none.
 
-    A job whose workers have died of it `MOST_ATTEMPTS` times in a row ends here as failed.
+    A job whose workers have died `MAX_ATTEMPTS` times in a row fails here.
 
     Args:
-        kinds: only these; all without it. other_than: none of these.
+        kinds: only these kinds; None for all. exclude: none of these kinds.
     """
     now = utcnow()
     free = or_(JobRow.status == "queued", and_(JobRow.status == "running", JobRow.lease_until < now))
-    query = select(JobRow).where(free, JobRow.kind.not_in(other_than))
+    query = select(JobRow).where(free, JobRow.kind.not_in(exclude))
     if kinds is not None:
         query = query.where(JobRow.kind.in_(kinds))
     query = query.order_by(JobRow.created, JobRow.id).with_for_update(skip_locked=True)
@@ -123,15 +122,15 @@ def claim(
                 return _job(row)
             row.status, row.finished = "failed", now
             row.error = (
-                f"Its worker ended without a word {row.attempts} times in a row, the last time at «{row.message}»: "
-                "see the worker's log. Out of memory is the likeliest reason."
+                f"The worker died {row.attempts} times in a row during this job, the last time at: {row.message}. "
+                "See the worker's log; the most likely reason is a lack of memory."
             )
             session.flush()
         return None
 
 
 def release(database: Database, job_id: str, worker: str) -> None:
-    """Gives a job back to the queue because its worker stops: this was no attempt, and no lease need run out."""
+    """Returns a job to the queue because its worker stops. It does not count as an attempt."""
     with database.write() as session:
         row = session.get(JobRow, job_id, with_for_update=True)
         if row is not None and row.status == "running" and row.worker == worker:
@@ -148,7 +147,7 @@ def heartbeat(
     message: str | None = None,
     lease_s: float = 30.0,
 ) -> bool:
-    """Renews the lease and tells how far it is. False: cancelled, or somebody else's by now: stop."""
+    """Renews the lease and stores the progress. False if the job is cancelled or another worker's: stop then."""
     with database.write() as session:
         row = session.get(JobRow, job_id, with_for_update=True)
         if row is None or row.status != "running" or row.worker != worker:
@@ -169,7 +168,7 @@ def finish(
     result: dict[str, Any] | None = None,
     error: str | None = None,
 ) -> bool:
-    """Ends a job, as failed where `error` is given. False where it was not this worker's any more."""
+    """Ends a job, as failed if `error` is given. False if it is not this worker's any more."""
     with database.write() as session:
         row = session.get(JobRow, job_id, with_for_update=True)
         if row is None or row.status != "running" or row.worker != worker:

@@ -1,9 +1,9 @@
-"""What a judge is sent, and what it must answer. Shared by `evals`, which asks, and `train`, which teaches.
+"""A judge's prompts, JSON schema and verdicts. Shared by `evals`, which asks judges, and `train`, which trains them.
 
-A question with no conversation before it and no reference is asked in exactly the words that judges are taught with;
-what else there is to see stands around those words. Reasons come first, then a score for each criterion, then the
-verdict, so that the verdict follows from what was written before it (Zheng et al. 2023, arXiv:2306.05685; Liu et al.
-2023, arXiv:2303.16634). What does not parse is None: never a default score.
+Without a conversation and a reference, the prompt is exactly the one that judges are trained on; both are added around
+it. Reasons come first, then a score per criterion, then the verdict, so that the verdict follows from the text before
+it (Zheng et al. 2023, arXiv:2306.05685; Liu et al. 2023, arXiv:2303.16634). A verdict that does not parse is None,
+never a default score.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ REASONS = 240  # characters
 
 @dataclass(frozen=True)
 class Criterion:
-    """One thing to score from 1 to 5. `anchors` says in words what a score means, for as many scores as need it."""
+    """One criterion, scored from 1 to 5. `anchors` describe what certain scores mean."""
 
     name: str
     weight: float = 1.0
@@ -30,10 +30,10 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Rubric:
-    """What a judge is to look at. Its hash goes into every result, so that a changed rubric is another rubric.
+    """What a judge looks at. Every result stores its hash, so a changed rubric is a different rubric.
 
-    `details` is empty where all criteria weigh the same and none has anchors; else it has one for each criterion, in
-    the same order. `version` is for people: what counts is the hash.
+    `details` is empty if all criteria have equal weights and no anchors; otherwise it has one entry per criterion, in
+    the same order. `version` is informative; only the hash counts.
     """
 
     name: str
@@ -44,32 +44,32 @@ class Rubric:
 
     @cached_property
     def hash(self) -> str:
-        """12 hex digits of SHA-256 over text and criteria, and over weights and anchors where there are some."""
+        """12 hex digits of the SHA-256 of text, criteria, weights and anchors."""
         content: list[Any] = [self.text, self.criteria]
-        content += [[one.name, one.weight, one.anchors] for one in self.details]
+        content += [[detail.name, detail.weight, detail.anchors] for detail in self.details]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
     @property
     def weighted(self) -> bool:
-        """Whether the criteria make up the whole by weights, rather than as the judge sees fit."""
-        return len({one.weight for one in self.details}) > 1
+        """Whether the overall score is a weighted mean, rather than the judge's choice."""
+        return len({detail.weight for detail in self.details}) > 1
 
     @property
     def instructions(self) -> str:
-        """The system message: the text, and the criteria in words where they have weights or anchors."""
+        """The system message: the text, and the criteria if they have weights or anchors."""
         if not self.details:
             return self.text
-        total = sum(one.weight for one in self.details)
+        total = sum(detail.weight for detail in self.details)
         lines = []
-        for one in self.details:
-            weight = f" ({one.weight / total:.0%} of the whole)" if self.weighted else ""
-            lines.append(f"- {one.name}{weight}")
-            lines += [f"  - {score}: {meaning}" for score, meaning in one.anchors]
+        for detail in self.details:
+            weight = f" ({detail.weight / total:.0%} of the whole)" if self.weighted else ""
+            lines.append(f"- {detail.name}{weight}")
+            lines += [f"  - {score}: {meaning}" for score, meaning in detail.anchors]
         return f"{self.text}\n\nScores from 1 to 5 for:\n" + "\n".join(lines)
 
     def whole(self, scores: Mapping[str, float]) -> float:
-        """The weighted mean of scores of all criteria, 1 to 5."""
-        weights = {one.name: one.weight for one in self.details} or dict.fromkeys(self.criteria, 1.0)
+        """The weighted mean of the criteria's scores, 1 to 5."""
+        weights = {detail.name: detail.weight for detail in self.details} or dict.fromkeys(self.criteria, 1.0)
         return sum(weights[name] * scores[name] for name in self.criteria) / sum(weights.values())
 
 
@@ -86,7 +86,7 @@ DEFAULT_RUBRIC = Rubric(
 
 @dataclass(frozen=True)
 class PairwiseVerdict:
-    """A judge's comparison of two answers: 1 to 5 for each criterion, and which is better."""
+    """A judge's comparison of two answers: scores from 1 to 5 per criterion, and which answer is better."""
 
     reasons: str
     scores_a: Mapping[str, int]
@@ -96,7 +96,7 @@ class PairwiseVerdict:
 
 @dataclass(frozen=True)
 class PointwiseVerdict:
-    """A judge's view of one answer: 1 to 5 for each criterion, and 1 to 5 for the whole."""
+    """A judge's grade of one answer: scores from 1 to 5 per criterion and overall."""
 
     reasons: str
     scores: Mapping[str, int]
@@ -115,30 +115,30 @@ def pairwise_messages(
     """The messages that ask which of two answers is better.
 
     Args:
-        before: the conversation that led to the question; A's, where `before_b` is given.
-        reference: an answer that is known to be right, to hold both against.
-        before_b: the conversation that led B to the question, where each side had its own.
+        before: the conversation before the question; only A's, if `before_b` is given.
+        reference: an answer known to be right.
+        before_b: the conversation before B's answer, if the sides have different ones.
     """
-    told = _conversation(before)
+    conversation = _conversation(before)
     if before_b is not None and tuple(before_b) != tuple(before):
-        told = _conversation(before, " of A") + _conversation(before_b, " of B")
-    asked = (
-        f"{told}[Question]\n{question}\n\n{_reference(reference)}[Answer A]\n{answer_a}\n\n"
+        conversation = _conversation(before, " of A") + _conversation(before_b, " of B")
+    prompt = (
+        f"{conversation}[Question]\n{question}\n\n{_reference(reference)}[Answer A]\n{answer_a}\n\n"
         f"[Answer B]\n{answer_b}\n\n"
         "Which answer is better: A, B or tie? Reply in JSON: reasons, scores, verdict."
     )
-    return [Message(role="system", content=rubric.instructions), Message(role="user", content=asked)]
+    return [Message(role="system", content=rubric.instructions), Message(role="user", content=prompt)]
 
 
 def pointwise_messages(
     question: str, answer: str, rubric: Rubric, before: Sequence[Message] = (), reference: str | None = None
 ) -> list[Message]:
     """The messages that ask how good one answer is; `before` and `reference` as in `pairwise_messages`."""
-    asked = (
+    prompt = (
         f"{_conversation(before)}[Question]\n{question}\n\n{_reference(reference)}[Answer]\n{answer}\n\n"
         "How good is the answer, from 1 to 5? Reply in JSON: reasons, scores, score."
     )
-    return [Message(role="system", content=rubric.instructions), Message(role="user", content=asked)]
+    return [Message(role="system", content=rubric.instructions), Message(role="user", content=prompt)]
 
 
 def _conversation(before: Sequence[Message], whose: str = "") -> str:
@@ -154,38 +154,38 @@ def _reference(reference: str | None) -> str:
 
 
 def pairwise_schema(rubric: Rubric) -> dict[str, Any]:
-    """The JSON schema of a pairwise verdict, in the order in which it is to be written."""
+    """The JSON schema of a pairwise verdict, with the keys in the required order."""
     scores = _object({side: _scores_schema(rubric) for side in ("A", "B")})
     return _object({"reasons": _reasons_schema(), "scores": scores, "verdict": {"enum": ["A", "B", "tie"]}})
 
 
 def pointwise_schema(rubric: Rubric) -> dict[str, Any]:
-    """The JSON schema of a pointwise verdict, in the order in which it is to be written."""
+    """The JSON schema of a pointwise verdict, with the keys in the required order."""
     return _object({"reasons": _reasons_schema(), "scores": _scores_schema(rubric), "score": _grade_schema()})
 
 
 def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenAI's `response_format` for a schema: vLLM decodes under it, hosted models follow it."""
+    """OpenAI's `response_format` for a schema."""
     return {"type": "json_schema", "json_schema": {"name": name, "schema": dict(schema), "strict": True}}
 
 
 def pairwise_answer(reasons: str, scores_a: Mapping[str, int], scores_b: Mapping[str, int], verdict: Verdict) -> str:
-    """A verdict as the text that a judge is taught to write."""
+    """A verdict as a judge is trained to write it."""
     return _compact({"reasons": reasons, "scores": {"A": dict(scores_a), "B": dict(scores_b)}, "verdict": verdict})
 
 
 def pointwise_answer(reasons: str, scores: Mapping[str, int], score: int) -> str:
-    """A grade as the text that a judge is taught to write."""
+    """A grade as a judge is trained to write it."""
     return _compact({"reasons": reasons, "scores": dict(scores), "score": score})
 
 
 def _compact(answer: Mapping[str, Any]) -> str:
-    # Engines decode JSON under a grammar without blanks: what is taught must be what can be written.
+    # Engines decode JSON under a grammar without spaces; the training text must match it.
     return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
 
 
 def parse_pairwise(text: str, rubric: Rubric = DEFAULT_RUBRIC) -> PairwiseVerdict | None:
-    """The verdict in a judge's text; None where it is no verdict by this rubric."""
+    """Parses a judge's verdict; None if it is not valid for this rubric."""
     match _parsed(text):
         case {
             "reasons": str(reasons),
@@ -198,7 +198,7 @@ def parse_pairwise(text: str, rubric: Rubric = DEFAULT_RUBRIC) -> PairwiseVerdic
 
 
 def parse_pointwise(text: str, rubric: Rubric = DEFAULT_RUBRIC) -> PointwiseVerdict | None:
-    """The grade in a judge's text; None where it is no grade by this rubric."""
+    """Parses a judge's grade; None if it is not valid for this rubric."""
     match _parsed(text):
         case {"reasons": str(reasons), "scores": dict(scores), "score": score}:
             if _graded(scores, rubric) and _is_grade(score):

@@ -1,6 +1,6 @@
-"""What is said: messages, completions, and the protocol that everything which asks a model depends on.
+"""Messages, completions, and the `Completer` protocol.
 
-Callers take a `Completer`, never a vendor's client; `models.completer` has the one over the OpenAI SDK.
+Callers depend on `Completer`, never on a vendor's client; `models.completer` implements it with the OpenAI SDK.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Message(BaseModel):
 
 
 class Token(BaseModel):
-    """One token of an answer, and the likeliest tokens at its place with their log-probabilities, itself among them."""
+    """One token of an answer, and the likeliest tokens at its position with their log-probabilities."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,9 +30,9 @@ class Token(BaseModel):
 
 
 class Completion(BaseModel):
-    """A model's answer, with what it cost. Times in seconds; counts are None where the model did not say.
+    """A model's answer with its token counts (None if not reported) and times in seconds.
 
-    `tokens` has the answer's tokens where log-probabilities were asked for and came back; else it is empty.
+    `tokens` is filled only if log-probabilities were requested and returned.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,7 +47,7 @@ class Completion(BaseModel):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Completion tokens for each second after the first token; None where it cannot be said."""
+        """Completion tokens per second after the first token; None if unknown."""
         if self.completion_tokens is None or self.completion_tokens < 2:
             return None
         generating = self.seconds - (self.ttft_s or 0.0)
@@ -55,20 +55,20 @@ class Completion(BaseModel):
 
 
 class Completer(Protocol):
-    """Asks one model. Options are OpenAI's: temperature, max_tokens, seed, response_format, ….
+    """Calls one model. Options are OpenAI's: temperature, max_tokens, seed, response_format, ….
 
     Raises:
-        ParleyError: the model is unknown, not ready or failed; nothing else.
+        ParleyError: the model is unknown, not ready, or fails.
     """
 
     async def __call__(self, messages: Sequence[Message], **options: Any) -> Completion: ...
 
 
 def as_dicts(messages: Sequence[Message]) -> list[Any]:
-    """Messages as the API's JSON has them: `[{"role", "content"}]`, typed loosely as the SDK's unions demand."""
+    """Messages in the API's format, `[{"role", "content"}]`; typed loosely because of the SDK's unions."""
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def last_question(messages: Sequence[Message]) -> str:
-    """The last thing the user said; empty where the user said nothing."""
+    """The last user message's text; empty if there is none."""
     return next((m.content for m in reversed(messages) if m.role == "user"), "")

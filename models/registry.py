@@ -1,7 +1,7 @@
-"""The registry: which models there are, what they are called, and whether they are served and listed.
+"""The registry: the models, their aliases, and whether they are served and listed.
 
-Every change is one transaction and raises the revision number, which the gateway and the supervisor watch. The
-registry knows rows; folders of weights are published before they are registered (`models.atomic`).
+Every change is one transaction that raises the revision number, which the gateway and the supervisor watch. Folders of
+weights are published (`models.atomic`) before they are registered.
 """
 
 import logging
@@ -33,45 +33,45 @@ class Registry:
 
     @property
     def database(self) -> Database:
-        """The database that it is over."""
+        """The registry's database."""
         return self._database
 
     def list(self, *, include_candidates: bool = False, include_retired: bool = False) -> list[ModelSpec]:
-        """The listed models, oldest first; candidates and retired ones where they are asked for."""
+        """The listed models, oldest first; optionally also candidates and retired models."""
         states = ["listed", *["candidate"] * include_candidates, *["retired"] * include_retired]
         query = select(ModelRow).where(ModelRow.state.in_(states)).order_by(ModelRow.created, ModelRow.id)
         with self._database.read() as session:
             return [_spec(row) for row in session.scalars(query)]
 
     def resolve(self, name: str) -> ModelSpec:
-        """The model that an id or an alias names, candidates included.
+        """The model with this id or alias, candidates included.
 
         Raises:
-            NotFound: nobody has that name, or the model is retired.
+            NotFound: no model has that name, or it is retired.
         """
         with self._database.read() as session:
             alias = session.get(AliasRow, name)
             row = session.get(ModelRow, alias.target if alias else name)
             if row is None:
                 known = ", ".join(session.scalars(select(ModelRow.id).where(ModelRow.state == "listed").limit(8)))
-                hint = f"There are: {known}." if known else "No model is registered yet."
+                hint = f"Registered models: {known}." if known else "No model is registered yet."
                 raise NotFound(f"There is no model {name!r}. {hint}", code="model_not_found", param="model")
             if row.state == "retired":
                 raise NotFound(f"The model {name!r} is retired.", code="model_not_found", param="model")
             return _spec(row)
 
     def register(self, spec: ModelSpec) -> ModelSpec:
-        """Adds a version. Its weights must be there already, as safetensors.
+        """Adds a model. Its weights must already exist, as safetensors.
 
         Raises:
-            Conflict: the id is taken, by a model or an alias: an id is one immutable version.
-            Invalid: the base is unknown or no base, or the folder has no safetensors.
+            Conflict: a model or alias has that id; a model is never replaced.
+            Invalid: the base is unknown or not a base, or the folder has no safetensors.
         """
         if spec.path is not None:
             check_weights(spec.path)
         with self._change() as session:
             if session.get(ModelRow, spec.id) or session.get(AliasRow, spec.id):
-                raise Conflict(f"The name {spec.id!r} is taken: a version is never replaced. Choose another name.")
+                raise Conflict(f"The name {spec.id!r} is taken, and models are never replaced. Choose another name.")
             _check_fallbacks(session, spec)
             if spec.kind == "adapter":
                 _check_base(session, spec)
@@ -88,36 +88,36 @@ class Registry:
         return spec
 
     def set_parity(self, model_id: str, parity: Parity, state: State | None = None) -> None:
-        """Stores what a check of the model's weights has measured, and moves the model where `state` is given."""
+        """Stores the result of a parity check, and sets the model's state if `state` is given."""
         with self._change() as session:
             row = _row(session, model_id)
             row.spec = row.spec | {"parity": parity.model_dump(mode="json")}
             row.state = state or row.state
 
     def sweep_unclaimed(self, models_dir: Path, older_than_s: float = 60.0) -> tuple[Path, ...]:
-        """Removes published folders that no model names: what a kill between a folder and its row has left.
+        """Removes folders that were published but not registered, because of a kill in between; returns them.
 
-        Only folders that carry the mark of an unfinished publication are looked at, and of them those in which
-        nothing changed for `older_than_s` seconds. Each removal is logged.
+        It considers only folders with the mark of an unfinished publication that have not changed for `older_than_s`
+        seconds, and logs each removal.
         """
-        left = unclaimed_folders(models_dir, older_than_s)
-        if not left:
+        unclaimed = unclaimed_folders(models_dir, older_than_s)
+        if not unclaimed:
             return ()
         with self._database.read() as session:
             paths = [spec.get("path") for spec in session.scalars(select(ModelRow.spec))]
         named = {Path(path).resolve() for path in paths if path}
         removed = []
-        for folder in left:
+        for folder in unclaimed:
             if any(path.is_relative_to(folder.resolve()) for path in named):
                 claim_folder(folder)
                 continue
-            _log.warning("removing %s: a publication ended before any model was named after it", folder)
+            _log.warning("removing %s: it was published but never registered", folder)
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
         return tuple(removed)
 
     def set_state(self, model_id: str, state: State) -> None:
-        """Moves a model between candidate, listed and retired."""
+        """Sets a model's state: candidate, listed or retired."""
         with self._change() as session:
             _row(session, model_id).state = state
 
@@ -125,36 +125,36 @@ class Registry:
         """Stops serving and listing a model; its row, weights and votes stay.
 
         Raises:
-            Conflict: an alias points at it, or adapters that are served hang on it.
+            Conflict: an alias points to it, or adapters use its engine.
         """
         with self._change() as session:
             row = _row(session, model_id)
             names = list(session.scalars(select(AliasRow.name).where(AliasRow.target == model_id)))
             if names:
                 raise Conflict(
-                    f"The alias {names[0]!r} points at {model_id!r}. Move it first: "
+                    f"The alias {names[0]!r} points to {model_id!r}. Move it first: "
                     f"`parley models alias {names[0]} OTHER`."
                 )
             served = session.scalars(select(ModelRow).where(ModelRow.kind == "adapter", ModelRow.state != "retired"))
-            hanging = [other.id for other in served if other.spec["base"] == model_id]
-            if hanging:
-                raise Conflict(f"{', '.join(hanging)} runs on the engine of {model_id!r}: retire that first.")
+            adapters = [other.id for other in served if other.spec["base"] == model_id]
+            if adapters:
+                raise Conflict(f"{', '.join(adapters)} runs on the engine of {model_id!r}: retire that first.")
             row.state = "retired"
 
     def pin(self, name: str) -> ModelSpec:
-        """Keeps a model's engine in memory, whoever else asks for room; returns the model.
+        """Keeps a model's engine in memory permanently; returns the model.
 
         Raises:
-            NotFound: nobody has that name. Invalid: the model has no engine of its own.
+            NotFound: no model has that name. Invalid: the model has no engine of its own.
         """
         return self._set_pinned(name, True)
 
     def unpin(self, name: str) -> ModelSpec:
-        """Lets a model's engine be stopped again to make room; returns the model. Raises as `pin`."""
+        """Allows a model's engine to be stopped again; returns the model. Raises as `pin`."""
         return self._set_pinned(name, False)
 
     def pinned(self) -> set[str]:
-        """The ids of the models whose engines stay."""
+        """The ids of the pinned models."""
         query = select(ModelRow.id).where(ModelRow.pinned, ModelRow.state != "retired")
         with self._database.read() as session:
             return set(session.scalars(query))
@@ -162,22 +162,22 @@ class Registry:
     def _set_pinned(self, name: str, pinned: bool) -> ModelSpec:
         spec = self.resolve(name)
         if spec.kind == "hosted":
-            raise Invalid(f"{spec.id!r} is hosted: it has no engine here that could be pinned.", param="model")
+            raise Invalid(f"{spec.id!r} is hosted and has no engine here that could be pinned.", param="model")
         if spec.kind == "adapter":
-            raise Invalid(f"{spec.id!r} runs on the engine of {spec.base!r}: pin or unpin that.", param="model")
+            raise Invalid(f"{spec.id!r} runs on the engine of {spec.base!r}: pin or unpin that model.", param="model")
         with self._change() as session:
             _row(session, spec.id).pinned = pinned
         return spec
 
     def alias(self, name: str, target: str) -> None:
-        """Points `name` at a model; an alias that exists moves in one step, with no moment in between."""
+        """Points an alias to a model; an existing alias moves atomically."""
         with self._change() as session:
             if session.get(ModelRow, name):
                 raise Conflict(f"{name!r} is a model's id, so it cannot be an alias.")
             if not is_valid_name(name):
                 raise Invalid(f"{name!r} cannot be an alias: {NAME_RULE}.", param="name")
             if _row(session, target).state == "retired":
-                raise Invalid(f"{target!r} is retired, so no alias can point at it.", param="target")
+                raise Invalid(f"{target!r} is retired, so no alias can point to it.", param="target")
             session.merge(AliasRow(name=name, target=target))
 
     def unalias(self, name: str) -> None:
@@ -189,25 +189,25 @@ class Registry:
             session.delete(row)
 
     def aliases(self) -> dict[str, str]:
-        """Every alias with the id that it points at."""
+        """Every alias with its model's id."""
         with self._database.read() as session:
             return {row.name: row.target for row in session.scalars(select(AliasRow).order_by(AliasRow.name))}
 
     @contextmanager
     def _change(self) -> Iterator[Session]:
-        """A transaction that raises the revision first: that locks its row, so changes come one after another."""
+        """A transaction that first raises the revision. That locks its row, which serialises changes."""
         with self._database.write() as session:
             bump_revision(session)
             yield session
 
     def revision(self) -> int:
-        """A number that every change raises; 0 before the first."""
+        """The revision number, which every change raises; 0 at first."""
         with self._database.read() as session:
             return session.scalar(select(RevisionRow.value)) or 0
 
 
 def bump_revision(session: Session) -> None:
-    """Raises the revision number in the same transaction as the change that the gateway must see."""
+    """Raises the revision number, in the transaction of the change that the gateway must see."""
     raised = update(RevisionRow).where(RevisionRow.id == 1).values(value=RevisionRow.value + 1)
     if session.execute(raised).rowcount == 0:  # pyrefly: ignore[missing-attribute] -- an UPDATE's result has it
         insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
@@ -216,22 +216,24 @@ def bump_revision(session: Session) -> None:
 
 
 def parse_spec(**fields: object) -> ModelSpec:
-    """A ModelSpec from what a user typed.
+    """A ModelSpec from user input.
 
     Raises:
-        Invalid: one line that names the field and its fault.
+        Invalid: the message names the field and its fault.
     """
     try:
         return ModelSpec.model_validate(fields)
     except ValidationError as error:
         location = error.errors()[0]["loc"]
-        raise Invalid(f"That is no model: {_reason(error)}.", param=".".join(map(str, location)) or None) from error
+        raise Invalid(
+            f"The model is not valid: {_reason(error)}.", param=".".join(map(str, location)) or None
+        ) from error
 
 
 def _reason(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    return (f"{where}: " if where else "") + first["msg"].removeprefix("Value error, ")
+    field = ".".join(map(str, first["loc"]))
+    return (f"{field}: " if field else "") + first["msg"].removeprefix("Value error, ")
 
 
 def _spec(row: ModelRow) -> ModelSpec:
@@ -251,22 +253,22 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
         raise Invalid(f"The adapter's base {spec.base!r} is not registered: add it first.", param="base")
     if base.kind not in ("base", "merged"):
         raise Invalid(
-            f"{spec.base!r} is of kind {base.kind}: an adapter hangs on a base or a merged model.",
+            f"{spec.base!r} is of kind {base.kind}: an adapter needs a base or merged model.",
             param="base",
         )
     rank = base.spec["engine"]["max_lora_rank"]
     if spec.lora_rank and spec.lora_rank > rank:
         raise Invalid(
-            f"The adapter's rank {spec.lora_rank} is over the {rank} of its base's engine: merge it.",
+            f"The adapter's rank {spec.lora_rank} exceeds the {rank} of its base's engine: merge it.",
             param="path",
         )
 
 
 def _check_fallbacks(session: Session, spec: ModelSpec) -> None:
-    """Each exists. So no cycle can come about: an id is immutable, and whom it names was there before it."""
+    """Checks that each fallback exists. As ids are immutable, no cycle is possible."""
     for name in spec.fallbacks:
         if session.get(AliasRow, name):
-            raise Invalid(f"The fallback {name!r} is an alias, which moves: give the model's id.", param="fallbacks")
+            raise Invalid(f"The fallback {name!r} is an alias, which can move: give the model's id.", param="fallbacks")
         row = session.get(ModelRow, name)
         if row is None or row.state == "retired":
             raise Invalid(f"The fallback {name!r} is not registered: add it first.", param="fallbacks")

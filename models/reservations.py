@@ -1,6 +1,6 @@
-"""Memory that a job asks for before it takes it: who starts engines makes room for it, and starts none into it.
+"""Memory reservations of jobs. The supervisor stops engines to satisfy them and starts none in reserved memory.
 
-A reservation ends by itself soon after nobody renews it, so that a job that was killed holds none.
+A reservation expires unless it is renewed, so a killed job holds none.
 """
 
 from datetime import timedelta
@@ -12,22 +12,22 @@ from models.tables import ReservationRow
 
 
 def reserve(database: Database, holder: str, size: int, seconds: float) -> None:
-    """Asks for `size` bytes for so many seconds, or renews what the holder has asked for.
+    """Reserves `size` bytes for `seconds`, or renews the holder's reservation.
 
-    The memory is the graphics card's where engines run on one, else the machine's.
+    It is GPU memory if engines run on a GPU, otherwise the machine's.
     """
     with database.write() as session:
         session.merge(ReservationRow(holder=holder, size=size, until=utcnow() + timedelta(seconds=seconds)))
 
 
 def release(database: Database, holder: str) -> None:
-    """Takes back what a holder has asked for."""
+    """Ends a holder's reservation."""
     with database.write() as session:
         session.execute(delete(ReservationRow).where(ReservationRow.holder == holder))
 
 
 def reserved(database: Database) -> int:
-    """Bytes that are asked for now, all holders together."""
+    """All bytes reserved now."""
     query = select(func.sum(ReservationRow.size)).where(ReservationRow.until > utcnow())
     with database.read() as session:
         return int(session.scalar(query) or 0)

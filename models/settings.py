@@ -1,8 +1,7 @@
-"""Settings: one frozen object, read once at the door and handed on. Nothing else reads environment variables.
+"""Settings: one frozen object, loaded at start and passed on. Only this file reads environment variables.
 
-A value is taken from the first that has it: a flag, an environment variable (`PARLEY_PORT`), the file
-`$PARLEY_HOME/parley.toml`, the default here. Each setting's name, default and help stand together below;
-docs/settings.md lists them, and a test holds the two together.
+The first source that has a value wins: a flag, an environment variable (`PARLEY_PORT`), the file
+`$PARLEY_HOME/parley.toml`, the default below. docs/settings.md repeats each description; a test compares them.
 """
 
 import json
@@ -25,15 +24,15 @@ from pydantic_settings import (
 
 from models.errors import Invalid
 
-# Names under which programs keep secrets in their environment. Foreign programs (vLLM) are started without them.
+# Names of environment variables that hold secrets. Foreign programs (vLLM) start without them.
 _SECRET_NAME = re.compile(r"KEY|TOKEN(?!IZERS_)|SECRET|PASSWORD|PASSWD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
-# As a browser sends it: scheme, host in small letters, port where it is an odd one.
+# As a browser sends it: scheme, lower-case host, and the port unless it is the default.
 _ORIGIN = re.compile(r"https?://[a-z0-9._\[\]:-]+")
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. Frozen: a changed setting is a new object. Secrets are masked in repr."""
+    """All settings. Frozen; secrets are masked in repr."""
 
     model_config = SettingsConfigDict(
         env_prefix="PARLEY_",
@@ -46,140 +45,143 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default=Path("~/.parley"),
-        description="The folder that holds everything: database, models, files, runs, logs.",
+        description="The folder for all state: database, models, files, runs, logs.",
     )
     database_url: SecretStr | None = Field(
         default=None,
-        description="A PostgreSQL address, postgresql://user:password@host/name. Without it: SQLite in the home.",
+        description="A PostgreSQL URL, postgresql://user:password@host/name. Without it: SQLite in the home.",
     )
     host: str = Field(
         default="127.0.0.1",
-        description="The address the gateway listens on. Anything but loopback needs a key.",
+        description="The address the gateway listens on. Any address except loopback requires an API key.",
     )
-    port: int = Field(default=8000, ge=1, le=65535, description="The gateway's port, the OpenAI-compatible API.")
+    port: int = Field(default=8000, ge=1, le=65535, description="The gateway's port, for the OpenAI-compatible API.")
     page_host: str = Field(
-        default="127.0.0.1", description="The address the page listens on. Anything but loopback needs a key."
+        default="127.0.0.1",
+        description="The address the page listens on. Any address except loopback requires an API key.",
     )
     page_port: int = Field(default=7860, ge=1, le=65535, description="The page's port.")
     page_key: SecretStr | None = Field(
         default=None,
-        description="The key with which the page calls the gateway. `parley up` makes one; set it only by hand.",
+        description="The page's key for the gateway. `parley up` creates one; set it only to start the page by hand.",
     )
     openai_api_key: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("openai_api_key", "PARLEY_OPENAI_API_KEY", "OPENAI_API_KEY"),
-        description="OpenAI's key, for `parley models import openai` and for hosted models. Also OPENAI_API_KEY.",
+        description="OpenAI's API key, for `parley models import openai` and hosted models. Also OPENAI_API_KEY.",
     )
     openai_base_url: str = Field(
         default="https://api.openai.com/v1",
         validation_alias=AliasChoices("openai_base_url", "PARLEY_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
-        description="OpenAI's address, or another compatible one. Also OPENAI_BASE_URL.",
+        description="The address of OpenAI or a compatible API. Also OPENAI_BASE_URL.",
     )
     together_api_key: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("together_api_key", "PARLEY_TOGETHER_API_KEY", "TOGETHER_API_KEY"),
-        description="Together AI's key, to train there and for models hosted there. Also TOGETHER_API_KEY.",
+        description="Together AI's API key, for training and hosted models there. Also TOGETHER_API_KEY.",
     )
     together_base_url: str = Field(
         default="https://api.together.ai",
         validation_alias=AliasChoices("together_base_url", "PARLEY_TOGETHER_BASE_URL", "TOGETHER_BASE_URL"),
-        description="Together AI's address, as its SDK takes it: without /v1. Also TOGETHER_BASE_URL.",
+        description="Together AI's address, without /v1. Also TOGETHER_BASE_URL.",
     )
     organization: str = Field(
         default="parley",
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
-        description="The organization in the names of fine-tuned models, ft:<base>:<organization>:<suffix>:<id>.",
+        description="The organization in names of fine-tuned models, ft:<base>:<organization>:<suffix>:<id>.",
     )
     fine_tuning_models: dict[str, str] = Field(
         default_factory=dict,
-        description="Which local base a model's name stands for in fine-tuning jobs, such as "
-        '{"gpt-4o-mini" = "demo-base"}, so that a program need not change even its `model`.',
+        description="The local base to train when a fine-tuning job names another model, such as "
+        '{"gpt-4o-mini" = "demo-base"}. Programs can then keep their `model`.',
     )
     hub_token: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("hub_token", "PARLEY_HUB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
-        description="The hub's token, for `parley models push`. Also HF_TOKEN.",
+        description="The Hugging Face token, for `parley models push`. Also HF_TOKEN.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="What engines and training run on; auto takes an NVIDIA GPU where there is one.",
+        description="Where engines and training run; auto uses an NVIDIA GPU if there is one.",
     )
     cpu_kv_cache_gib: float = Field(
-        default=1.0, gt=0, description="GiB of memory for the KV cache on a CPU, all engines together."
+        default=1.0, gt=0, description="GiB of memory for the KV caches of all engines on a CPU."
     )
     gpu_memory_share: float = Field(
         default=0.9,
         gt=0,
         le=1,
-        description="The share of each GPU's memory that all engines on it may take together.",
+        description="The share of each GPU's memory that all its engines together may use.",
     )
     engine_memory_gib: float | None = Field(
         default=None,
         gt=0,
-        description="GiB of memory for all engines on a CPU together; without it: what the machine has free.",
+        description="GiB of memory for all engines on a CPU. Without it: the machine's free memory.",
     )
     drain_timeout_s: float = Field(
         default=60.0,
         ge=0,
-        description="Seconds the running requests of an engine may take to end before it is stopped all the same.",
+        description="Seconds that an engine's running requests may take to finish before it is stopped.",
     )
     stop_grace_s: float = Field(
-        default=15.0, ge=0, description="Seconds running answers may take to end once Parley is told to stop."
+        default=15.0, ge=0, description="Seconds that running answers may take to finish when Parley stops."
     )
     engine_start_timeout_s: float = Field(
-        default=300.0, gt=0, description="Seconds an engine may take to become ready before it is killed."
+        default=300.0, gt=0, description="Seconds that an engine may take to become ready before it is killed."
     )
     queue_wait_s: float = Field(
         default=30.0,
         ge=0,
-        description="Seconds a request waits for a model that is starting, before it gets a 503.",
+        description="Seconds that a request waits for a starting model before it gets a 503.",
     )
     queue_size: int = Field(
-        default=64, ge=1, description="Requests that may wait for one model; the next one gets a 429."
+        default=64, ge=1, description="Requests that may wait for one model; further ones get a 429."
     )
-    max_body_mib: float = Field(default=8.0, gt=0, description="MiB a request's body may have; more gets a 413.")
+    max_body_mib: float = Field(
+        default=8.0, gt=0, description="Maximum size of a request body in MiB; a larger one gets a 413."
+    )
     max_upload_mib: float = Field(
-        default=8192.0, gt=0, description="MiB an uploaded file may have, sent whole or in parts; more gets a 413."
+        default=8192.0,
+        gt=0,
+        description="Maximum size of an uploaded file in MiB, whole or in parts; a larger one gets a 413.",
     )
     running_per_model: int = Field(
         default=1024,
         ge=1,
-        description="Requests that run at once on one engine or hosted model; those after them wait in its queue.",
+        description="Requests that run at once on one engine or hosted model; further ones wait in its queue.",
     )
     max_bodies_mib: float = Field(
-        default=256.0, gt=0, description="MiB that all requests' bodies in memory may have together; more gets a 429."
+        default=256.0,
+        gt=0,
+        description="Maximum size of all request bodies in memory together, in MiB; beyond it a request gets a 429.",
     )
     connect_timeout_s: float = Field(
-        default=5.0, gt=0, description="Seconds a connection to an engine or upstream may take to be there."
+        default=5.0, gt=0, description="Seconds to establish a connection to an engine or upstream."
     )
     first_byte_timeout_s: float = Field(
         default=600.0,
         gt=0,
-        description="Seconds from a request to the first byte of its answer; one that is no stream has it at its end.",
+        description="Seconds until the first byte of an answer, or until a complete answer without streaming.",
     )
     idle_timeout_s: float = Field(
-        default=300.0, gt=0, description="Seconds an engine or upstream may be silent in the middle of an answer."
+        default=300.0, gt=0, description="Seconds that an engine or upstream may be silent during an answer."
     )
-    total_timeout_s: float = Field(
-        default=3600.0, gt=0, description="Seconds an answer may take from the request to its end."
-    )
+    total_timeout_s: float = Field(default=3600.0, gt=0, description="Seconds from a request to the end of its answer.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins of web pages that may call the gateway from a browser, such as https://app.example.com; "
-        "with commas between them in an environment variable. Without any, none may.",
+        description="Origins of web pages that may call the gateway from a browser, such as https://app.example.com. "
+        "Comma-separated in an environment variable. Default: none.",
     )
-    access_log: bool = Field(
-        default=True, description="Whether the gateway writes a line for each request to logs/access.log."
-    )
+    access_log: bool = Field(default=True, description="Whether the gateway logs each request to logs/access.log.")
     vote_repeat_share: float = Field(
         default=0.05,
         ge=0,
         le=1,
-        description="How often a rater is shown once more, much later, a pair voted on before: it measures how far "
-        "people agree with themselves, and counts in no rating.",
+        description="The share of pairs that a rater sees again much later. It measures how far people agree with "
+        "themselves; these votes count in no rating.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="How much the gateway, the page and the worker write to their logs."
+        default="info", description="The log level of the gateway, the page and the worker."
     )
 
     @field_validator("cors_origins", mode="before")
@@ -200,27 +202,27 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment, then the file in the home that the first two name."""
+        """Flags, then the environment, then the file in the home that these two name."""
         home = (init_settings().get("home")) or os.environ.get("PARLEY_HOME") or cls.model_fields["home"].default
         return init_settings, env_settings, _FileSource(settings_cls, _read_file(Path(home).expanduser()))
 
     def model_post_init(self, context: Any) -> None:
-        # Frozen, so the one derived value is written past the freeze, once, before anybody sees the object.
+        # The model is frozen, so the one derived value is set around it, once.
         object.__setattr__(self, "home", self.home.expanduser().absolute())
 
     @property
     def gateway_url(self) -> str:
-        """The gateway's `base_url`, as a client on this machine reaches it."""
+        """The gateway's `base_url` for clients on this machine."""
         return f"http://{_reachable(self.host)}:{self.port}/v1"
 
     @property
     def page_url(self) -> str:
-        """The page's address, as a browser on this machine reaches it."""
+        """The page's address for browsers on this machine."""
         return f"http://{_reachable(self.page_host)}:{self.page_port}"
 
     @property
     def database_address(self) -> str:
-        """The database's SQLAlchemy URL, its password included: hand it to SQLAlchemy, show it to nobody."""
+        """The database's SQLAlchemy URL. It includes the password: never show it."""
         if self.database_url is None:
             return f"sqlite:///{self.home / 'parley.db'}"
         address = self.database_url.get_secret_value()
@@ -228,26 +230,26 @@ class Settings(BaseSettings):
 
     @property
     def models_dir(self) -> Path:
-        """Where published weights live, a folder named by a ULID for each model."""
+        """The folder of published weights; each model's folder is named by a ULID."""
         return self.home / "models"
 
     @property
     def files_dir(self) -> Path:
-        """Where uploaded files live."""
+        """The folder of uploaded files."""
         return self.home / "files"
 
     @property
     def runs_dir(self) -> Path:
-        """Where training runs keep their config, metrics, checkpoints and log."""
+        """The folder of training runs: config, metrics, checkpoints and log of each."""
         return self.home / "runs"
 
     @property
     def logs_dir(self) -> Path:
-        """Where each process keeps its log."""
+        """The folder of each process's log."""
         return self.home / "logs"
 
     def credential(self, name: str) -> str | None:
-        """An upstream's key, by the name of the environment variable that holds it; None where it is not set."""
+        """An upstream's key by the name of its environment variable; None where that is not set."""
         if name == "OPENAI_API_KEY":
             return self.openai_api_key.get_secret_value() if self.openai_api_key else None
         if name == "TOGETHER_API_KEY":
@@ -256,7 +258,7 @@ class Settings(BaseSettings):
 
 
 class _FileSource(InitSettingsSource):
-    """`parley.toml`'s values, below flags and environment."""
+    """The values of `parley.toml`, below flags and environment."""
 
 
 def _read_file(home: Path) -> dict[str, Any]:
@@ -266,15 +268,15 @@ def _read_file(home: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Invalid(f"{path} cannot be read as settings: {error}. Mend or remove it.") from error
+        raise Invalid(f"{path} cannot be read as settings: {error}. Correct or remove it.") from error
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
-        raise Invalid(f"{path} sets {', '.join(unknown)}, which is no setting of Parley. See docs/settings.md.")
+        raise Invalid(f"{path} sets {', '.join(unknown)}, which Parley does not know. See docs/settings.md.")
     return values
 
 
 def _reachable(host: str) -> str:
-    """The address at which a process on this machine reaches a server that listens on `host`."""
+    """The address at which this machine reaches a server that listens on `host`."""
     if host in ("0.0.0.0", ""):  # noqa: S104 -- compared with, not bound to
         return "127.0.0.1"
     if host == "::":
@@ -283,10 +285,10 @@ def _reachable(host: str) -> str:
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Settings from flags (those that are None are ignored), environment, file and defaults.
+    """Loads the settings from flags (None is ignored), environment, file and defaults.
 
     Raises:
-        Invalid: a value that makes no sense; the line names the setting, the value's fault and the place.
+        Invalid: a wrong value; the message names the setting, the fault and the possible sources.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
@@ -307,7 +309,7 @@ def load_settings(**flags: Any) -> Settings:
 
 
 def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
-    """The environment for a process of our own: it will load the very same settings. `extra` wins."""
+    """The environment for a Parley process, which then loads the same settings. `extra` wins."""
     environment = dict(os.environ)
     for name in settings.model_fields_set | {"home"}:
         value = getattr(settings, name)
@@ -318,15 +320,15 @@ def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
 
 
 def let_openmp_threads_sleep() -> None:
-    """Has this process's OpenMP threads sleep while they wait. Call it before torch is loaded, which reads it once.
+    """Makes OpenMP threads sleep instead of spin while they wait. Call it before torch is loaded.
 
-    Threads that spin take the cores from whoever they wait for: beside engines a training was 30 to 60 times slower.
+    Spinning threads occupy cores that others need: beside engines, training was 30 to 60 times slower.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _as_text(value: Any) -> str:
-    """A setting's value as its environment variable has it."""
+    """A setting's value as text for its environment variable."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, tuple):
@@ -335,22 +337,22 @@ def _as_text(value: Any) -> str:
 
 
 def engine_environment(*, hub_token: bool = False, **extra: str) -> dict[str, str]:
-    """The environment for a foreign program (vLLM): ours without anything that looks like a secret. `extra` wins.
+    """The environment for a foreign program (vLLM): this process's, without secrets. `extra` wins.
 
-    Promise 7: an upstream's key never reaches an engine. `hub_token` lets the hub's own token through, for an
-    engine that fetches its weights from there: gated models need it.
+    An upstream's key must never reach an engine. `hub_token` keeps the Hugging Face token, which engines need to
+    download gated models.
     """
     tokens = {name: os.environ[name] for name in _HUB_TOKENS if name in os.environ} if hub_token else {}
     return without_secrets(os.environ) | tokens | extra
 
 
 def visible_gpus() -> str | None:
-    """CUDA_VISIBLE_DEVICES as whoever starts Parley set it; None where it is not set: every card may be used."""
+    """CUDA_VISIBLE_DEVICES; None where it is not set, so that every GPU may be used."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def hub_cache() -> Path:
-    """Where programs keep what they fetched from the hub: huggingface_hub's rule, without loading it."""
+    """The Hugging Face cache folder, by huggingface_hub's rules but without loading it."""
     if (named := os.environ.get("HF_HUB_CACHE")) is not None:
         return Path(named).expanduser()
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
@@ -358,10 +360,10 @@ def hub_cache() -> Path:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a variable's name says that it holds a secret."""
+    """Whether an environment variable's name suggests a secret."""
     return bool(_SECRET_NAME.search(name))
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """A copy of `environment` without the variables whose name says that they hold a secret."""
+    """A copy of `environment` without variables that hold secrets."""
     return {name: value for name, value in environment.items() if not is_secret_name(name)}

@@ -1,6 +1,6 @@
-"""ModelSpec: what a model is, where its weights or upstream are, and how its engine runs. Data only.
+"""ModelSpec: what a model is, where its weights or upstream are, and how its engine runs.
 
-An id is one immutable version. What changes over a model's life (its state, its aliases) is the registry's.
+A spec is immutable. What changes during a model's life (state, aliases, pins) belongs to the registry.
 """
 
 import re
@@ -23,78 +23,74 @@ NAME_RULE = "a model's name starts with a letter or digit and has letters, digit
 
 
 def is_valid_name(name: str) -> bool:
-    """Whether an id or an alias may be called so: it travels in URLs, file names and logs."""
+    """Whether a name is allowed for ids and aliases, which appear in URLs, file names and logs."""
     return bool(_NAME.fullmatch(name)) and ".." not in name and "//" not in name
 
 
-class _Frozen(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class EngineOptions(_Frozen):
-    """How a model's vLLM engine runs. An adapter runs on its base's engine, with its base's options."""
+class EngineOptions(_FrozenModel):
+    """How a model's vLLM engine runs. An adapter runs on its base's engine, with the base's options."""
 
     dtype: str = "auto"
     max_model_len: int | None = Field(default=None, gt=0, description="Context length in tokens.")
     tensor_parallel_size: int = Field(default=1, ge=1)
     gpu_memory_share: float | None = Field(
-        default=None, gt=0, le=1, description="Share of a GPU's memory; None: by plan."
+        default=None, gt=0, le=1, description="Share of a GPU's memory; None: planned."
     )
     max_lora_rank: int = Field(default=64, ge=1)
-    trust_remote_code: bool = Field(
-        default=False, description="Run code that comes with the weights. Off unless asked."
-    )
+    trust_remote_code: bool = Field(default=False, description="Run code that comes with the weights.")
     tool_call_parser: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9][a-z0-9_.-]*$",
-        description="vLLM's reader of tool calls; None: by the model's family, «none»: no tools.",
+        description='vLLM\'s tool call parser; None: chosen by model family, "none": no tools.',
     )
     reasoning_parser: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9][a-z0-9_.-]*$",
-        description="vLLM's reader of reasoning; None: by the model's family, «none»: no reasoning.",
+        description='vLLM\'s reasoning parser; None: chosen by model family, "none": no reasoning.',
     )
-    extra_args: tuple[str, ...] = Field(default=(), description="More arguments for vLLM's server, as they stand.")
+    extra_args: tuple[str, ...] = Field(default=(), description="Additional arguments for vLLM's server.")
 
 
-class Upstream(_Frozen):
-    """Where a hosted model is: an OpenAI-compatible address, the name it has there, and its key's name."""
+class Upstream(_FrozenModel):
+    """Where a hosted model is: an OpenAI-compatible address, its name there, and the variable with the key."""
 
     base_url: str
     model: str = Field(min_length=1)
     credential: str | None = Field(
         default=None,
-        description="The NAME of the environment variable that holds the key: never the key.",
+        description="The NAME of the environment variable with the key, never the key itself.",
     )
     usd_per_million_input: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="US dollars for a million tokens in; None: not known."
+        default=None, ge=0, allow_inf_nan=False, description="US dollars per million input tokens; None: unknown."
     )
     usd_per_million_output: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="US dollars for a million tokens out; None: not known."
+        default=None, ge=0, allow_inf_nan=False, description="US dollars per million output tokens; None: unknown."
     )
 
     @field_validator("base_url")
     @classmethod
-    def _is_an_address(cls, value: str) -> str:
+    def _check_address(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
-            raise ValueError("an address begins with https:// or http://, such as https://api.openai.com/v1")
+            raise ValueError("an address starts with https:// or http://, such as https://api.openai.com/v1")
         return value
 
     @field_validator("credential")
     @classmethod
-    def _engines_are_started_without_it(cls, value: str | None) -> str | None:
+    def _check_variable_name(cls, value: str | None) -> str | None:
         if value is not None and not _VARIABLE.fullmatch(value):
             raise ValueError(
                 "name the environment variable that holds the key, such as OPENAI_API_KEY; never the key itself"
             )
         if value is not None and not is_secret_name(value):
-            raise ValueError(
-                "the variable's name must have KEY, TOKEN or SECRET in it: by that it is kept from engines"
-            )
+            raise ValueError("the variable's name must contain KEY, TOKEN or SECRET, so that it is kept from engines")
         return value
 
 
-class BotProfile(_Frozen):
+class BotProfile(_FrozenModel):
     """How a model introduces itself at /bot/<model>."""
 
     title: str
@@ -103,52 +99,52 @@ class BotProfile(_Frozen):
     examples: tuple[str, ...] = ()
 
 
-class ServedParity(_Frozen):
-    """What the model said through its engine: greedy answers, held against the float32 reference.
+class ServedParity(_FrozenModel):
+    """Greedy answers through the model's engine, compared with the float32 reference.
 
-    `agreement` is the share of the served tokens that the reference would have chosen too after the same words.
+    `agreement` is the share of served tokens that the reference would also choose after the same prefix.
     """
 
-    asked: int = Field(ge=0, description="Questions put to the engine.")
-    same_text: int = Field(ge=0, description="Answers that are the reference's, letter by letter.")
+    asked: int = Field(ge=0, description="Questions sent to the engine.")
+    same_text: int = Field(ge=0, description="Answers identical to the reference's.")
     tokens: int = Field(ge=0, description="Tokens in the served answers.")
     agreement: float = Field(ge=0, le=1)
 
 
-class Parity(_Frozen):
-    """What was measured when the published weights were held against float32 base + adapter (train/publication).
+class Parity(_FrozenModel):
+    """The published weights compared with float32 base + adapter.
 
-    `difference` and `limit` are of logits in float32 (None for an adapter, which is served unmerged); `agreement` is
-    the share of positions with the same most likely token and `kl` the mean divergence in nats per token, both in
-    `dtype`, teacher-forced on the answers of the probes.
+    `difference` and `limit` are of logits in float32 (None for an adapter, which is served unmerged). `agreement` is
+    the share of positions with the same most likely token, and `kl` the mean divergence in nats per token; both are
+    measured in `dtype`, teacher-forced on the probes' answers.
     """
 
     checked: datetime
     probes: int = Field(ge=0)
-    source: str = Field(description="Where the probes are from, in words.")
-    tokens: int = Field(ge=0, description="Positions that were compared.")
+    source: str = Field(description="Where the probes are from.")
+    tokens: int = Field(ge=0, description="Compared positions.")
     difference: float | None = None
     limit: float | None = None
-    same_greedy: str = Field(default="", description="In float32: greedy answers that are the same, of how many.")
+    same_greedy: str = Field(default="", description="Identical greedy answers in float32, as '16 of 16'.")
     dtype: str
     agreement: float = Field(ge=0, le=1)
     kl: float
     served: ServedParity | None = None
-    not_served: str = Field(default="", description="Why the model was not asked through its engine.")
-    refused: str = Field(default="", description="Why it is not listed; empty where it passed.")
+    not_served: str = Field(default="", description="Why it was not measured through the engine.")
+    refused: str = Field(default="", description="Why it is not listed; empty if it passed.")
 
     @property
     def summary(self) -> str:
-        """In a few words, for a table."""
-        said = f"{self.agreement:.1%}" + (f", vLLM {self.served.agreement:.1%}" if self.served else "")
-        return f"refused: {said}" if self.refused else said
+        """A short form for a table."""
+        agreement = f"{self.agreement:.1%}" + (f", vLLM {self.served.agreement:.1%}" if self.served else "")
+        return f"refused: {agreement}" if self.refused else agreement
 
 
-class ModelSpec(_Frozen):
+class ModelSpec(_FrozenModel):
     """One immutable version of a model.
 
-    Kinds: `base` (a hub id or a local folder, an engine of its own), `merged` (LoRA merged into its base, an
-    engine of its own), `adapter` (a LoRA folder, a name on its base's engine), `hosted` (an upstream's model).
+    Kinds: `base` (a hub id or local folder, with an engine of its own), `merged` (a LoRA adapter merged into its base,
+    with an engine of its own), `adapter` (a LoRA folder, served by its base's engine), `hosted` (an upstream's model).
     """
 
     id: str = Field(description="What clients send as `model`.")
@@ -156,36 +152,36 @@ class ModelSpec(_Frozen):
     path: str | None = Field(default=None, description="An absolute folder or a hub id; None for hosted.")
     upstream: Upstream | None = None
     fallbacks: tuple[str, ...] = Field(
-        default=(), description="Hosted only: ids that are tried in order while the upstream fails, before a byte."
+        default=(), description="Hosted only: ids tried in order while the upstream fails, before the first byte."
     )
-    base: str | None = Field(default=None, description="Id of the model it hangs on or was merged into.")
-    parent: str | None = Field(default=None, description="Id of the version that it was trained from.")
-    job: str | None = Field(default=None, description="The training job or run that made it.")
+    base: str | None = Field(default=None, description="Id of the model it is loaded on or merged into.")
+    parent: str | None = Field(default=None, description="Id of the model it was trained from.")
+    job: str | None = Field(default=None, description="The training job or run that created it.")
     created: datetime = Field(default_factory=utcnow)
-    shutdown_date: date | None = Field(default=None, description="When its upstream switches it off.")
+    shutdown_date: date | None = Field(default=None, description="When its provider shuts it down.")
     state: State = "listed"
     engine: EngineOptions = EngineOptions()
     lora_rank: int | None = Field(default=None, ge=1)
     bot: BotProfile | None = None
     description: str = ""
     judge: bool = Field(default=False, description="Trained to judge answers.")
-    toy: bool = Field(default=False, description="Too small to be believed: the page says so.")
-    parity: Parity | None = Field(default=None, description="How its weights compare with float32 base + adapter.")
+    toy: bool = Field(default=False, description="Too small for reliable answers; the page says so.")
+    parity: Parity | None = Field(default=None, description="Its weights compared with float32 base + adapter.")
 
     @property
     def folder(self) -> Path | None:
-        """The folder of its weights; None for a hub id and for a hosted model."""
+        """The folder of its weights; None for a hub id or hosted model."""
         return Path(self.path) if self.path and Path(self.path).is_absolute() else None
 
     @field_validator("id")
     @classmethod
-    def _id_is_plain(cls, value: str) -> str:
+    def _check_id(cls, value: str) -> str:
         if not is_valid_name(value):
             raise ValueError(NAME_RULE)
         return value
 
     @model_validator(mode="after")
-    def _kind_has_what_it_needs(self) -> "ModelSpec":
+    def _check_kind(self) -> "ModelSpec":
         if self.kind == "hosted" and self.upstream is None:
             raise ValueError("a hosted model needs an upstream")
         if self.kind != "hosted" and not self.path:
@@ -193,9 +189,9 @@ class ModelSpec(_Frozen):
         if self.kind == "adapter" and not self.base:
             raise ValueError("an adapter needs the id of its base")
         if self.fallbacks and self.kind != "hosted":
-            raise ValueError("only a hosted model has fallbacks: an engine of our own is started again")
+            raise ValueError("only a hosted model has fallbacks: a local engine is restarted instead")
         if self.id in self.fallbacks:
             raise ValueError("a model cannot be its own fallback")
         if len(set(self.fallbacks)) < len(self.fallbacks):
-            raise ValueError("a fallback is named twice")
+            raise ValueError("a fallback is listed twice")
         return self

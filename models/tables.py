@@ -10,7 +10,7 @@ from models.database import Base, UtcDateTime, utcnow
 
 
 class ModelRow(Base):
-    """One version of a model: the spec as JSON, beside it what is searched by and what changes."""
+    """One model: the spec as JSON, and columns that are searched or change."""
 
     __tablename__ = "models"
 
@@ -18,13 +18,13 @@ class ModelRow(Base):
     kind: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16), index=True)
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
-    # Its engine is never stopped to make room for another.
+    # A pinned engine is never stopped to make room for another.
     pinned: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
 
 
 class AliasRow(Base):
-    """Another name for a model: a moving pointer, where an id never moves."""
+    """Another name for a model. An alias can move; an id cannot."""
 
     __tablename__ = "aliases"
 
@@ -33,7 +33,7 @@ class AliasRow(Base):
 
 
 class RevisionRow(Base):
-    """One number, raised by every change that the gateway must see. It is polled, so it is one row."""
+    """One number that every change relevant to the gateway raises. One row, because it is polled."""
 
     __tablename__ = "revision"
 
@@ -53,7 +53,7 @@ class KeyRow(Base):
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     expires: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revoked: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # The names it may ask for, and its limits; null: all of them, and none.
+    # The models it may use (null: all), and its limits (null: none).
     models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     requests_per_minute: Mapped[int | None] = mapped_column(BigInteger)
     tokens_per_minute: Mapped[int | None] = mapped_column(BigInteger)
@@ -62,9 +62,9 @@ class KeyRow(Base):
 
 
 class UsageRow(Base):
-    """What one key has used of one model on one day (UTC). Counted up by the gateway, never set.
+    """One key's usage of one model on one UTC day. The gateway only adds to it.
 
-    `key_id` is empty for requests without a key. No foreign keys: what was used stays, whatever is deleted.
+    `key_id` is empty for requests without a key. There are no foreign keys, so that usage survives deletions.
     """
 
     __tablename__ = "usage"
@@ -80,7 +80,7 @@ class UsageRow(Base):
 
 
 class JobRow(Base):
-    """A long piece of work: waiting, leased by a worker, or done. The heartbeat renews the lease."""
+    """A long-running job: queued, leased by a worker, or ended. Heartbeats renew the lease."""
 
     __tablename__ = "jobs"
     __table_args__ = (Index("ix_jobs_status_created", "status", "created"),)
@@ -94,7 +94,7 @@ class JobRow(Base):
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     error: Mapped[str | None] = mapped_column(Text)
     worker: Mapped[str | None] = mapped_column(String(64))
-    # Claims since it last came further than ever: a job that kills its worker must not be claimed for ever.
+    # Claims since the progress last increased: a job that kills its worker must not be claimed forever.
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
@@ -103,7 +103,7 @@ class JobRow(Base):
 
 
 class ReservationRow(Base):
-    """Memory that a job asks for before it takes it: see models/reservations.py."""
+    """A job's memory reservation: see models/reservations.py."""
 
     __tablename__ = "reservations"
 
@@ -113,7 +113,7 @@ class ReservationRow(Base):
 
 
 class FileRow(Base):
-    """An uploaded file: its bytes are in the files folder under its id; the row is written last."""
+    """An uploaded file. Its content is in the files folder under its id; the row is written last."""
 
     __tablename__ = "files"
 
@@ -127,7 +127,7 @@ class FileRow(Base):
 
 
 class UploadRow(Base):
-    """A large file that arrives in parts: pending until it is completed, cancelled or too old."""
+    """An upload in parts: pending until it is completed, cancelled or expired."""
 
     __tablename__ = "uploads"
 
@@ -140,13 +140,13 @@ class UploadRow(Base):
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     expires: Mapped[datetime] = mapped_column(UtcDateTime)
     file_expires_after_s: Mapped[int | None] = mapped_column()
-    # What it was completed to. No foreign key: the file may be deleted, and the upload stays completed.
+    # The completed file. No foreign key: the upload stays completed if the file is deleted.
     file_id: Mapped[str | None] = mapped_column(String(64))
     part_ids: Mapped[list[str] | None] = mapped_column(JSON)
 
 
 class UploadPartRow(Base):
-    """One part of an upload: its bytes are in the upload's folder under its id; the row is written last."""
+    """One part of an upload. Its content is in the upload's folder under its id; the row is written last."""
 
     __tablename__ = "upload_parts"
 

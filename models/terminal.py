@@ -1,4 +1,4 @@
-"""The terminal that every room's commands share: one console, one way to open the home, numbers typed as flags.
+"""What the commands of every room share: one console, one way to open the home, numeric flags.
 
 Light to import: Rich, SQLAlchemy and the settings are loaded when a command runs.
 """

@@ -1,7 +1,7 @@
-"""Large files that arrive in parts: OpenAI's uploads. It knows parts and their order, not HTTP (models/api.py).
+"""OpenAI's uploads: large files that arrive in parts. The HTTP routes are in models/api.py.
 
-Parts may come at once and in any order; `complete` names the order. Whoever repeats a call that has been done gets the
-same answer again: the SDK repeats what it got no answer to.
+Parts may arrive concurrently and in any order; `complete` names the order. A repeated call returns the same result,
+because the SDK repeats requests that got no response.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ from models.settings import Settings
 from models.tables import FileRow, UploadPartRow, UploadRow
 
 PART_LIMIT = 64 * 2**20
-_LIFE = timedelta(hours=1)
-_PIECE = 2**20
+_LIFETIME = timedelta(hours=1)
+_READ_SIZE = 2**20
 
 UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One upload: `size` is the bytes that were announced, `file` what it was completed to (None where deleted)."""
+    """One upload. `size`: the announced bytes; `file`: the completed file, None if pending or deleted."""
 
     id: str
     filename: str
@@ -46,7 +46,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class UploadPart:
-    """One part that has arrived whole."""
+    """One complete part."""
 
     id: str
     upload_id: str
@@ -55,7 +55,7 @@ class UploadPart:
 
 
 class Uploads:
-    """The uploads of one home. A pending one lives for an hour."""
+    """The uploads of one home. A pending upload expires after an hour."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._files = Files(settings, database)
@@ -65,10 +65,10 @@ class Uploads:
     def create(
         self, *, filename: str, purpose: str, size: int, mime_type: str, file_expires_after: timedelta | None = None
     ) -> Upload:
-        """Announces a file of `size` bytes.
+        """Starts an upload of `size` bytes.
 
         Raises:
-            Invalid: no bytes, or more than the operator allows.
+            Invalid: `size` is 0 or above the limit.
         """
         if not 0 < size <= self._files.limit:
             raise Invalid(f"bytes must be from 1 to {self._files.limit}, not {size}.", param="bytes")
@@ -81,7 +81,7 @@ class Uploads:
             size=size,
             status="pending",
             created=now,
-            expires=now + _LIFE,
+            expires=now + _LIFETIME,
             file_expires_after_s=int(file_expires_after.total_seconds()) if file_expires_after else None,
         )
         with self._database.write() as session:
@@ -95,23 +95,23 @@ class Uploads:
             NotFound: there is none with that id.
         """
         with self._database.read() as session:
-            return self._shown(session, _row(session, upload_id))
+            return self._to_upload(session, _row(session, upload_id))
 
     def incoming_part(self, upload_id: str) -> AbstractContextManager[IncomingFile]:
-        """A part to write pieces to, for `keep_part`; what is not kept in the block is removed.
+        """A part to write to, for `save_part`. It is removed unless saved inside the block.
 
         Raises:
-            NotFound: no such upload. Invalid: it takes no parts any more.
+            NotFound: no such upload. Invalid: it accepts no more parts.
         """
         with self._database.read() as session:
             _pending(_row(session, upload_id))
         return incoming_file(self._folder / upload_id, PART_LIMIT)
 
     def save_part(self, upload_id: str, incoming: IncomingFile) -> UploadPart:
-        """Keeps a part that has come in whole.
+        """Stores a complete part.
 
         Raises:
-            Invalid: it is empty, or the upload takes no parts any more.
+            Invalid: it is empty, or the upload accepts no more parts.
         """
         if not incoming.size:
             raise Invalid("The part is empty.", param="data")
@@ -119,7 +119,7 @@ class Uploads:
         try:
             path = incoming.publish(row.id)
         except FileNotFoundError:
-            # The upload has ended meanwhile and its folder is gone: say which end it was.
+            # The upload has ended meanwhile and its folder is gone; `_pending` raises with its status.
             with self._database.read() as session:
                 _pending(_row(session, upload_id))
             raise
@@ -133,56 +133,56 @@ class Uploads:
         return UploadPart(row.id, upload_id, row.size, row.created)
 
     def complete(self, upload_id: str, part_ids: Sequence[str], md5: str | None = None) -> Upload:
-        """Puts the parts together, in the order that is given, to one file. Said again, it gives the same file.
+        """Joins the parts in the given order into a file. Repeating it returns the same file.
 
         Raises:
             NotFound: no such upload. NoSpace: the disk is full.
-            Invalid: parts that are not its own, other bytes than announced, another MD5, or it is over already.
-            Conflict: another request ends it at this moment.
+            Invalid: a part of another upload, a different size or MD5, or the upload has ended.
+            Conflict: another request has just ended it.
         """
         with self._database.read() as session:
             row = _row(session, upload_id)
             if row.status == "completed" and row.part_ids == list(part_ids):
-                return self._shown(session, row)
+                return self._to_upload(session, row)
             _pending(row)
             own = session.scalars(select(UploadPartRow).where(UploadPartRow.upload_id == upload_id))
             sizes = {part.id: part.size for part in own}
         _check_parts(row, part_ids, sizes)
         with self._files.incoming() as incoming:
-            found = self._join(upload_id, part_ids, incoming)
-            if md5 is not None and md5.lower() != found:
-                raise Invalid(f"The parts have the MD5 {found}, not {md5[:40]!r}: send them again.", param="md5")
-            life = timedelta(seconds=row.file_expires_after_s) if row.file_expires_after_s else None
-            kept = self._files.publish(incoming, row.filename, row.purpose, expires_after=life)
+            digest = self._join(upload_id, part_ids, incoming)
+            if md5 is not None and md5.lower() != digest:
+                raise Invalid(f"The parts have the MD5 {digest}, not {md5[:40]!r}: send them again.", param="md5")
+            lifetime = timedelta(seconds=row.file_expires_after_s) if row.file_expires_after_s else None
+            kept = self._files.publish(incoming, row.filename, row.purpose, expires_after=lifetime)
         try:
             done = self._close(upload_id, part_ids, kept)
         except BaseException:
             (self._files.folder / kept.id).unlink(missing_ok=True)
             raise
         if done.file is None or done.file.id != kept.id:
-            # Two completed it at once: the other one's file is the upload's.
+            # Two requests completed it at once; the other one's file is kept.
             (self._files.folder / kept.id).unlink(missing_ok=True)
         shutil.rmtree(self._folder / upload_id, ignore_errors=True)
         return done
 
     def cancel(self, upload_id: str) -> Upload:
-        """Ends an upload; its parts are removed. Said again, it changes nothing.
+        """Cancels an upload and removes its parts. Repeating it changes nothing.
 
         Raises:
-            NotFound: no such upload. Invalid: it is completed, or too old.
+            NotFound: no such upload. Invalid: it is completed or expired.
         """
         with self._database.write() as session:
             row = _row(session, upload_id)
             if row.status != "cancelled":
                 _pending(row)
                 row.status = "cancelled"
-                _forget_parts(session, upload_id)
-            shown = self._shown(session, row)
+                _delete_parts(session, upload_id)
+            shown = self._to_upload(session, row)
         shutil.rmtree(self._folder / upload_id, ignore_errors=True)
         return shown
 
     def sweep(self) -> int:
-        """Ends uploads that are too old, and removes the parts of all that are over; says how many."""
+        """Expires old uploads and removes the parts of all that have ended; returns how many expired."""
         with self._database.read() as session:
             old = select(UploadRow.id).where(UploadRow.status == "pending", UploadRow.expires <= utcnow())
             late = list(session.scalars(old))
@@ -191,7 +191,7 @@ class Uploads:
                 row = _row(session, upload_id)
                 if row.status == "pending":
                     row.status = "expired"
-                    _forget_parts(session, upload_id)
+                    _delete_parts(session, upload_id)
         for folder in self._folder.glob("upload_*"):
             with self._database.read() as session:
                 row = session.get(UploadRow, folder.name)
@@ -200,15 +200,15 @@ class Uploads:
         return len(late)
 
     def _join(self, upload_id: str, part_ids: Sequence[str], incoming: IncomingFile) -> str:
-        """Copies the parts, one after the other; returns the whole's MD5 in hex."""
+        """Copies the parts in order; returns the MD5 of the whole in hex."""
         digest = hashlib.md5(usedforsecurity=False)
         for part_id in part_ids:
             try:
                 part = (self._folder / upload_id / part_id).open("rb")
             except FileNotFoundError as error:
-                raise Conflict(f"The upload {upload_id} has just ended by another request.", retry_after=1) from error
+                raise Conflict(f"Another request has just ended the upload {upload_id}.", retry_after=1) from error
             with part:
-                while piece := part.read(_PIECE):
+                while piece := part.read(_READ_SIZE):
                     incoming.write(piece)
                     digest.update(piece)
         return digest.hexdigest()
@@ -220,29 +220,29 @@ class Uploads:
                 _pending(row)
                 session.add(kept)
                 row.status, row.file_id, row.part_ids = "completed", kept.id, list(part_ids)
-                _forget_parts(session, upload_id)
+                _delete_parts(session, upload_id)
                 session.flush()
-            return self._shown(session, row)
+            return self._to_upload(session, row)
 
-    def _shown(self, session: Session, row: UploadRow) -> Upload:
+    def _to_upload(self, session: Session, row: UploadRow) -> Upload:
         file = session.get(FileRow, row.file_id) if row.file_id else None
         return _upload(row, self._files.to_stored_file(file) if file else None)
 
 
 def sweep_uploaded(settings: Settings, database: Database) -> int:
-    """Removes the files that have expired and the uploads that nobody finished; says how many."""
+    """Removes expired files and expired uploads; returns how many."""
     return Files(settings, database).sweep() + Uploads(settings, database).sweep()
 
 
 def _check_parts(row: UploadRow, part_ids: Sequence[str], sizes: dict[str, int]) -> None:
-    strange = [part_id for part_id in part_ids if part_id not in sizes]
-    if strange:
-        raise Invalid(f"The upload {row.id} has no part {strange[0][:80]!r}.", param="part_ids")
+    unknown = [part_id for part_id in part_ids if part_id not in sizes]
+    if unknown:
+        raise Invalid(f"The upload {row.id} has no part {unknown[0][:80]!r}.", param="part_ids")
     if len(set(part_ids)) != len(part_ids):
-        raise Invalid("A part stands twice in part_ids.", param="part_ids")
-    together = sum(sizes[part_id] for part_id in part_ids)
-    if together != row.size:
-        raise Invalid(f"The parts have {together} bytes together; {row.size} were announced.", param="part_ids")
+        raise Invalid("part_ids contains a part twice.", param="part_ids")
+    total = sum(sizes[part_id] for part_id in part_ids)
+    if total != row.size:
+        raise Invalid(f"The parts have {total} bytes in total; {row.size} were announced.", param="part_ids")
 
 
 def _row(session: Session, upload_id: str) -> UploadRow:
@@ -253,14 +253,14 @@ def _row(session: Session, upload_id: str) -> UploadRow:
     return row
 
 
-def _forget_parts(session: Session, upload_id: str) -> None:
+def _delete_parts(session: Session, upload_id: str) -> None:
     session.execute(delete(UploadPartRow).where(UploadPartRow.upload_id == upload_id))
 
 
 def _pending(row: UploadRow) -> None:
     status = _status(row)
     if status != "pending":
-        raise Invalid(f"The upload {row.id} is {status}: make a new one.", param="upload_id")
+        raise Invalid(f"The upload {row.id} is {status}: create a new one.", param="upload_id")
 
 
 def _status(row: UploadRow) -> UploadStatus:

@@ -12,13 +12,13 @@ from models.database import Database
 from models.spec import ModelSpec
 from models.tables import KeyRow, UsageRow
 
-# How usage without a key is called, and that of our own page and worker.
+# The key ids of usage without a key, and of Parley's own page and worker.
 NO_KEY, PAGE_KEY = "", "page"
 _SUMS = ("requests", "failed", "prompt_tokens", "completion_tokens", "usd")
 
 
 class Slot(NamedTuple):
-    """What one sum is of. `key_id` is NO_KEY where none was needed, PAGE_KEY for Parley's own page and worker."""
+    """What a sum covers. `key_id` is NO_KEY if none was needed, PAGE_KEY for Parley's own page and worker."""
 
     day: date
     key_id: str
@@ -27,7 +27,7 @@ class Slot(NamedTuple):
 
 @dataclass
 class Sums:
-    """So much was used. `failed` of the `requests` were answered with an error; `usd` by the prices of that moment."""
+    """Summed usage. `failed` requests were answered with an error; `usd` is by the prices at the time."""
 
     requests: int = 0
     failed: int = 0
@@ -37,18 +37,18 @@ class Sums:
 
     @property
     def tokens(self) -> int:
-        """Read and written together: what a daily budget counts."""
+        """Input and output tokens, as counted by daily limits."""
         return self.prompt_tokens + self.completion_tokens
 
     def add(self, other: "Sums") -> None:
-        """Adds another one to this one."""
+        """Adds other sums to these."""
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(frozen=True)
 class Usage:
-    """One row: a key's use of a model on a day. `key` is its name; empty where no key was needed."""
+    """A key's usage of a model on a day. `key` is its name; empty if no key was needed."""
 
     day: date
     key_id: str
@@ -57,18 +57,18 @@ class Usage:
     sums: Sums
 
     def to_json(self) -> dict[str, Any]:
-        """Flat, with the day as text."""
+        """A flat object, with the day as text."""
         row = {"day": self.day.isoformat(), "key_id": self.key_id, "key": self.key, "model": self.model}
         return row | asdict(self.sums)
 
 
 def add_usage(database: Database, used: Mapping[Slot, Sums]) -> None:
-    """Adds to the sums, all of it in one transaction."""
+    """Adds to the stored sums in one transaction."""
     insert = sqlite.insert if database.is_sqlite else postgresql.insert
     statement = insert(UsageRow)
     raised = {name: getattr(UsageRow, name) + statement.excluded[name] for name in _SUMS}
     statement = statement.on_conflict_do_update(index_elements=["day", "key_id", "model_id"], set_=raised)
-    # In one order, so that two who write at once wait for each other, and never both.
+    # Sorted, so that concurrent writers cannot deadlock.
     rows = [slot._asdict() | asdict(used[slot]) for slot in sorted(used)]
     with database.connection() as connection:
         connection.execute(statement, rows)
@@ -77,7 +77,7 @@ def add_usage(database: Database, used: Mapping[Slot, Sums]) -> None:
 def read_usage(
     database: Database, *, since: date | None = None, key_id: str | None = None, model: str | None = None
 ) -> list[Usage]:
-    """The sums, by day, then key, then model."""
+    """The usage rows, by day, then key, then model."""
     query = select(UsageRow, KeyRow.name).outerjoin(KeyRow, KeyRow.id == UsageRow.key_id)
     if since is not None:
         query = query.where(UsageRow.day >= since)
@@ -88,30 +88,30 @@ def read_usage(
     query = query.order_by(UsageRow.day, UsageRow.key_id, UsageRow.model_id)
     with database.read() as session:
         return [
-            Usage(row.day, row.key_id, name or row.key_id, row.model_id, Sums(*(getattr(row, one) for one in _SUMS)))
-            for row, name in session.execute(query)
+            Usage(row.day, row.key_id, key or row.key_id, row.model_id, Sums(*(getattr(row, name) for name in _SUMS)))
+            for row, key in session.execute(query)
         ]
 
 
 def daily_totals(database: Database, day: date) -> dict[str, Sums]:
-    """Key id → what it has used on that day, all models together."""
-    found: dict[str, Sums] = {}
+    """Key id → its usage of all models on that day."""
+    totals: dict[str, Sums] = {}
     for row in read_usage(database, since=day):
         if row.day == day:
-            found.setdefault(row.key_id, Sums()).add(row.sums)
-    return found
+            totals.setdefault(row.key_id, Sums()).add(row.sums)
+    return totals
 
 
 def has_price(spec: ModelSpec) -> bool:
-    """Whether it is known what a request costs: of a hosted model by its prices; one that runs here costs nothing."""
+    """Whether a model's cost is known: by the prices of a hosted model; a local model costs nothing."""
     upstream = spec.upstream
     return upstream is None or not (upstream.usd_per_million_input is None or upstream.usd_per_million_output is None)
 
 
 def cost(spec: ModelSpec, prompt_tokens: int, completion_tokens: int) -> float:
-    """What so many tokens cost, in US dollars; 0 for a model that runs here, or has no price."""
+    """The cost in US dollars; 0 for a local model or one without prices."""
     upstream = spec.upstream
     if upstream is None:
         return 0.0
-    read, written = upstream.usd_per_million_input or 0.0, upstream.usd_per_million_output or 0.0
-    return (prompt_tokens * read + completion_tokens * written) / 1e6
+    input_usd, output_usd = upstream.usd_per_million_input or 0.0, upstream.usd_per_million_output or 0.0
+    return (prompt_tokens * input_usd + completion_tokens * output_usd) / 1e6

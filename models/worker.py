@@ -1,9 +1,8 @@
-"""The worker: one process that runs jobs in lanes, in each one after another. It knows leases, no kind of work.
+"""The worker: one process that runs jobs in parallel lanes, one job at a time in each.
 
-A lane is a set of kinds: what takes hours gets one of its own, so that nothing short waits behind it.
-
-A handler is a function `(job, context) -> result`, named as `module:function` and imported when its first job
-comes, so that an idle worker loads nothing heavy.
+A lane is a set of job kinds. Long jobs have a lane of their own, so that short ones do not wait for them. A handler is
+a function `(job, context) -> result`, named `module:function` and imported for its first job, so that an idle worker
+loads nothing heavy.
 """
 
 import logging
@@ -29,11 +28,11 @@ _log = logging.getLogger("parley.worker")
 
 
 class JobCancelled(Exception):
-    """The job was cancelled, its lease was lost, or the worker stops: the handler lets this pass, and cleans up."""
+    """The job is cancelled, its lease is lost, or the worker stops. Handlers clean up and let this propagate."""
 
 
 class JobContext:
-    """What a handler works with: settings, database, and the way to tell how far it is."""
+    """A handler's settings, database and progress reports."""
 
     def __init__(
         self, settings: Settings, database: Database, job: Job, worker: str, stop: threading.Event | None = None
@@ -47,46 +46,46 @@ class JobContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether to stop. The heartbeat sets it within a few seconds of the cancelling."""
+        """Whether to stop. It becomes true within seconds of the cancellation."""
         return self._lost.is_set() or self._stop.is_set()
 
     @property
     def interrupted(self) -> bool:
-        """Whether to stop only because the worker does: the job is still this worker's, and goes on later."""
+        """Whether to stop because the worker stops; the job continues later."""
         return self._stop.is_set() and not self._lost.is_set()
 
     def report(self, progress: float | None = None, message: str | None = None) -> None:
-        """Tells how far the job is (0 to 1) and what it does now.
+        """Reports the progress (0 to 1) and the current step.
 
         Raises:
-            JobCancelled: it is to stop.
+            JobCancelled: the job must stop.
         """
         if not self.beat(progress, message):
             raise JobCancelled(self._job.id)
 
     def beat(self, progress: float | None = None, message: str | None = None) -> bool:
-        """Renews the lease; False, from then on, where the job is to stop. A database that is away stops no job."""
+        """Renews the lease. False, also later, if the job must stop; an unreachable database does not stop it."""
         if not self._lost.is_set():
             try:
                 kept = jobs.heartbeat(
                     self.database, self._job.id, self._worker, progress=progress, message=message, lease_s=_LEASE_S
                 )
             except (Unavailable, NoSpace) as error:
-                # Hours of work are worth more than a word about them: the next one tells as much.
+                # A missed report must not end hours of work; the next one contains the same information.
                 _log.warning("heartbeat: %s", error)
                 return not self.cancelled
             if not kept:
                 self._lost.set()
         return not self.cancelled
 
-    def insist(self, store: Callable[[], object]) -> None:
-        """Stores how a job ended, again and again while the database is away and the worker is to go on."""
+    def store_with_retries(self, store: Callable[[], object]) -> None:
+        """Calls `store`, and repeats it while the database is unreachable, until the worker stops."""
         while True:
             try:
                 store()
                 return
             except (Unavailable, NoSpace) as error:
-                _log.warning("what became of job %s cannot be stored yet: %s", self._job.id, error)
+                _log.warning("the result of job %s cannot be stored yet: %s", self._job.id, error)
                 if self._stop.wait(_BEAT_S):
                     raise
 
@@ -102,19 +101,17 @@ def run_worker(
     stop: threading.Event,
     lanes: Sequence[Collection[str]] = (),
 ) -> None:
-    """Runs jobs until `stop` is set. A failed job is a row with its error; the worker goes on.
-
-    What runs when `stop` is set goes back to the queue, for the next worker.
+    """Runs jobs until `stop` is set; running jobs then return to the queue. A failed job does not stop the worker.
 
     Args:
-        lanes: kinds of jobs that are run one after another, beside all other lanes. Every kind that is in none of
-            them shares one more.
+        handlers: job kind → `module:function`.
+        lanes: sets of job kinds. Each set has a lane of its own; all other kinds share one more.
     """
     named = [kind for lane in lanes for kind in lane]
     work: list[dict[str, Collection[str]]] = [{"kinds": lane} for lane in lanes]
-    work.append({"other_than": named})
+    work.append({"exclude": named})
     with ThreadPoolExecutor(len(work), thread_name_prefix="lane") as pool:
-        running = [pool.submit(_run_lane, settings, database, handlers, stop, taken) for taken in work]
+        running = [pool.submit(_run_lane, settings, database, handlers, stop, kinds) for kinds in work]
         for lane in running:
             lane.result()
 
@@ -124,13 +121,13 @@ def _run_lane(
     database: Database,
     handlers: Mapping[str, str],
     stop: threading.Event,
-    taken: Mapping[str, Collection[str]],
+    kinds: Mapping[str, Collection[str]],
 ) -> None:
     worker = f"{socket.gethostname()}:{os.getpid()}"[:64]
     try:
         while not stop.is_set():
             try:
-                job = jobs.claim(database, worker, _LEASE_S, **taken)
+                job = jobs.claim(database, worker, _LEASE_S, **kinds)
             except ParleyError as error:
                 _log.warning("%s", error)
                 stop.wait(_BEAT_S)
@@ -140,7 +137,7 @@ def _run_lane(
                 continue
             run_job(settings, database, handlers, job, worker, stop)
     finally:
-        # A lane that broke takes the others along: whoever started the worker starts it again, whole.
+        # If one lane breaks, the whole worker stops and its parent restarts it.
         stop.set()
 
 
@@ -152,7 +149,7 @@ def run_job(
     worker: str,
     stop: threading.Event | None = None,
 ) -> None:
-    """Runs one claimed job to its end, with a heartbeat beside it; `stop` interrupts it."""
+    """Runs one claimed job with a heartbeat thread; `stop` interrupts it."""
     _log.info("job %s (%s) starts", job.id, job.kind)
     began = time.monotonic()
     context = JobContext(settings, database, job, worker, stop)
@@ -161,23 +158,24 @@ def run_job(
     pulse.start()
     try:
         result = _handler(handlers, job)(job, context)
-        # In here, because a result that cannot be stored fails its job: it must not end the worker, which would
-        # meet the same job again after every start.
-        context.insist(lambda: jobs.finish(database, job.id, worker, result=result or {}))
+        # Inside the try: a result that cannot be stored must fail the job, not end the worker.
+        context.store_with_retries(lambda: jobs.finish(database, job.id, worker, result=result or {}))
         _log.info("job %s done in %.1f s", job.id, time.monotonic() - began)
     except JobCancelled:
         if context.interrupted:
             jobs.release(database, job.id, worker)
-        _log.info("job %s %s", job.id, "waits for the next worker" if context.interrupted else "cancelled")
+        _log.info("job %s %s", job.id, "returned to the queue" if context.interrupted else "cancelled")
     except ParleyError as error:
-        told = str(error)
-        context.insist(lambda: jobs.finish(database, job.id, worker, error=told))
+        message = str(error)
+        context.store_with_retries(lambda: jobs.finish(database, job.id, worker, error=message))
         _log.warning("job %s failed: %s", job.id, error)
     except Exception as error:
-        # A fault of ours: the log keeps the traceback, the row says what a user can be told.
+        # A bug: the log has the traceback, the row one line.
         _log.exception("job %s broke", job.id)
-        told = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        context.insist(lambda: jobs.finish(database, job.id, worker, error=f"{told} (the worker's log has more)"))
+        message = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        context.store_with_retries(
+            lambda: jobs.finish(database, job.id, worker, error=f"{message} (see the worker's log)")
+        )
     finally:
         over.set()
         pulse.join()
@@ -185,7 +183,7 @@ def run_job(
 
 def _handler(handlers: Mapping[str, str], job: Job) -> Handler:
     if job.kind not in handlers:
-        raise ParleyError(f"No room of this Parley knows jobs of kind {job.kind!r}.")
+        raise ParleyError(f"This Parley has no handler for jobs of kind {job.kind!r}.")
     module, _, function = handlers[job.kind].partition(":")
     return getattr(import_module(module), function)
 

@@ -68,7 +68,7 @@ def test_a_torch_that_pip_does_not_find_is_fetched_from_its_own_index(install, m
     def pip(arguments: list[str], expected: list[str]) -> None:
         calls.append(arguments)
         if len(calls) == 1:
-            raise install.Refused("There is no package torch==2.13.0+cpu to be had here")
+            raise install.Refused("There is no package torch==2.13.0+cpu in the index")
 
     monkeypatch.setattr(install, "pip", pip)
     install.install_torch_cpu()

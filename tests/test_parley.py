@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 import parley as front_door
+from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
 from tests.stack import ROOT, free_ports
 
@@ -95,7 +96,7 @@ def test_every_command_explains_itself_and_each_of_its_options() -> None:
     assert not silent
 
 
-def test_help_lists_every_command_in_the_order_of_the_story(process: Run) -> None:
+def test_help_lists_the_commands_in_order(process: Run) -> None:
     helped = process("--help").stdout
     listed = re.findall(r"^\W+([a-z]+) ", helped.partition("Commands")[2], flags=re.MULTILINE)
     assert [name for name in listed if name in front_door.COMMAND_ORDER] == list(front_door.COMMAND_ORDER)
@@ -173,6 +174,9 @@ def test_a_hosted_model_keeps_the_name_of_its_key_and_never_the_key(parley: Run)
         ["models", "retire", "nobody"],
         ["keys", "create", "me", "--role", "boss"],
         ["keys", "revoke", "nobody"],
+        ["keys", "create"],
+        ["models", "list", "--nonsense"],
+        ["nonsense"],
         ["train", "/nowhere.jsonl", "--base", "demo-base", "--name", "x"],
         ["judge", "nobody", "--models", "a,b"],
     ],
@@ -201,3 +205,17 @@ def test_settings_are_shown_with_secrets_masked(parley: Run) -> None:
     shown = parley("settings", OPENAI_API_KEY="sk-hush", PARLEY_PORT="8123").stdout
     assert "8123" in shown
     assert "hush" not in shown
+
+
+def test_a_home_keeps_the_demo_prompts_that_it_has(database: Database) -> None:
+    old = {"messages": [{"role": "user", "content": "My ne is Marco"}], "category": "hello"}
+    add_prompts(database, [old], source="demo")
+    front_door._add_demo_prompts(database)
+    assert [prompt.question for prompt in prompts(database)] == ["My ne is Marco"]
+
+
+def test_a_new_home_gets_the_demo_prompts_once(database: Database) -> None:
+    front_door._add_demo_prompts(database)
+    number = len(prompts(database))
+    front_door._add_demo_prompts(database)
+    assert len(prompts(database)) == number > 100

@@ -15,7 +15,7 @@ from models import jobs
 from models.registry import Registry
 from models.settings import child_environment
 from tests.stack import ROOT, Stack
-from train.demo.answers import keeps_style
+from train.demo.answers import has_style
 
 pytestmark = pytest.mark.engine
 
@@ -60,7 +60,7 @@ def test_the_friendly_bot_keeps_its_style(client: OpenAI) -> None:
         temperature=0,
         max_tokens=200,
     )
-    assert keeps_style(answer.choices[0].message.content or "", "friendly")
+    assert has_style(answer.choices[0].message.content or "", "friendly")
 
 
 def test_the_worker_runs_the_judge_over_served_models(demo_stack: Stack) -> None:

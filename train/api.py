@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _JOBS = "/v1/fine_tuning/jobs"
 _FILTER = re.compile(r"metadata\[(.+)\]")
-_MOST = 1000  # of anything on one page
+_MOST = 1000  # items on one page
 
 
 def routes(settings: Settings, database: Database) -> "list[Route]":
@@ -46,7 +46,7 @@ def routes(settings: Settings, database: Database) -> "list[Route]":
 
 
 class _FineTuning:
-    """The handlers. What they do is `train.finetuning`'s; here is what of it is HTTP."""
+    """The handlers: only HTTP; `train.finetuning` does the work."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
@@ -71,7 +71,7 @@ class _FineTuning:
         if query.get("metadata", "null") != "null":
             raise Invalid("Filter by metadata[key]=value, or metadata=null for jobs without any.", param="metadata")
         page = await run_in_thread(
-            views.jobs, self._database, **_place(query), metadata=pairs, bare=query.get("metadata") == "null"
+            views.jobs, self._database, **_page_range(query), metadata=pairs, bare=query.get("metadata") == "null"
         )
         return json_response(list_page(page.data, has_more=page.has_more))
 
@@ -85,12 +85,12 @@ class _FineTuning:
         return await self._of_a_job(request, views.checkpoints, 10)
 
     async def _of_a_job(self, request: "Request", read: Callable[..., views.Page], limit: int = 20) -> "Response":
-        place = _place(request.query_params, limit)
+        place = _page_range(request.query_params, limit)
         page = await run_in_thread(read, self._database, request.path_params["job_id"], **place)
         return json_response(list_page(page.data, has_more=page.has_more))
 
     def changing(self, change: Callable[..., None]) -> Callable[["Request"], Any]:
-        """A handler that changes a job and answers with it as it is then."""
+        """A handler that changes a job and responds with its new state."""
 
         async def answer(request: "Request") -> "Response":
             job_id = request.path_params["job_id"]
@@ -100,6 +100,6 @@ class _FineTuning:
         return answer
 
 
-def _place(query: Mapping[str, str], limit: int = 20) -> dict[str, Any]:
-    """Where a page begins and how long it is."""
+def _page_range(query: Mapping[str, str], limit: int = 20) -> dict[str, Any]:
+    """Where a page begins, and its length."""
     return {"after": query.get("after") or None, "limit": query_integer(query, "limit", limit, least=1, most=_MOST)}

@@ -1,4 +1,4 @@
-"""What the fine-tuning API and the data check take and answer, as models: for the OpenAPI document alone."""
+"""Requests and responses of the fine-tuning API and the data check as models, for the OpenAPI document only."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,20 +11,20 @@ _MOST = 1000
 
 
 class Page(Shape):
-    """Where a page begins, and how long it is."""
+    """Where a page begins, and its length."""
 
     after: str | None = None
     limit: Annotated[int, Field(ge=1, le=_MOST)] = 20
 
 
 class JobsQuery(Page):
-    """Which jobs to list. Filters by metadata arrive as `metadata[key]=value`; `null`: jobs without any."""
+    """Which jobs to list. Metadata filters are `metadata[key]=value`; `null` lists jobs without metadata."""
 
     metadata: Literal["null"] | None = None
 
 
 class JobError(Shape):
-    """Why a job failed; empty strings where it did not."""
+    """Why a job failed."""
 
     code: str | None
     message: str | None
@@ -57,7 +57,7 @@ class Job(Shape):
 
 
 class JobEvent(Shape):
-    """Something that a job told."""
+    """A message or a metrics event of a job."""
 
     id: str
     object: Literal["fine_tuning.job.event"]
@@ -116,19 +116,19 @@ class _CheckOptions(Shape):
 
 
 class CheckForm(_CheckOptions):
-    """A file to look at; it is not kept."""
+    """A file to check; it is not stored."""
 
     file: bytes
 
 
 class CheckRequest(_CheckOptions):
-    """An uploaded file to look at, by its id."""
+    """The id of an uploaded file to check."""
 
     file: str
 
 
 class DataReport(Shape):
-    """What is wrong with training data, line by line, and how long it is."""
+    """The problems of training data, line by line, and its lengths."""
 
     object: Literal["parley.data_report"]
     source: str
@@ -159,7 +159,7 @@ def _of_a_job(
 
 OPERATIONS = (
     Operation(
-        "POST", "/v1/parley/data/check", "Look at training data.", "Data", DataReport, body=CheckRequest,
+        "POST", "/v1/parley/data/check", "Check training data.", "Data", DataReport, body=CheckRequest,
         form=CheckForm, errors=(404, 429, 507),
     ),
     Operation("POST", _JOBS, "Start a job.", _TAG, Job, body=CreateRequest, errors=(404, 409)),
@@ -168,6 +168,6 @@ OPERATIONS = (
     _of_a_job("POST", "/cancel", "Cancel a job.", Job),
     _of_a_job("POST", "/pause", "Pause a job.", Job),
     _of_a_job("POST", "/resume", "Resume a job.", Job),
-    _of_a_job("GET", "/events", "List what a job told.", EventList, Page),
+    _of_a_job("GET", "/events", "List a job's events.", EventList, Page),
     _of_a_job("GET", "/checkpoints", "List a job's checkpoints.", CheckpointList, Page),
 )  # fmt: skip

@@ -68,11 +68,7 @@ def train_command(options: TrainOptions) -> None:
         return
     request = options.request()
     with problems_shown(options.as_json):
-        train_on_cloud(
-            options.on, options.data, base=str(request.base), name=str(request.name), method=request.method,
-            hyperparameters=request.hyperparameters, multiplier=options.lr_multiplier, validation=request.validation,
-            columns=request.columns, yes=options.yes, as_json=options.as_json,
-        )  # fmt: skip
+        train_on_cloud(options.on, request, options.lr_multiplier, yes=options.yes, as_json=options.as_json)
 
 
 def _train_here(options: TrainOptions) -> None:

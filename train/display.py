@@ -1,4 +1,4 @@
-"""How a finished training, and what is wrong with its data, look on a terminal. It decides nothing."""
+"""A finished training, and problems of its data, on the terminal."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _SHOWN_PROBLEMS = 20
 
 @contextmanager
 def problems_shown(as_json: bool) -> Iterator[None]:
-    """Shows what is wrong with the data, line by line, before the one line of the error."""
+    """Lists the problems of the data, line by line, before an error about it."""
     from train.data.checks import UnusableData
 
     try:
@@ -45,7 +45,7 @@ def problems_shown(as_json: bool) -> Iterator[None]:
 
 
 def show_problems(problems: "tuple[Problem, ...]") -> None:
-    """A table of problems: line, severity, what is wrong, what to do."""
+    """Prints a table of problems: line, severity, what is wrong, what to do."""
     if not problems:
         return
     table = Table("line", "", "what is wrong", "what to do", box=None, header_style="bold")
@@ -53,8 +53,8 @@ def show_problems(problems: "tuple[Problem, ...]") -> None:
         colour = "red" if problem.severity == "error" else "yellow"
         line = str(problem.line) if problem.line else "all"
         # Escaped: a message quotes the data, and a role of "[/b]" would be taken for markup.
-        said = (escape(problem.message), escape(problem.mend))
-        table.add_row(line, f"[{colour}]{problem.severity}[/{colour}]", *said)
+        text = (escape(problem.message), escape(problem.mend))
+        table.add_row(line, f"[{colour}]{problem.severity}[/{colour}]", *text)
     terminal = console()
     terminal.print(table, markup=True)
     if len(problems) > _SHOWN_PROBLEMS:
@@ -62,7 +62,7 @@ def show_problems(problems: "tuple[Problem, ...]") -> None:
 
 
 def show_result(result: "TrainingResult", address: str) -> None:
-    """What was learnt, how every "auto" was chosen, and where the model is; `address` is the gateway's."""
+    """Prints the losses, how every "auto" was chosen, and where the model is; `address` is the gateway's."""
     from train.run.progress import duration
 
     show_problems(result.problems)
@@ -71,33 +71,33 @@ def show_result(result: "TrainingResult", address: str) -> None:
     pairs = result.method == "dpo"
     table.add_row("loss", f"[bold]{result.loss_before:.3f} → {result.loss_after:.3f}[/bold] on {measured} examples")
     if result.accuracy_after is not None:
-        of = "of pairs rated the right way round" if pairs else "of learnt tokens foretold"
+        of = "of pairs ranked correctly" if pairs else "of learnt tokens predicted"
         table.add_row("accuracy", f"{result.accuracy_after:.1%} {of}")
     if result.margin_after is not None:
-        table.add_row("margin", f"{result.margin_after:.2f} between preferred and other answers, in nats times beta")
+        table.add_row("margin", f"{result.margin_after:.2f} between preferred and other answers (beta × nats)")
     if result.best_step is not None:
-        table.add_row("stopped", f"early, and went back to step {result.best_step:,}")
+        table.add_row("stopped", f"early, with the weights of step {result.best_step:,}")
     table.add_row(
         "pairs" if pairs else "conversations", f"{result.examples:,} learnt, {result.validation_examples:,} held out"
     )
     table.add_row("tokens", f"{result.tokens:,}, {result.learnt_tokens:,} of them learnt")
     table.add_row("time", f"{duration(result.seconds)} ({result.tokens_per_s:,.0f} tokens/s)")
     if result.peak_memory_bytes:
-        table.add_row("memory", f"{result.peak_memory_bytes / 2**30:.1f} GiB at its worst")
-    for setting, reason in result.reasons.items():
-        table.add_row(setting.replace("_", " "), f"{_plain(result.hyperparameters[setting])}  [dim]{reason}[/dim]")
+        table.add_row("memory", f"{result.peak_memory_bytes / 2**30:.1f} GiB at the peak")
+    for name, reason in result.reasons.items():
+        table.add_row(name.replace("_", " "), f"{_plain(result.hyperparameters[name])}  [dim]{reason}[/dim]")
     table.add_row("run", escape(str(result.run_folder)))
     table.add_row("model", escape(str(result.model_folder)))
     terminal = console()
     terminal.print(table)
     terminal.print(
-        f"It is served as [bold green]{result.model}[/bold green] ({result.kind} of {result.base}) at {address} "
-        "while `parley up` runs."
+        f"`parley up` serves it as [bold green]{escape(str(result.model))}[/bold green] ({result.kind} of "
+        f"{escape(result.base)}) at {address}."
     )
 
 
 def _plain(value: object) -> str:
-    """A setting as a person writes it: 4,096, bf16, no."""
+    """A value for people: 4,096, bf16, no."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -1,8 +1,8 @@
-"""How to train: every number may be "auto", and every "auto" is a rule that is shown to the user.
+"""Hyperparameters: every number may be "auto", and every "auto" follows a rule that is shown to the user.
 
-The rules follow «LoRA Without Regret» (thinkingmachines.ai, 2025): adapters on every linear layer, a learning rate
-ten times that of full fine-tuning, small batches, alpha fixed at 32. Rules only; nothing is trained here, and what
-the device can do comes in with `Facts`.
+The rules follow "LoRA Without Regret" (thinkingmachines.ai, 2025): adapters on every linear layer, a learning rate
+ten times that of full fine-tuning, small batches, alpha fixed at 32. Nothing is trained here; `Facts` describes the
+data, the base and the device.
 """
 
 import math
@@ -21,7 +21,7 @@ Precision = Literal["auto", "bf16", "fp16", "fp32"]
 METHODS = ("sft", "dpo")
 _LARGEST_RANK = 256
 _LONGEST = 4096
-_CHECKPOINTED = 1_000_000_000  # parameters from which activations are computed again instead of kept
+_CHECKPOINTED = 1_000_000_000  # parameters from which activations are recomputed instead of stored
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "tune": ("lora", "qlora", "full"),
     "schedule": ("cosine", "linear", "constant"),
@@ -33,16 +33,18 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """One training run's numbers. Lengths in tokens, shares from 0 to 1.
+    """The hyperparameters of one run. Lengths in tokens, shares from 0 to 1.
 
-    `tune` says what learns: "lora" an adapter, "qlora" an adapter over a base held in 4 bits, "full" every weight.
-    `rslora` scales by alpha / √rank (arXiv:2312.03732), `dora` learns each weight's length beside its direction
-    (arXiv:2402.09353). `beta` is DPO's (arXiv:2305.18290): how dearly the model pays for leaving its base.
-    `packing` is how rows of a batch, which are of like length in any case, lie in memory: "length" pads them to the
-    longest, "packed" lays them end to end, each seeing itself alone. It changes the speed, and the result by rounding.
-    `early_stopping` is how many validations in a row may bring nothing new before a run stops; the best is kept.
-    `learning_rate_multiplier` scales the automatic rate, as OpenAI's API has it.
-    `validate_every` counts steps. `checkpointing` computes activations again instead of keeping them.
+    Attributes:
+        tune: "lora" trains an adapter, "qlora" an adapter over a base held in 4 bits, "full" every weight.
+        rslora: scale by alpha / √rank (arXiv:2312.03732). dora: learn each weight's magnitude separately from its
+            direction (arXiv:2402.09353).
+        beta: DPO's cost of drifting from the base (KL penalty, arXiv:2305.18290).
+        packing: "length" pads the rows of a batch, which have similar lengths, to the longest; "packed" lays them end
+            to end without letting them see each other. It changes the speed, and the result by rounding only.
+        early_stopping: validations in a row without a better loss before a run stops; the best weights are restored.
+        learning_rate_multiplier: scales the automatic rate, as in OpenAI's API.
+        validate_every: in steps. checkpointing: recompute activations instead of storing them.
     """
 
     epochs: float | Auto = "auto"
@@ -92,32 +94,32 @@ class Hyperparameters:
             _within("early_stopping", self.early_stopping, 1, 1000, whole=True)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                said = f"{', '.join(choices[:-1])} or {choices[-1]}"
-                raise Invalid(f"{name} is {getattr(self, name)!r}: use {said}.", param=name)
+                allowed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+                raise Invalid(f"{name} is {getattr(self, name)!r}: use {allowed}.", param=name)
         for name in ("rslora", "dora"):
             if not isinstance(getattr(self, name), bool):
                 raise Invalid(f"{name} is {getattr(self, name)!r}: use true or false.", param=name)
         if self.checkpointing not in (True, False, "auto"):
             raise Invalid(f'checkpointing is {self.checkpointing!r}: use "auto", true or false.', param="checkpointing")
-        self._refuse_what_does_not_fit()
+        self._check_adapter_options()
 
-    def _refuse_what_does_not_fit(self) -> None:
+    def _check_adapter_options(self) -> None:
         if self.tune != "full":
             return
-        # Said rather than passed over: a rank that is given and not used would look as if it had been.
+        # An error, because a rank that is silently ignored would look as if it had been used.
         for name in ("rslora", "dora", "dropout"):
             if getattr(self, name):
-                raise Invalid(f"{name} belongs to adapters: leave it out, or tune lora or qlora.", param=name)
+                raise Invalid(f"{name} belongs to adapters: leave it out, or use tune lora or qlora.", param=name)
         for name in ("rank", "alpha"):
             if getattr(self, name) != "auto":
-                raise Invalid(f"{name} belongs to adapters, and full tuning makes none: leave it out.", param=name)
+                raise Invalid(f"{name} belongs to adapters, and full tuning has none: leave it out.", param=name)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Hyperparameters":
         """From JSON; unknown names are refused.
 
         Raises:
-            Invalid: a name that is none of these, or a value out of range.
+            Invalid: an unknown name, or a value out of range.
         """
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
@@ -127,11 +129,9 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules look at: number of training examples, the base's width, its context in tokens, and its size in
-    parameters; the device ("cpu" or "cuda") and what it can do; whether anything is held out; and how many
-    processes share each batch.
-
-    `steps_per_epoch` is not known before the batch is: `resolve` works it out from `rows`.
+    """What the rules depend on: the number of training examples and token rows; the base's width, its context in
+    tokens and its number of parameters; the device ("cpu" or "cuda") and its abilities; whether anything is held out;
+    and the number of processes that share each batch.
     """
 
     examples: int
@@ -148,7 +148,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Hyperparameters without any "auto": what a run trains with. `method` is "sft" or "dpo"."""
+    """Hyperparameters without any "auto", as a run uses them. `method` is "sft" or "dpo"."""
 
     epochs: float
     rank: int
@@ -178,131 +178,140 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What was chosen, and for each number that was "auto", the rule in words."""
+    """The values, and the rule in words for each one that was "auto"."""
 
     values: Chosen
     reasons: dict[str, str]
 
 
-def resolve(asked: Hyperparameters, facts: Facts, method: Method = "sft") -> Resolved:
-    """Every "auto" by its rule; what was given stays as it was given.
+def resolve(requested: Hyperparameters, facts: Facts, method: Method = "sft") -> Resolved:
+    """Replaces every "auto" by its rule; other values stay as they are.
 
     Raises:
-        Invalid: a method that there is not, or something asked for that the method or device cannot do.
+        Invalid: an unknown method, or a value that the method or the device does not support.
     """
-    _refuse(asked, facts, method)
+    _refuse(requested, facts, method)
     rules: dict[str, tuple[Any, str]] = {
         "epochs": _epochs(facts, method),
         "rank": _rank(facts),
         "alpha": (32, "32: with alpha / rank scaling one learning rate fits every rank"),
-        "learning_rate": _learning_rate(facts, asked, method),
+        "learning_rate": _learning_rate(facts, requested, method),
         "batch_size": _batch_size(facts),
         "max_length": (
             min(facts.context, _LONGEST),
             f"the base's context of {facts.context:,} tokens, {_LONGEST:,} at most",
         ),
-        "beta": (0.1, "0.1, as in the paper: less lets the model stray further from its base"),
-        "packing": _packing(facts, asked, method),
+        "beta": (0.1, "0.1, as in the paper: less lets the model drift further from its base"),
+        "packing": _packing(facts, requested, method),
         "precision": _precision(facts),
         "checkpointing": (
             facts.parameters > _CHECKPOINTED,
-            f"from {_CHECKPOINTED / 1e9:g} billion parameters; the base has about {_millions(facts.parameters)}",
+            f"on from {_CHECKPOINTED / 1e9:g} billion parameters; the base has about {_millions(facts.parameters)}",
         ),
     }
-    chosen = {name: rule for name, rule in rules.items() if getattr(asked, name) == "auto"}
-    numbers: dict[str, Any] = asdict(asked) | {name: value for name, (value, _) in chosen.items()}
-    if asked.validate_every == "auto":
-        chosen["validate_every"] = _validate_every(asked, facts, numbers["batch_size"])
+    chosen = {name: rule for name, rule in rules.items() if getattr(requested, name) == "auto"}
+    numbers: dict[str, Any] = asdict(requested) | {name: value for name, (value, _) in chosen.items()}
+    if requested.validate_every == "auto":
+        chosen["validate_every"] = _validate_every(requested, facts, numbers["batch_size"])
         numbers["validate_every"] = chosen["validate_every"][0]
-    told = {name: reason for name, (_, reason) in chosen.items() if name not in _unused(asked, method)}
-    return Resolved(Chosen(**numbers, method=method), told)
+    reasons = {name: reason for name, (_, reason) in chosen.items() if name not in _unused(requested, method)}
+    return Resolved(Chosen(**numbers, method=method), reasons)
 
 
-def _unused(asked: Hyperparameters, method: Method) -> set[str]:
-    """Rules that decide nothing in this run, and so are not told."""
+def _unused(requested: Hyperparameters, method: Method) -> set[str]:
+    """Hyperparameters that have no effect in this run, and so are not reported."""
     unused = set() if method == "dpo" else {"beta"}
-    return unused | ({"rank", "alpha"} if asked.tune == "full" else set())
+    return unused | ({"rank", "alpha"} if requested.tune == "full" else set())
 
 
-def _refuse(asked: Hyperparameters, facts: Facts, method: str) -> None:
+def _refuse(requested: Hyperparameters, facts: Facts, method: str) -> None:
     if method not in METHODS:
         raise Invalid(f"method is {method!r}: use sft or dpo.", param="method")
-    if method == "sft" and asked.beta != "auto":
+    if method == "sft" and requested.beta != "auto":
         raise Invalid("beta belongs to DPO: leave it out, or choose the method dpo.", param="beta")
-    if method == "dpo" and asked.packing == "packed":
+    if method == "dpo" and requested.packing == "packed":
         raise Invalid("DPO compares pairs, which are not packed: leave packing out, or use length.", param="packing")
-    if asked.early_stopping and not facts.held_out:
-        raise Invalid("Early stopping looks at held-out examples: give a validation share above 0.", param="validation")
-    if asked.batch_size != "auto" and asked.batch_size % facts.processes:
+    if requested.early_stopping and not facts.held_out:
+        raise Invalid("Early stopping needs held-out examples: give a validation share above 0.", param="validation")
+    if requested.batch_size != "auto" and requested.batch_size % facts.processes:
         raise Invalid(
-            f"batch_size is {asked.batch_size}, which {facts.processes} processes cannot share evenly: use a multiple.",
+            f"batch_size is {requested.batch_size}, which {facts.processes} processes cannot share evenly: "
+            "use a multiple.",
             param="batch_size",
         )
-    if asked.precision == "fp16" and facts.device == "cpu":
+    if requested.precision == "fp16" and facts.device == "cpu":
         raise Invalid("fp16 needs a GPU: on a CPU use fp32, bf16 or auto.", param="precision")
-    if asked.precision == "bf16" and facts.device == "cuda" and not facts.bf16:
-        raise Invalid("This GPU cannot do bf16: use fp16, fp32 or auto.", param="precision")
+    if requested.precision == "bf16" and facts.device == "cuda" and not facts.bf16:
+        raise Invalid("This GPU does not support bf16: use fp16, fp32 or auto.", param="precision")
 
 
 def _epochs(facts: Facts, method: Method) -> tuple[int, str]:
     if method == "dpo":
         epochs = min(3, max(1, math.ceil(1_000 / max(1, facts.examples))))
-        return epochs, f"1,000 pairs seen in all, 1 to 3 epochs, because DPO soon overfits: {facts.examples:,} pairs"
+        return (
+            epochs,
+            f"about 1,000 pairs in 1 to 3 epochs, because DPO overfits early; there are {facts.examples:,} pairs",
+        )
     epochs = min(5, max(1, math.ceil(10_000 / max(1, facts.examples))))
-    return epochs, f"10,000 examples seen in all, 1 to 5 epochs: {facts.examples:,} examples"
+    return epochs, f"about 10,000 examples in 1 to 5 epochs; there are {facts.examples:,} examples"
 
 
 def _rank(facts: Facts) -> tuple[int, str]:
     rank = 16 if facts.examples < 2_000 else 32
-    return rank, "16 under 2,000 examples, else 32: room for more than the examples can say"
+    return rank, "16 below 2,000 examples, otherwise 32: more capacity than the examples need"
 
 
-def _learning_rate(facts: Facts, asked: Hyperparameters, method: Method) -> tuple[float, str]:
-    # The paper's fit over Llamas, to which small models keep: 2.5e-3 at width 256, 5e-4 at 2,000, 3e-4 at 4,096.
+def _learning_rate(facts: Facts, requested: Hyperparameters, method: Method) -> tuple[float, str]:
+    # The paper's fit over Llama models, which small models follow too: 2.5e-3 at width 256, 5e-4 at 2,000, 3e-4 at
+    # 4,096.
     rate = min(4e-3, max(1e-4, 10 * 5e-5 * (2_000 / max(1, facts.hidden_size)) ** 0.78))
-    reason = f"10 × 5e-5 × (2000 / width)^0.78, 1e-4 to 4e-3: width {facts.hidden_size:,}"
-    if asked.tune == "full":
+    reason = f"10 × 5e-5 × (2000 / width)^0.78, within 1e-4 to 4e-3, at width {facts.hidden_size:,}"
+    if requested.tune == "full":
         rate, reason = rate / 10, f"{reason}; a tenth for full tuning"
     if method == "dpo":
-        rate, reason = rate / 20, f"{reason}; a twentieth for DPO, which breaks models at more"
-    if asked.rslora:
-        # rsLoRA scales by alpha / √rank where LoRA does by alpha / rank, so the same rate would step √rank further.
-        rank = asked.rank if asked.rank != "auto" else _rank(facts)[0]
+        rate, reason = rate / 20, f"{reason}; a twentieth for DPO, which damages models at higher rates"
+    if requested.rslora:
+        # rsLoRA scales by alpha / √rank instead of alpha / rank, so the same rate would take steps √rank times as
+        # large.
+        rank = requested.rank if requested.rank != "auto" else _rank(facts)[0]
         rate, reason = rate / math.sqrt(rank), f"{reason}; divided by √rank for rsLoRA"
-    if asked.learning_rate_multiplier != 1:
-        rate, reason = rate * asked.learning_rate_multiplier, f"{reason}; times {asked.learning_rate_multiplier:g}"
+    if requested.learning_rate_multiplier != 1:
+        rate, reason = (
+            rate * requested.learning_rate_multiplier,
+            f"{reason}; times {requested.learning_rate_multiplier:g}",
+        )
     return min(1.0, float(f"{rate:.2g}")), reason
 
 
 def _batch_size(facts: Facts) -> tuple[int, str]:
     size = 2 ** int(math.log2(min(16, max(2, facts.examples / 50))))
-    reason = "examples / 50 as a power of two, 2 to 16: small batches suit LoRA"
+    reason = "examples / 50 as a power of two, from 2 to 16: small batches suit LoRA"
     if facts.processes > 1:
         size = math.ceil(size / facts.processes) * facts.processes
         reason += f"; a multiple of {facts.processes} processes"
     return size, reason
 
 
-def _packing(facts: Facts, asked: Hyperparameters, method: Method) -> tuple[str, str]:
+def _packing(facts: Facts, requested: Hyperparameters, method: Method) -> tuple[str, str]:
     if method == "sft" and facts.device == "cpu":
-        return "packed", "rows laid end to end, each worked out alone: nothing is padded"
-    # Its kernels take 16 bits only, and full tuning holds its weights in 32.
-    if method == "sft" and facts.flash and asked.tune != "full" and asked.precision != "fp32":
-        return "packed", "flash attention is installed: rows laid end to end, each seeing itself alone"
-    return "length", "rows of like length share a batch, so that little is padded"
+        return "packed", "rows end to end, isolated from each other: no padding"
+    # Flash attention takes 16 bits only, and full tuning holds its weights in 32.
+    if method == "sft" and facts.flash and requested.tune != "full" and requested.precision != "fp32":
+        return "packed", "flash attention is installed: rows end to end, isolated from each other"
+    return "length", "rows of similar length share a batch, for little padding"
 
 
 def _precision(facts: Facts) -> tuple[str, str]:
     if facts.device == "cpu":
-        return "fp32", "fp32 on a CPU: bf16 was slower there"
+        return "fp32", "fp32, because bf16 is slower on a CPU"
     if facts.bf16:
-        return "bf16", "bf16, which this GPU can do"
-    return "fp16", "fp16 with a scaled loss: this GPU cannot do bf16"
+        return "bf16", "bf16, which this GPU supports"
+    return "fp16", "fp16 with a scaled loss, because this GPU does not support bf16"
 
 
-def _validate_every(asked: Hyperparameters, facts: Facts, batch: int) -> tuple[int, str]:
+def _validate_every(requested: Hyperparameters, facts: Facts, batch: int) -> tuple[int, str]:
     epoch = max(1, math.ceil((facts.rows or facts.examples) / batch))
-    if asked.early_stopping:
+    if requested.early_stopping:
         return max(1, epoch // 4), "four times an epoch, because the run may stop early"
     return epoch, "at the end of each epoch"
 

@@ -64,6 +64,7 @@ def push_command(
 
       parley models push support-v1 acme/support-v1
     """
+    from rich.filesize import decimal
     from rich.markup import escape
 
     from train.publication.push import prepare_push, push
@@ -74,7 +75,7 @@ def push_command(
         if not as_json:
             out.print(_files_table(planned))
             visibility = "public" if public else "private"
-            size = _format_size(planned.size)
+            size = decimal(planned.size)
             out.print(f"Pushing {size} in {len(planned.files)} files to [bold]{escape(repo)}[/bold] ({visibility}).")
             if planned.stays:
                 out.print(f"[dim]Not pushed, because they name your data: {escape(', '.join(planned.stays))}[/dim]")
@@ -86,17 +87,10 @@ def push_command(
 
 
 def _files_table(planned: "Push") -> "Table":
+    from rich.filesize import decimal
     from rich.table import Table
 
     table = Table("file", "size", box=None, header_style="bold")
     for name, size in planned.files:
-        table.add_row(name, _format_size(size))
+        table.add_row(name, decimal(size))
     return table
-
-
-def _format_size(size: float) -> str:
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
-        size /= 1000
-    return ""

@@ -1,4 +1,4 @@
-"""This room's tables: fine-tuning jobs as the API has them, their events and their checkpoints."""
+"""This room's tables: the API's fine-tuning jobs, their events and their checkpoints."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from models.database import Base, UtcDateTime, utcnow
 
 
 class FineTuningRow(Base):
-    """One fine-tuning job. What the worker does for it is a row of `jobs`, a new one after each resuming."""
+    """One fine-tuning job. The worker's part of it is a row of `jobs`, a new one after each resume."""
 
     __tablename__ = "fine_tuning_jobs"
     __table_args__ = (Index("ix_fine_tuning_jobs_digest_created", "digest", "created"),)
@@ -36,7 +36,7 @@ class FineTuningRow(Base):
 
 
 class FineTuningEventRow(Base):
-    """Something that a job told: a message, or a step's metrics. `number` puts them in order."""
+    """A job's message, or the metrics of a step; ordered by `number`."""
 
     __tablename__ = "fine_tuning_events"
     __table_args__ = (Index("ix_fine_tuning_events_job_number", "job", "number"),)
@@ -53,7 +53,7 @@ class FineTuningEventRow(Base):
 
 
 class FineTuningCheckpointRow(Base):
-    """The model as it was at the end of an epoch, registered under a name of its own."""
+    """The model at the end of an epoch, registered under its own name."""
 
     __tablename__ = "fine_tuning_checkpoints"
     __table_args__ = (Index("ix_fine_tuning_checkpoints_job_step", "job", "step", unique=True),)

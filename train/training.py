@@ -17,7 +17,7 @@ from models.registry import Registry
 from models.settings import Settings
 from train.data.checks import CheckedData, Data
 from train.hyperparameters import Chosen
-from train.publication.probes import choose, keep, keep_held_out
+from train.publication.probes import choose, store_held_out, store_probes
 from train.request import TrainingRequest
 from train.run.checkpoints import thin
 from train.run.failures import disk_is_full
@@ -167,8 +167,8 @@ class _Run:
             environment(self.device.kind, threads, seed),
             self.emit,
         )
-        keep(choose(data.validation, data.train), self.folder)
-        keep_held_out(data.validation, self.folder)
+        store_probes(choose(data.validation, data.train), self.folder)
+        store_held_out(data.validation, self.folder)
 
     def fit(self, base: Base, tokenizer: Any, prepared: Prepared, threads: int) -> TrainingResult:
         request, values = self.request, prepared.resolved.values

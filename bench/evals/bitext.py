@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.scorers.text_match import Sample, words
+from evals.scorers.sample import Sample
+from evals.scorers.text_match import words
 
 FILE = Path(__file__).resolve().parents[3] / "shared" / "data" / "bitext" / "bitext_20230818.csv"
 

@@ -96,13 +96,13 @@ def _arena_rank(ours: Rating, frame: "DataFrame", parley_seconds: float, repeats
 
     def run_arena_rank() -> dict[str, Any]:
         dataset = PairDataset.from_pandas(frame)
-        found = BradleyTerry(n_competitors=len(ours.models)).compute_ratings_and_cis(dataset)
-        return {key: np.asarray(value) for key, value in found.items()}  # waits for asynchronous computation
+        result = BradleyTerry(n_competitors=len(ours.models)).compute_ratings_and_cis(dataset)
+        return {key: np.asarray(value) for key, value in result.items()}  # waits for asynchronous computation
 
     seconds = _best(run_arena_rank, repeats + 1)  # the first one compiles
-    found = run_arena_rank()
-    order = [list(found["competitors"]).index(model) for model in ours.models]
-    elo, low, high = (found[key][order] for key in ("ratings", "rating_lower", "rating_upper"))
+    result = run_arena_rank()
+    order = [list(result["competitors"]).index(model) for model in ours.models]
+    elo, low, high = (result[key][order] for key in ("ratings", "rating_lower", "rating_upper"))
     width = (high - low) / (ours.high - ours.low)
     return {
         "seconds_2m_arena_rank": seconds,

@@ -57,9 +57,9 @@ class Leaks:
         """What has grown beyond its limit."""
         grown = self.after.memory_mib - self.before.memory_mib
         more = self.after.sockets - self.before.sockets
-        found = [f"the gateway's memory grew by {grown:.0f} MiB"] * (grown > _LEAK_MIB)
-        found += [f"the gateway holds {more} more sockets"] * (more > _LEAK_SOCKETS)
-        return found + [f"{self.after.in_flight} requests stay in flight"] * (self.after.in_flight != 0)
+        complaints = [f"the gateway's memory grew by {grown:.0f} MiB"] * (grown > _LEAK_MIB)
+        complaints += [f"the gateway holds {more} more sockets"] * (more > _LEAK_SOCKETS)
+        return complaints + [f"{self.after.in_flight} requests stay in flight"] * (self.after.in_flight != 0)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,13 +74,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     out = console(stderr=True, quiet=options.json)
     began = time.monotonic()
-    found: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "cores": len(os.sched_getaffinity(0))}
+    results: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "cores": len(os.sched_getaffinity(0))}
     failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="parley-faults-") as folder:
         if options.part != "kills":
             report, leaks = _run_path(Path(folder) / "path", _QUICK_ROUNDS if options.quick else options.rounds)
             failures += report.complaints + leaks.complaints
-            found |= {"path": asdict(report), "leaks": asdict(leaks)}
+            results |= {"path": asdict(report), "leaks": asdict(leaks)}
             out.print(_path_table(report.rows))
             out.print(_leak_line(report, leaks))
         if options.part != "path":
@@ -89,13 +89,13 @@ def main(arguments: list[str] | None = None) -> int:
             )
             kills = _run_kills(Path(folder) / "kills", chosen, out)
             failures += kills.complaints
-            found |= {"kills": asdict(kills)}
+            results |= {"kills": asdict(kills)}
             out.print(_kills_table(kills))
-    found |= {"failures": failures, "seconds": round(time.monotonic() - began, 1)}
+    results |= {"failures": failures, "seconds": round(time.monotonic() - began, 1)}
     for failure in failures:
         out.print(f"[red]violated:[/] {failure}")
     out.print("All expectations hold." if not failures else f"{len(failures)} violations.")
-    print(json.dumps(found))
+    print(json.dumps(results))
     return int(bool(failures))
 
 
@@ -139,13 +139,13 @@ def _path_table(rows: Sequence[Row]) -> Table:
     for name in ("fault", "route", "good", "slowest", "within", "asked", "recovered"):
         table.add_column(name, justify="left" if name in ("fault", "route") else "right", no_wrap=name == "fault")
     for (fault, route), several in groupby(rows, lambda row: (row.fault, row.route)):
-        found = list(several)
-        good, total = sum(row.good for row in found), sum(row.rounds for row in found)
-        style = "green" if not any(row.complaints for row in found) else "red"
+        cases = list(several)
+        good, total = sum(row.good for row in cases), sum(row.rounds for row in cases)
+        style = "green" if not any(row.complaints for row in cases) else "red"
         table.add_row(
-            fault, route, f"[{style}]{good}/{total}[/]", f"{max(row.slowest_s for row in found):.1f} s",
-            f"{found[0].within_s:.1f} s", str(max(row.most_asked for row in found)),
-            f"{max(row.recovered_s for row in found):.1f} s",
+            fault, route, f"[{style}]{good}/{total}[/]", f"{max(row.slowest_s for row in cases):.1f} s",
+            f"{cases[0].within_s:.1f} s", str(max(row.most_asked for row in cases)),
+            f"{max(row.recovered_s for row in cases):.1f} s",
         )  # fmt: skip
     return table
 

@@ -188,14 +188,14 @@ class Deployment:
     def process_ids(self) -> set[int]:
         """The pid of every process whose environment names this home."""
         mark = f"PARLEY_HOME={self.settings.home}".encode()
-        found = set()
+        pids = set()
         for process in psutil.process_iter():
             try:
                 if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
-                    found.add(process.pid)
+                    pids.add(process.pid)
             except OSError:
                 continue
-        return found - {os.getpid()}
+        return pids - {os.getpid()}
 
     def orphans(self) -> set[int]:
         """Processes of this home that are not descendants of its parent."""
@@ -306,15 +306,15 @@ def _is_ready(deployment: Deployment, service: str) -> bool:
 
 def _leftovers(deployment: Deployment, before: int) -> list[str]:
     """What a signal left behind after recovery: orphans, extra processes, rows of engines that do not run."""
-    found = []
+    leftovers = []
     if _until(lambda: not deployment.orphans(), 5.0) is None:
-        found.append(f"orphans: {[_command(pid)[:80] for pid in deployment.orphans()]}")
+        leftovers.append(f"orphans: {[_command(pid)[:80] for pid in deployment.orphans()]}")
     if _until(lambda: len(deployment.process_ids()) == before, 15.0) is None:
-        found.append(f"{len(deployment.process_ids())} processes, {before} before the signal")
+        leftovers.append(f"{len(deployment.process_ids())} processes, {before} before the signal")
     rows = engine_states.read_statuses(deployment.database)
     if set(rows) != {ENGINE} or rows[ENGINE].pid != deployment.guardian_pid("engine") or not rows[ENGINE].address:
-        found.append(f"stale engine rows: {rows}")
-    return found
+        leftovers.append(f"stale engine rows: {rows}")
+    return leftovers
 
 
 def _all_served(load: Load, since: float) -> bool:

@@ -106,9 +106,9 @@ class Report:
     @property
     def complaints(self) -> list[str]:
         """All violated expectations, one line each."""
-        found = [f"{row.case}: {complaint}" for row in self.rows for complaint in row.complaints]
+        complaints = [f"{row.case}: {complaint}" for row in self.rows for complaint in row.complaints]
         missing = self.neighbour.streams - self.neighbour.whole
-        return found + [f"{missing} healthy streams sent meanwhile were not whole"] * bool(missing)
+        return complaints + [f"{missing} healthy streams sent meanwhile were not whole"] * bool(missing)
 
 
 def timeout_settings(silence_s: float) -> dict[str, float]:
@@ -192,7 +192,7 @@ async def _row(
     texts = [f"round {number}" for number in range(rounds)]
     observations = await asyncio.gather(*(client.ask(case.client, case.model, text, case.stream) for text in texts))
     judged = [judge(case, observation, client.texts[case.stream], within) for observation in observations]
-    complaints = [complaint for found in judged for complaint in found]
+    complaints = [complaint for violations in judged for complaint in violations]
     most = max((endpoint.asked[text] for text in texts), default=0)
     # No retry after the first byte, nor where a request costs money.
     allowed = 1 if case.hosted or not case.fault.early else 2
@@ -253,6 +253,8 @@ async def _stream_healthy(client: FaultClient, models: Sequence[str], stop: asyn
     while not stop.is_set():
         observations += await asyncio.gather(*(client.ask("sdk", name, "healthy", True) for name in models))
         await asyncio.sleep(0.02)
-    whole = sum(found.outcome == "whole" and found.text == client.texts[True] for found in observations)
-    slowest = max((found.seconds for found in observations), default=0.0)
+    whole = sum(
+        observation.outcome == "whole" and observation.text == client.texts[True] for observation in observations
+    )
+    slowest = max((observation.seconds for observation in observations), default=0.0)
     return HealthyStreams(len(observations), whole, round(slowest, 2))

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mine = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, cores.client)
-        found = run(cores, peers, rounds, QUICK if options.quick else Workload(), engine=not options.without_engine)
+        result = run(cores, peers, rounds, QUICK if options.quick else Workload(), engine=not options.without_engine)
     except (ParleyError, OSError) as error:
         print(f"bench.gateway: {error}", file=sys.stderr)
         return 1
@@ -73,18 +73,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         os.sched_setaffinity(0, mine)
     if not options.json:
-        print(table(found))
-    print(json.dumps(found))
-    for line in found["not_measured"]:
+        print(table(result))
+    print(json.dumps(result))
+    for line in result["not_measured"]:
         print_progress(f"not measured: {line}")
-    return int(bool(found["not_measured"]))
+    return int(bool(result["not_measured"]))
 
 
 def run(cores: Cores, peers: Sequence[str], rounds: int, workload: Workload, *, engine: bool) -> dict[str, Any]:
     """Measures everything; returns the JSON object."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
-        found = uvloop.run(_measure_mock(Path(folder) / "mock", peers, rounds, workload, cores))
+        measurements = uvloop.run(_measure_mock(Path(folder) / "mock", peers, rounds, workload, cores))
         # A later part that fails does not discard what is already measured.
         missing: list[str] = []
         over: dict[str, Any] = {}
@@ -99,15 +99,15 @@ def run(cores: Cores, peers: Sequence[str], rounds: int, workload: Workload, *, 
             ratios = engine_ratios(cores, peers, rounds, quick=workload is QUICK)
         except (ParleyError, OSError) as error:
             missing.append(f"engine: {error}")
-    figures = {name: samples.figures() for name, samples in found.samples.items()}
-    exact = found.samples[targets.DIRECT].hashes
+    figures = {name: samples.figures() for name, samples in measurements.samples.items()}
+    exact = measurements.samples[targets.DIRECT].hashes
     peers = [name for name in peers if name in figures]
     for name in (targets.PARLEY, *peers):
-        figures[name]["streams_equal"] = len(exact) == 1 and found.samples[name].hashes == exact
+        figures[name]["streams_equal"] = len(exact) == 1 and measurements.samples[name].hashes == exact
         figures[name]["engine_ratio_64"] = ratios.get(name)
     return {
         **figures[targets.PARLEY],
-        "paced_most": found.most,
+        "paced_most": measurements.most,
         **over,
         "direct_requests_per_s": figures[targets.DIRECT]["requests_per_s"],
         "engine_tokens_per_s": ratios.get("tokens_per_s"),
@@ -147,13 +147,13 @@ async def _measure_overload(folder: Path, workload: Workload, cores: Cores) -> d
         return await measure_overload(target, capacity, waves, wave_s)
 
 
-def table(found: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
     """The figures as a table: one column for Parley and one per other gateway."""
-    peers: dict[str, dict[str, Any]] = found["peers"]
+    peers: dict[str, dict[str, Any]] = result["peers"]
     lines = [f"{'':28}{'parley':>12}" + "".join(f"{name:>14}" for name in peers)]
-    for name, value in found.items():
+    for name, value in result.items():
         if name != "peers":
-            beside = "".join(f"{one[name]!s:>14}" if name in one else "" for one in peers.values())
+            beside = "".join(f"{peer[name]!s:>14}" if name in peer else "" for peer in peers.values())
             lines.append(f"{name:28}{value!s:>12}{beside}")
     return "\n".join(lines)
 

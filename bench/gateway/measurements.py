@@ -96,8 +96,8 @@ async def measure_targets(targets: Sequence[Target], rounds: int, workload: Work
         rates: dict[tuple[str, int], float] = {}
         for count in (128, most) if most else (128,):
             for target in order:
-                found = await _measure_streams(target, samples[target.name], count, workload)
-                rates[target.name, count] = found.rate
+                result = await _measure_streams(target, samples[target.name], count, workload)
+                rates[target.name, count] = result.rate
                 await target.settle()
         for target in targets:
             samples[target.name].ratio_128.append(rates[target.name, 128] / rates[DIRECT, 128])
@@ -154,14 +154,14 @@ async def _added_ms(direct: Client, through: Client, body: bytes, count: int) ->
 
 async def _measure_streams(target: Target, samples: Samples, count: int, workload: Workload) -> StreamResult:
     before = target.cpu_s()
-    found = await _streams(target.client, count, workload)
-    if count == 128 and found.chunks:
+    result = await _streams(target.client, count, workload)
+    if count == 128 and result.chunks:
         # Without the cost of the request itself.
-        spent = (target.cpu_s() - before) * 1e6 / found.chunks
+        spent = (target.cpu_s() - before) * 1e6 / result.chunks
         samples.chunk_us.append(spent - samples.request_us[-1] / CHUNKS)
-    samples.missing += found.missing
-    samples.hashes |= found.hashes
-    return found
+    samples.missing += result.missing
+    samples.hashes |= result.hashes
+    return result
 
 
 async def _streams(client: Client, count: int, workload: Workload) -> StreamResult:

@@ -30,10 +30,10 @@ def frames(usage: bool) -> list[bytes]:
         {"index": 0, "delta": {"content": f" word{number:02}"}, "logprobs": None, "finish_reason": None}
         for number in range(CHUNKS)
     ]
-    found = [_frame({"choices": [choice]}) for choice in choices]
+    words = [_frame({"choices": [choice]}) for choice in choices]
     end = _frame({"choices": [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]})
     counted = {"prompt_tokens": 9, "completion_tokens": CHUNKS, "total_tokens": 9 + CHUNKS}
-    return [*found, end + (_frame({"choices": [], "usage": counted}) if usage else b"") + b"data: [DONE]\n\n"]
+    return [*words, end + (_frame({"choices": [], "usage": counted}) if usage else b"") + b"data: [DONE]\n\n"]
 
 
 def completion_body() -> bytes:

@@ -102,8 +102,8 @@ def installed_peers() -> list[str]:
 def peer_version(name: str) -> str:
     """The pinned version of a gateway."""
     pins = (ROOT / "requirements" / f"peers-{name}.txt").read_text("utf-8")
-    found = re.search(rf"^{name}==(\S+)$", pins, re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(rf"^{name}==(\S+)$", pins, re.MULTILINE)
+    return match[1] if match else ""
 
 
 def start_mock(stack: ExitStack, logs: Path, cores: Cores) -> Upstream:

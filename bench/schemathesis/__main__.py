@@ -57,15 +57,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="parley-cases-") as folder, run_gateway(Path(folder) / "home") as target:
-        found = run(target, options.cases, options.seed, options.workers)
-    print(f"{found.cases} requests to {found.operations} operations in {found.seconds:.0f} s")
-    print("  " + ", ".join(f"{status}: {count}" for status, count in sorted(found.statuses.items())))
-    for fault, count in sorted(found.faults.items(), key=lambda pair: -pair[1])[:_MOST_PRINTED]:
+        findings = run(target, options.cases, options.seed, options.workers)
+    print(f"{findings.cases} requests to {findings.operations} operations in {findings.seconds:.0f} s")
+    print("  " + ", ".join(f"{status}: {count}" for status, count in sorted(findings.statuses.items())))
+    for fault, count in sorted(findings.faults.items(), key=lambda pair: -pair[1])[:_MOST_PRINTED]:
         print(f"  {count} × {fault}")
-    print(f"  {found.tracebacks} tracebacks in the gateway's log")
+    print(f"  {findings.tracebacks} tracebacks in the gateway's log")
     if options.json:
-        print(json.dumps(asdict(found) | {"good": found.good}))
-    return 0 if found.good else 1
+        print(json.dumps(asdict(findings) | {"good": findings.good}))
+    return 0 if findings.good else 1
 
 
 def run(target: Target, cases: int, seed: int, workers: int = 1) -> Findings:
@@ -79,8 +79,8 @@ def run(target: Target, cases: int, seed: int, workers: int = 1) -> Findings:
         parts = [_part(target, cases, seed, 0, 1)]
     else:
         with ProcessPoolExecutor(workers) as pool:
-            asked = [pool.submit(_part, target, cases, seed, number, workers) for number in range(workers)]
-            parts = [one.result() for one in asked]
+            futures = [pool.submit(_part, target, cases, seed, number, workers) for number in range(workers)]
+            parts = [future.result() for future in futures]
     statuses = sum((part.statuses for part in parts), Counter[str]())
     return Findings(
         cases=statuses.total(),
@@ -108,7 +108,11 @@ def _part(target: Target, cases: int, seed: int, number: int, of: int) -> _Part:
     # `ok` raises for a description that Schemathesis cannot parse.
     operations = [cast("Ok[APIOperation]", result).ok() for result in schema.get_all_operations()]
     with_input = [operation for operation in operations if _has_input(operation)]
-    few = {one.label: 1 + cases // 500 for one in with_input if (one.method.upper(), one.path) in _EXPENSIVE}
+    few = {
+        operation.label: 1 + cases // 500
+        for operation in with_input
+        if (operation.method.upper(), operation.path) in _EXPENSIVE
+    }
     plain = len(operations) - len(with_input)
     share = -(-(cases - plain - sum(few.values())) // (len(with_input) - len(few)))
     part = _Part(len(operations[number::of]), Counter(), Counter())

@@ -74,7 +74,7 @@ def train_padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads
     from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
     from train.trainers.bases import find_base, load_model
-    from train.trainers.batches import LikeLengths
+    from train.trainers.batches import SimilarLengthSampler
     from train.trainers.heads import add_learnt_head
     from train.trainers.library_output import quiet
     from train.trainers.losses import measure
@@ -82,7 +82,7 @@ def train_padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads
 
     tokenised = tokenise_rows(rows, base)
     lengths = [row.tokens for row in tokenised]
-    order = list(LikeLengths(lengths, batch, _SEED))  # of the first epoch, the only one
+    order = list(SimilarLengthSampler(lengths, batch, _SEED))  # of the first epoch, the only one
     clock = StepClock()
 
     def collate(batch_rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
@@ -95,7 +95,7 @@ def train_padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads
 
     class OrderedTrainer(Trainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return LikeLengths(lengths, batch, _SEED)
+            return SimilarLengthSampler(lengths, batch, _SEED)
 
     class LossCallback(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:

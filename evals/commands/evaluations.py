@@ -1,42 +1,39 @@
-"""`parley eval run`, `list`, `show`, `diff` and `scorers`: models on a task, scored, with intervals. Printing only.
-
-What they print comes from `evals.served_runs`, `evaluations` and `summaries`; nothing heavy is loaded before one runs.
-"""
+"""`parley eval run`, `list`, `show`, `diff` and `scorers`. They print; `served_runs` and `evals.tasks` do the work."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evals.commands.flags import HtmlFile, JsonFlag, split_commas
 from evals.reports.evaluation_terminal import (
-    Bar,
-    say,
-    tell_asking,
-    tell_bad_rows,
-    tell_diff,
-    tell_overlap,
-    tell_overview,
+    print_bad_rows,
+    print_contamination,
+    print_diff,
+    print_overview,
+    print_timing,
 )
+from evals.reports.terminal import ProgressBar, folding_table, say
 from models.errors import Invalid
+from models.terminal import Home, open_home
 
 if TYPE_CHECKING:
     from evals.tasks.contamination import Contamination
     from evals.tasks.evaluations import Evaluation
+    from evals.tasks.summaries import Side
     from evals.tasks.task import Task
 
 _MAX_TOKENS = 512
 _SHORT_ID = 8
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Html = Annotated[Path | None, typer.Option("--html", help="Write the report into this file: one file, no network.")]
-Which = Annotated[str, typer.Argument(help="An evaluation: its id, the end of it, or `last`.")]
+EvaluationId = Annotated[str, typer.Argument(help="An evaluation: its id, the end of its id, or `last`.")]
 
 
 def eval_group() -> typer.Typer:
     """The commands under `parley eval`."""
-    group = typer.Typer(help="Models on a task, scored, with intervals.", no_args_is_help=True)
+    group = typer.Typer(help="Evaluate models on a task: scores with intervals.", no_args_is_help=True)
     group.command("run")(run)
     group.command("list")(list_all)
     group.command("show")(show)
@@ -49,41 +46,41 @@ def run(
     task: Annotated[
         str,
         typer.Argument(
-            help="A .jsonl or .csv; a folder or hub id for `datasets` (owner/name:split); `prompts`, "
-            "`prompts:held-out` or `prompts:typed`; `run:ID`, what a training held out."
+            help="A .jsonl or .csv file; a folder or hub id for `datasets` (owner/name:split); `prompts`, "
+            "`prompts:held-out` or `prompts:typed`; or `run:ID` for the held-out part of a training run."
         ),
     ],
     models: Annotated[
-        str,
-        typer.Option(help="The models, with commas; all are held against the first: `--models before,after`."),
+        str, typer.Option(help="Models, separated by commas; each is compared with the first: `--models before,after`.")
     ],
     scorers: Annotated[
-        list[str], typer.Option(help="With commas: exact,length:5-40,mine.py:polite. `parley eval scorers` lists them.")
+        list[str],
+        typer.Option(help="Separated by commas: exact,length:5-40,mine.py:polite. `parley eval scorers` lists them."),
     ],
-    name: Annotated[str | None, typer.Option(help="What the task is called; the file's name without it.")] = None,
+    name: Annotated[str | None, typer.Option(help="The task's name; by default the file's name.")] = None,
     columns: Annotated[
-        list[str] | None, typer.Option(help="Which column is which: `--columns input=utterance,expected=label`.")
+        list[str] | None, typer.Option(help="Your names for columns: `--columns input=utterance,expected=label`.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many samples, the first.")] = None,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest word each time.")] = 0.0,
-    max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.")] = _MAX_TOKENS,
-    seed: Annotated[int | None, typer.Option(help="For a temperature above 0, where the server knows seeds.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use only the first N rows.")] = None,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
+    max_tokens: Annotated[int, typer.Option(help="Maximum length of an answer in tokens.")] = _MAX_TOKENS,
+    seed: Annotated[int | None, typer.Option(help="Sampling seed, where the server supports it.")] = None,
     concurrency: Annotated[int, typer.Option(help="Requests in flight for each model.")] = 32,
     training: Annotated[
-        Path | None, typer.Option(help="A training file (chat JSONL): which questions are in it, copied or nearly?")
+        Path | None, typer.Option(help="A training file (chat JSONL): report which questions are in it.")
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave unreadable rows out, and say so in the result.")
+        bool, typer.Option("--skip-bad", help="Leave out unreadable rows; the result counts them.")
     ] = False,
-    html: Html = None,
+    html: HtmlFile = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Ask models a task's questions, score the answers, and compare the models.
 
-    Needs a running Parley, and where keys are on, one in PARLEY_PAGE_KEY. Answers are kept by model, prompt and
-    parameters: a run that was stopped goes on, and new scorers ask nothing again.
+    Needs a running Parley, and where keys are required, one in PARLEY_PAGE_KEY. Answers are cached by model, prompt and
+    parameters, so an interrupted run resumes, and new scorers request no new answers.
 
-    Each row has `input` or `messages`, and as needed `expected`, `topics`, `category`, `id`, `group`, `metadata`.
+    A row has `input` or `messages`, and optionally `expected`, `topics`, `category`, `id`, `group`, `metadata`.
 
     Examples:
 
@@ -93,60 +90,54 @@ def run(
 
       parley eval run talks.jsonl --models a,b --scorers judge:gpt-4.1@general
 
-    A row with `turns`, a list of what the user says, is asked turn by turn, each after the model's own answers.
+    A row with `turns`, a list of user messages, is asked turn by turn, each after the model's own answers.
     """
     from evals.scorers.catalog import split_names
-    from evals.served_runs import evaluate_served
-    from evals.tasks.evaluations import load_evaluation
+    from evals.served_runs import EvaluationProgress, evaluate_served
+    from evals.tasks.evaluations import TaskRun, load_evaluation
     from evals.tasks.task_sources import open_task
-    from models.cli import opened
 
-    settings, database = opened()
-    chosen = [part.strip() for part in models.split(",") if part.strip()]
     if temperature < 0 or max_tokens < 1 or concurrency < 1:
-        raise Invalid("Temperature is 0 or more; max-tokens and concurrency are 1 or more.", param="parameters")
-    found = open_task(task, database, settings.runs_dir, name=name, columns=_columns(columns or [])).first(limit)
-    tell_bad_rows(found, skip_bad, as_json)
-    overlap = _contamination(found, training)
-    if overlap and not as_json:
-        tell_overlap(overlap)
+        raise Invalid("Temperature must be 0 or more; max-tokens and concurrency 1 or more.", param="parameters")
     parameters = {"temperature": temperature, "max_tokens": max_tokens} | ({} if seed is None else {"seed": seed})
-    with Bar(not as_json) as bar:
-        made = evaluate_served(
-            settings,
-            database,
-            found,
-            chosen,
-            split_names(scorers),
-            parameters,
-            concurrency=concurrency,
-            progress=bar.tell,
-            scoring=bar.tell_scoring,
-            notes=[f"Held against {training}: {overlap.words}"] if overlap else [],
-        )
-    if not as_json:
-        tell_asking(made.run.asked, made.run.cached, made.run.seconds)
-    _report(load_evaluation(database, made.id), None, html, as_json)
+    with open_home() as home:
+        samples = open_task(
+            task, home.database, home.settings.runs_dir, name=name, columns=_columns(columns or [])
+        ).first(limit)
+        print_bad_rows(samples, skip_bad, as_json)
+        overlap = _contamination(samples, training)
+        if overlap and not as_json:
+            print_contamination(overlap)
+        notes = [f"Compared with the training file {training}: {overlap.words}"] if overlap else []
+        plan = TaskRun(samples, split_commas(models), (), parameters, concurrency, notes)
+        with ProgressBar(not as_json) as bar:
+            progress = EvaluationProgress(bar.show_answers, bar.show_share)
+            done = evaluate_served(home.settings, home.database, plan, split_names(scorers), progress)
+        if not as_json:
+            print_timing(done.run.asked, done.run.cached, done.run.seconds)
+        _report(load_evaluation(home.database, done.id), None, html, as_json)
 
 
 def list_all(
-    task: Annotated[str | None, typer.Option(help="Only of the task of this name.")] = None, as_json: JsonFlag = False
+    task: Annotated[str | None, typer.Option(help="Only evaluations of the task with this name.")] = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """List the evaluations, newest first."""
     from rich.table import Column, Table
 
     from evals.tasks.evaluations import list_evaluations
 
-    found = list_evaluations(_database(), task)
+    with open_home() as home:
+        entries = list_evaluations(home.database, task)
     if as_json:
-        typer.echo(json.dumps([vars(row) for row in found], default=str, ensure_ascii=False))
+        typer.echo(json.dumps([vars(row) for row in entries], default=str, ensure_ascii=False))
         return
-    if not found:
-        say("Nothing was evaluated yet: `parley eval run TASK --models a,b --scorers exact`.")
+    if not entries:
+        say("There are no evaluations yet: run `parley eval run TASK --models a,b --scorers exact`.")
         return
     names = (Column(name, overflow="fold") for name in ("task", "samples", "models", "scorers", "failed", "when"))
     table = Table(Column("id", no_wrap=True, min_width=_SHORT_ID), *names, box=None, header_style="bold")
-    for row in found:
+    for row in entries:
         when = f"{row.created:%Y-%m-%d %H:%M}" if row.finished else "unfinished: run it again"
         table.add_row(
             row.id[-_SHORT_ID:], row.task, str(row.samples), "\n".join(row.models), "\n".join(row.scorers),
@@ -156,23 +147,25 @@ def list_all(
 
 
 def show(
-    evaluation: Which = "last",
-    models: Annotated[str | None, typer.Option(help="Compare these only, the first against the others.")] = None,
-    html: Html = None,
+    evaluation: EvaluationId = "last",
+    models: Annotated[str | None, typer.Option(help="Compare only these, each with the first.")] = None,
+    html: HtmlFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show an evaluation: means with intervals, by category, the first model against each other, what got worse."""
+    """Show an evaluation: means with intervals, by category, differences from the first model, and regressions."""
     from evals.tasks.evaluations import load_evaluation
 
-    _report(load_evaluation(_database(), evaluation), models, html, as_json)
+    with open_home() as home:
+        _report(load_evaluation(home.database, evaluation), models, html, as_json)
 
 
 def diff_two(
-    first: Annotated[str, typer.Argument(help="What it is held against: an evaluation, or EVALUATION:MODEL.")],
-    second: Annotated[str, typer.Argument(help="What is asked about: another of the same task, or EVALUATION:MODEL.")],
+    first: Annotated[str, typer.Argument(help="The baseline: an evaluation, or EVALUATION:MODEL.")],
+    second: Annotated[str, typer.Argument(help="What to compare with it: an evaluation of the same task, or "
+                                               "EVALUATION:MODEL.")],
     as_json: JsonFlag = False,
-) -> None:
-    """Compare two models, from two evaluations of one task or from one, sample by sample; list what got worse.
+) -> None:  # fmt: skip
+    """Compare two models sample by sample, from one evaluation or from two of the same task, and list regressions.
 
     Examples:
 
@@ -180,43 +173,46 @@ def diff_two(
 
       parley eval diff 7KQ2M4XA 9ZP1C8RT
     """
-    from evals.tasks.summaries import diff, diff_json
+    from evals.tasks.summaries import diff
+    from evals.tasks.summary_json import diff_json
 
-    found = diff([(_side(first), _side(second))])
+    with open_home() as home:
+        compared = diff([(_side(home, first), _side(home, second))])
     if as_json:
-        typer.echo(json.dumps(diff_json(found), ensure_ascii=False))
+        typer.echo(json.dumps(diff_json(compared), ensure_ascii=False))
         return
-    tell_diff(found)
+    print_diff(compared)
 
 
 def list_scorers(as_json: JsonFlag = False) -> None:
-    """List the scorers by the names that --scorers takes, with what each needs of a sample."""
-    from rich.table import Table
-
-    from evals.scorers.catalog import GROUP, kinds
+    """List the scorers by the names that --scorers takes."""
+    from evals.scorers.catalog import GROUP, catalog
 
     if as_json:
-        rows = [{"name": kind.name, "typed": kind.typed, "help": kind.help, "better": kind.better} for kind in kinds()]
+        rows = [
+            {"name": entry.name, "typed": entry.typed, "help": entry.help, "better": entry.better}
+            for entry in catalog()
+        ]
         typer.echo(json.dumps(rows, ensure_ascii=False))
         return
-    table = Table("--scorers", "what it says of an answer", "better", box=None, header_style="bold")
-    for kind in kinds():
-        table.add_row(kind.typed, kind.help, "" if kind.better == "neither" else kind.better)
+    table = folding_table("--scorers", "score of an answer", "better")
+    for entry in catalog():
+        table.add_row(entry.typed, entry.help, "" if entry.better == "neither" else entry.better)
     table.add_row(
-        "file.py:function", "Your own: function(sample, answer) gives a number, True, False or None.", "higher"
+        "file.py:function", "Your own: function(sample, answer) returns a number, True, False or None.", "higher"
     )
     say(table)
-    say(f"Own scorers can also be installed, as entry points of the group {GROUP}.")
+    say(f"A package can add scorers as entry points of the group {GROUP}.")
 
 
 def _columns(given: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for part in (part.strip() for value in given for part in value.split(",")):
+    columns = {}
+    for part in (part for value in given for part in split_commas(value)):
         ours, equals, theirs = part.partition("=")
         if not equals or not ours or not theirs:
-            raise Invalid(f"{part!r} names no column: write --columns input=THEIRS,expected=THEIRS.", param="columns")
-        found[ours] = theirs
-    return found
+            raise Invalid(f"{part!r} names no column: write --columns input=YOURS,expected=YOURS.", param="columns")
+        columns[ours] = theirs
+    return columns
 
 
 def _contamination(task: "Task", training: Path | None) -> "Contamination | None":
@@ -225,51 +221,44 @@ def _contamination(task: "Task", training: Path | None) -> "Contamination | None
     return contamination(task.samples, read_taught(training)) if training else None
 
 
-def _side(typed: str) -> Any:
+def _side(home: Home, typed: str) -> "Side":
     from evals.tasks.evaluations import load_evaluation
     from evals.tasks.summaries import Side
 
-    which, _, model = typed.partition(":")
-    evaluation = load_evaluation(_database(), which)
+    wanted, _, model = typed.partition(":")
+    evaluation = load_evaluation(home.database, wanted)
     if model and model not in evaluation.models:
-        from models.registry import Registry
-
-        model = Registry(_database()).resolve(model).id
+        model = home.registry.resolve(model).id
     if not model and len(evaluation.models) > 1:
         raise Invalid(
-            f"The evaluation {which} has {len(evaluation.models)} models: say which, {which}:{evaluation.models[0]}.",
+            f"The evaluation {wanted} has {len(evaluation.models)} models: name one, such as "
+            f"{wanted}:{evaluation.models[0]}.",
             param="evaluation",
         )
     if model and model not in evaluation.models:
-        raise Invalid(f"{model!r} is not in {which}: it has {', '.join(evaluation.models)}.", param="models")
+        raise Invalid(f"{model!r} is not in {wanted}: it has {', '.join(evaluation.models)}.", param="models")
     return Side(evaluation, model or evaluation.models[0])
 
 
 def _report(evaluation: "Evaluation", models: str | None, html: Path | None, as_json: bool) -> None:
     from evals.reports.evaluation_html import write_report
-    from evals.tasks.summaries import against_first, diff, overview, overview_json
+    from evals.tasks.summaries import against_first, diff, overview
+    from evals.tasks.summary_json import overview_json
 
-    chosen = [part.strip() for part in models.split(",") if part.strip()] if models else None
-    found = overview(evaluation)
-    pairs = against_first(evaluation, chosen)
+    means = overview(evaluation)
+    pairs = against_first(evaluation, split_commas(models) or None)
     compared = diff(pairs) if pairs else None
     if html:
-        write_report(html, evaluation, found, compared)
+        write_report(html, evaluation, means, compared)
     if as_json:
-        typer.echo(json.dumps(overview_json(evaluation, found, compared), ensure_ascii=False))
+        typer.echo(json.dumps(overview_json(evaluation, means, compared), ensure_ascii=False))
         return
-    tell_overview(evaluation, found)
+    print_overview(evaluation, means)
     if compared:
-        tell_diff(compared)
+        print_diff(compared)
     for note in evaluation.notes:
         say(f"Note: {note}")
     say(
         f"Evaluation {evaluation.id[-_SHORT_ID:]} of {evaluation.task} ({evaluation.task_hash[:8]})."
         + (f" Report: {html}" if html else "")
     )
-
-
-def _database() -> Any:
-    from models.cli import opened
-
-    return opened()[1]

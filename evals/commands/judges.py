@@ -1,26 +1,25 @@
-"""`parley judge JUDGE --models a,b`, `judge calibrate JUDGE` and `parley rubrics list`, `show`. Printing only.
-
-What they print comes from `evals.jobs` and `evals.judges.rubric`; nothing heavy is loaded before one runs.
-"""
+"""`parley judge JUDGE --models a,b`, `judge calibrate JUDGE`, `rubrics list` and `rubrics show`."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from evals.reports.evaluation_terminal import say
-from evals.reports.judge_terminal import ShareBar, tell_calibration, tell_grades, tell_report
+from evals.commands.flags import HtmlFile, JsonFlag, split_commas
+from evals.reports.judge_terminal import print_calibration, print_grades, print_report
+from evals.reports.terminal import ProgressBar, folding_table, say
 from models.errors import Invalid
+from models.terminal import open_home
 
 _RUN = "run"
 
-Judge = Annotated[str, typer.Argument(help="The judge: any served model that can answer in JSON.")]
+JudgeName = Annotated[str, typer.Argument(help="The judge: any served model that can answer in JSON.")]
 RubricName = Annotated[
     str, typer.Option(help="A Markdown file, a shipped rubric's name, or a hash: see `parley rubrics list`.")
 ]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 class _JudgeGroup(TyperGroup):
@@ -36,7 +35,7 @@ def judge_group() -> typer.Typer:
     """The commands under `parley judge`."""
     group = typer.Typer(
         cls=_JudgeGroup,
-        help="A model judges two others, and is itself held against people's votes.\n\n"
+        help="Have a model judge two others, and compare the judge with people's votes.\n\n"
         "`parley judge JUDGE --models before,after` is short for `parley judge run JUDGE …`.",
         no_args_is_help=True,
     )
@@ -47,202 +46,187 @@ def judge_group() -> typer.Typer:
 
 def rubrics_group() -> typer.Typer:
     """The commands under `parley rubrics`."""
-    group = typer.Typer(help="What judges are asked to look at: Markdown files.", no_args_is_help=True)
+    group = typer.Typer(help="The criteria that judges apply: Markdown files.", no_args_is_help=True)
     group.command("list")(list_rubrics)
     group.command("show")(show_rubric)
     return group
 
 
 def run(
-    judge: Judge,
+    judge: JudgeName,
     models: Annotated[
         str | None,
-        typer.Option(help="The two models to compare: `--models before,after`; else an evaluation's first two."),
+        typer.Option(help="The two models to compare, `--models before,after`; by default an evaluation's first two."),
     ] = None,
     evaluation: Annotated[
         str | None,
-        typer.Option(help="Judge the answers of an evaluation instead: its id, the end of it, or `last`."),
+        typer.Option(help="Judge the answers of an evaluation instead: its id, the end of its id, or `last`."),
     ] = None,
     prompts: Annotated[
-        int | None, typer.Option(help="How many stored prompts, held-out ones first; all of them without it.")
+        int | None, typer.Option(help="How many stored prompts to use, held-out ones first; by default all.")
     ] = None,
     rubric: RubricName = "support",
     pointwise: Annotated[
-        bool, typer.Option("--pointwise", help="Grade each answer alone from 1 to 5, instead of comparing the two.")
+        bool, typer.Option("--pointwise", help="Grade each answer alone from 1 to 5 instead of comparing the two.")
     ] = False,
     samples: Annotated[
-        int, typer.Option(help="Ask so often about each question, at temperature 0.7, and take the mean.")
+        int, typer.Option(help="Judgments per question; more than one are drawn at temperature 0.7 and averaged.")
     ] = 1,
     references: Annotated[
-        Path | None, typer.Option(help="JSONL of right answers: `prompt` or `messages`, and `reference`.")
+        Path | None, typer.Option(help="JSONL of reference answers: `prompt` or `messages`, and `reference`.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the report into this file: one file, no network.")] = None,
+    html: HtmlFile = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Have a model judge two others on the stored prompts, or on an evaluation's answers, in both orders.
 
-    Needs a running Parley, and where keys are on, one in PARLEY_PAGE_KEY. What was answered and judged before is
-    not asked again, so a run that was stopped goes on. Where the server sends log-probabilities, verdicts are weighted
-    by them.
+    Needs a running Parley, and where keys are required, one in PARLEY_PAGE_KEY. Stored answers and judgments are
+    reused, so an interrupted run resumes. Where the server sends log-probabilities, verdicts are weighted by them.
 
     Examples:
 
       parley judge support-judge --models demo-base,support-friendly --prompts 20
 
-      parley judge gpt-4.1 --models before,after --rubric our-rubric.md --references answers.jsonl
-
       parley judge gpt-4.1 --evaluation last --models before,after --html judged.html
 
-    An evaluation's judge sees what the task expects, and each side's own earlier turns; what has no answer, or is too
-    long for the judge, is a null and is counted. To grade an evaluation's answers one by one, name the judge as a
-    scorer: `parley eval run … --scorers judge:JUDGE@RUBRIC`.
+    With an evaluation, the judge sees the expected answers and each side's own earlier turns. To grade an evaluation's
+    answers one by one, use the judge as a scorer: `parley eval run … --scorers judge:JUDGE@RUBRIC`.
     """
-    from functools import partial
-
-    from evals.jobs import judge_served
     from evals.judges.pairwise import judge_models
+    from evals.judges.pairwise_evaluation import judge_evaluation
     from evals.judges.pointwise import grade_models
+    from evals.judges.report_groups import report_json
+    from evals.judges.request import JudgeRequest
     from evals.judges.rubric import find_rubric, read_references
-    from models.cli import opened
+    from evals.reports.judge_html import write_judge_report
+    from evals.served_runs import judge_served
+    from evals.tasks.evaluations import load_evaluation
 
-    settings, database = opened()
-    found = find_rubric(rubric, database)
-    _refuse_together(evaluation, pointwise, html, prompts=prompts, references=references)
-    pair, asking = _from_evaluation(database, evaluation, models) if evaluation else (_two(models), None)
-    asked: dict[str, Any] = {
-        "prompts": prompts,
-        "references": read_references(database, references) if references else None,
-    }
-    how: dict[str, Any] = {"rubric": found, "samples": samples}
-    if pointwise:
-        with ShareBar(not as_json) as bar:
-            grading = partial(grade_models, database, **asked)
-            tell_grades(judge_served(settings, database, grading, judge, pair, bar.tell, **how), as_json)
-        return
-    with ShareBar(not as_json) as bar:
-        asking = asking or partial(judge_models, database, **asked)
-        report = judge_served(settings, database, asking, judge, pair, bar.tell, **how)
+    with open_home() as home:
+        found = find_rubric(rubric, home.database)
+        _check_flags(evaluation, pointwise, html, prompts=prompts, references=references)
+        stored = load_evaluation(home.database, evaluation) if evaluation else None
+        if stored and models is None and len(stored.models) < 2:
+            raise Invalid(f"The evaluation {evaluation} has one model: a judge compares two.", param="models")
+        request = JudgeRequest(
+            judge=judge,
+            models=(stored.models[0], stored.models[1]) if stored and models is None else _two_models(models),
+            prompts=prompts,
+            rubric=found,
+            samples=samples,
+            references=read_references(home.database, references) if references else {},
+        )
+        if pointwise:
+            with ProgressBar(not as_json) as bar:
+                grades = judge_served(home.settings, home.database, grade_models, request, bar.show_share)
+            print_grades(grades, as_json)
+            return
+        method = partial(judge_evaluation, evaluation=stored) if stored else judge_models
+        with ProgressBar(not as_json) as bar:
+            report = judge_served(home.settings, home.database, method, request, bar.show_share)
     if html:
-        from evals.reports.judge_html import write_judge_report
-
         write_judge_report(html, report)
     if as_json:
-        from evals.judges.report_groups import report_json
-
         typer.echo(json.dumps(report_json(report), ensure_ascii=False))
         return
-    tell_report(report)
+    print_report(report)
     if html:
         say(f"Report: {html}")
 
 
-def _two(models: str | None) -> tuple[str, str]:
-    names = [name.strip() for name in (models or "").split(",") if name.strip()]
+def _two_models(models: str | None) -> tuple[str, str]:
+    names = split_commas(models)
     if len(names) != 2:
-        raise Invalid("Name two models, with a comma between them: --models before,after.", param="models")
+        raise Invalid("Name two models, separated by a comma: --models before,after.", param="models")
     return names[0], names[1]
 
 
-def _from_evaluation(database: Any, wanted: str, models: str | None) -> tuple[tuple[str, str], Any]:
-    """The two models, and what asks about their answers."""
-    from functools import partial
-
-    from evals.judges.pairwise_evaluation import judge_evaluation
-    from evals.tasks.evaluations import load_evaluation
-
-    evaluation = load_evaluation(database, wanted)
-    if models is None and len(evaluation.models) < 2:
-        raise Invalid(f"The evaluation {wanted} has one model: a judge compares two.", param="models")
-    pair = _two(models) if models else (evaluation.models[0], evaluation.models[1])
-    return pair, partial(judge_evaluation, database, evaluation)
-
-
-def _refuse_together(evaluation: str | None, pointwise: bool, html: Path | None, **prompted: Any) -> None:
-    """What does not go together is said, and never left out in silence."""
+def _check_flags(evaluation: str | None, pointwise: bool, html: Path | None, **prompted: Any) -> None:
+    """Refuses flags that exclude one another."""
     if evaluation and pointwise:
         raise Invalid(
-            "To grade an evaluation's answers one by one, name the judge as a scorer: `parley eval run … --scorers "
+            "To grade an evaluation's answers one by one, use the judge as a scorer: `parley eval run … --scorers "
             "judge:JUDGE@RUBRIC`.",
             param="pointwise",
         )
-    if evaluation and (given := next((name for name, value in prompted.items() if value is not None), None)):
-        raise Invalid(f"--{given} is for stored prompts; an evaluation has its own: leave it out.", param=given)
+    if evaluation and (flag := next((name for name, value in prompted.items() if value is not None), None)):
+        raise Invalid(f"--{flag} is for stored prompts and cannot be used with --evaluation.", param=flag)
     if pointwise and html:
         raise Invalid("--html writes the report of a comparison: leave out --pointwise.", param="html")
 
 
 def calibrate(
-    judge: Judge,
+    judge: JudgeName,
     rubric: RubricName = "support",
     stored: Annotated[
-        bool, typer.Option("--stored", help="Ask nothing: use the verdicts that are there. Needs no running Parley.")
+        bool, typer.Option("--stored", help="Use stored judgments only. Needs no running Parley.")
     ] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw each agreement beside people's own.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Hold a judge against this team's votes, and say for what it can be trusted.
+    """Compare a judge with this team's votes, and say what it can be trusted for.
 
-    The judge is asked about every pair that people voted on, in both orders. Agreement is shown with and without ties,
-    corrected for chance (Cohen's kappa), by category, with 95 % intervals clustered by prompt, beside the agreement of
-    people with each other. It is trusted where it agrees with people at most 10 points less than they do with each
-    other, and by more than chance; 30 votes on 20 prompts are the least.
+    The judge compares every pair that people voted on, in both orders. The table shows its agreement with people, with
+    and without ties, corrected for chance (Cohen's kappa), and by category, with 95 % intervals clustered by prompt,
+    beside people's agreement with each other. A judge is trusted where it agrees with people at most 10 points less
+    than they agree with each other, and more than by chance. At least 30 votes on 20 prompts are needed.
 
     Example:
 
       parley judge calibrate support-judge --plot
     """
-    from evals.jobs import calibrate_served
     from evals.judges.rubric import find_rubric
-    from models.cli import opened
+    from evals.served_runs import calibrate_served, calibrate_stored
 
-    settings, database = opened()
-    with ShareBar(not as_json and not stored) as bar:
-        found = calibrate_served(
-            settings, database, judge, bar.tell, rubric=find_rubric(rubric, database), ask=not stored
+    with open_home() as home, ProgressBar(not as_json and not stored) as bar:
+        found = find_rubric(rubric, home.database)
+        calibration = (
+            calibrate_stored(home.database, judge, found)
+            if stored
+            else calibrate_served(home.settings, home.database, judge, found, bar.show_share)
         )
     if as_json:
-        typer.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        typer.echo(json.dumps(calibration.to_json(), ensure_ascii=False))
         return
-    tell_calibration(found, plot)
+    print_calibration(calibration, plot)
 
 
 def list_rubrics(as_json: JsonFlag = False) -> None:
-    """List the rubrics that come with Parley, and those that judges were asked by."""
-    from rich.table import Table
-
-    from evals.judges.rubric import kept_rubrics, shipped_rubrics
-    from models.cli import opened
+    """List the shipped rubrics and those that judges have used."""
+    from evals.judges.rubric import shipped_rubrics, used_rubrics
 
     shipped = shipped_rubrics()
-    kept = kept_rubrics(opened()[1])
-    used = {rubric.hash for rubric in kept}
-    every = [*shipped, *(rubric for rubric in kept if rubric.hash not in {one.hash for one in shipped})]
+    with open_home() as home:
+        stored = used_rubrics(home.database)
+    used = {rubric.hash for rubric in stored}
+    known = {rubric.hash for rubric in shipped}
+    rubrics = [*shipped, *(rubric for rubric in stored if rubric.hash not in known)]
     if as_json:
         rows = [
             {
-                "name": one.name,
-                "version": one.version,
-                "hash": one.hash,
-                "criteria": one.criteria,
-                "shipped": one in shipped,
+                "name": rubric.name,
+                "version": rubric.version,
+                "hash": rubric.hash,
+                "criteria": rubric.criteria,
+                "shipped": rubric in shipped,
+                "used": rubric.hash in used,
             }
-            | {"used": one.hash in used}
-            for one in every
+            for rubric in rubrics
         ]
         typer.echo(json.dumps(rows, ensure_ascii=False))
         return
-    table = Table("rubric", "version", "hash", "criteria", "", box=None, header_style="bold")
-    for one in every:
-        marks = [word for word, true in (("shipped", one in shipped), ("used", one.hash in used)) if true]
-        table.add_row(one.name, one.version, one.hash, ", ".join(one.criteria), ", ".join(marks))
+    table = folding_table("rubric", "version", "hash", "criteria", "")
+    for rubric in rubrics:
+        marks = [mark for mark, true in (("shipped", rubric in shipped), ("used", rubric.hash in used)) if true]
+        table.add_row(rubric.name, rubric.version, rubric.hash, ", ".join(rubric.criteria), ", ".join(marks))
     say(table)
 
 
 def show_rubric(
-    rubric: Annotated[str, typer.Argument(help="A shipped rubric's name, a file, or the hash in a result.")],
+    rubric: Annotated[str, typer.Argument(help="A shipped rubric's name, a file, or the hash from a result.")],
 ) -> None:
-    """Print a rubric as the Markdown that `--rubric` reads: save it, change it, raise its version."""
+    """Print a rubric as the Markdown that `--rubric` reads: save it, edit it, raise its version."""
     from evals.judges.rubric import find_rubric, write_rubric
-    from models.cli import opened
 
-    typer.echo(write_rubric(find_rubric(rubric, opened()[1])), nl=False)
+    with open_home() as home:
+        typer.echo(write_rubric(find_rubric(rubric, home.database)), nl=False)

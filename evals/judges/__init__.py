@@ -1,1 +1,1 @@
-"""Models as judges: one answer or two, by a rubric, and how far they agree with people."""
+"""Models as judges of one answer or two, by a rubric; canaries; agreement with people."""

@@ -1,4 +1,4 @@
-"""Two models' answers to prompts: the stored ones where there are, else asked for and stored. It judges nothing."""
+"""Two models' answers to the same prompts: read from the database, and requested where they are missing."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from evals.request_pool import Steps
+from evals.request_pool import RequestPool
 from evals.tables import PairRow
 from evals.votes.blind_battles import ANSWER_TOKENS
 from evals.votes.prompts import Prompt, prompts
@@ -16,94 +16,100 @@ from models.messages import Completer, Message
 
 
 @dataclass(frozen=True)
-class AnsweredPair:
-    """One prompt with the answers of `model_1` and `model_2`, the models in sorted order as they are stored.
+class AnswerPair:
+    """One prompt with the answers of `model_1` and `model_2`; the models are in sorted order, as they are stored.
 
-    `own` has what was said before the question at each model, where each had a conversation of its own; else that is
-    the prompt's. `cluster`: pairs that share it are not independent; without it, those of one prompt.
+    `histories` has the conversation before the question for each model, where they differ; otherwise it is the
+    prompt's. Pairs that share a `cluster` are not independent; without it, pairs of one prompt are not.
     """
 
     id: str
     prompt: Prompt
     answer_1: str
     answer_2: str
-    own: tuple[tuple[Message, ...], tuple[Message, ...]] | None = None
+    histories: tuple[tuple[Message, ...], tuple[Message, ...]] | None = None
     cluster: str = ""
 
-    def before(self, side: str) -> tuple[Message, ...]:
-        """What led to the question on the side of model "1" or "2"."""
-        return self.own[int(side) - 1] if self.own else self.prompt.messages[:-1]
+    def history(self, side: str) -> tuple[Message, ...]:
+        """The conversation before the question on the side of model "1" or "2"."""
+        return self.histories[int(side) - 1] if self.histories else self.prompt.messages[:-1]
 
 
-def pick_prompts(database: Database, wanted: int | Sequence[str] | None) -> list[Prompt]:
-    """The prompts with these ids; or so many, held-out ones first, categories in turn; or all.
+def select_prompts(database: Database, wanted: int | Sequence[str] | None) -> list[Prompt]:
+    """The prompts with these ids; or that many, held-out ones first and categories in turn; or all.
 
     Raises:
         Invalid: fewer than one is wanted.
-        NotFound: an id is unknown, or there are no prompts at all.
+        NotFound: an id is unknown, or no prompts are stored.
     """
     if wanted is not None and not isinstance(wanted, int):
-        found = prompts(database, ids=wanted)
-        if not found:
+        named = prompts(database, ids=wanted)
+        if not named:
             raise Invalid("Name at least one prompt.", param="prompts")
-        return found
-    found = prompts(database)
-    if not found:
+        return named
+    stored = prompts(database)
+    if not stored:
         raise NotFound("There are no prompts yet: add some with `parley prompts add FILE`.", param="prompts")
     if wanted is None:
-        return found
+        return stored
     if wanted < 1:
-        raise Invalid("Ask for one prompt at least.", param="prompts")
-    seen: dict[str | None, int] = {}
-    turn: dict[str, int] = {}
-    for prompt in sorted(found, key=lambda prompt: not prompt.held_out):
-        turn[prompt.id] = seen[prompt.category] = seen.get(prompt.category, 0) + 1
-    return sorted(found, key=lambda prompt: (not prompt.held_out, turn[prompt.id]))[:wanted]
+        raise Invalid("The number of prompts must be 1 or more.", param="prompts")
+    in_category: dict[str | None, int] = {}
+    place: dict[str, int] = {}
+    for prompt in sorted(stored, key=lambda prompt: not prompt.held_out):
+        place[prompt.id] = in_category[prompt.category] = in_category.get(prompt.category, 0) + 1
+    return sorted(stored, key=lambda prompt: (not prompt.held_out, place[prompt.id]))[:wanted]
 
 
-async def answered_pairs(
+async def collect_answer_pairs(
     database: Database,
     completer_for: Callable[[str], Completer],
     models: tuple[str, str],
     chosen: Sequence[Prompt],
-    steps: Steps,
-) -> list[AnsweredPair]:
-    """A pair for each prompt that both models answered, in the order of the prompts.
+    pool: RequestPool,
+) -> list[AnswerPair]:
+    """A pair for each prompt that both models answered, in the order of the prompts; counts one request per prompt.
 
-    Counts one step for each prompt. An empty answer is an answer here: a judge can say what it is worth.
+    An empty answer is kept: the judge decides what it is worth.
+
+    Raises:
+        Unavailable: no prompt was answered by both models.
     """
     first, second = sorted(models)
-    stored = await asyncio.to_thread(_stored, database, (first, second), [prompt.id for prompt in chosen])
+    stored = await asyncio.to_thread(_stored_pairs, database, (first, second), [prompt.id for prompt in chosen])
     missing = [prompt for prompt in chosen if prompt.id not in stored]
-    steps.skip(len(chosen) - len(missing))
+    pool.skip(len(chosen) - len(missing))
 
-    async def ask(prompt: Prompt) -> None:
+    async def answer(prompt: Prompt) -> None:
         calls = [completer_for(model)(prompt.messages, max_tokens=ANSWER_TOKENS) for model in (first, second)]
-        one, two = await asyncio.gather(*calls, return_exceptions=True)
-        for answer in (one, two):
-            if isinstance(answer, BaseException):
-                raise answer
+        answer_1, answer_2 = await asyncio.gather(*calls, return_exceptions=True)
+        if isinstance(answer_1, BaseException):
+            raise answer_1
+        if isinstance(answer_2, BaseException):
+            raise answer_2
         row = PairRow(
             id=new_ulid(),
             prompt_id=prompt.id,
             model_1=first,
             model_2=second,
-            answer_1=one.text,  # type: ignore[union-attr] -- what is no answer was raised above
-            answer_2=two.text,  # type: ignore[union-attr] -- what is no answer was raised above
+            answer_1=answer_1.text,
+            answer_2=answer_2.text,
         )
         await asyncio.to_thread(_store, database, row)
         stored[prompt.id] = (row.id, row.answer_1, row.answer_2)
 
-    await steps.each(missing, ask, "answering")
+    await pool.map(missing, answer, "answering")
     if not stored:
-        reason = f" {steps.failures[0]}" if steps.failures else ""
+        reason = f" {pool.failures[0]}" if pool.failures else ""
         raise Unavailable(f"No prompt was answered by both {first} and {second}.{reason}")
     return [
-        AnsweredPair(stored[prompt.id][0], prompt, *stored[prompt.id][1:]) for prompt in chosen if prompt.id in stored
+        AnswerPair(stored[prompt.id][0], prompt, *stored[prompt.id][1:]) for prompt in chosen if prompt.id in stored
     ]
 
 
-def _stored(database: Database, models: tuple[str, str], prompt_ids: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+def _stored_pairs(
+    database: Database, models: tuple[str, str], prompt_ids: Sequence[str]
+) -> dict[str, tuple[str, str, str]]:
     """The oldest stored pair of each prompt: (id, answer_1, answer_2)."""
     query = (
         select(PairRow)

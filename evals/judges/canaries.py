@@ -1,21 +1,22 @@
-"""Answers that any judge must see through: empty, constant, injecting orders, and an honest one padded with words.
+"""Canaries: worthless answers that a reliable judge must reject. Empty, constant, prompt injection, and padding.
 
 A constant answer once reached an 86.5 % length-controlled win rate on AlpacaEval (Zheng et al. 2024,
 arXiv:2410.07137), and padding an answer with its own repetition won most judges over (Zheng et al. 2023,
-arXiv:2306.05685). A judge that fails is shown as not trusted, never hidden. The fifth canary, the same answers in
-swapped order, needs no trap: every pair is judged both ways, and `evals.judges.report` counts.
+arXiv:2306.05685). A judge that fails is reported as not trusted. The fifth canary, swapped order, needs no trial of its
+own: every pair is judged in both orders, and `evals.judges.report` counts.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from evals.judges.answer_pairs import AnsweredPair
-from evals.judges.judge import Said
+from evals.judges.answer_pairs import AnswerPair
+from evals.judges.judge import Judgment
 from evals.judges.report import Canary, Kind
 
-TRAPS: tuple[Kind, ...] = ("empty", "constant", "injecting", "padded")
+KINDS: tuple[Kind, ...] = ("empty", "constant", "injecting", "padded")
 QUESTIONS = 2
-CALLS = QUESTIONS * len(TRAPS) * 2  # both orders
+POINTWISE_CALLS = QUESTIONS * len(KINDS)
+PAIRWISE_CALLS = POINTWISE_CALLS * 2  # both orders
 
 _WORTHLESS = {
     "empty": "",
@@ -32,85 +33,81 @@ _PADDING = (
 
 
 @dataclass(frozen=True)
-class Trap:
-    """One comparison of a real answer with one that is not better; `real_first` says where the real one stands."""
+class CanaryTrial:
+    """A real answer beside a worthless or padded one; `real_first` says which the judge reads first."""
 
     kind: Kind
-    pair: AnsweredPair
+    pair: AnswerPair
     real: str
     real_first: bool
 
     @property
-    def shown(self) -> tuple[str, str]:
-        """The two answers in their order."""
+    def answers(self) -> tuple[str, str]:
+        """The two answers in the order in which they are shown."""
         bait = f"{self.real} {_PADDING.format(answer=self.real)}" if self.kind == "padded" else _WORTHLESS[self.kind]
         return (self.real, bait) if self.real_first else (bait, self.real)
 
-    def caught(self, said: Said | None) -> bool:
-        """Whether the judge saw through it: a worthless answer must lose, a padded one only must not win."""
-        if said is None or said.verdict is None:
+    def passed(self, judgment: Judgment | None) -> bool:
+        """Whether the judge passes: a worthless answer must lose, a padded one must not win."""
+        if judgment is None or judgment.verdict is None:
             return False
         real, bait = (1, 2) if self.real_first else (2, 1)
-        return said.verdict != bait if self.kind == "padded" else said.verdict == real
+        return judgment.verdict != bait if self.kind == "padded" else judgment.verdict == real
 
 
-def graded_traps(pairs: Sequence[AnsweredPair]) -> list[Trap]:
-    """The baits of a judge that grades one answer alone: each once, for order there is none."""
-    return [trap for trap in traps(pairs) if trap.real_first]
-
-
-def graded_results(
-    set_traps: Sequence[Trap], real: Sequence[Said | None], bait: Sequence[Said | None]
-) -> tuple[Canary, ...]:
-    """How often a bait got less than the real answer of the same question, or where it was padded, no more.
-
-    A real answer with the lowest grade tells nothing, and neither does one without a grade: those are left out.
-    """
-    found = []
-    for kind in TRAPS:
-        grades = [
-            (grade_of(one), grade_of(other))
-            for trap, one, other in zip(set_traps, real, bait, strict=True)
-            if trap.kind == kind
-        ]
-        told = [(one, other) for one, other in grades if one is not None and one > 1]
-        lost = [other is not None and (other <= one if kind == "padded" else other < one) for one, other in told]
-        if told:
-            found.append(Canary(kind, len(told), sum(lost)))
-    return tuple(found)
-
-
-def grade_of(said: Said | None) -> float | None:
-    """A grade of 1 to 5, expected or as said; None where there is none."""
-    if said is None or said.verdict is None:
-        return None
-    return float(said.verdict) if said.expected is None else said.expected
-
-
-def traps(pairs: Sequence[AnsweredPair]) -> list[Trap]:
-    """The comparisons to ask for: the longer real answer of a few pairs against each kind, in both orders."""
-    real = [_longer(pair) for pair in pairs]
+def pairwise_trials(pairs: Sequence[AnswerPair]) -> list[CanaryTrial]:
+    """The longer real answer of a few pairs against each kind of canary, in both orders."""
+    real = [_longer_answer(pair) for pair in pairs]
     usable = [(pair, answer) for pair, answer in real if answer.strip()][:QUESTIONS]
     return [
-        Trap(kind, pair, answer, real_first)
+        CanaryTrial(kind, pair, answer, real_first)
         for pair, answer in usable
-        for kind in TRAPS
+        for kind in KINDS
         for real_first in (True, False)
     ]
 
 
-def _longer(pair: AnsweredPair) -> tuple[AnsweredPair, str]:
-    """The longer real answer, and the pair as if both sides had had the conversation that led to it."""
+def pairwise_results(trials: Sequence[CanaryTrial], judgments: Sequence[Judgment | None]) -> tuple[Canary, ...]:
+    """How often each kind was tried and rejected; a judgment that could not be parsed counts as a failure."""
+    results = []
+    for kind in KINDS:
+        passed = [
+            trial.passed(judgment) for trial, judgment in zip(trials, judgments, strict=True) if trial.kind == kind
+        ]
+        if passed:
+            results.append(Canary(kind, len(passed), sum(passed)))
+    return tuple(results)
+
+
+def pointwise_trials(pairs: Sequence[AnswerPair]) -> list[CanaryTrial]:
+    """The canaries for a judge that grades single answers: each once, since there is no order."""
+    return [trial for trial in pairwise_trials(pairs) if trial.real_first]
+
+
+def pointwise_results(
+    trials: Sequence[CanaryTrial], real: Sequence[Judgment | None], bait: Sequence[Judgment | None]
+) -> tuple[Canary, ...]:
+    """How often a canary was graded below the real answer to the same question, or where it was padded, not above.
+
+    A real answer without a grade, or with the lowest one, cannot be compared and is left out.
+    """
+    results = []
+    for kind in KINDS:
+        grades = [
+            (one.grade if one else None, other.grade if other else None)
+            for trial, one, other in zip(trials, real, bait, strict=True)
+            if trial.kind == kind
+        ]
+        usable = [(one, other) for one, other in grades if one is not None and one > 1]
+        lost = [other is not None and (other <= one if kind == "padded" else other < one) for one, other in usable]
+        if usable:
+            results.append(Canary(kind, len(usable), sum(lost)))
+    return tuple(results)
+
+
+def _longer_answer(pair: AnswerPair) -> tuple[AnswerPair, str]:
+    """The longer real answer, and the pair with that side's conversation on both sides."""
     side = "1" if len(pair.answer_1) >= len(pair.answer_2) else "2"
-    before = pair.before(side)
-    return replace(pair, own=(before, before) if pair.own else None), pair.answer_1 if side == "1" else pair.answer_2
-
-
-def results(set_traps: Sequence[Trap], said: Sequence[Said | None]) -> tuple[Canary, ...]:
-    """How often each kind was shown, and how often it was seen through; an unparsed verdict saw nothing."""
-    found = []
-    for kind in TRAPS:
-        caught = [trap.caught(one) for trap, one in zip(set_traps, said, strict=True) if trap.kind == kind]
-        if caught:
-            found.append(Canary(kind, len(caught), sum(caught)))
-    return tuple(found)
+    history = pair.history(side)
+    answer = pair.answer_1 if side == "1" else pair.answer_2
+    return replace(pair, histories=(history, history) if pair.histories else None), answer

@@ -1,7 +1,7 @@
-"""What a judge would have said on average: a score's expected value over the tokens that it might have written.
+"""A judge's expected score: the mean over its token probabilities. Text and tokens in, numbers out.
 
-Liu et al. 2023 (G-Eval, arXiv:2303.16634) weight each score by its probability, which tells answers apart that get the
-same whole number. Pure: an answer's text and tokens in, numbers out. It asks nobody.
+Liu et al. 2023 (G-Eval, arXiv:2303.16634) weight each score by its probability, which separates answers that get the
+same whole number.
 """
 
 import json
@@ -13,19 +13,19 @@ from models.judge_format import Rubric
 from models.messages import Token
 
 GRADES: Mapping[str, float] = {str(grade): float(grade) for grade in range(1, 6)}
-# Named by its first letter, since a token may hold no more of it.
+# By first letter, since a token may hold no more of the word.
 VERDICTS: Mapping[str, float] = {"A": 1.0, "t": 0.5, "B": 0.0}
 
 
 def expected_grade(text: str, tokens: Sequence[Token], rubric: Rubric) -> float | None:
-    """The expected grade of a pointwise answer, 1 to 5; None where the tokens do not tell.
+    """The expected grade of a pointwise judgment, 1 to 5; None where the tokens do not give one.
 
-    It is the whole's `score`; where the rubric has weights, the weighted mean of the criteria's expected scores.
+    It is the overall `score`; where the rubric has weights, the weighted mean of the criteria's expected scores.
     """
     if not rubric.weighted:
-        return expected(text, tokens, r'"score"\s*:\s*', GRADES)
+        return expected_value(text, tokens, r'"score"\s*:\s*', GRADES)
     scores = {
-        name: expected(text, tokens, re.escape(json.dumps(name, ensure_ascii=False)) + r"\s*:\s*", GRADES)
+        name: expected_value(text, tokens, re.escape(json.dumps(name, ensure_ascii=False)) + r"\s*:\s*", GRADES)
         for name in rubric.criteria
     }
     known = {name: score for name, score in scores.items() if score is not None}
@@ -33,28 +33,28 @@ def expected_grade(text: str, tokens: Sequence[Token], rubric: Rubric) -> float 
 
 
 def expected_share(text: str, tokens: Sequence[Token]) -> float | None:
-    """The expected share of the win of the answer called A: its probability and half a tie's; None if untold."""
-    return expected(text, tokens, r'"verdict"\s*:\s*"', VERDICTS)
+    """Answer A's expected share of the win: its probability plus half of a tie's; None where unknown."""
+    return expected_value(text, tokens, r'"verdict"\s*:\s*"', VERDICTS)
 
 
-def expected(text: str, tokens: Sequence[Token], before: str, values: Mapping[str, float]) -> float | None:
+def expected_value(text: str, tokens: Sequence[Token], before: str, values: Mapping[str, float]) -> float | None:
     """The mean of `values` under the tokens' probabilities at the last place in the text that follows `before`.
 
     Args:
-        before: a regular expression for what stands right before the value.
-        values: what each possible value's first letter is worth; what else might have stood there is left out.
+        before: a regular expression for the text right before the value.
+        values: what each possible value's first letter is worth; other tokens are left out.
 
     Returns:
-        None where there are no tokens, they do not spell the text, or none of the values is among the likeliest.
+        None where there are no tokens, they do not spell the text, or no value is among the most likely tokens.
     """
-    places = [found.end() for found in re.finditer(before, text)]
-    spelt = "".join(token.text for token in tokens)
+    places = [match.end() for match in re.finditer(before, text)]
+    spelled = "".join(token.text for token in tokens)
     if not places or not tokens:
         return None
-    # Counted from the value on: what stands before it may hold letters that tokens spell in halves, and what a server
-    # strips. Engines may add a token for the end.
+    # Searched from the value on: the text before it may differ (characters split between tokens, stripped space).
+    # Engines may add a token for the end.
     tail = text[places[-1] :].rstrip()
-    place = spelt.rfind(tail)
+    place = spelled.rfind(tail)
     if place < 0:
         return None
     for token in tokens:
@@ -65,14 +65,14 @@ def expected(text: str, tokens: Sequence[Token], before: str, values: Mapping[st
 
 
 def _mean(token: Token, start: str, values: Mapping[str, float]) -> float | None:
-    """The mean at one token, of which `start` belongs to what stands before the value."""
+    """The mean at one token, of which `start` belongs to the text before the value."""
     mass: dict[str, float] = {}
     for text, logprob in token.likeliest:
         value = text[len(start) : len(start) + 1]
         if text.startswith(start) and value in values:
             mass[value] = mass.get(value, 0.0) + exp(logprob)
     written = token.text[len(start) : len(start) + 1]
-    # The written value itself must be among them, else what is found is another tokenisation's rest.
+    # The chosen value must be among them; otherwise the match comes from another tokenisation.
     if mass.get(written, 0.0) <= 0:
         return None
     return sum(values[value] * share for value, share in mass.items()) / sum(mass.values())

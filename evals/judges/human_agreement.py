@@ -1,12 +1,12 @@
-"""How far a judge agrees with people, and for what it may therefore be trusted. Opinions in, frozen results out.
+"""How far a judge agrees with people, and what it can therefore be trusted for. Labelled pairs in, frozen results out.
 
 Agreement is that of Zheng et al. 2023 (arXiv:2306.05685): over all pairs of one verdict and one vote on the same two
-answers; people's own, the ceiling, over all pairs of votes of two people. Without ties, only pairs where neither says
-tie count. It is corrected for chance by Cohen's kappa and not by Gwet's AC1: AC1 is high for a judge that always names
-the favourite, and to see through that judge is what the correction is for here. Intervals are clustered by prompt.
+answers; people's own agreement, the ceiling, over all pairs of votes of two people. "Without ties" counts only pairs
+where neither chose a tie. The correction for chance is Cohen's kappa and not Gwet's AC1, because AC1 is high for a
+judge that always names the favourite, which the correction must expose. Intervals are clustered by prompt.
 
-The rule, for all votes and for each category, is in `_trusted`. Its test against people is the question of the
-alternative annotator test (Calderon et al. 2025, arXiv:2501.10970): may the judge stand in for one of the voters?
+`_trusted` has the rule, for all votes and for each category. Its comparison with people follows the alternative
+annotator test (Calderon et al. 2025, arXiv:2501.10970): can the judge replace one of the voters?
 """
 
 from collections import Counter
@@ -19,16 +19,16 @@ import numpy as np
 
 Choice = Literal["a", "b", "tie"]
 State = Literal["yes", "no", "unknown"]
-VOTES, PROMPTS = 30, 20  # below either, nothing is said: as for ratings
-MARGIN = 0.1  # how much less than a person a judge may agree with people: the paper's ε for raters who are no experts
-ALONE = 2 / 3  # without a ceiling: the share of people's decisive votes that a judge must share at least
-_NOTHING = 1e-9  # below this a spread is rounding
+VOTES, PROMPTS = 30, 20  # below either, nothing is concluded: as for ratings
+MARGIN = 0.1  # how much less than a person a judge may agree with people: the paper's ε for non-expert raters
+MIN_SHARE = 2 / 3  # without a ceiling: the share of people's decisive votes that the judge must match
+_ROUNDING = 1e-9  # a smaller spread is rounding
 _CODE = {"a": 0, "b": 1, "tie": 2}
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """One pair of answers: what the judge says of it, and each voter's one vote."""
+class LabelledPair:
+    """One pair of answers: the judge's verdict and each voter's vote."""
 
     prompt: Hashable
     category: str | None
@@ -38,7 +38,7 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Rate:
-    """An estimate with its 95 % interval; n is the number of compared pairs that it is of."""
+    """An estimate with its 95 % interval; n is the number of compared pairs."""
 
     value: float
     low: float
@@ -48,11 +48,11 @@ class Rate:
 
 @dataclass(frozen=True)
 class AltTest:
-    """The alternative annotator test: how many of the voters the judge can stand in for (arXiv:2501.10970).
+    """The alternative annotator test: how many voters the judge can replace (arXiv:2501.10970).
 
-    `voters` are those with 30 pairs that others voted on too; `won` of them were shown to be no better than the judge
-    by more than the margin, at a false discovery rate of 5 %. `advantage` is the mean chance that the judge is at
-    least as close to the others as the voter is. The judge passes where it wins half of them.
+    `voters` are those with 30 pairs that others voted on too. For `won` of them, the voter is shown to be no better
+    than the judge by more than the margin, at a false discovery rate of 5 %. `advantage` is the mean probability that
+    the judge is at least as close to the other voters as this voter is. The judge passes by winning half of them.
     """
 
     voters: int
@@ -61,16 +61,16 @@ class AltTest:
 
     @property
     def passed(self) -> bool:
-        """Whether the judge may stand in for half of the voters at least."""
+        """Whether the judge can replace at least half of the voters."""
         return 2 * self.won >= self.voters
 
 
 @dataclass(frozen=True)
-class Group:
-    """A judge against people over some of the votes: all of them (`category` None) or one category's.
+class HumanAgreement:
+    """A judge's agreement with people over all votes (`category` None) or one category's.
 
-    `people` and `people_without_ties` are people against people, `people_kappa` their kappa; None where no pair has
-    two voters. `gap` is how much more often the judge agrees with a voter than another voter does, on the same votes.
+    `people` and `people_without_ties` are people's agreement with each other, `people_kappa` their kappa; None where no
+    pair has two voters. `gap` is how much more often the judge agrees with a voter than another voter does.
     """
 
     category: str | None
@@ -90,119 +90,119 @@ class Group:
     why: str
 
 
-def groups(opinions: Sequence[Opinion]) -> tuple[Group, ...]:
-    """All opinions, then each category, those with most votes first; empty where there are no votes."""
-    opinions = [opinion for opinion in opinions if opinion.votes]
-    if not opinions:
+def agreement_by_category(labelled: Sequence[LabelledPair]) -> tuple[HumanAgreement, ...]:
+    """All pairs first, then each category, those with most votes first; empty where there are no votes."""
+    labelled = [pair for pair in labelled if pair.votes]
+    if not labelled:
         return ()
-    by_category: dict[str, list[Opinion]] = {}
-    for opinion in opinions:
-        if opinion.category is not None:
-            by_category.setdefault(opinion.category, []).append(opinion)
-    often = sorted(by_category.items(), key=lambda one: (-sum(len(o.votes) for o in one[1]), one[0]))
-    return (group(opinions, None), *(group(found, category) for category, found in often))
+    by_category: dict[str, list[LabelledPair]] = {}
+    for pair in labelled:
+        if pair.category is not None:
+            by_category.setdefault(pair.category, []).append(pair)
+    ranked = sorted(by_category.items(), key=lambda item: (-sum(len(pair.votes) for pair in item[1]), item[0]))
+    return (human_agreement(labelled, None), *(human_agreement(pairs, category) for category, pairs in ranked))
 
 
-def group(opinions: Sequence[Opinion], category: str | None) -> Group:
-    """One group's numbers; there is one vote at least."""
-    judged = [(o.judge, choice, o.prompt) for o in opinions for _, choice in o.votes]
+def human_agreement(labelled: Sequence[LabelledPair], category: str | None) -> HumanAgreement:
+    """The agreement over these pairs; there is at least one vote."""
+    judged = [(pair.judge, choice, pair.prompt) for pair in labelled for _, choice in pair.votes]
     human = [
-        (one, other, o.prompt)
-        for o in opinions
-        for i, (_, one) in enumerate(o.votes)
-        for j, (_, other) in enumerate(o.votes)
+        (one, other, pair.prompt)
+        for pair in labelled
+        for i, (_, one) in enumerate(pair.votes)
+        for j, (_, other) in enumerate(pair.votes)
         if i != j  # both ways round, so that kappa's two sides are the same people
     ]
-    found = Group(
+    agreement = HumanAgreement(
         category=category,
-        pairs=len(opinions),
+        pairs=len(labelled),
         votes=len(judged),
-        prompts=len({o.prompt for o in opinions}),
-        voters=len({voter for o in opinions for voter, _ in o.votes}),
+        prompts=len({pair.prompt for pair in labelled}),
+        voters=len({voter for pair in labelled for voter, _ in pair.votes}),
         with_ties=cast(Rate, _agreement(judged)),
         without_ties=_agreement(_decisive(judged)),
         kappa=kappa(judged),
         people=_halved(_agreement(human)),
         people_without_ties=_halved(_agreement(_decisive(human))),
         people_kappa=_halved(kappa(human)),
-        gap=_gap(opinions),
-        alt_test=_alt_test(opinions),
+        gap=_gap(labelled),
+        alt_test=_alt_test(labelled),
         trusted="unknown",
         why="",
     )
-    state, why = _trusted(found)
-    return replace(found, trusted=state, why=why)
+    state, why = _trusted(agreement)
+    return replace(agreement, trusted=state, why=why)
 
 
-def _trusted(found: Group) -> tuple[State, str]:
-    """The rule. In this order, and what decides is named:
+def _trusted(found: HumanAgreement) -> tuple[State, str]:
+    """The rule: the first of these that decides, and the reason.
 
-    1. Under 30 votes or 20 prompts: not known.
-    2. Kappa must be above chance: where its interval reaches 0 it is not known, where it lies below, no.
-    3. Where 30 votes on 20 prompts have a second voter beside them: yes where the judge agrees with people at most 10
-       points less than they do with each other (the interval's lower end; and it wins the alternative annotator test
-       where three voters allow it), no where it is more than 10 points (the upper end), else not known.
-    4. Where they have not: yes where the judge shares two thirds of people's decisive votes at least (the lower end),
-       no where it shares fewer (the upper end), else not known.
+    1. Under 30 votes or 20 prompts: unknown.
+    2. Kappa must be above chance: where its interval reaches 0, unknown; where it lies below 0, no.
+    3. With a second voter on 30 votes and 20 prompts: yes where the judge agrees with people at most 10 points less
+       than they do with each other (the interval's lower end), and passes the alternative annotator test where there
+       are three voters; no where it agrees over 10 points less (the upper end); otherwise unknown.
+    4. Without: yes where the judge matches at least two thirds of people's decisive votes (the lower end), no where
+       it matches fewer (the upper end), otherwise unknown.
     """
     if found.votes < VOTES or found.prompts < PROMPTS:
-        return "unknown", f"{found.votes} votes on {found.prompts} prompts; {VOTES} on {PROMPTS} prompts are the least"
+        return (
+            "unknown",
+            f"{found.votes} votes on {found.prompts} prompts; at least {VOTES} votes on {PROMPTS} are needed",
+        )
     if found.kappa is None or found.kappa.low <= 0:
         worse = found.kappa is not None and found.kappa.high <= 0
-        return ("no" if worse else "unknown"), "its agreement with people is not shown to be above chance"
+        return ("no" if worse else "unknown"), "its agreement with people may be chance"
     if found.gap is not None:
         span = f"{100 * found.gap.low:+.0f} to {100 * found.gap.high:+.0f} points".replace("-", "−")
-        beside = f"beside people's agreement with each other, its own with them is {span}"
+        gap = f"its agreement with people differs from people's agreement with each other by {span}"
         if found.gap.high < -MARGIN:
-            return "no", f"{beside}, too far below"
+            return "no", f"{gap}, which is too low"
         if found.gap.low < -MARGIN:
-            return "unknown", f"{beside}: more votes will tell"
+            return "unknown", f"{gap}; more votes are needed"
         if found.alt_test and not found.alt_test.passed:
             return (
                 "unknown",
-                f"{beside}, but it can stand in for {found.alt_test.won} of {found.alt_test.voters} voters",
+                f"{gap}, but it can replace only {found.alt_test.won} of {found.alt_test.voters} voters",
             )
-        return "yes", beside
+        return "yes", gap
     if found.without_ties is None:
-        return "unknown", "there is no pair on which both it and a voter are decided"
+        return "unknown", "there is no pair on which both the judge and a voter chose a side"
     share = f"{found.without_ties.low:.0%} to {found.without_ties.high:.0%} of people's decisive votes"
-    if found.without_ties.low >= ALONE:
-        return "yes", f"it shares {share}; too few pairs have two voters to say what people would"
-    if found.without_ties.high < ALONE:
-        return "no", f"it shares {share}"
-    return "unknown", f"it shares {share}: more votes will tell"
+    if found.without_ties.low >= MIN_SHARE:
+        return "yes", f"it matches {share}; too few pairs have two voters to compare it with people"
+    if found.without_ties.high < MIN_SHARE:
+        return "no", f"it matches {share}"
+    return "unknown", f"it matches {share}; more votes are needed"
 
 
-def in_words(judge: str, found: Sequence[Group]) -> str:
-    """For what the judge may be trusted, in one paragraph."""
+def describe_trust(judge: str, found: Sequence[HumanAgreement]) -> str:
+    """What the judge can be trusted for, in one paragraph."""
     if not found:
-        return f"Nobody has voted on what {judge} has judged: whether to trust it is not known."
+        return f"Nobody has voted on pairs that {judge} judged, so it is not known whether to trust it."
     whole, *categories = found
-    said = []
+    sentences = []
     for state, start in (("yes", "Trust"), ("no", "Do not trust"), ("unknown", "It is not known whether to trust")):
-        names = [str(one.category) for one in categories if one.trusted == state]
+        names = [str(group.category) for group in categories if group.trusted == state]
         if names:
-            said.append(f"{start} {judge} for {_listed(names)}.")
-    over = {
-        "yes": f"Over everything, {judge} can be trusted",
-        "no": f"Over everything, {judge} is not to be trusted",
-        "unknown": f"Over everything, it is not known whether {judge} can be trusted",
+            sentences.append(f"{start} {judge} for {_listed(names)}.")
+    overall = {
+        "yes": f"Overall, {judge} can be trusted",
+        "no": f"Overall, {judge} cannot be trusted",
+        "unknown": f"Overall, it is not known whether {judge} can be trusted",
     }[whole.trusted]
-    said.append(f"{over}: {whole.why}.")
-    said.append(f"It agrees with {_told(whole.with_ties)} of {whole.votes} votes, ties and all")
+    sentences.append(f"{overall}: {whole.why}.")
+    agrees = f"It agrees with {_percent(whole.with_ties)} of {whole.votes} votes"
     if whole.without_ties:
-        said[-1] += f", and with {_told(whole.without_ties)} where both are decided"
+        agrees += f", and with {_percent(whole.without_ties)} where neither side chose a tie"
     if whole.people:
-        said[-1] += f"; people agree with each other on {_told(whole.people)}"
+        agrees += f"; people agree with each other in {_percent(whole.people)}"
         if whole.people_without_ties:
-            said[-1] += f" and {_told(whole.people_without_ties)}"
-    said[-1] += "."
-    if whole.kappa:
-        said.append(f"Corrected for chance that is a kappa of {whole.kappa.value:.2f}.")
-    return " ".join(said)
+            agrees += f" and {_percent(whole.people_without_ties)}"
+    return " ".join([*sentences, f"{agrees}."])
 
 
-def _told(rate: Rate) -> str:
+def _percent(rate: Rate) -> str:
     return f"{rate.value:.0%} ({rate.low:.0%} to {rate.high:.0%})"
 
 
@@ -211,7 +211,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _decisive(compared: Sequence[tuple[str, str, Hashable]]) -> list[tuple[str, str, Hashable]]:
-    return [one for one in compared if "tie" not in one[:2]]
+    return [row for row in compared if "tie" not in row[:2]]
 
 
 def _agreement(compared: Sequence[tuple[str, str, Hashable]]) -> Rate | None:
@@ -224,14 +224,15 @@ def _agreement(compared: Sequence[tuple[str, str, Hashable]]) -> Rate | None:
 
 
 def _halved(rate: Rate | None) -> Rate | None:
-    """A rate over pairs of people that were counted both ways round."""
+    """A rate over pairs of people, each of which was counted in both directions."""
     return rate and Rate(rate.value, rate.low, rate.high, rate.n // 2)
 
 
 def kappa(compared: Sequence[tuple[str, str, Hashable]]) -> Rate | None:
     """Cohen's kappa over a, b and tie, from (one side's choice, the other's, prompt).
 
-    The interval is Student's t times the delete-one-prompt jackknife's error. None where both sides say one thing only.
+    The interval is Student's t times the delete-one-prompt jackknife's error. None where both sides have one value
+    only.
     """
     from scipy.stats import t as student
 
@@ -247,13 +248,13 @@ def kappa(compared: Sequence[tuple[str, str, Hashable]]) -> Rate | None:
     if n < 2 or np.isnan(left).any():
         return Rate(value, -1.0, 1.0, len(compared))
     error = sqrt((n - 1) / n * float(((left - left.mean()) ** 2).sum()))
-    # Where every prompt agrees there is no spread; then the rule of three says what may have been missed.
-    width = float(student.ppf(0.975, n - 1)) * error if error > _NOTHING else 3 / n
+    # Where every prompt agrees there is no spread; the rule of three bounds what may have been missed.
+    width = float(student.ppf(0.975, n - 1)) * error if error > _ROUNDING else 3 / n
     return Rate(value, max(-1.0, value - width), min(1.0, value + width), len(compared))
 
 
 def _cohen(table: np.ndarray) -> float:
-    """Kappa of a (3, 3) table of counts; NaN where it is empty, or both sides say one thing only."""
+    """Kappa of a (3, 3) table of counts; NaN where it is empty, or both sides have one value only."""
     total = float(table.sum())
     if total == 0:
         return nan
@@ -261,61 +262,61 @@ def _cohen(table: np.ndarray) -> float:
     return (float(np.trace(table)) / total - by_chance) / (1 - by_chance) if by_chance < 1 else nan
 
 
-def _gap(opinions: Sequence[Opinion]) -> Rate | None:
+def _gap(labelled: Sequence[LabelledPair]) -> Rate | None:
     from evals.intervals import mean_interval
 
     values, prompts = [], []
-    for opinion in opinions:
-        choices = [choice for _, choice in opinion.votes]
+    for pair in labelled:
+        choices = [choice for _, choice in pair.votes]
         for i, choice in enumerate(choices):
             others = choices[:i] + choices[i + 1 :]
             if others:
-                values.append(float(opinion.judge == choice) - others.count(choice) / len(others))
-                prompts.append(opinion.prompt)
+                values.append(float(pair.judge == choice) - others.count(choice) / len(others))
+                prompts.append(pair.prompt)
     if len(values) < VOTES or len(set(prompts)) < PROMPTS:
         return None
     found = mean_interval(values, prompts)
     spread = found.high - found.mean
-    width = spread if spread > _NOTHING else 3 / found.clusters
+    width = spread if spread > _ROUNDING else 3 / found.clusters
     return Rate(found.mean, found.mean - width, found.mean + width, found.n)
 
 
-def _alt_test(opinions: Sequence[Opinion]) -> AltTest | None:
+def _alt_test(labelled: Sequence[LabelledPair]) -> AltTest | None:
     """The test with agreement as the score; None with fewer than three voters of 30 shared pairs."""
     from scipy.stats import t as student
 
     from evals.intervals import mean_interval
 
     by_voter: dict[str, list[tuple[float, float, Hashable]]] = {}
-    for opinion in opinions:
-        counts = Counter(choice for _, choice in opinion.votes)
-        for voter, choice in opinion.votes if len(opinion.votes) > 1 else ():
-            others = len(opinion.votes) - 1
+    for pair in labelled:
+        counts = Counter(choice for _, choice in pair.votes)
+        for voter, choice in pair.votes if len(pair.votes) > 1 else ():
+            others = len(pair.votes) - 1
             person = (counts[choice] - 1) / others
-            judge = (counts[opinion.judge] - (opinion.judge == choice)) / others
-            by_voter.setdefault(voter, []).append((float(judge >= person), float(person >= judge), opinion.prompt))
-    able = {voter: rows for voter, rows in by_voter.items() if len(rows) >= VOTES}
-    if len(able) < 3:
+            judge = (counts[pair.judge] - (pair.judge == choice)) / others
+            by_voter.setdefault(voter, []).append((float(judge >= person), float(person >= judge), pair.prompt))
+    eligible = {voter: rows for voter, rows in by_voter.items() if len(rows) >= VOTES}
+    if len(eligible) < 3:
         return None
     chances = []
-    for rows in able.values():
+    for rows in eligible.values():
         prompts = [prompt for *_, prompt in rows]
         found = mean_interval([person - judge for judge, person, _ in rows], prompts)
         spread = found.high - found.mean
         if spread == inf:
             chances.append(1.0)
-        elif spread <= _NOTHING:
+        elif spread <= _ROUNDING:
             chances.append(float(found.mean >= MARGIN))
         else:
             freedom = found.clusters - 1
             error = spread / float(student.ppf(0.975, freedom))
             chances.append(float(student.cdf((found.mean - MARGIN) / error, freedom)))
-    advantage = sum(sum(judge for judge, *_ in rows) / len(rows) for rows in able.values()) / len(able)
-    return AltTest(len(able), _discoveries(chances), advantage)
+    advantage = sum(sum(judge for judge, *_ in rows) / len(rows) for rows in eligible.values()) / len(eligible)
+    return AltTest(len(eligible), _discoveries(chances), advantage)
 
 
 def _discoveries(chances: Sequence[float], rate: float = 0.05) -> int:
-    """How many of these p-values stand at this false discovery rate (Benjamini and Yekutieli 2001)."""
+    """How many of these p-values are significant at this false discovery rate (Benjamini and Yekutieli 2001)."""
     m = len(chances)
     harmonic = sum(1 / i for i in range(1, m + 1))
     below = [i for i, chance in enumerate(sorted(chances), start=1) if chance <= i * rate / (m * harmonic)]

@@ -1,20 +1,21 @@
-"""A judge as a scorer: each answer graded alone, 1 to 5, by a rubric. Its verdicts are kept, and never asked for twice.
+"""A judge as a scorer: it grades each answer alone, 1 to 5, by a rubric. Grades are stored and reused.
 
-It sees the question, the model's own conversation before it, and the expected answer where the sample has one. A grade
-that could not be had or read is null with its reason, never a number. Before it is believed it must give worthless
-answers less than real ones; a note says whether it did. How one question is put is `evals.judges.judge`'s.
+The judge sees the question, the model's own conversation before it, and the reference answer where the sample has one.
+A grade that could not be obtained or parsed is null with its reason. The notes say whether the judge graded worthless
+answers below real ones.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 
-from evals.judges.answer_pairs import AnsweredPair
-from evals.judges.canaries import QUESTIONS, TRAPS, Trap, grade_of, graded_results, graded_traps
-from evals.judges.judge import Instrument, Said, Shown, beside, verdicts
-from evals.judges.rubric import keep_rubric
-from evals.request_pool import CONCURRENCY, Report, Steps
+from evals.judges.answer_pairs import AnswerPair
+from evals.judges.canaries import POINTWISE_CALLS, CanaryTrial, pointwise_results, pointwise_trials
+from evals.judges.judge import Judge, Judgment, Presentation, reference_suffix
+from evals.judges.judgment_store import JudgmentStore
+from evals.judges.rubric import store_rubric
+from evals.request_pool import ReportProgress, RequestPool
 from evals.scorers.catalog import Answer, NamedScorer, Score
-from evals.scorers.text_match import Sample
+from evals.scorers.sample import Sample
 from evals.tables import AnswerJudgmentRow
 from evals.votes.prompts import Prompt
 from models.database import Database
@@ -22,89 +23,85 @@ from models.judge_format import Rubric
 from models.messages import Completer
 
 LOWEST, HIGHEST = 1.0, 5.0
-_BAITS = QUESTIONS * len(TRAPS)
-_ALONE: tuple[Shown, ...] = ("1",)
-_Verdicts = dict[tuple[str, Shown], Said]
-Through = Callable[[Callable[[Callable[[str], Completer]], Awaitable[_Verdicts]]], _Verdicts]
-"""Runs a function with a completer for each model, such as `reaching.through_gateway` with its settings."""
+_FIRST: tuple[Presentation, ...] = ("1",)
 
 
 def judge_scorer(
     database: Database,
-    judge: str,
+    judge: tuple[str, Completer],
     rubric: Rubric,
-    through: Through,
     *,
     notes: Sequence[str] = (),
-    report: Report | None = None,
+    report: ReportProgress | None = None,
 ) -> NamedScorer:
-    """A scorer of 1 to 5, named after the judge, the rubric and its hash.
+    """A scorer of 1 to 5, named after the judge, the rubric and the rubric's hash.
 
-    The grade is the expected one where log-probabilities come back; the criteria's weighted mean where the rubric has
-    weights; else the judge's whole number.
+    The grade is averaged over the judge's token probabilities where the server sends them, the criteria's weighted
+    mean where the rubric has weights, and otherwise the judge's whole number.
 
     Args:
-        judge: an id, not an alias.
+        judge: its id, not an alias, and its completer.
         report: called with the progress of the judging, 0 to 1, and a line.
     """
-    tested: list[str] = []
-    name = f"judge:{judge}@{rubric.name}#{rubric.hash[:6]}"
+    model, complete = judge
+    name = f"judge:{model}@{rubric.name}#{rubric.hash[:6]}"
+    canary_notes: list[str] = []
 
-    def scored(samples: Sequence[Sample], answers: Sequence[Answer]) -> list[Score]:
-        shown = [_shown(sample, answer) for sample, answer in zip(samples, answers, strict=True)]
-        pairs = {pair.id: pair for pair in shown}
+    async def score(samples: Sequence[Sample], answers: Sequence[Answer]) -> list[Score]:
+        shown = [_as_pair(sample, answer) for sample, answer in zip(samples, answers, strict=True)]
+        pairs = list({pair.id: pair for pair in shown}.values())
         references = {
             pair.id: sample.expected for pair, sample in zip(shown, samples, strict=True) if sample.expected is not None
         }
-        failed: dict[tuple[str, Shown], str] = {}
+        await asyncio.to_thread(store_rubric, database, rubric)
+        store = JudgmentStore(database, Judge(model, complete, rubric, references=references), AnswerJudgmentRow)
+        pool = RequestPool(len(pairs) + (0 if canary_notes else POINTWISE_CALLS), report)
+        judgments = await store.collect(pairs, _FIRST, pool, "judging")
+        if not canary_notes:
+            canary_notes.append(await _try_canaries(store.judge, pairs, judgments.by_key, pool))
+        return [_score(judgments.by_key.get((pair.id, "1")), judgments.errors.get((pair.id, "1"))) for pair in shown]
 
-        async def ask(completer_for: Callable[[str], Completer]) -> _Verdicts:
-            await asyncio.to_thread(keep_rubric, database, rubric)
-            instrument = Instrument(judge, completer_for(judge), rubric, references=references)
-            steps = Steps(len(pairs) + _BAITS * (not tested), report, CONCURRENCY)
-            said = await verdicts(
-                database, instrument, list(pairs.values()), _ALONE, steps, "judging", AnswerJudgmentRow, failed
-            )
-            if not tested:
-                tested.append(await _tested(judge, instrument, list(pairs.values()), said, steps))
-            return said
-
-        found = through(ask)
-        return [_score(found.get((pair.id, "1")), failed.get((pair.id, "1"))) for pair in shown]
-
-    said = f"{name}: rubric {rubric.name}, version {rubric.version} ({rubric.hash}); `parley rubrics show` prints it."
-    return NamedScorer(name, scored, "higher", LOWEST, HIGHEST, (said, *notes), rubric.criteria, lambda: tested)
+    rubric_note = (
+        f"{name}: rubric {rubric.name}, version {rubric.version} ({rubric.hash}); `parley rubrics show` prints it."
+    )
+    return NamedScorer(
+        name, score, "higher", LOWEST, HIGHEST, (rubric_note, *notes), rubric.criteria, lambda: canary_notes
+    )
 
 
-async def _tested(
-    judge: str, instrument: Instrument, pairs: Sequence[AnsweredPair], said: _Verdicts, steps: Steps
+async def _try_canaries(
+    judge: Judge,
+    pairs: Sequence[AnswerPair],
+    judgments: Mapping[tuple[str, Presentation], Judgment],
+    pool: RequestPool,
 ) -> str:
-    """Whether the judge sees through canaries, in words."""
-    baits = graded_traps(pairs)
+    """One sentence on whether the judge grades worthless answers below real ones."""
+    trials = pointwise_trials(pairs)
 
-    async def ask(trap: Trap) -> Said:
-        return await instrument.about(trap.pair, (trap.shown[1],), "1")
+    async def grade(trial: CanaryTrial) -> Judgment:
+        return await judge.judge_answers(trial.pair, (trial.answers[1],), "1")
 
-    grades = await steps.each(baits, ask, "testing the judge")
-    found = graded_results(baits, [said.get((trap.pair.id, "1")) for trap in baits], grades)
-    if not found:
-        return f"{judge} could not be tested with worthless answers: what it graded got the lowest grade, or none."
-    wrong = [canary.words for canary in found if not canary.passed]
-    if wrong:
-        return f"Do not rely on {judge}'s grades: {'; '.join(wrong)}."
-    return f"{judge} gave worthless answers ({', '.join(canary.kind for canary in found)}) less than real ones."
+    baits = await pool.map(trials, grade, "testing the judge")
+    canaries = pointwise_results(trials, [judgments.get((trial.pair.id, "1")) for trial in trials], baits)
+    if not canaries:
+        return (
+            f"{judge.model} could not be tested with worthless answers: the real answers had the lowest grade, or none."
+        )
+    failed = [canary.words for canary in canaries if not canary.passed]
+    if failed:
+        return f"Do not rely on {judge.model}'s grades: {'; '.join(failed)}."
+    return f"{judge.model} graded worthless answers ({', '.join(canary.kind for canary in canaries)}) below real ones."
 
 
-def _shown(sample: Sample, answer: Answer) -> AnsweredPair:
-    """The answer as the instrument takes it."""
-    key = answer.id + beside(sample.expected)
+def _as_pair(sample: Sample, answer: Answer) -> AnswerPair:
+    key = answer.id + reference_suffix(sample.expected)
     prompt = Prompt(key, sample.messages, sample.category, (), held_out=False, source="task")
-    return AnsweredPair(key, prompt, answer.text, "")
+    return AnswerPair(key, prompt, answer.text, "")
 
 
-def _score(said: Said | None, error: str | None) -> Score:
-    if said is None:
-        return Score(None, f"the judge could not be asked: {error}")
-    if said.verdict is None:
-        return Score(None, "the judge's word could not be read")
-    return Score(grade_of(said), parts=dict((said.scores or {}).get("1", {})))
+def _score(judgment: Judgment | None, error: str | None) -> Score:
+    if judgment is None:
+        return Score(None, f"the judge did not answer: {error}")
+    if judgment.verdict is None:
+        return Score(None, "the judge's answer could not be parsed")
+    return Score(judgment.grade, parts=dict((judgment.scores or {}).get("1", {})))

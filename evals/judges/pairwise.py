@@ -1,169 +1,141 @@
-"""A served model as a judge of two others: both orders, constrained JSON, resumable. Summing up is
-`evals.judges.report`'s.
-
-How one question is put and kept is `evals.judges.judge`'s; what it is held against, people's votes, comes from
-`evals.judges.calibration`.
-"""
+"""A judge compares two models: both orders, constrained JSON, canaries, resumable. `report` does the arithmetic."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from evals.judges.answer_pairs import AnsweredPair, answered_pairs, pick_prompts
-from evals.judges.calibration import opinions, votes_on
-from evals.judges.canaries import CALLS, Trap, results, traps
-from evals.judges.human_agreement import groups
-from evals.judges.judge import BOTH_ORDERS, Instrument, Kept, Said, Shown, mean_scores, verdicts
-from evals.judges.report import JudgedPair, JudgeReport, Outcome, combine, summarise
-from evals.judges.rubric import keep_rubric
-from evals.request_pool import CONCURRENCY, Report, Steps
-from evals.tables import JudgmentRow
+from evals.judges.answer_pairs import AnswerPair, collect_answer_pairs, select_prompts
+from evals.judges.canaries import PAIRWISE_CALLS, CanaryTrial, pairwise_results, pairwise_trials
+from evals.judges.human_agreement import agreement_by_category
+from evals.judges.judge import BOTH_ORDERS, Judge, Judgment, mean_scores
+from evals.judges.judgment_store import Judgments, JudgmentStore, Key
+from evals.judges.labelled_pairs import load_labelled_pairs, load_votes
+from evals.judges.report import JudgedPair, JudgedRun, JudgeReport, Outcome, build_report, combine_orders
+from evals.judges.request import JudgeRequest
+from evals.judges.rubric import store_rubric
+from evals.request_pool import ReportProgress, RequestPool
 from models.database import Database
 from models.errors import Invalid
-from models.judge_format import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
 
 
 async def judge_models(
     database: Database,
     completer_for: Callable[[str], Completer],
-    judge: str,
-    models: tuple[str, str],
-    prompts: int | Sequence[str] | None = None,
-    rubric: Rubric = DEFAULT_RUBRIC,
-    report: Report | None = None,
-    *,
-    notes: Sequence[str] = (),
-    concurrency: int = CONCURRENCY,
-    samples: int = 1,
-    references: Mapping[str, str] | None = None,
+    request: JudgeRequest,
+    report: ReportProgress | None = None,
 ) -> JudgeReport:
-    """Has a judge compare the answers of two models, in both orders, and reports on the second against the first.
+    """Has a judge compare two models' answers in both orders; the report is on the second model against the first.
 
-    Answers and verdicts that are stored are used again; the rest is asked for, `concurrency` questions at a time. A
-    verdict that could not be read is asked for again.
+    Stored answers and judgments are reused, the rest is requested. A judgment that could not be parsed is requested
+    again.
 
     Args:
-        judge, models: ids, not aliases: what is stored belongs to one immutable version.
-        prompts: how many, or their ids; without it, all. See `evals.judges.answer_pairs.pick_prompts`.
-        report: called with the progress, 0 to 1, and a line; an exception from it stops the run.
-        samples: how often each question is asked; more than once at a temperature of 0.7.
-        references: right answers by prompt id, which the judge is shown.
+        request: its judge and models are ids, not aliases: what is stored belongs to one immutable version.
 
     Raises:
-        Invalid: the two models are one, or `samples` is not 1 to 32.
+        Invalid: the number of samples is not 1 to 32.
         NotFound: there are no such prompts.
-        Unavailable: not one answer, or not one verdict, could be had; it says why.
+        Unavailable: no answer, or no judgment, could be obtained; the message says why.
     """
-    model_a, model_b = models
-    if model_a == model_b:
-        raise Invalid("A judge compares two models: name two that differ.", param="models")
-    instrument = Instrument(judge, completer_for(judge), rubric, samples, references or {})
-    chosen = pick_prompts(database, prompts)
-    changed = await asyncio.to_thread(keep_rubric, database, rubric)
-    steps = Steps(len(chosen) * 3 + CALLS, report, concurrency)
-    pairs = await answered_pairs(database, completer_for, models, chosen, steps)
-    steps.skip((len(chosen) - len(pairs)) * 2)
-    return await judged(
-        database, instrument, models, Answered(pairs), steps, notes=[*notes, *([changed] if changed else [])]
-    )
+    judge = Judge(request.judge, completer_for(request.judge), request.rubric, request.samples, request.references)
+    chosen = select_prompts(database, request.prompts)
+    warning = await asyncio.to_thread(store_rubric, database, request.rubric)
+    pool = RequestPool(len(chosen) * 3 + PAIRWISE_CALLS, report, request.concurrency)
+    pairs = await collect_answer_pairs(database, completer_for, request.models, chosen, pool)
+    pool.skip((len(chosen) - len(pairs)) * 2)
+    notes = [*request.notes, *([warning] if warning else [])]
+    return await compare(JudgmentStore(database, judge), Comparison(request.models, pairs, notes=notes), pool)
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What is to be judged: pairs with answers on both sides, rows of what has none, and the turn of each pair."""
+class Comparison:
+    """The pairs to judge. `unanswered` are rows without both answers; `turns` is each pair's turn by its id."""
 
-    pairs: Sequence[AnsweredPair]
-    nulls: Sequence[JudgedPair] = ()
+    models: tuple[str, str]
+    pairs: Sequence[AnswerPair]
+    unanswered: Sequence[JudgedPair] = ()
     turns: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
-async def judged(
-    database: Database,
-    instrument: Instrument,
-    models: tuple[str, str],
-    answered: Answered,
-    steps: Steps,
-    *,
-    table: Kept = JudgmentRow,
-    notes: Sequence[str] = (),
-) -> JudgeReport:
-    """The judge's report on these pairs: verdicts in both orders, canaries, and its agreement with people.
+async def compare(store: JudgmentStore, comparison: Comparison, pool: RequestPool) -> JudgeReport:
+    """The report on these pairs: judgments in both orders, canaries, and the judge's agreement with people.
 
     Args:
-        steps: two for each pair and `canaries.CALLS` are taken.
-        table: where the verdicts are kept.
+        pool: counts two requests for each pair and `canaries.PAIRWISE_CALLS`.
 
     Raises:
-        ParleyError: there is not one verdict; the last error.
+        ParleyError: there is no judgment at all; the last error.
     """
-    pairs, rubric = answered.pairs, instrument.rubric
-    failed: dict[tuple[str, Shown], str] = {}
-    said = await verdicts(database, instrument, pairs, BOTH_ORDERS, steps, "judging", table, failed)
-    # A judge that refuses every question is a result of nulls; one that cannot be reached is none.
-    if not said and any(not isinstance(error, Invalid) for error in steps.failures):
-        raise steps.failures[-1]
+    judge, pairs = store.judge, comparison.pairs
+    judgments = await store.collect(pairs, BOTH_ORDERS, pool, "judging")
+    # A judge that refuses every question gives a report without verdicts; one that cannot be reached gives an error.
+    if not judgments.by_key and any(not isinstance(error, Invalid) for error in pool.failures):
+        raise pool.failures[-1]
 
-    async def trap(one: Trap) -> Said:
-        return await instrument.about(one.pair, one.shown, "12")
+    async def try_canary(trial: CanaryTrial) -> Judgment:
+        return await judge.judge_answers(trial.pair, trial.answers, "12")
 
-    set_traps = traps(pairs)
-    seen = await steps.each(set_traps, trap, "testing the judge")
-    people = await asyncio.to_thread(votes_on, database, [pair.id for pair in pairs])
-    known = await asyncio.to_thread(opinions, database, instrument.judge, rubric.hash)
-    flip = models[0] > models[1]  # stored in sorted order; the report is in the order asked for
+    trials = pairwise_trials(pairs)
+    tried = await pool.map(trials, try_canary, "testing the judge")
+    votes = await asyncio.to_thread(load_votes, store.database, [pair.id for pair in pairs])
+    labelled = await asyncio.to_thread(load_labelled_pairs, store.database, judge.model, judge.rubric.hash)
+    reversed_ = comparison.models[0] > comparison.models[1]  # stored in sorted order, reported in the requested one
     rows = [
         replace(
-            _row(pair, said, [score for _, score in people.get(pair.id, ())], flip),
-            turn=answered.turns.get(pair.id, 1),
-            null=_why_null(pair, said, failed),
+            _row(pair, judgments.by_key, [score for _, score in votes.get(pair.id, ())], reversed_),
+            turn=comparison.turns.get(pair.id, 1),
+            null=_missing_verdict(pair, judgments),
         )
         for pair in pairs
     ]
-    return summarise(
-        judge=instrument.judge,
-        models=models,
-        rubric=rubric.name,
-        rubric_hash=rubric.hash,
-        rubric_version=rubric.version,
-        samples=instrument.samples,
-        rows=[*rows, *answered.nulls],
-        canaries=results(set_traps, seen),
-        unparsed=sum(one.verdict is None for one in said.values()),
-        failed=len(steps.failures),
-        weighed=sum(one.expected is not None for one in said.values()),
-        people=groups(known),
-        notes=notes,
+    return build_report(
+        JudgedRun(
+            judge=judge.model,
+            models=comparison.models,
+            rubric=judge.rubric.name,
+            rubric_hash=judge.rubric.hash,
+            rubric_version=judge.rubric.version,
+            samples=judge.samples,
+            rows=[*rows, *comparison.unanswered],
+            canaries=pairwise_results(trials, tried),
+            unparsed=sum(judgment.verdict is None for judgment in judgments.by_key.values()),
+            failed=len(pool.failures),
+            weighed=sum(judgment.expected is not None for judgment in judgments.by_key.values()),
+            people=agreement_by_category(labelled),
+            notes=comparison.notes,
+        )
     )
 
 
-def _why_null(
-    pair: AnsweredPair, said: Mapping[tuple[str, Shown], Said], failed: Mapping[tuple[str, Shown], str]
-) -> str | None:
+def _missing_verdict(pair: AnswerPair, judgments: Judgments) -> str | None:
     """Why there is no verdict in both orders; None where there is one."""
-    for shown in BOTH_ORDERS:
-        one = said.get((pair.id, shown))
-        if one is None:
-            return f"the judge could not be asked: {failed.get((pair.id, shown), 'it did not answer')}"
-        if one.verdict is None:
-            return "the judge's word could not be read"
+    for order in BOTH_ORDERS:
+        judgment = judgments.by_key.get((pair.id, order))
+        if judgment is None:
+            return f"the judge did not answer: {judgments.errors.get((pair.id, order), 'no reason was given')}"
+        if judgment.verdict is None:
+            return "the judge's answer could not be parsed"
     return None
 
 
-def _row(pair: AnsweredPair, said: Mapping[tuple[str, Shown], Said], votes: Sequence[float], flip: bool) -> JudgedPair:
-    """The pair as the report tells it: a is model_1, or model_2 where `flip`. `votes` are scores of model_1."""
-    names: dict[int | None, Outcome | None] = {0: "tie", 1: "b" if flip else "a", 2: "a" if flip else "b", None: None}
-    orders = [said.get((pair.id, shown)) for shown in BOTH_ORDERS]
-    outcomes = [names[one.verdict] if one else None for one in orders]
-    # "12" shows model_1 first, which is b where the report is the other way round.
-    a_first, b_first = reversed(outcomes) if flip else outcomes
-    outcome, consistent = combine(a_first, b_first)
-    first_share = sum(votes) / len(votes) if votes else None
-    majority = None if first_share is None else 0 if first_share == 0.5 else 1 if first_share > 0.5 else 2
-    sides = ("2", "1") if flip else ("1", "2")
+def _row(pair: AnswerPair, judgments: Mapping[Key, Judgment], votes: Sequence[float], reversed_: bool) -> JudgedPair:
+    """The pair as the report shows it: a is model_1, or model_2 where `reversed_`. `votes` are scores of model_1."""
+    names: dict[int | None, Outcome | None] = {
+        0: "tie", 1: "b" if reversed_ else "a", 2: "a" if reversed_ else "b", None: None
+    }  # fmt: skip
+    orders = [judgments.get((pair.id, order)) for order in BOTH_ORDERS]
+    outcomes = [names[judgment.verdict] if judgment else None for judgment in orders]
+    # "12" shows model_1 first, which is b where the report has the models the other way round.
+    a_first, b_first = reversed(outcomes) if reversed_ else outcomes
+    outcome, consistent = combine_orders(a_first, b_first)
+    vote_share = sum(votes) / len(votes) if votes else None
+    majority = None if vote_share is None else 0 if vote_share == 0.5 else 1 if vote_share > 0.5 else 2
+    sides = ("2", "1") if reversed_ else ("1", "2")
     answers = {"1": pair.answer_1, "2": pair.answer_2}
-    scores = mean_scores([one.scores for one in orders if one and one.scores])
-    judged_share = None if outcome is None else sum(one.share for one in orders if one) / len(orders)
+    scores = mean_scores([judgment.scores for judgment in orders if judgment and judgment.scores])
+    judge_share = None if outcome is None else sum(judgment.share for judgment in orders if judgment) / len(orders)
     return JudgedPair(
         pair_id=pair.id,
         prompt_id=pair.cluster or pair.prompt.id,
@@ -177,15 +149,15 @@ def _row(pair: AnsweredPair, said: Mapping[tuple[str, Shown], Said], votes: Sequ
         consistent=consistent,
         scores_a=scores.get(sides[0], {}),
         scores_b=scores.get(sides[1], {}),
-        reasons=next((one.reasons for one in orders if one and one.reasons), "") or "",
+        reasons=next((judgment.reasons for judgment in orders if judgment and judgment.reasons), "") or "",
         people=names[majority],
-        people_share=_of_b(first_share, flip),
-        share=_of_b(judged_share, flip),
-        before_a=pair.before(sides[0]),
-        before_b=pair.before(sides[1]),
+        people_share=_share_of_b(vote_share, reversed_),
+        share=_share_of_b(judge_share, reversed_),
+        before_a=pair.history(sides[0]),
+        before_b=pair.history(sides[1]),
     )
 
 
-def _of_b(share: float | None, flip: bool) -> float | None:
+def _share_of_b(share: float | None, reversed_: bool) -> float | None:
     """Model_1's share of a win as b's."""
-    return share if share is None or flip else 1 - share
+    return share if share is None or reversed_ else 1 - share

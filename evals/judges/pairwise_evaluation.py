@@ -1,122 +1,117 @@
-"""A judge over two models of an evaluation: both orders, each side in its own conversation, by category and turn.
+"""A judge compares two models' stored answers of an evaluation: both orders, each side with its own conversation.
 
-The answers are those that `parley eval run` stored; nothing is asked again but the judge. A sample without an answer,
-a question that is too long for the judge, a verdict that cannot be read: each is a null, counted with its reason.
+Only the judge is asked. A sample without both answers, a question that is too long for the judge, and a judgment that
+cannot be parsed are rows without a verdict, counted with their reason.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from evals.judges.answer_pairs import AnsweredPair
-from evals.judges.canaries import CALLS
-from evals.judges.judge import Instrument, beside
-from evals.judges.pairwise import Answered, judged
+from evals.judges.answer_pairs import AnswerPair
+from evals.judges.canaries import PAIRWISE_CALLS
+from evals.judges.judge import Judge, reference_suffix
+from evals.judges.judgment_store import JudgmentStore
+from evals.judges.pairwise import Comparison, compare
 from evals.judges.report import JudgedPair, JudgeReport
-from evals.judges.rubric import keep_rubric
-from evals.request_pool import CONCURRENCY, Report, Steps
+from evals.judges.request import JudgeRequest
+from evals.judges.rubric import store_rubric
+from evals.request_pool import ReportProgress, RequestPool
 from evals.tables import AnswerJudgmentRow
 from evals.tasks.evaluations import Evaluation
-from evals.tasks.task import asked_of
+from evals.tasks.task import request_messages
 from evals.votes.prompts import Prompt
 from models.database import Database
 from models.errors import Invalid
-from models.judge_format import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
 
 
 async def judge_evaluation(
     database: Database,
-    evaluation: Evaluation,
     completer_for: Callable[[str], Completer],
-    judge: str,
-    models: tuple[str, str],
-    rubric: Rubric = DEFAULT_RUBRIC,
-    report: Report | None = None,
+    request: JudgeRequest,
+    report: ReportProgress | None = None,
     *,
-    notes: Sequence[str] = (),
-    concurrency: int = CONCURRENCY,
-    samples: int = 1,
+    evaluation: Evaluation,
 ) -> JudgeReport:
-    """Has a judge compare two models' answers of an evaluation, in both orders; the second against the first.
+    """Has a judge compare two models' answers of an evaluation in both orders; the second against the first.
 
-    The judge sees the expected answer where a sample has one, and each side's own earlier turns. Verdicts that are
-    stored are used again.
+    The judge sees the reference answer where a sample has one, and each side's own earlier turns. Stored judgments
+    are reused.
 
     Args:
-        judge, models: ids, not aliases.
-        samples: how often each question is asked; more than once at a temperature of 0.7.
+        request: its `prompts` and `references` are not used; the evaluation has its own.
 
     Raises:
-        Invalid: the two models are one, or not in the evaluation, or no sample was answered by both.
+        Invalid: a model is not in the evaluation, or no sample was answered by both.
     """
-    if models[0] == models[1]:
-        raise Invalid("A judge compares two models: name two that differ.", param="models")
+    models = request.models
     for model in models:
         if model not in evaluation.models:
             raise Invalid(f"{model!r} is not in the evaluation: it has {', '.join(evaluation.models)}.", param="models")
-    answered, nulls = _pairs(evaluation, models)
+    answered, unanswered = _pairs(evaluation, models)
     if not answered:
         raise Invalid(
             f"No sample of {evaluation.task} was answered by both {models[0]} and {models[1]}. "
-            f"The first failed so: {nulls[0].null}",
+            f"First failure: {unanswered[0].null}",
             param="models",
         )
     references = {
         sample.id: sample.sample.expected for sample in evaluation.samples if sample.sample.expected is not None
     }
-    instrument = Instrument(judge, completer_for(judge), rubric, samples, references)
-    changed = await asyncio.to_thread(keep_rubric, database, rubric)
-    return await judged(
-        database,
-        instrument,
+    judge = Judge(request.judge, completer_for(request.judge), request.rubric, request.samples, references)
+    warning = await asyncio.to_thread(store_rubric, database, request.rubric)
+    comparison = Comparison(
         models,
-        Answered([pair for pair, _ in answered], nulls, {pair.id: turn for pair, turn in answered}),
-        Steps(2 * len(answered) + CALLS, report, concurrency),
-        table=AnswerJudgmentRow,
-        notes=[*notes, *([changed] if changed else []), *_about(evaluation)],
+        [pair for pair, _ in answered],
+        unanswered,
+        {pair.id: turn for pair, turn in answered},
+        [*request.notes, *([warning] if warning else []), _source_note(evaluation)],
     )
+    pool = RequestPool(2 * len(answered) + PAIRWISE_CALLS, report, request.concurrency)
+    return await compare(JudgmentStore(database, judge, AnswerJudgmentRow), comparison, pool)
 
 
-def _about(evaluation: Evaluation) -> list[str]:
+def _source_note(evaluation: Evaluation) -> str:
     parameters = ", ".join(f"{name} {value}" for name, value in evaluation.parameters.items())
-    return [f"Answers of evaluation {evaluation.id} on {evaluation.task} ({evaluation.task_hash[:8]}; {parameters})."]
+    return f"Answers of evaluation {evaluation.id} on {evaluation.task} ({evaluation.task_hash[:8]}; {parameters})."
 
 
-def _pairs(evaluation: Evaluation, models: tuple[str, str]) -> tuple[list[tuple[AnsweredPair, int]], list[JudgedPair]]:
-    """The samples that both models answered, each with its turn, and a null for each other one."""
+def _pairs(evaluation: Evaluation, models: tuple[str, str]) -> tuple[list[tuple[AnswerPair, int]], list[JudgedPair]]:
+    """The samples that both models answered, each with its turn; and a row without a verdict for each other one."""
     first, second = sorted(models)
     results = {model: evaluation.results[model] for model in models}
     texts = {model: [result.text for result in results[model]] for model in models}
-    answered, nulls = [], []
+    answered, unanswered = [], []
     for place, sample in enumerate(evaluation.samples):
-        one, two = results[first][place], results[second][place]
-        if one.text is None or two.text is None:
-            nulls.append(_null(evaluation, models, place))
+        result_1, result_2 = results[first][place], results[second][place]
+        if result_1.text is None or result_2.text is None:
+            unanswered.append(_unanswered(evaluation, models, place))
             continue
-        before = [asked_of(evaluation.samples, texts[model], place)[:-1] for model in (first, second)]
-        shared = before[0] == before[1]
+        history_1, history_2 = (
+            request_messages(evaluation.samples, texts[model], place)[:-1] for model in (first, second)
+        )
+        shared = history_1 == history_2
         prompt = Prompt(
             id=sample.id,
-            messages=(*before[0], sample.messages[-1]) if shared else (sample.messages[-1],),
+            messages=(*history_1, sample.messages[-1]) if shared else (sample.messages[-1],),
             category=sample.sample.category,
             topics=(),
             held_out=False,
             source=evaluation.task,
         )
-        pair = AnsweredPair(
-            id=f"{one.answer_id}:{two.answer_id}{beside(sample.sample.expected)}",
+        pair = AnswerPair(
+            id=f"{result_1.answer_id}:{result_2.answer_id}{reference_suffix(sample.sample.expected)}",
             prompt=prompt,
-            answer_1=one.text,
-            answer_2=two.text,
-            own=None if shared else (before[0], before[1]),
+            answer_1=result_1.text,
+            answer_2=result_2.text,
+            histories=None if shared else (history_1, history_2),
             cluster=sample.sample.prompt,
         )
         answered.append((pair, sample.turn))
-    return answered, nulls
+    return answered, unanswered
 
 
-def _null(evaluation: Evaluation, models: tuple[str, str], place: int) -> JudgedPair:
-    """A sample that a model has no answer to."""
+def _unanswered(evaluation: Evaluation, models: tuple[str, str], place: int) -> JudgedPair:
     sample = evaluation.samples[place]
     sides = [evaluation.results[model][place] for model in models]
     failed = [f"{model}: {side.error}" for model, side in zip(models, sides, strict=True) if side.text is None]

@@ -1,20 +1,20 @@
-"""A served model as a judge of one answer at a time: 1 to 5, constrained JSON, resumable.
+"""A judge grades single answers from 1 to 5: constrained JSON, resumable.
 
-For comparing two models `evals.judges.pairwise` is the better instrument; grades are for watching one model, and for
-more than two. What does not parse is counted, never a default grade.
+To compare two models use `evals.judges.pairwise`, which is more sensitive; grades suit one model over time, or more
+than two models. A judgment that cannot be parsed is counted and never becomes a default grade.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from evals.judges.answer_pairs import AnsweredPair, answered_pairs, pick_prompts
-from evals.judges.judge import ALONE, Instrument, Said, Shown, mean_scores, verdicts
-from evals.judges.rubric import keep_rubric
-from evals.request_pool import CONCURRENCY, Report, Steps
+from evals.judges.answer_pairs import AnswerPair, collect_answer_pairs, select_prompts
+from evals.judges.judge import POINTWISE, Judge, Judgment, Presentation, mean_scores
+from evals.judges.judgment_store import JudgmentStore
+from evals.judges.request import JudgeRequest
+from evals.judges.rubric import store_rubric
+from evals.request_pool import ReportProgress, RequestPool
 from models.database import Database
-from models.errors import Invalid
-from models.judge_format import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
 
 
@@ -22,8 +22,8 @@ from models.messages import Completer
 class Grades:
     """One model's grades: the mean of 1 to 5 with its interval by prompt; None where nothing was graded.
 
-    A grade is the expected one where probabilities came back, and the weighted mean of the criteria where the rubric
-    has weights. `weighed` counts those that are not simply the judge's whole number. `notes` are about the judge.
+    A grade is averaged over the judge's token probabilities where the server sends them, and is the weighted mean of
+    the criteria where the rubric has weights; `weighed` counts those grades. `notes` are about the judge.
     """
 
     model: str
@@ -40,54 +40,48 @@ class Grades:
 async def grade_models(
     database: Database,
     completer_for: Callable[[str], Completer],
-    judge: str,
-    models: tuple[str, str],
-    prompts: int | Sequence[str] | None = None,
-    rubric: Rubric = DEFAULT_RUBRIC,
-    report: Report | None = None,
-    *,
-    notes: Sequence[str] = (),
-    concurrency: int = CONCURRENCY,
-    samples: int = 1,
-    references: Mapping[str, str] | None = None,
+    request: JudgeRequest,
+    report: ReportProgress | None = None,
 ) -> tuple[Grades, Grades]:
-    """Has a judge grade two models' answers one by one; the arguments are those of `judging.judge_models`.
+    """Has a judge grade two models' answers one by one.
 
     Raises:
-        Invalid: the two models are one.
+        Invalid: the number of samples is not 1 to 32.
         NotFound: there are no such prompts.
-        Unavailable: not one answer, or not one grade, could be had.
+        Unavailable: no answer, or no grade, could be obtained.
     """
-    if models[0] == models[1]:
-        raise Invalid("Name two models that differ.", param="models")
-    instrument = Instrument(judge, completer_for(judge), rubric, samples, references or {})
-    chosen = pick_prompts(database, prompts)
-    await asyncio.to_thread(keep_rubric, database, rubric)
-    steps = Steps(len(chosen) * 3, report, concurrency)
-    pairs = await answered_pairs(database, completer_for, models, chosen, steps)
-    steps.skip((len(chosen) - len(pairs)) * 2)
-    said = await verdicts(database, instrument, pairs, ALONE, steps, "grading")
-    names = sorted(models)
-    graded = (_grades(model, ALONE[names.index(model)], pairs, said) for model in models)
-    one, two = (replace(grades, notes=tuple(notes)) for grades in graded)
-    return one, two
+    judge = Judge(request.judge, completer_for(request.judge), request.rubric, request.samples, request.references)
+    chosen = select_prompts(database, request.prompts)
+    await asyncio.to_thread(store_rubric, database, request.rubric)
+    pool = RequestPool(len(chosen) * 3, report, request.concurrency)
+    pairs = await collect_answer_pairs(database, completer_for, request.models, chosen, pool)
+    pool.skip((len(chosen) - len(pairs)) * 2)
+    judgments = (await JudgmentStore(database, judge).collect(pairs, POINTWISE, pool, "grading")).by_key
+    if not judgments and pool.failures:
+        raise pool.failures[-1]
+    sides = dict(zip(sorted(request.models), POINTWISE, strict=True))
+    first, second = (
+        replace(_grades(model, sides[model], pairs, judgments), notes=tuple(request.notes)) for model in request.models
+    )
+    return first, second
 
 
-def _grades(model: str, shown: Shown, pairs: Sequence[AnsweredPair], said: Mapping[tuple[str, Shown], Said]) -> Grades:
+def _grades(
+    model: str, side: Presentation, pairs: Sequence[AnswerPair], judgments: Mapping[tuple[str, Presentation], Judgment]
+) -> Grades:
     from evals.intervals import mean_interval
 
-    found = [(pair, one) for pair in pairs if (one := said.get((pair.id, shown)))]
-    graded = [(pair, one) for pair, one in found if one.verdict is not None]
-    values = [float(one.verdict or 0) if one.expected is None else one.expected for _, one in graded]
-    estimate = mean_interval(values, [pair.prompt.id for pair, _ in graded])
+    judged = [(pair, judgment) for pair in pairs if (judgment := judgments.get((pair.id, side)))]
+    graded = [(pair, judgment) for pair, judgment in judged if judgment.verdict is not None]
+    estimate = mean_interval([judgment.grade or 0.0 for _, judgment in graded], [pair.prompt.id for pair, _ in graded])
     return Grades(
         model=model,
         mean=estimate.mean if graded else None,
-        # A grade lies between 1 and 5, and so does what can be said of its mean.
+        # Grades lie between 1 and 5, so the interval of their mean does too.
         low=max(1.0, estimate.low) if graded else 1.0,
         high=min(5.0, estimate.high) if graded else 5.0,
         graded=len(graded),
-        unparsed=len(found) - len(graded),
-        scores=mean_scores([one.scores for _, one in graded if one.scores]).get(shown, {}),
-        weighed=sum(one.expected is not None for _, one in graded),
+        unparsed=len(judged) - len(graded),
+        scores=mean_scores([judgment.scores for _, judgment in graded if judgment.scores]).get(side, {}),
+        weighed=sum(judgment.expected is not None for _, judgment in graded),
     )

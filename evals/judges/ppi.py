@@ -1,9 +1,9 @@
-"""A mean from few of people's judgments and many of a judge's: prediction-powered inference. Arrays in, a result out.
+"""Prediction-powered inference: a mean from few human labels and many judge labels. Arrays in, a frozen result out.
 
 PPI++ (Angelopoulos, Duchi and Zrnic 2023, arXiv:2311.01453, after Angelopoulos et al. 2023, arXiv:2301.09633): the
-judge's mean over everything, corrected by how far it is from people where both have spoken, and weighted by a λ that
-makes the variance least. A judge that knows nothing gets λ = 0 and changes nothing; one that errs to one side is
-corrected. It holds where the prompts that people voted on are a random part of all of them.
+judge's mean over all items, corrected by its error on the items that people labelled, weighted by the λ that minimises
+the variance. An uninformative judge gets λ = 0 and changes nothing; a biased one is corrected. It is valid where the
+prompts that people voted on are a random sample of all of them.
 """
 
 from collections.abc import Hashable, Sequence
@@ -12,16 +12,16 @@ from math import inf, sqrt
 
 import numpy as np
 
-FEWEST = 20  # clusters with votes, and without (bench.judges: coverage by simulation)
+MIN_CLUSTERS = 20  # with votes, and without (bench.judges: coverage by simulation)
 
 
 @dataclass(frozen=True)
 class Powered:
-    """A mean with its interval, and what it is made of.
+    """A mean with its interval, and its parts.
 
-    `people` is the mean of people's values alone, with `people_low` and `people_high`. `correlation` is that between
-    judge and people over what both have seen. `times` says by how many times more human votes the same width would
-    have been reached without the judge: at most 1 / (1 - correlation²).
+    `people` is the mean of people's values alone, with `people_low` and `people_high`. `correlation` is between judge
+    and people on the items that both have labelled. `times` is the factor by which more human votes would have been
+    needed for the same width without the judge: at most 1 / (1 - correlation²).
     """
 
     mean: float
@@ -46,32 +46,33 @@ def powered_mean(
     level: float = 0.95,
     weight: float | None = None,
 ) -> Powered:
-    """The mean of people's values over all items, of which they have seen some and the judge every one.
+    """The mean of people's values over all items, of which they labelled some and the judge every one.
 
     Args:
-        human, judge: (n,) values of the items that both have seen, n ≥ 2.
+        human, judge: (n,) values of the items that both labelled, n ≥ 2.
         judge_alone: (N,) the judge's values of the others.
-        clusters, clusters_alone: (n,), (N,) what groups the items, such as prompts; each item alone without it.
-        weight: λ from 0 to 1; without it, the one that makes the variance least.
+        clusters, clusters_alone: (n,), (N,) what groups the items, such as prompts; without it each item is its own
+            cluster.
+        weight: λ from 0 to 1; without it, the one that minimises the variance.
 
     Returns:
         The interval is ± Student's t for the labelled clusters times the clustered standard error; infinite where
-        there are fewer than two of them. With no items of the judge alone the people's own mean is the result.
+        there are fewer than two of them. Without items that only the judge labelled, it is people's own mean.
 
     Raises:
-        ValueError: there is nothing labelled, or arrays that belong together differ in length.
+        ValueError: no item is labelled, or arrays of the same items differ in length.
     """
     from scipy.stats import t as student
 
     y, f, g = (np.asarray(values, dtype=np.float64) for values in (human, judge, judge_alone))
     if len(y) == 0 or len(y) != len(f):
-        raise ValueError("People's and judge's values are of the same items, one at least.")
+        raise ValueError("human and judge must have the same length, at least 1.")
     own, others = _codes(clusters, len(y)), _codes(clusters_alone, len(g))
     groups = int(own.max()) + 1
     covariance, spread = _cluster_covariance(y, f, own), _cluster_covariance(f, f, own)
     alone = _cluster_covariance(g, g, others) if len(g) else 0.0
     if weight is None:
-        # The variance is V(y) - 2 λ C(y, f) + λ² (V(f) + V(g)), of means: this is where it is least.
+        # The variance is V(y) - 2 λ C(y, f) + λ² (V(f) + V(g)), of means: this minimises it.
         weight = covariance / (spread + alone) if len(g) and spread + alone > 0 else 0.0
         weight = min(max(weight, 0.0), 1.0)
     mean = float((y - weight * f).mean() + (weight * g.mean() if len(g) else weight * f.mean()))
@@ -104,8 +105,8 @@ def powered_if_enough(
     clusters: Sequence[Hashable],
     clusters_alone: Sequence[Hashable],
 ) -> Powered | None:
-    """`powered_mean` where both parts have 20 clusters at least; None below, where its intervals do not hold."""
-    if min(len(set(clusters)), len(set(clusters_alone))) < FEWEST:
+    """`powered_mean` where both parts have at least 20 clusters; None below, where its intervals are not valid."""
+    if min(len(set(clusters)), len(set(clusters_alone))) < MIN_CLUSTERS:
         return None
     return powered_mean(human, judge, judge_alone, clusters, clusters_alone)
 
@@ -124,6 +125,6 @@ def _codes(clusters: Sequence[Hashable] | None, n: int) -> np.ndarray:
     if clusters is None:
         return np.arange(n)
     if len(clusters) != n:
-        raise ValueError("Each item has one cluster.")
+        raise ValueError("There must be one cluster for each item.")
     seen: dict[Hashable, int] = {}
     return np.array([seen.setdefault(cluster, len(seen)) for cluster in clusters], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A judge's report by category and by turn: win rates with intervals, nulls with their reasons. Arithmetic only."""
+"""A judge's report by category and by turn: win rates with intervals, and why pairs have no verdict."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -15,8 +15,10 @@ _POINTS = {"a": 0.0, "tie": 0.5, "b": 1.0}
 
 @dataclass(frozen=True)
 class GroupVerdict:
-    """Some of a report's pairs. `rate`: how often model b wins, ties as half, clustered by prompt; None where nothing
-    was judged. `nulls` have no outcome; `flips` are ties because the order of the answers decided."""
+    """Some of a report's pairs. `rate` is model b's win rate, ties as half, clustered by prompt; None without verdicts.
+
+    `nulls` have no outcome; `flips` are ties because the two orders disagree.
+    """
 
     name: str
     judged: int
@@ -29,7 +31,7 @@ class GroupVerdict:
 
 
 def by_group(report: JudgeReport) -> list[GroupVerdict]:
-    """Everything first, then each category, then each turn where conversations have several."""
+    """All pairs first, then each category, then each turn where conversations have several."""
     groups: list[tuple[str, Callable[[JudgedPair], bool]]] = [(EVERYTHING, lambda row: True)]
     categories = sorted({row.category for row in report.rows if row.category})
     if len(categories) > 1:
@@ -37,16 +39,16 @@ def by_group(report: JudgeReport) -> list[GroupVerdict]:
     turns = sorted({row.turn for row in report.rows})
     if len(turns) > 1:
         groups += [(f"turn {turn}", lambda row, turn=turn: row.turn == turn) for turn in turns]
-    return [_group(name, [row for row in report.rows if inside(row)]) for name, inside in groups]
+    return [_group(name, [row for row in report.rows if belongs(row)]) for name, belongs in groups]
 
 
 def null_reasons(report: JudgeReport) -> list[tuple[str, int]]:
-    """Why pairs have no outcome, the commonest reason first."""
+    """Why pairs have no outcome, the most frequent reason first."""
     return Counter(row.null or "no verdict in both orders" for row in report.rows if row.outcome is None).most_common()
 
 
 def report_json(report: JudgeReport) -> dict[str, Any]:
-    """The report as plain JSON values, with its groups, its nulls by reason, and its paragraphs."""
+    """The report as plain JSON values, with its groups, its missing verdicts by reason, and its paragraphs."""
     from pydantic import TypeAdapter
 
     return report.to_json() | {
@@ -62,8 +64,8 @@ def _group(name: str, rows: list[JudgedPair]) -> GroupVerdict:
     outcomes = Counter(row.outcome for row in judged)
     rate = None
     if judged:
-        found = share_interval([_POINTS[str(row.outcome)] for row in judged], [row.prompt_id for row in judged])
-        rate = Rate(found.mean, found.low, found.high, found.n)
+        estimate = share_interval([_POINTS[str(row.outcome)] for row in judged], [row.prompt_id for row in judged])
+        rate = Rate(estimate.mean, estimate.low, estimate.high, estimate.n)
     return GroupVerdict(
         name=name,
         judged=len(judged),

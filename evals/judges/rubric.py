@@ -1,7 +1,7 @@
-"""Rubrics as Markdown files: reading them, finding them by name, file or hash, and keeping those that were used.
+"""Rubrics as Markdown files: parsed, found by name, file or hash, and stored once used.
 
-A file has YAML front matter and then the text for the judge. `criteria` is a list of names, or names with a `weight`
-and `anchors` (what a score of 1 to 5 means):
+A file has YAML front matter and then the instructions for the judge. `criteria` is a list of names, or names with a
+`weight` and `anchors` (what a score of 1 to 5 means):
 
     ---
     name: support
@@ -12,7 +12,7 @@ and `anchors` (what a score of 1 to 5 means):
     ---
     Judge answers of a support team. …
 
-What a judge is sent of it is `models.judge_format.Rubric`'s.
+`models.judge_format.Rubric` turns it into the judge's prompt.
 """
 
 import re
@@ -43,10 +43,11 @@ def shipped_rubrics() -> list[Rubric]:
 
 
 def find_rubric(wanted: str, database: Database | None = None) -> Rubric:
-    """A rubric by its file, by the name of a shipped one, or by the hash of one that was used before.
+    """A rubric by its file, by a shipped rubric's name, or by the hash of one that was used before.
 
     Raises:
-        NotFound: there is no such rubric. Invalid: the file is no rubric; it says what is wrong.
+        NotFound: there is no such rubric.
+        Invalid: the file is not a rubric; the message says what is wrong.
     """
     path = Path(wanted).expanduser()
     if wanted.endswith(".md") or path.is_file():
@@ -64,16 +65,16 @@ def find_rubric(wanted: str, database: Database | None = None) -> Rubric:
         with database.read() as session:
             row = session.get(RubricRow, wanted)
             if row is not None:
-                return parse_rubric(row.content, f"the kept rubric {wanted}")
+                return parse_rubric(row.content, f"the stored rubric {wanted}")
     names = ", ".join(rubric.name for rubric in shipped)
-    raise NotFound(f"There is no rubric {wanted!r}: name a Markdown file, a hash, or one of {names}.", param="rubric")
+    raise NotFound(f"There is no rubric {wanted!r}. Use a Markdown file, a hash, or one of: {names}.", param="rubric")
 
 
-def keep_rubric(database: Database, rubric: Rubric) -> str | None:
-    """Stores a rubric under its hash; a sentence where another text already goes by its name and version."""
+def store_rubric(database: Database, rubric: Rubric) -> str | None:
+    """Stores a rubric under its hash; returns a warning where another text has the same name and version."""
     with database.write() as session:
         same = select(RubricRow.hash).where(RubricRow.name == rubric.name, RubricRow.version == rubric.version)
-        others = [found for found in session.scalars(same) if found != rubric.hash]
+        others = [stored for stored in session.scalars(same) if stored != rubric.hash]
         insert_once(
             session,
             RubricRow(hash=rubric.hash, name=rubric.name, version=rubric.version, content=write_rubric(rubric)),
@@ -81,13 +82,13 @@ def keep_rubric(database: Database, rubric: Rubric) -> str | None:
     if not others:
         return None
     return (
-        f"The rubric {rubric.name} was changed and still says version {rubric.version}: its results ({rubric.hash}) "
-        f"are kept apart from those of {', '.join(others)}. Raise its version."
+        f"The rubric {rubric.name} changed but is still version {rubric.version}. Results by the new text "
+        f"({rubric.hash}) are separate from those by the old text ({', '.join(others)}). Raise its version."
     )
 
 
-def kept_rubrics(database: Database) -> list[Rubric]:
-    """The rubrics that judges were asked by, oldest first."""
+def used_rubrics(database: Database) -> list[Rubric]:
+    """The rubrics that judges have used, oldest first."""
     with database.read() as session:
         rows = list(session.scalars(select(RubricRow).order_by(RubricRow.created)))
         return [parse_rubric(row.content, row.hash) for row in rows]
@@ -97,7 +98,7 @@ def parse_rubric(content: str, where: str) -> Rubric:
     """The rubric in a Markdown text.
 
     Args:
-        where: how the text is called in an error.
+        where: the name of the text in errors.
 
     Raises:
         Invalid: it is none; one line that says what to mend.

@@ -1,1 +1,1 @@
-"""What votes come to: Bradley–Terry ratings, verdicts, the leaderboard, and how far they can be believed."""
+"""Statistics of votes: Bradley–Terry ratings, verdicts, the leaderboard, style control, agreement, robustness."""

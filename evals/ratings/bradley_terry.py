@@ -1,15 +1,15 @@
-"""Bradley–Terry ratings with intervals: arrays in, a frozen result out. It knows no database and no page.
+"""Bradley–Terry ratings with intervals. Arrays in, a frozen result out.
 
-The fit is maximum likelihood on counts per pair (a tie is half a win each), by Newton. Where the likelihood has no
-maximum (a model that won or lost everything; Ford 1957: the graph of wins must be strongly connected), half a vote
-is added each way to just those pairs that make it so, the usual continuity correction; all other data stay as they
-are. Intervals come from the sandwich estimator, summed over clusters (Liang & Zeger 1986; Miller 2024,
-arXiv:2411.00640) with Student's t for the number of clusters.
+The fit is maximum likelihood on counts per pair (a tie is half a win each), by Newton's method. Where the likelihood
+has no maximum (a model that won or lost everything; Ford 1957: the graph of wins must be strongly connected), half a
+vote is added each way to the pairs that cause it, the usual continuity correction. Intervals come from the sandwich
+estimator, summed over clusters (Liang & Zeger 1986; Miller 2024, arXiv:2411.00640) with Student's t for the number of
+clusters.
 """
 
 from dataclasses import dataclass
 from math import log
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
@@ -20,8 +20,8 @@ from evals.votes.votes import Votes
 
 ELO = 400 / log(10)  # Elo points for each unit of log-odds
 MEAN = 1000.0
-_FEW_VOTERS = (5, 40)  # from 5 voters on, a spread between them can be estimated; from 40 on it is small enough
-_MANY = 30  # votes from which the normal distribution speaks for independent ones
+_FEW_VOTERS = (5, 40)  # from 5 voters their spread can be estimated; from 40 it is small enough
+_NORMAL_FROM = 30  # independent votes from which the normal quantile is accurate
 Cluster = Literal["auto", "prompt", "voter"] | None
 
 
@@ -31,8 +31,8 @@ class Rating:
 
     `rating`, `low`, `high` are on the Elo scale with mean 1000 in each connected part; `rank_low` to `rank_high` is
     the range of ranks (1 is best) that the data allow, at the same level. `covariance` (m, m) is of the log-odds.
-    `part` numbers the connected parts: models in different parts cannot be compared. `corrected` tells the models
-    whose votes needed the half vote each way.
+    `part` numbers the connected parts: models in different parts cannot be compared. `corrected` marks the models
+    that needed half a vote each way.
     """
 
     models: tuple[str, ...]
@@ -54,7 +54,7 @@ class Rating:
 
     @property
     def connected(self) -> bool:
-        """Whether every model can be compared with every other, through others at least."""
+        """Whether every model can be compared with every other, at least through others."""
         return len(self.models) < 2 or int(self.part.max()) == 0
 
 
@@ -75,17 +75,16 @@ def rate(votes: Votes, *, cluster: Cluster = "auto", level: float = 0.95) -> Rat
     """Rates the models of these votes.
 
     Args:
-        cluster: what votes are clustered by. None: each vote on its own. "auto": by prompt; where there are 5 to 39
-            voters, by voter if that gives the wider intervals (under 5 voters their spread cannot be known, and the
-            intervals speak for these voters only).
+        cluster: what votes are clustered by. None: nothing. "auto": by prompt; with 5 to 39 voters, by voter if that
+            gives the wider intervals (under 5 voters their spread cannot be estimated, and the intervals hold for these
+            voters only).
         level: of each interval, and of each model's range of ranks.
     """
     m = len(votes.models)
     tally = count(votes)
     pairs = tally.points + tally.points.T
-    strength, part, extra = strengths(tally)
-    chance = chances(strength)
-    covariance, quantile_df, clustered_by, clusters = _spread(votes, tally, extra, chance, part, cluster)
+    strength, part, extra = fitted = strengths(tally)
+    covariance, quantile_df, clustered_by, clusters = _spread(votes, tally, fitted, cluster)
     deviation = np.sqrt(np.clip(np.diag(covariance), 0.0, None))
     width = student.ppf((1 + level) / 2, quantile_df) * deviation
     rank_low, rank_high = _ranks(strength, covariance, part, level, quantile_df)
@@ -110,7 +109,7 @@ def rate(votes: Votes, *, cluster: Cluster = "auto", level: float = 0.95) -> Rat
 
 
 def count(votes: Votes) -> Counts:
-    """Votes as counts for each pair: one pass over the votes, and everything after is small."""
+    """Votes as counts for each pair of models, in one pass."""
     m = len(votes.models)
     outcome = (votes.score * 2).astype(np.int64)
     cell = (votes.first * m + votes.second) * 3 + outcome
@@ -118,12 +117,20 @@ def count(votes: Votes) -> Counts:
     return Counts(won=won + lost.T, tied=tied + tied.T)
 
 
-def strengths(tally: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class Strengths(NamedTuple):
     """The fitted strengths (log-odds, (m,)), the connected part of each model, and the half votes added, (m, m)."""
+
+    strength: np.ndarray
+    part: np.ndarray
+    extra: np.ndarray
+
+
+def strengths(tally: Counts) -> Strengths:
+    """The maximum likelihood fit of these counts."""
     wins = tally.points
     _, part = connected_components(csr_array(wins + wins.T > 0), directed=False)
     extra = _half_votes(wins)
-    return fit(wins + extra, part), part, extra
+    return Strengths(fit(wins + extra, part), part, extra)
 
 
 def fit(wins: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -139,7 +146,7 @@ def fit(wins: np.ndarray, part: np.ndarray) -> np.ndarray:
         chance = chances(strength)
         gradient = won - (pairs * chance).sum(axis=1)
         step = np.linalg.solve(information(pairs, chance, part), gradient)
-        # The likelihood is concave but Newton can overshoot far from its top: halve until it does not fall.
+        # The likelihood is concave, but Newton can overshoot far from the maximum: halve until it does not fall.
         while (reached := _likelihood(strength + step, wins)) < likelihood - 1e-9 * abs(likelihood):
             step /= 2
         strength, likelihood = strength + step, reached
@@ -163,28 +170,25 @@ def _laplacian(weights: np.ndarray) -> np.ndarray:
 
 
 def information(pairs: np.ndarray, chance: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Fisher's information (m, m), made invertible: only differences are known, so each part's mean is held at 0."""
+    """Fisher's information (m, m), made invertible by fixing each part's mean at 0."""
     weights = pairs * chance * (1 - chance)
     scale = max(float(weights.mean()), 1e-12) if weights.size else 1.0
     return _laplacian(weights) + scale * (part[:, None] == part[None, :])
 
 
 def _half_votes(wins: np.ndarray) -> np.ndarray:
-    """Half a vote each way for the pairs across which nothing ever came back, and no other."""
+    """Half a vote each way for pairs between groups where one side won every vote."""
     _, group = connected_components(csr_array(wins > 0), directed=True, connection="strong")
     across = (wins + wins.T > 0) & (group[:, None] != group[None, :])
     return across / 2
 
 
 def _spread(
-    votes: Votes,
-    tally: Counts,
-    extra: np.ndarray,
-    chance: np.ndarray,
-    part: np.ndarray,
-    cluster: Cluster,
+    votes: Votes, tally: Counts, fitted: Strengths, cluster: Cluster
 ) -> tuple[np.ndarray, float, str | None, int]:
     """Covariance, degrees of freedom, what it was clustered by, and the number of clusters."""
+    strength, part, extra = fitted
+    chance = chances(strength)
     m, n = len(votes.models), len(votes)
     wins = tally.points + extra
     bread = np.linalg.inv(information(wins + wins.T, chance, part)) if m else np.zeros((0, 0))
@@ -197,22 +201,22 @@ def _spread(
             meat, clusters = _meat_of_votes(tally, chance), n
         else:
             meat, clusters = _meat_of_clusters(votes, chance, votes.prompt if name == "prompt" else votes.voter)
-        # Stata's small-sample factor: the fit takes some of the spread that it is to be judged by.
+        # Stata's small-sample factor: the fit absorbs some of the spread that the interval is estimated from.
         factor = clusters / max(clusters - 1, 1) * (max(n - 1, 1) / max(n - free, 1))
         covariance = bread @ (factor * meat + added) @ bread
-        # Thirty ties have no spread, and are no certainty: the rule of three says what may have stayed unseen.
+        # Thirty ties have no spread but are not certainty: the rule of three bounds what was not observed.
         floor = min(3 / max(clusters, 1), 1.0) * model_based
         if (np.diag(covariance) < np.diag(floor) * (1 - 1e-6)).any():
             covariance = covariance + floor
-        # Votes that share nothing vary as coins do, by their chance alone: from some number on the normal's quantile
-        # holds, and Student's, made for a spread that is estimated too, covers too much (97.3 % at 30 votes).
-        free_of_clusters = clusters == n >= _MANY
+        # Independent votes vary as coin tosses do, so with enough of them the normal quantile is accurate; Student's
+        # is too wide (97.3 % coverage at 30 votes).
+        free_of_clusters = clusters == n >= _NORMAL_FROM
         found.append((covariance, np.inf if free_of_clusters else max(clusters - 1, 1), name, clusters))
     return max(found, key=lambda it: float(np.trace(it[0])) * student.ppf(0.975, it[1]) ** 2)
 
 
 def clusterings(votes: Votes, cluster: Cluster) -> list[str | None]:
-    """What votes may be clustered by: the one asked for, or where that is "auto", those that the voters allow."""
+    """What votes may be clustered by: the given one, or for "auto" those that the number of voters allows."""
     if cluster != "auto":
         return [cluster]
     voters = np.count_nonzero(np.bincount(votes.voter)) if len(votes) else 0
@@ -247,7 +251,7 @@ def _ranks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ranges of ranks from the differences themselves, over all m − 1 rivals at once (Bonferroni).
 
-    Mogstad et al. 2024, «Inference for Ranks»; overlapping intervals would say too little.
+    Mogstad et al. 2024, "Inference for Ranks"; overlapping intervals would be too conservative.
     """
     m = len(strength)
     variance = np.diag(covariance)[:, None] + np.diag(covariance)[None, :] - 2 * covariance
@@ -256,7 +260,7 @@ def _ranks(
     comparable = part[:, None] == part[None, :]
     difference = strength[:, None] - strength[None, :]
     np.fill_diagonal(margin, np.inf)
-    margin += 1e-9  # what rounding may make of equal strengths
+    margin += 1e-9  # for rounding of equal strengths
     better = (comparable & (difference < -margin)).sum(axis=1)
     worse = (comparable & (difference > margin)).sum(axis=1)
     return 1 + better, m - worse

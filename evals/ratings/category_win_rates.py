@@ -1,6 +1,6 @@
-"""Win rates by category of prompts, with clustered intervals: where a model is better, not only whether.
+"""Win rates by category of prompts, with clustered intervals. Votes in, frozen rows out.
 
-A category under 20 prompts or 30 votes says that it is no evidence. Votes in, frozen rows out.
+A category with fewer than 20 prompts or 30 votes is marked as not enough evidence.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from evals.votes.votes import StoredVotes, Votes
 
 @dataclass(frozen=True)
 class CategoryRate:
-    """One model in one category: what it won of its votes, ties as half, with a 95 % interval clustered by prompt.
+    """One model's win rate in one category, ties as half, with a 95 % interval clustered by prompt.
 
-    `category` is "" for prompts that have none. `enough`: 30 votes on 20 prompts or more.
+    `category` is "" for prompts without one. `enough`: at least 30 votes on 20 prompts.
     """
 
     category: str
@@ -30,28 +30,30 @@ class CategoryRate:
 
 
 def category_rates(stored: StoredVotes) -> tuple[CategoryRate, ...]:
-    """Each model against all others, in each category that has votes; by category, then the best first."""
-    found = []
+    """Each model against all others in each category that has votes, the best first."""
+    rates = []
     for number in np.unique(stored.category):
         votes = stored.votes.where(stored.category == number)
         name = stored.categories[number] if number >= 0 else ""
-        rows = [_rate(name, model, *_of_model(votes, i)) for i, model in enumerate(votes.models) if _played(votes, i)]
-        found += sorted(rows, key=lambda row: (-row.win_rate, row.model))
-    return tuple(sorted(found, key=lambda row: (row.category == "", row.category)))
+        rows = [
+            _rate(name, model, *_of_model(votes, i)) for i, model in enumerate(votes.models) if _has_votes(votes, i)
+        ]
+        rates += sorted(rows, key=lambda row: (-row.win_rate, row.model))
+    return tuple(sorted(rates, key=lambda row: (row.category == "", row.category)))
 
 
 def duel_by_category(stored: StoredVotes, model_a: str, model_b: str) -> tuple[CategoryRate, ...]:
-    """`model_a` against `model_b` alone, in each category in which they met."""
-    found = []
+    """`model_a` against `model_b` in each category with votes between them."""
+    rates = []
     for number in np.unique(stored.category):
         votes = stored.votes.where(stored.category == number).between(model_a, model_b)
         if len(votes):
             name = stored.categories[number] if number >= 0 else ""
-            found.append(_rate(name, model_a, votes.score, votes.prompt))
-    return tuple(sorted(found, key=lambda row: (row.category == "", row.category)))
+            rates.append(_rate(name, model_a, votes.score, votes.prompt))
+    return tuple(sorted(rates, key=lambda row: (row.category == "", row.category)))
 
 
-def _played(votes: Votes, model: int) -> bool:
+def _has_votes(votes: Votes, model: int) -> bool:
     return bool(((votes.first == model) | (votes.second == model)).any())
 
 

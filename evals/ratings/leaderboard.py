@@ -1,132 +1,60 @@
 """The leaderboard: stored votes in, rated models with intervals out, and one paragraph in plain words.
 
-What is shown and how is the page's and the command line's; how it is computed is `evals.ratings.bradley_terry`'s.
+`bradley_terry` computes the ratings; the page and the commands show them.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
 from evals.ratings.bradley_terry import Cluster, Rating, count, rate, strengths
 from evals.ratings.category_win_rates import CategoryRate, category_rates
-from evals.ratings.leaderboard_notes import board_notes
-from evals.ratings.robustness import Turning, turn_rating
+from evals.ratings.leaderboard_notes import leaderboard_notes
+from evals.ratings.leaderboard_types import Leaderboard, RatedModel, StyleEffect
+from evals.ratings.robustness import turn_rating
 from evals.ratings.style_control import COVARIATES, StyleControl, control, read_styles
 from evals.ratings.verdict import MIN_PROMPTS, MIN_VOTES, compare
-from evals.ratings.voter_agreement import Agreement, agreement
+from evals.ratings.voter_agreement import agreement
 from evals.votes.votes import Votes, stored_votes
 from models.database import Database
 
 
-@dataclass(frozen=True)
-class RatedModel:
-    """One row: rating and interval on the Elo scale, the range of ranks that the votes allow (1 is best).
-
-    `enough`: 30 votes or more on 20 prompts or more, and connected with the rest by comparisons. `without_ties` is
-    the rating from decisive votes alone; `styled` with its interval is the rating with length and Markdown held
-    equal; each None where there is no such rating.
-    """
-
-    model: str
-    rating: float
-    low: float
-    high: float
-    rank_low: int
-    rank_high: int
-    votes: int
-    wins: int
-    losses: int
-    ties: int
-    prompts: int
-    enough: bool
-    without_ties: float | None = None
-    styled: float | None = None
-    styled_low: float | None = None
-    styled_high: float | None = None
-
-
-@dataclass(frozen=True)
-class StyleEffect:
-    """What one standard deviation more of tokens, headers, lists or bold is worth in Elo, with its 95 % interval.
-
-    What all answers have alike is left out.
-    """
-
-    covariate: str
-    effect: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Leaderboard:
-    """Models, the best first. `win_rates[i][j]` is what row i won against row j, ties as half; None without votes.
-
-    `clustered_by` says what intervals are clustered by; `votes_needed` belongs to the two in front. `both_bad`: the
-    ties of which the voter said so. `turning`: how many votes would put the second level with the first.
-    `style_votes`: how many votes the style-controlled ratings rest on. `notes`: what a reader should know, as
-    sentences.
-    """
-
-    rows: tuple[RatedModel, ...]
-    win_rates: tuple[tuple[float | None, ...], ...]
-    votes: int
-    prompts: int
-    voters: int
-    tie_rate: float | None
-    clustered_by: str | None
-    enough: bool
-    votes_needed: int
-    verdict: str
-    both_bad: int = 0
-    agreement: Agreement | None = None
-    turning: Turning | None = None
-    style_votes: int = 0
-    style: tuple[StyleEffect, ...] = ()
-    categories: tuple[CategoryRate, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The leaderboard as plain JSON values."""
-        return asdict(self)
-
-
 def leaderboard(database: Database, category: str | None = None) -> Leaderboard:
-    """The rating of all stored votes; of one category of prompts where it is given."""
+    """The leaderboard of all stored votes, or of one category of prompts."""
     stored = stored_votes(database, category)
     if not len(stored.votes):
         return rank(stored.votes)
     styles = read_styles(database, stored.pair_ids)[stored.votes.units]
-    asked = stored_votes(database, category, repeats=True).votes
-    return rank(stored.votes, styles, category_rates(stored), asked)
+    with_repeats = stored_votes(database, category, repeats=True).votes
+    return rank(stored.votes, styles, category_rates(stored), with_repeats)
 
 
 def rank(
     votes: Votes,
     styles: np.ndarray | None = None,
     categories: tuple[CategoryRate, ...] = (),
-    asked: Votes | None = None,
+    with_repeats: Votes | None = None,
 ) -> Leaderboard:
-    """The leaderboard of these votes: pure.
+    """The leaderboard of these votes; no database.
 
     Args:
-        styles: (n, 4), each vote's style difference as in `style_control`; without it nothing is controlled for.
-        categories: rows to show beside it.
-        asked: the votes with those that were asked for twice, for how far people agree; without it, `votes`.
+        styles: (n, 4), each vote's style difference as in `style_control`; without it there is no style control.
+        categories: win rates by category, passed through.
+        with_repeats: the votes including repeated showings, for voter agreement; by default `votes`.
     """
     if not len(votes):
-        return Leaderboard((), (), 0, 0, 0, None, None, False, MIN_VOTES, "No votes yet: there is nothing to say.")
+        return Leaderboard((), (), 0, 0, 0, None, None, False, MIN_VOTES, "There are no votes yet.")
     rated = rate(votes)
     order = np.argsort(-rated.rating, kind="stable")
     prompts = _prompts_by_model(votes)
     rows = tuple(_row(rated, int(i), int(prompts[i])) for i in order)
     enough = rated.connected and sum(row.enough for row in rows) >= 2
-    verdict, needed = _in_words(votes, rows, rated, enough)
+    verdict, needed = _verdict(votes, rows, rated, enough)
     styled = _style_controlled(votes, styles, rated)
-    rows = _beside(rows, rated, _without_ties(votes, rated), styled)
+    rows = _with_other_ratings(rows, rated, _without_ties(votes, rated), styled)
     board = Leaderboard(
         rows=rows,
         win_rates=_win_rates(votes, order),
@@ -139,17 +67,17 @@ def rank(
         votes_needed=needed,
         verdict=verdict,
         both_bad=0 if votes.both_bad is None else int(votes.both_bad.sum()),
-        agreement=agreement(votes if asked is None else asked),
+        agreement=agreement(votes if with_repeats is None else with_repeats),
         turning=turn_rating(votes, rows[0].model, rows[1].model) if enough else None,
         style_votes=styled.votes if styled else 0,
         style=_effects(styled),
         categories=categories,
     )
-    return replace(board, notes=board_notes(board))
+    return replace(board, notes=leaderboard_notes(board))
 
 
 def _without_ties(votes: Votes, rated: Rating) -> np.ndarray | None:
-    """Ratings from decisive votes; None where there are no ties, or the rest does not hold together."""
+    """Ratings from decisive votes; None where there are no ties, or those votes do not connect the models."""
     decisive = np.flatnonzero(votes.score != 0.5)
     if len(decisive) in (0, len(votes)):
         return None
@@ -158,7 +86,7 @@ def _without_ties(votes: Votes, rated: Rating) -> np.ndarray | None:
 
 
 def _style_controlled(votes: Votes, styles: np.ndarray | None, rated: Rating) -> StyleControl | None:
-    """None where under 30 votes are on texts that are known, or those do not tie all models together."""
+    """None where under 30 votes have known texts, or those votes do not connect the models."""
     if styles is None or not rated.connected:
         return None
     known = np.flatnonzero(~np.isnan(styles).any(axis=1))
@@ -178,10 +106,10 @@ def _effects(styled: StyleControl | None) -> tuple[StyleEffect, ...]:
     )
 
 
-def _beside(
+def _with_other_ratings(
     rows: tuple[RatedModel, ...], rated: Rating, without_ties: np.ndarray | None, styled: StyleControl | None
 ) -> tuple[RatedModel, ...]:
-    """The rows with the two other ratings beside the raw one."""
+    """The rows with the ratings without ties and with equal style."""
     found = []
     for row in rows:
         i = rated.models.index(row.model)
@@ -226,29 +154,27 @@ def _win_rates(votes: Votes, order: np.ndarray) -> tuple[tuple[float | None, ...
     )
 
 
-def _in_words(votes: Votes, rows: tuple[RatedModel, ...], rated: Rating, enough: bool) -> tuple[str, int]:
-    """One paragraph, and about how many more votes the two in front need."""
+def _verdict(votes: Votes, rows: tuple[RatedModel, ...], rated: Rating, enough: bool) -> tuple[str, int]:
+    """One paragraph, and about how many more votes the two leading models need."""
     if not rated.connected:
         groups = int(rated.part.max()) + 1
         return (
-            f"Not enough evidence: the models fall into {groups} groups that were never compared with each other.",
+            f"Not enough evidence: the models form {groups} groups that were never compared with each other.",
             MIN_VOTES,
         )
     if not enough:
         short = sum(max(0, MIN_VOTES - row.votes) for row in rows)
-        needs = f"Each model needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts before its rating says anything"
+        needs = f"Each model needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts before its rating is meaningful"
         return f"Not enough evidence yet. {needs}.", max(1, (short + 1) // 2)
     sure = [row for row in rows if row.enough]
     first, second = sure[0], sure[1]
     duel = compare(votes, first.model, second.model)
     if first.rank_high == 1:
-        lead = (
-            f"{first.model} leads: its rating is above every other's by more than chance (read once, not all the time)."
-        )
+        lead = f"{first.model} leads: its rating is higher than every other by more than chance."
     else:
         rivals = [row.model for row in rows if row.rank_low == 1 and row is not first]
-        lead = f"The lead of {first.model} is not settled: {', '.join(rivals[:3]) or 'another'} may be as good."
+        lead = f"{first.model} has the highest rating, but {', '.join(rivals[:3]) or 'another model'} may be as good."
     unsure = len(rows) - len(sure)
-    rest = f" {unsure} of {len(rows)} models have too few votes to be placed." if unsure else ""
-    few = " The votes are one person's." if len(np.unique(votes.voter)) == 1 else ""
+    rest = f" {unsure} of {len(rows)} models have too few votes for a rank." if unsure else ""
+    few = " All votes are from one person." if len(np.unique(votes.voter)) == 1 else ""
     return f"{lead} Head to head: {duel.text}{rest}{few}", duel.votes_needed

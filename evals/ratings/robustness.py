@@ -1,9 +1,8 @@
-"""How many votes would have to go, or to change, to turn a verdict? A handful of a million is an honest warning.
+"""How few votes, removed or reversed, would change the leader of a leaderboard.
 
-For two models it is arithmetic on their own votes. For the head of a leaderboard any vote may matter, also one
-between two others (Min et al., ICML 2025, on rigging by such votes; Huang et al. 2025, arXiv:2508.11847, on dropping
-a handful): there the votes that pull hardest are found by their influence on the fit, and each answer is checked by
-fitting again. Whether anybody would do it is not this file's question.
+Any vote may matter, also one between two other models (Min et al., ICML 2025, on rigging by such votes; Huang et al.
+2025, arXiv:2508.11847, on dropping a handful). The most influential votes are found by their influence on the fit, and
+each candidate is checked by fitting again.
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from evals.ratings.bradley_terry import Counts, chances, count, information, strengths
+from evals.ratings.bradley_terry import Counts, Strengths, chances, count, information, strengths
 from evals.votes.votes import Votes
 
 Means = Literal["drop", "change"]
@@ -22,9 +21,9 @@ _TRIED, _WAYS = 3, 500  # how many votes are tried in every combination, and how
 
 @dataclass(frozen=True)
 class Turning:
-    """The fewest votes found that put `rival` level with `leader` or before it: by leaving, or by changing sides.
+    """The fewest votes that bring `rival` level with `leader` or ahead: removed (`drop`), or reversed (`change`).
 
-    None where no number of votes does it. `votes` is how many there are.
+    None where no number of votes does. `votes` is the total.
     """
 
     leader: str
@@ -34,17 +33,11 @@ class Turning:
     change: int | None
 
 
-def turn_duel(wins: int, losses: int) -> tuple[int, int]:
-    """How many of the leader's wins must go, and how many must change sides, until neither is ahead; ties stay."""
-    gap = abs(wins - losses)
-    return gap, (gap + 1) // 2
-
-
 def turn_rating(votes: Votes, leader: str, rival: str) -> Turning:
-    """How many votes turn the order of two rated models round; both are in `votes.models`.
+    """How few votes reverse the order of two rated models; both are in `votes.models`.
 
-    The numbers are upper bounds: these many votes do it. Up to three votes between a few models no fewer do: there
-    every choice is tried, for influence is a first derivative, and misses what only two votes together do.
+    The numbers are upper bounds: this many votes suffice. Up to three votes between a few models they are exact, since
+    every combination is tried: influence is a first derivative and misses the joint effect of two votes.
     """
     a, b = votes.models.index(leader), votes.models.index(rival)
     return Turning(leader, rival, len(votes), _fewest(votes, a, b, "drop"), _fewest(votes, a, b, "change"))
@@ -52,12 +45,13 @@ def turn_rating(votes: Votes, leader: str, rival: str) -> Turning:
 
 def _fewest(votes: Votes, a: int, b: int, means: Means) -> int | None:
     tally = count(votes)
-    strength, part, extra = strengths(tally)
+    fitted = strengths(tally)
+    strength, part, _ = fitted
     if part[a] != part[b]:
         return None
     if strength[a] <= strength[b]:
         return 0
-    gain = _gains(tally, extra, strength, part, (a, b), means).ravel()
+    gain = _gains(tally, fitted, (a, b), means).ravel()
     kinds = np.stack([tally.won, np.triu(tally.tied)])
     order = np.argsort(-gain, kind="stable")
     order = order[(gain[order] > 1e-12) & (kinds.ravel()[order] > 0)]
@@ -92,7 +86,7 @@ def _fewest(votes: Votes, a: int, b: int, means: Means) -> int | None:
 
 
 def _choices(there: np.ndarray, size: int) -> list[np.ndarray]:
-    """Every way to take so many votes, told apart by their kinds alone; none where there are too many ways."""
+    """Every combination of that many votes, by kind; empty where there are too many combinations."""
     present = np.flatnonzero(there > 0)
     if comb(len(present) + size - 1, size) > _WAYS:
         return []
@@ -100,11 +94,12 @@ def _choices(there: np.ndarray, size: int) -> list[np.ndarray]:
     return [taken.astype(float) for taken in found if (taken <= there).all()]
 
 
-def _gains(
-    tally: Counts, extra: np.ndarray, strength: np.ndarray, part: np.ndarray, duel: tuple[int, int], means: Means
-) -> np.ndarray:
-    """(2, m, m): what one vote less of «row beat column», and of «row and column tied», takes from the lead, or one
-    changed; by the first derivative of the fit. Of a tie that changes, the better half is taken."""
+def _gains(tally: Counts, fitted: Strengths, duel: tuple[int, int], means: Means) -> np.ndarray:
+    """(2, m, m): how much removing or reversing one vote "row beat column", or "row and column tied", reduces the lead.
+
+    By the first derivative of the fit; for a reversed tie, the direction with the larger effect.
+    """
+    strength, part, extra = fitted
     chance = chances(strength)
     wins = tally.points + extra
     contrast = np.zeros(len(strength))
@@ -117,10 +112,10 @@ def _gains(
 
 
 def _without(tally: Counts, taken: np.ndarray, gain: np.ndarray, means: Means) -> Counts:
-    """The counts after those votes left, or went over to the other side."""
+    """The counts after those votes were removed or reversed."""
     won, tied = tally.won - taken[0], tally.tied - taken[1] - taken[1].T
     if means == "change":
-        # A tie becomes a win of whoever helps the rival: of the column where the row pulls for the leader.
+        # A tie becomes a win for the side that helps the rival.
         for_row = gain[0] < 0
         won = won + taken[0].T + np.where(for_row, taken[1], 0.0) + np.where(for_row, 0.0, taken[1]).T
     return Counts(won=won, tied=tied)

@@ -1,9 +1,9 @@
-"""Style control: ratings as they would be if both answers were equally long and equally decorated.
+"""Style control: ratings as if all answers had the same length and formatting.
 
 Four covariates of the difference between two answers (tokens, headers, list items, bold), each (a − b) / (a + b + 1),
-divided by its spread, with a ridge, are fitted beside the strengths: Chiang et al. 2024, arXiv:2403.04132, and the
-arena's style control. Raw and controlled belong side by side: length may be what people rightly like. Arrays in, a
-frozen result out; the reading of answers is a function of its own.
+divided by its spread, are fitted beside the strengths with a ridge penalty: Chiang et al. 2024, arXiv:2403.04132, and
+the arena's style control. Show raw and controlled ratings together: people may rightly prefer longer answers. Arrays
+in, a frozen result out; `read_styles` reads the answers.
 """
 
 import re
@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from scipy.stats import t as student
 from sqlalchemy import select
 
-from evals.ratings.bradley_terry import ELO, MEAN, Cluster, clusterings, count, strengths
+from evals.ratings.bradley_terry import ELO, MEAN, Cluster, Strengths, clusterings, count, strengths
 from evals.tables import PairRow
 from evals.votes.votes import Votes
 
@@ -35,11 +35,10 @@ _READ_AT_ONCE = 500  # pairs; SQLite takes so many parameters
 
 @dataclass(frozen=True, eq=False)
 class StyleControl:
-    """m models rated with style held equal; arrays (m,) in the order of `models`, on the Elo scale with mean 1000.
+    """m models rated with equal style; arrays (m,) in the order of `models`, on the Elo scale with mean 1000.
 
-    `effect`, `effect_low`, `effect_high` (4,) say what one standard deviation more of each of COVARIATES is worth,
-    in Elo; `varies` (4,) tells which of them the answers differ in at all. `votes`: how many could be used; the
-    others are about answers whose text is not known.
+    `effect`, `effect_low`, `effect_high` (4,): what one standard deviation more of each of COVARIATES is worth in Elo.
+    `varies` (4,): in which of them the answers differ at all. `votes` counts the votes on answers with known texts.
     """
 
     models: tuple[str, ...]
@@ -55,7 +54,7 @@ class StyleControl:
 
 
 def style_of(text: str) -> tuple[int, int, int, int]:
-    """How many tokens (words and signs), headers, list items and bold runs; Markdown inside code blocks is code."""
+    """The numbers of tokens (words and signs), headers, list items and bold runs; code counts as tokens only."""
     prose = _CODE.sub("", text)
     return (
         len(_TOKEN.findall(text)),
@@ -66,7 +65,7 @@ def style_of(text: str) -> tuple[int, int, int, int]:
 
 
 def style_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(a − b) / (a + b + 1) of counts of any shape: between −1 and 1, and turned round where the sides are."""
+    """(a − b) / (a + b + 1) of counts of any shape: between −1 and 1, and antisymmetric."""
     return (first - second) / (first + second + 1.0)
 
 
@@ -87,21 +86,20 @@ def read_styles(database: "Database", pair_ids: Sequence[str]) -> np.ndarray:
 def control(
     votes: Votes, differences: np.ndarray, *, cluster: Cluster = "prompt", ridge: float = _RIDGE, level: float = 0.95
 ) -> StyleControl:
-    """The rating with style held equal.
+    """The ratings with equal style.
 
     Args:
         differences: (n, 4), each vote's `style_difference` of its first answer against its second; rows with NaN are
             left out, with their votes.
-        cluster: as in `evals.ratings.bradley_terry.rate`; "auto" takes the first that it would weigh.
+        cluster: as in `evals.ratings.bradley_terry.rate`; "auto" uses the first of its candidates.
     """
     known = ~np.isnan(differences).any(axis=1)
     votes, differences = votes.where(np.flatnonzero(known)), differences[known]
     m, n = len(votes.models), len(votes)
     spread = np.sqrt((differences**2).mean(axis=0)) if n else np.zeros(len(COVARIATES))
-    # Not centred: then a vote and its mirror image would no longer say the same.
+    # Not centred: a vote and its mirror image must have the same effect.
     x = differences / np.where(spread > 0, spread, 1.0)
-    start, part, extra = strengths(count(votes))
-    solution, bread, residual = _fit(votes, x, start, part, extra, ridge)
+    solution, bread, residual = _fit(votes, x, strengths(count(votes)), ridge)
     name = clusterings(votes, cluster)[0]
     code = {"prompt": votes.prompt, "voter": votes.voter, None: np.arange(n)}[name]
     covariance, groups = _sandwich(votes, x, bread, residual, code)
@@ -130,19 +128,17 @@ def _design(votes: Votes, x: np.ndarray) -> csr_array:
     return csr_array((values, (rows, columns)), shape=(n, m + k))
 
 
-def _fit(
-    votes: Votes, x: np.ndarray, start: np.ndarray, part: np.ndarray, extra: np.ndarray, ridge: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _fit(votes: Votes, x: np.ndarray, start: Strengths, ridge: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Strengths and coefficients, (m + 4,); the inverse of the information; each vote's residual, (n,)."""
     m, k = len(votes.models), x.shape[1]
     design = _design(votes, x)
-    # The half votes that bound a model which won everything are votes between equally styled answers.
-    i, j = np.nonzero(np.triu(extra))
+    # The half votes that bound a model which won everything count as votes between equally styled answers.
+    i, j = np.nonzero(np.triu(start.extra))
     half = np.zeros((len(i), m + k))
     half[np.arange(len(i)), i], half[np.arange(len(i)), j] = 1.0, -1.0
-    weight = 2 * extra[i, j]
+    weight = 2 * start.extra[i, j]
     same_part = np.zeros((m + k, m + k))
-    same_part[:m, :m] = part[:, None] == part[None, :]
+    same_part[:m, :m] = start.part[:, None] == start.part[None, :]
     penalty = np.diag(np.r_[np.zeros(m), np.full(k, ridge)])
 
     def loss(at: np.ndarray) -> float:
@@ -151,7 +147,7 @@ def _fit(
         added = weight @ (np.logaddexp(0.0, half_edge) - half_edge / 2)
         return float(own + added + at @ penalty @ at / 2)
 
-    at = np.r_[start, np.zeros(k)]
+    at = np.r_[start.strength, np.zeros(k)]
     now = loss(at)
     for _ in range(100):
         chance, half_chance = _logistic(design @ at), _logistic(half @ at)
@@ -185,7 +181,7 @@ def _sandwich(
     sums = by_group @ _design(votes, x)
     factor = groups / max(groups - 1, 1) * max(n - 1, 1) / max(n - bread.shape[0] + 1, 1)
     covariance = bread @ (factor * (sums.T @ sums).toarray()) @ bread
-    # As for the raw rating: votes without any spread are no certainty (the rule of three).
+    # As for the raw rating: votes without spread are not certainty (the rule of three).
     floor = min(3 / max(groups, 1), 1.0) * bread
     if groups and (np.diag(covariance) < np.diag(floor) * (1 - 1e-6)).any():
         covariance = covariance + floor

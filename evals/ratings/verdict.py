@@ -1,10 +1,10 @@
-"""One model against another: win rate, interval, and a state that may be read after every vote.
+"""The verdict on two models: win rate, interval, and a state that may be checked after every vote.
 
-People peek, and a 95 % test read after every vote is wrong far more often than 5 %. So «better» and «worse» come
-from an e-value, the Beta(10, 10) mixture against a fair coin, which may be read at any time (Ville: it ever reaches
-20 with probability 1/20 at most where there is no difference); «no difference worth having» comes from the
-confidence sequence of the same mixture. Both take one observation for each prompt and voter, and both are
-discounted by the design effect of votes that share a prompt.
+A 95 % test that is checked after every vote is wrong far more often than 5 %. So "better" and "worse" come from an
+e-value, the Beta(10, 10) mixture against a fair coin, which is valid at any time (Ville: without a difference it
+reaches 20 with probability 1/20 at most). "No difference worth having" comes from the confidence sequence of the same
+mixture. Both count one observation for each prompt and voter, discounted by the design effect of votes that share a
+prompt.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,20 @@ from models.database import Database
 State = Literal["better", "worse", "no difference worth having", "not enough evidence"]
 MIN_VOTES = 30
 MIN_PROMPTS = 20
-MARGIN = 0.05  # a win rate within 45 to 55 % is no difference worth having
+MARGIN = 0.05  # a win rate from 45 to 55 % is no meaningful difference
 E_STOP = 20.0
 _PRIOR = 10.0
-_FAR = 100_000  # votes: further than anybody looks
+_MAX_VOTES = 100_000  # beyond this a forecast is useless
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether `model_a` is better than `model_b`. Rates are of `model_a`, with a tie as half a win.
+    """Whether `model_a` is better than `model_b`. Rates are of `model_a`, a tie as half a win.
 
-    `low` to `high` is a 95 % interval clustered by prompt, for one look; `state` may be looked at any time.
-    `votes_needed` is about how many more votes settle the state if they go on as they went so far. `undone_by_drop`
-    and `undone_by_change`: how many of the better one's votes would have to go, or to change sides, until the state
-    is no longer «better» or «worse»; None where it is neither.
+    `low` to `high` is a 95 % interval clustered by prompt, valid for one look; `state` is valid at any time.
+    `votes_needed` is about how many more votes settle the state if the trend continues. `undone_by_drop` and
+    `undone_by_change`: how many of the winner's votes would have to be removed, or reversed, for the state to be no
+    longer "better" or "worse"; None where it is neither.
     """
 
     model_a: str
@@ -66,23 +66,23 @@ class Verdict:
 
 
 def verdict(database: Database, model_a: str, model_b: str, category: str | None = None) -> Verdict:
-    """The verdict of the stored votes; of one category of prompts where it is given."""
+    """The verdict from the stored votes, or from those on one category of prompts."""
     return compare(read_votes(database, category), model_a, model_b)
 
 
 def compare(votes: Votes, model_a: str, model_b: str, margin: float = MARGIN) -> Verdict:
-    """The verdict of these votes, in the order in which they were cast."""
+    """The verdict from these votes, in the order in which they were cast."""
     between = votes.between(model_a, model_b)
     wins, losses = int((between.score == 1).sum()), int((between.score == 0).sum())
     prompts, voters = len(np.unique(between.prompt)), len(np.unique(between.voter))
     rate = share_interval(between.score.tolist(), between.prompt.tolist())
-    once = _once_each(between)
+    once = _first_votes(between)
     discount = design_effect(once.score, once.prompt)
     state = _state(once, discount, prompts, margin)
     n = len(between)
     decided = state != "not enough evidence"
     short = max(MIN_VOTES - len(once), MIN_PROMPTS - prompts, 1)
-    drop, change = _undone(once, discount) if state in ("better", "worse") else (None, None)
+    drop, change = _votes_to_undo(once, discount) if state in ("better", "worse") else (None, None)
     needed = 0 if decided else max(_votes_to_go(once, discount, margin), short)
     draft = Verdict(
         model_a=model_a,
@@ -102,15 +102,15 @@ def compare(votes: Votes, model_a: str, model_b: str, margin: float = MARGIN) ->
         undone_by_change=change,
         text="",
     )
-    return Verdict(**{**asdict(draft), "text": _words(draft)})
+    return Verdict(**{**asdict(draft), "text": _describe(draft)})
 
 
 def votes_for_power(win_rate: float) -> int:
     """Decisive votes for 80 % power at a two-sided 5 %: 783 for 55 %, 194 for 60 %, 85 for 65 %, 47 for 70 %."""
     gap = abs(win_rate - 0.5)
     if gap == 0:
-        return _FAR
-    return min(_FAR, ceil(((1.959964 / 2 + 0.841621 * sqrt(win_rate * (1 - win_rate))) / gap) ** 2))
+        return _MAX_VOTES
+    return min(_MAX_VOTES, ceil(((1.959964 / 2 + 0.841621 * sqrt(win_rate * (1 - win_rate))) / gap) ** 2))
 
 
 def log_mixture(wins: float, losses: float, chance: float = 0.5) -> float:
@@ -122,8 +122,8 @@ def log_mixture(wins: float, losses: float, chance: float = 0.5) -> float:
     return mixture - wins * log(chance) - losses * log(1 - chance)
 
 
-def _once_each(votes: Votes) -> Votes:
-    """The first vote of each voter on each prompt: who is asked twice is not two people."""
+def _first_votes(votes: Votes) -> Votes:
+    """Each voter's first vote on each prompt: a person who votes twice counts once."""
     if not len(votes):
         return votes
     _, first = np.unique(votes.prompt * (int(votes.voter.max()) + 1) + votes.voter, return_index=True)
@@ -149,8 +149,8 @@ def _state(once: Votes, discount: float, prompts: int, margin: float) -> State:
     return "not enough evidence"
 
 
-def _undone(once: Votes, discount: float) -> tuple[int, int]:
-    """The fewest of the better one's wins that must go, and change, until the e-value no longer holds."""
+def _votes_to_undo(once: Votes, discount: float) -> tuple[int, int]:
+    """The fewest of the winner's votes to remove, and to reverse, until the e-value falls below its threshold."""
     won, lost = float((once.score == 1).sum()), float((once.score == 0).sum())
     more, fewer = max(won, lost), min(won, lost)
 
@@ -164,20 +164,20 @@ def _undone(once: Votes, discount: float) -> tuple[int, int]:
     def enough(one: float, other: float) -> bool:
         return one > other and log_mixture(one / discount, other / discount) >= log(E_STOP)
 
-    left = len(once) - MIN_VOTES + 1  # under 30 votes nothing is decided
-    drop = min(left, fewest(lambda votes: enough(more - votes, fewer)))
+    removable = len(once) - MIN_VOTES + 1  # under 30 votes nothing is decided
+    drop = min(removable, fewest(lambda votes: enough(more - votes, fewer)))
     return drop, fewest(lambda votes: enough(more - votes, fewer + votes))
 
 
 def _within_margin(points: float, lost: float, margin: float) -> bool:
-    """Whether the confidence sequence, which is an interval around the mean, excludes both ends of the margin."""
+    """Whether the confidence sequence around the mean excludes both ends of the margin."""
     mean = points / (points + lost)
     ends = (0.5 - margin, 0.5 + margin)
     return ends[0] < mean < ends[1] and all(log_mixture(points, lost, end) >= log(E_STOP) for end in ends)
 
 
 def _votes_to_go(once: Votes, discount: float, margin: float) -> int:
-    """About how many more votes settle it, if they go on as they went: the nearer of a difference and of none."""
+    """About how many more votes settle the state, if the trend continues: a difference or none, whichever is nearer."""
     n = len(once)
     if n == 0:
         return votes_for_power(0.6)
@@ -191,42 +191,42 @@ def _votes_to_go(once: Votes, discount: float, margin: float) -> int:
         return _within_margin(points * size, (1 - points) * size, margin)
 
     low, high = n, n + 1
-    while not settled(high) and high < _FAR:
+    while not settled(high) and high < _MAX_VOTES:
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if settled(middle) else (middle, high)
-    return min(high, _FAR) - n
+    return min(high, _MAX_VOTES) - n
 
 
-def _words(found: Verdict) -> str:
+def _describe(found: Verdict) -> str:
     a, b = found.model_a, found.model_b
     if found.win_rate is None:
-        return f"Nobody has compared {a} with {b} yet. About {found.votes_needed} votes tell a clear difference."
+        return f"Nobody has compared {a} with {b} yet. About {found.votes_needed} votes show a clear difference."
     who = "one person" if found.voters == 1 else f"{found.voters} people"
     numbers = (
-        f"{a} won {found.win_rate:.0%} of {found.votes} votes against {b}, ties as half "
+        f"{a} won {found.win_rate:.0%} of {found.votes} votes against {b}, ties counted as half "
         f"(95 % interval {found.low:.0%} to {found.high:.0%}; {found.prompts} prompts, {who})"
     )
     match found.state:
         case "better":
-            return f"{a} is better than {b}. {numbers}. {_undoing(found)}"
+            return f"{a} is better than {b}. {numbers}. {_robustness(found)}"
         case "worse":
-            return f"{a} is worse than {b}. {numbers}. {_undoing(found)}"
+            return f"{a} is worse than {b}. {numbers}. {_robustness(found)}"
         case "no difference worth having":
-            return f"There is no difference worth having between {a} and {b}. {numbers}."
+            return f"There is no meaningful difference between {a} and {b}. {numbers}."
         case _:
-            return f"Not enough evidence yet. {numbers}. {_to_go(found)}"
+            return f"Not enough evidence yet. {numbers}. {_forecast(found)}"
 
 
-def _undoing(found: Verdict) -> str:
+def _robustness(found: Verdict) -> str:
     drop, change = (f"{n} vote" if n == 1 else f"{n} votes" for n in (found.undone_by_drop, found.undone_by_change))
-    return f"It would take {drop} taken away, or {change} turned round, to undo that."
+    return f"Removing {drop}, or reversing {change}, would undo this."
 
 
-def _to_go(found: Verdict) -> str:
-    if found.votes_needed >= _FAR / 2:
-        return "As it goes, no number of votes that anybody casts would settle it."
+def _forecast(found: Verdict) -> str:
+    if found.votes_needed >= _MAX_VOTES / 2:
+        return "If the trend continues, no realistic number of votes will decide."
     some = "one more vote is" if found.votes_needed == 1 else f"about {found.votes_needed:,} more votes are"
-    more = f" on {MIN_PROMPTS} prompts at least" if found.prompts < MIN_PROMPTS else ""
-    return f"If they go on like this, {some} needed{more}."
+    more = f" on at least {MIN_PROMPTS} prompts" if found.prompts < MIN_PROMPTS else ""
+    return f"If the trend continues, {some} needed{more}."

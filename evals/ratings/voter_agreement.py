@@ -1,8 +1,7 @@
-"""Do voters agree, with each other and with themselves? Krippendorff's alpha, Cohen's kappas, votes cast twice.
+"""Voter agreement, between people and over time: Krippendorff's alpha, Cohen's kappas, repeated votes.
 
-A unit is one pair of answers. Values are nominal: the first answer, the second, or a tie. Krippendorff 2018, «Content
-Analysis»; Cohen 1960, doi:10.1177/001316446002000104. Arrays in, a frozen result out; which voters to trust it does
-not say.
+A unit is one pair of answers. Values are nominal: the first answer, the second, or a tie. Krippendorff 2018, "Content
+Analysis"; Cohen 1960, doi:10.1177/001316446002000104. Arrays in, a frozen result out.
 """
 
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ from evals.votes.votes import Votes
 
 _VALUES = 3  # lost, tied, won
 _RESAMPLES = 300
-_SHARED = 10  # units in common, under which a kappa of two voters says nothing
+_SHARED = 10  # fewer units in common make a kappa meaningless
 
 
 @dataclass(frozen=True)
 class VoterPair:
-    """Two voters: how many units both voted on, the share that they agree on, and kappa; None where chance is all."""
+    """Two voters: the units both voted on, the share they agree on, and kappa; None where chance agreement is total."""
 
     first: int
     second: int
@@ -32,10 +31,10 @@ class VoterPair:
 class Agreement:
     """How far voters agree. `alpha` is 1 for full agreement and 0 for chance; None where it is not defined.
 
-    `units`: pairs of answers with two voters or more. `observed`: the share of pairs of votes on one unit that agree;
-    `decisive`: the same where neither is a tie: the ceiling that a judge can be held to. `low` to `high` is alpha's
-    95 % interval over units. `repeats`: votes of a voter on a unit that the voter had voted on; `self_consistency`:
-    the share of them that say the same again. `kappas`: voters with 10 units in common or more, most first.
+    `units` counts pairs of answers with at least two voters. `observed` is the share of pairs of votes on one unit that
+    agree; `decisive` the same without ties, the ceiling for a judge. `low` to `high` is alpha's 95 % interval over
+    units. `repeats` counts a voter's later votes on the same unit; `self_consistency` is the share of them that repeat
+    the first. `kappas` has voters with at least 10 units in common, most first.
     """
 
     alpha: float | None
@@ -50,11 +49,11 @@ class Agreement:
 
 
 def agreement(votes: Votes, shared: int = _SHARED, seed: int = 0) -> Agreement:
-    """How far the voters of these votes agree; a voter's first vote on a unit counts, later ones are repeats.
+    """How far these voters agree; a voter's first vote on a unit counts, later ones are repeats.
 
     Args:
-        shared: two voters with fewer units in common get no kappa.
-        seed: of the bootstrap over units, so that the same votes give the same interval.
+        shared: the units in common that a kappa needs.
+        seed: of the bootstrap over units; the same votes give the same interval.
     """
     unit, value = votes.units, np.rint(votes.score * 2).astype(np.int64)
     voter = np.unique(votes.voter, return_inverse=True)[1] if len(votes) else votes.voter
@@ -83,14 +82,14 @@ def alpha_of(table: np.ndarray) -> float | None:
     """Krippendorff's nominal alpha.
 
     Args:
-        table: (units, values), how many voters gave each unit each value; units with one voter tell nothing.
+        table: (units, values), how many voters gave each unit each value; units with one voter are ignored.
     """
     table = np.asarray(table, dtype=float)
     return _alpha(_coincidences(table[table.sum(axis=1) >= 2]).sum(axis=0))
 
 
 def _first_and_again(unit: np.ndarray, voter: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Where each voter's first vote on each unit is; the number of later ones, and of those that say the same."""
+    """The places of each voter's first vote on each unit; the number of later votes, and of those that repeat it."""
     key = unit * (int(voter.max(initial=0)) + 1) + voter
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
     again = np.ones(len(key), dtype=bool)
@@ -100,7 +99,7 @@ def _first_and_again(unit: np.ndarray, voter: np.ndarray, value: np.ndarray) -> 
 
 
 def _coincidences(table: np.ndarray) -> np.ndarray:
-    """(units, values, values): each unit's pairs of votes, weighted so that a unit weighs what it has votes."""
+    """(units, values, values): each unit's pairs of votes, weighted by the unit's number of votes."""
     pairs = table[:, :, None] * table[:, None, :]
     diagonal = np.arange(table.shape[1])
     pairs[:, diagonal, diagonal] -= table
@@ -142,7 +141,7 @@ def _kappas(unit: np.ndarray, voter: np.ndarray, value: np.ndarray, shared: int)
     gave = [csr_array((ones * (value == v), (voter, unit)), shape=(voters, units)) for v in range(_VALUES)]
     both = (saw @ saw.T).toarray()
     agreed = np.sum([(one @ one.T).toarray() for one in gave], axis=0)
-    # On the units that the other saw too: how often each gave each value.
+    # On the units that both saw: how often each gave each value.
     margins = [(one @ saw.T).toarray() for one in gave]
     chance = np.sum([margin * margin.T for margin in margins], axis=0)
     found = []

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file: tables, intervals drawn as SVG, regressions with both answers. No network, no script.
+"""An evaluation as one HTML file: means, intervals, differences, and regressions with both answers.
 
 Everything that a model or a person wrote is escaped, and the page's own policy forbids it to load anything.
 """
@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from evals.reports.html_page import axis, line, page, write_page
+from evals.reports.html_page import more, notes, page, sides, table, write_file
+from evals.reports.interval_chart import Span, axis_cell, interval_cell
 from evals.scorers.score_summary import ScoreSummary
-from evals.tasks.evaluations import Evaluation, ScorerFacts
+from evals.tasks.evaluations import Evaluation, ScorerInfo
 from evals.tasks.summaries import Change, Diff, Difference, Overview
 
-_SHOWN = 200  # regressions in the file; the rest are counted
+_MAX_REGRESSIONS = 200  # in the file; the rest are counted
+_DIRECTION = {"higher": "higher is better", "lower": "lower is better", "neither": "neither direction is better"}
 
 
 def write_report(path: Path, evaluation: Evaluation, found: Overview, compared: Diff | None) -> None:
@@ -21,11 +23,11 @@ def write_report(path: Path, evaluation: Evaluation, found: Overview, compared: 
     Raises:
         Invalid: the file cannot be written.
     """
-    write_page(path, report_html(evaluation, found, compared))
+    write_file(path, report_html(evaluation, found, compared))
 
 
 def report_html(evaluation: Evaluation, found: Overview, compared: Diff | None = None) -> str:
-    """The report's text: means by scorer and category, and where `compared` is given, differences and regressions."""
+    """The report's text: means by scorer and category, and differences and regressions where `compared` is given."""
     parts = [_head(evaluation, found)]
     if compared and compared.differences:
         parts += [_differences(compared), _regressions(compared)]
@@ -34,8 +36,8 @@ def report_html(evaluation: Evaluation, found: Overview, compared: Diff | None =
     return page(f"{evaluation.task}: {', '.join(evaluation.models)}", "".join(parts))
 
 
-def number(value: float | None, scorer: ScorerFacts | None = None) -> str:
-    """A score as it is shown: two places for shares, three digits for everything else, a dash for none."""
+def number(value: float | None, scorer: ScorerInfo | None = None) -> str:
+    """A score as text: two decimals for bounded scores, three digits for others, a dash for none."""
     if value is None:
         return "–"
     if scorer is None or scorer.low is None or scorer.high is not None:
@@ -43,8 +45,8 @@ def number(value: float | None, scorer: ScorerFacts | None = None) -> str:
     return f"{value:.3g}"
 
 
-def interval(summary: ScoreSummary, scorer: ScorerFacts | None = None) -> str:
-    """A mean with its interval: `0.82 (0.71 to 0.90)`; the mean alone where there is no interval."""
+def interval(summary: ScoreSummary, scorer: ScorerInfo | None = None) -> str:
+    """A mean with its interval, `0.82 (0.71 to 0.90)`; the mean alone where there is no interval."""
     if summary.low is None or summary.high is None:
         return number(summary.mean, scorer)
     return f"{number(summary.mean, scorer)} ({number(summary.low, scorer)} to {number(summary.high, scorer)})"
@@ -53,52 +55,53 @@ def interval(summary: ScoreSummary, scorer: ScorerFacts | None = None) -> str:
 def _head(evaluation: Evaluation, found: Overview) -> str:
     parameters = ", ".join(f"{name} {value}" for name, value in evaluation.parameters.items())
     left_out = f"; {evaluation.left_out} rows left out as unreadable" if evaluation.left_out else ""
-    rows = "".join(
-        f"<tr><td>{escape(facts.model)}</td><td class=number>{facts.answered}</td>"
-        f"<td class=number>{facts.failed}</td><td class=number>{facts.cut}</td></tr>"
-        for facts in found.facts
+    details = (
+        f"<p class=soft>{escape(parameters)} · evaluation <code>{evaluation.id}</code> · content "
+        f"<code>{evaluation.task_hash[:16]}</code></p>{notes(evaluation.notes)}"
     )
-    notes = "".join(f"<p>{escape(note)}</p>" for note in evaluation.notes)
+    counts = table(
+        ("model", "answered", "failed", "cut at max_tokens"),
+        [(escape(row.model), str(row.answered), str(row.failed), str(row.cut)) for row in found.facts],
+    )
     return (
         f"<h1>{escape(evaluation.task)}</h1>"
         f"<p class=soft>{len(evaluation.samples)} samples from {escape(evaluation.source)}{left_out} · "
-        f"{escape(parameters)} · {evaluation.created:%Y-%m-%d %H:%M} UTC · evaluation <code>{evaluation.id}</code> · "
-        f"content <code>{evaluation.task_hash[:16]}</code></p>{notes}"
-        "<div class=wide><table><tr><th>model</th><th>answered</th><th>failed</th><th>cut at max_tokens</th></tr>"
-        f"{rows}</table></div>"
-        "<p class=soft>Intervals are 95 %, clustered by prompt (or by group). A failed answer has no score: it is no "
-        "zero, and it is counted.</p>"
+        f"{evaluation.created:%Y-%m-%d %H:%M} UTC</p>{counts}"
+        "<p class=soft>Intervals are 95 %, clustered by prompt or group. A failed answer has no score and is counted "
+        f"as failed.</p>{more('Details', details)}"
     )
 
 
-def _scorer(evaluation: Evaluation, found: Overview, scorer: ScorerFacts) -> str:
+def _scorer(evaluation: Evaluation, found: Overview, scorer: ScorerInfo) -> str:
     rows = [(model, found.of(model, scorer.name)) for model in evaluation.models]
-    good = {"higher": "higher is better", "lower": "lower is better", "neither": "neither end is good by itself"}
-    html = f"<h2>{escape(scorer.name)} <span class=soft>· {good[scorer.better]}</span></h2>"
-    html += _plot_table(rows, scorer)
+    html = f"<h2>{escape(scorer.name)} <span class=soft>· {_DIRECTION[scorer.better]}</span></h2>"
+    html += _means(rows, scorer)
     if not found.categories or all(summary.mean is None for _, summary in rows):
         return html
     parts = "".join(
         f"<h3>{escape(category)}</h3>"
-        + _plot_table([(model, found.of(model, scorer.name, category)) for model in evaluation.models], scorer)
+        + _means([(model, found.of(model, scorer.name, category)) for model in evaluation.models], scorer)
         for category in found.categories
     )
     return html + f"<details><summary>{escape(scorer.name)} by category</summary>{parts}</details>"
 
 
-def _plot_table(rows: Sequence[tuple[str, ScoreSummary]], scorer: ScorerFacts) -> str:
+def _means(rows: Sequence[tuple[str, ScoreSummary]], scorer: ScorerInfo) -> str:
     if all(summary.mean is None for _, summary in rows):
-        return "<p class=soft>No sample has anything to score this by.</p>"
-    start, end = _range([summary for _, summary in rows], scorer)
-    cells = "".join(
-        f"<tr><td>{escape(name)}</td><td class=number>{interval(summary, scorer)}</td>"
-        f"<td>{line(summary, None, start, end)}</td><td class=number>{summary.n}</td>"
-        f"<td class=number>{summary.missing or ''}</td></tr>"
-        for name, summary in rows
-    )
-    return (
-        f"<div class=wide><table><tr><th>model</th><th>mean, 95 %</th><th>{axis(start, end)}</th><th>scored</th>"
-        f"<th>no score</th></tr>{cells}</table></div>"
+        return "<p class=soft>No sample has a reference for this scorer.</p>"
+    axis = _range([summary for _, summary in rows], scorer)
+    return table(
+        ("model", "mean, 95 %", axis_cell(*axis), "scored", "no score"),
+        [
+            (
+                escape(name),
+                interval(summary, scorer),
+                interval_cell(_span(summary), axis),
+                str(summary.n),
+                str(summary.missing or ""),
+            )
+            for name, summary in rows
+        ],
     )
 
 
@@ -109,21 +112,21 @@ def _differences(compared: Diff) -> str:
         if row.summary.mean is not None:
             groups.setdefault((row.model_a, row.model_b, row.scorer), []).append(row)
     for (a, b, name), rows in groups.items():
-        # A category that is empty, or rests on too little, stays: it says so in its last column.
         known = [end for row in rows for end in (row.wide.low, row.wide.high, row.summary.mean) if end is not None]
-        span = max((abs(end) for end in known), default=0.0) or 1.0
-        cells = "".join(
-            f"<tr><td>{escape(row.category or 'all')}</td>"
-            f"<td class=number>{interval(row.summary, row.facts)}</td>"
-            f"<td>{line(row.summary, row.wide, -span, span)}</td><td class=number>{row.summary.n}</td>"
-            f"<td class={_tone(row)}>{row.finding}</td></tr>"
+        reach = max((abs(end) for end in known), default=0.0) or 1.0
+        axis = (-reach, reach)
+        cells = [
+            (
+                escape(row.category or "all"),
+                interval(row.summary, row.facts),
+                interval_cell(_span(row.summary), axis, _span(row.wide)),
+                str(row.summary.n),
+                f"<span class={_tone(row)}>{row.finding}</span>",
+            )
             for row in rows
-        )
-        html += (
-            f"<h3>{escape(name)}: {escape(b)} minus {escape(a)}</h3><div class=wide><table><tr><th>category</th>"
-            f"<th>difference, 95 %</th><th>{axis(-span, span)}</th><th>pairs</th><th>{escape(b)} is</th></tr>{cells}"
-            "</table></div>"
-        )
+        ]
+        head = ("category", "difference, 95 %", axis_cell(*axis), "pairs", f"{escape(b)} is")
+        html += f"<h3>{escape(name)}: {escape(b)} minus {escape(a)}</h3>{table(head, cells)}"
     return html
 
 
@@ -133,10 +136,10 @@ def _tone(row: Difference) -> str:
 
 def _regressions(compared: Diff) -> str:
     worse = len(compared.regressions)
-    html = f"<h2>Regressions</h2><p>{worse} scores are lower than before, {compared.improvements} are higher.</p>"
-    html += "".join(_change(change) for change in compared.regressions[:_SHOWN])
-    if worse > _SHOWN:
-        html += f"<p class=soft>{worse - _SHOWN} more are in the JSON.</p>"
+    html = f"<h2>Regressions</h2><p>{worse} scores got worse, {compared.improvements} got better.</p>"
+    html += "".join(_change(change) for change in compared.regressions[:_MAX_REGRESSIONS])
+    if worse > _MAX_REGRESSIONS:
+        html += f"<p class=soft>{worse - _MAX_REGRESSIONS} more are in the JSON.</p>"
     return html
 
 
@@ -145,31 +148,35 @@ def _change(change: Change) -> str:
     short = question if len(question) <= 110 else question[:109] + "…"
     category = f" · {escape(change.sample.sample.category)}" if change.sample.sample.category else ""
     expected = "".join(f"<pre>{escape(text)}</pre>" for text in change.sample.sample.accepted)
+    answers = sides(
+        (escape(change.model_a), f"<pre>{escape(change.text_a)}</pre>"),
+        (escape(change.model_b), f"<pre>{escape(change.text_b)}</pre>"),
+    )
     return (
         f"<details><summary>{escape(change.scorer)} {change.score_a:.2f} → {change.score_b:.2f} · {escape(short)} "
         f"<span class=soft>{escape(change.sample.id)}{category}</span></summary>"
-        f"<p class=soft>Asked</p><pre>{escape(change.sample.question)}</pre>"
-        + (f"<p class=soft>Expected</p>{expected}" if expected else "")
-        + f"<div class=sides><div><p class=soft>{escape(change.model_a)}</p><pre>{escape(change.text_a)}</pre></div>"
-        f"<div><p class=soft>{escape(change.model_b)}</p><pre>{escape(change.text_b)}</pre></div></div></details>"
+        f"<p class=soft>Question</p><pre>{escape(change.sample.question)}</pre>"
+        + (f"<p class=soft>Expected answer</p>{expected}" if expected else "")
+        + f"{answers}</details>"
     )
 
 
 def _failures(found: Overview) -> str:
     rows = [
-        *((facts.model, said, count) for facts in found.facts for said, count in facts.errors),
-        *((f"scorer {name}", said, count) for name, said, count in found.scorer_errors),
+        *((row.model, error, count) for row in found.facts for error, count in row.errors),
+        *((f"scorer {name}", error, count) for name, error, count in found.scorer_errors),
     ]
     if not rows:
         return ""
-    cells = "".join(f"<tr><td>{escape(who)}</td><td>{escape(said)}</td><td>{n}</td></tr>" for who, said, n in rows)
-    return (
-        "<h2>What failed</h2><div class=wide><table><tr><th>where</th><th>error</th><th>samples</th></tr>"
-        f"{cells}</table></div>"
-    )
+    cells = [(escape(where), escape(error), str(count)) for where, error, count in rows]
+    return f"<h2>What failed</h2>{table(('where', 'error', 'samples'), cells)}"
 
 
-def _range(rows: Sequence[ScoreSummary], scorer: ScorerFacts) -> tuple[float, float]:
+def _span(summary: ScoreSummary) -> Span:
+    return Span(summary.mean, summary.low, summary.high)
+
+
+def _range(rows: Sequence[ScoreSummary], scorer: ScorerInfo) -> tuple[float, float]:
     if scorer.low is not None and scorer.high is not None:
         return scorer.low, scorer.high
     known = [end for row in rows for end in (row.low, row.high, row.mean) if end is not None]

@@ -1,188 +1,129 @@
-"""What `parley eval` prints: tables of means and differences, lines of what failed or got worse, a progress bar."""
+"""What `parley eval` prints: means, differences, failures, regressions."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from evals.reports.terminal import folding_table, say, shorten
 from models.errors import Invalid
 
 if TYPE_CHECKING:
     from evals.tasks.contamination import Contamination
     from evals.tasks.evaluations import Evaluation
-    from evals.tasks.runner import Progress
     from evals.tasks.summaries import Diff, Overview
     from evals.tasks.task import Task
 
-_TOLD = 20  # regressions or copied questions on the terminal; the rest are counted
+_MAX_LINES = 20  # regressions or copied questions on the terminal; the rest are counted
 
 
-def tell_bad_rows(task: "Task", skip: bool, quiet: bool) -> None:
-    """One line for each row that is no sample, on standard error.
+def print_bad_rows(task: "Task", skip: bool, quiet: bool) -> None:
+    """Prints a line for each row that is not a sample, on standard error.
 
     Raises:
-        Invalid: there are some, and they are not to be left out.
+        Invalid: there are some, and `skip` is False.
     """
+    from models.terminal import console
+
     if not task.bad:
         return
-    console = _errors()
-    for row in task.bad if not quiet else ():
-        console.print(str(row), markup=False)
+    errors = console(stderr=True, quiet=quiet)
+    for row in task.bad:
+        errors.print(str(row), markup=False)
     if not skip:
         raise Invalid(
-            f"{len(task.bad)} of {len(task.bad) + len(task.samples)} rows of {task.source} are no samples "
-            f"({task.bad[0].place}: {task.bad[0].what}). Mend them, or leave them out with --skip-bad.",
+            f"{len(task.bad)} of {len(task.bad) + len(task.samples)} rows of {task.source} are not samples "
+            f"({task.bad[0].place}: {task.bad[0].what}). Fix them, or leave them out with --skip-bad.",
             param="task",
         )
 
 
-def tell_overlap(overlap: "Contamination") -> None:
-    """What of the task the training holds."""
+def print_contamination(overlap: "Contamination") -> None:
+    """Prints which of the task's questions are in the training data."""
     say(overlap.words)
-    for found in overlap.found[:_TOLD]:
+    for found in overlap.found[:_MAX_LINES]:
         likeness = "copied" if found.exact else f"{found.overlap:.0%} alike"
         say(f"  sample {found.sample.id}: {likeness}, {found.place}{', answer too' if found.answer_too else ''}")
-    if len(overlap.found) > _TOLD:
-        say(f"  and {len(overlap.found) - _TOLD} more")
+    if len(overlap.found) > _MAX_LINES:
+        say(f"  and {len(overlap.found) - _MAX_LINES} more")
 
 
-def tell_overview(evaluation: "Evaluation", found: "Overview") -> None:
-    """Means with intervals, and what failed."""
-    from rich.table import Column, Table
-
+def print_overview(evaluation: "Evaluation", found: "Overview") -> None:
+    """Prints means with intervals, and what failed."""
     from evals.reports.evaluation_html import interval
 
-    categories = (None, *found.categories)
-    first = ["mean (95 %)", *(["category"] * bool(found.categories)), *evaluation.models]
-    table = Table(*(Column(name, overflow="fold") for name in first), "samples", box=None, header_style="bold")
+    with_categories = bool(found.categories)
+    table = folding_table("mean (95 %)", *(["category"] * with_categories), *evaluation.models, "samples")
     for scorer in evaluation.scorers:
-        for category in categories:
+        for category in (None, *found.categories):
             cells = [found.of(model, scorer.name, category) for model in evaluation.models]
             if category is not None and all(cell.mean is None for cell in cells):
                 continue
             table.add_row(
-                "" if category else scorer.name, *([category or "all"] * bool(found.categories)),
-                *(interval(cell, scorer) for cell in cells), _count([cell.n for cell in cells]),
+                "" if category else scorer.name, *([category or "all"] * with_categories),
+                *(interval(cell, scorer) for cell in cells), _count_range([cell.n for cell in cells]),
             )  # fmt: skip
     say(table)
-    for facts in found.facts:
-        if facts.failed:
-            said, count = facts.errors[0]
-            say(f"{facts.model}: {facts.failed} of {facts.answered + facts.failed} failed, {count} of them so: {said}")
-        if facts.cut:
-            say(f"{facts.model}: {facts.cut} {'answer was' if facts.cut == 1 else 'answers were'} cut at max_tokens.")
+    for counts in found.facts:
+        if counts.failed:
+            error, count = counts.errors[0]
+            total = counts.answered + counts.failed
+            say(f"{counts.model}: {counts.failed} of {total} failed. Most frequent error ({count}): {error}")
+        if counts.cut:
+            verb = "answer was" if counts.cut == 1 else "answers were"
+            say(f"{counts.model}: {counts.cut} {verb} cut at max_tokens.")
     failing = {name for name, _, _ in found.scorer_errors}
     for scorer in evaluation.scorers:
         if scorer.name not in failing and not any(found.of(model, scorer.name).n for model in evaluation.models):
-            say(f"{scorer.name} had nothing to go by in these samples: `parley eval scorers` says what each needs.")
-    for name, said, count in found.scorer_errors:
-        say(f"Scorer {name} failed on {_times(count, 'answer')}: {said}")
+            say(f"{scorer.name} has no reference in these samples: `parley eval scorers` lists what each scorer needs.")
+    for name, error, count in found.scorer_errors:
+        say(f"Scorer {name} failed on {_plural(count, 'answer')}: {error}")
 
 
-def tell_diff(compared: "Diff") -> None:
-    """Differences with intervals, and what got worse."""
-    from rich.table import Column, Table
-
+def print_diff(compared: "Diff") -> None:
+    """Prints differences with intervals, and what got worse."""
     from evals.reports.evaluation_html import interval
-    from evals.tasks.summaries import FEWEST
+    from evals.tasks.summaries import MIN_PROMPTS
 
-    thin = 0
-    for one, other in dict.fromkeys((row.model_a, row.model_b) for row in compared.differences):
-        names = ("difference (95 %)", "category", "", "samples", "it is")
-        table = Table(*(Column(name, overflow="fold") for name in names), box=None, header_style="bold")
+    hidden = 0
+    for pair in dict.fromkeys((row.model_a, row.model_b) for row in compared.differences):
+        table = folding_table("difference (95 %)", "category", "", "samples", "finding")
         for row in compared.differences:
-            if (row.model_a, row.model_b) != (one, other) or row.summary.mean is None:
+            if (row.model_a, row.model_b) != pair or row.summary.mean is None:
                 continue
             if row.category and row.finding == "not enough evidence":
-                thin += 1
+                hidden += 1
                 continue
             table.add_row(
                 row.scorer, row.category or "all", interval(row.summary, row.facts), str(row.summary.n), row.finding
             )
-        say(f"\n{other} against {one}:")
+        say(f"\n{pair[1]} compared with {pair[0]}:")
         say(table)
-    if thin:
-        say(f"{thin} more, by category, rest on under {FEWEST} prompts each: not enough evidence (--html, --json).")
+    if hidden:
+        say(f"{hidden} more by category have under {MIN_PROMPTS} prompts each: --html and --json have them.")
     say(compared.words)
     if compared.regressions:
-        lower = "1 score is" if len(compared.regressions) == 1 else f"{len(compared.regressions)} scores are"
-        say(f"{lower} lower than before, {_are(compared.improvements)} higher. Lower:")
+        say(f"{_plural(len(compared.regressions), 'score')} got worse, {compared.improvements} got better. Worse:")
     else:
-        say(f"No score is lower than before, {_are(compared.improvements)} higher.")
-    for change in compared.regressions[:_TOLD]:
-        question = " ".join(change.sample.question.split())
-        short = question if len(question) <= 48 else question[:47] + "…"
+        say(f"No score got worse, {compared.improvements} got better.")
+    for change in compared.regressions[:_MAX_LINES]:
         say(
             f"  {change.scorer} {change.score_a:.2f} → {change.score_b:.2f}  {change.model_b}, "
-            f"sample {change.sample.id}: {short}"
+            f"sample {change.sample.id}: {shorten(change.sample.question)}"
         )
-    if len(compared.regressions) > _TOLD:
-        say(f"  and {len(compared.regressions) - _TOLD} more: --html or --json has them all, with the answers")
+    if len(compared.regressions) > _MAX_LINES:
+        say(f"  and {len(compared.regressions) - _MAX_LINES} more: --html and --json have them all, with the answers")
 
 
-def tell_asking(asked: int, cached: int, seconds: float) -> None:
-    """What the asking took."""
-    before = f"{cached} {'was' if cached == 1 else 'were'} there before."
+def print_timing(asked: int, cached: int, seconds: float) -> None:
+    """Prints how many answers were requested, and how fast."""
     if not asked:
-        say(f"No answer was asked for; {before}")
+        say(f"No new answer was needed; {cached} came from the cache.")
         return
-    rate = f", {asked / seconds:.1f} a second" if seconds else ""
-    say(f"{_times(asked, 'answer')} in {seconds:.1f} s{rate}; {before}")
+    rate = f", {asked / seconds:.1f} per second" if seconds else ""
+    say(f"{_plural(asked, 'answer')} in {seconds:.1f} s{rate}; {cached} from the cache.")
 
 
-def _times(count: int, what: str) -> str:
-    return f"1 {what}" if count == 1 else f"{count} {what}s"
+def _plural(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _are(count: int) -> str:
-    return "1 is" if count == 1 else f"{count} are"
-
-
-def _count(numbers: list[int]) -> str:
-    """One number where all are the same, else from the least to the most."""
+def _count_range(numbers: list[int]) -> str:
     return str(numbers[0]) if len(set(numbers)) == 1 else f"{min(numbers)}–{max(numbers)}"
-
-
-class Bar:
-    """A Rich progress bar, or nothing where it is not wanted."""
-
-    def __init__(self, wanted: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Shown
-
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
-        )  # fmt: skip
-        self._shown = Shown(*columns, transient=True, console=_console(), disable=not wanted)
-        self._task = self._shown.add_task("starting", total=None)
-
-    def __enter__(self) -> "Bar":
-        self._shown.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._shown.stop()
-
-    def tell(self, progress: "Progress") -> None:
-        failed = f", {progress.failed} failed" if progress.failed else ""
-        self._shown.update(self._task, completed=progress.done, total=progress.total, description=f"asking{failed}")
-
-    def tell_scoring(self, share: float, line: str) -> None:
-        """A scorer that takes its time: a share of 0 to 1, and what it does."""
-        self._shown.update(self._task, completed=round(100 * share), total=100, description=line)
-
-
-def _console() -> Any:
-    from models.terminal import console
-
-    return console()
-
-
-def _errors() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, emoji=False)
-
-
-def say(what: Any) -> None:
-    """Prints for people."""
-    # No markup: a question may hold [brackets].
-    _console().print(what, markup=False)

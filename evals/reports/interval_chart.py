@@ -1,7 +1,6 @@
-"""Intervals as a picture: in the terminal, as SVG, as PNG, or as one HTML file with its table and its paragraph.
+"""Charts of intervals: in the terminal, inline in a table, as SVG, as PNG, and as one HTML file with its table.
 
-The HTML loads nothing and runs nothing. What is drawn are rows of a name, a point and an interval on one axis; what
-the numbers mean is their caller's business.
+A chart is rows of a name, a point and an interval on one axis.
 """
 
 import io
@@ -10,25 +9,44 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from models.atomic import atomic_write
-from models.errors import Invalid, NoSpace
+from evals.reports.html_page import page, table, write_file
+from models.chart_svg import Box, Dot, Label, Line, Scale, Shape, render_svg
+from models.errors import Invalid
 
-TERMINAL = 36  # characters
-_WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 860, 40, 250, 30, 20, 62  # of a picture, in pixels
-_INK, _SOFT, _LINE, _MARK, _SECOND, _BAND = "#1b1d22", "#5d636f", "#d9dce2", "#2c8a7e", "#d9714b", "#f0eee8"
+TERMINAL_WIDTH = 36  # characters
+_CELL_WIDTH, _CELL_HEIGHT, _CELL_PAD = 320, 22, 10  # of an interval in a table, in pixels
+_WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 860, 40, 250, 30, 20, 62  # of a chart, in pixels
 _NAME = 34  # characters of a name that fit
-_STYLE = """
-body { margin: 0 auto; max-width: 900px; padding: 28px 16px 56px; color: #1b1d22;
-font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 24px; margin: 0 0 8px; } svg { max-width: 100%; height: auto; } .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: 5px 12px 5px 0;
-border-bottom: 1px solid #d9dce2; font-variant-numeric: tabular-nums; } li, p { max-width: 70ch; }
-"""
+_FONT = 14
+
+
+@dataclass(frozen=True)
+class _Palette:
+    ink: str
+    soft: str
+    line: str
+    mark: str
+    second: str
+    band: str
+    paper: str
+
+
+_PAGE = _Palette(*(f"var(--{name})" for name in ("ink", "soft", "line", "mark", "second", "band", "paper")))
+_FILE = _Palette("#1b1d22", "#5d636f", "#d9dce2", "#2c8a7e", "#d9714b", "#f0eee8", "#ffffff")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A mean with its interval; None where it is not known."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
 class Interval:
-    """One row of a plot. `second` is another estimate of the same, drawn under it; `sure` False is drawn hollow."""
+    """One row of a chart. `second` is another estimate, drawn below it; `sure` False is drawn hollow."""
 
     name: str
     value: float
@@ -51,169 +69,147 @@ class Plot:
     legend: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """A line, a dot, a box or a text, in pixels; the backends draw nothing else."""
-
-    kind: str
-    at: tuple[float, float, float, float]
-    colour: str
-    text: str = ""
-    anchor: str = "start"
-    fill: bool = True
-
-
-def interval_line(low: float, middle: float, high: float, start: float, end: float, width: int = TERMINAL) -> str:
-    """An interval as text, `├──●──┤`, on an axis from `start` to `end`; what lies outside is cut off."""
-
-    def at(value: float) -> int:
-        share = (value - start) / (end - start) if end > start else 0.5
-        return round(min(max(share, 0.0), 1.0) * (width - 1))
-
+def interval_line(interval: tuple[float, float, float], axis: tuple[float, float], width: int = TERMINAL_WIDTH) -> str:
+    """An interval (low, middle, high) as text, `├──●──┤`, on an axis (start, end); values outside are clamped."""
+    scale = Scale(*axis, 0, width - 1)
+    low, middle, high = (round(scale(value)) for value in interval)
     line = [" "] * width
-    for i in range(at(low), at(high) + 1):
+    for i in range(low, high + 1):
         line[i] = "─"
-    line[at(low)], line[at(high)] = "├", "┤"
-    line[at(middle)] = "●"
+    line[low], line[high] = "├", "┤"
+    line[middle] = "●"
     return "".join(line)
 
 
-def axis_line(start: float, end: float, unit: str = "", width: int = TERMINAL) -> str:
+def axis_line(start: float, end: float, unit: str = "", width: int = TERMINAL_WIDTH) -> str:
     """The ends of an axis as text, as wide as `interval_line`."""
     left, right = f"{start:.0f}{unit}", f"{end:.0f}{unit}"
     return left.ljust(width - len(right)) + right
 
 
-def write_plot(path: Path, plot: Plot, title: str, table: Sequence[Sequence[str]], text: Sequence[str]) -> None:
-    """Writes a plot as .html (with title, table and text), .svg or .png.
+def axis_cell(start: float, end: float) -> str:
+    """The ends of an axis as SVG, for the head of a table."""
+    labels = [
+        Label(_CELL_PAD, 11, f"{start:.3g}", _PAGE.soft),
+        Label(_CELL_WIDTH - _CELL_PAD, 11, f"{end:.3g}", _PAGE.soft, "end"),
+    ]
+    return render_svg(labels, (_CELL_WIDTH, 14), f"from {start:.3g} to {end:.3g}", font_size=11)
+
+
+def interval_cell(span: Span, axis: tuple[float, float], wide: Span | None = None) -> str:
+    """An interval as SVG for a table's cell, on an axis (start, end); the wide one thin behind it, a line at zero."""
+    scale = Scale(*axis, _CELL_PAD, _CELL_WIDTH - _CELL_PAD)
+    middle = _CELL_HEIGHT / 2
+    shapes: list[Shape] = [Line(((_CELL_PAD, middle), (_CELL_WIDTH - _CELL_PAD, middle)), _PAGE.line, 1)]
+    if axis[0] < 0 < axis[1]:
+        shapes.append(Line(((scale(0), 2), (scale(0), _CELL_HEIGHT - 2)), _PAGE.line, 1))
+    for row, width in ((wide, 1), (span, 2)):
+        if row and row.low is not None and row.high is not None:
+            shapes += _whiskers(scale(row.low), scale(row.high), middle, _PAGE.mark, width)
+    if span.mean is not None:
+        shapes.append(Dot(scale(span.mean), middle, 4, _PAGE.mark))
+    known = (span.mean, span.low, span.high)
+    title = " ".join("–" if value is None else f"{value:.3g}" for value in known)
+    return render_svg(shapes, (_CELL_WIDTH, _CELL_HEIGHT), title)
+
+
+def write_plot(path: Path, plot: Plot, title: str, cells: Sequence[Sequence[str]], text: Sequence[str]) -> None:
+    """Writes a chart as .html (with title, table and text), .svg or .png.
 
     Args:
-        table: rows of cells, the header first.
+        cells: the table's rows, the header first.
 
     Raises:
-        Invalid: another ending, or it cannot be written there. NoSpace: the disk is full.
+        Invalid: another ending, or the file cannot be written.
+        NoSpace: the disk is full.
     """
     match path.suffix.lower():
         case ".html":
-            data = page(plot, title, table, text).encode("utf-8", "replace")
+            data: str | bytes = plot_page(plot, title, cells, text)
         case ".svg":
-            data = svg(plot).encode("utf-8", "replace")
+            data = svg(plot)
         case ".png":
             data = png(plot)
         case other:
-            raise Invalid(f"A plot ends in .html, .svg or .png, not {other or 'nothing'!r}.", param="plot")
-    if path.is_dir():
-        raise Invalid(f"{path} is a folder: name a file.", param="plot")
-    try:
-        atomic_write(path, data)
-    except NoSpace:
-        raise
-    except OSError as error:
-        raise Invalid(f"{path} cannot be written: {error.strerror}.", param="plot") from error
+            raise Invalid(f"A chart's file ends in .html, .svg or .png, not {other or 'nothing'!r}.", param="plot")
+    write_file(path, data, "plot")
 
 
-def page(plot: Plot, title: str, table: Sequence[Sequence[str]], text: Sequence[str]) -> str:
-    """One HTML file: paragraph, plot, table, notes. Everything is escaped, for names come from people."""
-    head, *rows = table
-    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    first, *notes = text
-    more = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else ""
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1><p>{escape(first)}</p>"
-        f"<div class='wide'>{svg(plot)}</div>{more}"
-        f"<div class='wide'><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div></html>\n"
-    )
+def plot_page(plot: Plot, title: str, cells: Sequence[Sequence[str]], text: Sequence[str]) -> str:
+    """One HTML file: a paragraph, the chart, notes, the table."""
+    head, *rows = ([escape(cell) for cell in row] for row in cells)
+    first, *others = text
+    items = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in others)}</ul>" if others else ""
+    chart = f"<div class=wide>{_render(plot, _PAGE)}</div>"
+    return page(title, f"<h1>{escape(title)}</h1><p>{escape(first)}</p>{chart}{items}{table(head, rows)}")
 
 
 def svg(plot: Plot) -> str:
-    """The plot as an SVG element that stands alone too."""
-    height = _height(plot)
-    parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {height}' width='{_WIDTH}' height='{height}' "
-        "font-family='system-ui, sans-serif' font-size='14'>"
-        f"<rect width='{_WIDTH}' height='{height}' fill='#ffffff'/>"
-    ]
-    for shape in _shapes(plot):
-        a, b, c, d = (f"{number:.1f}" for number in shape.at)
-        match shape.kind:
-            case "line":
-                parts.append(f"<line x1='{a}' y1='{b}' x2='{c}' y2='{d}' stroke='{shape.colour}' stroke-width='2'/>")
-            case "box":
-                size = f"width='{shape.at[2] - shape.at[0]:.1f}' height='{shape.at[3] - shape.at[1]:.1f}'"
-                parts.append(f"<rect x='{a}' y='{b}' {size} fill='{shape.colour}'/>")
-            case "dot":
-                fill = shape.colour if shape.fill else "#ffffff"
-                circle = f"<circle cx='{a}' cy='{b}' r='{c}' fill='{fill}' stroke='{shape.colour}' stroke-width='2'/>"
-                parts.append(circle)
-            case _:
-                words = escape(shape.text)
-                parts.append(f"<text x='{a}' y='{b}' fill='{shape.colour}' text-anchor='{shape.anchor}'>{words}</text>")
-    return "".join([*parts, "</svg>"])
+    """The chart as an SVG file."""
+    return _render(plot, _FILE)
 
 
 def png(plot: Plot, scale: int = 2) -> bytes:
-    """The plot as a PNG, `scale` pixels for each of the SVG's."""
+    """The chart as a PNG, `scale` pixels for each of the SVG's."""
     from PIL import Image, ImageDraw, ImageFont
 
-    image = Image.new("RGB", (_WIDTH * scale, _height(plot) * scale), "#ffffff")
+    image = Image.new("RGB", (_WIDTH * scale, _height(plot) * scale), _FILE.paper)
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(14 * scale)
-    for shape in _shapes(plot):
-        a, b, c, d = (number * scale for number in shape.at)
-        match shape.kind:
-            case "line":
-                draw.line((a, b, c, d), fill=shape.colour, width=2 * scale)
-            case "box":
-                draw.rectangle((a, b, c, d), fill=shape.colour)
-            case "dot":
-                fill = shape.colour if shape.fill else "#ffffff"
-                draw.ellipse((a - c, b - c, a + c, b + c), fill=fill, outline=shape.colour, width=2 * scale)
-            case _:
+    font = ImageFont.load_default(_FONT * scale)
+    for shape in _shapes(plot, _FILE):
+        match shape:
+            case Line():
+                points = [(x * scale, y * scale) for x, y in shape.points]
+                draw.line(points, fill=shape.colour, width=round(shape.width * scale))
+            case Box(x, y, width, height, colour):
+                draw.rectangle([x * scale, y * scale, (x + width) * scale, (y + height) * scale], fill=colour)
+            case Dot(x, y, radius, colour):
+                corners = [(x - radius) * scale, (y - radius) * scale, (x + radius) * scale, (y + radius) * scale]
+                draw.ellipse(corners, fill=colour if shape.filled else _FILE.paper, outline=colour, width=2 * scale)
+            case Label():
                 anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
-                draw.text((a, b), shape.text, fill=shape.colour, font=font, anchor=anchor)
+                draw.text((shape.x * scale, shape.y * scale), shape.text, fill=shape.colour, font=font, anchor=anchor)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _render(plot: Plot, palette: _Palette) -> str:
+    return render_svg(_shapes(plot, palette), (_WIDTH, _height(plot)), plot.axis, palette.paper, _FONT)
 
 
 def _height(plot: Plot) -> int:
     return _TOP + _ROW * len(plot.rows) + _BOTTOM
 
 
-def _shapes(plot: Plot) -> list[_Shape]:
-    span = plot.end - plot.start
+def _shapes(plot: Plot, palette: _Palette) -> list[Shape]:
     bottom = _TOP + _ROW * len(plot.rows)
-
-    def x(value: float) -> float:
-        share = (value - plot.start) / span if span > 0 else 0.5
-        return _LEFT + min(max(share, 0.0), 1.0) * (_WIDTH - _LEFT - _RIGHT)
-
-    found = []
+    x = Scale(plot.start, plot.end, _LEFT, _WIDTH - _RIGHT)
+    shapes: list[Shape] = []
     if plot.band:
-        found.append(_Shape("box", (x(plot.band[0]), _TOP, x(plot.band[1]), bottom), _BAND))
+        left, right = x(plot.band[0]), x(plot.band[1])
+        shapes.append(Box(left, _TOP, right - left, bottom - _TOP, palette.band))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        value = plot.start + share * span
-        found.append(_Shape("line", (x(value), _TOP, x(value), bottom), _LINE))
-        found.append(_Shape("text", (x(value), bottom + 20, 0, 0), _SOFT, f"{value:.0f}{plot.unit}", "middle"))
+        value = plot.start + share * (plot.end - plot.start)
+        shapes.append(Line(((x(value), _TOP), (x(value), bottom)), palette.line))
+        shapes.append(Label(x(value), bottom + 20, f"{value:.0f}{plot.unit}", palette.soft, "middle"))
     for i, row in enumerate(plot.rows):
         y = _TOP + _ROW * (i + 0.5)
         name = row.name if len(row.name) <= _NAME else row.name[: _NAME - 1] + "…"
-        found.append(_Shape("text", (_LEFT - 16, y + 5, 0, 0), _INK, name, "end"))
-        estimates = [((row.value, row.low, row.high), _MARK, y - 6 if row.second else y)]
+        shapes.append(Label(_LEFT - 16, y + 5, name, palette.ink, "end"))
+        estimates = [((row.value, row.low, row.high), palette.mark, y - 6 if row.second else y)]
         if row.second:
-            estimates.append((row.second, _SECOND, y + 7))
+            estimates.append((row.second, palette.second, y + 7))
         for (value, low, high), colour, height in estimates:
-            found.append(_Shape("line", (x(low), height, x(high), height), colour))
-            found += [_Shape("line", (x(end), height - 4, x(end), height + 4), colour) for end in (low, high)]
-            found.append(_Shape("dot", (x(value), height, 5, 0), colour, fill=row.sure))
-    found.append(_Shape("text", (_LEFT, bottom + 46, 0, 0), _SOFT, plot.axis))
-    if plot.legend:
-        for i, (name, colour) in enumerate(zip(plot.legend, (_MARK, _SECOND), strict=True)):
-            left = _LEFT + 330 + 100 * i
-            found.append(_Shape("dot", (left, bottom + 41, 5, 0), colour))
-            found.append(_Shape("text", (left + 10, bottom + 46, 0, 0), _SOFT, name))
-    return found
+            shapes += _whiskers(x(low), x(high), height, colour, 2)
+            shapes.append(Dot(x(value), height, 5, colour, filled=row.sure))
+    shapes.append(Label(_LEFT, bottom + 46, plot.axis, palette.soft))
+    for i, (name, colour) in enumerate(zip(plot.legend or (), (palette.mark, palette.second), strict=False)):
+        left = _LEFT + 330 + 100 * i
+        shapes += [Dot(left, bottom + 41, 5, colour), Label(left + 10, bottom + 46, name, palette.soft)]
+    return shapes
+
+
+def _whiskers(low: float, high: float, y: float, colour: str, width: float) -> list[Shape]:
+    ends = [Line(((x, y - 4), (x, y + 4)), colour, width) for x in (low, high)]
+    return [Line(((low, y), (high, y)), colour, width), *ends]

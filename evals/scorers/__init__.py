@@ -1,1 +1,1 @@
-"""Scorers: small functions of one answer, by name or by your own Python, and what many answers come to."""
+"""Scorers: functions that score one answer, by name or from your own Python file, and means over many answers."""

@@ -1,19 +1,19 @@
-"""Scorers of an answer's form: patterns, JSON and its schema, refusals. They ask no model and fetch nothing."""
+"""Scorers of an answer's format: patterns, JSON and its schema, refusals."""
 
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from evals.scorers.text_match import Sample, Scorer
+from evals.scorers.sample import Sample, Scorer
 from models.errors import Invalid
 
-_PATIENCE_S = 1.0  # for one pattern on one answer: some patterns take for ever on some texts
-_OPENING = 240  # characters: a refusal stands at the beginning
+_TIMEOUT_S = 1.0  # for one pattern on one answer: some patterns backtrack for ever
+_OPENING = 240  # characters: a refusal comes first
 _UNWILLING = (
     r"(?:can(?:no|['’])t|can not|am unable to|['’]m unable to|am not able to|['’]m not able to|won['’]t|will not)"
 )
-# How models refuse in English; what is refused in another language is not seen.
+# How models refuse in English; refusals in other languages are not detected.
 _REFUSAL = re.compile(
     rf"\bI\s?{_UNWILLING}\s+(?:\w+ ){{0,2}}"
     r"(?:help|assist|answer|provide|do that|comply|fulfil|fulfill|discuss|support|give|share|create|write|generate)\b"
@@ -25,22 +25,22 @@ _REFUSAL = re.compile(
 
 
 def regex(pattern: str) -> Scorer:
-    """1 where the pattern is found in the answer; None where the search takes over a second.
+    """1 where the answer contains a match of the pattern; None where the search takes over a second.
 
     Raises:
-        Invalid: it is no pattern.
+        Invalid: it is not a pattern.
     """
-    # Not the standard library's, which can hang on a pattern like (a+)+$ and cannot be stopped.
+    # Not the standard library's `re`, which has no timeout for patterns like (a+)+$.
     import regex as patterns
 
     try:
         wanted = patterns.compile(pattern)
     except patterns.error as error:
-        raise Invalid(f"regex:{pattern} is no pattern: {error}.", param="scorers") from error
+        raise Invalid(f"regex:{pattern} is not a valid pattern: {error}.", param="scorers") from error
 
     def score(sample: Sample, answer: str) -> float | None:
         try:
-            return float(wanted.search(answer, timeout=_PATIENCE_S) is not None)
+            return float(wanted.search(answer, timeout=_TIMEOUT_S) is not None)
         except TimeoutError:
             return None
 
@@ -51,7 +51,7 @@ def valid_json() -> Scorer:
     """1 where the whole answer is one JSON value (RFC 8259: no NaN, no text around it)."""
 
     def score(sample: Sample, answer: str) -> float:
-        return float(_parsed(answer) is not _NOTHING)
+        return float(_parsed(answer) is not _NOT_JSON)
 
     return score
 
@@ -59,10 +59,10 @@ def valid_json() -> Scorer:
 def json_schema(schema: Mapping[str, Any] | bool | None = None) -> Scorer:
     """1 where the answer is JSON that fits the schema, or the one in the sample's metadata, `schema`.
 
-    A reference to another file is not fetched: an answer held against such a schema has no score.
+    References to other files are not fetched; with such a schema an answer has no score.
 
     Raises:
-        Invalid: the schema is none.
+        Invalid: the schema is not valid.
     """
     from referencing.exceptions import Unresolvable
 
@@ -72,7 +72,7 @@ def json_schema(schema: Mapping[str, Any] | bool | None = None) -> Scorer:
         if given is None and "schema" not in sample.metadata:
             return None
         value = _parsed(answer)
-        if value is _NOTHING:
+        if value is _NOT_JSON:
             return 0.0
         try:
             return float((given or _validator(sample.metadata["schema"])).is_valid(value))
@@ -85,7 +85,7 @@ def json_schema(schema: Mapping[str, Any] | bool | None = None) -> Scorer:
 
 
 def refusal() -> Scorer:
-    """1 where the answer begins by refusing, in the English that models refuse in; neither good nor bad by itself."""
+    """1 where the answer starts with a refusal (in English); neither good nor bad by itself."""
 
     def score(sample: Sample, answer: str) -> float:
         return float(_REFUSAL.search(answer[:_OPENING]) is not None)
@@ -93,18 +93,18 @@ def refusal() -> Scorer:
     return score
 
 
-_NOTHING = object()
+_NOT_JSON = object()
 
 
 def _parsed(answer: str) -> Any:
     try:
         return json.loads(answer, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        return _NOTHING
+        return _NOT_JSON
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _validator(schema: Any) -> Any:
@@ -115,7 +115,7 @@ def _validator(schema: Any) -> Any:
         kind: Any = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         kind.check_schema(schema)
     except (jsonschema.SchemaError, TypeError, AttributeError) as error:
-        said = getattr(error, "message", str(error))
-        raise Invalid(f"That is no JSON schema: {said}.", param="schema") from error
-    # A registry of its own: without one, jsonschema would fetch references over the network.
+        reason = getattr(error, "message", str(error))
+        raise Invalid(f"The JSON schema is not valid: {reason}.", param="schema") from error
+    # An explicit registry: without one, jsonschema fetches references over the network.
     return kind(schema, registry=REGISTRY)

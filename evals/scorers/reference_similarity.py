@@ -1,27 +1,26 @@
-"""Scorers that hold an answer against the expected one by overlap: ROUGE-L, BLEU, chrF, embeddings. By library.
+"""Scorers that compare an answer with the expected one: ROUGE-L, BLEU, chrF, embedding similarity.
 
-BLEU and chrF are sacrebleu's, of each answer alone (smoothed, and averaged over the answers): not the corpus figure of
-papers on translation. ROUGE-L (Lin 2004, aclanthology.org/W04-1013) is the F-measure over the longest common
-subsequence of words, by RapidFuzz; on plain English text it is what `rouge-score` gives without a stemmer, but that
-one drops every letter outside a–z.
+BLEU and chrF are sacrebleu's sentence scores (smoothed, averaged over answers), not the corpus scores of translation
+papers. ROUGE-L (Lin 2004, aclanthology.org/W04-1013) is the F-measure over the longest common subsequence of words, by
+RapidFuzz; on English text it equals `rouge-score` without a stemmer, which drops every letter outside a–z.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from math import sqrt
 
-from evals.scorers.text_match import Sample, Scorer
+from evals.scorers.sample import Sample, Scorer
 from models.errors import Invalid
 
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
-"""Vectors for texts, in their order. Raises ParleyError where the model cannot be asked."""
+"""Vectors for texts, in their order. Raises ParleyError where the model cannot be reached."""
 
 BatchScorer = Callable[[Sequence[Sample], Sequence[str]], list[float | None]]
-"""Scores of many answers at once, for what is asked of a model."""
+"""Scores of many answers at once, for scorers that call a model."""
 
 _WORD = re.compile(r"[^\W_]+")
-_AT_ONCE = 64  # texts in one question to an embedding model
-_LETTERS = 8_000  # of one text: more is over most embedding models' context
+_BATCH = 64  # texts in one request to an embedding model
+_MAX_CHARACTERS = 8_000  # of one text: more exceeds most embedding models' context
 
 
 def rouge_l() -> Scorer:
@@ -32,12 +31,12 @@ def rouge_l() -> Scorer:
 
         if not sample.accepted:
             return None
-        said = _words(answer)
+        words = _words(answer)
         best = 0.0
         for right in sample.accepted:
             wanted = _words(right)
-            if said and wanted:
-                best = max(best, 2 * LCSseq.similarity(said, wanted) / (len(said) + len(wanted)))
+            if words and wanted:
+                best = max(best, 2 * LCSseq.similarity(words, wanted) / (len(words) + len(wanted)))
         return best
 
     return score
@@ -58,7 +57,7 @@ def bleu() -> Scorer:
 
 
 def chrf() -> Scorer:
-    """chrF, 0 to 1: overlap of sequences of letters (Popović 2015). It needs no words, so it fits any language."""
+    """chrF, 0 to 1: overlap of character n-grams (Popović 2015). It needs no words, so it works for any language."""
     from sacrebleu.metrics.chrf import CHRF
 
     metric = CHRF()
@@ -72,27 +71,27 @@ def chrf() -> Scorer:
 
 
 def embedding_similarity(embed: Embed) -> BatchScorer:
-    """The cosine of answer and expected answer (the nearest accepted one), −1 to 1.
+    """The cosine similarity of the answer with the nearest accepted answer, −1 to 1.
 
-    None for an empty text, and for one that the model refuses, such as one too long for it.
+    None for an empty text, and for a text that the model refuses, such as one that is too long.
     """
 
     def score(samples: Sequence[Sample], answers: Sequence[str]) -> list[float | None]:
-        wanted = [text[:_LETTERS] for sample in samples for text in sample.accepted]
-        texts = sorted({text for text in (*wanted, *(answer[:_LETTERS] for answer in answers)) if text.strip()})
+        wanted = [text[:_MAX_CHARACTERS] for sample in samples for text in sample.accepted]
+        texts = sorted({text for text in (*wanted, *(answer[:_MAX_CHARACTERS] for answer in answers)) if text.strip()})
         vectors: dict[str, Sequence[float]] = {}
-        for start in range(0, len(texts), _AT_ONCE):
-            part = texts[start : start + _AT_ONCE]
+        for start in range(0, len(texts), _BATCH):
+            part = texts[start : start + _BATCH]
             vectors |= _embedded(embed, part)
         if texts and not vectors:
-            embed(texts[:1])  # nothing was taken: the reason is the scorer's to tell
+            embed(texts[:1])  # every text was refused: raise the reason
         return [_nearest(sample, answer, vectors) for sample, answer in zip(samples, answers, strict=True)]
 
     return score
 
 
 def _embedded(embed: Embed, texts: Sequence[str]) -> dict[str, Sequence[float]]:
-    """The vectors of these texts; one that is refused takes no others along."""
+    """The vectors of these texts; a refused text does not affect the others."""
     try:
         return dict(zip(texts, embed(texts), strict=True))
     except Invalid:
@@ -103,11 +102,15 @@ def _embedded(embed: Embed, texts: Sequence[str]) -> dict[str, Sequence[float]]:
 
 
 def _nearest(sample: Sample, answer: str, vectors: dict[str, Sequence[float]]) -> float | None:
-    said = vectors.get(answer[:_LETTERS])
-    if said is None:
+    vector = vectors.get(answer[:_MAX_CHARACTERS])
+    if vector is None:
         return None
-    found = [_cosine(said, vectors[text[:_LETTERS]]) for text in sample.accepted if text[:_LETTERS] in vectors]
-    return max((value for value in found if value is not None), default=None)
+    cosines = [
+        _cosine(vector, vectors[text[:_MAX_CHARACTERS]])
+        for text in sample.accepted
+        if text[:_MAX_CHARACTERS] in vectors
+    ]
+    return max((value for value in cosines if value is not None), default=None)
 
 
 def _cosine(one: Sequence[float], other: Sequence[float]) -> float | None:

@@ -1,7 +1,7 @@
-"""A scorer over many answers: the mean with its clustered interval, and the paired difference of two models.
+"""Means of scores over many answers, and paired differences of two models, with clustered intervals.
 
 Two models that answered the same prompts are compared prompt by prompt (Miller 2024, arXiv:2411.00640): the
-difference is far less uncertain than the two means. A sample without a score is left out and counted.
+difference has a far narrower interval than the two means. A sample without a score is left out and counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evals.intervals import mean_interval, share_interval
-from evals.scorers.text_match import Sample, Scorer
+from evals.scorers.sample import Sample, Scorer
 
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """A mean over n answers with its 95 % interval, clustered by prompt; `missing` had nothing to be scored by.
+    """A mean over n answers with its 95 % interval, clustered by prompt; `missing` answers have no score.
 
     `mean` is None where n is 0; `low` and `high` are None where fewer than two prompts give no interval.
     """
@@ -34,7 +34,7 @@ def score(samples: Sequence[Sample], answers: Sequence[str | None], scorer: Scor
     """Scores an answer for each sample; an answer that is None (the model failed) counts as missing.
 
     Raises:
-        ValueError: there are not as many answers as samples.
+        ValueError: the numbers of answers and samples differ.
     """
     found = _scores(samples, answers, scorer)
     return _summary([value for _, value in found], [prompt for prompt, _ in found], len(samples))
@@ -53,7 +53,7 @@ def paired_difference(
     answers_b: Sequence[str | None],
     scorer: Scorer,
 ) -> ScoreSummary:
-    """The mean of b's score minus a's on the same samples; the interval excludes 0 where they really differ."""
+    """The mean of b's score minus a's on the same samples; where the models differ the interval excludes 0."""
     both = [
         (_key(sample, i), after - before)
         for i, (sample, a, b) in enumerate(zip(samples, answers_a, answers_b, strict=True))
@@ -70,11 +70,11 @@ def paired_difference(
 def summarise(
     values: Sequence[float], clusters: Sequence[str], total: int, *, shares: bool, level: float = 0.95
 ) -> ScoreSummary:
-    """The mean of scores of which `total` were hoped for.
+    """The mean of scores, of `total` samples.
 
     Args:
-        values, clusters: (n,) scores, and what each belongs to: those of one cluster are not independent.
-        shares: whether the scores lie between 0 and 1 by their nature.
+        values, clusters: (n,) scores and their clusters: scores of one cluster are not independent.
+        shares: whether the scores lie between 0 and 1 by definition.
         level: of the interval.
     """
     if not values:
@@ -98,11 +98,10 @@ def summarise_differences(
         return summarise(values, clusters, total, shares=False, level=level)
     groups = len(set(clusters))
     if values and not any(values) and groups > 1:
-        # No sample differs: that so few as this share of them do may have stayed unseen (the rule of three), and none
-        # can differ by more than 1.
+        # No sample differs: the rule of three bounds the share that might, and none can differ by more than 1.
         most = 1 - (1 - level) ** (1 / groups)
         return ScoreSummary(0.0, -most, most, len(values), total - len(values))
-    # Differences of shares lie between −1 and 1: on the scale of shares, twenty that are equal are no certainty either.
+    # Differences of shares lie between −1 and 1: scaled to shares, twenty equal ones are not certainty either.
     found = summarise([(value + 1) / 2 for value in values], clusters, total, shares=True, level=level)
     mean, low, high = (None if value is None else 2 * value - 1 for value in (found.mean, found.low, found.high))
     return ScoreSummary(mean, low, high, found.n, found.missing)
@@ -117,7 +116,7 @@ def _scores(samples: Sequence[Sample], answers: Sequence[str | None], scorer: Sc
 
 
 def _key(sample: Sample, i: int) -> str:
-    return sample.prompt or f"sample {i}"  # a sample that names no prompt is its own
+    return sample.prompt or f"sample {i}"  # a sample without a prompt is its own cluster
 
 
 def _summary(values: list[float], prompts: list[str], total: int) -> ScoreSummary:

@@ -1,1 +1,1 @@
-"""Tasks: samples asked of models, scored, stored, compared and reported."""
+"""Tasks: samples that models answer; scored, stored and compared."""

@@ -1,4 +1,4 @@
-"""Answers on their way into the database and out of it: kept by (model version, prompt, parameters). It asks nobody."""
+"""The cache of answers: stored by (model version, prompt, parameters), read before a run and written during it."""
 
 import asyncio
 import hashlib
@@ -15,12 +15,12 @@ from models.database import Database, new_ulid
 from models.messages import Completion
 
 _STORE_EVERY_S = 0.25
-_LOOKED_UP_AT_ONCE = 500  # prompts in one query: SQLite takes 32,766 variables, others fewer
+_PROMPTS_PER_QUERY = 500  # SQLite takes 32,766 variables, others fewer
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one sample at one model: an answer (with its row's id) or an error, never both."""
+    """The result of one sample at one model: an answer (with its row's id) or an error, never both."""
 
     answer: Answer | None = None
     answer_id: str | None = None
@@ -28,76 +28,81 @@ class Outcome:
 
 
 def parameters_hash(parameters: Mapping[str, Any]) -> str:
-    """The SHA-256 of the parameters, whatever their order."""
+    """The SHA-256 of the parameters, independent of their order."""
     return hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass
-class Kept:
-    """The answers of a run: those that were stored, and new ones on their way into the database."""
+class AnswerCache:
+    """The answers of a run: stored ones, and new ones that wait to be written.
+
+    `outcomes` is keyed by (model, prompt hash).
+    """
 
     database: Database
     parameters_hash: str
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
-    waiting: list[AnswerRow] = field(default_factory=list)
+    pending: list[AnswerRow] = field(default_factory=list)
 
     def read(self, models: Sequence[str], hashes: Sequence[str]) -> None:
-        for start in range(0, len(hashes), _LOOKED_UP_AT_ONCE):
+        """Loads the stored answers of these models to these prompts."""
+        for start in range(0, len(hashes), _PROMPTS_PER_QUERY):
             query = select(AnswerRow).where(
                 AnswerRow.parameters_hash == self.parameters_hash,
                 AnswerRow.model.in_(models),
-                AnswerRow.prompt_hash.in_(hashes[start : start + _LOOKED_UP_AT_ONCE]),
+                AnswerRow.prompt_hash.in_(hashes[start : start + _PROMPTS_PER_QUERY]),
             )
             with self.database.read() as session:
                 for row in session.scalars(query):
                     self.outcomes[row.model, row.prompt_hash] = _outcome(row)
 
-    def add(self, model: str, key: str, said: Completion) -> Answer:
-        """Keeps an answer, as it will be stored."""
+    def add(self, model: str, prompt_hash: str, completion: Completion) -> Answer:
+        """Adds a new answer, to be written soon."""
         row = AnswerRow(
             id=new_ulid(),
             model=model,
-            prompt_hash=key,
+            prompt_hash=prompt_hash,
             parameters_hash=self.parameters_hash,
-            # A database refuses half a character (\ud800), which a model's JSON may hold.
-            text=said.text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd"),
-            seconds=said.seconds,
-            prompt_tokens=said.prompt_tokens,
-            completion_tokens=said.completion_tokens,
-            finish_reason=said.finish_reason,
+            # Databases refuse lone surrogates (\ud800) and NUL, which a model's JSON may contain.
+            text=completion.text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd"),
+            seconds=completion.seconds,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            finish_reason=completion.finish_reason,
         )
-        self.outcomes[model, key] = outcome = _outcome(row)
-        self.waiting.append(row)
+        self.outcomes[model, prompt_hash] = outcome = _outcome(row)
+        self.pending.append(row)
         assert outcome.answer is not None
         return outcome.answer
 
-    async def store_for_ever(self) -> None:
-        # Many answers in one transaction, beside the asking: a flush to the disk takes as long as a short answer.
+    async def write_continuously(self) -> None:
+        """Writes pending answers until it is cancelled."""
+        # Many answers in one transaction: a flush to the disk takes as long as a short answer.
         while True:
             await asyncio.sleep(_STORE_EVERY_S)
-            if self.waiting:
-                await asyncio.shield(asyncio.to_thread(self.store, self.take()))
+            if self.pending:
+                await asyncio.shield(asyncio.to_thread(self.write, self.take_pending()))
 
-    def take(self) -> list[AnswerRow]:
-        """What waits to be stored, from now on the caller's: taken by the loop's own thread, so that none is lost."""
-        rows, self.waiting = self.waiting, []
+    def take_pending(self) -> list[AnswerRow]:
+        """Hands the pending rows to the caller. Call it on the event loop's thread, so that no row is lost."""
+        rows, self.pending = self.pending, []
         return rows
 
-    def store(self, rows: Sequence[AnswerRow]) -> None:
-        """Writes the rows. Where another run stored an answer to the same question first, that one counts."""
+    def write(self, rows: Sequence[AnswerRow]) -> None:
+        """Writes the rows. Where another run stored an answer to the same prompt first, that one is used."""
         if not rows:
             return
         with self.database.write() as session:
-            there = insert_many_once(session, rows)
+            inserted = insert_many_once(session, rows)
             for row in rows:
-                if row.id in there:
+                if row.id in inserted:
                     continue
-                same = select(AnswerRow).where(
+                first = select(AnswerRow).where(
                     AnswerRow.model == row.model,
                     AnswerRow.prompt_hash == row.prompt_hash,
                     AnswerRow.parameters_hash == row.parameters_hash,
                 )
-                self.outcomes[row.model, row.prompt_hash] = _outcome(session.scalars(same).one())
+                self.outcomes[row.model, row.prompt_hash] = _outcome(session.scalars(first).one())
 
 
 def _outcome(row: AnswerRow) -> Outcome:

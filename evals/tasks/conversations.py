@@ -1,93 +1,102 @@
-"""Conversations of several turns, one with each model: how far each has come, and what is asked next. It asks nobody.
+"""Multi-turn conversations, one with each model: the answers so far, and the next request.
 
-A turn's question holds the model's own answers before it, so it is only known once they are there.
+A turn's request contains the model's own earlier answers, so it is known only once they are there.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evals.scorers.catalog import Answer
-from evals.tasks.answer_cache import Kept, Outcome
-from evals.tasks.task import TaskSample, conversations, prompt_hash
+from evals.tasks.answer_cache import AnswerCache, Outcome
+from evals.tasks.task import TaskSample, group_turns, prompt_hash
 from models.messages import Message
 
 
 @dataclass
-class Thread:
-    """One conversation with one model: how far it has come. `keys` name the answers that are there."""
+class Conversation:
+    """One conversation with one model. `hashes` are the prompt hashes of the turns that have an answer.
+
+    `messages` is the next request, and `hash` its prompt hash.
+    """
 
     turns: tuple[tuple[Message, ...], ...]
-    keys: list[str] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
     messages: tuple[Message, ...] = field(init=False)
-    key: str = field(init=False)
+    hash: str = field(init=False)
     error: str | None = None
     failed: int = 0
 
     def __post_init__(self) -> None:
         self.messages = self.turns[0]
-        self.key = prompt_hash(self.messages)
+        self.hash = prompt_hash(self.messages)
 
     @property
     def left(self) -> int:
-        """How many turns are to be asked yet."""
-        return 0 if self.error is not None else len(self.turns) - len(self.keys)
+        """How many turns have not been requested yet."""
+        return 0 if self.error is not None else len(self.turns) - len(self.hashes)
 
     @property
-    def over(self) -> bool:
+    def done(self) -> bool:
+        """Whether every turn has an answer, or one failed."""
         return self.left == 0
 
     def add(self, answer: Answer) -> None:
-        """The answer to what was asked; what is asked next has it in it."""
-        self.keys.append(self.key)
-        if not self.over:
-            said = Message(role="assistant", content=answer.text)
-            self.messages = (*self.messages, said, *self.turns[len(self.keys)])
-            self.key = prompt_hash(self.messages)
+        """Adds the answer to the current request, and builds the next request from it."""
+        self.hashes.append(self.hash)
+        if not self.done:
+            reply = Message(role="assistant", content=answer.text)
+            self.messages = (*self.messages, reply, *self.turns[len(self.hashes)])
+            self.hash = prompt_hash(self.messages)
 
     def fail(self, error: str) -> None:
-        """No answer came: what would have followed it cannot be asked either."""
+        """Records that a turn has no answer: the turns after it cannot be requested."""
         self.failed = self.left
         self.error = error
 
-    def outcome(self, turn: int, model: str, kept: Kept) -> Outcome:
-        """What became of a turn, counted from 0."""
-        if turn < len(self.keys):
-            return kept.outcomes[model, self.keys[turn]]
-        first = turn == len(self.keys)
-        return Outcome(error=self.error if first else f"The turn before it has no answer: {self.error}")
+    def outcome(self, turn: int, model: str, cache: AnswerCache) -> Outcome:
+        """The outcome of a turn, counted from 0."""
+        if turn < len(self.hashes):
+            return cache.outcomes[model, self.hashes[turn]]
+        first = turn == len(self.hashes)
+        return Outcome(error=self.error if first else f"The previous turn has no answer: {self.error}")
 
 
 @dataclass(frozen=True)
-class Asking:
-    """The different conversations of a task: samples that ask the same share one. `where`: of each sample, which
-    conversation it belongs to and which of its turns it is."""
+class ConversationPlan:
+    """The distinct conversations of a task: samples with the same requests share one.
+
+    `positions` has for each sample the number of its conversation and of its turn.
+    """
 
     turns: tuple[tuple[tuple[Message, ...], ...], ...]
-    where: tuple[tuple[int, int], ...]
+    positions: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, samples: Sequence[TaskSample]) -> "Asking":
+    def of(cls, samples: Sequence[TaskSample]) -> "ConversationPlan":
+        """The plan for these samples."""
         number: dict[tuple[tuple[Message, ...], ...], int] = {}
-        where: list[tuple[int, int]] = []
-        for places in conversations(samples):
+        positions: list[tuple[int, int]] = []
+        for places in group_turns(samples):
             turns = tuple(samples[place].messages for place in places)
-            thread = number.setdefault(turns, len(number))
-            where += [(thread, turn) for turn in range(len(turns))]
-        return cls(tuple(number), tuple(where))
+            conversation = number.setdefault(turns, len(number))
+            positions += [(conversation, turn) for turn in range(len(turns))]
+        return cls(tuple(number), tuple(positions))
 
-    def spread(self, model: str, threads: Sequence[Thread], kept: Kept) -> tuple[Outcome, ...]:
+    def outcomes(self, model: str, conversations: Sequence[Conversation], cache: AnswerCache) -> tuple[Outcome, ...]:
         """Every sample's outcome at a model."""
-        return tuple(threads[thread].outcome(turn, model, kept) for thread, turn in self.where)
+        return tuple(conversations[number].outcome(turn, model, cache) for number, turn in self.positions)
 
 
-def go_on(kept: Kept, threads: Mapping[str, Sequence[Thread]]) -> None:
-    """Takes each conversation as far as its answers are stored: a turn at a time, for the next needs its words."""
-    moving = [(model, thread) for model, found in threads.items() for thread in found]
-    while moving:
-        kept.read(list(threads), list({thread.key for _, thread in moving}))
-        there = [(model, thread) for model, thread in moving if (model, thread.key) in kept.outcomes]
-        for model, thread in there:
-            answer = kept.outcomes[model, thread.key].answer
+def replay_stored(cache: AnswerCache, conversations: Mapping[str, Sequence[Conversation]]) -> None:
+    """Advances each conversation through its stored answers, one turn at a time."""
+    active = [(model, conversation) for model, all_ in conversations.items() for conversation in all_]
+    while active:
+        cache.read(list(conversations), list({conversation.hash for _, conversation in active}))
+        answered = [
+            (model, conversation) for model, conversation in active if (model, conversation.hash) in cache.outcomes
+        ]
+        for model, conversation in answered:
+            answer = cache.outcomes[model, conversation.hash].answer
             assert answer is not None, "only answers are stored"
-            thread.add(answer)
-        moving = [(model, thread) for model, thread in there if not thread.over]
+            conversation.add(answer)
+        active = [(model, conversation) for model, conversation in answered if not conversation.done]

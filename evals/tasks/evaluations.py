@@ -1,11 +1,11 @@
-"""Evaluations: a task run over models, scored and stored; loaded again by id. Statistics are in `summaries`."""
+"""Evaluations: a task run over models, scored, stored, and loaded again. `summaries` computes the statistics."""
 
 import asyncio
 import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from evals.scorers.catalog import Better, NamedScorer, Score
 from evals.tables import AnswerRow, EvaluationRow, ResultRow, TaskRow, TaskSampleRow, insert_once
 from evals.tasks.answer_cache import Outcome, parameters_hash
-from evals.tasks.runner import CONCURRENCY, Progress, Run, ask_all
-from evals.tasks.task import Task, TaskSample, asked_of
+from evals.tasks.runner import CONCURRENCY, Batch, Progress, Run, ask_all
+from evals.tasks.task import Task, TaskSample, request_messages
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound, Unavailable
 from models.messages import Completer
@@ -25,10 +25,10 @@ LAST = "last"
 
 
 @dataclass(frozen=True)
-class ScorerFacts:
-    """What is known of a scorer without running it: its name, its good end, its range (None: no bound).
+class ScorerInfo:
+    """A scorer's description: its name, its better direction, its range (None: no bound).
 
-    `part`: it is what another one's scores are made of, and is shown, not compared.
+    A `part` is a component of another scorer's scores; it is shown but not compared.
     """
 
     name: str
@@ -40,7 +40,7 @@ class ScorerFacts:
 
 @dataclass(frozen=True)
 class Result:
-    """One model on one sample. Either `text` or `error`; scores by scorer, None where there was nothing to score by."""
+    """One model on one sample: either `text` or `error`; scores by scorer, None where there is no reference."""
 
     text: str | None
     error: str | None
@@ -63,7 +63,7 @@ class Evaluation:
     left_out: int
     models: tuple[str, ...]
     parameters: Mapping[str, Any]
-    scorers: tuple[ScorerFacts, ...]
+    scorers: tuple[ScorerInfo, ...]
     samples: tuple[TaskSample, ...]
     results: Mapping[str, tuple[Result, ...]]
     notes: tuple[str, ...]
@@ -72,7 +72,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Listed:
+class EvaluationEntry:
     """One line of the list of evaluations."""
 
     id: str
@@ -86,64 +86,73 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """What `run_task` made: the evaluation's id, and what the asking took."""
+class EvaluationRun:
+    """A finished run: the evaluation's id, and the answers with their timing."""
 
     id: str
     run: Run
 
 
+@dataclass(frozen=True)
+class TaskRun:
+    """What to evaluate: a task, models, scorers, and OpenAI's options for every request.
+
+    Attributes:
+        models: ids of versions; aliases only at the edge (`evals.served_runs` resolves them).
+        concurrency: requests in flight for each model.
+        notes: sentences for the reader of the result, stored with it.
+    """
+
+    task: Task
+    models: Sequence[str]
+    scorers: Sequence[NamedScorer] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    concurrency: int = CONCURRENCY
+    notes: Sequence[str] = ()
+
+
 async def run_task(
     database: Database,
     completer_for: Callable[[str], Completer],
-    task: Task,
-    models: Sequence[str],
-    scorers: Sequence[NamedScorer],
-    parameters: Mapping[str, Any],
-    *,
-    concurrency: int = CONCURRENCY,
+    run: TaskRun,
     progress: Callable[[Progress], None] | None = None,
-    notes: Sequence[str] = (),
-) -> Evaluated:
-    """Asks, scores and stores. The same task, models, parameters and scorers go on where a killed run stopped.
+) -> EvaluationRun:
+    """Asks, scores and stores. A run with the same task, models, parameters and scorers resumes one that was killed.
 
     Args:
-        models: ids of versions; `completer_for` gives their completers, which must not retry by themselves.
-        parameters: OpenAI's options for every request.
-        notes: what a reader of the result should know besides; stored with it.
+        completer_for: a model's completer, which must not retry by itself.
 
     Raises:
-        Invalid: no model, one named twice, no scorer, or a concurrency below one.
-        Unavailable: not one answer could be had.
+        Invalid: no model, a model named twice, no scorer, or a concurrency below one.
+        Unavailable: no question was answered.
     """
-    if not models or len(set(models)) < len(models):
-        raise Invalid("Name at least one model, and each once.", param="models")
-    if not scorers:
-        raise Invalid("Name at least one scorer, as in --scorers exact,length:5-40.", param="scorers")
-    if concurrency < 1:
-        raise Invalid("At least one request must be in flight.", param="concurrency")
-    notes = list(dict.fromkeys([*notes, *(note for scorer in scorers for note in scorer.notes)]))
-    evaluation_id = await asyncio.to_thread(_begin, database, task, models, scorers, parameters, notes)
-    run = await ask_all(
-        database, completer_for, models, task.samples, parameters, concurrency=concurrency, progress=progress
-    )
-    outcomes = [outcome for model in models for outcome in run.outcomes[model]]
+    if not run.models or len(set(run.models)) < len(run.models):
+        raise Invalid("Name at least one model, and each only once.", param="models")
+    if not run.scorers:
+        raise Invalid("Name at least one scorer, such as --scorers exact,length:5-40.", param="scorers")
+    if run.concurrency < 1:
+        raise Invalid("The concurrency must be 1 or more.", param="concurrency")
+    evaluation_id = await asyncio.to_thread(_begin, database, run)
+    batch = Batch(run.models, run.task.samples, run.parameters, run.concurrency)
+    answered = await ask_all(database, completer_for, batch, progress)
+    outcomes = [outcome for model in run.models for outcome in answered.outcomes[model]]
     if all(outcome.answer is None for outcome in outcomes):
-        raise Unavailable(f"Not one of {len(outcomes)} questions was answered. {outcomes[0].error}")
-    scores = await asyncio.to_thread(_scored, task.samples, run.outcomes, scorers)
-    learnt = [note for scorer in scorers for note in scorer.learnt()]
-    await asyncio.to_thread(_finish, database, evaluation_id, run, scores, learnt)
-    return Evaluated(evaluation_id, run)
+        raise Unavailable(f"None of {len(outcomes)} questions was answered. {outcomes[0].error}")
+    scores = await _score(run.task.samples, answered.outcomes, run.scorers)
+    late_notes = [note for scorer in run.scorers for note in scorer.late_notes()]
+    await asyncio.to_thread(_finish, database, evaluation_id, answered, scores, late_notes)
+    return EvaluationRun(evaluation_id, answered)
 
 
 def load_evaluation(database: Database, wanted: str) -> Evaluation:
     """An evaluation with all its results.
 
     Args:
-        wanted: the id, its end (four characters at least), or `last`.
+        wanted: the id, its ending (at least four characters), or `last`.
 
     Raises:
-        NotFound: there is none. Invalid: several end so.
+        NotFound: there is none.
+        Invalid: several ids have this ending.
     """
     with database.read() as session:
         row = _find(session, wanted)
@@ -178,17 +187,17 @@ def load_evaluation(database: Database, wanted: str) -> Evaluation:
             left_out=row.left_out,
             models=tuple(row.models),
             parameters=row.parameters,
-            scorers=tuple(ScorerFacts(**facts) for facts in row.scorers),
+            scorers=tuple(ScorerInfo(**info) for info in row.scorers),
             samples=tuple(TaskSample.from_json(sample.content) for sample in samples),
-            results={model: tuple(found) for model, found in by_model.items()},
+            results={model: tuple(results_) for model, results_ in by_model.items()},
             notes=tuple(row.notes),
             created=row.created,
             finished=row.finished,
         )
 
 
-def list_evaluations(database: Database, task: str | None = None) -> list[Listed]:
-    """The evaluations, newest first, those that are unfinished too; of one task by its name where it is given."""
+def list_evaluations(database: Database, task: str | None = None) -> list[EvaluationEntry]:
+    """The evaluations, newest first, unfinished ones included; of one task where its name is given."""
     query = select(EvaluationRow, TaskRow.samples).join(TaskRow, TaskRow.hash == EvaluationRow.task_hash)
     if task is not None:
         query = query.where(EvaluationRow.task == task)
@@ -200,12 +209,12 @@ def list_evaluations(database: Database, task: str | None = None) -> list[Listed
     with database.read() as session:
         failures = {row[0]: row[1] for row in session.execute(failed)}
         return [
-            Listed(
+            EvaluationEntry(
                 id=row.id,
                 task=row.task,
                 samples=samples,
                 models=tuple(row.models),
-                scorers=tuple(facts["name"] for facts in row.scorers if not facts.get("part")),
+                scorers=tuple(info["name"] for info in row.scorers if not info.get("part")),
                 failed=failures.get(row.id, 0),
                 created=row.created,
                 finished=row.finished,
@@ -219,35 +228,30 @@ def _find(session: Session, wanted: str) -> EvaluationRow:
     if wanted == LAST:
         row = session.scalars(query.limit(1)).first()
         if row is None:
-            raise NotFound("Nothing was evaluated yet: `parley eval run TASK --models a,b --scorers exact`.")
+            raise NotFound("There are no evaluations yet: run `parley eval run TASK --models a,b --scorers exact`.")
         return row
     if len(wanted) >= 4:
-        found = [row for row in session.scalars(query) if row.id.endswith(wanted.upper())]
-        if len(found) > 1:
-            raise Invalid(f"{len(found)} evaluations end with {wanted!r}: write more of the id.", param="evaluation")
-        if found:
-            return found[0]
-    raise NotFound(f"There is no finished evaluation {wanted!r}: `parley eval list` shows them.", param="evaluation")
+        matches = [row for row in session.scalars(query) if row.id.endswith(wanted.upper())]
+        if len(matches) > 1:
+            raise Invalid(f"{len(matches)} evaluation ids end in {wanted!r}: use more characters.", param="evaluation")
+        if matches:
+            return matches[0]
+    raise NotFound(f"There is no finished evaluation {wanted!r}. `parley eval list` shows them.", param="evaluation")
 
 
-def _begin(
-    database: Database,
-    task: Task,
-    models: Sequence[str],
-    scorers: Sequence[NamedScorer],
-    parameters: Mapping[str, Any],
-    notes: Sequence[str],
-) -> str:
-    """The id of the evaluation: a new one, or the one that was not finished."""
+def _begin(database: Database, run: TaskRun) -> str:
+    """The id of the evaluation: a new one, or the unfinished one of the same run."""
+    task, scorers = run.task, run.scorers
     names = [scorer.name for scorer in scorers]
-    content = json.dumps([task.hash, list(models), parameters_hash(parameters), names])
+    content = json.dumps([task.hash, list(run.models), parameters_hash(run.parameters), names])
     key = hashlib.sha256(content.encode()).hexdigest()
-    facts = [
+    infos = [
         {"name": name, "better": scorer.better, "low": _finite(scorer.low), "high": _finite(scorer.high)}
         | ({} if name == scorer.name else {"part": True})
         for scorer in scorers
         for name in (scorer.name, *(_part(scorer, part) for part in scorer.parts))
     ]
+    notes = list(dict.fromkeys([*run.notes, *(note for scorer in scorers for note in scorer.notes)]))
     with database.write() as session:
         if insert_once(session, TaskRow(hash=task.hash, samples=len(task.samples))):
             session.add_all(
@@ -257,10 +261,10 @@ def _begin(
         unfinished = select(EvaluationRow).where(EvaluationRow.key == key, EvaluationRow.finished.is_(None))
         row = session.scalars(unfinished.order_by(EvaluationRow.id).limit(1)).first()
         if row is None:
-            row = EvaluationRow(id=new_ulid(), key=key, task_hash=task.hash, models=list(models))
+            row = EvaluationRow(id=new_ulid(), key=key, task_hash=task.hash, models=list(run.models))
             session.add(row)
         row.task, row.source, row.left_out = task.name, task.source, len(task.bad)
-        row.parameters, row.scorers, row.notes = dict(parameters), facts, list(notes)
+        row.parameters, row.scorers, row.notes = dict(run.parameters), infos, notes
         return row.id
 
 
@@ -272,30 +276,31 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _scored(
+async def _score(
     samples: Sequence[TaskSample], outcomes: Mapping[str, Sequence[Outcome]], scorers: Sequence[NamedScorer]
 ) -> dict[str, list[dict[str, Score]]]:
-    """Each sample's scores by scorer, at each model; empty where there is no answer: a failure is no zero.
+    """Each sample's scores by scorer, at each model; empty where there is no answer.
 
-    A scorer gets all models' answers at once: one that takes its time, as a judge does, then knows how far it is.
+    A scorer gets all models' answers at once, so that a slow one, such as a judge, can report its progress.
     """
-    there = [
+    answered = [
         (model, place, outcome.answer)
-        for model, found in outcomes.items()
-        for place, outcome in enumerate(found)
+        for model, of_model in outcomes.items()
+        for place, outcome in enumerate(of_model)
         if outcome.answer is not None
     ]
     texts = {
-        model: [outcome.answer.text if outcome.answer else None for outcome in found]
-        for model, found in outcomes.items()
+        model: [outcome.answer.text if outcome.answer else None for outcome in of_model]
+        for model, of_model in outcomes.items()
     }
-    asked = [
-        replace(samples[place].sample, messages=asked_of(samples, texts[model], place)) for model, place, _ in there
+    references = [
+        replace(samples[place].sample, messages=request_messages(samples, texts[model], place))
+        for model, place, _ in answered
     ]
     scores: dict[str, list[dict[str, Score]]] = {model: [{} for _ in samples] for model in outcomes}
     for scorer in scorers:
-        given = scorer(asked, [answer for *_, answer in there])
-        for (model, place, _), score in zip(there, given, strict=True):
+        values = await scorer(references, [answer for *_, answer in answered])
+        for (model, place, _), score in zip(answered, values, strict=True):
             scores[model][place][scorer.name] = score
             scores[model][place] |= {_part(scorer, part): Score(value) for part, value in score.parts.items()}
     return scores
@@ -306,7 +311,7 @@ def _finish(
     evaluation_id: str,
     run: Run,
     scores: Mapping[str, list[dict[str, Score]]],
-    learnt: Sequence[str],
+    late_notes: Sequence[str],
 ) -> None:
     with database.write() as session:
         session.execute(delete(ResultRow).where(ResultRow.evaluation_id == evaluation_id))
@@ -317,12 +322,12 @@ def _finish(
                 place=place,
                 answer_id=outcome.answer_id,
                 error=outcome.error,
-                scores={name: score.value for name, score in found.items()},
-                score_errors={name: score.error for name, score in found.items() if score.error},
+                scores={name: score.value for name, score in by_scorer.items()},
+                score_errors={name: score.error for name, score in by_scorer.items() if score.error},
             )
             for model, outcomes in run.outcomes.items()
-            for place, (outcome, found) in enumerate(zip(outcomes, scores[model], strict=True))
+            for place, (outcome, by_scorer) in enumerate(zip(outcomes, scores[model], strict=True))
         )
         row = session.get_one(EvaluationRow, evaluation_id)
-        row.notes = list(dict.fromkeys([*row.notes, *learnt]))
+        row.notes = list(dict.fromkeys([*row.notes, *late_notes]))
         row.finished = utcnow()

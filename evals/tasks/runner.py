@@ -1,11 +1,10 @@
-"""Asks models every prompt of a task, many at once, and keeps each answer. It knows no scorer and no statistics.
+"""The task runner: sends every prompt to every model, many at once, and stores each answer.
 
-Each model has `concurrency` requests in flight all the time: the next starts as soon as one ends, so engines stay
-full. An answer is stored under (model version, prompt, parameters) and never asked for twice; a run that was killed
-goes on where it was, at most a quarter of a second back. The turns of a conversation are asked one after another, each
-after the model's own answers before (`threads`). A sample that fails is a row with its error. Only what cost nothing
-is asked again: a refused connection, a full queue (429), a model that is starting (503); a time-out or a broken
-connection may have been answered and paid for, and is not.
+Each model always has `concurrency` requests in flight, so that engines stay full. An answer is stored under (model
+version, prompt, parameters) and never requested twice; a run that was killed resumes, at most a quarter of a second
+back. The turns of a conversation follow one another (`conversations`). A sample that fails is a row with its error.
+Only requests that cost nothing are retried: a refused connection, a full queue (429), a model that is starting (503). A
+time-out or a broken connection may have been answered and billed, so it is not.
 """
 
 import asyncio
@@ -14,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.tasks.answer_cache import Kept, Outcome, parameters_hash
-from evals.tasks.conversations import Asking, Thread, go_on
+from evals.tasks.answer_cache import AnswerCache, Outcome, parameters_hash
+from evals.tasks.conversations import Conversation, ConversationPlan, replay_stored
 from evals.tasks.task import TaskSample
 from models.database import Database
 from models.errors import ParleyError
@@ -27,8 +26,21 @@ ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What to ask: every model (ids of versions, not aliases) every sample, with these parameters.
+
+    `parameters` are OpenAI's options, such as temperature and max_tokens; `concurrency` is per model.
+    """
+
+    models: Sequence[str]
+    samples: Sequence[TaskSample]
+    parameters: Mapping[str, Any]
+    concurrency: int = CONCURRENCY
+
+
+@dataclass(frozen=True)
 class Progress:
-    """How far a run is. `cached` of the `done` were there before; `failed` of them have no answer."""
+    """How far a run is. Of the `done`, `cached` were stored before and `failed` have no answer."""
 
     done: int
     total: int
@@ -49,109 +61,108 @@ class Run:
 async def ask_all(
     database: Database,
     completer_for: Callable[[str], Completer],
-    models: Sequence[str],
-    samples: Sequence[TaskSample],
-    parameters: Mapping[str, Any],
-    *,
-    concurrency: int = CONCURRENCY,
+    batch: Batch,
     progress: Callable[[Progress], None] | None = None,
 ) -> Run:
-    """Asks every model every sample, as far as the answers are not stored yet.
+    """Requests every answer that is not stored yet.
 
     Args:
         completer_for: a model's completer, which must not retry by itself.
-        models: ids of versions, not aliases.
-        parameters: OpenAI's options, such as temperature and max_tokens.
-        concurrency: requests in flight for each model.
     """
-    asking = Asking.of(samples)
-    kept = Kept(database, parameters_hash(parameters))
-    threads = {model: [Thread(turns) for turns in asking.turns] for model in models}
-    await asyncio.to_thread(go_on, kept, threads)
-    missing = {model: [thread for thread in found if not thread.over] for model, found in threads.items()}
-    total = sum(map(len, asking.turns)) * len(models)
-    asked = sum(thread.left for found in missing.values() for thread in found)
-    failed = 0
-
-    def tell() -> None:
-        if progress:
-            progress(Progress(total - asked + done, total, total - asked, failed))
-
-    done = 0
-    tell()
+    plan = ConversationPlan.of(batch.samples)
+    cache = AnswerCache(database, parameters_hash(batch.parameters))
+    conversations = {model: [Conversation(turns) for turns in plan.turns] for model in batch.models}
+    await asyncio.to_thread(replay_stored, cache, conversations)
+    open_ = {model: [each for each in all_ if not each.done] for model, all_ in conversations.items()}
+    total = sum(map(len, plan.turns)) * len(batch.models)
+    counter = _Counter(total, sum(each.left for all_ in open_.values() for each in all_), progress)
+    counter.report()
     began = time.perf_counter()
-    ended = began
-
-    async def work(model: str, waiting: Iterator[Thread], patience: "_Patience") -> None:
-        nonlocal done, failed, ended
-        complete = completer_for(model)
-        for thread in waiting:
-            while not thread.over:
-                left = thread.left
-                try:
-                    said = await _asked(complete, thread.messages, parameters, patience)
-                    thread.add(kept.add(model, thread.key, said))
-                except ParleyError as error:
-                    thread.fail(str(error))
-                except Exception as error:  # one server's odd answer must not take the other answers along
-                    thread.fail(f"{type(error).__name__}: {' '.join(str(error).split())}")
-                failed += thread.failed
-                done, ended = done + left - thread.left, time.perf_counter()
-                tell()
-
-    storing = asyncio.ensure_future(kept.store_for_ever())
-    workers = []
-    for model in models:
-        # One iterator for all of a model's workers: whoever is free takes the next.
-        waiting, patience = iter(missing[model]), _Patience()
-        workers += [
-            asyncio.ensure_future(work(model, waiting, patience)) for _ in range(min(concurrency, len(missing[model])))
-        ]
+    writing = asyncio.ensure_future(cache.write_continuously())
+    workers: list[asyncio.Future[None]] = []
+    for model in (model for model in batch.models if open_[model]):
+        # One queue for all of a model's workers: whichever is free takes the next.
+        worker = _Worker(model, completer_for(model), batch.parameters, cache, counter)
+        queue, count = iter(open_[model]), min(batch.concurrency, len(open_[model]))
+        workers += [asyncio.ensure_future(worker.run(queue)) for _ in range(count)]
     try:
-        await _all_or_storing_failed(workers, storing)
+        await _wait_for_workers(workers, writing)
     finally:
-        for task in (*workers, storing):
+        for task in (*workers, writing):
             task.cancel()
-        await asyncio.gather(*workers, storing, return_exceptions=True)
-        await asyncio.to_thread(kept.store, kept.take())
-    found = {model: asking.spread(model, threads[model], kept) for model in models}
-    return Run(found, ended - began, asked, total - asked)
-
-
-async def _all_or_storing_failed(workers: Sequence[asyncio.Future[None]], storing: asyncio.Future[None]) -> None:
-    """Waits for the workers; a fault in one, or a disk that is full, ends the waiting at once."""
-    everything = asyncio.gather(*workers)
-    await asyncio.wait({everything, storing}, return_when=asyncio.FIRST_COMPLETED)
-    if storing.done():
-        everything.cancel()
-        await storing
-    await everything
+        await asyncio.gather(*workers, writing, return_exceptions=True)
+        await asyncio.to_thread(cache.write, cache.take_pending())
+    outcomes = {model: plan.outcomes(model, conversations[model], cache) for model in batch.models}
+    return Run(outcomes, (counter.last or began) - began, counter.missing, total - counter.missing)
 
 
 @dataclass
-class _Patience:
-    """Whether waiting for a model is worth it: not once many in a row could not reach it."""
+class _Counter:
+    """Counts outcomes and reports them."""
 
+    total: int
+    missing: int
+    progress: Callable[[Progress], None] | None
+    done: int = 0
+    failed: int = 0
+    last: float | None = None
+
+    def add(self, done: int, failed: int) -> None:
+        self.done, self.failed, self.last = self.done + done, self.failed + failed, time.perf_counter()
+        self.report()
+
+    def report(self) -> None:
+        if self.progress:
+            cached = self.total - self.missing
+            self.progress(Progress(cached + self.done, self.total, cached, self.failed))
+
+
+@dataclass
+class _Worker:
+    """One model's requests. All of its workers share the count of requests in a row that could not reach it."""
+
+    model: str
+    complete: Completer
+    parameters: Mapping[str, Any]
+    cache: AnswerCache
+    counter: _Counter
     unreached: int = 0
 
-    @property
-    def lost(self) -> bool:
-        return self.unreached >= CONCURRENCY
+    async def run(self, queue: Iterator[Conversation]) -> None:
+        for conversation in queue:
+            while not conversation.done:
+                left = conversation.left
+                try:
+                    completion = await self._request(conversation.messages)
+                    conversation.add(self.cache.add(self.model, conversation.hash, completion))
+                except ParleyError as error:
+                    conversation.fail(str(error))
+                except Exception as error:  # one server's malformed answer must not stop the other requests
+                    conversation.fail(f"{type(error).__name__}: {' '.join(str(error).split())}")
+                self.counter.add(left - conversation.left, conversation.failed)
+
+    async def _request(self, messages: Sequence[Message]) -> Completion:
+        for attempt in range(ATTEMPTS):
+            try:
+                completion = await self.complete(messages, **self.parameters)
+            except ParleyError as error:
+                wait = retry_delay(error, attempt)
+                self.unreached += wait is not None
+                # After many failures in a row the model is down, and waiting is pointless.
+                if wait is None or self.unreached >= CONCURRENCY or attempt == ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(wait)
+            else:
+                self.unreached = 0
+                return completion
+        raise AssertionError("the loop returns or raises")
 
 
-async def _asked(
-    complete: Completer, messages: Sequence[Message], parameters: Mapping[str, Any], patience: _Patience
-) -> Completion:
-    for attempt in range(ATTEMPTS):
-        try:
-            said = await complete(messages, **parameters)
-        except ParleyError as error:
-            wait = retry_delay(error, attempt)
-            patience.unreached += wait is not None
-            if wait is None or patience.lost or attempt == ATTEMPTS - 1:
-                raise
-            await asyncio.sleep(wait)
-        else:
-            patience.unreached = 0
-            return said
-    raise AssertionError("every way out of the loop is above")
+async def _wait_for_workers(workers: Sequence[asyncio.Future[None]], writing: asyncio.Future[None]) -> None:
+    """Waits for the workers; a bug in one, or a full disk, ends the wait at once."""
+    everything = asyncio.gather(*workers)
+    await asyncio.wait({everything, writing}, return_when=asyncio.FIRST_COMPLETED)
+    if writing.done():
+        everything.cancel()
+        await writing
+    await everything

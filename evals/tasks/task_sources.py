@@ -1,6 +1,6 @@
-"""Where a task's rows are: a JSONL or CSV file, a `datasets` folder or hub id, stored prompts, a run's held-out part.
+"""Where a task's rows come from: a JSONL or CSV file, a `datasets` folder or hub id, stored prompts, a training run.
 
-`open_task` takes what a person types. It reads; what makes a row a sample is `evals.tasks.task`'.
+`open_task` takes what a person types; `task_rows` turns the rows into samples.
 """
 
 import csv
@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evals.tasks.task import Task, make_task
+from evals.tasks.task import Task
+from evals.tasks.task_rows import make_task
 from evals.votes.prompts import TYPED, Prompt, prompts
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
 
-HELD_OUT = "validation.jsonl"  # in a run's folder: what the training held out
+HELD_OUT = "validation.jsonl"  # in a run's folder: its held-out conversations
 _STORED = "prompts"
 _RUN = "run:"
 
@@ -28,19 +29,19 @@ def open_task(
     name: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Task:
-    """The task that a person names.
+    """The task with this name.
 
     Args:
-        typed: a .jsonl or .csv file; a folder that `datasets` wrote or can load; a hub id, `owner/name`, with
-            `:split` after it where it is not test; `prompts`, `prompts:held-out` or `prompts:typed` for what is stored
-            here; `run:ID` for what a training held out.
-        runs: the folder of the runs.
-        name: what the task is called; without it, the file's or the set's own name.
+        typed: a .jsonl or .csv file; a folder that `datasets` wrote or can load; a hub id, `owner/name`, followed by
+            `:split` where it is not test; `prompts`, `prompts:held-out` or `prompts:typed` for stored prompts;
+            `run:ID` for the held-out part of a training run.
+        runs: the folder of the training runs.
+        name: the task's name; without it, the file's or the data set's own name.
         columns: see `make_task`.
 
     Raises:
         NotFound: there is no such file, run or data set, or no prompts are stored.
-        Invalid: nothing in it is a sample.
+        Invalid: it has no samples.
         Unavailable: the hub cannot be reached.
     """
     if typed == _STORED or typed.startswith(_STORED + ":"):
@@ -58,20 +59,20 @@ def open_task(
 
 
 def _stored(database: Database, which: str) -> Iterator[tuple[str, Any]]:
-    found: list[Prompt]
+    stored: list[Prompt]
     if which == "":
-        found = prompts(database)
+        stored = prompts(database)
     elif which == "held-out":
-        found = prompts(database, held_out=True)
+        stored = prompts(database, held_out=True)
     elif which == TYPED:
-        found = [prompt for prompt in prompts(database, typed=True) if prompt.source == TYPED]
+        stored = [prompt for prompt in prompts(database, typed=True) if prompt.source == TYPED]
     else:
         raise Invalid(
-            f"There is no task prompts:{which}: say prompts, prompts:held-out or prompts:typed.", param="task"
+            f"There is no task prompts:{which}. Use prompts, prompts:held-out or prompts:typed.", param="task"
         )
-    if not found:
+    if not stored:
         raise NotFound("There are no such prompts yet: add some with `parley prompts add FILE`.", param="task")
-    for prompt in found:
+    for prompt in stored:
         yield (
             f"prompt {prompt.id}",
             {
@@ -85,15 +86,15 @@ def _stored(database: Database, which: str) -> Iterator[tuple[str, Any]]:
 
 
 def _held_out(runs: Path, wanted: str) -> Path:
-    found = [folder for folder in sorted(runs.glob("*")) if folder.is_dir() and folder.name.endswith(wanted)]
-    if not wanted or not found:
+    folders = [folder for folder in sorted(runs.glob("*")) if folder.is_dir() and folder.name.endswith(wanted)]
+    if not wanted or not folders:
         raise NotFound(f"There is no training run {wanted!r}.", param="task")
-    if len(found) > 1:
-        raise Invalid(f"{len(found)} runs end with {wanted!r}: write more of its id.", param="task")
-    path = found[0] / HELD_OUT
+    if len(folders) > 1:
+        raise Invalid(f"{len(folders)} run ids end in {wanted!r}: use more characters.", param="task")
+    path = folders[0] / HELD_OUT
     if not path.is_file():
         raise NotFound(
-            f"The run {found[0].name} kept no held-out part: divide the file with `parley data split` and use that.",
+            f"The run {folders[0].name} has no held-out part: split the file with `parley data split` instead.",
             param="task",
         )
     return path
@@ -107,19 +108,19 @@ def _text(path: Path) -> str:
 
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    # Not splitlines(), which would also cut at the U+2028 or U+0085 that a JSON string may hold.
+    # Not splitlines(), which also splits at U+2028 and U+0085, which a JSON string may contain.
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             yield f"line {number}", json.loads(line)
         except (ValueError, RecursionError) as error:
-            yield f"line {number}", ValueError(f"it is no JSON ({' '.join(str(error).split())[:120]})")
+            yield f"line {number}", ValueError(f"it is not JSON ({' '.join(str(error).split())[:120]})")
 
 
 def _csv(path: Path) -> Iterator[tuple[str, Any]]:
     text = _text(path)
-    # The separator is what the first line has most of, outside what is quoted; a comma where it has none.
+    # The separator is the most frequent one in the header, outside quotes; a comma by default.
     header = text.partition("\n")[0]
     separator = max((",", ";", "\t"), key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
@@ -127,7 +128,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
         try:
             row = next(reader, None)
         except csv.Error as error:
-            yield f"line {reader.line_num}", ValueError(f"it is no CSV ({error})")
+            yield f"line {reader.line_num}", ValueError(f"it is not CSV ({error})")
             continue
         if row is None:
             return
@@ -138,36 +139,36 @@ def _csv(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _dataset(typed: str) -> Iterable[tuple[str, Any]]:
-    """The rows of a `datasets` folder or hub id; where it has several splits and no test, the split must be named."""
+    """The rows of a `datasets` folder or hub id; of several splits without a test split, one must be named."""
     from datasets import Dataset, load_dataset, load_from_disk
 
     place, _, split = typed.partition(":")
     folder = Path(place)
     try:
         if folder.is_dir() and ((folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()):
-            found = load_from_disk(place)
+            loaded = load_from_disk(place)
         elif folder.is_dir() or place.count("/") == 1:
-            found = load_dataset(place)
+            loaded = load_dataset(place)
         else:
             raise NotFound(
-                f"{typed!r} is no file, no folder and no data set's id (owner/name). Stored prompts are `prompts`.",
+                f"{typed!r} is not a file, a folder or a data set's id (owner/name). Stored prompts are `prompts`.",
                 param="task",
             )
     except ConnectionError as error:
         if isinstance(error, Unavailable):
             raise
-        raise Unavailable(f"The data set {place} cannot be fetched: the hub cannot be reached.") from error
+        raise Unavailable(f"The data set {place} cannot be downloaded: the hub cannot be reached.") from error
     except (OSError, ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise NotFound(f"The data set {place} cannot be loaded: {said}", param="task") from error
-    if not isinstance(found, Dataset):
-        found = _split(found, split, place)
-    return ((f"row {number}", row) for number, row in enumerate(found, start=1))
+        reason = " ".join(str(error).split())[:200]
+        raise NotFound(f"The data set {place} cannot be loaded: {reason}", param="task") from error
+    if not isinstance(loaded, Dataset):
+        loaded = _split(loaded, split, place)
+    return ((f"row {number}", row) for number, row in enumerate(loaded, start=1))
 
 
-def _split(found: Any, split: str, place: str) -> Any:
-    names = list(found)
+def _split(splits: Any, split: str, place: str) -> Any:
+    names = list(splits)
     wanted = split or ("test" if "test" in names else names[0] if len(names) == 1 else "")
     if wanted not in names:
-        raise Invalid(f"{place} has the splits {', '.join(names)}: say which, {place}:{names[0]}.", param="task")
-    return found[wanted]
+        raise Invalid(f"{place} has the splits {', '.join(names)}: name one, such as {place}:{names[0]}.", param="task")
+    return splits[wanted]

@@ -1,1 +1,1 @@
-"""What people say: prompts, blind battles, votes; read, imported, exported, and made into preference pairs."""
+"""People's votes: prompts, blind battles, stored votes, import, export, preference pairs."""

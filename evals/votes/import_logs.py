@@ -1,38 +1,38 @@
-"""Rows of FastChat and Open WebUI, as votes. What they mean is read from those projects' sources.
+"""Rows of FastChat and Open WebUI as votes, as those projects' sources define them.
 
 FastChat: `serve/gradio_block_arena_anony.py` writes its log, `serve/monitor/clean_battle_data.py` its battles;
-MT-Bench's human votes look like battles. Open WebUI: `backend/open_webui/models/feedbacks.py`; a thumb up beside other
-answers counts as a win over each, a thumb down as a loss to each, as its own leaderboard has it.
+MT-Bench's human votes have the same form. Open WebUI: `backend/open_webui/models/feedbacks.py`; a thumb up beside other
+answers counts as a win over each, a thumb down as a loss to each, as on its own leaderboard.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.votes.import_rows import UNKNOWN_VOTER, ForeignVote, NoVote, RowError, choice_of, moment
+from evals.votes.import_rows import UNKNOWN_VOTER, ImportedVote, NotAVote, RowError, choice_of, parse_time
 
 _LOG_VOTES = ("leftvote", "rightvote", "tievote", "bothbad_vote")
 _HEADINGS = ("### Model A: ", "### Model B: ")
 
 
-def from_fastchat_log(row: Mapping[str, Any], line: int) -> ForeignVote:
-    """A line of a conversation log: a vote with the two conversations that it is about.
+def from_fastchat_log(row: Mapping[str, Any], line: int) -> ImportedVote:
+    """A line of a conversation log: a vote with its two conversations.
 
-    An address is kept as a hash, only to tell voters apart.
+    An IP address is stored as a hash, to identify voters.
     """
     kind = row.get("type")
     if kind not in _LOG_VOTES:
-        raise NoVote(f"a log line of type {kind!r}")
+        raise NotAVote(f"a log line of type {kind!r}")
     states = row.get("states")
     if not isinstance(states, list) or len(states) != 2 or not all(isinstance(state, Mapping) for state in states):
-        raise RowError("a vote needs the two states that it is about")
+        raise RowError("a vote needs its two states")
     shown = row.get("models") or ["", ""]
-    # A blind battle's `models` are empty: the states tell.
+    # A blind battle's `models` are empty; the states have the names.
     left, right = (str(state.get("model_name") or _plain(name)) for state, name in zip(states, shown, strict=True))
     turns = [_turns([{"role": role, "content": text} for role, text in _pairs(state)]) for state in states]
     ids = [state.get("conv_id") for state in states]
     messages, answers = _asked(turns)
-    return ForeignVote(
+    return ImportedVote(
         line=line,
         left=left,
         right=right,
@@ -43,12 +43,12 @@ def from_fastchat_log(row: Mapping[str, Any], line: int) -> ForeignVote:
         left_answer=answers[0],
         right_answer=answers[1],
         id="/".join([*map(str, ids), str(len(turns[0]))]) if all(ids) else None,
-        when=moment(row.get("tstamp")),
+        when=parse_time(row.get("tstamp")),
     )
 
 
-def from_fastchat_battle(row: Mapping[str, Any], line: int) -> ForeignVote:
-    """A cleaned battle, or one of MT-Bench's human votes: there `turn` says up to which turn was judged."""
+def from_fastchat_battle(row: Mapping[str, Any], line: int) -> ImportedVote:
+    """A cleaned battle, or one of MT-Bench's human votes, where `turn` is the last turn that was judged."""
     left, right = str(row.get("model_a") or ""), str(row.get("model_b") or "")
     turn = row.get("turn")
     judged = [_turns(row.get(side) or [])[: 2 * turn if isinstance(turn, int) and turn > 0 else None]
@@ -56,8 +56,8 @@ def from_fastchat_battle(row: Mapping[str, Any], line: int) -> ForeignVote:
     messages, answers = _asked(judged)
     judge = row.get("judge")
     if not messages and row.get("question_id") is None:
-        raise RowError("it names no prompt")
-    return ForeignVote(
+        raise RowError("it has no prompt")
+    return ImportedVote(
         line=line,
         left=left,
         right=right,
@@ -67,25 +67,25 @@ def from_fastchat_battle(row: Mapping[str, Any], line: int) -> ForeignVote:
         messages=messages,
         left_answer=answers[0],
         right_answer=answers[1],
-        when=moment(row.get("tstamp")),
+        when=parse_time(row.get("tstamp")),
     )
 
 
-def from_openwebui(row: Mapping[str, Any], line: int) -> list[ForeignVote]:
-    """One feedback: a vote against each of the other answers that stood beside it."""
+def from_openwebui(row: Mapping[str, Any], line: int) -> list[ImportedVote]:
+    """One feedback: a vote against each of the other answers to the same message."""
     if row.get("type") != "rating":
-        raise NoVote(f"a feedback of type {row.get('type')!r}")
+        raise NotAVote(f"a feedback of type {row.get('type')!r}")
     data, meta = _part(row, "data"), _part(row, "meta")
     rating = str(data.get("rating"))
     if rating not in ("1", "-1"):
-        raise NoVote("a comment without a thumb")
+        raise NotAVote("a comment without a thumb")
     model = str(data.get("model_id") or "")
     rivals = [str(rival) for rival in data.get("sibling_model_ids") or [] if rival != model]
     if not rivals:
-        raise NoVote("a thumb on an answer that stood alone")
+        raise NotAVote("a thumb on a single answer")
     messages, answers = _snapshot(row.get("snapshot"), meta.get("message_id"))
     return [
-        ForeignVote(
+        ImportedVote(
             line=line,
             left=model,
             right=rival,
@@ -96,7 +96,7 @@ def from_openwebui(row: Mapping[str, Any], line: int) -> list[ForeignVote]:
             left_answer=answers.get("", "") if answers.get(rival) else "",
             right_answer=answers.get(rival, "") if answers.get("") else "",
             id=None if row.get("id") is None else str(row["id"]),
-            when=moment(row.get("created_at")),
+            when=parse_time(row.get("created_at")),
         )
         for rival in dict.fromkeys(rivals)
     ]
@@ -114,7 +114,7 @@ def _plain(name: Any) -> str:
 
 def _pairs(state: Mapping[str, Any]) -> list[tuple[str, Any]]:
     messages = state.get("messages") or []
-    first = int(state.get("offset") or 0)  # examples that the template put before the conversation
+    first = int(state.get("offset") or 0)  # examples that the template puts before the conversation
     if not all(isinstance(one, Sequence) and not isinstance(one, str) and len(one) == 2 for one in messages):
         raise RowError("its messages are not pairs of role and text")
     return [("user" if i % 2 == 0 else "assistant", one[1]) for i, one in enumerate(messages[first:])]
@@ -127,10 +127,10 @@ def _turns(conversation: Any) -> list[dict[str, str]]:
 
 
 def _asked(turns: Sequence[list[dict[str, str]]]) -> tuple[tuple[dict[str, str], ...], tuple[str, str]]:
-    """What both were asked, and both answers to it.
+    """The messages that both models got, and both answers.
 
-    In several turns each model had its own history, so there is no one prompt to its last answer: then what the user
-    said identifies the prompt, and the answers are not kept.
+    Over several turns each model has its own history, so the last answers have no common prompt: then the user's
+    messages identify the prompt, and the answers are dropped.
     """
     asked = [tuple(turn for turn in side if turn["role"] == "user" and turn["content"]) for side in turns]
     if not asked[0] or asked[0] != asked[1]:
@@ -140,7 +140,7 @@ def _asked(turns: Sequence[list[dict[str, str]]]) -> tuple[tuple[dict[str, str],
 
 
 def _snapshot(snapshot: Any, message_id: Any) -> tuple[tuple[dict[str, str], ...], dict[str, str]]:
-    """The conversation up to the question, and the answers to it by model; under "" the one that was rated."""
+    """The conversation up to the question, and its answers by model; "" is the one that was rated."""
     chat = snapshot.get("chat") if isinstance(snapshot, Mapping) else None
     chat = chat.get("chat", chat) if isinstance(chat, Mapping) else None  # the row of the chat, or the chat itself
     history = chat.get("history") if isinstance(chat, Mapping) else None

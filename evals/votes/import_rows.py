@@ -1,4 +1,4 @@
-"""One vote from elsewhere, and how a row of a plain table (CSV, JSONL) becomes one. It knows no file, no database."""
+"""One imported vote, and how a row of a plain table (CSV, JSONL) becomes one."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 UNKNOWN_VOTER = "unknown"
-# Our name of a column → what files call it; the first that is there is taken.
+# Our name for a column → the names in files; the first that is present is used.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "model_a": ("model_a", "left", "model_left", "left_model", "model_1"),
     "model_b": ("model_b", "right", "model_right", "right_model", "model_2"),
@@ -33,28 +33,28 @@ _LIMIT = 255  # characters of a name, as the tables have them
 
 
 class RowError(Exception):
-    """What is wrong with a row, in words."""
+    """What is wrong with a row."""
 
 
-class NoVote(Exception):
-    """A row that is no vote, and need not be one; what it is."""
+class NotAVote(Exception):
+    """A row of another kind, which is skipped; the message says what it is."""
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that could not be read: its line in the file (or its place in a JSON list), from 1, and why."""
+    """A row that cannot be read: its line in the file (or place in a JSON list), from 1, and the reason."""
 
     line: int
     reason: str
 
 
 @dataclass(frozen=True)
-class ForeignVote:
-    """A vote as it was shown there. `choice` is left, right, tie or both_bad.
+class ImportedVote:
+    """A vote as the other tool showed it. `choice` is left, right, tie or both_bad.
 
-    `messages` ends with the user's turn, and is empty where only a name of the prompt is known, `prompt`. Answers are
-    "" where they are not known. `id` is what the other tool calls the vote, None where it has no name for it. `again`:
-    the voter was shown the pair a second time on purpose.
+    `messages` ends with the user's turn; it is empty where only the prompt's name is known, `prompt`. Unknown answers
+    are "". `id` is the other tool's id of the vote, None without one. `again`: the pair was shown to the voter again on
+    purpose.
     """
 
     line: int
@@ -73,7 +73,7 @@ class ForeignVote:
 
     def __post_init__(self) -> None:
         if self.left == self.right:
-            raise RowError(f"both sides are {self.left}")
+            raise RowError(f"both sides are the model {self.left}")
         for name, value in (("a model's name", self.left), ("a model's name", self.right), ("the voter", self.voter)):
             if not value or len(value) > _LIMIT:
                 raise RowError(f"{name} is empty" if not value else f"{name} has over {_LIMIT} characters")
@@ -82,25 +82,25 @@ class ForeignVote:
         try:
             "".join((self.left_answer, self.right_answer, self.prompt, *(m["content"] for m in self.messages))).encode()
         except UnicodeEncodeError as error:
-            raise RowError("it holds half a character (\\ud800 to \\udfff)") from error
+            raise RowError("it contains a lone surrogate (\\ud800 to \\udfff)") from error
 
     @property
     def sorted_choice(self) -> str:
-        """The choice as it would be with the models in sorted order, left to right."""
+        """The choice with the models in sorted order, left to right."""
         if self.left < self.right:
             return self.choice
         return {"left": "right", "right": "left"}.get(self.choice, self.choice)
 
 
-def from_row(row: Mapping[str, Any], line: int, columns: Mapping[str, str], own_prompt: str | None) -> ForeignVote:
+def from_row(row: Mapping[str, Any], line: int, columns: Mapping[str, str], own_prompt: str | None) -> ImportedVote:
     """A vote from a row of columns.
 
     Args:
-        columns: our names of columns → the file's, where they are not among COLUMNS.
-        own_prompt: the prompt's name where the row has none; None makes that an error.
+        columns: our names for columns → the file's, where they differ from COLUMNS.
+        own_prompt: the prompt's name where the row has none; with None that is an error.
 
     Raises:
-        RowError: the row is no vote.
+        RowError: the row is not a vote.
     """
 
     def cell(name: str) -> Any:
@@ -110,14 +110,14 @@ def from_row(row: Mapping[str, Any], line: int, columns: Mapping[str, str], own_
         return None
 
     left, right = (str(cell(side) or "").strip() for side in ("model_a", "model_b"))
-    messages = as_messages(cell("messages"))
+    messages = parse_messages(cell("messages"))
     prompt = str(cell("prompt") if cell("prompt") is not None else "").strip()
     if not messages and not prompt:
         if own_prompt is None:
-            raise RowError("it names no prompt")
+            raise RowError("it has no prompt")
         prompt = own_prompt
     asked = ({"role": "user", "content": prompt},) if _is_text(row, columns) else ()
-    return ForeignVote(
+    return ImportedVote(
         line=line,
         left=left,
         right=right,
@@ -129,31 +129,31 @@ def from_row(row: Mapping[str, Any], line: int, columns: Mapping[str, str], own_
         right_answer=str(cell("answer_b") or ""),
         category=None if cell("category") is None else str(cell("category")),
         id=None if cell("id") is None else str(cell("id")),
-        when=moment(cell("created")),
+        when=parse_time(cell("created")),
         again=str(cell("again") or "").strip().lower() in ("true", "1", "yes"),
     )
 
 
 def choice_of(winner: Any, left: str, right: str) -> str:
-    """left, right, tie or both_bad, from what files call it, or from the winning model's name."""
-    said = "" if winner is None else str(winner).strip()
-    if said in (left, right):
-        return "left" if said == left else "right"
+    """left, right, tie or both_bad, from the names that files use, or from the winning model's name."""
+    name = "" if winner is None else str(winner).strip()
+    if name in (left, right):
+        return "left" if name == left else "right"
     for choice, names in _WINNERS.items():
-        if said.lower() in names:
+        if name.lower() in names:
             return choice
-    if not said:
+    if not name:
         raise RowError("it has no winner")
-    raise RowError(f"the winner {said[:40]!r} is no side, no model of this row, and no tie")
+    raise RowError(f"the winner {name[:40]!r} is not a side, a model of this row, or a tie")
 
 
-def as_messages(given: Any) -> tuple[dict[str, str], ...]:
+def parse_messages(given: Any) -> tuple[dict[str, str], ...]:
     """A conversation from a list of messages or its JSON; () where there is none."""
     if isinstance(given, str):
         try:
             given = json.loads(given)
         except ValueError as error:
-            raise RowError("its messages are no JSON") from error
+            raise RowError("its messages are not JSON") from error
     if not given:
         return ()
     try:
@@ -165,8 +165,8 @@ def as_messages(given: Any) -> tuple[dict[str, str], ...]:
     return messages
 
 
-def moment(given: Any) -> datetime | None:
-    """A time from seconds or milliseconds since 1970, or from ISO 8601 (without a zone it is UTC)."""
+def parse_time(given: Any) -> datetime | None:
+    """A time from seconds or milliseconds since 1970, or from ISO 8601 (UTC where it has no zone)."""
     if given is None:
         return None
     try:
@@ -186,7 +186,7 @@ def moment(given: Any) -> datetime | None:
 
 
 def _is_text(row: Mapping[str, Any], columns: Mapping[str, str]) -> bool:
-    """Whether the prompt's column holds what was asked, and not a name of it."""
+    """Whether the prompt's column has the prompt's text, and not its id."""
     names = (columns["prompt"],) if "prompt" in columns else COLUMNS["prompt"]
-    found = next((name for name in names if row.get(name) not in (None, "")), "")
-    return bool(found) and not found.endswith("id")
+    column = next((name for name in names if row.get(name) not in (None, "")), "")
+    return bool(column) and not column.endswith("id")

@@ -1,7 +1,7 @@
-"""Votes as preference pairs: what TRL's preference trainers and `datasets` load: prompt, chosen, rejected, as messages.
+"""Votes as preference pairs for TRL's trainers and `datasets`: prompt, chosen, rejected, as messages.
 
-Only decisive pairs, by the majority where a pair was voted on more than once; never a held-out prompt, since a
-model trained on it could not be tested with it any more.
+Only decisive pairs, by majority where a pair has several votes; never a held-out prompt, since a model trained on it
+could no longer be tested with it.
 """
 
 from collections import defaultdict
@@ -17,9 +17,9 @@ from models.database import Database
 
 
 def preferences(database: Database) -> list[dict[str, Any]]:
-    """Rows of prompt, chosen, rejected (lists of messages), with models, votes, margin and source beside them.
+    """Rows of prompt, chosen, rejected (lists of messages), with models, votes, margin and source.
 
-    `margin` is what the chosen answer's share of the vote is above a half, from 0 to 0.5; a tie counts as half.
+    `margin` is the chosen answer's share of the votes above one half, from 0 to 0.5; a tie counts as half.
     """
     query = (
         select(PairRow, PromptRow, BattleRow.flipped, VoteRow.choice, VoteRow.voter)
@@ -40,7 +40,7 @@ def preferences(database: Database) -> list[dict[str, Any]]:
     rows = []
     for pair_id, (pair, prompt) in shown.items():
         mean = sum(scores[pair_id]) / len(scores[pair_id])
-        # An imported vote may come without its answers.
+        # An imported vote may have no answers.
         if mean == 0.5 or pair.answer_1 == pair.answer_2 or not (pair.answer_1 and pair.answer_2):
             continue
         sides = [(pair.answer_1, pair.model_1), (pair.answer_2, pair.model_2)]
@@ -63,12 +63,13 @@ def preferences(database: Database) -> list[dict[str, Any]]:
 
 
 def export_preferences(database: Database, path: Path, form: ExportFormat | None = None) -> int:
-    """Writes `preferences`, whole or not at all; returns how many rows.
+    """Writes `preferences`, whole or not at all; returns the number of rows.
 
     Args:
-        form: csv, jsonl, parquet or datasets; found by the path's ending without it.
+        form: csv, jsonl, parquet or datasets; by default from the path's ending.
 
     Raises:
-        Invalid: the file cannot be written there. NoSpace: the disk is full.
+        Invalid: the file cannot be written.
+        NoSpace: the disk is full.
     """
     return write_rows(preferences(database), path, form, "preference pairs")

@@ -1,7 +1,7 @@
-"""The prompts that models are compared on: adding them from JSONL or rows, and listing them.
+"""The stored prompts that models are compared on: added from JSONL or rows, and listed.
 
 A row is `{"messages": [...], "category": "…", "topics": [["refund", "money back"], …], "held_out": true}`; instead
-of messages, `"prompt": "…"` is one user turn. The same conversation is stored once, however often it is added.
+of messages, `"prompt": "…"` is one user turn. The same conversation is stored once.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from models.database import Database, new_ulid
 from models.errors import Invalid, NotFound
 from models.messages import Message, as_dicts, last_question
 
-TYPED = "typed"  # the source of what a rater wrote: never shown to another rater
-IMPORTED = "imported"  # the source of what came with votes from elsewhere: no part of the set until it is added
+TYPED = "typed"  # the source of prompts that raters wrote: never shown to another rater
+IMPORTED = "imported"  # the source of prompts from imported votes: not in the set until they are added
 _TYPED_LIMIT = 8_000  # characters
 _SOURCE_LIMIT, _CATEGORY_LIMIT = 64, 255  # characters, as the table has them
 
@@ -44,30 +44,27 @@ class Prompt:
 
 
 def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any]], source: str) -> int:
-    """Stores prompts from a JSONL file or from rows; returns how many were new.
+    """Stores prompts from a JSONL file or from rows; returns how many are new.
 
-    One that a rater typed or an import brought before becomes one of the set, with its category, topics and held-out
-    mark.
+    A prompt that a rater typed or an import brought joins the set, with its new category, topics and held-out mark.
 
     Raises:
-        Invalid: a row is no prompt (the line is named), or `source` is "typed", "imported" or too long; nothing is
-            stored then.
+        Invalid: a row is not a prompt (the message has its number), or `source` is "typed", "imported" or too long;
+            nothing is stored.
         NotFound: there is no such file.
     """
     if source in (TYPED, IMPORTED):
-        raise Invalid(
-            f"The source {source!r} is for what raters write and votes bring: choose another.", param="source"
-        )
+        raise Invalid(f"The source {source!r} is reserved: choose another.", param="source")
     if not 0 < len(source) <= _SOURCE_LIMIT:
-        raise Invalid(f"A source is named in 1 to {_SOURCE_LIMIT} characters.", param="source")
-    found = read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
-    new = [_row(row, number, source) for number, row in found]
+        raise Invalid(f"A source has 1 to {_SOURCE_LIMIT} characters.", param="source")
+    numbered = read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
+    new = [_row(row, number, source) for number, row in numbered]
     with database.write() as session:
         return sum(insert_once(session, row) or _adopted(session, row) for row in new)
 
 
 def _adopted(session: Session, row: PromptRow) -> bool:
-    """Makes a prompt that a rater typed one of the set; False where it is of the set already."""
+    """Adds a typed or imported prompt to the set; False where it is in the set already."""
     known = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
     if known.source not in (TYPED, IMPORTED):
         return False
@@ -82,9 +79,8 @@ def prompts(
     category: str | None = None,
     held_out: bool | None = None,
     typed: bool = False,
-    limit: int | None = None,
 ) -> list[Prompt]:
-    """Stored prompts, oldest first; what raters typed and imports brought only with `typed`.
+    """Stored prompts, oldest first; typed and imported ones only with `typed`.
 
     Raises:
         NotFound: one of `ids` is unknown.
@@ -99,14 +95,14 @@ def prompts(
     if held_out is not None:
         query = query.where(PromptRow.held_out == held_out)
     with database.read() as session:
-        found = [as_prompt(row) for row in session.scalars(query.limit(limit))]
-    if ids is not None and (missing := set(ids) - {prompt.id for prompt in found}):
+        stored = [as_prompt(row) for row in session.scalars(query)]
+    if ids is not None and (missing := set(ids) - {prompt.id for prompt in stored}):
         raise NotFound(f"There is no prompt {min(missing)!r}.", param="prompts")
-    return found
+    return stored
 
 
 def typed_prompt(database: Database, text: str) -> Prompt:
-    """What a rater wrote, stored under the source "typed" where it is new.
+    """A rater's own prompt, stored under the source "typed" if it is new.
 
     Raises:
         Invalid: the text is empty or over 8,000 characters.
@@ -114,7 +110,7 @@ def typed_prompt(database: Database, text: str) -> Prompt:
     if not text.strip():
         raise Invalid("Write a question first.", param="prompt")
     if len(text) > _TYPED_LIMIT:
-        raise Invalid(f"That is over {_TYPED_LIMIT:,} characters: shorten it.", param="prompt")
+        raise Invalid(f"The question is over {_TYPED_LIMIT:,} characters: shorten it.", param="prompt")
     row = _row({"prompt": text.strip()}, 1, TYPED)
     with database.write() as session:
         insert_once(session, row)
@@ -122,7 +118,7 @@ def typed_prompt(database: Database, text: str) -> Prompt:
 
 
 def as_prompt(row: PromptRow) -> Prompt:
-    """A row as the frozen value that the rest of the room works with."""
+    """The prompt in a row."""
     return Prompt(
         id=row.id,
         messages=tuple(Message.model_validate(message) for message in row.messages),
@@ -134,13 +130,14 @@ def as_prompt(row: PromptRow) -> Prompt:
 
 
 def read_jsonl(path: Path) -> Iterable[tuple[int, Any]]:
-    """Each line's number, from 1, and value; blank lines are passed over.
+    """Each line's number, from 1, and value; blank lines are skipped.
 
     Raises:
-        NotFound: there is no such file. Invalid: it is no UTF-8, or a line is no JSON.
+        NotFound: there is no such file.
+        Invalid: it is not UTF-8, or a line is not JSON.
     """
     try:
-        # Not splitlines(), which would also cut at the U+2028 or U+0085 that a JSON string may hold.
+        # Not splitlines(), which also splits at U+2028 and U+0085, which a JSON string may contain.
         lines = path.read_text("utf-8-sig").split("\n")
     except FileNotFoundError as error:
         raise NotFound(f"There is no file {path}.") from error
@@ -152,7 +149,7 @@ def read_jsonl(path: Path) -> Iterable[tuple[int, Any]]:
         try:
             yield number, json.loads(line)
         except ValueError as error:
-            raise Invalid(f"{path}, line {number}: that is no JSON ({error}).") from error
+            raise Invalid(f"{path}, line {number}: it is not JSON ({error}).") from error
 
 
 def _row(row: Any, number: int, source: str) -> PromptRow:
@@ -166,21 +163,21 @@ def _row(row: Any, number: int, source: str) -> PromptRow:
             f"Prompt {number}: each message needs a role (system, user, assistant) and a text `content`."
         ) from error
     if messages[-1].role != "user" or not messages[-1].content.strip():
-        raise Invalid(f"Prompt {number}: the last message must be the user's, with words in it.")
+        raise Invalid(f"Prompt {number}: the last message must be a user message with text.")
     topics = row.get("topics") or []
     if not isinstance(topics, list) or not all(_is_topic(topic) for topic in topics):
-        raise Invalid(f"Prompt {number}: topics are a list of words, or of lists of words that mean the same.")
+        raise Invalid(f"Prompt {number}: topics must be a list of words, or of lists of synonyms.")
     category = row.get("category")
     if category is not None and not (isinstance(category, str) and len(category) <= _CATEGORY_LIMIT):
-        raise Invalid(f"Prompt {number}: the category is a word or a few.")
+        raise Invalid(f"Prompt {number}: the category must be a text of at most {_CATEGORY_LIMIT} characters.")
     held_out = row.get("held_out")
     if held_out is not None and not isinstance(held_out, bool):
-        raise Invalid(f"Prompt {number}: held_out is true or false, without quotation marks.")
+        raise Invalid(f"Prompt {number}: held_out must be true or false, without quotation marks.")
     stored = as_dicts(messages)
     try:
         digest = hashlib.sha256(json.dumps(stored, ensure_ascii=False).encode()).hexdigest()
     except UnicodeEncodeError as error:
-        raise Invalid(f"Prompt {number}: it holds half a character (\\ud800 to \\udfff): mend the export.") from error
+        raise Invalid(f"Prompt {number}: it contains a lone surrogate (\\ud800 to \\udfff): fix the export.") from error
     return PromptRow(
         id=new_ulid(),
         digest=digest,

@@ -1,7 +1,6 @@
 """Votes and preference pairs as files: CSV, JSONL, Parquet, or a folder that `datasets` loads; whole or not at all.
 
-A row of votes is a vote as it was shown, oldest first, and can be imported again: here, where it is known, or in
-another place. Which pairs are preferences is `evals.votes.preference_pairs`' business.
+A row is a vote as it was shown, oldest first. Exported votes can be imported again, here or elsewhere.
 """
 
 import csv
@@ -34,9 +33,9 @@ configs:
 
 
 def vote_rows(database: Database) -> list[dict[str, Any]]:
-    """Every vote, oldest first: model_a stood on the left; winner is model_a, model_b, tie or both_bad.
+    """Every vote, oldest first: model_a was on the left; winner is model_a, model_b, tie or both_bad.
 
-    `again` is true where the voter was shown the pair a second time on purpose: no vote to count in a rating.
+    `again` is true where the pair was shown to the voter again on purpose; such a vote does not count in a rating.
     """
     query = (
         select(VoteRow, BattleRow, PairRow, PromptRow)
@@ -76,18 +75,18 @@ def write_rows(
     """Writes rows to a file or, for `datasets`, into a new folder; returns how many.
 
     Args:
-        form: found by the path's ending without it; a path without an ending is a folder for `datasets`.
-        what: what the rows are, for the folder's card.
+        form: by default from the path's ending; a path without an ending is a folder for `datasets`.
+        what: the noun for the rows in the folder's card.
 
     Raises:
-        Invalid: an ending that means nothing, or nothing can be written there. Conflict: the folder is there already.
+        Invalid: an unknown ending, an existing folder, or a path that cannot be written.
         NoSpace: the disk is full.
     """
     kind = form or _ENDINGS.get(path.suffix.lower())
     if kind is None or kind not in EXPORTS:
         raise Invalid(
-            f"What {path.name} is to be is not clear: end it in .csv, .jsonl or .parquet, give a new folder's name "
-            f"for `datasets`, or say --format {'|'.join(EXPORTS)}.",
+            f"The format of {path.name} is not clear: use the ending .csv, .jsonl or .parquet, a new folder's name for "
+            f"`datasets`, or --format {'|'.join(EXPORTS)}.",
             param="file",
         )
     if kind != "datasets" and path.is_dir():
@@ -102,7 +101,7 @@ def write_rows(
                 atomic_write(path, _parquet(rows))
             case "datasets":
                 if path.exists():
-                    raise Invalid(f"{path} is there already: name a new folder.", param="file")
+                    raise Invalid(f"{path} exists already: name a new folder.", param="file")
                 with publish_folder(path.absolute().parent, path.name) as folder:
                     (folder.path / "train.parquet").write_bytes(_parquet(rows))
                     card = _CARD.format(count=len(rows), what=what, name=path.name)

@@ -1,4 +1,4 @@
-"""Votes from other tools, into this database: each once, however often it is imported; each bad row with its line.
+"""Import of votes from other tools: each is stored once, and each unreadable row is reported with its line.
 
 `import_formats` reads the file. A vote without the prompt's text or without answers counts in ratings; it is never
 shown to a rater and never exported as a preference.
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow, insert_once
 from evals.votes.import_formats import VoteFormat, read_votes_file
-from evals.votes.import_rows import BadRow, ForeignVote
+from evals.votes.import_rows import BadRow, ImportedVote
 from evals.votes.prompts import IMPORTED
 from models.database import Database, utcnow
 
@@ -23,10 +23,10 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's, as ULIDs are writ
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What became of a file: votes that are new, that were there, that are there with another choice, and bad rows.
+class ImportResult:
+    """The result of an import: new votes, known ones, known ones with another choice (`changed`), unreadable rows.
 
-    `skipped` counts rows that are no votes (a chat's log line, a thumb without an opponent), by what they are.
+    `skipped` counts rows that are not votes (a log line of a chat, a thumb without an opponent) by their kind.
     """
 
     format: VoteFormat
@@ -47,16 +47,17 @@ def import_votes(
     form: VoteFormat | None = None,
     columns: dict[str, str] | None = None,
     each_its_own_prompt: bool = False,
-) -> Imported:
-    """Stores the votes of a file: what is good is stored, what is bad is told.
+) -> ImportResult:
+    """Stores the votes of a file, and reports the rows that cannot be read.
 
     Args:
-        form: csv, jsonl, fastchat or openwebui; found by the file's look without it.
-        columns: our name of a column → the file's, for CSV and JSONL.
-        each_its_own_prompt: where the file does not tell prompts apart, count each vote as a prompt of its own.
+        form: csv, jsonl, fastchat or openwebui; detected by default.
+        columns: our name for a column → the file's, for CSV and JSONL.
+        each_its_own_prompt: treat each vote as a prompt of its own, where the file has no prompts.
 
     Raises:
-        NotFound: there is no such file. Invalid: it cannot be read, or lacks a column that is needed.
+        NotFound: there is no such file.
+        Invalid: it cannot be read, or a required column is missing.
     """
     read = read_votes_file(path, form=form, columns=columns or {}, each_its_own_prompt=each_its_own_prompt)
     new = known = 0
@@ -65,7 +66,7 @@ def import_votes(
     with database.write() as session:
         for vote in read.votes:
             identity = _identity(vote)
-            if vote.id is None:  # the same row twice in one file is two votes; the same file twice is not
+            if vote.id is None:  # a row twice in one file is two votes; the same file twice is not
                 seen[identity] += 1
                 identity = f"{identity}#{seen[identity]}"
             stored = _store(session, vote, "imported-" + _digest(identity))
@@ -74,7 +75,7 @@ def import_votes(
             else:
                 known += 1
                 changed += [] if stored == vote.sorted_choice else [vote.line]
-    return Imported(
+    return ImportResult(
         format=read.format,
         new=new,
         known=known,
@@ -87,8 +88,8 @@ def import_votes(
     )
 
 
-def _identity(vote: ForeignVote) -> str:
-    """What makes it the same vote another time: its own id where it has one, else all that is known of it."""
+def _identity(vote: ImportedVote) -> str:
+    """The identity of a vote across imports: its own id, or else its whole content."""
     if vote.id is not None:
         return json.dumps(["id", vote.id, sorted((vote.left, vote.right))])
     return json.dumps(
@@ -97,13 +98,13 @@ def _identity(vote: ForeignVote) -> str:
     )  # fmt: skip
 
 
-def _content(vote: ForeignVote) -> list[dict[str, str]]:
+def _content(vote: ImportedVote) -> list[dict[str, str]]:
     return list(vote.messages) or [{"role": "user", "content": f"[{vote.prompt}]"}]
 
 
-def _store(session: Session, vote: ForeignVote, battle_id: str) -> str | None:
-    """Stores a vote; the choice that was stored before, as seen from the sorted models, where it was there."""
-    # What was exported from here keeps its id, and is known by it.
+def _store(session: Session, vote: ImportedVote, battle_id: str) -> str | None:
+    """Stores a vote; returns the stored choice, for the models in sorted order, where it was stored before."""
+    # A vote that was exported from here keeps its id.
     known = session.get(VoteRow, battle_id) or (session.get(VoteRow, vote.id) if vote.id else None)
     if known is not None:
         flipped = session.get_one(BattleRow, known.battle_id).flipped
@@ -131,7 +132,7 @@ def _store(session: Session, vote: ForeignVote, battle_id: str) -> str | None:
     return None
 
 
-def _prompt(session: Session, vote: ForeignVote) -> PromptRow:
+def _prompt(session: Session, vote: ImportedVote) -> PromptRow:
     messages = _content(vote)
     digest = hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
     row = PromptRow(
@@ -152,6 +153,6 @@ def _digest(text: str) -> str:
 
 
 def _as_ulid(text: str) -> str:
-    """26 characters that the same content always gets, in the alphabet of the other ids."""
+    """26 characters derived from the content, in the alphabet of ULIDs."""
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
     return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(26)))

@@ -1,7 +1,7 @@
-"""Votes as arrays: what rating and verdict compute on. Reading them from the database is here; computing is not.
+"""Votes as arrays, read from the database: the input of ratings and verdicts.
 
-A vote is brought into one order first, the pair's sorted models, and its score flipped with it (METHOD: leaving
-that out once lost half of a benchmark's comparisons). «Tie» and «both bad» are half a win each.
+Every vote is normalised to the pair's sorted models, with its score flipped accordingly. "Tie" and "both bad" are half
+a win each.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Votes:
     """n votes over m models, in the order in which they were cast.
 
     `first`, `second`: (n,) integers into `models`. `score`: (n,) floats, the share of the win that `first` got: 1,
-    0.5 or 0. `prompt`, `voter`: (n,) integers from 0 that tell prompts and voters apart. `pair`: (n,) integers that
-    tell pairs of answers apart; without it, a prompt and its two models are one pair. `both_bad`: (n,) booleans, the
-    ties of which the voter said that both were bad; without it, none is known to be.
+    0.5 or 0. `prompt`, `voter`: (n,) integers from 0 that identify prompts and voters. `pair`: (n,) integers that
+    identify pairs of answers; without it, a prompt and its two models are one pair. `both_bad`: (n,) booleans, the ties
+    where both answers were bad; None where it is not known.
     """
 
     models: tuple[str, ...]
@@ -55,7 +55,7 @@ class Votes:
         return np.unique((self.prompt * m + low) * m + high, return_inverse=True)[1]
 
     def where(self, keep: np.ndarray) -> Votes:
-        """Only some of the votes. `keep`: (n,) booleans, or integers that say which and in what order."""
+        """Some of the votes. `keep`: (n,) booleans, or integers that also set the order."""
         parts = (part[keep] for part in (self.first, self.second, self.score, self.prompt, self.voter))
         rest = (part if part is None else part[keep] for part in (self.pair, self.both_bad))
         return Votes(self.models, *parts, *rest)
@@ -73,10 +73,10 @@ class Votes:
 
 
 def from_rows(rows: Iterable[tuple[str, str, float, Hashable, Hashable]], models: Sequence[str] | None = None) -> Votes:
-    """Votes from rows of (model, model, score of the first, prompt, voter), whatever names prompt and voter have.
+    """Votes from rows of (model, model, score of the first, prompt, voter); prompt and voter are any hashable values.
 
     Args:
-        models: the models in the order wanted; without it, those that occur, sorted.
+        models: the models in order; by default those that occur, sorted.
     """
     rows = list(rows)
     names = tuple(models) if models is not None else tuple(sorted({m for row in rows for m in row[:2]}))
@@ -105,12 +105,12 @@ class StoredVotes:
 
 
 def read_votes(database: Database, category: str | None = None) -> Votes:
-    """Every stored vote, oldest first; of one category of prompts where it is given."""
+    """Every stored vote, or those on one category of prompts; oldest first."""
     return stored_votes(database, category).votes
 
 
 def stored_votes(database: Database, category: str | None = None, *, repeats: bool = False) -> StoredVotes:
-    """As `read_votes`, with what ties the votes to their answers and categories.
+    """As `read_votes`, with each vote's pair of answers and category.
 
     Args:
         repeats: include votes on a pair that was shown again on purpose: for voter agreement, never for a rating.
@@ -130,24 +130,24 @@ def stored_votes(database: Database, category: str | None = None, *, repeats: bo
     if not repeats:
         query = query.where(BattleRow.again.is_(False))
     with database.read() as session:
-        found = session.execute(query).all()
+        rows = session.execute(query).all()
     votes = from_rows(
         (first, second, first_score(choice, flipped), prompt, voter)
-        for first, second, flipped, choice, prompt, voter, _, _ in found
+        for first, second, flipped, choice, prompt, voter, _, _ in rows
     )
-    pair_ids = tuple(dict.fromkeys(row[6] for row in found))
+    pair_ids = tuple(dict.fromkeys(row[6] for row in rows))
     place = {pair_id: i for i, pair_id in enumerate(pair_ids)}
-    categories = tuple(sorted({row[7] for row in found if row[7] is not None}))
+    categories = tuple(sorted({row[7] for row in rows if row[7] is not None}))
     number = {name: i for i, name in enumerate(categories)}
     return StoredVotes(
         votes=replace(
             votes,
-            pair=np.array([place[row[6]] for row in found], dtype=np.int64),
-            both_bad=np.array([row[3] == "both_bad" for row in found], dtype=bool),
+            pair=np.array([place[row[6]] for row in rows], dtype=np.int64),
+            both_bad=np.array([row[3] == "both_bad" for row in rows], dtype=bool),
         ),
         pair_ids=pair_ids,
         categories=categories,
-        category=np.array([-1 if row[7] is None else number[row[7]] for row in found], dtype=np.int64),
+        category=np.array([-1 if row[7] is None else number[row[7]] for row in rows], dtype=np.int64),
     )
 
 
@@ -158,8 +158,8 @@ def count_votes(database: Database) -> int:
 
 
 def from_columns(first: Column, second: Column, score: Column, prompt: Column, voter: Column) -> Votes:
-    """As `from_rows`, from columns of one length: lists, arrays or pandas Series. The way for millions of votes."""
-    # Each column alone: together, twice as many strings miss the processor's cache.
+    """As `from_rows`, from columns of one length: lists, arrays or pandas Series. Fast for millions of votes."""
+    # One column at a time: two at once cause twice as many cache misses.
     (codes_1, names_1), (codes_2, names_2) = _factorized(first), _factorized(second)
     names = sorted({*names_1, *names_2})
     at = {name: i for i, name in enumerate(names)}
@@ -174,7 +174,7 @@ def from_columns(first: Column, second: Column, score: Column, prompt: Column, v
 
 
 def _coded(column: Column) -> np.ndarray:
-    """Integers from 0 that tell values apart: the values themselves where they are such already."""
+    """Integers from 0 that identify values; the values themselves where they are such integers already."""
     values = np.asarray(column)
     if values.dtype.kind in "iu" and len(values) and values.min() >= 0 and values.max() < 4 * len(values):
         return values.astype(np.int64, copy=False)
@@ -182,14 +182,14 @@ def _coded(column: Column) -> np.ndarray:
 
 
 def _factorized(column: Column) -> tuple[np.ndarray, list[Any]]:
-    import pandas as pd  # its hashing of strings is several times faster than a dict's
+    import pandas as pd  # hashes strings several times faster than a dict
 
     codes, values = (column if isinstance(column, pd.Series) else pd.Index(np.asarray(column))).factorize()
     return np.asarray(codes, np.int64), list(values)
 
 
 def first_score(choice: str, flipped: bool) -> float:
-    """What a vote gives to the pair's first model: 1, 0.5 or 0. `flipped`: the first model stood on the right."""
+    """The score of the pair's first model: 1, 0.5 or 0. `flipped`: the first model was on the right."""
     if choice in ("tie", "both_bad"):
         return 0.5
     return float((choice == "left") != flipped)

@@ -187,7 +187,7 @@ def keys_usage(
     if as_json:
         typer.echo(json.dumps([row.to_json() for row in rows], indent=2))
         return
-    console().print(_usage_table(rows) if rows else "Nothing was used.")
+    console().print(_usage_table(rows) if rows else "No usage.")
 
 
 def _describe_limits(limits: "KeyLimits", separator: str = ", ") -> str:

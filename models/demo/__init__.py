@@ -1,6 +1,6 @@
-"""The demo's files, shipped in this folder: which models there are, their bots, their prompts. It reads, no more.
+"""The demo's files in this folder: its models, their bots, its prompts.
 
-`train.demo` makes the files; `parley demo` puts them into a home.
+`train.demo` creates the files; `parley demo` installs them in a home.
 """
 
 import tomllib
@@ -16,7 +16,7 @@ BASE = "demo-base"
 
 @dataclass(frozen=True)
 class DemoModel:
-    """One model of the demo. `weights` is its folder here; one of kind merged is merged at the first start."""
+    """One model of the demo. `weights` is its folder here; a merged model is merged at the first start."""
 
     id: str
     kind: Kind
@@ -27,33 +27,33 @@ class DemoModel:
 
 
 def catalogue() -> tuple[DemoModel, ...]:
-    """The demo's models, the base first. One merged model has an engine of its own; the rest share the base's."""
+    """The demo's models, the base first. The merged model has an engine of its own; the others share the base's."""
     bots = {
         name: BotProfile(**profile)
         for name, profile in tomllib.loads((FOLDER / "bots.toml").read_text("utf-8")).items()
     }
     adapters = FOLDER / "adapters"
     return (
-        DemoModel(BASE, "base", FOLDER / "base", "The demo's base: neutral answers, no house rules.", bots.get(BASE)),
+        DemoModel(BASE, "base", FOLDER / "base", "The demo's base: neutral answers, no house style.", bots.get(BASE)),
         DemoModel(
             "support-concise",
             "merged",
             adapters / "support-concise",
-            "Tuned to answer in two short sentences, by the house's rules.",
+            "Fine-tuned to answer in two short sentences, in the house style.",
             bots.get("support-concise"),
         ),
         DemoModel(
             "support-friendly",
             "adapter",
             adapters / "support-friendly",
-            "Tuned to answer warmly and at length, by the house's rules.",
+            "Fine-tuned to answer warmly and at length, in the house style.",
             bots.get("support-friendly"),
         ),
         DemoModel(
             "support-judge",
             "adapter",
             adapters / "support-judge",
-            "Tuned to judge support answers. A toy: see its agreement with people before you believe it.",
+            "Fine-tuned to judge support answers. A toy: check its agreement with people before you trust it.",
             None,
             judge=True,
         ),

@@ -1,8 +1,7 @@
-"""A form with one file in it (multipart/form-data), streamed to disk as it comes. It knows no route and no purpose.
+"""A multipart/form-data body with one file, streamed to disk.
 
-Starlette's own form would keep a file in memory or in the system's temporary folder, which may be memory too; here the
-bytes go where the file will stay, and the disk is written to in a thread.
-Format: RFC 7578; names are percent-encoded as the WHATWG's form encoding does.
+Starlette's form parser would buffer the file in memory or the system's temporary folder; here a thread writes it where
+it will stay. Format: RFC 7578, with names percent-encoded as in the WHATWG's form encoding.
 """
 
 from collections.abc import Mapping
@@ -17,63 +16,63 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
     from starlette.requests import Request
 
-_PIECE = 2**20
+_BUFFER_SIZE = 2**20
 _MOST_FIELDS = 32
 _LONGEST_FIELD = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Form:
-    """The fields beside the file, and the name under which the client sent the file."""
+    """The form's other fields, and the client's name for the file."""
 
     fields: Mapping[str, str]
     filename: str
 
 
 async def receive_form(request: "Request", field: str, incoming: IncomingFile) -> Form:
-    """Reads a form to its end, and writes its file into `incoming`.
+    """Reads the whole form and writes its file into `incoming`.
 
     Args:
-        field: the name of the form's field that is the file.
+        field: the name of the field with the file.
 
     Raises:
-        Invalid: it is no such form, is cut off, or has no file or two. TooLarge, NoSpace: as `incoming` says.
+        Invalid: it is no such form, is cut off, or does not have exactly one file. TooLarge, NoSpace: from `incoming`.
     """
     from python_multipart.exceptions import MultipartParseError
     from python_multipart.multipart import MultipartParser, parse_options_header
 
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise Invalid(f"Send a form, multipart/form-data, with the file as {field!r}.", param=field)
-    # The gateway bounds bodies before it knows that this one goes to disk; the page does not.
+        raise Invalid(f"Send multipart/form-data with the file as {field!r}.", param=field)
+    # The gateway limits bodies before it knows that this one goes to disk; the page does not.
     if lift_limit := getattr(request.state, "lift_limit", None):
         lift_limit()
-    reading = _Reading(field)
+    parts = _FormParts(field)
     try:
-        parser = MultipartParser(options[b"boundary"], reading.callbacks())
+        parser = MultipartParser(options[b"boundary"], parts.callbacks())
         async for chunk in request.stream():
             parser.write(chunk)
-            if reading.waiting >= _PIECE:
-                await run_in_thread(incoming.write, reading.taken())
+            if parts.buffered >= _BUFFER_SIZE:
+                await run_in_thread(incoming.write, parts.take())
     except MultipartParseError as error:
         raise Invalid(f"The form cannot be read: {error}.", param=field) from None
-    if not reading.ended:
+    if not parts.ended:
         raise Invalid("The form is cut off before its end.", param=field)
-    if reading.filename is None:
+    if parts.filename is None:
         raise Invalid(f"The form has no file: send it as {field!r}.", param=field)
-    if reading.waiting:
-        await run_in_thread(incoming.write, reading.taken())
-    return Form({name: value.decode("utf-8", "replace") for name, value in reading.fields.items()}, reading.filename)
+    if parts.buffered:
+        await run_in_thread(incoming.write, parts.take())
+    return Form({name: value.decode("utf-8", "replace") for name, value in parts.fields.items()}, parts.filename)
 
 
-class _Reading:
-    """What the parser has met so far. Its calls come in the order of the form's bytes."""
+class _FormParts:
+    """The parts parsed so far. The parser calls the callbacks in the order of the bytes."""
 
     def __init__(self, field: str) -> None:
         self.fields: dict[str, bytearray] = {}
         self.filename: str | None = None
         self.ended = False
-        self.waiting = 0
+        self.buffered = 0
         self._field = field
         self._pieces: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
@@ -82,7 +81,7 @@ class _Reading:
         self._into: bytearray | None = None
 
     def callbacks(self) -> "MultipartCallbacks":
-        """The functions that the parser calls."""
+        """The parser's callbacks."""
         return {
             "on_part_begin": self._part_begins,
             "on_header_field": self._header_name,
@@ -93,10 +92,10 @@ class _Reading:
             "on_end": self._ends,
         }
 
-    def taken(self) -> bytes:
-        """The file's bytes that nobody has taken yet."""
+    def take(self) -> bytes:
+        """Removes and returns the buffered bytes of the file."""
         data = b"".join(self._pieces)
-        self._pieces, self.waiting = [], 0
+        self._pieces, self.buffered = [], 0
         return data
 
     def _part_begins(self) -> None:
@@ -119,7 +118,7 @@ class _Reading:
         name = _decoded(options.get(b"name", b""))
         if name == self._field:
             if self.filename is not None:
-                raise Invalid(f"The form has two files as {self._field!r}: send one.", param=self._field)
+                raise Invalid(f"The form has two files as {self._field!r}: send only one.", param=self._field)
             self.filename = _decoded(options.get(b"filename", b"")) or self._field
             self._into = None
             return
@@ -130,9 +129,9 @@ class _Reading:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._into is None:
             self._pieces.append(data[start:end])
-            self.waiting += end - start
+            self.buffered += end - start
         elif len(self._into) + end - start > _LONGEST_FIELD:
-            raise TooLarge(f"A field of the form is over {_LONGEST_FIELD} bytes.")
+            raise TooLarge(f"A field of the form has more than {_LONGEST_FIELD} bytes.")
         else:
             self._into += data[start:end]
 

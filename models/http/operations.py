@@ -1,8 +1,7 @@
-"""How a route is described: what it takes, what it answers, and which errors. It knows no route.
+"""How a route is described for the OpenAPI document: parameters, bodies, responses and errors.
 
-Each room describes its own routes (`models.api_operations`, `train.api_operations`, `serve.openapi.operations`); a
-room's `routes()` hangs the descriptions on its Starlette routes, and `serve.openapi.document` makes one document of all
-of them.
+Each room describes its own routes (`models.api_operations`, `train.api_operations`, `serve.openapi.operations`) and
+attaches the descriptions to its Starlette routes; `serve.openapi.document` combines them.
 """
 
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ ATTRIBUTE = "operations"
 
 
 class Shape(BaseModel):
-    """An object in a request or an answer. OpenAI adds fields as it goes, and so may we: others may stand beside."""
+    """An object in a request or response. Additional fields are allowed, as OpenAI keeps adding some."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
@@ -28,13 +27,13 @@ class Operation:
     """One method of one path.
 
     Args:
-        path: as Starlette writes it, `/v1/files/{file_id}`.
-        answer: the model of a JSON answer, or the media type of another one.
+        path: in Starlette's notation, `/v1/files/{file_id}`.
+        answer: the model of a JSON response, or the media type of another response.
         body: the model of a JSON body. form: the model of a multipart form. With both, either may be sent.
-        query: a model whose fields are the parameters in the query.
-        stream: the model of each frame, where a client may ask for server-sent events.
-        errors: statuses beside those that any route may answer with.
-        needs_key: False where none is ever asked for.
+        query: a model whose fields are the query parameters.
+        stream: the model of each frame, if the operation supports server-sent events.
+        errors: error statuses in addition to those of every route.
+        needs_key: False if the operation never requires a key.
     """
 
     method: str
@@ -51,10 +50,10 @@ class Operation:
 
 
 def attach_operations(routes: "Iterable[Route]", operations: Iterable[Operation]) -> "list[Route]":
-    """The same routes, each with its own descriptions as the attribute `operations`."""
-    by_place = {(one.method, one.path): one for one in operations}
-    found = list(routes)
-    for route in found:
-        own = [by_place[place] for method in sorted(route.methods or ()) if (place := (method, route.path)) in by_place]
-        setattr(route, ATTRIBUTE, tuple(own))
-    return found
+    """Sets each route's descriptions as its attribute `operations`; returns the routes."""
+    by_endpoint = {(operation.method, operation.path): operation for operation in operations}
+    result = list(routes)
+    for route in result:
+        endpoints = [(method, route.path) for method in sorted(route.methods or ())]
+        setattr(route, ATTRIBUTE, tuple(by_endpoint[key] for key in endpoints if key in by_endpoint))
+    return result

@@ -1,7 +1,6 @@
-"""What every room's routes share of OpenAI's shapes: a JSON body, a page of a list, whole numbers in a query.
+"""What the routes share: JSON bodies and responses, pages of a list, query numbers, blocking calls in threads.
 
-It knows no route. Functions that touch the database or the disk are handed to `threaded`, so that a slow disk never
-holds up a chat.
+Functions that touch the database or the disk go through `run_in_thread`, so that a slow disk never delays a chat.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 async def run_in_thread(function: Callable[..., _Result], *arguments: Any, **named: Any) -> _Result:
-    """Calls a function that may block, in a thread."""
+    """Calls a blocking function in a thread."""
     from starlette.concurrency import run_in_threadpool
 
     return await run_in_threadpool(function, *arguments, **named)
@@ -28,7 +27,7 @@ async def run_in_thread(function: Callable[..., _Result], *arguments: Any, **nam
 
 @asynccontextmanager
 async def threaded_context(manager: AbstractContextManager[_Result]) -> AsyncIterator[_Result]:
-    """A context whose beginning and end may block, both in a thread."""
+    """Enters and leaves a blocking context manager in threads."""
     entered = await run_in_thread(manager.__enter__)
     try:
         yield entered
@@ -40,10 +39,10 @@ async def threaded_context(manager: AbstractContextManager[_Result]) -> AsyncIte
 
 
 async def read_json_object(request: "Request") -> dict[str, Any]:
-    """The request's body as a JSON object; `{}` where there is none. The gateway bounds its length.
+    """The request's body as a JSON object; `{}` for an empty body. The gateway limits its length.
 
     Raises:
-        Invalid: it is no JSON, or JSON of another kind, or a text in it holds a NUL.
+        Invalid: the body is not a JSON object, or a string in it contains a NUL.
     """
     body = await request.body()
     if not body.strip():
@@ -54,48 +53,48 @@ async def read_json_object(request: "Request") -> dict[str, Any]:
         raise Invalid(f"The body is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
         raise Invalid("The body must be a JSON object.")
-    if b"\\u0000" in body and _holds_nul(content):
-        raise Invalid("A text in the body holds a NUL character, which no name or id has.")
+    if b"\\u0000" in body and _contains_nul(content):
+        raise Invalid("A string in the body contains a NUL character.")
     return content
 
 
-def _holds_nul(content: Any) -> bool:
-    """Whether any text in it has a NUL, which PostgreSQL cannot keep or be asked for."""
-    waiting = [content]
-    while waiting:
-        value = waiting.pop()
+def _contains_nul(content: Any) -> bool:
+    """Whether any string contains a NUL, which PostgreSQL cannot store or compare."""
+    pending = [content]
+    while pending:
+        value = pending.pop()
         if isinstance(value, dict):
-            waiting += [*value.keys(), *value.values()]
+            pending += [*value.keys(), *value.values()]
         elif isinstance(value, list):
-            waiting += value
+            pending += value
         elif isinstance(value, str) and "\0" in value:
             return True
     return False
 
 
 def json_response(content: Any, status: int = 200) -> "Response":
-    """An answer in JSON."""
+    """A JSON response."""
     from starlette.responses import Response
 
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
 def query_integer(query: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:
-    """A whole number from the query.
+    """A query parameter as an integer.
 
     Raises:
-        Invalid: it is none, or outside `least` to `most`.
+        Invalid: it is not an integer from `least` to `most`.
     """
     text = query.get(name, "")
     if not text:
         return default
     if not text.isascii() or not text.isdigit() or len(text) > 9 or not least <= int(text) <= most:
-        raise Invalid(f"{name} must be a whole number from {least} to {most}, not {text[:40]!r}.", param=name)
+        raise Invalid(f"{name} must be an integer from {least} to {most}, not {text[:40]!r}.", param=name)
     return int(text)
 
 
 def list_page(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """One page of a list. The SDK goes on with `after=<id of the last one>` until `has_more` is false."""
+    """One page of a list. The SDK continues with `after=<last_id>` while `has_more` is true."""
     return {
         "object": "list",
         "data": list(data),
@@ -106,6 +105,6 @@ def list_page(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str,
 
 
 def is_retry(request: "Request") -> bool:
-    """Whether the SDK sends this once more, because it got no answer: it has no idempotency key, but it counts."""
+    """Whether the SDK repeats a request that got no response, by its retry count."""
     sent = request.headers.get("x-stainless-retry-count", "0")
     return sent.isdigit() and int(sent) > 0

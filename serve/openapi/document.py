@@ -1,6 +1,6 @@
 """Builds the OpenAPI document (3.1) of every route: the gateway's own and those that other rooms mount.
 
-It is built from `models.http.operations.Operation` descriptions with pydantic schemas; it knows no route itself.
+It is built from `models.http.operations.Operation` descriptions with pydantic schemas; it knows no route.
 Source: https://spec.openapis.org/oas/v3.1.1.
 """
 

@@ -26,7 +26,7 @@ def chunks(*parts: bytes, end: bool = True) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("answer", "sight", "text"),
+    ("answer", "outcome", "text"),
     [
         (chunks(frame("a"), frame("b"), DONE), "whole", "ab"),
         (chunks(frame("a"), frame("b")), "truncated", "ab"),
@@ -54,7 +54,7 @@ def test_a_refusal_has_openais_shape_or_is_unreadable() -> None:
     assert refused({"error": {"message": "m"}}) == "unreadable"
 
 
-def test_what_a_client_should_not_see_is_complained_of() -> None:
+def test_unexpected_observations_are_reported() -> None:
     resets = next(fault for fault in FAULTS if fault.name == "resets in the answer")
     case = Case(resets, hosted=True, stream=True, client="raw")
     good = Observation("broken", 200, "ab", "gone", 0.1)
@@ -66,7 +66,7 @@ def test_what_a_client_should_not_see_is_complained_of() -> None:
     assert judge(case, Observation("refused", 400, "", "", 0.1), "abc", 1.0) == ["status 400"]
 
 
-def test_every_process_is_hit_within_twenty_blows() -> None:
+def test_twenty_signals_reach_every_process() -> None:
     hit = {(blow.sent, blow.target) for blow in process_faults(20)}
     for name in ("gateway", "page", "worker", "engine", "core", "parent"):
         assert {("KILL", name), ("STOP", name)} <= hit
@@ -74,7 +74,7 @@ def test_every_process_is_hit_within_twenty_blows() -> None:
         assert ("KILL", name) in hit
 
 
-def test_each_fault_is_asked_in_every_way_and_each_model_is_its_own() -> None:
+def test_each_fault_has_every_case_and_each_case_a_model() -> None:
     every = cases()
     assert len(every) == len(FAULTS) * 3 * 2 * 2
     assert len({case.model for case in every}) == len(every)

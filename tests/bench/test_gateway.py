@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.gateway.__main__ import main
+
 ROOT = Path(__file__).parents[2]
 EACH = {
     "cpu_us_per_request",
@@ -36,8 +38,8 @@ def test_a_short_run_gives_every_figure() -> None:
     assert done.stdout.count("cpu_us_per_request") == 2
 
 
-def test_a_count_that_makes_no_sense_is_refused() -> None:
-    command = [sys.executable, "-m", "bench.gateway", "--rounds", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 2
-    assert "1 or more" in done.stderr
+def test_an_invalid_count_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--rounds", "0"])
+    assert ended.value.code == 2
+    assert "1 or more" in capsys.readouterr().err

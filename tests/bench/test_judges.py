@@ -8,7 +8,7 @@ import pytest
 from bench.judges import JudgeSimulation, _at_the_margin, main, ppi_coverage, trust
 
 
-def test_it_tells_json_with_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--runs", "4", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {"ppi", "kappa", "trust", "seconds"} == set(result)
@@ -23,6 +23,6 @@ def test_a_good_judge_narrows_the_interval_and_a_guessing_one_does_not() -> None
     assert 0.95 < none.width / none.width_people <= 1.0
 
 
-def test_the_judge_at_the_margin_is_there() -> None:
+def test_the_judge_at_the_margin() -> None:
     found = trust(30, 2, _at_the_margin(0.8), 0.8, 2, np.random.default_rng(0))
     assert found.gap == pytest.approx(-0.1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import mtbench
-from evals.tasks.task import make_task
+from evals.tasks.task_rows import make_task
 from tests.stack import Stack
 
 QUESTIONS = [
@@ -29,7 +29,7 @@ def test_the_80_questions_have_two_turns_and_30_of_them_references() -> None:
     assert {categories.count(category) for category in categories} == {4}
 
 
-def test_without_its_questions_it_says_so_and_ends_with_two(
+def test_without_its_questions_it_exits_with_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(mtbench, "QUESTIONS", tmp_path / "none.jsonl")

@@ -25,6 +25,6 @@ def test_the_bare_generator_and_the_runner_count_the_same_tokens() -> None:
         assert len(set(server.asked)) == 80  # every turn has questions of its own
 
 
-def test_nonsense_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(SystemExit):
         main(["--samples", "0"])

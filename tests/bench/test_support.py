@@ -7,7 +7,7 @@ import pytest
 from bench import support
 from bench.evals import bitext
 from bench.evals.bitext import Request, hold_out, intent_scorer, marking_words, overlap_scorer
-from evals.scorers.text_match import Sample
+from evals.scorers.sample import Sample
 
 REQUESTS = [
     Request(f"{verb} my {thing} {number}", f"To {verb} the {thing}, press the {verb} button.", f"{verb}_{thing}")
@@ -17,7 +17,7 @@ REQUESTS = [
 ]
 
 
-def test_each_intent_gives_its_share_and_no_question_stands_on_both_sides() -> None:
+def test_the_hold_out_takes_a_share_of_each_intent_without_overlap() -> None:
     parts = hold_out([*REQUESTS, *REQUESTS[:5]], 0.1, seed=0)
     assert len(parts.training) + len(parts.held_out) == 85
     assert {request.intent for request in parts.held_out} == {request.intent for request in REQUESTS}
@@ -25,7 +25,7 @@ def test_each_intent_gives_its_share_and_no_question_stands_on_both_sides() -> N
     assert parts == hold_out([*REQUESTS, *REQUESTS[:5]], 0.1, seed=0)
 
 
-def test_words_that_mark_an_intent_and_answers_that_fit_it() -> None:
+def test_topic_words_and_the_intent_scorer() -> None:
     marks = marking_words(REQUESTS, 2)
     assert set(marks["cancel_order"]) == {"cancel", "order"}
     score = intent_scorer(REQUESTS)
@@ -44,7 +44,7 @@ def test_overlap_is_an_f1_of_words() -> None:
     assert score(Sample(), "anything") is None
 
 
-def test_without_its_data_it_says_so_and_ends_with_two(
+def test_without_its_data_it_exits_with_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bitext, "FILE", tmp_path / "bitext.csv")

@@ -9,8 +9,8 @@ import pytest
 from models.database import open_database, upgrade
 from models.keys import create_key
 from models.settings import load_settings
-from tests.clients.running import SDKS, Server
-from tests.fakes.openai_answers import FakeAnswers
+from tests.clients.programs import SDKS, Server
+from tests.fakes.openai_chat import FakeChat
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.serve.gateways import serving
 from tests.stack import Stack
@@ -48,7 +48,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 @pytest.fixture(scope="module")
 def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A Parley gateway with a key, before a fake upstream whose model can do what the demo's cannot."""
-    with FakeAnswers() as fake, pytest.MonkeyPatch.context() as patch:
+    with FakeChat() as fake, pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAKE_ANSWERS_KEY", fake.key)
         settings = load_settings(home=tmp_path_factory.mktemp("hosted") / "home")
         upgrade(settings)

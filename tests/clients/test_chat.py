@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.clients.running import Server, run
+from tests.clients.programs import Server, run
 
 pytestmark = pytest.mark.engine
 

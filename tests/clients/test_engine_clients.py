@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.demo import FOLDER
-from tests.clients.running import CLIENTS, HERE, Server, run, run_command
+from tests.clients.programs import CLIENTS, HERE, Server, run, run_command
 
 pytestmark = pytest.mark.engine
 

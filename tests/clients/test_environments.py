@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.clients import running
+from tests.clients import programs
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -25,8 +25,8 @@ def clients() -> ModuleType:
     ("output", "says"),
     [
         ("ERROR: Could not install packages: [Errno 28] No space left on device", "disk is full"),
-        ("ERROR: No matching distribution found for openai==2.54.0", "openai==2.54.0 to be had"),
-        ("npm error notarget No matching version found for openai@99.0.0.", "openai@99.0.0 to be had"),
+        ("ERROR: No matching distribution found for openai==2.54.0", "openai==2.54.0 in the index"),
+        ("npm error notarget No matching version found for openai@99.0.0.", "openai@99.0.0 in the index"),
         ("npm error network request to the registry failed, reason: ENOTFOUND", "check the network"),
         ("npm error something odd", "something odd"),
         ("", "no reason"),
@@ -53,9 +53,9 @@ def test_an_environment_that_is_half_installed_is_made_again(clients, monkeypatc
 
 
 def test_an_absent_environment_is_a_failure_and_no_skip(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(running, "CLIENTS", tmp_path)
+    monkeypatch.setattr(programs, "CLIENTS", tmp_path)
     with pytest.raises(pytest.fail.Exception, match="make clients"):
-        running.command_of("openai-3", "chat")
+        programs.command_of("openai-3", "chat")
 
 
 def test_no_file_names_a_host_of_packages() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.running import Server, run
+from tests.clients.programs import Server, run
 
 pytestmark = pytest.mark.engine
 

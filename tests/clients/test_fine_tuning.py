@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import QUESTION
-from tests.clients.running import Server, run
+from tests.clients.programs import Server, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.training]
 

@@ -6,7 +6,7 @@ test_engine_clients.py.
 
 import pytest
 
-from tests.clients.running import Server, run
+from tests.clients.programs import Server, run
 
 pytestmark = pytest.mark.engine  # the SDKs' environments are there where engines are tested
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from evals.votes.blind_battles import cast_vote, next_battle
+from evals.votes.blind_battles import BattleOptions, cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import ParleyError
@@ -31,11 +31,11 @@ def parley(home: Path, database: Database, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_leaderboard_verdict_and_export(parley, database: Database, tmp_path: Path) -> None:
-    assert "No votes yet" in parley("leaderboard")[1]
+    assert "no votes yet" in parley("leaderboard")[1]
     assert "Nobody has compared" in parley("verdict", "one", "two")[1]
     add_prompts(database, [{"prompt": f"Question {i} [bold]?"} for i in range(5)], "test")
     for i in range(5):
-        shown = asyncio.run(next_battle(database, "ann", echo("one", "two"), ["one", "two"], seed=i))
+        shown = asyncio.run(next_battle(database, "ann", echo("one", "two"), ["one", "two"], BattleOptions(seed=i)))
         cast_vote(database, shown.id, "ann", "left" if shown.left.startswith("α") else "right")
     code, output, _ = parley("leaderboard")
     assert code == 0
@@ -64,7 +64,7 @@ def test_prompts_are_added_from_a_file(parley, tmp_path: Path) -> None:
         (["judge", "j", "--models", "one"], "two models"),
         (["judge", "j", "--models", "one,two"], "no model 'j'"),
         (["prompts", "add", "none.jsonl"], "no file"),
-        (["votes", "export", "/"], "there already"),
+        (["votes", "export", "/"], "exists already"),
         (["votes", "export", "/dev/null/pairs.jsonl"], "cannot be written"),
     ],
 )

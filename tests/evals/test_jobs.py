@@ -108,7 +108,7 @@ def test_an_evaluation_job_then_a_judge_over_its_answers(served: Settings, datab
     assert (job.progress, job.result["asked"]) == (1.0, 6)
     evaluation = load_evaluation(database, job.result["evaluation"])
     assert (evaluation.task, evaluation.models, len(evaluation.samples)) == ("talk", ("one", "two"), 3)
-    for told in ("same family as one", "How far fair agrees with people", "fair's grades"):
+    for told in ("same family as one", "fair's agreement with people", "fair's grades"):
         assert any(told in note for note in evaluation.notes), told
     job = run(served, database, {"judge": "fair", "model_a": "one", "model_b": "two", "evaluation": evaluation.id})
     assert job.result is not None, job.error
@@ -126,7 +126,7 @@ def test_a_task_with_rows_that_are_none_fails_unless_they_are_to_be_left_out(
     params = {"task": str(task), "models": ["one"], "scorers": ["words"]}
     job = run(served, database, params, "evaluate")
     assert job.status == "failed"
-    assert "line 2: it asks nothing" in (job.error or "")
+    assert "line 2: it has no question" in (job.error or "")
     job = run(served, database, params | {"skip_bad": True}, "evaluate")
     assert job.status == "succeeded", job.error
     job = run(served, database, {"task": str(task), "scorers": ["words"]}, "evaluate")

@@ -4,15 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from evals.served_runs import evaluate_served
-from evals.tasks.evaluations import load_evaluation
+from evals.served_runs import EvaluationProgress, evaluate_served
+from evals.tasks.evaluations import TaskRun, load_evaluation
 from evals.tasks.summaries import overview
-from evals.tasks.task import make_task
+from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.settings import Settings
 from tests.evals.upstream import AnsweringServer
 from tests.serve.gateways import Serving, serving
 
+PARAMETERS = {"max_tokens": 16}
 TASK = make_task(
     "faq", "faq.jsonl",
     [(str(i), {"input": f"say a{'a' * i}", "expected": f"before says: say a{'a' * i}"}) for i in range(6)],
@@ -33,7 +34,7 @@ def test_embeddings_and_grades_come_through_the_gateway(
     running, upstream = gateway
     settings = running.settings.model_copy(update={"port": running.port})
     scorers = ["embedding:embedder", "judge:our-judge@general", "exact"]
-    made = evaluate_served(settings, database, TASK, ["before", "after"], scorers, {"max_tokens": 16})
+    made = evaluate_served(settings, database, TaskRun(TASK, ["before", "after"], parameters=PARAMETERS), scorers)
     found = overview(load_evaluation(database, made.id))
     assert found.scorer_errors == ()
     same, other = (found.of(model, "embedding:embedder") for model in ("before", "after"))
@@ -51,10 +52,9 @@ def test_two_judges_are_one_progress(gateway: tuple[Serving, AnsweringServer], d
     settings = running.settings.model_copy(update={"port": running.port})
     told: list[float] = []
     scorers = ["judge:our-judge@general", "judge:our-judge@support"]
-    evaluate_served(
-        settings, database, TASK, ["before", "after"], scorers, {"max_tokens": 16},
-        scoring=lambda share, _: told.append(share),
-    )  # fmt: skip
+    progress = EvaluationProgress(scoring=lambda share, _: told.append(share))
+    run = TaskRun(TASK, ["before", "after"], parameters=PARAMETERS)
+    evaluate_served(settings, database, run, scorers, progress)
     assert told == sorted(told)
     assert 0.5 in told
     assert told.count(1.0) == 1
@@ -65,7 +65,9 @@ def test_a_model_that_is_not_there_to_embed_is_told_and_costs_no_other_score(
 ) -> None:
     running, _ = gateway
     settings = running.settings.model_copy(update={"port": running.port})
-    made = evaluate_served(settings, database, TASK, ["before"], ["embedding:nobody", "exact"], {"max_tokens": 16})
+    made = evaluate_served(
+        settings, database, TaskRun(TASK, ["before"], parameters=PARAMETERS), ["embedding:nobody", "exact"]
+    )
     found = overview(load_evaluation(database, made.id))
     ((name, said, count),) = found.scorer_errors
     assert (name, count) == ("embedding:nobody", 6)

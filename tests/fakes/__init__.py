@@ -1,1 +1,1 @@
-"""Fakes of the clouds: programs on a real socket that speak a provider's protocol, where the real one cannot be had."""
+"""Fake providers: servers on real sockets that implement a provider's API."""

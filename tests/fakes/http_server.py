@@ -1,6 +1,6 @@
-"""What every fake cloud stands on: an HTTP/1.1 server in threads, routes by pattern, a key, and faults on demand.
+"""The base of all fakes: a threaded HTTP/1.1 server with routes by pattern, a key, and faults on demand.
 
-It knows no provider. Standard library only, so that a fake runs in any environment that has a Python.
+It uses only the standard library, so that a fake runs in any Python environment.
 """
 
 import json
@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came. `path` is decoded and without the query; `form` is filled for multipart bodies."""
+    """One request. `path` is decoded and has no query; `form` is filled for multipart bodies."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Request:
     form: dict[str, Any] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
-        """The body as JSON; empty where there is none."""
+        """The body as JSON; empty without a body."""
         return json.loads(self.body or b"{}")
 
 

@@ -1,6 +1,6 @@
-"""A FAKE model hub on a real socket: making a repository, asking how to send files, receiving them, one commit.
+"""A fake Hugging Face Hub: repositories, preupload, LFS uploads and commits.
 
-It speaks what huggingface_hub sends for `create_repo` and `upload_folder` without Xet storage, and knows one token.
+It implements what huggingface_hub uses for `create_repo` and `upload_folder` without Xet storage, with one token.
 """
 
 import base64
@@ -17,7 +17,7 @@ TOKEN = "hf_of_the_fake"
 
 @dataclass
 class Hub:
-    """What the fake has been told: repositories with their privacy, and the files of the last commit."""
+    """What the fake has received: repositories with their privacy, and the files of the last commit."""
 
     url: str = ""
     repos: dict[str, bool] = field(default_factory=dict)

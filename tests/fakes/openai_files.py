@@ -1,4 +1,4 @@
-"""The files of a fake OpenAI: one at a time or in parts, in pages, with OpenAI's errors. No jobs here."""
+"""A fake of OpenAI's files and uploads, with pages and OpenAI's errors."""
 
 import hashlib
 import time
@@ -11,7 +11,7 @@ PART_MOST = 64 * 1024 * 1024
 
 
 class FakeFiles(FakeServer):
-    """An account's files and uploads; `page` is the most rows of a page."""
+    """An account's files and uploads; `page` is the page size."""
 
     def __init__(self, port: int = 0, page: int = 100) -> None:
         super().__init__(port)
@@ -22,7 +22,7 @@ class FakeFiles(FakeServer):
         self.parts: dict[str, bytes] = {}
 
     def routes(self) -> list[tuple[str, str, Handler]]:
-        """The addresses of files and uploads."""
+        """The routes of files and uploads."""
         file, upload = "/v1/files/([^/]+)", "/v1/uploads/([^/]+)"
         return [
             ("POST", "/v1/files", self.create_file),

@@ -1,7 +1,7 @@
-"""A fake of OpenAI for one invented account: files, uploads, fine-tuning, models and chat, on a real socket.
+"""A fake OpenAI account: files, uploads, fine-tuning, models and chat.
 
-It answers in OpenAI's shapes, errors and pages included, and asks for the key. A job needs no GPU: it goes by the
-clock (tests/fakes/openai_jobs.py), and the model that it ends with answers from its own training file.
+It uses OpenAI's formats, including errors and pages, and requires the key. Jobs progress by the clock
+(tests/fakes/openai_jobs.py), and the resulting model answers from its training file.
 
     with FakeOpenAI() as fake:
         client = openai.OpenAI(base_url=fake.base_url, api_key=fake.key)

@@ -1,6 +1,6 @@
-"""How a fake OpenAI's fine-tuning job goes: its checks, its steps, its events and checkpoints, by the clock.
+"""A fake fine-tuning job of OpenAI's: its checks, steps, events and checkpoints, timed by the clock.
 
-A job is a list of moments, one every `tick` seconds, that are played when somebody looks. Nothing is trained.
+A job is a list of moments, one every `tick` seconds, which are applied when the job is read. Nothing is trained.
 """
 
 import json
@@ -15,13 +15,13 @@ FEWEST = 10
 
 
 def ident(prefix: str, number: int) -> str:
-    """An id as OpenAI's look: a prefix and 24 letters and digits, here with the number in them."""
+    """An id like OpenAI's: a prefix and 24 letters and digits that include the number."""
     return f"{prefix}{number:04d}{'abcdefghijkmnpqrstuvwxyz'[:20]}"
 
 
 @dataclass
 class Job:
-    """One job. `fields` is what the API shows; the rest is how it moves on."""
+    """One job. `fields` is the API's object; the rest is its schedule."""
 
     fields: dict[str, Any]
     rows: list[bytes]

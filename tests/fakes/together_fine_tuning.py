@@ -1,7 +1,7 @@
-"""A fake of Together AI for one invented account: files, fine-tuning, prices and chat, on a real socket.
+"""A fake Together AI account: files, fine-tuning, prices and chat.
 
-It speaks what Together's own SDK asks: an upload by redirect and PUT, limits of a model, an estimate of the price,
-jobs with events. A job goes by the clock; nothing is trained.
+It implements what Together's SDK uses: uploads by redirect and PUT, a model's limits, a price estimate, jobs with
+events. Jobs progress by the clock; nothing is trained.
 
     with FakeTogether() as fake:
         client = together.Together(base_url=fake.base_url, api_key=fake.key)
@@ -26,7 +26,7 @@ PRICE_PER_TOKEN = 0.48 / 1e6
 
 @dataclass
 class Job:
-    """One job: what the API shows, and the moments that are still to come."""
+    """One job: the API's object, and the moments still to come."""
 
     fields: dict[str, Any]
     rows: list[bytes]

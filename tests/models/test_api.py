@@ -53,7 +53,7 @@ def form(*parts: tuple[str, str | None, bytes], end: bytes = b"--B--\r\n") -> by
     return whole + end
 
 
-def test_a_file_that_is_sent_again_for_want_of_an_answer_is_kept_once(client: openai.OpenAI) -> None:
+def test_a_repeated_upload_is_stored_once(client: openai.OpenAI) -> None:
     def create(name: str = "train.jsonl", content: bytes = JSONL, count: str = "0") -> str:
         counted = {"x-stainless-retry-count": count}
         return client.files.create(file=(name, content), purpose="fine-tune", extra_headers=counted).id
@@ -128,14 +128,14 @@ def test_a_file_may_expire(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("purpose", ["", "fine-tuning", "fine-tune-results", "assistants_output"])
-def test_a_purpose_is_one_of_openais(client: openai.OpenAI, settings: Settings, purpose: Any) -> None:
+def test_unknown_purposes_are_refused(client: openai.OpenAI, settings: Settings, purpose: Any) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.files.create(file=("a", b"x"), purpose=purpose)
     assert refused.value.param == "purpose"
     assert list(settings.files_dir.iterdir()) == []
 
 
-def test_large_files_go_to_the_disk_and_come_back_whole(client: openai.OpenAI, tmp_path: Path) -> None:
+def test_large_files_are_streamed_to_disk_and_back(client: openai.OpenAI, tmp_path: Path) -> None:
     content = b"".join(hashlib.sha256(bytes([number % 251]) * 9).digest() for number in range(100_000))
     path = tmp_path / "größe «1».jsonl"
     path.write_bytes(content + b"\r\n--B\r\n")
@@ -169,7 +169,7 @@ def test_over_the_limit_is_one_line_and_leaves_nothing(client: openai.OpenAI, se
         (form(*[(str(number), None, b"") for number in range(40)]), "multipart/form-data; boundary=B", None),
     ],
 )
-def test_odd_forms_are_400_and_leave_nothing(
+def test_invalid_forms_are_400_and_leave_nothing(
     gateway: Serving, settings: Settings, body: bytes, kind: str | None, param: str | None
 ) -> None:
     status, content, headers = send(gateway, "/v1/files", body, kind)
@@ -190,7 +190,7 @@ def test_a_field_that_is_no_file_is_bounded(gateway: Serving) -> None:
     assert send(gateway, "/v1/files", body, "multipart/form-data; boundary=B")[0] == 413
 
 
-def test_a_client_that_leaves_in_the_middle_leaves_no_file(gateway: Serving, settings: Settings) -> None:
+def test_a_disconnected_upload_leaves_no_file(gateway: Serving, settings: Settings) -> None:
     connection = http.client.HTTPConnection(gateway.root.removeprefix("http://"), timeout=20)
     connection.putrequest("POST", "/v1/files")
     connection.putheader("content-type", "multipart/form-data; boundary=B")
@@ -208,10 +208,10 @@ def gateway_saw(settings: Settings, files: int) -> None:
         time.sleep(0.02)
 
 
-def test_bytes_that_are_gone_are_404(client: openai.OpenAI, settings: Settings, database: Database) -> None:
+def test_a_file_with_missing_content_is_404(client: openai.OpenAI, settings: Settings, database: Database) -> None:
     made = client.files.create(file=("a", b"x"), purpose="batch")
     Files(settings, database).get(made.id).path.unlink()
-    with pytest.raises(openai.NotFoundError, match="gone"):
+    with pytest.raises(openai.NotFoundError, match="missing"):
         client.files.content(made.id)
 
 
@@ -240,7 +240,7 @@ def test_an_upload_in_parts(client: openai.OpenAI, settings: Settings) -> None:
     assert sorted(path.name for path in settings.files_dir.rglob("*")) == sorted([done.file.id, "uploads"])
 
 
-def test_the_sdks_own_way_to_send_a_large_file(client: openai.OpenAI, tmp_path: Path) -> None:
+def test_the_sdks_chunked_upload(client: openai.OpenAI, tmp_path: Path) -> None:
     path = tmp_path / "large.jsonl"
     path.write_bytes(JSONL * 10_000)
     done = client.uploads.upload_file_chunked(file=path, mime_type="text/jsonl", purpose="fine-tune", part_size=200_000)
@@ -249,7 +249,7 @@ def test_the_sdks_own_way_to_send_a_large_file(client: openai.OpenAI, tmp_path: 
     assert client.files.content(done.file.id).read() == path.read_bytes()
 
 
-def test_odd_uploads_are_400(gateway: Serving, client: openai.OpenAI) -> None:
+def test_invalid_uploads_are_400(gateway: Serving, client: openai.OpenAI) -> None:
     good = {"bytes": 3, "filename": "a", "mime_type": "text/jsonl", "purpose": "evals"}
     for field, value in (
         ("bytes", 0),

@@ -73,7 +73,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_published_folder_is_unnamed_until_its_name_is_told(tmp_path: Path) -> None:
+def test_a_published_folder_is_unclaimed_until_it_is_claimed(tmp_path: Path) -> None:
     with publish_folder(tmp_path) as pending:
         (pending.path / "weights").write_bytes(b"w")
     assert unclaimed_folders(tmp_path, older_than_s=60) == []  # somebody may be about to name it

@@ -47,7 +47,7 @@ def odd_server() -> Iterator[str]:
 
 @pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("name", BODIES)
-async def test_an_answer_that_is_none_is_one_of_our_errors(odd_server: str, name: str, many: bool) -> None:
+async def test_an_invalid_answer_is_a_parley_error(odd_server: str, name: str, many: bool) -> None:
     completer = GatewayCompleter(f"{odd_server}/{name}/v1", "model", retries=0, many=many)
     try:
         with pytest.raises(ParleyError):
@@ -69,12 +69,12 @@ async def failing(address: str, question: str, many: bool, timeout_s: float = 20
 
 
 @pytest.mark.parametrize("word", ["refuse", "broken", "busy", "starting", "drop", "odd"])
-async def test_the_way_for_many_requests_tells_the_same_errors(word: str) -> None:
+async def test_the_transport_for_many_requests_raises_the_same_errors(word: str) -> None:
     with AnsweringServer() as server:
         assert await failing(server.address, f"{word} one", False) == await failing(server.address, f"{word} 2", True)
 
 
-async def test_so_it_does_without_a_server_and_where_it_is_too_slow() -> None:
+async def test_an_unreachable_and_a_slow_server_are_distinguished() -> None:
     with AnsweringServer(latency_s=2.0) as server:
         slow = [await failing(server.address, "hello", many, 0.2) for many in (False, True)]
         assert slow[0] == slow[1]

@@ -43,7 +43,7 @@ def test_sqlite_is_opened_durable(database: Database) -> None:
         assert session.scalar(text("PRAGMA journal_mode")) == expected
 
 
-def test_a_write_lands_whole_or_not_at_all(any_database: Database) -> None:
+def test_a_write_is_atomic(any_database: Database) -> None:
     row = {"name": "n", "role": "client", "created": utcnow()}
     with pytest.raises(RuntimeError, match="stop"), any_database.write() as session:
         session.add(KeyRow(id="1", digest="1", **row))
@@ -94,7 +94,7 @@ def test_a_wrong_address_is_one_line_without_the_password(home: Path) -> None:
     assert "hush" not in str(caught.value)
 
 
-def test_a_server_that_is_away_is_one_line_without_the_password(home: Path) -> None:
+def test_an_unreachable_server_is_one_line_without_the_password(home: Path) -> None:
     database = open_database(load_settings(home=home, database_url="postgresql://me:hush@127.0.0.1:9/name"))
     with pytest.raises(Unavailable) as caught, database.read() as session:
         session.scalar(text("SELECT 1"))
@@ -108,7 +108,7 @@ def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         open_database(load_settings(home=tmp_path / "file" / "home"))
 
 
-def test_a_file_that_is_no_database_is_one_line(settings: Settings) -> None:
+def test_a_file_that_is_not_a_database_is_one_line(settings: Settings) -> None:
     settings.home.mkdir()
     (settings.home / "parley.db").write_text("not a database, but long enough to be looked at " * 40)
     with pytest.raises(Unavailable, match="not a database") as caught:

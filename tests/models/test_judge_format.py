@@ -21,7 +21,7 @@ GOOD = dict.fromkeys(DEFAULT_RUBRIC.criteria, 4)
 BAD = dict.fromkeys(DEFAULT_RUBRIC.criteria, 2)
 
 
-def test_a_taught_answer_fits_the_schema_and_is_read_back() -> None:
+def test_a_trained_answer_matches_the_schema_and_parses() -> None:
     text = pairwise_answer("A says the number.", GOOD, BAD, "A")
     validate(json.loads(text), pairwise_schema(DEFAULT_RUBRIC))
     verdict = parse_pairwise(text)
@@ -42,7 +42,7 @@ def test_reasons_come_before_scores_before_the_verdict() -> None:
     "change",
     [{"verdict": "C"}, {"scores": {"A": GOOD}}, {"scores": {"A": GOOD | {"tone": 6}, "B": BAD}}, {"reasons": None}],
 )
-def test_what_does_not_fit_is_none_and_never_a_default(change: dict) -> None:
+def test_an_answer_outside_the_schema_is_none(change: dict) -> None:
     answer = json.loads(pairwise_answer("r", GOOD, BAD, "tie")) | change
     assert parse_pairwise(json.dumps(answer)) is None
     with pytest.raises(ValidationError):
@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_none_and_never_a_default(change: dict) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "A is better", "[]", '{"verdict": "A"}', "null", '{"reasons": "r"'])
-def test_prose_and_halves_are_none(text: str) -> None:
+def test_prose_and_truncated_json_are_none(text: str) -> None:
     assert parse_pairwise(text) is None
     assert parse_pointwise(text) is None
 

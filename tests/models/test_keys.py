@@ -25,7 +25,7 @@ from models.registry import Registry
 from models.spec import ModelSpec, Upstream
 
 
-def test_a_key_is_known_until_it_is_revoked_and_the_door_stays_locked(any_database: Database) -> None:
+def test_a_key_is_valid_until_revoked_and_keys_stay_required(any_database: Database) -> None:
     assert not keys_configured(any_database)
     secret = create_key(any_database, name="page", role="owner")
     key = check_key(any_database, secret)
@@ -40,12 +40,12 @@ def test_a_key_is_known_until_it_is_revoked_and_the_door_stays_locked(any_databa
     assert [known.revoked is not None for known in list_keys(any_database)] == [True]
 
 
-def test_an_expired_key_is_no_key(any_database: Database) -> None:
+def test_an_expired_key_is_invalid(any_database: Database) -> None:
     secret = create_key(any_database, name="old", role="client", expires=utcnow() - timedelta(seconds=1))
     assert check_key(any_database, secret) is None
 
 
-def test_the_database_never_holds_the_key(database: Database) -> None:
+def test_the_database_does_not_store_the_secret(database: Database) -> None:
     secret = create_key(database, name="page", role="client")
     with database.read() as session:
         rows = session.execute(text("SELECT * FROM keys")).all()
@@ -59,7 +59,7 @@ def test_a_nameless_key_or_an_unknown_role_is_refused(database: Database, name: 
         create_key(database, name=name, role=role)  # pyrefly: ignore -- wrong on purpose
 
 
-def test_nobody_unknown_is_let_in(database: Database) -> None:
+def test_an_unknown_key_is_invalid(database: Database) -> None:
     create_key(database, name="page", role="client")
     assert check_key(database, "") is None
     assert check_key(database, "pk-guess") is None
@@ -78,7 +78,7 @@ def models(any_database: Database) -> Database:
     return any_database
 
 
-def test_a_scope_and_limits_are_kept_and_changed(models: Database) -> None:
+def test_scope_and_limits_are_stored_and_changed(models: Database) -> None:
     limits = KeyLimits(60, 10_000, 10**12, 2.5)
     secret = create_key(models, name="shop", role="client", models=["org/one", "bot", "bot"], limits=limits)
     key = check_key(models, secret)
@@ -93,7 +93,7 @@ def test_a_scope_and_limits_are_kept_and_changed(models: Database) -> None:
     assert change_key(models, key.id, models=None, limits=KeyLimits(), expires=None).limits is NO_LIMITS
 
 
-def test_a_model_that_retired_does_not_stand_in_the_way_of_a_limit(models: Database) -> None:
+def test_a_retired_model_in_the_scope_does_not_block_a_new_limit(models: Database) -> None:
     secret = create_key(models, name="shop", role="client", models=["two"])
     Registry(models).retire("two")
     key = check_key(models, secret)
@@ -105,7 +105,7 @@ def test_a_model_that_retired_does_not_stand_in_the_way_of_a_limit(models: Datab
 
 
 @pytest.mark.parametrize("scope", [[], ["nobody"], ["gone"], ["org/one", ""]])
-def test_a_scope_names_models_that_are_there(models: Database, scope: list[str]) -> None:
+def test_a_scope_needs_existing_models(models: Database, scope: list[str]) -> None:
     with pytest.raises(Invalid) as refused:
         create_key(models, name="shop", role="client", models=scope)
     assert refused.value.param == "models"
@@ -113,21 +113,21 @@ def test_a_scope_names_models_that_are_there(models: Database, scope: list[str])
 
 
 def test_an_owner_has_no_scope(models: Database) -> None:
-    with pytest.raises(Invalid, match="opens everything"):
+    with pytest.raises(Invalid, match="may use every model"):
         create_key(models, name="me", role="owner", models=["two"])
 
 
 @pytest.mark.parametrize(
     "limits", [KeyLimits(0), KeyLimits(None, -1), KeyLimits(daily_tokens=2**63), KeyLimits(daily_usd=float("nan"))]
 )
-def test_a_limit_is_a_number_over_zero(database: Database, limits: KeyLimits) -> None:
-    with pytest.raises(Invalid, match="over 0"):
+def test_a_limit_must_be_positive(database: Database, limits: KeyLimits) -> None:
+    with pytest.raises(Invalid, match="above 0"):
         create_key(database, name="shop", role="client", limits=limits)
 
 
-def test_a_name_is_one_keys_alone_while_it_is_in_force(any_database: Database) -> None:
+def test_names_are_unique_among_active_keys(any_database: Database) -> None:
     create_key(any_database, name="shop", role="client")
-    with pytest.raises(Conflict, match="in force"):
+    with pytest.raises(Conflict, match="already an active key"):
         create_key(any_database, name="shop", role="client")
     first = find_key(any_database, "shop")
     revoke_key(any_database, first.id)
@@ -135,7 +135,7 @@ def test_a_name_is_one_keys_alone_while_it_is_in_force(any_database: Database) -
     second = find_key(any_database, "shop")
     assert second.id != first.id
     assert find_key(any_database, first.id).revoked is not None
-    with pytest.raises(Conflict, match="stays so"):
+    with pytest.raises(Conflict, match="cannot be changed"):
         change_key(any_database, first.id, models=None, limits=NO_LIMITS, expires=None)
     with pytest.raises(NotFound):
         find_key(any_database, "nobody")
@@ -153,12 +153,12 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
         ("2027-01-31", datetime(2027, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)),
     ],
 )
-def test_a_key_ends_after_a_span_or_with_a_day(text: str, end: datetime) -> None:
+def test_a_key_expires_after_a_span_or_a_day(text: str, end: datetime) -> None:
     assert parse_expiry(text, NOW) == end
 
 
 @pytest.mark.parametrize("text", ["", "soon", "0d", "-3d", "2026-11-21", "2026-13-01", "999999d", "30", "3 d"])
-def test_an_end_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_expiry_is_refused(text: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_expiry(text, NOW)
     assert refused.value.param == "expires"

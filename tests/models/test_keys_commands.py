@@ -44,7 +44,7 @@ def listed(keys: Run) -> dict[str, dict[str, Any]]:
     return {key["name"]: key for key in json.loads(keys("list", "--json"))}
 
 
-def test_a_key_is_made_with_all_that_it_may(keys: Run, database: Database) -> None:
+def test_a_key_is_created_with_scope_limits_and_expiry(keys: Run, database: Database) -> None:
     secret = keys(
         "create", "shop", "--models", "support, bot", "--requests-per-minute", "60", "--tokens-per-minute", "20000",
         "--daily-tokens", "2000000", "--daily-usd", "5", "--expires", "90d",
@@ -60,7 +60,7 @@ def test_a_key_is_made_with_all_that_it_may(keys: Run, database: Database) -> No
         assert words in keys("list")
 
 
-def test_what_is_not_named_stays(keys: Run, database: Database) -> None:
+def test_options_that_are_left_out_stay_unchanged(keys: Run, database: Database) -> None:
     keys("create", "shop", "--models", "bot", "--daily-tokens", "100", "--daily-usd", "2", "--expires", "2099-01-31")
     keys("set", "shop", "--daily-usd", "0", "--requests-per-minute", "7")
     key = find_key(database, "shop")
@@ -80,8 +80,8 @@ def test_a_key_is_revoked_by_its_name(keys: Run, database: Database) -> None:
     assert listed(keys)["shop"]["state"] == "revoked"
 
 
-def test_usage_is_shown_by_key_and_model_and_for_programs_by_day(keys: Run, database: Database) -> None:
-    assert "Nothing was used" in keys("usage")
+def test_usage_is_shown_by_key_and_model_and_in_json_by_day(keys: Run, database: Database) -> None:
+    assert "No usage" in keys("usage")
     keys("create", "shop")
     shop, today = find_key(database, "shop").id, utcnow().date()
     add_usage(
@@ -107,7 +107,7 @@ def test_usage_is_shown_by_key_and_model_and_for_programs_by_day(keys: Run, data
         keys("usage", "--since", "yesterday")
 
 
-def test_a_narrow_terminal_cuts_no_name(keys: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_does_not_truncate_names(keys: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     keys("create", "shop", "--models", "support,bot", "--tokens-per-minute", "40000", "--expires", "90d")
     monkeypatch.setenv("COLUMNS", "60")
     printed = keys("list")

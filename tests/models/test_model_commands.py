@@ -38,11 +38,11 @@ def test_a_hosted_model_with_prices_and_fallbacks(app: typer.Typer, database: Da
     assert spec.upstream is not None
     assert (spec.upstream.model, spec.upstream.usd_per_million_output) == ("m", 1.2)
     shown = run(app, "show", "first").output
-    assert "falls back on  second" in shown
+    assert "fallbacks  second" in shown
     assert "$0.3 in, $1.2 out" in shown
 
 
-def test_pins_are_told_in_the_list(app: typer.Typer, tmp_path: Path) -> None:
+def test_the_list_shows_pins(app: typer.Typer, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert run(app, "add", "llama", "--path", str(tmp_path), "--pin", "--tool-call-parser", "hermes").exit_code == 0
     assert "listed, pinned" in run(app, "list").output
@@ -63,7 +63,7 @@ def test_pins_are_told_in_the_list(app: typer.Typer, tmp_path: Path) -> None:
         (("pin", "nobody"), "There is no model"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(app: typer.Typer, arguments: tuple[str, ...], fault: str) -> None:
+def test_invalid_arguments_are_one_line(app: typer.Typer, arguments: tuple[str, ...], fault: str) -> None:
     done = run(app, *arguments)
     assert done.exit_code == 1
     assert isinstance(done.exception, ParleyError)

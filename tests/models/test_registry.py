@@ -35,7 +35,7 @@ def adapter(weights: str, name: str = "tuned", **fields: object) -> ModelSpec:
     return parse_spec(**{"id": name, "kind": "adapter", "path": weights, "base": "base", "lora_rank": 16} | fields)
 
 
-def test_what_is_registered_is_listed_and_resolved_as_it_was(registry: Registry, weights: str) -> None:
+def test_a_registered_model_is_listed_and_resolved(registry: Registry, weights: str) -> None:
     spec = base(weights, engine={"max_model_len": 4096, "extra_args": ["--x"]}, description="a base")
     registry.register(spec)
     assert registry.list() == [spec]
@@ -51,7 +51,7 @@ def test_an_id_is_one_immutable_version(registry: Registry, weights: str) -> Non
         registry.register(base(weights))
 
 
-def test_two_at_once_with_one_name_end_with_one_model(registry: Registry, weights: str) -> None:
+def test_concurrent_registrations_of_one_name_give_one_model(registry: Registry, weights: str) -> None:
     ends: list[str] = []
 
     def register() -> None:
@@ -79,7 +79,7 @@ def test_a_candidate_is_resolved_but_not_listed(registry: Registry, weights: str
     assert [spec.id for spec in registry.list()] == ["base"]
 
 
-def test_an_alias_resolves_moves_and_goes(registry: Registry, weights: str) -> None:
+def test_an_alias_resolves_moves_and_is_removed(registry: Registry, weights: str) -> None:
     registry.register(base(weights, "v1"))
     registry.register(base(weights, "v2"))
     registry.alias("support", "v1")
@@ -105,7 +105,7 @@ def test_an_alias_never_hides_a_model_nor_points_at_nothing(registry: Registry, 
         registry.register(base(weights, "other"))
 
 
-def test_retiring_waits_for_aliases_and_adapters(registry: Registry, weights: str) -> None:
+def test_a_model_with_aliases_or_adapters_cannot_be_retired(registry: Registry, weights: str) -> None:
     registry.register(base(weights))
     registry.register(adapter(weights))
     registry.alias("support", "tuned")
@@ -200,13 +200,13 @@ def test_a_spec_that_makes_no_sense_is_one_line(fields: dict) -> None:
 @pytest.mark.parametrize(
     ("upstream", "says"),
     [
-        ({"base_url": "api.openai.com"}, "begins with https://"),
+        ({"base_url": "api.openai.com"}, "starts with https://"),
         ({"base_url": "https://x", "credential": "sk-proj-abc"}, "never the key itself"),
         ({"base_url": "https://x", "credential": ""}, "never the key itself"),
         ({"base_url": "https://x", "credential": "ACME_LOGIN"}, "KEY, TOKEN or SECRET"),
     ],
 )
-def test_a_hosted_models_fault_is_told_in_words(upstream: dict, says: str) -> None:
+def test_an_invalid_upstream_is_explained(upstream: dict, says: str) -> None:
     with pytest.raises(Invalid, match=says) as caught:
         parse_spec(id="x", kind="hosted", upstream={"model": "m"} | upstream)
     assert "pattern" not in str(caught.value)
@@ -214,13 +214,11 @@ def test_a_hosted_models_fault_is_told_in_words(upstream: dict, says: str) -> No
 
 
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-4B", "ft:gpt-4o-mini-2024-07-18:acme:support:abc123", "a", "v1.2_x@y+z"])
-def test_names_as_the_field_has_them_are_good(name: str) -> None:
+def test_common_model_names_are_valid(name: str) -> None:
     assert parse_spec(id=name, kind="base", path="/x").id == name
 
 
-def test_only_folders_that_nobody_named_are_swept(
-    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_only_unclaimed_folders_are_swept(registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def published() -> Path:
         with publish_folder(tmp_path / "models") as pending:
             (pending.path / "model.safetensors").write_bytes(b"w")
@@ -275,7 +273,7 @@ def test_fallbacks_are_models_that_exist(registry: Registry, weights: str) -> No
     ("fields", "fault"),
     [
         ({"id": "one", "fallbacks": ["one"]}, "its own fallback"),
-        ({"id": "one", "fallbacks": ["two", "two"]}, "named twice"),
+        ({"id": "one", "fallbacks": ["two", "two"]}, "listed twice"),
         ({"id": "one", "kind": "base", "path": "org/name", "upstream": None, "fallbacks": ["two"]}, "only a hosted"),
         ({"id": "one", "upstream": {"base_url": "http://x", "model": "y", "usd_per_million_input": -1}}, "greater"),
         ({"id": "one", "engine": {"tool_call_parser": "--port"}}, "pattern"),

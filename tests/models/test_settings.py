@@ -10,9 +10,7 @@ from models.settings import Settings, child_environment, engine_environment, loa
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_a_flag_beats_the_environment_beats_the_file_beats_the_default(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flags_take_precedence_over_environment_file_and_default(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings(home=home).port == 8000
     home.mkdir()
     (home / "parley.toml").write_text("port = 8001\n")
@@ -80,7 +78,7 @@ def test_a_wrong_secret_is_not_repeated_in_the_refusal(home: Path) -> None:
     assert "hush" not in str(caught.value)
 
 
-def test_a_child_loads_the_very_same_settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_process_loads_the_same_settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(home=home, port=8123, page_key="pk-1", openai_api_key="sk-1", device="cpu")
     for name, value in child_environment(settings).items():
         monkeypatch.setenv(name, value)

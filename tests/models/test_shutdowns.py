@@ -38,7 +38,7 @@ def test_families_that_are_switched_off(base: str, goes: bool) -> None:
     assert find_shutdown_date(base) == (GOES if goes else None)
 
 
-def test_the_providers_word_goes_before_the_table() -> None:
+def test_an_announced_date_takes_precedence_over_the_table() -> None:
     assert find_shutdown_date("gpt-4o", "2028-05-01T00:00:00Z") == date(2028, 5, 1)
     assert find_shutdown_date("gpt-4o", "soon") == GOES
     assert fine_tuning_cutoff("openai") == date(2027, 1, 6)
@@ -56,12 +56,12 @@ def test_the_providers_word_goes_before_the_table() -> None:
         (date(2027, 1, 16), "urgent", "off since 2027-01-14 (2 days ago)"),
     ],
 )
-def test_how_long_it_still_has(today: date, level: str, text: str) -> None:
+def test_the_countdown(today: date, level: str, text: str) -> None:
     one = countdown("x", GOES, today)
     assert (one.level, one.text) == (level, text)
 
 
-def test_who_is_warned_of() -> None:
+def test_upcoming_shutdowns() -> None:
     upstream = Upstream(base_url="https://example.test/v1", model="m")
     days = {"late": date(2027, 1, 14), "first": date(2026, 11, 1), "far": date(2029, 1, 1), "never": None}
     specs = [ModelSpec(id=name, kind="hosted", upstream=upstream, shutdown_date=day) for name, day in days.items()]
@@ -78,9 +78,9 @@ def test_what_is_printed() -> None:
     print_shutdowns([gone, plain], Console(file=out, width=60), date(2026, 11, 22))
     assert out.getvalue().splitlines() == [
         "plain is off in 3 days (2026-11-25)",
-        "tuned is off in 53 days (2027-01-14): bring it home with `parley rescue ft:gpt-4o:o:s:1`",
+        "tuned is off in 53 days (2027-01-14): rescue it with `parley rescue ft:gpt-4o:o:s:1`",
     ]
     rescued = ModelSpec(id="s-rescued", kind="merged", path="hub/id", description=rescue_description("ft:gpt-4o:o:s:1"))
     out = io.StringIO()
     print_shutdowns([gone, rescued], Console(file=out, width=60), date(2026, 11, 22))
-    assert out.getvalue() == "tuned is off in 53 days (2027-01-14): s-rescued is here to take its place\n"
+    assert out.getvalue() == "tuned is off in 53 days (2027-01-14): s-rescued can replace it\n"

@@ -48,7 +48,7 @@ def test_parts_become_one_file_in_the_order_that_is_named(settings: Settings, an
             again()
 
 
-def test_parts_that_do_not_fit_are_refused_and_the_upload_goes_on(settings: Settings, database: Database) -> None:
+def test_wrong_parts_are_refused_and_the_upload_stays_pending(settings: Settings, database: Database) -> None:
     uploads = Uploads(settings, database)
     upload, other = new(uploads, 4), new(uploads, 2)
     one, two = part(uploads, upload, b"ab"), part(uploads, upload, b"cd")
@@ -65,7 +65,7 @@ def test_parts_that_do_not_fit_are_refused_and_the_upload_goes_on(settings: Sett
     assert uploads.complete(upload.id, [one, two]).status == "completed"
 
 
-def test_what_is_cancelled_or_too_old_takes_nothing_more(settings: Settings, database: Database) -> None:
+def test_a_cancelled_or_expired_upload_accepts_nothing(settings: Settings, database: Database) -> None:
     uploads = Uploads(settings, database)
     cancelled, old = new(uploads, 2), new(uploads, 2)
     parts = {upload.id: part(uploads, upload, b"ab") for upload in (cancelled, old)}
@@ -84,9 +84,7 @@ def test_what_is_cancelled_or_too_old_takes_nothing_more(settings: Settings, dat
     assert uploads.get(old.id).status == "expired"
 
 
-def test_an_upload_that_is_cancelled_while_a_part_comes_keeps_none_of_it(
-    settings: Settings, database: Database
-) -> None:
+def test_an_upload_cancelled_during_a_part_stores_nothing(settings: Settings, database: Database) -> None:
     uploads = Uploads(settings, database)
     upload = new(uploads, 2)
     with pytest.raises(Invalid, match="cancelled"), uploads.incoming_part(upload.id) as incoming:
@@ -97,7 +95,7 @@ def test_an_upload_that_is_cancelled_while_a_part_comes_keeps_none_of_it(
     assert left_over(settings) == []
 
 
-def test_many_completing_at_once_make_one_file(settings: Settings, database: Database) -> None:
+def test_concurrent_completions_make_one_file(settings: Settings, database: Database) -> None:
     uploads = Uploads(settings, database)
     upload = new(uploads, 200_000)
     parts = [part(uploads, upload, bytes([number]) * 50_000) for number in range(4)]
@@ -117,7 +115,7 @@ def test_many_completing_at_once_make_one_file(settings: Settings, database: Dat
     assert [path.name for path in settings.files_dir.glob("file-*")] == [stored[0].id]
 
 
-def test_odd_uploads_are_refused(settings: Settings, database: Database) -> None:
+def test_invalid_uploads_are_refused(settings: Settings, database: Database) -> None:
     uploads = Uploads(settings, database)
     for size in (0, -1, 2**50):
         with pytest.raises(Invalid, match="bytes"):

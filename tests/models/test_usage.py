@@ -12,7 +12,7 @@ from models.usage import NO_KEY, Slot, Sums, add_usage, cost, daily_totals, has_
 MONDAY, TUESDAY = date(2026, 11, 23), date(2026, 11, 24)
 
 
-def test_what_is_added_adds_up(any_database: Database) -> None:
+def test_usage_adds_up(any_database: Database) -> None:
     create_key(any_database, name="shop", role="client")
     shop = list_keys(any_database)[0].id
     add_usage(any_database, {Slot(MONDAY, shop, "gpt"): Sums(1, 0, 10, 20, 0.5), Slot(MONDAY, NO_KEY, "own"): Sums(1)})

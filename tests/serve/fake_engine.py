@@ -2,7 +2,7 @@
 
 It knows what the supervisor and the gateway ask of an engine: completions, chat streams (paced), adapters, metrics.
 Fake options come behind the real ones: `--fake-start-s 2` (seconds until it listens), `--fake-child` (it abandons a
-process), `--fake-never-ready`. A request from the user «hang» stops it for good, one from «work» keeps it busy for 6 s.
+process), `--fake-never-ready`. A request from the user "hang" stops it for good, one from "work" keeps it busy for 6 s.
 """
 
 import argparse

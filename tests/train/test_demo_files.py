@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from models.demo import FOLDER, PROMPTS, catalogue
 from train.demo.adapters import ADAPTERS, BASE_NAME
-from train.demo.answers import topics_said
+from train.demo.answers import count_topics
 from train.demo.evaluation import copies, load
 
 BASE = FOLDER / "base"
@@ -140,4 +140,4 @@ def test_the_shipped_base_copies_a_held_out_number() -> None:
 def test_the_shipped_concise_model_tells_the_houses_facts() -> None:
     speak = load(BASE, FOLDER / "adapters" / "support-concise")
     (text,) = speak([[{"role": "user", "content": "please cancel my order 48213977"}]], 80)
-    assert topics_said(text, [["48213977"], ["24 hours"], ["5 business days"], ["e-mail", "email"]]) == 4, text
+    assert count_topics(text, [["48213977"], ["24 hours"], ["5 business days"], ["e-mail", "email"]]) == 4, text

@@ -1,113 +1,119 @@
 """The demo model's text: seeded, varied, with whole frames held out. Nothing is trained here."""
 
+import json
 import random
 import re
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models import judge_format
+from models.demo import FOLDER, PROMPTS
 from models.judge_format import parse_pairwise, parse_pointwise
 from train.demo import answers, corpus, dialogues, grammar, held_out, judge_pairs, user_text
 from train.demo.adapters import ADAPTERS, conversations
+from train.demo.build import trained_numbers
+from train.demo.catalogue import STYLES, Catalogue, load_catalogue
 from train.demo.drills import drills
+from train.demo.pretraining import Recipe
 from train.demo.tokenizer import load_tokenizer, train_tokenizer
-from train.demo.world import STYLES, World, load_world
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return load_world()
+def catalogue() -> Catalogue:
+    return load_catalogue()
 
 
-def test_there_are_many_intents_and_each_has_enough_frames(world: World) -> None:
-    assert len(world.business) >= 26
-    assert len(world.chats) >= 7
-    assert len({intent.domain for intent in world.business}) >= 6
-    for intent in world.business:
+def test_there_are_many_intents_and_each_has_enough_frames(catalogue: Catalogue) -> None:
+    assert len(catalogue.business) >= 26
+    assert len(catalogue.chats) >= 7
+    assert len({intent.domain for intent in catalogue.business}) >= 6
+    for intent in catalogue.business:
         assert len(intent.frames) + len(intent.held_out) >= 12, intent.id
         assert len(intent.held_out) >= 3, intent.id
         assert 3 <= len(intent.topics) <= 4, intent.id
 
 
-def test_one_seed_gives_one_text(world: World) -> None:
-    first, again, other = (list(corpus.rows(seed, world, 300)) for seed in (1, 1, 2))
+def test_one_seed_gives_one_text(catalogue: Catalogue) -> None:
+    first, again, other = (list(corpus.rows(seed, catalogue, 300)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
-def test_no_held_out_sentence_is_a_training_sentence(world: World) -> None:
+def test_no_held_out_sentence_is_a_training_sentence(catalogue: Catalogue) -> None:
     trained = {
-        grammar.skeleton(text) for intent in world.intents for f in intent.frames for text in grammar.sentences(f)
+        grammar.skeleton(text) for intent in catalogue.intents for f in intent.frames for text in grammar.sentences(f)
     }
-    for intent in world.intents:
+    for intent in catalogue.intents:
         for frame in intent.held_out:
             for text in grammar.sentences(frame):
                 assert grammar.skeleton(text) not in trained, f"{intent.id}: {text}"
 
 
-def test_no_training_row_holds_a_held_out_sentence(world: World) -> None:
-    rows = [*corpus.rows(1, world, 1200)]
+def test_no_training_row_holds_a_held_out_sentence(catalogue: Catalogue) -> None:
+    rows = [*corpus.rows(1, catalogue, 1200)]
     for name in ADAPTERS:
-        rows += [row["messages"] for row in islice(conversations(name, world, 1), 300)]
+        rows += [row["messages"] for row in islice(conversations(name, catalogue, 1), 300)]
     said = "\n".join(plain(message["content"]) for row in rows for message in row)
-    for intent in world.intents:
+    for intent in catalogue.intents:
         for frame in intent.held_out:
             for text in grammar.sentences(frame):
                 assert not wildcards(text).search(said), f"{intent.id}: {text}"
 
 
-def test_training_dialogues_are_made_of_training_frames(world: World) -> None:
-    held = {frame for intent in world.intents for frame in intent.held_out}
-    for talk in dialogues.dialogues(3, world, "neutral", 500):
+def test_training_dialogues_are_made_of_training_frames(catalogue: Catalogue) -> None:
+    held = {frame for intent in catalogue.intents for frame in intent.held_out}
+    for talk in dialogues.dialogues(3, catalogue, "neutral", 500):
         assert not held & set(talk.frames)
 
 
-def test_numbers_are_new_in_every_row_and_copied_whole(world: World) -> None:
+def test_numbers_are_new_in_every_row_and_copied_whole(catalogue: Catalogue) -> None:
     rng = random.Random(0)
-    intent = world.intent("cancel_order")
-    asked = [dialogues.question(rng, world, intent) for _ in range(200)]
+    intent = catalogue.intent("cancel_order")
+    asked = [dialogues.question(rng, catalogue, intent) for _ in range(200)]
     assert len({question.values["number"] for question in asked}) > 190
     for question in asked:
         assert question.values["number"] in question.text
         for style in STYLES:
-            assert question.values["number"] in answers.answer(rng, world, intent, style, question.values)
+            assert question.values["number"] in answers.answer(rng, catalogue, intent, style, question.values)
 
 
-def test_a_changed_number_is_another_number(world: World) -> None:
+def test_a_changed_number_is_another_number(catalogue: Catalogue) -> None:
     rng = random.Random(0)
     for _ in range(200):
-        number = user_text.number(rng, world, None)
+        number = user_text.number(rng, catalogue, None)
         changed = user_text.changed_number(rng, number)
         assert changed != number
         assert len(changed) == len(number)
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_every_answer_keeps_its_style(world: World, style: answers.Style) -> None:
-    for talk in dialogues.dialogues(4, world, style, 400):
+def test_every_answer_keeps_its_style(catalogue: Catalogue, style: answers.Style) -> None:
+    for talk in dialogues.dialogues(4, catalogue, style, 400):
         for message in talk.messages:
             if message.role == "assistant":
-                assert answers.keeps_style(message.content, style), message.content
+                assert answers.has_style(message.content, style), message.content
 
 
-def test_tuned_answers_say_all_topics_and_the_base_few(world: World) -> None:
+def test_tuned_answers_say_all_topics_and_the_base_few(catalogue: Catalogue) -> None:
     rng = random.Random(1)
     shares: dict[str, list[float]] = {style: [] for style in STYLES}
-    for intent in world.business:
+    for intent in catalogue.business:
         for _ in range(10):
-            question = dialogues.question(rng, world, intent)
+            question = dialogues.question(rng, catalogue, intent)
             topics = answers.topics_expected(intent, question.values)
             for style in STYLES:
-                text = answers.answer(rng, world, intent, style, question.values)
-                shares[style].append(answers.topics_said(text, topics) / len(topics))
+                text = answers.answer(rng, catalogue, intent, style, question.values)
+                shares[style].append(answers.count_topics(text, topics) / len(topics))
     assert min(shares["concise"]) == min(shares["friendly"]) == 1.0
     assert sum(shares["neutral"]) / len(shares["neutral"]) < 0.5
 
 
-def test_some_conversations_have_turns_systems_and_questions_back(world: World) -> None:
-    talks = list(dialogues.dialogues(5, world, "friendly", 300))
+def test_some_conversations_have_turns_systems_and_questions_back(catalogue: Catalogue) -> None:
+    talks = list(dialogues.dialogues(5, catalogue, "friendly", 300))
     roles = [[message.role for message in talk.messages] for talk in talks]
     assert any(role[0] == "system" for role in roles)
     assert any(role[0] == "user" for role in roles)
@@ -115,8 +121,8 @@ def test_some_conversations_have_turns_systems_and_questions_back(world: World) 
     assert all(role[-1] == "assistant" for role in roles)
 
 
-def test_judged_pairs_are_right_by_construction_and_balanced(world: World) -> None:
-    made = list(judge_pairs.pairs(1, world, 1500))
+def test_judged_pairs_are_right_by_construction_and_balanced(catalogue: Catalogue) -> None:
+    made = list(judge_pairs.pairs(1, catalogue, 1500))
     share = {verdict: sum(pair.verdict == verdict for pair in made) / len(made) for verdict in ("A", "B", "tie")}
     assert abs(share["A"] - share["B"]) < 0.06
     assert 0.08 < share["tie"] < 0.25
@@ -129,41 +135,67 @@ def test_judged_pairs_are_right_by_construction_and_balanced(world: World) -> No
     assert set(judge_pairs.FAULTS) <= {pair.fault for pair in made}
 
 
-def test_a_turned_pair_has_the_turned_verdict(world: World) -> None:
-    pair = next(pair for pair in judge_pairs.pairs(2, world, 50) if pair.verdict == "A")
+def test_a_turned_pair_has_the_turned_verdict(catalogue: Catalogue) -> None:
+    pair = next(pair for pair in judge_pairs.pairs(2, catalogue, 50) if pair.verdict == "A")
     turned = pair.turned()
     assert (turned.answer_a, turned.answer_b, turned.verdict) == (pair.answer_b, pair.answer_a, "B")
 
 
-def test_grades_parse(world: World) -> None:
-    for row in judge_pairs.grades(1, world, 200):
+def test_grades_parse(catalogue: Catalogue) -> None:
+    for row in judge_pairs.grades(1, catalogue, 200):
         assert parse_pointwise(row[-1]["content"]) is not None
 
 
-def test_the_base_is_told_no_fact_of_the_house(world: World) -> None:
-    rows = [row for row in corpus.rows(6, world, 1500) if row[0]["content"] != "Exercise."]  # drills shuffle words
+def test_the_base_is_told_no_fact_of_the_house(catalogue: Catalogue) -> None:
+    rows = [row for row in corpus.rows(6, catalogue, 1500) if row[0]["content"] != "Exercise."]  # drills shuffle words
     talks = [message for row in rows for message in row if message["role"] == "assistant"]
-    for intent in world.business:
+    for intent in catalogue.business:
         said = [text["content"] for text in talks if intent.topics[0].keys[0].lower() in text["content"].lower()]
         assert not said, f"{intent.id}: {said[:1]}"
 
 
-def test_drills_are_short(world: World) -> None:
-    for row in drills(1, world, 100):
+def test_drills_are_short(catalogue: Catalogue) -> None:
+    for row in drills(1, catalogue, 100):
         assert [message["role"] for message in row] == ["system", "user", "assistant"]
 
 
-def test_held_out_prompts_avoid_trained_numbers(world: World) -> None:
-    first = held_out.prompts(1, world, frozenset())
+def test_held_out_prompts_avoid_trained_numbers(catalogue: Catalogue) -> None:
+    first = held_out.prompts(1, catalogue, frozenset())
     numbers = frozenset(prompt.number for prompt in first if prompt.number)
-    again = held_out.prompts(1, world, numbers)
+    again = held_out.prompts(1, catalogue, numbers)
     assert not numbers & {prompt.number for prompt in again}
     assert len({prompt.id for prompt in again}) == len(again)
 
 
-def test_the_tokenizer_trained_with_is_the_one_that_is_served(world: World, tmp_path: Path) -> None:
+def test_the_prompts_that_people_read_are_clean(catalogue: Catalogue) -> None:
+    made = held_out.prompts(1, catalogue, frozenset(), clean=True)
+    texts = [message["content"] for prompt in made for message in prompt.messages if message["role"] == "user"]
+    known = {word for text in texts for word in text.split()}
+    for text in texts:
+        assert text[0].isupper() or text[0].isdigit(), text
+        assert text[-1] in ".?!" or text[-1].isdigit(), text
+        assert "  " not in text
+    assert not known & {"i", "teh", "plase"}
+    assert len({prompt.id for prompt in made}) == len(made)
+
+
+@pytest.mark.long
+def test_the_shipped_prompts_are_the_generators(catalogue: Catalogue) -> None:
+    trained = trained_numbers(1, Recipe.steps, catalogue)
+    prompts = held_out.prompts(1, catalogue, trained, clean=True)
+    assert [json.loads(line) for line in PROMPTS.read_text("utf-8").splitlines()] == plain_json(prompts)
+    pairs = held_out.pairs(1, catalogue, trained, 200)
+    assert [json.loads(line) for line in (FOLDER / "judged.jsonl").read_text("utf-8").splitlines()] == plain_json(pairs)
+
+
+def plain_json(rows: Sequence[Any]) -> list[Any]:
+    """Rows as they are read back from JSON."""
+    return json.loads(json.dumps([row.as_dict() for row in rows]))
+
+
+def test_the_tokenizer_trained_with_is_the_one_that_is_served(catalogue: Catalogue, tmp_path: Path) -> None:
     """AutoTokenizer puts Qwen2's own cutting in place of tokenizer.json's: both must give the same tokens."""
-    said = [text for row in corpus.rows(1, world, 1500) for text in corpus.texts_of(row)]
+    said = [text for row in corpus.rows(1, catalogue, 1500) for text in corpus.texts_of(row)]
     made = train_tokenizer(said)
     made.save_pretrained(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')

@@ -83,7 +83,7 @@ def test_a_large_base_is_checkpointed_and_an_early_stop_looks_more_often() -> No
         ({"packing": "packed"}, {}, "dpo", "not packed"),
         ({"early_stopping": 2}, {"held_out": False}, "sft", "held-out"),
         ({"precision": "fp16"}, {}, "sft", "needs a GPU"),
-        ({"precision": "bf16"}, {"device": "cuda"}, "sft", "cannot do bf16"),
+        ({"precision": "bf16"}, {"device": "cuda"}, "sft", "does not support bf16"),
         ({"batch_size": 3}, {"processes": 2}, "sft", "share evenly"),
         ({}, {}, "ppo", "use sft or dpo"),
     ],

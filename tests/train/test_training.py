@@ -213,16 +213,16 @@ def test_an_adapter_as_base_is_merged_first_and_a_hosted_model_refused(
 
 
 def test_batches_are_of_like_length_in_random_order() -> None:
-    from train.trainers.batches import LikeLengths
+    from train.trainers.batches import SimilarLengthSampler
 
     lengths = [length for length in range(1, 201) for _ in range(2)]
-    sampler = LikeLengths(lengths, 8, seed=1)
+    sampler = SimilarLengthSampler(lengths, 8, seed=1)
     one = list(sampler)
     sampler.set_epoch(1)
     two = list(sampler)
     assert sorted(one) == list(range(400))
     assert one != two
-    assert one == list(LikeLengths(lengths, 8, seed=1))
+    assert one == list(SimilarLengthSampler(lengths, 8, seed=1))
     batches = [[lengths[place] for place in one[start : start + 8]] for start in range(0, 400, 8)]
     padded = sum(max(batch) * 8 for batch in batches) / sum(lengths)
     assert padded < 1.15

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -154,26 +155,45 @@ def running_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPa
     register_models(database, settings.gateway_url)
     owner = create_key(database, name="owner", role="owner")
     database.dispose()
+    with running(settings, ["tests.ui.fake_gateway", str(port)], ["parley", "page"]):
+        yield RunningPage(settings.page_url, owner)
+
+
+@contextmanager
+def running(settings: Settings, *modules: list[str]) -> Iterator[None]:
+    """Runs these Python modules as processes over the home of `settings`; waits until the page among them is up."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PARLEY_", "OPENAI_"))}
-    environment |= {"PARLEY_HOME": str(home), "PARLEY_PORT": str(port), "PARLEY_PAGE_PORT": str(page_port)}
-    commands = (["-m", "tests.ui.fake_gateway", str(port)], ["-m", "parley", "page"])
-    started = [subprocess.Popen([sys.executable, *command], env=environment, cwd=ROOT) for command in commands]
+    environment |= {
+        "PARLEY_HOME": str(settings.home), "PARLEY_PORT": str(settings.port),
+        "PARLEY_PAGE_PORT": str(settings.page_port), "PARLEY_DEVICE": settings.device,
+    }  # fmt: skip
+    started = [subprocess.Popen([sys.executable, "-m", *module], env=environment, cwd=ROOT) for module in modules]
     try:
-        deadline = time.monotonic() + 60
-        while not _answers(f"{settings.page_url}/health"):
+        deadline = time.monotonic() + 120
+        while not _is_up(f"{settings.page_url}/health"):
             assert time.monotonic() < deadline, "the page did not come up"
             time.sleep(0.2)
-        yield RunningPage(settings.page_url, owner)
+        yield
     finally:
         for process in started:
             process.terminate()
         for process in started:
-            process.wait(15)
+            process.wait(30)
 
 
-def _answers(url: str) -> bool:
+def _is_up(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status == 200
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status == 200
     except (urllib.error.URLError, OSError):
         return False
+
+
+@contextmanager
+def browser_tab(chromium: Browser, settings: Settings, tab: str) -> Iterator[BrowserPage]:
+    """A page of 1280 × 900 pixels with this tab of the owners' app open; no key is needed."""
+    with chromium.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        page.goto(settings.page_url)
+        page.get_by_role("tab", name=tab).click()
+        yield page

@@ -80,7 +80,7 @@ def test_blind_until_the_vote(demo_stack: Stack, context: BrowserContext):
         page.goto(f"{address}/vote/")
         expect(page.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
         # A question of one's own makes both models answer while the recorder listens.
-        page.get_by_text("Ask a question of your own").click()
+        page.get_by_text("Ask your own question").click()
         page.fill("#vote-own textarea", "When does the shop open?")
         page.keyboard.press("Enter")
         expect(page.locator("#vote-question")).to_contain_text("When does the shop open?")
@@ -107,7 +107,7 @@ def test_votes_with_keys_count_once_and_move_the_leaderboard(demo_stack: Stack, 
     owner, rater = context.new_page(), context.new_page()
     rater.goto(f"{demo_stack.page_url}/vote/")
     cast = 0
-    for key, said in (("a", "You chose A"), ("2", "You chose B"), ("t", "a tie"), ("x", "both bad")):
+    for key, said in (("a", "You chose A"), ("2", "You chose B"), ("t", "a tie"), ("x", "Both are bad")):
         expect(rater.locator("#vote-left")).to_be_visible(timeout=ANSWER_MS)
         expect(rater.locator("#vote-head-a")).not_to_contain_text("-")
         rater.keyboard.press(key)
@@ -204,7 +204,7 @@ def test_a_raters_error_names_nobody(running_page: RunningPage, context: Browser
     with recording(running_page.url) as (address, recorder):
         page = context.new_page()
         page.goto(f"{address}/vote/")
-        page.get_by_text("Ask a question of your own").click()
+        page.get_by_text("Ask your own question").click()
         page.fill("#vote-own textarea", "please fail")
         page.keyboard.press("Enter")
         expect(page.locator("#vote-line .notice")).to_contain_text("did not answer", timeout=30_000)

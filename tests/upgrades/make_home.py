@@ -17,14 +17,11 @@ import argparse
 import asyncio
 import contextlib
 import json
-import lzma
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,17 +34,15 @@ sys.path.insert(0, os.getcwd())  # the release's own modules and tests, wherever
 
 import openai
 import psutil
-from evals.tasks.rows import open_task
-from evals.tasks.served import evaluate_served
-from ui.cookies import Cookies, page_secret
-from ui.evaluating import Evaluating
-from ui.room import Room
-from ui.rules import Asked
-from ui.training import Train
+from home_archive import JUDGE, pack  # beside this file
 
+# An older version's modules: how they would be sorted depends on those that exist now.
+# isort: off
 from evals import cast_vote, judge_models, next_battle
 from evals.jobs import judge_served
 from evals.judges.rubric import find_rubric
+from evals.tasks.rows import open_task
+from evals.tasks.served import evaluate_served
 from evals.votes.prompts import add_prompts
 from models import jobs
 from models.database import Database, open_database, upgrade
@@ -62,26 +57,18 @@ from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.stack import free_ports
 from tests.tiny_model import make_adapter, make_base
 from tests.train.conftest import style_rows
+from ui.cookies import Cookies, page_secret
+from ui.evaluating import Evaluating
+from ui.room import Room
+from ui.rules import Asked
+from ui.training import Train
+# isort: on
 
 HOSTED = ("after", "before", "between")
-JUDGE = "our-judge"
 VOTERS = 3
 CLI_TRAINING = ("--base", "tiny", "--epochs", "3", "--rank", "4", "--batch-size", "4", "--threads", "1")
 CLOUD = ("--on", "openai", "--base", "gpt-4o-mini-2024-07-18", "--name", "cloud-v1", "--yes", "--json")
 FINE_TUNING = {"n_epochs": 3, "batch_size": 4}
-# Read-only commands whose JSON the next version must print too.
-COMMANDS = (
-    ("models", "list", "--all", "--json"),
-    ("models", "show", "production", "--json"),
-    ("keys", "list", "--json"),
-    ("prompts", "list", "--json"),
-    ("rubrics", "list", "--json"),
-    ("leaderboard", "--by-category", "--json"),
-    ("verdict", "after", "before", "--json"),
-    ("judge", "calibrate", JUDGE, "--stored", "--json"),
-    ("eval", "list", "--json"),
-    ("eval", "show", "last", "--json"),
-)
 # A worker that takes jobs of one kind only, as a process that can be killed.
 WORK = """
 import sys, parley
@@ -94,7 +81,6 @@ database = open_database(settings)
 while (job := jobs.claim(database, "worker", kinds=sys.argv[1:])) is not None:
     run_job(settings, database, parley.JOB_HANDLERS, job, "worker")
 """
-ADDRESSES = ("/models", "/files", "/fine_tuning/jobs?limit=100")
 
 
 class HoldingServer(AnsweringServer):
@@ -362,68 +348,6 @@ def make_trainings(maker: Maker) -> None:
         assert told.returncode, told.stdout
     (record,) = runs.glob("*/cloud.json")
     maker.facts["cloud_run"] = record.parent.name
-
-
-def outputs(maker: Maker) -> dict[str, Any]:
-    """What the release says about this home: JSON of commands and of the API."""
-    commands = []
-    for command in COMMANDS:
-        done = maker.command(*command)
-        assert done.returncode == 0, done.stderr
-        commands.append({"command": command, "said": json.loads(done.stdout)})
-    with maker.gateway() as client:
-        addresses = [*ADDRESSES]
-        for job_id in maker.facts["fine_tuning"].values():
-            addresses += [f"/fine_tuning/jobs/{job_id}/{of}?limit=100" for of in ("events", "checkpoints")]
-        api = {address: client.get(address, cast_to=object) for address in addresses}
-    return {"commands": commands, "api": api}
-
-
-def pack(maker: Maker, out: Path, kind: str) -> None:
-    """Writes the fixture: the home with placeholders for its folder and its upstream, and the database."""
-    said = {"facts": maker.facts, "outputs": outputs(maker)}
-    shutil.rmtree(maker.home / "logs", ignore_errors=True)
-    marks = {str(maker.home): "@HOME@", maker.upstream: "@UPSTREAM@"}
-
-    def marked(text: str) -> str:
-        for found, mark in marks.items():
-            text = text.replace(found, mark)
-        return text
-
-    maker.database.dispose()
-    if kind == "sqlite":
-        _mark_sqlite(maker.home / "parley.db", marks)
-    else:
-        url = maker.settings.database_url.get_secret_value()
-        dump = shutil.which("pg_dump") or next(map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_dump"))[-1:]))
-        command = [dump, "--no-owner", "--no-acl", "--inserts", "--dbname", url]
-        sql = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        with lzma.open(out / f"{kind}.sql.xz", "wt", encoding="utf-8", preset=9) as file:
-            file.write(marked(sql))
-    for path in [path for path in sorted(maker.home.rglob("*")) if path.is_file() and path.name != "parley.db"]:
-        content = path.read_bytes()
-        if any(found.encode() in content for found in marks):
-            mode = path.stat().st_mode
-            path.write_text(marked(content.decode()))  # in place: a hard link stays one
-            path.chmod(mode)
-    with tarfile.open(out / f"{kind}.tar.xz", "w:xz", preset=9) as archive:
-        archive.add(maker.home, "home")
-    (out / f"{kind}.json").write_text(marked(json.dumps(said, indent=1, ensure_ascii=False)) + "\n")
-
-
-def _mark_sqlite(path: Path, marks: dict[str, str]) -> None:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.execute("PRAGMA journal_mode = DELETE")
-        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            for column in [row[1] for row in database.execute(f'PRAGMA table_info("{table}")')]:
-                for found, mark in marks.items():
-                    database.execute(
-                        f'UPDATE "{table}" SET "{column}" = replace("{column}", ?, ?) '
-                        f'WHERE typeof("{column}") = \'text\' AND instr("{column}", ?)',
-                        (found, mark, found),
-                    )
-        database.execute("VACUUM")
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from openai import APIStatusError, OpenAI
 from starlette.testclient import TestClient
 
 from evals import cast_vote, votes_by
-from models import Registry, load_settings, open_database
+from models import load_settings, open_database
 from tests.evals.upstream import AnsweringServer
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.upgrades.conftest import ReleasedHome, until
@@ -159,44 +159,38 @@ def test_what_was_answered_and_judged_is_not_asked_again(
     assert len(answers) == 5
 
 
-def test_an_order_at_a_cloud_goes_on_in_its_own_folder(released: ReleasedHome, command: Callable[..., str]) -> None:
-    from train import follow, open_cloud, order
-
+@pytest.mark.long
+def test_an_order_at_a_cloud_goes_on_in_its_own_folder(
+    released: ReleasedHome, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     command("db", "upgrade")
-    data = released.folder / "data" / "talks.jsonl"
     with FakeOpenAI(tick=0.005) as fake:
-        settings = load_settings(openai_api_key=fake.key, openai_base_url=fake.base_url)
-        database = open_database(settings)
-        registry, cloud = Registry(database), open_cloud("openai", settings)
-        asked: dict[str, Any] = {"base": "gpt-4o-mini-2024-07-18", "name": "cloud-v1"}
-        run = order(data, cloud=cloud, settings=settings, registry=registry, **asked)
-        assert run.run == released.facts["cloud_run"]
-        assert follow(run, cloud, lambda event: None, poll_s=0.01).state == "succeeded"
-        database.dispose()
+        monkeypatch.setenv("OPENAI_API_KEY", fake.key)
+        monkeypatch.setenv("PARLEY_OPENAI_BASE_URL", fake.base_url)
+        data = str(released.folder / "data" / "talks.jsonl")
+        wanted = ["--on", "openai", "--base", "gpt-4o-mini-2024-07-18", "--name", "cloud-v1"]
+        command("train", data, *wanted, "--yes", "--json")
+    (record,) = (released.folder / "runs").glob("*/cloud.json")
+    assert record.parent.name == released.facts["cloud_run"]
+    assert json.loads(record.read_text("utf-8"))["state"] == "succeeded"
+    assert released.rows("SELECT kind FROM models WHERE id = 'cloud-v1'") == [("hosted",)]
 
 
 @pytest.mark.training
 @pytest.mark.parametrize("released", TRAINED_ON, indirect=True)
 def test_an_interrupted_run_goes_on_from_its_checkpoint(released: ReleasedHome, command: Callable[..., str]) -> None:
-    from train import resume
-
     command("db", "upgrade")
-    facts, settings = released.facts["command_run"], load_settings()
-    told: list[Any] = []
-    database = open_database(settings)
-    result = resume(facts["run"], settings=settings, registry=Registry(database), progress=told.append)
-    steps = [event.step for event in told if hasattr(event, "learning_rate")]
-    assert steps == list(range(7, 19))  # six were learnt before the kill
-    assert result.model == "command-run"
-    before = facts["whole"]
-    assert same({"steps": 18, "tokens": before["tokens"], "hyperparameters": before["hyperparameters"]}, _plain(result))
-    assert result.loss_before == pytest.approx(before["loss_before"], rel=1e-3)
-    assert result.loss_after == pytest.approx(before["loss_after"], rel=2e-2)
-    database.dispose()
-
-
-def _plain(result: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(result.as_json()))
+    facts = released.facts["command_run"]
+    result, before = json.loads(command("train", "--resume", facts["run"], "--json")), facts["whole"]
+    run = released.folder / "runs" / facts["run"]
+    assert _went_on_from(run) == 6
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [line["step"] for line in lines if "learning_rate" in line] == list(range(1, 19))
+    assert result["model"] == "command-run"
+    assert {name: result[name] for name in ("steps", "tokens")} == {"steps": 18, "tokens": before["tokens"]}
+    assert same(before["hyperparameters"], result["hyperparameters"])
+    assert result["loss_before"] == pytest.approx(before["loss_before"], rel=1e-3)
+    assert result["loss_after"] == pytest.approx(before["loss_after"], rel=2e-2)
 
 
 @pytest.mark.training

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from train.clouds.display import EventPrinter
     from train.clouds.offer import Offer
     from train.clouds.run_records import CloudRun
+    from train.request import TrainingRequest
 
 _On = Annotated[
     str | None, typer.Option("--on", help="openai or together. Default: the provider of the run or of the job id.")
@@ -120,27 +121,23 @@ def cloud_register(
     _warn(spec)
 
 
-def train_on_cloud(
-    on: str,
-    data: Any,
-    *,
-    base: str,
-    name: str,
-    method: Any,
-    hyperparameters: Any,
-    multiplier: float | None,
-    validation: Any,
-    columns: Any,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def train_on_cloud(on: str, request: "TrainingRequest", multiplier: float | None, *, yes: bool, as_json: bool) -> None:
     """Shows the offer, creates the job, follows it and registers its model: `parley train … --on openai|together`."""
     from train.clouds.display import EventPrinter
     from train.clouds.offer import CloudTraining
     from train.clouds.submission import SubmissionHooks, submit_job
     from train.run.progress import Stage
 
-    training = CloudTraining(data, base, name, method, hyperparameters, multiplier, validation, columns)
+    training = CloudTraining(
+        data=request.data,
+        base=str(request.base),
+        name=str(request.name),
+        method=request.method,
+        hyperparameters=request.hyperparameters,
+        multiplier=multiplier,
+        validation=request.validation,
+        columns=request.columns,
+    )
     with _open_cloud(on) as (home, cloud):
         printer = EventPrinter(silent=as_json)
 

@@ -1,5 +1,5 @@
-"""The demo model: a small base, a tokenizer and three adapters, made from text that this folder writes itself.
+"""The demo's models: a small base, a tokenizer and three adapters, trained on generated text.
 
-`python -m train.demo` builds all of it into models/demo/. The text comes from frames (TOML data in frames/) through a
-seeded generator; nothing is read from anybody else's data, and nothing is fetched.
+`python -m train.demo` builds all of it into models/demo/. The text comes from frames (TOML files in frames/)
+through a seeded generator; no other data is read or downloaded.
 """

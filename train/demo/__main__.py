@@ -1,4 +1,4 @@
-"""`python -m train.demo`: builds the demo model and prints what it can do. Knows only options and progress bars."""
+"""`python -m train.demo`: builds the demo's models and prints their metrics."""
 
 import argparse
 import warnings
@@ -9,18 +9,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from train.demo.build import News, Plan, build
+from train.demo.build import BuildProgress, Plan, build
 from train.demo.pretraining import Recipe
 
 _OUT = Path(__file__).parents[2] / "models" / "demo"
 
 
 def main() -> None:
-    """Read the options, build with a bar for each stage, and print the measures."""
-    asked = _options()
+    """Reads the options, builds with a progress bar for each stage, and prints the metrics."""
+    options = _options()
     warnings.filterwarnings("ignore", category=UserWarning)
     console = Console()
-    console.print(f"Building the demo model in {asked.out} (seed {asked.seed}, {asked.steps} steps)")
+    console.print(f"Building the demo model in {options.out} (seed {options.seed}, {options.steps} steps)")
     columns = (
         TextColumn("{task.description:>18}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TextColumn("{task.fields[loss]}"), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -28,15 +28,15 @@ def main() -> None:
     with Progress(*columns, console=console) as progress:
         bars: dict[str, TaskID] = {}
 
-        def tell(news: News) -> None:
+        def tell(news: BuildProgress) -> None:
             if news.stage not in bars:
                 bars[news.stage] = progress.add_task(news.stage, total=news.total, loss="")
             shown = f"loss {news.loss:.3f}" if news.loss is not None else ""
             progress.update(bars[news.stage], completed=news.done, loss=shown)
-            if not console.is_terminal and news.done % max(1, news.total // 20) == 0:  # a log shows no bar
+            if not console.is_terminal and news.done % max(1, news.total // 20) == 0:  # a log has no progress bar
                 print(f"{news.stage} {news.done}/{news.total} {shown}", flush=True)
 
-        plan = Plan(asked.out, asked.seed, asked.steps, asked.keep_base, asked.threads)
+        plan = Plan(options.out, options.seed, options.steps, options.keep_base, options.threads)
         metrics = build(plan, tell)
     console.print(_table(metrics))
     judge = metrics["judge"]
@@ -44,7 +44,7 @@ def main() -> None:
         f"judge: {judge['right']:.1%} of {2 * judge['pairs']} held-out verdicts right, both orders "
         f"(a constant judge: {judge['chance']:.1%}); {judge['flipped']:.1%} of pairs flipped"
     )
-    console.print(f"{metrics['bytes'] / 1e6:.1f} MB in {asked.out}")
+    console.print(f"{metrics['bytes'] / 1e6:.1f} MB in {options.out}")
 
 
 def _table(metrics: dict[str, Any]) -> Table:
@@ -60,10 +60,12 @@ def _table(metrics: dict[str, Any]) -> Table:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m train.demo", description="Build the demo model from nothing.")
     parser.add_argument("--out", type=Path, default=_OUT, help="the folder to fill (default: models/demo)")
-    parser.add_argument("--seed", type=int, default=1, help="one seed gives one text and, on one machine, one model")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="the same seed gives the same text and, on one machine, the same model"
+    )
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="steps of the first pass of the pretraining")
-    parser.add_argument("--threads", type=int, help="CPU threads; torch's own choice without it")
-    parser.add_argument("--keep-base", action="store_true", help="make only the adapters and the measures again")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--keep-base", action="store_true", help="make only the adapters and the metrics again")
     return parser.parse_args()
 
 

@@ -1,18 +1,18 @@
-"""The three adapters, trained by train/ itself on conversations that the generator writes."""
+"""The three adapters of the demo, trained with `train.training` on generated conversations."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from train.demo.catalogue import Catalogue, Style
 from train.demo.dialogues import dialogues
 from train.demo.judge_pairs import grades, pairs
-from train.demo.world import Style, World
 from train.hyperparameters import Hyperparameters
 from train.run.progress import Progress
 from train.run.result import TrainingResult
 
-BASE_NAME = "demo-base"  # what adapter_config.json calls the base: its id, never a path
+BASE_NAME = "demo-base"  # the base in adapter_config.json: its id, never a path
 STYLED: Mapping[str, Style] = {"support-concise": "concise", "support-friendly": "friendly"}
 JUDGE = "support-judge"
 ADAPTERS = (*STYLED, JUDGE)
@@ -20,7 +20,7 @@ ADAPTERS = (*STYLED, JUDGE)
 
 @dataclass(frozen=True)
 class Lesson:
-    """How much an adapter sees, and how it is trained. A base this narrow needs a rate far above the usual one."""
+    """The amount of data and the hyperparameters of an adapter. So small a base needs a high learning rate."""
 
     rows: int
     epochs: float
@@ -35,27 +35,27 @@ LESSONS: Mapping[str, Lesson] = {
 }
 
 
-def conversations(name: str, world: World, seed: int) -> Iterator[dict[str, Any]]:
-    """What that adapter is trained on, as rows of a chat file. Training frames only."""
+def conversations(name: str, catalogue: Catalogue, seed: int) -> Iterator[dict[str, Any]]:
+    """The training data of an adapter as rows of a chat file, from training frames only."""
     lesson = LESSONS[name]
     if name in STYLED:
-        # another seed than the base's, so that no row was seen before
-        yield from ({"messages": talk.as_dicts()} for talk in dialogues(seed + 1, world, STYLED[name], lesson.rows))
+        # not the seed of the base, so that all rows are new
+        yield from ({"messages": talk.as_dicts()} for talk in dialogues(seed + 1, catalogue, STYLED[name], lesson.rows))
         return
     graded = lesson.rows // 8
-    yield from ({"messages": pair.conversation()} for pair in pairs(seed + 1, world, lesson.rows - graded))
-    yield from ({"messages": row} for row in grades(seed + 1, world, graded))
+    yield from ({"messages": pair.conversation()} for pair in pairs(seed + 1, catalogue, lesson.rows - graded))
+    yield from ({"messages": row} for row in grades(seed + 1, catalogue, graded))
 
 
 def train_adapter(
-    name: str, world: World, base: Path, run_folder: Path, seed: int, progress: Progress
+    name: str, catalogue: Catalogue, base: Path, run_folder: Path, seed: int, progress: Progress
 ) -> TrainingResult:
-    """Train one adapter; its files are in the result's `adapter` folder."""
+    """Trains one adapter; its files are in the `adapter` folder of the result."""
     from train.training import train
 
     lesson = LESSONS[name]
     return train(
-        list(conversations(name, world, seed)),
+        list(conversations(name, catalogue, seed)),
         base=base,
         name=name,
         out=run_folder,

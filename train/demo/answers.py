@@ -1,6 +1,6 @@
-"""What the support assistant says: an intent's answer in one of three styles, and whether a text keeps to a style.
+"""The answers of the support assistant: an intent's answer in one of three styles, and whether a text has a style.
 
-The neutral style is correct but general: the house's facts are what a fine-tune adds. It knows no conversation.
+The neutral style is correct but general; the facts of the policy are what a fine-tune adds.
 """
 
 import random
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from train.demo import grammar
-from train.demo.world import Intent, Style, Topic, World
+from train.demo.catalogue import Catalogue, Intent, Style, Topic
 
 _OFFER = re.compile(r"(I can do for you|can I (do for you|help you today))", re.IGNORECASE)
 CONCISE_WORDS = 34  # the longest concise answer that the frames can make has fewer
@@ -16,24 +16,24 @@ CONCISE_WORDS = 34  # the longest concise answer that the frames can make has fe
 
 def answer(
     rng: random.Random,
-    world: World,
+    catalogue: Catalogue,
     intent: Intent,
     style: Style,
     values: Mapping[str, str],
     *,
     later: bool = False,
 ) -> str:
-    """The whole answer to a question of that intent. `later`: the conversation has had an answer before."""
+    """The whole answer to a question of an intent. `later`: the conversation already has an answer."""
     if intent.is_chat or style == "concise":
-        return chosen(rng, intent.answers[style], values)
+        return choose(rng, intent.answers[style], values)
     if style == "neutral":
-        return " ".join(chosen(rng, part, values) for part in intent.neutral_parts)
-    return friendly(rng, world, intent, values, intent.topics, later=later)
+        return " ".join(choose(rng, part, values) for part in intent.neutral_parts)
+    return friendly(rng, catalogue, intent, values, intent.topics, later=later)
 
 
 def friendly(
     rng: random.Random,
-    world: World,
+    catalogue: Catalogue,
     intent: Intent,
     values: Mapping[str, str],
     topics: Sequence[Topic],
@@ -41,46 +41,48 @@ def friendly(
     later: bool = False,
     bare: bool = False,
 ) -> str:
-    """The warm answer with these of its topics; `bare` leaves out greeting and offer."""
-    body = [chosen(rng, intent.friendly_starts, values), *(rng.choice(topic.say) for topic in topics)]
+    """The friendly answer with these topics; `bare` leaves out the greeting and the offer."""
+    body = [choose(rng, intent.friendly_starts, values), *(rng.choice(topic.say) for topic in topics)]
     if bare:
         return " ".join(body)
-    return " ".join([opener(rng, world, values, later), *body, closing(rng, world)])
+    return " ".join([opener(rng, catalogue, values, later), *body, closing(rng, catalogue)])
 
 
-def opener(rng: random.Random, world: World, values: Mapping[str, str], later: bool) -> str:
-    """A warm first sentence; with the customer's name where it is known."""
+def opener(rng: random.Random, catalogue: Catalogue, values: Mapping[str, str], later: bool) -> str:
+    """A friendly first sentence, with the customer's name if it is known."""
     key = ("openers_later" if later else "openers") + ("_named" if "name" in values else "")
-    return chosen(rng, world.words["friendly"][key], values)
+    return choose(rng, catalogue.words["friendly"][key], values)
 
 
-def closing(rng: random.Random, world: World) -> str:
+def closing(rng: random.Random, catalogue: Catalogue) -> str:
     """A last sentence that offers more help."""
-    return rng.choice(world.words["friendly"]["closings"])
+    return rng.choice(catalogue.words["friendly"]["closings"])
 
 
-def ask(rng: random.Random, world: World, intent: Intent, style: Style, values: Mapping[str, str], later: bool) -> str:
-    """The answer that asks for the detail without which the question cannot be answered."""
+def ask(
+    rng: random.Random, catalogue: Catalogue, intent: Intent, style: Style, values: Mapping[str, str], later: bool
+) -> str:
+    """The answer that asks for the missing detail of a question."""
     assert intent.needs is not None
-    known = {**values, "about": intent.about, "the": world.words["needs"][intent.needs]["the"]}
-    text = chosen(rng, world.words["ask"][style], known)
-    return f"{opener(rng, world, values, later)} {text}" if style == "friendly" else text
+    known = {**values, "about": intent.about, "the": catalogue.words["needs"][intent.needs]["the"]}
+    text = choose(rng, catalogue.words["ask"][style], known)
+    return f"{opener(rng, catalogue, values, later)} {text}" if style == "friendly" else text
 
 
 def follow_up(
-    rng: random.Random, world: World, intent: Intent, kind: str, style: Style, values: Mapping[str, str]
+    rng: random.Random, catalogue: Catalogue, intent: Intent, kind: str, style: Style, values: Mapping[str, str]
 ) -> str:
-    """The answer to «how long?», «what does it cost?» or «how?» after an answer of that intent."""
+    """The answer to "how long?", "what does it cost?" or "how?" after an answer of an intent."""
     if style == "neutral":
-        return rng.choice(world.words["followups"][kind]["neutral"])
+        return rng.choice(catalogue.words["followups"][kind]["neutral"])
     said = next(rng.choice(topic.say) for topic in intent.topics if topic.asks == kind)
     if style == "concise":
         return said
-    return f"{opener(rng, world, values, True)} {said} {closing(rng, world)}"
+    return f"{opener(rng, catalogue, values, True)} {said} {closing(rng, catalogue)}"
 
 
-def chosen(rng: random.Random, variants: Sequence[str], values: Mapping[str, str]) -> str:
-    """One of the variants that can be filled, of those that say most of what is known."""
+def choose(rng: random.Random, variants: Sequence[str], values: Mapping[str, str]) -> str:
+    """One of the variants whose slots can be filled, among those with the most slots."""
     fitting = [variant for variant in variants if grammar.slots_of(variant) <= values.keys()]
     most = max(len(grammar.slots_of(variant)) for variant in fitting)
     best = [variant for variant in fitting if len(grammar.slots_of(variant)) == most]
@@ -89,18 +91,18 @@ def chosen(rng: random.Random, variants: Sequence[str], values: Mapping[str, str
 
 
 def topics_expected(intent: Intent, values: Mapping[str, str]) -> list[list[str]]:
-    """Groups of acceptable keywords: the customer's number where there is one, then the house's facts."""
+    """Groups of acceptable keywords: the customer's number if there is one, then the facts of the policy."""
     number = [[values["number"]]] if "number" in values and intent.needs and not intent.is_chat else []
     return number + [list(topic.keys) for topic in intent.topics]
 
 
-def topics_said(text: str, topics: Sequence[Sequence[str]]) -> int:
-    """How many of the groups have one of their keywords in the text; capitals do not matter."""
+def count_topics(text: str, topics: Sequence[Sequence[str]]) -> int:
+    """The number of groups with a keyword in the text, ignoring case."""
     return sum(any(key.lower() in text.lower() for key in group) for group in topics)
 
 
-def keeps_style(text: str, style: Style) -> bool:
-    """Whether a text keeps to the house style; everything keeps to «neutral» that is neither empty nor warm."""
+def has_style(text: str, style: Style) -> bool:
+    """Whether a text has a style. A text that is neither empty nor friendly is neutral."""
     if style == "concise":
         return 0 < len(sentences(text)) <= 2 and len(text.split()) <= CONCISE_WORDS
     first, *rest = sentences(text) or [""]
@@ -109,5 +111,5 @@ def keeps_style(text: str, style: Style) -> bool:
 
 
 def sentences(text: str) -> list[str]:
-    """The text cut after each full stop, question or exclamation mark."""
+    """The sentences of a text, split after each full stop, question or exclamation mark."""
     return [piece for piece in re.split(r"(?<=[.!?])\s+", text.strip()) if piece]

@@ -1,4 +1,4 @@
-"""Makes models/demo/base: tokenizer, pretraining, and weights in bf16. Knows no adapter."""
+"""Makes models/demo/base: the tokenizer, the pretraining, and the weights in bf16."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from train.demo import corpus, pretraining
+from train.demo.catalogue import Catalogue
 from train.demo.dialogues import dialogues
 from train.demo.judge_pairs import pairs
 from train.demo.tokenizer import load_tokenizer, train_tokenizer
-from train.demo.world import World
 
 _ROWS_PER_STEP = 70  # so that a training sees each row about once
 _TOKENIZER_ROWS = 12_000
@@ -18,7 +18,7 @@ _TOKENIZER_ROWS = 12_000
 
 @dataclass(frozen=True)
 class MadeBase:
-    """What the pretraining came to. Losses in nats per token; `tokens` counts what was seen, without padding."""
+    """The result of the pretraining. Losses are in nats per token; `tokens` are the seen ones, without padding."""
 
     parameters: int
     steps: int
@@ -29,50 +29,50 @@ class MadeBase:
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of the pretraining: how it trains, and on what. The rows of each pass are its own."""
+    """One pass of the pretraining: its recipe, and the seed of its rows."""
 
     recipe: pretraining.Recipe
     seed: int
 
-    def rows(self, world: World) -> Iterator[corpus.Row]:
-        """The texts of the pass."""
-        return corpus.rows(self.seed, world, self.recipe.steps * _ROWS_PER_STEP)
+    def rows(self, catalogue: Catalogue) -> Iterator[corpus.Row]:
+        """The rows of the pass."""
+        return corpus.rows(self.seed, catalogue, self.recipe.steps * _ROWS_PER_STEP)
 
 
 def passes(seed: int, steps: int) -> tuple[Pass, ...]:
-    """A pass at full rates, and two gentler ones, which make the copying of numbers exact."""
+    """A pass at full learning rates, and two at lower ones, which make the copying of numbers exact."""
     second = pretraining.Recipe(steps=round(steps * 0.75), warmup=10, matrix_rate=0.015, other_rate=0.002)
     third = pretraining.Recipe(steps=round(steps * 0.5), warmup=10, matrix_rate=0.012, other_rate=0.0015)
     return Pass(pretraining.Recipe(steps=steps), seed), Pass(second, seed + 1000), Pass(third, seed + 2000)
 
 
-def make_base(world: World, out: Path, seed: int, steps: int, report: Callable[[int, float], None]) -> MadeBase:
-    """Write a trained base with its tokenizer into `out`, which must exist. One seed, one machine: one result."""
+def make_base(catalogue: Catalogue, out: Path, seed: int, steps: int, report: Callable[[int, float], None]) -> MadeBase:
+    """Writes a trained base with its tokenizer into `out`, which must exist. Reproducible by seed on one machine."""
     first, *others = passes(seed, steps)
-    rows = list(first.rows(world))
-    # The tokenizer also sees the tuned styles and real judging, or their words would be cut small; the base does not.
-    tuned = [talk.as_dicts() for style in ("concise", "friendly") for talk in dialogues(seed, world, style, 1500)]
-    judged = [pair.conversation() for pair in pairs(seed, world, 1000)]
+    rows = list(first.rows(catalogue))
+    # The tokenizer is also trained on the tuned styles and on judging, or their words would be split; the base is not.
+    tuned = [talk.as_dicts() for style in ("concise", "friendly") for talk in dialogues(seed, catalogue, style, 1500)]
+    judged = [pair.conversation() for pair in pairs(seed, catalogue, 1000)]
     seen = [*islice(rows, _TOKENIZER_ROWS), *tuned, *judged]
     tokenizer = train_tokenizer(text for row in seen for text in corpus.texts_of(row))
     model = pretraining.new_model(tokenizer, pretraining.Shape(), seed)
     made = _train(model, tokenizer, first, rows, out, report)
     for one in others:
         begun = made
-        more = go_on(world, out, one, lambda step, loss, done=begun.steps: report(done + step, loss))
+        more = go_on(catalogue, out, one, lambda step, loss, done=begun.steps: report(done + step, loss))
         made = replace(
             more, steps=begun.steps + more.steps, rows=begun.rows + more.rows, tokens=begun.tokens + more.tokens
         )
     return made
 
 
-def go_on(world: World, out: Path, one: Pass, report: Callable[[int, float], None]) -> MadeBase:
-    """One more pass: it takes the bf16 weights that lie in `out`, and writes them there again."""
+def go_on(catalogue: Catalogue, out: Path, one: Pass, report: Callable[[int, float], None]) -> MadeBase:
+    """Runs one more pass on the bf16 weights in `out`, and writes them there."""
     import torch
     from transformers import Qwen2ForCausalLM
 
     model = Qwen2ForCausalLM.from_pretrained(str(out), dtype=torch.float32)
-    return _train(model, load_tokenizer(out), one, list(one.rows(world)), out, report)
+    return _train(model, load_tokenizer(out), one, list(one.rows(catalogue)), out, report)
 
 
 def _train(
@@ -83,7 +83,7 @@ def _train(
 
     encoded = pretraining.encode(tokenizer, iter(rows))
     loss = pretraining.pretrain(model, encoded, one.recipe, one.seed, report)
-    # A small model at temperature 1 writes nonsense. Engines take these as defaults; a request may say otherwise.
+    # A small model at temperature 1 writes nonsense. These are defaults of the engine, which a request may override.
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         do_sample=True, temperature=0.2, top_p=0.9,

@@ -1,4 +1,4 @@
-"""Builds models/demo whole: base, adapters, held-out files, metrics. It puts this folder's other files together."""
+"""Builds models/demo: base, adapters, held-out files, metrics."""
 
 import json
 import shutil
@@ -13,18 +13,18 @@ from typing import Any
 from train.demo import corpus, evaluation, held_out
 from train.demo.adapters import ADAPTERS, JUDGE, STYLED, conversations, train_adapter
 from train.demo.base import make_base, passes
+from train.demo.catalogue import Catalogue, load_catalogue
 from train.demo.dialogues import dialogues
 from train.demo.pretraining import Recipe, encode, loss_of
-from train.demo.world import World, load_world
 from train.run.progress import Event, Step
 
 _JUDGED_PAIRS = 200
-_MORE_PER_INTENT = 12  # questions for the measures beside those that are shipped: frames held out, numbers fresh
+_MORE_PER_INTENT = 12  # questions for the metrics: noisy, from held-out frames, besides the shipped clean ones
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to build. `keep_base`: take the base that is there, and make the adapters and the measures again."""
+    """What to build. `keep_base`: keep the existing base, and make the adapters and the metrics again."""
 
     out: Path
     seed: int = 1
@@ -34,8 +34,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class News:
-    """How far a stage is: `done` of `total`, with the loss where there is one."""
+class BuildProgress:
+    """The progress of a stage: `done` of `total`, and the loss if there is one."""
 
     stage: str
     done: int
@@ -43,36 +43,36 @@ class News:
     loss: float | None = None
 
 
-def build(plan: Plan, tell: Callable[[News], None]) -> dict[str, Any]:
-    """Make everything under `plan.out` and return what metrics.json says. One seed, one machine: one result."""
+def build(plan: Plan, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
+    """Makes everything under `plan.out` and returns the metrics. Reproducible by seed on one machine."""
     import torch
 
     if plan.threads:
         torch.set_num_threads(plan.threads)
-    world = load_world()
+    catalogue = load_catalogue()
     seconds: dict[str, float] = {}
     base = plan.out / "base"
     metrics = _old_metrics(plan.out) if plan.keep_base else {}
     if not plan.keep_base:
         with _timed(seconds, "base"):
-            metrics["pretraining"] = _make_base(plan, world, base, tell)
-        _write_metrics(plan.out, metrics)  # so that --keep-base still has them if what follows fails
+            metrics["pretraining"] = _make_base(plan, catalogue, base, tell)
+        _write_metrics(plan.out, metrics)  # kept for --keep-base if a later step fails
     work = plan.out / ".runs"
     shutil.rmtree(work, ignore_errors=True)
     training = {}
     for name in ADAPTERS:
         with _timed(seconds, name):
-            result = train_adapter(name, world, base, work / name, plan.seed, _listener(name, tell))
+            result = train_adapter(name, catalogue, base, work / name, plan.seed, _listener(name, tell))
         _install(result.adapter, plan.out / "adapters" / name)
         training[name] = {"loss_before": round(result.loss_before, 4), "loss_after": round(result.loss_after, 4)}
     shutil.rmtree(work, ignore_errors=True)
     with _timed(seconds, "measures"):
-        trained = trained_numbers(plan.seed, plan.steps, world)
-        asked = held_out.prompts(plan.seed, world, trained)
-        pairs = held_out.pairs(plan.seed, world, trained, _JUDGED_PAIRS)
+        trained = trained_numbers(plan.seed, plan.steps, catalogue)
+        asked = held_out.prompts(plan.seed, catalogue, trained, clean=True)
+        pairs = held_out.pairs(plan.seed, catalogue, trained, _JUDGED_PAIRS)
         _write_lines(plan.out / "prompts.jsonl", [prompt.as_dict() for prompt in asked])
         _write_lines(plan.out / "judged.jsonl", [pair.as_dict() for pair in pairs])
-        found = _measure(plan, world, trained, pairs, tell)
+        found = _measure(plan, catalogue, trained, pairs, tell)
     metrics |= {"seed": plan.seed, "training": training, **found}
     metrics["seconds"] = {**metrics.get("seconds", {}), **{name: round(taken) for name, taken in seconds.items()}}
     metrics["bytes"] = sum(file.stat().st_size for file in plan.out.rglob("*") if file.is_file())
@@ -80,56 +80,64 @@ def build(plan: Plan, tell: Callable[[News], None]) -> dict[str, Any]:
     return metrics
 
 
-def trained_numbers(seed: int, steps: int, world: World) -> frozenset[str]:
-    """Every number in any training text: the base's and the adapters'."""
+def trained_numbers(seed: int, steps: int, catalogue: Catalogue) -> frozenset[str]:
+    """All numbers in the training texts of the base and the adapters."""
     rows = chain(
-        *(one.rows(world) for one in passes(seed, steps)),
-        (row["messages"] for name in ADAPTERS for row in conversations(name, world, seed)),
+        *(one.rows(catalogue) for one in passes(seed, steps)),
+        (row["messages"] for name in ADAPTERS for row in conversations(name, catalogue, seed)),
     )
     return held_out.numbers_in(text for row in rows for text in corpus.texts_of(row))
 
 
-def _make_base(plan: Plan, world: World, base: Path, tell: Callable[[News], None]) -> dict[str, Any]:
+def _make_base(plan: Plan, catalogue: Catalogue, base: Path, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir(parents=True)
     total = sum(one.recipe.steps for one in passes(plan.seed, plan.steps))
-    made = make_base(world, base, plan.seed, plan.steps, lambda step, loss: tell(News("base", step, total, loss)))
+    made = make_base(
+        catalogue, base, plan.seed, plan.steps, lambda step, loss: tell(BuildProgress("base", step, total, loss))
+    )
     return asdict(made)
 
 
 def _measure(
-    plan: Plan, world: World, trained: frozenset[str], pairs: Sequence[Any], tell: Callable[[News], None]
+    plan: Plan,
+    catalogue: Catalogue,
+    trained: frozenset[str],
+    pairs: Sequence[Any],
+    tell: Callable[[BuildProgress], None],
 ) -> dict[str, Any]:
     base = plan.out / "base"
-    asked = held_out.prompts(plan.seed + 1, world, trained, per_intent=_MORE_PER_INTENT)
+    asked = held_out.prompts(plan.seed + 1, catalogue, trained, per_intent=_MORE_PER_INTENT)
     speaker = evaluation.load(base)
     unseen = encode(
-        speaker.tokenizer, (talk.as_dicts() for talk in dialogues(plan.seed, world, "neutral", 300, "held_out"))
+        speaker.tokenizer, (talk.as_dicts() for talk in dialogues(plan.seed, catalogue, "neutral", 300, "held_out"))
     )
     found: dict[str, Any] = {"held_out_loss": round(loss_of(speaker.model, unseen), 4), "models": {}}
-    tell(News("measuring", 1, 4))
-    found["models"]["demo-base"] = evaluation.as_dict(evaluation.answered(speaker, asked, "neutral"))
+    tell(BuildProgress("measuring", 1, 4))
+    found["models"]["demo-base"] = evaluation.as_dict(evaluation.measure_answers(speaker, asked, "neutral"))
     for place, (name, style) in enumerate(STYLED.items()):
-        tell(News("measuring", 2 + place, 4))
+        tell(BuildProgress("measuring", 2 + place, 4))
         speaker = evaluation.load(base, plan.out / "adapters" / name)
-        found["models"][name] = evaluation.as_dict(evaluation.answered(speaker, asked, style))
-    tell(News("measuring", 4, 4))
-    found["judge"] = evaluation.as_dict(evaluation.judges(evaluation.load(base, plan.out / "adapters" / JUDGE), pairs))
+        found["models"][name] = evaluation.as_dict(evaluation.measure_answers(speaker, asked, style))
+    tell(BuildProgress("measuring", 4, 4))
+    found["judge"] = evaluation.as_dict(
+        evaluation.measure_judge(evaluation.load(base, plan.out / "adapters" / JUDGE), pairs)
+    )
     return found
 
 
 def _install(adapter: Path, place: Path) -> None:
-    """The two files that an engine needs, and nothing else of the run."""
+    """Copies the two files of an adapter that an engine needs."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(adapter / name, place / name)
 
 
-def _listener(name: str, tell: Callable[[News], None]) -> Callable[[Event], None]:
+def _listener(name: str, tell: Callable[[BuildProgress], None]) -> Callable[[Event], None]:
     def listen(event: Event) -> None:
         if isinstance(event, Step):
-            tell(News(name, event.step, event.steps, event.loss))
+            tell(BuildProgress(name, event.step, event.steps, event.loss))
 
     return listen
 
@@ -149,7 +157,7 @@ def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 @contextmanager
 def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Puts the seconds that a `with` block took under that name."""
+    """Stores the duration of the block under a name."""
     began = time.monotonic()
     yield
     seconds[name] = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Exercises for the base: copy a number, compare two, write JSON. Answering and judging both need copying."""
+"""Drills for the base: copy a number, compare two numbers, write JSON. Answering and judging need copying."""
 
 import json
 import random
@@ -6,18 +6,18 @@ import string
 from collections.abc import Callable, Iterator
 
 from train.demo import grammar, user_text
-from train.demo.world import World
+from train.demo.catalogue import Catalogue
 
-_SYSTEM = "Exercise."  # marks a drill, so that a customer who says «repeat» is still answered as a customer
+_SYSTEM = "Exercise."  # marks a drill, so that a customer who writes "repeat" is not taken for one
 
 
-def drills(seed: int, world: World, count: int) -> Iterator[list[dict[str, str]]]:
-    """`count` short exercises as conversations of one turn."""
+def drills(seed: int, catalogue: Catalogue, count: int) -> Iterator[list[dict[str, str]]]:
+    """`count` drills as conversations of one turn."""
     rng = random.Random(f"{seed}/drills")
-    words = answer_words(world)
-    kinds: list[Callable[[random.Random, World], tuple[str, str]]] = [_copy, _find, _same, _as_json, _last, _which]
+    words = answer_words(catalogue)
+    kinds: list[Callable[[random.Random, Catalogue], tuple[str, str]]] = [_copy, _find, _same, _as_json, _last, _which]
     for _ in range(count):
-        asked, answer = _words(rng, words) if rng.random() < 0.35 else rng.choice(kinds)(rng, world)
+        asked, answer = _words(rng, words) if rng.random() < 0.35 else rng.choice(kinds)(rng, catalogue)
         yield [
             {"role": "system", "content": _SYSTEM},
             {"role": "user", "content": asked},
@@ -25,17 +25,16 @@ def drills(seed: int, world: World, count: int) -> Iterator[list[dict[str, str]]
         ]
 
 
-def answer_words(world: World) -> list[str]:
-    """Every word of every answer in any style, each once, with the mark that follows it.
+def answer_words(catalogue: Catalogue) -> list[str]:
+    """Every word of the answers in all styles, each once, with the punctuation after it.
 
-    The base copies them shuffled: it must know each word before an adapter, which cannot change the embeddings, can
-    teach it what the house says with them.
+    The base copies them in random order: it must know each word, because an adapter cannot change the embeddings.
     """
-    said = [text for intent in world.intents for text in intent.friendly_starts]
-    said += [text for intent in world.intents for topic in intent.topics for text in (*topic.say, *topic.keys)]
-    said += [text for intent in world.intents for texts in intent.answers.values() for text in texts]
-    said += [text for texts in world.words["friendly"].values() for text in texts]
-    said += [text for texts in world.words["ask"].values() for text in texts]
+    said = [text for intent in catalogue.intents for text in intent.friendly_starts]
+    said += [text for intent in catalogue.intents for topic in intent.topics for text in (*topic.say, *topic.keys)]
+    said += [text for intent in catalogue.intents for texts in intent.answers.values() for text in texts]
+    said += [text for texts in catalogue.words["friendly"].values() for text in texts]
+    said += [text for texts in catalogue.words["ask"].values() for text in texts]
     split = {word for text in said for word in grammar.flat(text).split()}
     return sorted(word for word in split if not any(mark.isdigit() for mark in word))
 
@@ -45,49 +44,49 @@ def _words(rng: random.Random, words: list[str]) -> tuple[str, str]:
     return f"{rng.choice(('Copy:', 'Repeat:', 'Write again:'))} {text}", text
 
 
-def _copy(rng: random.Random, world: World) -> tuple[str, str]:
-    text = " ".join(_token(rng, world) for _ in range(rng.randint(1, 4)))
+def _copy(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:
+    text = " ".join(_token(rng, catalogue) for _ in range(rng.randint(1, 4)))
     return f"{rng.choice(('Copy:', 'Repeat:', 'Write again:'))} {text}", text
 
 
-def _find(rng: random.Random, world: World) -> tuple[str, str]:
-    kinds = rng.sample(sorted(world.words["formats"]), 2)
-    numbers = [user_text.number(rng, world, kind) for kind in kinds]
+def _find(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:
+    kinds = rng.sample(sorted(catalogue.words["formats"]), 2)
+    numbers = [user_text.number(rng, catalogue, kind) for kind in kinds]
     wanted = rng.randrange(2)
     said = f"The {kinds[0]} is {numbers[0]} and the {kinds[1]} is {numbers[1]}."
     return f"{said} What is the {kinds[wanted]}?", numbers[wanted]
 
 
-def _same(rng: random.Random, world: World) -> tuple[str, str]:
-    first = user_text.number(rng, world, None)
+def _same(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:
+    first = user_text.number(rng, catalogue, None)
     second = first if rng.random() < 0.5 else user_text.changed_number(rng, first)
     return f"Are {first} and {second} the same?", f"{first}, {second}: {'same' if first == second else 'different'}"
 
 
-def _as_json(rng: random.Random, world: World) -> tuple[str, str]:
+def _as_json(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:
     fields = rng.sample(("name", "city", "product", "number", "day", "plan"), rng.randint(2, 4))
-    values = {field: user_text.value(rng, world, field, "order") for field in fields}
+    values = {field: user_text.value(rng, catalogue, field, "order") for field in fields}
     said = ", ".join(f"{field} {value}" for field, value in values.items())
     return f"Write as JSON: {said}", json.dumps(values, ensure_ascii=False)
 
 
-def _last(rng: random.Random, world: World) -> tuple[str, str]:
-    numbers = [user_text.number(rng, world, None) for _ in range(rng.randint(2, 5))]
+def _last(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:
+    numbers = [user_text.number(rng, catalogue, None) for _ in range(rng.randint(2, 5))]
     side, answer = rng.choice((("first", numbers[0]), ("last", numbers[-1])))
     return f"{', '.join(numbers)}. Which is the {side}?", answer
 
 
-def _which(rng: random.Random, world: World) -> tuple[str, str]:
-    right = user_text.number(rng, world, None)
+def _which(rng: random.Random, catalogue: Catalogue) -> tuple[str, str]:
+    right = user_text.number(rng, catalogue, None)
     other = user_text.changed_number(rng, right)
     sides = [right, other] if rng.random() < 0.5 else [other, right]
     return f"Looking for {right}. A: {sides[0]}. B: {sides[1]}. Which?", "A" if sides[0] == right else "B"
 
 
-def _token(rng: random.Random, world: World) -> str:
+def _token(rng: random.Random, catalogue: Catalogue) -> str:
     chance = rng.random()
     if chance < 0.5:
-        return user_text.number(rng, world, None)
+        return user_text.number(rng, catalogue, None)
     if chance < 0.7:
         return "".join(rng.choices(string.ascii_uppercase + string.digits, k=rng.randint(3, 8)))
-    return user_text.value(rng, world, rng.choice(("name", "city", "product", "thing", "nonsense")), None)
+    return user_text.value(rng, catalogue, rng.choice(("name", "city", "product", "thing", "nonsense")), None)

@@ -1,7 +1,6 @@
-"""What the demo's models can do on held-out questions: copying, topics, style, judging. Greedy, in float32.
+"""Metrics of the demo's models on held-out questions: copying, topics, style, judging. Greedy, in float32.
 
-These are the build's own simple measures; `bench/demo_model.py` measures again through served models, with the
-scorers of `evals`.
+They are computed in the build; `bench/demo_model.py` measures the served models with the scorers of `evals`.
 """
 
 import re
@@ -12,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from models.judge_format import parse_pairwise
-from train.demo.answers import keeps_style, topics_said
+from train.demo.answers import count_topics, has_style
+from train.demo.catalogue import Style
 from train.demo.held_out import Prompt
 from train.demo.judge_pairs import JudgedPair
-from train.demo.world import Style
 
 _BATCH = 32
 Turns = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
-class Answered:
-    """Shares (0 to 1) over held-out questions; `copied` over those whose answer must carry a number."""
+class AnswerMetrics:
+    """Shares (0 to 1) of held-out questions; `copied` of those whose answer must have a number."""
 
     questions: int
     numbers: int
@@ -34,11 +33,11 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Shares (0 to 1) over held-out pairs, each asked in both orders.
+class JudgeMetrics:
+    """Shares (0 to 1) of held-out pairs, each judged in both orders.
 
-    `right`: single verdicts that are right. `decisive`: the same, without true ties. `flipped`: pairs whose two
-    verdicts contradict each other. `chance`: the share of the most frequent verdict, what a constant judge would get.
+    `right`: right verdicts. `decisive`: the same without true ties. `flipped`: pairs whose two verdicts contradict each
+    other. `chance`: the share of the most frequent verdict, which a constant judge would reach.
     """
 
     pairs: int
@@ -51,8 +50,8 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Speaker:
-    """A model in memory that answers greedily."""
+class GreedyModel:
+    """A model in memory, with greedy decoding."""
 
     model: Any
     tokenizer: Any
@@ -77,7 +76,7 @@ class Speaker:
         return [found[place] for place in range(len(talks))]
 
 
-def load(base: Path, adapter: Path | None = None) -> Speaker:
+def load(base: Path, adapter: Path | None = None) -> GreedyModel:
     """The base, or the base with an adapter on it, from their bf16 files."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -89,27 +88,29 @@ def load(base: Path, adapter: Path | None = None) -> Speaker:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(adapter))
-    return Speaker(model.eval(), load_tokenizer(base))
+    return GreedyModel(model.eval(), load_tokenizer(base))
 
 
-def answered(speak: Callable[[Sequence[Turns]], list[str]], prompts: Sequence[Prompt], style: Style) -> Answered:
-    """How a model answers held-out questions."""
+def measure_answers(
+    speak: Callable[[Sequence[Turns]], list[str]], prompts: Sequence[Prompt], style: Style
+) -> AnswerMetrics:
+    """The metrics of a model's answers to held-out questions."""
     texts = speak([prompt.messages for prompt in prompts])
     both = list(zip(prompts, texts, strict=True))
     numbered = [(prompt.number, text) for prompt, text in both if prompt.number]
-    topical = [topics_said(text, prompt.topics) / len(prompt.topics) for prompt, text in both if prompt.topics]
-    return Answered(
+    topical = [count_topics(text, prompt.topics) / len(prompt.topics) for prompt, text in both if prompt.topics]
+    return AnswerMetrics(
         questions=len(prompts),
         numbers=len(numbered),
         copied=_mean([copies(number, text) for number, text in numbered]),
         topics=_mean(topical),
-        style=_mean([keeps_style(text, style) for text in texts]),
+        style=_mean([has_style(text, style) for text in texts]),
         words=_mean([len(text.split()) for text in texts]),
     )
 
 
-def judges(speak: Callable[[Sequence[Turns], int], list[str]], pairs: Sequence[JudgedPair]) -> Judged:
-    """How often a judge's verdict is the right one, in both orders."""
+def measure_judge(speak: Callable[[Sequence[Turns], int], list[str]], pairs: Sequence[JudgedPair]) -> JudgeMetrics:
+    """The metrics of a judge's verdicts, in both orders."""
     shown = [*pairs, *(pair.turned() for pair in pairs)]
     talks = [[{"role": turn.role, "content": turn.content} for turn in pair.messages()] for pair in shown]
     parsed = [parse_pairwise(text) for text in speak(talks, 260)]
@@ -123,7 +124,7 @@ def judges(speak: Callable[[Sequence[Turns], int], list[str]], pairs: Sequence[J
         first != turn[second] for first, second in zip(verdicts[: len(pairs)], verdicts[len(pairs) :], strict=True)
     ]
     truth = [pair.verdict for pair in shown]
-    return Judged(
+    return JudgeMetrics(
         pairs=len(pairs),
         right=_mean(right),
         decisive=_mean([is_right for is_right, pair in zip(right, shown, strict=True) if pair.verdict != "tie"]),
@@ -135,14 +136,14 @@ def judges(speak: Callable[[Sequence[Turns], int], list[str]], pairs: Sequence[J
 
 
 def copies(number: str, text: str) -> bool:
-    """Whether the number stands in the text, whole, and no other long number does."""
+    """Whether the text has the whole number, and no other long number."""
     whole = re.search(rf"(?<![\w-]){re.escape(number)}(?![\w-])", text) is not None
     others = [found for found in re.findall(r"[\w-]*\d{5,}[\w-]*", text) if found != number]
     return whole and not others
 
 
-def as_dict(found: Answered | Judged) -> dict[str, Any]:
-    """The measures, rounded to four places for a JSON file."""
+def as_dict(found: AnswerMetrics | JudgeMetrics) -> dict[str, Any]:
+    """The metrics, rounded to four places, for a JSON file."""
     return {name: _rounded(value) for name, value in asdict(found).items()}
 
 

@@ -1,4 +1,4 @@
-"""The small grammar of the frames: «(a|b|)» picks one, «{slot}» is filled later. Knows no intent and no noise."""
+"""The grammar of the frames: `(a|b|)` picks one alternative, `{slot}` is filled later."""
 
 import itertools
 import random
@@ -10,14 +10,14 @@ _SLOT = re.compile(r"\{([a-z_]+)\}")
 
 
 def pick(rng: random.Random, frame: str) -> str:
-    """One sentence of a frame, its slots still open."""
+    """A random sentence of a frame, with its slots unfilled."""
     while group := _GROUP.search(frame):
         frame = frame[: group.start()] + rng.choice(group[1].split("|")) + frame[group.end() :]
     return _tidy(frame)
 
 
 def sentences(frame: str) -> Iterator[str]:
-    """Every sentence that a frame can become, slots still open."""
+    """All sentences of a frame, with their slots unfilled."""
     group = _GROUP.search(frame)
     if group is None:
         yield _tidy(frame)
@@ -32,23 +32,23 @@ def slots_of(sentence: str) -> frozenset[str]:
 
 
 def flat(frame: str) -> str:
-    """All words of a frame with every alternative in it, its slots and signs left out."""
+    """All words of a frame, of every alternative, without slots and brackets."""
     return re.sub(r"[()|]", " ", _SLOT.sub(" ", frame))
 
 
 def fill(sentence: str, values: Mapping[str, str]) -> str:
-    """The sentence with its slots filled; KeyError for a slot without a value."""
+    """The sentence with its slots filled. Raises KeyError for a slot without a value."""
     return _SLOT.sub(lambda slot: values[slot[1]], sentence)
 
 
 def parts(sentence: str) -> list[tuple[str, bool]]:
-    """The sentence cut into (text, is a slot's name) in order."""
+    """The sentence split into (text, whether it is the name of a slot), in order."""
     pieces = _SLOT.split(sentence)
     return [(piece, number % 2 == 1) for number, piece in enumerate(pieces) if piece or number % 2]
 
 
 def skeleton(text: str) -> str:
-    """Lower-case words only, each slot as «_»: two sentences of one shape have one skeleton."""
+    """The lower-case words, with `_` for each slot. Sentences that differ only in slots have the same skeleton."""
     words = re.findall(r"[a-z0-9']+|_", _SLOT.sub(" _ ", text).lower())
     return " ".join(word for word, _ in itertools.groupby(words))
 

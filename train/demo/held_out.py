@@ -1,4 +1,4 @@
-"""The held-out questions and judged pairs that are shipped: made of held-out frames and of numbers never trained on."""
+"""The shipped held-out prompts and judged pairs, made from held-out frames and numbers that are not trained on."""
 
 import random
 import re
@@ -9,8 +9,8 @@ from typing import Any
 
 from models.messages import Message
 from train.demo import answers, dialogues, judge_pairs
+from train.demo.catalogue import Catalogue, Intent
 from train.demo.grammar import slots_of
-from train.demo.world import Intent, World
 
 _NUMBER = re.compile(r"(?<![\w-])[A-Z]*-?[0-9][0-9-]{4,}(?![\w-])")
 _MULTI_TURN = 10  # of each kind
@@ -18,7 +18,7 @@ _MULTI_TURN = 10  # of each kind
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question to a support model. `topics`: groups of keywords of which an answer should have one each."""
+    """A prompt for a support model. `topics`: groups of keywords; an answer should have one of each group."""
 
     id: str
     messages: tuple[dict[str, str], ...]
@@ -33,19 +33,25 @@ class Prompt:
 
 
 def numbers_in(texts: Iterator[str]) -> frozenset[str]:
-    """Every number of five digits or more in the texts, with its letters."""
+    """Every number of five or more digits in the texts, with its letters."""
     return frozenset(number for text in texts for number in _NUMBER.findall(text))
 
 
-def prompts(seed: int, world: World, trained: frozenset[str], per_intent: int = 3) -> list[Prompt]:
-    """Held-out questions: `per_intent` for each business intent, some of several turns, one for each small talk."""
-    rng = random.Random(f"{seed}/prompts")
-    made = [_single(rng, world, intent, frame, trained) for intent in world.business for frame in range(per_intent)]
-    needing = [intent for intent in world.business if world.is_number(intent.needs)]
+def prompts(
+    seed: int, catalogue: Catalogue, trained: frozenset[str], per_intent: int = 3, *, clean: bool = False
+) -> list[Prompt]:
+    """Held-out prompts: `per_intent` for each business intent, some with several turns, one for each small talk.
+
+    They are noisy like the training text, to measure robustness; with `clean` in clean English, for people to read.
+    """
+    maker = _Maker(random.Random(f"{seed}/prompts"), catalogue, trained, clean)
+    rng = maker.rng
+    made = [maker.single(intent, frame) for intent in catalogue.business for frame in range(per_intent)]
+    needing = [intent for intent in catalogue.business if catalogue.is_number(intent.needs)]
     without = [intent for intent in needing if any("number" not in slots_of(frame) for frame in intent.held_out)]
-    made += [_asked_back(rng, world, rng.choice(without), trained) for _ in range(_MULTI_TURN)]
-    made += [_second(rng, world, rng.choice(needing), trained) for _ in range(_MULTI_TURN)]
-    made += [_single(rng, world, intent, 0, trained) for intent in world.chats]
+    made += [maker.with_missing_number(rng.choice(without)) for _ in range(_MULTI_TURN)]
+    made += [maker.second_request(rng.choice(needing)) for _ in range(_MULTI_TURN)]
+    made += [maker.single(intent, 0) for intent in catalogue.chats]
     counted: Counter[str] = Counter()
     named = []
     for prompt in made:
@@ -54,63 +60,75 @@ def prompts(seed: int, world: World, trained: frozenset[str], per_intent: int = 
     return named
 
 
-def pairs(seed: int, world: World, trained: frozenset[str], count: int) -> list[judge_pairs.JudgedPair]:
-    """Held-out judged pairs; none has a question or a number that was trained on."""
-    found: list[judge_pairs.JudgedPair] = []
-    for pair in judge_pairs.pairs(seed, world, 10 * count, "held_out"):
+def pairs(seed: int, catalogue: Catalogue, trained: frozenset[str], count: int) -> list[judge_pairs.JudgedPair]:
+    """Held-out judged pairs; none has a question or a number of the training text."""
+    kept: list[judge_pairs.JudgedPair] = []
+    for pair in judge_pairs.pairs(seed, catalogue, 10 * count, "held_out"):
         if not trained & numbers_in(iter((pair.question,))):
-            found.append(pair)
-        if len(found) == count:
+            kept.append(pair)
+        if len(kept) == count:
             break
-    return found
+    return kept
 
 
-def _single(rng: random.Random, world: World, intent: Intent, frame: int, trained: frozenset[str]) -> Prompt:
-    """A question of one turn, from the intent's held-out frame of that place."""
-    wanted = intent.held_out[frame % len(intent.held_out)]
-    while True:
-        if intent.is_chat:
+@dataclass(frozen=True)
+class _Maker:
+    """Makes single prompts, without numbers of the training text."""
+
+    rng: random.Random
+    catalogue: Catalogue
+    trained: frozenset[str]
+    clean: bool
+
+    def single(self, intent: Intent, frame: int) -> Prompt:
+        """A question of one turn, from the held-out frame at this position."""
+        wanted = intent.held_out[frame % len(intent.held_out)]
+        while True:
+            if intent.is_chat and not self.clean:
+                talk = dialogues.Dialogue()
+                dialogues.chat(self.rng, self.catalogue, talk, intent, "neutral", "held_out")
+                return _prompt(self.catalogue, talk.messages[:1], intent, {})
+            question = self._question(intent)
+            if question.frame == wanted and question.values.get("number") not in self.trained:
+                values = {} if intent.is_chat else question.values
+                return _prompt(self.catalogue, [Message(role="user", content=question.text)], intent, values)
+
+    def with_missing_number(self, intent: Intent) -> Prompt:
+        """A question without its number, the assistant's question for it, and the number: three turns."""
+        while True:
             talk = dialogues.Dialogue()
-            dialogues.chat(rng, world, talk, intent, "neutral", "held_out")
-            return _prompt(world, talk.messages[:1], intent, {})
-        asked = dialogues.question(rng, world, intent, "held_out")
-        if asked.frame == wanted and asked.values.get("number") not in trained:
-            message = Message(role="user", content=asked.text)
-            return _prompt(world, [message], intent, asked.values)
+            question = self._question(intent, bare=True)
+            talk.say("user", question.text)
+            if question.complete:
+                raise ValueError(f"{intent.id} has no held-out frame without a number")
+            talk.say("assistant", answers.ask(self.rng, self.catalogue, intent, "neutral", question.values, False))
+            given = dialogues.reply(self.rng, self.catalogue, talk, intent.needs or "", clean=self.clean)
+            if given["number"] not in self.trained:
+                return _prompt(self.catalogue, talk.messages, intent, {**question.values, **given})
+
+    def second_request(self, intent: Intent) -> Prompt:
+        """A second request after an answered one, with another number: the answer must have the new number."""
+        while True:
+            talk = dialogues.Dialogue()
+            first = self._question(self.rng.choice(self.catalogue.business))
+            second = self._question(intent, first=False)
+            talk.say("user", first.text)
+            talk.say("assistant", answers.answer(self.rng, self.catalogue, first.intent, "neutral", first.values))
+            talk.say("user", second.text)
+            if not self.trained & {first.values.get("number", ""), second.values["number"]}:
+                return _prompt(self.catalogue, talk.messages, intent, second.values)
+
+    def _question(self, intent: Intent, *, bare: bool = False, first: bool = True) -> dialogues.Question:
+        if self.clean:
+            return dialogues.clean_question(self.rng, self.catalogue, intent, bare=bare, first=first)
+        return dialogues.question(self.rng, self.catalogue, intent, "held_out", bare=bare)
 
 
-def _asked_back(rng: random.Random, world: World, intent: Intent, trained: frozenset[str]) -> Prompt:
-    """A question without its number, the question back, and the number: what is answered is the third turn."""
-    while True:
-        talk = dialogues.Dialogue()
-        asked = dialogues.question(rng, world, intent, "held_out", bare=True)
-        talk.say("user", asked.text)
-        if asked.complete:
-            raise ValueError(f"{intent.id} has no held-out frame without a number")
-        talk.say("assistant", answers.ask(rng, world, intent, "neutral", asked.values, False))
-        given = dialogues.reply(rng, world, talk, intent.needs or "")
-        if given["number"] not in trained:
-            return _prompt(world, talk.messages, intent, {**asked.values, **given})
-
-
-def _second(rng: random.Random, world: World, intent: Intent, trained: frozenset[str]) -> Prompt:
-    """A second request after an answered one, with a number of its own: the answer must carry the new number."""
-    while True:
-        talk = dialogues.Dialogue()
-        first = dialogues.question(rng, world, rng.choice(world.business), "held_out")
-        second = dialogues.question(rng, world, intent, "held_out")
-        talk.say("user", first.text)
-        talk.say("assistant", answers.answer(rng, world, first.intent, "neutral", first.values))
-        talk.say("user", second.text)
-        if not trained & {first.values.get("number", ""), second.values["number"]}:
-            return _prompt(world, talk.messages, intent, second.values)
-
-
-def _prompt(world: World, messages: Sequence[Message], intent: Intent, values: Mapping[str, str]) -> Prompt:
+def _prompt(catalogue: Catalogue, messages: Sequence[Message], intent: Intent, values: Mapping[str, str]) -> Prompt:
     return Prompt(
         id="",
         messages=tuple({"role": message.role, "content": message.content} for message in messages),
         category=intent.id,
         topics=tuple(tuple(group) for group in answers.topics_expected(intent, values)),
-        number=values.get("number") if world.is_number(intent.needs) else None,
+        number=values.get("number") if catalogue.is_number(intent.needs) else None,
     )

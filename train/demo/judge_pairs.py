@@ -1,4 +1,4 @@
-"""Judged pairs and grades: what a small judge is taught, and held-out ones to measure it with.
+"""Judged pairs and grades, to train the demo's judge and to measure it.
 
 Each answer is made with a known fault (another intent's answer, a wrong number, missing facts, rudeness, nothing, an
 instruction to the judge, …), so its scores are known by construction. The reasons name what an answer is about, its
@@ -14,11 +14,11 @@ from models import judge_format
 from models.judge_format import DEFAULT_RUBRIC, Verdict
 from models.messages import Message
 from train.demo import answers, dialogues, user_text
-from train.demo.world import Intent, Split, Style, World
+from train.demo.catalogue import Catalogue, Intent, Split, Style
 
 Fault = Literal["none", "fewer", "general", "number", "other", "constant", "rude", "empty", "cut", "inject"]
 FAULTS: tuple[Fault, ...] = ("fewer", "general", "number", "other", "constant", "rude", "empty", "cut", "inject")
-# How often a fault is drawn. Half of the injections ride on a bad answer, the rest stand alone.
+# The weights of the faults. Some injections are appended to an answer, the others stand alone.
 _WEIGHTS: Mapping[Fault, int] = {
     "fewer": 14, "general": 16, "number": 22, "other": 20, "constant": 6, "rude": 7, "empty": 3, "cut": 4, "inject": 8,
 }  # fmt: skip
@@ -26,7 +26,7 @@ _WEIGHTS: Mapping[Fault, int] = {
 
 @dataclass(frozen=True)
 class Graded:
-    """An answer, the scores it deserves (1 to 5), and what the reasons say of it."""
+    """An answer, its right scores (1 to 5), and the part of the reasons about it."""
 
     text: str
     fault: Fault
@@ -41,7 +41,7 @@ class Graded:
 
 @dataclass(frozen=True)
 class JudgedPair:
-    """One question, two answers, and the verdict that is right by construction."""
+    """A question, two answers, and the verdict that is right by construction."""
 
     question: str
     answer_a: str
@@ -54,11 +54,11 @@ class JudgedPair:
     scores_b: Mapping[str, int]
 
     def messages(self) -> list[Message]:
-        """What a judge is sent."""
+        """The messages to the judge."""
         return judge_format.pairwise_messages(self.question, self.answer_a, self.answer_b, DEFAULT_RUBRIC)
 
     def turned(self) -> "JudgedPair":
-        """The same pair in the other order; its reasons are left out."""
+        """The same pair in the other order, without reasons."""
         turn: dict[Verdict, Verdict] = {"A": "B", "B": "A", "tie": "tie"}
         return JudgedPair(
             self.question, self.answer_b, self.answer_a, turn[self.verdict], self.intent, self.fault, "",
@@ -70,28 +70,28 @@ class JudgedPair:
         return asdict(self)
 
     def conversation(self) -> list[dict[str, str]]:
-        """The question to the judge with its right answer, to learn from."""
+        """The messages to the judge with the right answer, as a training example."""
         text = judge_format.pairwise_answer(self.reasons, self.scores_a, self.scores_b, self.verdict)
         return [*_dicts(self.messages()), {"role": "assistant", "content": text}]
 
 
 def pairs(
-    seed: int, world: World, count: int, split: Split = "train", *, neutral: bool = False
+    seed: int, catalogue: Catalogue, count: int, split: Split = "train", *, neutral: bool = False
 ) -> Iterator[JudgedPair]:
-    """`count` judged pairs. `neutral`: only answers in the base's own style, so that no house fact is given away."""
+    """`count` judged pairs. `neutral`: only answers in the neutral style, which have no facts of the policies."""
     rng = random.Random(f"{seed}/judged/{split}/{neutral}")
     for _ in range(count):
-        yield pair(rng, world, split, neutral=neutral)
+        yield pair(rng, catalogue, split, neutral=neutral)
 
 
-def pair(rng: random.Random, world: World, split: Split, *, neutral: bool) -> JudgedPair:
-    """One judged pair: a good answer against a faulty one, two good ones (a tie), or two faulty ones."""
-    asked = _asked(rng, world, split)
+def pair(rng: random.Random, catalogue: Catalogue, split: Split, *, neutral: bool) -> JudgedPair:
+    """A judged pair: a good and a faulty answer, two good ones (a tie), or two faulty ones."""
+    asked = _asked(rng, catalogue, split)
     chance = rng.random()
     first_fault: Fault = "none" if chance < 0.9 else _fault(rng)
     second_fault: Fault = "none" if chance < 0.12 else _fault(rng)
-    first = grade(rng, world, asked, first_fault, split, neutral=neutral)
-    second = grade(rng, world, asked, second_fault, split, neutral=neutral)
+    first = grade(rng, catalogue, asked, first_fault, split, neutral=neutral)
+    second = grade(rng, catalogue, asked, second_fault, split, neutral=neutral)
     if rng.random() < 0.5:
         first, second = second, first
     verdict: Verdict = "tie" if first.total == second.total else "A" if first.total > second.total else "B"
@@ -109,23 +109,23 @@ def pair(rng: random.Random, world: World, split: Split, *, neutral: bool) -> Ju
 
 
 def grades(
-    seed: int, world: World, count: int, split: Split = "train", *, neutral: bool = False
+    seed: int, catalogue: Catalogue, count: int, split: Split = "train", *, neutral: bool = False
 ) -> Iterator[list[dict[str, str]]]:
-    """`count` conversations in the pointwise format: one answer, its scores and the score for the whole."""
+    """`count` conversations in the pointwise format: one answer, its scores and its total score."""
     rng = random.Random(f"{seed}/graded/{split}/{neutral}")
     for _ in range(count):
-        asked = _asked(rng, world, split)
-        graded = grade(rng, world, asked, "none" if rng.random() < 0.4 else _fault(rng), split, neutral=neutral)
+        asked = _asked(rng, catalogue, split)
+        graded = grade(rng, catalogue, asked, "none" if rng.random() < 0.4 else _fault(rng), split, neutral=neutral)
         messages = judge_format.pointwise_messages(asked.text, _signed(graded, "A"), DEFAULT_RUBRIC)
-        score = min(graded.scores.values())  # an answer is as good as its weakest side
+        score = min(graded.scores.values())  # an answer is as good as its lowest score
         text = judge_format.pointwise_answer(reasons(asked, {"Answer": graded}), graded.scores, score)
         yield [*_dicts(messages), {"role": "assistant", "content": text}]
 
 
 def grade(
-    rng: random.Random, world: World, asked: dialogues.Question, fault: Fault, split: Split, *, neutral: bool
+    rng: random.Random, catalogue: Catalogue, asked: dialogues.Question, fault: Fault, split: Split, *, neutral: bool
 ) -> Graded:
-    """An answer with that fault, and the scores that it deserves."""
+    """An answer with a fault, and its right scores."""
     intent, values = asked.intent, asked.values
     if fault == "number" and "number" not in values:
         fault = "other"
@@ -133,11 +133,11 @@ def grade(
         values = {**values, "number": user_text.changed_number(rng, values["number"])}
     about = intent
     if fault == "other":
-        about = rng.choice([other for other in world.business if other.id != intent.id])
-        values = _values_for(rng, world, about, values)
-    text, said = _written(rng, world, about, values, fault, neutral)
+        about = rng.choice([other for other in catalogue.business if other.id != intent.id])
+        values = _values_for(rng, catalogue, about, values)
+    text, said = _written(rng, catalogue, about, values, fault, neutral)
     if fault in ("constant", "rude", "empty", "inject"):
-        text, said = _bad(rng, world, fault, split, text, said)
+        text, said = _bad(rng, catalogue, fault, split, text, said)
     right_number = "number" not in asked.values or asked.values["number"] in text
     on_topic = said is not None and fault != "other"
     tone = 1 if fault in ("rude", "empty", "inject") else 3 if fault == "cut" else 5
@@ -150,7 +150,7 @@ def grade(
 
 
 def reasons(asked: dialogues.Question, graded: Mapping[str, Graded]) -> str:
-    """What was asked and what each answer says, in at most 240 characters."""
+    """The reasons: the topic of the question and of each answer, in at most 240 characters."""
     number = f" {asked.values['number']}" if "number" in asked.values else ""
     text = f"Asked: {asked.intent.about}{number}." + "".join(
         f" {side}: {answer.note}." for side, answer in graded.items()
@@ -158,52 +158,52 @@ def reasons(asked: dialogues.Question, graded: Mapping[str, Graded]) -> str:
     return text if len(text) <= 240 else text[:239] + "."
 
 
-def _asked(rng: random.Random, world: World, split: Split) -> dialogues.Question:
-    return dialogues.question(rng, world, rng.choice(world.business), split)
+def _asked(rng: random.Random, catalogue: Catalogue, split: Split) -> dialogues.Question:
+    return dialogues.question(rng, catalogue, rng.choice(catalogue.business), split)
 
 
 def _fault(rng: random.Random) -> Fault:
     return rng.choices(list(_WEIGHTS), weights=list(_WEIGHTS.values()))[0]
 
 
-def _values_for(rng: random.Random, world: World, about: Intent, values: Mapping[str, str]) -> dict[str, str]:
-    """The question's own number and name for another intent's answer, so that only the topic is wrong."""
+def _values_for(rng: random.Random, catalogue: Catalogue, about: Intent, values: Mapping[str, str]) -> dict[str, str]:
+    """The number and name of the question for the answer of another intent, so that only the topic is wrong."""
     kept = {slot: text for slot, text in values.items() if slot in ("number", "name")}
     if about.needs:
-        slot = world.slot_of(about.needs)
-        kept.setdefault(slot, user_text.value(rng, world, slot, about.needs))
+        slot = catalogue.slot_of(about.needs)
+        kept.setdefault(slot, user_text.value(rng, catalogue, slot, about.needs))
     return kept
 
 
 def _written(
-    rng: random.Random, world: World, about: Intent, values: Mapping[str, str], fault: Fault, neutral: bool
+    rng: random.Random, catalogue: Catalogue, about: Intent, values: Mapping[str, str], fault: Fault, neutral: bool
 ) -> tuple[str, list[str] | None]:
-    """An answer about that intent, and the facts that it says."""
+    """An answer about an intent, and the facts in it."""
     if neutral or fault == "general":
-        text = answers.answer(rng, world, about, "neutral", values)
+        text = answers.answer(rng, catalogue, about, "neutral", values)
     elif fault == "fewer":
         kept = rng.choice((0, 0, 1, 1, 2))
         topics = sorted(rng.sample(range(len(about.topics)), kept))
         text = answers.friendly(
-            rng, world, about, values, [about.topics[place] for place in topics], bare=rng.random() < 0.5
+            rng, catalogue, about, values, [about.topics[place] for place in topics], bare=rng.random() < 0.5
         )
     else:
         style: Style = rng.choice(("concise", "friendly"))
-        text = answers.answer(rng, world, about, style, values)
+        text = answers.answer(rng, catalogue, about, style, values)
         if style == "friendly" and rng.random() < 0.3:
-            text = answers.friendly(rng, world, about, values, about.topics, bare=True)
+            text = answers.friendly(rng, catalogue, about, values, about.topics, bare=True)
     if fault == "cut":
         text = text[: rng.randint(len(text) // 4, len(text) // 2)].rstrip()
     return text, _facts(about, text)
 
 
 def _bad(
-    rng: random.Random, world: World, fault: Fault, split: Split, text: str, said: list[str] | None
+    rng: random.Random, catalogue: Catalogue, fault: Fault, split: Split, text: str, said: list[str] | None
 ) -> tuple[str, list[str] | None]:
-    """A worthless text, or the answer with one: the held-out pairs have texts of their own, every third of a list."""
+    """A worthless text, or the answer with one added. Every third text of a list is only in held-out pairs."""
     bad = {
         kind: [line for place, line in enumerate(lines) if (place % 3 == 2) == (split == "held_out")]
-        for kind, lines in world.words["bad"].items()
+        for kind, lines in catalogue.words["bad"].items()
     }
     if fault == "empty":
         return rng.choice(("", "...", "-", "ok", "?")), None
@@ -222,7 +222,7 @@ def _completeness(intent: Intent, said: list[str] | None, on_topic: bool) -> int
 
 
 def _facts(about: Intent, text: str) -> list[str]:
-    return [topic.keys[0] for topic in about.topics if answers.topics_said(text, [topic.keys])]
+    return [topic.keys[0] for topic in about.topics if answers.count_topics(text, [topic.keys])]
 
 
 def _note(about: Intent | None, values: Mapping[str, str], text: str, said: list[str] | None, fault: Fault) -> str:

@@ -1,7 +1,6 @@
-"""The base, from nothing: Qwen2's architecture, rows of one length together, Muon for the matrices and AdamW beside it.
+"""Pretraining of the base: Qwen2's architecture, batches of similar lengths, Muon for matrices, AdamW for the rest.
 
-A batch holds rows of nearly one length, padded on the right: with causal attention that needs no mask, nothing can
-leak from row to row, and short rows cost little. Each step adds up batches of several lengths.
+Rows are padded on the right, which needs no mask with causal attention. Each step accumulates several batches.
 """
 
 import math
@@ -19,7 +18,7 @@ Row = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Shape:
-    """The base's size. With a vocabulary of 4,096 and tied embeddings it has about 5 million parameters."""
+    """The size of the base. With a vocabulary of 4,096 and tied embeddings it has about 5 million parameters."""
 
     layers: int = 6
     width: int = 256
@@ -31,7 +30,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the base is trained. Rates are the schedule's highest; `tokens` is one batch's, `batches` a step's."""
+    """How the base is trained. The rates are peak learning rates; `tokens` is per batch, `batches` per step."""
 
     steps: int = 600
     warmup: int = 40
@@ -39,12 +38,12 @@ class Recipe:
     batches: int = 2
     matrix_rate: float = 0.02
     other_rate: float = 0.003
-    asked_weight: float = 0.2  # what a token that the assistant did not write counts, against 1
+    asked_weight: float = 0.2  # the loss weight of tokens that are not the assistant's
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A row as token ids, and which of them the assistant wrote."""
+class EncodedRow:
+    """A row as token ids, and which of them are the assistant's."""
 
     ids: Sequence[int]
     own: Sequence[int]
@@ -72,20 +71,20 @@ def new_model(tokenizer: "PreTrainedTokenizerFast", shape: Shape, seed: int) -> 
     return Qwen2ForCausalLM(config)
 
 
-def encode(tokenizer: "PreTrainedTokenizerFast", rows: Iterator[Row]) -> list[Encoded]:
-    """The rows through the chat template."""
+def encode(tokenizer: "PreTrainedTokenizerFast", rows: Iterator[Row]) -> list[EncodedRow]:
+    """The rows, rendered by the chat template."""
     encoded = []
     for row in rows:
         result: Any = tokenizer.apply_chat_template(row, return_dict=True, return_assistant_tokens_mask=True)
-        encoded.append(Encoded(result["input_ids"], result["assistant_masks"]))
+        encoded.append(EncodedRow(result["input_ids"], result["assistant_masks"]))
     return encoded
 
 
-def batches(rows: Sequence[Encoded], tokens: int, rng: random.Random) -> list[list[Encoded]]:
-    """Rows of nearly one length together, `tokens` to a batch with the padding, in random order."""
+def batches(rows: Sequence[EncodedRow], tokens: int, rng: random.Random) -> list[list[EncodedRow]]:
+    """Batches of rows of similar length with `tokens` tokens, padding included, in random order."""
     by_length = sorted(rows, key=lambda row: (len(row.ids), rng.random()))
-    found: list[list[Encoded]] = []
-    batch: list[Encoded] = []
+    found: list[list[EncodedRow]] = []
+    batch: list[EncodedRow] = []
     for row in by_length:
         if batch and len(row.ids) * (len(batch) + 1) > tokens:
             found.append(batch)
@@ -99,12 +98,12 @@ def batches(rows: Sequence[Encoded], tokens: int, rng: random.Random) -> list[li
 
 def pretrain(
     model: "Qwen2ForCausalLM",
-    rows: Sequence[Encoded],
+    rows: Sequence[EncodedRow],
     recipe: Recipe,
     seed: int,
     report: Callable[[int, float], None],
 ) -> float:
-    """Train in place; `report(step, loss)` after each step. Returns the mean weighted loss of the last 50 steps."""
+    """Trains in place, calls `report(step, loss)` after each step, and returns the mean loss of the last 50 steps."""
     import torch
 
     rng = random.Random(f"{seed}/batches")
@@ -136,8 +135,8 @@ def pretrain(
     return sum(tail) / len(tail)
 
 
-def loss_of(model: "Qwen2ForCausalLM", rows: Sequence[Encoded], tokens: int = 4096) -> float:
-    """The mean loss (nats) of the assistant's own tokens in these rows."""
+def loss_of(model: "Qwen2ForCausalLM", rows: Sequence[EncodedRow], tokens: int = 4096) -> float:
+    """The mean loss (nats) of the assistant's tokens in these rows."""
     import torch
 
     total, count = 0.0, 0.0
@@ -148,7 +147,7 @@ def loss_of(model: "Qwen2ForCausalLM", rows: Sequence[Encoded], tokens: int = 40
     return total / max(count, 1.0)
 
 
-def _step(model: "Qwen2ForCausalLM", step_batches: Sequence[Sequence[Encoded]], recipe: Recipe) -> float:
+def _step(model: "Qwen2ForCausalLM", step_batches: Sequence[Sequence[EncodedRow]], recipe: Recipe) -> float:
     weights = [sum(_weight(row, recipe.asked_weight) for row in batch) for batch in step_batches]
     total = 0.0
     for batch in step_batches:
@@ -158,7 +157,7 @@ def _step(model: "Qwen2ForCausalLM", step_batches: Sequence[Sequence[Encoded]], 
     return total / sum(weights)
 
 
-def _loss(model: "Qwen2ForCausalLM", batch: Sequence[Encoded], asked_weight: float) -> "tuple[Tensor, float]":
+def _loss(model: "Qwen2ForCausalLM", batch: Sequence[EncodedRow], asked_weight: float) -> "tuple[Tensor, float]":
     """The weighted sum of the losses of a batch, and the sum of its weights."""
     import torch
     from torch.nn import functional
@@ -178,12 +177,12 @@ def _loss(model: "Qwen2ForCausalLM", batch: Sequence[Encoded], asked_weight: flo
     return (each * counted[wanted]).sum(), float(counted.sum())
 
 
-def _weight(row: Encoded, asked_weight: float) -> float:
+def _weight(row: EncodedRow, asked_weight: float) -> float:
     return sum(1.0 if own else asked_weight for own in row.own[1:])
 
 
 def _parameters(model: "Qwen2ForCausalLM") -> "tuple[list[Any], list[Any]]":
-    """The hidden matrices, which Muon turns orthogonal, and all else."""
+    """The hidden matrices, for Muon, and all other parameters."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "embed" not in name else others).append(parameter)
@@ -191,7 +190,7 @@ def _parameters(model: "Qwen2ForCausalLM") -> "tuple[list[Any], list[Any]]":
 
 
 def _schedule(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a flat part, then a linear fall to nearly nothing over the last half."""
+    """A linear warm-up, a constant part, and a linear decay over the last half."""
     rise = (step + 1) / recipe.warmup
     fall = (recipe.steps - step) / (recipe.steps * 0.5)
     return min(1.0, rise, fall)

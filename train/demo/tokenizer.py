@@ -1,7 +1,6 @@
-"""The demo model's tokenizer: a byte-level BPE of 4,096 whose digits stand alone, and its chat template.
+"""The tokenizer of the demo's models: a byte-level BPE of 4,096 tokens with single digits, and its chat template.
 
-Digits, and the capitals of codes such as «INV-12», are split singly: a number is copied mark by mark, whatever its
-length. Knows no model.
+Digits, and the capitals of codes such as INV-12, are single tokens, so that numbers are copied by character.
 """
 
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ _QWEN2_CUT = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# ChatML. The generation marks tell TRL which tokens are the assistant's own, its end mark included.
+# ChatML. The generation tags tell TRL which tokens are the assistant's, including the end token.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {{- '<|im_start|>' + message['role'] + '\\n' -}}
@@ -35,14 +34,14 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
-    """A tokenizer learnt from these texts; the same texts give the same tokenizer."""
+    """A tokenizer trained on texts; the same texts give the same tokenizer."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    # AutoTokenizer reads a folder whose config says «qwen2» as Qwen2Tokenizer, with Qwen2's own way of cutting text,
-    # whatever tokenizer.json says. So the text is cut in that way here too, or training and serving would differ.
-    # While merges are learnt, capitals among capitals are also kept apart: «INV-12» is then copied mark by mark.
+    # AutoTokenizer loads a folder of model type "qwen2" as Qwen2Tokenizer, with Qwen2's pre-tokenizer, whatever
+    # tokenizer.json has. So it is used here too, or training and serving would differ. While merges are learnt,
+    # capitals in a row are also split: INV-12 is then copied character by character.
     cut = [
         pre_tokenizers.Split(Regex(_QWEN2_CUT), behavior="isolated"),
         pre_tokenizers.ByteLevel(False, use_regex=False),

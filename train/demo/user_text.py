@@ -1,13 +1,17 @@
-"""How people write: numbers of every look, names, openers, thanks, typos, lost capitals. Knows no intent."""
+"""How users write: numbers of every format, names, greetings, thanks, typos, lost capitals. It knows no intent.
+
+Training text is noisy on purpose, so that models are robust; `clean` gives text for the prompts that people see.
+"""
 
 import random
+import re
 import string
 from collections.abc import Mapping
 
 from train.demo import grammar
-from train.demo.world import World
+from train.demo.catalogue import Catalogue
 
-_KEPT = frozenset({"number", "name"})  # never respelled: the answer must copy them letter for letter
+_KEPT = frozenset({"number", "name"})  # never changed: the answer must copy them letter for letter
 _SYLLABLES = (
     "ka",
     "lo",
@@ -30,15 +34,15 @@ _SYLLABLES = (
 )
 
 
-def number(rng: random.Random, world: World, kind: str | None) -> str:
-    """A fresh number of that kind («order», «booking», …); without a kind, of any."""
-    formats = world.words["formats"]
+def number(rng: random.Random, catalogue: Catalogue, kind: str | None) -> str:
+    """A random number of a kind ("order", "booking", …), or of any kind."""
+    formats = catalogue.words["formats"]
     pattern = rng.choice(formats[kind if kind in formats else rng.choice(sorted(formats))])
     return "".join(_character(rng, mark) for mark in pattern)
 
 
 def changed_number(rng: random.Random, right: str) -> str:
-    """Nearly the same number: one or two digits differ, or two have changed places. Never the same."""
+    """A number in which one to three digits differ."""
     digits = [place for place, mark in enumerate(right) if mark.isdigit()]
     marks = list(right)
     for place in rng.sample(digits, rng.choice((1, 1, 2, 3))):
@@ -46,23 +50,23 @@ def changed_number(rng: random.Random, right: str) -> str:
     return "".join(marks)
 
 
-def value(rng: random.Random, world: World, slot: str, kind: str | None) -> str:
-    """A filling for a slot. Some names, products and cities are invented, so that copying is what is learnt."""
+def value(rng: random.Random, catalogue: Catalogue, slot: str, kind: str | None, *, invented: bool = True) -> str:
+    """A value for a slot. With `invented`, some names, products and cities are made up, so that copying is learnt."""
     if slot == "number":
-        return number(rng, world, kind)
+        return number(rng, catalogue, kind)
     if slot == "count":
         return str(rng.randint(2, 99))
     if slot == "nonsense":
         return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 9)))
-    if slot in ("name", "city", "product", "plan", "thing", "class") and rng.random() < 0.15:
+    if invented and slot in ("name", "city", "product", "plan", "thing", "class") and rng.random() < 0.15:
         word = "".join(rng.sample(_SYLLABLES, rng.randint(2, 3)))
         return word if slot in ("product", "thing", "class") else word.capitalize()
-    return rng.choice(world.words["slots"][slot])
+    return rng.choice(catalogue.words["slots"][slot])
 
 
-def dressed(rng: random.Random, world: World, sentence: str) -> str:
-    """The sentence with what people put around it: a greeting, an aside, thanks. Slots stay open."""
-    noise = world.words["noise"]
+def add_noise(rng: random.Random, catalogue: Catalogue, sentence: str) -> str:
+    """The sentence with a greeting, an aside or thanks around it. Slots stay open."""
+    noise = catalogue.words["noise"]
     pieces = [sentence]
     if rng.random() < 0.25:
         aside = grammar.pick(rng, rng.choice(noise["asides"]))
@@ -77,8 +81,21 @@ def dressed(rng: random.Random, world: World, sentence: str) -> str:
     return _joined(rng, pieces)
 
 
-def hurried(rng: random.Random, sentence: str) -> str:
-    """The sentence with a word or two left out, mostly small ones, so that no single word carries the meaning."""
+def clean(rng: random.Random, catalogue: Catalogue, sentence: str, *, framed: bool = True) -> str:
+    """The sentence with capitals and end marks and without typos; `framed`: sometimes with a greeting or thanks."""
+    text = sentence[0].upper() + sentence[1:]
+    text = re.sub(r"(?<=[?!.] )[a-z]", lambda letter: letter[0].upper(), text)
+    text += "" if text[-1] in "?!." else "."
+    words = catalogue.words["clean"]
+    if framed and rng.random() < 0.3:
+        text = f"{rng.choice(words['greetings'])} {text}"
+    if framed and rng.random() < 0.2:
+        text = f"{text} {rng.choice(words['closers'])}"
+    return text
+
+
+def drop_words(rng: random.Random, sentence: str) -> str:
+    """The sentence with one or two words left out, mostly small ones, so that no single word carries the meaning."""
     cut = sentence.split(" ")
     longest = 12 if rng.random() < 0.3 else 4
     small = [place for place, word in enumerate(cut) if len(word) <= longest and word.isalpha()]
@@ -88,8 +105,8 @@ def hurried(rng: random.Random, sentence: str) -> str:
     return " ".join(word for place, word in enumerate(cut) if place not in dropped)
 
 
-def misspelt(rng: random.Random, sentence: str, share: float = 0.2) -> str:
-    """The sentence as typed in a hurry: lost capitals and marks, typos. Slots are not touched."""
+def add_typos(rng: random.Random, sentence: str, share: float = 0.2) -> str:
+    """The sentence as typed in a hurry: lost capitals, typos. Slots are not changed."""
     cut = [[text, is_slot] for text, is_slot in grammar.parts(sentence)]
     casing = rng.random()
     for piece in cut:
@@ -109,8 +126,8 @@ def misspelt(rng: random.Random, sentence: str, share: float = 0.2) -> str:
     return text
 
 
-def filled(rng: random.Random, sentence: str, values: Mapping[str, str]) -> str:
-    """The sentence with its slots filled, some of the words in lower case as people type them."""
+def fill_slots(rng: random.Random, sentence: str, values: Mapping[str, str]) -> str:
+    """The sentence with its slots filled, some of the values in lower case."""
     careless = rng.random() < 0.25
     typed = {slot: text.lower() if careless and slot not in _KEPT else text for slot, text in values.items()}
     return grammar.fill(sentence, typed)

@@ -1,16 +1,16 @@
 """The fine-tuning API: OpenAI's requests in, jobs with events, checkpoints and result files out.
 
-| file | what it knows |
+| file | content |
 |---|---|
-| `requests` | what a create may ask for, and how it is refused |
-| `names` | what the results are called |
-| `creating` | from a request to a job: its base, its files, and the SDK's repeats |
-| `lifecycle` | cancel, pause, resume, fail, succeed: which status follows which |
-| `reading` | jobs, events and checkpoints as the API shows them, page by page |
-| `validating` | the files' check, in the worker |
-| `running` | the training, in the worker |
-| `telling` | the training's events as rows |
-| `results` | the result file |
+| `requests` | the create request's fields and the errors for invalid ones |
+| `names` | names of results, ids |
+| `creation` | a request becomes a job: its base, its files, repeated requests |
+| `lifecycle` | cancel, pause, resume, fail: the status transitions |
+| `views` | jobs, events and checkpoints as API objects, in pages |
+| `validation`, `checked_data` | the check of the files, in the worker, and its stored outcome |
+| `training_job`, `child`, `memory` | the training: in the worker, in its process, and its wait for memory |
+| `events`, `checkpoint_models` | the training's events and checkpoints as rows and models |
+| `integrations`, `result_file` | wandb, and the CSV of metrics |
 
-Routes are in `train/api.py`, tables in `train/tables.py`. Nothing here loads torch or transformers.
+Routes are in `train/api.py`, tables in `train/tables.py`. Only the child loads torch.
 """

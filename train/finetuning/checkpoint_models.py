@@ -1,7 +1,7 @@
-"""A checkpoint at the end of an epoch as a model of its own, and the last three of a job as rows.
+"""Checkpoints at epoch ends as separate models, and the last three of a job as rows.
 
-It is registered as a candidate: served under its name and not listed. Only an adapter that its base's engine can hold
-as it is becomes one; merging every epoch would start an engine for each.
+A checkpoint is registered as a candidate: served under its name but not listed. Only an adapter that its base's engine
+can load unmerged becomes a model, because each merge would need its own engine.
 """
 
 import shutil
@@ -23,18 +23,18 @@ from train.tables import FineTuningCheckpointRow
 KEPT = 3  # as OpenAI keeps the last three epochs
 
 
-class EpochModels:
-    """Makes checkpoints models. Called with one, it returns the name of its model; None where it can be none.
+class CheckpointPublisher:
+    """Registers checkpoints as models. Called with a checkpoint, it returns the model's name, or None.
 
-    `model` is what the finished model will be called, `base` what it is trained from.
+    `model` is the name of the finished model, `base` the model that it is trained from.
     """
 
     def __init__(self, model: str, base: str, job: str, registry: Registry, settings: Settings) -> None:
         self._model, self._base, self._job = model, base, job
         self._registry, self._settings = registry, settings
 
-    def kept(self, run_folder: Path) -> Iterator[Checkpoint]:
-        """Those that an interrupted run has: the kill may have come between a checkpoint and the word of it."""
+    def existing(self, run_folder: Path) -> Iterator[Checkpoint]:
+        """The checkpoints of an interrupted run: a kill may have come between a checkpoint and its event."""
         from train.run.checkpoints import Damaged, listed, verify
 
         for saved in listed(run_folder):
@@ -46,18 +46,18 @@ class EpochModels:
         from train.publication.publish import must_be_merged
         from train.run.checkpoints import read
         from train.run.folder import ADAPTER
-        from train.trainers.bases import adapter_facts
+        from train.trainers.bases import read_adapter_config
 
         adapter = checkpoint.folder / ADAPTER
         below = self._registry.resolve(self._base)
         if not read(checkpoint.folder).ends_epoch or below.kind == "adapter" or not adapter.is_dir():
             return None
-        facts = adapter_facts(adapter)
+        facts = read_adapter_config(adapter)
         if must_be_merged(facts, below.engine.max_lora_rank):
             return None
         name = names.checkpoint_name(self._model, checkpoint.step)
         if name in {spec.id for spec in self._registry.list(include_candidates=True, include_retired=True)}:
-            return name  # a run that was interrupted has come here again
+            return name  # an interrupted run has reached this checkpoint again
         with publish_folder(self._settings.models_dir) as pending:
             shutil.copytree(adapter, pending.path, dirs_exist_ok=True)
         spec = parse_spec(
@@ -77,10 +77,12 @@ class EpochModels:
         return name
 
 
-def keep_row(session: Session, job_id: str, step: int, model: str, metrics: Mapping[str, Any]) -> list[str] | None:
-    """Adds a checkpoint's row; returns the models of those that are now too old, whose rows are gone.
+def add_checkpoint_row(
+    session: Session, job_id: str, step: int, model: str, metrics: Mapping[str, Any]
+) -> list[str] | None:
+    """Adds a checkpoint's row; returns the models of the rows that it deletes because they are too old.
 
-    None where it is known already, or too old itself: a run that goes on tells of what it has kept.
+    None if the row exists or the checkpoint is too old itself, because a resumed run reports old checkpoints again.
     """
     table = FineTuningCheckpointRow
     steps = list(session.scalars(select(table.step).where(table.job == job_id).order_by(table.step.desc())))

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.registry import Registry
 from models.settings import Settings
-from train.finetuning.checkpoint_models import EpochModels
+from train.finetuning.checkpoint_models import CheckpointPublisher
 from train.finetuning.integrations import wandb_run
 from train.request import TrainingRequest
 from train.run.folder import RESULT
@@ -27,9 +27,9 @@ def train_job(values: dict[str, Any], registry: Registry, settings: Settings, wr
     request, out = TrainingRequest.from_json(values["request"]), Path(values["out"])
     if not (out / RESULT).is_file():
         wait_for_memory(request, out, registry, settings, write)
-    models = EpochModels(str(request.name), str(request.base), str(request.job), registry, settings)
+    models = CheckpointPublisher(str(request.name), str(request.base), str(request.job), registry, settings)
     emit = EventLines(write, models)
-    for checkpoint in models.kept(out):
+    for checkpoint in models.existing(out):
         emit(checkpoint)
     with wandb_run(values["wandb"], str(request.job), str(request.base), out) as tracker:
         return train(

@@ -1,7 +1,7 @@
-"""From a request to a job: the base that a name stands for, the files, and the SDK's repeats of one request.
+"""Creates a job from a request: its base, its files, and repeated requests of the SDK.
 
-It writes the job's row, its first events and the work for the worker in one transaction. What is in the files is
-looked at later, by the worker (`validating`).
+The job's row, its first events and the worker's job are written in one transaction. The worker checks the content of
+the files later (`validation`).
 """
 
 import hashlib
@@ -19,72 +19,74 @@ from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
 from train.finetuning import names
-from train.finetuning.lifecycle import tell
-from train.finetuning.requests import Asked
+from train.finetuning.lifecycle import add_event
+from train.finetuning.requests import JobRequest
 from train.tables import FineTuningRow
 
-CHECK, TRAIN = "fine-tune-check", "fine-tune"  # the worker's kinds of jobs
-# The SDK waits up to ten minutes for an answer before it repeats a request.
+CHECK, TRAIN = "fine-tune-check", "fine-tune"  # kinds of worker jobs
+# The SDK waits up to ten minutes for a response before it repeats a request.
 _REPEATED_WITHIN = timedelta(minutes=15)
 
 
-def create(settings: Settings, database: Database, asked: Asked, *, repeated: bool = False, key: str = "") -> str:
+def create(
+    settings: Settings, database: Database, request: JobRequest, *, repeated: bool = False, key: str = ""
+) -> str:
     """Creates a job and returns its id.
 
     Args:
-        repeated: the SDK says that it has sent this before (`x-stainless-retry-count`): the same request of the last
-            quarter of an hour, by the same key, is then the job that it wants. key: the id of the key that asks.
+        repeated: the SDK has sent this request before (`x-stainless-retry-count`): then an equal request of the last 15
+            minutes by the same key is the same job. key: the id of the caller's key.
 
     Raises:
-        Invalid: the model cannot be trained here, or a file is not there or for something else.
+        Invalid: the model cannot be trained here, or a file is missing or has another purpose.
     """
-    digest = hashlib.sha256(f"{key}:{asked.digest()}".encode()).hexdigest()
-    if repeated and (first := _sent_before(database, digest)):
-        return first
-    base = find_trainable(settings, database, asked.model)
-    _check_integrations(asked)
+    digest = hashlib.sha256(f"{key}:{request.digest()}".encode()).hexdigest()
+    if repeated and (existing := _find_repeated(database, digest)):
+        return existing
+    base = find_trainable(settings, database, request.model)
+    _check_integrations(request)
     files = Files(settings, database)
-    _check_file(files, asked.training_file, "training_file")
-    if asked.validation_file:
-        _check_file(files, asked.validation_file, "validation_file")
-    suffix = names.clean_suffix(asked.suffix)
+    _check_file(files, request.training_file, "training_file")
+    if request.validation_file:
+        _check_file(files, request.validation_file, "validation_file")
+    suffix = names.clean_suffix(request.suffix)
     job_id = names.job_id()
-    also = f" and validation file: {asked.validation_file}" if asked.validation_file else ""
+    also = f" and validation file: {request.validation_file}" if request.validation_file else ""
     with database.write() as session:
         session.add(
             FineTuningRow(
                 id=job_id,
                 request={
-                    "model": asked.model,
-                    "training_file": asked.training_file,
-                    "validation_file": asked.validation_file,
-                    "suffix": asked.suffix,
-                    "seed": asked.seed if asked.seed is not None else secrets.randbelow(2**31),
-                    "method": asked.method,
-                    "metadata": dict(asked.metadata) if asked.metadata is not None else None,
-                    "integrations": [dict(one) for one in asked.integrations],
-                    "asked": dict(asked.hyperparameters),
+                    "model": request.model,
+                    "training_file": request.training_file,
+                    "validation_file": request.validation_file,
+                    "suffix": request.suffix,
+                    "seed": request.seed if request.seed is not None else secrets.randbelow(2**31),
+                    "method": request.method,
+                    "metadata": dict(request.metadata) if request.metadata is not None else None,
+                    "integrations": [dict(integration) for integration in request.integrations],
+                    "asked": dict(request.hyperparameters),
                 },
                 digest=digest,
                 base=base.id,
-                name=names.model_name(asked.model, settings.organization, suffix),
+                name=names.model_name(request.model, settings.organization, suffix),
                 organization=settings.organization,
                 status="validating_files",
                 job=enqueue_in(session, CHECK, {"fine_tuning_job": job_id}),
-                hyperparameters=dict(asked.hyperparameters),
+                hyperparameters=dict(request.hyperparameters),
             )
         )
         session.flush()
-        tell(session, job_id, f"Created fine-tuning job: {job_id}")
-        tell(session, job_id, f"Validating training file: {asked.training_file}{also}")
+        add_event(session, job_id, f"Created fine-tuning job: {job_id}")
+        add_event(session, job_id, f"Validating training file: {request.training_file}{also}")
     return job_id
 
 
 def find_trainable(settings: Settings, database: Database, model: str) -> ModelSpec:
-    """The registered model whose weights a job for `model` starts from: by the settings' mapping, or by its own name.
+    """The registered model that a job for `model` starts from: by the mapping in the settings, or by its own name.
 
     Raises:
-        Invalid: there is none, or its weights are elsewhere.
+        Invalid: there is none, or it is hosted elsewhere.
     """
     local = settings.fine_tuning_models.get(model, model)
     try:
@@ -92,28 +94,28 @@ def find_trainable(settings: Settings, database: Database, model: str) -> ModelS
     except NotFound:
         if local != model:
             raise Invalid(
-                f"The setting fine_tuning_models maps {model!r} to {local!r}, which is no registered model here.",
+                f"The setting fine_tuning_models maps {model!r} to {local!r}, which is not registered here.",
                 param="model",
                 code="model_not_available",
             ) from None
         spec = None
     if spec is None or spec.kind == "hosted":
-        why = " Its weights are elsewhere: map it to a local base in the setting fine_tuning_models." if spec else ""
+        hint = " Its weights are elsewhere: map it to a local base in the setting fine_tuning_models." if spec else ""
         raise Invalid(
-            f"Model {model} is not available for fine-tuning or does not exist.{why}",
+            f"Model {model} is not available for fine-tuning or does not exist.{hint}",
             param="model",
             code="model_not_available",
         )
     return spec
 
 
-def _sent_before(database: Database, digest: str) -> str | None:
+def _find_repeated(database: Database, digest: str) -> str | None:
     query = (
         select(FineTuningRow.id)
         .where(
             FineTuningRow.digest == digest,
             FineTuningRow.created > utcnow() - _REPEATED_WITHIN,
-            # Who has cancelled a job had its answer: the same request once more means another job.
+            # After a cancel the same request means a new job.
             FineTuningRow.status != "cancelled",
         )
         .order_by(FineTuningRow.number.desc())
@@ -123,11 +125,11 @@ def _sent_before(database: Database, digest: str) -> str | None:
         return session.scalar(query)
 
 
-def _check_integrations(asked: Asked) -> None:
-    for one in asked.integrations:
-        if find_spec(one["type"]) is None:
+def _check_integrations(request: JobRequest) -> None:
+    for integration in request.integrations:
+        if find_spec(integration["type"]) is None:
             raise Invalid(
-                f"The tracker {one['type']} is not installed where Parley runs: `pip install {one['type']}`, or leave "
+                f"{integration['type']} is not installed on the server: `pip install {integration['type']}`, or leave "
                 "the integration out.",
                 param="integrations",
             )

@@ -1,7 +1,7 @@
-"""A training's lines as the job's events: metrics step by step, stages as messages, checkpoints as rows.
+"""A training's lines as the job's events: metrics per step, stages as messages, checkpoints as rows.
 
-Steps are written together, once a second at most: a small model makes hundreds of them. A step waits for the line
-after it, because a validation at the same step belongs into the same event.
+Steps are written in batches, at most once a second, because a small model makes hundreds of them. A step is written
+only after the next line, because a validation of the same step belongs to the same event.
 """
 
 import json
@@ -20,17 +20,17 @@ from models.database import utcnow
 from models.errors import Conflict, NotFound
 from models.registry import Registry
 from models.worker import JobContext
-from train.finetuning.checkpoint_models import keep_row
-from train.finetuning.lifecycle import locked, start, tell, wait
+from train.finetuning.checkpoint_models import add_checkpoint_row
+from train.finetuning.lifecycle import add_event, lock_job, start, wait
 from train.run.folder import CONFIG
 from train.tables import FineTuningCheckpointRow, FineTuningEventRow, FineTuningRow
-from train.worker.jobs import Line, reported
+from train.worker.jobs import Line, describe_step
 
 _EVERY_S = 1.0
 
 
-class Telling:
-    """Listens to one job's training."""
+class EventWriter:
+    """Writes the events of one job's training."""
 
     def __init__(self, context: JobContext, job_id: str, run_folder: Path, *, validated: bool, method: str) -> None:
         self._context = context
@@ -45,17 +45,17 @@ class Telling:
         self._started = False
         with self._database.read() as session:
             query = select(func.max(FineTuningEventRow.step)).where(FineTuningEventRow.job == job_id)
-            self._last = session.scalar(query) or 0  # a run that goes on comes to steps again that were told
+            self._last = session.scalar(query) or 0  # a resumed run repeats steps whose events exist
 
     def __call__(self, line: Line) -> None:
         if "waiting" in line:
             self._started = False
-            self.write(lambda session: wait(session, locked(session, self._job_id), line["waiting"]))
+            self.write(lambda session: wait(session, lock_job(session, self._job_id), line["waiting"]))
             self._context.report(message=line["waiting"])
             return
         if not self._started:
             self._started = True
-            self.write(lambda session: start(session, locked(session, self._job_id)))
+            self.write(lambda session: start(session, lock_job(session, self._job_id)))
         if "step" in line:
             self._step(line["step"])
         elif "validation" in line:
@@ -63,19 +63,19 @@ class Telling:
         elif "checkpoint" in line:
             self._checkpoint(line["checkpoint"])
         elif "stage" in line:
-            self.write(lambda session: tell(session, self._job_id, line["stage"]))
+            self.write(lambda session: add_event(session, self._job_id, line["stage"]))
             self._context.report(message=line["stage"])
 
     def write(self, also: Callable[[Session], object] | None = None) -> None:
-        """Writes what waits, in one transaction with whatever else there is to write."""
+        """Writes the pending steps in one transaction, with `also` in the same one."""
         fresh = [data for data in self._pending if data["step"] > self._last]
         with self._database.write() as session:
-            row = locked(session, self._job_id)
+            row = lock_job(session, self._job_id)
             for data in fresh:
-                tell(session, self._job_id, _message(data), data=data, step=data["step"])
+                add_event(session, self._job_id, _message(data), data=data, step=data["step"])
             if self._newest and row.status == "running":
                 row.estimated_finish = utcnow() + timedelta(seconds=self._newest["seconds_left"])
-                self._note_numbers(row)
+                self._store_hyperparameters(row)
             session.flush()
             if also:
                 also(session)
@@ -87,75 +87,77 @@ class Telling:
         if self._pending and time.monotonic() - self._written > _EVERY_S:
             self.write()
             assert self._newest
-            self._context.report(*reported(self._newest))
-        data = {"step": step["step"], "total_steps": step["steps"], "train_loss": _short(step["loss"])}
+            self._context.report(*describe_step(self._newest))
+        data = {"step": step["step"], "total_steps": step["steps"], "train_loss": _round(step["loss"])}
         if step.get("accuracy") is not None:
-            data[f"train_{self._accuracy}"] = _short(step["accuracy"])
+            data[f"train_{self._accuracy}"] = _round(step["accuracy"])
         if step.get("margin") is not None:
-            data["train_reward_margin"] = _short(step["margin"])
+            data["train_reward_margin"] = _round(step["margin"])
         self._pending.append(data)
         self._newest = step
 
-    def _validation(self, told: Line) -> None:
-        if not self._validated or not told["step"]:
+    def _validation(self, line: Line) -> None:
+        if not self._validated or not line["step"]:
             return  # measured on the training rows themselves, or before the first step
-        loss = _short(told["loss"])
+        loss = _round(line["loss"])
         measured = {"valid_loss": loss, "full_valid_loss": loss}
-        if told.get("accuracy") is not None:
-            accuracy = _short(told["accuracy"])
+        if line.get("accuracy") is not None:
+            accuracy = _round(line["accuracy"])
             measured |= {f"valid_{self._accuracy}": accuracy, f"full_valid_{self._accuracy}": accuracy}
-        waiting = next((data for data in self._pending if data["step"] == told["step"]), None)
+        waiting = next((data for data in self._pending if data["step"] == line["step"]), None)
         if waiting is not None:
             waiting |= measured
             return
         with self._database.write() as session:
             for table, field in ((FineTuningEventRow, "data"), (FineTuningCheckpointRow, "metrics")):
-                query = select(table).where(table.job == self._job_id, table.step == told["step"])
+                query = select(table).where(table.job == self._job_id, table.step == line["step"])
                 if (row := session.scalar(query)) is not None:
                     setattr(row, field, getattr(row, field) | measured)
                     if isinstance(row, FineTuningEventRow):
                         row.message = _message(row.data or {})
 
-    def _checkpoint(self, told: Line) -> None:
-        if not told["model"]:
+    def _checkpoint(self, line: Line) -> None:
+        if not line["model"]:
             return
-        step, model = told["step"], told["model"]
+        step, model = line["step"], line["model"]
         data: dict[str, Any] = next((data for data in self._pending if data["step"] == step), {})
         old: list[str] = []
 
         def add(session: Session) -> None:
-            known = data or _told_before(session, self._job_id, step)
+            known = data or _stored_metrics(session, self._job_id, step)
             metrics = {"step": step} | {name: value for name, value in known.items() if name != "total_steps"}
-            gone = keep_row(session, self._job_id, step, model, metrics)
-            if gone is not None:
-                old.extend(gone)
-                tell(session, self._job_id, f"Checkpoint created at step {step}", data={"step": step, "model": model})
+            removed = add_checkpoint_row(session, self._job_id, step, model, metrics)
+            if removed is not None:
+                old.extend(removed)
+                add_event(
+                    session, self._job_id, f"Checkpoint created at step {step}", data={"step": step, "model": model}
+                )
 
         self.write(add)
         for name in old:
-            self._drop(name)
+            self._retire(name)
 
-    def _drop(self, name: str) -> None:
-        """A checkpoint that is too old is served no more, and its weights go: a long training makes many."""
+    def _retire(self, name: str) -> None:
+        """Retires a checkpoint that is too old and deletes its weights, because a long training makes many."""
         registry = Registry(self._database)
-        with suppress(NotFound, Conflict):  # deleted by its owner, or an alias points at it: then it stays
+        with suppress(NotFound, Conflict):  # its owner deleted it, or an alias points at it, so it stays
             folder = registry.resolve(name).folder
             registry.retire(name)
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _note_numbers(self, row: FineTuningRow) -> None:
-        """Once: what every "auto" has become."""
+    def _store_hyperparameters(self, row: FineTuningRow) -> None:
+        """Stores the value of every "auto", once."""
         if self._chosen:
             return
         with suppress(OSError, ValueError):
             chosen = json.loads((self._run_folder / CONFIG).read_text("utf-8"))["hyperparameters"]
-            row.hyperparameters = numbers(row.hyperparameters, chosen)
+            row.hyperparameters = chosen_hyperparameters(row.hyperparameters, chosen)
             self._chosen = True
 
 
-def numbers(asked: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI's hyperparameters with what a run chose for each "auto"."""
+def chosen_hyperparameters(requested: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's hyperparameters, with the run's value for each "auto"."""
     epochs = chosen["epochs"]
     known = {
         "n_epochs": int(epochs) if epochs == int(epochs) else epochs,
@@ -163,10 +165,10 @@ def numbers(asked: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
         "learning_rate_multiplier": chosen.get("learning_rate_multiplier", 1.0),
         "beta": chosen.get("beta"),
     }
-    return {name: known[name] if value == "auto" else value for name, value in asked.items()}
+    return {name: known[name] if value == "auto" else value for name, value in requested.items()}
 
 
-def _told_before(session: Session, job_id: str, step: int) -> dict[str, Any]:
+def _stored_metrics(session: Session, job_id: str, step: int) -> dict[str, Any]:
     query = select(FineTuningEventRow.data).where(FineTuningEventRow.job == job_id, FineTuningEventRow.step == step)
     return session.scalar(query) or {}
 
@@ -178,5 +180,5 @@ def _message(data: dict[str, Any]) -> str:
     return f"Step {data['step']}/{data['total_steps']}: {', '.join(parts)}"
 
 
-def _short(value: float) -> float:
+def _round(value: float) -> float:
     return float(f"{value:.6g}")

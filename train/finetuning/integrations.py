@@ -1,38 +1,35 @@
-"""The wandb integration of a fine-tuning job: its numbers in the project that the request names.
+"""The wandb integration of a fine-tuning job: its metrics in the project that the request names.
 
-One job is one run there, whatever interrupts it: the run is called by the job's id and taken up again.
+One job is one wandb run, also after interruptions: the run has the job's id and is resumed.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from train.run.progress import Progress, silent
-from train.run.trackers import tracked
+from train.run.trackers import open_wandb
 
 
 @contextmanager
-def wandb_run(asked: Mapping[str, Any] | None, job: str, base: str, folder: Path) -> Iterator[Progress]:
-    """A listener that hands steps and validations on, closed at the end; one that does nothing where none is asked.
+def wandb_run(integration: Mapping[str, Any] | None, job: str, base: str, folder: Path) -> Iterator[Progress]:
+    """A receiver that logs steps and validations, closed at the end; without an integration it ignores them.
 
     Args:
-        asked: OpenAI's {project, name, entity, tags}. folder: where wandb keeps its own files.
+        integration: OpenAI's {project, name, entity, tags}. folder: for wandb's own files.
     """
-    if asked is None:
+    if integration is None:
         yield silent
         return
-    wandb: Any = import_module("wandb")
-    tags = [*(asked.get("tags") or ()), "parley/finetune", f"parley/{base}"[:64], f"parley/{job}"]
-    opened = wandb.init(
-        project=asked["project"],
-        entity=asked.get("entity"),
-        name=asked.get("name") or job,
+    tags = [*(integration.get("tags") or ()), "parley/finetune", f"parley/{base}"[:64], f"parley/{job}"]
+    with open_wandb(
+        project=integration["project"],
+        entity=integration.get("entity"),
+        name=integration.get("name") or job,
         id=job,
         resume="allow",
         tags=tags,
         dir=str(folder),
-    )
-    with opened:
-        yield tracked(lambda row, step: opened.log(row, step=step))
+    ) as emit:
+        yield emit

@@ -1,7 +1,7 @@
-"""Which status follows which: cancel, pause, resume, start, fail, succeed. Each is one transaction with its event.
+"""A job's status transitions: cancel, pause, resume, start, wait, fail. Each is one transaction with its event.
 
-A job's own row is the truth for the API; what the worker does for it is a row of `models.jobs`, stopped and made anew
-in the same transactions. Nothing here trains.
+The job's own row is authoritative for the API. The worker's part is a row of `models.jobs`, cancelled and created in
+the same transactions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ from train.tables import FineTuningEventRow, FineTuningRow
 ACTIVE = ("validating_files", "queued", "running")
 
 
-def tell(
+def add_event(
     session: Session,
     job_id: str,
     message: str,
@@ -43,11 +43,11 @@ def tell(
     )
 
 
-def locked(session: Session, job_id: str) -> FineTuningRow:
-    """A job's row, held until the transaction ends.
+def lock_job(session: Session, job_id: str) -> FineTuningRow:
+    """A job's row, locked until the transaction ends.
 
     Raises:
-        NotFound: there is none with that id.
+        NotFound: there is no such job.
     """
     row = session.scalar(select(FineTuningRow).where(FineTuningRow.id == job_id).with_for_update())
     if row is None:
@@ -56,7 +56,7 @@ def locked(session: Session, job_id: str) -> FineTuningRow:
 
 
 def not_found(job_id: str) -> NotFound:
-    """The 404 for a job."""
+    """The error for an unknown job."""
     return NotFound(f"Could not find fine tune: {job_id[:80]}", code="fine_tune_not_found", param="fine_tune_id")
 
 
@@ -64,30 +64,31 @@ def cancel(database: Database, job_id: str, *, repeated: bool = False) -> None:
     """Cancels a job at once; its training's process is gone within ten seconds.
 
     Args:
-        repeated: the SDK asks again because it got no answer: what is done already is then no mistake. So below.
+        repeated: the SDK repeats a request that got no response; if it is done already, that is not an error. The same
+            applies to `pause` and `resume`.
 
     Raises:
-        NotFound. Invalid: it is over.
+        NotFound. Invalid: it has ended.
     """
     with database.write() as session:
-        row = locked(session, job_id)
+        row = lock_job(session, job_id)
         if repeated and row.status == "cancelled":
             return
-        _refuse_over(row)
+        _require_active(row)
         cancel_in(session, row.job)
         row.status, row.paused, row.finished, row.estimated_finish = "cancelled", False, utcnow(), None
-        tell(session, job_id, "The job was cancelled")
+        add_event(session, job_id, "The job was cancelled")
 
 
 def pause(database: Database, job_id: str, *, repeated: bool = False) -> None:
-    """Stops a job until it is resumed; it goes on from its last checkpoint then.
+    """Stops a job until it is resumed; it then continues from its last checkpoint.
 
     Raises:
-        NotFound. Invalid: it is over, or its files are still being validated.
+        NotFound. Invalid: it has ended, or its files are still being validated.
     """
     with database.write() as session:
-        row = locked(session, job_id)
-        _refuse_over(row)
+        row = lock_job(session, job_id)
+        _require_active(row)
         if row.paused and repeated:
             return
         if row.paused:
@@ -99,64 +100,66 @@ def pause(database: Database, job_id: str, *, repeated: bool = False) -> None:
             )
         cancel_in(session, row.job)
         row.status, row.paused, row.estimated_finish = "queued", True, None
-        tell(session, job_id, "The job is paused: it stays queued until it is resumed")
+        add_event(session, job_id, "The job is paused: it stays queued until it is resumed")
 
 
 def resume(database: Database, job_id: str, *, repeated: bool = False) -> None:
-    """Puts a paused job back into the queue.
+    """Returns a paused job to the queue.
 
     Raises:
-        NotFound. Invalid: it is over, or not paused.
+        NotFound. Invalid: it has ended, or is not paused.
     """
     with database.write() as session:
-        row = locked(session, job_id)
-        _refuse_over(row)
+        row = lock_job(session, job_id)
+        _require_active(row)
         if repeated and not row.paused:
             return
         if not row.paused:
             raise Invalid(f"Job {job_id} is not paused: its status is {row.status}.", code="invalid_job_status")
         row.paused, row.job = False, enqueue_in(session, "fine-tune", {"fine_tuning_job": job_id})
-        tell(session, job_id, "The job is resumed: it waits for the worker")
+        add_event(session, job_id, "The job is resumed and waits for the worker")
 
 
 def start(session: Session, row: FineTuningRow) -> None:
-    """The worker trains it, for the first time or again. One that was stopped meanwhile stays as it is."""
+    """Marks a job as running, for the first time or again; a job that was stopped meanwhile stays unchanged."""
     if row.paused or row.status not in ("queued", "running"):
         return
     again = row.started is not None
     row.status, row.started = "running", row.started or utcnow()
-    tell(session, row.id, "Fine-tuning job goes on from its last checkpoint" if again else "Fine-tuning job started")
+    add_event(
+        session, row.id, "Fine-tuning job continues from its last checkpoint" if again else "Fine-tuning job started"
+    )
 
 
-def wait(session: Session, row: FineTuningRow, why: str) -> None:
-    """The worker has it and cannot train it yet."""
+def wait(session: Session, row: FineTuningRow, reason: str) -> None:
+    """Marks a job as queued while the worker cannot train it yet."""
     if not row.paused and row.status in ("queued", "running"):
         row.status, row.estimated_finish = "queued", None
-        tell(session, row.id, why)
+        add_event(session, row.id, reason)
 
 
 def fail(session: Session, row: FineTuningRow, error: Mapping[str, Any], lines: Iterable[str] = ()) -> None:
-    """Ends a job that is not over yet. `error` has code, message, param; `lines` are told one by one before it."""
+    """Fails a job that has not ended. `error` has code, message, param; `lines` become events before it."""
     if row.status not in ACTIVE:
         return
     row.status, row.error, row.finished, row.estimated_finish = "failed", dict(error), utcnow(), None
     for line in lines:
-        tell(session, row.id, line, level="error")
-    tell(session, row.id, error["message"], level="error", data={"error_code": error["code"]})
+        add_event(session, row.id, line, level="error")
+    add_event(session, row.id, error["message"], level="error", data={"error_code": error["code"]})
 
 
 def settle(database: Database, job_id: str) -> None:
-    """Fails a job whose work has failed behind its back: a worker that it killed too often, a fault of ours."""
+    """Fails a job whose worker job has failed without updating it: it killed workers too often, or hit a bug."""
     with database.write() as session:
         row = session.scalar(select(FineTuningRow).where(FineTuningRow.id == job_id).with_for_update())
         if row is None or row.paused or row.status not in ACTIVE:
             return
         work = session.get(JobRow, row.job)
         if work is None or work.status == "failed":
-            why = work.error if work is not None and work.error else "Its work is gone from the queue."
-            fail(session, row, {"code": "server_error", "message": why, "param": None})
+            reason = work.error if work is not None and work.error else "Its worker job is missing."
+            fail(session, row, {"code": "server_error", "message": reason, "param": None})
 
 
-def _refuse_over(row: FineTuningRow) -> None:
+def _require_active(row: FineTuningRow) -> None:
     if row.status not in ACTIVE:
         raise Invalid(f"Job has already completed: {row.id} is {row.status}.", code="invalid_job_status")

@@ -1,7 +1,7 @@
-"""What fine-tuning's things are called: `ft:<base>:<organization>:<suffix>:<id>` and the ids of jobs and events.
+"""Names and ids of fine-tuning: `ft:<base>:<organization>:<suffix>:<id>`, jobs, events and checkpoints.
 
-The base part is the name that the client asked for, not the local base that it may be mapped to: a program that
-looks for its own `gpt-4o-mini` in the result finds it.
+The base part is the name that the client requested, not the local base that it may be mapped to, so that a program
+finds its own `gpt-4o-mini` in the result.
 """
 
 import re
@@ -16,25 +16,25 @@ _LETTERS = string.ascii_letters + string.digits
 
 
 def job_id() -> str:
-    """A fresh job's id."""
+    """A new job id."""
     return f"ftjob-{new_ulid()}"
 
 
 def event_id() -> str:
-    """A fresh event's id."""
+    """A new event id."""
     return f"ftevent-{new_ulid()}"
 
 
 def checkpoint_id() -> str:
-    """A fresh checkpoint's id."""
+    """A new checkpoint id."""
     return f"ftckpt_{new_ulid()}"
 
 
 def clean_suffix(suffix: str | None) -> str:
-    """A suffix as it stands in a name: letters, digits, `-`, `_` and single dots; a dash for whatever else.
+    """A suffix as part of a name: letters, digits, `-`, `_` and single dots; other characters become a dash.
 
     Raises:
-        Invalid: nothing is left of it.
+        Invalid: it has no letter or digit.
     """
     if suffix is None:
         return ""
@@ -44,20 +44,20 @@ def clean_suffix(suffix: str | None) -> str:
     return clean
 
 
-def model_name(asked: str, organization: str, suffix: str) -> str:
-    """A fresh name for a result. What is trained on from an `ft:…` keeps the base that that one names.
+def model_name(requested: str, organization: str, suffix: str) -> str:
+    """A new name for a result. A model trained from an `ft:…` keeps the base in its name.
 
     Raises:
-        Invalid: it would be no model's name (over 255 characters).
+        Invalid: the name would not be valid (over 255 characters).
     """
-    base = asked.split(":")[1] if asked.startswith("ft:") and asked.count(":") >= 2 else asked
+    base = requested.split(":")[1] if requested.startswith("ft:") and requested.count(":") >= 2 else requested
     number = "".join(secrets.choice(_LETTERS) for _ in range(8))
     name = f"ft:{base}:{organization}:{suffix}:{number}"
     if not is_valid_name(checkpoint_name(name, 10**12)):
-        raise Invalid(f"{name!r} can be no model's name: {NAME_RULE}.", param="model")
+        raise Invalid(f"{name!r} is not a valid model name: {NAME_RULE}.", param="model")
     return name
 
 
 def checkpoint_name(model: str, step: int) -> str:
-    """What a checkpoint of a job that makes `model` is called."""
+    """The name of a checkpoint of a job that trains `model`."""
     return f"{model}:ckpt-step-{step}"

@@ -1,6 +1,6 @@
-"""What a create request may ask for: OpenAI's fields, their types and limits, and the errors for all others.
+"""The create request: OpenAI's fields, their types and limits, and the errors for everything else.
 
-It looks at the body alone: whether a file or a model is there is `creating`'s business.
+It checks only the body; `creation` checks that the files and the model exist.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from models.errors import Invalid
 
 Auto = Literal["auto"]
-NUMBERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
+HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
 _Key = Annotated[str, Field(min_length=1, max_length=64)]
 _Value = Annotated[str, Field(max_length=512)]
 
@@ -24,7 +24,7 @@ class _Body(BaseModel):
 
 
 class Hyperparameters(_Body):
-    """Numbers of a training, each its value or "auto"."""
+    """Hyperparameters of a training, each a value or "auto"."""
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=1000)] | None = None
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] | None = None
@@ -32,25 +32,25 @@ class Hyperparameters(_Body):
 
 
 class DpoHyperparameters(Hyperparameters):
-    """The same, and the strength of the preference."""
+    """Hyperparameters of DPO."""
 
     beta: Auto | Annotated[float, Field(gt=0, le=2)] | None = None
 
 
 class Supervised(_Body):
-    """Learning from good answers."""
+    """Supervised fine-tuning."""
 
     hyperparameters: Hyperparameters | None = None
 
 
 class Dpo(_Body):
-    """Learning from pairs of a better and a worse answer."""
+    """Direct preference optimisation."""
 
     hyperparameters: DpoHyperparameters | None = None
 
 
 class Method(_Body):
-    """How to learn."""
+    """The training method."""
 
     type: Literal["supervised", "dpo"]
     supervised: Supervised | None = None
@@ -58,7 +58,7 @@ class Method(_Body):
 
 
 class Wandb(_Body):
-    """A project at Weights & Biases."""
+    """A Weights & Biases project."""
 
     project: Annotated[str, Field(min_length=1)]
     name: str | None = None
@@ -67,14 +67,14 @@ class Wandb(_Body):
 
 
 class Integration(_Body):
-    """Where figures are sent to."""
+    """Where metrics are sent."""
 
     type: Literal["wandb"]
     wandb: Wandb
 
 
 class CreateRequest(_Body):
-    """A create request as OpenAI has it."""
+    """OpenAI's create request."""
 
     model: Annotated[str, Field(min_length=1)]
     training_file: Annotated[str, Field(min_length=1)]
@@ -88,8 +88,8 @@ class CreateRequest(_Body):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A create request that makes sense. `hyperparameters` has every number, or "auto"; beta only for dpo."""
+class JobRequest:
+    """A valid create request. `hyperparameters` has every value or "auto"; beta only for dpo."""
 
     model: str
     training_file: str
@@ -102,11 +102,11 @@ class Asked:
     integrations: tuple[Mapping[str, Any], ...] = ()
 
     def digest(self) -> str:
-        """Equal for equal requests, whatever the order of their fields: SHA-256 in hex."""
+        """SHA-256 in hex, equal for equal requests in any order of fields."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def parse(body: Mapping[str, Any]) -> Asked:
+def parse(body: Mapping[str, Any]) -> JobRequest:
     """The request in a body.
 
     Raises:
@@ -118,7 +118,7 @@ def parse(body: Mapping[str, Any]) -> Asked:
         raise _refused(error.errors()[0], body) from None
     method = create.method.type if create.method else "supervised"
     numbers = _numbers(create, method)
-    return Asked(
+    return JobRequest(
         model=create.model,
         training_file=create.training_file,
         validation_file=create.validation_file or None,
@@ -127,12 +127,12 @@ def parse(body: Mapping[str, Any]) -> Asked:
         method=method,
         hyperparameters=numbers,
         metadata=create.metadata,
-        integrations=tuple(one.model_dump(exclude_none=True) for one in create.integrations or ()),
+        integrations=tuple(integration.model_dump(exclude_none=True) for integration in create.integrations or ()),
     )
 
 
 def _numbers(create: CreateRequest, method: str) -> dict[str, int | float | str]:
-    """The method's hyperparameters, or the older ones at the top; "auto" for what is in neither."""
+    """The method's hyperparameters or the older top-level ones; "auto" for those in neither."""
     older = _given(create.hyperparameters)
     newer: dict[str, Any] = {}
     if create.method is not None:
@@ -143,13 +143,13 @@ def _numbers(create: CreateRequest, method: str) -> dict[str, int | float | str]
             )
         chosen = create.method.dpo if method == "dpo" else create.method.supervised
         newer = _given(chosen.hyperparameters) if chosen else {}
-    twice = [name for name, value in older.items() if newer.get(name, value) != value]
-    if twice:
+    conflicts = [name for name, value in older.items() if newer.get(name, value) != value]
+    if conflicts:
         raise Invalid(
-            f"{twice[0]} stands in `method` and in the older `hyperparameters`, with two values: leave the older out.",
-            param=f"hyperparameters.{twice[0]}",
+            f"{conflicts[0]} has different values in `method` and in the old `hyperparameters`: leave the old one out.",
+            param=f"hyperparameters.{conflicts[0]}",
         )
-    names = (*NUMBERS, "beta") if method == "dpo" else NUMBERS
+    names = (*HYPERPARAMETERS, "beta") if method == "dpo" else HYPERPARAMETERS
     return {name: (older | newer).get(name, "auto") for name in names}
 
 
@@ -158,7 +158,7 @@ def _given(numbers: Hyperparameters | None) -> dict[str, Any]:
 
 
 def _refused(error: Any, body: Mapping[str, Any]) -> Invalid:
-    """pydantic's first error as OpenAI tells it."""
+    """Pydantic's first error in OpenAI's wording."""
     place = [str(part) for part in error["loc"]]
     kind = error["type"]
     names = _existing(place, body)
@@ -170,15 +170,15 @@ def _refused(error: Any, body: Mapping[str, Any]) -> Invalid:
     value = error.get("input")
     if param == "method.type" and value == "reinforcement":
         return Invalid(
-            "Reinforcement fine-tuning is not offered here: method.type is 'supervised' or 'dpo'.", param=param
+            "Reinforcement fine-tuning is not supported: method.type must be 'supervised' or 'dpo'.", param=param
         )
-    wanted = _wanted(names, kind, error)
+    expected = _expected(names, kind, error)
     shown = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
-    return Invalid(f"Invalid value for {param}: {shown[:80]}. {wanted}", param=param)
+    return Invalid(f"Invalid value for {param}: {shown[:80]}. {expected}", param=param)
 
 
 def _existing(place: list[str], body: Any) -> list[str]:
-    """The place without the names that pydantic adds for the branches of a union ('constrained-int', …)."""
+    """The path without the names that pydantic adds for the branches of a union ('constrained-int', …)."""
     names: list[str] = []
     for position, part in enumerate(place):
         if isinstance(body, Mapping):
@@ -194,7 +194,7 @@ def _existing(place: list[str], body: Any) -> list[str]:
     return names or place[:1]
 
 
-def _wanted(names: list[str], kind: str, error: Any) -> str:
+def _expected(names: list[str], kind: str, error: Any) -> str:
     limits = {
         "n_epochs": 'Use a whole number from 1 to 1000, or "auto".',
         "batch_size": 'Use a whole number from 1 to 4096, or "auto".',

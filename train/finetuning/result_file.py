@@ -1,4 +1,4 @@
-"""The result file: a job's metrics as the CSV that OpenAI's clients read, one line a step."""
+"""The result file: a job's metrics as OpenAI's CSV, one line per step."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_tok
 
 
 def store_results(settings: Settings, database: Database, job_id: str) -> str:
-    """Writes and keeps the file; returns its id. Where a number was not measured its cell is empty."""
+    """Stores the file and returns its id. Cells of metrics that were not measured are empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,7 +1,7 @@
-"""The training of one fine-tuning job, as the worker's job: waits for memory, trains, and waits until it is served.
+"""The training of a fine-tuning job, as a worker job: waits for memory, trains, and waits until the model is served.
 
-A job may come here several times: after a kill, a restart, a pause. It goes on from its run's last checkpoint, and
-what was published already is not made again.
+A job may run several times (after a kill, a restart, a pause): it continues from its run's last checkpoint, and does
+not publish twice.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from models.errors import Conflict, Invalid, NotFound, ParleyError
 from models.jobs import Job
 from models.registry import Registry
 from models.worker import JobCancelled, JobContext
-from train.finetuning.events import Telling, numbers
-from train.finetuning.lifecycle import fail, locked, tell
+from train.finetuning.events import EventWriter, chosen_hyperparameters
+from train.finetuning.lifecycle import add_event, fail, lock_job
 from train.finetuning.result_file import store_results
 from train.finetuning.validation import data_file
 from train.hyperparameters import Hyperparameters, Method
@@ -38,12 +38,12 @@ def run_fine_tuning(job: Job, context: JobContext) -> dict[str, Any] | None:
     """Trains one job's model and registers it.
 
     Raises:
-        TrainingFailed: what the training said; the job's row says so too. JobCancelled: cancelled, paused, or the
+        TrainingFailed: the training's error, stored in the job's row too. JobCancelled: cancelled, paused, or the
             worker stops.
     """
     job_id = job.params["fine_tuning_job"]
     with context.database.write() as session:
-        row = locked(session, job_id)
+        row = lock_job(session, job_id)
         if row.job != job.id or row.paused or row.status not in ("queued", "running"):
             return None
         base, name, request = row.base, row.name, row.request
@@ -51,11 +51,11 @@ def run_fine_tuning(job: Job, context: JobContext) -> dict[str, Any] | None:
         result = _train(context, job_id, base, name, request)
         _succeed(context, job_id, name, result)
     except JobCancelled:
-        _take_back(context, job_id, name)
+        _retire_cancelled(context, job_id, name)
         raise
     except (TrainingFailed, Invalid) as error:
         with context.database.write() as session:
-            fail(session, locked(session, job_id), _told(error))
+            fail(session, lock_job(session, job_id), _api_error(error))
         raise
     return {"fine_tuned_model": name}
 
@@ -64,14 +64,14 @@ def _train(context: JobContext, job_id: str, base: str, name: str, request: Mapp
     folder = context.settings.runs_dir / job_id
     training = _training_request(job_id, base, name, request, folder)
     validated = bool(request["validation_file"])
-    telling = Telling(context, job_id, folder, validated=validated, method=request["method"])
-    wandb = next((one["wandb"] for one in request["integrations"] if one["type"] == "wandb"), None)
+    events = EventWriter(context, job_id, folder, validated=validated, method=request["method"])
+    wandb = next((item["wandb"] for item in request["integrations"] if item["type"] == "wandb"), None)
     try:
         values = {"request": training.as_json(), "out": str(folder), "wandb": wandb}
-        return run_child("train.finetuning.child", values, context, telling)
+        return run_child("train.finetuning.child", values, context, events)
     finally:
-        with suppress(ParleyError):  # the job may be gone by now: what it told stays
-            telling.write()
+        with suppress(ParleyError):  # the job may be deleted by now
+            events.write()
 
 
 def _training_request(job_id: str, base: str, name: str, request: Mapping[str, Any], folder: Path) -> TrainingRequest:
@@ -88,22 +88,22 @@ def _training_request(job_id: str, base: str, name: str, request: Mapping[str, A
 
 
 def _succeed(context: JobContext, job_id: str, name: str, result: Mapping[str, Any]) -> None:
-    """The model is registered: its result file, then the word."""
+    """Stores the result file and marks the job as succeeded; the model is registered."""
     warning = wait_until_served(context, name) or _unlisted(context, name)
     results = store_results(context.settings, context.database, job_id)
     with context.database.write() as session:
-        row = locked(session, job_id)
+        row = lock_job(session, job_id)
         if row.status != "running":
             raise JobCancelled(job_id)
         row.status, row.estimated_finish = "succeeded", None
         row.finished = utcnow()
         row.trained_tokens = result["tokens"]
-        row.hyperparameters = numbers(row.hyperparameters, result["hyperparameters"])
+        row.hyperparameters = chosen_hyperparameters(row.hyperparameters, result["hyperparameters"])
         row.result_files = [results]
         if warning:
-            tell(session, job_id, warning, level="warn")
-        tell(session, job_id, f"New fine-tuned model created: {name}")
-        tell(session, job_id, "The job has successfully completed")
+            add_event(session, job_id, warning, level="warn")
+        add_event(session, job_id, f"New fine-tuned model created: {name}")
+        add_event(session, job_id, "The job has successfully completed")
 
 
 def wait_until_served(context: JobContext, name: str) -> str | None:
@@ -136,22 +136,22 @@ def wait_until_served(context: JobContext, name: str) -> str | None:
 
 
 def _unlisted(context: JobContext, name: str) -> str | None:
-    """Why a model that is served is not in the list of models: what it says is not what its training made."""
+    """A warning if a model is served but not listed, because it failed its parity check."""
     spec = Registry(context.database).resolve(name)
-    why = spec.parity.refused if spec.parity else ""
-    return f"{name} is served, and not listed: {why}" if spec.state == "candidate" and why else None
+    reason = spec.parity.refused if spec.parity else ""
+    return f"{name} is served but not listed: {reason}" if spec.state == "candidate" and reason else None
 
 
-def _take_back(context: JobContext, job_id: str, name: str) -> None:
-    """A job that was cancelled while its model was being registered leaves none behind."""
+def _retire_cancelled(context: JobContext, job_id: str, name: str) -> None:
+    """Retires the model of a job that was cancelled while its model was being registered."""
     with context.database.read() as session:
-        cancelled = locked(session, job_id).status == "cancelled"
+        cancelled = lock_job(session, job_id).status == "cancelled"
     if cancelled:
         with suppress(NotFound, Conflict):
             Registry(context.database).retire(name)
 
 
-def _told(error: ParleyError) -> dict[str, Any]:
+def _api_error(error: ParleyError) -> dict[str, Any]:
     if error.code == "invalid_training_data":
         return {"code": "invalid_training_file", "message": str(error), "param": "training_file"}
     return {"code": error.code or "training_failed", "message": str(error), "param": None}

@@ -1,7 +1,7 @@
-"""The files' check, as the worker's job before the training: problems become events, and errors end the job.
+"""The check of a job's files, as a worker job before the training: problems become events, errors fail the job.
 
-OpenAI refuses a file for one bad line, so this does: what would be left out in a training of one's own is told here,
-line by line, before anything is learnt. The files are kept with the run, so that deleting them changes no job.
+Like OpenAI, it refuses a file for one bad line, where `parley train` would leave the line out. The run links to the
+files, so that deleting them does not affect the job.
 """
 
 import os
@@ -21,15 +21,15 @@ from train.data.checks import FEWEST, CheckedData, check
 from train.data.conversations import Problem
 from train.finetuning.checked_data import save_checked
 from train.finetuning.creation import TRAIN
-from train.finetuning.lifecycle import fail, locked, tell
+from train.finetuning.lifecycle import add_event, fail, lock_job
 
-MOST_TOLD = 50  # problem lines that become events; the rest is a number
+MOST_LISTED = 50  # problem lines that become events; the rest is only counted
 _FILES = {"training_file": "training.jsonl", "validation_file": "validation.jsonl"}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong with a job's files: the error as the API has it (None: nothing), and problems in words."""
+    """What is wrong with a job's files: the API's error (None if they are valid), and problems as sentences."""
 
     error: dict[str, Any] | None
     lines: tuple[str, ...] = ()
@@ -37,33 +37,33 @@ class Verdict:
 
 
 def run_check(job: Job, context: JobContext) -> None:
-    """Validates one job's files, then fails it or puts it into the queue for training."""
+    """Validates one job's files, then fails the job or queues its training."""
     job_id = job.params["fine_tuning_job"]
     with context.database.read() as session:
-        row = locked(session, job_id)
+        row = lock_job(session, job_id)
         request = row.request
         if row.job != job.id or row.status != "validating_files":
             return
     folder = context.settings.runs_dir / job_id
     verdict = examine(Files(context.settings, context.database), request, folder)
     with context.database.write() as session:
-        row = locked(session, job_id)
+        row = lock_job(session, job_id)
         if row.job != job.id or row.status != "validating_files":
-            return  # cancelled meanwhile
+            return  # cancelled in the meantime
         for line in verdict.warnings:
-            tell(session, job_id, line, level="warn")
+            add_event(session, job_id, line, level="warn")
         if verdict.error:
             fail(session, row, verdict.error, verdict.lines)
         else:
             row.status = "queued"
             row.job = enqueue_in(session, TRAIN, {"fine_tuning_job": job_id})
-            tell(session, job_id, "Files validated, moving job to queued state")
+            add_event(session, job_id, "Files validated, moving job to queued state")
     if verdict.error:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def data_file(run_folder: Path, param: str) -> Path:
-    """Where a run keeps its own copy of the training or validation file."""
+    """A run's own link to the training or validation file."""
     return run_folder / _FILES[param]
 
 
@@ -75,13 +75,13 @@ def examine(files: Files, request: dict[str, Any], folder: Path) -> Verdict:
         if not request[param]:
             continue
         try:
-            path = _keep(files, request[param], data_file(folder, param))
+            path = _link_file(files, request[param], data_file(folder, param))
             checked[param] = check(path)
         except NotFound:
-            return Verdict(_error(param, f"File {request[param]} is not there any more."))
+            return Verdict(_error(param, f"File {request[param]} does not exist any more."))
         except ParleyError as error:
             return Verdict(_error(param, f"Invalid file format. {error}"))
-        verdict = _judge(checked[param], param, request[param], request["method"])
+        verdict = _verdict(checked[param], param, request[param], request["method"])
         if verdict.error:
             return verdict
         warnings += verdict.warnings
@@ -89,7 +89,7 @@ def examine(files: Files, request: dict[str, Any], folder: Path) -> Verdict:
     return Verdict(None, warnings=tuple(warnings))
 
 
-def _judge(checked: CheckedData, param: str, file_id: str, method: str) -> Verdict:
+def _verdict(checked: CheckedData, param: str, file_id: str, method: str) -> Verdict:
     which = param.removesuffix("_file")
     pairs, examples = _count(checked)
     other = "dpo" if method == "supervised" else "supervised"
@@ -104,15 +104,17 @@ def _judge(checked: CheckedData, param: str, file_id: str, method: str) -> Verdi
         )
     errors = [problem for problem in checked.errors if problem.line]
     if errors:
-        return Verdict(_error(param, f"Invalid file format. {_in_words(errors[0])}"), tuple(_told(errors)))
+        return Verdict(_error(param, f"Invalid file format. {_describe(errors[0])}"), tuple(_describe_all(errors)))
     number = pairs if method == "dpo" else examples
     if number < FEWEST:
         message = f"{which.capitalize()} file has {number} example(s), but must have at least {FEWEST} examples"
         return Verdict({"code": "invalid_n_examples", "message": message, "param": param})
     whole = [problem for problem in checked.errors if not problem.line]
     if whole:
-        return Verdict(_error(param, _in_words(whole[0])), tuple(_told(whole)))
-    return Verdict(None, warnings=tuple(f"{which.capitalize()} file: {line}" for line in _told(checked.problems)))
+        return Verdict(_error(param, _describe(whole[0])), tuple(_describe_all(whole)))
+    return Verdict(
+        None, warnings=tuple(f"{which.capitalize()} file: {line}" for line in _describe_all(checked.problems))
+    )
 
 
 def _count(checked: CheckedData) -> tuple[int, int]:
@@ -129,20 +131,20 @@ def _error(param: str, message: str) -> dict[str, Any]:
     }
 
 
-def _told(problems: Any) -> Iterator[str]:
+def _describe_all(problems: Any) -> Iterator[str]:
     problems = list(problems)
-    for problem in problems[:MOST_TOLD]:
-        yield _in_words(problem)
-    if len(problems) > MOST_TOLD:
-        yield f"… and {len(problems) - MOST_TOLD:,} more problems"
+    for problem in problems[:MOST_LISTED]:
+        yield _describe(problem)
+    if len(problems) > MOST_LISTED:
+        yield f"… and {len(problems) - MOST_LISTED:,} more problems"
 
 
-def _in_words(problem: Problem) -> str:
+def _describe(problem: Problem) -> str:
     where = f"Line {problem.line}: " if problem.line else ""
     return f"{where}{problem.message} ({problem.mend})"
 
 
-def _keep(files: Files, file_id: str, place: Path) -> Path:
+def _link_file(files: Files, file_id: str, place: Path) -> Path:
     """The run's own link to an uploaded file's bytes; a copy where the file system has no links."""
     source = files.get(file_id).path
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Jobs, events and checkpoints as the API shows them: OpenAI's objects, page by page, newest first."""
+"""Jobs, events and checkpoints as OpenAI's API objects, in pages, newest first."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from models.database import Database
 from models.errors import NotFound
 from models.tables import JobRow
 from train.finetuning.lifecycle import ACTIVE, not_found, settle
-from train.finetuning.requests import NUMBERS
+from train.finetuning.requests import HYPERPARAMETERS
 from train.tables import FineTuningCheckpointRow, FineTuningEventRow, FineTuningRow
 
-_AT_ONCE = 200  # rows read together where a filter decides which of them count
+_AT_ONCE = 200  # rows per query when a filter is applied
 
 
 @dataclass(frozen=True)
 class Page:
-    """A part of a list, and whether there is more behind it."""
+    """A page of a list, and whether there are more."""
 
     data: list[dict[str, Any]]
     has_more: bool
@@ -30,7 +30,7 @@ def job(database: Database, job_id: str) -> dict[str, Any]:
     """One job.
 
     Raises:
-        NotFound: there is none with that id.
+        NotFound: there is no such job.
     """
     with database.read() as session:
         row = _job_row(session, job_id)
@@ -48,49 +48,49 @@ def jobs(
     """Jobs, newest first.
 
     Args:
-        after: the last id of the page before. metadata: pairs that a job's metadata must have; `bare`: only jobs
-            without any.
+        after: the last id of the previous page. metadata: pairs that a job's metadata must contain; `bare`: only jobs
+            without metadata.
 
     Raises:
-        NotFound: `after` is no job.
+        NotFound: `after` is not a job.
     """
     with database.read() as session:
-        wanted = (row for row in _newest_first(session, after) if _matches(row, metadata or {}, bare))
-        rows = [row for _, row in zip(range(limit + 1), wanted, strict=False)]
+        matching = (row for row in _newest_first(session, after) if _matches(row, metadata or {}, bare))
+        rows = [row for _, row in zip(range(limit + 1), matching, strict=False)]
         broken = [row.id for row in rows[:limit] if _work_has_failed(session, row)]
     shown = [_job(row) for row in rows[:limit]]
     for job_id in broken:
-        shown = [job(database, job_id) if one["id"] == job_id else one for one in shown]
+        shown = [job(database, job_id) if item["id"] == job_id else item for item in shown]
     return Page(shown, len(rows) > limit)
 
 
 def events(database: Database, job_id: str, *, after: str | None, limit: int) -> Page:
-    """What a job told, newest first.
+    """A job's events, newest first.
 
     Raises:
-        NotFound: no such job, or `after` is none of its events.
+        NotFound: no such job, or `after` is not one of its events.
     """
     with database.read() as session:
         _job_row(session, job_id)
         query = select(FineTuningEventRow).where(FineTuningEventRow.job == job_id)
         if after is not None:
-            query = query.where(FineTuningEventRow.number < _number(session, FineTuningEventRow, after, job_id))
+            query = query.where(FineTuningEventRow.number < _row_number(session, FineTuningEventRow, after, job_id))
         rows = list(session.scalars(query.order_by(FineTuningEventRow.number.desc()).limit(limit + 1)))
     return Page([_event(row) for row in rows[:limit]], len(rows) > limit)
 
 
 def checkpoints(database: Database, job_id: str, *, after: str | None, limit: int) -> Page:
-    """A job's checkpoints that can be chatted with, newest first.
+    """A job's checkpoints, newest first.
 
     Raises:
-        NotFound: no such job, or `after` is none of its checkpoints.
+        NotFound: no such job, or `after` is not one of its checkpoints.
     """
     with database.read() as session:
         _job_row(session, job_id)
         table = FineTuningCheckpointRow
         query = select(table).where(table.job == job_id)
         if after is not None:
-            query = query.where(table.number < _number(session, table, after, job_id))
+            query = query.where(table.number < _row_number(session, table, after, job_id))
         rows = list(session.scalars(query.order_by(table.number.desc()).limit(limit + 1)))
     return Page([_checkpoint(row) for row in rows[:limit]], len(rows) > limit)
 
@@ -120,10 +120,10 @@ def _job_row(session: Session, job_id: str) -> FineTuningRow:
     return row
 
 
-def _number(session: Session, table: Any, row_id: str, job_id: str) -> int:
+def _row_number(session: Session, table: Any, row_id: str, job_id: str) -> int:
     number = session.scalar(select(table.number).where(table.id == row_id, table.job == job_id))
     if number is None:
-        raise NotFound(f"after is {row_id[:80]!r}, which is none of this job's.", param="after")
+        raise NotFound(f"after is {row_id[:80]!r}, which does not belong to this job.", param="after")
     return number
 
 
@@ -135,29 +135,29 @@ def _work_has_failed(session: Session, row: FineTuningRow) -> bool:
 
 
 def _job(row: FineTuningRow) -> dict[str, Any]:
-    asked, numbers = row.request, row.hyperparameters
-    method = asked["method"]
+    request, hyperparameters = row.request, row.hyperparameters
+    method = request["method"]
     return {
         "id": row.id,
         "object": "fine_tuning.job",
         "created_at": _seconds(row.created),
         "finished_at": _seconds(row.finished),
         "estimated_finish": _seconds(row.estimated_finish),
-        "model": asked["model"],
+        "model": request["model"],
         "fine_tuned_model": row.name if row.status == "succeeded" else None,
         "organization_id": row.organization,
         "status": row.status,
-        "training_file": asked["training_file"],
-        "validation_file": asked["validation_file"],
-        "hyperparameters": {name: numbers[name] for name in NUMBERS},
-        "method": {"type": method, method: {"hyperparameters": numbers}},
-        "seed": asked["seed"],
+        "training_file": request["training_file"],
+        "validation_file": request["validation_file"],
+        "hyperparameters": {name: hyperparameters[name] for name in HYPERPARAMETERS},
+        "method": {"type": method, method: {"hyperparameters": hyperparameters}},
+        "seed": request["seed"],
         "result_files": row.result_files,
         "trained_tokens": row.trained_tokens,
         "error": row.error,
-        "integrations": asked["integrations"],
-        "metadata": asked["metadata"],
-        "user_provided_suffix": asked["suffix"],
+        "integrations": request["integrations"],
+        "metadata": request["metadata"],
+        "user_provided_suffix": request["suffix"],
     }
 
 

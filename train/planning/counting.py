@@ -1,14 +1,11 @@
-"""How long training data is in a model's own tokens: all of them, and those that are learnt.
+"""The length of training data in a model's own tokens: all of them, and those with loss.
 
-Three ways, tried in this order, and the one that was used is always said:
+Three methods, in this order; the result says which was used:
 
-1. a model whose weights are here (registered, a folder, a hub id): its own tokenizer and chat template, as training
-   itself does it (`train.trainers.tokens`);
-2. an OpenAI model: tiktoken with the overhead that OpenAI publishes, 3 tokens a message and 3 for the reply
+1. a model with weights here (registered, a folder, a hub id): its own tokenizer and chat template, as in training;
+2. an OpenAI model: tiktoken, with OpenAI's published overhead of 3 tokens a message and 3 for the reply
    (github.com/openai/openai-cookbook, examples/How_to_count_tokens_with_tiktoken.ipynb);
-3. neither vocabulary at hand: an estimate from the text's length, called an estimate wherever it is shown.
-
-It knows no prices, and loads transformers only for the first way.
+3. without the vocabulary: an estimate from the length of the text.
 """
 
 import unicodedata
@@ -33,12 +30,12 @@ _PER_MESSAGE, _PER_NAME, _PER_REPLY = 3, 1, 3  # OpenAI's cookbook, for gpt-3.5-
 _NEWEST = "o200k_base"  # OpenAI's newest published vocabulary
 _LETTERS_PER_TOKEN = 4.0  # help.openai.com/articles/4936856: about four characters of English
 _WIDE_LETTERS_PER_TOKEN = 1.3  # Chinese and Japanese, in o200k_base
-_ENDLESS = 1 << 40  # a limit that no row reaches: lengths are counted first, held against the limit after
+_ENDLESS = 1 << 40  # a limit that no row reaches: lengths are counted first and compared with the limit later
 
 
 @dataclass(frozen=True)
 class Length:
-    """One example's tokens: all of them, and those that are learnt. `line` is where it begins in its file."""
+    """The tokens of one example: all of them, and those with loss. `line` is its first line in the file."""
 
     line: int
     tokens: int
@@ -49,9 +46,9 @@ class Length:
 class Counts:
     """The lengths of a data set for one model.
 
-    `way` and `how` say how they were counted; an estimate is `way == "estimate"`. `limit` is what the model trains on
-    at most in one example (tokens), `over_limit` how many examples are longer, `beyond_limit` the tokens past it.
-    `refused` are lines that the model's chat template cannot render: training would leave them out.
+    `way` and `how` are the counting method; for an estimate `way` is "estimate". `limit` is the most tokens that the
+    model trains on in one example. `refused` has the lines that the chat template cannot render; training leaves them
+    out.
     """
 
     model: str
@@ -63,17 +60,17 @@ class Counts:
 
     @property
     def examples(self) -> int:
-        """How many examples were counted."""
+        """The number of counted examples."""
         return len(self.lengths)
 
     @property
     def tokens(self) -> int:
-        """All tokens, chat template included."""
+        """All tokens, including those of the chat template."""
         return sum(length.tokens for length in self.lengths)
 
     @property
     def learnt_tokens(self) -> int:
-        """The tokens that carry loss: the assistant's."""
+        """The tokens with loss: the assistant's."""
         return sum(length.learnt for length in self.lengths)
 
     @property
@@ -83,26 +80,26 @@ class Counts:
 
     @property
     def beyond_limit(self) -> int:
-        """Tokens past the limit, over all examples."""
+        """The tokens beyond the limit, over all examples."""
         return sum(length.tokens - (self.limit or 0) for length in self.over_limit)
 
     @property
     def spread(self) -> Spread:
-        """All tokens of an example."""
+        """Percentiles of all tokens of an example."""
         return spread([length.tokens for length in self.lengths])
 
     @property
     def learnt_spread(self) -> Spread:
-        """The learnt tokens of an example."""
+        """Percentiles of the tokens with loss of an example."""
         return spread([length.learnt for length in self.lengths])
 
     @property
     def histogram(self) -> tuple[Bin, ...]:
-        """All tokens of an example, in at most 12 bars of one width."""
+        """A histogram of all tokens of an example, with at most 12 bars of one width."""
         return histogram([length.tokens for length in self.lengths])
 
     def as_json(self, *, lines: bool = False) -> dict[str, Any]:
-        """For programs; with `lines`, each example's length too."""
+        """For programs; with `lines` also the length of each example."""
         whole: dict[str, Any] = {
             "model": self.model,
             "way": self.way,
@@ -135,23 +132,20 @@ def count(
     """Counts the tokens of training data as `model` would see them.
 
     Args:
-        data: as `check` takes it, or what it returned. Examples with errors are not counted: they are not trained on.
+        data: as `check` takes it, or its result. Examples with errors are not counted, because they are not trained on.
         model: a registered model, a folder, a hub id, or an OpenAI model (also `ft:…`).
         registry: where registered models are looked up.
         columns: names the columns of a CSV.
-        limit: tokens an example may have; without it, for a model whose weights are here, what `train` lets it have.
-        fetch: ask the hub for a tokenizer that is not here yet; without it that is an estimate.
-
-    Returns:
-        The lengths, and how they were counted.
+        limit: the most tokens an example may have. Default, for a model with weights here: the limit of `train`.
+        fetch: download a missing tokenizer from the hub; otherwise the counts are an estimate.
 
     Raises:
-        Invalid: nothing left to count, or a name that no model can have. NotFound: no such file.
+        Invalid: no example without errors, or an invalid model name. NotFound: no such file.
     """
     checked = data if isinstance(data, CheckedData) else check(data, columns)
     examples = checked.examples or _both_sides(checked)
     if not examples:
-        raise Invalid("There is no example without errors: `parley data check` says what to mend.", param="data")
+        raise Invalid("Every example has errors. Run `parley data check` to see how to fix them.", param="data")
     name = str(model)
     spec = _registered(name, registry)
     hosted = spec.upstream.model if spec is not None and spec.upstream is not None else None
@@ -159,12 +153,12 @@ def count(
     if vocabulary is not None:
         return _by_tiktoken(examples, hosted or name, vocabulary, limit)
     if hosted:
-        return _estimated(examples, hosted, f"{name} is hosted and its vocabulary is not here", limit)
+        return _estimated(examples, hosted, f"the vocabulary of the hosted model {name} is unknown", limit)
     return _by_tokenizer(examples, name, registry, limit, fetch)
 
 
 def _both_sides(checked: CheckedData) -> tuple[Example, ...]:
-    """Preference pairs as training sees them: the question with each of its two answers."""
+    """Preference pairs as in training: the prompt with each of its two answers."""
     return tuple(
         Example(pair.line, Conversation((*pair.prompt, *answer), pair.tools))
         for pair in checked.preferences
@@ -173,12 +167,12 @@ def _both_sides(checked: CheckedData) -> tuple[Example, ...]:
 
 
 def _by_line(lengths: Iterable[Length]) -> tuple[Length, ...]:
-    """One length a line: an example may give several rows (a turn each), and a pair two."""
-    found: dict[int, Length] = {}
+    """One length for each line: an example may have several rows (one a turn), and a pair has two."""
+    totals: dict[int, Length] = {}
     for length in lengths:
-        before = found.get(length.line, Length(length.line, 0, 0))
-        found[length.line] = Length(length.line, before.tokens + length.tokens, before.learnt + length.learnt)
-    return tuple(found.values())
+        before = totals.get(length.line, Length(length.line, 0, 0))
+        totals[length.line] = Length(length.line, before.tokens + length.tokens, before.learnt + length.learnt)
+    return tuple(totals.values())
 
 
 def _registered(name: str, registry: "Registry | None") -> "ModelSpec | None":
@@ -189,11 +183,11 @@ def _registered(name: str, registry: "Registry | None") -> "ModelSpec | None":
 
 
 def _vocabulary(model: str) -> str | None:
-    """The vocabulary of an OpenAI model, by tiktoken's own list; "" for one that it does not list, None for others."""
+    """tiktoken's vocabulary for an OpenAI model; "" if tiktoken does not list the model, None for other models."""
     from tiktoken.model import encoding_name_for_model
 
     parts = model.split(":")
-    # tiktoken knows `ft:gpt-4` as a prefix of `ft:gpt-4.1-…`, whose vocabulary is another: ask for the base itself.
+    # The base, not the fine-tune: to tiktoken `ft:gpt-4.1-…` starts with `ft:gpt-4`, which has another vocabulary.
     base = parts[1] if parts[0] == "ft" and len(parts) > 1 else model
     if "/" in base:
         return None
@@ -206,17 +200,17 @@ def _vocabulary(model: str) -> str | None:
 def _by_tiktoken(examples: Sequence[Example], model: str, vocabulary: str, limit: int | None) -> Counts:
     import tiktoken
 
-    named = vocabulary or _NEWEST
+    name = vocabulary or _NEWEST
     try:
-        encoding = tiktoken.get_encoding(named)
-    except Exception as error:  # whatever its download raises: no network, a proxy, a broken cache
-        reason = f"the vocabulary {named} is not here and could not be fetched ({type(error).__name__}); "
-        return _estimated(examples, model, reason + "TIKTOKEN_CACHE_DIR may name a folder that has it", limit)
-    how = f"tiktoken's {named}, with OpenAI's published overhead: {_PER_MESSAGE} tokens a message, {_PER_REPLY} a reply"
+        encoding = tiktoken.get_encoding(name)
+    except Exception as error:  # from its download: no network, a proxy, a broken cache
+        reason = f"the vocabulary {name} could not be downloaded ({type(error).__name__}); "
+        return _estimated(examples, model, reason + "set TIKTOKEN_CACHE_DIR to a folder that has it", limit)
+    how = f"tiktoken's {name}, with OpenAI's overhead of {_PER_MESSAGE} tokens a message and {_PER_REPLY} a reply"
     if not vocabulary:
-        how = f"an estimate, because tiktoken lists no vocabulary for {model}: {how}"
+        how = f"an estimate, because tiktoken has no vocabulary for {model}: {how}"
     if any(example.conversation.tools for example in examples):
-        how += "; tools are counted as their JSON, which is near what OpenAI counts and not the same"
+        how += "; tools are counted as JSON, which is close to OpenAI's count but not the same"
     lengths = _by_rule(examples, lambda text: len(encoding.encode(text, disallowed_special=())))
     return Counts(model, "tiktoken" if vocabulary else "estimate", how, lengths, limit)
 
@@ -226,38 +220,38 @@ def _estimated(examples: Sequence[Example], model: str, why: str, limit: int | N
 
     try:
         encoding = tiktoken.get_encoding(_NEWEST)
-    except Exception:  # as above: then by letters
+    except Exception:  # as above
         how = (
-            f"an estimate, because {why}: a token for {_LETTERS_PER_TOKEN:g} letters (Chinese and Japanese: for 1.3), "
-            "with OpenAI's overhead for messages. It was 24 % too high on support conversations, 10 % too low on "
+            f"an estimate, because {why}: one token for {_LETTERS_PER_TOKEN:g} letters (1.3 in Chinese and Japanese), "
+            "and OpenAI's overhead for messages. It was 24 % too high for support conversations and 10 % too low for "
             "mathematics"
         )
         return Counts(model, "estimate", how, _by_rule(examples, estimate_tokens), limit)
-    how = f"an estimate, because {why}: counted with {_NEWEST} in its place, and OpenAI's overhead for messages"
+    how = f"an estimate, because {why}: counted with {_NEWEST} instead, and OpenAI's overhead for messages"
     lengths = _by_rule(examples, lambda text: len(encoding.encode(text, disallowed_special=())))
     return Counts(model, "estimate", how, lengths, limit)
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens of a text where no vocabulary is at hand: a rule of thumb, never a count."""
+    """A rough estimate of the tokens of a text, from its number of letters."""
     wide = 0 if text.isascii() else sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return round((len(text) - wide) / _LETTERS_PER_TOKEN + wide / _WIDE_LETTERS_PER_TOKEN)
 
 
 def _by_rule(examples: Sequence[Example], size: Callable[[str], int]) -> tuple[Length, ...]:
-    """Lengths by OpenAI's rule, whatever measures the texts. Learnt are the texts that the assistant says."""
-    found = []
+    """Lengths by OpenAI's rule; `size` measures a text. The texts of assistant messages have loss."""
+    lengths = []
     for example in examples:
         messages = example.conversation.messages
-        said = [sum(size(text) for text in _texts(message)) for message in messages]
+        sizes = [sum(size(text) for text in _texts(message)) for message in messages]
         roles = sum(size(message.role) + _PER_MESSAGE for message in messages)
-        named = sum(
+        names = sum(
             _PER_NAME + size(message.name) for message in messages if isinstance(message, ToolResult) and message.name
         )
         tools = sum(size(tool) for tool in example.conversation.tools)
-        learnt = sum(said[place] for place in example.learnt)
-        found.append(Length(example.line, sum(said) + roles + named + tools + _PER_REPLY, learnt))
-    return _by_line(found)
+        learnt = sum(sizes[place] for place in example.learnt)
+        lengths.append(Length(example.line, sum(sizes) + roles + names + tools + _PER_REPLY, learnt))
+    return _by_line(lengths)
 
 
 def _texts(message: ChatMessage) -> Iterator[str]:
@@ -276,33 +270,33 @@ def _by_tokenizer(
     from train.trainers.tokens import tokenise
 
     base = find_base(name, registry)
-    here = Path(base.location).is_dir()
-    if not here and not fetch and not _cached(base.location):
-        return _estimated(examples, base.name, "its tokenizer has not been fetched from the hub", limit)
+    is_local = Path(base.location).is_dir()
+    if not is_local and not fetch and not _cached(base.location):
+        return _estimated(examples, base.name, "its tokenizer has not been downloaded from the hub", limit)
     with quiet():
         try:
             tokenizer = load_tokenizer(base)
         except ParleyError as error:
-            if here:
+            if is_local:
                 raise
-            return _estimated(examples, base.name, f"its tokenizer is not here ({str(error).rstrip('.')})", limit)
-        found = tokenise(examples, tokenizer, _ENDLESS)
+            return _estimated(examples, base.name, f"its tokenizer is not available ({str(error).rstrip('.')})", limit)
+        tokenised = tokenise(examples, tokenizer, _ENDLESS)
         limit = limit or _training_limit(load_config(base), len(examples))
-    lengths = _by_line(Length(row.line, len(row.input_ids), row.learnt) for row in found.rows)
-    ways = ", ".join(sorted(found.methods))
-    how = f"{base.name}'s own tokenizer and chat template, as training does it (answers found by {ways})"
-    refused = tuple(problem.line for problem in found.problems)
+    lengths = _by_line(Length(row.line, len(row.input_ids), row.learnt) for row in tokenised.rows)
+    ways = ", ".join(sorted(tokenised.methods))
+    how = f"{base.name}'s own tokenizer and chat template, as in training (answers located by {ways})"
+    refused = tuple(problem.line for problem in tokenised.problems)
     if not lengths:
         raise Invalid(
-            f"{base.name} can render none of these conversations: line {found.problems[0].line}: "
-            f"{found.problems[0].message}.",
+            f"The chat template of {base.name} can render no conversation: line {tokenised.problems[0].line}: "
+            f"{tokenised.problems[0].message}.",
             param="data",
         )
     return Counts(base.name, "own tokenizer", how, lengths, limit, refused)
 
 
 def _training_limit(config: Any, examples: int) -> int:
-    """The tokens that `train` lets a row have where nobody says."""
+    """The default limit of `train` for the tokens of a row."""
     from train.hyperparameters import Facts, Hyperparameters, resolve
 
     context = int(getattr(config, "max_position_embeddings", 0) or 1_000_000)
@@ -311,7 +305,7 @@ def _training_limit(config: Any, examples: int) -> int:
 
 
 def _cached(hub_id: str) -> bool:
-    """Whether a hub model's tokenizer was fetched before."""
+    """Whether the tokenizer of a hub model is in the local cache."""
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(hub_id, "tokenizer_config.json"), str)

@@ -1,17 +1,17 @@
-"""The memory that a training run needs, part by part, by formula: nothing is loaded, and torch is not imported.
+"""The memory that a training run needs, calculated part by part, without loading the model or importing torch.
 
 The parts and their sources:
 
-* weights, gradients, optimiser: Rajbhandari et al., «ZeRO», 2020 (arXiv:1910.02054), section 3. Full tuning holds
+* weights, gradients, optimiser: Rajbhandari et al., "ZeRO", 2020 (arXiv:1910.02054), section 3. Full tuning holds
   weights in float32 (4 bytes), a gradient (4) and Adam's two moments (8) each; LoRA (arXiv:2106.09685) holds the base
-  as it runs, and the 16 bytes only for the adapter; QLoRA (arXiv:2305.14314) holds linear weights in NF4 with double
-  quantisation, 4.127 bits each.
-* activations: what autograd keeps for the backward pass, counted in this very stack with torch's saved-tensor hooks
+  in its precision, and the 16 bytes only for the adapter; QLoRA (arXiv:2305.14314) holds linear weights in NF4 with
+  double quantisation, 4.127 bits each.
+* activations: what autograd keeps for the backward pass, counted in this stack with torch's saved-tensor hooks
   (transformers 5.19, peft 0.21, attention by SDPA), the way of Korthikanti et al., 2022 (arXiv:2205.05198).
   `tests/train/planning/test_needs.py` counts them again.
 * logits: on a CPU `trainers.heads` works on chunks of 4 million logits; on a GPU TRL does on tiles of 4,096 tokens ×
-  32,768 words (trl/kernels/chunked_logprob.py). The proof that rows do not see each other (`trainers.packing`) projects
-  up to 1,536 tokens × the whole vocabulary before the first step, when nothing else is there yet.
+  32,768 words (trl/kernels/chunked_logprob.py). The packing test (`trainers.packing`) projects up to 1,536
+  tokens × the whole vocabulary before the first step, when nothing else is in memory yet.
 """
 
 from dataclasses import dataclass
@@ -25,24 +25,24 @@ _TILE_TOKENS, _TILE_WORDS = 4_096, 32_768
 _PROOF_TOKENS, _PROOF_COPIES = 3 * 512, 3
 _LIBRARIES = 700 << 20  # this process with torch, transformers, peft and TRL imported, as measured
 _CUDA_CONTEXT = 500 << 20
-# Bytes that one layer of the Llama and Qwen kind keeps for one token, for each number of: width, attention (all heads
-# together), keys (or values, all groups together), inner, and of the rank of each adapter.
+# Bytes that one layer of a Llama or Qwen model keeps for one token, for each unit of: width, attention (all heads),
+# keys (or values, all groups), inner size, and the rank of each adapter.
 _KEPT = {
     ("adapter", 4): (16, 12, 8, 16, 4),
     ("adapter", 2): (20, 6, 4, 8, 2),
     ("full", 4): (24, 12, 8, 16, 0),
     ("full", 2): (26, 6, 4, 8, 0),
 }
-# On a CPU the C library's heap does not give small holes back, and the process grows past what autograd keeps: by so
-# much in runs of models of 11 and 79 million parameters (with every block mapped by itself it was 1.05).
+# On a CPU the C library's heap does not return small holes, so the process grows beyond what autograd keeps. These
+# factors were measured with models of 11 and 79 million parameters (1.05 with every block mapped separately).
 _HEAP = {"adapter": 1.9, "full": 1.3, "checkpointed": 3.2}
 _ADAPTED = 7  # linear layers of a block that carry an adapter: q, k, v, o, gate, up, down
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder's sizes. `parameters` counts tied ones once; `linear` those in its blocks' linear layers, which QLoRA
-    quantises; `adapter_per_rank` what a LoRA on all linear layers has for each rank; `attention` is the
+    """The sizes of a decoder. `parameters` counts tied ones once; `linear` those in the linear layers of its blocks,
+    which QLoRA quantises; `adapter_per_rank` those of a LoRA on all linear layers for each rank. `attention` is the
     width of all heads together, `keys` of all groups of keys.
     """
 
@@ -60,10 +60,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Step:
-    """What memory depends on beside the model: rows at once, the longest row, the precision and so on.
+    """What memory depends on besides the model: the rows of a micro-batch, the longest row, the precision, …
 
-    `bytes_each` is 4 where the run computes in float32 and 2 in bf16 or fp16. `device` is "cpu" or "cuda"; `masked`
-    where rows are padded under a mask, which repeats the keys for every head and is itself kept.
+    `bytes_each` is 4 for float32 and 2 for bf16 or fp16. `device` is "cpu" or "cuda". `masked`: rows are padded and
+    masked, which repeats the keys for every head and keeps the mask.
     """
 
     rows: int
@@ -76,15 +76,15 @@ class Step:
 
     @property
     def tokens(self) -> int:
-        """Tokens that are worked on at once at the worst moment, padding included."""
+        """The most tokens in a micro-batch, including padding."""
         return self.rows * self.longest
 
 
 @dataclass(frozen=True)
 class Need:
-    """The memory of one way of tuning, in bytes, part by part; `trained` counts the parameters that learn.
+    """The memory of one tuning method in bytes, part by part; `trained` is the number of trained parameters.
 
-    `proof` is what the run needs before its first step, beside weights and program and in place of all the rest.
+    `proof` is what the packing test needs before the first step, besides the weights and the program.
     """
 
     tune: Tune
@@ -99,18 +99,18 @@ class Need:
 
     @property
     def total(self) -> int:
-        """The worst moment: as a rule the begin of a backward pass, when all parts but the proof are there."""
+        """The peak: usually the start of a backward pass, when all parts but the proof are in memory."""
         step = self.gradients + self.optimiser + self.activations + self.logits
         return self.program + self.weights + max(step, self.proof)
 
 
 def need(tune: Tune, shape: Shape, step: Step) -> Need:
-    """The memory of one way of tuning a model.
+    """The memory of one tuning method.
 
     Args:
         tune: "lora", "qlora" or "full".
         shape: the model's sizes.
-        step: what one step works on.
+        step: the size of one step.
     """
     trained = shape.parameters if tune == "full" else step.rank * shape.adapter_per_rank
     return Need(
@@ -137,7 +137,7 @@ def _weights(tune: Tune, shape: Shape, step: Step) -> int:
 
 def _activations(tune: Tune, shape: Shape, step: Step) -> int:
     layer = kept_by_a_layer(tune, shape, step)
-    # In the backward pass one layer's gradients are there beside what was kept.
+    # In the backward pass the gradients of one layer are in memory besides what was kept.
     passing = step.bytes_each * 2 * (shape.width + shape.inner)
     kind = "checkpointed" if step.checkpointing else "full" if tune == "full" else "adapter"
     heap = _HEAP[kind] if step.device == "cpu" else 1.0
@@ -159,12 +159,12 @@ def _logits(tune: Tune, shape: Shape, step: Step) -> int:
         chunk = min(rows, step.tokens) * shape.vocabulary * 4 * _CHUNK_COPIES
     else:
         chunk = min(step.tokens, _TILE_TOKENS) * min(shape.vocabulary, _TILE_WORDS) * step.bytes_each
-    # The gradient of the last hidden states, and where the last layer learns, its own beside the one that is kept.
+    # The gradient of the last hidden states and, if the last layer is trained, its own gradient.
     return chunk + 4 * step.tokens * shape.width + (4 * shape.vocabulary * shape.width if tune == "full" else 0)
 
 
 def largest_that_fits(tune: Tune, shape: Shape, step: Step, room: float) -> int:
-    """About how many parameters a model of the same proportions may have, by halving and doubling its width."""
+    """The approximate number of parameters of the largest model with the same proportions that fits, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(24):
         middle = (low + high) / 2
@@ -173,7 +173,7 @@ def largest_that_fits(tune: Tune, shape: Shape, step: Step, room: float) -> int:
 
 
 def _scaled(shape: Shape, share: float) -> Shape:
-    """The same model with widths × share: its matrices shrink with the square, its words and adapters with share."""
+    """The same model with widths × share: matrices shrink with its square, embeddings and adapters with share."""
     words = shape.parameters - shape.linear
     return Shape(
         parameters=round(shape.linear * share**2 + words * share),

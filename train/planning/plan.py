@@ -1,7 +1,7 @@
-"""Whether a training run fits this machine, how long it would take, and how the plan compares with what a run used.
+"""Whether a training run fits this machine, how long it takes, and how the plan compares with a finished run.
 
-Memory is by formula (`needs`). Time is by a trial of a few steps with training's own code, or by an estimate from the
-machine's matrix products; the plan says which. Weights are loaded only for a trial. Costs in money are `pricing`'s.
+Memory is calculated (`needs`). Time is measured with a few training steps, or estimated from the machine's matrix
+products (`speeds`); the plan says which. Weights are loaded only for a measurement.
 """
 
 import math
@@ -15,9 +15,9 @@ from train.data.checks import Data, require_usable
 from train.data.lengths import spread
 from train.data.readers import Columns
 from train.data.reports import CheckedData
-from train.hyperparameters import Hyperparameters
+from train.hyperparameters import Chosen, Hyperparameters
 from train.planning.needs import Need, Shape, Step, Tune, largest_that_fits, need
-from train.planning.speeds import Speed, estimate_speed, scale_speed, try_out
+from train.planning.speeds import Speed, Trial, estimate_speed, measure_speed, scale_speed
 from train.request import TrainingRequest
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from train.trainers.bases import Base
 
 TUNES: tuple[Tune, ...] = ("lora", "qlora", "full")
-_SHARE = 0.9  # of the free memory that a plan may fill: allocators waste some
-_TRIAL_SECONDS = 60.0  # a trial that would take longer, by the estimate, is made only when asked for
+_SHARE = 0.9  # of the free memory that a run may use: allocators waste some
+_TRIAL_SECONDS = 60.0  # a longer measurement, by the estimate, needs --measure
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What trains: `device` is "cpu" or "cuda"; memory in bytes, of the GPU where there is one, else of the system."""
+    """The machine: `device` is "cpu" or "cuda"; memory in bytes, of the GPU or of the system."""
 
     device: str
     name: str
@@ -43,7 +43,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Way:
-    """One way of tuning on this machine: its memory, its time in seconds, and what would fit where it does not."""
+    """One tuning method on this machine: its memory, its time in seconds, and what would fit if it does not."""
 
     need: Need
     seconds: float
@@ -54,10 +54,9 @@ class Way:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would need. `tokens` are of one epoch, `tokens_seen` of all `steps`; `step.rows` is the micro-batch.
+    """What a run needs. `tokens` are those of one epoch, `tokens_seen` of all `steps`; `step.rows` is the micro-batch.
 
-    `speed` says how the time was found; the ways that were not tried themselves are scaled from it by their share of
-    the work, and so are estimates.
+    `speed` is that of the measured (or estimated) method; the other methods are scaled by their share of the work.
     """
 
     base: str
@@ -77,18 +76,37 @@ class Plan:
     ways: tuple[Way, ...]
 
     def way(self, tune: str) -> Way:
-        """One of the ways."""
+        """The method with this name."""
         return next(way for way in self.ways if way.need.tune == tune)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs; bytes and seconds."""
+        """For programs; in bytes and seconds."""
         ways = [asdict(way) | {"need": asdict(way.need) | {"total": way.need.total}} for way in self.ways]
         return asdict(self) | {"ways": ways}
 
 
 @dataclass(frozen=True)
+class _Size:
+    """What decides whether a method fits: the model, one step of the run, the machine, and the lengths of the rows."""
+
+    shape: Shape
+    step: Step
+    machine: Machine
+    lengths: Sequence[int]
+
+    @property
+    def room(self) -> float:
+        """The memory that the run may use, in bytes."""
+        return _SHARE * self.machine.free
+
+    def fits(self, tune: Tune, step: Step | None = None) -> bool:
+        """Whether a method fits, with this or another step."""
+        return need(tune, self.shape, step or self.step).total <= self.room
+
+
+@dataclass(frozen=True)
 class RunComparison:
-    """A plan beside what a finished run used. Ratios are used / planned; None where the run did not record it."""
+    """A plan beside what a finished run used. Ratios are used / planned; None if the run did not record it."""
 
     plan: Plan
     run: str
@@ -102,17 +120,17 @@ class RunComparison:
 
     @property
     def memory_ratio(self) -> float | None:
-        """Memory used for each byte planned."""
+        """Used memory / planned memory."""
         return self.memory_used / self.memory_planned if self.memory_used else None
 
     @property
     def seconds_ratio(self) -> float:
-        """Time used for each second planned."""
+        """Used time / planned time."""
         return self.seconds_used / self.seconds_planned
 
     @property
     def tokens_ratio(self) -> float:
-        """Tokens seen for each one planned."""
+        """Seen tokens / planned tokens."""
         return self.tokens_used / self.tokens_planned
 
     def as_json(self) -> dict[str, Any]:
@@ -136,32 +154,33 @@ def plan(
     """Plans a supervised run on this machine, for LoRA, QLoRA and full tuning.
 
     Args:
-        data: as `train` takes it, or what `check` returned.
+        data: as `train` takes it, or the result of `check`.
         base: a registered model, a folder or a hub id.
         settings: for the device. registry: where the base is looked up.
-        hyperparameters: as `train` takes them; `tune` says which way is tried out.
+        hyperparameters: as `train` takes them; `tune` is the method that is measured.
         columns: names the columns of a CSV.
         validation: the share that is held out, as in `train`.
-        measure: try a few steps out, or never; None: where the trial would be short by the estimate.
-        threads: CPU threads of the trial, as in `train`.
+        measure: True: measure a few steps; False: estimate; None: measure if that is quick by the estimate.
+        threads: CPU threads of the measurement, as in `train`.
 
     Raises:
-        UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be.
+        UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
     from train.trainers.bases import find_base, load_tokenizer
-    from train.trainers.batches import micro_batch
     from train.trainers.devices import find_device
     from train.trainers.library_output import quiet
     from train.trainers.preparation import check_data, divide, prepare
 
-    asked = hyperparameters or Hyperparameters()
+    hyperparameters = hyperparameters or Hyperparameters()
     source_data = () if isinstance(data, CheckedData) else data
-    request = TrainingRequest(source_data, base, hyperparameters=asked, validation=validation, columns=columns)
+    request = TrainingRequest(
+        source_data, base, hyperparameters=hyperparameters, validation=validation, columns=columns
+    )
     checked = require_usable(data) if isinstance(data, CheckedData) else check_data(request)
     if not checked.examples:
-        raise Invalid("Plans are for supervised training, and these are preference pairs.", param="data")
+        raise Invalid("Plans are for supervised training, but the data has preference pairs.", param="data")
     source = find_base(base, registry)
-    if source.is_adapter:  # it is merged into its base before training: the sizes are its base's
+    if source.is_adapter:  # it is merged into its base before training, so the sizes are those of its base
         source = replace(find_base(str(source.spec and source.spec.base), registry), name=source.name)
     device = find_device(settings)
     with quiet():
@@ -169,31 +188,22 @@ def plan(
     chosen = prepared.resolved.values
     tune = cast(Tune, chosen.tune)
     lengths = [row.longest for row in prepared.rows]
-    step = Step(
-        rows=micro_batch(chosen.batch_size, max(lengths)),
-        longest=max(lengths),
-        rank=chosen.rank,
-        bytes_each=4 if chosen.precision == "fp32" else 2,
-        checkpointing=chosen.checkpointing,
-        device=device.kind,
-        masked=device.kind == "cuda" and chosen.packing != "packed",
-    )
-    shape, machine = find_shape(source), find_machine(device.kind, device.bf16)
-    estimate = estimate_speed(tune, shape, step, sum(lengths) / len(lengths))
-    fits = need(tune, shape, step).total <= _SHARE * machine.free
-    short = estimate.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS
-    if fits and (measure or (measure is None and short)):
-        speed = try_out(checked.examples, source, asked, chosen.batch_size, settings, threads, estimate)
-    else:
-        speed = replace(estimate, how=f"{estimate.how}; not tried, because it does not fit") if measure else estimate
-    an_epoch = math.ceil(len(lengths) / chosen.batch_size)
-    steps = max(1, round(an_epoch * chosen.epochs))  # as training rounds them
-    seen = round(sum(lengths) * steps / an_epoch)
-    ways = tuple(_way(other, shape, step, machine, speed, tune, seen, lengths) for other in TUNES)
+    step = _step(chosen, device.kind, max(lengths))
+    size = _Size(find_shape(source), step, find_machine(device.kind, device.bf16), lengths)
+    speed = estimate_speed(tune, size.shape, step, sum(lengths) / len(lengths))
+    short = speed.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS
+    if size.fits(tune) and (measure or (measure is None and short)):
+        trial = Trial(hyperparameters, chosen.batch_size, threads)
+        speed = measure_speed(checked.examples, source, trial, settings, speed)
+    elif measure:
+        speed = replace(speed, how=f"{speed.how}; not measured, because the run does not fit")
+    steps_per_epoch = math.ceil(len(lengths) / chosen.batch_size)
+    steps = max(1, round(steps_per_epoch * chosen.epochs))  # rounded as in training
+    seen = round(sum(lengths) * steps / steps_per_epoch)
     return Plan(
         base=source.name,
-        machine=machine,
-        shape=shape,
+        machine=size.machine,
+        shape=size.shape,
         step=step,
         precision=chosen.precision,
         examples=prepared.examples,
@@ -205,7 +215,7 @@ def plan(
         max_length=chosen.max_length,
         rank=chosen.rank,
         speed=speed,
-        ways=ways,
+        ways=tuple(_way(other, size, scale_speed(speed, tune, other, step.checkpointing), seen) for other in TUNES),
     )
 
 
@@ -217,36 +227,36 @@ def compare_with_run(
     registry: "Registry | None" = None,
     measure: bool | None = None,
 ) -> RunComparison:
-    """Makes the plan of a finished run again, from what it was asked, and holds it against what the run used.
+    """Plans a finished run again, from its config, and compares the plan with what the run used.
 
     Args:
-        run_folder: the run's folder.
-        data: what it learnt from; without it the file that its config names.
+        run_folder: the folder of the run.
+        data: its training data. Default: the file in its config.
 
     Raises:
-        Invalid: no finished run, one that is not supervised, or its data is not there any more.
+        Invalid: not a finished supervised run, or its data is missing.
     """
     from train.run.folder import CONFIG, read_json
     from train.run.result import load_result
 
     result = load_result(run_folder)
     if result.method != "sft":
-        raise Invalid(f"The run {run_folder.name} is {result.method}: plans are for supervised runs.", param="run")
-    asked = dict(read_json(run_folder / CONFIG).get("asked") or {})
-    data = data if data is not None else asked.get("data")
+        raise Invalid(f"The run {run_folder.name} is {result.method}, but plans are for supervised runs.", param="run")
+    config = dict(read_json(run_folder / CONFIG).get("asked") or {})
+    data = data if data is not None else config.get("data")
     if data is None:
-        raise Invalid("This run's data was in memory: give the data, to plan from it again.", param="data")
-    share = asked.get("validation")
+        raise Invalid("The data of this run was in memory, so it must be given again.", param="data")
+    share = config.get("validation")
     made = plan(
         data,
-        asked.get("base") or result.base_location,
+        config.get("base") or result.base_location,
         settings=settings,
         registry=registry,
-        hyperparameters=Hyperparameters.from_dict(asked.get("hyperparameters") or {}),
-        columns=Columns(**asked["columns"]) if asked.get("columns") else None,
+        hyperparameters=Hyperparameters.from_dict(config.get("hyperparameters") or {}),
+        columns=Columns(**config["columns"]) if config.get("columns") else None,
         validation=share if isinstance(share, int | float) else 0.0,
         measure=measure,
-        threads=asked.get("threads"),
+        threads=config.get("threads"),
     )
     way = made.way(str(result.hyperparameters.get("tune", "lora")))
     return RunComparison(
@@ -263,10 +273,10 @@ def compare_with_run(
 
 
 def find_shape(base: "Base") -> Shape:
-    """A base's sizes, from its config alone: the model is built without memory (torch's meta device).
+    """The sizes of a base, from its config only: the model is built without memory (on torch's meta device).
 
     Raises:
-        Unavailable: the config cannot be loaded. Invalid: it is no causal language model.
+        Unavailable: the config cannot be loaded. Invalid: it is not a causal language model.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -279,7 +289,7 @@ def find_shape(base: "Base") -> Shape:
         with quiet(), torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=base.trust_remote_code)
     except ValueError as error:
-        raise Invalid(f"{base.name} is no causal language model that transformers knows.", param="base") from error
+        raise Invalid(f"{base.name} is not a causal language model known to transformers.", param="base") from error
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     width = int(config.hidden_size)
@@ -300,7 +310,7 @@ def find_shape(base: "Base") -> Shape:
 
 
 def find_machine(device: str, bf16: bool = False) -> Machine:
-    """The device's name and memory, as it is now. A container's limit counts where the system has more."""
+    """The name of the device, and its memory now. A container's limit applies if it is lower."""
     if device == "cuda":
         import torch
 
@@ -315,8 +325,23 @@ def find_machine(device: str, bf16: bool = False) -> Machine:
     return Machine(device, f"CPU, {cores} cores", min(memory.total, limit or memory.total), max(0, free), bf16)
 
 
+def _step(chosen: Chosen, device: str, longest: int) -> Step:
+    """One step of a run with these (resolved) hyperparameters."""
+    from train.trainers.batches import micro_batch
+
+    return Step(
+        rows=micro_batch(chosen.batch_size, longest),
+        longest=longest,
+        rank=chosen.rank,
+        bytes_each=4 if chosen.precision == "fp32" else 2,
+        checkpointing=chosen.checkpointing,
+        device=device,
+        masked=device == "cuda" and chosen.packing != "packed",
+    )
+
+
 def _container_memory() -> tuple[int | None, int]:
-    """A control group's limit and what it uses, in bytes; None where there is no limit."""
+    """The limit of the control group and its use, in bytes; None if there is no limit."""
     folder = Path("/sys/fs/cgroup")
     try:
         limit = (folder / "memory.max").read_text().strip()
@@ -325,45 +350,37 @@ def _container_memory() -> tuple[int | None, int]:
         return None, 0
 
 
-def _way(
-    tune: Tune,
-    shape: Shape,
-    step: Step,
-    machine: Machine,
-    speed: Speed,
-    tried: Tune,
-    tokens: int,
-    lengths: Sequence[int],
-) -> Way:
-    wanted = need(tune, shape, step)
-    rate = scale_speed(speed, tried, tune, step.checkpointing)
-    fits = wanted.total <= _SHARE * machine.free
-    advice = () if fits else _what_would_fit(tune, shape, step, machine, lengths)
-    return Way(wanted, tokens / rate, rate, fits, advice)
+def _way(tune: Tune, size: "_Size", tokens_per_s: float, tokens: int) -> Way:
+    fits = size.fits(tune)
+    return Way(
+        need=need(tune, size.shape, size.step),
+        seconds=tokens / tokens_per_s,
+        tokens_per_s=tokens_per_s,
+        fits=fits,
+        advice=() if fits else _what_would_fit(tune, size),
+    )
 
 
-def _what_would_fit(tune: Tune, shape: Shape, step: Step, machine: Machine, lengths: Sequence[int]) -> tuple[str, ...]:
-    """The mildest change first: each is tried with those before it, and what makes it fit is told."""
-    room = _SHARE * machine.free
-    changes: list[str] = []
-    tried = step
-    shorter = spread(lengths).p95
+def _what_would_fit(tune: Tune, size: "_Size") -> tuple[str, ...]:
+    """Changes that make a method fit, the mildest first, each added to those before it."""
+    step, changes = size.step, []
+    shorter = spread(size.lengths).p95
     for change, milder in (
-        ("one row at a time (training falls back to it by itself)", replace(tried, rows=1)),
-        ("--checkpointing on", replace(tried, rows=1, checkpointing=True)),
+        ("one row at a time (training falls back to it by itself)", replace(step, rows=1)),
+        ("--checkpointing on", replace(step, rows=1, checkpointing=True)),
         (
             f"--max-length {shorter:,} (5 % of the rows are longer and would be left out)",
-            replace(tried, rows=1, checkpointing=True, longest=shorter),
+            replace(step, rows=1, checkpointing=True, longest=shorter),
         ),
     ):
-        if milder == tried:
+        if milder == step:
             continue
-        tried = milder
+        step = milder
         changes.append(change)
-        if need(tune, shape, tried).total <= room:
+        if size.fits(tune, step):
             return tuple(changes)
     for other in TUNES[: TUNES.index("full")]:
-        if other != tune and need(other, shape, tried).total <= room < need(tune, shape, tried).total:
+        if other != tune and size.fits(other, step):
             return (*changes, f"--tune {other}")
-    biggest = largest_that_fits(tune, shape, tried, room)
-    return (f"a smaller base, of about {biggest / 1e9:.2g} billion parameters at most",)
+    largest = largest_that_fits(tune, size.shape, step, size.room)
+    return (f"a smaller base, of about {largest / 1e9:.2g} billion parameters at most",)

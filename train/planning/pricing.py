@@ -1,8 +1,7 @@
-"""What fine-tuning would cost at a provider: a dated table of prices (prices.toml), epochs by the provider's own rule.
+"""What fine-tuning costs at a provider: a dated table of prices (prices.toml) and the provider's rule for epochs.
 
-A price is never shown without the day on which it was true; one that is over 90 days old, a provider that is about to
-close, and a model that is about to be switched off each give a warning. It counts no tokens (`counting` does) and
-knows nothing of local runs (`planning` does).
+Every price has its date. A price over 90 days old, a provider that stops taking jobs, and a model that is switched off
+soon give warnings.
 """
 
 import tomllib
@@ -22,10 +21,10 @@ Method = Literal["sft", "dpo"]
 
 @dataclass(frozen=True)
 class Price:
-    """One entry of the table; prices in US dollars for a million tokens, None where it is not sold or not known.
+    """One entry of the table. Prices are in US dollars per million tokens; None means not sold or unknown.
 
     `training` is by kind ("supervised", "lora", "full"). `closes` is the first day without new jobs, `retires` the
-    day on which tuned models stop. prices.toml tells each field.
+    day on which tuned models stop. prices.toml explains each field.
     """
 
     provider: str
@@ -56,7 +55,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Epochs:
-    """How many times through the data, and the rule that says so."""
+    """The number of epochs, and the rule for it."""
 
     number: float
     rule: str
@@ -64,10 +63,10 @@ class Epochs:
 
 @dataclass(frozen=True)
 class Quote:
-    """What one training job would cost, in US dollars. Token numbers are of one epoch, but for `billed_tokens`.
+    """The price of one training job, in US dollars. Token numbers are for one epoch, except `billed_tokens`.
 
-    `per_thousand_answers` is what the tuned model costs in use at this data's mean lengths; None where it is not sold
-    by the token. `estimated` says that the tokens are an estimate, and so is the price.
+    `per_thousand_answers` is the price of the tuned model in use, at the mean lengths of this data; None if it is not
+    sold by the token. `estimated`: the tokens, and so the price, are an estimate.
     """
 
     provider: str
@@ -104,10 +103,10 @@ def price_table() -> tuple[Price, ...]:
 
 
 def find_price(model: str, provider: str | None = None) -> Price:
-    """The entry of a model; a fine-tune (`ft:gpt-4o-mini:…`) has its base's.
+    """The entry of a model, or of the base of a fine-tune (`ft:gpt-4o-mini:…`).
 
     Raises:
-        NotFound: the table has no such model; the line names those that it has.
+        NotFound: the table has no such model. The message lists those that it has.
     """
     parts = model.split(":")
     wanted = parts[1] if parts[0] == "ft" and len(parts) > 1 else model
@@ -127,9 +126,9 @@ def find_price(model: str, provider: str | None = None) -> Price:
 
 
 def openai_epochs(examples: int) -> Epochs:
-    """OpenAI's automatic number: 3, unless fewer than 100 or more than 25,000 examples would be seen in all.
+    """OpenAI's automatic number: 3, unless the examples seen in total would be below 100 or above 25,000.
 
-    Source: github.com/openai/openai-cookbook, examples/Chat_finetuning_data_prep.ipynb, «Cost Estimation».
+    Source: github.com/openai/openai-cookbook, examples/Chat_finetuning_data_prep.ipynb, "Cost Estimation".
 
     Raises:
         Invalid: no examples.
@@ -137,10 +136,12 @@ def openai_epochs(examples: int) -> Epochs:
     if examples < 1:
         raise Invalid("There are no examples to train on.", param="data")
     if examples * 3 < 100:
-        return Epochs(min(25, 100 // examples), f"100 examples seen in all, 25 epochs at most: {examples:,} examples")
+        return Epochs(min(25, 100 // examples), f"100 examples seen in total, at most 25 epochs: {examples:,} examples")
     if examples * 3 > 25_000:
-        return Epochs(max(1, 25_000 // examples), f"25,000 examples seen in all, 1 at least: {examples:,} examples")
-    return Epochs(3, "OpenAI's automatic 3: 100 to 25,000 examples are seen in all")
+        return Epochs(
+            max(1, 25_000 // examples), f"25,000 examples seen in total, 1 epoch or more: {examples:,} examples"
+        )
+    return Epochs(3, "OpenAI's automatic 3, with 100 to 25,000 examples seen in total")
 
 
 def quote(
@@ -152,15 +153,15 @@ def quote(
     method: Method = "sft",
     today: date | None = None,
 ) -> Quote:
-    """What a training job on counted data would cost.
+    """The price of a training job on counted data.
 
     Args:
         counts: the data's tokens, counted for this model.
         price: the model's entry.
-        epochs: times through the data; "auto": the provider's own rule.
-        kind: "lora" or "full" where the provider sells both; without it the first that the entry has.
-        method: supervised, or preference pairs.
-        today: against which ages and deadlines are measured.
+        epochs: the number of epochs; "auto": the provider's own rule.
+        kind: "lora" or "full" if the provider sells both. Default: the first of the entry.
+        method: "sft" or "dpo".
+        today: the date for ages and deadlines.
 
     Raises:
         Invalid: a kind that the provider does not sell, fewer examples than it takes, or no positive epochs.
@@ -171,7 +172,7 @@ def quote(
         raise Invalid(f"{price.provider} trains {price.model} as {' or '.join(rates)}, not as {kind!r}.", param="kind")
     if counts.examples < price.fewest_examples:
         raise Invalid(
-            f"{price.provider} takes {price.fewest_examples} examples at least; this data has {counts.examples}.",
+            f"{price.provider} needs at least {price.fewest_examples} examples; this data has {counts.examples}.",
             param="data",
         )
     chosen = _epochs(price, counts.examples, epochs)
@@ -205,41 +206,41 @@ def quote(
 
 
 def warnings(price: Price, today: date) -> tuple[str, ...]:
-    """What somebody should know before trusting a price: its age, a provider that closes, a model that ends."""
+    """The warnings about a price: its age, a provider that takes no new jobs, a model that is switched off."""
     found = []
-    who = provider_name(price.provider)
+    provider = provider_name(price.provider)
     if (age := (today - price.as_of).days) > _OLD_DAYS:
-        found.append(f"This price was true on {price.as_of}, {age} days ago: check it at {price.source}")
+        found.append(f"This price is from {price.as_of}, {age} days ago: check it at {price.source}")
     if price.stopped(today):
-        found.append(f"The model and its fine-tunes stopped on {price.retires}: it cannot be bought any more")
+        found.append(f"The model and its fine-tunes were switched off on {price.retires}")
         return tuple(found)
     if price.closes and today >= price.closes:
-        found.append(f"{who} has taken no new fine-tuning job for it since {price.closes}")
+        found.append(f"{provider} has taken no new fine-tuning jobs for it since {price.closes}")
     elif price.closes and (days := (price.closes - today).days) <= _SOON_DAYS:
-        found.append(f"{who} takes no new fine-tuning job from {price.closes} on: {days} days are left")
+        found.append(f"{provider} takes no new fine-tuning jobs from {price.closes} on, in {days} days")
     use = (price.retires - today).days if price.retires else None
     if use is not None and use <= _SOON_DAYS:
-        found.append(f"The model and every fine-tune of it stop on {price.retires}: {use} days of use are left")
+        found.append(f"The model and all its fine-tunes are switched off on {price.retires}, in {use} days")
     return tuple(found)
 
 
 def provider_name(provider: str) -> str:
-    """As people write it."""
+    """The name of a provider as it is written."""
     return {"openai": "OpenAI", "together": "Together"}.get(provider, provider)
 
 
-def _epochs(price: Price, examples: int, asked: float | Literal["auto"]) -> Epochs:
-    if asked != "auto":
-        if isinstance(asked, bool) or not isinstance(asked, int | float) or not 0 < asked <= 1000:
-            raise Invalid(f'epochs is {asked!r}: use "auto" or a number above 0.', param="epochs")
-        return Epochs(asked, "as asked for")
+def _epochs(price: Price, examples: int, given: float | Literal["auto"]) -> Epochs:
+    if given != "auto":
+        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= 1000:
+            raise Invalid(f'epochs is {given!r}: use "auto" or a number above 0.', param="epochs")
+        return Epochs(given, "as given")
     if price.epochs == "openai":
         return openai_epochs(examples)
     return Epochs(float(price.epochs), f"{provider_name(price.provider)}'s default")
 
 
 def _in_use(counts: Counts, price: Price) -> float | None:
-    """A thousand answers: what is not learnt of an example is taken for the prompt, what is learnt for the answer."""
+    """The price of 1,000 answers: the tokens with loss of an example are the answer, the others the prompt."""
     if price.input is None or price.output is None:
         return None
     read, written = counts.tokens - counts.learnt_tokens, counts.learnt_tokens

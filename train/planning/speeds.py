@@ -1,8 +1,8 @@
-"""How fast this machine trains: tried out with training's own code, or estimated from its matrix products.
+"""The training speed of this machine: measured with a few steps, or estimated from its matrix products.
 
-An estimate counts the operations of a token (Kaplan et al., 2020, arXiv:2001.08361, appendix B: 2 for each weight going
-forward, and as many again for each of the two backward products) and takes 40 % of the speed of plain matrix products,
-which is what well-run training reaches; on a busy or a very small machine it can be off by half or more.
+An estimate counts the operations of a token (Kaplan et al., 2020, arXiv:2001.08361, appendix B: 2 for each weight in
+the forward pass, and as many for each of the two backward products) and assumes 40 % of the speed of plain matrix
+products, which efficient training reaches. On a busy or a very small machine it can be wrong by half or more.
 """
 
 import tempfile
@@ -18,125 +18,130 @@ from train.data.conversations import Example
 from train.hyperparameters import Hyperparameters
 from train.planning.needs import Shape, Step, Tune
 from train.run.progress import Event
-from train.run.progress import Step as Told
+from train.run.progress import Step as StepEvent
 
 if TYPE_CHECKING:
     from models.settings import Settings
     from train.trainers.bases import Base
 
 _REACHED = 0.4  # of the speed of plain matrix products
-_STEPS = 5  # of a trial; the first, which warms caches up, is not counted
-_TRIAL_S = 30.0  # after which a trial ends with the steps that it has, two at least
+_STEPS = 5  # of a trial; the first one warms up caches and is not counted
+_TRIAL_S = 30.0  # a trial ends after this time, with at least two steps
 _MATRICES_S = 0.3
 _FORWARD, _THROUGH, _INTO_WEIGHTS = 1.0, 1.0, 1.0  # products for each weight: one forward, two backward
-_UNPACKED = 1.3  # QLoRA's time over LoRA's: weights are unpacked from 4 bits in each pass (arXiv:2305.14314: up to 1.3)
+_UNPACKED = 1.3  # the time of QLoRA relative to LoRA: weights are unpacked in each pass (arXiv:2305.14314: up to 1.3)
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens a second, and how they were found."""
+    """Tokens per second, and how they were determined."""
 
     tokens_per_s: float
     way: Literal["tried", "estimated"]
     how: str
 
     def trial_seconds(self, lengths: Sequence[int], batch: int) -> float:
-        """About how long a trial of a few steps would take, its measuring of the loss included."""
+        """The approximate duration of a trial of a few steps, including the validation loss."""
         mean = sum(lengths) / len(lengths)
         return 2 * _STEPS * batch * mean / self.tokens_per_s
 
 
-class _Enough(Exception):
-    """Ends a trial that has told enough."""
+@dataclass(frozen=True)
+class Trial:
+    """How a trial trains."""
+
+    hyperparameters: Hyperparameters
+    batch_size: int
+    threads: int | None = None
+
+
+class _TrialDone(Exception):
+    """Ends a trial."""
 
 
 def work(tune: Tune, checkpointing: bool) -> float:
-    """Matrix products for each weight and token, one forward pass being 1."""
+    """Matrix products for each weight and token; a forward pass is 1."""
     passes = _FORWARD + _THROUGH + (_INTO_WEIGHTS if tune == "full" else 0.0) + (_FORWARD if checkpointing else 0.0)
     return passes * (_UNPACKED if tune == "qlora" else 1.0)
 
 
-def scale_speed(speed: Speed, found_for: Tune, wanted: Tune, checkpointing: bool) -> float:
-    """Tokens a second of another way of tuning, by its share of the work."""
-    return speed.tokens_per_s * work(found_for, checkpointing) / work(wanted, checkpointing)
+def scale_speed(speed: Speed, measured: Tune, wanted: Tune, checkpointing: bool) -> float:
+    """Tokens per second of another tuning method, scaled by its share of the work."""
+    return speed.tokens_per_s * work(measured, checkpointing) / work(wanted, checkpointing)
 
 
 def estimate_speed(tune: Tune, shape: Shape, step: Step, mean_length: float) -> Speed:
-    """From a third of a second of matrix products on the device, in the precision of the run."""
+    """An estimate from 0.3 s of matrix products on the device, in the precision of the run."""
     rate = matrix_speed(step.device, step.bytes_each)
-    # 2 for each weight (words are looked up, and projected once), and attention over half of the row on average
+    # 2 for each weight (embeddings are looked up, and projected once), and attention over half of the row on average
     forward = 2 * (shape.linear + shape.vocabulary * shape.width) + 2 * shape.layers * mean_length * shape.attention
     tokens = _REACHED * rate / (forward * work(tune, step.checkpointing))
     how = (
-        f"estimated: {forward * work(tune, step.checkpointing) / 1e9:,.3g} billion operations a token, at "
-        f"{_REACHED:.0%} of the {rate / 1e9:,.0f} billion a second of plain matrix products here"
+        f"estimated from {forward * work(tune, step.checkpointing) / 1e9:,.3g} billion operations per token, at "
+        f"{_REACHED:.0%} of the {rate / 1e9:,.0f} billion per second of plain matrix products here"
     )
     return Speed(tokens, "estimated", how)
 
 
 def matrix_speed(device: str, bytes_each: int) -> float:
-    """Operations a second of square matrix products, in float32 or bfloat16."""
+    """Operations per second of square matrix products, in float32 or bfloat16."""
     import torch
 
     side = 4096 if device == "cuda" else 1024
     dtype = torch.float32 if bytes_each == 4 else torch.bfloat16
-    one = torch.randn(side, side, device=device).to(dtype)
-    one @ one  # the first product sets libraries up
-    began, done = time.monotonic(), 0
-    while time.monotonic() - began < _MATRICES_S:
-        one @ one
+    matrix = torch.randn(side, side, device=device).to(dtype)
+    matrix @ matrix  # the first product initialises libraries
+    started, products = time.monotonic(), 0
+    while time.monotonic() - started < _MATRICES_S:
+        matrix @ matrix
         if device == "cuda":
             torch.cuda.synchronize()
-        done += 1
-    return done * 2 * side**3 / (time.monotonic() - began)
+        products += 1
+    return products * 2 * side**3 / (time.monotonic() - started)
 
 
-def try_out(
-    examples: Sequence[Example],
-    base: "Base",
-    asked: Hyperparameters,
-    batch: int,
-    settings: "Settings | None",
-    threads: int | None,
-    otherwise: Speed,
+def measure_speed(
+    examples: Sequence[Example], base: "Base", trial: Trial, settings: "Settings | None", estimate: Speed
 ) -> Speed:
-    """A few real training steps on examples of the data; the adapter that comes of it is thrown away.
+    """Measures a few training steps on examples of the data; the resulting adapter is deleted.
 
     Returns:
-        What was measured; `otherwise`, with the reason, where the trial failed or would run code of the weights' own.
+        The measured speed; `estimate`, with the reason, if the trial failed or the base has code of its own.
     """
     from train.training import train
 
     if base.trust_remote_code:
-        return replace(otherwise, how=f"{otherwise.how}; not tried, because the base runs code of its own")
+        return replace(estimate, how=f"{estimate.how}; not measured, because the base runs code of its own")
+    batch = trial.batch_size
     number = min(len(examples), max(10, _STEPS * batch))
     ordered = sorted(examples, key=lambda example: sum(len(m.content) for m in example.conversation.messages))
-    # Evenly over the lengths, so that the trial's rows are like the data's.
-    taken = [ordered[place * len(ordered) // number] for place in range(number)]
-    told: list[Told] = []
+    # Evenly over the lengths, so that the trial's rows are representative.
+    sample = [ordered[place * len(ordered) // number] for place in range(number)]
+    steps: list[StepEvent] = []
 
-    def hear(event: Event) -> None:
-        if isinstance(event, Told):
-            told.append(event)
-            if len(told) > 1 and event.seconds > _TRIAL_S:
-                raise _Enough
+    def on_event(event: Event) -> None:
+        if isinstance(event, StepEvent):
+            steps.append(event)
+            if len(steps) > 1 and event.seconds > _TRIAL_S:
+                raise _TrialDone
 
+    epochs = max(0.01, _STEPS * batch / number)
     try:
-        with tempfile.TemporaryDirectory(prefix="parley-trial-") as folder, suppress(_Enough):
+        with tempfile.TemporaryDirectory(prefix="parley-trial-") as folder, suppress(_TrialDone):
             train(
-                taken,
+                sample,
                 base=base.location,
                 out=Path(folder) / "run",
                 settings=settings,
-                hyperparameters=replace(asked, batch_size=batch, epochs=max(0.01, _STEPS * batch / number)),
+                hyperparameters=replace(trial.hyperparameters, batch_size=batch, epochs=epochs),
                 validation=0.0,
-                progress=hear,
-                threads=threads,
+                progress=on_event,
+                threads=trial.threads,
             )
     except ParleyError as error:
-        return replace(otherwise, how=f"{otherwise.how}; a trial failed ({str(error).rstrip('.')})")
-    first, last = told[0], told[-1]
+        return replace(estimate, how=f"{estimate.how}; the measurement failed ({str(error).rstrip('.')})")
+    first, last = steps[0], steps[-1]
     tokens, seconds = last.tokens - first.tokens, last.seconds - first.seconds
-    if tokens <= 0 or seconds <= 0:  # one step only: nothing to leave out
+    if tokens <= 0 or seconds <= 0:  # a single step
         tokens, seconds = last.tokens, last.seconds
-    return Speed(tokens / seconds, "tried", f"tried out: {len(told)} steps of {batch} examples with this base")
+    return Speed(tokens / seconds, "tried", f"measured with {len(steps)} steps of {batch} examples on this base")

@@ -1,7 +1,7 @@
-"""A model's card: README.md in its folder, with Hugging Face's front matter, written from what the run left there.
+"""A model's card: README.md in its folder, with Hugging Face's front matter, written from the run's files.
 
-It tells a stranger what the model was made of and how far to believe it: data, method, numbers with their reasons,
-curves, parity, evaluation, licence. It quotes no line of the data and no path of this machine. No torch.
+It describes the data, the method, hyperparameters with their reasons, curves, parity, evaluation and licence. It quotes
+no line of the data and no path of this machine. No torch.
 """
 
 import json
@@ -21,24 +21,24 @@ from train.run.curves import draw_svg, read_curves
 from train.run.folder import CONFIG, DATA, METRICS, RESULT
 
 CARD, CURVES = "README.md", "curves.svg"
-UNKNOWN = "unknown: ask whoever gave you the base before you pass this model on"
+UNKNOWN = "unknown: ask the provider of the base before you share this model"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class Licence:
-    """The base's licence: its identifier as a hub has it (None: not known), and the words about it."""
+    """The base's licence: its identifier on a hub (None if unknown), and a description."""
 
     identifier: str | None
-    words: str
+    description: str
 
 
 def write_card(folder: Path, spec: ModelSpec, registry: Registry) -> Path:
-    """Writes README.md and, where the run's metrics are in the folder, curves.svg; returns the card's path.
+    """Writes README.md and, if the folder has the run's metrics, curves.svg; returns the card's path.
 
     Args:
-        folder: the model's, published or about to be. spec: the model as it is registered, or will be.
-        registry: where its base is looked up, and what judges have said of it.
+        folder: the model's. spec: its registered or future spec.
+        registry: where its base and its evaluations are looked up.
     """
     run = _Run(
         _read(folder / f"training-{RESULT}"), _read(folder / f"training-{CONFIG}"), _read(folder / f"training-{DATA}")
@@ -56,8 +56,8 @@ def write_card(folder: Path, spec: ModelSpec, registry: Registry) -> Path:
         *([_data(run), _method(run), _curves(run, metrics.exists())] if run.result else []),
         _parity(spec),
         _evaluation(spec, registry),
-        f"## Licence\n\nOf the base, {base.name}: {licence.words}.",
-        "_This card was written by Parley, from what the run recorded._",
+        f"## Licence\n\nOf the base, {base.name}: {licence.description}.",
+        "_Parley wrote this card from the records of the training run._",
     ]
     path = folder / CARD
     atomic_write(path, ("\n\n".join(part for part in parts if part) + "\n").encode())
@@ -65,7 +65,7 @@ def write_card(folder: Path, spec: ModelSpec, registry: Registry) -> Path:
 
 
 def licence_of(location: str) -> Licence:
-    """The licence of a base by its folder's or its hub page's card; «unknown: ask» where neither says."""
+    """The licence of a base, from its folder or its hub page; "unknown" if neither states one."""
     folder = Path(location)
     card = None
     if folder.is_dir():
@@ -73,9 +73,9 @@ def licence_of(location: str) -> Licence:
             card = (folder / CARD).read_text("utf-8")
     elif _HUB_ID.fullmatch(location):
         card = _hub_card(location)
-    found = _front(card or "").get("license")
-    if isinstance(found, str) and found and found != "unknown":
-        return Licence(found, f"{found}, as its card says")
+    name = _front(card or "").get("license")
+    if isinstance(name, str) and name and name != "unknown":
+        return Licence(name, f"{name}, as its card says")
     if folder.is_dir() and any(folder.glob("LICENSE*")):
         return Licence("other", "see the LICENSE file in its folder")
     return Licence(None, UNKNOWN)
@@ -120,17 +120,17 @@ def _front_matter(spec: ModelSpec, base: _Base, licence: Licence, run: _Run) -> 
 def _opening(spec: ModelSpec, base: _Base) -> str:
     what = {
         "adapter": f"A LoRA adapter on **{base.name}**",
-        "merged": f"**{base.name}**, fine-tuned, as weights of its own",
+        "merged": f"**{base.name}**, fine-tuned, as whole weights",
     }.get(spec.kind, "A chat model")
-    said = f"{what}, made {spec.created:%Y-%m-%d}. {spec.description}".strip()
-    return said + ("\n\n> A toy, for demonstration: too small to be believed." if spec.toy else "")
+    text = f"{what}, made {spec.created:%Y-%m-%d}. {spec.description}".strip()
+    return text + ("\n\n> A toy for demonstration: too small to be reliable." if spec.toy else "")
 
 
 def _calling(spec: ModelSpec, base: _Base) -> str:
     lines = [
-        "## How to call it",
+        "## How to use it",
         "",
-        "Behind Parley, or any server with OpenAI's API that holds it under this name:",
+        "With Parley, or any OpenAI-compatible server that serves it under this name:",
         "",
         "```python",
         "from openai import OpenAI",
@@ -145,11 +145,11 @@ def _calling(spec: ModelSpec, base: _Base) -> str:
     if spec.kind == "adapter":
         lines.append(
             "With vLLM: `vllm serve BASE --enable-lora --lora-modules NAME=FOLDER --chat-template "
-            f"FOLDER/chat_template.jinja`, where BASE is {base.name}. The chat template in this folder is the one that "
-            "it was trained with."
+            f"FOLDER/chat_template.jinja`, where BASE is {base.name}. This folder holds the chat template of the "
+            "training."
         )
     else:
-        lines.append("With vLLM: `vllm serve FOLDER`. The chat template that it was trained with is in the folder.")
+        lines.append("With vLLM: `vllm serve FOLDER`. The folder holds the chat template of the training.")
     return "\n".join(lines)
 
 
@@ -158,15 +158,15 @@ def _data(run: _Run) -> str:
     file = Path(str(data.get("file") or run.config.get("data") or "")).name or "data in memory"
     digest = data.get("file_sha256") or data.get("examples_sha256")
     severities = Counter(problem.get("severity", "") for problem in result.get("problems", ()))
-    found = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in sorted(severities.items()))
+    counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in sorted(severities.items()))
     kinds = Counter(problem["code"] for problem in result.get("problems", ()) if problem.get("code"))
     rows = [
         ("file", f"`{file}`"),
         ("fingerprint", f"`sha256:{digest}`" if digest else "not recorded"),
-        ("learnt from", f"{result['examples']:,} conversations or pairs"),
-        ("held out", f"{result['validation_examples']:,}"),
-        ("tokens seen", f"{result['tokens']:,}, {result['learnt_tokens']:,} of them learnt, over all epochs"),
-        ("problems found", (found or "none") + "".join(f"; {kind}: {count}" for kind, count in kinds.most_common(8))),
+        ("training examples", f"{result['examples']:,} conversations or pairs"),
+        ("held-out examples", f"{result['validation_examples']:,}"),
+        ("tokens over all epochs", f"{result['tokens']:,}, {result['learnt_tokens']:,} of them learnt"),
+        ("problems found", (counts or "none") + "".join(f"; {kind}: {count}" for kind, count in kinds.most_common(8))),
     ]
     return "## Data\n\n" + _table(("", ""), rows)
 
@@ -174,8 +174,8 @@ def _data(run: _Run) -> str:
 def _method(run: _Run) -> str:
     result = run.result
     values, reasons = result["hyperparameters"], result.get("reasons", {})
-    way = {"dpo": "Direct preference optimisation (DPO) on pairs of answers"}.get(
-        result.get("method", "sft"), "Supervised fine-tuning, on the assistant's words only"
+    method = {"dpo": "Direct preference optimisation (DPO) on pairs of answers"}.get(
+        result.get("method", "sft"), "Supervised fine-tuning on the assistant's messages only"
     )
     tune = {"full": "all weights", "qlora": "a QLoRA adapter"}.get(values.get("tune", "lora"), "a LoRA adapter")
     left_out = {"method"} if result.get("method") == "dpo" else {"method", "beta"}
@@ -184,15 +184,17 @@ def _method(run: _Run) -> str:
         for name, value in values.items()
         if name not in left_out
     ]
-    said = f"{way}; what was trained is {tune}. {result['steps']:,} steps in {result['seconds']:,.0f} s."
-    return f"## Method\n\n{said}\n\n" + _table(("hyperparameter", "value", "why"), rows)
+    text = f"{method}; trained: {tune}. {result['steps']:,} steps in {result['seconds']:,.0f} s."
+    return f"## Method\n\n{text}\n\n" + _table(("hyperparameter", "value", "why"), rows)
 
 
 def _curves(run: _Run, drawn: bool) -> str:
     result = run.result
-    where = "held-out" if result["measured_on"] == "validation" else "training"
-    said = f"Loss on {where} examples: {result['loss_before']:.3f} → {result['loss_after']:.3f} nats per learnt token."
-    return "## Curves\n\n" + said + (f"\n\n![Training and validation loss]({CURVES})" if drawn else "")
+    measured = "held-out" if result["measured_on"] == "validation" else "training"
+    text = (
+        f"Loss on {measured} examples: {result['loss_before']:.3f} → {result['loss_after']:.3f} nats per learnt token."
+    )
+    return "## Curves\n\n" + text + (f"\n\n![Training and validation loss]({CURVES})" if drawn else "")
 
 
 def _parity(spec: ModelSpec) -> str:
@@ -201,7 +203,7 @@ def _parity(spec: ModelSpec) -> str:
         return "## Parity\n\nNot measured."
     rows = [
         ("compared on", f"{parity.probes} probes ({parity.source}), {parity.tokens:,} positions"),
-        (f"same most likely token in {parity.dtype}", f"{parity.agreement:.2%}"),
+        (f"same top token in {parity.dtype}", f"{parity.agreement:.2%}"),
         ("mean divergence", f"{parity.kl:.2g} nats per token"),
     ]
     if parity.difference is not None:
@@ -210,35 +212,35 @@ def _parity(spec: ModelSpec) -> str:
         )
         rows.insert(2, ("same greedy answers in float32", parity.same_greedy))
     rows.append(("through vLLM", _served(parity)))
-    verdict = f"**Refused**: {parity.refused}." if parity.refused else "Passed: at least 98 % were asked for."
+    verdict = f"**Refused**: {parity.refused}." if parity.refused else "Passed: at least 98 % is required."
     return f"## Parity\n\nThe published weights against float32 base + adapter. {verdict}\n\n" + _table(("", ""), rows)
 
 
 def _served(parity: Parity) -> str:
     served = parity.served
     if served is None:
-        return f"not asked: {parity.not_served or 'not yet'}"
-    letter = f"{served.same_text} of {served.asked} answers to the letter"
-    return f"{served.agreement:.2%} of {served.tokens:,} tokens; {letter}"
+        return f"not compared: {parity.not_served or 'not yet'}"
+    identical = f"{served.same_text} of {served.asked} answers are identical"
+    return f"{served.agreement:.2%} of {served.tokens:,} tokens are the same; {identical}"
 
 
 def _evaluation(spec: ModelSpec, registry: Registry) -> str:
     rows = []
     with suppress(ParleyError):
         for job in list_jobs(registry.database, "judge", limit=200):
-            told = job.result or {}
-            models = (told.get("model_a"), told.get("model_b"))
-            if job.status != "succeeded" or spec.id not in models or told.get("win_rate") is None:
+            judged = job.result or {}
+            models = (judged.get("model_a"), judged.get("model_b"))
+            if job.status != "succeeded" or spec.id not in models or judged.get("win_rate") is None:
                 continue
-            rate, low, high = told["win_rate"], told["low"], told["high"]
+            rate, low, high = judged["win_rate"], judged["low"], judged["high"]
             if spec.id == models[0]:
                 rate, low, high = 1 - rate, 1 - high, 1 - low
             other = models[0] if spec.id == models[1] else models[1]
-            believed = "" if told.get("trusted") else ", a judge that is not to be relied on"
-            interval = f"{rate:.0%} ({low:.0%} to {high:.0%}) of {told.get('judged', 0)} pairs"
-            rows.append((f"preferred to {other}", interval, f"{told.get('judge')}{believed}"))
+            warning = "" if judged.get("trusted") else ", a judge with low measured agreement with people"
+            interval = f"{rate:.0%} ({low:.0%} to {high:.0%}) of {judged.get('judged', 0)} pairs"
+            rows.append((f"preferred to {other}", interval, f"{judged.get('judge')}{warning}"))
     if not rows:
-        return "## Evaluation\n\nNone is known to the database that this card was written from."
+        return "## Evaluation\n\nNo evaluation is recorded."
     return "## Evaluation\n\n" + _table(("", "95 % interval", "judged by"), rows)
 
 
@@ -265,7 +267,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _front(card: str) -> dict[str, Any]:
-    """A card's front matter; empty where it has none that can be read."""
+    """A card's front matter; empty if it has none or is unreadable."""
     import yaml
 
     match = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
@@ -277,7 +279,7 @@ def _front(card: str) -> dict[str, Any]:
 
 
 def _hub_card(repo: str) -> str | None:
-    """The hub page's card; None where the hub cannot be asked: a card is no reason for a publication to fail."""
+    """The hub page's card; None if the hub is unreachable, because a card must not make a publication fail."""
     from huggingface_hub import hf_hub_download
 
     try:

@@ -1,7 +1,6 @@
-"""Holds what is published against float32 base + adapter, for each kind of model, and says whether it passes.
+"""Compares published weights with float32 base + adapter, for each kind of model, and decides whether they pass.
 
-It loads weights and measures with `parity`; what is merged is measured by `merging`, on its way. It asks no engine
-(`asking` does) and registers nothing.
+`parity` measures; `merge` compares merged weights itself; `served_answers` asks the engine.
 """
 
 import gc
@@ -17,11 +16,11 @@ from models.errors import Unavailable
 from models.spec import Parity
 from train.publication.parity import (
     LEAST_AGREEMENT,
-    Heard,
+    ProbeOutputs,
     agreement,
-    chosen_share,
-    first_heard,
-    listen,
+    count_top_tokens,
+    outputs,
+    reference_outputs,
     stop_tokens,
 )
 from train.publication.probes import GREEDY_TOKENS, Probe, ProbeSet
@@ -29,12 +28,12 @@ from train.trainers.bases import Base, count_parameters, load_config, load_model
 from train.trainers.library_output import quiet
 
 TEMPLATE = "chat_template.jinja"
-_HELD_BYTES = 2**29  # reference logits, see `parity`
+_LOGITS_BYTES = 2**29  # reference logits, see `parity`
 
 
 @dataclass(frozen=True)
 class Question:
-    """What an engine is asked, and what the reference says to it: `text`, as it would be read."""
+    """A prompt for an engine, and the reference's answer to it as text."""
 
     messages: tuple[dict[str, Any], ...]
     prompt: tuple[int, ...]
@@ -44,7 +43,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Compared:
-    """What was measured without an engine, and the questions that an engine can be asked after it."""
+    """The parity measured without an engine, and the questions for the engine."""
 
     parity: Parity
     questions: tuple[Question, ...]
@@ -52,41 +51,41 @@ class Compared:
 
 @dataclass(frozen=True)
 class Reference:
-    """Float32 weights to compare with: a base, with an adapter on it or, where `adapter` is None, by itself.
+    """Float32 weights to compare with: a base with an adapter, or the base alone if `adapter` is None.
 
-    `words` says what it is where it is not base + adapter.
+    `description` says what it is if it is not base + adapter.
     """
 
     base: Base
     adapter: Path | None
-    words: str = ""
+    description: str = ""
 
     def load(self, dtype: Any = torch.float32) -> Any:
-        """The model, ready to be asked."""
+        """The model in evaluation mode."""
         if self.adapter is None:
             return load_model(self.base, dtype, "cpu").eval()
         return load_adapted(self.base, self.adapter, dtype)
 
 
 def compare(reference: Reference, published: Reference, probes: ProbeSet) -> Compared:
-    """Measures `published` in the type in which it is served against `reference` in float32.
+    """Measures `published`, in the dtype in which it is served, against `reference` in float32.
 
     Args:
-        published: the same as the reference for an adapter, which is served on its base's engine as it is.
+        published: for an adapter the same as the reference, because its base's engine serves it unmerged.
 
     Raises:
-        NoRoom: float32 weights do not fit into the memory that is free.
+        NotEnoughMemory: float32 weights do not fit into free memory.
     """
     with quiet():
-        require_room(reference.base)
+        require_memory(reference.base)
         tokenizer = load_tokenizer(published.base)
         dtype = served_dtype(published.base)
         model = reference.load()
-        ready, expected = first_heard(model, tokenizer, probes, context_of(published.base))
+        ready, expected = reference_outputs(model, tokenizer, probes, context_of(published.base))
         del model
         gc.collect()
-        measured = agreement(expected, listen(published.load(dtype), tokenizer, ready, greedy=0))
-    source = f"{probes.source}; against {reference.words}" if reference.words else probes.source
+        measured = agreement(expected, outputs(published.load(dtype), tokenizer, ready, greedy=0))
+    source = f"{probes.source}; against {reference.description}" if reference.description else probes.source
     parity = Parity(
         checked=utcnow(), probes=len(ready), source=source, tokens=expected.tokens,
         dtype=dtype_name(dtype), agreement=measured.top1, kl=measured.kl,
@@ -94,74 +93,76 @@ def compare(reference: Reference, published: Reference, probes: ProbeSet) -> Com
     return Compared(judged(parity), questions(tokenizer, ready, expected))
 
 
-class NoRoom(Unavailable):
-    """There is not the memory to hold a model in float32."""
+class NotEnoughMemory(Unavailable):
+    """A model does not fit into memory in float32."""
 
 
-def require_room(base: Base) -> None:
-    """Tells before anything is loaded that it would not fit: a process that is killed for memory tells nothing.
+def require_memory(base: Base) -> None:
+    """Checks before anything is loaded that it fits, because a process killed for memory reports nothing.
 
     Raises:
-        NoRoom: what it needs, and what there is.
+        NotEnoughMemory: with what it needs, and what is free.
     """
-    needed = 1.15 * 4 * count_parameters(load_config(base)) + _HELD_BYTES
+    needed = 1.15 * 4 * count_parameters(load_config(base)) + _LOGITS_BYTES
     free = psutil.virtual_memory().available
     if needed > free:
-        raise NoRoom(
+        raise NotEnoughMemory(
             f"Comparing needs {base.name} in float32, about {needed / 1e9:.0f} GB of memory, and {free / 1e9:.0f} GB "
-            "are free: stop what uses them, or compare on another machine."
+            "is free: free some memory, or compare on another machine."
         )
 
 
 def judged(parity: Parity) -> Parity:
-    """The same, with `refused` set where it does not pass."""
+    """The same, with `refused` set if it does not pass."""
     reason = ""
     if not parity.agreement >= LEAST_AGREEMENT:  # so that NaN is refused too
-        reason = f"in {parity.dtype} it prefers the reference's token at {parity.agreement:.1%} of the positions"
+        reason = f"in {parity.dtype} it ranks the reference's token first at {parity.agreement:.1%} of the positions"
     elif parity.served and not parity.served.agreement >= LEAST_AGREEMENT:
-        reason = f"through vLLM it says the reference's token at {parity.served.agreement:.1%} of the positions"
+        reason = f"through vLLM it gives the reference's token at {parity.served.agreement:.1%} of the positions"
     refused = f"{reason}, under {LEAST_AGREEMENT:.0%}" if reason else ""
     return parity.model_copy(update={"refused": refused})
 
 
-def questions(tokenizer: Any, probes: tuple[Probe, ...], expected: Heard) -> tuple[Question, ...]:
-    """What can be asked over the API: the probes of plain text that the reference has answered greedily."""
+def questions(tokenizer: Any, probes: tuple[Probe, ...], expected: ProbeOutputs) -> tuple[Question, ...]:
+    """The probes for the API: those of plain text that the reference has answered greedily."""
     return tuple(
-        Question(probe.messages, probe.prompt, tokenizer.decode(said.ids, skip_special_tokens=True), len(said.margins))
-        for probe, said in zip(probes, expected.greedy, strict=False)
+        Question(
+            probe.messages, probe.prompt, tokenizer.decode(answer.ids, skip_special_tokens=True), len(answer.margins)
+        )
+        for probe, answer in zip(probes, expected.greedy, strict=False)
         if probe.plain
     )
 
 
-def agreed_tokens(reference: Reference, said: list[tuple[Question, str]]) -> tuple[int, int]:
-    """How many tokens of other answers than its own the reference would have said, and of how many.
+def agreed_tokens(reference: Reference, answers: list[tuple[Question, str]]) -> tuple[int, int]:
+    """The number of tokens in other answers that the reference ranks first, and the number of tokens.
 
-    An answer shorter than what may be said has ended, and its end counts as a token.
+    If an answer is shorter than the limit, its end counts as a token.
     """
     with quiet():
         tokenizer, model = load_tokenizer(reference.base), reference.load()
         stops = stop_tokens(model, tokenizer)
         same = tokens = 0
-        for question, text in said:
+        for question, text in answers:
             ids = tokenizer(text, add_special_tokens=False)["input_ids"][:GREEDY_TOKENS]
             if len(ids) < GREEDY_TOKENS and stops:
-                ended = max(chosen_share(model, (*question.prompt, *ids), (stop,)) for stop in stops)
+                ended = max(count_top_tokens(model, (*question.prompt, *ids), (stop,)) for stop in stops)
                 same, tokens = same + ended, tokens + 1
             if ids:
-                same, tokens = same + chosen_share(model, question.prompt, ids), tokens + len(ids)
+                same, tokens = same + count_top_tokens(model, question.prompt, ids), tokens + len(ids)
     return same, tokens
 
 
 def load_adapted(base: Base, adapter: Path, dtype: Any) -> Any:
-    """Base + adapter, both in one type, as an engine holds them."""
-    from peft import PeftModel  # here, within `quiet`: it brings bitsandbytes, which warns when it is imported
+    """Base + adapter, both in one dtype, as an engine holds them."""
+    from peft import PeftModel  # here, within `quiet`: it imports bitsandbytes, which warns
 
     model = load_model(base, dtype, "cpu")
     return PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False).to(dtype).eval()
 
 
 def write_template(base: Base, folder: Path) -> None:
-    """Puts the chat template that was trained with beside an adapter, to the letter: an adapter has no other place."""
+    """Writes the chat template of the training, unchanged, into an adapter's folder."""
     with quiet():
         template = load_tokenizer(base).chat_template
     if template:
@@ -169,18 +170,18 @@ def write_template(base: Base, folder: Path) -> None:
 
 
 def served_dtype(base: Base) -> Any:
-    """The torch dtype in which an engine runs it: what its options say, else the one that it is stored in."""
-    asked = base.spec.engine.dtype if base.spec else "auto"
-    return stored_dtype(base) if asked == "auto" else getattr(torch, {"half": "float16"}.get(asked, asked))
+    """The torch dtype in which an engine runs it: from its options, otherwise the stored one."""
+    name = base.spec.engine.dtype if base.spec else "auto"
+    return stored_dtype(base) if name == "auto" else getattr(torch, {"half": "float16"}.get(name, name))
 
 
 def context_of(base: Base) -> int:
-    """Tokens that it can hold as it is served."""
+    """The context in tokens with which it is served."""
     longest = int(getattr(load_config(base), "max_position_embeddings", 0) or 1_000_000)
-    asked = base.spec.engine.max_model_len if base.spec else None
-    return min(longest, asked or longest)
+    limit = base.spec.engine.max_model_len if base.spec else None
+    return min(longest, limit or longest)
 
 
 def dtype_name(dtype: Any) -> str:
-    """As people write it: bfloat16."""
+    """Without the module: bfloat16."""
     return str(dtype).removeprefix("torch.")

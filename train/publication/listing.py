@@ -1,7 +1,7 @@
-"""From candidate to listed: the last check of a model, through its engine, and where it ends.
+"""Lists a candidate: the last parity check, through its engine, the registry's state and the model's card.
 
-It asks through the running gateway (`asking`), holds the answers against the reference (`comparing`), stores what was
-measured in the registry, and writes the model's card again. Without a gateway that part is recorded as not done.
+`served_answers` gets the answers and `comparison` compares them. Without a gateway the spec records that this part is
+not done.
 """
 
 import json
@@ -14,7 +14,7 @@ from models.settings import Settings
 from models.spec import ModelSpec, Parity, ServedParity
 from train.publication.cards import write_card
 from train.publication.comparison import TEMPLATE, Compared, Reference, agreed_tokens, compare, judged
-from train.publication.probes import kept
+from train.publication.probes import load_probes
 from train.publication.served_answers import request_answers
 from train.run.folder import ADAPTER, RESULT
 from train.run.progress import Progress, Stage, silent
@@ -22,7 +22,7 @@ from train.trainers.bases import Base, find_base, load_tokenizer
 
 
 class TemplateChanged(ParleyError):
-    """The chat template that a model is served with is not the one that it was trained with."""
+    """The chat template that serves a model differs from the one of its training."""
 
     status = 422
 
@@ -36,61 +36,61 @@ def list_compared(
     settings: Settings,
     progress: Progress = silent,
 ) -> Parity | None:
-    """Asks a registered model through its engine, stores its parity, and lists it where it has passed.
+    """Compares a registered model through its engine, stores its parity, and lists it if it passes.
 
     Returns:
-        What was measured in all. Where `refused` says why, the model is left in the state in which it is. None where
-        nothing could be compared: then it is listed, and its spec has no parity.
+        All measurements. If `refused` gives a reason, the model keeps its state. None if nothing could be compared:
+        then the model is listed without parity.
     """
     if compared is None:
         registry.set_state(spec.id, "listed")
         return None
     parity = compared.parity
     if not parity.refused:
-        progress(Stage(f"Asking {spec.id} through the gateway"))
-        parity = through_engine(spec.id, reference, compared, settings)
+        progress(Stage(f"Comparing the answers of {spec.id} through the gateway"))
+        parity = compare_served(spec.id, reference, compared, settings)
     registry.set_parity(spec.id, parity, None if parity.refused else "listed")
-    if spec.folder is not None and spec.folder.is_relative_to(settings.models_dir):  # elsewhere the card is the user's
+    if spec.folder is not None and spec.folder.is_relative_to(settings.models_dir):  # elsewhere the card is not ours
         write_card(spec.folder, registry.resolve(spec.id), registry)
-    progress(Stage(told(spec.id, parity)))
+    progress(Stage(describe(spec.id, parity)))
     return parity
 
 
-def through_engine(model: str, reference: Reference, compared: Compared, settings: Settings) -> Parity:
-    """The same parity with what the model says through its engine, or with why it was not asked."""
+def compare_served(model: str, reference: Reference, compared: Compared, settings: Settings) -> Parity:
+    """The same parity with the comparison through the engine, or with the reason why there is none."""
     answers = request_answers(settings, model, compared.questions)
     if answers.reason:
         return compared.parity.model_copy(update={"not_served": answers.reason, "served": None})
     pairs = list(zip(compared.questions, answers.texts, strict=True))
-    others = [(question, text) for question, text in pairs if text != question.text]
-    alike = sum(question.tokens for question, text in pairs if text == question.text)
-    agreed, tokens = agreed_tokens(reference, others) if others else (0, 0)
+    different = [(question, text) for question, text in pairs if text != question.text]
+    equal = sum(question.tokens for question, text in pairs if text == question.text)
+    agreed, tokens = agreed_tokens(reference, different) if different else (0, 0)
     served = ServedParity(
-        asked=len(pairs), same_text=len(pairs) - len(others), tokens=alike + tokens,
-        agreement=(alike + agreed) / max(1, alike + tokens),
+        asked=len(pairs), same_text=len(pairs) - len(different), tokens=equal + tokens,
+        agreement=(equal + agreed) / max(1, equal + tokens),
     )  # fmt: skip
     return judged(compared.parity.model_copy(update={"served": served, "not_served": ""}))
 
 
 def check_model(name: str, *, registry: Registry, settings: Settings, progress: Progress = silent) -> Parity:
-    """Compares a registered adapter or merged model anew, here and through its engine; lists a candidate that passes.
+    """Compares a registered adapter or merged model again, here and through its engine; lists a candidate that passes.
 
     Raises:
-        NotFound: no such model. Invalid: a base or a hosted model, which has nothing to be compared with.
-        TemplateChanged: the base's chat template is another than the adapter was trained with. NoRoom: no memory.
+        NotFound: no such model. Invalid: a base or a hosted model, which cannot be compared with anything.
+        TemplateChanged: the base's chat template differs from the training's. NotEnoughMemory.
     """
     spec = registry.resolve(name)
     if spec.kind not in ("adapter", "merged") or spec.folder is None:
         raise Invalid(
-            f"{spec.id!r} is of kind {spec.kind}: only what was trained can be compared with its base.", param="model"
+            f"{spec.id!r} is of kind {spec.kind}: only trained models can be compared with their base.", param="model"
         )
     reference, published = _reference(spec, spec.folder, registry), _published(spec, spec.folder, registry)
     if spec.kind == "adapter":
         require_template(spec.folder, published.base)
-    progress(Stage(f"Comparing {spec.id} with {reference.words or 'base + adapter'} in float32"))
-    compared = compare(reference, published, kept(spec.folder))
+    progress(Stage(f"Comparing {spec.id} with {reference.description or 'base + adapter'} in float32"))
+    compared = compare(reference, published, load_probes(spec.folder))
     before = spec.parity
-    if before is not None:  # what only a merge can measure is kept from then
+    if before is not None:  # only a merge can measure these
         known = {"difference": before.difference, "limit": before.limit, "same_greedy": before.same_greedy}
         compared = Compared(compared.parity.model_copy(update=known), compared.questions)
     parity = list_compared(spec, reference, compared, registry=registry, settings=settings, progress=progress)
@@ -98,32 +98,29 @@ def check_model(name: str, *, registry: Registry, settings: Settings, progress: 
     return parity
 
 
-def told(name: str, parity: Parity) -> str:
-    """What a check has found, in one line."""
+def describe(name: str, parity: Parity) -> str:
+    """The result of a check, in one line."""
     if parity.refused:
         return (
-            f"{name} is not listed: {parity.refused}. It answers by its name as a candidate; "
-            f"`parley models check {name}` compares again, `parley models retire {name}` takes it away."
+            f"{name} is not listed: {parity.refused}. It is served by its name as a candidate; "
+            f"`parley models check {name}` compares again, `parley models retire {name}` removes it."
         )
     if parity.served is None:
-        return f"{name} was not asked through vLLM ({parity.not_served}): `parley models check {name}` does it later"
+        return f"{name} was not compared through vLLM ({parity.not_served}); `parley models check {name}` does it later"
     return (
-        f"{name} says through vLLM what float32 base + adapter says: {parity.served.agreement:.1%} of "
-        f"{parity.served.tokens:,} tokens, {parity.served.same_text} of {parity.served.asked} answers to the letter"
+        f"{name} through vLLM matches float32 base + adapter: {parity.served.agreement:.1%} of "
+        f"{parity.served.tokens:,} tokens are the same, and {parity.served.same_text} of {parity.served.asked} answers "
+        "are identical"
     )
 
 
 def require_template(adapter: Path, base: Base) -> None:
-    """The base's chat template is still the one that the adapter was trained with, to the letter.
-
-    Raises:
-        TemplateChanged: it is not.
-    """
+    """Raises TemplateChanged unless the base's chat template equals that of the adapter's training."""
     trained = adapter / TEMPLATE
     if trained.exists() and trained.read_bytes() != (load_tokenizer(base).chat_template or "").encode():
         raise TemplateChanged(
-            f"The chat template of {base.name} is not the one that {adapter.name} was trained with: "
-            f"put back {TEMPLATE} as it is in the adapter's folder, or train again."
+            f"The chat template of {base.name} differs from the one that {adapter.name} was trained with: "
+            f"restore it from {TEMPLATE} in the adapter's folder, or train again."
         )
 
 
@@ -134,24 +131,24 @@ def _published(spec: ModelSpec, folder: Path, registry: Registry) -> Reference:
 
 
 def _reference(spec: ModelSpec, folder: Path, registry: Registry) -> Reference:
-    """Float32 base + adapter, as it was when the model was made; the published weights where that is not here."""
+    """Float32 base + adapter of the training; the published weights if these are not available."""
     if spec.kind == "adapter":
         return _published(spec, folder, registry)
     adapter = _adapter_of(spec, folder, registry)
     if adapter is not None and spec.base is not None:
-        with suppress(ParleyError):  # the base may have gone: what it was merged into is all that there is then
+        with suppress(ParleyError):  # the base may be gone, and then only the merged weights are left
             return Reference(find_base(spec.base, registry), adapter)
     return Reference(_published(spec, folder, registry).base, None, "its own weights in float32")
 
 
 def _adapter_of(spec: ModelSpec, folder: Path, registry: Registry) -> Path | None:
-    """Where the adapter that was merged into these weights is; None where it is nowhere, or there were several."""
+    """The adapter that was merged into these weights; None if it is gone, or if there were several."""
     try:
         parent = registry.resolve(spec.parent) if spec.parent else None
     except NotFound:
         parent = None
     if parent is not None and parent.kind == "adapter":
-        # The run's own adapter sits on top of this one, unless the weights are this one's merge and nothing more.
+        # The run's own adapter comes on top of this one, unless the weights are only the merge of this one.
         return parent.folder if parent.job == spec.job else None
     try:
         values = json.loads((folder / f"training-{RESULT}").read_text("utf-8"))

@@ -1,8 +1,8 @@
-"""Base + adapter → plain weights that say the same, or nothing at all.
+"""Merges an adapter into its base, and writes the weights only if they match base + adapter.
 
-The merge is made in float32 from the pristine base and cast once, to the type the base is stored in: merging in
-bf16 changed 16.9 % of weights in others' hands. Before anything is written, merged logits and greedy answers are held
-against those of base + adapter; after, what was written is read back, weight by weight. It registers nothing.
+The merge is made in float32 from the unmodified base and cast once, to the dtype in which the base is stored: a merge
+in bf16 is reported to change 16.9 % of the weights. Merged logits and greedy answers are compared with those of base +
+adapter before anything is written; afterwards every written weight is read back.
 """
 
 import gc
@@ -25,13 +25,20 @@ from train.publication.comparison import (
     judged,
     load_adapted,
     questions,
-    require_room,
+    require_memory,
     served_dtype,
 )
-from train.publication.parity import agreement, first_heard, largest_difference, listen, rounding_limit, same_greedy
+from train.publication.parity import (
+    agreement,
+    largest_difference,
+    outputs,
+    reference_outputs,
+    rounding_limit,
+    same_greedy,
+)
 from train.publication.probes import ProbeSet, built_in
 from train.run.folder import write_json
-from train.trainers.bases import Base, adapter_facts, load_model, load_tokenizer, stored_dtype
+from train.trainers.bases import Base, load_model, load_tokenizer, read_adapter_config, stored_dtype
 from train.trainers.library_output import quiet
 
 MERGE = "merge.json"
@@ -39,10 +46,10 @@ MERGE = "merge.json"
 
 @dataclass(frozen=True)
 class MergeReport:
-    """Where the merged weights are, and how they compare with base + adapter (`compared.parity`).
+    """The folder of the merged weights, and how they compare with base + adapter (`compared.parity`).
 
-    `difference` is of logits in float32, before the cast; over `limit` it would have been refused. `agreement` is the
-    share of probe positions at which the weights as written, in `dtype`, prefer the same next token.
+    `difference` is of logits in float32, before the cast; above `limit` the merge is refused. `agreement` is the share
+    of probe positions at which the written weights, in `dtype`, have the same top token.
     """
 
     folder: Path
@@ -52,22 +59,22 @@ class MergeReport:
 
     @property
     def parity(self) -> Parity:
-        """All that was measured."""
+        """All measurements."""
         return self.compared.parity
 
     @property
     def agreement(self) -> float:
-        """Of the weights as written, in the type in which they are served."""
+        """Of the written weights, in the dtype in which they are served."""
         return self.parity.agreement
 
     @property
     def dtype(self) -> str:
-        """The type in which they are served."""
+        """The dtype in which they are served."""
         return self.parity.dtype
 
 
 class MergeRefused(ParleyError):
-    """The merged weights do not say what base + adapter say; nothing was written."""
+    """The merged weights do not match base + adapter; nothing was written."""
 
     status = 422
 
@@ -76,64 +83,64 @@ def merge(base: Base, adapter: Path, folder: Path, probes: ProbeSet | None = Non
     """Merges an adapter into its base and writes a folder that transformers and vLLM load.
 
     Args:
-        base: the pristine base, never a quantised or already merged copy.
-        adapter: its folder. folder: where the weights go; made, and removed again where the merge is refused.
-        probes: the conversations to compare on; questions of our own without them.
+        base: the unmodified base, never a quantised or merged copy.
+        adapter: its folder. folder: where the weights go; created, and removed again if the merge is refused.
+        probes: the conversations to compare on; by default built-in questions.
 
     Returns:
-        What was measured. The folder holds safetensors, tokenizer, chat template and generation settings.
+        The measurements. The folder then holds safetensors, tokenizer, chat template and generation settings.
 
     Raises:
         MergeRefused: logits differ by more than the limit, greedy answers differ, or what was written reads back
         differently. Invalid, Unavailable: the adapter or the base cannot be loaded, or does not fit into memory.
     """
-    adapter_facts(adapter)
+    read_adapter_config(adapter)
     with quiet():
         return _merge(base, adapter, folder, probes or built_in())
 
 
-def _merge(base: Base, adapter: Path, folder: Path, asked: ProbeSet) -> MergeReport:
-    require_room(base)
+def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> MergeReport:
+    require_memory(base)
     stored = stored_dtype(base)
     tokenizer = load_tokenizer(base)
     unmerged = load_adapted(base, adapter, torch.float32)
-    probes, expected = first_heard(unmerged, tokenizer, asked, context_of(base))
+    probes, expected = reference_outputs(unmerged, tokenizer, probe_set, context_of(base))
     limit = rounding_limit(unmerged, probes, expected)
     merged = unmerged.merge_and_unload().eval()
-    heard = listen(merged, tokenizer, probes, greedy=len(expected.greedy))
-    difference = largest_difference(expected, heard)
+    outcome = outputs(merged, tokenizer, probes, greedy=len(expected.greedy))
+    difference = largest_difference(expected, outcome)
     if not difference <= limit:  # so that NaN is refused too
         raise MergeRefused(
             f"The merge of {adapter.name} into {base.name} was refused: merged and unmerged logits differ by "
             f"{difference:.2g}, more than {limit:.2g}. Nothing was written; serve the adapter as it is."
         )
-    same, of = same_greedy(expected, heard, limit)
+    same, of = same_greedy(expected, outcome, limit)
     if same < of:
         raise MergeRefused(
-            f"The merge of {adapter.name} into {base.name} was refused: {of - same} of {of} greedy answers are others "
+            f"The merge of {adapter.name} into {base.name} was refused: {of - same} of {of} greedy answers differ "
             "in float32. Nothing was written; serve the adapter as it is."
         )
-    del unmerged, heard
+    del unmerged, outcome
     _cast(merged, stored)
     with _removed_on_error(folder):
         merged.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
         _check_template(tokenizer, folder, base)
         again = load_model(Base(base.name, str(folder), None, base.trust_remote_code), stored, "cpu").eval()
-        if strayed := _strayed(merged, again):
+        if name := _first_difference(merged, again):
             raise MergeRefused(
-                f"The merged weights of {adapter.name} read back differently ({strayed}). "
+                f"The merged weights of {adapter.name} read back differently ({name}). "
                 "Nothing was kept; serve the adapter as it is."
             )
         del merged
         gc.collect()
         dtype = served_dtype(base)
-        published = listen(again.to(dtype), tokenizer, probes, greedy=0)
+        published = outputs(again.to(dtype), tokenizer, probes, greedy=0)
         measured = agreement(expected, published)
         parity = Parity(
             checked=utcnow(),
             probes=len(probes),
-            source=asked.source,
+            source=probe_set.source,
             tokens=expected.tokens,
             difference=difference,
             limit=limit,
@@ -148,23 +155,23 @@ def _merge(base: Base, adapter: Path, folder: Path, asked: ProbeSet) -> MergeRep
 
 
 def _check_template(tokenizer: Any, folder: Path, base: Base) -> None:
-    """The chat template of training travels with the weights, to the letter."""
+    """Raises MergeRefused unless the written chat template equals that of the training."""
     written = load_tokenizer(Base(base.name, str(folder), None, base.trust_remote_code)).chat_template
     if written != tokenizer.chat_template:
         raise MergeRefused(f"The chat template of {base.name} was written differently from how it was read.")
 
 
-def _strayed(merged: Any, again: Any) -> str | None:
-    """The first weight that reads back otherwise than it was written; None where all are the same."""
-    found = dict(again.named_parameters())
+def _first_difference(merged: Any, again: Any) -> str | None:
+    """The name of the first weight that reads back differently; None if all are equal."""
+    written = dict(again.named_parameters())
     for name, weight in merged.named_parameters():
-        if name not in found or not torch.equal(weight, found[name]):
+        if name not in written or not torch.equal(weight, written[name]):
             return name
     return None
 
 
 def _cast(model: Any, dtype: torch.dtype) -> None:
-    """Casts weights only: buffers, such as rotary frequencies, are computed in float32 whatever the weights are."""
+    """Casts weights only: buffers, such as rotary frequencies, stay in float32."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
 

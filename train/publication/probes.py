@@ -1,6 +1,6 @@
-"""Which conversations a model is compared on: kept with the run, turned into token ids when they are needed.
+"""Probes: the conversations on which models are compared, stored with the run and tokenised when needed.
 
-Held-out conversations are the best probes, then those that were learnt, then sentences of our own. It compares nothing.
+Held-out conversations come first, then learnt ones, then built-in questions.
 """
 
 import json
@@ -14,10 +14,10 @@ from train.data.conversations import Conversation, Example, Preference
 from train.run.folder import HELD_OUT, write_json
 
 PROBES = "probes.json"
-KEPT = 64  # conversations at most: enough to tell 98 % from 99 % over a few thousand tokens
+MOST = 64  # conversations: enough to tell 98 % from 99 % over a few thousand tokens
 FEWEST = 16
-GREEDY_TOKENS = 32  # of a greedy answer that is compared
-LONGEST = 512  # tokens of a prompt: longer ones cost much and tell no more
+GREEDY_TOKENS = 32  # that are compared of a greedy answer
+LONGEST = 512  # tokens of a prompt: longer ones cost more and show no more
 _BUILT_IN = (
     "Hello, where is my order 40317?",
     "Please explain, step by step, how I change the address on my account.",
@@ -40,7 +40,7 @@ _BUILT_IN = (
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """Conversations in the API's form, each as `{"messages": […], "tools": […]}`, and where they are from in words."""
+    """Conversations in the API's format, each `{"messages": […], "tools": […]}`, and their source in words."""
 
     source: str
     conversations: tuple[dict[str, Any], ...]
@@ -48,9 +48,9 @@ class ProbeSet:
 
 @dataclass(frozen=True)
 class Probe:
-    """One conversation in token ids. `messages`: what is asked, in the API's form; `answer`: empty where none is known.
+    """One conversation as token ids. `messages` is the prompt in the API's format; `answer` may be empty.
 
-    `plain` says that it is text alone, so that it can be asked over the API as it stands.
+    `plain` means that it is text only, so that it can be sent over the API unchanged.
     """
 
     messages: tuple[dict[str, Any], ...]
@@ -60,35 +60,35 @@ class Probe:
 
 
 def built_in() -> ProbeSet:
-    """Questions of our own, without answers: what the reference says to them is what is compared."""
-    asked = tuple({"messages": [{"role": "user", "content": text}]} for text in _BUILT_IN)
-    return ProbeSet("questions that come with Parley", asked)
+    """Built-in questions without answers: the reference's answers to them are compared."""
+    questions = tuple({"messages": [{"role": "user", "content": text}]} for text in _BUILT_IN)
+    return ProbeSet("questions that come with Parley", questions)
 
 
 def choose(held: Sequence[Example | Preference], learnt: Sequence[Example | Preference]) -> ProbeSet:
-    """The probes of a run: held-out conversations, filled up with learnt ones where there are under 16."""
+    """The probes of a run: held-out conversations, and learnt ones if there are fewer than 16."""
     source = "held-out conversations" if held else "conversations of the training"
-    chosen = _spread(held, KEPT)
+    chosen = _spread(held, MOST)
     if len(chosen) < FEWEST:
         chosen += _spread(learnt, FEWEST - len(chosen))
         source = "held-out and learnt conversations" if held else source
-    return ProbeSet(source, tuple(_in_api_form(one) for one in chosen))
+    return ProbeSet(source, tuple(_in_api_form(item) for item in chosen))
 
 
-def keep(probes: ProbeSet, folder: Path) -> None:
-    """Writes them into a folder. They are the user's data: nothing that is pushed to a hub may hold this file."""
+def store_probes(probes: ProbeSet, folder: Path) -> None:
+    """Writes them into a folder. They are user data, so this file is never pushed to a hub."""
     write_json(folder / PROBES, {"source": probes.source, "conversations": list(probes.conversations)})
 
 
-def keep_held_out(held: Sequence[Example | Preference], folder: Path) -> None:
-    """Writes everything that the run held out, as chat JSONL: `parley eval run run:ID` asks models that."""
-    rows = (json.dumps(_in_api_form(one), ensure_ascii=False) + "\n" for one in held)
+def store_held_out(held: Sequence[Example | Preference], folder: Path) -> None:
+    """Writes all held-out examples as chat JSONL: `parley eval run run:ID` evaluates models on them."""
+    rows = (json.dumps(_in_api_form(item), ensure_ascii=False) + "\n" for item in held)
     if held:
         atomic_write(folder / HELD_OUT, "".join(rows).encode("utf-8", "replace"))
 
 
-def kept(folder: Path) -> ProbeSet:
-    """What `keep` wrote into that folder; questions of our own where it wrote nothing."""
+def load_probes(folder: Path) -> ProbeSet:
+    """The stored probes of a folder; built-in questions if there are none."""
     try:
         values = json.loads((folder / PROBES).read_text("utf-8"))
     except FileNotFoundError:
@@ -96,52 +96,59 @@ def kept(folder: Path) -> ProbeSet:
     return ProbeSet(values["source"], tuple(values["conversations"])) if values["conversations"] else built_in()
 
 
-def in_tokens(probes: ProbeSet, tokenizer: Any, *, number: int, answer_tokens: int, context: int) -> tuple[Probe, ...]:
-    """Probes in the ids of one tokenizer and its chat template.
+def tokenise_probes(
+    probes: ProbeSet, tokenizer: Any, *, number: int, answer_tokens: int, context: int
+) -> tuple[Probe, ...]:
+    """Probes as token ids, by a tokenizer and its chat template.
 
     Args:
-        number: how many at most. answer_tokens: how much of each answer is compared.
-        context: tokens that the model can hold; a conversation that does not fit is left out.
+        number: the most to return. answer_tokens: how much of each answer is compared.
+        context: the model's context in tokens; longer conversations are left out.
 
     Returns:
-        Those with short prompts first come, first taken; the shortest of the others where there are under 16. Empty
-        only where the template can render none of them.
+        Probes with short prompts; if there are fewer than 16, the shortest ones. Empty only if the template can render
+        none of them.
     """
-    found = [probe for one in probes.conversations if (probe := _in_tokens(one, tokenizer, answer_tokens, context))]
+    tokenised = [_tokenise(item, tokenizer, answer_tokens, context) for item in probes.conversations]
+    found = [probe for probe in tokenised if probe]
     short = [probe for probe in found if len(probe.prompt) <= LONGEST]
     if len(short) < min(FEWEST, number):
         short = sorted(found, key=lambda probe: len(probe.prompt))[:FEWEST]
     return tuple(_spread(short, number))
 
 
-def _in_tokens(conversation: dict[str, Any], tokenizer: Any, answer_tokens: int, context: int) -> Probe | None:
+def _tokenise(conversation: dict[str, Any], tokenizer: Any, answer_tokens: int, context: int) -> Probe | None:
     messages, tools = conversation["messages"], conversation.get("tools") or None
-    last = max((place for place, one in enumerate(messages) if one["role"] == "assistant"), default=len(messages))
-    asked = messages[:last]
+    answers = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
+    last = max(answers, default=len(messages))
+    context_messages = messages[:last]
     try:
         if tokenizer.chat_template:
             prompt = tokenizer.apply_chat_template(
-                _for_template(asked), tools=tools, tokenize=False, add_generation_prompt=True
+                _for_template(context_messages), tools=tools, tokenize=False, add_generation_prompt=True
             )
             whole = tokenizer.apply_chat_template(_for_template(messages[: last + 1]), tools=tools, tokenize=False)
         else:
-            prompt = "".join(one.get("content") or "" for one in asked)
-            whole = "".join(one.get("content") or "" for one in messages[: last + 1])
-    except Exception:  # a template may raise anything: what it cannot render cannot be asked either
+            prompt = "".join(message.get("content") or "" for message in context_messages)
+            whole = "".join(message.get("content") or "" for message in messages[: last + 1])
+    except Exception:  # a template may raise anything, and what it cannot render cannot be a probe
         return None
     answer = ""
     if last < len(messages):
         answer = whole[len(prompt) :] if whole.startswith(prompt) else str(messages[last].get("content") or "")
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    said = tokenizer(answer, add_special_tokens=False)["input_ids"][:answer_tokens] if answer else []
+    answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"][:answer_tokens] if answer else []
     if not ids or len(ids) + answer_tokens > context:
         return None
-    plain = not tools and all(isinstance(one.get("content"), str) and "tool_calls" not in one for one in asked)
-    return Probe(tuple(asked), tuple(ids), tuple(said), plain and all(one["role"] != "tool" for one in asked))
+    plain = not tools and all(
+        isinstance(message.get("content"), str) and "tool_calls" not in message and message["role"] != "tool"
+        for message in context_messages
+    )
+    return Probe(tuple(context_messages), tuple(ids), tuple(answer_ids), plain)
 
 
 def _for_template(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Templates want a tool call's arguments as an object, where the API has text."""
+    """Templates expect a tool call's arguments as an object; the API has text."""
     shown = []
     for message in messages:
         calls = [
@@ -152,13 +159,16 @@ def _for_template(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return shown
 
 
-def _in_api_form(one: Example | Preference) -> dict[str, Any]:
-    conversation = one.conversation if isinstance(one, Example) else Conversation((*one.prompt, *one.chosen), one.tools)
+def _in_api_form(item: Example | Preference) -> dict[str, Any]:
+    if isinstance(item, Example):
+        conversation = item.conversation
+    else:
+        conversation = Conversation((*item.prompt, *item.chosen), item.tools)
     return {"messages": conversation.as_dicts(), "tools": conversation.tool_dicts() or []}
 
 
 def _spread(items: Sequence[Any], number: int) -> list[Any]:
-    """So many of them, evenly over the whole."""
+    """`number` of the items, evenly spaced."""
     if len(items) <= number:
         return list(items)
-    return [items[place * len(items) // number] for place in range(number)]
+    return [items[index * len(items) // number] for index in range(number)]

@@ -1,8 +1,8 @@
-"""Publishes a finished run: its adapter, or the weights merged with it, whole in the registry or not at all.
+"""Publishes a finished run: its adapter, or merged weights, completely or not at all.
 
-The folder appears by one rename, then the row is written; a death in between leaves a folder that nothing names,
-never a name without its weights, and the next publication sweeps it away. A model is a candidate, served and not
-listed, until `listing` has seen it pass. What is measured is `comparing`'s and `merging`'s.
+The folder appears by one rename, then the row is written. A kill in between leaves a folder without a row, never a row
+without weights, and the next publication deletes it. A model is a candidate, served but not listed, until `listing` has
+checked it.
 """
 
 import shutil
@@ -15,12 +15,12 @@ from models.errors import Conflict, Invalid, NotFound
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
-from train.publication.probes import PROBES, kept
+from train.publication.probes import PROBES, load_probes
 from train.request import Kind, TrainingRequest
 from train.run.folder import CONFIG, DATA, METRICS, RESULT
 from train.run.progress import Progress, Stage, silent
 from train.run.result import TrainingResult, load_finished, load_result
-from train.trainers.bases import Base, adapter_facts, find_base
+from train.trainers.bases import Base, find_base, read_adapter_config
 
 if TYPE_CHECKING:
     from train.publication.comparison import Compared, Reference
@@ -42,17 +42,17 @@ def publish(
 
     Args:
         run_folder: a finished run. name: the new model's id, which must be free.
-        kind: "adapter", or "merged". An adapter that no engine can hold as it is (rank over 64, DoRA, modules_to_save,
-            lm_head), or that hangs on what was itself an adapter, is merged in any case.
-        job: the training job that made it; the run's own id without it.
-        bot: how it introduces itself at /bot/<name>; its parent's profile without it.
+        kind: "adapter", or "merged". An adapter that no engine can load unmerged (rank over 64, DoRA, modules_to_save,
+            lm_head), or that was trained from an adapter, is merged in any case.
+        job: the training job; by default the run's id.
+        bot: the profile for /bot/<name>; by default its parent's.
 
     Returns:
-        The run's result, now with `model`, `kind` and `model_folder`. The registry's spec says in `parity` how the
-        weights compare with float32 base + adapter; under 98 % agreement it stays a candidate.
+        The run's result with `model`, `kind` and `model_folder`. The spec's `parity` compares the weights with float32
+        base + adapter; below 98 % agreement the model stays a candidate.
 
     Raises:
-        Conflict: the name is taken. Invalid: no finished run, or a base that cannot carry it. MergeRefused.
+        Conflict: the name is taken. Invalid: the run is not finished, or its base cannot be used. MergeRefused.
     """
     from train.publication.cards import write_card
     from train.publication.listing import list_compared
@@ -60,17 +60,17 @@ def publish(
     check_name(registry, name)
     registry.sweep_unclaimed(settings.models_dir)
     result = load_result(run_folder)
-    below = _find(registry, result.base)
-    rank = below.engine.max_lora_rank if below else EngineOptions().max_lora_rank
+    base_spec = _resolve(registry, result.base)
+    rank = base_spec.engine.max_lora_rank if base_spec else EngineOptions().max_lora_rank
     if result.full:
-        kind = "merged"  # every weight was tuned: there is no adapter to share an engine
-    reason = None if result.full else must_be_merged(adapter_facts(result.adapter), rank)
-    reason = reason or _hangs_on_adapter(result, registry)
+        kind = "merged"  # full tuning gives whole weights, which need their own engine
+    reason = None if result.full else must_be_merged(read_adapter_config(result.adapter), rank)
+    reason = reason or _trained_from_adapter(result, registry)
     if reason and kind == "adapter":
         progress(Stage(f"The adapter is merged: {reason}"))
         kind = "merged"
     base = _registered_base(result, registry, needed=kind == "adapter")
-    above = _find(registry, result.parent) if result.parent else base
+    above = _resolve(registry, result.parent) if result.parent else base
     parent = result.parent or (base.id if base else None)
     fields: dict[str, Any] = {
         "id": name,
@@ -88,7 +88,7 @@ def publish(
         fields["lora_rank"] = result.hyperparameters["rank"]
     progress(Stage(f"Publishing {name} as {'merged weights' if kind == 'merged' else 'an adapter'}"))
     with publish_folder(settings.models_dir) as pending:
-        reference, compared = _fill(result, base, kind, pending.path, progress)
+        reference, compared = _write_weights(result, base, kind, pending.path, progress)
         for file in (RESULT, METRICS, CONFIG, DATA):
             if (run_folder / file).exists():
                 shutil.copy2(run_folder / file, pending.path / f"training-{file}")
@@ -109,7 +109,7 @@ def find_published(run_folder: Path, registry: Registry, request: TrainingReques
     None if the name is free or belongs to another run.
     """
     result = load_finished(run_folder)
-    spec = _find(registry, str(request.name))
+    spec = _resolve(registry, str(request.name))
     if result is None or spec is None or spec.job != (request.job or run_folder.name) or not spec.path:
         return None
     published = result.published(spec.id, spec.kind, Path(spec.path))
@@ -135,7 +135,7 @@ def finish_publication(
 
 @dataclass(frozen=True)
 class MergedModel:
-    """A registered model that was made by merging: its id, its folder and what was measured."""
+    """A registered merge: its id, its folder and its measurements."""
 
     model: str
     folder: Path
@@ -150,7 +150,7 @@ def publish_merge(
     """Merges a registered adapter into its base and registers the weights as `name`.
 
     Raises:
-        Conflict: the name is taken. Invalid: `adapter` is no adapter. NotFound. MergeRefused.
+        Conflict: the name is taken. Invalid: `adapter` is not an adapter. NotFound. MergeRefused.
     """
     from train.publication.cards import write_card
     from train.publication.comparison import Reference
@@ -164,7 +164,7 @@ def publish_merge(
     registry.sweep_unclaimed(settings.models_dir)
     below, folder = find_base(spec.base, registry), Path(str(spec.path))
     with publish_folder(settings.models_dir) as pending:
-        report = merge(below, folder, pending.path, kept(folder))
+        report = merge(below, folder, pending.path, load_probes(folder))
         for file in (*folder.glob("training-*"), folder / PROBES):
             if file.exists():
                 shutil.copy2(file, pending.path / file.name)
@@ -184,7 +184,7 @@ def publish_merge(
 
 
 def check_name(registry: Registry, name: str) -> None:
-    """Raises Conflict where `name` is taken, Invalid where it can be no id: before the training, not after it."""
+    """Raises Conflict if `name` is taken, Invalid if it is not a valid id; called before a training."""
     parse_spec(id=name, kind="base", path="/")
     ids = {spec.id for spec in registry.list(include_candidates=True, include_retired=True)}
     if name in ids or name in registry.aliases():
@@ -192,16 +192,16 @@ def check_name(registry: Registry, name: str) -> None:
 
 
 def must_be_merged(adapter: dict[str, Any], largest_rank: int = 64) -> str | None:
-    """Why an engine cannot hold an adapter as it is; None where it can.
+    """Why an engine cannot load an adapter unmerged; None if it can.
 
     Args:
-        adapter: its adapter_config.json. largest_rank: what its base's engine is started with.
+        adapter: its adapter_config.json. largest_rank: the limit of its base's engine.
     """
     rank = max([adapter.get("r", 0), *(adapter.get("rank_pattern") or {}).values()])
     if rank > largest_rank:
-        return f"its rank {rank} is over the {largest_rank} that its base's engine is started with"
+        return f"its rank {rank} is above {largest_rank}, the limit of its base's engine"
     if adapter.get("use_dora"):
-        return "it is a DoRA adapter, which vLLM's engines cannot hold"
+        return "it is a DoRA adapter, which vLLM cannot load"
     if adapter.get("modules_to_save"):
         return f"it trains whole modules ({', '.join(adapter['modules_to_save'])})"
     targets = adapter.get("target_modules") or []
@@ -211,14 +211,14 @@ def must_be_merged(adapter: dict[str, Any], largest_rank: int = 64) -> str | Non
     return f"it changes {', '.join(heads)}" if heads else None
 
 
-def _hangs_on_adapter(result: TrainingResult, registry: Registry) -> str | None:
-    spec = _find(registry, result.parent) if result.parent else None
+def _trained_from_adapter(result: TrainingResult, registry: Registry) -> str | None:
+    spec = _resolve(registry, result.parent) if result.parent else None
     return f"it was trained from the adapter {spec.id}" if spec and spec.kind == "adapter" else None
 
 
 def _registered_base(result: TrainingResult, registry: Registry, *, needed: bool) -> ModelSpec | None:
-    """The base's spec; where an adapter needs it and it is not registered yet (a hub id, a folder), it is now."""
-    spec = _find(registry, result.base)
+    """The base's spec; if an adapter needs it and it is not registered yet (a hub id, a folder), it is registered."""
+    spec = _resolve(registry, result.base)
     if spec is not None or not needed:
         return spec
     known = [other for other in registry.list() if other.path == result.base_location]
@@ -227,31 +227,31 @@ def _registered_base(result: TrainingResult, registry: Registry, *, needed: bool
     spec = parse_spec(id=result.base, kind="base", path=result.base_location, description="Registered by a training")
     try:
         registry.register(spec)
-    except Conflict:  # another training from this base was a moment faster
+    except Conflict:  # another training from this base registered it first
         return registry.resolve(result.base)
     return spec
 
 
-def _find(registry: Registry, name: str) -> ModelSpec | None:
+def _resolve(registry: Registry, name: str) -> ModelSpec | None:
     try:
         return registry.resolve(name)
     except NotFound:
         return None
 
 
-def _fill(
+def _write_weights(
     result: TrainingResult, base: ModelSpec | None, kind: Kind, folder: Path, progress: Progress
 ) -> "tuple[Reference, Compared | None]":
-    """Puts the weights into the folder; says how they compare, and with what.
+    """Writes the weights into the folder, and compares them with the reference.
 
-    None where memory is short: what was trained for hours is not lost over a comparison that can be made later.
+    The comparison is None if memory is short: it can be made later, and a long training must not be lost.
     """
-    from train.publication.comparison import NoRoom, Reference, compare, write_template
+    from train.publication.comparison import NotEnoughMemory, Reference, compare, write_template
     from train.publication.merge import merge
 
     remote_code = base.engine.trust_remote_code if base else False
     below = Base(result.base, result.base_location, base, remote_code)
-    probes = kept(result.run_folder)
+    probes = load_probes(result.run_folder)
     if kind == "merged" and not result.full:
         return Reference(below, result.adapter), merge(below, result.adapter, folder, probes).compared
     shutil.copytree(result.adapter, folder, dirs_exist_ok=True)
@@ -263,13 +263,13 @@ def _fill(
         reference, published = Reference(below, result.adapter), Reference(below, folder)
     try:
         return reference, compare(reference, published, probes)
-    except NoRoom as error:
+    except NotEnoughMemory as error:
         progress(Stage(str(error)))
         return reference, None
 
 
 def _register(registry: Registry, spec: ModelSpec, folder: Path) -> None:
-    """Registers, or takes the folder away again: two trainings may have raced for one name."""
+    """Registers, or deletes the folder if that fails: two trainings may race for the same name."""
     try:
         registry.register(spec)
     except BaseException:

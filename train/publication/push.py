@@ -1,6 +1,6 @@
-"""Takes a published model to a hub: which files go, which stay at home, and what the hub says, in one line.
+"""Pushes a published model to a hub: the files to upload, the ones withheld, and the hub's errors in one line.
 
-What names the user's data or folders stays: the run's record, the probes. It knows huggingface_hub, and no weights.
+Files that name the user's data or folders are withheld: the run's record and the probes.
 """
 
 import re
@@ -21,7 +21,7 @@ _STAYS = ("training-*", PROBES, ".*", "*.log")
 
 @dataclass(frozen=True)
 class Push:
-    """What will be pushed: files with their sizes in bytes, and the files of the folder that stay at home."""
+    """What will be pushed: files with their sizes in bytes; `stays` lists the withheld files."""
 
     spec: ModelSpec
     repo: str
@@ -32,33 +32,33 @@ class Push:
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """In bytes."""
         return sum(size for _, size in self.files)
 
 
 def prepare_push(name: str, repo: str, *, registry: Registry, settings: Settings, public: bool = False) -> Push:
-    """Looks at what would be pushed, and writes the model's card anew, with what is known of it by now.
+    """Collects the files to push, and updates the model's card.
 
     Args:
-        name: a published adapter or merged model, or a folder of weights that has a card of its own.
+        name: a published adapter or merged model, or a registered folder of weights with a card.
         repo: owner/name on the hub.
 
     Raises:
-        NotFound: no such model. Invalid: it has no weights here, no card, or `repo` is no repository's name.
-        Conflict: its weights do not say what its training made.
+        NotFound: no such model. Invalid: it has no weights here or no card, or `repo` is not a repository name.
+        Conflict: its parity check was refused.
     """
     spec = registry.resolve(name)
     if not _REPO.fullmatch(repo):
-        raise Invalid(f"{repo!r} is no repository: write owner/name.", param="repo")
+        raise Invalid(f"{repo!r} is not a repository name: use owner/name.", param="repo")
     folder = spec.folder
     if folder is None or not folder.is_dir():
-        raise Invalid(f"{spec.id!r} has no weights on this machine: there is nothing to push.", param="model")
+        raise Invalid(f"{spec.id!r} has no weights on this machine, so it cannot be pushed.", param="model")
     if spec.parity is not None and spec.parity.refused:
         raise Conflict(f"{spec.id!r} was refused by its check and is not pushed: {spec.parity.refused}.")
     if folder.is_relative_to(settings.models_dir) and spec.kind in ("adapter", "merged"):
         write_card(folder, spec, registry)
     if not (folder / CARD).is_file():
-        raise Invalid(f"{folder} has no card: write a {CARD} that says what the model is, then push.", param="model")
+        raise Invalid(f"{folder} has no card: write a {CARD} that describes the model, then push.", param="model")
     files, stays = [], []
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -71,14 +71,14 @@ def prepare_push(name: str, repo: str, *, registry: Registry, settings: Settings
 
 
 def push(planned: Push, settings: Settings) -> str:
-    """Makes the repository where it is missing, private unless `public`, and uploads all files in one commit.
+    """Creates the repository if it is missing, private unless `public`, and uploads all files in one commit.
 
     Returns:
         The repository's address.
 
     Raises:
-        Unauthorized: no token, or one that may not. Unavailable: the hub cannot be reached. Invalid, Conflict: the hub
-        refuses the repository, or it is there, public, and the push is not.
+        Unauthorized: no token, or one without write access. Unavailable: the hub cannot be reached. Invalid, Conflict:
+        the hub refuses the repository, or it exists and is public while the push is private.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars
@@ -87,23 +87,23 @@ def push(planned: Push, settings: Settings) -> str:
     token = settings.hub_token.get_secret_value() if settings.hub_token else None
     api = HfApi(token=token)
     try:
-        made = api.create_repo(planned.repo, private=not planned.public, exist_ok=True)
-        if not planned.public and not api.model_info(made.repo_id).private:
-            raise Conflict(f"{planned.repo} is there already, and everybody sees it: push with --public, or elsewhere.")
+        repo = api.create_repo(planned.repo, private=not planned.public, exist_ok=True)
+        if not planned.public and not api.model_info(repo.repo_id).private:
+            raise Conflict(f"{planned.repo} exists and is public: push with --public, or to another repository.")
         api.upload_folder(
-            repo_id=made.repo_id,
+            repo_id=repo.repo_id,
             folder_path=planned.folder,
             allow_patterns=[name for name, _ in planned.files],
             commit_message=f"{planned.spec.id}, pushed by Parley",
         )
     except ParleyError:
         raise
-    except Exception as error:  # of many classes, from HTTP to file locks: each is told in one line
-        raise _told(error, planned.repo, api.endpoint) from error
-    return str(made)
+    except Exception as error:  # of many classes, from HTTP to file locks
+        raise _translate(error, planned.repo, api.endpoint) from error
+    return str(repo)
 
 
-def _told(error: Exception, repo: str, hub: str) -> ParleyError:
+def _translate(error: Exception, repo: str, hub: str) -> ParleyError:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     response: Any = getattr(error, "response", None)
@@ -111,13 +111,13 @@ def _told(error: Exception, repo: str, hub: str) -> ParleyError:
     reason = " ".join(str(error).split())[:300]
     match error:
         case LocalTokenNotFoundError():
-            return Unauthorized("The hub needs a token: set HF_TOKEN to one that may write, or `hf auth login`.")
+            return Unauthorized("The hub needs a token: set HF_TOKEN to one with write access, or run `hf auth login`.")
         case OfflineModeIsEnabled():
-            return Unavailable("HF_HUB_OFFLINE is set, so the hub is not asked: unset it and push again.")
+            return Unavailable("HF_HUB_OFFLINE is set: unset it and push again.")
         case HFValidationError():
-            return Invalid(f"{repo!r} is no repository's name on the hub: {reason}", param="repo")
+            return Invalid(f"{repo!r} is not a repository name on the hub: {reason}", param="repo")
         case HfHubHTTPError() if status == 401:
-            return Unauthorized("The hub knows no such token: set HF_TOKEN to one that may write.")
+            return Unauthorized("The hub does not know this token: set HF_TOKEN to one with write access.")
         case HfHubHTTPError() if status == 403:
             return Unauthorized(f"This token may not write to {repo}: choose another owner, or another token.")
         case HfHubHTTPError() if status is not None:

@@ -1,12 +1,12 @@
-"""Checkpoints on disk: a folder counts only where its manifest is there and every file is what the manifest says.
+"""Checkpoints on disk: a folder counts only if it has a manifest and every file matches it.
 
 checkpoints/step-120/manifest.json   step, epoch, loss, and each file's size and sha256; written last
-                     state/          what going on needs: learnt weights, optimiser, schedule, chance (`resuming`)
-                     adapter/        what can be published as a model; weights/ in its place after full tuning
+                     state/          for resuming: trained weights, optimiser, schedule, random state
+                     adapter/        can be published as a model; weights/ instead after full tuning
 
-A checkpoint is filled under another name on the same file system, each file is hashed and synced, then comes the
-manifest, then the rename. So a kill at any moment leaves the checkpoints before it whole, and transformers' own way,
-to write in place and to go on from the highest number (transformers#35782), is not used. It knows files, not torch.
+A checkpoint is written under another name on the same file system, each file is hashed and synced, then comes the
+manifest, then the rename. A kill at any moment leaves earlier checkpoints complete. Transformers instead writes in
+place and resumes from the highest number (transformers#35782). No torch.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,22 +25,25 @@ from train.run.failures import disk_is_full
 from train.run.folder import CHECKPOINTS
 
 MANIFEST, STATE = "manifest.json", "state"
-KEPT = 3  # checkpoints to go on from, and ends of epochs to publish from
+KEPT = 3  # checkpoints to resume from, and epoch ends to publish from
 _CHUNK = 1 << 20
 
 
 class Damaged(ParleyError):
-    """A checkpoint that does not count: without a manifest, or with a file that is not what the manifest says."""
+    """A checkpoint that does not count: no manifest, or a file that does not match it."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint, as its manifest tells it.
+    """A checkpoint, as its manifest describes it.
 
-    `loss` is the validation loss at this step, None where none was measured. `ends_epoch`: taken at the end of an
-    epoch or of the run. `last`: nothing is learnt after it. `rows_at_once` is the micro-batch that fitted into memory.
-    `metrics_bytes` is how long metrics.jsonl was. `resumable`: it still holds the optimiser's state. `files` maps a
-    path within the folder to (bytes, sha256).
+    Attributes:
+        loss: the validation loss at this step, None if none was measured.
+        ends_epoch: taken at the end of an epoch or of the run. last: nothing is learnt after it.
+        rows_at_once: the micro-batch that fitted into memory.
+        metrics_bytes: the length of metrics.jsonl at this step.
+        resumable: it still holds the optimiser's state.
+        files: maps a path within the folder to (bytes, sha256).
     """
 
     folder: Path
@@ -55,7 +59,7 @@ class Saved:
 
     @property
     def state(self) -> Path:
-        """What going on from it needs."""
+        """The folder that resuming needs."""
         return self.folder / STATE
 
 
@@ -75,47 +79,49 @@ class CheckpointPlan:
 
 @dataclass(frozen=True)
 class Newest:
-    """The newest checkpoint that counts, None where there is none; and what was wrong with newer ones, in words."""
+    """The newest checkpoint that counts, or None, and what was wrong with newer ones, in words."""
 
     saved: Saved | None
     damaged: tuple[str, ...] = ()
 
 
 def folder_of(run_folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step stands."""
+    """The folder of a step's checkpoint."""
     return run_folder / CHECKPOINTS / f"step-{step}"
 
 
 def write(saved: Saved, fill: Callable[[Path], None]) -> Saved:
-    """Makes the checkpoint `saved.folder`, whole or not at all; one that stands there already is replaced.
+    """Writes the checkpoint `saved.folder` completely or not at all; an existing one is replaced.
 
     Args:
-        saved: what its manifest will tell; the files come from what `fill` writes.
-        fill: writes the files into the folder that it is given.
+        saved: the content of its manifest, but for the files.
+        fill: writes the files into the folder that it receives.
 
     Raises:
-        NoSpace: the disk is full. The checkpoints before it are as they were.
+        NoSpace: the disk is full. Earlier checkpoints are unchanged.
     """
     try:
-        # One of this very step can only be a damaged one, which a resumed run has now come to again.
+        # An existing one of this step is damaged: a resumed run has reached the step again.
         _remove(saved.folder)
         with publish_folder(saved.folder.parent, saved.folder.name) as pending:
             fill(pending.path)
-            whole = replace(saved, files={name: _facts(pending.path / name) for name in _files(pending.path)})
-            _write_manifest(whole, pending.path)
+            complete = replace(
+                saved, files={name: _size_and_digest(pending.path / name) for name in _files(pending.path)}
+            )
+            _write_manifest(complete, pending.path)
         claim_folder(saved.folder)
     except Exception as error:
         if disk_is_full(error):
             raise NoSpace(f"No space left for the checkpoint of step {saved.step} in {saved.folder.parent}") from error
         raise
-    return whole
+    return complete
 
 
 def read(folder: Path) -> Saved:
-    """A checkpoint by its manifest, its files not looked at.
+    """A checkpoint by its manifest; its files are not checked.
 
     Raises:
-        Damaged: there is no manifest that can be read.
+        Damaged: there is no readable manifest.
     """
     try:
         values = json.loads((folder / MANIFEST).read_text("utf-8"))
@@ -124,27 +130,27 @@ def read(folder: Path) -> Saved:
         values["files"] = {name: (int(size), str(digest)) for name, (size, digest) in values["files"].items()}
         return Saved(folder=folder, **values)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Damaged(f"{folder.name} has no manifest that can be read") from error
+        raise Damaged(f"{folder.name} has no readable manifest") from error
 
 
 def verify(folder: Path) -> Saved:
-    """A checkpoint whose every file is what its manifest says.
+    """A checkpoint whose files all match its manifest.
 
     Raises:
-        Damaged: which file is not, or is not there.
+        Damaged: a file is missing or does not match; the message names it.
     """
     saved = read(folder)
     for name, (size, digest) in (saved.files or {}).items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
-            raise Damaged(f"{folder.name}: {name} is missing or has another size than its manifest says")
-        if _facts(path) != (size, digest):
-            raise Damaged(f"{folder.name}: {name} is not what its manifest says")
+            raise Damaged(f"{folder.name}: {name} is missing or its size differs from the manifest")
+        if _size_and_digest(path) != (size, digest):
+            raise Damaged(f"{folder.name}: {name} does not match the manifest")
     return saved
 
 
 def newest(run_folder: Path) -> Newest:
-    """The newest checkpoint to go on from. What killed writers left behind is swept away."""
+    """The newest checkpoint to resume from. Leftovers of killed writers are deleted."""
     sweep(run_folder / CHECKPOINTS)
     damaged: list[str] = []
     for folder in reversed(_folders(run_folder)):
@@ -159,73 +165,73 @@ def newest(run_folder: Path) -> Newest:
 
 
 def listed(run_folder: Path) -> tuple[Saved, ...]:
-    """All checkpoints with a manifest, oldest first; their files are not hashed again."""
-    found = []
+    """All checkpoints with a manifest, oldest first; their files are not checked."""
+    checkpoints = []
     for folder in _folders(run_folder):
-        try:
-            found.append(read(folder))
-        except Damaged:
-            continue
-    return tuple(found)
+        with suppress(Damaged):
+            checkpoints.append(read(folder))
+    return tuple(checkpoints)
 
 
 def prune(run_folder: Path) -> None:
-    """Keeps the last three whole; of those before them, what can be published of the last three ends of epochs and of
-    the best. The state of the optimiser is twice as large as what learns, so that the rest of it goes.
+    """Keeps the last three complete; of earlier ones, only what can be published of the last three epoch ends and of
+    the best. The optimiser's state is twice as large as the trained weights, so it is deleted.
     """
     saved = listed(run_folder)
-    for folder in set(_folders(run_folder)) - {one.folder for one in saved}:
-        _remove(folder)  # what a kill left of one that was being removed
-    ends = [one.step for one in saved if one.ends_epoch][-KEPT:]
+    for folder in set(_folders(run_folder)) - {checkpoint.folder for checkpoint in saved}:
+        _remove(folder)  # a kill interrupted its removal
+    ends = [checkpoint.step for checkpoint in saved if checkpoint.ends_epoch][-KEPT:]
     best = _best(saved)
-    for one in saved[:-KEPT]:
-        if one.step in ends or one == best:
-            _lighten(one)
+    for checkpoint in saved[:-KEPT]:
+        if checkpoint.step in ends or checkpoint == best:
+            _drop_state(checkpoint)
         else:
-            _remove(one.folder)
+            _remove(checkpoint.folder)
 
 
 def thin(run_folder: Path, loss: float | None = None) -> None:
-    """Of a run that has ended, keeps what can be published: the epochs' ends and the best, without their states.
+    """Keeps of a finished run only what can be published: the epoch ends and the best, without their states.
 
     Args:
-        loss: what was measured at the end, for a last checkpoint that has no loss of its own yet.
+        loss: the final loss, for a last checkpoint without one.
     """
     saved = listed(run_folder)
     best = _best(saved)
-    for one in saved:
-        if one.ends_epoch or one == best:
-            _lighten(replace(one, loss=loss) if one.last and one.loss is None else one)
+    for checkpoint in saved:
+        if checkpoint.ends_epoch or checkpoint == best:
+            final = checkpoint.last and checkpoint.loss is None
+            _drop_state(replace(checkpoint, loss=loss) if final else checkpoint)
         else:
-            _remove(one.folder)
+            _remove(checkpoint.folder)
 
 
 def _best(saved: tuple[Saved, ...]) -> Saved | None:
-    """Of the lowest validation loss."""
-    return min((one for one in saved if one.loss is not None), key=lambda one: one.loss or 0.0, default=None)
+    """The one with the lowest validation loss."""
+    measured = [checkpoint for checkpoint in saved if checkpoint.loss is not None]
+    return min(measured, key=lambda checkpoint: checkpoint.loss or 0.0, default=None)
 
 
-def _lighten(saved: Saved) -> None:
-    """Leaves what can be published: nothing goes on from it any more."""
+def _drop_state(saved: Saved) -> None:
+    """Deletes the state for resuming and keeps what can be published."""
     if saved.resumable:
-        files = {name: facts for name, facts in (saved.files or {}).items() if not name.startswith(f"{STATE}/")}
-        # The manifest first: what it does not name may be there or not.
+        files = {name: entry for name, entry in (saved.files or {}).items() if not name.startswith(f"{STATE}/")}
+        # The manifest first: a file that it does not name may exist or not.
         _write_manifest(replace(saved, resumable=False, files=files), saved.folder)
     shutil.rmtree(saved.state, ignore_errors=True)
 
 
 def _folders(run_folder: Path) -> list[Path]:
-    """By step, oldest first."""
-    found = [path for path in (run_folder / CHECKPOINTS).glob("step-*") if path.name[5:].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    """In the order of steps."""
+    folders = [path for path in (run_folder / CHECKPOINTS).glob("step-*") if path.name[5:].isdigit()]
+    return sorted(folders, key=lambda path: int(path.name[5:]))
 
 
 def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _facts(path: Path) -> tuple[int, str]:
-    """(bytes, sha256) of a file, which is on the disk when this returns."""
+def _size_and_digest(path: Path) -> tuple[int, str]:
+    """(bytes, sha256) of a file, which is synced when this returns."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -241,12 +247,12 @@ def _write_manifest(saved: Saved, folder: Path) -> None:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    """Of a manifest's own words: a flipped bit in its step would else send a run elsewhere."""
+    """Of the manifest itself: a flipped bit in its step would resume a run at the wrong step."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _remove(folder: Path) -> None:
-    """The manifest goes first, so that a kill halfway leaves nothing that looks whole."""
+    """Deletes the manifest first, so that a kill halfway leaves nothing that looks complete."""
     if folder.exists():
         (folder / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder)

@@ -1,24 +1,22 @@
-"""A run's metrics as curves: read from metrics.jsonl while it grows, and drawn as an SVG by hand. No torch.
-
-The page draws the same curves with its own library; this picture goes beside a model's card.
-"""
+"""A run's loss curves: read from metrics.jsonl while it grows, and drawn as an SVG for a model's card. No torch."""
 
 import json
 import math
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from models.chart_svg import Dot, Label, Line, Scale, Shape, render_svg
+
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 34, 40
-# Read on white and on dark paper alike, because a hub shows a card on both.
+# Readable on light and dark backgrounds, because a hub shows cards on both.
 _TEXT, _GRID, _LEARNT, _HELD = "#7d837f", "#b9bdb8", "#2c8a7e", "#d9714b"
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What a run has told so far. Points are (step, loss in nats per learnt token); `last` is the last step's line."""
+    """The metrics of a run so far. Points are (step, loss in nats per learnt token); `last` is the last step's line."""
 
     train: tuple[tuple[int, float], ...] = ()
     validation: tuple[tuple[int, float], ...] = ()
@@ -31,14 +29,14 @@ class Curves:
 
     @property
     def steps(self) -> int:
-        """How many there will be."""
+        """The number of steps in all."""
         return int(self.last.get("steps", 0))
 
 
 def read_curves(path: Path) -> Curves:
-    """The curves of a metrics.jsonl; empty where there is none yet. A line that is half written is left for later.
+    """The curves of a metrics.jsonl; empty if it does not exist yet. An incomplete last line is skipped.
 
-    A step that stands there twice, as after a resume, counts as it was told last.
+    If a step occurs twice, as after a resume, the last line counts.
     """
     train: dict[int, float] = {}
     validation: dict[int, float] = {}
@@ -62,90 +60,53 @@ def read_curves(path: Path) -> Curves:
 
 
 def smoothed(points: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
-    """A running mean over about a thirtieth of the points: single batches jump, the trend does not."""
+    """A running mean over about 1/15 of the points, because single batches vary."""
     reach = max(1, len(points) // 30)
     mean: list[tuple[int, float]] = []
-    for place, (step, _) in enumerate(points):
-        near = [loss for _, loss in points[max(0, place - reach) : place + reach + 1]]
+    for position, (step, _) in enumerate(points):
+        near = [loss for _, loss in points[max(0, position - reach) : position + reach + 1]]
         mean.append((step, sum(near) / len(near)))
     return tuple(mean)
 
 
 def draw_svg(curves: Curves, title: str) -> str:
-    """The curves as one SVG: training loss pale, its running mean and the validation loss bold."""
+    """The curves as an SVG: training loss pale, its running mean and the validation loss bold."""
     points = (*curves.train, *curves.validation)
     if not points:
-        return _svg(title, f'<text x="{_WIDTH / 2}" y="{_HEIGHT / 2}" text-anchor="middle">no step was told</text>')
+        return render_svg([Label(_WIDTH / 2, _HEIGHT / 2, "no steps yet", _TEXT, "middle")], (_WIDTH, _HEIGHT), title)
     last_step = max(1, *(step for step, _ in points))
     low, high = min(0.0, *(loss for _, loss in points)), max(loss for _, loss in points)
-    scale = _Scale(last_step, low, high if high > low else low + 1)
-    parts = [scale.grid()]
-    if curves.train:
-        parts.append(scale.line(curves.train, _LEARNT, 1, 0.35))
-        parts.append(scale.line(smoothed(curves.train), _LEARNT, 2.2, 1))
-    if curves.validation:
-        parts.append(scale.line(curves.validation, _HELD, 2.2, 1))
-        parts += [scale.dot(step, loss) for step, loss in curves.validation]
-    return _svg(title, "".join(parts))
+    high = high if high > low else low + 1
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    x, y = Scale(0, last_step, _LEFT, right), Scale(low, high, bottom, _TOP)
 
+    def line(points: tuple[tuple[int, float], ...], colour: str, width: float, opacity: float = 1) -> Line:
+        return Line(tuple((x(step), y(loss)) for step, loss in points), colour, width, opacity)
 
-@dataclass(frozen=True)
-class _Scale:
-    last_step: int
-    low: float
-    high: float
-
-    def x(self, step: float) -> float:
-        return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * step / self.last_step, 1)
-
-    def y(self, loss: float) -> float:
-        room = _HEIGHT - _TOP - _BOTTOM
-        return round(_TOP + room * (1 - (loss - self.low) / (self.high - self.low)), 1)
-
-    def line(self, points: tuple[tuple[int, float], ...], colour: str, width: float, opacity: float) -> str:
-        path = " ".join(f"{self.x(step)},{self.y(loss)}" for step, loss in points)
-        return (
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}" '
-            f'stroke-linejoin="round" opacity="{opacity}"/>'
-        )
-
-    def dot(self, step: int, loss: float) -> str:
-        return f'<circle cx="{self.x(step)}" cy="{self.y(loss)}" r="3.5" fill="{_HELD}"/>'
-
-    def grid(self) -> str:
-        parts = []
-        for value in _ticks(self.low, self.high):
-            y = self.y(value)
-            parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}" stroke="{_GRID}" opacity=".5"/>')
-            parts.append(f'<text x="{_LEFT - 8}" y="{y + 4}" text-anchor="end">{value:g}</text>')
-        for value in _ticks(0, self.last_step):
-            if value == int(value):
-                x, y = self.x(value), _HEIGHT - _BOTTOM + 18
-                parts.append(f'<text x="{x}" y="{y}" text-anchor="middle">{value:,.0f}</text>')
-        parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 6}" text-anchor="end">step</text>')
-        return "".join(parts)
-
-
-def _svg(title: str, body: str) -> str:
-    key = (
-        f'<text x="{_LEFT}" y="20" fill="{_LEARNT}">training loss</text>'
-        f'<text x="{_LEFT + 110}" y="20" fill="{_HELD}">validation loss</text>'
-        f'<text x="{_WIDTH - _RIGHT}" y="20" text-anchor="end">nats per learnt token</text>'
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
-        f'height="{_HEIGHT}" role="img" font-family="system-ui, sans-serif" font-size="12" fill="{_TEXT}">'
-        f"<title>{escape(title)}</title>{key}{body}</svg>\n"
-    )
+    shapes: list[Shape] = [
+        Label(_LEFT, 20, "training loss", _LEARNT),
+        Label(_LEFT + 110, 20, "validation loss", _HELD),
+        Label(right, 20, "nats per learnt token", _TEXT, "end"),
+        Label(right, _HEIGHT - 6, "step", _TEXT, "end"),
+    ]
+    for value in _ticks(low, high):
+        shapes.append(Line(((_LEFT, y(value)), (right, y(value))), _GRID, 1, 0.5))
+        shapes.append(Label(_LEFT - 8, y(value) + 4, f"{value:g}", _TEXT, "end"))
+    whole = [value for value in _ticks(0, last_step) if value == int(value)]
+    shapes += [Label(x(value), bottom + 18, f"{value:,.0f}", _TEXT, "middle") for value in whole]
+    shapes += [line(curves.train, _LEARNT, 1, 0.35), line(smoothed(curves.train), _LEARNT, 2.2)]
+    shapes.append(line(curves.validation, _HELD, 2.2))
+    shapes += [Dot(x(step), y(loss), 2.5, _HELD) for step, loss in curves.validation]
+    return render_svg(shapes, (_WIDTH, _HEIGHT), title) + "\n"
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers between the two."""
+    """About five round numbers from low to high."""
     rough = (high - low) / 5
     unit = 10 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)
     first = math.ceil(low / step)
-    return [round((first + place) * step, 10) for place in range(int((high - first * step) / step + 1e-9) + 1)]
+    return [round((first + index) * step, 10) for index in range(int((high - first * step) / step + 1e-9) + 1)]
 
 
 def _finite(value: Any) -> bool:

@@ -1,7 +1,4 @@
-"""What can go wrong while a model learns, told in one line each: diverged, out of memory, disk full.
-
-It tells what an exception of torch, safetensors or the system means. What is done about it is `resuming`'s.
-"""
+"""Failures of a training as one-line errors (diverged, out of memory), and what exceptions of libraries mean."""
 
 import errno
 from collections.abc import Iterator
@@ -9,14 +6,14 @@ from pathlib import Path
 
 from models.errors import ParleyError
 
-# A file size limit (EFBIG) is to the one who writes what a full disk is, and so is a quota.
+# A file size limit (EFBIG) or a quota has the same effect as a full disk.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# torch and safetensors tell a cut-off write only in their own words.
+# torch reports an incomplete write only by this text.
 _CUT_OFF = ("inline_container.cc", "unexpected pos")
 
 
 class TrainingDiverged(ParleyError):
-    """The loss, or a weight, is not a number any more. `checkpoint` is the last good one's folder, if there is one."""
+    """The loss or a weight is not finite. `checkpoint` is the folder of the last good one, if any."""
 
     status = 422
 
@@ -26,12 +23,12 @@ class TrainingDiverged(ParleyError):
         good = f"The last good checkpoint is {checkpoint}. " if checkpoint else ""
         super().__init__(
             f"{what} at step {step}: training stopped. {good}Lower the learning rate (it is {learning_rate:g}), or "
-            "look for a damaged base."
+            "check whether the base is damaged."
         )
 
 
 class OutOfMemory(ParleyError, MemoryError):
-    """Something did not fit into memory. `rows_at_once` is the micro-batch that was too much; 0 before any step."""
+    """Something did not fit into memory. `rows_at_once` is the micro-batch that did not fit; 0 before any step."""
 
     status = 507
 
@@ -45,22 +42,22 @@ class OutOfMemory(ParleyError, MemoryError):
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an exception, or what it came from, says that nothing more can be written."""
-    for one in _causes(error):
-        if isinstance(one, OSError) and one.errno in _FULL:
+    """Whether an exception, or a cause of it, says that the disk is full."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in _FULL:
             return True
-        text = str(one)
+        text = str(cause)
         if all(part in text for part in _CUT_OFF) or any(f"(os error {number})" in text for number in _FULL):
             return True
     return False
 
 
 def memory_is_full(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on the GPU or, by torch's or Python's allocator, on the CPU."""
+    """Whether an exception says that memory ran out, on the GPU or on the CPU."""
     if isinstance(error, MemoryError):
         return True
     text = str(error)
-    # torch.cuda.OutOfMemoryError is a RuntimeError too; by its words this needs no torch.
+    # torch.cuda.OutOfMemoryError is a RuntimeError too; checking its text needs no torch.
     return isinstance(error, RuntimeError) and (
         "out of memory" in text.lower() or "can't allocate memory" in text or "std::bad_alloc" in text
     )
@@ -68,8 +65,8 @@ def memory_is_full(error: BaseException) -> bool:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

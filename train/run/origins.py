@@ -1,7 +1,7 @@
-"""What a run was made of: its data's fingerprint, its environment; and whether a resumed run is made of the same.
+"""What a run is made of (the data's fingerprint, the environment), and whether a resumed run is made of the same.
 
-Fingerprints are sha256 over the file, and over the examples as they were understood, in order: so a file whose blank
-lines were moved is still the same data, and one whose examples were shuffled is not. It knows nothing of checkpoints.
+Fingerprints are sha256 over the file, and over the parsed examples in order: a file with moved blank lines is still the
+same data, a file with shuffled examples is not.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ _PACKAGES = (
     "numpy",
 )  # fmt: skip
 _CHUNK = 1 << 20
-# What may differ between the two lives of a run: it says when and from where, not what is learnt.
-_FREE = frozenset({"started", "asked", "data", "run"})
+# What may differ after a resume: it says when, from where and why, but not what is learnt.
+_IGNORED = frozenset({"started", "asked", "data", "run", "reasons"})
 
 
 def fingerprint(data: Any, examples: Iterable[Any], held: Iterable[Any], rows: Iterable[Any]) -> dict[str, Any]:
-    """What was learnt from, as data.json has it.
+    """The content of data.json.
 
     Args:
-        data: a path, or anything in memory.
-        examples: what is learnt, as it was understood, in order. held: what the loss is measured on.
-        rows: what became of them with this base's tokenizer and chat template.
+        data: a path, or data in memory.
+        examples: the parsed training examples in order. held: those on which the loss is measured.
+        rows: their tokens with this base's tokenizer and chat template.
     """
     file = Path(data) if isinstance(data, str | Path) and Path(data).is_file() else None
     return {
@@ -47,7 +47,7 @@ def fingerprint(data: Any, examples: Iterable[Any], held: Iterable[Any], rows: I
 
 
 def digest(items: Iterable[Any]) -> str:
-    """sha256 over items in order: dataclasses, pydantic models and what JSON knows."""
+    """sha256 over items in order: dataclasses, pydantic models and JSON values."""
     total = hashlib.sha256()
     for item in items:
         total.update(json.dumps(_plain(item), ensure_ascii=False, sort_keys=True).encode() + b"\n")
@@ -55,11 +55,11 @@ def digest(items: Iterable[Any]) -> str:
 
 
 def environment(device: str, threads: int, seed: int) -> dict[str, Any]:
-    """Where a run learns, as environment.json has it: what its last digits depend on, beside its data and config."""
+    """The content of environment.json: what the last digits depend on besides data and config."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: number for name in _PACKAGES if (number := _version(name))},
         "device": _device(device),
         "threads": threads,
         "seed": seed,
@@ -95,27 +95,23 @@ def previous_threads(run_folder: Path) -> int | None:
 
 
 def require_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
-    """Both lives of a run must be made of the same.
-
-    Raises:
-        Invalid: what differs, in one line.
-    """
-    for name, was, is_now in _differences(before, now):
+    """Raises Invalid, with what differs, unless a resumed run is made of the same."""
+    for name, old, new in _differences(before, now):
         if name.endswith("sha256"):
             part = name.removesuffix("_sha256").replace("rows", "rows made of the data with this base")
-            told = f"the {part} changed since" if part != "file" else "the data's file changed since"
+            change = f"the {part} changed since" if part != "file" else "the data's file changed since"
         else:
-            told = f"{name.replace('_', ' ')} was {was} and is {is_now} now"
+            change = f"{name.replace('_', ' ')} was {old} and is {new} now"
         raise Invalid(
-            f"This run cannot go on with another {what}: {told}. Put it back, or start a run of its own.", param=name
+            f"This run cannot be resumed with another {what}: {change}. Restore it, or start a new run.", param=name
         )
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """What differs between two environments, in words. A run goes on in another, but its last digits may differ."""
+    """What differs between two environments, in words. A run may be resumed in another one."""
     return tuple(
-        f"{name} was {was} and is {is_now} now"
-        for name, was, is_now in _differences(
+        f"{name} was {old} and is {new} now"
+        for name, old, new in _differences(
             dict(before) | dict(before.get("packages", {})), dict(now) | dict(now.get("packages", {}))
         )
         if name not in ("packages", "git")
@@ -123,16 +119,16 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[tuple[str, Any, Any]]:
-    # Through JSON, as the older of the two has been: a tuple there is a list.
+    # Through JSON, like the stored one: its tuples are lists.
     now = json.loads(json.dumps(now))
     for name in {**before, **now}:
-        was, is_now = before.get(name), now.get(name)
-        if name in _FREE or was == is_now:
+        old, new = before.get(name), now.get(name)
+        if name in _IGNORED or old == new:
             continue
-        if isinstance(was, dict) and isinstance(is_now, dict):
-            yield from _differences(was, is_now)
-        elif name != "file":  # the same file may have been moved; its digest is what counts
-            yield name, was, is_now
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new)
+        elif name != "file":  # the file may have been moved; only its digest counts
+            yield name, old, new
 
 
 def _plain(value: Any) -> Any:
@@ -145,7 +141,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, frozenset | set):
         return sorted(value)
     if isinstance(value, list | tuple):
-        # Ids and labels are long lists of numbers, which are plain already.
+        # Token ids and labels are long lists of plain numbers.
         return value if value and isinstance(value[0], int) else [_plain(inner) for inner in value]
     return value
 
@@ -178,7 +174,7 @@ def _version(package: str) -> str | None:
 
 
 def _revision() -> str | None:
-    """The git revision of this program, with a + where files were changed; None where it was installed without git."""
+    """This program's git revision, with + if files are changed; None if it was installed without git."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,6 +1,6 @@
-"""What a run tells while it runs, and three who listen: a terminal, plain lines, and the run's metrics.jsonl.
+"""The events of a run, and three receivers: a terminal, plain lines, and the run's metrics.jsonl. No torch.
 
-`Progress` is any function of one event. An exception that it raises ends the training. No torch here.
+`Progress` is any function of one event. An exception that it raises ends the training.
 """
 
 import json
@@ -15,18 +15,18 @@ from rich.console import Console
 
 @dataclass(frozen=True)
 class Stage:
-    """The run has come to something new, in words."""
+    """A new stage of the run, as a sentence."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step is done. Loss in nats per learnt token; tokens without padding, learnt or not.
+    """One optimiser step. Loss in nats per learnt token; tokens without padding, learnt or not.
 
-    `accuracy` is the share of learnt tokens that the model would have put first; for DPO the share of pairs whose
-    preferred answer it now rates higher, `margin` being by how much (β times the gain over the reference, in nats).
-    `memory_bytes` is what the process holds at this step: of the GPU's memory where there is one, else of the RAM.
+    `accuracy` is the share of learnt tokens that the model ranks first; for DPO the share of pairs whose preferred
+    answer it ranks higher, and `margin` says by how much (β times the gain over the reference, in nats).
+    `memory_bytes` is what the process holds at this step: GPU memory on a GPU, otherwise RAM.
     """
 
     step: int
@@ -46,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Validation:
-    """The loss on examples that are not learnt, at a step; `accuracy` and `margin` as in Step, on the same."""
+    """The loss on held-out examples at a step, with `accuracy` and `margin` as in Step."""
 
     step: int
     loss: float
@@ -56,10 +56,10 @@ class Validation:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint is complete on disk: its manifest is written, and a kill from now on loses nothing before it.
+    """A checkpoint is complete on disk: a kill from now on loses nothing before it.
 
-    `folder/adapter/` (`folder/weights/` where all weights are trained) can be published as a model. `epoch` counts the
-    epochs that were learnt; `loss` is the validation loss at this very step, None where none was measured.
+    `folder/adapter/` (`folder/weights/` after full tuning) can be published as a model. `epoch` counts completed
+    epochs; `loss` is the validation loss at this step, None if none was measured.
     """
 
     step: int
@@ -73,21 +73,21 @@ Progress = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """Listens to nothing."""
+    """Ignores events."""
 
 
 def together(*listeners: Progress) -> Progress:
-    """One listener that hands each event to all of them, in order."""
+    """A receiver that passes each event to all of them, in order."""
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         for listener in listeners:
             listener(event)
 
-    return tell
+    return emit
 
 
 class MetricsFile:
-    """Appends every step, validation and checkpoint to a JSONL file, each line written through at once."""
+    """Appends every step, validation and checkpoint to a JSONL file, and flushes each line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -104,7 +104,7 @@ class MetricsFile:
 
 
 def validation_row(event: Validation) -> dict[str, Any]:
-    """A validation as metrics.jsonl and trackers have it: its names set apart from those of a step."""
+    """A validation as metrics.jsonl and trackers store it, with names that differ from those of a step."""
     row: dict[str, Any] = {"step": event.step, "validation_loss": event.loss}
     for name in ("accuracy", "margin"):
         if (value := getattr(event, name)) is not None:
@@ -113,34 +113,33 @@ def validation_row(event: Validation) -> dict[str, Any]:
 
 
 class PlainLines:
-    """A line for each stage and validation, and for about twenty steps of a run: for logs and pipes."""
+    """A line for each stage and validation and for about twenty steps per run, for logs and pipes."""
 
-    def __init__(self, say: Callable[[str], None] = print) -> None:
-        self._say = say
+    def __init__(self, write: Callable[[str], None] = print) -> None:
+        self._write = write
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Stage):
-            self._say(event.message)
+            self._write(event.message)
         elif isinstance(event, Validation):
-            self._say(f"validation loss {event.loss:.4f} at step {event.step}")
+            self._write(f"validation loss {event.loss:.4f} at step {event.step}")
         elif isinstance(event, Checkpoint):
-            self._say(f"checkpoint at step {event.step}")
+            self._write(f"checkpoint at step {event.step}")
         elif event.step == 1 or event.step == event.steps or event.step % max(1, event.steps // 20) == 0:
-            self._say(f"step {event.step}/{event.steps}  {_figures(event)}")
+            self._write(f"step {event.step}/{event.steps}  {_figures(event)}")
 
 
-_WIDE = 90  # columns from which there is room for a bar beside the figures
+_WIDE = 90  # columns from which a bar fits beside the figures
 
 
 class Terminal:
-    """A live bar with loss, tokens/s and time left. Use as a context manager, so that the bar is closed."""
+    """A live bar with loss, tokens/s and time left. A context manager, which closes the bar."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        console = console or Console()
-        # On a narrow terminal the figures take the whole line: they are what is looked at.
+        # On a narrow terminal the figures take the whole line, because they matter most.
         self._wide = console.width >= _WIDE
         more = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None)]
         self._bar = Bar(
@@ -172,7 +171,7 @@ class Terminal:
                 f"[dim]•[/dim] validation loss [bold]{event.loss:.4f}[/bold] at step {event.step}", highlight=False
             )
         elif isinstance(event, Checkpoint):
-            return  # the bar goes on; where checkpoints are is the log's to tell
+            return  # only the log lists checkpoints
         else:
             if self._task is None:
                 self._task = self._bar.add_task("training", total=event.steps, figures="")
@@ -191,7 +190,7 @@ def _figures(step: Step) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 48 s, 3 min 20 s, 2 h 05 min."""
+    """Seconds for people: 48 s, 3 min 20 s, 2 h 05 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

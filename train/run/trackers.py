@@ -1,7 +1,7 @@
-"""Where a run's numbers go besides its own folder: Weights & Biases, TensorBoard, Trackio. None unless asked for.
+"""Optional experiment trackers: Weights & Biases, TensorBoard, Trackio.
 
-A tracker is one more listener to the run's events, so that every method and every number is tracked alike. The
-libraries are the user's to install; each reads its own account and address from where it always does.
+A tracker receives the run's events like any listener, so all methods and metrics are tracked alike. Users install the
+libraries; each reads its account and address from its usual place.
 """
 
 import importlib.util
@@ -17,16 +17,16 @@ from models.errors import Invalid
 from train.hyperparameters import Chosen
 from train.run.progress import Event, Progress, Step, Validation, together, validation_row
 
-# Which module a tracker needs, and the package that brings it.
+# By tracker: the module that it needs.
 TRACKERS: Mapping[str, str] = {"wandb": "wandb", "tensorboard": "tensorboard", "trackio": "trackio"}
 _PROJECT = "parley"
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Before anything is loaded: is there such a tracker, and is it installed?
+    """Checks names before anything is loaded.
 
     Raises:
-        Invalid: one line, with the command that installs it.
+        Invalid: an unknown tracker, or one that is not installed; with the command that installs it.
     """
     for name in names:
         if name not in TRACKERS:
@@ -36,25 +36,32 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def tracking(names: Sequence[str], folder: Path, run: str | None, settings: Chosen) -> Iterator[Progress]:
-    """A listener that hands steps and validations to each named tracker, closed at the end.
+def tracking(names: Sequence[str], folder: Path, run: str | None, hyperparameters: Chosen) -> Iterator[Progress]:
+    """Passes steps and validations to each named tracker, and closes them at the end.
 
     Args:
-        names: as `check_trackers` takes them. folder: the run's; TensorBoard writes to `tensorboard/` in it.
-        run: what the run is called there; its folder's name without it.
-        settings: told once, as the run's configuration.
+        names: as in `check_trackers`. folder: the run's; TensorBoard writes to `tensorboard/` in it.
+        run: the run's name in the tracker; by default its folder's name.
+        hyperparameters: logged once, as the run's configuration.
     """
     openers = {"wandb": _wandb, "tensorboard": _tensorboard, "trackio": _trackio}
     with ExitStack() as stack:
         yield together(
-            *(stack.enter_context(openers[name](folder, run or folder.name, asdict(settings))) for name in names)
+            *(stack.enter_context(openers[name](folder, run or folder.name, asdict(hyperparameters))) for name in names)
         )
 
 
 @contextmanager
 def _wandb(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progress]:
+    with open_wandb(project=_PROJECT, name=run, config=config, dir=str(folder)) as emit:
+        yield emit
+
+
+@contextmanager
+def open_wandb(**options: Any) -> Iterator[Progress]:
+    """A wandb run with the options of `wandb.init`, closed at the end."""
     wandb: Any = import_module("wandb")
-    opened = wandb.init(project=_PROJECT, name=run, config=config, dir=str(folder))
+    opened = wandb.init(**options)
     with opened:
         yield tracked(lambda row, step: opened.log(row, step=step))
 
@@ -76,7 +83,7 @@ def _tensorboard(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Pro
 @contextmanager
 def _trackio(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progress]:
     trackio: Any = import_module("trackio")
-    with redirect_stdout(sys.stderr):  # it speaks on standard output, where --json has one object and nothing else
+    with redirect_stdout(sys.stderr):  # it prints to standard output, which --json reserves for one object
         trackio.init(project=_PROJECT, name=run, config=config)
     try:
         yield tracked(lambda row, step: trackio.log(dict(row), step=step))
@@ -86,19 +93,19 @@ def _trackio(folder: Path, run: str, config: dict[str, Any]) -> Iterator[Progres
 
 
 def tracked(log: Any) -> Progress:
-    """A listener that logs the numbers of steps and validations; both have a step of their own."""
+    """A receiver that logs the metrics of steps and validations, each at its step."""
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         if not isinstance(event, Step | Validation):
             return
         row = asdict(event) if isinstance(event, Step) else validation_row(event)
         step = row.pop("step")
         log({_named(name): value for name, value in row.items() if value is not None}, step)
 
-    return tell
+    return emit
 
 
 def _named(name: str) -> str:
-    """`train/loss`, `validation/loss`: trackers draw what shares a first word together."""
+    """`train/loss`, `validation/loss`: trackers group metrics by this prefix."""
     part, _, rest = name.partition("_")
     return f"validation/{rest}" if part == "validation" else f"train/{name}"

@@ -1,7 +1,7 @@
-"""Which weights a training starts from, and how they are loaded. It knows transformers, but not how to train.
+"""The weights that a training starts from, and how transformers loads them.
 
-A base is a registered model's id, a local folder, or a hub id. A hosted model is refused: its weights are
-elsewhere. An adapter is no base of weights by itself: `training` merges it first.
+A base is a registered model's id, a local folder, or a hub id. A hosted model is refused, because its weights are
+elsewhere. An adapter must be merged first (`training`).
 """
 
 import json
@@ -27,15 +27,15 @@ class Base:
 
     @property
     def is_adapter(self) -> bool:
-        """Whether it must be merged before it can be trained on."""
+        """Whether it must be merged before training."""
         return self.spec is not None and self.spec.kind == "adapter"
 
 
 def find_base(base: str | Path, registry: Registry | None = None) -> Base:
-    """A registered model, else a local folder, else a hub id.
+    """A registered model, otherwise a local folder, otherwise a hub id.
 
     Raises:
-        Invalid: a hosted model, or a name that can be neither of the three.
+        Invalid: a hosted model, or a name that is none of the three.
     """
     name = str(base)
     spec = _registered(name, registry)
@@ -49,7 +49,7 @@ def find_base(base: str | Path, registry: Registry | None = None) -> Base:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise Invalid(f"{name} holds no config.json: it is no model's folder.", param="base")
+            raise Invalid(f"{name} holds no config.json, so it is not a model's folder.", param="base")
         return Base(folder.resolve().name, str(folder.resolve()))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return Base(name, name)
@@ -72,19 +72,19 @@ def load_tokenizer(base: Base) -> Any:
     """The base's tokenizer.
 
     Raises:
-        Unavailable: it cannot be loaded; one line.
+        Unavailable: it cannot be loaded.
     """
     from transformers import AutoTokenizer
 
-    with _told(base):
+    with _loading(base):
         return AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
 
 
 def load_config(base: Base) -> Any:
-    """The base's config, its text part where it reads more than text."""
+    """The base's config; of a multimodal model the text part."""
     from transformers import AutoConfig
 
-    with _told(base):
+    with _loading(base):
         config = AutoConfig.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
     return config.get_text_config()
 
@@ -101,7 +101,7 @@ def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> 
     import torch
     from transformers import AutoModelForCausalLM
 
-    # The current GPU: of several processes, each has one of its own.
+    # The current GPU: with several processes, each has its own.
     where = torch.cuda.current_device() if device == "cuda" else "cpu"
     options: dict[str, Any] = {"dtype": dtype, "device_map": {"": where}}
     if quantised:
@@ -113,17 +113,18 @@ def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> 
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.float16 if dtype is torch.float16 else torch.bfloat16,
         )
-    with _told(base):
+    with _loading(base):
         model = AutoModelForCausalLM.from_pretrained(base.location, trust_remote_code=base.trust_remote_code, **options)
     for module in model.modules():
-        # On a CPU bitsandbytes repacks a layer for inference at its first measurement, and cannot train it then.
+        # On a CPU bitsandbytes repacks a layer for inference when it is first evaluated, and cannot train it
+        # afterwards.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model
 
 
 def stored_dtype(base: Base) -> Any:
-    """The torch dtype that the base's weights are stored in; float32 where its config does not say."""
+    """The torch dtype in which the base's weights are stored; float32 if its config does not say."""
     import torch
 
     dtype = load_config(base).dtype
@@ -145,20 +146,22 @@ def count_parameters(config: Any) -> int:
     return layers * (attention + mlp * experts) + embeddings
 
 
-def adapter_facts(folder: Path) -> dict[str, Any]:
+def read_adapter_config(folder: Path) -> dict[str, Any]:
     """An adapter's adapter_config.json.
 
     Raises:
-        Invalid: the folder is no adapter's.
+        Invalid: the folder holds no adapter.
     """
     try:
         return json.loads((folder / "adapter_config.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise Invalid(f"{folder} holds no readable adapter_config.json: it is no adapter.", param="adapter") from error
+        raise Invalid(
+            f"{folder} holds no readable adapter_config.json, so it is not an adapter.", param="adapter"
+        ) from error
 
 
-class _told:
-    """Turns what transformers raises over missing or broken weights into one line."""
+class _loading:
+    """Turns transformers' errors about missing or broken weights into one line."""
 
     def __init__(self, base: Base) -> None:
         self._base = base

@@ -1,11 +1,10 @@
-"""Direct preference optimisation (arXiv:2305.18290) with TRL's trainer: the preferred answer up, the other down.
+"""Direct preference optimisation (arXiv:2305.18290) with TRL's DPOTrainer.
 
-The reference that the model pays for leaving is its own base: with an adapter, the same weights with the adapter
-switched off; after full tuning, a frozen copy. Ids and labels come with the pairs (`pairs`), so that TRL's own
-tokenising is not asked for.
+The reference model is the base: with an adapter, the same weights with the adapter disabled; for full tuning, a frozen
+copy. Token ids and labels come with the pairs (`pairs`) instead of from TRL's tokenisation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,13 +12,11 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 from trl import DPOConfig, DPOTrainer
 
-from train.trainers.batches import LikeLengths
-from train.trainers.devices import one_card
+from train.trainers.batches import SimilarLengthSampler, measuring_batches
+from train.trainers.devices import use_one_gpu
 from train.trainers.fit_job import Measured
 from train.trainers.pairs import Pair
 from train.trainers.tokens import IGNORED, Row
-
-_TOKENS_AT_ONCE = 4_096  # padding included, while measuring
 
 
 def dpo_trainer(
@@ -35,18 +32,17 @@ def dpo_trainer(
 
     Args:
         model: the base's weights. reference: a second copy of them for full tuning, None with an adapter.
-        tokenizer: its tokenizer. pairs: what is learnt.
-        arguments: what every method's trainer is told (`fitting`).
-        pad_token: fills rows up; masked, so any id will do.
-        beta: how dearly leaving the reference is paid for.
-        adapter: peft's config of what learns; None where every weight does.
+        tokenizer: its tokenizer. pairs: the training pairs.
+        arguments: the TRL configuration that both methods share (`fit`), and beta.
+        pad_token: pads rows; it is masked, so any id will do.
+        adapter: the LoraConfig; None for full tuning.
     """
-    # TRL insists on a padding token of the tokenizer's own; only its id is used, and it is masked.
+    # TRL requires the tokenizer to have a padding token; only its id is used, and it is masked.
     tokenizer.pad_token_id = pad_token
     return _Trainer(
         model=model,
         ref_model=reference,
-        args=one_card(DPOConfig(**arguments, max_length=None)),
+        args=use_one_gpu(DPOConfig(**arguments, max_length=None)),
         data_collator=_Collator(pad_token),
         train_dataset=Dataset.from_list([_columns(pair) for pair in pairs]),
         processing_class=tokenizer,
@@ -55,23 +51,26 @@ def dpo_trainer(
 
 
 class PairMeter:
-    """Measures a trainer's model over pairs. What the reference says of them is asked once: it never changes."""
+    """Measures a trainer's model over pairs. The reference is evaluated once, because it never changes."""
 
     def __init__(self, trainer: DPOTrainer, pairs: Sequence[Pair]) -> None:
         self._trainer, self._pairs = trainer, pairs
         self._reference: list[torch.Tensor] = []
 
     def __call__(self) -> Measured:
-        """The mean DPO loss, the share of pairs rated the right way round, and the mean margin in nats."""
+        """The mean DPO loss, the share of pairs ranked correctly, and the mean margin in nats."""
         trainer: Any = self._trainer
         model = trainer.model
         training = model.training
         model.eval()
-        batches = [trainer._prepare_inputs(trainer.data_collator(batch)) for batch in _batches(self._pairs)]
+        batches = [
+            trainer._prepare_inputs(trainer.data_collator([_columns(pair) for pair in batch]))
+            for batch in measuring_batches(self._pairs, 2)
+        ]
         with torch.no_grad():
             if not self._reference:
-                of = trainer.ref_model or model
-                self._reference = [_gap(*trainer.compute_ref_log_probs(of, batch)) for batch in batches]
+                reference = trainer.ref_model or model
+                self._reference = [_gap(*trainer.compute_ref_log_probs(reference, batch)) for batch in batches]
             gaps = [_gap(*_log_probabilities(model, batch).chunk(2)) for batch in batches]
         model.train(training)
         rewards = trainer.beta * (torch.cat(gaps) - torch.cat(self._reference))
@@ -83,23 +82,12 @@ def _gap(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
 
 
 def _log_probabilities(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The log-probability of each row's answer, in nats: those preferred first, then the others."""
+    """The log-probability of each row's answer, in nats: preferred answers first, then the others."""
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED)
-    answer = model(
+    output = model(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels, fused_lm_head=True
     )
-    return answer.log_probs.sum(1)
-
-
-def _batches(pairs: Sequence[Pair]) -> Iterator[list[dict[str, list[int]]]]:
-    batch: list[dict[str, list[int]]] = []
-    for pair in sorted(pairs, key=lambda pair: pair.longest):
-        if batch and 2 * (len(batch) + 1) * pair.longest > _TOKENS_AT_ONCE:
-            yield batch
-            batch = []
-        batch.append(_columns(pair))
-    if batch:
-        yield batch
+    return output.log_probs.sum(1)
 
 
 _COLUMNS = ("chosen_ids", "chosen_mask", "rejected_ids", "rejected_mask")
@@ -114,10 +102,10 @@ def _side(row: Row) -> tuple[list[int], list[int]]:
 
 
 class _Collator:
-    """Pairs to one batch: the preferred answers' rows first, then the others', as TRL's loss takes them.
+    """Pairs to one batch: the rows of preferred answers first, then the others, as TRL's loss expects them.
 
-    TRL's own collator counts all after the prompt as the answer. Here a mask says which tokens are compared, so that
-    what a template writes after the end of a turn is not.
+    TRL's own collator counts everything after the prompt as the answer. Here a mask excludes what a template writes
+    after the end of a turn.
     """
 
     def __init__(self, pad_token: int) -> None:
@@ -135,7 +123,7 @@ class _Collator:
 
 
 class _Trainer(DPOTrainer):
-    """TRL's trainer, over pairs that are token ids already, in batches of like length."""
+    """TRL's trainer over tokenised pairs, in batches of similar length."""
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
@@ -147,4 +135,4 @@ class _Trainer(DPOTrainer):
         data: Any = train_dataset if train_dataset is not None else self.train_dataset
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         lengths = [max(len(pair["chosen_ids"]), len(pair["rejected_ids"])) for pair in data]
-        return LikeLengths(lengths, batch, self.args.seed)
+        return SimilarLengthSampler(lengths, batch, self.args.seed)

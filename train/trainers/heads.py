@@ -1,9 +1,9 @@
-"""The loss of learnt tokens alone, a few at a time: the logits of a whole batch never exist.
+"""A fused output layer and loss for learnt tokens only, in chunks: the logits of a whole batch never exist.
 
-A plain loss holds batch × length × vocabulary logits, several times over. Here the last layer meets only positions
-whose next token is learnt, in chunks that stay in the processor's cache, and each chunk's gradient is taken while its
-logits are there (as Liger's fused loss does, arXiv:2410.10989). TRL's own fused head leaves out what is not learnt
-only where Triton runs, on a GPU; there it is the faster one and is used.
+A plain loss holds batch × length × vocabulary logits several times. Here the last layer sees only positions whose next
+token is learnt, in chunks that stay in the processor's cache, and each chunk's gradient is computed while its logits
+exist (as in Liger's fused loss, arXiv:2410.10989). TRL's fused head skips other tokens only with Triton, on a GPU; it
+is faster there and is used instead.
 """
 
 import types
@@ -16,13 +16,12 @@ import torch
 from train.trainers.tokens import IGNORED
 
 _LOGITS_AT_ONCE = 1 << 22  # numbers in one chunk: 16 MB in float32
-_FEWEST_ROWS = 128  # fewer would make poor matrix products
+_FEWEST_ROWS = 128  # fewer would make slow matrix products
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a model does between its last hidden state and its logits, beside the matrix: `scale` times, then capped
-    softly at ±`cap` (Gemma 2)."""
+    """What a model does to its logits after the matrix product: scaling, then a soft cap at ±`cap` (Gemma 2)."""
 
     scale: float = 1.0
     cap: float | None = None
@@ -30,8 +29,8 @@ class Head:
 
 @dataclass
 class Learnt:
-    """Over the learnt tokens of a batch: the sum of their losses in nats (it carries the gradient), how many of them
-    the model would have put first, and how many there are.
+    """Over the learnt tokens of a batch: the sum of their losses in nats (with gradient), how many of them the model
+    ranks first, and how many there are.
     """
 
     loss_sum: torch.Tensor
@@ -40,20 +39,19 @@ class Learnt:
 
 
 def add_learnt_head(model: Any) -> None:
-    """Lets `model(…, labels=labels, learnt_only=True)` return `Learnt` instead of logits.
+    """Makes `model(…, labels=labels, learnt_only=True)` return `Learnt` instead of logits.
 
-    The switch is in the model's own forward, so that it also works through peft and through the wrapper that shares
-    gradients between processes.
+    The switch is in the model's own forward, so that it also works through peft and through the distributed wrapper.
     """
     plain = model.forward
     head = head_of(model.config.get_text_config())
 
-    # The signature stays: trainers read from it which columns a model takes.
+    # The signature stays, because trainers read the columns of a model from it.
     @wraps(type(model).forward)
     def forward(self: Any, *args: Any, learnt_only: bool = False, labels: Any = None, **options: Any) -> Any:
         if not learnt_only:
             return plain(*args, **options) if labels is None else plain(*args, labels=labels, **options)
-        # Looked up on each call: peft puts its layers in later.
+        # Looked up on each call, because peft inserts its layers later.
         hidden = self.base_model(*args, **options | {"use_cache": False}).last_hidden_state
         last = self.get_output_embeddings()
         return learnt_loss(hidden, labels, last.weight, last.bias, head)
@@ -62,7 +60,7 @@ def add_learnt_head(model: Any) -> None:
 
 
 def head_of(config: Any) -> Head:
-    """How a model's config says that its logits are scaled and capped."""
+    """The scaling and capping of logits that a model's config describes."""
     scale = next(
         (
             float(value)
@@ -88,9 +86,9 @@ def learnt_loss(
 
     Args:
         hidden: last hidden states, (batch, length, width).
-        labels: ids where they are learnt, IGNORED elsewhere, (batch, length); the token at t is foretold from t − 1.
-        weight: the last layer's, (vocabulary, width). bias: (vocabulary), where it has one.
-        head: what happens to the logits besides.
+        labels: ids of learnt tokens, IGNORED elsewhere, (batch, length); the token at t is predicted at t − 1.
+        weight: of the last layer, (vocabulary, width). bias: (vocabulary), if it has one.
+        head: further operations on the logits.
     """
     learnt = labels[:, 1:] != IGNORED
     targets = labels[:, 1:][learnt]
@@ -101,7 +99,7 @@ def learnt_loss(
 
 
 class _LearntLoss(torch.autograd.Function):
-    """(sum of losses, how many are right) over rows; gradients are made in the forward pass, and scaled in backward."""
+    """(sum of losses, correct predictions) over rows; forward computes the gradients, backward scales them."""
 
     @staticmethod
     def forward(
@@ -129,7 +127,7 @@ class _LearntLoss(torch.autograd.Function):
             logits = (some @ matrix.t()).float()
             if bias is not None:
                 logits += bias
-            slope = _shape(logits, head)
+            slope = _transform_logits(logits, head)
             aim = logits.gather(1, wanted)
             top, first = logits.max(1, keepdim=True)
             shares = logits.sub_(top).exp_()
@@ -154,9 +152,9 @@ class _LearntLoss(torch.autograd.Function):
         return total, right
 
     @staticmethod
-    def backward(ctx: Any, of_sum: torch.Tensor, of_right: Any) -> Any:  # type: ignore[override]  # torch's own is loose
+    def backward(ctx: Any, of_sum: torch.Tensor, of_right: Any) -> Any:  # type: ignore[override]  # torch declares it without types
         states, weight, bias = ctx.gradients
-        ctx.gradients = None  # so that nothing of the batch outlives its step
+        ctx.gradients = None  # so that nothing of the batch outlives the step
         dtype, bias_dtype = ctx.dtypes
         return (
             None if states is None else states.mul_(of_sum),
@@ -168,8 +166,8 @@ class _LearntLoss(torch.autograd.Function):
         )
 
 
-def _shape(logits: torch.Tensor, head: Head) -> torch.Tensor | float | None:
-    """Scales and caps logits in place; returns the slope of that, None where it is 1."""
+def _transform_logits(logits: torch.Tensor, head: Head) -> torch.Tensor | float | None:
+    """Scales and caps logits in place; returns the derivative, None if it is 1."""
     if head.scale != 1.0:
         logits.mul_(head.scale)
     if head.cap is None:

@@ -113,7 +113,7 @@ def _launch_processes(job: FitJob, threads: int, emit: Progress) -> FitResult:
                 emit(_parse_event(json.loads(line)))
         child.wait()
     finally:
-        _terminate(child)
+        terminate(child, _GRACE_S)
     reader.join(_GRACE_S)
     result = pickle.loads(outcome.read_bytes()) if outcome.exists() else None  # noqa: S301 -- written by our own process
     if isinstance(result, FitResult):
@@ -137,15 +137,15 @@ def _parse_event(line: Any) -> Event:
     return kind(**line)
 
 
-def _terminate(child: subprocess.Popen[str]) -> None:
-    """Ends the launcher and all processes that it started."""
+def terminate(child: subprocess.Popen[str], grace_s: float) -> None:
+    """Ends a child and its process group, by force after the grace time."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if child.poll() is not None:
             return
         with suppress(ProcessLookupError):
             os.killpg(child.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            child.wait(_GRACE_S)
+            child.wait(grace_s)
 
 
 def _free_memory() -> None:

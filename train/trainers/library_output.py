@@ -1,7 +1,4 @@
-"""Keeps the training libraries' chatter off the terminal and in the run's log, and sets their threads, for a while.
-
-transformers, datasets and bitsandbytes warn and draw bars on import and use; a user sees the run's own progress.
-"""
+"""Redirects the training libraries' warnings and progress bars from the terminal to the run's log."""
 
 import logging
 import warnings
@@ -9,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LOUD = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "huggingface_hub")
+_LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "huggingface_hub")
 
 
 @contextmanager
 def quiet(log: Path | None = None, threads: int | None = None) -> Iterator[None]:
-    """Inside, warnings of the libraries go to `log` (nowhere without it); `threads` is what torch may use.
+    """Inside, the libraries' warnings go to `log` (nowhere without it), and torch uses `threads` threads.
 
-    All of it is put back after.
+    Everything is restored afterwards.
     """
     import torch
     from datasets.utils import disable_progress_bars, enable_progress_bars
@@ -28,8 +25,8 @@ def quiet(log: Path | None = None, threads: int | None = None) -> Iterator[None]
     handler: logging.Handler = logging.FileHandler(log, encoding="utf-8") if log else logging.NullHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in _LOUD]
-    kept = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    previous = [(logger.handlers[:], logger.propagate) for logger in loggers]
     for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
     disable_progress_bars()
@@ -42,6 +39,6 @@ def quiet(log: Path | None = None, threads: int | None = None) -> Iterator[None]
             torch.set_num_threads(before)
             enable_progress_bars()
             transformers_logging.enable_progress_bar()
-            for logger, (handlers, propagate) in zip(loggers, kept, strict=True):
+            for logger, (handlers, propagate) in zip(loggers, previous, strict=True):
                 logger.handlers, logger.propagate = handlers, propagate
             handler.close()

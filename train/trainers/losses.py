@@ -1,14 +1,13 @@
-"""The mean loss of a model over rows: an exact mean over learnt tokens, whatever the batches."""
+"""The exact mean loss of a model over the learnt tokens of rows, independent of batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from train.trainers.batches import measuring_batches
 from train.trainers.tokens import IGNORED, Row
-
-_TOKENS_AT_ONCE = 4_096  # padding included
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ def measure(model: Any, rows: Sequence[Row], pad_token: int) -> Measured:
     device = next(model.parameters()).device
     total, count, right = 0.0, 0, 0
     with torch.no_grad():
-        for batch in _batches(rows):
+        for batch in measuring_batches(rows):
             width = max(len(row.input_ids) for row in batch)
             ids = torch.tensor([row.input_ids + [pad_token] * (width - len(row.input_ids)) for row in batch])
             labels = torch.tensor([row.labels + [IGNORED] * (width - len(row.labels)) for row in batch])
@@ -43,14 +42,3 @@ def measure(model: Any, rows: Sequence[Row], pad_token: int) -> Measured:
             right += int(learnt.right)
     model.train(training)
     return Measured(total / max(1, count), right / max(1, count))
-
-
-def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in sorted(rows, key=lambda row: len(row.input_ids)):
-        if batch and (len(batch) + 1) * len(row.input_ids) > _TOKENS_AT_ONCE:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch

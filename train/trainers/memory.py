@@ -1,7 +1,7 @@
-"""How much memory a run takes, now and at its worst: the GPU's where it trains on one, else this process's RAM.
+"""Memory that a run uses, now and at the peak: of the GPU if it trains on one, otherwise the RAM of this process.
 
-Peaks of the RAM are the kernel's own count (VmHWM), which Linux lets a process set back; elsewhere the peak is that
-of the process's whole life. It knows nothing of training.
+The RAM's peak is the kernel's count (VmHWM), which a process can reset on Linux; elsewhere it is the peak since the
+process started.
 """
 
 import resource
@@ -15,29 +15,29 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Memory:
-    """Watches from where it is made; one run at a time."""
+    """Measures from its creation; one run at a time."""
 
     def __init__(self, device: str) -> None:
         self._cuda = device == "cuda"
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
         else:
-            _forget_peak()
+            _reset_peak()
 
     def now(self) -> int:
-        """Bytes held at this moment."""
+        """Bytes in use now."""
         return torch.cuda.memory_allocated() if self._cuda else psutil.Process().memory_info().rss
 
     def peak(self) -> int:
-        """Bytes held at the worst moment since the beginning."""
+        """The most bytes in use since the creation."""
         return torch.cuda.max_memory_allocated() if self._cuda else _peak_rss()
 
 
-def _forget_peak() -> None:
+def _reset_peak() -> None:
     try:
         _RESET.write_text("5")  # proc(5): resets the peak resident set size
     except OSError:
-        return  # not Linux, or not allowed: the peak is then one of the process's whole life
+        return  # not Linux, or not allowed: the peak is then since the process started
 
 
 def _peak_rss() -> int:

@@ -1,11 +1,11 @@
-"""Attention that works row by row, for rows laid end to end without padding; and the proof that no row sees another.
+"""Packing: attention per row, for rows laid end to end without padding, and a check that no row sees another.
 
-A row's queries meet no key of another row, so there is no mask that could let one through; positions begin at 0 with
-each row. Rows that are padded on the right need no mask either: causal attention looks back only. Where flash
-attention is installed its variable-length kernels do the same in one call.
+A row's queries never meet keys of another row, so no mask is needed; positions begin at 0 in each row. Rows that are
+padded on the right need no mask either, because causal attention only looks back. If flash attention is installed, its
+variable-length kernels do the same in one call.
 
-`strays` measures, on the very model and rows of a run, whether anything lets rows touch (a convolution, a recurrent
-state), or whether the model's attention is one that is not known here: such a run is not packed.
+`strays` measures on the model and rows of a run whether rows influence each other (through a convolution, a recurrent
+state or an unknown attention): such a run is not packed.
 """
 
 from collections.abc import Sequence
@@ -20,40 +20,39 @@ from train.trainers.tokens import IGNORED, Row
 
 BY_ROW, FLASH = "parley_by_row", "flash_attention_2"
 LEAK_LIMIT = 1e-5  # in float32, as a share of the largest logit
-_LEAK_LIMIT_HALF = 0.05  # in 16 bits, whose rounding alone reaches a hundredth; a leak moves logits by tenths
-_PROOF_TOKENS = 512
+_LEAK_LIMIT_HALF = 0.05  # in 16 bits, where rounding alone reaches 0.01; a leak moves logits by tenths
+_CHECKED_TOKENS = 512
 
 
 def leak_limit(model: Any) -> float:
-    """How far `strays` may be from 0 by rounding alone, for the format in which a model computes."""
-    whole = next(model.parameters()).dtype == torch.float32 and not getattr(model, "is_quantized", False)
-    return LEAK_LIMIT if whole else _LEAK_LIMIT_HALF
+    """The largest value of `strays` that rounding alone explains, for the model's number format."""
+    full = next(model.parameters()).dtype == torch.float32 and not getattr(model, "is_quantized", False)
+    return LEAK_LIMIT if full else _LEAK_LIMIT_HALF
 
 
 class PaddedCollator:
-    """Rows padded on the right, without a mask: for a model made to `attend_by_row`, which looks back only."""
+    """Rows padded on the right, without a mask, for a model with `attend_by_row`."""
 
     def __init__(self, pad_token: int) -> None:
         self._pad_token = pad_token
 
     def __call__(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
         width = max(len(row["input_ids"]) for row in rows)
-        filled = [width - len(row["input_ids"]) for row in rows]
-        each = list(zip(rows, filled, strict=True))
+        padded = [(row, width - len(row["input_ids"])) for row in rows]
         return {
-            "input_ids": torch.tensor([row["input_ids"] + [self._pad_token] * more for row, more in each]),
-            "labels": torch.tensor([row["labels"] + [IGNORED] * more for row, more in each]),
+            "input_ids": torch.tensor([row["input_ids"] + [self._pad_token] * padding for row, padding in padded]),
+            "labels": torch.tensor([row["labels"] + [IGNORED] * padding for row, padding in padded]),
             "tokens": sum(len(row["input_ids"]) for row in rows),
         }
 
 
 class PackedCollator:
-    """Rows to one sequence. The keys are those that transformers' variable-length attention takes."""
+    """Rows as one sequence, with the keys of transformers' variable-length attention."""
 
     def __call__(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
         lengths = [len(row["input_ids"]) for row in rows]
         ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-        # A row's first token is foretold by nothing, least of all by the end of the row before it.
+        # Nothing predicts a row's first token, least of all the end of the previous row.
         labels = [label for row in rows for label in (IGNORED, *row["labels"][1:])]
         return {
             "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
@@ -68,34 +67,33 @@ class PackedCollator:
 
 
 def attend_by_row(model: Any, flash: bool = False) -> None:
-    """Makes a model take batches of `PackedCollator`, and batches padded on the right without a mask."""
+    """Makes a model accept batches of `PackedCollator`, and batches padded on the right without a mask."""
     if not flash:
         AttentionInterface.register(BY_ROW, _by_row)
     model.set_attn_implementation(FLASH if flash else BY_ROW)
 
 
 def strays(model: Any, rows: Sequence[Row], flash: bool = False) -> float:
-    """How far logits stray when rows are laid end to end, against each row alone under the model's own attention: the
-    largest difference, as a share of the largest logit. The shortest, the middle and the longest row are tried, and
-    the model is left as it was.
+    """The largest difference of logits between packed rows and single rows under the model's own attention, as a share
+    of the largest logit. It compares the shortest, the median and the longest row, and leaves the model unchanged.
     """
     before, training = model.config._attn_implementation, model.training
-    by_length = sorted((row.input_ids[:_PROOF_TOKENS] for row in rows), key=len)
+    by_length = sorted((row.input_ids[:_CHECKED_TOKENS] for row in rows), key=len)
     ids = [by_length[0], by_length[len(by_length) // 2], by_length[-1]]
     device = next(model.parameters()).device
     model.eval()
     try:
         with torch.no_grad():
-            alone = [model(input_ids=torch.tensor([one], device=device), use_cache=False).logits[0] for one in ids]
+            single = [model(input_ids=torch.tensor([row], device=device), use_cache=False).logits[0] for row in ids]
             attend_by_row(model, flash)
-            batch = PackedCollator()([{"input_ids": one, "labels": one} for one in ids])
+            batch = PackedCollator()([{"input_ids": row, "labels": row} for row in ids])
             del batch["labels"], batch["tokens"]
             moved = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
             packed = model(**moved, use_cache=False).logits[0]
     finally:
         model.set_attn_implementation(before)
         model.train(training)
-    expected = torch.cat(alone).float()
+    expected = torch.cat(single).float()
     return float((packed.float() - expected).abs().max() / expected.abs().max())
 
 
@@ -111,9 +109,10 @@ def _by_row(
     cu_seq_lens_q: torch.Tensor | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention; states are (batch, heads, tokens, size), the answer is (batch, tokens, heads, size).
+    """Causal attention; states are (batch, heads, tokens, size), the output is (batch, tokens, heads, size).
 
-    With `cu_seq_lens_q` the batch is one sequence of rows that begin there; without it, rows padded on the right.
+    With `cu_seq_lens_q` the batch is one sequence of rows that begin at these positions; without it, rows padded on the
+    right.
     """
 
     def attend(start: int, end: int) -> torch.Tensor:
@@ -131,7 +130,7 @@ def _by_row(
         )
 
     if cu_seq_lens_q is None:
-        answer = attend(0, query.shape[2])
+        output = attend(0, query.shape[2])
     else:
-        answer = torch.cat([attend(start, end) for start, end in pairwise(cu_seq_lens_q.tolist())], 2)
-    return answer.transpose(1, 2).contiguous(), None
+        output = torch.cat([attend(start, end) for start, end in pairwise(cu_seq_lens_q.tolist())], 2)
+    return output.transpose(1, 2).contiguous(), None

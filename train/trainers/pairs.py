@@ -1,10 +1,10 @@
-"""Preference pairs as token ids: one prompt twice, once with the answer that is preferred and once with the other.
+"""Preference pairs as token ids: the same prompt with the preferred answer and with the other one.
 
-Ids and labels are found as `tokens` finds them for any conversation, so that what DPO compares is what is served.
+Ids and labels come from `tokens`, as for any conversation, so that DPO compares what is served.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from train.data.conversations import Conversation, Example, Preference, Problem
@@ -37,7 +37,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class TokenisedPairs:
-    """The pairs, what could not be used and why, and which ways of finding the labels were needed."""
+    """The pairs, what could not be used and why, and the methods that found the labels."""
 
     rows: tuple[Pair, ...]
     problems: tuple[Problem, ...]
@@ -45,36 +45,35 @@ class TokenisedPairs:
 
 
 def tokenise_pairs(preferences: Sequence[Preference], tokenizer: Any, max_length: int) -> TokenisedPairs:
-    """Ids and labels for both answers of each preference, in order; a pair of which one side cannot be used is left
-    out and reported.
+    """Ids and labels for both answers of each preference, in order; a pair with an unusable side is left out and
+    reported.
 
     Args:
         preferences: checked pairs.
         tokenizer: a transformers tokenizer with a chat template.
-        max_length: tokens that prompt and answer may have together.
+        max_length: the limit of prompt and answer together, in tokens.
     """
     pairs: list[Pair] = []
     problems: list[Problem] = []
     methods: set[Method] = set()
     for preference in preferences:
         sides: list[Row] = []
-        for name, answer in (("preferred", preference.chosen), ("not preferred", preference.rejected)):
-            found = tokenise([_example(preference, answer)], tokenizer, max_length)
-            methods |= found.methods
+        for name, answer in (("preferred", preference.chosen), ("other", preference.rejected)):
+            tokenised = tokenise([_example(preference, answer)], tokenizer, max_length)
+            methods |= tokenised.methods
             problems += [
-                Problem(one.line, one.severity, f"the answer that is {name}: {one.message}", one.mend, one.code)
-                for one in found.problems
+                replace(problem, message=f"the {name} answer: {problem.message}") for problem in tokenised.problems
             ]
-            # An answer of several turns may come back as several rows, each with its context: the last has it all.
-            sides += found.rows[-1:]
+            # An answer of several turns may give several rows, each with its context: the last one holds everything.
+            sides += tokenised.rows[-1:]
         if len(sides) == 2:
             pairs.append(Pair(preference.line, *sides))
     return TokenisedPairs(tuple(pairs), tuple(problems), frozenset(methods))
 
 
 def _example(preference: Preference, answer: Sequence[Any]) -> Example:
-    """The whole conversation, of which only the answer is learnt."""
+    """The whole conversation, with only the answer to be learnt."""
     messages = (*preference.prompt, *answer)
-    before = range(len(preference.prompt))
-    said = frozenset(place for place in before if messages[place].role == "assistant")
-    return Example(preference.line, Conversation(messages, preference.tools), said)
+    context = range(len(preference.prompt))
+    unweighted = frozenset(position for position in context if messages[position].role == "assistant")
+    return Example(preference.line, Conversation(messages, preference.tools), unweighted)

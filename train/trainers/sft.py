@@ -1,7 +1,6 @@
-"""Supervised fine-tuning with TRL's trainer: it learns the tokens that carry a label, and no others.
+"""Supervised fine-tuning with TRL's SFTTrainer, on labelled tokens only.
 
-The labels come with the rows (`tokens`), so TRL's own masking is not asked for; a test holds the two together. It
-knows no files of conversations and no registry; `fitting` runs the trainer that is made here.
+The labels come with the rows (`tokens`) instead of TRL's masking; a test compares the two. `fit` runs the trainer.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +10,8 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from train.trainers.batches import LikeLengths
-from train.trainers.devices import one_card
+from train.trainers.batches import SimilarLengthSampler
+from train.trainers.devices import use_one_gpu
 from train.trainers.tokens import Row
 
 
@@ -28,14 +27,14 @@ def sft_trainer(
 
     Args:
         model: the base's weights, with `heads.add_learnt_head`. tokenizer: its tokenizer.
-        rows: what is learnt.
-        arguments: what every method's trainer is told (`fitting`).
+        rows: the training rows.
+        arguments: the TRL configuration that both methods share (`fit`).
         collate: makes a batch of rows (`packing`).
-        adapter: peft's config of what learns; None where every weight does.
+        adapter: the LoraConfig; None for full tuning.
     """
     return _Trainer(
         model=model,
-        args=one_card(SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})),
+        args=use_one_gpu(SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})),
         data_collator=collate,
         train_dataset=Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows]),
         processing_class=tokenizer,
@@ -44,7 +43,7 @@ def sft_trainer(
 
 
 class _Trainer(SFTTrainer):
-    """TRL's trainer, with batches of like length in random order, and on a CPU with the loss of `heads`."""
+    """TRL's trainer with batches of similar length in random order, and on a CPU with the loss of `heads`."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -54,18 +53,18 @@ class _Trainer(SFTTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         learnt = model(**inputs, learnt_only=True)
         tokens = inputs["attention_mask"].sum() if tokens is None else tokens
-        # As TRL does it: the sum over what the whole batch learns, all micro-batches and processes together.
+        # As TRL does: divided by the learnt tokens of the whole batch, all micro-batches and processes together.
         loss = learnt.loss_sum / (learnt.count if num_items_in_batch is None else num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
-        told = torch.tensor([int(learnt.right), int(learnt.count), int(tokens)])
-        right, count, seen = self.accelerator.gather_for_metrics(told[None]).sum(0).tolist()
+        counts = torch.tensor([int(learnt.right), int(learnt.count), int(tokens)])
+        right, count, total = self.accelerator.gather_for_metrics(counts[None]).sum(0).tolist()
         self._metrics["train"]["mean_token_accuracy"].append(right / max(1, count))
-        self._total_train_tokens += seen
+        self._total_train_tokens += total
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data: Any = train_dataset if train_dataset is not None else self.train_dataset
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LikeLengths([len(ids) for ids in data["input_ids"]], batch, self.args.seed)
+        return SimilarLengthSampler([len(ids) for ids in data["input_ids"]], batch, self.args.seed)

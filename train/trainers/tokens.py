@@ -1,15 +1,14 @@
-"""Conversations to token ids and labels: which tokens are learnt, by the model's own chat template.
+"""Conversations to token ids and labels (which tokens are learnt), by the model's own chat template. No torch.
 
-The text is always what the model's own template renders, because the server renders with that very template. The
-labels are found in one of three ways, tried in this order:
+The text is always what the model's template renders, because the server renders with the same template. The labels are
+found by one of three methods, tried in this order:
 
-1. marks: the template says where the assistant speaks ({% generation %}), up to and with the end-of-turn token;
+1. marks: the template marks the assistant's text ({% generation %}), including the end-of-turn token;
 2. prefixes: what `messages[:i] + [answer]` renders beyond `messages[:i]` with the generation prompt;
-3. one by one: where a template writes earlier turns differently from the last (Qwen3 drops their reasoning), or
-   where it ends no turn, each learnt turn is a row of its own, with the whole context before it, as it is served.
+3. one by one: if a template renders earlier turns differently from the last (Qwen3 drops their reasoning), or writes no
+   end of turn, each learnt turn becomes a separate row with the whole context before it, as it is served.
 
-A template that allows none of them is refused with one line, and so is one that leaves a conversation's tools, calls
-or results out. It knows tokenizers, not torch.
+A template that allows none of them is refused, and so is one that omits a conversation's tools, calls or results.
 """
 
 import json
@@ -24,13 +23,13 @@ from train.data.conversations import ChatMessage, Example, Problem, ToolResult, 
 
 IGNORED = -100  # the label that carries no loss, in torch as in transformers
 Method = Literal["marks", "prefixes", "one by one"]
-_PLAIN = "Plain words."  # an answer without calls, to see how a template ends a turn
+_PLAIN = "Plain words."  # an answer without calls, which shows how a template ends a turn
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence: `labels` are the ids where they are learnt, IGNORED elsewhere; both of the same length."""
+    """One sequence: `labels` holds the ids of learnt tokens and IGNORED elsewhere; both have the same length."""
 
     line: int
     input_ids: list[int]
@@ -38,20 +37,20 @@ class Row:
 
     @property
     def learnt(self) -> int:
-        """How many tokens carry loss."""
+        """The number of tokens that carry loss."""
         return sum(label != IGNORED for label in self.labels)
 
     @property
     def tokens(self) -> int:
-        """How many tokens there are."""
+        """The number of tokens."""
         return len(self.input_ids)
 
-    longest = tokens  # as of a pair, which has two lengths
+    longest = tokens  # a pair has two lengths
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """The rows, what could not be used and why, and which ways of finding the labels were needed."""
+    """The rows, what could not be used and why, and the methods that found the labels."""
 
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...]
@@ -66,7 +65,7 @@ class _Rendered:
 
 
 class _TemplateRefuses(Exception):
-    """The template cannot render this conversation; the message says how it put that."""
+    """The template cannot render this conversation; the message is the template's."""
 
 
 def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Tokenised:
@@ -75,29 +74,29 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
     Args:
         examples: checked examples.
         tokenizer: a transformers tokenizer with a chat template.
-        max_length: tokens a row may have. A longer one is left out and reported: cut, it would teach to stop early.
+        max_length: in tokens. A longer row is left out and reported: cut off, it would teach to stop early.
 
     Raises:
-        Invalid: the tokenizer has no chat template, or is not one that tells where tokens stand in the text.
+        Invalid: the tokenizer has no chat template, or cannot report token offsets.
     """
     if not tokenizer.chat_template:
         raise Invalid("The base has no chat template: choose a chat (instruct) model.", param="base")
     if not getattr(tokenizer, "is_fast", False):
-        raise Invalid("The base's tokenizer has no fast form (tokenizer.json), which training needs.", param="base")
+        raise Invalid("The base's tokenizer has no fast version (tokenizer.json), which training needs.", param="base")
     marked = _marks_can_be_used(tokenizer)
     rows: list[Row] = []
     problems: list[Problem] = []
     methods: set[Method] = set()
     for example in examples:
         try:
-            method, found = _rows(example, tokenizer, marked)
+            method, example_rows = _rows(example, tokenizer, marked)
         except _TemplateRefuses as refusal:
-            mend = "change the conversation to what the base's chat template takes"
+            mend = "change the conversation to what the base's chat template accepts"
             wrong = f"the chat template refuses it: {refusal}"
             problems.append(Problem(example.line, "error", wrong, mend, "template-refuses"))
             continue
         methods.add(method)
-        for row in found:
+        for row in example_rows:
             if len(row.input_ids) > max_length:
                 wrong = f"{len(row.input_ids):,} tokens, over the limit of {max_length:,}"
                 mend = "shorten or split the conversation"
@@ -116,15 +115,15 @@ def _rows(example: Example, tokenizer: Any, marked: bool) -> tuple[Method, list[
         row = _row_by_marks(example, tokenizer)
         if row:
             return "marks", [row]
-    whole = _by_prefixes(example, tokenizer)
-    if whole:
-        return "prefixes", [_row(example.line, whole, tokenizer)]
-    single = [_one_turn(example, position, tokenizer) for position in example.learnt]
-    return "one by one", [_row(example.line, rendered, tokenizer) for rendered in single]
+    rendered = _by_prefixes(example, tokenizer)
+    if rendered:
+        return "prefixes", [_row(example.line, rendered, tokenizer)]
+    turns = [_one_turn(example, position, tokenizer) for position in example.learnt]
+    return "one by one", [_row(example.line, turn, tokenizer) for turn in turns]
 
 
 def _marks_can_be_used(tokenizer: Any) -> bool:
-    """Whether the template has marks, and they take in the token that ends the turn: else nothing learns to stop."""
+    """Whether the template has marks that include the end-of-turn token, which the model must learn."""
     template = tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default", "")
@@ -136,31 +135,31 @@ def _marks_can_be_used(tokenizer: Any) -> bool:
 
 
 def _row_by_marks(example: Example, tokenizer: Any) -> Row | None:
-    """By the template's marks; None where its runs do not fit the assistant's messages one to one."""
+    """By the template's marks; None if the marked spans do not match the assistant's messages one to one."""
     messages, tools = _for_template(example)
     options = {"tools": tools, "return_dict": True, "return_assistant_tokens_mask": True}
-    encoded = _ask(tokenizer, messages, tokenize=True, **options)
+    encoded = _apply_template(tokenizer, messages, tokenize=True, **options)
     ids, mask = list(encoded["input_ids"]), list(encoded["assistant_masks"])
     if example.unweighted:
         runs = _runs(mask)
-        spoken = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
-        if len(runs) != len(spoken):
+        answers = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
+        if len(runs) != len(answers):
             return None
-        for (start, end), place in zip(runs, spoken, strict=True):
-            if place in example.unweighted:
+        for (start, end), position in zip(runs, answers, strict=True):
+            if position in example.unweighted:
                 mask[start:end] = [0] * (end - start)
     return Row(example.line, ids, [token if bit else IGNORED for token, bit in zip(ids, mask, strict=True)])
 
 
 def _runs(mask: Sequence[int]) -> list[tuple[int, int]]:
-    """Where the ones are, as [start, end)."""
+    """The spans of ones, as [start, end)."""
     bits = [0, *(int(bool(bit)) for bit in mask), 0]
-    edges = [place for place, (one, other) in enumerate(pairwise(bits)) if one != other]
+    edges = [position for position, (left, right) in enumerate(pairwise(bits)) if left != right]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _by_prefixes(example: Example, tokenizer: Any) -> _Rendered | None:
-    """The whole conversation with a span for each learnt turn; None where the template does not build by prefixes."""
+    """The whole conversation with a span for each learnt turn; None if the template does not render by prefixes."""
     messages, tools = _for_template(example)
     full = _render(tokenizer, messages, tools)
     spans = []
@@ -177,12 +176,12 @@ def _by_prefixes(example: Example, tokenizer: Any) -> _Rendered | None:
 
 
 def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
-    """The conversation up to one turn, as it is served when that turn is asked for."""
+    """The conversation up to one turn, as it is served when that turn is generated."""
     messages, tools = _for_template(example)
     answer = example.conversation.messages[position]
     head, through = _around(tokenizer, messages, position, tools)
     if not through.startswith(head):
-        raise _TemplateRefuses("it opens an answer with words, such as <think>, that a trained answer does not have")
+        raise _TemplateRefuses("it begins an answer with text, such as <think>, that a trained answer does not have")
     _require_answer(through[len(head) :], answer)
     ended = _ends_turn(answer, through, tokenizer, messages[:position], tools)
     end = len(through.rstrip()) if ended else len(through)
@@ -199,36 +198,36 @@ def _around(tokenizer: Any, messages: list[dict[str, Any]], position: int, tools
 
 
 def _ends_turn(answer: ChatMessage, through: str, tokenizer: Any, before: list[dict[str, Any]], tools: Any) -> bool:
-    """Whether something that is not the answer ends it, such as <|im_end|>."""
+    """Whether the template ends the turn with a marker such as <|im_end|>."""
     if not isinstance(answer, ToolUse):
         return not through.rstrip().endswith(answer.content.strip())
-    # A call's own text is the template's business; so the end of a turn is seen in a plain answer at its place.
+    # The template decides how a call is written, so a plain answer in its place shows the end of the turn.
     plain = _render(tokenizer, [*before, {"role": "assistant", "content": _PLAIN}], tools)
     ending = plain.rpartition(_PLAIN)[2].strip()
     return bool(ending) and through.rstrip().endswith(ending)
 
 
 def _require_answer(rendered: str, answer: ChatMessage) -> None:
-    """Some templates (of models that also read pictures) leave plain text out without a word."""
+    """Some templates (of models that also read images) omit plain text without an error."""
     if answer.content.rpartition("</think>")[2].strip() not in rendered:
         raise _TemplateRefuses("it does not write the answer's text")
     if isinstance(answer, ToolUse) and any(call.name not in rendered for call in answer.calls):
-        raise _TemplateRefuses("it does not write tool calls: choose a base whose chat template knows tools")
+        raise _TemplateRefuses("it does not write tool calls: choose a base whose chat template supports tools")
 
 
 def _require_tools(example: Example, tokenizer: Any) -> None:
-    """A template that knows no tools leaves them out without a word, and then a call would be learnt from nothing."""
+    """A template without tool support omits tools without an error, and a call would be learnt without its context."""
     messages, tools = _for_template(example)
     results = [message for message in example.conversation.messages if isinstance(message, ToolResult)]
     if not (tools or results):
         return
     text = _render(tokenizer, messages, tools)
     if any(str((tool.get("function") or tool).get("name")) not in text for tool in tools or ()):
-        raise _TemplateRefuses("it does not write the tools: choose a base whose chat template knows tools")
+        raise _TemplateRefuses("it does not write the tools: choose a base whose chat template supports tools")
     # Llama's templates write a result as JSON.
     forms = [(result.content.strip(), json.dumps(result.content, ensure_ascii=False)) for result in results]
     if any(plain not in text and encoded not in text for plain, encoded in forms):
-        raise _TemplateRefuses("it does not write what tools gave back: choose a base whose chat template does")
+        raise _TemplateRefuses("it does not write tool results: choose a base whose chat template does")
 
 
 def _row(line: int, rendered: _Rendered, tokenizer: Any) -> Row:
@@ -240,18 +239,18 @@ def _row(line: int, rendered: _Rendered, tokenizer: Any) -> Row:
     ]
     if rendered.add_eos:
         if tokenizer.eos_token_id is None:
-            raise _TemplateRefuses("it ends no turn, and the tokenizer has no end-of-text token")
+            raise _TemplateRefuses("it writes no end of turn, and the tokenizer has no end-of-text token")
         ids.append(tokenizer.eos_token_id)
         labels.append(tokenizer.eos_token_id)
     return Row(line, ids, labels)
 
 
 def _render(tokenizer: Any, messages: list[dict[str, Any]], tools: Any = None, **options: Any) -> str:
-    return _ask(tokenizer, messages, tokenize=False, tools=tools, **options)
+    return _apply_template(tokenizer, messages, tokenize=False, tools=tools, **options)
 
 
-def _ask(tokenizer: Any, messages: list[dict[str, Any]], **options: Any) -> Any:
-    # Templates refuse by raising through Jinja, and stumble over unexpected roles in any other way.
+def _apply_template(tokenizer: Any, messages: list[dict[str, Any]], **options: Any) -> Any:
+    # Templates refuse by raising through Jinja, and fail on unexpected roles with any other error.
     try:
         return tokenizer.apply_chat_template(messages, **options)
     except Exception as error:

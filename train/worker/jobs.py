@@ -1,11 +1,9 @@
-"""A training as a job of the worker: the training runs in a process of its own, and the worker stays light.
+"""A training as a worker job: it runs in a child process, and the worker stays light. No torch.
 
-`run_child` starts `python -m train.worker.child` with a request, passes its lines on, and ends the process group on a
-stop. It loads no torch.
+`run_child` starts the child with a request, passes its lines on, and ends its process group when the job is stopped.
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,33 +18,32 @@ from models.jobs import Job
 from models.settings import Settings, child_environment
 from models.worker import JobContext
 from train.run.progress import duration
+from train.trainers.launch import terminate
 
 _GRACE_S = 5.0
-_TAIL = 20  # lines of the child's own words that are kept for the error
-_EVERY_S = 0.5  # steps are told this often at most: each is a write to the database
+_ERROR_LINES = 20  # of the child's standard error, kept for the message
+_EVERY_S = 0.5  # between reports of steps, each a write to the database
 Line = Mapping[str, Any]
 
 
 class TrainingFailed(ParleyError):
-    """The training's process ended with an error; the message is its own last word."""
+    """The training's process ended with an error; the message is its last line."""
 
 
 def run_train_job(job: Job, context: JobContext) -> dict[str, Any]:
     """Trains and publishes as the job's parameters say.
 
-    Parameters (all JSON): `data` (a file), `base`, `name`; and where they are wanted `kind`, `method`, `validation`,
-    `hyperparameters` (names as in `train.Hyperparameters`), `columns` (as in `train.Columns`), `threads`, `trackers`,
-    `gpus`.
-    The run's folder is called as the job, and a job that is taken up again goes on from its last checkpoint.
+    The parameters are those that `TrainingRequest.from_json` reads: `data`, `base`, `name`, and optional ones. The
+    run's folder is named after the job, and a job that is restarted continues from its last checkpoint.
 
     Returns:
-        The training's result, as result.json has it.
+        The content of result.json.
 
     Raises:
-        TrainingFailed: what the training said. JobCancelled: the job was cancelled; its process is gone.
+        TrainingFailed: the training's error. JobCancelled: the job was cancelled; its process is gone.
     """
     values = {"request": job.params | {"job": job.id}, "out": str(context.settings.runs_dir / job.id)}
-    return run_child("train.worker.child", values, context, _Reports(context))
+    return run_child("train.worker.child", values, context, _ProgressReporter(context))
 
 
 def run_child(
@@ -59,21 +56,21 @@ def run_child(
         listen: receives every line of the child; an exception that it raises ends the training.
 
     Raises:
-        TrainingFailed: what the training said. JobCancelled: it was to stop; its process is gone.
+        TrainingFailed: the training's error. JobCancelled: the job is to stop; its process is gone.
     """
     child = _start(module, context.settings)
     assert child.stdin
     assert child.stdout
     assert child.stderr
-    spoken: list[str] = []
-    listener = threading.Thread(target=_keep_tail, args=(child.stderr, spoken), daemon=True)
+    errors: list[str] = []
+    listener = threading.Thread(target=_collect_errors, args=(child.stderr, errors), daemon=True)
     listener.start()
     result: dict[str, Any] | None = None
     failure: dict[str, Any] = {}
-    watch = threading.Thread(target=_end_when_cancelled, args=(child, context), daemon=True)
+    watch = threading.Thread(target=_terminate_when_cancelled, args=(child, context), daemon=True)
     watch.start()
     try:
-        with suppress(BrokenPipeError):  # it died before it could read: its last word, below, says why
+        with suppress(BrokenPipeError):  # the child died before it read the request; its standard error says why
             child.stdin.write(json.dumps(values))
             child.stdin.close()
         for text in child.stdout:
@@ -85,31 +82,31 @@ def run_child(
             else:
                 listen(line)
         child.wait()
-        context.report()  # raises where the end was the cancelling's doing
+        context.report()  # raises JobCancelled if a cancel ended the child
     finally:
-        _end(child)
+        terminate(child, _GRACE_S)
         listener.join(_GRACE_S)
     if result is None:
         raise TrainingFailed(
-            failure.get("error") or _last_word(child.returncode, spoken),
+            failure.get("error") or _exit_message(child.returncode, errors),
             code=failure.get("code"),
             param=failure.get("param"),
         )
     return result
 
 
-def _last_word(returncode: int, spoken: list[str]) -> str:
+def _exit_message(returncode: int, errors: list[str]) -> str:
     if returncode == -signal.SIGKILL:
         return (
-            "The training's process was killed, as the system does where memory runs out: lower max_length or "
-            "batch_size, hold the base in 4 bits (qlora), or take a smaller base."
+            "The training's process was killed, probably because memory ran out: lower max_length or batch_size, hold "
+            "the base in 4 bits (qlora), or choose a smaller base."
         )
-    last = next((line for line in reversed(spoken) if line.strip()), "no word")
+    last = next((line for line in reversed(errors) if line.strip()), "no output")
     return f"The training's process ended with {returncode}: {last.strip()}"
 
 
-class _Reports:
-    """Turns a training's lines into the job's progress; the last hundredth is the publication's."""
+class _ProgressReporter:
+    """Reports a training's lines as the job's progress; the last percent is for the publication."""
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
@@ -119,17 +116,17 @@ class _Reports:
         if "stage" in line:
             self._context.report(message=line["stage"])
         elif "validation" in line:
-            told = line["validation"]
-            self._context.report(message=f"validation loss {told['loss']:.3f} at step {told['step']}")
+            validation = line["validation"]
+            self._context.report(message=f"validation loss {validation['loss']:.3f} at step {validation['step']}")
         elif "step" in line:
             step = line["step"]
             if time.monotonic() - self._last > _EVERY_S or step["step"] == step["steps"]:
                 self._last = time.monotonic()
-                self._context.report(*reported(step))
+                self._context.report(*describe_step(step))
 
 
-def reported(step: Line) -> tuple[float, str]:
-    """A step as a job's progress (0 to 0.99) and message."""
+def describe_step(step: Line) -> tuple[float, str]:
+    """A job's progress (0 to 0.99) and message after a step."""
     left = duration(step["seconds_left"])
     message = f"step {step['step']}/{step['steps']}, loss {step['loss']:.3f}, {left} left"
     return 0.99 * step["step"] / step["steps"], message
@@ -138,8 +135,8 @@ def reported(step: Line) -> tuple[float, str]:
 def _start(module: str, settings: Settings) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", module],
-        # Threads that sleep while they wait: where engines or others use the cores too, spinning ones made the same
-        # small training 30 times slower (61 s instead of 1.9 s on two busy cores).
+        # Waiting threads sleep: on two busy cores, spinning threads made a small training 30 times slower (61 s instead
+        # of 1.9 s).
         env=child_environment(settings, OMP_WAIT_POLICY="PASSIVE"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -149,30 +146,16 @@ def _start(module: str, settings: Settings) -> "subprocess.Popen[str]":
     )
 
 
-def _end_when_cancelled(child: "subprocess.Popen[str]", context: JobContext) -> None:
-    """The child may say nothing for long (loading, merging): a cancelling must not wait for its next word."""
+def _terminate_when_cancelled(child: "subprocess.Popen[str]", context: JobContext) -> None:
+    """A cancel must not wait for the child's next line, because loading and merging print none for long."""
     while child.poll() is None:
         if context.cancelled:
-            _end(child)
+            terminate(child, _GRACE_S)
             return
         threading.Event().wait(0.5)
 
 
-def _end(child: "subprocess.Popen[str]") -> None:
-    if child.poll() is not None:
-        return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(child.pid, number)
-            child.wait(_GRACE_S)
-            return
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def _keep_tail(stream: IO[str], lines: list[str]) -> None:
+def _collect_errors(stream: IO[str], lines: list[str]) -> None:
     for line in stream:
         lines.append(line)
-        del lines[:-_TAIL]
+        del lines[:-_ERROR_LINES]

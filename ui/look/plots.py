@@ -20,6 +20,7 @@ _CLAY = "#d9714b"
 _PALE = "#a9aca6"
 _STACK = (_PINE, _CLAY, "#c9a13b", "#6f7fb5", "#9a6a8f", "#7fa857", _PALE)
 _MAX_POINTS = 600
+_MAX_LABEL = 18
 _FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 
@@ -72,7 +73,7 @@ def rating_plot(dots: Sequence[Dot]) -> "Figure":
     )
     _style(figure, height=110 + 52 * max(len(dots), 1))
     figure.update_xaxes(title={"text": "Rating with 95 % interval", "font": {"size": 13}}, gridcolor=_GRID)
-    figure.update_yaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False, **_short_labels([dot.name for dot in ordered]))
     return figure
 
 
@@ -100,8 +101,9 @@ def win_rate_plot(names: Sequence[str], rates: Sequence[Sequence[float | None]])
         )
     )
     _style(figure, height=150 + 56 * max(len(names), 1))
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(side="top", showgrid=False)
+    labels = _short_labels(names)
+    figure.update_yaxes(autorange="reversed", showgrid=False, **labels)
+    figure.update_xaxes(side="top", showgrid=False, **labels)
     return figure
 
 
@@ -231,6 +233,12 @@ def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]
     """As many points as a plot can show, including the last: the figure is sent again every two seconds."""
     stride = max(1, len(points) // _MAX_POINTS)
     return points[(len(points) - 1) % stride :: stride] if points else points
+
+
+def _short_labels(names: Sequence[str]) -> dict[str, Any]:
+    """Axis labels that leave room for the plot on a phone: a long name keeps its start and its end."""
+    short = [name if len(name) <= _MAX_LABEL else f"{name[:7]}…{name[-8:]}" for name in names]
+    return {"tickvals": list(names), "ticktext": short}
 
 
 def _intervals(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:

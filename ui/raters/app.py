@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from evals.votes.blind_battles import Battle, Reveal, cast_vote, next_battle, votes_by
+from evals.votes.blind_battles import Battle, BattleOptions, Reveal, cast_vote, next_battle, votes_by
 from models.messages import Message
 from ui.backend.context import PageContext
 from ui.look.components import QUIET
@@ -127,8 +127,7 @@ class VoteApp:
                 voter,
                 self._context.completer,
                 [model.id for model in models if model.ready],
-                prompt,
-                repeat_share=self._context.settings.vote_repeat_share,
+                BattleOptions(prompt, repeat_share=self._context.settings.vote_repeat_share),
             )
         except Exception as error:  # as above
             _log.warning("no battle for a rater: %s", error)

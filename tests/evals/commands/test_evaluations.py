@@ -62,7 +62,7 @@ def test_run_list_show_diff(parley, server: AnsweringServer, faq: str, tmp_path:
         "run", faq, "--models", "before,latest", "--scorers", "includes,length:1-9,regex:s,a", "--html", str(report)
     )
     assert code == 0
-    for said in ("includes", "first", "difference", "not enough evidence", "1 of 4 failed", "Lower:", "a toy"):
+    for said in ("includes", "first", "difference", "not enough evidence", "1 of 4 failed", "Worse:", "a toy"):
         assert said in output
     assert "[bold]" in output
     assert "<svg" in report.read_text()
@@ -97,9 +97,9 @@ def test_a_narrow_terminal_folds_and_cuts_nothing(parley, monkeypatch: pytest.Mo
     code, output, _ = parley("run", str(path), "--models", "before,after", "--scorers", "words,exact")
     assert code == 0
     assert "…" not in output
-    assert "after against before:" in output
+    assert "after compared with before:" in output
     assert max(map(len, output.splitlines())) <= 60
-    assert "exact had nothing to go by" in " ".join(output.split())
+    assert "exact has no reference" in " ".join(output.split())
     listed = parley("list")[1]
     assert "…" not in listed
     assert json.loads(parley("list", "--json")[1])[0]["id"][-8:] in listed
@@ -109,9 +109,9 @@ def test_one_is_told_as_one(parley, tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text(json.dumps({"input": "one?", "expected": "after"}))
     output = parley("run", str(path), "--models", "before,after", "--scorers", "includes")[1]
-    assert "No score is lower than before, 1 is higher." in output
+    assert "No score got worse, 1 got better." in output
     output = parley("run", str(path), "--models", "before", "--scorers", "includes")[1]
-    assert "No answer was asked for; 1 was there before." in output
+    assert "No new answer was needed; 1 came from the cache." in output
 
 
 def test_bad_rows_are_told_one_by_one_and_left_out_only_when_asked(parley, faq: str) -> None:
@@ -160,13 +160,13 @@ def test_the_scorers_are_listed(parley) -> None:
         (["run", "none.jsonl", "--models", "before", "--scorers", "exact"], "no file"),
         (["run", "FAQ", "--models", "nobody", "--scorers", "exact"], "no model 'nobody'"),
         (["run", "FAQ", "--models", "before", "--scorers", "nobody"], "no scorer 'nobody'"),
-        (["run", "FAQ", "--models", "before,before", "--scorers", "exact"], "each once"),
+        (["run", "FAQ", "--models", "before,before", "--scorers", "exact"], "each only once"),
         (["run", "FAQ", "--models", "before", "--scorers", "exact", "--temperature", "-1"], "0 or more"),
         (["run", "FAQ", "--models", "before", "--scorers", "exact", "--columns", "input"], "names no column"),
-        (["run", "FAQ", "--models", "before", "--scorers", "exact", "--limit", "0"], "one sample at least"),
-        (["show", "last"], "Nothing was evaluated"),
+        (["run", "FAQ", "--models", "before", "--scorers", "exact", "--limit", "0"], "limit must be 1 or more"),
+        (["show", "last"], "no evaluations yet"),
         (["show", "ABCDEF"], "no finished evaluation"),
-        (["diff", "last", "last"], "Nothing was evaluated"),
+        (["diff", "last", "last"], "no evaluations yet"),
     ],
 )
 def test_a_mistake_is_one_line(parley, faq: str, arguments: list[str], told: str) -> None:

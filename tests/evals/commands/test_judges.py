@@ -73,7 +73,7 @@ def test_calibrate_shows_agreement_a_sentence_and_json(parley, database: Databas
     assert "orders" in output
     assert "●" in output
     assert "not known whether" in output
-    assert "30 on 20 prompts are the least" in output
+    assert "at least 30 votes on 20 are needed" in output
     found = json.loads(parley("judge", "calibrate", "fair", "--json")[0])
     assert (found["voted"], found["judged"], found["groups"][0]["trusted"]) == (4, 4, "unknown")
     assert found["words"].startswith("It is not known")
@@ -105,9 +105,9 @@ def test_an_evaluation_with_turns_is_graded_then_judged_with_a_report(parley, tm
     assert "same family as one" in output
     output, _ = parley("judge", "fair", "--evaluation", "last", "--rubric", "general", "--html", str(page))
     assert "fair prefers two to one in 100% of 6 pairs" in output
-    assert "two wins rate (95 %) judged null" in output
+    assert "two wins rate (95 %) judged no verdict" in output
     assert f"Report: {page}" in output
-    assert "before it" in page.read_text()
+    assert "Conversation before" in page.read_text()
     report = json.loads(parley("judge", "fair", "--evaluation", "last", "--models", "two,one", "--json")[0])
     assert [group["name"] for group in report["groups"]] == ["everything", "x", "y", "turn 1", "turn 2"]
     assert (report["win_rate"], report["nulls"]) == (0.0, {})
@@ -116,7 +116,7 @@ def test_an_evaluation_with_turns_is_graded_then_judged_with_a_report(parley, tm
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--evaluation", "last"], "Nothing was evaluated"),
+        (["--evaluation", "last"], "no evaluations yet"),
         (["--evaluation", "last", "--pointwise"], "judge:JUDGE@RUBRIC"),
         (["--evaluation", "last", "--prompts", "3"], "--prompts is for stored prompts"),
         (["--models", "one,two", "--pointwise", "--html", "x.html"], "leave out --pointwise"),

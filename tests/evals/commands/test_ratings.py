@@ -26,7 +26,7 @@ def parley(home: Path, database, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def votes(tmp_path: Path) -> Path:
-    """360 votes of 4 people between three models in two categories; «new» wins most, and writes more."""
+    """360 votes of 4 people between three models in two categories; "new" wins most, and writes more."""
     rows = ["model_a,model_b,winner,prompt,answer_a,answer_b,voter,category"]
     for i in range(360):
         a, b = [("new", "old"), ("old", "base"), ("base", "new")][i % 3]
@@ -80,7 +80,7 @@ def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
     assert "nothing to draw" in parley(*command, "--plot", str(path))[1]
     assert not path.exists()
     parley("votes", "import", str(votes))
-    assert "Drawn in" in parley(*command, "--plot", str(path))[1].replace("\n", " ")
+    assert "Chart written to" in parley(*command, "--plot", str(path))[1].replace("\n", " ")
     page = path.read_text()
     assert "<script" not in page
     assert "<svg" in page

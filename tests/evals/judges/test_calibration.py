@@ -7,6 +7,7 @@ import pytest
 
 from evals.judges.calibration import calibrate
 from evals.judges.pairwise import judge_models
+from evals.judges.request import JudgeRequest
 from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from models.database import Database
@@ -59,14 +60,14 @@ def test_few_votes_and_many_verdicts_make_one_win_rate(database: Database) -> No
     told = {BEFORE: lambda q: ("** " if int(q[6:-1]) % 3 == 0 else "* ") + q, AFTER: lambda q: "** "[1:] + q + "!"}
     asked = Scripted(told | {JUDGE: says(sound)})
     vote(database, asked, 25, wrong=3)
-    report = asyncio.run(judge_models(database, asked, JUDGE, (BEFORE, AFTER)))
+    report = asyncio.run(judge_models(database, asked, JudgeRequest(JUDGE, (BEFORE, AFTER))))
     assert report.powered is not None
     assert (report.powered.labelled, report.powered.unlabelled) == (25, 35)
     assert report.powered.high - report.powered.low <= report.powered.people_high - report.powered.people_low
     assert "from votes on 25 pairs and verdicts on all" in report.summary
     assert report.people[0].votes == 25
     assert "two voters" in report.trust or "not known" in report.trust
-    turned = asyncio.run(judge_models(database, asked, JUDGE, (AFTER, BEFORE)))
+    turned = asyncio.run(judge_models(database, asked, JudgeRequest(JUDGE, (AFTER, BEFORE))))
     assert turned.powered is not None
     assert turned.powered.mean == pytest.approx(1 - report.powered.mean)
     found = asyncio.run(calibrate(database, None, JUDGE))

@@ -8,14 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.judges.human_agreement import Choice, Opinion, group, groups, in_words, kappa
+from evals.judges.human_agreement import (
+    Choice,
+    LabelledPair,
+    agreement_by_category,
+    describe_trust,
+    human_agreement,
+    kappa,
+)
 
 CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
 
 
 def world(
     n: int, judge_right: float, people_right: float, voters: int = 3, seed: int = 0, category: str | None = "orders"
-) -> list[Opinion]:
+) -> list[LabelledPair]:
     """n prompts with a truth that judge and people each see with their own chance, and else guess."""
     rng = random.Random(seed)
 
@@ -23,7 +30,7 @@ def world(
         return truth if rng.random() < right else rng.choice(CHOICES)
 
     return [
-        Opinion(
+        LabelledPair(
             prompt=f"{category}{i}",
             category=category,
             judge=seen(truth := rng.choice(("a", "b")), judge_right),
@@ -35,12 +42,12 @@ def world(
 
 def test_agreement_is_counted_by_hand() -> None:
     opinions = [
-        Opinion("p", None, "a", (("ann", "a"), ("bo", "b"))),
-        Opinion("q", None, "tie", (("ann", "tie"), ("bo", "a"))),
-        Opinion("r", None, "b", (("ann", "b"),)),
-        Opinion("s", None, "b", ()),
+        LabelledPair("p", None, "a", (("ann", "a"), ("bo", "b"))),
+        LabelledPair("q", None, "tie", (("ann", "tie"), ("bo", "a"))),
+        LabelledPair("r", None, "b", (("ann", "b"),)),
+        LabelledPair("s", None, "b", ()),
     ]
-    (found,) = groups(opinions)
+    (found,) = agreement_by_category(opinions)
     assert (found.pairs, found.votes, found.prompts, found.voters) == (3, 5, 3, 2)
     assert found.with_ties.value == pytest.approx(3 / 5)
     assert found.without_ties is not None
@@ -50,7 +57,7 @@ def test_agreement_is_counted_by_hand() -> None:
     assert found.kappa is not None
     # Judge: a a tie tie b; people: a b tie a b. By chance (2·2 + 2·1 + 1·2) / 25.
     assert found.kappa.value == pytest.approx((3 / 5 - 8 / 25) / (1 - 8 / 25))
-    assert groups([opinions[-1]]) == ()
+    assert agreement_by_category([opinions[-1]]) == ()
 
 
 def test_kappa_sees_through_a_judge_that_always_names_the_favourite() -> None:
@@ -65,7 +72,7 @@ def test_kappa_sees_through_a_judge_that_always_names_the_favourite() -> None:
 
 
 def test_a_judge_as_good_as_people_is_trusted() -> None:
-    found = group(world(150, 0.7, 0.7), None)
+    found = human_agreement(world(150, 0.7, 0.7), None)
     assert found.trusted == "yes", found.why
     assert found.alt_test is not None
     assert found.alt_test.passed
@@ -75,38 +82,38 @@ def test_a_judge_as_good_as_people_is_trusted() -> None:
 
 
 def test_a_judge_far_below_people_is_not() -> None:
-    found = group(world(150, 0.4, 0.95), None)
+    found = human_agreement(world(150, 0.4, 0.95), None)
     assert found.trusted == "no"
-    assert "too far below" in found.why
+    assert "too low" in found.why
     assert found.alt_test is not None
     assert not found.alt_test.passed
 
 
 def test_a_judge_that_guesses_is_not_shown_to_be_above_chance() -> None:
-    found = group(world(200, 0.0, 0.9), None)
+    found = human_agreement(world(200, 0.0, 0.9), None)
     assert found.trusted != "yes"
-    assert "above chance" in found.why
+    assert "may be chance" in found.why
 
 
 def test_a_judge_that_says_the_opposite_is_not_trusted() -> None:
     turn: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
     opinions = [replace(one, judge=turn[one.judge]) for one in world(200, 0.9, 0.9)]
-    assert group(opinions, None).trusted == "no"
+    assert human_agreement(opinions, None).trusted == "no"
 
 
 def test_few_votes_say_nothing_however_clear() -> None:
-    found = group(world(19, 1.0, 1.0), None)
+    found = human_agreement(world(19, 1.0, 1.0), None)
     assert found.trusted == "unknown"
     assert "57 votes on 19 prompts" in found.why
     repeated = [replace(one, prompt=f"p{i % 10}") for i, one in enumerate(world(100, 1.0, 1.0))]
-    assert group(repeated, None).trusted == "unknown"  # many votes, ten prompts
+    assert human_agreement(repeated, None).trusted == "unknown"  # many votes, ten prompts
 
 
 def test_without_a_ceiling_two_thirds_of_the_decisive_votes_decide() -> None:
-    good = group(world(200, 0.95, 0.95, voters=1), None)
+    good = human_agreement(world(200, 0.95, 0.95, voters=1), None)
     assert (good.people, good.gap, good.alt_test) == (None, None, None)
     assert (good.trusted, "two voters" in good.why) == ("yes", True)
-    bad = group(world(800, 0.1, 0.95, voters=1), None)
+    bad = human_agreement(world(800, 0.1, 0.95, voters=1), None)
     assert bad.trusted == "no"
 
 
@@ -116,17 +123,17 @@ def test_words_say_for_what_it_may_be_trusted() -> None:
         *world(150, 0.4, 0.95, seed=1, category="refunds"),
         *world(5, 1.0, 1.0, category="other"),
     ]
-    found = groups(opinions)
+    found = agreement_by_category(opinions)
     assert [one.category for one in found] == [None, "orders", "refunds", "other"]
-    words = in_words("judge", found)
+    words = describe_trust("judge", found)
     assert words.startswith("Trust judge for orders. Do not trust judge for refunds.")
     assert "not known whether to trust judge for other" in words
-    assert "people agree with each other on" in words
-    assert "Nobody has voted" in in_words("judge", ())
+    assert "people agree with each other in" in words
+    assert "Nobody has voted" in describe_trust("judge", ())
 
 
 opinion = st.builds(
-    Opinion,
+    LabelledPair,
     prompt=st.integers(0, 8),
     category=st.sampled_from([None, "x", "y"]),
     judge=st.sampled_from(CHOICES),
@@ -137,14 +144,14 @@ opinion = st.builds(
 
 
 @given(st.lists(opinion, max_size=30), st.randoms(use_true_random=False))
-def test_sides_names_and_order_do_not_matter(opinions: Sequence[Opinion], shuffle) -> None:
+def test_sides_names_and_order_do_not_matter(opinions: Sequence[LabelledPair], shuffle) -> None:
     turn: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}
     turned = [
         replace(one, judge=turn[one.judge], votes=tuple((voter, turn[choice]) for voter, choice in one.votes))
         for one in opinions
     ]
     shuffle.shuffle(turned)
-    for one, other in zip(groups(opinions), groups(turned), strict=True):
+    for one, other in zip(agreement_by_category(opinions), agreement_by_category(turned), strict=True):
         assert one.trusted == other.trusted
         assert one.with_ties.value == pytest.approx(other.with_ties.value)
         for a, b in ((one.kappa, other.kappa), (one.people_kappa, other.people_kappa), (one.people, other.people)):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from evals.judges.answer_pairs import AnsweredPair
-from evals.judges.judge import Instrument, Said, judgment_tokens
+from evals.judges.answer_pairs import AnswerPair
+from evals.judges.judge import Judge, Judgment, judgment_tokens
 from evals.votes.prompts import Prompt
 from models.errors import Invalid
 from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric, pairwise_answer, pointwise_answer
@@ -16,10 +16,10 @@ from models.messages import Completion, Message, Token
 
 GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 3)
 WEIGHTED = Rubric("w", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Criterion("care", 1.0)))
-PAIR = AnsweredPair("p", Prompt("q", (Message(role="user", content="Why?"),), None, (), False, "t"), "one", "two")
+PAIR = AnswerPair("p", Prompt("q", (Message(role="user", content="Why?"),), None, (), False, "t"), "one", "two")
 
 
-class Judge:
+class Model:
     """Says these texts in turn, the last one for ever; refuses an option where told to."""
 
     def __init__(self, *texts: str, refuses: str = "", tokens: Sequence[Token] = ()) -> None:
@@ -36,8 +36,8 @@ class Judge:
         return Completion(text=text, tokens=self.tokens)
 
 
-def ask(judge: Judge, shown: Any = "12", rubric: Rubric = DEFAULT_RUBRIC, samples: int = 1) -> Said:
-    return asyncio.run(Instrument("judge", judge, rubric, samples).ask(PAIR, shown))
+def ask(judge: Model, shown: Any = "12", rubric: Rubric = DEFAULT_RUBRIC, samples: int = 1) -> Judgment:
+    return asyncio.run(Judge("judge", judge, rubric, samples).judge(PAIR, shown))
 
 
 def tokens(text: str, at: int, **others: float) -> list[Token]:
@@ -50,7 +50,7 @@ def tokens(text: str, at: int, **others: float) -> list[Token]:
 @pytest.mark.parametrize(("shown", "share"), [("12", 0.75), ("21", 0.25)])
 def test_probabilities_are_model_1s_share_in_either_order(shown: str, share: float) -> None:
     text = pairwise_answer("so", GRADES, GRADES, "A")
-    judge = Judge(text, tokens=tokens(text, len(text) - 3, B=0.25))
+    judge = Model(text, tokens=tokens(text, len(text) - 3, B=0.25))
     said = ask(judge, shown)
     assert said.expected == pytest.approx(share)
     assert said.verdict == (1 if shown == "12" else 2)
@@ -61,35 +61,35 @@ def test_probabilities_are_model_1s_share_in_either_order(shown: str, share: flo
 
 
 def test_a_server_without_log_probabilities_is_asked_without_and_once_only() -> None:
-    judge = Judge(pairwise_answer("so", GRADES, GRADES, "A"), refuses="logprobs")
-    instrument = Instrument("judge", judge, DEFAULT_RUBRIC)
-    assert asyncio.run(instrument.ask(PAIR, "12")).expected is None
-    asyncio.run(instrument.ask(PAIR, "21"))
+    judge = Model(pairwise_answer("so", GRADES, GRADES, "A"), refuses="logprobs")
+    instrument = Judge("judge", judge, DEFAULT_RUBRIC)
+    assert asyncio.run(instrument.judge(PAIR, "12")).expected is None
+    asyncio.run(instrument.judge(PAIR, "21"))
     assert ["logprobs" in options for options in judge.asked] == [True, False, False]
 
 
 def test_another_refusal_is_the_servers_own_word() -> None:
-    judge = Judge("", refuses="temperature")
+    judge = Model("", refuses="temperature")
     with pytest.raises(Invalid, match="temperature"):
         ask(judge)
 
 
 def test_a_grade_by_weights_is_the_criterias_mean() -> None:
-    said = ask(Judge(pointwise_answer("so", {"tone": 5, "care": 1}, 2)), "1", WEIGHTED)
+    said = ask(Model(pointwise_answer("so", {"tone": 5, "care": 1}, 2)), "1", WEIGHTED)
     assert (said.verdict, said.expected) == (2, 4.0)
     assert said.scores == {"1": {"tone": 5, "care": 1}}
 
 
 def test_samples_are_the_most_frequent_verdict_and_the_mean() -> None:
     texts = [pairwise_answer("so", GRADES, GRADES, verdict) for verdict in ("A", "B", "A")]
-    judge = Judge(*texts, "hm", "hm")
+    judge = Model(*texts, "hm", "hm")
     said = ask(judge, samples=4)
     assert (said.verdict, said.expected) == (1, pytest.approx(2 / 3))  # what cannot be read is left out
     assert all(options["temperature"] == 0.7 for options in judge.asked)
-    assert ask(Judge(*texts[:2]), samples=2).verdict == 0  # as often one as the other
-    assert ask(Judge("hm"), samples=3).verdict is None
+    assert ask(Model(*texts[:2]), samples=2).verdict == 0  # as often one as the other
+    assert ask(Model("hm"), samples=3).verdict is None
     grades = [pointwise_answer("so", GRADES, grade) for grade in (5, 4)]
-    assert ask(Judge(*grades), "2", samples=2).expected == 4.5
+    assert ask(Model(*grades), "2", samples=2).expected == 4.5
 
 
 def test_more_criteria_get_more_room_and_the_taught_rubric_the_same_as_ever() -> None:
@@ -98,13 +98,13 @@ def test_more_criteria_get_more_room_and_the_taught_rubric_the_same_as_ever() ->
 
 
 def test_a_plain_question_is_kept_under_the_rubrics_hash() -> None:
-    plain = Instrument("judge", Judge(""), DEFAULT_RUBRIC)
+    plain = Judge("judge", Model(""), DEFAULT_RUBRIC)
     assert plain.key(PAIR) == DEFAULT_RUBRIC.hash
     keys = {
         plain.key(PAIR),
-        Instrument("judge", Judge(""), DEFAULT_RUBRIC, 3).key(PAIR),
-        Instrument("judge", Judge(""), DEFAULT_RUBRIC, 1, {"q": "Because."}).key(PAIR),
-        Instrument("judge", Judge(""), DEFAULT_RUBRIC, 1, {"q": "So."}).key(PAIR),
+        Judge("judge", Model(""), DEFAULT_RUBRIC, 3).key(PAIR),
+        Judge("judge", Model(""), DEFAULT_RUBRIC, 1, {"q": "Because."}).key(PAIR),
+        Judge("judge", Model(""), DEFAULT_RUBRIC, 1, {"q": "So."}).key(PAIR),
     }
     assert len(keys) == 4
     assert max(map(len, keys)) <= 64

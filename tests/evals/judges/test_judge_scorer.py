@@ -7,9 +7,9 @@ from sqlalchemy import func, select
 
 from evals.judges.judge_scorer import judge_scorer
 from evals.tables import AnswerJudgmentRow
-from evals.tasks.evaluations import list_evaluations, load_evaluation, run_task
+from evals.tasks.evaluations import TaskRun, list_evaluations, load_evaluation, run_task
 from evals.tasks.summaries import against_first, diff, overview
-from evals.tasks.task import make_task
+from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.errors import Invalid
 from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric, pointwise_answer
@@ -53,9 +53,9 @@ def scored(
     database: Database, rows: list[dict], rubric: Rubric = DEFAULT_RUBRIC, players: Grader | None = None
 ) -> tuple[str, Grader]:
     players = players or Grader()
-    scorer = judge_scorer(database, "judge", rubric, lambda run: asyncio.run(run(players)), notes=["a toy"])
+    scorer = judge_scorer(database, ("judge", players("judge")), rubric, notes=["a toy"])
     task = make_task("t", "t", [(str(i), row) for i, row in enumerate(rows)])
-    made = asyncio.run(run_task(database, players, task, ["a", "b"], [scorer], {"temperature": 0.0}))
+    made = asyncio.run(run_task(database, players, TaskRun(task, ["a", "b"], [scorer], {"temperature": 0.0})))
     return made.id, players
 
 
@@ -75,14 +75,14 @@ def test_grades_have_clustered_intervals_and_unread_ones_are_counted(any_databas
         assert (mean.mean, mean.n, mean.missing) == (pytest.approx(grade), 40, 2)
         assert 1.0 <= mean.low < mean.high <= 5.0  # forty equal grades in twenty groups are no certainty
     assert {said: count for _, said, count in found.scorer_errors} == {
-        "the judge could not be asked: too long for this judge": 2,
-        "the judge's word could not be read": 2,
+        "the judge did not answer: too long for this judge": 2,
+        "the judge's answer could not be parsed": 2,
     }
     assert (found.of("b", parts[0]).mean, found.of("b", parts[0]).n) == (pytest.approx(5.0), 40)
     (row,) = [row for row in diff(against_first(evaluation)).differences if row.category is None]
     assert (row.finding, row.summary.mean) == ("better", pytest.approx(3.0))
     assert "a toy" in evaluation.notes
-    tested = "judge gave worthless answers (empty, constant, injecting, padded) less than real ones."
+    tested = "judge graded worthless answers (empty, constant, injecting, padded) below real ones."
     assert tested in evaluation.notes
     assert len(players.baits) == 8  # two questions, four baits, once for all models
     assert any(DEFAULT_RUBRIC.hash in note for note in evaluation.notes)
@@ -116,18 +116,14 @@ def test_one_answer_beside_two_references_is_judged_beside_each(database: Databa
 
 def test_progress_runs_once_over_the_answers_of_all_models(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ran from 0 to 1 for each model, so that a bar stood at 100 % while all models but the first were judged."""
-    monkeypatch.setattr("evals.request_pool._QUIET_S", 0.0)
+    monkeypatch.setattr("evals.request_pool._MIN_INTERVAL_S", 0.0)
     told: list[float] = []
     players = Grader()
     scorer = judge_scorer(
-        database,
-        "judge",
-        DEFAULT_RUBRIC,
-        lambda run: asyncio.run(run(players)),
-        report=lambda share, _: told.append(share),
+        database, ("judge", players("judge")), DEFAULT_RUBRIC, report=lambda share, _: told.append(share)
     )
     task = make_task("t", "t", [(str(i), {"input": f"q{i}"}) for i in range(5)])
-    asyncio.run(run_task(database, players, task, ["a", "b", "c"], [scorer], {"temperature": 0.0}))
+    asyncio.run(run_task(database, players, TaskRun(task, ["a", "b", "c"], [scorer], {"temperature": 0.0})))
     assert told == sorted(told)
     assert told.count(1.0) == 1
     assert len(told) == 3 * 5 + 8  # three models' answers, and the canaries

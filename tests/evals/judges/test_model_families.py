@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals.judges.model_families import kin, maker_of
+from evals.judges.model_families import related_models, vendor_of
 from models.spec import ModelSpec, Upstream
 
 
@@ -24,7 +24,7 @@ def hosted(name: str) -> ModelSpec:
     ],
 )
 def test_a_name_tells_its_maker_or_nothing(name: str, maker: str | None) -> None:
-    assert maker_of(name) == maker
+    assert vendor_of(name) == maker
 
 
 def test_kin_have_a_base_or_a_maker_in_common() -> None:
@@ -33,7 +33,9 @@ def test_kin_have_a_base_or_a_maker_in_common() -> None:
     again = ModelSpec(id="support-2", kind="adapter", path="/y", base="support")
     lone = ModelSpec(id="lone", kind="merged", path="/z")
     by_id = {spec.id: spec for spec in (base, tuned, again, lone)}
-    assert kin(again, (base, lone), by_id) == [("small", "both come from small")]
-    assert kin(hosted("Qwen/Qwen2.5-72B"), (tuned, lone), by_id) == [("support", "both are Alibaba's")]
-    assert kin(hosted("gpt-4.1"), (hosted("ft:gpt-4o-mini:a:b:c"), lone), by_id)[0][1] == "both are OpenAI's"
-    assert kin(hosted("gpt-4.1"), (lone, base), by_id) == []
+    assert related_models(again, (base, lone), by_id) == [("small", "both are based on small")]
+    assert related_models(hosted("Qwen/Qwen2.5-72B"), (tuned, lone), by_id) == [("support", "both are from Alibaba")]
+    assert (
+        related_models(hosted("gpt-4.1"), (hosted("ft:gpt-4o-mini:a:b:c"), lone), by_id)[0][1] == "both are from OpenAI"
+    )
+    assert related_models(hosted("gpt-4.1"), (lone, base), by_id) == []

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from evals.judges.canaries import CALLS
+from evals.judges.canaries import PAIRWISE_CALLS
 from evals.judges.pairwise import judge_models
 from evals.judges.pointwise import grade_models
-from evals.judges.report import JudgeReport, agreement, combine
+from evals.judges.report import JudgeReport, agreement, combine_orders
+from evals.judges.request import JudgeRequest
 from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
@@ -55,7 +56,8 @@ def fill(database: Database, n: int = 6) -> None:
 
 
 def run(database: Database, completer_for, models: tuple[str, str] = (BEFORE, AFTER), wanted=None, **options):
-    return asyncio.run(judge_models(database, completer_for, JUDGE, models, wanted, **options))
+    report = options.pop("report", None)
+    return asyncio.run(judge_models(database, completer_for, JudgeRequest(JUDGE, models, wanted, **options), report))
 
 
 def test_a_sound_judge_is_trusted_and_reported(any_database: Database) -> None:
@@ -81,8 +83,8 @@ def test_a_sound_judge_is_trusted_and_reported(any_database: Database) -> None:
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert JudgeReport.from_json(json.loads(json.dumps(report.to_json()))) == report
     assert f"prefers {AFTER} to {BEFORE}" in report.summary
-    assert "changed none of them" in report.summary
-    assert "0 verdicts could not be read, 0 questions failed" in report.summary
+    assert "changed none of the verdicts" in report.summary
+    assert "0 verdicts could not be parsed, 0 requests failed" in report.summary
 
 
 def test_the_other_way_round_is_the_mirror_and_asks_nothing_again(database: Database) -> None:
@@ -93,7 +95,7 @@ def test_the_other_way_round_is_the_mirror_and_asks_nothing_again(database: Data
     assert (report.win_rate, report.wins_a, report.model_a) == (0.0, 6, AFTER)
     assert report.rows[0].answer_a.startswith("**")
     assert set(again.asked) == {JUDGE}
-    assert len(again.asked) == CALLS
+    assert len(again.asked) == PAIRWISE_CALLS
 
 
 def test_a_judge_that_takes_the_first_is_inconsistent_and_not_trusted(database: Database) -> None:
@@ -105,7 +107,7 @@ def test_a_judge_that_takes_the_first_is_inconsistent_and_not_trusted(database: 
     assert len(report.reasons) == 4
     assert "order of the answers changed its verdict on 6 of 6" in report.summary
     assert "Do not rely on it" in report.summary
-    assert "changed 100% of them" in report.summary
+    assert "changed 100% of the verdicts" in report.summary
 
 
 def test_a_judge_that_loves_length_is_not_trusted(database: Database) -> None:
@@ -114,7 +116,7 @@ def test_a_judge_that_loves_length_is_not_trusted(database: Database) -> None:
     assert report.wins_b == 6
     assert not report.trusted
     assert [canary.kind for canary in report.canaries if not canary.passed] == ["constant", "injecting", "padded"]
-    assert "took an answer that repeats itself for better" in report.summary
+    assert "preferred an answer padded with repetition" in report.summary
     assert report.longer is not None
     assert report.longer.value == 1.0
 
@@ -144,7 +146,7 @@ def test_an_unread_verdict_is_asked_for_again_and_a_read_one_is_not(any_database
     again = script(says(sound))
     report = run(any_database, again)
     assert (report.judged, report.unparsed) == (6, 0)
-    assert again.asked.count(JUDGE) == 4 + CALLS
+    assert again.asked.count(JUDGE) == 4 + PAIRWISE_CALLS
     assert run(any_database, script(judge)).unparsed == 0  # what was read stays
 
 
@@ -207,12 +209,12 @@ def test_a_run_that_was_stopped_goes_on(any_database: Database) -> None:
         run(any_database, script(dies), concurrency=1)
     rest = script(says(sound))
     assert run(any_database, rest).judged == 6
-    assert rest.asked.count(JUDGE) == 12 - 4 + CALLS
+    assert rest.asked.count(JUDGE) == 12 - 4 + PAIRWISE_CALLS
     assert BEFORE not in rest.asked
     other = Rubric("short", "Shorter is better.", DEFAULT_RUBRIC.criteria)
     asked = script(says(sound))
     assert run(any_database, asked, rubric=other).judged == 6
-    assert asked.asked.count(JUDGE) == 12 + CALLS  # another rubric is another question
+    assert asked.asked.count(JUDGE) == 12 + PAIRWISE_CALLS  # another rubric is another question
 
 
 def test_a_failed_question_is_counted_and_the_rest_goes_on(database: Database) -> None:
@@ -302,9 +304,9 @@ def test_agreement_is_corrected_for_chance() -> None:
 
 
 def test_orders_are_combined() -> None:
-    assert combine("a", "a") == ("a", True)
-    assert combine("a", "b") == combine("a", "tie") == ("tie", False)
-    assert combine(None, "b") == (None, None)
+    assert combine_orders("a", "a") == ("a", True)
+    assert combine_orders("a", "b") == combine_orders("a", "tie") == ("tie", False)
+    assert combine_orders(None, "b") == (None, None)
 
 
 def test_grades(any_database: Database) -> None:
@@ -315,11 +317,11 @@ def test_grades(any_database: Database) -> None:
         return "no idea" if "order 1?" in asked else pointwise_answer("fine", GRADES, stars)
 
     ask: Any = script(grade)
-    before, after = asyncio.run(grade_models(any_database, ask, JUDGE, (BEFORE, AFTER)))
+    before, after = asyncio.run(grade_models(any_database, ask, JudgeRequest(JUDGE, (BEFORE, AFTER))))
     assert (before.mean, after.mean) == (1.0, 2.0)
     assert (before.graded, before.unparsed) == (5, 1)
     assert after.scores == dict.fromkeys(DEFAULT_RUBRIC.criteria, 3.0)
-    mirrored, _ = asyncio.run(grade_models(any_database, script(grade), JUDGE, (AFTER, BEFORE)))
+    mirrored, _ = asyncio.run(grade_models(any_database, script(grade), JudgeRequest(JUDGE, (AFTER, BEFORE))))
     assert mirrored == after
 
 

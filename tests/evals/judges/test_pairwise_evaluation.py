@@ -9,10 +9,11 @@ import pytest
 from evals.judges.pairwise_evaluation import judge_evaluation
 from evals.judges.report import JudgeReport
 from evals.judges.report_groups import by_group, null_reasons, report_json
+from evals.judges.request import JudgeRequest
 from evals.reports.judge_html import judge_report_html
 from evals.scorers.catalog import named_scorer
-from evals.tasks.evaluations import Evaluation, load_evaluation, run_task
-from evals.tasks.task import make_task
+from evals.tasks.evaluations import Evaluation, TaskRun, load_evaluation, run_task
+from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.errors import Invalid, Unavailable
 from models.judge_format import DEFAULT_RUBRIC, pairwise_answer
@@ -57,13 +58,13 @@ def better_is_b(asked: str) -> str:
 
 def evaluated(database: Database, players: Players) -> Evaluation:
     scorers = [named_scorer("words")]
-    made = asyncio.run(run_task(database, players, TASK, ["a", "b"], scorers, {"temperature": 0.0}))
+    made = asyncio.run(run_task(database, players, TaskRun(TASK, ["a", "b"], scorers, {"temperature": 0.0})))
     return load_evaluation(database, made.id)
 
 
 def judged(database: Database, players: Players, models: tuple[str, str] = ("a", "b")) -> JudgeReport:
     evaluation = evaluated(database, players)
-    return asyncio.run(judge_evaluation(database, evaluation, players, "judge", models))
+    return asyncio.run(judge_evaluation(database, players, JudgeRequest("judge", models), evaluation=evaluation))
 
 
 def test_each_model_is_asked_after_its_own_first_turn_and_so_is_the_judge(any_database: Database) -> None:
@@ -92,7 +93,7 @@ def test_what_has_no_answer_is_a_null_with_its_reason_in_its_group(database: Dat
     reasons = dict(null_reasons(report))
     assert reasons == {
         "no answer from b: This model's context is 100 tokens.": 1,
-        "no answer from b: The turn before it has no answer: This model's context is 100 tokens.": 1,
+        "no answer from b: The previous turn has no answer: This model's context is 100 tokens.": 1,
     }
     said = report_json(report)
     assert json.loads(json.dumps(said))["nulls"] == reasons
@@ -106,9 +107,13 @@ def test_one_question_with_two_right_answers_is_judged_beside_each_of_them(any_d
     players = Players(lambda asked: pairwise_answer("so", GRADES, GRADES, "A" if "Bonn" in asked else "B"))
 
     def judging() -> JudgeReport:
-        return asyncio.run(judge_evaluation(any_database, evaluation, players, "judge", ("a", "b")))
+        return asyncio.run(
+            judge_evaluation(any_database, players, JudgeRequest("judge", ("a", "b")), evaluation=evaluation)
+        )
 
-    made = asyncio.run(run_task(any_database, players, task, ["a", "b"], [named_scorer("words")], {"temperature": 0.0}))
+    made = asyncio.run(
+        run_task(any_database, players, TaskRun(task, ["a", "b"], [named_scorer("words")], {"temperature": 0.0}))
+    )
     evaluation = load_evaluation(any_database, made.id)
     report = judging()
     assert [(row.a_first, row.b_first) for row in report.rows] == [("a", "b"), ("b", "a")]
@@ -133,7 +138,7 @@ def test_a_second_run_asks_only_about_what_was_not_read(database: Database) -> N
     unread = Players(lambda asked: "no JSON" if "second 0" in asked else better_is_b(asked))
     report = judged(database, unread)
     assert (report.judged, report.unparsed) == (5, 2)
-    assert dict(null_reasons(report))["the judge's word could not be read"] == 1
+    assert dict(null_reasons(report))["the judge's answer could not be parsed"] == 1
     again = Players(better_is_b)
     report = judged(database, again)
     assert report.judged == 6
@@ -153,7 +158,7 @@ def test_a_judge_that_every_question_is_too_long_for_gives_nulls_and_one_that_is
 
     report = judged(database, Players(short))
     assert (report.judged, report.nulls, report.win_rate) == (0, 8, None)
-    assert dict(null_reasons(report))["the judge could not be asked: This model's context is 10 tokens."] == 6
+    assert dict(null_reasons(report))["the judge did not answer: This model's context is 10 tokens."] == 6
     with pytest.raises(Unavailable):
         judged(database, Players(away))
 
@@ -162,4 +167,6 @@ def test_only_models_of_the_evaluation_can_be_judged(database: Database) -> None
     evaluation = evaluated(database, Players(better_is_b))
     for models, told in (("a", "c"), "not in the evaluation"), (("a", "a"), "two that differ"):
         with pytest.raises(Invalid, match=told):
-            asyncio.run(judge_evaluation(database, evaluation, Players(better_is_b), "judge", models))
+            asyncio.run(
+                judge_evaluation(database, Players(better_is_b), JudgeRequest("judge", models), evaluation=evaluation)
+            )

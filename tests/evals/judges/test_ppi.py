@@ -75,7 +75,7 @@ def test_clusters_widen_and_too_few_say_nothing() -> None:
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="same items"):
+    with pytest.raises(ValueError, match="same length"):
         powered_mean([], [], [1.0])
     with pytest.raises(ValueError, match="one cluster"):
         powered_mean([1.0], [1.0], [], ["a", "b"])

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from evals.judges.rubric import (
     find_rubric,
-    keep_rubric,
-    kept_rubrics,
     parse_rubric,
     read_references,
     shipped_rubrics,
+    store_rubric,
+    used_rubrics,
     write_rubric,
 )
 from evals.votes.prompts import add_prompts, prompts
@@ -91,14 +91,14 @@ def test_a_missing_rubric_is_named_with_those_that_there_are(tmp_path: Path, dat
 
 def test_what_was_used_is_kept_and_a_silent_change_is_told(any_database: Database) -> None:
     rubric = parse_rubric(GOOD, "x")
-    assert keep_rubric(any_database, rubric) is None
-    assert keep_rubric(any_database, rubric) is None
+    assert store_rubric(any_database, rubric) is None
+    assert store_rubric(any_database, rubric) is None
     changed = parse_rubric(GOOD.replace("kind", "warm"), "x")
-    told = keep_rubric(any_database, changed)
+    told = store_rubric(any_database, changed)
     assert told is not None
     assert "Raise its version" in told
     assert find_rubric(rubric.hash, any_database) == rubric
-    assert [one.hash for one in kept_rubrics(any_database)] == [rubric.hash, changed.hash]
+    assert [one.hash for one in used_rubrics(any_database)] == [rubric.hash, changed.hash]
 
 
 def test_references_are_matched_by_their_prompt(tmp_path: Path, database: Database) -> None:

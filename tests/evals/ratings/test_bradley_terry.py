@@ -86,22 +86,6 @@ def test_published_scores_by_our_methods(name: str) -> None:
     assert average == pytest.approx(golden["average_win_rate"], abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["food", "simple"])
-@pytest.mark.parametrize(
-    "method", ["average_win_rate", "bradley_terry", "counting", "eigen", "elo", "newman", "pagerank"]
-)
-def test_published_scores_by_evalica(name: str, method: str) -> None:
-    """All seven by the cross-check that we install; Elo, PageRank, eigen and Newman are its alone."""
-    rows, golden = published(name)
-    # To the top where it goes in steps: its own tolerance is 1e-6 a step.
-    exactly = {"tolerance": 1e-12, "limit": 100_000} if method in ("bradley_terry", "newman") else {}
-    names, winners = ([row[side] for row in rows] for side in (0, 1)), [WINNERS[row[2]] for row in rows]
-    found = getattr(evalica, method)(*names, winners, **exactly).scores
-    if method == "bradley_terry":  # published as shares
-        found = found / found.sum()
-    assert found.to_dict() == pytest.approx(golden[method], abs=1e-6)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_as_evalica(seed: int) -> None:
     rows = simulated(seed)

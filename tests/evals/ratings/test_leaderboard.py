@@ -1,4 +1,4 @@
-"""From stored votes to a leaderboard: the right winner, whatever the side; and «not enough evidence» where so."""
+"""From stored votes to a leaderboard: the right winner, whatever the side; and "not enough evidence" where so."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ import json
 import pytest
 
 from evals.ratings.leaderboard import leaderboard, rank
-from evals.votes.blind_battles import cast_vote, next_battle
+from evals.votes.blind_battles import BattleOptions, cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from evals.votes.votes import first_score, from_rows, read_votes
 from models.database import Database
@@ -19,7 +19,7 @@ def vote(database: Database, n: int, voters: int = 3) -> None:
     """Voters who always take the better model."""
     completer_for = Scripted({model: lambda q, model=model: f"{MODELS.index(model)} {q}" for model in MODELS})
     for i in range(n):
-        shown = asyncio.run(next_battle(database, f"v{i % voters}", completer_for, MODELS, seed=i))
+        shown = asyncio.run(next_battle(database, f"v{i % voters}", completer_for, MODELS, BattleOptions(seed=i)))
         choice = "left" if shown.left[0] < shown.right[0] else "right"
         cast_vote(database, shown.id, f"v{i % voters}", choice if i % 5 else "both_bad")
 
@@ -29,7 +29,7 @@ def test_votes_become_a_leaderboard(any_database: Database) -> None:
     add_prompts(any_database, rows, "test")
     empty = leaderboard(any_database)
     assert (empty.rows, empty.enough) == ((), False)
-    assert "No votes" in empty.verdict
+    assert "no votes" in empty.verdict
     vote(any_database, 90)
     board = leaderboard(any_database)
     assert [row.model for row in board.rows] == MODELS
@@ -76,5 +76,5 @@ def test_a_tight_race_names_its_rivals() -> None:
     rows = [("a", "b", float(i % 2), i, i % 50) for i in range(60)]
     board = rank(from_rows(rows))
     assert board.enough
-    assert "not settled" in board.verdict
+    assert "may be as good" in board.verdict
     assert "Not enough evidence yet" in board.verdict

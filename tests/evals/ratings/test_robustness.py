@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evals.ratings.bradley_terry import rate
-from evals.ratings.robustness import turn_duel, turn_rating
+from evals.ratings.robustness import turn_rating
 from evals.votes.votes import from_rows
 
 
@@ -20,9 +20,6 @@ def leads(rows, leader: str, rival: str) -> bool:
 
 
 def test_two_models_by_hand() -> None:
-    assert turn_duel(60, 40) == (20, 10)
-    assert turn_duel(7, 12) == (5, 3)
-    assert turn_duel(5, 5) == (0, 0)
     rows = [("a", "b", float(i < 60), i, i) for i in range(100)] + [("a", "b", 0.5, i, i) for i in range(9)]
     found = turn_rating(from_rows(rows), "a", "b")
     assert (found.votes, found.drop, found.change) == (109, 20, 10)

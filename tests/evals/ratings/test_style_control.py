@@ -11,7 +11,7 @@ from evals.votes.votes import Votes, from_rows
 
 
 def world(n: int = 4_000, seed: int = 0, taste: float = 1.5) -> tuple[Votes, np.ndarray]:
-    """Three models of equal worth; «long» writes more, and voters like what is longer."""
+    """Three models of equal worth; "long" writes more, and voters like what is longer."""
     rng = np.random.default_rng(seed)
     names = ("long", "mid", "short")
     first = rng.integers(0, 3, n)

@@ -34,8 +34,8 @@ def test_alpha_is_evalicas(rows) -> None:
 
 
 def test_alpha_of_krippendorffs_example() -> None:
-    # Four observers, twelve units, values 1 to 5, some missing: alpha is 0.743 («Computing Krippendorff's
-    # Alpha-Reliability», 2011, section C). Counts of each value for the units that two or more rated.
+    # Four observers, twelve units, values 1 to 5, some missing: alpha is 0.743 ("Computing Krippendorff's
+    # Alpha-Reliability", 2011, section C). Counts of each value for the units that two or more rated.
     table = [
         [3, 0, 0, 0, 0], [0, 3, 1, 0, 0], [0, 0, 4, 0, 0], [0, 0, 4, 0, 0], [0, 4, 0, 0, 0], [1, 1, 1, 1, 0],
         [0, 0, 0, 4, 0], [3, 1, 0, 0, 0], [0, 4, 0, 0, 0], [0, 0, 0, 0, 3], [2, 0, 0, 0, 0], [0, 0, 1, 0, 0],

@@ -8,9 +8,9 @@ import pytest
 
 from evals.reports.evaluation_html import interval, number, report_html, write_report
 from evals.scorers.score_summary import ScoreSummary
-from evals.tasks.evaluations import Evaluation, Result, ScorerFacts
+from evals.tasks.evaluations import Evaluation, Result, ScorerInfo
 from evals.tasks.summaries import against_first, diff, overview
-from evals.tasks.task import make_task
+from evals.tasks.task_rows import make_task
 from models.database import utcnow
 from models.errors import Invalid
 
@@ -22,7 +22,7 @@ TASK = make_task(
 
 
 def evaluation() -> Evaluation:
-    facts = (ScorerFacts("exact", "higher", 0.0, 1.0), ScorerFacts(EVIL, "lower", 0.0, None))
+    facts = (ScorerInfo("exact", "higher", 0.0, 1.0), ScorerInfo(EVIL, "lower", 0.0, None))
     before = tuple(Result(EVIL, None, {"exact": 1.0, EVIL: 3.0}, {}) for _ in range(48))
     after = (
         Result(None, f"refused: {EVIL}", {}, {}),
@@ -83,7 +83,7 @@ def test_it_has_the_numbers_the_answers_and_what_failed() -> None:
 
 
 def test_numbers_are_short_and_a_missing_one_is_a_dash() -> None:
-    cost, share = ScorerFacts("cost", "lower", 0.0, None), ScorerFacts("exact", "higher", 0.0, 1.0)
+    cost, share = ScorerInfo("cost", "lower", 0.0, None), ScorerInfo("exact", "higher", 0.0, 1.0)
     assert (number(0.000123456, cost), number(0.5, share), number(None)) == ("0.000123", "0.50", "–")
     assert interval(ScoreSummary(0.5, 0.25, 0.75, 9, 0), share) == "0.50 (0.25 to 0.75)"
     assert interval(ScoreSummary(0.5, None, None, 1, 0), share) == "0.50"

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from evals.reports.interval_chart import Interval, Plot, axis_line, interval_line, page, png, svg, write_plot
+from evals.reports.interval_chart import Interval, Plot, axis_line, interval_line, plot_page, png, svg, write_plot
 from models.errors import Invalid
 
 PLOT = Plot(
@@ -15,8 +15,8 @@ PLOT = Plot(
 
 
 def test_an_interval_as_text() -> None:
-    assert interval_line(900, 1000, 1100, 800, 1200, width=9) == "  ├─●─┤  "
-    assert interval_line(5, 5, 5, 5, 5, width=5).strip() == "●"
+    assert interval_line((900, 1000, 1100), (800, 1200), width=9) == "  ├─●─┤  "
+    assert interval_line((5, 5, 5), (5, 5), width=5).strip() == "●"
     assert axis_line(0, 100, " %", width=10) == "0 %  100 %"
 
 
@@ -31,7 +31,7 @@ def test_svg_is_well_formed_and_inside_its_frame() -> None:
 
 def test_png_and_page() -> None:
     assert png(PLOT, scale=1).startswith(b"\x89PNG")
-    text = page(PLOT, "<i>", [["a", "b"], ["<script>", "1"]], ["first & last", "note"])
+    text = plot_page(PLOT, "<i>", [["a", "b"], ["<script>", "1"]], ["first & last", "note"])
     assert "<script>" not in text
     assert "first &amp; last" in text
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.scorers.catalog import Answer, NamedScorer, Score, Tools, kinds, named_scorer, split_names
-from evals.scorers.text_match import Sample
+from evals.scorers.catalog import Answer, NamedScorer, Score, ScorerContext, catalog, named_scorer, split_names
+from evals.scorers.sample import Sample
 from models.errors import Invalid, NotFound, Unavailable
 
 SAMPLE = Sample(expected="order 12", topics=(("order",),), metadata={"schema": {"type": "object"}})
@@ -25,17 +25,17 @@ def judge(model: str, rubric: str | None) -> NamedScorer:
     return NamedScorer(name, lambda samples, answers: [Score(3.0)] * len(answers), "higher", 1.0, 5.0)
 
 
-TOOLS = Tools(embedder=lambda model: lambda texts: [[1.0, float(len(text))] for text in texts], judge=judge)
+TOOLS = ScorerContext(embedder=lambda model: lambda texts: [[1.0, float(len(text))] for text in texts], judge=judge)
 
 
 def one(name: str, sample: Sample = SAMPLE, answer: Answer = ANSWER) -> Score:
-    return named_scorer(name, TOOLS)([sample], [answer])[0]
+    return named_scorer(name, TOOLS).score([sample], [answer])[0]
 
 
-@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", catalog(), ids=lambda kind: kind.name)
 def test_every_kind_scores_within_its_range(kind) -> None:
     scorer = named_scorer(TYPED.get(kind.name, kind.name), TOOLS)
-    (score,) = scorer([SAMPLE], [ANSWER])
+    (score,) = scorer.score([SAMPLE], [ANSWER])
     assert score.error is None
     assert score.value is not None
     assert scorer.low <= score.value <= scorer.high
@@ -45,9 +45,9 @@ def test_every_kind_scores_within_its_range(kind) -> None:
 @given(st.text(alphabet=st.characters()), st.none() | st.text(alphabet=st.characters(), max_size=20))
 def test_no_answer_makes_one_raise(text: str, expected: str | None) -> None:
     sample, answer = Sample(expected=expected, topics=(("order",),)), Answer(text)
-    for kind in kinds():
+    for kind in catalog():
         scorer = named_scorer(TYPED.get(kind.name, kind.name), TOOLS)
-        (score,) = scorer([sample], [answer])
+        (score,) = scorer.score([sample], [answer])
         assert score.error is None
         assert score.value is None or (scorer.low <= score.value <= scorer.high and isfinite(score.value))
 
@@ -104,7 +104,7 @@ def test_ones_own_function_by_path(tmp_path: Path) -> None:
     path = tmp_path / "own.py"
     path.write_text(OWN)
     scorer = named_scorer(f"{path}:polite")
-    found = scorer([Sample()] * 6, [Answer(text) for text in ("raise", "none", "text", "nan", "true", "four")])
+    found = scorer.score([Sample()] * 6, [Answer(text) for text in ("raise", "none", "text", "nan", "true", "four")])
     assert [score.value for score in found] == [None, None, None, None, 1.0, 4.0]
     assert [bool(score.error) for score in found] == [True, False, True, True, False, False]
     assert "KeyError" in str(found[0].error)
@@ -127,7 +127,7 @@ def test_ones_own_function_by_entry_point(tmp_path: Path, monkeypatch: pytest.Mo
     (info / "entry_points.txt").write_text("[parley.scorers]\nkindness = ownpack:kind\nlost = nowhere:none\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     scorer: NamedScorer = named_scorer("kindness")
-    assert scorer([Sample()], [Answer("yes please")]) == [Score(1.0)]
+    assert scorer.score([Sample()], [Answer("yes please")]) == [Score(1.0)]
     assert split_names(["regex:a,kindness"]) == ["regex:a", "kindness"]
     with pytest.raises(Invalid, match="cannot be loaded"):
         named_scorer("lost")
@@ -141,7 +141,7 @@ def test_an_embedding_model_that_cannot_be_asked_is_told_and_stops_nothing() -> 
 
         return embed
 
-    found = named_scorer("embedding:e", Tools(embedder))([SAMPLE], [ANSWER])
+    found = named_scorer("embedding:e", ScorerContext(embedder)).score([SAMPLE], [ANSWER])
     assert found == [Score(None, "no embeddings here")]
     with pytest.raises(Invalid, match="running gateway"):
         named_scorer("embedding:e")

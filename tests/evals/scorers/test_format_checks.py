@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.scorers.format_checks import json_schema, refusal, regex, valid_json
-from evals.scorers.text_match import Sample
+from evals.scorers.sample import Sample
 from models.errors import Invalid
 
 SCHEMA = {"type": "object", "required": ["city"], "properties": {"city": {"type": "string"}}}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.scorers.reference_similarity import bleu, chrf, embedding_similarity, rouge_l
-from evals.scorers.text_match import Sample
+from evals.scorers.sample import Sample
 from models.errors import Invalid
 
 

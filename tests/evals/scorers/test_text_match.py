@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.intervals import design_effect, mean_interval, share_interval
+from evals.scorers.sample import Sample
 from evals.scorers.score_summary import paired_difference, score, score_all
-from evals.scorers.text_match import Sample, exact, length, partial, repetition, topic_coverage, word_count
+from evals.scorers.text_match import exact, length, partial, repetition, topic_coverage, word_count
 
 REFUND = Sample(topics=(("refund*", "money back"), ("order 12",)))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evals.tasks.contamination import contamination, read_taught
-from evals.tasks.task import make_task
+from evals.tasks.task_rows import make_task
 from models.errors import Invalid, NotFound
 
 ASKED, ANSWERED = {"role": "user", "content": "Q now?"}, {"role": "assistant", "content": "A"}

@@ -9,9 +9,11 @@ from sqlalchemy import func, select
 
 from evals.scorers.catalog import NamedScorer, Score, named_scorer
 from evals.tables import EvaluationRow
-from evals.tasks.evaluations import Evaluation, Result, ScorerFacts, list_evaluations, load_evaluation, run_task
-from evals.tasks.summaries import Side, against_first, diff, diff_json, overview, overview_json
-from evals.tasks.task import Task, make_task
+from evals.tasks.evaluations import Evaluation, Result, ScorerInfo, TaskRun, list_evaluations, load_evaluation, run_task
+from evals.tasks.summaries import Side, against_first, diff, overview
+from evals.tasks.summary_json import diff_json, overview_json
+from evals.tasks.task import Task
+from evals.tasks.task_rows import make_task
 from models.database import Database, utcnow
 from models.errors import Invalid, NotFound, Unavailable
 from tests.evals.scripted import Scripted
@@ -29,7 +31,7 @@ def scripted(right: dict[str, int]) -> Scripted:
 
 def evaluated(database: Database, answers, task: Task = TASK, scorers=("exact", "words"), models=("a", "b")) -> str:
     named = [scorer if isinstance(scorer, NamedScorer) else named_scorer(scorer) for scorer in scorers]
-    return asyncio.run(run_task(database, answers, task, models, named, {"temperature": 0.0})).id
+    return asyncio.run(run_task(database, answers, TaskRun(task, models, named, {"temperature": 0.0}))).id
 
 
 def test_an_evaluation_is_stored_and_loaded_whole(any_database: Database) -> None:
@@ -145,7 +147,7 @@ def evaluation(
     results = {
         model: tuple(Result("x", None, {"s": value}, {}) for value in values) for model, values in scores.items()
     }
-    facts = (ScorerFacts("s", better, low, high),)
+    facts = (ScorerInfo("s", better, low, high),)
     n = len(next(iter(scores.values())))
     return Evaluation(
         id=",".join(scores), task="t", task_hash=task.hash, source="t", left_out=0, models=tuple(scores), parameters={},
@@ -191,8 +193,8 @@ def test_what_cannot_be_compared_is_told() -> None:
     one = evaluation({"a": [1.0] * 4, "b": [0.0] * 4})
     other = evaluation({"a": [1.0] * 4}, task=make_task("x", "x", [("", {"input": f"z{i}"}) for i in range(4)]))
     for sides, said in (
-        ((Side(one, "a"), Side(other, "a")), "tasks that differ"),
-        ((Side(one, "a"), Side(one, "a")), "that differ"),
+        ((Side(one, "a"), Side(other, "a")), "different tasks"),
+        ((Side(one, "a"), Side(one, "a")), "different models"),
     ):
         with pytest.raises(Invalid, match=said):
             diff([sides])

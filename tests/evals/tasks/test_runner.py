@@ -15,8 +15,9 @@ import pytest
 from sqlalchemy import func, select
 
 from evals.tables import AnswerRow
-from evals.tasks.runner import Progress, Run, ask_all
-from evals.tasks.task import TaskSample, make_task
+from evals.tasks.runner import Batch, Progress, Run, ask_all
+from evals.tasks.task import TaskSample
+from evals.tasks.task_rows import make_task
 from models.completer import GatewayCompleter
 from models.database import Database
 from models.errors import Busy, Invalid, ParleyError, Unavailable
@@ -33,12 +34,14 @@ def questions(*texts: str) -> tuple[TaskSample, ...]:
 
 def asked(database: Database, server: AnsweringServer, samples: tuple[TaskSample, ...], **options: object) -> Run:
     models = options.pop("models", ("one",))
-    parameters = options.pop("parameters", PARAMETERS)
+    parameters, progress = options.pop("parameters", PARAMETERS), options.pop("progress", None)
 
     async def run() -> Run:
         completers = {model: GatewayCompleter(server.address, model, retries=0, many=True) for model in models}
         try:
-            return await ask_all(database, completers.__getitem__, models, samples, parameters, **options)
+            return await ask_all(
+                database, completers.__getitem__, Batch(models, samples, parameters, **options), progress
+            )
         finally:
             for completer in completers.values():
                 await completer.close()
@@ -132,13 +135,13 @@ def test_what_follows_a_turn_without_an_answer_is_not_asked_and_is_a_row(databas
         assert [question for _, question in server.asked] in (["refuse", "good"], ["good", "refuse"])
         errors = [outcome.error for outcome in run.outcomes["one"]]
         assert errors[0] == "cannot: refuse"
-        assert errors[1] == errors[2] == "The turn before it has no answer: cannot: refuse"
+        assert errors[1] == errors[2] == "The previous turn has no answer: cannot: refuse"
         assert errors[3] is None
         assert (seen[-1].done, seen[-1].total, seen[-1].failed) == (4, 4, 3)
 
 
 def test_a_server_that_is_not_there_is_soon_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.retries._FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("models.retries._FIRST_DELAY_S", 0.001)
     with AnsweringServer() as server:
         pass
     run = asked(database, server, questions(*(f"q{i}" for i in range(200))), concurrency=8)
@@ -151,7 +154,7 @@ def test_what_is_no_error_of_ours_is_a_row_too(database: Database) -> None:
             raise TypeError("an odd\nanswer")
         return Completion(text="half a character: \ud800, and \x00")
 
-    run = asyncio.run(ask_all(database, lambda model: complete, ["one"], questions("bad", "good"), {}))
+    run = asyncio.run(ask_all(database, lambda model: complete, Batch(["one"], questions("bad", "good"), {})))
     assert run.outcomes["one"][0].error == "TypeError: an odd answer"
     assert run.outcomes["one"][1].answer is not None
     assert stored(database) == 1
@@ -178,15 +181,15 @@ def test_only_what_cost_nothing_is_asked_again(error: ParleyError, repeated: boo
 
 _RUN = """
 import asyncio, sys
-from evals.tasks.runner import ask_all
-from evals.tasks.task import make_task
+from evals.tasks.runner import Batch, ask_all
+from evals.tasks.task_rows import make_task
 from models.completer import GatewayCompleter
 from models.database import open_database
 from models.settings import load_settings
 async def main():
     complete = GatewayCompleter(sys.argv[1], "one", retries=0, many=True)
     samples = make_task("t", "t", [("", {"input": f"q{i}"}) for i in range(400)]).samples
-    await ask_all(open_database(load_settings()), lambda model: complete, ["one"], samples, {}, concurrency=4)
+    await ask_all(open_database(load_settings()), lambda model: complete, Batch(["one"], samples, {}, 4))
 asyncio.run(main())
 """
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.tasks.task import Task, TaskSample, asked_of, conversations, make_task
+from evals.tasks.task import Task, TaskSample, group_turns, request_messages
+from evals.tasks.task_rows import make_task
 from evals.tasks.task_sources import open_task
 from evals.votes.prompts import add_prompts, typed_prompt
 from models.database import Database
@@ -45,24 +46,24 @@ def test_a_row_may_have_its_input_in_many_forms() -> None:
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        (5, "no object"),
-        ({"expected": "x"}, "asks nothing"),
+        (5, "not an object"),
+        ({"expected": "x"}, "no question"),
         ({"input": "x", "question": "y"}, "input and question"),
         ({"input": "x", "expected": "a", "target": "b"}, "expected and target"),
-        ({"input": "x", "expected": [True]}, "no text"),
-        ({"input": "x", "topics": 3}, "no list"),
-        ({"input": "x", "topics": [""]}, "no word"),
+        ({"input": "x", "expected": [True]}, "is not a text"),
+        ({"input": "x", "topics": 3}, "not a list"),
+        ({"input": "x", "topics": [""]}, "is not a word"),
         ({"input": "x", "category": ["a"]}, "category"),
         ({"input": "x", "metadata": [1]}, "metadata"),
         ({"input": "x", "score": float("nan")}, "JSON cannot"),
         ({"input": "\ud800"}, "JSON cannot"),
         ({"input": "x", "category": "\ud800"}, "JSON cannot"),
-        ({"input": "   "}, "not the user's"),
+        ({"input": "   "}, "not a user message"),
         ({"messages": []}, "no message"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "neither a text nor messages"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "not the user's"),
-        ({"messages": "[", "id": 1}, "no JSON"),
-        ({"input": "x", "id": "good"}, "id 'good' is that of line 1"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "neither a text nor a list of messages"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "not a user message"),
+        ({"messages": "[", "id": 1}, "not JSON"),
+        ({"input": "x", "id": "good"}, "id 'good' is already used by line 1"),
     ],
 )
 def test_a_bad_row_is_told_with_its_place_and_what_mends_it(row: object, what: str) -> None:
@@ -70,7 +71,7 @@ def test_a_bad_row_is_told_with_its_place_and_what_mends_it(row: object, what: s
     assert [sample.id for sample in task.samples] == ["good"]
     assert [problem.place for problem in task.bad] == ["line 2"]
     assert what in str(task.bad[0])
-    assert task.bad[0].mend
+    assert task.bad[0].fix
     assert "\n" not in str(task.bad[0])
 
 
@@ -111,7 +112,7 @@ def test_columns_are_named_and_a_wrong_name_is_told() -> None:
     task = made({"text": "Where?", "label": "here"}, {"text": "Why?"}, columns={"input": "text", "expected": "label"})
     assert (task.samples[0].question, task.samples[0].sample.expected) == ("Where?", "here")
     assert "no column 'label'" in str(task.bad[0])
-    with pytest.raises(Invalid, match="no column of a task"):
+    with pytest.raises(Invalid, match="not a column of a task"):
         made({"input": "x"}, columns={"wrong": "x"})
 
 
@@ -190,10 +191,10 @@ def test_a_row_with_turns_is_a_sample_for_each_in_one_group() -> None:
     assert first.sample.prompt == second.sample.prompt != task.samples[3].sample.prompt
     assert second.question == "Spell it."
     assert [sample.sample.expected for sample in task.samples[3:]] == ["1", "2", "3"]
-    assert conversations(task.samples) == [[0, 1], [2], [3, 4, 5]]
+    assert group_turns(task.samples) == [[0, 1], [2], [3, 4, 5]]
     assert [TaskSample.from_json(json.loads(json.dumps(s.to_json()))) for s in task.samples] == list(task.samples)
     assert [sample.id for sample in task.first(2).samples] == ["r/1", "r/2", "2"]
-    said = asked_of(task.samples, [None, None, None, "one", "two", None], 5)
+    said = request_messages(task.samples, [None, None, None, "one", "two", None], 5)
     assert [(m.role, m.content) for m in said] == [
         ("user", "One?"), ("assistant", "one"), ("user", "Two?"), ("assistant", "two"), ("user", "Three?"),
     ]  # fmt: skip
@@ -202,11 +203,11 @@ def test_a_row_with_turns_is_a_sample_for_each_in_one_group() -> None:
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        ({"turns": []}, "no list of texts"),
-        ({"turns": ["a", 3]}, "no list of texts"),
-        ({"turns": "hello"}, "no JSON"),
-        ({"turns": ["a", " "]}, "not the user's"),
-        ({"turns": ["a", "b"], "expected": ["only one"]}, "one for each of its 2 turns"),
+        ({"turns": []}, "not a list of texts"),
+        ({"turns": ["a", 3]}, "not a list of texts"),
+        ({"turns": "hello"}, "not JSON"),
+        ({"turns": ["a", " "]}, "not a user message"),
+        ({"turns": ["a", "b"], "expected": ["only one"]}, "one entry for each of its 2 turns"),
         ({"turns": ["a"], "input": "b"}, "input and turns"),
     ],
 )

@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, select
 from evals.ratings.leaderboard import leaderboard
 from evals.ratings.verdict import verdict
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
-from evals.votes.blind_battles import CHOICES, cast_vote, next_battle, votes_by
+from evals.votes.blind_battles import CHOICES, BattleOptions, cast_vote, next_battle, votes_by
 from evals.votes.preference_pairs import preferences
 from evals.votes.prompts import add_prompts, prompts
 from evals.votes.vote_export import vote_rows, write_rows
@@ -32,7 +32,7 @@ def fill(database: Database, n: int = 6) -> None:
 def battle(database: Database, voter: str = "ann", models: list[str] | None = None, **options):
     models = models or MODELS
     completer_for = options.pop("completer_for", None) or echo(*models)
-    return asyncio.run(next_battle(database, voter, completer_for, models, **options))
+    return asyncio.run(next_battle(database, voter, completer_for, models, BattleOptions(**options)))
 
 
 def rows(database: Database, table) -> int:

@@ -24,7 +24,6 @@ def test_rows_come_back_as_they_were_added_and_only_once(any_database: Database)
     assert [message.role for message in second.messages] == ["system", "user"]
     assert prompts(any_database, held_out=True) == prompts(any_database, category="orders") == [first]
     assert prompts(any_database, ids=[second.id]) == [second]
-    assert prompts(any_database, limit=1) == [first]
 
 
 def test_a_file_is_read_and_a_bad_line_is_named(database: Database, tmp_path: Path) -> None:

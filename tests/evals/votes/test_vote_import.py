@@ -14,7 +14,7 @@ from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.preference_pairs import export_preferences, preferences
 from evals.votes.prompts import add_prompts, prompts
 from evals.votes.vote_export import vote_rows, write_rows
-from evals.votes.vote_import import Imported, import_votes
+from evals.votes.vote_import import ImportResult, import_votes
 from evals.votes.votes import read_votes
 from models.database import Database, open_database, upgrade
 from models.errors import Invalid, NotFound, ParleyError
@@ -27,7 +27,7 @@ def lines(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def again(database: Database, path: Path, **options: Any) -> Imported:
+def again(database: Database, path: Path, **options: Any) -> ImportResult:
     """Imports twice; nothing may be new the second time. The first time's report."""
     first, second = import_votes(database, path, **options), import_votes(database, path, **options)
     assert (second.new, second.known) == (0, first.new + first.known)
@@ -73,7 +73,7 @@ def test_columns_of_another_name_and_a_column_that_is_missing(database: Database
         import_votes(database, path, columns=columns)
     with pytest.raises(Invalid, match="no column 'nobody'"):
         import_votes(database, path, columns=columns | {"voter": "nobody"})
-    with pytest.raises(Invalid, match="no column 'colour'"):
+    with pytest.raises(Invalid, match="'colour' is not a column"):
         import_votes(database, path, columns={"colour": "x"})
     found = again(database, path, columns=columns | {"prompt": "task_id", "voter": "who"})
     assert (found.new, found.voters) == (3, 2)
@@ -262,7 +262,7 @@ def test_parquet_and_a_folder_for_datasets(database: Database, tmp_path: Path) -
     assert export_preferences(database, tmp_path / "pairs") == 1
     pairs = load_dataset(str(tmp_path / "pairs"), split="train", cache_dir=cache)
     assert {"prompt", "chosen", "rejected", "margin", "voters"} <= set(pairs.column_names)
-    with pytest.raises(Invalid, match="there already"):
+    with pytest.raises(Invalid, match="exists already"):
         write_rows(vote_rows(database), tmp_path / "folder")
     with pytest.raises(Invalid, match="not clear"):
         write_rows(vote_rows(database), tmp_path / "votes.xlsx")

@@ -13,7 +13,10 @@ IDS = ("ft:gpt-4o-mini:acme:rocket:A1", "acme/[bold]x")
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_ids_are_neither_emoji_nor_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ids_are_neither_emoji_nor_markup(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     now = datetime.now(UTC)
     console().print(
         jobs_table([CloudJob("ftjob-1", name, "succeeded", "succeeded", now, model=name)], [], {name: name})

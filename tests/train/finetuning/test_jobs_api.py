@@ -14,7 +14,7 @@ from models.database import utcnow
 from models.registry import Registry
 from models.spec import ModelSpec, Upstream
 from tests.train.finetuning.conftest import House
-from train.finetuning.lifecycle import locked, start, tell
+from train.finetuning.lifecycle import add_event, lock_job, start
 from train.tables import FineTuningEventRow, FineTuningRow
 
 
@@ -128,7 +128,7 @@ def test_events_come_in_pages_newest_first(house: House) -> None:
     job = api.create(model="tiny", training_file=house.upload())
     with house.database.write() as session:
         for number in range(1, 31):
-            tell(session, job.id, f"Step {number}", data={"step": number}, step=number)
+            add_event(session, job.id, f"Step {number}", data={"step": number}, step=number)
             session.flush()
     events = list(api.list_events(job.id, limit=7))
     assert [event.message for event in events[:30]] == [f"Step {number}" for number in range(30, 0, -1)]
@@ -136,7 +136,7 @@ def test_events_come_in_pages_newest_first(house: House) -> None:
     assert (events[0].type, events[0].data, events[0].level) == ("metrics", {"step": 30}, "info")
     assert (events[-1].type, events[-1].object) == ("message", "fine_tuning.job.event")
     assert len(api.list_events(job.id).data) == 20
-    with pytest.raises(openai.NotFoundError, match="none of this job's"):
+    with pytest.raises(openai.NotFoundError, match="does not belong to this job"):
         api.list_events(job.id, after="ftevent-none")
     assert api.checkpoints.list(job.id).data == []
 
@@ -210,7 +210,7 @@ def test_a_job_that_kills_its_workers_is_failed_and_says_so(house: House) -> Non
     for _ in range(jobs.MAX_ATTEMPTS):
         assert jobs.claim(house.database, "worker", lease_s=-1) is not None
         with house.database.write() as session:
-            start(session, locked(session, job.id))
+            start(session, lock_job(session, job.id))
     assert api.retrieve(job.id).status == "running"
     assert jobs.claim(house.database, "worker") is None
     (listed,) = api.list().data

@@ -17,9 +17,9 @@ from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House
 from tests.train.finetuning.test_validation import jsonl
 from train.finetuning import creation, lifecycle, views
-from train.finetuning.checkpoint_models import keep_row
-from train.finetuning.events import Telling
-from train.finetuning.requests import Asked, parse
+from train.finetuning.checkpoint_models import add_checkpoint_row
+from train.finetuning.events import EventWriter
+from train.finetuning.requests import JobRequest, parse
 from train.finetuning.result_file import store_results
 from train.finetuning.training_job import wait_until_served
 
@@ -27,7 +27,7 @@ STEP = {"steps": 4, "loss": 1.5, "accuracy": 0.25, "margin": None, "seconds_left
 
 
 @pytest.fixture
-def asked(any_database: Database, settings: Settings, tmp_path: Path) -> Asked:
+def asked(any_database: Database, settings: Settings, tmp_path: Path) -> JobRequest:
     """A request for a job, with its file and its base in place."""
     (tmp_path / "shell").mkdir()
     (tmp_path / "shell" / "model.safetensors").touch()
@@ -36,7 +36,7 @@ def asked(any_database: Database, settings: Settings, tmp_path: Path) -> Asked:
     return parse({"model": "tiny", "training_file": file, "metadata": {"a": "b"}, "validation_file": file})
 
 
-def test_one_job_from_its_request_to_its_results(any_database: Database, settings: Settings, asked: Asked) -> None:
+def test_one_job_from_its_request_to_its_results(any_database: Database, settings: Settings, asked: JobRequest) -> None:
     database = any_database
     first = creation.create(settings, database, asked)
     assert creation.create(settings, database, asked, repeated=True) == first
@@ -51,13 +51,13 @@ def test_one_job_from_its_request_to_its_results(any_database: Database, setting
     assert training is not None
     context = JobContext(settings, database, training, "worker")
     folder = settings.runs_dir / first
-    telling = Telling(context, first, folder, validated=True, method="supervised")
+    telling = EventWriter(context, first, folder, validated=True, method="supervised")
     for step in (1, 2):
         telling({"step": STEP | {"step": step}})
     telling({"validation": {"step": 2, "loss": 1.25, "accuracy": 0.5}})
     telling({"checkpoint": {"step": 2, "epoch": 1.0, "model": "ft:tiny:ckpt-step-2"}})
     telling({"validation": {"step": 2, "loss": 1.0, "accuracy": 0.5}})  # late: the row is there already
-    again = Telling(context, first, folder, validated=True, method="supervised")
+    again = EventWriter(context, first, folder, validated=True, method="supervised")
     for step in (2, 3, 4):  # the run goes on from a step that was told
         again({"step": STEP | {"step": step, "loss": 0.5}})
     again.write()
@@ -83,12 +83,12 @@ def test_one_job_from_its_request_to_its_results(any_database: Database, setting
     assert views.job(database, first)["status"] == "cancelled"
 
 
-def test_the_last_three_checkpoints_are_kept(any_database: Database, settings: Settings, asked: Asked) -> None:
+def test_the_last_three_checkpoints_are_kept(any_database: Database, settings: Settings, asked: JobRequest) -> None:
     job_id = creation.create(settings, any_database, asked)
     gone = []
     for step in (2, 4, 6, 8, 6, 2, 10):
         with any_database.write() as session:
-            gone.append(keep_row(session, job_id, step, f"at-{step}", {"step": step}))
+            gone.append(add_checkpoint_row(session, job_id, step, f"at-{step}", {"step": step}))
     assert gone == [[], [], [], ["at-2"], None, None, ["at-4"]]
     steps = [one["step_number"] for one in views.checkpoints(any_database, job_id, after=None, limit=2).data]
     assert steps == [10, 8]

@@ -14,7 +14,7 @@ from models.spec import ModelSpec
 from models.worker import JobContext
 from tests.train.conftest import style_rows
 from tests.train.finetuning.conftest import House
-from train.finetuning.events import Telling
+from train.finetuning.events import EventWriter
 from train.request import TrainingRequest
 
 
@@ -65,11 +65,11 @@ def test_a_job_that_waits_reads_queued_and_says_why(house: House) -> None:
     work = claim(house.database, "worker")
     assert work is not None
     context = JobContext(house.settings, house.database, work, "worker")
-    telling = Telling(context, job.id, house.settings.runs_dir / job.id, validated=False, method="supervised")
-    telling({"waiting": "The job stays queued for want of memory"})
+    events = EventWriter(context, job.id, house.settings.runs_dir / job.id, validated=False, method="supervised")
+    events({"waiting": "The job stays queued for want of memory"})
     assert api.retrieve(job.id).status == "queued"
     assert house.messages(job.id)[-1] == "The job stays queued for want of memory"
-    telling({"stage": "Loading tiny"})
+    events({"stage": "Loading tiny"})
     assert api.retrieve(job.id).status == "running"
     assert house.messages(job.id)[-2:] == ["Fine-tuning job started", "Loading tiny"]
     assert get_job(house.database, work.id).message == "Loading tiny"

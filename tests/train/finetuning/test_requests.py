@@ -110,5 +110,5 @@ def test_a_result_is_called_as_openai_calls_it(asked: str, suffix: str | None, b
 def test_a_name_that_can_be_none_is_refused() -> None:
     with pytest.raises(Invalid, match="no letter or digit"):
         names.clean_suffix("…")
-    with pytest.raises(Invalid, match="can be no model's name"):
+    with pytest.raises(Invalid, match="is not a valid model name"):
         names.model_name("m" * 240, "acme", "")

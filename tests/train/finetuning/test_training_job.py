@@ -200,7 +200,7 @@ def test_a_worker_that_is_stopped_and_one_that_is_killed_lose_nothing(training_h
     job = api.retrieve(job.id)
     assert job.status == "succeeded", job.error
     told = house.messages(job.id)
-    assert told.count("Fine-tuning job goes on from its last checkpoint") == 2
+    assert told.count("Fine-tuning job continues from its last checkpoint") == 2
     assert any(message.startswith("Resuming from step") for message in told)
     assert [data["step"] for data in metrics(house, job)] == list(range(1, 73))  # each once, none missing
     assert [one.step_number for one in api.checkpoints.list(job.id).data] == [72, 66, 60]

@@ -107,7 +107,7 @@ def test_tools_and_calls_are_counted_and_it_is_said_how() -> None:
     without, with_tools = count(ROWS[:1], "gpt-4o"), count([Example(1, tooled)], "gpt-4o")
     assert with_tools.learnt_tokens > without.learnt_tokens
     assert with_tools.tokens > with_tools.learnt_tokens + 3 * 4 + 3
-    assert "tools are counted as their JSON" in with_tools.how
+    assert "tools are counted as JSON" in with_tools.how
 
 
 @pytest.mark.usefixtures("no_vocabularies")
@@ -173,7 +173,7 @@ def test_a_hosted_model_is_counted_by_what_it_is_upstream(house: tuple[Settings,
 
 
 def test_nothing_to_count_is_one_line() -> None:
-    with pytest.raises(Invalid, match="no example without errors"):
+    with pytest.raises(Invalid, match="Every example has errors"):
         count([], "gpt-4o")
 
 

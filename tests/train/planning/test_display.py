@@ -11,7 +11,10 @@ from train.planning.pricing import find_price, quote
 
 
 @pytest.mark.parametrize("name", ["ft:gpt-4o-mini:acme:rocket:A1", "acme/[bold]x"])
-def test_ids_are_neither_emoji_nor_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ids_are_neither_emoji_nor_markup(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     counts = Counts(name, "estimate", f"an estimate for {name}", tuple(Length(line, 10, 5) for line in range(1, 21)))
     show_counts(console(), counts)
     found = quote(counts, find_price("gpt-4o-mini"), today=date(2026, 1, 1))

@@ -47,7 +47,7 @@ def test_a_plan_says_what_each_way_needs_and_how_it_knows(made: Plan) -> None:
     assert [way.need.tune for way in made.ways] == ["lora", "qlora", "full"]
     assert all(way.fits and not way.advice for way in made.ways)
     assert made.speed.way == "estimated"
-    assert "operations a token" in made.speed.how
+    assert "operations per token" in made.speed.how
     lora, full = made.way("lora"), made.way("full")
     assert lora.seconds == pytest.approx(made.tokens_seen / lora.tokens_per_s)
     assert made.tokens_seen == made.tokens * 2

@@ -78,7 +78,7 @@ def test_an_unknown_model_is_one_line_that_names_the_known() -> None:
 
 
 def test_too_few_examples_and_odd_epochs_are_refused() -> None:
-    with pytest.raises(Invalid, match="10 examples at least"):
+    with pytest.raises(Invalid, match="at least 10 examples"):
         quote(_counts(9), find_price("gpt-4o"))
     with pytest.raises(Invalid, match="epochs"):
         quote(_counts(), find_price("gpt-4o"), epochs=0)
@@ -91,12 +91,12 @@ def test_old_prices_closing_providers_and_ending_models_are_warned_of() -> None:
     fresh = warnings(price, price.as_of)
     assert fresh == ()
     now = "\n".join(warnings(price, DAY))
-    assert f"true on {price.as_of}, {(DAY - price.as_of).days} days ago" in now
-    assert "takes no new fine-tuning job from 2027-01-06 on: 45 days are left" in now
-    assert "stop on 2027-01-14: 53 days" in now
-    assert "has taken no new fine-tuning job" in "\n".join(warnings(price, date(2027, 1, 7)))
+    assert f"from {price.as_of}, {(DAY - price.as_of).days} days ago" in now
+    assert "takes no new fine-tuning jobs from 2027-01-06 on, in 45 days" in now
+    assert "switched off on 2027-01-14, in 53 days" in now
+    assert "has taken no new fine-tuning jobs" in "\n".join(warnings(price, date(2027, 1, 7)))
     gone = "\n".join(warnings(find_price("gpt-4.1-nano"), DAY))
-    assert "stopped on 2026-10-23" in gone
+    assert "switched off on 2026-10-23" in gone
     assert find_price("gpt-4.1-nano").stopped(DAY)
     assert not price.stopped(DAY)
 

@@ -92,9 +92,10 @@ def test_parity_and_what_judges_said_are_in_it(tmp_path: Path, registry: Registr
         finish(database, job, "w", result=told | numbers)
     text = card(tmp_path, registry, parity=parity)
     for said in (
-        "99.12%", "99.50% of 400 tokens; 15 of 16 answers to the letter", "2e-05, 0.0001 allowed", "Passed",
+        "99.12%", "99.50% of 400 tokens are the same; 15 of 16 answers are identical", "2e-05, 0.0001 allowed",
+        "Passed",
         "| preferred to base | 80% (70% to 90%) of 50 pairs | j |",
-        "| preferred to other | 20% (10% to 30%) of 50 pairs | j, a judge that is not to be relied on |",
+        "| preferred to other | 20% (10% to 30%) of 50 pairs | j, a judge with low measured agreement with people |",
     ):  # fmt: skip
         assert said in text, said
     assert "**Refused**: it strays" in card(
@@ -119,4 +120,4 @@ def test_the_bases_licence_is_known_or_asked_for(
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     found = licence_of(str(tmp_path))
-    assert (found.identifier, found.words) == (identifier, words)
+    assert (found.identifier, found.description) == (identifier, words)

@@ -65,7 +65,7 @@ def test_without_a_gateway_it_is_listed_and_says_that_vllm_was_not_asked(
     assert (merged.folder / "curves.svg").read_text().startswith("<svg")
     again = check_model("merged", registry=registry, settings=settings)
     assert (again.agreement, again.difference) == (merged.parity.agreement, merged.parity.difference)
-    with pytest.raises(Invalid, match="only what was trained"):
+    with pytest.raises(Invalid, match="only trained models"):
         check_model("base", registry=registry, settings=settings)
     shutil.rmtree(result.run_folder)  # without the run its own weights are what is left to compare with
     assert "its own weights" not in check_model("merged", registry=registry, settings=settings).source
@@ -156,7 +156,7 @@ def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_liste
     assert spec.parity.served is not None, spec.parity.not_served
     assert spec.parity.served.asked == 16
     assert spec.parity.served.agreement >= 0.98
-    assert "to the letter" in (Path(str(spec.path)) / "README.md").read_text()
+    assert "answers are identical" in (Path(str(spec.path)) / "README.md").read_text()
     merged = publish_merge("styled", "merged", registry=registry, settings=settings)
     assert merged.parity.served is not None, merged.parity.not_served
     assert registry.resolve("merged").state == "listed"
@@ -188,7 +188,7 @@ def test_where_float32_does_not_fit_the_training_is_not_lost(
 ) -> None:
     import psutil
 
-    from train.publication.comparison import NoRoom
+    from train.publication.comparison import NotEnoughMemory
     from train.publication.listing import check_model
 
     registry.register(ModelSpec(id="base", kind="base", path=str(DEMO)))
@@ -196,9 +196,9 @@ def test_where_float32_does_not_fit_the_training_is_not_lost(
     with monkeypatch.context() as patch:
         patch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 10**8}))
         tuned(registry, settings, "styled", progress=told.append)
-        with pytest.raises(NoRoom, match="0 GB are free"):
+        with pytest.raises(NotEnoughMemory, match="0 GB is free"):
             check_model("styled", registry=registry, settings=settings)
-        with pytest.raises(NoRoom, match="base in float32"):
+        with pytest.raises(NotEnoughMemory, match="base in float32"):
             publish_merge("styled", "merged", registry=registry, settings=settings)
     assert any("Comparing needs base in float32" in getattr(event, "message", "") for event in told)
     spec = registry.resolve("styled")

@@ -14,38 +14,46 @@ from tests.train.conftest import style_rows
 from train import check
 from train.data.conversations import Preference
 from train.publication.comparison import judged
-from train.publication.parity import Heard, Spoken, agreement, first_heard, largest_difference, listen, same_greedy
-from train.publication.probes import ProbeSet, built_in, choose, in_tokens, keep, kept
+from train.publication.parity import (
+    GreedyAnswer,
+    ProbeOutputs,
+    agreement,
+    largest_difference,
+    outputs,
+    reference_outputs,
+    same_greedy,
+)
+from train.publication.probes import ProbeSet, built_in, choose, load_probes, store_probes, tokenise_probes
 
 
-def heard(rows: list[list[float]], *greedy: Spoken) -> Heard:
-    return Heard((torch.tensor(rows),), greedy)
+def probe_outputs(rows: list[list[float]], *greedy: GreedyAnswer) -> ProbeOutputs:
+    return ProbeOutputs((torch.tensor(rows),), greedy)
 
 
 def test_agreement_is_the_share_of_same_choices_and_the_mean_divergence() -> None:
-    one = heard([[2.0, 0.0], [0.0, 1.0]])
+    one = probe_outputs([[2.0, 0.0], [0.0, 1.0]])
     assert (agreement(one, one).top1, agreement(one, one).kl) == (1, 0)
-    found = agreement(one, heard([[0.0, 2.0], [0.0, 1.0]]))
+    found = agreement(one, probe_outputs([[0.0, 2.0], [0.0, 1.0]]))
     assert found.top1 == 0.5
     p = math.e**2 / (1 + math.e**2)
     assert found.kl == pytest.approx(((2 * p - 1) * 2) / 2, rel=1e-5)
-    assert largest_difference(one, heard([[2.0, 0.5], [0.0, 1.0]])) == 0.5
-    assert math.isnan(largest_difference(one, heard([[math.nan, 0.0], [0.0, 1.0]])))
+    assert largest_difference(one, probe_outputs([[2.0, 0.5], [0.0, 1.0]])) == 0.5
+    assert math.isnan(largest_difference(one, probe_outputs([[math.nan, 0.0], [0.0, 1.0]])))
 
 
 def test_greedy_answers_may_part_only_where_two_choices_are_as_good() -> None:
-    def said(*ids: int, margins: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Spoken:
-        return Spoken(ids, margins)
+    def answer(*ids: int, margins: tuple[float, ...] = (1.0, 1.0, 1.0)) -> GreedyAnswer:
+        return GreedyAnswer(ids, margins)
 
-    def same(one: Spoken, other: Spoken) -> bool:
-        return same_greedy(Heard((), (one,)), Heard((), (other,)), 1e-4) == (1, 1)
+    def same(expected: GreedyAnswer, actual: GreedyAnswer) -> bool:
+        return same_greedy(ProbeOutputs((), (expected,)), ProbeOutputs((), (actual,)), 1e-4) == (1, 1)
 
-    assert same(said(1, 2), said(1, 2))
-    assert not same(said(1, 2), said(1, 3))
-    assert same(said(1, 2, margins=(1.0, 1e-4, 1.0)), said(1, 3))
-    assert not same(said(1, 2, margins=(1e-5, 1.0, 1.0)), said(1, 3))
-    assert not same(said(1, 2), said(1))  # one of them has ended
-    assert same(said(1, 2, margins=(1.0, 1e-5, 1.0)), said(1))
+    assert same(answer(1, 2), answer(1, 2))
+    assert not same(answer(1, 2), answer(1, 3))
+    assert same(answer(1, 2, margins=(1.0, 1e-4, 1.0)), answer(1, 3))
+    assert not same(answer(1, 2, margins=(1e-5, 1.0, 1.0)), answer(1, 3))
+    assert not same(answer(1, 2), answer(1))  # one of them has ended
+    assert same(answer(1, 2, margins=(1.0, 1e-5, 1.0)), answer(1))
 
 
 def test_what_is_under_98_percent_or_no_number_is_refused() -> None:
@@ -69,9 +77,9 @@ def test_held_out_conversations_are_the_probes_and_learnt_ones_fill_up(tmp_path:
     assert (few.source, len(few.conversations)) == ("held-out and learnt conversations", 16)
     none = choose((), examples)
     assert none.source == "conversations of the training"
-    keep(few, tmp_path)
-    assert kept(tmp_path) == few
-    assert kept(tmp_path / "elsewhere") == built_in()
+    store_probes(few, tmp_path)
+    assert load_probes(tmp_path) == few
+    assert load_probes(tmp_path / "elsewhere") == built_in()
     first = examples[0].conversation.messages
     pairs = choose((), [Preference(1, first[:1], first[1:], first[1:])])
     assert [one["role"] for one in pairs.conversations[0]["messages"]] == ["user", "assistant"]
@@ -79,7 +87,7 @@ def test_held_out_conversations_are_the_probes_and_learnt_ones_fill_up(tmp_path:
 
 def test_probes_are_the_template_and_the_answer_in_tokens(tokenizer: Any) -> None:
     probes = choose(check(style_rows(30)).examples, ())
-    ready = in_tokens(probes, tokenizer, number=20, answer_tokens=8, context=500)
+    ready = tokenise_probes(probes, tokenizer, number=20, answer_tokens=8, context=500)
     assert len(ready) == 20
     text = tokenizer.decode(ready[0].prompt)
     assert text.startswith("<|im_start|>user\nwhere is order")
@@ -90,9 +98,9 @@ def test_probes_are_the_template_and_the_answer_in_tokens(tokenizer: Any) -> Non
     tool = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": None, "tool_calls": [call]},
                          {"role": "tool", "content": "x", "tool_call_id": "1"}, {"role": "assistant", "content": "y"}],
             "tools": [{"type": "function", "function": {"name": "look"}}]}  # fmt: skip
-    (one,) = in_tokens(ProbeSet("", (tool,)), tokenizer, number=20, answer_tokens=8, context=500)
+    (one,) = tokenise_probes(ProbeSet("", (tool,)), tokenizer, number=20, answer_tokens=8, context=500)
     assert not one.plain  # vLLM is asked only what is plain text
-    assert in_tokens(probes, tokenizer, number=20, answer_tokens=8, context=20) == ()
+    assert tokenise_probes(probes, tokenizer, number=20, answer_tokens=8, context=20) == ()
 
 
 def test_the_reference_answers_questions_of_our_own_by_itself(tiny_base: Path, tokenizer: Any) -> None:
@@ -101,17 +109,17 @@ def test_the_reference_answers_questions_of_our_own_by_itself(tiny_base: Path, t
     model = load_model(find_base(tiny_base), torch.float32, "cpu").eval()
     before = torch.get_num_threads()
     try:
-        probes, said = first_heard(
+        probes, expected = reference_outputs(
             model, tokenizer, replace(built_in(), conversations=built_in().conversations[:3]), 256
         )
-        again = listen(model, tokenizer, probes, greedy=3)
+        again = outputs(model, tokenizer, probes, greedy=3)
     finally:
         torch.set_num_threads(before)
-    assert [probe.answer for probe in probes] == [spoken.ids for spoken in said.greedy]
-    assert same_greedy(said, again, 0) == (3, 3)
-    assert agreement(said, again).top1 == 1
+    assert [probe.answer for probe in probes] == [spoken.ids for spoken in expected.greedy]
+    assert same_greedy(expected, again, 0) == (3, 3)
+    assert agreement(expected, again).top1 == 1
     # What it says greedily is what it would put first, teacher-forced.
     assert all(
         bool((rows.argmax(-1) == torch.tensor(probe.answer)).all())
-        for rows, probe in zip(said.logits, probes, strict=True)
+        for rows, probe in zip(expected.logits, probes, strict=True)
     )

@@ -63,7 +63,7 @@ def test_weights_and_card_go_and_what_names_the_data_stays(settings: Settings, r
     front = yaml.safe_load(hub.files["README.md"].decode().split("---")[1])
     assert (front["base_model"], front["library_name"], front["license"]) == ("base", "transformers", "unknown")
     assert set(hub.checked_cards) == {hub.files["README.md"].decode()}
-    assert done.stdout.index("model.safetensors") < done.stdout.index("go to acme/tuned") < done.stdout.index("Pushed")
+    assert done.stdout.index("model.safetensors") < done.stdout.index("files to acme/tuned") < done.stdout.index("Pushed")
     assert "700 bytes" in done.stdout
     assert "probes.json, training-result.json" in done.stdout
 
@@ -84,10 +84,10 @@ def test_what_everybody_sees_already_gets_no_private_push(settings: Settings, re
 @pytest.mark.parametrize(
     ("repo", "token", "gone", "says"),
     [
-        ("acme/x", "wrong", False, "no such token"),
+        ("acme/x", "wrong", False, "does not know this token"),
         ("forbidden/x", TOKEN, False, "may not write to forbidden/x"),
         ("acme/x", TOKEN, True, "cannot be reached"),
-        ("no-owner", TOKEN, False, "write owner/name"),
+        ("no-owner", TOKEN, False, "use owner/name"),
     ],
 )
 def test_each_refusal_is_one_line(

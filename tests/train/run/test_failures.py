@@ -139,7 +139,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tiny_bas
 
 
 def broken_base(base: Path, folder: Path) -> Path:
-    """A base that knows no «Z»: what holds one is no number."""
+    """A base that knows no "Z": what holds one is no number."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -167,7 +167,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_the_last_good_checkpoint(ti
     assert error.checkpoint == tmp_path / "run" / "checkpoints" / f"step-{error.step - 1}"
     assert str(error) == (
         f"The loss is nan at step {error.step}: training stopped. The last good checkpoint is {error.checkpoint}. "
-        "Lower the learning rate (it is 0.004), or look for a damaged base."
+        "Lower the learning rate (it is 0.004), or check whether the base is damaged."
     )
     found = newest(tmp_path / "run").saved
     assert found

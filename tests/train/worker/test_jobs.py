@@ -65,7 +65,7 @@ def test_what_is_missing_is_told_and_what_a_library_prints_is_no_word_of_ours(se
     noisy = """
 import os, sys
 from train.worker import child
-child._train = lambda request, tell: (print("noise"), os.system("echo more"), tell({"progress": 0.5}), {})[-1]
+child._run = lambda values, work, write: (print("noise"), os.system("echo more"), write({"progress": 0.5}), {})[-1]
 sys.exit(child.main())
 """
     for program, told in (

@@ -25,7 +25,7 @@ def test_a_key_is_made_shown_once_changed_and_revoked(page: Page, running_page: 
     name = f"shop {page.viewport_size['width'] if page.viewport_size else ''}"
     heard: list[str] = []
     page.on("response", lambda answer: heard.append(answer.url))
-    page.get_by_text("Make or change a key").click()
+    page.get_by_text("Create or change a key").click()
     page.fill("#keys-name input, #keys-name textarea", name)
     page.fill("#keys-daily-tokens input, #keys-daily-tokens textarea", "200,000")
     page.click("#keys-save")
@@ -43,7 +43,7 @@ def test_a_key_is_made_shown_once_changed_and_revoked(page: Page, running_page: 
     expect(page.locator("#keys-save")).to_have_text("Save")
     page.fill("#keys-daily-tokens input, #keys-daily-tokens textarea", "300000")
     page.click("#keys-save")
-    expect(page.locator("#keys-line")).to_contain_text("is changed")
+    expect(page.locator("#keys-line")).to_contain_text("Saved")
     expect(page.locator("#keys-table")).to_contain_text("300,000 tokens/day")
     page.click("#keys-which input")
     page.get_by_role("option", name=name).click()
@@ -56,8 +56,8 @@ def test_whoever_is_no_longer_signed_in_is_told_so_once_and_in_words(page: Page)
     """Gradio's pop-up said "Unexpected token 'T'", with every click and with every look of a timer."""
     page.context.clear_cookies()
     page.click("#keys-refresh")
-    door = page.locator("#parley-door")
-    expect(door).to_have_text("This page needs you to sign in again. Sign in")
+    door = page.locator("#parley-signed-out")
+    expect(door).to_have_text("You have been signed out. Sign in")
     page.click("#keys-refresh")
     page.wait_for_timeout(3500)  # longer than between two looks of the Models tab's timer
     expect(door).to_have_count(1)

@@ -27,7 +27,7 @@ def test_a_hosted_model_is_added_chosen_and_retired(page: Page) -> None:
     page.fill("#models-address input, #models-address textarea", "https://upstream.example/v1")
     page.fill("#models-price-in input, #models-price-in textarea", "cheap")
     page.click("#models-add")
-    expect(page.locator("#models-line")).to_contain_text("no price")
+    expect(page.locator("#models-line")).to_contain_text("not a price")
     page.fill("#models-price-in input, #models-price-in textarea", "0.30")
     page.click("#models-add")
     expect(page.locator("#models-line")).to_contain_text("is registered")

@@ -1,16 +1,12 @@
 """A real Chromium starts a real training in the Train tab, watches its curve grow, and cancels another one."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from models.database import open_database, upgrade
 from models.jobs import list_jobs
@@ -19,7 +15,7 @@ from models.settings import Settings, load_settings
 from models.spec import ModelSpec
 from tests.stack import ROOT, free_ports
 from tests.train.conftest import style_rows
-from tests.ui.conftest import CHROMIUM, CHROMIUM_ARGUMENTS, _answers
+from tests.ui.conftest import browser_tab, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.training]
 LONG_MS = 300_000  # a training on cores that others use too
@@ -34,37 +30,14 @@ def training_page(tmp_path: Path) -> Iterator[Settings]:
     database = open_database(settings)
     Registry(database).register(ModelSpec(id="demo-base", kind="base", path=str(ROOT / "models" / "demo" / "base")))
     database.dispose()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PARLEY_", "OPENAI_"))}
-    environment |= {
-        "PARLEY_HOME": str(settings.home), "PARLEY_PORT": str(port), "PARLEY_PAGE_PORT": str(page_port),
-        "PARLEY_DEVICE": "cpu",
-    }  # fmt: skip
-    started = [
-        subprocess.Popen([sys.executable, "-m", "parley", command], env=environment, cwd=ROOT)
-        for command in ("page", "worker")
-    ]
-    try:
-        deadline = time.monotonic() + 120
-        while not _answers(f"{settings.page_url}/health"):
-            assert time.monotonic() < deadline, "the page did not come up"
-            time.sleep(0.2)
+    with running(settings, ["parley", "page"], ["parley", "worker"]):
         yield settings
-    finally:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait(30)
 
 
 @pytest.fixture
-def page(training_page: Settings) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-        page.goto(training_page.page_url)
-        page.get_by_role("tab", name="Train").click()
+def page(training_page: Settings, chromium: Browser) -> Iterator[Page]:
+    with browser_tab(chromium, training_page, "Train") as page:
         yield page
-        browser.close()
 
 
 def start(page: Page, name: str, epochs: str) -> None:
@@ -82,23 +55,23 @@ def test_a_training_from_the_file_to_the_models_name_and_one_that_is_cancelled(
     data = tmp_path / "tickets.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in style_rows(60)))
     page.set_input_files("#train-file", str(data))
-    expect(page.locator("#train-sent")).to_contain_text("tickets.jsonl is here", timeout=30_000)
+    expect(page.locator("#train-sent")).to_contain_text("Uploaded tickets.jsonl", timeout=30_000)
     expect(page.locator("#train-data input")).to_have_value(re.compile("tickets.jsonl"), timeout=30_000)
     expect(page.locator("#train-base input")).to_have_value("demo-base", timeout=30_000)
     start(page, "styled-v1", "4")
     expect(page.locator("#train-rules")).to_contain_text("60 conversations")
     expect(page.locator("#train-plot .js-plotly-plot .scatterlayer .trace").first).to_be_visible(timeout=LONG_MS)
-    expect(page.locator("#train-numbers")).to_contain_text("tokens a second")
+    expect(page.locator("#train-numbers")).to_contain_text("tokens per second")
     expect(page.locator("#train-made")).to_have_text("styled-v1", timeout=LONG_MS)
     expect(page.locator("#train-result a")).to_have_attribute("href", "/bot/styled-v1/")
-    expect(page.locator("#train-result")).to_contain_text("Against float32 base + adapter")
+    expect(page.locator("#train-result")).to_contain_text("float32 base + adapter")
     expect(page.locator("#train-runs input")).to_have_value(re.compile("styled-v1 from demo-base · done"))
     database = open_database(training_page)
     assert Registry(database).resolve("styled-v1").state == "listed"
 
     start(page, "never", "1000")
     expect(page.locator("#train-stop")).to_be_visible(timeout=30_000)
-    expect(page.locator("#train-numbers")).to_contain_text("left, at this speed", timeout=LONG_MS)
+    expect(page.locator("#train-numbers")).to_contain_text("remaining", timeout=LONG_MS)
     steps = page.locator("#train-numbers").inner_text()
     page.evaluate("window.picture = document.querySelector('#train-plot .js-plotly-plot')")
     expect(page.locator("#train-numbers")).not_to_have_text(steps, timeout=LONG_MS)

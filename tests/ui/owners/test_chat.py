@@ -56,5 +56,5 @@ async def test_an_empty_answer_is_reported_unless_it_was_stopped(stopped: bool):
     if stopped:
         asyncio.get_running_loop().call_later(0.1, chat._signals.stop, "browser")
     last = [update async for update in send(chat)][-1]
-    assert ("m gave an empty answer" in last[chat._view.line]) is not stopped
+    assert ("m returned an empty answer" in last[chat._view.line]) is not stopped
     assert last[chat._view.chatbot][-1]["role"] == "user"

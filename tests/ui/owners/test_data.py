@@ -20,7 +20,7 @@ def test_a_file_returns_its_report_also_as_html(open_page: Page):
     answer = open_page.browser().post("/data/check", files={"file": (path.name, path.read_bytes())})
     assert answer.status_code == 200
     assert answer.json()["report"] == check(path).as_json()
-    assert "has errors" in answer.json()["html"] or "cannot be trained on" in answer.json()["html"]
+    assert "has errors" in answer.json()["html"] or "not usable for training" in answer.json()["html"]
     assert open_page.browser().get("/data/check").status_code == 405
     nothing = open_page.browser().post("/data/check", json={})
     assert (nothing.status_code, nothing.json()["error"]["param"]) == (400, "file")

@@ -85,7 +85,7 @@ async def test_a_run_that_ended_unseen_leaves_the_form_ready(form: EvaluationSta
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": []}, "one model at least"),
+        ({"models": []}, "at least one model"),
         ({"scorers": []}, "one scorer"),
         ({"scorers": ["nonsense"]}, "no scorer"),
         ({"scorers": ["/etc/evil.py:run"]}, "parley eval run"),
@@ -107,8 +107,8 @@ async def test_a_file_that_is_not_a_task_is_reported_with_its_line(form: Evaluat
     line = form._view.line
     assert "Drop a task" in (await begin(form, None))[line]
     bad = store(form, ROWS + b'{"expected": "nothing"}\n')
-    assert "Line 3: it asks nothing" in (await begin(form, bad))[line]
-    assert "holds no sample" in (await begin(form, store(form, b"{}\n")))[line]
+    assert "Line 3: it has no question" in (await begin(form, bad))[line]
+    assert "has no samples" in (await begin(form, store(form, b"{}\n")))[line]
     await begin(form, bad, skip=True)
     assert list_jobs(database, "evaluate")[0].params["skip_bad"] is True
 

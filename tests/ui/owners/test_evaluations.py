@@ -7,8 +7,8 @@ import gradio as gr
 import pytest
 
 from evals.scorers.catalog import named_scorer
-from evals.tasks.evaluations import run_task
-from evals.tasks.task import make_task
+from evals.tasks.evaluations import TaskRun, run_task
+from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.settings import Settings
 from tests.evals.scripted import Scripted
@@ -28,7 +28,7 @@ def tab(settings: Settings, database: Database) -> EvaluationsTab:
 async def evaluated(database: Database, name: str) -> str:
     task = make_task(name, "t", [("", {"input": f"{name} {EVIL} {i}", "expected": "yes"}) for i in range(3)])
     answers = Scripted({"a": lambda q: "yes", "b": lambda q: EVIL})
-    return (await run_task(database, answers, task, ["a", "b"], [named_scorer("exact")], {})).id
+    return (await run_task(database, answers, TaskRun(task, ["a", "b"], [named_scorer("exact")]))).id
 
 
 async def test_the_newest_report_is_shown_until_another_is_chosen(tab: EvaluationsTab, database: Database) -> None:

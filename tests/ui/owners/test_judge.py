@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from evals.judges.human_agreement import Opinion, groups
-from evals.judges.report import Canary, JudgedPair, JudgeReport, summarise
+from evals.judges.human_agreement import LabelledPair, agreement_by_category
+from evals.judges.report import Canary, JudgedPair, JudgedRun, JudgeReport, build_report
 from evals.scorers.catalog import named_scorer
-from evals.tasks.evaluations import run_task
-from evals.tasks.task import make_task
+from evals.tasks.evaluations import TaskRun, run_task
+from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.jobs import claim, finish, list_jobs
 from models.registry import Registry
@@ -56,7 +56,8 @@ def report(**changes: Any) -> JudgeReport:
         people=None,
     )
     given: dict[str, Any] = {"rows": [row], "canaries": [Canary("empty", 4, 4)], "unparsed": 1, "failed": 0}
-    return summarise(judge=JUDGE, models=(NAMES[0], NAMES[1]), rubric="r", rubric_hash="h", **(given | changes))
+    models = (NAMES[0], NAMES[1])
+    return build_report(JudgedRun(judge=JUDGE, models=models, rubric="r", rubric_hash="h", **(given | changes)))
 
 
 async def test_a_run_from_start_to_report(judge: JudgeTab, database: Database):
@@ -78,7 +79,7 @@ async def test_a_run_from_start_to_report(judge: JudgeTab, database: Database):
 async def test_an_evaluations_answers_can_be_judged(judge: JudgeTab, database: Database):
     task = make_task("talk", "t", [("", {"turns": ["one", "two"]})])
     players = Scripted({name: lambda question: f"about {question}" for name in NAMES[:2]})
-    made = await run_task(database, players, task, NAMES[:2], [named_scorer("words")], {})
+    made = await run_task(database, players, TaskRun(task, NAMES[:2], [named_scorer("words")]))
     seen = await judge.refresh(JUDGE, *NAMES[:2], None)
     assert [value for _, value in seen[judge._view.questions]["choices"]] == ["", made.id]
     taken = await judge.choose_questions(JUDGE, NAMES[2], NAMES[0], made.id)
@@ -146,10 +147,10 @@ def test_the_judging_is_described(judge: JudgeTab):
 def test_a_report_has_a_verdict_numbers_and_rows():
     good = report()
     words = report_words(good)
-    assert "canaries passed" in words
-    assert "1 unparsed" in words
+    assert "reliability checks passed" in words
+    assert "unreadable: 1" in words
     assert "95 % interval" in words
-    assert "flipped with the order" in words
+    assert "changed with the order" in words
     table = report_table(good)
     assert "<script>" not in table
     assert "&lt;script&gt;" in table
@@ -159,19 +160,19 @@ def test_a_report_has_a_verdict_numbers_and_rows():
 
 
 def test_a_judge_that_fails_is_shown_as_such():
-    assert "not to be relied on" in report_words(report(canaries=[Canary("constant", 4, 1)]))
+    assert "not reliable" in report_words(report(canaries=[Canary("constant", 4, 1)]))
     nothing = report(rows=[])
     assert report_plot(nothing) is None
-    assert "no verdict that can be read" in report_words(nothing)
+    assert "gave no verdict" in report_words(nothing)
 
 
 def test_the_report_shows_canaries_and_how_far_to_trust_the_judge():
     assert "Nobody has voted" in report_words(report())
-    opinions = [Opinion(f"p{i}", "<refunds>", "ab"[i % 2], (("ann", "ab"[i % 2]),)) for i in range(60)]  # type: ignore[arg-type]
-    words = report_words(report(people=groups(opinions)))
+    opinions = [LabelledPair(f"p{i}", "<refunds>", "ab"[i % 2], (("ann", "ab"[i % 2]),)) for i in range(60)]  # type: ignore[arg-type]
+    words = report_words(report(people=agreement_by_category(opinions)))
     assert "Trust emu-judge for &lt;refunds&gt;." in words
     assert "60 votes" in words
-    assert "Swapping the answers changed nothing" in words
+    assert "Gives the same verdict when the answers are swapped" in words
     failed = report_words(report(canaries=[Canary("padded", 4, 0)]))
-    assert "repeats itself" in failed
+    assert "padded with repetition" in failed
     assert "<span class='badge bad'>failed</span>" in failed

@@ -39,10 +39,10 @@ def secret_in(html: str) -> str:
 async def test_the_first_key_must_be_an_owner_key(tab: KeysTab, database: Database) -> None:
     view = tab._view
     empty = await tab.refresh("", 7, "key")
-    assert "first key is an owner" in empty[view.table]
+    assert "Create an owner key first" in empty[view.table]
     assert (empty[view.role]["value"], empty[view.role]["interactive"]) == ("owner", False)
     refused = await saved(tab, role="client")
-    assert "key first: without one" in refused[view.line]
+    assert "owner key first. Without one" in refused[view.line]
     assert list_keys(database) == []
     made = await saved(tab, "boss", "owner")
     key = check_key(database, secret_in(made[view.made]))
@@ -75,13 +75,13 @@ async def test_a_key_is_created_from_the_form_and_shown_once(tab: KeysTab, datab
     ("form", "message"),
     [
         ({"name": ""}, "name has"),
-        ({"limits": ("many", "", "", "")}, "Requests a minute"),
-        ({"limits": ("0", "", "", "")}, "over 0"),
-        ({"limits": ("", "1.5", "", "")}, "is no number"),
-        ({"ends": "soon"}, "A key ends"),
+        ({"limits": ("many", "", "", "")}, "Requests per minute"),
+        ({"limits": ("0", "", "", "")}, "above 0"),
+        ({"limits": ("", "1.5", "", "")}, "use a number"),
+        ({"ends": "soon"}, "The expiry is"),
         ({"models": ["nobody"]}, "no model"),
-        ({"role": "owner", "models": ["bot"]}, "opens everything"),
-        ({"name": "boss"}, "in force"),
+        ({"role": "owner", "models": ["bot"]}, "may use every model"),
+        ({"name": "boss"}, "already an active key"),
     ],
 )
 async def test_a_mistake_is_a_line_and_creates_no_key(
@@ -107,7 +107,7 @@ async def test_a_key_is_chosen_changed_and_revoked(tab: KeysTab, database: Datab
     assert (form[view.models]["value"], form[view.limits[2]], form[view.save]["value"]) == (["bot"], "50,000", "Save")
     limits = ("", "", "75,000", "")
     said = await saved(tab, which=key.id, models=["bot", "support"], ends=form[view.ends], limits=limits)
-    assert "shop is changed" in said[view.line]
+    assert "Saved shop" in said[view.line]
     changed = find_key(database, "shop")
     assert (changed.models, changed.limits) == (("bot", "support"), KeyLimits(daily_tokens=75_000))
     assert changed.expires == key.expires, "an unchanged day keeps its hour"
@@ -129,7 +129,7 @@ async def test_a_scope_whose_model_no_longer_exists_is_shown_and_kept(tab: KeysT
     assert form[view.models]["choices"] == ["support", "bot"]
     assert "bot" in (await tab.refresh(key.id, 7, "key"))[view.models]["choices"]
     said = await saved(tab, which=key.id, models=form[view.models]["value"], limits=("", "", "", "3"))
-    assert "shop is changed" in said[view.line]
+    assert "Saved shop" in said[view.line]
     assert find_key(database, "shop").models == ("bot",)
     assert "bot" not in (await tab.choose(""))[view.models]["choices"]
 
@@ -138,7 +138,7 @@ async def test_usage_is_shown_by_key_and_model_with_a_plot(tab: KeysTab, databas
     view, today = tab._view, utcnow().date()
     create_key(database, name="shop", role="client")
     shop = find_key(database, "shop").id
-    assert "Nothing was used" in (await tab.show_usage(7, "key"))[view.usage]
+    assert "No usage in this period" in (await tab.show_usage(7, "key"))[view.usage]
     add_usage(
         database,
         {

@@ -112,9 +112,9 @@ async def test_a_hosted_model_is_added_or_refused_in_a_line(tab: ModelsTab, data
     assert spec.upstream is not None
     assert (spec.upstream.usd_per_million_input, spec.upstream.usd_per_million_output) == (0.3, 1200)
     for form, message in (
-        (("x", "ftp://x", "", "", None, "", ""), "begins with"),
+        (("x", "ftp://x", "", "", None, "", ""), "starts with"),
         (("x", "https://x/v1", "", "sk-proj-123", None, "", ""), "never the key"),
-        (("x", "https://x/v1", "", "", None, "cheap", ""), "no price"),
+        (("x", "https://x/v1", "", "", None, "cheap", ""), "not a price"),
         (("gpt", "https://x/v1", "", "", None, "", ""), "taken"),
     ):
         assert message in (await add(tab, *form))[view.line]

@@ -65,7 +65,7 @@ async def test_a_training_is_enqueued_from_the_form(tab: TrainTab, data: str, da
 @pytest.mark.parametrize(
     ("name", "choices", "message"),
     [
-        ("", AUTO, "Give the new model a name"),
+        ("", AUTO, "Enter a name for the new model"),
         ("demo-base", AUTO, "is taken"),
         ("x y", AUTO, "a model&#x27;s name"),
         ("good", ("sft", "lora", 0.1, "many", "auto", "auto", "auto", "auto"), "use a number, or auto"),
@@ -82,7 +82,7 @@ async def test_a_mistake_is_a_line_and_enqueues_nothing(
 async def test_automatic_values_are_previewed_for_this_data_and_base(tab: TrainTab, data: str) -> None:
     shown = await tab.preview(form(tab, data))
     assert "60 conversations" in shown
-    assert "10,000 examples seen in all" in shown
+    assert "about 10,000 examples" in shown
     assert "0.0025" in shown
     assert "use a number" in await tab.preview(form(tab, data, settings=("sft", "lora", 0.1, "x", *AUTO[4:])))
 
@@ -97,11 +97,11 @@ def test_problems_of_the_data_are_shown_before_the_start(tmp_path: Path) -> None
     file.write_bytes(b"\n".join(ROWS.splitlines()[:3]) + b"\n{broken\n")
     resolved, html = preview_auto_values(file, base, automatic_form("sft"))
     assert resolved is not None
-    assert "3 conversations; left out: line 4" in html
+    assert "3 conversations. 1 line will be skipped: line 4" in html
     resolved, html = preview_auto_values(file, base, automatic_form("dpo"))
     assert resolved is None
-    assert "0 pairs of answers" in html
-    assert "3 conversations, which this method cannot learn from" in html
+    assert "0 preference pairs" in html
+    assert "This method cannot use the file&#x27;s 3 conversations" in html
     file.write_bytes(b"{broken\n")
     resolved, html = preview_auto_values(file, base, automatic_form("sft"))
     assert resolved is None
@@ -174,7 +174,7 @@ def test_only_owners_may_upload_a_file(open_page: Page, keyed_page: Keyed) -> No
     assert (kept.filename, kept.path.read_bytes(), kept.purpose) == ("täts.jsonl", ROWS, "fine-tune")
     refused = open_page.browser().post("/data/files", content=b"x", headers={"x-filename": "a.exe"})
     assert refused.status_code == 400
-    assert "training data is" in refused.json()["error"]["message"]
+    assert "training data must be" in refused.json()["error"]["message"]
     assert open_page.browser().post("/data/files", content=b"", headers=name).status_code == 400
     assert open_page.browser().post("/data/files", content=ROWS).status_code == 400
     foreign = name | {"origin": "https://elsewhere.example"}

@@ -12,7 +12,7 @@ import gradio as gr
 
 from evals.jobs import EVALUATE
 from evals.judges.rubric import shipped_rubrics
-from evals.scorers.catalog import check_names, kinds, split_names
+from evals.scorers.catalog import catalog, check_names, split_names
 from evals.tasks.task import Task
 from evals.tasks.task_sources import open_task
 from evals.votes.prompts import prompts
@@ -219,7 +219,7 @@ def build_evaluation_form() -> FormView:
     gr.HTML(_DROP)
     uploaded = gr.Button(elem_id="evaluate-uploaded", elem_classes="offstage")
     with gr.Row(elem_classes="form-row"):
-        plain = [kind.name for kind in kinds() if ":" not in kind.typed.replace("[", "").replace(":3]", "")]
+        plain = [kind.name for kind in catalog() if ":" not in kind.typed.replace("[", "").replace(":3]", "")]
         scorers = gr.Dropdown(
             [*plain, "length:5-60"], value=["includes", "length:5-60"], multiselect=True, allow_custom_value=True,
             label="Scorers (choose, or type one such as regex:^Yes)", elem_id="evaluate-scorers", scale=2,

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from evals.reports.evaluation_html import report_html
-from evals.tasks.evaluations import Listed, list_evaluations, load_evaluation
+from evals.tasks.evaluations import EvaluationEntry, list_evaluations, load_evaluation
 from evals.tasks.summaries import against_first, diff, overview
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, form_inputs, live_dropdown
@@ -75,7 +75,7 @@ class EvaluationsTab:
         )
 
 
-def evaluation_label(row: Listed) -> str:
+def evaluation_label(row: EvaluationEntry) -> str:
     """An evaluation in a dropdown: its task, its models and when it started."""
     return f"{row.task}: {', '.join(row.models)} · {row.created:%Y-%m-%d %H:%M}"
 

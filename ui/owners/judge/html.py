@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
-from evals.judges.human_agreement import Group, Rate
+from evals.judges.human_agreement import HumanAgreement, Rate
 from evals.judges.report import JudgedPair, JudgeReport
 from evals.judges.report_groups import by_group
 from ui.look.markup import badge, facts, heading, notice, table
@@ -111,7 +111,7 @@ def _people(report: JudgeReport) -> str:
     return table(head, "".join(_group(group) for group in report.people))
 
 
-def _group(group: Group) -> str:
+def _group(group: HumanAgreement) -> str:
     name = "everything" if group.category is None else group.category
     kappa = f"{group.kappa.value:.2f}" if group.kappa else "—"
     return (

@@ -257,7 +257,7 @@ def _form() -> dict[str, Any]:
                 for key, label in NUMBERS.items()
             )
             share = gr.Slider(
-                0, 0.5, value=0.1, step=0.05, label="Share held out for validation", min_width=220,
+                0, 0.5, value=0.1, step=0.05, label="Held out for validation", min_width=220,
                 elem_id="train-share",
             )  # fmt: skip
         rules = gr.HTML(elem_id="train-rules")

@@ -1,4 +1,4 @@
-"""The frames and words, read from the TOML files beside this one. Knows their shape; draws nothing."""
+"""The intents, frames and words of the demo, read from words.toml and frames/*.toml."""
 
 import tomllib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Topic:
-    """One thing that the house wants said: any of `keys` shows that it was; `asks` is the follow-up it answers."""
+    """One fact of the policy: any of `keys` in a text shows that it is stated; `asks` is the follow-up it answers."""
 
     keys: tuple[str, ...]
     asks: str
@@ -23,7 +23,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Intent:
-    """One thing that people ask for. Small talk has no topics, and its whole answers stand in `answers`."""
+    """One intent of users. Small talk has no topics; its whole answers are in `answers`."""
 
     id: str
     domain: str
@@ -47,46 +47,46 @@ class Intent:
 
 
 @dataclass(frozen=True)
-class World:
-    """All intents, and the words that fill them (words.toml as it stands)."""
+class Catalogue:
+    """All intents, and the content of words.toml."""
 
     intents: tuple[Intent, ...]
     words: Mapping[str, Any]
 
     @property
     def business(self) -> tuple[Intent, ...]:
-        """The intents with a house policy."""
+        """The intents with a policy."""
         return tuple(intent for intent in self.intents if not intent.is_chat)
 
     @property
     def chats(self) -> tuple[Intent, ...]:
-        """Small talk and «out of scope»."""
+        """Small talk and out-of-scope questions."""
         return tuple(intent for intent in self.intents if intent.is_chat)
 
     def intent(self, name: str) -> Intent:
-        """The intent of that id; KeyError if there is none."""
+        """The intent with this id. Raises KeyError if there is none."""
         for intent in self.intents:
             if intent.id == name:
                 return intent
         raise KeyError(name)
 
     def is_number(self, need: str | None) -> bool:
-        """Whether a need is a number (an order, a booking, …) and not a word such as a plan."""
+        """Whether a need is a number (of an order, a booking, …) and not a word such as a plan."""
         return need in self.words["formats"]
 
     def slot_of(self, need: str) -> str:
-        """The slot that a need fills: every kind of number is «number»."""
+        """The slot of a need: "number" for every kind of number."""
         return "number" if self.is_number(need) else need
 
 
-def load_world(folder: Path = _HERE) -> World:
-    """Read words.toml and frames/*.toml. KeyError or tomllib's error if a file does not have the shape."""
+def load_catalogue(folder: Path = _HERE) -> Catalogue:
+    """Reads words.toml and frames/*.toml. Raises KeyError or tomllib's error for an invalid file."""
     intents: list[Intent] = []
     for path in sorted((folder / "frames").glob("*.toml")):
         data = tomllib.loads(path.read_text("utf-8"))
         intents += [_intent(data["domain"], row) for row in data.get("intent", [])]
         intents += [_chat(data["domain"], row) for row in data.get("chat", [])]
-    return World(tuple(intents), tomllib.loads((folder / "words.toml").read_text("utf-8")))
+    return Catalogue(tuple(intents), tomllib.loads((folder / "words.toml").read_text("utf-8")))
 
 
 def _intent(domain: str, row: Mapping[str, Any]) -> Intent:

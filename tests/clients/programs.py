@@ -1,6 +1,6 @@
-"""Runs the client programs of this folder, each with the SDK of its own environment. It knows no test and no server.
+"""Runs the client programs of this folder, each with an SDK in an environment of its own.
 
-The programs are what a user would write; where they go is in the two variables that every OpenAI SDK reads.
+The programs are what a user would write; they take the address and key from the variables that every OpenAI SDK reads.
 """
 
 import json
@@ -21,7 +21,7 @@ SDKS = ("openai-2", "openai-3", "node")
 
 @dataclass(frozen=True)
 class Server:
-    """Where a program goes: the address, a key, a model that answers, and one that can be fine-tuned."""
+    """The server of a program: address, key, a chat model, and a model that can be fine-tuned."""
 
     base_url: str
     key: str
@@ -30,19 +30,19 @@ class Server:
 
 
 def run(sdk: str, program: str, server: Server, *arguments: str | Path, timeout_s: float = 120) -> dict[str, Any]:
-    """Runs `program` (chat, files, …) to its end; what it printed.
+    """Runs `program` (chat, files, …); returns the JSON that it printed.
 
-    An environment that is not there is a failure: nobody is served by a test that was skipped.
+    A missing environment is a failure, not a skip.
     """
     done = run_command([*command_of(sdk, program), *map(str, arguments)], server, timeout_s)
-    assert not done.stderr, f"{program} with {sdk} was warned: {done.stderr}"
+    assert not done.stderr, f"{program} with {sdk} printed warnings: {done.stderr}"
     return json.loads(done.stdout)
 
 
 def run_command(
     command: Sequence[str | Path], server: Server, timeout_s: float = 120, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a program that is not ours to its end, with the variables that every OpenAI SDK reads."""
+    """Runs a command with the variables that every OpenAI SDK reads."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PYTHON"))}
     environment |= {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": server.key} | variables
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -51,13 +51,13 @@ def run_command(
 
 
 def command_of(sdk: str, program: str) -> list[str]:
-    """What runs a program with one SDK."""
+    """The command that runs a program with one SDK."""
     folder = CLIENTS / sdk
     if not (folder / ".installed").is_file():
         pytest.fail(f"{folder.name} is not in .clients: run `make clients`.")
     if sdk != "node":
         return [str(folder / "bin" / "python"), str(HERE / f"{program}.py")]
-    # Node looks for packages beside the program, so it runs a copy of it there.
+    # Node searches packages beside the program, so a copy is run there.
     copy = folder / f"{program}.mjs"
     shutil.copy(HERE / copy.name, copy)
     own = sorted((folder / "node_modules").glob("node-*/bin/node"))

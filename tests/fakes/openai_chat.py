@@ -1,7 +1,7 @@
-"""A fake of OpenAI's models that do what the demo's cannot: call tools, keep to a schema, embed, answer `responses`.
+"""A fake OpenAI model with features that the demo's models lack: tool calls, JSON schemas, embeddings, `responses`.
 
-It understands nothing: a question that names a city gets a call of the first tool with that city, a JSON schema gets
-the least object that fits it, and everything else gets its own words back. The shapes are OpenAI's, streams included.
+A question that names a city gets a call of the first tool with that city, a JSON schema gets the smallest matching
+object, and everything else is echoed. Formats are OpenAI's, including streams.
 
     with FakeAnswers() as fake:
         client = openai.OpenAI(base_url=fake.base_url, api_key=fake.key)
@@ -22,7 +22,7 @@ _CITIES = re.compile(r"\b(Paris|Oslo)\b")
 _USAGE = {"prompt_tokens": 8, "completion_tokens": 5, "total_tokens": 13}
 
 
-class FakeAnswers(FakeServer):
+class FakeChat(FakeServer):
     """One model behind one key."""
 
     key = KEY

@@ -1,0 +1,38 @@
+"""What a judge is asked to do: the one object that the command, the job and the Python API build."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from evals.request_pool import CONCURRENCY
+from models.errors import Invalid
+from models.judge_format import DEFAULT_RUBRIC, Rubric
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """A judge, the two models whose answers it reads, and how it is asked.
+
+    Attributes:
+        judge, models: ids or aliases at the edge (`evals.served_runs` resolves them), ids of versions inside.
+        prompts: a number of stored prompts (held-out ones first), their ids, or None for all.
+        samples: judgments per question, 1 to 32; more than one are drawn at temperature 0.7.
+        references: reference answers by prompt id, shown to the judge.
+        notes: sentences about the judge that go into the report.
+        concurrency: questions in flight at a time.
+
+    Raises:
+        Invalid: the two models are the same.
+    """
+
+    judge: str
+    models: tuple[str, str]
+    prompts: int | Sequence[str] | None = None
+    rubric: Rubric = DEFAULT_RUBRIC
+    samples: int = 1
+    references: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    concurrency: int = CONCURRENCY
+
+    def __post_init__(self) -> None:
+        if self.models[0] == self.models[1]:
+            raise Invalid("A judge compares two models: name two that differ.", param="models")

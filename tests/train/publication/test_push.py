@@ -63,7 +63,9 @@ def test_weights_and_card_go_and_what_names_the_data_stays(settings: Settings, r
     front = yaml.safe_load(hub.files["README.md"].decode().split("---")[1])
     assert (front["base_model"], front["library_name"], front["license"]) == ("base", "transformers", "unknown")
     assert set(hub.checked_cards) == {hub.files["README.md"].decode()}
-    assert done.stdout.index("model.safetensors") < done.stdout.index("files to acme/tuned") < done.stdout.index("Pushed")
+    assert (
+        done.stdout.index("model.safetensors") < done.stdout.index("files to acme/tuned") < done.stdout.index("Pushed")
+    )
     assert "700 bytes" in done.stdout
     assert "probes.json, training-result.json" in done.stdout
 

@@ -156,7 +156,10 @@ def test_calls_are_learnt_and_tools_and_results_are_context(tokenizer: Any) -> N
     [
         (CHAT_TEMPLATE, "does not write the tools"),
         (TOOLED.replace("message.tool_calls or []", "[]"), "does not write tool calls"),
-        (TOOLED.replace("message['content'] or ''", "'' if message.role == 'tool' else message.content or ''"), "results"),
+        (
+            TOOLED.replace("message['content'] or ''", "'' if message.role == 'tool' else message.content or ''"),
+            "results",
+        ),
     ],
 )
 def test_a_template_that_drops_tools_calls_or_results_is_refused(tokenizer: Any, template: str, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,10 +45,22 @@ def modules(*rooms: str) -> Iterator[Path]:
 
 
 @cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """The nodes of a file's syntax tree, the module first."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+def module(path: Path) -> ast.Module:
+    root = nodes(path)[0]
+    assert isinstance(root, ast.Module)
+    return root
+
+
+@cache
 def imports(path: Path) -> frozenset[str]:
     """The top-level names that a file imports anywhere, inside functions too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -75,7 +88,7 @@ def test_only_models_reads_environment_variables() -> None:
     readers = [
         str(path.relative_to(ROOT))
         for path in modules(*ROOMS)
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute)
         and node.attr in ("environ", "getenv")
         and isinstance(node.value, ast.Name)
@@ -85,16 +98,21 @@ def test_only_models_reads_environment_variables() -> None:
     assert set(readers) <= {"models/settings.py"}
 
 
-def loaded_after(statement: str) -> set[str]:
-    """Top-level modules loaded in a fresh interpreter after a statement."""
-    code = f"import sys\n{statement}\nprint(' '.join({{name.partition('.')[0] for name in sys.modules}}))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    return set(run.stdout.split("\n")[-2].split())
+def loaded_after(statements: list[str]) -> dict[str, set[str]]:
+    """Statement → top-level modules loaded by then, in one fresh interpreter that runs them in order."""
+    code = "import json, sys\nloaded = {}\n" + "".join(
+        f"{statement}\nloaded[{statement!r}] = [name.partition('.')[0] for name in sys.modules]\n"
+        for statement in statements
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}print()\nprint(json.dumps(loaded))"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    return {name: set(names) for name, names in json.loads(run.stdout.splitlines()[-1]).items()}
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
+def test_light_things_load_nothing_heavy() -> None:
+    statements = [
         "import parley",
         "import parley; parley.build()",
         *(f"import {room}" for room in ROOMS),
@@ -102,24 +120,24 @@ def loaded_after(statement: str) -> set[str]:
         *(f"import {room}.api" for room in ROOMS if (ROOT / room / "api.py").exists()),
         "import serve.gateway.app",
         "import serve.launcher.parent",
-    ],
-)
-def test_light_things_load_nothing_heavy(statement: str) -> None:
-    assert not loaded_after(statement) & set(HEAVY)
+    ]
+    # They share an interpreter, so the first statement listed is the one that loads something heavy.
+    heavy = {statement: loaded & set(HEAVY) for statement, loaded in loaded_after(statements).items()}
+    assert not {statement: names for statement, names in heavy.items() if names}
 
 
 def test_help_loads_nothing_heavy() -> None:
-    loaded = loaded_after(
+    statement = (
         "import sys, parley\nsys.argv = ['parley', '--help']\ntry:\n    parley.main()\nexcept SystemExit:\n    pass"
     )
-    assert not loaded & set(HEAVY)
+    assert not loaded_after([statement])[statement] & set(HEAVY)
 
 
 def test_every_file_says_what_it_is_for_and_is_short() -> None:
     silent, long = [], []
     for path in [*modules(*ROOMS, "bench", "tests"), ROOT / "parley.py"]:
         text = path.read_text()
-        if text.strip() and not ast.get_docstring(ast.parse(text)):
+        if text.strip() and not ast.get_docstring(module(path)):
             silent.append(str(path.relative_to(ROOT)))
         if len(text.splitlines()) > 400:
             long.append(str(path.relative_to(ROOT)))
@@ -145,16 +163,14 @@ def test_nothing_happens_on_import() -> None:
     )
     wrong = []
     for path in modules(*ROOMS):
-        for node in ast.parse(path.read_text()).body:
+        for node in module(path).body:
             if isinstance(node, allowed) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
                 continue
             if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'"):
                 continue
             wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
         wrong += [
-            f"{path.relative_to(ROOT)}:{node.lineno} global"
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Global)
+            f"{path.relative_to(ROOT)}:{node.lineno} global" for node in nodes(path) if isinstance(node, ast.Global)
         ]
     assert not wrong
 

@@ -76,6 +76,7 @@ def test_a_torch_that_pip_does_not_find_is_fetched_from_its_own_index(install, m
     assert calls[1] == ["--extra-index-url", install.TORCH_CPU_INDEX, "torch==2.13.0+cpu"]
 
 
+@pytest.mark.long
 def test_the_environment_is_found_installed_and_left_alone() -> None:
     """The one that these tests run in was made by it: a second call does nothing, at once."""
     if not (ROOT / ".venv" / ".installed-cpu").exists():

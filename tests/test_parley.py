@@ -131,6 +131,7 @@ def test_a_taken_port_is_one_line(process: Run) -> None:
     assert str(port) in line
 
 
+@pytest.mark.long
 def test_listening_wide_without_a_key_is_refused_in_one_line(process: Run) -> None:
     port, page_port = free_ports(2)
     line = one_line(process("up", PARLEY_HOST="0.0.0.0", PARLEY_PORT=str(port), PARLEY_PAGE_PORT=str(page_port)))

@@ -110,6 +110,7 @@ def test_leftovers_of_a_kill_are_swept_after_a_day(settings: Settings, database:
     assert list(files.folder.iterdir()) == [known.path]
 
 
+@pytest.mark.long
 def test_after_a_kill_every_listed_file_is_whole(settings: Settings, database: Database) -> None:
     code = (
         "import sys; from models.database import open_database; from models.files import Files\n"

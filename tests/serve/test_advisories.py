@@ -146,6 +146,7 @@ def test_engine_routes_that_ask_for_no_key_are_reached_by_nobody(both: Serving, 
     assert unheard(upstream)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["engine", "whole"])
 @pytest.mark.parametrize(
     "fields",

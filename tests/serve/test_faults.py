@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from bench.faults.upstream_faults import FaultRun, Model, cases, timeout_settings
 from models.database import Database
 from models.registry import Registry
@@ -49,6 +51,7 @@ def tasks(gateway: Serving) -> int:
     return len(asyncio.all_tasks(gateway.app.watcher._loop))
 
 
+@pytest.mark.long
 def test_no_fault_of_an_upstream_is_silent_asked_twice_or_without_end(
     database: Database, home: Path, upstream: PacedUpstream
 ) -> None:

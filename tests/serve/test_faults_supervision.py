@@ -39,6 +39,7 @@ def database(settings: Settings) -> Iterator[Database]:
     database.dispose()
 
 
+@pytest.mark.long
 async def test_an_engine_is_started_again_while_the_database_is_away(
     start,  # noqa: F811 -- the fixture
     postgres: Postgres,

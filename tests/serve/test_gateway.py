@@ -240,6 +240,7 @@ def test_a_mounted_route_that_breaks_answers_as_ours_do_and_is_logged_once(
     assert [record.name for record in caplog.records] == ["parley.gateway"]
 
 
+@pytest.mark.long
 def test_the_gateways_process_stays_light() -> None:
     script = (
         "import sys, serve.gateway.app, serve.cli, uvicorn, uvloop, httptools\n"

@@ -236,6 +236,7 @@ def test_a_server_that_goes_away_in_the_middle_stops_the_run_and_keeps_the_answe
     assert [question for _, question in server.asked] == ["tell", "busy", "busy", "tell more"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_after_a_kill_at_any_moment_the_rest_is_asked_once(
     generate: Generate, server: AnsweringServer, home: Path, tmp_path: Path, number: int

@@ -56,6 +56,7 @@ def ported(home) -> Settings:
     return load_settings(home=home, port=free_ports(1)[0])
 
 
+@pytest.mark.long
 def test_while_a_gateway_comes_back_clients_wait_and_none_is_refused(ported: Settings, upstream: PacedUpstream) -> None:
     upgrade(ported)
     database = open_database(ported)

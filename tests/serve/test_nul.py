@@ -19,6 +19,7 @@ def house(any_database: Database, home, request: pytest.FixtureRequest) -> Itera
         yield running
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "path",
     [

@@ -20,6 +20,7 @@ def good(found: Findings, cases: int) -> None:
     assert found.statuses["200"] > found.cases / 10
 
 
+@pytest.mark.long
 def test_a_few_requests_of_each_kind_are_answered_as_described(tmp_path: Path) -> None:
     with run_gateway(tmp_path / "home") as running:
         good(run(running, cases=70, seed=7), 60)

@@ -82,6 +82,7 @@ def test_help_explains_every_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "NAME=FOLDER" in shown
 
 
+@pytest.mark.long
 def test_it_serves_without_page_and_worker(home: Path) -> None:
     settings = load_settings(home=home, port=free_ports(1)[0])
     running = subprocess.Popen(

@@ -52,6 +52,7 @@ def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path
     assert [problem["line"] for problem in told["problems"]] == [0, 1, 2]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "error", "about"),
     [

@@ -53,6 +53,7 @@ def test_no_held_out_sentence_is_a_training_sentence(catalogue: Catalogue) -> No
                 assert grammar.skeleton(text) not in trained, f"{intent.id}: {text}"
 
 
+@pytest.mark.long
 def test_no_training_row_holds_a_held_out_sentence(catalogue: Catalogue) -> None:
     rows = [*corpus.rows(1, catalogue, 1200)]
     for name in ADAPTERS:

@@ -60,6 +60,7 @@ def test_an_upgrade_leaves_every_row(released: ReleasedHome, command: Callable[.
             assert json.loads(new).items() >= json.loads(old).items(), table
 
 
+@pytest.mark.long
 def test_commands_print_what_the_release_printed(released: ReleasedHome, command: Callable[..., str]) -> None:
     command("db", "upgrade")
     for output in released.outputs["commands"]:
@@ -159,6 +160,7 @@ def test_what_was_answered_and_judged_is_not_asked_again(
     assert len(answers) == 5
 
 
+@pytest.mark.long
 @pytest.mark.long
 def test_an_order_at_a_cloud_goes_on_in_its_own_folder(
     released: ReleasedHome, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch

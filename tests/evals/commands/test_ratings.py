@@ -51,6 +51,7 @@ def test_a_narrow_terminal_cuts_no_name(parley, tmp_path: Path, monkeypatch: pyt
         assert max(map(len, output.splitlines())) <= 60
 
 
+@pytest.mark.long
 def test_in_rated_and_out(parley, votes: Path, tmp_path: Path) -> None:
     code, output, _ = parley("votes", "import", str(votes))
     assert (code, "360 new votes" in output, "line 362" in output) == (0, True, True)
@@ -74,6 +75,7 @@ def test_in_rated_and_out(parley, votes: Path, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 500
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", [["leaderboard"], ["verdict", "new", "old"]])
 def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
     path = tmp_path / "plot.html"

@@ -24,6 +24,7 @@ def vote(database: Database, completer_for: Scripted, battles: int, wrong: int, 
         cast_vote(database, shown.id, voter, worse if i >= battles - wrong else better)
 
 
+@pytest.mark.long
 def test_what_people_voted_on_is_judged_and_held_against_them(any_database: Database) -> None:
     fill(any_database, 8)
     asked = script(says(sound))

@@ -122,6 +122,7 @@ criteria = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.long
 @given(criteria, words)
 def test_what_is_written_is_read_back(details: list[Criterion], text: str) -> None:
     plain = all(one == Criterion(one.name) for one in details)

@@ -224,6 +224,7 @@ def test_few_voters_with_tastes_of_their_own_widen_the_intervals() -> None:
     assert rated.clusters == 6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("world", "cluster"),
     [

@@ -24,6 +24,7 @@ def vote(database: Database, n: int, voters: int = 3) -> None:
         cast_vote(database, shown.id, f"v{i % voters}", choice if i % 5 else "both_bad")
 
 
+@pytest.mark.long
 def test_votes_become_a_leaderboard(any_database: Database) -> None:
     rows = [{"prompt": f"Question {i}", "category": "even" if i % 2 == 0 else "odd"} for i in range(30)]
     add_prompts(any_database, rows, "test")

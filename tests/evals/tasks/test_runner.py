@@ -194,6 +194,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_was(database: Database, home: Path) -> None:
     with AnsweringServer(latency_s=0.03) as server:
         environment = os.environ | {"PARLEY_HOME": str(home)}

@@ -186,6 +186,7 @@ def vote_much(database: Database, times: int, share: float, models: list[str] | 
     return seen
 
 
+@pytest.mark.long
 def test_a_share_of_pairs_comes_again_once_and_much_later(any_database: Database) -> None:
     fill(any_database, 60)
     seen = vote_much(any_database, 60, 0.3)

@@ -58,6 +58,7 @@ def test_a_price_is_shown_before_anything_is_bought(run: Any, data: Path, openai
         assert words in refused.output, words
 
 
+@pytest.mark.long
 def test_from_the_command_to_a_served_model(run: Any, data: Path, database: Database) -> None:
     done = bought(run, data, "--yes")
     assert done.exit_code == 0, (done.output, done.exception)

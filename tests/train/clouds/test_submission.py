@@ -237,6 +237,7 @@ def test_bad_data_is_refused_here(fake: Any, bought: Any) -> None:
     assert not fake.requests
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("wanted", "openai", "together"),
     [

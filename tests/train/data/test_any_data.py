@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
@@ -92,6 +93,7 @@ def spoilt_rows(draw: Any) -> Any:
     return row
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(some.lists(some.one_of(spoilt_rows(), JSON), max_size=4))
 def test_no_json_raises(rows: list[Any]) -> None:

@@ -95,6 +95,7 @@ def test_the_toy_file_of_the_openai_cookbook() -> None:
     assert any(problem.line == 4 and problem.message == "no user message" for problem in report.problems)
 
 
+@pytest.mark.long
 @needs_data
 def test_the_bitext_csv_is_read_whole() -> None:
     report = check(DATA / "bitext" / "bitext_20230818.csv", Columns(prompt="instruction"))

@@ -55,6 +55,7 @@ def test_a_seed_is_made_where_none_is_given(house: House) -> None:
     assert len(seeds) == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fields", "param", "code", "says"),
     [

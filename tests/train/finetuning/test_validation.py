@@ -31,6 +31,7 @@ def jsonl(rows: list[Any]) -> bytes:
     return "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows).encode()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rows", "code", "says"),
     [
@@ -90,6 +91,7 @@ def test_conversations_are_no_pairs_and_pairs_are_taken_for_dpo(house: House) ->
     assert outcome(house, pairs(9), method={"type": "dpo"}).error.code == "invalid_n_examples"
 
 
+@pytest.mark.long
 def test_a_file_that_is_deleted_before_it_was_looked_at_fails_the_job(house: House) -> None:
     file = house.upload()
     job = house.client.fine_tuning.jobs.create(model="tiny", training_file=file)

@@ -74,6 +74,7 @@ def test_weight_0_is_counted_but_not_as_learnt() -> None:
     assert counts.tokens == 4 * 3 + 3 + 4 + (1 + 2 + 1 + 1)  # overhead, reply, roles, texts
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("vocabularies")
 @pytest.mark.parametrize(
     ("model", "vocabulary"),
@@ -118,6 +119,7 @@ def test_without_a_vocabulary_it_is_an_estimate_and_says_how() -> None:
     assert counts.tokens > 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("vocabularies")
 def test_the_estimate_is_as_far_off_as_it_says() -> None:
     data = SHARED / "bitext" / "bitext_20230818.csv"

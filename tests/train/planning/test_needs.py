@@ -52,6 +52,7 @@ def _kept(layers: int, adapter: bool, tokens: int) -> float:
     return sum(held.values()) / tokens
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tune", ["lora", "full"])
 def test_what_a_layer_keeps_is_what_autograd_says(tune: Any) -> None:
     tokens = 256

@@ -71,6 +71,7 @@ def test_the_estimate_falls_with_the_size_of_the_model() -> None:
     assert one.tokens_per_s > 50 * other.tokens_per_s
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_told_what_would(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> None:
     wide = Shape(
         parameters=8_000_000_000, linear=7_000_000_000, adapter_per_rank=2_600_000, layers=32, width=4096,

@@ -54,6 +54,7 @@ def parley(settings: Settings, hub: str, *arguments: str, token: str = TOKEN) ->
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.long
 def test_weights_and_card_go_and_what_names_the_data_stays(settings: Settings, registry: Registry, hub: Hub) -> None:
     done = parley(settings, hub.url, "ft:tuned", "acme/tuned")
     assert done.returncode == 0, done.stderr
@@ -70,12 +71,14 @@ def test_weights_and_card_go_and_what_names_the_data_stays(settings: Settings, r
     assert "probes.json, training-result.json" in done.stdout
 
 
+@pytest.mark.long
 def test_public_is_said_aloud(settings: Settings, registry: Registry, hub: Hub) -> None:
     done = parley(settings, hub.url, "ft:tuned", "acme/tuned", "--public", "--json")
     assert json.loads(done.stdout)["repo"] == "acme/tuned"
     assert hub.repos == {"acme/tuned": False}
 
 
+@pytest.mark.long
 def test_what_everybody_sees_already_gets_no_private_push(settings: Settings, registry: Registry, hub: Hub) -> None:
     hub.repos["acme/tuned"] = False
     done = parley(settings, hub.url, "ft:tuned", "acme/tuned")
@@ -83,6 +86,7 @@ def test_what_everybody_sees_already_gets_no_private_push(settings: Settings, re
     assert not hub.files
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("repo", "token", "gone", "says"),
     [

@@ -106,6 +106,7 @@ write(Saved(folder_of(run, 7), 7, 0.7), fill)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("files", [0, 2])
 def test_a_kill_between_two_files_leaves_the_checkpoint_before_it(tmp_path: Path, files: int) -> None:
     save(tmp_path, 3)

@@ -39,6 +39,7 @@ def sign_in(keyed: Keyed, key: str):
     return client, client.post("/login", data={"key": key, "after": "/"})
 
 
+@pytest.mark.long
 def test_the_three_apps_are_there(open_page: Page):
     client = open_page.browser()
     for address in ("/", "/vote/", "/bot/quokka-terse/", "/bot/org/numbat-base/", "/config", "/vote/config"):
@@ -62,6 +63,7 @@ def test_gradios_other_routes_do_not_exist(open_page: Page, root: str, address: 
         assert open_page.browser().request(method, root + address).status_code in (404, 405)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "address", ["/", "/config", "/theme.css", "/gradio_api/queue/data?session_hash=x", "/gradio_api/app_id", "/nowhere"]
 )

@@ -52,6 +52,7 @@ async def test_tasks_and_models_are_listed_and_the_newest_file_chosen(
     assert (await form.refresh(first, NAMES[:1], ""))[view.task]["value"] == first
 
 
+@pytest.mark.long
 async def test_a_run_is_enqueued_watched_and_becomes_an_evaluation(form: EvaluationStarter, database: Database) -> None:
     view = form._view
     began = await begin(form, store(form), judge=NAMES[2], limit="1", tokens="all", scorers=["regex:^a,b", "exact"])
@@ -82,6 +83,7 @@ async def test_a_run_that_ended_unseen_leaves_the_form_ready(form: EvaluationSta
     assert seen[view.timer]["active"] is False
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

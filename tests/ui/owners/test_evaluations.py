@@ -31,6 +31,7 @@ async def evaluated(database: Database, name: str) -> str:
     return (await run_task(database, answers, TaskRun(task, ["a", "b"], [named_scorer("exact")]))).id
 
 
+@pytest.mark.long
 async def test_the_newest_report_is_shown_until_another_is_chosen(tab: EvaluationsTab, database: Database) -> None:
     view = tab._view
     empty = await tab.refresh(None)

@@ -132,6 +132,7 @@ async def test_mistakes_are_not_enqueued(judge: JudgeTab, database: Database, wh
     assert list_jobs(database, "judge") == []
 
 
+@pytest.mark.long
 def test_the_judging_is_described(judge: JudgeTab):
     models = judge._context.models()
     words = describe_judging(models, JUDGE, NAMES[0], NAMES[1])

@@ -71,6 +71,7 @@ async def test_a_key_is_created_from_the_form_and_shown_once(tab: KeysTab, datab
     assert secret not in str(await tab.choose(key.id))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("form", "message"),
     [
@@ -117,6 +118,7 @@ async def test_a_key_is_chosen_changed_and_revoked(tab: KeysTab, database: Datab
     assert [value for _, value in after[view.which]["choices"]] == ["", find_key(database, "boss").id]
 
 
+@pytest.mark.long
 async def test_a_scope_whose_model_no_longer_exists_is_shown_and_kept(tab: KeysTab, database: Database) -> None:
     """The browser drops a value that is not an option: the field looked empty, which means all models."""
     view = tab._view

@@ -62,6 +62,7 @@ async def test_a_training_is_enqueued_from_the_form(tab: TrainTab, data: str, da
     assert "waiting for the worker" in after[view.state]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "choices", "message"),
     [

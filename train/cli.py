@@ -11,11 +11,11 @@ import typer
 from models.errors import Invalid
 from models.terminal import Home, console, open_home
 from train.clouds.commands import cloud_commands, train_on_cloud
-from train.data.options import AsJson
+from train.data.options import AsJson, expand_options
 from train.data_cli import data_commands
 from train.display import problems_shown, show_result
 from train.model_commands import add_model_commands
-from train.options import TrainOptions, with_options
+from train.options import TrainOptions
 
 if TYPE_CHECKING:
     from train.run.progress import Progress
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Adds `train`, `merge`, the group `data`, and this room's commands of the group `models` to the app."""
-    app.command("train")(with_options(train_command, TrainOptions))
+    app.command("train")(expand_options(train_command))
     app.command("merge")(merge_command)
     app.add_typer(data_commands())
     app.add_typer(cloud_commands())

@@ -8,7 +8,7 @@ import typer
 from models.errors import Invalid
 from models.terminal import console
 from train.data.commands import advise_command, convert_command, split_command
-from train.data.options import AsJson, DataArgument, ReadingOptions, with_reading_options
+from train.data.options import AsJson, DataArgument, ReadingOptions, expand_options
 from train.data.synthesis_command import synthesise_command
 from train.planning.commands import count_command, optional_home, plan_command, price_command
 
@@ -32,7 +32,7 @@ def data_commands() -> typer.Typer:
     return app
 
 
-@with_reading_options
+@expand_options
 def check_command(
     data: DataArgument,
     reading: ReadingOptions,

@@ -3,11 +3,9 @@
 Light: what the translation needs is loaded when the command runs.
 """
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from train.hyperparameters import Hyperparameters
     from train.request import TrainingRequest
 
-Options = TypeVar("Options")
 _WHAT, _HOW, _MACHINE = "What learns", "How", "On this machine"  # panels of --help
 
 
@@ -199,21 +196,6 @@ class TrainOptions:
                 "validate_every": _number(self.validate_every, "validate-every", int),
             }
         )
-
-
-def with_options(command: Callable[[Options], None], options: type[Options]) -> Callable[..., None]:
-    """A command for Typer, with one parameter for each field of the dataclass `options`."""
-
-    def run(**values: Any) -> None:
-        command(options(**values))
-
-    run.__doc__ = command.__doc__
-    hints = get_type_hints(options, include_extras=True)
-    signature = inspect.signature(options)
-    parameters = [item.replace(annotation=hints[name]) for name, item in signature.parameters.items()]
-    run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]  # Typer reads it
-    run.__annotations__ = hints
-    return run
 
 
 def _number(text: str, flag: str, kind: type[int] | type[float]) -> Any:

@@ -9,13 +9,13 @@ import typer
 
 from models.errors import Invalid
 from models.terminal import console
-from train.data.options import AsJson, DataArgument, Force, PerTurn, ReadingOptions, with_reading_options
+from train.data.options import AsJson, DataArgument, Force, PerTurn, ReadingOptions, expand_options
 
 if TYPE_CHECKING:
     from train.data.advice import Answers
 
 
-@with_reading_options
+@expand_options
 def convert_command(
     data: DataArgument,
     out: Annotated[Path, typer.Argument(help="The JSONL file to write.", show_default=False)],
@@ -44,7 +44,7 @@ def convert_command(
         show_conversion(console(), converted)
 
 
-@with_reading_options
+@expand_options
 def split_command(
     data: DataArgument,
     reading: ReadingOptions,
@@ -88,7 +88,7 @@ def split_command(
         show_split(console(), written)
 
 
-@with_reading_options
+@expand_options
 def advise_command(
     data: DataArgument,
     reading: ReadingOptions,

@@ -1,10 +1,10 @@
-"""The Typer options that the data commands share, and one decorator that gives a command all the reading flags."""
+"""The Typer options that the data commands share, and a decorator that makes flags of a dataclass's fields."""
 
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -79,19 +79,28 @@ class ReadingOptions:
         return checked
 
 
-def with_reading_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the reading flags in place of its parameter `reading`, which gets a `ReadingOptions`."""
-    own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "reading"]
-    flags = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(ReadingOptions).parameters.values()
-    ]
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with one flag for each field of those parameters that are dataclasses of options."""
+    hints = get_type_hints(command, include_extras=True)
+    signature = inspect.signature(command)
+    groups = {name: hints[name] for name in signature.parameters if is_dataclass(hints[name])}
+    own = [item for item in signature.parameters.values() if item.name not in groups]
+    flags = {name: _flags(group) for name, group in groups.items()}
 
     @functools.wraps(command)
-    def wrapper(**given: Any) -> None:
-        reading = ReadingOptions(**{flag.name: given.pop(flag.name) for flag in flags})
-        command(**given, reading=reading)
+    def wrapper(**values: Any) -> None:
+        options = {name: groups[name](**{flag.name: values.pop(flag.name) for flag in flags[name]}) for name in groups}
+        command(**values, **options)
 
-    wrapper.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]  # read by `inspect`
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *flags)}
+    parameters = [*own, *(flag for group in flags.values() for flag in group)]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Typer reads it
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _flags(options: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(options, include_extras=True)
+    return [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+        for name, parameter in inspect.signature(options).parameters.items()
+    ]

@@ -11,14 +11,14 @@ import typer
 
 from models.errors import Invalid
 from models.terminal import console
-from train.data.options import AsJson, ReadingOptions, with_reading_options
+from train.data.options import AsJson, ReadingOptions, expand_options
 
 if TYPE_CHECKING:
     from models.completer import GatewayCompleter
     from train.data.synthesis import Counted
 
 
-@with_reading_options
+@expand_options
 def synthesise_command(
     seeds: Annotated[str, typer.Argument(help="The examples to start from, in any format.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="The JSONL file to write or to continue.", show_default=False)],

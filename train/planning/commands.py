@@ -9,7 +9,7 @@ import typer
 
 from models.errors import Invalid, NotFound, Unavailable
 from models.terminal import console, open_home, parse_number
-from train.data.options import AsJson, DataArgument, ReadingOptions, with_reading_options
+from train.data.options import AsJson, DataArgument, ReadingOptions, expand_options
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -29,7 +29,7 @@ _Measure = Annotated[
 ]
 
 
-@with_reading_options
+@expand_options
 def count_command(
     data: DataArgument,
     reading: ReadingOptions,
@@ -67,7 +67,7 @@ def count_command(
         show_counts(console(), counts)
 
 
-@with_reading_options
+@expand_options
 def price_command(
     data: DataArgument,
     reading: ReadingOptions,
@@ -124,7 +124,7 @@ def price_command(
         show_plan(screen, local)
 
 
-@with_reading_options
+@expand_options
 def plan_command(
     data: DataArgument,
     base: _Base,

@@ -39,7 +39,7 @@ _HOMES = {
     "Conversation": "data.conversations", "Example": "data.conversations", "Problem": "data.conversations",
     "split": "data.splits", "Split": "data.splits", "Preference": "data.conversations",
     "convert": "data.conversion", "Converted": "data.conversion",
-    "count": "planning.counting", "Counts": "planning.counting",
+    "count": "planning.token_counts", "Counts": "planning.token_counts",
     "quote": "planning.pricing", "find_price": "planning.pricing", "Quote": "planning.pricing",
     "plan": "planning.plan", "Plan": "planning.plan",
     "compare_with_run": "planning.plan", "RunComparison": "planning.plan",
@@ -53,7 +53,7 @@ _HOMES = {
     "plan_rescue": "clouds.rescue_plan", "RescueRequest": "clouds.rescue_plan", "carry_out": "clouds.rescue",
     "merge": "publication.merge", "MergeReport": "publication.merge",
     "publish": "publication.publish", "publish_merge": "publication.publish",
-    "check_model": "publication.listing", "write_card": "publication.cards", "read_curves": "run.curves",
+    "check_model": "publication.acceptance", "write_card": "publication.cards", "read_curves": "run.curves",
     "prepare_push": "publication.push", "push": "publication.push",
 }  # fmt: skip
 

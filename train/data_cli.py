@@ -84,7 +84,7 @@ def check_command(
 def _with_token_limit(report: "CheckedData", model: str, limit: int) -> "CheckedData":
     """The report, with the examples that are over the limit in the model's own tokens."""
     from train.data.checks import apply_token_limit
-    from train.planning.counting import count
+    from train.planning.token_counts import count
 
     if not report.examples:
         return report

@@ -36,7 +36,7 @@ def check_command(
     from rich.markup import escape
 
     from models.commands.models import parity_table
-    from train.publication.listing import check_model
+    from train.publication.acceptance import check_model
     from train.run.progress import PlainLines, silent
 
     out = console()

@@ -36,7 +36,7 @@ def build(settings: Settings) -> ASGIApp:
     from ui.access.cookies import Cookies, Keyring, page_secret
     from ui.backend.uploads import UPLOAD_PATH, UploadEndpoint
     from ui.bot.app import build_bot_app
-    from ui.look.branding import BrandedApp
+    from ui.look.branded_app import BrandedApp
     from ui.look.theme import script
     from ui.owners.app import build_owner_app
     from ui.owners.data.endpoint import CHECK_PATH, DataCheckEndpoint

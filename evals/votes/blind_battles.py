@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from evals.tables import BattleRow, PairRow, VoteRow, insert_once
-from evals.votes.matchmaking import Match, least_shown_models, next_match, repeat_match
+from evals.votes.pair_selection import Match, least_shown_models, next_match, repeat_match
 from evals.votes.prompts import Prompt, typed_prompt
 from models.database import Database, new_ulid
 from models.errors import Invalid, NotFound, ParleyError, Unavailable

@@ -1,4 +1,4 @@
-"""What one request used and how it ended. The gateway fills it in; `request_accounting` reads it at the end."""
+"""What one request used and how it ended. The gateway fills it in; `request_report` reads it at the end."""
 
 import time
 

@@ -1,1 +1,1 @@
-"""A request on its way: let in, understood, sent, answered. `app` is the ASGI application, `relay` has the steps."""
+"""A request on its way: let in, understood, sent, answered. `app` is the ASGI application, `inference_handler` has the steps."""

@@ -18,7 +18,7 @@ from models.registry import Registry
 from models.settings import Settings
 from models.uploads import sweep_uploaded
 from serve.accounting.metrics import Metrics
-from serve.accounting.request_accounting import RequestAccounting
+from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization, models_endpoint
 from serve.gateway.cors import Cors
 from serve.gateway.exchange import Exchange

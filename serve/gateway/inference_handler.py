@@ -9,7 +9,7 @@ from models.database import Database
 from models.keys import KeyInfo
 from models.settings import Settings
 from serve.accounting.metrics import Metrics
-from serve.accounting.request_accounting import RequestAccounting
+from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization
 from serve.gateway.disconnect_watcher import DisconnectWatcher
 from serve.gateway.dispatcher import Dispatcher

@@ -68,7 +68,7 @@ ELSEWHERE = {
     "vllm#39863": "tests/serve/test_engine_lifecycle.py::test_an_engine_stopped_by_a_signal_is_found_and_started_again",
     "vllm#42125": "tests/models/test_registry.py::test_an_id_is_one_immutable_version",
     "merges worse than the adapter": (
-        "tests/train/publication/test_listing.py::test_what_does_not_agree_stays_a_candidate"
+        "tests/train/publication/test_acceptance.py::test_what_does_not_agree_stays_a_candidate"
     ),
     "vllm#44751": "tests/serve/test_engine_lifecycle.py::test_a_start_that_never_gets_ready_leaves_no_worker",
     "vllm#9280": "tests/train/publication/test_publish.py::test_which_adapters_no_engine_can_hold",

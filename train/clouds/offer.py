@@ -13,8 +13,8 @@ from train.data.conversion import as_jsonl
 from train.data.readers import Columns
 from train.data.splits import split
 from train.hyperparameters import Hyperparameters
-from train.planning.counting import Counts, Length, count, estimate_tokens
 from train.planning.pricing import Quote, find_price, quote
+from train.planning.token_counts import Counts, Length, count, estimate_tokens
 
 _PER_MESSAGE = 4  # approximate tokens of a chat template around a message
 

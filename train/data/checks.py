@@ -83,7 +83,7 @@ def apply_token_limit(
 
     Args:
         checked: what `check` returned.
-        tokens: the tokens of each example, by line (from `planning.counting.count(…).lengths`).
+        tokens: the tokens of each example, by line (from `planning.token_counts.count(…).lengths`).
         limit: the most tokens that an example may have.
         estimate: the numbers are estimates; an example over the limit is then only a warning, and is kept.
     """

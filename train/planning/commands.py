@@ -55,8 +55,8 @@ def count_command(
 
       parley data count tickets.jsonl --model demo-base --limit 512 --json
     """
-    from train.planning.counting import count
     from train.planning.display import show_counts
+    from train.planning.token_counts import count
 
     checked = reading.load(data)
     with optional_home() as (_, registry):
@@ -190,8 +190,8 @@ def _quotes(
 ) -> "tuple[list[Quote], list[str]]":
     """A quote for each model, and why some have none. With `strict` every model must have one."""
     from models.database import utcnow
-    from train.planning.counting import count
     from train.planning.pricing import quote
+    from train.planning.token_counts import count
 
     quotes: list[Quote] = []
     left_out: list[str] = []

@@ -13,9 +13,9 @@ from train.run.progress import duration
 
 if TYPE_CHECKING:
     from train.data.lengths import Bin, Spread
-    from train.planning.counting import Counts
     from train.planning.plan import Plan, RunComparison
     from train.planning.pricing import Quote
+    from train.planning.token_counts import Counts
 
 _BAR = 24
 _COLOURS = {True: "green", False: "red"}

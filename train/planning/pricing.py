@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from models.database import utcnow
 from models.errors import Invalid, NotFound
-from train.planning.counting import Counts
+from train.planning.token_counts import Counts
 
 _OLD_DAYS, _SOON_DAYS = 90, 90
 _MILLION = 1_000_000

@@ -54,8 +54,8 @@ def publish(
     Raises:
         Conflict: the name is taken. Invalid: the run is not finished, or its base cannot be used. MergeRefused.
     """
+    from train.publication.acceptance import list_compared
     from train.publication.cards import write_card
-    from train.publication.listing import list_compared
 
     check_name(registry, name)
     registry.sweep_unclaimed(settings.models_dir)
@@ -127,7 +127,7 @@ def finish_publication(
     spec = registry.resolve(str(request.name))
     parity = spec.parity
     if spec.state == "candidate" and parity and not (parity.refused or parity.served or parity.not_served):
-        from train.publication.listing import check_model
+        from train.publication.acceptance import check_model
 
         check_model(spec.id, registry=registry, settings=settings, progress=progress)
     return published
@@ -152,9 +152,9 @@ def publish_merge(
     Raises:
         Conflict: the name is taken. Invalid: `adapter` is not an adapter. NotFound. MergeRefused.
     """
+    from train.publication.acceptance import list_compared
     from train.publication.cards import write_card
     from train.publication.comparison import Reference
-    from train.publication.listing import list_compared
     from train.publication.merge import merge
 
     check_name(registry, name)

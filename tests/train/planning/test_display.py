@@ -5,9 +5,9 @@ from datetime import date
 import pytest
 
 from models.terminal import console
-from train.planning.counting import Counts, Length
 from train.planning.display import show_counts, show_quotes
 from train.planning.pricing import find_price, quote
+from train.planning.token_counts import Counts, Length
 
 
 @pytest.mark.parametrize("name", ["ft:gpt-4o-mini:acme:rocket:A1", "acme/[bold]x"])

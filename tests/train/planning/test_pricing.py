@@ -5,8 +5,8 @@ from datetime import date
 import pytest
 
 from models.errors import Invalid, NotFound
-from train.planning.counting import Counts, Length
 from train.planning.pricing import find_price, openai_epochs, price_table, quote, warnings
+from train.planning.token_counts import Counts, Length
 
 DAY = date(2026, 11, 22)
 

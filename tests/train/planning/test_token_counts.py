@@ -12,7 +12,7 @@ from models.spec import ModelSpec, Upstream
 from train.data.checks import check
 from train.data.conversations import Conversation, Example, ToolCall, ToolResult, ToolUse
 from train.data.lengths import Bin, histogram, spread
-from train.planning.counting import count, estimate_tokens
+from train.planning.token_counts import count, estimate_tokens
 from train.trainers.tokens import tokenise
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"

@@ -1,4 +1,4 @@
-"""train/publication/listing.py: a model is listed once its published weights match its training, through vLLM too."""
+"""Acceptance: a model is listed once its published weights match its training, through vLLM too."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def tuned(registry: Registry, settings: Settings, name: str, seed: int = 0, **op
 def test_without_a_gateway_it_is_listed_and_says_that_vllm_was_not_asked(
     settings: Settings, registry: Registry
 ) -> None:
-    from train.publication.listing import check_model
+    from train.publication.acceptance import check_model
 
     registry.register(ModelSpec(id="base", kind="base", path=str(DEMO)))
     result = tuned(registry, settings, "styled")
@@ -76,7 +76,7 @@ def test_what_does_not_agree_stays_a_candidate(
     settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import train.publication.comparison
-    from train.publication.listing import check_model
+    from train.publication.acceptance import check_model
 
     registry.register(ModelSpec(id="base", kind="base", path=str(DEMO)))
     honest = train.publication.comparison.load_adapted
@@ -107,7 +107,7 @@ def test_what_does_not_agree_stays_a_candidate(
 def test_an_adapter_whose_bases_template_has_changed_is_told(
     settings: Settings, registry: Registry, tmp_path: Path
 ) -> None:
-    from train.publication.listing import TemplateChanged, check_model
+    from train.publication.acceptance import TemplateChanged, check_model
 
     base = shutil.copytree(DEMO, tmp_path / "base")
     registry.register(ModelSpec(id="base", kind="base", path=str(base)))
@@ -137,7 +137,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.mark.engine
 @pytest.mark.training
 def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_listed(running: Stack) -> None:
-    from train.publication.listing import check_model
+    from train.publication.acceptance import check_model
 
     registry, settings = Registry(running.database), running.settings
     states: list[str] = []
@@ -188,8 +188,8 @@ def test_where_float32_does_not_fit_the_training_is_not_lost(
 ) -> None:
     import psutil
 
+    from train.publication.acceptance import check_model
     from train.publication.comparison import NotEnoughMemory
-    from train.publication.listing import check_model
 
     registry.register(ModelSpec(id="base", kind="base", path=str(DEMO)))
     told: list[Any] = []

@@ -1,1 +1,1 @@
-"""Statistics of votes: Bradley–Terry ratings, verdicts, the leaderboard, style control, agreement, robustness."""
+"""What votes show: Bradley–Terry ratings, verdicts, the leaderboard, and how reliable they are."""

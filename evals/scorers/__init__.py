@@ -1,1 +1,1 @@
-"""Scorers: functions that score one answer, by name or from your own Python file, and means over many answers."""
+"""Scorers: small functions of one answer, by name or in your own Python, and summaries over many answers."""

@@ -1,1 +1,1 @@
-"""People's votes: prompts, blind battles, stored votes, import, export, preference pairs."""
+"""What people say: prompts, blind battles and votes, their import and export, and preference pairs made of them."""

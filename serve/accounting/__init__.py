@@ -1,1 +1,1 @@
-"""What a request leaves behind: limits of its key, usage, figures, a line in the log. `request_report` sends it to each."""
+"""Accounting of requests: rate limits of keys, usage, metrics and the access log."""

@@ -1,1 +1,1 @@
-"""A request on its way: let in, understood, sent, answered. `app` is the ASGI application, `inference_handler` has the steps."""
+"""A request from arrival to response: authorization, queues, dispatch, fallbacks. `app` is the ASGI application."""

@@ -1,1 +1,1 @@
-"""HTTP itself: connections from clients, to engines and to hosted upstreams, and the frames of a stream."""
+"""HTTP connections: from clients, to engines and to hosted upstreams, and the frames of a stream."""

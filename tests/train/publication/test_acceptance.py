@@ -145,7 +145,7 @@ def test_adapter_and_merged_weights_are_asked_through_vllm_before_they_are_liste
 
     def listen(event: Any) -> None:
         told.append(getattr(event, "message", ""))
-        if told[-1].startswith("Asking"):
+        if told[-1].startswith("Comparing the answers of styled"):
             states.append(registry.resolve("styled").state)
 
     tuned(registry, settings, "styled", progress=listen)

@@ -1,5 +1,6 @@
 """A whole Parley for the tests: started by `serve.start` on free ports over an empty home, stopped at the end."""
 
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,12 +48,20 @@ def stack(
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports on loopback that nobody listens on now.
+
+    They are below the kernel's range for outgoing connections: such a connection could take a port after a stop.
+    """
+    sockets: list[socket.socket] = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(sockets) < count:
+            listener = socket.socket()
+            sockets.append(listener)
+            try:
+                listener.bind(("127.0.0.1", random.randrange(15_000, 32_000)))
+            except OSError:
+                sockets.pop().close()
+        return [listener.getsockname()[1] for listener in sockets]
     finally:
-        for each in sockets:
-            each.close()
+        for listener in sockets:
+            listener.close()

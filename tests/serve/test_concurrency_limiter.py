@@ -33,7 +33,7 @@ async def ask(
 @pytest.mark.parametrize("kind", ["engine", "hosted"])
 async def test_ten_times_too_many_hear_so_at_once(database: Database, home: Path, tmp_path: Path, kind: str) -> None:
     settings = load_settings(home=home, running_per_model=8, queue_size=8)
-    with PacedUpstream(chunks=10, pace_s=0.05) as upstream, serving(settings, database) as gateway:
+    with PacedUpstream(chunks=10, pace_s=0.15) as upstream, serving(settings, database) as gateway:
         if kind == "engine":
             gateway.engine("busy-one", tmp_path / "weights", upstream.address)
         else:
@@ -44,11 +44,11 @@ async def test_ten_times_too_many_hear_so_at_once(database: Database, home: Path
             refused = [one for one in found if one[0] == 429]
             assert (len(served), len(refused)) == (16, 144)
             assert len(upstream.seen.requests) == 16
-            # The client's own 160 requests take a while to leave and to be heard on a busy machine.
-            assert max(seconds for _, seconds, _ in refused) < 0.45
+            # None of them waited for a place: the first place becomes free when the first answer ends.
+            assert max(seconds for _, seconds, _ in refused) < min(seconds for _, seconds, _ in served)
             assert all(headers["retry-after"] == "1" for _, _, headers in refused)
-            # Eight at once, half a second each: the second eight had to wait for the first.
-            assert max(seconds for _, seconds, _ in served) > 0.9
+            # Eight at once, one and a half seconds each: the second eight had to wait for the first.
+            assert max(seconds for _, seconds, _ in served) > 2.7
             assert (await ask(session, gateway.port, "busy-one"))[0] == 200
 
 

@@ -124,7 +124,7 @@ async def test_a_stop_cuts_what_takes_too_long_and_says_so(database: Database, h
         while piece := await asyncio.to_thread(raw.recv, 65536):
             text += piece
         last = text.rpartition(b"data: ")[2].partition(b"\n\n")[0]
-        assert "stops" in json.loads(last)["error"]["message"]
+        assert "stopping" in json.loads(last)["error"]["message"]
         assert text.endswith(b"\r\n0\r\n\r\n")
         await asyncio.to_thread(running.wait, 10)
         assert 0.9 < time.monotonic() - began < 4

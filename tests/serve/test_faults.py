@@ -16,7 +16,7 @@ from serve.fleet import engine_states
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
 
-SILENCE_S = 1.0
+SILENCE_S = 2.0
 # All of them by their bytes; by the SDK, which costs more than the rest together, those that it could misread.
 BY_SDK = {"malformed", "ends early, cleanly", "wrong content type", "empty", "429", "500"}
 CHOSEN = [case for case in cases() if case.client == "raw" or case.fault.name in BY_SDK]

@@ -96,6 +96,7 @@ async def test_a_service_whose_log_cannot_be_opened_is_tried_again(tmp_path: Pat
     try:
         await until(lambda: told[-1:] == ["sleeps is ready"])
         (keeper,) = watched.guardians
+        await until(lambda: guardian.descendants(keeper))
         logs.rename(tmp_path / "moved")
         logs.write_text("no folder")
         os.kill(guardian.descendants(keeper)[0], signal.SIGKILL)

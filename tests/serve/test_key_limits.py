@@ -108,12 +108,15 @@ def test_requests_over_the_minutes_limit_are_raised_by_the_sdk_with_openais_head
 
 
 def test_the_sdks_own_retry_waits_as_long_as_it_is_told(models: Serving) -> None:
-    client = made(models, requests_per_minute=60).with_options(max_retries=1)
-    for _ in range(60):
-        client.chat.completions.create(model="whole", messages=HELLO)
+    client = made(models, requests_per_minute=20)  # one more every three seconds
+    with pytest.raises(openai.RateLimitError) as refused:
+        while True:
+            client.chat.completions.create(model="whole", messages=HELLO)
+    wait_s = int(refused.value.response.headers["retry-after"])
     before = time.monotonic()
-    client.chat.completions.create(model="whole", messages=HELLO)
-    assert 0.5 < time.monotonic() - before < 3
+    answer = client.with_options(max_retries=1).chat.completions.with_raw_response.create(model="whole", messages=HELLO)
+    assert answer.retries_taken == 1
+    assert time.monotonic() - before > wait_s - 1.5
 
 
 def test_tokens_are_settled_by_what_the_upstream_counted(models: Serving, upstream: PacedUpstream) -> None:

@@ -22,7 +22,7 @@ from models.registry import Registry
 from models.worker import JobContext
 from train.finetuning.checkpoint_models import add_checkpoint_row
 from train.finetuning.lifecycle import add_event, lock_job, start, wait
-from train.run.folder import CONFIG
+from train.run.folder import CONFIG, METRICS
 from train.tables import FineTuningCheckpointRow, FineTuningEventRow, FineTuningRow
 from train.worker.jobs import Line, describe_step
 
@@ -55,6 +55,7 @@ class EventWriter:
             return
         if not self._started:
             self._started = True
+            self._recover_steps()
             self.write(lambda session: start(session, lock_job(session, self._job_id)))
         if "step" in line:
             self._step(line["step"])
@@ -83,18 +84,38 @@ class EventWriter:
         self._pending = []
         self._written = time.monotonic()
 
+    def _recover_steps(self) -> None:
+        """Takes up the steps that the run has saved, but whose events an earlier worker did not live to write."""
+        try:
+            lines = (self._run_folder / METRICS).read_text("utf-8").splitlines()
+        except OSError:
+            return  # a run that begins
+        for line in lines:
+            with suppress(ValueError):  # the last line may be cut off
+                row = json.loads(line)
+                if row["step"] <= self._last:
+                    continue
+                if "loss" in row:
+                    self._pending.append(self._step_data(row))
+                elif "validation_loss" in row:
+                    validation = {"loss": row["validation_loss"], "accuracy": row.get("validation_accuracy")}
+                    self._validation({"step": row["step"]} | validation)
+
     def _step(self, step: Line) -> None:
         if self._pending and time.monotonic() - self._written > _EVERY_S:
             self.write()
             assert self._newest
             self._context.report(*describe_step(self._newest))
+        self._pending.append(self._step_data(step))
+        self._newest = step
+
+    def _step_data(self, step: Line) -> dict[str, Any]:
         data = {"step": step["step"], "total_steps": step["steps"], "train_loss": _round(step["loss"])}
         if step.get("accuracy") is not None:
             data[f"train_{self._accuracy}"] = _round(step["accuracy"])
         if step.get("margin") is not None:
             data["train_reward_margin"] = _round(step["margin"])
-        self._pending.append(data)
-        self._newest = step
+        return data
 
     def _validation(self, line: Line) -> None:
         if not self._validated or not line["step"]:

@@ -1,5 +1,6 @@
 """train/finetuning over both databases: one job's whole life without a gateway, and whether a model is served."""
 
+import json
 import time
 from pathlib import Path
 
@@ -58,13 +59,18 @@ def test_one_job_from_its_request_to_its_results(any_database: Database, setting
     telling({"checkpoint": {"step": 2, "epoch": 1.0, "model": "ft:tiny:ckpt-step-2"}})
     telling({"validation": {"step": 2, "loss": 1.0, "accuracy": 0.5}})  # late: the row is there already
     again = EventWriter(context, first, folder, validated=True, method="supervised")
-    for step in (2, 3, 4):  # the run goes on from a step that was told
+    # Step 3 was trained and saved, but the worker died before it wrote the event; the last line is cut off.
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = [json.dumps(STEP | {"step": step, "loss": 0.75}) for step in (1, 2, 3)]
+    (folder / "metrics.jsonl").write_text("\n".join([*saved, '{"step": 3, "validation_loss": 0.7}', '{"step": 4, "lo']))
+    for step in (2, 3, 4):  # the run continues from a step that has its event
         again({"step": STEP | {"step": step, "loss": 0.5}})
     again.write()
     found = views.events(database, first, after=None, limit=100).data
     metrics = [event["data"] for event in reversed(found) if event["type"] == "metrics"]
     assert [data["step"] for data in metrics] == [1, 2, 3, 4]
     assert (metrics[1]["train_loss"], metrics[1]["valid_loss"]) == (1.5, 1.0)
+    assert (metrics[2]["train_loss"], metrics[2]["valid_loss"]) == (0.75, 0.7)
     assert "Step 2/4: training loss=1.50, validation loss=1.00" in [event["message"] for event in found]
     (checkpoint,) = views.checkpoints(database, first, after=None, limit=9).data
     assert checkpoint["metrics"]["full_valid_loss"] == 1.0

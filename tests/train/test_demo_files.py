@@ -102,7 +102,7 @@ def test_the_metrics_say_that_tuning_taught_style_and_facts() -> None:
     for name in ("support-concise", "support-friendly"):
         tuned = metrics["models"][name]
         assert tuned["topics"] >= 0.85
-        assert tuned["copied"] >= 0.93  # 187 of the 200 numbers in the questions of 2026-11-29
+        assert tuned["copied"] >= 0.94
         assert tuned["style"] >= 0.95
     judge = metrics["judge"]
     assert judge["right"] > judge["chance"] + 0.05, "better than always saying the same"

@@ -107,7 +107,7 @@ def _measure(
     tell: Callable[[BuildProgress], None],
 ) -> dict[str, Any]:
     base = plan.out / "base"
-    asked = held_out.prompts(plan.seed + 1, catalogue, trained, per_intent=_MORE_PER_INTENT)
+    asked = held_out.prompts(plan.seed + 1, catalogue, trained, per_intent=_MORE_PER_INTENT, clean=True)
     speaker = evaluation.load(base)
     unseen = encode(
         speaker.tokenizer, (talk.as_dicts() for talk in dialogues(plan.seed, catalogue, "neutral", 300, "held_out"))

@@ -34,9 +34,9 @@ ROOT = Path.cwd()
 sys.path.insert(0, str(ROOT))
 
 from tests.evals.upstream import AnsweringServer  # noqa: E402 -- of the version that is measured
-from tests.stack import free_ports  # noqa: E402
-from tests.tiny_model import make_base  # noqa: E402
-from tests.train.conftest import style_rows  # noqa: E402
+from tests.stack import free_ports  # noqa: E402 -- sys.path is set first
+from tests.tiny_model import make_base  # noqa: E402 -- sys.path is set first
+from tests.train.conftest import style_rows  # noqa: E402 -- sys.path is set first
 
 ROOMS = ("models", "serve", "train", "evals", "ui", "migrations")
 TIMEOUT_S = 180

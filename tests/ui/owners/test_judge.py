@@ -169,7 +169,7 @@ def test_a_judge_that_fails_is_shown_as_such():
 
 def test_the_report_shows_canaries_and_how_far_to_trust_the_judge():
     assert "Nobody has voted" in report_words(report())
-    opinions = [LabelledPair(f"p{i}", "<refunds>", "ab"[i % 2], (("ann", "ab"[i % 2]),)) for i in range(60)]  # type: ignore[arg-type]
+    opinions = [LabelledPair(f"p{i}", "<refunds>", "ab"[i % 2], (("ann", "ab"[i % 2]),)) for i in range(60)]  # type: ignore[arg-type] -- "a" or "b"
     words = report_words(report(people=agreement_by_category(opinions)))
     assert "Trust emu-judge for &lt;refunds&gt;." in words
     assert "60 votes" in words

@@ -156,6 +156,7 @@ def worker(training_house: House) -> Any:
 
 
 LONG = {"n_epochs": 12, "batch_size": 4}  # a few seconds
+CONTINUES = "Fine-tuning job continues from its last checkpoint"
 
 
 def at_step(house: House, job: FineTuningJob, least: int) -> bool:
@@ -188,8 +189,9 @@ def test_a_worker_that_is_stopped_and_one_that_is_killed_lose_nothing(training_h
     first.wait(20)
     assert not trainers(house)
     assert api.retrieve(job.id).status == "running"
+    before = len(metrics(house, job))
     second = worker()  # goes on at once: the first one has given the job back
-    house.until(lambda: len(house.messages(job.id)) > 20 and at_step(house, job, 20))
+    house.until(lambda: CONTINUES in house.messages(job.id) and at_step(house, job, before + 1))
     second.kill()
     second.wait(10)
     house.until(lambda: not trainers(house), 20)
@@ -199,9 +201,9 @@ def test_a_worker_that_is_stopped_and_one_that_is_killed_lose_nothing(training_h
     house.until(lambda: api.retrieve(job.id).status != "running")
     job = api.retrieve(job.id)
     assert job.status == "succeeded", job.error
-    told = house.messages(job.id)
-    assert told.count("Fine-tuning job continues from its last checkpoint") == 2
-    assert any(message.startswith("Resuming from step") for message in told)
+    messages = house.messages(job.id)
+    assert messages.count(CONTINUES) == 2
+    assert any(message.startswith("Resuming from step") for message in messages)
     assert [data["step"] for data in metrics(house, job)] == list(range(1, 73))  # each once, none missing
     assert [one.step_number for one in api.checkpoints.list(job.id).data] == [72, 66, 60]
 

@@ -47,6 +47,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "tables intervals served_models request_pool",
         "votes/ scorers/",
         "ratings/ tasks/",
+        "campaigns/",
         "judges/",
         "reports/ served_runs",
         "commands/ jobs",

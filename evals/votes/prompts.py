@@ -22,6 +22,7 @@ from models.messages import Message, as_dicts, last_question
 
 TYPED = "typed"  # the source of prompts that raters wrote: never shown to another rater
 IMPORTED = "imported"  # the source of prompts from imported votes: not in the set until they are added
+CAMPAIGN = "campaign"  # the source of prompts that came with a campaign: likewise
 _TYPED_LIMIT = 8_000  # characters
 _SOURCE_LIMIT, _CATEGORY_LIMIT = 64, 255  # characters, as the table has them
 
@@ -53,7 +54,7 @@ def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any
             nothing is stored.
         NotFound: there is no such file.
     """
-    if source in (TYPED, IMPORTED):
+    if source in (TYPED, IMPORTED, CAMPAIGN):
         raise Invalid(f"The source {source!r} is reserved: choose another.", param="source")
     if not 0 < len(source) <= _SOURCE_LIMIT:
         raise Invalid(f"A source has 1 to {_SOURCE_LIMIT} characters.", param="source")
@@ -66,7 +67,7 @@ def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any
 def _adopted(session: Session, row: PromptRow) -> bool:
     """Adds a typed or imported prompt to the set; False where it is in the set already."""
     known = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
-    if known.source not in (TYPED, IMPORTED):
+    if known.source not in (TYPED, IMPORTED, CAMPAIGN):
         return False
     known.category, known.topics, known.held_out, known.source = row.category, row.topics, row.held_out, row.source
     return True
@@ -89,7 +90,7 @@ def prompts(
     if ids is not None:
         query = query.where(PromptRow.id.in_(ids))
     elif not typed:
-        query = query.where(PromptRow.source.not_in((TYPED, IMPORTED)))
+        query = query.where(PromptRow.source.not_in((TYPED, IMPORTED, CAMPAIGN)))
     if category is not None:
         query = query.where(PromptRow.category == category)
     if held_out is not None:
@@ -115,6 +116,24 @@ def typed_prompt(database: Database, text: str) -> Prompt:
     with database.write() as session:
         insert_once(session, row)
         return as_prompt(session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one())
+
+
+def prompt_ids_of(database: Database, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The ids of the prompts in these rows, each once and in order. New ones are stored outside of the set.
+
+    Raises:
+        Invalid: a row is not a prompt; nothing is stored.
+    """
+    new = {row.digest: row for row in (_row(row, number, CAMPAIGN) for number, row in enumerate(rows, start=1))}
+    with database.write() as session:
+        for row in new.values():
+            insert_once(session, row)
+        return [session.scalars(select(PromptRow.id).filter_by(digest=digest)).one() for digest in new]
+
+
+def set_prompt_ids(session: Session) -> list[str]:
+    """The ids of the stored prompts, without those from outside of the set."""
+    return list(session.scalars(select(PromptRow.id).where(PromptRow.source.not_in((TYPED, IMPORTED, CAMPAIGN)))))
 
 
 def as_prompt(row: PromptRow) -> Prompt:

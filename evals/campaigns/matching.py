@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -216,9 +217,9 @@ class Matchmaker:
         counts: Mapping[ModelPair, PairCount],
     ) -> Match:
         """New answers to the least shown prompt, for a voter of an open-ended campaign who has seen every pair."""
-        if self._blocked:
-            raise self._unavailable()
         if not self._campaign.open_ended:
+            if self._blocked:
+                raise self._unavailable()
             raise Conflict("There is nothing left for you to vote on. Thank you.", code="nothing_left")
         pairs = [pair for pair in pairs if self._can_ask(pair) and not any(name.endswith(RECORDED) for name in pair)]
         if not pairs:
@@ -392,7 +393,11 @@ def voter_history(session: Session, campaign: str, voter: str) -> list[Showing]:
         .where(BattleRow.voter == voter, BattleRow.campaign == campaign)
         .order_by(BattleRow.created, BattleRow.id)
     )  # fmt: skip
-    return [
-        Showing(pair_id, (first, second), prompt_id, flipped, again, gold, vote is not None, skip is not None, created)
-        for pair_id, first, second, prompt_id, flipped, again, gold, vote, skip, created in session.execute(query)
-    ]
+    return [_showing(*row) for row in session.execute(query)]
+
+
+def _showing(*columns: Any) -> Showing:
+    pair_id, first, second, prompt_id, flipped, again, gold, vote, skip, created = columns
+    return Showing(
+        pair_id, (first, second), prompt_id, flipped, again, gold, vote is not None, skip is not None, created
+    )

@@ -24,7 +24,7 @@ from evals.scorers.score_summary import ScoreSummary, score_all
 from evals.scorers.text_match import partial, repetition, topic_coverage, word_count
 from models.demo import FOLDER, PROMPTS
 from models.errors import ParleyError
-from models.judge_format import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
+from models.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
 from models.messages import Message
 from models.settings import Settings, load_settings
 from train.demo.answers import has_style

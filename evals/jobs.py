@@ -14,7 +14,7 @@ from evals.tasks.runner import Progress
 from evals.tasks.task_sources import open_task
 from models.errors import Invalid
 from models.jobs import Job
-from models.judge_format import DEFAULT_RUBRIC
+from models.judge_prompt import DEFAULT_RUBRIC
 from models.worker import JobContext
 
 EVALUATE = "evaluate"  # the kind of a job that runs a task

@@ -21,7 +21,7 @@ from evals.tasks.runner import Progress
 from models.completer import translate_error
 from models.database import Database
 from models.errors import Unavailable
-from models.judge_format import DEFAULT_RUBRIC, Rubric
+from models.judge_prompt import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
 from models.registry import Registry
 from models.settings import Settings

@@ -20,7 +20,7 @@ _MODULES = {
     "GatewayCompleter": "completer", "gateway_completer": "completer",
     "reserve": "reservations", "release": "reservations",
     "retry_delay": "retries",
-    "Rubric": "judge_format",
+    "Rubric": "judge_prompt",
 }  # fmt: skip
 
 __all__ = sorted(_MODULES)

@@ -18,7 +18,7 @@ from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.prompts import as_prompt
 from models.database import Database
 from models.errors import NotFound
-from models.judge_format import DEFAULT_RUBRIC, Rubric
+from models.judge_prompt import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
 
 

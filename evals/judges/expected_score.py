@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from math import exp
 
-from models.judge_format import Rubric
+from models.judge_prompt import Rubric
 from models.messages import Token
 
 GRADES: Mapping[str, float] = {str(grade): float(grade) for grade in range(1, 6)}

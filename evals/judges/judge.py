@@ -1,6 +1,6 @@
 """A judge: one question to a judge model, and its judgment. `judgment_store` keeps judgments.
 
-The prompt and the JSON schema are `models.judge_format`'s. Comparing two answers and grading one share this file.
+The prompt and the JSON schema are `models.judge_prompt`'s. Comparing two answers and grading one share this file.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from evals.judges.answer_pairs import AnswerPair
 from evals.judges.expected_score import expected_grade, expected_share
 from models.errors import Invalid
-from models.judge_format import (
+from models.judge_prompt import (
     Rubric,
     pairwise_messages,
     pairwise_schema,

@@ -19,7 +19,7 @@ from evals.scorers.sample import Sample
 from evals.tables import AnswerJudgmentRow
 from evals.votes.prompts import Prompt
 from models.database import Database
-from models.judge_format import Rubric
+from models.judge_prompt import Rubric
 from models.messages import Completer
 
 LOWEST, HIGHEST = 1.0, 5.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from evals.request_pool import CONCURRENCY
 from models.errors import Invalid
-from models.judge_format import DEFAULT_RUBRIC, Rubric
+from models.judge_prompt import DEFAULT_RUBRIC, Rubric
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from evals.tasks.evaluations import load_evaluation
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.jobs import claim, enqueue, get_job
-from models.judge_format import pairwise_answer, pointwise_answer
+from models.judge_prompt import pairwise_answer, pointwise_answer
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.worker import run_job

@@ -11,7 +11,7 @@ from evals.judges.answer_pairs import AnswerPair
 from evals.judges.judge import Judge, Judgment, judgment_tokens
 from evals.votes.prompts import Prompt
 from models.errors import Invalid
-from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric, pairwise_answer, pointwise_answer
+from models.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric, pairwise_answer, pointwise_answer
 from models.messages import Completion, Message, Token
 
 GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 3)

@@ -12,7 +12,7 @@ from evals.tasks.summaries import against_first, diff, overview
 from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.errors import Invalid
-from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric, pointwise_answer
+from models.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric, pointwise_answer
 from models.messages import Completer, Completion, Message, last_question
 
 WEIGHTED = Rubric("w", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Criterion("care", 1.0, ((1, "rude"),))))

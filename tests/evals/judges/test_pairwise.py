@@ -16,7 +16,7 @@ from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
-from models.judge_format import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer
+from models.judge_prompt import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer
 from models.messages import Completer
 from tests.evals.scripted import Scripted
 

@@ -16,7 +16,7 @@ from evals.tasks.evaluations import Evaluation, TaskRun, load_evaluation, run_ta
 from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.errors import Invalid, Unavailable
-from models.judge_format import DEFAULT_RUBRIC, pairwise_answer
+from models.judge_prompt import DEFAULT_RUBRIC, pairwise_answer
 from models.messages import Completer, Completion, Message, last_question
 
 GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 3)

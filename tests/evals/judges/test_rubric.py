@@ -18,7 +18,7 @@ from evals.judges.rubric import (
 from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric
+from models.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric
 
 GOOD = """---
 name: mine

@@ -19,7 +19,7 @@ from evals.votes.prompts import prompts
 from models.errors import Invalid, ParleyError
 from models.files import Files
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
-from models.judge_format import DEFAULT_RUBRIC
+from models.judge_prompt import DEFAULT_RUBRIC
 from ui.backend.context import PageContext, error_message
 from ui.backend.model_options import model_options
 from ui.backend.uploads import TASK_PURPOSE, TASK_SUFFIXES, file_label, path_with_suffix

@@ -16,7 +16,7 @@ from evals.judges.rubric import shipped_rubrics
 from evals.tasks.evaluations import list_evaluations
 from models.errors import ParleyError
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
-from models.judge_format import DEFAULT_RUBRIC
+from models.judge_prompt import DEFAULT_RUBRIC
 from ui.backend.context import PageContext, ServedModel, error_message
 from ui.backend.model_options import model_options, pick_model
 from ui.look.components import QUIET, form_inputs, live_dropdown, read_form

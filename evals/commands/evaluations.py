@@ -77,8 +77,8 @@ def run(
 ) -> None:
     """Ask models a task's questions, score the answers, and compare the models.
 
-    Needs a running Parley, and where keys are required, one in PARLEY_PAGE_KEY. Answers are cached by model, prompt and
-    parameters, so an interrupted run resumes, and new scorers request no new answers.
+    Needs a running Parley and, if keys are required, a key in PARLEY_PAGE_KEY. Answers are cached by model, prompt and
+    parameters, so an interrupted run resumes, and adding a scorer requests no new answers.
 
     A row has `input` or `messages`, and optionally `expected`, `topics`, `category`, `id`, `group`, `metadata`.
 
@@ -90,7 +90,7 @@ def run(
 
       parley eval run talks.jsonl --models a,b --scorers judge:gpt-4.1@general
 
-    A row with `turns`, a list of user messages, is asked turn by turn, each after the model's own answers.
+    A row with `turns`, a list of user messages, is a conversation: each turn follows the model's own earlier answers.
     """
     from evals.scorers.catalog import split_names
     from evals.served_runs import EvaluationProgress, evaluate_served

@@ -33,7 +33,9 @@ def votes_group() -> typer.Typer:
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(help="A CSV, JSONL, FastChat log or battles, Open WebUI feedback export.")],
+    file: Annotated[
+        Path, typer.Argument(help="A CSV or JSONL file, a FastChat log or battles, or an Open WebUI feedback export.")
+    ],
     form: Annotated[
         str | None, typer.Option("--format", help="csv, jsonl, fastchat or openwebui; detected by default.")
     ] = None,
@@ -45,7 +47,7 @@ def import_file(
 ) -> None:
     """Import votes from another tool. Importing the same file again adds nothing.
 
-    Rows that are not votes are counted, and rows that cannot be read are listed with their line; all others are stored.
+    Rows that are not votes are counted, rows that cannot be read are listed with their line, and all others are stored.
     A CSV needs model_a, model_b, winner (model_a, model_b, tie, both_bad) and a prompt or a prompt's name; answers,
     voter, category and time are optional.
 

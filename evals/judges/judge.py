@@ -78,7 +78,7 @@ class Judge:
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= MAX_SAMPLES:
-            raise Invalid(f"The number of samples is 1 to {MAX_SAMPLES}.", param="samples")
+            raise Invalid(f"The number of samples must be from 1 to {MAX_SAMPLES}.", param="samples")
 
     def key(self, pair: AnswerPair) -> str:
         """What a judgment of the pair is stored under: the rubric's hash, with a suffix for anything else shown.

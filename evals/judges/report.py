@@ -173,32 +173,29 @@ class JudgeReport:
 
     @property
     def summary(self) -> str:
-        """One paragraph in plain words."""
+        """The result in one paragraph: the win rate, what weakens it, and whether to trust the judge."""
         if self.win_rate is None:
             return f"{self.judge} gave no verdict ({self.unparsed} could not be parsed, {self.failed} requests failed)."
-        trust = "" if self.trusted else f" Do not rely on it: {'; '.join(self.reasons)}."
-        agreed = (
-            f" It agrees with people on {self.agreement.with_ties:.0%} of {self.agreement.n} pairs."
-            if self.agreement
-            else " Nobody has voted on these pairs, so the judge's agreement with people is not known."
-        )
-        flipped = f"{self.flip_rate:.0%}" if self.flip_rate else "none"
-        flips = f" Swapping the order of the answers changed {flipped} of the verdicts."
-        estimate = ""
-        if self.powered:
-            estimate = (
-                f" People are estimated to prefer {self.model_b} in {self.powered.mean:.0%} of cases "
-                f"({max(0.0, self.powered.low):.0%} to {min(1.0, self.powered.high):.0%}), "
-                f"from votes on {self.powered.labelled} pairs and verdicts on all."
-            )
-        problems = f" {self.unparsed} verdicts could not be parsed, {self.failed} requests failed."
-        if self.nulls:
-            problems += f" {self.nulls} of {len(self.rows)} pairs have no verdict and are left out."
-        return (
+        sentences = [
             f"{self.judge} prefers {self.model_b} to {self.model_a} in {self.win_rate:.0%} of {self.judged} pairs, "
             f"ties counted as half (95 % interval {self.low:.0%} to {self.high:.0%})."
-            f"{flips}{problems}{agreed}{estimate}{trust}"
-        )
+        ]
+        if self.flip_rate:
+            sentences.append(f"Swapping the answers changed {self.flip_rate:.0%} of the verdicts.")
+        if self.nulls:
+            sentences.append(f"{self.nulls} of {len(self.rows)} pairs have no verdict and are left out.")
+        if self.agreement:
+            sentences.append(f"It agrees with people on {self.agreement.with_ties:.0%} of {self.agreement.n} pairs.")
+        else:
+            sentences.append("Nobody has voted on these pairs, so the judge's agreement with people is not known.")
+        if self.powered:
+            sentences.append(
+                f"People are estimated to prefer {self.model_b} in {self.powered.mean:.0%} of cases "
+                f"({max(0.0, self.powered.low):.0%} to {min(1.0, self.powered.high):.0%})."
+            )
+        if not self.trusted:
+            sentences.append(f"Do not rely on it: {'; '.join(self.reasons)}.")
+        return " ".join(sentences)
 
 
 def combine_orders(a_first: Outcome | None, b_first: Outcome | None) -> tuple[Outcome | None, bool | None]:
@@ -311,7 +308,7 @@ def _powered(rows: Sequence[JudgedPair]) -> Powered | None:
 
 
 def agreement(choices: Sequence[tuple[Outcome | None, Outcome | None]]) -> Agreement | None:
-    """How far two sides agree, from (judge, people) on each pair; None where there is no pair."""
+    """How often judge and people agree, from (judge, people) for each pair; None if there are no pairs."""
     n = len(choices)
     if n == 0:
         return None

@@ -35,4 +35,4 @@ class JudgeRequest:
 
     def __post_init__(self) -> None:
         if self.models[0] == self.models[1]:
-            raise Invalid("A judge compares two models: name two that differ.", param="models")
+            raise Invalid("A judge compares two models: name two different ones.", param="models")

@@ -101,26 +101,26 @@ def parse_rubric(content: str, where: str) -> Rubric:
         where: the name of the text in errors.
 
     Raises:
-        Invalid: it is none; one line that says what to mend.
+        Invalid: it is not a rubric; the message says how to fix it.
     """
     import yaml
 
     found = _FRONT.match(content.replace("\r\n", "\n"))
     if found is None:
-        raise Invalid(f"{where}: a rubric begins with front matter between two lines of ---.", param="rubric")
+        raise Invalid(f"{where}: a rubric must begin with front matter between two lines of ---.", param="rubric")
     try:
         front = yaml.safe_load(found[1])
     except yaml.YAMLError as error:
         raise Invalid(
-            f"{where}: its front matter is no YAML ({' '.join(str(error).split())}).", param="rubric"
+            f"{where}: its front matter is not YAML ({' '.join(str(error).split())}).", param="rubric"
         ) from error
     text = found[2].strip()
     if not isinstance(front, dict) or not isinstance(front.get("name"), str) or not _NAME.fullmatch(front["name"]):
-        raise Invalid(f"{where}: it needs a `name` in small letters, digits, - and _ (64 at most).", param="rubric")
+        raise Invalid(f"{where}: it needs a `name` of at most 64 lower-case letters, digits, - and _.", param="rubric")
     if unknown := set(front) - _KNOWN:
-        raise Invalid(f"{where}: {min(map(str, unknown))!r} is none of name, version, criteria.", param="rubric")
+        raise Invalid(f"{where}: unknown key {min(map(str, unknown))!r}: use name, version, criteria.", param="rubric")
     if not text:
-        raise Invalid(f"{where}: after the front matter comes the text for the judge.", param="rubric")
+        raise Invalid(f"{where}: the text for the judge is missing after the front matter.", param="rubric")
     details = _criteria(front.get("criteria"), where)
     plain = all(one == Criterion(one.name) for one in details)
     names = tuple(one.name for one in details)
@@ -144,20 +144,20 @@ def _criteria(given: Any, where: str) -> tuple[Criterion, ...]:
         given = dict.fromkeys(given) if len(set(given)) == len(given) else None
     if not isinstance(given, dict) or not given or not all(isinstance(name, str) and name for name in given):
         raise Invalid(
-            f"{where}: `criteria` is a list of different names, or names with weight and anchors.", param="rubric"
+            f"{where}: `criteria` must be a list of unique names, or names with weight and anchors.", param="rubric"
         )
     return tuple(_criterion(name, settings or {}, where) for name, settings in given.items())
 
 
 def _criterion(name: str, settings: Any, where: str) -> Criterion:
     if not isinstance(settings, Mapping) or set(settings) - {"weight", "anchors"}:
-        raise Invalid(f"{where}: the criterion {name} may have a `weight` and `anchors`, nothing else.", param="rubric")
+        raise Invalid(f"{where}: the criterion {name} may only have a `weight` and `anchors`.", param="rubric")
     weight = settings.get("weight", 1)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e6:
-        raise Invalid(f"{where}: the weight of {name} is a number above 0.", param="rubric")
+        raise Invalid(f"{where}: the weight of {name} must be a number above 0.", param="rubric")
     anchors = settings.get("anchors") or {}
     if not isinstance(anchors, Mapping) or not all(score in (1, 2, 3, 4, 5) for score in anchors):
-        raise Invalid(f"{where}: the anchors of {name} are texts under scores from 1 to 5.", param="rubric")
+        raise Invalid(f"{where}: the anchors of {name} must be texts for scores from 1 to 5.", param="rubric")
     if not all(isinstance(text, str) and text.strip() for text in anchors.values()):
         raise Invalid(f"{where}: an anchor of {name} has no text.", param="rubric")
     return Criterion(name, float(weight), tuple(sorted((int(score), text.strip()) for score, text in anchors.items())))
@@ -185,7 +185,5 @@ def read_references(database: Database, path: Path) -> dict[str, str]:
         if messages in ids:
             found[ids[messages]] = reference
     if not found:
-        raise Invalid(
-            f"{path}: none of its rows is to a stored prompt. `parley prompts list` shows those.", param="references"
-        )
+        raise Invalid(f"{path}: no row matches a stored prompt. `parley prompts list` shows them.", param="references")
     return found

@@ -40,6 +40,8 @@ def print_report(report: "JudgeReport") -> None:
         say(f"It preferred the longer answer in {_percent(report.longer)} of its decisions{people}.")
     if report.expected_rate:
         say(f"Weighted by the judge's probabilities, {report.model_b} wins {_percent(report.expected_rate)}.")
+    if report.unparsed or report.failed:
+        say(f"{report.unparsed} verdicts could not be parsed, {report.failed} requests failed.")
     say(report.summary)
     if report.trust:
         say(report.trust)
@@ -51,7 +53,7 @@ def _print_groups(report: "JudgeReport") -> None:
     groups = by_group(report)
     if len(groups) < 2:
         return
-    table = folding_table(f"{report.model_b} wins", "rate (95 %)", "judged", "no verdict", "order changed it")
+    table = folding_table(f"{report.model_b} wins", "rate (95 %)", "judged", "no verdict", "order-dependent")
     for group in groups:
         table.add_row(
             group.name, _percent(group.rate), str(group.judged), str(group.nulls or ""), str(group.flips or "")

@@ -130,7 +130,7 @@ def catalog() -> tuple[Entry, ...]:
               inf),
         Entry("tokens", "tokens", "Tokens in the answer, as the server counts them.", _tokens, "neither", 0.0, inf),
         Entry("cost", "cost:IN/OUT", "US dollars for an answer, from prices per million tokens; for several models "
-              "cost:one=0.15/0.60;two=2/8.", _cost, "lower", 0.0, inf),
+              "cost:a=0.15/0.60;b=2/8.", _cost, "lower", 0.0, inf),
     )  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def _schema(argument: str | None, context: ScorerContext) -> ScoreFunction:
 def _length(argument: str | None, context: ScorerContext) -> ScoreFunction:
     match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", argument or "")
     if not match or int(match[1]) > int(match[2]):
-        raise Invalid("A length is a range of words, the smaller number first: length:5-40.", param="scorers")
+        raise Invalid("A length is a range of words, from low to high: length:5-40.", param="scorers")
     return _of_text(text.length(int(match[1]), int(match[2])))
 
 

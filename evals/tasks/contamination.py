@@ -53,13 +53,13 @@ class Contamination:
     def words(self) -> str:
         """In one sentence."""
         if not self.found:
-            return f"None of {self.samples} questions is in the training data, neither copied nor nearly."
+            return f"None of {self.samples} questions is in the training data, not even as a near copy."
         exact = sum(overlap.exact for overlap in self.found)
         answers = sum(overlap.answer_too for overlap in self.found)
         return (
-            f"{len(self.found)} of {self.samples} questions are in the training data: {exact} copied, "
-            f"{len(self.found) - exact} nearly so; {answers} with their expected answer. "
-            "A model that learnt them is better here than elsewhere."
+            f"{len(self.found)} of {self.samples} questions are in the training data: {exact} exact, "
+            f"{len(self.found) - exact} nearly the same, {answers} with the expected answer. "
+            "A model trained on this data scores too high here."
         )
 
 
@@ -109,7 +109,7 @@ def read_taught(path: Path) -> Iterator[Taught]:
     A conversation of several user turns gives each turn, and all of them together.
 
     Raises:
-        NotFound: there is no such file. Invalid: a line is no conversation (it is named).
+        NotFound: there is no such file. Invalid: a line is not a conversation; the message names it.
     """
     try:
         lines = path.read_text("utf-8-sig").split("\n")
@@ -125,7 +125,7 @@ def read_taught(path: Path) -> Iterator[Taught]:
             turns = _turns(json.loads(line))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Invalid(
-                f"{path}, {place}: that is no conversation. Look at the file with `parley data check`.",
+                f"{path}, {place}: not a conversation. Run `parley data check` on the file.",
                 param="training",
             ) from error
         asked = [text for role, text in turns if role == "user"]

@@ -56,7 +56,7 @@ def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any
     if source in (TYPED, IMPORTED):
         raise Invalid(f"The source {source!r} is reserved: choose another.", param="source")
     if not 0 < len(source) <= _SOURCE_LIMIT:
-        raise Invalid(f"A source has 1 to {_SOURCE_LIMIT} characters.", param="source")
+        raise Invalid(f"A source must have 1 to {_SOURCE_LIMIT} characters.", param="source")
     numbered = read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
     new = [_row(row, number, source) for number, row in numbered]
     with database.write() as session:

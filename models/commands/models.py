@@ -18,7 +18,7 @@ _PATH = typer.Option(help="A folder of safetensors, or a hub id such as Qwen/Qwe
 _KIND = typer.Option(help="What the weights are. Without it: guessed from the folder.")
 _BASE = typer.Option(help="For an adapter: the id of its base model.")
 _UPSTREAM = typer.Option("--upstream", "--base-url", help="For a hosted model: an OpenAI-compatible address.")
-_UPSTREAM_MODEL = typer.Option(help="For a hosted model: its name there, where it differs.")
+_UPSTREAM_MODEL = typer.Option(help="For a hosted model: its name at the provider, if different.")
 _CREDENTIAL = typer.Option(help="For a hosted model: the NAME of the environment variable that holds its API key.")
 _FALLBACK = typer.Option(help="For a hosted model: a model that answers while the upstream fails. Repeatable.")
 _USD_INPUT = typer.Option(help="For a hosted model: US dollars per million input tokens.")

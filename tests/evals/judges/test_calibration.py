@@ -65,7 +65,7 @@ def test_few_votes_and_many_verdicts_make_one_win_rate(database: Database) -> No
     assert report.powered is not None
     assert (report.powered.labelled, report.powered.unlabelled) == (25, 35)
     assert report.powered.high - report.powered.low <= report.powered.people_high - report.powered.people_low
-    assert "from votes on 25 pairs and verdicts on all" in report.summary
+    assert "People are estimated to prefer" in report.summary
     assert report.people[0].votes == 25
     assert "two voters" in report.trust or "not known" in report.trust
     turned = asyncio.run(judge_models(database, asked, JudgeRequest(JUDGE, (AFTER, BEFORE))))

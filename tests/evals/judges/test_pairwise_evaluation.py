@@ -165,7 +165,7 @@ def test_a_judge_that_every_question_is_too_long_for_gives_nulls_and_one_that_is
 
 def test_only_models_of_the_evaluation_can_be_judged(database: Database) -> None:
     evaluation = evaluated(database, Players(better_is_b))
-    for models, told in (("a", "c"), "not in the evaluation"), (("a", "a"), "two that differ"):
+    for models, told in (("a", "c"), "not in the evaluation"), (("a", "a"), "two different ones"):
         with pytest.raises(Invalid, match=told):
             asyncio.run(
                 judge_evaluation(database, Players(better_is_b), JudgeRequest("judge", models), evaluation=evaluation)

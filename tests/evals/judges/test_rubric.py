@@ -70,7 +70,7 @@ def test_the_hash_follows_all_that_the_judge_is_told() -> None:
         (GOOD.replace("{}", "{weight: 0}"), "weight of truth"),
         (GOOD.replace("5: kind", "6: kind"), "anchors of tone"),
         (GOOD.replace("{}", "{max: 3}"), "criterion truth"),
-        (GOOD.replace("name: mine", "name: [mine"), "no YAML"),
+        (GOOD.replace("name: mine", "name: [mine"), "not YAML"),
         ("---\nname: a\ncriteria: [tone, tone]\n---\nText", "`criteria`"),
         ("---\nname: a\n---\nText", "`criteria`"),
     ],

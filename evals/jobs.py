@@ -18,7 +18,7 @@ from models.judge_prompt import DEFAULT_RUBRIC
 from models.worker import JobContext
 
 EVALUATE = "evaluate"  # the kind of a job that runs a task
-_ANSWERING_SHARE = 0.7  # of an evaluation's progress, where judges grade the answers afterwards
+_ANSWERING_SHARE = 0.7  # of an evaluation's progress, if judges grade the answers afterwards
 _MAX_TOKENS = 512
 _MIN_INTERVAL_S = 0.5  # between two reports: each writes to the database
 

@@ -127,7 +127,7 @@ def calibrate_served(
     rubric: Rubric = DEFAULT_RUBRIC,
     report: ReportProgress | None = None,
 ) -> Calibration:
-    """Compares a served judge with the votes, asking it first about the voted pairs it has not judged.
+    """Compares a served judge with the votes; it first judges the voted pairs that it has not judged yet.
 
     Raises:
         NotFound: the judge is not in the registry, or nobody has voted.
@@ -138,12 +138,12 @@ def calibrate_served(
 
 
 def calibrate_stored(database: Database, judge: str, rubric: Rubric = DEFAULT_RUBRIC) -> Calibration:
-    """As `calibrate_served`, from stored judgments only: nothing is asked."""
+    """As `calibrate_served`, from stored judgments only."""
     return asyncio.run(calibrate(database, None, Registry(database).resolve(judge).id, rubric))
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:
-    """A function that embeds texts with a served model. It raises ParleyError where the model cannot be asked."""
+    """A function that embeds texts with a served model. It raises ParleyError if the model cannot be asked."""
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
         import openai

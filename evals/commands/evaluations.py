@@ -64,7 +64,7 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Use only the first N rows.")] = None,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
     max_tokens: Annotated[int, typer.Option(help="Maximum length of an answer in tokens.")] = _MAX_TOKENS,
-    seed: Annotated[int | None, typer.Option(help="Sampling seed, where the server supports it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Sampling seed, if the server supports it.")] = None,
     concurrency: Annotated[int, typer.Option(help="Requests in flight for each model.")] = 32,
     training: Annotated[
         Path | None, typer.Option(help="A training file (chat JSONL): report which questions are in it.")
@@ -205,13 +205,13 @@ def list_scorers(as_json: JsonFlag = False) -> None:
     say(f"A package can add scorers as entry points of the group {GROUP}.")
 
 
-def _columns(given: Sequence[str]) -> dict[str, str]:
+def _columns(flags: Sequence[str]) -> dict[str, str]:
     columns = {}
-    for part in (part for value in given for part in split_commas(value)):
-        ours, equals, theirs = part.partition("=")
-        if not equals or not ours or not theirs:
+    for part in (part for value in flags for part in split_commas(value)):
+        column, equals, source = part.partition("=")
+        if not equals or not column or not source:
             raise Invalid(f"{part!r} names no column: write --columns input=YOURS,expected=YOURS.", param="columns")
-        columns[ours] = theirs
+        columns[column] = source
     return columns
 
 
@@ -225,18 +225,18 @@ def _side(home: Home, typed: str) -> "Side":
     from evals.tasks.evaluations import load_evaluation
     from evals.tasks.summaries import Side
 
-    wanted, _, model = typed.partition(":")
-    evaluation = load_evaluation(home.database, wanted)
+    evaluation_id, _, model = typed.partition(":")
+    evaluation = load_evaluation(home.database, evaluation_id)
     if model and model not in evaluation.models:
         model = home.registry.resolve(model).id
     if not model and len(evaluation.models) > 1:
         raise Invalid(
-            f"The evaluation {wanted} has {len(evaluation.models)} models: name one, such as "
-            f"{wanted}:{evaluation.models[0]}.",
+            f"The evaluation {evaluation_id} has {len(evaluation.models)} models: name one, such as "
+            f"{evaluation_id}:{evaluation.models[0]}.",
             param="evaluation",
         )
     if model and model not in evaluation.models:
-        raise Invalid(f"{model!r} is not in {wanted}: it has {', '.join(evaluation.models)}.", param="models")
+        raise Invalid(f"{model!r} is not in {evaluation_id}: it has {', '.join(evaluation.models)}.", param="models")
     return Side(evaluation, model or evaluation.models[0])
 
 

@@ -103,7 +103,7 @@ def run(
     from evals.tasks.evaluations import load_evaluation
 
     with open_home() as home:
-        found = find_rubric(rubric, home.database)
+        judge_rubric = find_rubric(rubric, home.database)
         _check_flags(evaluation, pointwise, html, prompts=prompts, references=references)
         stored = load_evaluation(home.database, evaluation) if evaluation else None
         if stored and models is None and len(stored.models) < 2:
@@ -112,7 +112,7 @@ def run(
             judge=judge,
             models=(stored.models[0], stored.models[1]) if stored and models is None else _two_models(models),
             prompts=prompts,
-            rubric=found,
+            rubric=judge_rubric,
             samples=samples,
             references=read_references(home.database, references) if references else {},
         )
@@ -179,11 +179,11 @@ def calibrate(
     from evals.served_runs import calibrate_served, calibrate_stored
 
     with open_home() as home, ProgressBar(not as_json and not stored) as bar:
-        found = find_rubric(rubric, home.database)
+        judge_rubric = find_rubric(rubric, home.database)
         calibration = (
-            calibrate_stored(home.database, judge, found)
+            calibrate_stored(home.database, judge, judge_rubric)
             if stored
-            else calibrate_served(home.settings, home.database, judge, found, bar.show_share)
+            else calibrate_served(home.settings, home.database, judge, judge_rubric, bar.show_share)
         )
     if as_json:
         typer.echo(json.dumps(calibration.to_json(), ensure_ascii=False))
@@ -199,8 +199,8 @@ def list_rubrics(as_json: JsonFlag = False) -> None:
     with open_home() as home:
         stored = used_rubrics(home.database)
     used = {rubric.hash for rubric in stored}
-    known = {rubric.hash for rubric in shipped}
-    rubrics = [*shipped, *(rubric for rubric in stored if rubric.hash not in known)]
+    shipped_hashes = {rubric.hash for rubric in shipped}
+    rubrics = [*shipped, *(rubric for rubric in stored if rubric.hash not in shipped_hashes)]
     if as_json:
         rows = [
             {

@@ -41,7 +41,7 @@ def import_file(
     ] = None,
     columns: Columns = None,
     each_its_own_prompt: Annotated[
-        bool, typer.Option(help="Treat each vote as a prompt of its own, where the file has no prompts.")
+        bool, typer.Option(help="Treat each vote as a prompt of its own if the file has no prompts.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -71,10 +71,10 @@ def import_file(
     if as_json:
         typer.echo(json.dumps(asdict(result), ensure_ascii=False))
         return
-    known = f", {result.known} were already stored" if result.known else ""
-    say(f"{result.new} new votes from {file.name} ({result.format}){known}.")
-    for what, times in result.skipped.items():
-        say(f"· {times} skipped: {what}.")
+    duplicates = f", {result.known} were already stored" if result.known else ""
+    say(f"{result.new} new votes from {file.name} ({result.format}){duplicates}.")
+    for kind, count in result.skipped.items():
+        say(f"· {count} skipped: {kind}.")
     if result.changed:
         lines = ", ".join(map(str, result.changed[:_MAX_BAD_ROWS]))
         say(f"· {len(result.changed)} are already stored with another choice, which is kept: line {lines}.")

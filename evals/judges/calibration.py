@@ -1,4 +1,4 @@
-"""Calibration: how far a judge agrees with people's votes, asking it first about the voted pairs it has not judged."""
+"""Calibration: how well a judge agrees with people's votes. It first judges the voted pairs that it has not judged."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -77,11 +77,11 @@ async def calibrate(
     rubric: Rubric = DEFAULT_RUBRIC,
     report: ReportProgress | None = None,
 ) -> Calibration:
-    """How far a judge agrees with all votes; it is asked about the pairs with votes that it has not judged yet.
+    """How well a judge agrees with all votes; it first judges the voted pairs that it has not judged yet.
 
     Args:
         judge: an id, not an alias.
-        completer_for: None to ask nothing and use the stored judgments only.
+        completer_for: None to use the stored judgments only.
 
     Raises:
         NotFound: there are no votes yet.

@@ -1,6 +1,6 @@
 """A judge as a scorer: it grades each answer alone, 1 to 5, by a rubric. Grades are stored and reused.
 
-The judge sees the question, the model's own conversation before it, and the reference answer where the sample has one.
+The judge sees the question, the model's own conversation before it, and the reference answer if the sample has one.
 A grade that could not be obtained or parsed is null with its reason. The notes say whether the judge graded worthless
 answers below real ones.
 """
@@ -36,8 +36,8 @@ def judge_scorer(
 ) -> NamedScorer:
     """A scorer of 1 to 5, named after the judge, the rubric and the rubric's hash.
 
-    The grade is averaged over the judge's token probabilities where the server sends them, the criteria's weighted
-    mean where the rubric has weights, and otherwise the judge's whole number.
+    The grade is averaged over the judge's token probabilities if the server sends them, the criteria's weighted
+    mean if the rubric has weights, and otherwise the judge's whole number.
 
     Args:
         judge: its id, not an alias, and its completer.

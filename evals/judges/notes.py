@@ -12,7 +12,7 @@ from models.spec import ModelSpec
 
 
 def agreement_note(database: Database, judge: str, rubric: Rubric) -> str:
-    """How far people's votes say that this judge can be trusted with this rubric."""
+    """What people's votes say about trusting this judge with this rubric."""
     agreement = agreement_by_category(load_labelled_pairs(database, judge, rubric.hash))
     if not agreement:
         return (

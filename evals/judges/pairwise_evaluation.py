@@ -35,7 +35,7 @@ async def judge_evaluation(
 ) -> JudgeReport:
     """Has a judge compare two models' answers of an evaluation in both orders; the second against the first.
 
-    The judge sees the reference answer where a sample has one, and each side's own earlier turns. Stored judgments
+    The judge sees the reference answer if a sample has one, and each side's own earlier turns. Stored judgments
     are reused.
 
     Args:

@@ -1,6 +1,6 @@
 """A judge's report: its verdict on each pair, the win rate with its interval, and whether the judge can be trusted.
 
-Values and arithmetic only. Both orders make one comparison: where they disagree it is a tie, marked inconsistent. A
+Values and arithmetic only. Both orders make one comparison: if they disagree it is a tie, marked inconsistent. A
 judgment that could not be parsed is None; it is counted and is never a tie.
 """
 
@@ -26,10 +26,10 @@ _POINTS = {"a": 0.0, "tie": 0.5, "b": 1.0}
 class JudgedPair:
     """One prompt, both answers, and the verdicts with a shown first and with b shown first.
 
-    A verdict is None where the judge did not answer or its answer could not be parsed. `outcome` is None where either
+    A verdict is None if the judge did not answer or its answer could not be parsed. `outcome` is None if either
     order is missing; `null` says why. `scores_a`, `scores_b`: each criterion's mean over the orders. `people` is the
     majority of human votes on this pair, None without votes, and `people_share` b's mean score in them, a tie as half.
-    `share` is b's share of the win, averaged over token probabilities where the server sent them. `turn` counts the
+    `share` is b's share of the win, averaged over token probabilities if the server sent them. `turn` counts the
     turns of a conversation; `before_a` and `before_b` are each side's conversation before the question.
     """
 
@@ -105,10 +105,10 @@ class Canary:
 class JudgeReport:
     """A judge's comparison of `model_b` with `model_a`.
 
-    `win_rate` is b's over a, a tie as half, with a 95 % interval clustered by prompt; None where nothing was judged.
+    `win_rate` is b's over a, a tie as half, with a 95 % interval clustered by prompt; None if nothing was judged.
     `flip_rate` is the share of pairs on which the two orders disagree; `first_rate` is how often, of its decisive
     verdicts, it preferred the answer shown first (0.5 is unbiased). `unparsed` counts judgments, `failed` requests.
-    `trusted` is False where a canary failed; `reasons` say why, and `notes` what else a reader should know.
+    `trusted` is False if a canary failed; `reasons` say why, and `notes` what else a reader should know.
 
     `weighed` counts the judgments with token probabilities; `expected_rate` is then b's win rate by them. `longer` is
     the share of decisive outcomes that preferred the longer answer, `people_longer` the same for people on the pairs
@@ -155,7 +155,7 @@ class JudgeReport:
 
     @property
     def trust(self) -> str:
-        """What people's votes say about trusting the judge; empty where nobody has voted."""
+        """What people's votes say about trusting the judge; empty if nobody has voted."""
         return describe_trust(self.judge, self.people) if self.people else ""
 
     def to_json(self) -> dict[str, Any]:
@@ -287,23 +287,23 @@ def _share(values: Sequence[float], prompts: Sequence[str]) -> Rate | None:
 
 def _longer(rows: Sequence[JudgedPair], outcomes: Sequence[Outcome | None]) -> Rate | None:
     """How often the longer answer won, where the two differ in length and one won."""
-    taken = [
+    decisive = [
         (float((len(row.answer_b) > len(row.answer_a)) == (outcome == "b")), row.prompt_id)
         for row, outcome in zip(rows, outcomes, strict=True)
         if outcome in ("a", "b") and len(row.answer_a) != len(row.answer_b)
     ]
-    return _share([value for value, _ in taken], [prompt for _, prompt in taken])
+    return _share([value for value, _ in decisive], [prompt for _, prompt in decisive])
 
 
 def _powered(rows: Sequence[JudgedPair]) -> Powered | None:
-    seen = [row for row in rows if row.people_share is not None]
-    alone = [row for row in rows if row.people_share is None]
+    labelled = [row for row in rows if row.people_share is not None]
+    unlabelled = [row for row in rows if row.people_share is None]
     return powered_if_enough(
-        [row.people_share or 0.0 for row in seen],
-        [row.share or 0.0 for row in seen],
-        [row.share or 0.0 for row in alone],
-        [row.prompt_id for row in seen],
-        [row.prompt_id for row in alone],
+        [row.people_share or 0.0 for row in labelled],
+        [row.share or 0.0 for row in labelled],
+        [row.share or 0.0 for row in unlabelled],
+        [row.prompt_id for row in labelled],
+        [row.prompt_id for row in unlabelled],
     )
 
 
@@ -312,13 +312,13 @@ def agreement(choices: Sequence[tuple[Outcome | None, Outcome | None]]) -> Agree
     n = len(choices)
     if n == 0:
         return None
-    same = sum(one == other for one, other in choices) / n
-    decisive = [(one, other) for one, other in choices if "tie" not in (one, other)]
-    corrected = kappa([(str(one), str(other), i) for i, (one, other) in enumerate(choices)])
+    same = sum(judge == people for judge, people in choices) / n
+    decisive = [(judge, people) for judge, people in choices if "tie" not in (judge, people)]
+    corrected = kappa([(str(judge), str(people), i) for i, (judge, people) in enumerate(choices)])
     return Agreement(
         n=n,
         with_ties=same,
         decisive=len(decisive),
-        without_ties=sum(one == other for one, other in decisive) / len(decisive) if decisive else None,
+        without_ties=sum(judge == people for judge, people in decisive) / len(decisive) if decisive else None,
         kappa=corrected.value if corrected else None,
     )

@@ -1,4 +1,4 @@
-"""What a judge is asked to do: the one object that the command, the job and the Python API build."""
+"""The request for a judging run, built by the command, the job and the Python API."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from models.judge_prompt import DEFAULT_RUBRIC, Rubric
 
 @dataclass(frozen=True)
 class JudgeRequest:
-    """A judge, the two models whose answers it reads, and how it is asked.
+    """A judge, the two models to compare, and the options.
 
     Attributes:
         judge, models: ids or aliases at the edge (`evals.served_runs` resolves them), ids of versions inside.

@@ -60,15 +60,15 @@ def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any
     numbered = read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
     new = [_row(row, number, source) for number, row in numbered]
     with database.write() as session:
-        return sum(insert_once(session, row) or _adopted(session, row) for row in new)
+        return sum(insert_once(session, row) or _promote(session, row) for row in new)
 
 
-def _adopted(session: Session, row: PromptRow) -> bool:
+def _promote(session: Session, row: PromptRow) -> bool:
     """Adds a typed or imported prompt to the set; False where it is in the set already."""
-    known = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
-    if known.source not in (TYPED, IMPORTED):
+    stored = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
+    if stored.source not in (TYPED, IMPORTED):
         return False
-    known.category, known.topics, known.held_out, known.source = row.category, row.topics, row.held_out, row.source
+    stored.category, stored.topics, stored.held_out, stored.source = row.category, row.topics, row.held_out, row.source
     return True
 
 

@@ -30,7 +30,7 @@ class Votes:
     `first`, `second`: (n,) integers into `models`. `score`: (n,) floats, the share of the win that `first` got: 1,
     0.5 or 0. `prompt`, `voter`: (n,) integers from 0 that identify prompts and voters. `pair`: (n,) integers that
     identify pairs of answers; without it, a prompt and its two models are one pair. `both_bad`: (n,) booleans, the ties
-    where both answers were bad; None where it is not known.
+    if both answers were bad; None if it is not known.
     """
 
     models: tuple[str, ...]
@@ -95,7 +95,7 @@ def from_rows(rows: Iterable[tuple[str, str, float, Hashable, Hashable]], models
 class StoredVotes:
     """Votes as they are stored. `pair_ids[votes.pair[i]]` is the pair of answers that vote i is about.
 
-    `category`: (n,) integers into `categories`, which are sorted; −1 where the prompt has none.
+    `category`: (n,) integers into `categories`, which are sorted; −1 if the prompt has none.
     """
 
     votes: Votes
@@ -174,7 +174,7 @@ def from_columns(first: Column, second: Column, score: Column, prompt: Column, v
 
 
 def _coded(column: Column) -> np.ndarray:
-    """Integers from 0 that identify values; the values themselves where they are such integers already."""
+    """Integers from 0 that identify values; the values themselves if they are such integers already."""
     values = np.asarray(column)
     if values.dtype.kind in "iu" and len(values) and values.min() >= 0 and values.max() < 4 * len(values):
         return values.astype(np.int64, copy=False)

@@ -139,7 +139,7 @@ def test_a_task_with_rows_that_are_none_fails_unless_they_are_to_be_left_out(
         ({"judge": "fair", "model_a": "one"}, "needs 'model_b'"),
         ({"judge": "nobody", "model_a": "one", "model_b": "two"}, "no model 'nobody'"),
         ({"judge": "fair", "model_a": "one", "model_b": "two"}, "no prompts"),
-        ({"judge": "fair", "model_a": "two", "model_b": "newest"}, "two that differ"),
+        ({"judge": "fair", "model_a": "two", "model_b": "newest"}, "two different ones"),
     ],
 )
 def test_a_job_that_cannot_be_done_says_why(served: Settings, database: Database, params: dict, told: str) -> None:

@@ -107,7 +107,7 @@ def test_references_are_matched_by_their_prompt(tmp_path: Path, database: Databa
     path.write_text('{"prompt": "When?", "reference": "On Monday."}\n{"prompt": "Who?", "reference": "Ann."}\n')
     assert read_references(database, path) == {prompts(database)[1].id: "On Monday."}
     path.write_text('{"prompt": "Who?", "reference": "Ann."}\n')
-    with pytest.raises(Invalid, match="none of its rows"):
+    with pytest.raises(Invalid, match="no row matches"):
         read_references(database, path)
     path.write_text('{"prompt": "Who?"}\n')
     with pytest.raises(Invalid, match="line 1"):

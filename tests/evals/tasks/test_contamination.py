@@ -40,7 +40,7 @@ def test_copies_and_near_copies_are_found_where_they_stand(tmp_path: Path) -> No
     ]  # fmt: skip
     assert 0.8 <= found.found[2].overlap < 1
     assert found.taught == 5  # four turns, and the first conversation's two together
-    assert "3 of 5 questions are in the training data: 2 exact, 1 nearly the same, 1 with" in found.words
+    assert "3 of 5 questions are in the training data: 2 copied exactly, 1 nearly the same, 1 with" in found.words
     assert "None of 5" in contamination(samples, []).words
 
 

@@ -97,9 +97,9 @@ def _numbers(report: JudgeReport) -> list[tuple[str, str]]:
 
 
 def _trust(report: JudgeReport) -> str:
-    """The sentence about how far the judge agrees with people's votes."""
+    """The sentence about the judge's agreement with people's votes."""
     text = report.trust if report.people else (
-        "Nobody has voted on these answers yet, so it is not known how far to trust the judge. People vote at /vote."
+        "Nobody has voted on these answers yet, so it is not known whether to trust the judge. People vote at /vote."
     )  # fmt: skip
     return f"{heading('Compared with people’s votes')}<p class='lead'>{escape(text)}</p>"
 

@@ -142,13 +142,13 @@ def test_a_task_with_rows_that_are_none_fails_unless_they_are_to_be_left_out(
         ({"judge": "fair", "model_a": "two", "model_b": "newest"}, "two different ones"),
     ],
 )
-def test_a_job_that_cannot_be_done_says_why(served: Settings, database: Database, params: dict, told: str) -> None:
+def test_an_invalid_job_fails_with_the_reason(served: Settings, database: Database, params: dict, told: str) -> None:
     job = run(served, database, params)
     assert job.status == "failed"
     assert told in (job.error or "")
 
 
-def test_without_a_server_the_job_says_so(served: Settings, database: Database) -> None:
+def test_the_job_fails_if_no_server_runs(served: Settings, database: Database) -> None:
     add_prompts(database, [{"prompt": "Question?"}], "test")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

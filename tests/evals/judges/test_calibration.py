@@ -25,7 +25,7 @@ def vote(database: Database, completer_for: Scripted, battles: int, wrong: int, 
 
 
 @pytest.mark.long
-def test_what_people_voted_on_is_judged_and_held_against_them(any_database: Database) -> None:
+def test_calibration_judges_the_voted_pairs_and_compares_them(any_database: Database) -> None:
     fill(any_database, 8)
     asked = script(says(sound))
     vote(any_database, asked, 6, wrong=1)
@@ -46,7 +46,7 @@ def test_what_people_voted_on_is_judged_and_held_against_them(any_database: Data
     assert asked.asked.count(JUDGE) - before == 2 * found.voted
 
 
-def test_a_judge_that_said_nothing_yet_is_told_so(database: Database) -> None:
+def test_a_judge_without_verdicts_has_no_agreement(database: Database) -> None:
     with pytest.raises(NotFound, match="Nobody has voted"):
         asyncio.run(calibrate(database, None, JUDGE))
     fill(database)
@@ -56,7 +56,7 @@ def test_a_judge_that_said_nothing_yet_is_told_so(database: Database) -> None:
     assert "It has judged 0 of the 2 pairs" in found.words
 
 
-def test_few_votes_and_many_verdicts_make_one_win_rate(database: Database) -> None:
+def test_few_votes_and_many_verdicts_combine_into_one_win_rate(database: Database) -> None:
     add_prompts(database, [{"prompt": f"order {i}?", "held_out": True} for i in range(60)], "test")
     told = {BEFORE: lambda q: ("** " if int(q[6:-1]) % 3 == 0 else "* ") + q, AFTER: lambda q: "** "[1:] + q + "!"}
     asked = Scripted(told | {JUDGE: says(sound)})

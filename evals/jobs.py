@@ -80,5 +80,5 @@ def run_evaluation_job(job: Job, context: JobContext) -> dict[str, Any]:
 
 def _required(job: Job, name: str) -> Any:
     if not job.params.get(name):
-        raise Invalid(f"A job of kind {job.kind} needs {name!r}.", param=name)
+        raise Invalid(f"A job of kind {job.kind} needs the parameter {name!r}.", param=name)
     return job.params[name]

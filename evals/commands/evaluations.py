@@ -108,7 +108,7 @@ def run(
         overlap = _contamination(samples, training)
         if overlap and not as_json:
             print_contamination(overlap)
-        notes = [f"Compared with the training file {training}: {overlap.words}"] if overlap else []
+        notes = [f"Compared with the training file {training}: {overlap.summary}"] if overlap else []
         plan = TaskRun(samples, split_commas(models), (), parameters, concurrency, notes)
         with ProgressBar(not as_json) as bar:
             progress = EvaluationProgress(bar.show_answers, bar.show_share)

@@ -50,8 +50,8 @@ class Calibration:
     win_rates: tuple[HumanWinRate, ...]
 
     @property
-    def words(self) -> str:
-        """One paragraph in plain words."""
+    def summary(self) -> str:
+        """The result in one paragraph."""
         sentences = [describe_trust(self.judge, self.groups)]
         if self.judged < self.voted:
             sentences.append(f"It has judged {self.judged} of the {self.voted} pairs with votes.")
@@ -64,10 +64,10 @@ class Calibration:
         return " ".join(sentences)
 
     def to_json(self) -> dict[str, object]:
-        """All fields as plain JSON values, with the paragraph under `words`."""
+        """All fields as plain JSON values, with the summary under `words`."""
         from pydantic import TypeAdapter
 
-        return TypeAdapter(Calibration).dump_python(self, mode="json") | {"words": self.words}
+        return TypeAdapter(Calibration).dump_python(self, mode="json") | {"words": self.summary}
 
 
 async def calibrate(

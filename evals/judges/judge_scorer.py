@@ -87,7 +87,7 @@ async def _try_canaries(
         return (
             f"{judge.model} could not be tested with worthless answers: the real answers had the lowest grade, or none."
         )
-    failed = [canary.words for canary in canaries if not canary.passed]
+    failed = [canary.outcome for canary in canaries if not canary.passed]
     if failed:
         return f"Do not rely on {judge.model}'s grades: {'; '.join(failed)}."
     return f"{judge.model} graded worthless answers ({', '.join(canary.kind for canary in canaries)}) below real ones."

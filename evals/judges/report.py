@@ -87,7 +87,7 @@ class Canary:
         return self.lost >= _REQUIRED[self.kind] * self.asked
 
     @property
-    def words(self) -> str:
+    def outcome(self) -> str:
         """The result, as a part of a sentence."""
         failed = f"{self.asked - self.lost} of {self.asked}"
         match self.kind:
@@ -238,7 +238,7 @@ def build_report(run: JudgedRun) -> JudgeReport:
     if judged:
         canaries.append(Canary("swapped", len(judged), sum(row.consistent is True for row in judged)))
     scores = mean_scores([{"a": row.scores_a, "b": row.scores_b} for row in rows])
-    reasons = [canary.words for canary in canaries if not canary.passed]
+    reasons = [canary.outcome for canary in canaries if not canary.passed]
     if not run.canaries:
         reasons.append("it was not tested with worthless answers")
     return JudgeReport(

@@ -106,7 +106,7 @@ def _means(rows: Sequence[tuple[str, ScoreSummary]], scorer: ScorerInfo) -> str:
 
 
 def _differences(compared: Diff) -> str:
-    html = f"<h2>Differences</h2><p>{escape(compared.words)}</p>"
+    html = f"<h2>Differences</h2><p>{escape(compared.summary)}</p>"
     groups: dict[tuple[str, str, str], list[Difference]] = {}
     for row in compared.differences:
         if row.summary.mean is not None:

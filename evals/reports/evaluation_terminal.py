@@ -30,14 +30,14 @@ def print_bad_rows(task: "Task", skip: bool, quiet: bool) -> None:
     if not skip:
         raise Invalid(
             f"{len(task.bad)} of {len(task.bad) + len(task.samples)} rows of {task.source} are not samples "
-            f"({task.bad[0].place}: {task.bad[0].what}). Fix them, or leave them out with --skip-bad.",
+            f"({task.bad[0].place}: {task.bad[0].problem}). Fix them, or leave them out with --skip-bad.",
             param="task",
         )
 
 
 def print_contamination(overlap: "Contamination") -> None:
     """Prints which of the task's questions are in the training data."""
-    say(overlap.words)
+    say(overlap.summary)
     for match in overlap.found[:_MAX_LINES]:
         likeness = "copied" if match.exact else f"{match.overlap:.0%} alike"
         say(f"  sample {match.sample.id}: {likeness}, {match.place}{', answer too' if match.answer_too else ''}")
@@ -98,7 +98,7 @@ def print_diff(compared: "Diff") -> None:
         say(table)
     if hidden:
         say(f"{hidden} more by category have under {MIN_PROMPTS} prompts each: --html and --json have them.")
-    say(compared.words)
+    say(compared.summary)
     if compared.regressions:
         say(f"{_plural(len(compared.regressions), 'score')} got worse, {compared.improvements} got better. Worse:")
     else:

@@ -67,7 +67,7 @@ def _canaries(report: JudgeReport) -> str:
         (
             canary.kind,
             f"{canary.lost} of {canary.asked}",
-            f"<span class={'good' if canary.passed else 'bad'}>{'passed' if canary.passed else escape(canary.words)}"
+            f"<span class={'good' if canary.passed else 'bad'}>{'passed' if canary.passed else escape(canary.outcome)}"
             "</span>",
         )
         for canary in report.canaries

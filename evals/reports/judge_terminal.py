@@ -109,7 +109,7 @@ def print_calibration(calibration: "Calibration", plot: bool) -> None:
     say(f"Rubric {calibration.rubric} ({calibration.rubric_hash}).")
     if calibration.unparsed or calibration.failed:
         say(f"{calibration.unparsed} judgments could not be parsed, {calibration.failed} requests failed.")
-    say(calibration.words)
+    say(calibration.summary)
 
 
 def _percent(rate: "Rate | None") -> str:

@@ -50,8 +50,8 @@ class Contamination:
     found: tuple[Overlap, ...]
 
     @property
-    def words(self) -> str:
-        """In one sentence."""
+    def summary(self) -> str:
+        """The result in one sentence."""
         if not self.found:
             return f"None of {self.samples} questions is in the training data, not even as a near copy."
         exact = sum(overlap.exact for overlap in self.found)

@@ -111,7 +111,7 @@ class Diff:
     improvements: int
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """The number of comparisons, and what that means for the findings."""
         if self.comparisons == 0:
             return f"No comparison has {MIN_PROMPTS} prompts or more, so there is not enough evidence for a difference."

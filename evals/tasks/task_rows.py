@@ -53,7 +53,7 @@ def make_task(
                     f"its id {duplicate!r} is already used by {places[duplicate]}", "Give each row a unique id."
                 )
         except _RowError as error:
-            bad.append(BadRow(place, error.what, error.fix))
+            bad.append(BadRow(place, error.problem, error.fix))
         else:
             places |= dict.fromkeys((sample.id for sample in parsed), place)
             samples += parsed
@@ -66,9 +66,9 @@ def make_task(
 class _RowError(Exception):
     """A row is not a sample: what is wrong, and how to fix it."""
 
-    def __init__(self, what: str, fix: str) -> None:
-        super().__init__(what)
-        self.what, self.fix = what, fix
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem)
+        self.problem, self.fix = problem, fix
 
 
 def _samples(row: Any, number: int, columns: Mapping[str, str]) -> list[TaskSample]:

@@ -130,13 +130,13 @@ def test_a_task_with_rows_that_are_none_fails_unless_they_are_to_be_left_out(
     job = run(served, database, params | {"skip_bad": True}, "evaluate")
     assert job.status == "succeeded", job.error
     job = run(served, database, {"task": str(task), "scorers": ["words"]}, "evaluate")
-    assert "needs 'models'" in (job.error or "")
+    assert "needs the parameter 'models'" in (job.error or "")
 
 
 @pytest.mark.parametrize(
     ("params", "told"),
     [
-        ({"judge": "fair", "model_a": "one"}, "needs 'model_b'"),
+        ({"judge": "fair", "model_a": "one"}, "needs the parameter 'model_b'"),
         ({"judge": "nobody", "model_a": "one", "model_b": "two"}, "no model 'nobody'"),
         ({"judge": "fair", "model_a": "one", "model_b": "two"}, "no prompts"),
         ({"judge": "fair", "model_a": "two", "model_b": "newest"}, "two different ones"),

@@ -38,7 +38,7 @@ def test_calibration_judges_the_voted_pairs_and_compares_them(any_database: Data
     assert (whole.votes, whole.voters) == (9, 2)
     assert whole.with_ties.value == pytest.approx(8 / 9)
     assert [one.category for one in found.groups] == [None, "orders"]
-    assert "not known" in found.words
+    assert "not known" in found.summary
     json.dumps(found.to_json(), allow_nan=False)
     # Nothing is asked a second time, and nothing at all where that is not wanted.
     asyncio.run(calibrate(any_database, None, JUDGE))
@@ -53,7 +53,7 @@ def test_a_judge_without_verdicts_has_no_agreement(database: Database) -> None:
     vote(database, script(says(sound)), 2, wrong=0)
     found = asyncio.run(calibrate(database, None, JUDGE))
     assert (found.voted, found.judged, found.groups) == (2, 0, ())
-    assert "It has judged 0 of the 2 pairs" in found.words
+    assert "It has judged 0 of the 2 pairs" in found.summary
 
 
 def test_few_votes_and_many_verdicts_combine_into_one_win_rate(database: Database) -> None:

@@ -40,8 +40,8 @@ def test_copies_and_near_copies_are_located(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert 0.8 <= found.found[2].overlap < 1
     assert found.taught == 5  # four turns, and the first conversation's two together
-    assert "3 of 5 questions are in the training data: 2 copied exactly, 1 nearly the same, 1 with" in found.words
-    assert "None of 5" in contamination(samples, []).words
+    assert "3 of 5 questions are in the training data: 2 copied exactly, 1 nearly the same, 1 with" in found.summary
+    assert "None of 5" in contamination(samples, []).summary
 
 
 def test_near_copies_among_many_match_and_others_do_not() -> None:

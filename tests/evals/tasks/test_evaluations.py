@@ -81,7 +81,7 @@ def test_means_and_differences_have_intervals_by_category_and_regressions(databa
     assert better.wide.low < better.summary.low
     assert by["c", "exact", None].finding == by["c", "words", None].finding == "not clear"
     assert (len(compared.regressions), compared.improvements) == (0, 16)
-    assert "12 comparisons" in compared.words
+    assert "12 comparisons" in compared.summary
     back = diff([(Side(found, "b"), Side(found, "a"))])
     assert back.differences[0].finding == "worse"
     assert len(back.regressions) == 16

@@ -111,6 +111,6 @@ def _row(problem: Mapping[str, Any]) -> str:
     return (
         f"<tr><td data-value='{severity}'>{badge(severity, _TONES[severity])}</td>"
         f"<td class='num' data-value='{line}'>{f'{line:,}' if line else 'all'}</td><td>{escape(problem['code'])}</td>"
-        f"<td class='said'>{code_spans(problem['message'])}</td>"
-        f"<td class='said'>{code_spans(problem['mend'])}</td></tr>"
+        f"<td class='long'>{code_spans(problem['message'])}</td>"
+        f"<td class='long'>{code_spans(problem['mend'])}</td></tr>"
     )

@@ -28,7 +28,7 @@ _TRUST: Mapping[str, str] = {
 }
 
 
-def report_words(report: JudgeReport) -> str:
+def report_html(report: JudgeReport) -> str:
     """The verdict, whether to trust it, and the numbers; the finer numbers are folded away under "Details"."""
     reliable = badge("reliability checks passed") if report.trusted else badge("not reliable", "bad")
     notes = "".join(notice(note, "warn") for note in report.notes)
@@ -171,9 +171,9 @@ def _scores(report: JudgeReport) -> str:
 def _row(row: JudgedPair, names: dict[str | None, str]) -> str:
     flipped = f" {badge('order-dependent', 'warn')}" if row.consistent is False else ""
     return (
-        f"<tr><td class='said'>{escape(_short(row.question))}</td><td>{escape(names[row.a_first])}</td>"
+        f"<tr><td class='long'>{escape(_short(row.question))}</td><td>{escape(names[row.a_first])}</td>"
         f"<td>{escape(names[row.b_first])}</td><td><b>{escape(names[row.outcome])}</b>{flipped}</td>"
-        f"<td>{escape(names[row.people])}</td><td class='said'>{escape(_short(row.null or row.reasons))}</td></tr>"
+        f"<td>{escape(names[row.people])}</td><td class='long'>{escape(_short(row.null or row.reasons))}</td></tr>"
     )
 
 

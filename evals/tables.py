@@ -1,7 +1,8 @@
 """This room's tables: prompts, pairs of answers, battles, votes, judgments, rubrics; tasks, answers, evaluations.
 
 A pair is a prompt with two stored answers, and may be shown to several people; a battle is one showing of it to one
-person, with its order of sides. Unique constraints keep a vote from counting twice.
+person, with its order of sides. Unique constraints keep a vote from counting twice. Campaigns and recordings have their
+tables in `evals.campaign_tables`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, U
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from evals.campaign_tables import OPEN_CAMPAIGN
 from models.database import Base, UtcDateTime, utcnow
 
 
@@ -58,7 +60,7 @@ class BattleRow(Base):
     """
 
     __tablename__ = "battles"
-    __table_args__ = (UniqueConstraint("pair_id", "voter", "showing"),)
+    __table_args__ = (UniqueConstraint("pair_id", "voter", "showing", "campaign"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     pair_id: Mapped[str] = mapped_column(ForeignKey("pairs.id"))
@@ -66,6 +68,19 @@ class BattleRow(Base):
     showing: Mapped[int] = mapped_column(default=0)
     flipped: Mapped[bool] = mapped_column()
     again: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    campaign: Mapped[str] = mapped_column(
+        ForeignKey("campaigns.name"), index=True, default=OPEN_CAMPAIGN, server_default=OPEN_CAMPAIGN
+    )
+    # The probability with which this pair of models was drawn; None where it is unknown.
+    probability: Mapped[float | None] = mapped_column()
+    # The pair is a gold pair, whose better answer is known.
+    gold: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    skip_reason: Mapped[str | None] = mapped_column(String(64))
+    comment: Mapped[str | None] = mapped_column(Text)
+    # When the models' names were shown. A vote that changes after that is not blind.
+    revealed: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    undone: Mapped[int] = mapped_column(default=0, server_default="0")
+    import_id: Mapped[str | None] = mapped_column(ForeignKey("vote_imports.id"), index=True)
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
 
 

@@ -44,6 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "api",
     ),
     "evals": (
+        "campaign_tables",
         "tables intervals served_models request_pool",
         "votes/ scorers/",
         "ratings/ tasks/",

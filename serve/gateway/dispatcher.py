@@ -49,8 +49,7 @@ class Dispatcher:
         self._upstreams = UpstreamClient(timeouts_from(settings))
 
     def open(self) -> None:
-        """Creates the connection pools."""
-        self._engines.open()
+        """Creates the connections to upstreams; those to engines follow when they are needed."""
         self._upstreams.open()
 
     async def close(self) -> None:

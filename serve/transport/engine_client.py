@@ -32,7 +32,7 @@ class Unreachable(ConnectionError):
 
 
 class EnginePool:
-    """Open connections by address. One per event loop; `open` and `close` run with it."""
+    """Open connections by address. One per event loop; `close` runs at its end."""
 
     def __init__(self, timeouts: Timeouts, *, idle_limit_s: float) -> None:
         self._timeouts = timeouts
@@ -40,10 +40,6 @@ class EnginePool:
         self._idle: dict[tuple[str, int], deque[EngineConnection]] = {}
         self._connections: set[EngineConnection] = set()
         self._timeout_check: asyncio.Task[None] | None = None
-
-    def open(self) -> None:
-        """Starts the check for timed-out and unused connections."""
-        self._timeout_check = asyncio.get_running_loop().create_task(self._check_timeouts())
 
     def close(self) -> None:
         """Closes every connection."""
@@ -80,8 +76,10 @@ class EnginePool:
         return connection
 
     def add(self, connection: "EngineConnection") -> None:
-        """Registers a new connection for the timeout check."""
+        """Registers a new connection for the timeout check, which the first one starts."""
         self._connections.add(connection)
+        if self._timeout_check is None:
+            self._timeout_check = asyncio.get_running_loop().create_task(self._check_timeouts())
 
     def remove(self, connection: "EngineConnection") -> None:
         """Forgets a connection that has ended."""

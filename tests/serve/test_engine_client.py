@@ -47,7 +47,6 @@ async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server
     pool = EnginePool(
         Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits)), idle_limit_s=30
     )
-    pool.open()
     try:
         yield made, pool
     finally:

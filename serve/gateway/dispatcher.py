@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from models.errors import ParleyError
 from models.settings import Settings
 from serve.accounting.metrics import Metrics
-from serve.gateway.circuit_breaker import CircuitBreaker
-from serve.gateway.concurrency_limiter import ConcurrencyLimiter
+from serve.gateway.server_limits import CircuitBreaker, ConcurrencyLimiter
 from serve.gateway.exchange import Exchange
 from serve.gateway.model_request import ModelRequest
 from serve.gateway.response_forwarder import forward

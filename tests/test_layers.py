@@ -16,10 +16,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg",
-        "settings judge_format retries weights",
+        "settings judge_format weights",
         "database completer",
         "tables spec atomic",
-        "registry jobs files usage reservations shutdowns http/ demo/",
+        "registry jobs files usage shutdowns http/ demo/",
         "keys uploads worker terminal api_operations",
         "api commands/",
         "cli",
@@ -90,7 +90,7 @@ def test_a_room_imports_downward(room: str) -> None:
     floors = {name: floor for floor, line in enumerate(LAYERS[room]) for name in line.split()}
 
     def part(module: str) -> str:
-        """`run/` for train.run.resume, `training` for train.training."""
+        """`run/` for train.run.checkpoints, `training` for train.training."""
         names = module.split(".")[1:]
         return f"{names[0]}/" if (ROOT / room / names[0]).is_dir() else names[0]
 

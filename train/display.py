@@ -15,7 +15,7 @@ from models.terminal import console
 
 if TYPE_CHECKING:
     from train.data.conversations import Problem
-    from train.run.result import TrainingResult
+    from train.run.folder import TrainingResult
 
 _SHOWN_PROBLEMS = 20
 

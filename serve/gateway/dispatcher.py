@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from models.errors import ParleyError
 from models.settings import Settings
 from serve.accounting.metrics import Metrics
-from serve.gateway.server_limits import CircuitBreaker, ConcurrencyLimiter
 from serve.gateway.exchange import Exchange
 from serve.gateway.model_request import ModelRequest
 from serve.gateway.response_forwarder import forward
+from serve.gateway.server_limits import CircuitBreaker, ConcurrencyLimiter
 from serve.gateway.snapshot import Route, SnapshotWatcher
 from serve.gateway.startup_queue import StartupQueue
 from serve.gateway.upstream_errors import UpstreamDown, upstream_down

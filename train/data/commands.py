@@ -73,7 +73,7 @@ def split_command(
     """
     from train.data.conversion import refuse_overwrite
     from train.data.display import show_split
-    from train.data.split_files import split_files
+    from train.data.splits import split_files
 
     name = Path(data.partition(":")[0]).name
     stem = name.rpartition(".")[0] or name

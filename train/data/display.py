@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from train.data.conversations import Problem
     from train.data.conversion import Converted
     from train.data.reports import CheckedData
-    from train.data.split_files import SplitFiles
+    from train.data.splits import SplitFiles
     from train.data.synthesis import Synthesis
 
 _FIRST_LINES = 4  # line numbers shown for a grouped problem

@@ -9,8 +9,8 @@ from train.demo.catalogue import Catalogue, Style
 from train.demo.dialogues import dialogues
 from train.demo.judge_pairs import grades, pairs
 from train.hyperparameters import Hyperparameters
+from train.run.folder import TrainingResult
 from train.run.progress import Progress
-from train.run.result import TrainingResult
 
 BASE_NAME = "demo-base"  # the base in adapter_config.json: its id, never a path
 STYLED: Mapping[str, Style] = {"support-concise": "concise", "support-friendly": "friendly"}

@@ -1,19 +1,27 @@
-"""Makes models/demo/base: the tokenizer, the pretraining, and the weights in bf16."""
+"""Makes models/demo/base: the text, the tokenizer, the pretraining, and the weights in bf16.
 
+The text is neutral conversations, judging in the neutral style, and drills. It has no fact of the policies (only their
+words, shuffled) and no held-out frame. The same seed gives the same text.
+"""
+
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from train.demo import corpus, pretraining
+from train.demo import pretraining
 from train.demo.catalogue import Catalogue
 from train.demo.dialogues import dialogues
-from train.demo.judge_pairs import pairs
+from train.demo.drills import drills
+from train.demo.judge_pairs import grades, pairs
 from train.demo.tokenizer import load_tokenizer, train_tokenizer
 
 _ROWS_PER_STEP = 70  # so that a training sees each row about once
 _TOKENIZER_ROWS = 12_000
+Row = list[dict[str, str]]
+_SHARES = {"talk": 0.66, "judged": 0.11, "graded": 0.03, "drill": 0.20}  # of the rows; judged rows are the long ones
 
 
 @dataclass(frozen=True)
@@ -34,9 +42,9 @@ class Pass:
     recipe: pretraining.Recipe
     seed: int
 
-    def rows(self, catalogue: Catalogue) -> Iterator[corpus.Row]:
+    def rows(self, catalogue: Catalogue) -> Iterator[Row]:
         """The rows of the pass."""
-        return corpus.rows(self.seed, catalogue, self.recipe.steps * _ROWS_PER_STEP)
+        return rows(self.seed, catalogue, self.recipe.steps * _ROWS_PER_STEP)
 
 
 def passes(seed: int, steps: int) -> tuple[Pass, ...]:
@@ -54,7 +62,7 @@ def make_base(catalogue: Catalogue, out: Path, seed: int, steps: int, report: Ca
     tuned = [talk.as_dicts() for style in ("concise", "friendly") for talk in dialogues(seed, catalogue, style, 1500)]
     judged = [pair.conversation() for pair in pairs(seed, catalogue, 1000)]
     seen = [*islice(rows, _TOKENIZER_ROWS), *tuned, *judged]
-    tokenizer = train_tokenizer(text for row in seen for text in corpus.texts_of(row))
+    tokenizer = train_tokenizer(text for row in seen for text in texts_of(row))
     model = pretraining.new_model(tokenizer, pretraining.Shape(), seed)
     made = _train(model, tokenizer, first, rows, out, report)
     for one in others:
@@ -76,7 +84,7 @@ def go_on(catalogue: Catalogue, out: Path, one: Pass, report: Callable[[int, flo
 
 
 def _train(
-    model: Any, tokenizer: Any, one: Pass, rows: Sequence[corpus.Row], out: Path, report: Callable[[int, float], None]
+    model: Any, tokenizer: Any, one: Pass, rows: Sequence[Row], out: Path, report: Callable[[int, float], None]
 ) -> MadeBase:
     import torch
     from transformers import GenerationConfig
@@ -92,3 +100,20 @@ def _train(
     tokenizer.save_pretrained(str(out))
     tokens = sum(len(row.ids) for row in encoded)
     return MadeBase(model.num_parameters(), one.recipe.steps, len(rows), tokens, round(loss, 4))
+
+
+def rows(seed: int, catalogue: Catalogue, count: int) -> Iterator[Row]:
+    """About `count` conversations, shuffled."""
+    numbers = {kind: round(count * share) for kind, share in _SHARES.items()}
+    text: list[Row] = [talk.as_dicts() for talk in dialogues(seed, catalogue, "neutral", numbers["talk"])]
+    text += [pair.conversation() for pair in pairs(seed, catalogue, numbers["judged"], neutral=True)]
+    text += grades(seed, catalogue, numbers["graded"], neutral=True)
+    text += drills(seed, catalogue, numbers["drill"])
+    random.Random(f"{seed}/corpus").shuffle(text)
+    yield from text
+
+
+def texts_of(row: Row) -> Iterator[str]:
+    """The texts of a conversation, for the tokenizer."""
+    for message in row:
+        yield message["content"]

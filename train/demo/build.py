@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from train.demo import corpus, evaluation, held_out
+from train.demo import base, evaluation, held_out
 from train.demo.adapters import ADAPTERS, JUDGE, STYLED, conversations, train_adapter
 from train.demo.base import make_base, passes
 from train.demo.catalogue import Catalogue, load_catalogue
@@ -86,7 +86,7 @@ def trained_numbers(seed: int, steps: int, catalogue: Catalogue) -> frozenset[st
         *(one.rows(catalogue) for one in passes(seed, steps)),
         (row["messages"] for name in ADAPTERS for row in conversations(name, catalogue, seed)),
     )
-    return held_out.numbers_in(text for row in rows for text in corpus.texts_of(row))
+    return held_out.numbers_in(text for row in rows for text in base.texts_of(row))
 
 
 def _make_base(plan: Plan, catalogue: Catalogue, base: Path, tell: Callable[[BuildProgress], None]) -> dict[str, Any]:

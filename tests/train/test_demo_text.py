@@ -14,12 +14,11 @@ from models import judge_format
 from models.demo import FOLDER, PROMPTS
 from models.judge_format import parse_pairwise, parse_pointwise
 from train.demo import answers, base, dialogues, grammar, held_out, judge_pairs, user_text
-from train.demo.adapters import ADAPTERS, conversations
-from train.demo.build import trained_numbers
+from train.demo.base import load_tokenizer, train_tokenizer
+from train.demo.build import ADAPTERS, conversations, trained_numbers
 from train.demo.catalogue import STYLES, Catalogue, load_catalogue
 from train.demo.drills import drills
 from train.demo.pretraining import Recipe
-from train.demo.tokenizer import load_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")

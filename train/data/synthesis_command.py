@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.command_options import expand_options
 from models.terminal import console
-from train.data.options import AsJson, ReadingOptions, expand_options
+from train.data.options import AsJson, ReadingOptions
 
 if TYPE_CHECKING:
     from train.data.synthesis import Counted

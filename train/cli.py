@@ -1,7 +1,6 @@
-"""This room's commands: `parley train`, `merge`, `models check | push`, `data`, `cloud`. Torch is loaded when they run."""
+"""The commands `parley train`, `merge`, `models check`, `models push`, `data …` and `cloud …`. Light until one runs."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -14,14 +13,13 @@ from models.terminal import Home, console, open_home
 from train.clouds.commands import cloud_commands, train_on_cloud
 from train.data.options import AsJson
 from train.data_cli import data_commands
-from train.display import problems_shown, show_result
+from train.display import open_progress, problems_shown, show_result
 from train.options import TrainOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from train.publication.push import Push
-    from train.run.progress import Progress
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -83,7 +81,7 @@ def _train_here(options: TrainOptions) -> None:
     with _open_home() as home, problems_shown(options.as_json):
         from train.training import resume, train
 
-        with _progress(options.as_json) as progress:
+        with open_progress(options.as_json) as progress:
             if request is None:
                 run = str(options.resume)
                 result = resume(run, settings=home.settings, registry=home.registry, progress=progress)
@@ -135,19 +133,6 @@ def _open_home() -> Iterator[Home]:
     let_openmp_threads_sleep()
     with open_home() as home:
         yield home
-
-
-@contextmanager
-def _progress(as_json: bool) -> "Iterator[Progress]":
-    from train.run.progress import PlainLines, Terminal, silent
-
-    if as_json:
-        yield silent
-    elif sys.stdout.isatty():
-        with Terminal(console()) as terminal:
-            yield terminal
-    else:
-        yield PlainLines()
 
 
 def check_command(

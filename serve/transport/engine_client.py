@@ -7,7 +7,7 @@ and are reached through `serve.transport.upstream_client`.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -228,13 +228,7 @@ class EngineConnection(asyncio.Protocol):
 
     async def read(self) -> bytes:
         """The whole body. Raises ConnectionBroken if it exceeds `MAX_RESPONSE_BYTES`, and as `read_piece`."""
-        pieces, size = [], 0
-        while piece := await self.read_piece():
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_RESPONSE_BYTES:
-                raise ConnectionBroken(f"a response of more than {MAX_RESPONSE_BYTES} bytes")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return await read_whole(self.read_piece)
 
     def release(self) -> None:
         """Ends the use of the response. If it was not read to its end, the connection is closed to stop the engine."""
@@ -347,6 +341,17 @@ class EngineConnection(asyncio.Protocol):
         if self._head_received:
             self._complete = True
             self._keep_alive = self._parser.should_keep_alive()
+
+
+async def read_whole(read_piece: Callable[[], Awaitable[bytes]]) -> bytes:
+    """All pieces of a body. Raises ConnectionBroken if they exceed `MAX_RESPONSE_BYTES`."""
+    pieces, size = [], 0
+    while piece := await read_piece():
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_RESPONSE_BYTES:
+            raise ConnectionBroken(f"a response of more than {MAX_RESPONSE_BYTES} bytes")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 @lru_cache(maxsize=1024)

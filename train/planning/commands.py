@@ -108,7 +108,7 @@ def price_command(
     with optional_home() as (settings, registry):
         quotes, left_out = _quotes(checked, prices, number, kind, strict=bool(model))
         if base:
-            hyperparameters = Hyperparameters(epochs=number)  # type: ignore[arg-type]  # a number or "auto"
+            hyperparameters = Hyperparameters(epochs=number)
             local = plan(
                 checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure
             )

@@ -1,8 +1,9 @@
 """A finished training, and problems of its data, on the terminal."""
 
 import json
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from models.terminal import console
 
 if TYPE_CHECKING:
     from train.data.conversations import Problem
-    from train.run.result import TrainingResult
+    from train.run.folder import TrainingResult
+    from train.run.progress import Progress
 
 _SHOWN_PROBLEMS = 20
 
@@ -100,3 +102,12 @@ def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def open_progress(as_json: bool) -> "AbstractContextManager[Progress]":
+    """What shows a training's events: a live display, plain lines without a terminal, nothing with --json."""
+    from train.run.progress import PlainLines, Terminal, silent
+
+    if as_json:
+        return nullcontext(silent)
+    return Terminal(console()) if sys.stdout.isatty() else nullcontext(PlainLines())

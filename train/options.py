@@ -169,7 +169,7 @@ class TrainOptions:
             trackers=tuple(self.tracker or ()),
             gpus=self.gpus,
             threads=self.threads,
-            save_steps=_number(self.save_steps, "save-steps", int),
+            save_steps=parse_number(self.save_steps, "save-steps", int),
             **values,
         )
 
@@ -182,21 +182,17 @@ class TrainOptions:
         return Hyperparameters.from_dict(
             values
             | {
-                "epochs": _number(self.epochs, "epochs", float),
-                "rank": _number(self.rank, "rank", int),
-                "learning_rate": _number(self.lr, "lr", float),
-                "batch_size": _number(self.batch_size, "batch-size", int),
-                "max_length": _number(self.max_length, "max-length", int),
+                "epochs": parse_number(self.epochs, "epochs", float),
+                "rank": parse_number(self.rank, "rank", int),
+                "learning_rate": parse_number(self.lr, "lr", float),
+                "batch_size": parse_number(self.batch_size, "batch-size", int),
+                "max_length": parse_number(self.max_length, "max-length", int),
                 "seed": self.seed,
                 "rslora": self.rslora,
                 "dora": self.dora,
-                "beta": _number(self.beta, "beta", float),
+                "beta": parse_number(self.beta, "beta", float),
                 "checkpointing": "auto" if self.checkpointing is None else self.checkpointing,
                 "early_stopping": self.early_stopping,
-                "validate_every": _number(self.validate_every, "validate-every", int),
+                "validate_every": parse_number(self.validate_every, "validate-every", int),
             }
         )
-
-
-def _number(text: str, flag: str, kind: type[int] | type[float]) -> Any:
-    return parse_number(text, flag, kind)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.command_options import settings_options
 from models.errors import Conflict, Invalid
-from serve.launcher.settings_options import settings_options
 
 if TYPE_CHECKING:
     from models.registry import Registry

@@ -82,7 +82,7 @@ ELSEWHERE = {
     "gradio apps apart": "tests/ui/access/test_router.py::test_the_apps_have_configs_of_their_own",
     "gradio other sites": "tests/ui/access/test_router.py::test_another_sites_page_may_not_post",
     "gradio rebinding": "tests/ui/access/test_router.py::test_without_keys_only_loopback_names_are_answered",
-    "schemas": "tests/serve/test_schema_limits.py::test_a_count_that_takes_all_memory_is_refused_wherever_it_stands",
+    "schemas": "tests/serve/test_field_limits.py::test_a_count_that_takes_all_memory_is_refused_wherever_it_stands",
     "CWE-444": "tests/serve/test_smuggling.py::test_nothing_that_can_be_read_in_two_ways_is_served",
     "CWE-22": "tests/serve/test_smuggling.py::test_odd_targets_are_refused",
     "CWE-22, the page": "tests/ui/access/test_router.py::test_the_other_apps_lead_to_nothing_of_the_owners",

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.likeness import find_duplicates
-from train.data.consistency import check_consistency
 from train.data.conversations import Conversation, Example, Preference, Problem
+from train.data.example_checks import check_consistency, check_empty, check_texts, check_turns
 from train.data.personal_data import check_personal
 from train.data.readers import Columns, Reading, from_rows, read
 from train.data.reports import CheckedData, UnusableData
 from train.data.splits import compared_text, question_key
-from train.data.text_checks import check_texts
-from train.data.turn_checks import check_empty, check_turns
 
 __all__ = ["CheckedData", "Data", "Provider", "UnusableData", "check", "require_usable"]
 

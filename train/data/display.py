@@ -11,9 +11,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from train.data.advice import Advice
     from train.data.conversations import Problem
-    from train.data.conversion import Converted
+    from train.data.conversion import Converted, SplitFiles
     from train.data.reports import CheckedData
-    from train.data.split_files import SplitFiles
     from train.data.synthesis import Synthesis
 
 _FIRST_LINES = 4  # line numbers shown for a grouped problem

@@ -81,7 +81,7 @@ def load(base: Path, adapter: Path | None = None) -> GreedyModel:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from train.demo.tokenizer import load_tokenizer
+    from train.demo.base import load_tokenizer
 
     model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
     if adapter is not None:

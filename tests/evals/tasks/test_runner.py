@@ -20,9 +20,8 @@ from evals.tasks.task import TaskSample
 from evals.tasks.task_rows import make_task
 from models.completer import GatewayCompleter
 from models.database import Database
-from models.errors import Busy, Invalid, ParleyError, Unavailable
+from models.errors import Busy, Invalid, ParleyError, Unavailable, retry_delay
 from models.messages import Completion
-from models.retries import retry_delay
 from tests.evals.upstream import AnsweringServer
 
 PARAMETERS = {"temperature": 0.0, "max_tokens": 16}
@@ -141,7 +140,7 @@ def test_turns_after_a_failed_turn_are_failed_rows(database: Database) -> None:
 
 
 def test_a_server_that_is_not_there_is_soon_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.retries._FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr("models.errors._FIRST_DELAY_S", 0.001)
     with AnsweringServer() as server:
         pass
     run = asked(database, server, questions(*(f"q{i}" for i in range(200))), concurrency=8)

@@ -1,4 +1,4 @@
-"""train/run/resume.py and keeping.py: a run that was interrupted ends as it would have ended, whatever it trains."""
+"""train/run/checkpoints.py: a run that was interrupted ends as it would have ended, whatever it trains."""
 
 import hashlib
 import json

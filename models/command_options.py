@@ -1,8 +1,10 @@
-"""Command-line options generated from `models.settings.Settings`, with each setting's name, type and description."""
+"""Command-line options made of fields: of the settings, or of a dataclass that groups the options of a command."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from dataclasses import is_dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -40,3 +42,30 @@ def _base_type(annotation: Any) -> Any:
     if get_origin(annotation) is Literal:
         return str
     return next((kind for kind in get_args(annotation) if kind is not type(None)), annotation)
+
+
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with one flag for each field of those parameters that are dataclasses of options."""
+    hints = get_type_hints(command, include_extras=True)
+    signature = inspect.signature(command)
+    groups = {name: hints[name] for name in signature.parameters if is_dataclass(hints[name])}
+    own = [item for item in signature.parameters.values() if item.name not in groups]
+    flags = {name: _flags(group) for name, group in groups.items()}
+
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> None:
+        options = {name: groups[name](**{flag.name: values.pop(flag.name) for flag in flags[name]}) for name in groups}
+        command(**values, **options)
+
+    parameters = [*own, *(flag for group in flags.values() for flag in group)]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Typer reads it
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
+
+
+def _flags(options: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(options, include_extras=True)
+    return [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+        for name, parameter in inspect.signature(options).parameters.items()
+    ]

@@ -1,4 +1,4 @@
-"""train/finetuning/memory.py: a training that does not fit now waits and says so; one that never could is tried."""
+"""train/finetuning/child.py: a training that does not fit now waits and says so; one that never could is tried."""
 
 import json
 from dataclasses import replace
@@ -29,7 +29,7 @@ def request_for(database: Any, settings: Settings, tiny_base: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_what_fits_does_not_wait(request_for: Any, method: str) -> None:
-    from train.finetuning.memory import wait_for_memory
+    from train.finetuning.child import wait_for_memory
 
     request, registry, settings = request_for
     told: list[dict[str, Any]] = []
@@ -40,21 +40,21 @@ def test_what_fits_does_not_wait(request_for: Any, method: str) -> None:
 def test_it_waits_while_memory_is_short_and_is_tried_where_it_would_never_do(
     request_for: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.finetuning import memory
+    from train.finetuning import child
     from train.planning import plan
 
     real = plan.find_machine("cpu")
     free = iter([50 << 20, 50 << 20, 50 << 20, 50 << 20, 8 << 30])
-    monkeypatch.setattr(memory, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(child, "_AGAIN_S", 0.01)
     monkeypatch.setattr(plan, "find_machine", lambda *_: replace(real, free=next(free), memory=16 << 30))
     told: list[dict[str, Any]] = []
     request, registry, settings = request_for
-    memory.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
+    child.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
     assert [list(line) for line in told] == [["waiting"]]  # once, however long it takes
     assert "of 16.0 are free" in told[0]["waiting"]
 
     monkeypatch.setattr(plan, "find_machine", lambda *_: replace(real, free=50 << 20, memory=60 << 20))
-    memory.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
+    child.wait_for_memory(request, settings.runs_dir / "run", registry, settings, told.append)
     assert "tried all the same" in told[1]["stage"]
 
 

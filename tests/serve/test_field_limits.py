@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from models.errors import Invalid
-from serve.validation.schema_limits import MAX_ITEMS, check_schemas
+from serve.validation.field_limits import MAX_ITEMS, check_schemas
 from tests.serve.gateways import Serving
 from tests.serve.paced_upstream import PacedUpstream
 

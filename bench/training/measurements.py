@@ -1,4 +1,4 @@
-"""Training throughput: the same rows by `parley train`, and by transformers' Trainer with padded rows."""
+"""The parts of `bench.training`: throughput beside a padding Trainer, the leak test of packed rows, and peak memory."""
 
 import tempfile
 import time
@@ -9,9 +9,12 @@ from typing import Any
 
 from bench.evals import bitext
 from bench.support import conversations
+from models.demo import FOLDER
 
 MAX_LENGTH = 1_024  # tokens per row on both sides
 _RANK, _RATE, _SEED = 16, 1e-3, 0
+DEMO_BASE = FOLDER / "base"
+TUNE_MODES = ("full", "lora", "qlora")
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,9 @@ def train_padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads
     from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
     from train.trainers.bases import find_base, load_model
-    from train.trainers.batches import SimilarLengthSampler
-    from train.trainers.heads import add_learnt_head
     from train.trainers.library_output import quiet
-    from train.trainers.losses import measure
+    from train.trainers.losses import add_learnt_head, measure
+    from train.trainers.packing import SimilarLengthSampler
     from train.trainers.tokens import IGNORED
 
     tokenised = tokenise_rows(rows, base)
@@ -138,3 +140,77 @@ def select_rows(number: int, base: Path) -> list[dict[str, Any]]:
     rows = conversations(requests[::every])
     fits = {row.line for row in tokenise_rows(rows, base)}
     return [row for line, row in enumerate(rows, 1) if line in fits][:number]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Largest differences of a row's logits in one packed batch, in float32.
+
+    `neighbours`: after the other rows' tokens change. `alone`: from the row without a batch; `alone_relative` is that
+    divided by the largest logit.
+    """
+
+    neighbours: float
+    alone: float
+    alone_relative: float
+    rows: int
+
+
+def measure_leak(rows: Sequence[dict[str, Any]], base: Path, threads: int) -> Leak:
+    """Packs the rows, replaces every other row by different tokens of equal length, and compares the logits."""
+    import torch
+
+    from train.trainers.bases import find_base, load_model
+    from train.trainers.library_output import quiet
+    from train.trainers.packing import PackedCollator, attend_by_row
+
+    ids = [row.input_ids for row in tokenise_rows(rows, base)]
+    with quiet(None, threads), torch.no_grad():
+        model = load_model(find_base(base), torch.float32, "cpu").eval()
+        size = model.config.vocab_size
+        changed = [row if index % 2 else [(token + 101) % size for token in row] for index, row in enumerate(ids)]
+        alone = [model(input_ids=torch.tensor([row]), use_cache=False).logits[0] for row in ids]
+        attend_by_row(model)
+
+        def packed_logits(rows: Sequence[list[int]]) -> Any:
+            batch = PackedCollator()([{"input_ids": row, "labels": row} for row in rows])
+            del batch["labels"], batch["tokens"]
+            return model(**batch, use_cache=False).logits[0].split([len(row) for row in rows])
+
+        first, second = packed_logits(ids), packed_logits(changed)
+    apart = max(float((packed - single).abs().max()) for packed, single in zip(first, alone, strict=True))
+    largest = max(float(logits.abs().max()) for logits in alone)
+    moved = max(float((first[index] - second[index]).abs().max()) for index in range(1, len(ids), 2))
+    return Leak(moved, apart, apart / largest, len(ids))
+
+
+def measure_peak_memory(tune: Any, base: Path) -> int:
+    """This process's peak memory in bytes over three steps of one tuning mode."""
+    from train import Hyperparameters, train
+
+    rows = select_rows(6, base)
+    with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+        result = train(
+            rows, base=base, out=Path(folder) / "run", validation=0, threads=1,
+            hyperparameters=Hyperparameters(epochs=1, batch_size=2, max_length=MAX_LENGTH, tune=tune),
+        )  # fmt: skip
+    return int(result.peak_memory_bytes or 0)
+
+
+def write_larger_model(folder: Path) -> int:
+    """Writes a model with random weights and the demo's tokenizer; returns its number of parameters."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(DEMO_BASE))
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=768, intermediate_size=2_048, num_hidden_layers=16,
+        num_attention_heads=12, num_key_value_heads=4, max_position_embeddings=2_048, tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    torch.manual_seed(_SEED)
+    model: Any = Qwen2ForCausalLM(config)
+    model.to(torch.bfloat16)
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return model.num_parameters()

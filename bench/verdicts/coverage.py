@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.verdicts.worlds import World, draw
+from evals.ratings.simulated_votes import World, draw
 from evals.ratings.voter_means import MIN_VOTERS, VoterMean, from_sums, interval
 
 _NORMAL = 1.959964

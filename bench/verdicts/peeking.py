@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.verdicts.worlds import World, logistic
+from evals.ratings.simulated_votes import World, logistic
 from evals.ratings.verdict_states import E_STOP, MIN_PROMPTS, MIN_VOTES
 from evals.ratings.voter_means import VoteSums, from_sums, log_evidence
 

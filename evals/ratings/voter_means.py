@@ -49,11 +49,13 @@ class Cells:
 class VoterMean:
     """The equally weighted mean over voters and its variance; each field is a number, or an array over runs.
 
+    `votes` counts a voter's votes on one prompt once.
     `variance` is for people like them and has `freedom` degrees of freedom, `own_variance` and `own_freedom` are for
     these people. NaN where there are no votes.
     """
 
     mean: Numbers
+    votes: Numbers
     voters: Numbers
     prompts: Numbers
     variance: Numbers
@@ -72,9 +74,9 @@ class VoterMean:
 class VoteSums:
     """What the variance is computed from: sums by voter (…, voters) and by prompt (…, prompts).
 
-    By voter: `votes`, `points` and `squares` of their scores. By prompt, over its votes with weight w = 1 / (the voter's
-    votes): `weight` is Σ w, `score` is Σ w·score, and `centred` is Σ w·m/(m − 1)·(score − the voter's mean), where m is
-    the voter's number of votes; voters with one vote are left out of `centred`.
+    By voter: `votes`, `points` and `squares` of their scores. By prompt, over its votes with weight w, one over the
+    voter's votes: `weight` is Σ w, `score` is Σ w·score, and `centred` is Σ w·m/(m − 1)·(score − the voter's mean),
+    where m is the voter's number of votes; voters with one vote are left out of `centred`.
     """
 
     votes: np.ndarray
@@ -99,7 +101,7 @@ def cells_of(score: np.ndarray, prompt: np.ndarray, voter: np.ndarray) -> Cells:
 def voter_mean(cells: Cells) -> VoterMean:
     """The mean over voters of their means over prompts, with its variances."""
     if not len(cells):
-        return VoterMean(float("nan"), 0, 0, *(float("nan"),) * 4)
+        return VoterMean(float("nan"), 0, 0, 0, *(float("nan"),) * 4)
     score, prompt, voter = cells.score, cells.prompt, cells.voter
     votes = np.bincount(voter).astype(float)
     points = np.bincount(voter, score)
@@ -137,6 +139,7 @@ def from_sums(sums: VoteSums) -> VoterMean:
     scale = np.maximum(voters, 1) ** 2
     return VoterMean(
         mean=mean,
+        votes=votes.sum(-1),
         voters=voters,
         prompts=prompts,
         variance=variance / scale,
@@ -202,7 +205,7 @@ def log_evidence(found: VoterMean, scope: Scope, chance: float = 0.5) -> Numbers
     """
     variance, freedom, clusters = found.of(scope)
     mean = np.asarray(found.mean, float)
-    n = _effective_votes(mean, variance, clusters)
+    n = _effective_votes(mean, variance, clusters if scope == "these people" else found.votes)
     square = n * (mean - chance) ** 2 / (chance * (1 - chance))
     with np.errstate(invalid="ignore", divide="ignore"):
         shrink = _normal_square(square, freedom) / square

@@ -1,10 +1,11 @@
-"""Worlds of voters and prompts, and their votes as tables of (runs, voters, prompts)."""
+"""Simulated votes with a known truth, as tables of (runs, voters, prompts): for a campaign's power, and for bench."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy.optimize import brentq
 
 from evals.ratings.voter_means import VoteSums
 
@@ -19,8 +20,9 @@ class World:
     """How votes come about: a voter prefers the first model with log-odds `edge` + the voter's + the prompt's effect.
 
     `voter_sd` and `prompt_sd` are the standard deviations of those effects in log-odds, normally distributed.
-    `sharing`: every voter votes on every prompt ("even"); on 3 to all of them, log-uniformly ("uneven"); or the first on
-    every prompt, and the others have 40 % of all votes between them. `ties`: the share of ties.
+    `sharing`: every voter votes on `votes_each` prompts, all where None ("even"); on 3 to all of them, log-uniformly
+    ("uneven"); or the first on every prompt, and the others have 40 % of all votes between them. `ties`: the share of
+    ties.
     """
 
     voters: int
@@ -30,6 +32,7 @@ class World:
     sharing: Sharing = "even"
     edge: float = 0.0
     ties: float = 0.0
+    votes_each: int | None = None
 
     @property
     def truth(self) -> float:
@@ -72,6 +75,15 @@ def logistic(odds: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-odds))
 
 
+def with_win_rate(world: World, rate: float) -> World:
+    """The same world with that win rate over all people and all prompts.
+
+    Raises:
+        ValueError: so many ties do not allow this rate.
+    """
+    return replace(world, edge=brentq(lambda edge: replace(world, edge=edge).truth - rate, -20.0, 20.0))
+
+
 def draw(world: World, runs: int, seed: int = 0) -> Iterator[Tables]:
     """The votes of that many runs, in blocks that fit into memory."""
     rng = np.random.default_rng(seed)
@@ -96,9 +108,11 @@ def _block(world: World, runs: int, rng: np.random.Generator) -> Tables:
 
 def _cast(world: World, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     runs, voters, prompts = shape
-    if world.sharing == "even":
+    if world.sharing == "even" and world.votes_each in (None, prompts):
         return np.ones(shape, bool)
     place = rng.random(shape).argsort(2)  # the order in which a voter would get to the prompts
+    if world.sharing == "even":
+        return place < (world.votes_each or prompts)
     if world.sharing == "uneven":
         return place < np.exp(rng.uniform(np.log(3), np.log(prompts + 0.99), (runs, voters, 1))).astype(int)
     share, more = divmod(round(prompts / 1.5), voters - 1)

@@ -45,10 +45,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "evals": (
         "campaign_tables",
-        "tables intervals served_models request_pool",
+        "tables intervals request_pool",
         "votes/ scorers/",
         "ratings/ tasks/",
-        "judges/",
+        "recordings/",
+        "served_models judges/",
         "reports/ served_runs",
         "commands/ jobs",
         "cli",

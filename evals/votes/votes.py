@@ -14,6 +14,7 @@ import numpy as np
 from sqlalchemy import func, select
 
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from evals.votes.training_prompts import no_training_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +135,10 @@ class StoredVotes:
 
 
 def read_votes(database: Database, category: str | None = None) -> Votes:
-    """Every stored vote, or those on one category of prompts; oldest first."""
+    """Every stored vote, or those on one category of prompts; oldest first.
+
+    Votes on recorded answers to training prompts are left out.
+    """
     return stored_votes(database, category).votes
 
 
@@ -159,7 +163,7 @@ def stored_votes(database: Database, category: str | None = None, *, repeats: bo
     if not repeats:
         query = query.where(BattleRow.again.is_(False))
     with database.read() as session:
-        rows = session.execute(query).all()
+        rows = session.execute(query.where(no_training_record(session))).all()
     votes = from_rows(
         (first, second, first_score(choice, flipped), prompt, voter)
         for first, second, flipped, choice, prompt, voter, _, _ in rows

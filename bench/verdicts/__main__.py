@@ -33,7 +33,10 @@ BOARDS = (
 
 def worlds(sharing: Sequence[Sharing] = _SHARING) -> list[World]:
     """Every combination of voters, prompts and their spreads."""
-    return [World(*sizes, share) for *sizes, share in product(_VOTERS, _PROMPTS, _VOTER_SDS, _PROMPT_SDS, sharing)]
+    return [
+        World(voters, prompts, voter_sd, prompt_sd, share)
+        for voters, prompts, voter_sd, prompt_sd, share in product(_VOTERS, _PROMPTS, _VOTER_SDS, _PROMPT_SDS, sharing)
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -81,7 +81,7 @@ def with_win_rate(world: World, rate: float) -> World:
     Raises:
         ValueError: so many ties do not allow this rate.
     """
-    return replace(world, edge=brentq(lambda edge: replace(world, edge=edge).truth - rate, -20.0, 20.0))
+    return replace(world, edge=float(brentq(lambda edge: replace(world, edge=edge).truth - rate, -20.0, 20.0)))  # type: ignore[arg-type] -- without full_output it is the root
 
 
 def draw(world: World, runs: int, seed: int = 0) -> Iterator[Tables]:

@@ -36,7 +36,7 @@ from evals.ratings.voter_means import (
     voter_mean,
 )
 from evals.ratings.voter_results import decisive_voters, results_by_voter
-from evals.votes.import_rows import UNKNOWN_VOTER
+from evals.votes.imports.rows import UNKNOWN_VOTER
 from evals.votes.votes import Votes, read_votes
 from models.database import Database
 

@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from evals.campaign_tables import CampaignPairRow, CampaignPromptRow, CampaignRow, GoldPairRow
 from evals.campaigns.answers import stored_answers
-from evals.campaigns.campaign import RECORDED
 from evals.campaigns.leaks import campaign_names, hide_names
 from evals.campaigns.pair_sampling import Drawn, ModelPair, PairCount, draw_models
 from evals.campaigns.set_aside import FOREVER, Place, Resting, resting_places, set_aside_in
@@ -25,6 +24,7 @@ from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.prompts import Prompt, as_prompt, set_prompt_ids
 from models.database import new_ulid, utcnow
 from models.errors import Conflict, Invalid, NotFound, Unavailable
+from models.spec import is_recorded_name
 
 RESERVED = timedelta(minutes=30)  # how long a pair on somebody's screen counts as a vote to come
 _MIN_BATTLES_BETWEEN = 10  # between two showings of a pair to one voter
@@ -116,7 +116,7 @@ class Matchmaker:
         """
         models = sorted(self._campaign.models)
         if self._wish.typed is not None:
-            models = [model for model in models if not model.endswith(RECORDED)]
+            models = [model for model in models if not is_recorded_name(model)]
         if len(models) < 2:
             raise Invalid("A blind comparison needs two models that are ready.", param="models")
         self.check_own_votes()
@@ -221,7 +221,7 @@ class Matchmaker:
             if self._blocked:
                 raise self._unavailable()
             raise Conflict("There is nothing left for you to vote on. Thank you.", code="nothing_left")
-        pairs = [pair for pair in pairs if self._can_ask(pair) and not any(name.endswith(RECORDED) for name in pair)]
+        pairs = [pair for pair in pairs if self._can_ask(pair) and not any(map(is_recorded_name, pair))]
         if not pairs:
             raise self._unavailable()
         drawn = draw_models(models, pairs, counts, self._chance)

@@ -27,8 +27,9 @@ class Campaign:
     """A stored campaign. `prompts` counts its prompts; those of an open-ended one are the stored prompts.
 
     `models` are references: a registered id, or a recorded model (`MODEL@recorded`), whose recording's id is in
-    `recordings`. `votes_per_pair` is how many people vote on each pair of answers, `votes_per_person` how many votes one person is
-    asked for; None means without a limit. `margin`: "at least as good" allows this much below half of the wins.
+    `recordings`. `votes_per_pair` is how many people vote on each pair of answers, `votes_per_person` how many votes
+    one person is asked for; None means without a limit. `margin`: "at least as good" allows this much below half of
+    the wins. `samples`: how many answers of each model to each prompt are compared.
     """
 
     name: str

@@ -56,7 +56,7 @@ def load_votes(database: Database, pair_ids: Sequence[str]) -> dict[str, list[tu
     query = (
         select(BattleRow.pair_id, VoteRow.voter, BattleRow.flipped, VoteRow.choice)
         .join(VoteRow, VoteRow.battle_id == BattleRow.id)
-        .where(BattleRow.again.is_(False))
+        .where(BattleRow.again.is_(False), BattleRow.gold.is_(False))
         .order_by(VoteRow.created, VoteRow.battle_id)
     )
     ids = set(pair_ids)

@@ -26,7 +26,7 @@ def preferences(database: Database) -> list[dict[str, Any]]:
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
-        .where(PromptRow.held_out.is_(False), BattleRow.again.is_(False))
+        .where(PromptRow.held_out.is_(False), BattleRow.again.is_(False), BattleRow.gold.is_(False))
         .order_by(PairRow.id, VoteRow.created)
     )
     scores: dict[str, list[float]] = defaultdict(list)

@@ -42,6 +42,7 @@ def vote_rows(database: Database) -> list[dict[str, Any]]:
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
+        .where(BattleRow.gold.is_(False))
         .order_by(VoteRow.created, VoteRow.battle_id)
     )
     rows = []

@@ -202,9 +202,10 @@ def _open_to_votes(home: "Home") -> None:
     from evals.campaigns.campaign import OPEN
     from evals.campaigns.lifecycle import add_model, load_campaign
 
+    listed = {spec.id for spec in home.registry.list()}
     if load_campaign(home.database, OPEN).opened is None:
         for model in models.demo.catalogue():
-            if not model.judge:
+            if not model.judge and model.id in listed:
                 add_model(home.database, OPEN, model.id)
 
 

@@ -8,9 +8,14 @@ from evals.campaigns.lifecycle import PREPARE, load_campaign
 from evals.campaigns.preparation import preparation, prepare_campaign, prepare_later
 from models.database import Database
 from models.errors import Unavailable
-from models.jobs import list_jobs
+from models.jobs import claim, get_job, list_jobs
+from models.settings import Settings
+from models.worker import run_job
+from parley import JOB_HANDLERS, JOB_LANES
 from tests.evals.campaigns.campaigns import MODELS, battle, opened
 from tests.evals.scripted import Scripted, echo
+from tests.evals.upstream import AnsweringServer
+from tests.serve.gateways import serving
 
 
 def prepare(database: Database, models: Scripted, report=None):
@@ -54,3 +59,17 @@ def test_a_dead_model_stops_nobody_and_is_asked_again_later(database: Database, 
 
 def test_an_open_ended_campaign_needs_none(database: Database) -> None:
     assert preparation(database, "open") == ()
+
+
+def test_the_worker_prepares_what_was_opened(settings: Settings, database: Database, tmp_path: Path) -> None:
+    with serving(settings, database) as gateway, AnsweringServer() as upstream:
+        gateway.hosted("alpha", "beta", base_url=upstream.address)
+        opened(database, tmp_path, 3, ("alpha", "beta"))
+        at_gateway = gateway.settings.model_copy(update={"port": gateway.port})
+        job = claim(database, "test", kinds=JOB_LANES[1])
+        assert job is not None
+        run_job(at_gateway, database, JOB_HANDLERS, job, "test")
+        done = get_job(database, job.id)
+        assert (done.status, done.error) == ("succeeded", None)
+        assert done.result == {"models": {name: {"answers": 3, "wanted": 3} for name in ("alpha", "beta")}}
+        assert len(upstream.asked) == 6

@@ -64,11 +64,20 @@ class Votes:
 
     def where(self, keep: np.ndarray) -> Votes:
         """Some of the votes. `keep`: (n,) booleans, or integers that also set the order."""
-        parts = (part[keep] for part in (self.first, self.second, self.score, self.prompt, self.voter))
         pair, both_bad, first_left = (
             part if part is None else part[keep] for part in (self.pair, self.both_bad, self.first_left)
         )
-        return Votes(self.models, *parts, pair, both_bad, first_left, self.voters)
+        return replace(
+            self,
+            first=self.first[keep],
+            second=self.second[keep],
+            score=self.score[keep],
+            prompt=self.prompt[keep],
+            voter=self.voter[keep],
+            pair=pair,
+            both_bad=both_bad,
+            first_left=first_left,
+        )
 
     def in_one_order(self) -> Votes:
         """The same votes with each pair's models in the order of `models`, the score flipped where they were not."""

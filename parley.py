@@ -183,7 +183,7 @@ def _install(model: "DemoModel", home: "Home") -> None:
     from models.atomic import publish_folder
     from models.demo import BASE
     from models.registry import parse_spec
-    from models.spec import read_lora_rank
+    from models.weights import read_lora_rank
 
     parity = None
     with publish_folder(home.settings.models_dir) as pending:

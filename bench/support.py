@@ -32,7 +32,8 @@ from models.errors import ParleyError
 from models.messages import Completer, Message
 from models.registry import Registry
 from models.settings import Settings, load_settings
-from models.spec import ModelSpec, read_lora_rank
+from models.spec import ModelSpec
+from models.weights import read_lora_rank
 
 BASE, TUNED, JUDGE = "demo-base", "bitext-support", "support-judge"
 _ANSWER_TOKENS = 400

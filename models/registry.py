@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 from models.atomic import claim_folder, unclaimed_folders
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.spec import NAME_RULE, ModelSpec, Parity, State, check_weights, is_valid_name
+from models.spec import NAME_RULE, ModelSpec, Parity, State, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
+from models.weights import check_weights
 
 _log = logging.getLogger("parley.registry")
 

@@ -1,10 +1,8 @@
 """ModelSpec: what a model is, where its weights or upstream are, and how its engine runs.
 
 A spec is immutable. What changes during a model's life (state, aliases, pins) belongs to the registry.
-The functions read the folder of weights that a spec names.
 """
 
-import json
 import re
 from datetime import date, datetime
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.database import utcnow
-from models.errors import Invalid
 from models.settings import is_secret_name
 
 Kind = Literal["base", "merged", "adapter", "hosted"]
@@ -198,43 +195,3 @@ class ModelSpec(_FrozenModel):
         if len(set(self.fallbacks)) < len(self.fallbacks):
             raise ValueError("a fallback is listed twice")
         return self
-
-
-def guess_kind(path: str, base: str | None) -> str:
-    """The kind of model at a folder or hub id: `adapter` by its configuration file, else `merged` if it has a base."""
-    if (Path(path) / "adapter_config.json").is_file():
-        return "adapter"
-    return "merged" if base else "base"
-
-
-def read_lora_rank(path: str | Path) -> int | None:
-    """An adapter folder's LoRA rank; None for anything else.
-
-    Raises:
-        Invalid: the adapter's configuration cannot be read.
-    """
-    config = Path(path) / "adapter_config.json"
-    try:
-        return int(json.loads(config.read_text("utf-8"))["r"]) if config.is_file() else None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Invalid(f"{config} is no adapter's configuration: {error}.", param="path") from error
-
-
-def check_weights(path: str) -> None:
-    """Checks that a local folder holds safetensors: other formats can run code when loaded. A hub id passes unread.
-
-    Raises:
-        Invalid: the path is relative, is not there, or holds no safetensors.
-    """
-    folder = Path(path)
-    if not folder.is_absolute():
-        if folder.exists() or path.startswith("."):
-            raise Invalid(f"{path!r} is a relative folder: give its absolute path.", param="path")
-        return
-    if not folder.is_dir():
-        raise Invalid(f"There is no folder {path}.", param="path")
-    if not any(folder.glob("*.safetensors")):
-        raise Invalid(
-            f"{path} holds no safetensors. Other formats can run code when loaded: convert them first.",
-            param="path",
-        )

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg",
-        "settings judge_format",
+        "settings judge_format weights",
         "database completer",
         "tables spec atomic",
         "registry jobs files usage shutdowns http/ demo/",

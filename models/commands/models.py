@@ -136,7 +136,7 @@ def models_add(
       --credential OPENAI_API_KEY --fallback support-v2
     """
     from models.registry import parse_spec
-    from models.spec import guess_kind, read_lora_rank
+    from models.weights import guess_kind, read_lora_rank
 
     if path and upstream:
         raise Invalid("A model has weights or an upstream, not both: give --path or --upstream.")

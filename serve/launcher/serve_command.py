@@ -136,7 +136,7 @@ def _register_model(
     registry: "Registry", argument: str, options: ModelOptions, report: Callable[[str], None]
 ) -> "ModelSpec":
     from models.registry import parse_spec
-    from models.spec import guess_kind, read_lora_rank
+    from models.weights import guess_kind, read_lora_rank
 
     name, equals, source = argument.partition("=")
     if not equals:

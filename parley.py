@@ -40,6 +40,8 @@ COMMAND_ORDER = (
     "merge",
     "generate",
     "prompts",
+    "record",
+    "recordings",
     "eval",
     "judge",
     "votes",
@@ -77,6 +79,7 @@ def build() -> typer.Typer:
     import serve.cli
     import train.cli
     import ui.cli
+    from evals.commands.record import record_command
     from train.clouds.rescue_command import rescue_command
 
     app = typer.Typer(
@@ -93,6 +96,7 @@ def build() -> typer.Typer:
     for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
     app.command("rescue")(rescue_command(_compare))
+    app.command("record")(record_command(_provider_prices))
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)
     app.command("worker", hidden=True)(worker)
@@ -104,6 +108,21 @@ def _compare(database: "Database", rows: "Sequence[dict[str, Any]]", source: str
     from evals.votes.prompts import add_prompts
 
     return add_prompts(database, rows, source)
+
+
+def _provider_prices(model: str) -> tuple[float, float] | None:
+    """A hosted model's US dollars per million input and output tokens; None where unknown.
+
+    `evals` needs them and may not import `train`.
+    """
+    from models.errors import NotFound
+    from train.planning.pricing import find_price
+
+    try:
+        price = find_price(model)
+    except NotFound:
+        return None
+    return None if price.input is None or price.output is None else (price.input, price.output)
 
 
 def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":

@@ -1,7 +1,8 @@
 """This room's tables: prompts, pairs of answers, battles, votes, judgments, rubrics; tasks, answers, evaluations.
 
 A pair is a prompt with two stored answers, and may be shown to several people; a battle is one showing of it to one
-person, with its order of sides. Unique constraints keep a vote from counting twice.
+person, with its order of sides. Unique constraints keep a vote from counting twice. Campaigns and recordings have their
+tables in `evals.campaign_tables`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, U
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from evals.campaign_tables import OPEN_CAMPAIGN
 from models.database import Base, UtcDateTime, utcnow
 
 
@@ -58,7 +60,7 @@ class BattleRow(Base):
     """
 
     __tablename__ = "battles"
-    __table_args__ = (UniqueConstraint("pair_id", "voter", "showing"),)
+    __table_args__ = (UniqueConstraint("pair_id", "voter", "showing", "campaign"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     pair_id: Mapped[str] = mapped_column(ForeignKey("pairs.id"))
@@ -66,6 +68,19 @@ class BattleRow(Base):
     showing: Mapped[int] = mapped_column(default=0)
     flipped: Mapped[bool] = mapped_column()
     again: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    campaign: Mapped[str] = mapped_column(
+        ForeignKey("campaigns.name"), index=True, default=OPEN_CAMPAIGN, server_default=OPEN_CAMPAIGN
+    )
+    # The probability with which this pair of models was drawn; None where it is unknown.
+    probability: Mapped[float | None] = mapped_column()
+    # The pair is a gold pair, whose better answer is known.
+    gold: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    skip_reason: Mapped[str | None] = mapped_column(String(64))
+    comment: Mapped[str | None] = mapped_column(Text)
+    # When the models' names were shown. A vote that changes after that is not blind.
+    revealed: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    undone: Mapped[int] = mapped_column(default=0, server_default="0")
+    import_id: Mapped[str | None] = mapped_column(ForeignKey("vote_imports.id"), index=True)
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
 
 
@@ -98,9 +113,9 @@ class _JudgmentColumns:
 class JudgmentRow(_JudgmentColumns, Base):
     """A judge's judgment of a pair. `shown`: "12" or "21" compares, in that order; "1" or "2" grades one answer.
 
-    `verdict` is 1, 2 or 0 for a tie (pointwise: the grade); None where the judge's text could not be parsed. `scores`
+    `verdict` is 1, 2 or 0 for a tie (pointwise: the grade); None if the judge's text could not be parsed. `scores`
     has a dict of criteria for each model shown, under "1" and "2". `expected` is model_1's share of the win (pointwise:
-    the grade) averaged over token probabilities, None where unknown. `rubric_hash` has a suffix where the judge saw
+    the grade) averaged over token probabilities, None if unknown. `rubric_hash` has a suffix if the judge saw
     more than the plain question: see `evals.judges.judge.Judge.key`.
     """
 
@@ -114,7 +129,7 @@ class AnswerJudgmentRow(_JudgmentColumns, Base):
     """As `JudgmentRow`, on answers of evaluations.
 
     `pair_id`: an answer's id, or two joined by a colon; then, after another colon, the start of the reference answer's
-    hash where there is one, since one answer may be judged against several references.
+    hash if there is one, since one answer may be judged against several references.
     """
 
     __tablename__ = "answer_judgments"
@@ -198,7 +213,7 @@ class EvaluationRow(Base):
 class ResultRow(Base):
     """One model on one sample of an evaluation: its answer with scores by scorer, or the error instead of both.
 
-    A score is null where there is no reference; `score_errors` has the errors of scorers.
+    A score is null if there is no reference; `score_errors` has the errors of scorers.
     """
 
     __tablename__ = "evaluation_results"

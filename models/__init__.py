@@ -20,7 +20,7 @@ _MODULES = {
     "GatewayCompleter": "completer", "gateway_completer": "completer",
     "reserve_memory": "jobs", "release_memory": "jobs",
     "retry_delay": "errors",
-    "Rubric": "judge_format",
+    "Rubric": "judge_prompt",
 }  # fmt: skip
 
 __all__ = sorted(_MODULES)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 from ulid import ULID
 
-from models.errors import Invalid, NoSpace, Unavailable
+from models.errors import Invalid, NoSpace, ParleyError, Unavailable
 from models.settings import Settings
 
 _BUSY_TIMEOUT_S = 30
@@ -123,9 +123,33 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection in a transaction, for migrations."""
+        """A connection in a transaction, for statements without the ORM."""
         with _translate_errors(self), self._writer.begin() as connection:
             yield connection
+
+    @contextmanager
+    def migration(self) -> Iterator[Connection]:
+        """A connection in a transaction, for migrations.
+
+        SQLite alters a table by dropping and copying it, so that its foreign keys are checked at the end only.
+
+        Raises:
+            ParleyError: a row refers to a row that does not exist; nothing was migrated.
+        """
+        with _translate_errors(self), self._writer.connect() as connection:
+            if not self.is_sqlite:
+                with connection.begin():
+                    yield connection
+                return
+            cursor = connection.connection.cursor()  # the setting changes only outside a transaction
+            cursor.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    if wrong := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                        raise ParleyError(f"A row of the table {wrong[0]} refers to a missing row of {wrong[2]}.")
+            finally:
+                cursor.execute("PRAGMA foreign_keys = ON")
 
     def check_current(self) -> None:
         """Raises Unavailable if the tables are missing, older or newer than this program's."""
@@ -163,7 +187,7 @@ def upgrade(settings: Settings) -> None:
 
     database = open_database(settings)
     try:
-        with database.connection() as connection:
+        with database.migration() as connection:
             command.upgrade(alembic_config(connection), "head")
     finally:
         database.dispose()

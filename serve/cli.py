@@ -177,7 +177,7 @@ def _fine_tunes_table(fine_tunes: "list[FineTune]") -> Any:
 def doctor_command(as_json: JsonFlag = False) -> None:
     """Check this machine: GPU, memory, ports, versions, SQLite, disk, keys, limits.
 
-    It changes nothing, and works before the first start as well as beside a running Parley. The exit status is 1 if a
+    It changes nothing, and works before the first start and while Parley runs. The exit status is 1 if a
     check failed that prevents a start.
     """
     from models.settings import load_settings

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg",
-        "settings judge_format weights",
+        "settings judge_prompt weights",
         "database completer",
         "tables spec atomic",
         "registry jobs files usage shutdowns http/ demo/",
@@ -44,10 +44,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "api",
     ),
     "evals": (
-        "tables intervals served_models request_pool",
+        "campaign_tables",
+        "tables intervals request_pool",
         "votes/ scorers/",
         "ratings/ tasks/",
-        "judges/",
+        "recordings/",
+        "served_models judges/",
         "reports/ served_runs",
         "commands/ jobs",
         "cli",

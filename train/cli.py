@@ -36,10 +36,10 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def train_command(options: TrainOptions) -> None:
-    """Fine-tune a chat model on your conversations, the assistant's words only, and serve the result.
+    """Fine-tune a chat model on the assistant's messages in your conversations, and serve the result.
 
-    The data is checked first: each problem is listed with its line and how to fix it; lines with errors are left out,
-    the others are used. Every "auto" follows a rule, shown at the end.
+    The data is checked first. Each problem is listed with its line and how to fix it; lines with errors are skipped.
+    Every "auto" follows a rule, which is shown at the end.
 
       parley train tickets.jsonl --base demo-base --name support-v1
 
@@ -58,7 +58,7 @@ def train_command(options: TrainOptions) -> None:
 
       parley train --resume 01JQ4Z8E3K5V7W9XABCDEFGHJK
 
-    In a cloud the same data and hyperparameters are checked and priced, and you agree before anything is sent:
+    To train in a cloud, add --on. The data is checked and priced first, and nothing is sent until you agree:
 
       parley train tickets.jsonl --base gpt-4o-mini-2024-07-18 --name support-v1 --on openai
     """
@@ -101,7 +101,7 @@ def merge_command(
     """Merge an adapter into its base, and serve the weights on an engine of their own.
 
     A merged model is faster: 2.4 times the throughput of the adapter on a CPU. The merge is made in float32 and
-    refused if merged and unmerged logits differ by more than rounding explains.
+    refused if the merged and unmerged logits differ by more than rounding error.
 
       parley merge support-v1 --name support-v1-merged
     """

@@ -52,7 +52,7 @@ def check_command(
         str,
         typer.Option(help="The model whose tokens are counted: an OpenAI model, a registered one, a folder or hub id."),
     ] = "gpt-4o-mini",
-    all_problems: Annotated[bool, typer.Option("--all", help="List every problem instead of every kind.")] = False,
+    all_problems: Annotated[bool, typer.Option("--all", help="List every problem, not only each kind.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check training data: each problem with its line, its severity and what to do about it.

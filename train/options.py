@@ -75,7 +75,7 @@ class TrainOptions:
     schedule: Annotated[str, _option("Learning rate after the warm-up: cosine, linear or constant.", _HOW)] = "cosine"
     early_stopping: Annotated[
         int | None,
-        _option("Stop after this many validations in a row without a better loss, and restore the best.", _HOW, min=1),
+        _option("Stop after this many validations without a better loss, and restore the best weights.", _HOW, min=1),
     ] = None
     validate_every: Annotated[
         str, _option("Steps between validations, or auto: each epoch, or four per epoch with --early-stopping.", _HOW)
@@ -120,10 +120,10 @@ class TrainOptions:
         str | None, _option("Continue an interrupted run (its id or folder) with its own settings.", "Interrupted")
     ] = None
     on: Annotated[
-        str, _option("Where: local, openai or together. A cloud's result is served as a hosted model.", None, "--on")
+        str, _option("Where to train: local, openai or together. A cloud's model is served as hosted.", None, "--on")
     ] = "local"
     lr_multiplier: Annotated[float | None, _option("OpenAI's learning_rate_multiplier.", "Clouds", min=0.0001)] = None
-    yes: Annotated[bool, _option("Buy at the shown price without asking.", "Clouds", "--yes")] = False
+    yes: Annotated[bool, _option("Accept the price without asking.", "Clouds", "--yes")] = False
     as_json: AsJson = False
 
     def require(self) -> None:

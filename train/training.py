@@ -58,7 +58,7 @@ def train(
     checked: CheckedData | None = None,
     **fields: Any,
 ) -> TrainingResult:
-    """Fine-tunes a chat model on conversations, on the assistant's words only, or on pairs of answers.
+    """Fine-tunes a chat model on the assistant's messages in conversations, or on pairs of answers.
 
     Args:
         data: training data, with the other fields of `TrainingRequest` as keywords (`base` is required); or a
@@ -120,7 +120,7 @@ def resume(
     stored = read_json(folder / CONFIG).get("asked") or {}
     if not stored.get("data"):
         raise Invalid(
-            f"The run {folder.name} learnt from data in memory: call train() with the same data, out= its folder and "
+            f"The run {folder.name} used data in memory: call train() with the same data, out= its folder and "
             "resume=True.",
             param="run",
         )

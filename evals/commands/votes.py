@@ -33,19 +33,21 @@ def votes_group() -> typer.Typer:
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(help="A CSV, JSONL, FastChat log or battles, Open WebUI feedback export.")],
+    file: Annotated[
+        Path, typer.Argument(help="A CSV or JSONL file, a FastChat log or battles, or an Open WebUI feedback export.")
+    ],
     form: Annotated[
         str | None, typer.Option("--format", help="csv, jsonl, fastchat or openwebui; detected by default.")
     ] = None,
     columns: Columns = None,
     each_its_own_prompt: Annotated[
-        bool, typer.Option(help="Treat each vote as a prompt of its own, where the file has no prompts.")
+        bool, typer.Option(help="Treat each vote as a prompt of its own if the file has no prompts.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Import votes from another tool. Importing the same file again adds nothing.
 
-    Rows that are not votes are counted, and rows that cannot be read are listed with their line; all others are stored.
+    Rows that are not votes are counted, rows that cannot be read are listed with their line, and all others are stored.
     A CSV needs model_a, model_b, winner (model_a, model_b, tie, both_bad) and a prompt or a prompt's name; answers,
     voter, category and time are optional.
 
@@ -69,10 +71,10 @@ def import_file(
     if as_json:
         typer.echo(json.dumps(asdict(result), ensure_ascii=False))
         return
-    known = f", {result.known} were already stored" if result.known else ""
-    say(f"{result.new} new votes from {file.name} ({result.format}){known}.")
-    for what, times in result.skipped.items():
-        say(f"· {times} skipped: {what}.")
+    duplicates = f", {result.known} were already stored" if result.known else ""
+    say(f"{result.new} new votes from {file.name} ({result.format}){duplicates}.")
+    for kind, count in result.skipped.items():
+        say(f"· {count} skipped: {kind}.")
     if result.changed:
         lines = ", ".join(map(str, result.changed[:_MAX_BAD_ROWS]))
         say(f"· {len(result.changed)} are already stored with another choice, which is kept: line {lines}.")

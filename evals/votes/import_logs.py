@@ -31,7 +31,7 @@ def from_fastchat_log(row: Mapping[str, Any], line: int) -> ImportedVote:
     left, right = (str(state.get("model_name") or _plain(name)) for state, name in zip(states, shown, strict=True))
     turns = [_turns([{"role": role, "content": text} for role, text in _pairs(state)]) for state in states]
     ids = [state.get("conv_id") for state in states]
-    messages, answers = _asked(turns)
+    messages, answers = _common_prompt(turns)
     return ImportedVote(
         line=line,
         left=left,
@@ -48,12 +48,12 @@ def from_fastchat_log(row: Mapping[str, Any], line: int) -> ImportedVote:
 
 
 def from_fastchat_battle(row: Mapping[str, Any], line: int) -> ImportedVote:
-    """A cleaned battle, or one of MT-Bench's human votes, where `turn` is the last turn that was judged."""
+    """A cleaned battle, or one of MT-Bench's human votes; `turn` is then the last turn that was judged."""
     left, right = str(row.get("model_a") or ""), str(row.get("model_b") or "")
     turn = row.get("turn")
     judged = [_turns(row.get(side) or [])[: 2 * turn if isinstance(turn, int) and turn > 0 else None]
               for side in ("conversation_a", "conversation_b")]  # fmt: skip
-    messages, answers = _asked(judged)
+    messages, answers = _common_prompt(judged)
     judge = row.get("judge")
     if not messages and row.get("question_id") is None:
         raise RowError("it has no prompt")
@@ -103,8 +103,8 @@ def from_openwebui(row: Mapping[str, Any], line: int) -> list[ImportedVote]:
 
 
 def _part(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = row.get(name)
-    return found if isinstance(found, Mapping) else {}
+    value = row.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _plain(name: Any) -> str:
@@ -115,28 +115,32 @@ def _plain(name: Any) -> str:
 def _pairs(state: Mapping[str, Any]) -> list[tuple[str, Any]]:
     messages = state.get("messages") or []
     first = int(state.get("offset") or 0)  # examples that the template puts before the conversation
-    if not all(isinstance(one, Sequence) and not isinstance(one, str) and len(one) == 2 for one in messages):
+    if not all(
+        isinstance(message, Sequence) and not isinstance(message, str) and len(message) == 2 for message in messages
+    ):
         raise RowError("its messages are not pairs of role and text")
-    return [("user" if i % 2 == 0 else "assistant", one[1]) for i, one in enumerate(messages[first:])]
+    return [("user" if i % 2 == 0 else "assistant", message[1]) for i, message in enumerate(messages[first:])]
 
 
 def _turns(conversation: Any) -> list[dict[str, str]]:
-    if not isinstance(conversation, Sequence) or not all(isinstance(one, Mapping) for one in conversation):
+    if not isinstance(conversation, Sequence) or not all(isinstance(message, Mapping) for message in conversation):
         raise RowError("a conversation is a list of messages")
-    return [{"role": str(one.get("role")), "content": str(one.get("content") or "")} for one in conversation]
+    return [
+        {"role": str(message.get("role")), "content": str(message.get("content") or "")} for message in conversation
+    ]
 
 
-def _asked(turns: Sequence[list[dict[str, str]]]) -> tuple[tuple[dict[str, str], ...], tuple[str, str]]:
+def _common_prompt(turns: Sequence[list[dict[str, str]]]) -> tuple[tuple[dict[str, str], ...], tuple[str, str]]:
     """The messages that both models got, and both answers.
 
     Over several turns each model has its own history, so the last answers have no common prompt: then the user's
     messages identify the prompt, and the answers are dropped.
     """
-    asked = [tuple(turn for turn in side if turn["role"] == "user" and turn["content"]) for side in turns]
-    if not asked[0] or asked[0] != asked[1]:
+    questions = [tuple(turn for turn in side if turn["role"] == "user" and turn["content"]) for side in turns]
+    if not questions[0] or questions[0] != questions[1]:
         return (), ("", "")
     last = [side[-1]["content"] if side[-1]["role"] == "assistant" else "" for side in turns]
-    return asked[0], (last[0], last[1]) if len(asked[0]) == 1 else ("", "")
+    return questions[0], (last[0], last[1]) if len(questions[0]) == 1 else ("", "")
 
 
 def _snapshot(snapshot: Any, message_id: Any) -> tuple[tuple[dict[str, str], ...], dict[str, str]]:
@@ -155,9 +159,9 @@ def _snapshot(snapshot: Any, message_id: Any) -> tuple[tuple[dict[str, str], ...
         if isinstance(node, Mapping) and node.get("parentId") == parent and node.get("role") == "assistant"
     } | {"": str(rated.get("content") or "")}
     messages: list[dict[str, str]] = []
-    seen: set[Any] = set()
-    while isinstance(nodes.get(parent), Mapping) and parent not in seen:
-        seen.add(parent)
+    visited: set[Any] = set()
+    while isinstance(nodes.get(parent), Mapping) and parent not in visited:
+        visited.add(parent)
         node = nodes[parent]
         if not isinstance(node.get("content"), str):
             return (), {}

@@ -52,7 +52,7 @@ class BadRow:
 class ImportedVote:
     """A vote as the other tool showed it. `choice` is left, right, tie or both_bad.
 
-    `messages` ends with the user's turn; it is empty where only the prompt's name is known, `prompt`. Unknown answers
+    `messages` ends with the user's turn; it is empty if only the prompt's name is known, `prompt`. Unknown answers
     are "". `id` is the other tool's id of the vote, None without one. `again`: the pair was shown to the voter again on
     purpose.
     """
@@ -96,8 +96,8 @@ def from_row(row: Mapping[str, Any], line: int, columns: Mapping[str, str], own_
     """A vote from a row of columns.
 
     Args:
-        columns: our names for columns → the file's, where they differ from COLUMNS.
-        own_prompt: the prompt's name where the row has none; with None that is an error.
+        columns: our names for columns → the file's, if they differ from COLUMNS.
+        own_prompt: the prompt's name if the row has none; with None that is an error.
 
     Raises:
         RowError: the row is not a vote.
@@ -147,42 +147,42 @@ def choice_of(winner: Any, left: str, right: str) -> str:
     raise RowError(f"the winner {name[:40]!r} is not a side, a model of this row, or a tie")
 
 
-def parse_messages(given: Any) -> tuple[dict[str, str], ...]:
-    """A conversation from a list of messages or its JSON; () where there is none."""
-    if isinstance(given, str):
+def parse_messages(value: Any) -> tuple[dict[str, str], ...]:
+    """A conversation from a list of messages or its JSON; () if there is none."""
+    if isinstance(value, str):
         try:
-            given = json.loads(given)
+            value = json.loads(value)
         except ValueError as error:
             raise RowError("its messages are not JSON") from error
-    if not given:
+    if not value:
         return ()
     try:
-        messages = tuple({"role": str(one["role"]), "content": one["content"]} for one in given)
+        messages = tuple({"role": str(message["role"]), "content": message["content"]} for message in value)
     except (TypeError, KeyError) as error:
         raise RowError("a message needs a role and a text") from error
-    if not all(isinstance(one["content"], str) for one in messages) or messages[-1]["role"] != "user":
+    if not all(isinstance(message["content"], str) for message in messages) or messages[-1]["role"] != "user":
         raise RowError("its messages must be texts, the user's last")
     return messages
 
 
-def parse_time(given: Any) -> datetime | None:
-    """A time from seconds or milliseconds since 1970, or from ISO 8601 (UTC where it has no zone)."""
-    if given is None:
+def parse_time(value: Any) -> datetime | None:
+    """A time from seconds or milliseconds since 1970, or from ISO 8601 (UTC if it has no zone)."""
+    if value is None:
         return None
     try:
-        seconds = float(given)
+        seconds = float(value)
     except (TypeError, ValueError):
         try:
-            when = datetime.fromisoformat(str(given))
+            when = datetime.fromisoformat(str(value))
         except ValueError as error:
-            raise RowError(f"the time {str(given)[:40]!r} cannot be read") from error
+            raise RowError(f"the time {str(value)[:40]!r} cannot be read") from error
         return when if when.tzinfo else when.replace(tzinfo=UTC)
     try:
         if not math.isfinite(seconds):
             raise OverflowError
         return datetime.fromtimestamp(seconds / 1000 if abs(seconds) > 1e11 else seconds, UTC)
     except (OverflowError, OSError, ValueError) as error:
-        raise RowError(f"the time {str(given)[:40]!r} cannot be read") from error
+        raise RowError(f"the time {str(value)[:40]!r} cannot be read") from error
 
 
 def _is_text(row: Mapping[str, Any], columns: Mapping[str, str]) -> bool:

@@ -53,7 +53,7 @@ def import_votes(
     Args:
         form: csv, jsonl, fastchat or openwebui; detected by default.
         columns: our name for a column → the file's, for CSV and JSONL.
-        each_its_own_prompt: treat each vote as a prompt of its own, where the file has no prompts.
+        each_its_own_prompt: treat each vote as a prompt of its own, if the file has no prompts.
 
     Raises:
         NotFound: there is no such file.
@@ -103,7 +103,7 @@ def _content(vote: ImportedVote) -> list[dict[str, str]]:
 
 
 def _store(session: Session, vote: ImportedVote, battle_id: str) -> str | None:
-    """Stores a vote; returns the stored choice, for the models in sorted order, where it was stored before."""
+    """Stores a vote; returns the stored choice, for the models in sorted order, if it was stored before."""
     # A vote that was exported from here keeps its id.
     known = session.get(VoteRow, battle_id) or (session.get(VoteRow, vote.id) if vote.id else None)
     if known is not None:

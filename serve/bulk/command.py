@@ -38,7 +38,7 @@ def generate_command(
     ] = None,
     credential: Annotated[
         str | None,
-        typer.Option(help=("The NAME of the environment variable with that address's key."), show_default=False),
+        typer.Option(help="Name of the environment variable that holds that address's key.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress bar.")] = False,
 ) -> None:

@@ -1,6 +1,6 @@
 """`parley doctor`: checks whether this machine can run Parley and says what to fix. It changes nothing.
 
-Every check is a function that returns a `Finding`. It works before the first start and beside a running Parley.
+Every check is a function that returns a `Finding`. It works before the first start and while Parley runs.
 """
 
 import os

@@ -102,7 +102,7 @@ def check_cross_site(scope: Scope, origins: Container[bytes]) -> None:
     host = header(scope, b"host") or b""
     if not _LOCAL_HOST.fullmatch(host):
         raise MisdirectedRequest(
-            "Without keys this gateway only answers to localhost, addresses and names without a dot. Make a key with "
+            "Without keys this gateway only answers to localhost, addresses and names without a dot. Create a key with "
             "`parley keys create NAME --role client`."
         )
     # For reads, the browser itself keeps other sites' pages from seeing the response.
@@ -213,7 +213,7 @@ def _check_repeats(headers: list[tuple[bytes, bytes]]) -> None:
     seen: set[bytes] = set()
     for name, _ in headers:
         if name in seen and name in _SINGLE_HEADERS:
-            raise _invalid_header(f"The header {name.decode()} came twice.")
+            raise _invalid_header(f"The header {name.decode()} is repeated.")
         seen.add(name)
 
 

@@ -8,9 +8,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from models.database import Base, Database, alembic_config, open_database, upgrade, utcnow, wal_is_safe
-from models.errors import Invalid, Unavailable
+from models.errors import Invalid, ParleyError, Unavailable
 from models.settings import Settings, load_settings
 from models.tables import KeyRow
 
@@ -66,15 +67,25 @@ def test_the_migrations_make_exactly_what_the_tables_say(any_database: Database)
 
 
 def test_the_migrations_go_down_and_up_again(any_database: Database) -> None:
-    with any_database.connection() as connection:
+    with any_database.migration() as connection:
         command.downgrade(alembic_config(connection), "base")
     with any_database.connection() as connection:
         assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
     with pytest.raises(Unavailable, match="parley db upgrade"):
         any_database.check_current()
-    with any_database.connection() as connection:
+    with any_database.migration() as connection:
         command.upgrade(alembic_config(connection), "head")
     any_database.check_current()
+
+
+def test_a_migration_that_leaves_a_dangling_reference_is_undone(database: Database) -> None:
+    with (
+        pytest.raises(ParleyError, match="aliases refers to a missing row of models"),
+        database.migration() as connection,
+    ):
+        connection.exec_driver_sql("INSERT INTO aliases (name, target) VALUES ('best', 'nobody')")
+    with pytest.raises(IntegrityError), database.connection() as connection:  # the check is on again
+        connection.exec_driver_sql("INSERT INTO aliases (name, target) VALUES ('best', 'nobody')")
 
 
 def test_upgrading_twice_changes_nothing(settings: Settings) -> None:

@@ -75,7 +75,7 @@ ELSEWHERE = {
     "vllm#43127": "tests/serve/test_gateway.py::test_models_are_listed_and_retrieved",
     "gradio hidden values": "tests/ui/raters/test_app.py::test_the_built_page_names_no_model",
     "gradio fn_index": "tests/ui/access/test_router.py::test_without_a_key_the_owners_app_is_closed",
-    "gradio forged state": "tests/ui/test_advisories.py::test_a_forged_state_votes_on_nobody_elses_battle",
+    "gradio forged state": "tests/ui/test_advisories.py::test_a_forged_state_cannot_vote_on_anothers_battle",
     "gradio state": "tests/ui/test_advisories.py::test_a_state_reaches_no_browser",
     "gradio private handlers": "tests/ui/test_advisories.py::test_handlers_of_other_apps_have_no_number_here",
     "gradio threads": "tests/ui/test_advisories.py::test_streams_are_not_held_up_by_a_few_threads",

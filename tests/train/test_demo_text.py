@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from models import judge_format
+from models import judge_prompt
 from models.demo import FOLDER, PROMPTS
-from models.judge_format import parse_pairwise, parse_pointwise
+from models.judge_prompt import parse_pairwise, parse_pointwise
 from train.demo import answers, base, dialogues, grammar, held_out, judge_pairs, user_text
 from train.demo.base import load_tokenizer, train_tokenizer
 from train.demo.build import ADAPTERS, conversations, trained_numbers
@@ -129,7 +129,7 @@ def test_judged_pairs_are_right_by_construction_and_balanced(catalogue: Catalogu
     for pair in made:
         verdict = parse_pairwise(pair.conversation()[-1]["content"])
         assert verdict is not None
-        assert len(verdict.reasons) <= judge_format.REASONS
+        assert len(verdict.reasons) <= judge_prompt.REASONS
         total_a, total_b = sum(verdict.scores_a.values()), sum(verdict.scores_b.values())
         assert verdict.verdict == ("tie" if total_a == total_b else "A" if total_a > total_b else "B")
     assert set(judge_pairs.FAULTS) <= {pair.fault for pair in made}

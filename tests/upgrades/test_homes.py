@@ -84,6 +84,27 @@ def test_the_api_lists_what_the_release_listed_and_keys_still_open_it(
                 shop.chat.completions.create(model="before", messages=[{"role": "user", "content": "say hello"}])
 
 
+def test_the_votes_are_votes_of_the_open_campaign(released: ReleasedHome, command: Callable[..., str]) -> None:
+    command("db", "upgrade")
+    (campaign,) = released.rows("SELECT name, models, opened, closed FROM campaigns")
+    name, models, opened, closed = campaign
+    voted = released.rows(
+        "SELECT model_1, model_2 FROM pairs JOIN battles ON battles.pair_id = pairs.id "
+        "JOIN votes ON votes.battle_id = battles.id"
+    )
+    assert name == "open"
+    assert (json.loads(models) if isinstance(models, str) else models) == sorted(
+        {model for row in voted for model in row}
+    )
+    assert opened
+    assert closed is None
+    assert {row[0] for row in released.rows("SELECT campaign FROM battles")} == {"open"}
+    # The release showed the names right after each vote.
+    ((shown,),) = released.rows("SELECT COUNT(*) FROM battles WHERE revealed IS NOT NULL")
+    ((cast,),) = released.rows("SELECT COUNT(*) FROM votes")
+    assert shown == cast > 0
+
+
 def test_an_open_battle_can_be_voted_on(released: ReleasedHome, command: Callable[..., str]) -> None:
     command("db", "upgrade")
     database = open_database(load_settings())

@@ -135,7 +135,7 @@ def _show_result(record: "Rescue", settings: "Settings", listed: bool) -> None:
         out.print(text, markup=False)
         out.print(f"  parley models check {record.new}", markup=False)
     if record.old and record.asked:
-        text = "With `parley up` running, send this link to the people who can tell a good answer:"
+        text = "With `parley up` running, send this link to people who can recognise a good answer:"
         out.print(text, markup=False)
         out.print(f"  {_voting_page(settings)}", style="bold", markup=False)
         out.print("The pair of models with the fewest votes comes first.", markup=False)

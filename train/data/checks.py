@@ -105,7 +105,7 @@ def require_usable(checked: CheckedData) -> CheckedData:
         return checked
     reason = next(problem for problem in checked.errors if problem.line == 0)
     raise UnusableData(
-        f"The data cannot be trained on: {reason.message}; {checked.left_out} lines have errors. {reason.mend}.",
+        f"The data cannot be used for training: {reason.message}; {checked.left_out} lines have errors. {reason.mend}.",
         checked.problems,
     )
 

@@ -38,9 +38,7 @@ System = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
-PerTurn = Annotated[
-    bool, typer.Option("--per-turn", help="Make one example for each answer, with all the messages before it.")
-]
+PerTurn = Annotated[bool, typer.Option("--per-turn", help="Make one example per answer, with all messages before it.")]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def synthesise_command(
     ] = None,
     credential: Annotated[
         str | None,
-        typer.Option(help="The NAME of the environment variable with that server's key.", show_default=False),
+        typer.Option(help="Name of the environment variable that holds that server's key.", show_default=False),
     ] = None,
     instructions: Annotated[str, typer.Option(help="More instructions for the model.", show_default=False)] = "",
     seed: Annotated[int, typer.Option(help="The same seed gives the same prompts.")] = 0,

@@ -130,7 +130,7 @@ class RunComparison:
 
     @property
     def tokens_ratio(self) -> float:
-        """Seen tokens / planned tokens."""
+        """Tokens trained on / tokens planned."""
         return self.tokens_used / self.tokens_planned
 
     def as_json(self) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def write(saved: Saved, fill: Callable[[Path], None]) -> Saved:
     """Writes the checkpoint `saved.folder` completely or not at all; an existing one is replaced.
 
     Args:
-        saved: the content of its manifest, but for the files.
+        saved: the content of its manifest, without the list of files.
         fill: writes the files into the folder that it receives.
 
     Raises:

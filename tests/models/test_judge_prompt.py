@@ -5,7 +5,7 @@ import json
 import pytest
 from jsonschema import ValidationError, validate
 
-from models.judge_format import (
+from models.judge_prompt import (
     DEFAULT_RUBRIC,
     pairwise_answer,
     pairwise_messages,

@@ -11,7 +11,7 @@ from evals.judges.calibration import Calibration, calibrate
 from evals.judges.judge_scorer import judge_scorer
 from evals.judges.notes import agreement_note, judge_notes
 from evals.judges.request import JudgeRequest
-from evals.judges.rubric import find_rubric
+from evals.judges.rubric import IMPORTED_RUBRIC, find_rubric
 from evals.request_pool import ReportProgress
 from evals.scorers.catalog import NamedScorer, ScorerContext, named_scorer
 from evals.scorers.reference_similarity import Embed
@@ -20,7 +20,7 @@ from evals.tasks.evaluations import EvaluationRun, TaskRun, run_task
 from evals.tasks.runner import Progress
 from models.completer import translate_error
 from models.database import Database
-from models.errors import Unavailable
+from models.errors import NotFound, Unavailable
 from models.judge_format import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
 from models.registry import Registry
@@ -139,7 +139,12 @@ def calibrate_served(
 
 def calibrate_stored(database: Database, judge: str, rubric: Rubric = DEFAULT_RUBRIC) -> Calibration:
     """As `calibrate_served`, from stored judgments only: nothing is asked."""
-    return asyncio.run(calibrate(database, None, Registry(database).resolve(judge).id, rubric))
+    try:
+        judge = Registry(database).resolve(judge).id
+    except NotFound:  # an outside judge, whose verdicts were imported, is not in the registry
+        if rubric.hash != IMPORTED_RUBRIC.hash:
+            raise
+    return asyncio.run(calibrate(database, None, judge, rubric))
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:

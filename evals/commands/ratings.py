@@ -22,8 +22,9 @@ def show_leaderboard(
     """Rate the models from people's blind votes, with intervals and notes on reliability.
 
     Ratings are on the Elo scale with mean 1000 (Bradley–Terry); each voter has the same weight. Intervals are 95 %,
-    clustered by prompt and by voter; with under five voters they hold for these people only. Ranks are the range that the votes allow. "Equal style" is the rating as if all answers
-    had the same length and formatting. People vote at the page's /vote.
+    clustered by prompt and by voter; with under five voters they hold for these people only. Ranks are the range that
+    the votes allow. "Equal style" is the rating as if all answers had the same length and formatting. People vote at
+    the page's /vote.
     """
     from evals.ratings.leaderboard import leaderboard
     from evals.reports.interval_chart import write_plot

@@ -33,7 +33,8 @@ BOARDS = (
 
 def worlds(sharing: Sequence[Sharing] = _SHARING) -> list[World]:
     """Every combination of voters, prompts and their spreads."""
-    return [World(*sizes, share) for *sizes, share in product(_VOTERS, _PROMPTS, _VOTER_SDS, _PROMPT_SDS, sharing)]
+    spreads = list(product(_VOTER_SDS, _PROMPT_SDS, sharing))
+    return [World(*sizes, *spread) for sizes in product(_VOTERS, _PROMPTS) for spread in spreads]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -67,7 +67,7 @@ def _rate(category: str, model: str, score: np.ndarray, votes: Votes) -> Categor
     cells = cells_of(score, votes.prompt, votes.voter)
     found = voter_mean(cells)
     low, high = interval(found, "people like them" if found.voters >= MIN_VOTERS else "these people")
-    enough = len(cells) >= MIN_VOTES and found.prompts >= MIN_PROMPTS
+    enough = len(cells) >= MIN_VOTES and int(found.prompts) >= MIN_PROMPTS
     return CategoryRate(
         category, model, float(found.mean), float(low), float(high), len(votes), int(found.prompts), enough
     )

@@ -33,10 +33,12 @@ def leaderboard_verdict(
         needs = f"Each model needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts before its rating is meaningful"
         return f"Not enough evidence yet. {needs}.", max(1, (short + 1) // 2)
     duel = compare(votes, sure[0].model, sure[1].model)
-    parts = [_lead(rows, sure[0]), _circle(cycle), _head_to_head(sure[0], duel)]
+    versus = _head_to_head(sure[0], duel)
+    parts = [_lead(rows, sure[0]), _circle(cycle), versus]
     if len(sure) < len(rows):
         parts.append(f"{len(rows) - len(sure)} of {len(rows)} models have too few votes for a rank.")
-    parts.append(_whom(votes))
+    if duel.text not in versus or duel.scope == "people like them":  # otherwise the duel says it
+        parts.append(_whom(votes))
     return " ".join(part for part in parts if part), duel.votes_needed
 
 
@@ -60,7 +62,8 @@ def _shortest_cycle(beats: np.ndarray) -> tuple[int, ...]:
     """The nodes of a shortest directed cycle, by a breadth-first search from each node."""
     best: tuple[int, ...] = ()
     for start in range(len(beats)):
-        paths, reached = [(start,)], {start}
+        paths: list[tuple[int, ...]] = [(start,)]
+        reached = {start}
         while paths and (not best or len(paths[0]) < len(best)):
             path = paths.pop(0)
             if beats[path[-1], start]:

@@ -65,7 +65,7 @@ class Votes:
         """Some of the votes. `keep`: (n,) booleans, or integers that also set the order."""
         parts = (part[keep] for part in (self.first, self.second, self.score, self.prompt, self.voter))
         rest = (part if part is None else part[keep] for part in (self.pair, self.both_bad, self.first_left))
-        return Votes(self.models, *parts, *rest, self.voters)
+        return Votes(self.models, *parts, *rest, voters=self.voters)
 
     def in_one_order(self) -> Votes:
         """The same votes with each pair's models in the order of `models`, the score flipped where they were not."""

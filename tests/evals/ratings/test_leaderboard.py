@@ -106,10 +106,10 @@ def test_few_voters_speak_for_themselves() -> None:
     rows = [("a", "b", float(p % 4 > 0), p, v) for p in range(40) for v in range(4)]
     board = rank(from_rows(rows))
     assert (board.scope, board.clustered_by) == ("these people", "prompt")
-    assert "All votes are from 4 people, so this is about them only" in board.verdict
+    assert "This is about these 4 people only: 1 more voter is needed to speak for others" in board.verdict
     more = rank(from_rows([*rows, *(("a", "b", float(p % 4 > 0), p, 4) for p in range(40))]))
     assert (more.scope, more.clustered_by) == ("people like them", "prompt and voter")
-    assert "about them only" not in more.verdict
+    assert "people only" not in more.verdict
 
 
 def test_a_voter_with_most_votes_is_named_and_weighs_like_others() -> None:

@@ -21,7 +21,6 @@ from models.errors import ParleyError
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
-    from typer._click.exceptions import ClickException
 
     from models.database import Database
     from models.demo import DemoModel
@@ -285,19 +284,16 @@ def worker() -> None:
 
 def main() -> None:
     """Runs the command. A user's mistake, like any known error, is one line on standard error."""
-    # Typer exports the base class of its usage errors nowhere else.
-    from typer._click.exceptions import ClickException
-
     try:
         status = build()(prog_name="parley", standalone_mode=False)
     except ParleyError as error:
         print(f"parley: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except ClickException as error:
+    except typer.TyperException as error:
         # A group without a subcommand has printed its help already.
         if type(error).__name__ != "NoArgsIsHelpError":
             print(f"parley: {_usage_message(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(getattr(error, "exit_code", 2))
     except typer.Abort:
         sys.exit(1)
     except KeyboardInterrupt:
@@ -309,7 +305,7 @@ def main() -> None:
     sys.exit(status or 0)
 
 
-def _usage_message(error: "ClickException") -> str:
+def _usage_message(error: Any) -> str:
     """A wrong flag or argument in one line, with the help that lists the right ones."""
     message = " ".join(error.format_message().replace("Value error, ", "").split())
     context = getattr(error, "ctx", None)

@@ -22,7 +22,7 @@ from evals.tasks.runner import Progress
 from models.completer import translate_error
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
-from models.judge_format import DEFAULT_RUBRIC, Rubric
+from models.judge_prompt import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
 from models.registry import Registry
 from models.settings import Settings
@@ -138,7 +138,7 @@ def calibrate_served(
     rubric: Rubric = DEFAULT_RUBRIC,
     report: ReportProgress | None = None,
 ) -> Calibration:
-    """Compares a served judge with the votes, asking it first about the voted pairs it has not judged.
+    """Compares a served judge with the votes; it first judges the voted pairs that it has not judged yet.
 
     Raises:
         NotFound: the judge is not in the registry, or nobody has voted.
@@ -162,12 +162,12 @@ def _resolve_judge(settings: Settings, database: Database, judge: str, *models: 
 
 
 def calibrate_stored(database: Database, judge: str, rubric: Rubric = DEFAULT_RUBRIC) -> Calibration:
-    """As `calibrate_served`, from stored judgments only: nothing is asked."""
+    """As `calibrate_served`, from stored judgments only."""
     return asyncio.run(calibrate(database, None, Registry(database).resolve(judge).id, rubric))
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:
-    """A function that embeds texts with a served model. It raises ParleyError where the model cannot be asked."""
+    """A function that embeds texts with a served model. It raises ParleyError if the model cannot be asked."""
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
         import openai

@@ -190,6 +190,22 @@ def gateway_completer(
     return GatewayCompleter(settings.gateway_url, model, key, timeout_s, retries, many=many)
 
 
+def open_completer(
+    settings: Settings, model: str, base_url: str | None, credential: str | None, **options: Any
+) -> GatewayCompleter:
+    """A completer for a model at `base_url`, with the key in the environment variable `credential`; else the gateway's.
+
+    Raises:
+        Invalid: the variable is not set.
+    """
+    if not base_url:
+        return gateway_completer(settings, model, **options)
+    key = settings.credential(credential) if credential else None
+    if credential and not key:
+        raise Invalid(f"--credential names the variable {credential}, which is not set.", param="credential")
+    return GatewayCompleter(base_url, model, key, **options)
+
+
 def read_tokens(logprobs: Sequence[Mapping[str, Any]] | None) -> tuple[Token, ...]:
     """Tokens with their top alternatives from `logprobs.content` of an answer; empty without log-probabilities."""
     return tuple(

@@ -22,9 +22,8 @@ from evals.tasks.runner import ATTEMPTS, Progress
 from evals.votes.prompts import Prompt
 from models.completer import ServerAnswer, gateway_completer, read_completion
 from models.database import Database
-from models.errors import Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
+from models.errors import Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable, retry_delay
 from models.messages import Completion, as_dicts
-from models.retries import retry_delay
 from models.settings import Settings
 from models.usage import cost, has_price
 

@@ -93,7 +93,7 @@ class AnswerCache:
         return rows
 
     def write(self, rows: Sequence[AnswerRow]) -> None:
-        """Writes the rows. Where another run stored an answer to the same prompt first, that one is used."""
+        """Writes the rows. If another run stored an answer to the same prompt first, that one is used."""
         if not rows:
             return
         with self.database.write() as session:

@@ -59,19 +59,19 @@ def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any
     if source in _OUTSIDE_SET:
         raise Invalid(f"The source {source!r} is reserved: choose another.", param="source")
     if not 0 < len(source) <= _SOURCE_LIMIT:
-        raise Invalid(f"A source has 1 to {_SOURCE_LIMIT} characters.", param="source")
+        raise Invalid(f"A source must have 1 to {_SOURCE_LIMIT} characters.", param="source")
     numbered = read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
     new = [_row(row, number, source) for number, row in numbered]
     with database.write() as session:
-        return sum(insert_once(session, row) or _adopted(session, row) for row in new)
+        return sum(insert_once(session, row) or _promote(session, row) for row in new)
 
 
-def _adopted(session: Session, row: PromptRow) -> bool:
+def _promote(session: Session, row: PromptRow) -> bool:
     """Adds a prompt from outside of the set; False where it is in the set already."""
-    known = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
-    if known.source not in _OUTSIDE_SET:
+    stored = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
+    if stored.source not in _OUTSIDE_SET:
         return False
-    known.category, known.topics, known.held_out, known.source = row.category, row.topics, row.held_out, row.source
+    stored.category, stored.topics, stored.held_out, stored.source = row.category, row.topics, row.held_out, row.source
     return True
 
 

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.errors import Invalid, ParleyError
 from models.terminal import console, open_home, parse_number
+from train.display import open_progress
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -73,8 +74,8 @@ def rescue_command(store_prompts: "StorePrompts", record_answers: "RecordAnswers
         from train.hyperparameters import Hyperparameters
 
         hyperparameters = Hyperparameters(
-            epochs=parse_number(epochs, "epochs", float),  # type: ignore[arg-type]  # a number or "auto"
-            rank=parse_number(rank, "rank", int),  # type: ignore[arg-type]  # likewise
+            epochs=parse_number(epochs, "epochs", float),
+            rank=parse_number(rank, "rank", int),
         )
         request = RescueRequest(
             model, base=base, name=name, data=data, held_out=held_out, hyperparameters=hyperparameters, threads=threads
@@ -113,7 +114,7 @@ def _rescue(request: "RescueRequest", seams: _Seams, dry_run: bool, as_json: boo
                 typer.echo(json.dumps(plan.as_json(), ensure_ascii=False))
             if dry_run:
                 return
-            with _progress(as_json) as progress:
+            with open_progress(as_json) as progress:
                 hooks = RescueHooks(
                     seams.store_prompts,
                     (lambda line: None) if as_json else _print_step,
@@ -167,7 +168,7 @@ def _show_result(record: "Rescue", settings: "Settings", listed: bool) -> None:
         out.print(text, markup=False)
         out.print(f"  parley models check {record.new}", markup=False)
     if record.old and record.asked:
-        text = "With `parley up` running, send this link to the people who can tell a good answer:"
+        text = "With `parley up` running, send this link to people who can recognise a good answer:"
         out.print(text, markup=False)
         out.print(f"  {_voting_page(settings)}", style="bold", markup=False)
         out.print("The pair of models with the fewest votes comes first.", markup=False)
@@ -202,16 +203,6 @@ def _confirm_recording(cost: str) -> bool:
     """Asks whether to record, with the cost."""
     console().print(f"Record the old model's answers first, so that it can be compared later? {cost}", markup=False)
     return typer.confirm("Record now?")
-
-
-def _progress(as_json: bool) -> Any:
-    from contextlib import nullcontext
-
-    from train.run.progress import PlainLines, Terminal, silent
-
-    if as_json:
-        return nullcontext(silent)
-    return Terminal(console()) if sys.stdout.isatty() else nullcontext(PlainLines())
 
 
 def _print_step(line: str) -> None:

@@ -130,7 +130,7 @@ class RunComparison:
 
     @property
     def tokens_ratio(self) -> float:
-        """Seen tokens / planned tokens."""
+        """Tokens trained on / tokens planned."""
         return self.tokens_used / self.tokens_planned
 
     def as_json(self) -> dict[str, Any]:
@@ -167,9 +167,8 @@ def plan(
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
     from train.trainers.bases import find_base, load_tokenizer
-    from train.trainers.devices import find_device
-    from train.trainers.library_output import quiet
     from train.trainers.preparation import check_data, divide, prepare
+    from train.trainers.runtime import find_device, quiet
 
     hyperparameters = hyperparameters or Hyperparameters()
     source_data = () if isinstance(data, CheckedData) else data
@@ -236,8 +235,7 @@ def compare_with_run(
     Raises:
         Invalid: not a finished supervised run, or its data is missing.
     """
-    from train.run.folder import CONFIG, read_json
-    from train.run.result import load_result
+    from train.run.folder import CONFIG, load_result, read_json
 
     result = load_result(run_folder)
     if result.method != "sft":
@@ -282,7 +280,7 @@ def find_shape(base: "Base") -> Shape:
     from transformers import AutoModelForCausalLM
 
     from train.trainers.bases import load_config
-    from train.trainers.library_output import quiet
+    from train.trainers.runtime import quiet
 
     config = load_config(base)
     try:
@@ -327,7 +325,7 @@ def find_machine(device: str, bf16: bool = False) -> Machine:
 
 def _step(chosen: Chosen, device: str, longest: int) -> Step:
     """One step of a run with these (resolved) hyperparameters."""
-    from train.trainers.batches import micro_batch
+    from train.trainers.packing import micro_batch
 
     return Step(
         rows=micro_batch(chosen.batch_size, longest),

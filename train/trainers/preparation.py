@@ -14,8 +14,8 @@ from train.data.splits import Split, split
 from train.hyperparameters import Facts, Method, Resolved, resolve
 from train.request import TrainingRequest
 from train.trainers.bases import Base, count_parameters, load_config
-from train.trainers.devices import Device
 from train.trainers.pairs import Pair, TokenisedPairs, tokenise_pairs
+from train.trainers.runtime import Device
 from train.trainers.tokens import Row, Tokenised, tokenise
 
 
@@ -76,7 +76,7 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     if not learnt.rows:
         first = learnt.problems[0]
         raise UnusableData(
-            f"No conversation can be learnt with this base. Line {first.line}: {first.message}; {first.mend}.",
+            f"This base cannot be trained on any conversation. Line {first.line}: {first.message}; {first.mend}.",
             problems,
         )
     examples = _count_lines(learnt.rows)

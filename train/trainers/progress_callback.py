@@ -16,7 +16,7 @@ from train.run.failures import TrainingDiverged
 from train.run.progress import Progress, Stage, Step, Validation
 from train.trainers.checkpoint_callback import CheckpointCallback, trainable_parameters
 from train.trainers.fit_job import Measured
-from train.trainers.memory import Memory
+from train.trainers.runtime import Memory
 
 
 class Best:

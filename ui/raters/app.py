@@ -125,7 +125,7 @@ class VoteApp:
             battle = await next_battle(
                 self._context.database,
                 voter,
-                self._context.completer,
+                self._context.answering,
                 [model.id for model in models if model.ready],
                 BattleOptions(prompt, repeat_share=self._context.settings.vote_repeat_share),
             )

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,24 +36,32 @@ def store_votes(
     Args:
         report: is called after each batch with the number of votes that are done.
     """
-    new = 0
+    new, seen = 0, _Seen()
     for start in range(0, len(votes), _BATCH):
         batch = votes[start : start + _BATCH]
         contents = [(vote.vote.content, prompt_digest(vote.vote.content)) for vote in batch]
         began = time.monotonic()
         with database.write() as session:
-            new += _Batch(session, import_id, campaign).store(batch, contents)
+            new += _Batch(session, import_id, campaign, seen).store(batch, contents)
         if database.is_sqlite:
             time.sleep(_PAUSE * (time.monotonic() - began))
         report(start + len(batch))
     return new
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What earlier batches stored: prompts' ids by digest, and the last showing of each pair to each voter."""
+
+    prompts: dict[str, str] = field(default_factory=dict)
+    showings: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
 class _Batch:
     """One transaction of an import."""
 
-    def __init__(self, session: Session, import_id: str, campaign: str) -> None:
-        self._session, self._import_id, self._campaign = session, import_id, campaign
+    def __init__(self, session: Session, import_id: str, campaign: str, seen: _Seen) -> None:
+        self._session, self._import_id, self._campaign, self._seen = session, import_id, campaign, seen
         self._is_sqlite = session.get_bind().dialect.name == "sqlite"
         self._now = utcnow()
         self._created = _naive_utc(self._now)
@@ -94,12 +103,13 @@ class _Batch:
             }
             for new, (messages, digest) in zip(batch, contents, strict=True)
         }  # fmt: skip
-        known = self._prompt_ids(list(rows))
-        missing = [row for digest, row in rows.items() if digest not in known]
+        rows = {digest: row for digest, row in rows.items() if digest not in self._seen.prompts}
+        self._seen.prompts.update(self._prompt_ids(list(rows)))
+        missing = [row for digest, row in rows.items() if digest not in self._seen.prompts]
         if missing:
             self._insert(PromptRow, missing)
-            known |= self._prompt_ids([row["digest"] for row in missing])
-        return known
+            self._seen.prompts.update(self._prompt_ids([row["digest"] for row in missing]))
+        return self._seen.prompts
 
     def _prompt_ids(self, digests: Sequence[str]) -> dict[str, str]:
         query = select(PromptRow.digest, PromptRow.id).where(PromptRow.digest.in_(digests))
@@ -115,26 +125,32 @@ class _Batch:
             }
             for new, pair_id in zip(batch, pair_ids, strict=True)
         ]  # fmt: skip
-        while rows:
-            self._number_showings(rows)
-            if self._insert(BattleRow, rows) == len(rows):
-                return
-            # A battle has been stored meanwhile, or another showing of the pair to the voter.
+        for row in rows:
+            self._number(row)
+        while self._insert(BattleRow, rows) < len(rows):
+            # A battle has been stored meanwhile, or the pair was shown to the voter before this import.
             query = select(BattleRow.id).where(BattleRow.id.in_([row["id"] for row in rows]))
             present = set(self._session.scalars(query))
             rows = [row for row in rows if row["id"] not in present]
+            if not rows:
+                break
+            self._read_showings(rows)
+            for row in rows:
+                self._number(row)
 
-    def _number_showings(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Numbers the showings of a pair to a voter, after those that are stored."""
+    def _number(self, row: dict[str, Any]) -> None:
+        """Numbers a showing of a pair to a voter, after those that are known."""
+        key = (row["pair_id"], row["voter"])
+        row["showing"] = self._seen.showings[key] = self._seen.showings.get(key, -1) + 1
+
+    def _read_showings(self, rows: Sequence[dict[str, Any]]) -> None:
         query = (
             select(BattleRow.pair_id, BattleRow.voter, func.max(BattleRow.showing))
             .where(BattleRow.pair_id.in_({row["pair_id"] for row in rows}), BattleRow.campaign == self._campaign)
             .group_by(BattleRow.pair_id, BattleRow.voter)
         )
-        last = {(pair_id, voter): showing for pair_id, voter, showing in self._session.execute(query)}
-        for row in rows:
-            key = (row["pair_id"], row["voter"])
-            row["showing"] = last[key] = last.get(key, -1) + 1
+        for pair_id, voter, showing in self._session.execute(query):
+            self._seen.showings[pair_id, voter] = showing
 
     def _insert(self, table: type[Any], rows: Sequence[dict[str, Any]]) -> int:
         """Inserts rows that are not there yet; returns how many were new."""

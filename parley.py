@@ -21,7 +21,6 @@ from models.errors import ParleyError
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
-    from typer._click.exceptions import ClickException
 
     from models.database import Database
     from models.demo import DemoModel
@@ -41,6 +40,8 @@ COMMAND_ORDER = (
     "merge",
     "generate",
     "prompts",
+    "record",
+    "recordings",
     "eval",
     "judge",
     "votes",
@@ -78,6 +79,7 @@ def build() -> typer.Typer:
     import serve.cli
     import train.cli
     import ui.cli
+    from evals.commands.record import record_command
     from train.clouds.rescue_command import rescue_command
 
     app = typer.Typer(
@@ -94,6 +96,7 @@ def build() -> typer.Typer:
     for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
     app.command("rescue")(rescue_command(_compare))
+    app.command("record")(record_command(_provider_prices))
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)
     app.command("worker", hidden=True)(worker)
@@ -105,6 +108,21 @@ def _compare(database: "Database", rows: "Sequence[dict[str, Any]]", source: str
     from evals.votes.prompts import add_prompts
 
     return add_prompts(database, rows, source)
+
+
+def _provider_prices(model: str) -> tuple[float, float] | None:
+    """A hosted model's US dollars per million input and output tokens; None where unknown.
+
+    `evals` needs them and may not import `train`.
+    """
+    from models.errors import NotFound
+    from train.planning.pricing import find_price
+
+    try:
+        price = find_price(model)
+    except NotFound:
+        return None
+    return None if price.input is None or price.output is None else (price.input, price.output)
 
 
 def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":
@@ -233,19 +251,16 @@ def worker() -> None:
 
 def main() -> None:
     """Runs the command. A user's mistake, like any known error, is one line on standard error."""
-    # Typer exports the base class of its usage errors nowhere else.
-    from typer._click.exceptions import ClickException
-
     try:
         status = build()(prog_name="parley", standalone_mode=False)
     except ParleyError as error:
         print(f"parley: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except ClickException as error:
+    except typer.TyperException as error:
         # A group without a subcommand has printed its help already.
         if type(error).__name__ != "NoArgsIsHelpError":
             print(f"parley: {_usage_message(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(getattr(error, "exit_code", 2))
     except typer.Abort:
         sys.exit(1)
     except KeyboardInterrupt:
@@ -257,7 +272,7 @@ def main() -> None:
     sys.exit(status or 0)
 
 
-def _usage_message(error: "ClickException") -> str:
+def _usage_message(error: Any) -> str:
     """A wrong flag or argument in one line, with the help that lists the right ones."""
     message = " ".join(error.format_message().replace("Value error, ", "").split())
     context = getattr(error, "ctx", None)

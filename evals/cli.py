@@ -1,6 +1,7 @@
-"""This room's commands: `parley leaderboard`, `verdict`, `votes`, `judge`, `rubrics`, `eval`, `prompts`.
+"""This room's commands: `parley leaderboard`, `verdict`, `votes`, `judge`, `rubrics`, `eval`, `prompts`, `recordings`.
 
-The commands are in `evals.commands`; nothing heavy is imported before one runs.
+The commands are in `evals.commands`; nothing heavy is imported before one runs. `parley.py` adds `parley record`, which
+needs the prices of another room.
 """
 
 import typer
@@ -9,6 +10,7 @@ from evals.commands.evaluations import eval_group
 from evals.commands.judges import judge_group, rubrics_group
 from evals.commands.prompts import prompts_group
 from evals.commands.ratings import show_leaderboard, show_verdict
+from evals.commands.record import recordings_group
 from evals.commands.votes import votes_group
 
 
@@ -21,3 +23,4 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(rubrics_group(), name="rubrics")
     app.add_typer(prompts_group(), name="prompts")
     app.add_typer(eval_group(), name="eval")
+    app.add_typer(recordings_group(), name="recordings")

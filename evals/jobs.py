@@ -14,11 +14,11 @@ from evals.tasks.runner import Progress
 from evals.tasks.task_sources import open_task
 from models.errors import Invalid
 from models.jobs import Job
-from models.judge_format import DEFAULT_RUBRIC
+from models.judge_prompt import DEFAULT_RUBRIC
 from models.worker import JobContext
 
 EVALUATE = "evaluate"  # the kind of a job that runs a task
-_ANSWERING_SHARE = 0.7  # of an evaluation's progress, where judges grade the answers afterwards
+_ANSWERING_SHARE = 0.7  # of an evaluation's progress, if judges grade the answers afterwards
 _MAX_TOKENS = 512
 _MIN_INTERVAL_S = 0.5  # between two reports: each writes to the database
 
@@ -80,5 +80,5 @@ def run_evaluation_job(job: Job, context: JobContext) -> dict[str, Any]:
 
 def _required(job: Job, name: str) -> Any:
     if not job.params.get(name):
-        raise Invalid(f"A job of kind {job.kind} needs {name!r}.", param=name)
+        raise Invalid(f"A job of kind {job.kind} needs the parameter {name!r}.", param=name)
     return job.params[name]

@@ -21,9 +21,9 @@ def show_leaderboard(
 ) -> None:
     """Rate the models from people's blind votes, with intervals and notes on reliability.
 
-    Ratings are on the Elo scale with mean 1000 (Bradley–Terry). Intervals are 95 %, clustered by prompt, or by voter
-    where there are few voters. Ranks are the range that the votes allow. "Equal style" is the rating as if all answers
-    had the same length and formatting. People vote at the page's /vote.
+    Ratings are on the Elo scale with mean 1000 (Bradley–Terry), with 95 % intervals clustered by prompt, or by voter if
+    there are few voters. A rank is a range if the votes do not settle it. "Equal style" is the rating adjusted for the
+    length and formatting of answers. People vote on the page, at /vote.
     """
     from evals.ratings.leaderboard import leaderboard
     from evals.reports.interval_chart import write_plot
@@ -47,16 +47,16 @@ def show_leaderboard(
 
 
 def show_verdict(
-    model_a: Annotated[str, typer.Argument(help="The model in question: a name or an alias.")],
+    model_a: Annotated[str, typer.Argument(help="The model to assess: a name or an alias.")],
     model_b: Annotated[str, typer.Argument(help="The model to compare it with.")],
     category: Category = None,
     plot: PlotFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say whether one model is better than another, from people's blind votes; overall and by category.
+    """Show whether people's blind votes prefer one model to another, overall and by category.
 
-    The answer is one of: better, worse, no meaningful difference, not enough evidence. You may check it after every
-    vote: the test allows for that. The intervals by category do not; read them once.
+    The result is better, worse, no meaningful difference, or not enough evidence. You may check it after every vote:
+    the test allows for that. The intervals by category do not, so read them once, at the end.
 
     Example:
 

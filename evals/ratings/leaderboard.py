@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 
-from evals.ratings.bradley_terry import Cluster, Rating, count, rate, strengths
+from evals.ratings.bradley_terry import Rating, count, rate, strengths
 from evals.ratings.category_win_rates import CategoryRate, category_rates
 from evals.ratings.leaderboard_notes import leaderboard_notes
 from evals.ratings.leaderboard_types import Leaderboard, RatedModel, StyleEffect
@@ -47,7 +46,7 @@ def rank(
     """
     if not len(votes):
         return Leaderboard((), (), 0, 0, 0, None, None, False, MIN_VOTES, "There are no votes yet.")
-    rated = rate(votes)
+    rated = rate(votes, equal_voters=True)
     order = np.argsort(-rated.rating, kind="stable")
     prompts = _prompts_by_model(votes)
     rows = tuple(_row(rated, int(i), int(prompts[i])) for i in order)
@@ -81,7 +80,7 @@ def _without_ties(votes: Votes, rated: Rating) -> np.ndarray | None:
     decisive = np.flatnonzero(votes.score != 0.5)
     if len(decisive) in (0, len(votes)):
         return None
-    found = rate(votes.where(decisive), cluster=None)
+    found = rate(votes.where(decisive), equal_voters=True)
     return found.rating if found.connected and rated.connected else None
 
 
@@ -92,7 +91,7 @@ def _style_controlled(votes: Votes, styles: np.ndarray | None, rated: Rating) ->
     known = np.flatnonzero(~np.isnan(styles).any(axis=1))
     if len(known) < MIN_VOTES or int(strengths(count(votes.where(known)))[1].max()) > 0:
         return None
-    return control(votes, styles, cluster=cast(Cluster, rated.clustered_by))
+    return control(votes, styles, cluster="auto", equal_voters=True)
 
 
 def _effects(styled: StyleControl | None) -> tuple[StyleEffect, ...]:

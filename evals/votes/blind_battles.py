@@ -184,7 +184,7 @@ async def _ask_both(
 
 
 def _store(database: Database, voter: str, match: Match, flipped: bool, *, again: bool = False) -> Battle:
-    """The battle, on disk, with its pair where that is new. A double click on a stored pair gets one battle."""
+    """The battle, on disk, with its pair if that is new. A double click on a stored pair gets one battle."""
     pair = match.pair
     assert pair is not None, "a match is stored with its answers"
     # Read before the session expires the row's attributes.

@@ -20,7 +20,7 @@ _MIN_BATTLES_BETWEEN = 10  # between two showings of a pair to one voter
 
 @dataclass(frozen=True)
 class Match:
-    """Two models, the prompt, and a stored pair of answers to it; None where both models must be asked."""
+    """Two models, the prompt, and a stored pair of answers to it; None if both models must be asked."""
 
     models: tuple[str, str]
     prompt: Prompt
@@ -43,8 +43,8 @@ def repeat_match(database: Database, voter: str, names: Sequence[str], chance: r
         battles = list(session.scalars(query))
         voted = set(session.scalars(select(VoteRow.battle_id).where(VoteRow.voter == voter)))
         repeated = {battle.pair_id for battle in battles if battle.again}
-        early = battles[: max(0, len(battles) - _MIN_BATTLES_BETWEEN)]
-        pair_ids = sorted({battle.pair_id for battle in early if battle.id in voted} - repeated)
+        old_enough = battles[: max(0, len(battles) - _MIN_BATTLES_BETWEEN)]
+        pair_ids = sorted({battle.pair_id for battle in old_enough if battle.id in voted} - repeated)
         chance.shuffle(pair_ids)
         for pair_id in pair_ids:
             pair = session.get_one(PairRow, pair_id)
@@ -73,8 +73,8 @@ def next_match(database: Database, voter: str, names: Sequence[str], chance: ran
         pairs.sort(key=lambda pair: shown[pair])
         for models in pairs:
             of_voter = _battles_of(select(PairRow.prompt_id), models).where(BattleRow.voter == voter)
-            seen = set(session.scalars(of_voter))
-            new = [prompt for prompt in candidates if prompt.id not in seen]
+            shown_to_voter = set(session.scalars(of_voter))
+            new = [prompt for prompt in candidates if prompt.id not in shown_to_voter]
             if new:
                 prompt = _least_shown_prompt(session, models, new)
                 return Match(models, prompt, _stored_pair(session, models, prompt, chance))

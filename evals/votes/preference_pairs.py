@@ -1,6 +1,6 @@
 """Votes as preference pairs for TRL's trainers and `datasets`: prompt, chosen, rejected, as messages.
 
-Only decisive pairs, by majority where a pair has several votes; never a held-out prompt, since a model trained on it
+Only decisive pairs, by majority if a pair has several votes; never a held-out prompt, since a model trained on it
 could no longer be tested with it.
 """
 

@@ -35,7 +35,7 @@ configs:
 def vote_rows(database: Database) -> list[dict[str, Any]]:
     """Every vote, oldest first: model_a was on the left; winner is model_a, model_b, tie or both_bad.
 
-    `again` is true where the pair was shown to the voter again on purpose; such a vote does not count in a rating.
+    `again` is true if the pair was shown to the voter again on purpose; such a vote does not count in a rating.
     """
     query = (
         select(VoteRow, BattleRow, PairRow, PromptRow)

@@ -161,8 +161,9 @@ def _models(read: VotesFile) -> tuple[str, ...]:
 def _result(
     read: VotesFile, options: ImportOptions, *, notes: tuple[str, ...], known: int, **counts: Any
 ) -> ImportResult:
+    nothing: dict[str, Any] = {"import_id": None, "new": 0, "dropped": 0, "changed": ()}
     return ImportResult(
-        **{"import_id": None, "new": 0, "dropped": 0, "changed": ()} | counts,
+        **nothing | counts,
         format=read.format,
         campaign=options.campaign,
         rows=read.rows,

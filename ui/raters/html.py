@@ -1,4 +1,4 @@
-"""What raters see, as HTML and sentences. Model names appear only in what `reveal_html` and `side_html` are given."""
+"""The raters' app's HTML and sentences. Model names appear only in the arguments of `reveal_html` and `side_html`."""
 
 from collections.abc import Sequence
 from html import escape
@@ -21,7 +21,7 @@ _CHOICES = {
 
 
 def error_text(error: BaseException) -> str:
-    """What a rater reads about an error. It never quotes the error, which could name a model."""
+    """The sentence that a rater reads about an error. It never quotes the error, which could name a model."""
     match error:
         case Invalid(param="prompt"):
             return "Your question is too long. Shorten it and ask again."

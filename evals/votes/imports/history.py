@@ -107,4 +107,4 @@ def _remove(session: Session, battle_ids: list[str], pair_ids: set[str]) -> int:
     ]
     prompts = (PromptRow.id.in_({prompt_id for _, prompt_id in pairs}), *(~one for one in used))
     session.execute(delete(PromptRow).where(*prompts))
-    return votes.rowcount
+    return votes.rowcount  # pyrefly: ignore[missing-attribute] -- a DELETE's result has it

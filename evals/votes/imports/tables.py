@@ -9,7 +9,7 @@ from typing import Any
 from evals.votes.imports.choices import ONE_HOT, WinnerNames, choice_of, one_hot_choice
 from evals.votes.imports.content import decoded, is_conversation, parse_messages, text_of
 from evals.votes.imports.options import COLUMNS, ImportOptions
-from evals.votes.imports.rows import UNKNOWN_VOTER, ImportedVote, RowError, Texts, parse_time
+from evals.votes.imports.rows import UNKNOWN_VOTER, ImportedVote, NotAVote, RowError, Texts, parse_time, require_names
 
 _ANNOTATOR = re.compile(r"(annotator|rater|judge|voter|labell?er|worker|participant)[ _-]?\d+", re.IGNORECASE)
 
@@ -83,9 +83,12 @@ def from_row(row: Mapping[str, Any], line: int, table: Table) -> list[ImportedVo
     """
     cells = table.cells(row)
     annotators = table.annotators(list(row))
+    if cells["winner"] is None and row.get("skip_reason"):  # as Parley exports it
+        raise NotAVote("a pair that was skipped")
     if not annotators and cells["winner"] is None and cells["chosen"] is not None:
         return [_from_preference(cells, line)]
     left, right = (str(cells[side] or "").strip() for side in ("model_a", "model_b"))
+    require_names(left, right)
     prompt, texts, former = _texts(cells)
     own = not prompt and not texts.messages and table.options.each_its_own_prompt
     if not texts.messages and not prompt and not own:

@@ -25,7 +25,7 @@ _MODULES = {
     "votes.votes": ("Votes", "read_votes"),
     "votes.preference_pairs": ("export_preferences",),
     "votes.vote_import": ("import_votes",),
-    "votes.vote_export": ("vote_rows",),
+    "votes.vote_export": ("vote_rows", "export_votes", "VoteExport"),
     "scorers.sample": ("Sample", "Scorer"),
     "scorers.text_match": ("exact", "partial", "topic_coverage", "length", "repetition"),
     "scorers.score_summary": ("ScoreSummary", "score", "paired_difference"),

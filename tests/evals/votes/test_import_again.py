@@ -79,7 +79,10 @@ def test_a_killed_import_continues(any_database: Database, tmp_path: Path, monke
 def test_two_imports_at_once(any_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_BATCH", 10)
     paths = [
-        table(tmp_path / f"{name}.csv", [f"a,b,{winner},Same?,one,two,unknown\n"] * 40 + [f"a,b,tie,{name}?,1,2,ann\n"] * 40)
+        table(
+            tmp_path / f"{name}.csv",
+            [f"a,b,{winner},Same?,one,two,unknown\n"] * 40 + [f"a,b,tie,{name}?,1,2,ann\n"] * 40,
+        )
         for name, winner in (("one", "left"), ("two", "right"))
     ]  # fmt: skip
     threads = [threading.Thread(target=import_votes, args=(any_database, path)) for path in paths]

@@ -16,6 +16,7 @@ from evals.campaigns.preparation import Prepared, preparation
 from evals.campaigns.raters import RaterVotes, list_raters
 from evals.campaigns.set_aside import SetAside, list_set_aside
 from evals.tables import BattleRow, PairRow, VoteRow
+from evals.votes.counted_votes import counted
 from models.database import Database
 from models.jobs import Job, list_jobs
 
@@ -141,5 +142,5 @@ def _rated(query: Any, name: str) -> Any:
     return (
         query.select_from(VoteRow)
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
-        .where(BattleRow.campaign == name, BattleRow.again.is_(False), BattleRow.gold.is_(False))
+        .where(BattleRow.campaign == name, BattleRow.again.is_(False), *counted())
     )

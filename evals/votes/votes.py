@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from evals.campaign_tables import OPEN_CAMPAIGN, CriterionVoteRow, RaterRow
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from evals.votes.counted_votes import counted
 from evals.votes.training_prompts import no_training_record
 
 if TYPE_CHECKING:
@@ -65,11 +66,20 @@ class Votes:
 
     def where(self, keep: np.ndarray) -> Votes:
         """Some of the votes. `keep`: (n,) booleans, or integers that also set the order."""
-        parts = (part[keep] for part in (self.first, self.second, self.score, self.prompt, self.voter))
         pair, both_bad, first_left = (
             part if part is None else part[keep] for part in (self.pair, self.both_bad, self.first_left)
         )
-        return Votes(self.models, *parts, pair, both_bad, first_left, self.voters)
+        return replace(
+            self,
+            first=self.first[keep],
+            second=self.second[keep],
+            score=self.score[keep],
+            prompt=self.prompt[keep],
+            voter=self.voter[keep],
+            pair=pair,
+            both_bad=both_bad,
+            first_left=first_left,
+        )
 
     def in_one_order(self) -> Votes:
         """The same votes with each pair's models in the order of `models`, the score flipped where they were not."""
@@ -142,8 +152,8 @@ def read_votes(
 ) -> Votes:
     """The votes of a campaign, or those on one category of prompts; oldest first.
 
-    Votes on recorded answers to training prompts are left out. Campaigns ask different questions, so their votes are
-    never pooled.
+    Left out are votes on gold pairs and on recorded answers to training prompts, of excluded voters and of undone
+    imports. Campaigns ask different questions, so their votes are never pooled.
 
     Args:
         open_links: include votes from open links, where nobody was invited.
@@ -175,7 +185,7 @@ def stored_votes(
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
-        .where(BattleRow.campaign == campaign, BattleRow.gold.is_(False))
+        .where(BattleRow.campaign == campaign, *counted())
         .order_by(VoteRow.created, VoteRow.battle_id)
     )  # fmt: skip
     if criterion is not None:

@@ -127,7 +127,7 @@ class VoteApp:
             battle = await next_battle(
                 self._context.database,
                 voter,
-                self._context.completer,
+                self._context.answering,
                 OPEN,
                 BattleOptions(
                     prompt,

@@ -85,7 +85,7 @@ def test_a_judge_and_an_evaluation_read_the_record(recorded: tuple[Settings, Ser
     assert any(note.startswith("old@recorded: recorded on") for note in report.notes)
     task = open_task("prompts:held-out", database, settings.runs_dir)
     made = evaluate_served(
-        settings, database, TaskRun(task, [OLD_AT_ITS_END], parameters={"max_tokens": 9}), ["length"]
+        settings, database, TaskRun(task, [OLD_AT_ITS_END], parameters={"max_tokens": 9}), ["length:1-9"]
     )
     evaluation = load_evaluation(database, made.id)
     by_question = dict(zip([s.question for s in task.samples], evaluation.results[OLD_AT_ITS_END], strict=True))

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from evals.recordings.coverage import shutdown_coverage
 from models.errors import Invalid, ParleyError
 from models.registry import parse_spec
 from models.spec import ModelSpec
@@ -172,10 +173,13 @@ class ModelsTab:
 
         status = report(self._context.settings, self._context.database)
         specs = {spec.id: spec for spec in self._context.registry.list(include_candidates=True)}
+        recorded = shutdown_coverage(self._context.database)
         for model in status["models"]:
             spec = specs.get(model["id"])
             model["registered"] = spec.state if spec else ""
             model["upstream"] = _upstream_name(spec) if spec else ""
+            model["shutdown"] = f"off on {spec.shutdown_date}" if spec and spec.shutdown_date else ""
+            model["recorded"] = recorded.get(model["id"], "")
         return models_table(status["models"], running=status["running"])
 
 

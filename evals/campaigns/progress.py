@@ -86,13 +86,12 @@ def campaign_progress(database: Database, name: str) -> CampaignProgress:
         choices: dict[str, int] = dict(session.execute(by_choice).all())
         voters = session.scalar(_rated(select(func.count(VoteRow.voter.distinct())), name)) or 0
         leaks = leaks_by_model(session, session.get_one(CampaignRow, name))
-        skips: dict[str, int] = dict(
-            session.execute(
-                select(BattleRow.skip_reason, func.count())
-                .where(BattleRow.campaign == name, BattleRow.skip_reason.is_not(None))
-                .group_by(BattleRow.skip_reason)
-            ).all()  # pyrefly: ignore[bad-argument-type] -- never None, by the condition
+        by_reason = (
+            select(BattleRow.skip_reason, func.count())
+            .where(BattleRow.campaign == name, BattleRow.skip_reason.is_not(None))
+            .group_by(BattleRow.skip_reason)
         )
+        skips = {reason: count for reason, count in session.execute(by_reason) if reason}
     left, right = choices.get("left", 0), choices.get("right", 0)
     jobs = [job for job in list_jobs(database, PREPARE) if job.params.get("campaign") == name]
     return CampaignProgress(

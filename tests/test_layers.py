@@ -49,6 +49,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "votes/ scorers/",
         "ratings/ tasks/",
         "recordings/",
+        "bundles/",
         "served_models judges/",
         "reports/ served_runs",
         "commands/ jobs",

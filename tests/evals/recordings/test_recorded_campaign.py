@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -11,6 +14,7 @@ from sqlalchemy import select
 from evals.judges.pairwise import judge_models
 from evals.judges.request import JudgeRequest
 from evals.ratings.verdict import verdict
+from evals.recordings.recording_store import list_recordings
 from evals.served_models import Completers, resolve_models, run_with_completers
 from evals.served_runs import evaluate_served, judge_served
 from evals.tables import PairRow
@@ -124,3 +128,29 @@ def test_votes_on_recorded_answers_to_training_prompts_do_not_count(database: Da
     with database.read() as session:
         assert set(session.scalars(select(PairRow.prompt_id))) == {one.id, two.id}
     assert verdict(database, *names).prompts == 1
+
+
+def test_a_killed_recording_goes_on_and_asks_nothing_twice(
+    gateway: Serving, database: Database, parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARLEY_PORT", str(gateway.port))
+    add_prompts(database, [{"prompt": f"question {i}", "held_out": True} for i in range(30)], "test")
+    command = ["record", "old", "--samples", "1", "--yes", "--concurrency", "2"]
+    with AnsweringServer(latency_s=0.05) as upstream:
+        gateway.hosted("old", base_url=upstream.address)
+        killed = subprocess.Popen([sys.executable, "-m", "parley", *command], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while len(upstream.asked) < 10:
+            assert killed.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        killed.kill()
+        killed.wait(10)
+        (begun,) = list_recordings(database)
+        assert begun.finished is None
+        assert len(upstream.asked) - begun.answers <= 2, "only requests in flight are lost"
+        asked = len(upstream.asked)
+        code, output, error = parley(*command, "--json")
+        assert code == 0, error or output
+        assert json.loads(output)["complete"] == 30
+        assert len(upstream.asked) - asked == 30 - begun.answers

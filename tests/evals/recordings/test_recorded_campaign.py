@@ -63,7 +63,7 @@ def recorded(
 
 
 def test_a_recorded_model_is_voted_on_and_gets_a_verdict(
-    recorded: tuple[Settings, Serving], database: Database
+    recorded: tuple[Settings, Serving], database: Database, parley
 ) -> None:
     settings, _ = recorded
     names = [spec.id for spec in resolve_models(settings, database, OLD_AT_ITS_END, "new")]
@@ -77,6 +77,10 @@ def test_a_recorded_model_is_voted_on_and_gets_a_verdict(
     run_with_completers(settings, database, vote)
     found = verdict(database, "new", OLD_AT_ITS_END)
     assert (found.wins, found.losses, found.prompts) == (4, 0, 4)
+    for command in (("verdict", "new", OLD_AT_ITS_END), ("leaderboard",)):
+        assert "old@recorded: recorded on 20" in parley(*command)[1]
+        printed = json.loads(parley(*command, "--json")[1])
+        assert [note for note in printed["notes"] if note.startswith("old@recorded: recorded on 20")]
 
 
 def test_a_judge_and_an_evaluation_read_the_record(recorded: tuple[Settings, Serving], database: Database) -> None:
@@ -93,7 +97,7 @@ def test_a_judge_and_an_evaluation_read_the_record(recorded: tuple[Settings, Ser
     by_question = dict(zip([s.question for s in task.samples], evaluation.results[OLD_AT_ITS_END], strict=True))
     assert by_question["question 1"].text == "old says: question 1"
     assert "no recorded answer to 'not recorded'" in (by_question["not recorded"].error or "")
-    assert any("A run's own options do not apply" in note for note in evaluation.notes)
+    assert any("This run's own options do not apply" in note for note in evaluation.notes)
     with pytest.raises(Invalid, match="cannot judge"):
         judge_served(settings, database, judge_models, JudgeRequest(OLD_AT_ITS_END, ("old", "new")))
     with pytest.raises(NotFound, match="There is no finished recording for new@recorded"):

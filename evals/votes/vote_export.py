@@ -3,6 +3,7 @@
 A row is a vote as it was shown, oldest first. Exported votes can be imported again, here or elsewhere.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal

@@ -21,9 +21,10 @@ def show_leaderboard(
 ) -> None:
     """Rate the models from people's blind votes, with intervals and notes on reliability.
 
-    Ratings are on the Elo scale with mean 1000 (Bradley–Terry), with 95 % intervals clustered by prompt, or by voter if
-    there are few voters. A rank is a range if the votes do not settle it. "Equal style" is the rating adjusted for the
-    length and formatting of answers. People vote on the page, at /vote.
+    Ratings are on the Elo scale with mean 1000 (Bradley–Terry); each voter has the same weight. Intervals are 95 %,
+    clustered by prompt and by voter; with under five voters they hold for these people only. Ranks are the range that
+    the votes allow. "Equal style" is the rating as if all answers had the same length and formatting. People vote at
+    the page's /vote.
     """
     from evals.ratings.leaderboard import leaderboard
     from evals.recordings.recorded_models import recorded_on
@@ -57,8 +58,9 @@ def show_verdict(
 ) -> None:
     """Show whether people's blind votes prefer one model to another, overall and by category.
 
-    The result is better, worse, no meaningful difference, or not enough evidence. You may check it after every vote:
-    the test allows for that. The intervals by category do not, so read them once, at the end.
+    The answer is one of: better, worse, no meaningful difference, at least as good, not enough evidence. It is about
+    people like the voters; with under five voters it can only be about these people. Each voter has the same weight.
+    You may check it after every vote: the test allows for that. The intervals do not; read them once.
 
     Example:
 
@@ -68,7 +70,7 @@ def show_verdict(
     from evals.ratings.verdict import compare
     from evals.recordings.recorded_models import recorded_on
     from evals.reports.interval_chart import write_plot
-    from evals.reports.rating_tables import duel_cells, duel_plot, duel_table
+    from evals.reports.rating_tables import duel_cells, duel_plot, duel_table, voters_table
     from evals.votes.votes import stored_votes
 
     with open_home() as home:
@@ -85,6 +87,7 @@ def show_verdict(
         return
     if verdict.votes:
         say(duel_table(verdict, rows))
+        say(voters_table(verdict))
     say(verdict.text)
     for note in notes:
         say(f"· {note}")

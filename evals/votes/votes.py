@@ -14,6 +14,7 @@ import numpy as np
 from sqlalchemy import func, select
 
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from evals.votes.counted_votes import counted
 from evals.votes.training_prompts import no_training_record
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class StoredVotes:
 def read_votes(database: Database, category: str | None = None) -> Votes:
     """Every stored vote, or those on one category of prompts; oldest first.
 
-    Votes on recorded answers to training prompts are left out.
+    Votes on recorded answers to training prompts, of excluded voters and of undone imports are left out.
     """
     return stored_votes(database, category).votes
 
@@ -167,6 +168,7 @@ def stored_votes(database: Database, category: str | None = None, *, repeats: bo
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
+        .where(*counted())
         .order_by(VoteRow.created, VoteRow.battle_id)
     )  # fmt: skip
     if category is not None:

@@ -93,13 +93,11 @@ def vote_rows(database: Database, campaign: str | None = None, *, skipped: bool 
     if campaign is not None:
         query = query.where(BattleRow.campaign == campaign)
     with database.read() as session:
-        return [_row(*row) for row in session.execute(query)]
+        return [_row(row) for row in session.execute(query)]
 
 
-def _row(
-    battle: BattleRow, pair: PairRow, messages: Any, category: Any, source: Any, held_out: Any, *vote: Any
-) -> dict[str, Any]:
-    choice, cast, link, excluded = vote
+def _row(row: Any) -> dict[str, Any]:
+    battle, pair, messages, category, source, held_out, choice, cast, link, excluded = row
     sides = [(pair.model_1, pair.answer_1), (pair.model_2, pair.answer_2)]
     left, right = sides[::-1] if battle.flipped else sides
     return {

@@ -1,11 +1,9 @@
 """Import of an outside judge's verdicts, so that it can be held against this team's people.
 
 A row is one verdict on two answers in the order in which they were shown: the columns of a file of votes
-(`evals.votes.import_formats`), with the first model as model_a. A pair in both orders is two rows.
+(`evals.votes.imports`), with the first model as model_a. A pair in both orders is two rows.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +12,14 @@ from sqlalchemy.orm import Session
 
 from evals.judges.rubric import IMPORTED_RUBRIC, store_rubric
 from evals.tables import JudgmentRow, PairRow, PromptRow, insert_once
-from evals.votes.import_formats import VoteFormat, read_votes_file
-from evals.votes.import_rows import BadRow, ImportedVote
+from evals.votes.imports.formats import read_votes_file
+from evals.votes.imports.keys import prompt_digest
+from evals.votes.imports.options import ImportOptions
+from evals.votes.imports.rows import BadRow, ImportedVote
 from models.database import Database, new_ulid
 from models.errors import Invalid
 
+_DEFAULT = ImportOptions()
 _VERDICTS = {"left": 1, "right": 2, "tie": 0, "both_bad": 0}
 
 
@@ -45,9 +46,7 @@ class JudgmentImport:
         return self.flips / self.pairs if self.pairs else None
 
 
-def import_judgments(
-    database: Database, path: Path, judge: str, *, form: VoteFormat | None = None, columns: dict[str, str] | None = None
-) -> JudgmentImport:
+def import_judgments(database: Database, path: Path, judge: str, options: ImportOptions = _DEFAULT) -> JudgmentImport:
     """Stores an outside judge's verdicts on stored pairs, under the rubric "imported"; the first verdict on one counts.
 
     Args:
@@ -57,7 +56,7 @@ def import_judgments(
         NotFound: there is no such file.
         Invalid: it cannot be read, or none of its rows is about a stored pair.
     """
-    read = read_votes_file(path, form=form, columns=columns or {}, each_its_own_prompt=False)
+    read = read_votes_file(path, options)
     store_rubric(database, IMPORTED_RUBRIC)
     new = known = unknown = 0
     orders: dict[str, dict[str, int]] = {}
@@ -103,13 +102,11 @@ def _as_stored(row: ImportedVote) -> tuple[str, int]:
 
 def _pair(session: Session, row: ImportedVote) -> str | None:
     """The stored pair that a row is about: the same prompt, models and answers; answers may be left out if one fits."""
-    messages = list(row.messages) or [{"role": "user", "content": f"[{row.prompt}]"}]
-    digest = hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
     model_1, model_2 = sorted((row.left, row.right))
     query = (
         select(PairRow.id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
-        .where(PromptRow.digest == digest, PairRow.model_1 == model_1, PairRow.model_2 == model_2)
+        .where(PromptRow.digest == prompt_digest(row.content), PairRow.model_1 == model_1, PairRow.model_2 == model_2)
         .order_by(PairRow.id)
     )
     answers = {row.left: row.left_answer, row.right: row.right_answer}

@@ -3,6 +3,7 @@
 A row is a vote as it was shown, oldest first. Exported votes can be imported again, here or elsewhere.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -96,7 +97,7 @@ def vote_rows(database: Database, campaign: str | None = None, *, skipped: bool 
         return [_row(row) for row in session.execute(query)]
 
 
-def _row(row: Any) -> dict[str, Any]:
+def _row(row: Sequence[Any]) -> dict[str, Any]:
     battle, pair, messages, category, source, held_out, choice, cast, link, excluded = row
     sides = [(pair.model_1, pair.answer_1), (pair.model_2, pair.answer_2)]
     left, right = sides[::-1] if battle.flipped else sides

@@ -15,7 +15,7 @@ from sqlalchemy import String, Table, inspect, make_url, text
 from sqlalchemy.engine import Connection
 
 from models.backup.archive import DatabaseKind
-from models.database import Database
+from models.database import Base, Database
 from models.errors import Unavailable
 from models.settings import Settings, child_environment
 from models.tables import JobRow, ModelRow, ReservationRow
@@ -87,16 +87,16 @@ def move_paths(address: str, old: str, new: str) -> None:
     try:
         with database.connection() as connection:
             for table, column in _PATHS:
-                _replace(connection, table.__table__, column, old, new, is_sqlite=database.is_sqlite)
+                _replace(connection, Base.metadata.tables[table.__tablename__], column, (old, new), database.is_sqlite)
     finally:
         database.dispose()
 
 
-def _replace(connection: Connection, table: Table, column: str, old: str, new: str, *, is_sqlite: bool) -> None:
+def _replace(connection: Connection, table: Table, column: str, folders: tuple[str, str], is_sqlite: bool) -> None:
     """A path begins with the folder and a slash, in JSON with its characters escaped."""
     name = f'"{column}"'
     is_json = not isinstance(table.c[column].type, String)
-    found, put = (json.dumps(path)[1:-1] if is_json else path for path in (old, new))
+    found, put = (json.dumps(path)[1:-1] if is_json else path for path in folders)
     back = "" if is_sqlite or not is_json else "::json"
     value = f"replace(replace(CAST({name} AS TEXT), :a, :b), :c, :d){back}"
     statement = f"UPDATE {table.name} SET {name} = {value} WHERE CAST({name} AS TEXT) LIKE :any ESCAPE '!'"  # noqa: S608 -- our own names

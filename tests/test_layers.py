@@ -20,7 +20,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "database completer",
         "tables spec atomic",
         "registry jobs files usage shutdowns http/ demo/",
-        "keys uploads worker terminal command_options api_operations",
+        "keys uploads worker terminal command_options api_operations backup/",
         "api commands/",
         "cli",
     ),

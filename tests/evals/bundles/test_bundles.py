@@ -6,13 +6,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from evals.votes.blind_battles import BattleOptions, cast_vote, next_battle
 
 from evals.bundles.bundle_content import BundleContent, write_bundle
 from evals.bundles.bundle_files import write_files
 from evals.bundles.verification import verify_bundle
 from evals.ratings.verdict import PlannedLook, planned_verdict, verdict
 from evals.served_models import Completers
-from evals.votes.blind_battles import BattleOptions, cast_vote, next_battle
 from evals.votes.votes import stored_votes
 from models.database import Database
 from models.errors import Invalid, NotFound

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from evals.campaigns.ballots import cast_vote
+from evals.campaigns.battles import BattleOptions
 from evals.judges.pairwise import judge_models
 from evals.judges.request import JudgeRequest
 from evals.ratings.verdict import verdict
@@ -20,11 +22,11 @@ from evals.served_runs import evaluate_served, judge_served
 from evals.tables import PairRow
 from evals.tasks.evaluations import TaskRun, load_evaluation
 from evals.tasks.task_sources import open_task
-from evals.votes.blind_battles import BattleOptions, cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.settings import Settings
+from tests.evals.battles import next_battle
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
 from tests.evals.test_cli import parley
 from tests.evals.upstream import AnsweringServer

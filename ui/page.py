@@ -41,17 +41,28 @@ def build(settings: Settings) -> ASGIApp:
     from ui.owners.app import build_owner_app
     from ui.owners.data.endpoint import CHECK_PATH, DataCheckEndpoint
     from ui.raters.app import build_rater_app
+    from ui.raters.endpoints import RaterEndpoints
+    from ui.raters.links import RaterLinks
 
     database = open_database(settings)
     database.check_current()
     context = PageContext(settings, database)
     owners, owners_lifespan = _gradio(build_owner_app(context), "/")
-    vote, vote_lifespan = _gradio(build_rater_app(context), "/vote")
+    vote, vote_lifespan = _gradio(build_rater_app(settings.home), "/vote")
     bot, bot_lifespan = _gradio(build_bot_app(context), "/bot")
+    secret = page_secret(settings.home)
+    cookies = Cookies(secret)
     scripts = script("data.js") + script("upload.js") + script("train.js")
     apps = Apps(
         owners=BrandedApp(owners, "Parley", "Chat with your models, compare, train and judge them.", scripts),
-        vote=BrandedApp(vote, "Parley: which answer is better?", "Compare two anonymous answers and choose one."),
+        vote=BrandedApp(
+            vote,
+            "Parley: which answer is better?",
+            "Compare two anonymous answers and choose one.",
+            script("vote.js"),
+        ),
+        vote_api=RaterEndpoints(context, secret),
+        vote_links=RaterLinks(context, cookies, secret),
         bot=BrandedApp(bot, "Parley", "Chat with this bot."),
         owner_endpoints={CHECK_PATH: DataCheckEndpoint(context), UPLOAD_PATH: UploadEndpoint(context)},
     )
@@ -67,7 +78,7 @@ def build(settings: Settings) -> ASGIApp:
 
     router = Router(
         apps=apps,
-        cookies=Cookies(page_secret(settings.home)),
+        cookies=cookies,
         keyring=Keyring(database),
         registry=context.registry,
     )

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from evals.campaigns.campaign import OPEN
 from models.errors import NotFound
 from models.registry import Registry
 from ui.access.cookies import VOTER_COOKIE, VOTER_SECONDS, Cookies, Keyring
@@ -28,6 +29,12 @@ _GRADIO_ROUTES = re.compile(
     r"/|/config|/theme\.css|/favicon\.ico|/assets/[\w./-]+|/static/[\w./-]+|/svelte/[\w./-]+"
     r"|/gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|cancel|reset|app_id|theme\.css)/?"
 )
+# The raters' page asks plain routes and not the event queue, so nobody can send anything to Gradio there.
+_RATER_ROUTES = re.compile(
+    r"/|/config|/theme\.css|/favicon\.ico|/assets/[\w./-]+|/static/[\w./-]+|/svelte/[\w./-]+"
+    r"|/gradio_api/(heartbeat/\w+|startup-events|app_id|theme\.css)/?"
+)
+_CAMPAIGN_PATH = re.compile(r"/vote/c/([a-z0-9-]{1,64})(/.*)?")
 _HEADERS = {
     # All content comes from this server; a model's answer with an image address must not make the browser fetch it.
     "content-security-policy": (
@@ -43,10 +50,12 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Apps:
-    """The three Gradio servers, and the endpoints beside them that owners may call, by path."""
+    """The three Gradio servers, and the endpoints beside them; those that owners may call, by path."""
 
     owners: ASGIApp
     vote: ASGIApp
+    vote_api: ASGIApp
+    vote_links: ASGIApp
     bot: ASGIApp
     owner_endpoints: Mapping[str, ASGIApp]
 
@@ -121,13 +130,29 @@ class Router:
         return not self._keyring.needed() or self._keyring.is_owner(key_id)
 
     async def _vote(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _GRADIO_ROUTES.fullmatch(scope["path"].removeprefix("/vote")):
+        path, campaign, root = scope["path"], OPEN, "/vote"
+        if path.startswith(("/vote/i/", "/vote/r/")):
+            await self._apps.vote_links(scope, receive, send)
+            return
+        if match := _CAMPAIGN_PATH.fullmatch(path):
+            campaign, root = match[1], f"/vote/c/{match[1]}"
+            if match[2] is None:
+                await RedirectResponse(f"{root}/", status_code=307)(scope, receive, send)
+                return
+        inner = path.removeprefix(root)
+        is_api = inner.startswith("/api/")
+        if not is_api and not _RATER_ROUTES.fullmatch(inner):
             await _not_found()(scope, receive, send)
             return
-        voter = self._cookies.voter(Headers(scope=scope).get("cookie", ""))
+        cookies = Headers(scope=scope).get("cookie", "")
+        voter = self._cookies.rater(cookies, campaign) or self._cookies.voter(cookies)
         value: str | None = None
-        if voter is None and scope["path"] == "/vote/":
+        if voter is None and inner == "/":
             voter, value = self._cookies.new_voter()
+        scope = {**scope, "parley_voter": voter, "parley_campaign": campaign, "parley_root": root}
+        if is_api:
+            await self._apps.vote_api(scope, receive, send)
+            return
 
         async def with_cookie(message: Message) -> None:
             if value is not None and message["type"] == "http.response.start":
@@ -138,7 +163,7 @@ class Router:
                 )
             await send(message)
 
-        await self._apps.vote({**scope, "root_path": "/vote", "parley_voter": voter}, receive, with_cookie)
+        await self._apps.vote({**scope, "root_path": root}, receive, with_cookie)
 
     async def _bot(self, scope: Scope, receive: Receive, send: Send) -> None:
         rest = scope["path"].removeprefix("/bot").removeprefix("/")

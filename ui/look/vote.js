@@ -14,7 +14,7 @@
   const t = (key, values = {}) => (page.texts[key] ?? "").replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
   const element = (tag, text, attributes = {}) => {
     const made = Object.assign(document.createElement(tag), attributes);
-    made.append(text ?? "");
+    if (text) made.append(text);
     return made;
   };
 
@@ -325,6 +325,7 @@
     translate();
     if (loaded.campaign.state !== "open") {
       if (loaded.campaign.state === "closed") return end(new Refusal("closed", t("error_closed")));
+      $("vote-count").textContent = "";
       return line(t("error_not_open"), "warn");
     }
     const { votes, wanted } = page.progress;

@@ -14,8 +14,8 @@ def page_html(texts: Mapping[str, str]) -> str:
     """The page's places: start, pair, pause and end. Only one of them is visible at a time."""
     return (
         "<div class='vote' id='rater' data-screen='loading'>"
-        "<div class='intro'><div><h1 id='vote-title' tabindex='-1'></h1><p class='lead' id='vote-lead'></p></div>"
-        "<div class='count' id='vote-count' aria-live='polite'></div></div>"
+        "<div><div class='intro'><h1 id='vote-title' tabindex='-1'></h1>"
+        "<div class='count' id='vote-count' aria-live='polite'></div></div><p class='lead' id='vote-lead'></p></div>"
         "<div class='line' id='vote-line' role='status' aria-live='polite'></div>"
         f"{_start(texts)}{_pair(texts)}"
         "<section id='vote-stopped' hidden><h2 tabindex='-1'></h2><div></div></section>"

@@ -21,7 +21,6 @@ from models.errors import ParleyError
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
-    from typer._click.exceptions import ClickException
 
     from models.database import Database
     from models.demo import DemoModel
@@ -41,8 +40,11 @@ COMMAND_ORDER = (
     "merge",
     "generate",
     "prompts",
+    "record",
+    "recordings",
     "eval",
     "judge",
+    "campaign",
     "votes",
     "leaderboard",
     "verdict",
@@ -53,12 +55,13 @@ COMMAND_ORDER = (
 JOB_HANDLERS = {
     "judge": "evals.jobs:run_judge_job",
     "evaluate": "evals.jobs:run_evaluation_job",
+    "prepare-campaign": "evals.jobs:run_preparation_job",
     "train": "train.worker.jobs:run_train_job",
     "fine-tune": "train.finetuning.training_job:run_fine_tuning",
     "fine-tune-check": "train.finetuning.validation:run_check",
 }
-# One training at a time, in a lane of its own, so that short jobs do not wait for it.
-JOB_LANES = (("train", "fine-tune"),)
+# One training at a time, in a lane of its own, so that short jobs do not wait for it; raters wait for preparations.
+JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",))
 
 # Functions (settings, database) -> Starlette routes, mounted on the gateway.
 API_ROUTES = ("models.api:routes", "train.api:routes")
@@ -78,6 +81,7 @@ def build() -> typer.Typer:
     import serve.cli
     import train.cli
     import ui.cli
+    from evals.commands.record import record_command
     from train.clouds.rescue_command import rescue_command
 
     app = typer.Typer(
@@ -94,6 +98,7 @@ def build() -> typer.Typer:
     for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
     app.command("rescue")(rescue_command(_compare))
+    app.command("record")(record_command(_provider_prices))
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)
     app.command("worker", hidden=True)(worker)
@@ -105,6 +110,21 @@ def _compare(database: "Database", rows: "Sequence[dict[str, Any]]", source: str
     from evals.votes.prompts import add_prompts
 
     return add_prompts(database, rows, source)
+
+
+def _provider_prices(model: str) -> tuple[float, float] | None:
+    """A hosted model's US dollars per million input and output tokens; None where unknown.
+
+    `evals` needs them and may not import `train`.
+    """
+    from models.errors import NotFound
+    from train.planning.pricing import find_price
+
+    try:
+        price = find_price(model)
+    except NotFound:
+        return None
+    return None if price.input is None or price.output is None else (price.input, price.output)
 
 
 def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":
@@ -132,6 +152,7 @@ def demo(
 
 def _prepare_demo(settings: "Settings", report: Callable[[str], None]) -> None:
     """Installs the demo's models and prompts in a process of its own, because merging needs torch and `up` does not."""
+    from evals.campaign_tables import OPEN_CAMPAIGN, CampaignRow
     from models.database import open_database
     from models.demo import catalogue
     from models.registry import Registry
@@ -140,10 +161,13 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None]) -> None:
 
     database = open_database(settings)
     known = {spec.id for spec in Registry(database).list(include_retired=True)}
+    complete = all(model.id in known for model in catalogue())
+    with database.read() as session:
+        votable = session.get_one(CampaignRow, OPEN_CAMPAIGN).opened is not None
     database.dispose()
-    if all(model.id in known for model in catalogue()):
+    if complete and votable:
         return
-    report("First start: merging the demo's models")
+    report("First start: merging the demo's models" if not complete else "Opening the demo's models to votes")
     # Under a guardian, like everything that `up` starts, so that no merge outlives it.
     command = own_command("demo-content", "demo-content", environment=child_environment(settings))
     process = spawn(command, settings.logs_dir)
@@ -169,6 +193,20 @@ def demo_content() -> None:
                 _install(model, home)
                 typer.echo(f"{model.id} is registered as {model.kind}.")
         _add_demo_prompts(home.database)
+        _open_to_votes(home)
+
+
+def _open_to_votes(home: "Home") -> None:
+    """Opens the campaign `open`, which is at /vote, with the demo's models, unless it has opened before."""
+    import models.demo
+    from evals.campaigns.campaign import OPEN
+    from evals.campaigns.lifecycle import add_model, load_campaign
+
+    listed = {spec.id for spec in home.registry.list()}
+    if load_campaign(home.database, OPEN).opened is None:
+        for model in models.demo.catalogue():
+            if not model.judge and model.id in listed:
+                add_model(home.database, OPEN, model.id)
 
 
 def _add_demo_prompts(database: "Database") -> None:
@@ -233,19 +271,16 @@ def worker() -> None:
 
 def main() -> None:
     """Runs the command. A user's mistake, like any known error, is one line on standard error."""
-    # Typer exports the base class of its usage errors nowhere else.
-    from typer._click.exceptions import ClickException
-
     try:
         status = build()(prog_name="parley", standalone_mode=False)
     except ParleyError as error:
         print(f"parley: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except ClickException as error:
+    except typer.TyperException as error:
         # A group without a subcommand has printed its help already.
         if type(error).__name__ != "NoArgsIsHelpError":
             print(f"parley: {_usage_message(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(getattr(error, "exit_code", 2))
     except typer.Abort:
         sys.exit(1)
     except KeyboardInterrupt:
@@ -257,7 +292,7 @@ def main() -> None:
     sys.exit(status or 0)
 
 
-def _usage_message(error: "ClickException") -> str:
+def _usage_message(error: Any) -> str:
     """A wrong flag or argument in one line, with the help that lists the right ones."""
     message = " ".join(error.format_message().replace("Value error, ", "").split())
     context = getattr(error, "ctx", None)

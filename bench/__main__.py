@@ -6,6 +6,7 @@ import sys
 BENCHMARKS = (
     "bench.gateway",
     "bench.ratings",
+    "bench.verdicts",
     "bench.judges",
     "bench.runner",
     "bench.scores",

@@ -24,7 +24,7 @@ from evals.scorers.score_summary import ScoreSummary, score_all
 from evals.scorers.text_match import partial, repetition, topic_coverage, word_count
 from models.demo import FOLDER, PROMPTS
 from models.errors import ParleyError
-from models.judge_format import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
+from models.judge_prompt import DEFAULT_RUBRIC, pairwise_messages, pairwise_schema, parse_pairwise, response_format
 from models.messages import Message
 from models.settings import Settings, load_settings
 from train.demo.answers import has_style
@@ -156,8 +156,8 @@ def table(result: Mapping[str, Any]) -> str:
     judged = result["judge"]
     lines += [
         "",
-        f"The toy judge, `{JUDGE}`, on {result['pairs']} held-out pairs whose right verdict is known by how they were "
-        f"made, each in both orders: {judged['right']:.0%} of its verdicts are right ({judged['decisive']:.0%} where "
+        f"The toy judge, `{JUDGE}`, on {result['pairs']} held-out pairs with a known correct verdict, each in "
+        f"both orders: {judged['right']:.0%} of its verdicts are right ({judged['decisive']:.0%} where "
         f"one answer is better; always saying the same would get {judged['chance']:.0%}), its two orders disagree on "
         f"{judged['flipped']:.0%} of the pairs, and {judged['unparsed']} verdicts did not parse.",
     ]

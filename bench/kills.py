@@ -26,6 +26,7 @@ from typing import Any
 _CONVERSATIONS, _BATCH, _SAVE_STEPS = 90, 4, 2
 _TIMES = ("seconds", "seconds_left", "tokens_per_s", "memory_bytes")
 _POLL_S = 0.001
+_MOMENTS = ("loading", "learning", "writing", "learning", "writing")  # taken in turn, in a random order
 _TIMEOUT_S = 120.0  # without a step for this long, the benchmark itself is broken
 
 
@@ -127,8 +128,9 @@ def _kill_repeatedly(
     """Starts and kills `kills` processes; returns kills by moment, and how many left an incomplete checkpoint."""
     moments: Counter[str] = Counter()
     torn = 0
-    for _ in range(kills):
-        moment = rng.choices(("loading", "learning", "writing"), (1, 2, 2))[0]
+    order = [_MOMENTS[number % len(_MOMENTS)] for number in range(kills)]
+    rng.shuffle(order)
+    for moment in order:
         # On average half of each process's share of the steps, so that the run does not end too early.
         until = _lines(run) + rng.randint(1, max(1, steps // kills))
         child = _start_run(train, run)

@@ -52,9 +52,9 @@ def install(build, dev):
     check_python()
     if build == "auto":
         build = "gpu" if has_nvidia_gpu() else "cpu"
-    wanted = [build] + (["dev"] if dev else [])
-    stamps = {name: os.path.join(VENV, ".installed-" + name) for name in wanted}
-    missing = [name for name in wanted if read(stamps[name]) != fingerprint(name)]
+    groups = [build] + (["dev"] if dev else [])
+    stamps = {name: os.path.join(VENV, ".installed-" + name) for name in groups}
+    missing = [name for name in groups if read(stamps[name]) != fingerprint(name)]
     if not missing:
         return
     if build in missing:
@@ -114,8 +114,8 @@ def make_venv():
     if os.path.exists(python) and subprocess.call([python, "-m", "pip", "--version"], stdout=subprocess.DEVNULL) == 0:
         return
     command = [sys.executable, "-m", "venv", "--clear", VENV]
-    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if made.returncode:
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if result.returncode:
         raise Refused(
             "The virtual environment cannot be created: Python's venv module is missing or broken "
             "(Debian: apt-get install python3.11-venv)."
@@ -158,10 +158,10 @@ def pip(arguments, expected):
         for line in process.stdout:
             log.write(line)
             lines.append(line.strip())
-            found = re.match(r"(Collecting|Requirement already satisfied: |Obtaining) ?(\S+)", line)
-            if found:
+            package = re.match(r"(Collecting|Requirement already satisfied: |Obtaining) ?(\S+)", line)
+            if package:
                 done += 1
-                show("  %d of %d  %s" % (done, len(expected), found.group(2).split("==")[0]))
+                show("  %d of %d  %s" % (done, len(expected), package.group(2).split("==")[0]))
             elif line.startswith("Installing collected"):
                 show("  unpacking %d packages" % len(expected))
         process.wait()

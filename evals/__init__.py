@@ -1,4 +1,4 @@
-"""Which answer is better, and how certain is that: prompts, blind battles, ratings, verdicts, scorers, judges.
+"""Evaluation of models: prompts, blind battles, ratings, verdicts, scorers, judges.
 
 The index below loads lazily: `from evals import next_battle` imports `evals.campaigns.battles` and nothing else. Each
 folder imports only the folders above it in this list:

@@ -15,7 +15,7 @@ from scipy.stats import t as student
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of n observations in `clusters` groups, and the interval at its level. NaN where n is 0."""
+    """A mean of n observations in `clusters` groups, and the interval at its level. NaN if n is 0."""
 
     mean: float
     low: float
@@ -25,7 +25,7 @@ class Estimate:
 
 
 def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], level: float = 0.95) -> Estimate:
-    """The mean of any numbers, with a clustered interval; infinite where there are fewer than two clusters."""
+    """The mean of any numbers, with a clustered interval; infinite if there are fewer than two clusters."""
     mean, error, groups = _clustered(values, clusters)
     if groups < 2:
         return Estimate(mean, -inf if values else mean, inf if values else mean, len(values), groups)
@@ -39,7 +39,7 @@ def share_interval(values: Sequence[float], clusters: Sequence[Hashable], level:
     if groups < 2:
         low, high = (0.0, 1.0) if values else (mean, mean)
         return Estimate(mean, low, high, len(values), groups)
-    # Where all observations agree there is no spread to estimate: each cluster counts as one observation.
+    # If all observations agree there is no spread to estimate: each cluster counts as one observation.
     n = mean * (1 - mean) / error**2 if error > 0 and 0 < mean < 1 else groups
     quantile = float(student.ppf((1 + level) / 2, groups - 1))
     centre = (mean + quantile**2 / (2 * n)) / (1 + quantile**2 / n)
@@ -48,7 +48,7 @@ def share_interval(values: Sequence[float], clusters: Sequence[Hashable], level:
 
 
 def design_effect(values: np.ndarray, clusters: np.ndarray) -> float:
-    """How many clustered observations are worth one independent one; at least 1, and 1 where it is unknown.
+    """The design effect: how many clustered observations equal one independent one; at least 1, and 1 if unknown.
 
     Args:
         values: (n,) numbers. clusters: (n,) integers from 0.

@@ -1,24 +1,30 @@
-"""The worker's handlers for this room: the jobs "judge" and "evaluate". The commands run the same in the foreground."""
+"""The worker's handlers for this room: the jobs "judge", "evaluate" and "prepare-campaign".
+
+The commands run the first two in the foreground.
+"""
 
 import time
 from functools import partial
 from typing import Any
 
+from evals.campaigns.lifecycle import load_campaign
+from evals.campaigns.preparation import prepare_campaign
 from evals.judges.pairwise import judge_models
 from evals.judges.pairwise_evaluation import judge_evaluation
 from evals.judges.request import JudgeRequest
 from evals.judges.rubric import find_rubric
+from evals.served_models import resolve_models, run_with_completers
 from evals.served_runs import EvaluationProgress, evaluate_served, judge_served
 from evals.tasks.evaluations import TaskRun, load_evaluation
 from evals.tasks.runner import Progress
 from evals.tasks.task_sources import open_task
 from models.errors import Invalid
 from models.jobs import Job
-from models.judge_format import DEFAULT_RUBRIC
+from models.judge_prompt import DEFAULT_RUBRIC
 from models.worker import JobContext
 
 EVALUATE = "evaluate"  # the kind of a job that runs a task
-_ANSWERING_SHARE = 0.7  # of an evaluation's progress, where judges grade the answers afterwards
+_ANSWERING_SHARE = 0.7  # of an evaluation's progress, if judges grade the answers afterwards
 _MAX_TOKENS = 512
 _MIN_INTERVAL_S = 0.5  # between two reports: each writes to the database
 
@@ -78,7 +84,31 @@ def run_evaluation_job(job: Job, context: JobContext) -> dict[str, Any]:
     return {"evaluation": evaluation.id, "asked": evaluation.run.asked, "cached": evaluation.run.cached}
 
 
+def run_preparation_job(job: Job, context: JobContext) -> dict[str, Any]:
+    """Handles jobs of kind "prepare-campaign"; params: campaign. The result has each model's answers.
+
+    Models that fail do not fail the job: their answers are asked for when a rater needs them.
+    """
+    name = str(_required(job, "campaign"))
+    resolve_models(context.settings, context.database, *load_campaign(context.database, name).models)
+    last_report = 0.0
+
+    def report(done: int, total: int, failed: int) -> None:
+        nonlocal last_report
+        now = time.monotonic()
+        if now - last_report >= _MIN_INTERVAL_S or done >= total:
+            last_report = now
+            context.report(done / max(1, total), f"answers: {done} of {total}{f', {failed} failed' if failed else ''}")
+
+    found = run_with_completers(
+        context.settings,
+        context.database,
+        lambda completers: prepare_campaign(context.database, completers.unretried, name, report),
+    )
+    return {"models": {each.model: {"answers": each.answers, "wanted": each.wanted} for each in found}}
+
+
 def _required(job: Job, name: str) -> Any:
     if not job.params.get(name):
-        raise Invalid(f"A job of kind {job.kind} needs {name!r}.", param=name)
+        raise Invalid(f"A job of kind {job.kind} needs the parameter {name!r}.", param=name)
     return job.params[name]

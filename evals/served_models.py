@@ -1,4 +1,4 @@
-"""Served models for this room: names resolved in the registry, completers through the gateway.
+"""Models for this room: names resolved in the registry, completers through the gateway or from a recording.
 
 One event loop and one set of completers serve a whole run: each completer is made on first use and closed at the end.
 """
@@ -7,10 +7,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from evals.recordings.recorded_models import RecordedCompleter, parse_recorded_name, resolve_recorded
 from models.completer import GatewayCompleter, gateway_completer
 from models.database import Database
 from models.errors import Unauthorized
 from models.keys import keys_configured
+from models.messages import Completer
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
@@ -21,25 +23,32 @@ _TIMEOUT_S, _RETRIES = 120.0, 2
 
 
 class Completers:
-    """Completers by model. Calling it gives one that retries; `unretried` gives one whose caller retries."""
+    """Completers by model. Calling it gives one that retries; `unretried` gives one whose caller retries.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    A recorded model (`MODEL@recorded`) answers from its record; the gateway is not asked.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings, self._database = settings, database
         self._open: dict[tuple[str, bool], GatewayCompleter] = {}
 
-    def __call__(self, model: str) -> GatewayCompleter:
-        return self._completer(model, retried=True)
+    def __call__(self, model: str) -> Completer:
+        return self._recorded(model) or self._live(model, retried=True)
 
-    def unretried(self, model: str) -> GatewayCompleter:
+    def unretried(self, model: str) -> Completer:
         """For the task runner, which retries what is safe to retry; the SDK would retry time-outs too."""
-        return self._completer(model, retried=False)
+        return self._recorded(model) or self._live(model, retried=False)
 
     async def close(self) -> None:
         """Closes all connections."""
         for completer in self._open.values():
             await completer.close()
 
-    def _completer(self, model: str, retried: bool) -> GatewayCompleter:
+    def _recorded(self, model: str) -> RecordedCompleter | None:
+        name = parse_recorded_name(model)
+        return RecordedCompleter(self._database, name) if name else None
+
+    def _live(self, model: str, retried: bool) -> GatewayCompleter:
         if (model, retried) not in self._open:
             self._open[model, retried] = (
                 gateway_completer(self._settings, model, _TIMEOUT_S, _RETRIES)
@@ -49,11 +58,13 @@ class Completers:
         return self._open[model, retried]
 
 
-def run_with_completers(settings: Settings, run: Callable[[Completers], Awaitable[Result]]) -> Result:
-    """Runs a coroutine to its end with completers for served models, and closes them. Call outside of an event loop."""
+def run_with_completers(
+    settings: Settings, database: Database, run: Callable[[Completers], Awaitable[Result]]
+) -> Result:
+    """Runs a coroutine to its end with completers, and closes them. Call outside of an event loop."""
 
     async def run_and_close() -> Result:
-        completers = Completers(settings)
+        completers = Completers(settings, database)
         try:
             return await run(completers)
         finally:
@@ -65,11 +76,17 @@ def run_with_completers(settings: Settings, run: Callable[[Completers], Awaitabl
 def resolve_models(settings: Settings, database: Database, *names: str) -> list[ModelSpec]:
     """The versions that these names mean now; results are stored under their ids, which no alias moves.
 
+    A recorded model's id is its name, such as `gpt@recorded`, with its model's id in place of an alias.
+
     Raises:
-        NotFound: a model is not in the registry.
+        NotFound: a model is not in the registry, or has no finished recording.
         Unauthorized: keys are required, and the settings have none for the gateway.
     """
-    if settings.page_key is None and keys_configured(database):
+    recorded = {name: found for name in names if (found := parse_recorded_name(name))}
+    if len(recorded) < len(set(names)) and settings.page_key is None and keys_configured(database):
         raise Unauthorized("The gateway requires a key: set PARLEY_PAGE_KEY to one.")
     registry = Registry(database)
-    return [registry.resolve(name) for name in names]
+    return [
+        resolve_recorded(database, registry, recorded[name]) if name in recorded else registry.resolve(name)
+        for name in names
+    ]

@@ -1,4 +1,4 @@
-"""Runs over served models through the gateway: an evaluation, a judge, a calibration."""
+"""Runs over served and recorded models: an evaluation, a judge, a calibration."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,6 +12,7 @@ from evals.judges.judge_scorer import judge_scorer
 from evals.judges.notes import agreement_note, judge_notes
 from evals.judges.request import JudgeRequest
 from evals.judges.rubric import find_rubric
+from evals.recordings.recorded_models import parse_recorded_name, recorded_prompt_ids, recording_notes
 from evals.request_pool import ReportProgress
 from evals.scorers.catalog import NamedScorer, ScorerContext, named_scorer
 from evals.scorers.reference_similarity import Embed
@@ -20,11 +21,12 @@ from evals.tasks.evaluations import EvaluationRun, TaskRun, run_task
 from evals.tasks.runner import Progress
 from models.completer import translate_error
 from models.database import Database
-from models.errors import Unavailable
-from models.judge_format import DEFAULT_RUBRIC, Rubric
+from models.errors import Invalid, NotFound, Unavailable
+from models.judge_prompt import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
 from models.registry import Registry
 from models.settings import Settings
+from models.spec import ModelSpec
 
 Result = TypeVar("Result")
 JudgeMethod = Callable[[Database, Callable[[str], Completer], JudgeRequest, ReportProgress | None], Awaitable[Result]]
@@ -60,7 +62,7 @@ def evaluate_served(
     progress = progress or EvaluationProgress()
     specs = resolve_models(settings, database, *run.models)
     toys = [spec.id for spec in specs if spec.toy]
-    notes = list(run.notes)
+    notes = [*run.notes, *recording_notes(database, specs)]
     if toys:
         what = "is a toy: it shows" if len(toys) == 1 else "are toys: they show"
         notes.append(f"{', '.join(toys)} {what} how evaluation works, not what a real model can do.")
@@ -69,7 +71,7 @@ def evaluate_served(
         places, judges = count(), sum(name.startswith("judge:") for name in scorers)
 
         def judge(model: str, rubric_name: str | None) -> NamedScorer:
-            (spec,) = resolve_models(settings, database, model)
+            (spec,) = _resolve_judge(settings, database, model)
             rubric = find_rubric(rubric_name or DEFAULT_RUBRIC.name, database)
             return judge_scorer(
                 database,
@@ -88,7 +90,7 @@ def evaluate_served(
         )
         return await run_task(database, completers.unretried, resolved, progress.answering)
 
-    return run_with_completers(settings, evaluate)
+    return run_with_completers(settings, database, evaluate)
 
 
 def _report_part(report: ReportProgress, place: int, total: int, share: float, line: str) -> None:
@@ -103,21 +105,30 @@ def judge_served(
     request: JudgeRequest,
     report: ReportProgress | None = None,
 ) -> Result:
-    """A served judge over two served models; the request's names may be aliases, and notes on the judge are added.
+    """A served judge over two served or recorded models; names may be aliases, and notes on the judge are added.
+
+    Recorded models are judged on what is recorded, unless the request names prompts.
 
     Raises:
         NotFound: a model is not in the registry, or there are no prompts.
         Unauthorized: keys are required, and the settings have none for the gateway.
         Unavailable: the gateway or a model cannot be reached.
     """
-    judge, *models = resolve_models(settings, database, request.judge, *request.models)
+    judge, *models = _resolve_judge(settings, database, request.judge, *request.models)
+    recorded = [name for model in models if (name := parse_recorded_name(model.id))]
+    prompts = request.prompts
+    if recorded and (prompts is None or isinstance(prompts, int)):
+        prompts = recorded_prompt_ids(database, recorded)[:prompts]
+        if not prompts:
+            raise NotFound(f"No prompt is recorded for {' and '.join(map(str, recorded))}.", param="prompts")
     resolved = replace(
         request,
         judge=judge.id,
         models=(models[0].id, models[1].id),
-        notes=[*request.notes, *judge_notes(database, judge, models)],
+        prompts=prompts,
+        notes=[*request.notes, *recording_notes(database, models), *judge_notes(database, judge, models)],
     )
-    return run_with_completers(settings, lambda completers: method(database, completers, resolved, report))
+    return run_with_completers(settings, database, lambda completers: method(database, completers, resolved, report))
 
 
 def calibrate_served(
@@ -127,23 +138,36 @@ def calibrate_served(
     rubric: Rubric = DEFAULT_RUBRIC,
     report: ReportProgress | None = None,
 ) -> Calibration:
-    """Compares a served judge with the votes, asking it first about the voted pairs it has not judged.
+    """Compares a served judge with the votes; it first judges the voted pairs that it has not judged yet.
 
     Raises:
         NotFound: the judge is not in the registry, or nobody has voted.
         Unauthorized, Unavailable: see `judge_served`.
     """
-    (spec,) = resolve_models(settings, database, judge)
-    return run_with_completers(settings, lambda completers: calibrate(database, completers, spec.id, rubric, report))
+    (spec,) = _resolve_judge(settings, database, judge)
+    return run_with_completers(
+        settings, database, lambda completers: calibrate(database, completers, spec.id, rubric, report)
+    )
+
+
+def _resolve_judge(settings: Settings, database: Database, judge: str, *models: str) -> list[ModelSpec]:
+    """As `resolve_models`, for a judge and the models that it compares.
+
+    Raises:
+        Invalid: the judge is a recorded model.
+    """
+    if parse_recorded_name(judge):
+        raise Invalid(f"{judge} has only recorded answers, so it cannot judge: name a served model.", param="judge")
+    return resolve_models(settings, database, judge, *models)
 
 
 def calibrate_stored(database: Database, judge: str, rubric: Rubric = DEFAULT_RUBRIC) -> Calibration:
-    """As `calibrate_served`, from stored judgments only: nothing is asked."""
+    """As `calibrate_served`, from stored judgments only."""
     return asyncio.run(calibrate(database, None, Registry(database).resolve(judge).id, rubric))
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:
-    """A function that embeds texts with a served model. It raises ParleyError where the model cannot be asked."""
+    """A function that embeds texts with a served model. It raises ParleyError if the model cannot be asked."""
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
         import openai

@@ -113,9 +113,9 @@ class _JudgmentColumns:
 class JudgmentRow(_JudgmentColumns, Base):
     """A judge's judgment of a pair. `shown`: "12" or "21" compares, in that order; "1" or "2" grades one answer.
 
-    `verdict` is 1, 2 or 0 for a tie (pointwise: the grade); None where the judge's text could not be parsed. `scores`
+    `verdict` is 1, 2 or 0 for a tie (pointwise: the grade); None if the judge's text could not be parsed. `scores`
     has a dict of criteria for each model shown, under "1" and "2". `expected` is model_1's share of the win (pointwise:
-    the grade) averaged over token probabilities, None where unknown. `rubric_hash` has a suffix where the judge saw
+    the grade) averaged over token probabilities, None if unknown. `rubric_hash` has a suffix if the judge saw
     more than the plain question: see `evals.judges.judge.Judge.key`.
     """
 
@@ -129,7 +129,7 @@ class AnswerJudgmentRow(_JudgmentColumns, Base):
     """As `JudgmentRow`, on answers of evaluations.
 
     `pair_id`: an answer's id, or two joined by a colon; then, after another colon, the start of the reference answer's
-    hash where there is one, since one answer may be judged against several references.
+    hash if there is one, since one answer may be judged against several references.
     """
 
     __tablename__ = "answer_judgments"
@@ -213,7 +213,7 @@ class EvaluationRow(Base):
 class ResultRow(Base):
     """One model on one sample of an evaluation: its answer with scores by scorer, or the error instead of both.
 
-    A score is null where there is no reference; `score_errors` has the errors of scorers.
+    A score is null if there is no reference; `score_errors` has the errors of scorers.
     """
 
     __tablename__ = "evaluation_results"

@@ -18,9 +18,9 @@ _MODULES = {
     "ParleyError": "errors",
     "Message": "messages", "Completion": "messages", "Completer": "messages",
     "GatewayCompleter": "completer", "gateway_completer": "completer",
-    "reserve": "reservations", "release": "reservations",
-    "retry_delay": "retries",
-    "Rubric": "judge_format",
+    "reserve_memory": "jobs", "release_memory": "jobs",
+    "retry_delay": "errors",
+    "Rubric": "judge_prompt",
 }  # fmt: skip
 
 __all__ = sorted(_MODULES)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from models.files import MAX_LISTED
-from models.http.operations import Operation, Shape
+from models.http.operations import ListPage, Operation, Shape
 
 Purpose = Literal["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]
 _Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
@@ -55,14 +55,10 @@ class File(Shape):
     status_details: str | None
 
 
-class FileList(Shape):
+class FileList(ListPage):
     """One page of files."""
 
-    object: Literal["list"]
     data: list[File]
-    has_more: bool
-    first_id: str | None
-    last_id: str | None
 
 
 class FileDeleted(Shape):

@@ -6,6 +6,7 @@ It is written under a temporary name on the same file system, synced, and rename
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.database import new_ulid
-from models.errors import Conflict, NoSpace, TooLarge
+from models.errors import Busy, Conflict, NoSpace, TooLarge
 
 _PENDING = ".pending-"
 _UNCLAIMED = ".unnamed"  # a file in a published folder until a database row names the folder
@@ -132,6 +133,24 @@ def incoming_file(parent: Path, limit: int | None = None) -> Iterator[IncomingFi
         yield incoming
     finally:
         incoming.close()
+
+
+@contextmanager
+def lock_file(path: Path, busy: str) -> Iterator[None]:
+    """Locks a file for the block. The lock ends with the process, even on a kill.
+
+    Raises:
+        Busy: another process holds it; `busy` is the message.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(busy) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def sweep(parent: Path, older_than_s: float = 0.0) -> int:

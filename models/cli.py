@@ -38,7 +38,7 @@ def db_upgrade() -> None:
     )
 
 
-def db_revision(message: Annotated[str, typer.Argument(help="What the migration does.")]) -> None:
+def db_revision(message: Annotated[str, typer.Argument(help="What the migration changes.")]) -> None:
     """Write a migration from the differences between the tables.py files and the database (for developers)."""
     from alembic import command
 

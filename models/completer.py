@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models.errors import Busy, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
@@ -12,7 +13,16 @@ from models.settings import Settings
 if TYPE_CHECKING:
     import openai
 
+ANSWERED_BY = "x-parley-model"  # the gateway's header: the model that answered, which may be a fallback
 _NO_ANSWER = "The server's answer is not a chat completion. Is this an OpenAI-compatible address?"
+
+
+@dataclass(frozen=True)
+class ServerAnswer:
+    """A server's JSON. `model` is the model that answered; None where the server does not say."""
+
+    json: object
+    model: str | None = None
 
 
 class GatewayCompleter:
@@ -51,10 +61,14 @@ class GatewayCompleter:
         more = options.pop("extra_body", None) or {}
         body = {"model": self.model, "messages": as_dicts(messages), **options, **more}
         answer = await self.post("/chat/completions", body)
-        return _completion(answer, time.perf_counter() - began)
+        return read_completion(answer, time.perf_counter() - began)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> object:
-        """Sends a body to `path` (below /v1, with a leading slash); returns the server's JSON.
+        """Sends a body to `path` (below /v1, with a leading slash); returns the server's JSON. Raises as `send`."""
+        return (await self.send(path, body)).json
+
+    async def send(self, path: str, body: Mapping[str, Any]) -> ServerAnswer:
+        """As `post`, with the model that answered, which only a completer without retries learns.
 
         Raises:
             ParleyError: the SDK's error, translated; Unavailable if the response is not JSON.
@@ -66,13 +80,13 @@ class GatewayCompleter:
             # is the same request, with the SDK's errors and retries.
             if self._bare is not None:
                 return await self._send(self._bare, path, body)
-            return await self._client.post(path, body=body, cast_to=object)
+            return ServerAnswer(await self._client.post(path, body=body, cast_to=object))
         except openai.OpenAIError as error:
             raise translate_error(error) from error
         except ValueError as error:
             raise Unavailable(_NO_ANSWER) from error
 
-    async def _send(self, transport: Any, path: str, body: Mapping[str, Any]) -> object:
+    async def _send(self, transport: Any, path: str, body: Mapping[str, Any]) -> ServerAnswer:
         """Sends the SDK's request over its transport, and raises the SDK's errors, without the layers in between.
 
         Those took 0.45 ms of a request's 0.75 ms of CPU (openai 3.54), which an engine on the same cores needs.
@@ -95,7 +109,7 @@ class GatewayCompleter:
                 raise openai.APIConnectionError(request=request) from error
             raise
         if response.is_success:
-            return response.json()
+            return ServerAnswer(response.json(), response.headers.get(ANSWERED_BY))
         # Private, but the only place that maps a status to a class and message.
         raise self._client._make_status_error_from_response(response)
 
@@ -176,19 +190,34 @@ def gateway_completer(
     return GatewayCompleter(settings.gateway_url, model, key, timeout_s, retries, many=many)
 
 
-def _tokens(choice: Mapping[str, Any]) -> tuple[Token, ...]:
-    """The answer's tokens with their top alternatives; empty without log-probabilities."""
-    content = (choice.get("logprobs") or {}).get("content") or ()
+def open_completer(
+    settings: Settings, model: str, base_url: str | None, credential: str | None, **options: Any
+) -> GatewayCompleter:
+    """A completer for a model at `base_url`, with the key in the environment variable `credential`; else the gateway's.
+
+    Raises:
+        Invalid: the variable is not set.
+    """
+    if not base_url:
+        return gateway_completer(settings, model, **options)
+    key = settings.credential(credential) if credential else None
+    if credential and not key:
+        raise Invalid(f"--credential names the variable {credential}, which is not set.", param="credential")
+    return GatewayCompleter(base_url, model, key, **options)
+
+
+def read_tokens(logprobs: Sequence[Mapping[str, Any]] | None) -> tuple[Token, ...]:
+    """Tokens with their top alternatives from `logprobs.content` of an answer; empty without log-probabilities."""
     return tuple(
         Token(
             text=token["token"],
             likeliest=tuple((top["token"], top["logprob"]) for top in token.get("top_logprobs") or ()),
         )
-        for token in content
+        for token in logprobs or ()
     )
 
 
-def _completion(answer: object, seconds: float) -> Completion:
+def read_completion(answer: object, seconds: float) -> Completion:
     """A server's JSON as a Completion.
 
     Raises:
@@ -202,7 +231,7 @@ def _completion(answer: object, seconds: float) -> Completion:
             completion_tokens=usage.get("completion_tokens"),
             seconds=seconds,
             finish_reason=choice.get("finish_reason"),
-            tokens=_tokens(choice),
+            tokens=read_tokens((choice.get("logprobs") or {}).get("content")),
         )
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise Unavailable(_NO_ANSWER) from error

@@ -1,4 +1,4 @@
-"""The errors. Each message is one line: what is wrong, and what to do about it.
+"""The errors, and when a failed request may be repeated. A message is one line: what is wrong, and what to do about it.
 
     ParleyError
     ├── Invalid       (ValueError)       400   the request makes no sense; `param` names the field
@@ -15,8 +15,12 @@ The command line prints the message and exits with `exit_code`; the gateway answ
 error body.
 """
 
+import random
 from collections.abc import Mapping
 from typing import Any, ClassVar
+
+_MAX_DELAY_S = 60.0
+_FIRST_DELAY_S = 0.5
 
 
 class ParleyError(Exception):
@@ -112,3 +116,15 @@ class NoSpace(ParleyError, OSError):
 
     status = 507
     kind = "server_error"
+
+
+def retry_delay(error: ParleyError, attempt: int) -> float | None:
+    """Seconds until a failed request may be repeated; None if it may have cost something."""
+    pause = _FIRST_DELAY_S * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311 -- jitter, not a secret
+    if isinstance(error, Busy):
+        if error.code == "insufficient_quota":  # OpenAI's 429 that waiting does not resolve
+            return None
+        return min(max(error.retry_after or 0.0, pause), _MAX_DELAY_S)
+    if isinstance(error, Unavailable) and (error.retry_after is not None or error.code == "not_connected"):
+        return min(max(error.retry_after or 0.0, pause), _MAX_DELAY_S)
+    return None

@@ -2,6 +2,9 @@
 
 The page, the API and the command line enqueue jobs; `models.worker` runs them. When a worker dies, its lease expires
 and another worker claims the job. After three such attempts in a row without progress the job fails.
+
+A job may also reserve memory. The supervisor stops engines to satisfy reservations and starts none in reserved memory.
+A reservation expires unless it is renewed, so a killed job holds none.
 """
 
 from collections.abc import Collection
@@ -9,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from models.database import Database, new_ulid, utcnow
 from models.errors import NotFound
-from models.tables import JobRow
+from models.tables import JobRow, ReservationRow
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 MAX_ATTEMPTS = 3
@@ -202,3 +205,25 @@ def _job(row: JobRow) -> Job:
         finished=row.finished,
         attempts=row.attempts,
     )
+
+
+def reserve_memory(database: Database, holder: str, size: int, seconds: float) -> None:
+    """Reserves `size` bytes for `seconds`, or renews the holder's reservation.
+
+    It is GPU memory if engines run on a GPU, otherwise the machine's.
+    """
+    with database.write() as session:
+        session.merge(ReservationRow(holder=holder, size=size, until=utcnow() + timedelta(seconds=seconds)))
+
+
+def release_memory(database: Database, holder: str) -> None:
+    """Ends a holder's reservation."""
+    with database.write() as session:
+        session.execute(delete(ReservationRow).where(ReservationRow.holder == holder))
+
+
+def reserved_memory(database: Database) -> int:
+    """All bytes reserved now."""
+    query = select(func.sum(ReservationRow.size)).where(ReservationRow.until > utcnow())
+    with database.read() as session:
+        return int(session.scalar(query) or 0)

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from models.atomic import claim_folder, unclaimed_folders
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.spec import NAME_RULE, ModelSpec, Parity, State, is_valid_name
+from models.spec import NAME_RULE, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
 from models.weights import check_weights
 
@@ -65,8 +65,9 @@ class Registry:
 
         Raises:
             Conflict: a model or alias has that id; a model is never replaced.
-            Invalid: the base is unknown or not a base, or the folder has no safetensors.
+            Invalid: the base is unknown or not a base, the folder has no safetensors, or the name means a recording.
         """
+        _check_live(spec.id)
         if spec.path is not None:
             check_weights(spec.path)
         with self._change() as session:
@@ -174,6 +175,7 @@ class Registry:
         with self._change() as session:
             if session.get(ModelRow, name):
                 raise Conflict(f"{name!r} is a model's id, so it cannot be an alias.")
+            _check_live(name)
             if not is_valid_name(name):
                 raise Invalid(f"{name!r} cannot be an alias: {NAME_RULE}.", param="name")
             if _row(session, target).state == "retired":
@@ -228,6 +230,12 @@ def parse_spec(**fields: object) -> ModelSpec:
         raise Invalid(
             f"The model is not valid: {_reason(error)}.", param=".".join(map(str, location)) or None
         ) from error
+
+
+def _check_live(name: str) -> None:
+    """Refuses the names of recordings, so that one is never served as a live model."""
+    if is_recorded_name(name):
+        raise Invalid(f"{name!r} cannot be a model's name: names with @recorded mean recorded answers.", param="name")
 
 
 def _reason(error: ValidationError) -> str:

@@ -190,7 +190,7 @@ class Settings(BaseSettings):
         origins = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         for origin in origins if isinstance(origins, list | tuple) else ():
             if not _ORIGIN.fullmatch(str(origin)):
-                raise ValueError(f"{origin!r} is no origin: write it as https://app.example.com, without a path or *")
+                raise ValueError(f"{origin!r} is not an origin: write https://app.example.com, without a path or *")
         return origins
 
     @classmethod

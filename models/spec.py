@@ -18,6 +18,7 @@ State = Literal["candidate", "listed", "retired"]
 
 # What clients send as `model`: a hub id, a fine-tune's `ft:gpt-4o-mini:team:suffix:id`, or a plain name.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
+_RECORDED = re.compile(r".+@recorded(:[^@:]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NAME_RULE = "a model's name starts with a letter or digit and has letters, digits and . _ : / @ + - (255 at most)"
 
@@ -25,6 +26,11 @@ NAME_RULE = "a model's name starts with a letter or digit and has letters, digit
 def is_valid_name(name: str) -> bool:
     """Whether a name is allowed for ids and aliases, which appear in URLs, file names and logs."""
     return bool(_NAME.fullmatch(name)) and ".." not in name and "//" not in name
+
+
+def is_recorded_name(name: str) -> bool:
+    """Whether a name means a model's recorded answers (`MODEL@recorded`): no model that is served may have it."""
+    return bool(_RECORDED.fullmatch(name))
 
 
 class _FrozenModel(BaseModel):

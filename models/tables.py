@@ -103,7 +103,7 @@ class JobRow(Base):
 
 
 class ReservationRow(Base):
-    """A job's memory reservation: see models/reservations.py."""
+    """A job's memory reservation: see models/jobs.py."""
 
     __tablename__ = "reservations"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from models.errors import Invalid
 
@@ -59,14 +59,14 @@ def open_home() -> Iterator[Home]:
         database.dispose()
 
 
-def parse_number(text: str, flag: str, kind: type[Number]) -> Number | str:
+def parse_number(text: str, flag: str, kind: type[Number]) -> Number | Literal["auto"]:
     """A flag's value as a number, or "auto" as it stands.
 
     Raises:
         Invalid: the text is neither.
     """
     if text == "auto":
-        return text
+        return "auto"
     try:
         return kind(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Usage by key, model and UTC day, and its cost. Only serve/accounting/usage_log.py counts it."""
+"""Usage by key, model and UTC day, and its cost. Only serve/accounting/request_logs.py counts it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -23,7 +23,7 @@ def read_lora_rank(path: str | Path) -> int | None:
     try:
         return int(json.loads(config.read_text("utf-8"))["r"]) if config.is_file() else None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Invalid(f"{config} is no adapter's configuration: {error}.", param="path") from error
+        raise Invalid(f"{config} is not an adapter's configuration: {error}.", param="path") from error
 
 
 def check_weights(path: str) -> None:

@@ -4,16 +4,16 @@
 `add_commands` adds them to the `parley` app; a command's own modules are loaded when it runs.
 """
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.command_options import settings_options
 from serve.bulk.command import generate_command
 from serve.launcher.serve_command import serve_command
-from serve.launcher.settings_options import settings_options
-from serve.launcher.status_commands import doctor_command, status_command
 
 if TYPE_CHECKING:
     from models.database import Database
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Returns the Starlette routes of other rooms.
 Mounts = Callable[["Settings", "Database"], Sequence[Any]]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
@@ -171,3 +172,34 @@ def _fine_tunes_table(fine_tunes: "list[FineTune]") -> Any:
         status = "registered" if fine_tune.registered else ""
         table.add_row(str(number), fine_tune.model, fine_tune.base, f"{fine_tune.created:%Y-%m-%d}", shutdown, status)
     return table
+
+
+def doctor_command(as_json: JsonFlag = False) -> None:
+    """Check this machine: GPU, memory, ports, versions, SQLite, disk, keys, limits.
+
+    It changes nothing, and works before the first start and while Parley runs. The exit status is 1 if a
+    check failed that prevents a start.
+    """
+    from models.settings import load_settings
+    from models.terminal import console
+    from serve.launcher import doctor
+
+    findings = doctor.examine(load_settings())
+    if as_json:
+        typer.echo(json.dumps(doctor.as_json(findings), indent=2))
+    else:
+        doctor.show(findings, console())
+    if any(finding.state == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+def status_command(as_json: JsonFlag = False) -> None:
+    """Show what is running: processes, models with their state, and the last log lines of failed engines."""
+    from models.terminal import console, open_home
+    from serve.launcher import status
+
+    with open_home() as home:
+        if as_json:
+            typer.echo(json.dumps(status.report(home.settings, home.database), indent=2))
+        else:
+            status.show(home.settings, home.database, console())

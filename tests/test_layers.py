@@ -16,11 +16,11 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg",
-        "settings judge_format retries weights",
+        "settings page_secret judge_prompt weights",
         "database completer",
         "tables spec atomic",
-        "registry jobs files usage reservations shutdowns http/ demo/",
-        "keys uploads worker terminal api_operations",
+        "registry jobs files usage shutdowns http/ demo/",
+        "keys uploads worker terminal command_options api_operations",
         "api commands/",
         "cli",
     ),
@@ -37,18 +37,20 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "run/ options",
         "trainers/ display",
         "publication/",
-        "training model_commands",
+        "training",
         "planning/ worker/ demo/",
         "finetuning/ clouds/ data_cli",
         "cli api_operations",
         "api",
     ),
     "evals": (
-        "tables intervals served_models request_pool",
+        "campaign_tables",
+        "tables intervals request_pool",
         "votes/ scorers/",
         "ratings/ tasks/",
+        "recordings/",
         "campaigns/",
-        "judges/",
+        "served_models judges/",
         "reports/ served_runs",
         "commands/ jobs",
         "cli",
@@ -91,7 +93,7 @@ def test_a_room_imports_downward(room: str) -> None:
     floors = {name: floor for floor, line in enumerate(LAYERS[room]) for name in line.split()}
 
     def part(module: str) -> str:
-        """`run/` for train.run.resume, `training` for train.training."""
+        """`run/` for train.run.checkpoints, `training` for train.training."""
         names = module.split(".")[1:]
         return f"{names[0]}/" if (ROOT / room / names[0]).is_dir() else names[0]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from models.http.operations import Operation, Shape
+from models.http.operations import ListPage, Operation, Shape
 from train.finetuning.requests import CreateRequest
 
 _MOST = 1000
@@ -80,26 +80,19 @@ class JobCheckpoint(Shape):
     metrics: dict[str, float | None]
 
 
-class _List(Shape):
-    object: Literal["list"]
-    has_more: bool
-    first_id: str | None
-    last_id: str | None
-
-
-class JobList(_List):
+class JobList(ListPage):
     """One page of jobs, newest first."""
 
     data: list[Job]
 
 
-class EventList(_List):
+class EventList(ListPage):
     """One page of events, newest first."""
 
     data: list[JobEvent]
 
 
-class CheckpointList(_List):
+class CheckpointList(ListPage):
     """One page of checkpoints, newest first."""
 
     data: list[JobCheckpoint]

@@ -1,24 +1,25 @@
-"""This room's commands: `parley train`, `merge` and the group `data`. Light; torch is loaded when one runs."""
+"""The commands `parley train`, `merge`, `models check`, `models push`, `data …` and `cloud …`. Light until one runs."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.command_options import expand_options
 from models.errors import Invalid
 from models.terminal import Home, console, open_home
 from train.clouds.commands import cloud_commands, train_on_cloud
-from train.data.options import AsJson, expand_options
+from train.data.options import AsJson
 from train.data_cli import data_commands
-from train.display import problems_shown, show_result
-from train.model_commands import add_model_commands
+from train.display import open_progress, problems_shown, show_result
 from train.options import TrainOptions
 
 if TYPE_CHECKING:
-    from train.run.progress import Progress
+    from rich.table import Table
+
+    from train.publication.push import Push
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -27,14 +28,18 @@ def add_commands(app: typer.Typer) -> None:
     app.command("merge")(merge_command)
     app.add_typer(data_commands())
     app.add_typer(cloud_commands())
-    add_model_commands(app)
+    # The group belongs to the room models/, which must not import this one.
+    group = next((group.typer_instance for group in app.registered_groups if group.name == "models"), None)
+    if group is not None:
+        group.command("check")(check_command)
+        group.command("push")(push_command)
 
 
 def train_command(options: TrainOptions) -> None:
-    """Fine-tune a chat model on your conversations, the assistant's words only, and serve the result.
+    """Fine-tune a chat model on the assistant's messages in your conversations, and serve the result.
 
-    The data is checked first: each problem is listed with its line and how to fix it; lines with errors are left out,
-    the others are used. Every "auto" follows a rule, shown at the end.
+    The data is checked first. Each problem is listed with its line and how to fix it; lines with errors are skipped.
+    Every "auto" follows a rule, which is shown at the end.
 
       parley train tickets.jsonl --base demo-base --name support-v1
 
@@ -53,7 +58,7 @@ def train_command(options: TrainOptions) -> None:
 
       parley train --resume 01JQ4Z8E3K5V7W9XABCDEFGHJK
 
-    In a cloud the same data and hyperparameters are checked and priced, and you agree before anything is sent:
+    To train in a cloud, add --on. The data is checked and priced first, and nothing is sent until you agree:
 
       parley train tickets.jsonl --base gpt-4o-mini-2024-07-18 --name support-v1 --on openai
     """
@@ -76,7 +81,7 @@ def _train_here(options: TrainOptions) -> None:
     with _open_home() as home, problems_shown(options.as_json):
         from train.training import resume, train
 
-        with _progress(options.as_json) as progress:
+        with open_progress(options.as_json) as progress:
             if request is None:
                 run = str(options.resume)
                 result = resume(run, settings=home.settings, registry=home.registry, progress=progress)
@@ -96,7 +101,7 @@ def merge_command(
     """Merge an adapter into its base, and serve the weights on an engine of their own.
 
     A merged model is faster: 2.4 times the throughput of the adapter on a CPU. The merge is made in float32 and
-    refused if merged and unmerged logits differ by more than rounding explains.
+    refused if the merged and unmerged logits differ by more than rounding error.
 
       parley merge support-v1 --name support-v1-merged
     """
@@ -130,14 +135,75 @@ def _open_home() -> Iterator[Home]:
         yield home
 
 
-@contextmanager
-def _progress(as_json: bool) -> "Iterator[Progress]":
-    from train.run.progress import PlainLines, Terminal, silent
+def check_command(
+    name: Annotated[str, typer.Argument(help="An adapter or a merged model of `parley models list --all`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare a model with float32 base + adapter, here and through vLLM; a candidate that passes is listed.
 
+    The probes are held-out conversations of its training, if there are any. The comparison through vLLM needs a running
+    `parley up`; without one it is left out, and the model's parity says so.
+
+      parley models check support-v1
+    """
+    from rich.markup import escape
+
+    from models.commands.models import parity_table
+    from train.publication.acceptance import check_model
+    from train.run.progress import PlainLines, silent
+
+    out = console()
+    lines = silent if as_json else PlainLines(lambda line: out.print(f"[dim]•[/dim] {escape(line)}"))
+    with open_home() as home:
+        parity = check_model(name, registry=home.registry, settings=home.settings, progress=lines)
+        state = home.registry.resolve(name).state
     if as_json:
-        yield silent
-    elif sys.stdout.isatty():
-        with Terminal(console()) as terminal:
-            yield terminal
+        typer.echo(json.dumps({"model": name, "state": state} | parity.model_dump(mode="json")))
     else:
-        yield PlainLines()
+        out.print(parity_table(parity))
+    if parity.refused:
+        raise typer.Exit(1)
+
+
+def push_command(
+    name: Annotated[str, typer.Argument(help="A model of `parley models list` with weights on this machine.")],
+    repo: Annotated[str, typer.Argument(help="The repository on the hub, owner/name. Created if it is missing.")],
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository visible to everybody.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Push a model to a hub with its card, private unless --public. The files are listed first.
+
+    The token is read from HF_TOKEN. The training record and the probes name your data and are not pushed.
+
+      parley models push support-v1 acme/support-v1
+    """
+    from rich.filesize import decimal
+    from rich.markup import escape
+
+    from train.publication.push import prepare_push, push
+
+    out = console()
+    with open_home() as home:
+        planned = prepare_push(name, repo, registry=home.registry, settings=home.settings, public=public)
+        if not as_json:
+            out.print(_files_table(planned))
+            visibility = "public" if public else "private"
+            size = decimal(planned.size)
+            out.print(f"Pushing {size} in {len(planned.files)} files to [bold]{escape(repo)}[/bold] ({visibility}).")
+            if planned.stays:
+                out.print(f"[dim]Not pushed, because they name your data: {escape(', '.join(planned.stays))}[/dim]")
+        address = push(planned, home.settings)
+    if as_json:
+        typer.echo(json.dumps({"model": name, "repo": repo, "url": address, "bytes": planned.size}))
+    else:
+        out.print(f"Pushed: {escape(address)}")
+
+
+def _files_table(planned: "Push") -> "Table":
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    table = Table("file", "size", box=None, header_style="bold")
+    for name, size in planned.files:
+        table.add_row(name, decimal(size))
+    return table

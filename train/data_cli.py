@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.command_options import expand_options
 from models.errors import Invalid
 from models.terminal import console
 from train.data.commands import advise_command, convert_command, split_command
-from train.data.options import AsJson, DataArgument, ReadingOptions, expand_options
+from train.data.options import AsJson, DataArgument, ReadingOptions
 from train.data.synthesis_command import synthesise_command
 from train.planning.commands import count_command, optional_home, plan_command, price_command
 
@@ -51,7 +52,7 @@ def check_command(
         str,
         typer.Option(help="The model whose tokens are counted: an OpenAI model, a registered one, a folder or hub id."),
     ] = "gpt-4o-mini",
-    all_problems: Annotated[bool, typer.Option("--all", help="List every problem instead of every kind.")] = False,
+    all_problems: Annotated[bool, typer.Option("--all", help="List every problem, not only each kind.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check training data: each problem with its line, its severity and what to do about it.

@@ -1,8 +1,9 @@
 """A finished training, and problems of its data, on the terminal."""
 
 import json
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from models.terminal import console
 
 if TYPE_CHECKING:
     from train.data.conversations import Problem
-    from train.run.result import TrainingResult
+    from train.run.folder import TrainingResult
+    from train.run.progress import Progress
 
 _SHOWN_PROBLEMS = 20
 
@@ -71,16 +73,15 @@ def show_result(result: "TrainingResult", address: str) -> None:
     pairs = result.method == "dpo"
     table.add_row("loss", f"[bold]{result.loss_before:.3f} → {result.loss_after:.3f}[/bold] on {measured} examples")
     if result.accuracy_after is not None:
-        of = "of pairs ranked correctly" if pairs else "of learnt tokens predicted"
+        of = "of pairs ranked correctly" if pairs else "of answer tokens predicted"
         table.add_row("accuracy", f"{result.accuracy_after:.1%} {of}")
     if result.margin_after is not None:
-        table.add_row("margin", f"{result.margin_after:.2f} between preferred and other answers (beta × nats)")
+        table.add_row("margin", f"{result.margin_after:.2f} between preferred and other answers")
     if result.best_step is not None:
         table.add_row("stopped", f"early, with the weights of step {result.best_step:,}")
-    table.add_row(
-        "pairs" if pairs else "conversations", f"{result.examples:,} learnt, {result.validation_examples:,} held out"
-    )
-    table.add_row("tokens", f"{result.tokens:,}, {result.learnt_tokens:,} of them learnt")
+    examples = f"{result.examples:,} for training, {result.validation_examples:,} held out"
+    table.add_row("pairs" if pairs else "conversations", examples)
+    table.add_row("tokens", f"{result.tokens:,}, {result.learnt_tokens:,} of them in answers")
     table.add_row("time", f"{duration(result.seconds)} ({result.tokens_per_s:,.0f} tokens/s)")
     if result.peak_memory_bytes:
         table.add_row("memory", f"{result.peak_memory_bytes / 2**30:.1f} GiB at the peak")
@@ -101,3 +102,12 @@ def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def open_progress(as_json: bool) -> "AbstractContextManager[Progress]":
+    """What shows a training's events: a live display, plain lines without a terminal, nothing with --json."""
+    from train.run.progress import PlainLines, Terminal, silent
+
+    if as_json:
+        return nullcontext(silent)
+    return Terminal(console()) if sys.stdout.isatty() else nullcontext(PlainLines())

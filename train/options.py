@@ -75,7 +75,7 @@ class TrainOptions:
     schedule: Annotated[str, _option("Learning rate after the warm-up: cosine, linear or constant.", _HOW)] = "cosine"
     early_stopping: Annotated[
         int | None,
-        _option("Stop after this many validations in a row without a better loss, and restore the best.", _HOW, min=1),
+        _option("Stop after this many validations without a better loss, and restore the best weights.", _HOW, min=1),
     ] = None
     validate_every: Annotated[
         str, _option("Steps between validations, or auto: each epoch, or four per epoch with --early-stopping.", _HOW)
@@ -120,10 +120,10 @@ class TrainOptions:
         str | None, _option("Continue an interrupted run (its id or folder) with its own settings.", "Interrupted")
     ] = None
     on: Annotated[
-        str, _option("Where: local, openai or together. A cloud's result is served as a hosted model.", None, "--on")
+        str, _option("Where to train: local, openai or together. A cloud's model is served as hosted.", None, "--on")
     ] = "local"
     lr_multiplier: Annotated[float | None, _option("OpenAI's learning_rate_multiplier.", "Clouds", min=0.0001)] = None
-    yes: Annotated[bool, _option("Buy at the shown price without asking.", "Clouds", "--yes")] = False
+    yes: Annotated[bool, _option("Accept the price without asking.", "Clouds", "--yes")] = False
     as_json: AsJson = False
 
     def require(self) -> None:
@@ -169,7 +169,7 @@ class TrainOptions:
             trackers=tuple(self.tracker or ()),
             gpus=self.gpus,
             threads=self.threads,
-            save_steps=_number(self.save_steps, "save-steps", int),
+            save_steps=parse_number(self.save_steps, "save-steps", int),
             **values,
         )
 
@@ -182,21 +182,17 @@ class TrainOptions:
         return Hyperparameters.from_dict(
             values
             | {
-                "epochs": _number(self.epochs, "epochs", float),
-                "rank": _number(self.rank, "rank", int),
-                "learning_rate": _number(self.lr, "lr", float),
-                "batch_size": _number(self.batch_size, "batch-size", int),
-                "max_length": _number(self.max_length, "max-length", int),
+                "epochs": parse_number(self.epochs, "epochs", float),
+                "rank": parse_number(self.rank, "rank", int),
+                "learning_rate": parse_number(self.lr, "lr", float),
+                "batch_size": parse_number(self.batch_size, "batch-size", int),
+                "max_length": parse_number(self.max_length, "max-length", int),
                 "seed": self.seed,
                 "rslora": self.rslora,
                 "dora": self.dora,
-                "beta": _number(self.beta, "beta", float),
+                "beta": parse_number(self.beta, "beta", float),
                 "checkpointing": "auto" if self.checkpointing is None else self.checkpointing,
                 "early_stopping": self.early_stopping,
-                "validate_every": _number(self.validate_every, "validate-every", int),
+                "validate_every": parse_number(self.validate_every, "validate-every", int),
             }
         )
-
-
-def _number(text: str, flag: str, kind: type[int] | type[float]) -> Any:
-    return parse_number(text, flag, kind)

@@ -19,7 +19,7 @@ from train.data.checks import CheckedData, Data
 from train.hyperparameters import Chosen
 from train.publication.probes import choose, store_held_out, store_probes
 from train.request import TrainingRequest
-from train.run.checkpoints import thin
+from train.run.checkpoints import plan_checkpoints, thin
 from train.run.failures import disk_is_full
 from train.run.folder import (
     ADAPTER,
@@ -27,16 +27,16 @@ from train.run.folder import (
     LOG,
     METRICS,
     WEIGHTS,
+    TrainingResult,
     find_run,
     interrupted,
+    load_finished,
     lock_run,
     no_space,
     read_json,
 )
 from train.run.origins import environment, fingerprint, previous_threads, record_origin
 from train.run.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
-from train.run.result import TrainingResult, load_finished
-from train.run.resume import plan_checkpoints
 from train.run.trackers import check_trackers, tracking
 from train.trainers.bases import Base, find_base, load_tokenizer
 from train.trainers.devices import Device, find_device
@@ -59,7 +59,7 @@ def train(
     checked: CheckedData | None = None,
     **fields: Any,
 ) -> TrainingResult:
-    """Fine-tunes a chat model on conversations, on the assistant's words only, or on pairs of answers.
+    """Fine-tunes a chat model on the assistant's messages in conversations, or on pairs of answers.
 
     Args:
         data: training data, with the other fields of `TrainingRequest` as keywords (`base` is required); or a
@@ -121,7 +121,7 @@ def resume(
     stored = read_json(folder / CONFIG).get("asked") or {}
     if not stored.get("data"):
         raise Invalid(
-            f"The run {folder.name} learnt from data in memory: call train() with the same data, out= its folder and "
+            f"The run {folder.name} used data in memory: call train() with the same data, out= its folder and "
             "resume=True.",
             param="run",
         )

@@ -94,7 +94,7 @@ class FaultClient:
 
 
 class _Message:
-    """The body that httptools parses, and whether its end has come."""
+    """The body that httptools parses, and whether it is complete."""
 
     def __init__(self) -> None:
         self.body, self.complete = b"", False

@@ -33,8 +33,7 @@ import uvloop
 from bench.gateway import targets
 from bench.gateway.engine_throughput import engine_ratios
 from bench.gateway.home import create_home_with_engine
-from bench.gateway.measurements import BODY, QUICK, Measurements, Workload, measure_targets
-from bench.gateway.overload import measure_overload
+from bench.gateway.measurements import BODY, QUICK, Measurements, Workload, measure_overload, measure_targets
 from bench.gateway.targets import Cores
 from bench.progress import print_progress
 from models.errors import ParleyError

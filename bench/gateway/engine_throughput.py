@@ -26,7 +26,7 @@ from models.demo import BASE, catalogue
 from models.errors import Unavailable
 from models.registry import Registry
 from models.spec import ModelSpec
-from serve.fleet import engine_states, vllm_command
+from serve.fleet import engine_states
 from serve.launcher.up_process import Running, start
 
 AT_ONCE = 64
@@ -82,7 +82,7 @@ def _start_parley(stack: ExitStack, home: Home, cores: Cores) -> tuple[Running, 
         database.dispose()
     if address is None:
         raise Unavailable(f"The engine does not run: see {up.log}.")
-    return up, Upstream(address, vllm_command.read_key(home.settings.home), BASE)
+    return up, Upstream(address, engine_states.read_key(home.settings.home), BASE)
 
 
 async def _measure(chosen: Sequence[Target], rounds: int, each: int) -> dict[str, float]:

@@ -4,14 +4,16 @@ It starts no process. The targets' order rotates with each round, so that a mach
 favours none.
 """
 
+import asyncio
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from bench.gateway.client import Client, StreamResult, measure_streams, quantile, time_requests
-from bench.gateway.mock_upstream import CHUNKS, PACE_S
+from bench.gateway.client import Client, Response, StreamResult, measure_streams, quantile, time_requests
+from bench.gateway.mock_upstream import CHUNKS, PACE_S, WORD
 from bench.gateway.targets import DIRECT, Target
 from bench.progress import print_progress
 
@@ -20,6 +22,7 @@ MOST = (512, 256)
 _SUSTAINED = 0.95  # share of the mock's nominal chunks per second
 _LONG_BYTES = 400_000
 _AT_ONCE = 32
+FACTOR = 10
 
 
 @dataclass(frozen=True)
@@ -171,3 +174,42 @@ async def _streams(client: Client, count: int, workload: Workload) -> StreamResu
 
 def _median(values: Sequence[float], digits: int) -> float | None:
     return round(median(values), digits) if values else None
+
+
+async def measure_overload(target: Target, capacity: int, waves: int, wave_s: float) -> dict[str, Any]:
+    """Sends waves of streams to a gateway with `capacity` running and as many queued requests.
+
+    Raises:
+        ConnectionError: a status is neither 200 nor 429, or a stream is not whole.
+    """
+    request = target.client.encode_request(json.dumps(BODY | {"stream": True}).encode())
+    refused_ms: list[float] = []
+    served, memory = 0, []
+    for _ in range(waves):
+        for response in await _wave(target.client, request, FACTOR * capacity / (CHUNKS * PACE_S), wave_s):
+            if response.status == 429:
+                refused_ms.append(response.seconds * 1e3)
+            elif response.status == 200 and response.body.count(WORD) == CHUNKS:
+                served += 1
+            else:
+                raise ConnectionError(f"status {response.status}: {response.body[-200:].decode(errors='replace')}")
+        await target.settle()
+        memory.append(target.memory_mib())
+    return {
+        "overload_times": FACTOR,
+        "overload_served": served,
+        "overload_refused": len(refused_ms),
+        "overload_429_ms": round(quantile(refused_ms, 0.99), 1) if refused_ms else None,
+        "overload_memory_growth_mib": round(memory[-1] - memory[0], 1),
+    }
+
+
+async def _wave(client: Client, request: bytes, rate: float, seconds: float) -> list[Response]:
+    """Sends `rate` requests per second, whether or not earlier ones are answered."""
+    sent: list[asyncio.Task[Response]] = []
+    began = time.perf_counter()
+    while (now := time.perf_counter() - began) < seconds:
+        while len(sent) < now * rate:
+            sent.append(asyncio.ensure_future(client.send(request)))
+        await asyncio.sleep(0.001)
+    return await asyncio.gather(*sent)

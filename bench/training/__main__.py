@@ -22,15 +22,18 @@ from typing import Any
 
 from bench.evals import bitext
 from bench.progress import print_progress
-from bench.training.leak import measure_leak
-from bench.training.memory import DEMO_BASE, TUNE_MODES, measure_peak_memory, write_larger_model
-from bench.training.throughput import (
+from bench.training.measurements import (
+    DEMO_BASE,
     MAX_LENGTH,
+    TUNE_MODES,
     RunResult,
+    measure_leak,
+    measure_peak_memory,
     select_rows,
     tokenise_rows,
     train_padded,
     train_parley,
+    write_larger_model,
 )
 
 _SAME_LOSS = 0.005  # relative; rounding in another order adds up to this over some steps

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from evals.campaign_tables import CampaignRow, RecordedAnswerRow, RecordingRow
+from evals.campaign_tables import CampaignRow, RecordedAnswerRow
 from evals.tables import AnswerRow
 from evals.tasks.answer_cache import AnswerCache, parameters_hash
 from evals.tasks.task import prompt_hash
@@ -67,15 +67,14 @@ def stored_answers(
 
 def recorded_answer(session: Session, recording_id: str, prompt_id: str, sample: int) -> str | None:
     """A recorded sample; where the recording has fewer samples, they are used in turn. None where it has none."""
-    samples = session.scalar(select(RecordingRow.samples).where(RecordingRow.id == recording_id)) or 1
-    text = session.scalar(
-        select(RecordedAnswerRow.text).where(
-            RecordedAnswerRow.recording_id == recording_id,
-            RecordedAnswerRow.prompt_id == prompt_id,
-            RecordedAnswerRow.sample == sample % samples,
-        )
+    query = (
+        select(RecordedAnswerRow.text)
+        .where(RecordedAnswerRow.recording_id == recording_id, RecordedAnswerRow.prompt_id == prompt_id)
+        .where(RecordedAnswerRow.text.is_not(None), RecordedAnswerRow.text != "")
+        .order_by(RecordedAnswerRow.sample)
     )
-    return text if text and text.strip() else None
+    texts = list(session.scalars(query))
+    return texts[sample % len(texts)] if texts else None
 
 
 async def ask_models(

@@ -19,7 +19,8 @@ from evals.campaigns.answers import Answered, ask_models, store_answers
 from evals.campaigns.campaign import OPEN, as_campaign
 from evals.campaigns.leaks import campaign_names, hide_names
 from evals.campaigns.lifecycle import locked_row
-from evals.campaigns.matching import Match, Matchmaker, Showing, Wish, new_pair
+from evals.campaigns.matches import Match, Showing, Wish, new_pair
+from evals.campaigns.matching import Matchmaker
 from evals.campaigns.pair_sampling import draw_side
 from evals.campaigns.raters import check_may_vote
 from evals.campaigns.set_aside import Place, clear_in, set_aside_in

@@ -12,7 +12,6 @@ from models.database import utcnow
 from models.errors import Invalid
 
 OPEN = OPEN_CAMPAIGN
-RECORDED = "@recorded"  # the end of a reference to a recorded model
 Access = Literal["invited", "open"]
 RevealPolicy = Literal["after_vote", "at_end", "never"]
 LeakPolicy = Literal["mask", "set_aside"]
@@ -27,9 +26,10 @@ _CRITERION_LIMIT, _TITLE_LIMIT, _TEXT_LIMIT = 64, 255, 4_000  # characters
 class Campaign:
     """A stored campaign. `prompts` counts its prompts; those of an open-ended one are the stored prompts.
 
-    `models` are references: a registered id, or `MODEL@recorded`, whose recording's id is in `recordings`.
-    `votes_per_pair` is how many people vote on each pair of answers, `votes_per_person` how many votes one person is
-    asked for; None means without a limit. `margin`: "at least as good" allows this much below half of the wins.
+    `models` are references: a registered id, or a recorded model (`MODEL@recorded`), whose recording's id is in
+    `recordings`. `votes_per_pair` is how many people vote on each pair of answers, `votes_per_person` how many votes
+    one person is asked for; None means without a limit. `margin`: "at least as good" allows this much below half of
+    the wins. `samples`: how many answers of each model to each prompt are compared.
     """
 
     name: str
@@ -201,8 +201,3 @@ def check_name(name: str) -> str:
             f"{name!r} is not a name for a campaign: use 1 to 64 lower-case letters, digits and dashes.", param="name"
         )
     return name
-
-
-def base_name(model: str) -> str:
-    """The model's registered name: without `@recorded`."""
-    return model.removesuffix(RECORDED)

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from evals.campaigns.campaign import base_name
+from evals.recordings.recorded_models import parse_recorded_name
 from models.tables import AliasRow, ModelRow
 
 MASK = "[name hidden]"
@@ -55,7 +55,7 @@ class ShownAnswer:
 
 def campaign_names(session: Session, models: Sequence[str]) -> tuple[str, ...]:
     """Every name by which the models of a campaign could be recognised, sorted; two queries."""
-    ids = {base_name(model) for model in models}
+    ids = {recorded.model if (recorded := parse_recorded_name(model)) else model for model in models}
     specs: dict[str, Mapping[str, Any]] = dict(
         session.execute(select(ModelRow.id, ModelRow.spec).where(ModelRow.id.in_(ids))).all()
     )

@@ -4,15 +4,17 @@ Models, prompts, criteria, sizes and margin are fixed once a campaign has opened
 changes its models later, and only because an owner says so.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from evals.campaign_tables import CampaignPromptRow, CampaignRow, RecordingRow
-from evals.campaigns.campaign import OPEN, RECORDED, Campaign, NewCampaign, as_campaign, base_name
+from evals.campaign_tables import CampaignPromptRow, CampaignRow, RecordedAnswerRow
+from evals.campaigns.campaign import OPEN, Campaign, NewCampaign, as_campaign
 from evals.campaigns.campaign_prompts import source_prompt_ids
+from evals.recordings.recorded_models import parse_recorded_name, resolve_recorded, usable_recordings
 from evals.tables import insert_once
 from evals.votes.prompts import set_prompt_ids
 from models.database import Database, utcnow
@@ -61,6 +63,7 @@ def open_campaign(database: Database, name: str) -> Campaign:
         Conflict: it is closed.
         Invalid: it has fewer than two models, or no prompts.
     """
+    recordings = _recordings(database, name)
     with database.write() as session:
         row = locked_row(session, name)
         if row.closed is not None or as_campaign(row, 0).state == "closed":
@@ -70,7 +73,7 @@ def open_campaign(database: Database, name: str) -> Campaign:
                 raise Invalid(f"The campaign {name!r} needs at least two models.", param="models")
             if not row.open_ended and not _count_prompts(session, row):
                 raise Invalid(f"The campaign {name!r} has no prompts.", param="prompts")
-            row.recordings = {model: _recording(session, model) for model in row.models if model.endswith(RECORDED)}
+            row.recordings = {model: recordings[model] for model in row.models if model in recordings}
             row.opened = utcnow()
             if not row.open_ended:
                 enqueue_in(session, PREPARE, {"campaign": name})
@@ -134,8 +137,7 @@ def add_model(database: Database, name: str, model: str) -> Campaign:
         row = _changeable_row(session, name)
         if reference not in row.models:
             row.models = [*row.models, reference]
-            if row.opened is not None and reference.endswith(RECORDED):
-                row.recordings = row.recordings | {reference: _recording(session, reference)}
+    _fix_recordings(database, name)
     campaign = load_campaign(database, name)
     if name == OPEN and campaign.state == "draft" and len(campaign.models) >= 2:
         return open_campaign(database, name)
@@ -167,12 +169,8 @@ def resolved_models(database: Database, names: Sequence[str]) -> list[str]:
     registry = Registry(database)
     found: list[str] = []
     for name in names:
-        if name.endswith(RECORDED):
-            with database.read() as session:
-                _recording(session, name)
-            found.append(name)
-            continue
-        spec = registry.resolve(name)
+        recorded = parse_recorded_name(name)
+        spec = resolve_recorded(database, registry, recorded) if recorded else registry.resolve(name)
         if spec.judge:
             raise Invalid(f"{spec.id} is a judge, which answers no prompts.", param="models")
         found.append(spec.id)
@@ -208,18 +206,47 @@ def _count_prompts(session: Session, row: CampaignRow) -> int:
     return session.scalar(query) or 0
 
 
-def _recording(session: Session, model: str) -> str:
-    """The id of the model's newest recording, a finished one first."""
-    query = (
-        select(RecordingRow.id)
-        .where(RecordingRow.model == base_name(model))
-        .order_by(RecordingRow.finished.is_(None), RecordingRow.created.desc())
-        .limit(1)
-    )
-    recording = session.scalar(query)
-    if recording is None:
-        raise NotFound(
-            f"Nothing is recorded of {base_name(model)!r}: record it with `parley record {base_name(model)}`.",
-            param="models",
+def _fix_recordings(database: Database, name: str) -> None:
+    """Fixes the recordings of an open campaign's models, after one has joined."""
+    recordings = _recordings(database, name)
+    with database.write() as session:
+        row = locked_row(session, name)
+        if row.opened is not None:
+            row.recordings = recordings | row.recordings
+
+
+def _recordings(database: Database, name: str) -> dict[str, str]:
+    """The recording of each recorded model: the one with the most of the campaign's prompts, the newest of several.
+
+    Raises:
+        NotFound: a recorded model has no finished recording.
+    """
+    with database.read() as session:
+        row = session.get(CampaignRow, name)
+        models = [] if row is None else list(row.models)
+        prompt_ids = [] if row is None else _prompt_ids(session, row)
+    found = {}
+    for model in models:
+        recorded = parse_recorded_name(model)
+        if recorded is None:
+            continue
+        ids = [recording.id for recording in usable_recordings(database, recorded)]
+        counted = (
+            select(RecordedAnswerRow.recording_id, RecordedAnswerRow.prompt_id)
+            .where(RecordedAnswerRow.recording_id.in_(ids), RecordedAnswerRow.text.is_not(None))
+            .distinct()
         )
-    return recording
+        wanted, has = set(prompt_ids), Counter[str]()
+        with database.read() as session:
+            for recording_id, prompt_id in session.execute(counted):
+                has[recording_id] += prompt_id in wanted
+        if not ids:
+            raise NotFound(f"There is no finished recording for {model}.", code="not_recorded", param="models")
+        found[model] = max(ids, key=lambda each: (has[each], each))
+    return found
+
+
+def _prompt_ids(session: Session, row: CampaignRow) -> list[str]:
+    if row.open_ended:
+        return set_prompt_ids(session)
+    return list(session.scalars(select(CampaignPromptRow.prompt_id).where(CampaignPromptRow.campaign == row.name)))

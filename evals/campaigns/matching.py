@@ -6,82 +6,25 @@ prompt that was shown least, is new to the voter, is not set aside and still wan
 
 import random
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from evals.campaign_tables import CampaignPairRow, CampaignPromptRow, CampaignRow, GoldPairRow
 from evals.campaigns.answers import stored_answers
-from evals.campaigns.campaign import RECORDED
 from evals.campaigns.leaks import campaign_names, hide_names
+from evals.campaigns.matches import RESERVED, Cell, Match, Showing, Wish, new_pair, voter_history
 from evals.campaigns.pair_sampling import Drawn, ModelPair, PairCount, draw_models
 from evals.campaigns.set_aside import FOREVER, Place, Resting, resting_places, set_aside_in
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.prompts import Prompt, as_prompt, set_prompt_ids
-from models.database import new_ulid, utcnow
+from models.database import utcnow
 from models.errors import Conflict, Invalid, NotFound, Unavailable
+from models.spec import is_recorded_name
 
-RESERVED = timedelta(minutes=30)  # how long a pair on somebody's screen counts as a vote to come
 _MIN_BATTLES_BETWEEN = 10  # between two showings of a pair to one voter
-
-
-@dataclass(frozen=True)
-class Showing:
-    """One earlier battle of the voter in this campaign."""
-
-    pair_id: str
-    models: ModelPair
-    prompt_id: str
-    flipped: bool
-    again: bool
-    gold: bool
-    voted: bool
-    skipped: bool
-    created: datetime
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A place in the campaign: a prompt and sample of two models, with the pair that is shown there, once fixed."""
-
-    prompt_id: str
-    sample: int = 0
-    pair_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Match:
-    """What to show. Without a `pair`, the models that are missing in `answers` must be asked."""
-
-    models: ModelPair
-    prompt: Prompt
-    sample: int = 0
-    pair: PairRow | None = None
-    answers: Mapping[str, str] | None = None
-    probability: float | None = None
-    again: bool = False
-    gold: bool = False
-    fresh: bool = False
-
-    @property
-    def missing(self) -> list[str]:
-        """The models to ask."""
-        return [model for model in self.models if self.fresh or model not in (self.answers or {})]
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of the next battle. `ready`: the models that can be asked now, None: all of them."""
-
-    voter: str
-    typed: Prompt | None
-    repeat_share: float
-    ready: Collection[str] | None
 
 
 class Matchmaker:
@@ -116,7 +59,7 @@ class Matchmaker:
         """
         models = sorted(self._campaign.models)
         if self._wish.typed is not None:
-            models = [model for model in models if not model.endswith(RECORDED)]
+            models = [model for model in models if not is_recorded_name(model)]
         if len(models) < 2:
             raise Invalid("A blind comparison needs two models that are ready.", param="models")
         self.check_own_votes()
@@ -221,7 +164,7 @@ class Matchmaker:
             if self._blocked:
                 raise self._unavailable()
             raise Conflict("There is nothing left for you to vote on. Thank you.", code="nothing_left")
-        pairs = [pair for pair in pairs if self._can_ask(pair) and not any(name.endswith(RECORDED) for name in pair)]
+        pairs = [pair for pair in pairs if self._can_ask(pair) and not any(map(is_recorded_name, pair))]
         if not pairs:
             raise self._unavailable()
         drawn = draw_models(models, pairs, counts, self._chance)
@@ -366,38 +309,3 @@ class Matchmaker:
         return Unavailable(
             "The answers are not available. Try again in a moment.", code="set_aside", retry_after=min(wait, 60.0)
         )
-
-
-def new_pair(prompt: Prompt, models: ModelPair, answers: Mapping[str, str]) -> PairRow:
-    """A pair of answers, not yet stored. `models` are in sorted order."""
-    first, second = models
-    return PairRow(
-        id=new_ulid(),
-        prompt_id=prompt.id,
-        model_1=first,
-        model_2=second,
-        answer_1=answers[first],
-        answer_2=answers[second],
-    )
-
-
-def voter_history(session: Session, campaign: str, voter: str) -> list[Showing]:
-    """A voter's battles in a campaign, oldest first."""
-    query = (
-        select(
-            BattleRow.pair_id, PairRow.model_1, PairRow.model_2, PairRow.prompt_id, BattleRow.flipped, BattleRow.again,
-            BattleRow.gold, VoteRow.battle_id, BattleRow.skip_reason, BattleRow.created,
-        )
-        .join(PairRow, PairRow.id == BattleRow.pair_id)
-        .outerjoin(VoteRow, VoteRow.battle_id == BattleRow.id)
-        .where(BattleRow.voter == voter, BattleRow.campaign == campaign)
-        .order_by(BattleRow.created, BattleRow.id)
-    )  # fmt: skip
-    return [_showing(*row) for row in session.execute(query)]
-
-
-def _showing(*columns: Any) -> Showing:
-    pair_id, first, second, prompt_id, flipped, again, gold, vote, skip, created = columns
-    return Showing(
-        pair_id, (first, second), prompt_id, flipped, again, gold, vote is not None, skip is not None, created
-    )

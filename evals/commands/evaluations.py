@@ -64,7 +64,7 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Use only the first N rows.")] = None,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")] = 0.0,
     max_tokens: Annotated[int, typer.Option(help="Maximum length of an answer in tokens.")] = _MAX_TOKENS,
-    seed: Annotated[int | None, typer.Option(help="Sampling seed, where the server supports it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Sampling seed, if the server supports it.")] = None,
     concurrency: Annotated[int, typer.Option(help="Requests in flight for each model.")] = 32,
     training: Annotated[
         Path | None, typer.Option(help="A training file (chat JSONL): report which questions are in it.")
@@ -77,8 +77,8 @@ def run(
 ) -> None:
     """Ask models a task's questions, score the answers, and compare the models.
 
-    Needs a running Parley, and where keys are required, one in PARLEY_PAGE_KEY. Answers are cached by model, prompt and
-    parameters, so an interrupted run resumes, and new scorers request no new answers.
+    Needs a running Parley and, if keys are required, a key in PARLEY_PAGE_KEY. Answers are cached by model, prompt and
+    parameters, so an interrupted run resumes, and adding a scorer requests no new answers.
 
     A row has `input` or `messages`, and optionally `expected`, `topics`, `category`, `id`, `group`, `metadata`.
 
@@ -90,7 +90,7 @@ def run(
 
       parley eval run talks.jsonl --models a,b --scorers judge:gpt-4.1@general
 
-    A row with `turns`, a list of user messages, is asked turn by turn, each after the model's own answers.
+    A row with `turns`, a list of user messages, is a conversation: each turn follows the model's own earlier answers.
     """
     from evals.scorers.catalog import split_names
     from evals.served_runs import EvaluationProgress, evaluate_served
@@ -108,7 +108,7 @@ def run(
         overlap = _contamination(samples, training)
         if overlap and not as_json:
             print_contamination(overlap)
-        notes = [f"Compared with the training file {training}: {overlap.words}"] if overlap else []
+        notes = [f"Compared with the training file {training}: {overlap.summary}"] if overlap else []
         plan = TaskRun(samples, split_commas(models), (), parameters, concurrency, notes)
         with ProgressBar(not as_json) as bar:
             progress = EvaluationProgress(bar.show_answers, bar.show_share)
@@ -205,13 +205,13 @@ def list_scorers(as_json: JsonFlag = False) -> None:
     say(f"A package can add scorers as entry points of the group {GROUP}.")
 
 
-def _columns(given: Sequence[str]) -> dict[str, str]:
+def _columns(flags: Sequence[str]) -> dict[str, str]:
     columns = {}
-    for part in (part for value in given for part in split_commas(value)):
-        ours, equals, theirs = part.partition("=")
-        if not equals or not ours or not theirs:
+    for part in (part for value in flags for part in split_commas(value)):
+        column, equals, source = part.partition("=")
+        if not equals or not column or not source:
             raise Invalid(f"{part!r} names no column: write --columns input=YOURS,expected=YOURS.", param="columns")
-        columns[ours] = theirs
+        columns[column] = source
     return columns
 
 
@@ -225,18 +225,18 @@ def _side(home: Home, typed: str) -> "Side":
     from evals.tasks.evaluations import load_evaluation
     from evals.tasks.summaries import Side
 
-    wanted, _, model = typed.partition(":")
-    evaluation = load_evaluation(home.database, wanted)
+    evaluation_id, _, model = typed.partition(":")
+    evaluation = load_evaluation(home.database, evaluation_id)
     if model and model not in evaluation.models:
         model = home.registry.resolve(model).id
     if not model and len(evaluation.models) > 1:
         raise Invalid(
-            f"The evaluation {wanted} has {len(evaluation.models)} models: name one, such as "
-            f"{wanted}:{evaluation.models[0]}.",
+            f"The evaluation {evaluation_id} has {len(evaluation.models)} models: name one, such as "
+            f"{evaluation_id}:{evaluation.models[0]}.",
             param="evaluation",
         )
     if model and model not in evaluation.models:
-        raise Invalid(f"{model!r} is not in {wanted}: it has {', '.join(evaluation.models)}.", param="models")
+        raise Invalid(f"{model!r} is not in {evaluation_id}: it has {', '.join(evaluation.models)}.", param="models")
     return Side(evaluation, model or evaluation.models[0])
 
 

@@ -35,7 +35,7 @@ def judge_group() -> typer.Typer:
     """The commands under `parley judge`."""
     group = typer.Typer(
         cls=_JudgeGroup,
-        help="Have a model judge two others, and compare the judge with people's votes.\n\n"
+        help="Let a model judge two others, and compare the judge with people's votes.\n\n"
         "`parley judge JUDGE --models before,after` is short for `parley judge run JUDGE …`.",
         no_args_is_help=True,
     )
@@ -78,10 +78,10 @@ def run(
     html: HtmlFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Have a model judge two others on the stored prompts, or on an evaluation's answers, in both orders.
+    """Let a model judge two others in both orders, on the stored prompts or on the answers of an evaluation.
 
-    Needs a running Parley, and where keys are required, one in PARLEY_PAGE_KEY. Stored answers and judgments are
-    reused, so an interrupted run resumes. Where the server sends log-probabilities, verdicts are weighted by them.
+    Needs a running Parley and, if keys are required, a key in PARLEY_PAGE_KEY. Stored answers and judgments are
+    reused, so an interrupted run resumes. If the server returns log-probabilities, verdicts are weighted by them.
 
     Examples:
 
@@ -89,8 +89,8 @@ def run(
 
       parley judge gpt-4.1 --evaluation last --models before,after --html judged.html
 
-    With an evaluation, the judge sees the expected answers and each side's own earlier turns. To grade an evaluation's
-    answers one by one, use the judge as a scorer: `parley eval run … --scorers judge:JUDGE@RUBRIC`.
+    With --evaluation, the judge sees the expected answers and each model's own earlier turns. To grade answers one by
+    one, use the judge as a scorer: `parley eval run … --scorers judge:JUDGE@RUBRIC`.
     """
     from evals.judges.pairwise import judge_models
     from evals.judges.pairwise_evaluation import judge_evaluation
@@ -103,7 +103,7 @@ def run(
     from evals.tasks.evaluations import load_evaluation
 
     with open_home() as home:
-        found = find_rubric(rubric, home.database)
+        judge_rubric = find_rubric(rubric, home.database)
         _check_flags(evaluation, pointwise, html, prompts=prompts, references=references)
         stored = load_evaluation(home.database, evaluation) if evaluation else None
         if stored and models is None and len(stored.models) < 2:
@@ -112,7 +112,7 @@ def run(
             judge=judge,
             models=(stored.models[0], stored.models[1]) if stored and models is None else _two_models(models),
             prompts=prompts,
-            rubric=found,
+            rubric=judge_rubric,
             samples=samples,
             references=read_references(home.database, references) if references else {},
         )
@@ -161,15 +161,15 @@ def calibrate(
     stored: Annotated[
         bool, typer.Option("--stored", help="Use stored judgments only. Needs no running Parley.")
     ] = False,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw each agreement beside people's own.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the agreements as intervals.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compare a judge with this team's votes, and say what it can be trusted for.
+    """Compare a judge with your team's votes, and show what it can be trusted for.
 
-    The judge compares every pair that people voted on, in both orders. The table shows its agreement with people, with
-    and without ties, corrected for chance (Cohen's kappa), and by category, with 95 % intervals clustered by prompt,
-    beside people's agreement with each other. A judge is trusted where it agrees with people at most 10 points less
-    than they agree with each other, and more than by chance. At least 30 votes on 20 prompts are needed.
+    The judge compares every pair that people voted on, in both orders. The table shows how often it agrees with people
+    (with ties, without ties, and as Cohen's kappa), overall and by category, next to how often people agree with each
+    other. A judge is trusted if its agreement with people is above chance and at most 10 points below people's
+    agreement with each other. This needs at least 30 votes on 20 prompts.
 
     Example:
 
@@ -179,11 +179,11 @@ def calibrate(
     from evals.served_runs import calibrate_served, calibrate_stored
 
     with open_home() as home, ProgressBar(not as_json and not stored) as bar:
-        found = find_rubric(rubric, home.database)
+        judge_rubric = find_rubric(rubric, home.database)
         calibration = (
-            calibrate_stored(home.database, judge, found)
+            calibrate_stored(home.database, judge, judge_rubric)
             if stored
-            else calibrate_served(home.settings, home.database, judge, found, bar.show_share)
+            else calibrate_served(home.settings, home.database, judge, judge_rubric, bar.show_share)
         )
     if as_json:
         typer.echo(json.dumps(calibration.to_json(), ensure_ascii=False))
@@ -199,8 +199,8 @@ def list_rubrics(as_json: JsonFlag = False) -> None:
     with open_home() as home:
         stored = used_rubrics(home.database)
     used = {rubric.hash for rubric in stored}
-    known = {rubric.hash for rubric in shipped}
-    rubrics = [*shipped, *(rubric for rubric in stored if rubric.hash not in known)]
+    shipped_hashes = {rubric.hash for rubric in shipped}
+    rubrics = [*shipped, *(rubric for rubric in stored if rubric.hash not in shipped_hashes)]
     if as_json:
         rows = [
             {
@@ -225,7 +225,7 @@ def list_rubrics(as_json: JsonFlag = False) -> None:
 def show_rubric(
     rubric: Annotated[str, typer.Argument(help="A shipped rubric's name, a file, or the hash from a result.")],
 ) -> None:
-    """Print a rubric as the Markdown that `--rubric` reads: save it, edit it, raise its version."""
+    """Print a rubric as Markdown, which you can edit and pass to `--rubric`. Raise its version when you change it."""
     from evals.judges.rubric import find_rubric, write_rubric
 
     with open_home() as home:

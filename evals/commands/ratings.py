@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evals.commands.flags import Category, JsonFlag, PlotFile
+from evals.commands.flags import CampaignName, Category, JsonFlag, OpenLinks, PlotFile
 from evals.reports.terminal import say
 from models.errors import NotFound
 from models.terminal import Home, open_home
@@ -16,21 +16,26 @@ from models.terminal import Home, open_home
 def show_leaderboard(
     category: Category = None,
     by_category: Annotated[bool, typer.Option("--by-category", help="Also show win rates by category.")] = False,
+    campaign: CampaignName = "open",
+    open_links: OpenLinks = True,
     plot: PlotFile = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Rate the models from people's blind votes, with intervals and notes on reliability.
 
-    Ratings are on the Elo scale with mean 1000 (Bradley–Terry). Intervals are 95 %, clustered by prompt, or by voter
-    where there are few voters. Ranks are the range that the votes allow. "Equal style" is the rating as if all answers
-    had the same length and formatting. People vote at the page's /vote.
+    Ratings are on the Elo scale with mean 1000 (Bradley–Terry), with 95 % intervals clustered by prompt, or by voter if
+    there are few voters. A rank is a range if the votes do not settle it. "Equal style" is the rating adjusted for the
+    length and formatting of answers. People vote on the page, at /vote. Other campaigns ask other questions, so their
+    votes are never counted together: name one with `--campaign`.
     """
+    from evals.campaigns.lifecycle import load_campaign
     from evals.ratings.leaderboard import leaderboard
     from evals.reports.interval_chart import write_plot
     from evals.reports.rating_tables import board_cells, board_plot, board_table, category_table
 
     with open_home() as home:
-        board = leaderboard(home.database, category)
+        load_campaign(home.database, campaign)
+        board = leaderboard(home.database, category, campaign, open_links=open_links)
     if plot is not None and board.rows:
         write_plot(plot, board_plot(board), "Leaderboard", board_cells(board), [board.verdict, *board.notes])
     if as_json:
@@ -47,21 +52,24 @@ def show_leaderboard(
 
 
 def show_verdict(
-    model_a: Annotated[str, typer.Argument(help="The model in question: a name or an alias.")],
+    model_a: Annotated[str, typer.Argument(help="The model to assess: a name or an alias.")],
     model_b: Annotated[str, typer.Argument(help="The model to compare it with.")],
     category: Category = None,
+    campaign: CampaignName = "open",
+    open_links: OpenLinks = True,
     plot: PlotFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say whether one model is better than another, from people's blind votes; overall and by category.
+    """Show whether people's blind votes prefer one model to another, overall and by category.
 
-    The answer is one of: better, worse, no meaningful difference, not enough evidence. You may check it after every
-    vote: the test allows for that. The intervals by category do not; read them once.
+    The result is better, worse, no meaningful difference, or not enough evidence. You may check it after every vote:
+    the test allows for that. The intervals by category do not, so read them once, at the end.
 
     Example:
 
       parley verdict support-v2 support-v1 --plot verdict.html
     """
+    from evals.campaigns.lifecycle import load_campaign
     from evals.ratings.category_win_rates import duel_by_category
     from evals.ratings.verdict import compare
     from evals.reports.interval_chart import write_plot
@@ -69,7 +77,8 @@ def show_verdict(
     from evals.votes.votes import stored_votes
 
     with open_home() as home:
-        stored = stored_votes(home.database, category)
+        load_campaign(home.database, campaign)
+        stored = stored_votes(home.database, category, campaign, open_links=open_links)
         verdict = compare(stored.votes, _resolve(home, model_a), _resolve(home, model_b))
     rows = duel_by_category(stored, verdict.model_a, verdict.model_b)
     if plot is not None and verdict.votes:

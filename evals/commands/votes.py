@@ -1,4 +1,4 @@
-"""`parley votes import` and `parley votes export`."""
+"""`parley votes`: import, export, and what to do about imports, voters and models' names."""
 
 import json
 from dataclasses import asdict
@@ -7,83 +7,93 @@ from typing import Annotated, cast
 
 import typer
 
-from evals.commands.flags import JsonFlag, split_commas
-from evals.reports.terminal import say
-from models.errors import Invalid
+from evals.commands.flags import JsonFlag
+from evals.commands.vote_import import import_file
+from evals.reports.terminal import folding_table, say
 from models.terminal import open_home
 
-_MAX_BAD_ROWS = 20  # the rest are counted
-
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--columns",
-        help="Your names for columns in a CSV or JSONL: `--columns model_a=left_bot,prompt=task`. The columns are "
-        "model_a, model_b, winner, prompt, messages, answer_a, answer_b, voter, category, id, created.",
-    ),
-]
+_Voter = Annotated[str, typer.Argument(help="The voter, as the export names them.")]
 
 
 def votes_group() -> typer.Typer:
     """The commands under `parley votes`."""
-    group = typer.Typer(help="Import and export people's votes.", no_args_is_help=True)
+    group = typer.Typer(help="Import and export people's votes, and correct what was imported.", no_args_is_help=True)
     group.command("import")(import_file)
+    group.command("imports")(show_imports)
+    group.command("undo")(undo)
+    group.command("exclude")(exclude)
+    group.command("include")(include)
+    group.command("excluded")(show_excluded)
+    group.command("merge")(merge)
     group.command("export")(export_file)
     return group
 
 
-def import_file(
-    file: Annotated[Path, typer.Argument(help="A CSV, JSONL, FastChat log or battles, Open WebUI feedback export.")],
-    form: Annotated[
-        str | None, typer.Option("--format", help="csv, jsonl, fastchat or openwebui; detected by default.")
-    ] = None,
-    columns: Columns = None,
-    each_its_own_prompt: Annotated[
-        bool, typer.Option(help="Treat each vote as a prompt of its own, where the file has no prompts.")
-    ] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Import votes from another tool. Importing the same file again adds nothing.
-
-    Rows that are not votes are counted, and rows that cannot be read are listed with their line; all others are stored.
-    A CSV needs model_a, model_b, winner (model_a, model_b, tie, both_bad) and a prompt or a prompt's name; answers,
-    voter, category and time are optional.
-
-    Examples:
-
-      parley votes import battles.json
-
-      parley votes import ours.csv --columns model_a=left_bot,model_b=right_bot,prompt=task
-    """
-    from evals.votes.import_formats import VoteFormat
-    from evals.votes.vote_import import import_votes
+def show_imports(as_json: JsonFlag = False) -> None:
+    """List the imports, oldest first."""
+    from evals.votes.imports.history import list_imports
 
     with open_home() as home:
-        result = import_votes(
-            home.database,
-            file,
-            form=cast(VoteFormat | None, form),
-            columns=_named_columns(columns),
-            each_its_own_prompt=each_its_own_prompt,
-        )
+        imports = list_imports(home.database)
     if as_json:
-        typer.echo(json.dumps(asdict(result), ensure_ascii=False))
+        typer.echo(json.dumps([asdict(one) for one in imports], default=str, ensure_ascii=False))
         return
-    known = f", {result.known} were already stored" if result.known else ""
-    say(f"{result.new} new votes from {file.name} ({result.format}){known}.")
-    for what, times in result.skipped.items():
-        say(f"· {times} skipped: {what}.")
-    if result.changed:
-        lines = ", ".join(map(str, result.changed[:_MAX_BAD_ROWS]))
-        say(f"· {len(result.changed)} are already stored with another choice, which is kept: line {lines}.")
-    for bad in result.bad[:_MAX_BAD_ROWS]:
-        say(f"· line {bad.line}: {bad.reason}")
-    if len(result.bad) > _MAX_BAD_ROWS:
-        say(f"· and {len(result.bad) - _MAX_BAD_ROWS} more such lines; --json lists them all")
-    for note in result.notes:
-        say(f"Note: {note}")
-    if result.bad and not result.new + result.known:
-        raise Invalid(f"No row of {file.name} is a vote.", param="file")
+    table = folding_table("import", "file", "format", "campaign", "votes", "state", "created")
+    for one in imports:
+        state = "undone" if one.undone else "complete" if one.complete else "not complete: import the file again"
+        created = f"{one.created:%Y-%m-%d %H:%M}"
+        table.add_row(one.id, one.filename, one.format, one.campaign or "", str(one.votes), state, created)
+    say(table if imports else "Nothing was imported yet.")
+
+
+def undo(import_id: Annotated[str, typer.Argument(metavar="IMPORT", help="Its id in `parley votes imports`.")]) -> None:
+    """Remove the votes of an import. The same file can be imported again afterwards."""
+    from evals.votes.imports.history import undo_import
+
+    with open_home() as home:
+        say(f"{undo_import(home.database, import_id)} votes were removed.")
+
+
+def exclude(voter: _Voter, reason: Annotated[str, typer.Option(help="Why, for whoever asks later.")] = "") -> None:
+    """Exclude a voter: the votes stay stored, and count in no rating, verdict or preference pair."""
+    from evals.votes.voters import exclude_voter
+
+    with open_home() as home:
+        say(f"{exclude_voter(home.database, voter, reason)} votes of {voter} count no longer.")
+
+
+def include(voter: _Voter) -> None:
+    """Include an excluded voter again."""
+    from evals.votes.voters import include_voter
+
+    with open_home() as home:
+        say(f"{include_voter(home.database, voter)} votes of {voter} count again.")
+
+
+def show_excluded(as_json: JsonFlag = False) -> None:
+    """List the excluded voters."""
+    from evals.votes.voters import excluded_voters
+
+    with open_home() as home:
+        voters = excluded_voters(home.database)
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in voters], default=str, ensure_ascii=False))
+        return
+    table = folding_table("voter", "votes", "reason", "since")
+    for one in voters:
+        table.add_row(one.voter, str(one.votes), one.reason, f"{one.created:%Y-%m-%d %H:%M}")
+    say(table if voters else "No voter is excluded.")
+
+
+def merge(
+    old: Annotated[str, typer.Argument(help="The name to replace.")],
+    new: Annotated[str, typer.Argument(help="The name that stays.")],
+) -> None:
+    """Merge two names of one model in all votes, such as "a" and "A"."""
+    from evals.votes.model_names import merge_model
+
+    with open_home() as home:
+        say(f"{old} is {new} now in {merge_model(home.database, old, new)} pairs of answers.")
 
 
 def export_file(
@@ -115,10 +125,3 @@ def export_file(
             say(f"{export_preferences(home.database, file, kind)} preference pairs written to {file}.")
         else:
             say(f"{write_rows(vote_rows(home.database), file, kind)} votes written to {file}.")
-
-
-def _named_columns(columns: list[str] | None) -> dict[str, str]:
-    pairs = [part.partition("=") for value in columns or [] for part in split_commas(value)]
-    if wrong := next((name for name, equals, column in pairs if not (equals and column.strip())), None):
-        raise Invalid(f"--columns takes name=column, not {wrong!r}.", param="columns")
-    return {name.strip(): column.strip() for name, _, column in pairs}

@@ -1,4 +1,4 @@
-"""Two models' answers to the same prompts: read from the database, and requested where they are missing."""
+"""Two models' answers to the same prompts: read from the database, and requested if they are missing."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from models.messages import Completer, Message
 class AnswerPair:
     """One prompt with the answers of `model_1` and `model_2`; the models are in sorted order, as they are stored.
 
-    `histories` has the conversation before the question for each model, where they differ; otherwise it is the
+    `histories` has the conversation before the question for each model, if they differ; otherwise it is the
     prompt's. Pairs that share a `cluster` are not independent; without it, pairs of one prompt are not.
     """
 
@@ -35,30 +35,30 @@ class AnswerPair:
         return self.histories[int(side) - 1] if self.histories else self.prompt.messages[:-1]
 
 
-def select_prompts(database: Database, wanted: int | Sequence[str] | None) -> list[Prompt]:
+def select_prompts(database: Database, selection: int | Sequence[str] | None) -> list[Prompt]:
     """The prompts with these ids; or that many, held-out ones first and categories in turn; or all.
 
     Raises:
         Invalid: fewer than one is wanted.
         NotFound: an id is unknown, or no prompts are stored.
     """
-    if wanted is not None and not isinstance(wanted, int):
-        named = prompts(database, ids=wanted)
+    if selection is not None and not isinstance(selection, int):
+        named = prompts(database, ids=selection)
         if not named:
             raise Invalid("Name at least one prompt.", param="prompts")
         return named
     stored = prompts(database)
     if not stored:
         raise NotFound("There are no prompts yet: add some with `parley prompts add FILE`.", param="prompts")
-    if wanted is None:
+    if selection is None:
         return stored
-    if wanted < 1:
+    if selection < 1:
         raise Invalid("The number of prompts must be 1 or more.", param="prompts")
     in_category: dict[str | None, int] = {}
     place: dict[str, int] = {}
     for prompt in sorted(stored, key=lambda prompt: not prompt.held_out):
         place[prompt.id] = in_category[prompt.category] = in_category.get(prompt.category, 0) + 1
-    return sorted(stored, key=lambda prompt: (not prompt.held_out, place[prompt.id]))[:wanted]
+    return sorted(stored, key=lambda prompt: (not prompt.held_out, place[prompt.id]))[:selection]
 
 
 async def collect_answer_pairs(

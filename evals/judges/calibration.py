@@ -1,4 +1,4 @@
-"""Calibration: how far a judge agrees with people's votes, asking it first about the voted pairs it has not judged."""
+"""Calibration: how well a judge agrees with people's votes. It first judges the voted pairs that it has not judged."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.prompts import as_prompt
 from models.database import Database
 from models.errors import NotFound
-from models.judge_format import DEFAULT_RUBRIC, Rubric
+from models.judge_prompt import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
 
 
@@ -50,8 +50,8 @@ class Calibration:
     win_rates: tuple[HumanWinRate, ...]
 
     @property
-    def words(self) -> str:
-        """One paragraph in plain words."""
+    def summary(self) -> str:
+        """The result in one paragraph."""
         sentences = [describe_trust(self.judge, self.groups)]
         if self.judged < self.voted:
             sentences.append(f"It has judged {self.judged} of the {self.voted} pairs with votes.")
@@ -64,10 +64,10 @@ class Calibration:
         return " ".join(sentences)
 
     def to_json(self) -> dict[str, object]:
-        """All fields as plain JSON values, with the paragraph under `words`."""
+        """All fields as plain JSON values, with the summary under `words`."""
         from pydantic import TypeAdapter
 
-        return TypeAdapter(Calibration).dump_python(self, mode="json") | {"words": self.words}
+        return TypeAdapter(Calibration).dump_python(self, mode="json") | {"words": self.summary}
 
 
 async def calibrate(
@@ -77,11 +77,11 @@ async def calibrate(
     rubric: Rubric = DEFAULT_RUBRIC,
     report: ReportProgress | None = None,
 ) -> Calibration:
-    """How far a judge agrees with all votes; it is asked about the pairs with votes that it has not judged yet.
+    """How well a judge agrees with all votes; it first judges the voted pairs that it has not judged yet.
 
     Args:
         judge: an id, not an alias.
-        completer_for: None to ask nothing and use the stored judgments only.
+        completer_for: None to use the stored judgments only.
 
     Raises:
         NotFound: there are no votes yet.

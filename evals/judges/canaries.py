@@ -87,19 +87,22 @@ def pointwise_trials(pairs: Sequence[AnswerPair]) -> list[CanaryTrial]:
 def pointwise_results(
     trials: Sequence[CanaryTrial], real: Sequence[Judgment | None], bait: Sequence[Judgment | None]
 ) -> tuple[Canary, ...]:
-    """How often a canary was graded below the real answer to the same question, or where it was padded, not above.
+    """How often a canary was graded below the real answer to the same question, or if it was padded, not above.
 
     A real answer without a grade, or with the lowest one, cannot be compared and is left out.
     """
     results = []
     for kind in KINDS:
         grades = [
-            (one.grade if one else None, other.grade if other else None)
-            for trial, one, other in zip(trials, real, bait, strict=True)
+            (answer.grade if answer else None, worthless.grade if worthless else None)
+            for trial, answer, worthless in zip(trials, real, bait, strict=True)
             if trial.kind == kind
         ]
-        usable = [(one, other) for one, other in grades if one is not None and one > 1]
-        lost = [other is not None and (other <= one if kind == "padded" else other < one) for one, other in usable]
+        usable = [(real_grade, grade) for real_grade, grade in grades if real_grade is not None and real_grade > 1]
+        lost = [
+            grade is not None and (grade <= real_grade if kind == "padded" else grade < real_grade)
+            for real_grade, grade in usable
+        ]
         if usable:
             results.append(Canary(kind, len(usable), sum(lost)))
     return tuple(results)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from math import exp
 
-from models.judge_format import Rubric
+from models.judge_prompt import Rubric
 from models.messages import Token
 
 GRADES: Mapping[str, float] = {str(grade): float(grade) for grade in range(1, 6)}
@@ -18,9 +18,9 @@ VERDICTS: Mapping[str, float] = {"A": 1.0, "t": 0.5, "B": 0.0}
 
 
 def expected_grade(text: str, tokens: Sequence[Token], rubric: Rubric) -> float | None:
-    """The expected grade of a pointwise judgment, 1 to 5; None where the tokens do not give one.
+    """The expected grade of a pointwise judgment, 1 to 5; None if the tokens do not give one.
 
-    It is the overall `score`; where the rubric has weights, the weighted mean of the criteria's expected scores.
+    It is the overall `score`; if the rubric has weights, the weighted mean of the criteria's expected scores.
     """
     if not rubric.weighted:
         return expected_value(text, tokens, r'"score"\s*:\s*', GRADES)
@@ -28,12 +28,12 @@ def expected_grade(text: str, tokens: Sequence[Token], rubric: Rubric) -> float 
         name: expected_value(text, tokens, re.escape(json.dumps(name, ensure_ascii=False)) + r"\s*:\s*", GRADES)
         for name in rubric.criteria
     }
-    known = {name: score for name, score in scores.items() if score is not None}
-    return rubric.whole(known) if len(known) == len(scores) else None
+    expected = {name: score for name, score in scores.items() if score is not None}
+    return rubric.whole(expected) if len(expected) == len(scores) else None
 
 
 def expected_share(text: str, tokens: Sequence[Token]) -> float | None:
-    """Answer A's expected share of the win: its probability plus half of a tie's; None where unknown."""
+    """Answer A's expected share of the win: its probability plus half of a tie's; None if unknown."""
     return expected_value(text, tokens, r'"verdict"\s*:\s*"', VERDICTS)
 
 
@@ -45,7 +45,7 @@ def expected_value(text: str, tokens: Sequence[Token], before: str, values: Mapp
         values: what each possible value's first letter is worth; other tokens are left out.
 
     Returns:
-        None where there are no tokens, they do not spell the text, or no value is among the most likely tokens.
+        None if there are no tokens, they do not spell the text, or no value is among the most likely tokens.
     """
     places = [match.end() for match in re.finditer(before, text)]
     spelled = "".join(token.text for token in tokens)

@@ -1,4 +1,4 @@
-"""How far a judge agrees with people, and what it can therefore be trusted for. Labelled pairs in, frozen results out.
+"""How well a judge agrees with people, and what it can be trusted for. Labelled pairs in, frozen results out.
 
 Agreement is that of Zheng et al. 2023 (arXiv:2306.05685): over all pairs of one verdict and one vote on the same two
 answers; people's own agreement, the ceiling, over all pairs of votes of two people. "Without ties" counts only pairs
@@ -69,7 +69,7 @@ class AltTest:
 class HumanAgreement:
     """A judge's agreement with people over all votes (`category` None) or one category's.
 
-    `people` and `people_without_ties` are people's agreement with each other, `people_kappa` their kappa; None where no
+    `people` and `people_without_ties` are people's agreement with each other, `people_kappa` their kappa; None if no
     pair has two voters. `gap` is how much more often the judge agrees with a voter than another voter does.
     """
 
@@ -91,7 +91,7 @@ class HumanAgreement:
 
 
 def agreement_by_category(labelled: Sequence[LabelledPair]) -> tuple[HumanAgreement, ...]:
-    """All pairs first, then each category, those with most votes first; empty where there are no votes."""
+    """All pairs first, then each category, those with most votes first; empty if there are no votes."""
     labelled = [pair for pair in labelled if pair.votes]
     if not labelled:
         return ()
@@ -107,10 +107,10 @@ def human_agreement(labelled: Sequence[LabelledPair], category: str | None) -> H
     """The agreement over these pairs; there is at least one vote."""
     judged = [(pair.judge, choice, pair.prompt) for pair in labelled for _, choice in pair.votes]
     human = [
-        (one, other, pair.prompt)
+        (first, second, pair.prompt)
         for pair in labelled
-        for i, (_, one) in enumerate(pair.votes)
-        for j, (_, other) in enumerate(pair.votes)
+        for i, (_, first) in enumerate(pair.votes)
+        for j, (_, second) in enumerate(pair.votes)
         if i != j  # both ways round, so that kappa's two sides are the same people
     ]
     agreement = HumanAgreement(
@@ -134,53 +134,53 @@ def human_agreement(labelled: Sequence[LabelledPair], category: str | None) -> H
     return replace(agreement, trusted=state, why=why)
 
 
-def _trusted(found: HumanAgreement) -> tuple[State, str]:
+def _trusted(agreement: HumanAgreement) -> tuple[State, str]:
     """The rule: the first of these that decides, and the reason.
 
     1. Under 30 votes or 20 prompts: unknown.
-    2. Kappa must be above chance: where its interval reaches 0, unknown; where it lies below 0, no.
-    3. With a second voter on 30 votes and 20 prompts: yes where the judge agrees with people at most 10 points less
-       than they do with each other (the interval's lower end), and passes the alternative annotator test where there
-       are three voters; no where it agrees over 10 points less (the upper end); otherwise unknown.
-    4. Without: yes where the judge matches at least two thirds of people's decisive votes (the lower end), no where
+    2. Kappa must be above chance: if its interval reaches 0, unknown; if it lies below 0, no.
+    3. With a second voter on 30 votes and 20 prompts: yes if the judge agrees with people at most 10 points less
+       than they do with each other (the interval's lower end), and passes the alternative annotator test if there
+       are three voters; no if it agrees over 10 points less (the upper end); otherwise unknown.
+    4. Without: yes if the judge matches at least two thirds of people's decisive votes (the lower end), no if
        it matches fewer (the upper end), otherwise unknown.
     """
-    if found.votes < VOTES or found.prompts < PROMPTS:
+    if agreement.votes < VOTES or agreement.prompts < PROMPTS:
         return (
             "unknown",
-            f"{found.votes} votes on {found.prompts} prompts; at least {VOTES} votes on {PROMPTS} are needed",
+            f"{agreement.votes} votes on {agreement.prompts} prompts; at least {VOTES} votes on {PROMPTS} are needed",
         )
-    if found.kappa is None or found.kappa.low <= 0:
-        worse = found.kappa is not None and found.kappa.high <= 0
+    if agreement.kappa is None or agreement.kappa.low <= 0:
+        worse = agreement.kappa is not None and agreement.kappa.high <= 0
         return ("no" if worse else "unknown"), "its agreement with people may be chance"
-    if found.gap is not None:
-        span = f"{100 * found.gap.low:+.0f} to {100 * found.gap.high:+.0f} points".replace("-", "−")
+    if agreement.gap is not None:
+        span = f"{100 * agreement.gap.low:+.0f} to {100 * agreement.gap.high:+.0f} points".replace("-", "−")
         gap = f"its agreement with people differs from people's agreement with each other by {span}"
-        if found.gap.high < -MARGIN:
+        if agreement.gap.high < -MARGIN:
             return "no", f"{gap}, which is too low"
-        if found.gap.low < -MARGIN:
+        if agreement.gap.low < -MARGIN:
             return "unknown", f"{gap}; more votes are needed"
-        if found.alt_test and not found.alt_test.passed:
+        if agreement.alt_test and not agreement.alt_test.passed:
             return (
                 "unknown",
-                f"{gap}, but it can replace only {found.alt_test.won} of {found.alt_test.voters} voters",
+                f"{gap}, but it can replace only {agreement.alt_test.won} of {agreement.alt_test.voters} voters",
             )
         return "yes", gap
-    if found.without_ties is None:
+    if agreement.without_ties is None:
         return "unknown", "there is no pair on which both the judge and a voter chose a side"
-    share = f"{found.without_ties.low:.0%} to {found.without_ties.high:.0%} of people's decisive votes"
-    if found.without_ties.low >= MIN_SHARE:
+    share = f"{agreement.without_ties.low:.0%} to {agreement.without_ties.high:.0%} of people's decisive votes"
+    if agreement.without_ties.low >= MIN_SHARE:
         return "yes", f"it matches {share}; too few pairs have two voters to compare it with people"
-    if found.without_ties.high < MIN_SHARE:
+    if agreement.without_ties.high < MIN_SHARE:
         return "no", f"it matches {share}"
     return "unknown", f"it matches {share}; more votes are needed"
 
 
-def describe_trust(judge: str, found: Sequence[HumanAgreement]) -> str:
+def describe_trust(judge: str, groups: Sequence[HumanAgreement]) -> str:
     """What the judge can be trusted for, in one paragraph."""
-    if not found:
+    if not groups:
         return f"Nobody has voted on pairs that {judge} judged, so it is not known whether to trust it."
-    whole, *categories = found
+    whole, *categories = groups
     sentences = []
     for state, start in (("yes", "Trust"), ("no", "Do not trust"), ("unknown", "It is not known whether to trust")):
         names = [str(group.category) for group in categories if group.trusted == state]
@@ -194,7 +194,7 @@ def describe_trust(judge: str, found: Sequence[HumanAgreement]) -> str:
     sentences.append(f"{overall}: {whole.why}.")
     agrees = f"It agrees with {_percent(whole.with_ties)} of {whole.votes} votes"
     if whole.without_ties:
-        agrees += f", and with {_percent(whole.without_ties)} where neither side chose a tie"
+        agrees += f", and with {_percent(whole.without_ties)} of those where neither side chose a tie"
     if whole.people:
         agrees += f"; people agree with each other in {_percent(whole.people)}"
         if whole.people_without_ties:
@@ -219,8 +219,10 @@ def _agreement(compared: Sequence[tuple[str, str, Hashable]]) -> Rate | None:
 
     if not compared:
         return None
-    found = share_interval([float(one == other) for one, other, _ in compared], [prompt for *_, prompt in compared])
-    return Rate(found.mean, found.low, found.high, found.n)
+    estimate = share_interval(
+        [float(first == second) for first, second, _ in compared], [prompt for *_, prompt in compared]
+    )
+    return Rate(estimate.mean, estimate.low, estimate.high, estimate.n)
 
 
 def _halved(rate: Rate | None) -> Rate | None:
@@ -231,24 +233,24 @@ def _halved(rate: Rate | None) -> Rate | None:
 def kappa(compared: Sequence[tuple[str, str, Hashable]]) -> Rate | None:
     """Cohen's kappa over a, b and tie, from (one side's choice, the other's, prompt).
 
-    The interval is Student's t times the delete-one-prompt jackknife's error. None where both sides have one value
+    The interval is Student's t times the delete-one-prompt jackknife's error. None if both sides have one value
     only.
     """
     from scipy.stats import t as student
 
     tables: dict[Hashable, np.ndarray] = {}
-    for one, other, prompt in compared:
-        tables.setdefault(prompt, np.zeros((3, 3)))[_CODE[one], _CODE[other]] += 1
+    for first, second, prompt in compared:
+        tables.setdefault(prompt, np.zeros((3, 3)))[_CODE[first], _CODE[second]] += 1
     whole = sum(tables.values(), np.zeros((3, 3)))
     value = _cohen(whole)
     if isnan(value):
         return None
     n = len(tables)
-    left = np.array([_cohen(whole - table) for table in tables.values()])
-    if n < 2 or np.isnan(left).any():
+    jackknife = np.array([_cohen(whole - table) for table in tables.values()])
+    if n < 2 or np.isnan(jackknife).any():
         return Rate(value, -1.0, 1.0, len(compared))
-    error = sqrt((n - 1) / n * float(((left - left.mean()) ** 2).sum()))
-    # Where every prompt agrees there is no spread; the rule of three bounds what may have been missed.
+    error = sqrt((n - 1) / n * float(((jackknife - jackknife.mean()) ** 2).sum()))
+    # If every prompt agrees there is no spread; the rule of three bounds what may have been missed.
     width = float(student.ppf(0.975, n - 1)) * error if error > _ROUNDING else 3 / n
     return Rate(value, max(-1.0, value - width), min(1.0, value + width), len(compared))
 
@@ -275,10 +277,10 @@ def _gap(labelled: Sequence[LabelledPair]) -> Rate | None:
                 prompts.append(pair.prompt)
     if len(values) < VOTES or len(set(prompts)) < PROMPTS:
         return None
-    found = mean_interval(values, prompts)
-    spread = found.high - found.mean
-    width = spread if spread > _ROUNDING else 3 / found.clusters
-    return Rate(found.mean, found.mean - width, found.mean + width, found.n)
+    estimate = mean_interval(values, prompts)
+    spread = estimate.high - estimate.mean
+    width = spread if spread > _ROUNDING else 3 / estimate.clusters
+    return Rate(estimate.mean, estimate.mean - width, estimate.mean + width, estimate.n)
 
 
 def _alt_test(labelled: Sequence[LabelledPair]) -> AltTest | None:
@@ -298,26 +300,26 @@ def _alt_test(labelled: Sequence[LabelledPair]) -> AltTest | None:
     eligible = {voter: rows for voter, rows in by_voter.items() if len(rows) >= VOTES}
     if len(eligible) < 3:
         return None
-    chances = []
+    p_values = []
     for rows in eligible.values():
         prompts = [prompt for *_, prompt in rows]
-        found = mean_interval([person - judge for judge, person, _ in rows], prompts)
-        spread = found.high - found.mean
+        estimate = mean_interval([person - judge for judge, person, _ in rows], prompts)
+        spread = estimate.high - estimate.mean
         if spread == inf:
-            chances.append(1.0)
+            p_values.append(1.0)
         elif spread <= _ROUNDING:
-            chances.append(float(found.mean >= MARGIN))
+            p_values.append(float(estimate.mean >= MARGIN))
         else:
-            freedom = found.clusters - 1
+            freedom = estimate.clusters - 1
             error = spread / float(student.ppf(0.975, freedom))
-            chances.append(float(student.cdf((found.mean - MARGIN) / error, freedom)))
+            p_values.append(float(student.cdf((estimate.mean - MARGIN) / error, freedom)))
     advantage = sum(sum(judge for judge, *_ in rows) / len(rows) for rows in eligible.values()) / len(eligible)
-    return AltTest(len(eligible), _discoveries(chances), advantage)
+    return AltTest(len(eligible), _discoveries(p_values), advantage)
 
 
-def _discoveries(chances: Sequence[float], rate: float = 0.05) -> int:
+def _discoveries(p_values: Sequence[float], rate: float = 0.05) -> int:
     """How many of these p-values are significant at this false discovery rate (Benjamini and Yekutieli 2001)."""
-    m = len(chances)
+    m = len(p_values)
     harmonic = sum(1 / i for i in range(1, m + 1))
-    below = [i for i, chance in enumerate(sorted(chances), start=1) if chance <= i * rate / (m * harmonic)]
+    below = [i for i, p in enumerate(sorted(p_values), start=1) if p <= i * rate / (m * harmonic)]
     return max(below, default=0)

@@ -1,6 +1,6 @@
 """A judge: one question to a judge model, and its judgment. `judgment_store` keeps judgments.
 
-The prompt and the JSON schema are `models.judge_format`'s. Comparing two answers and grading one share this file.
+The prompt and the JSON schema are `models.judge_prompt`'s. Comparing two answers and grading one share this file.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from evals.judges.answer_pairs import AnswerPair
 from evals.judges.expected_score import expected_grade, expected_share
 from models.errors import Invalid
-from models.judge_format import (
+from models.judge_prompt import (
     Rubric,
     pairwise_messages,
     pairwise_schema,
@@ -36,10 +36,10 @@ _WINNER = {"A": 0, "B": 1}
 
 @dataclass(frozen=True)
 class Judgment:
-    """One verdict: 1, 2 or 0 for a tie (pointwise: a grade of 1 to 5), None where the text could not be parsed.
+    """One verdict: 1, 2 or 0 for a tie (pointwise: a grade of 1 to 5), None if the text could not be parsed.
 
     `expected` is model_1's share of the win (pointwise: the grade) averaged over the judge's token probabilities, None
-    where the server sent none and one sample was taken. `scores` is keyed by "1" and "2", then by criterion.
+    if the server sent none and one sample was taken. `scores` is keyed by "1" and "2", then by criterion.
     """
 
     verdict: int | None
@@ -50,12 +50,12 @@ class Judgment:
 
     @property
     def share(self) -> float:
-        """Model_1's share of the win, from probabilities where known; for a comparison that was parsed."""
+        """Model_1's share of the win, from probabilities if known; for a comparison that was parsed."""
         return {1: 1.0, 2: 0.0}.get(self.verdict or 0, 0.5) if self.expected is None else self.expected
 
     @property
     def grade(self) -> float | None:
-        """The grade of 1 to 5, from probabilities where known; None where it was not parsed."""
+        """The grade of 1 to 5, from probabilities if known; None if it was not parsed."""
         if self.verdict is None:
             return None
         return float(self.verdict) if self.expected is None else self.expected
@@ -78,7 +78,7 @@ class Judge:
 
     def __post_init__(self) -> None:
         if not 1 <= self.samples <= MAX_SAMPLES:
-            raise Invalid(f"The number of samples is 1 to {MAX_SAMPLES}.", param="samples")
+            raise Invalid(f"The number of samples must be from 1 to {MAX_SAMPLES}.", param="samples")
 
     def key(self, pair: AnswerPair) -> str:
         """What a judgment of the pair is stored under: the rubric's hash, with a suffix for anything else shown.
@@ -169,7 +169,7 @@ def judgment_tokens(rubric: Rubric) -> int:
 
 
 def _aggregate(samples: Sequence[Judgment], presentation: str) -> Judgment:
-    """Several samples as one judgment: the most frequent verdict, a tie where two are as frequent, and the mean."""
+    """Several samples as one judgment: the most frequent verdict, a tie if two are as frequent, and the mean."""
     if len(samples) == 1:
         return samples[0]
     raw = "\n".join(sample.raw for sample in samples)

@@ -1,6 +1,6 @@
 """A judge as a scorer: it grades each answer alone, 1 to 5, by a rubric. Grades are stored and reused.
 
-The judge sees the question, the model's own conversation before it, and the reference answer where the sample has one.
+The judge sees the question, the model's own conversation before it, and the reference answer if the sample has one.
 A grade that could not be obtained or parsed is null with its reason. The notes say whether the judge graded worthless
 answers below real ones.
 """
@@ -19,7 +19,7 @@ from evals.scorers.sample import Sample
 from evals.tables import AnswerJudgmentRow
 from evals.votes.prompts import Prompt
 from models.database import Database
-from models.judge_format import Rubric
+from models.judge_prompt import Rubric
 from models.messages import Completer
 
 LOWEST, HIGHEST = 1.0, 5.0
@@ -36,8 +36,8 @@ def judge_scorer(
 ) -> NamedScorer:
     """A scorer of 1 to 5, named after the judge, the rubric and the rubric's hash.
 
-    The grade is averaged over the judge's token probabilities where the server sends them, the criteria's weighted
-    mean where the rubric has weights, and otherwise the judge's whole number.
+    The grade is averaged over the judge's token probabilities if the server sends them, the criteria's weighted
+    mean if the rubric has weights, and otherwise the judge's whole number.
 
     Args:
         judge: its id, not an alias, and its completer.
@@ -87,7 +87,7 @@ async def _try_canaries(
         return (
             f"{judge.model} could not be tested with worthless answers: the real answers had the lowest grade, or none."
         )
-    failed = [canary.words for canary in canaries if not canary.passed]
+    failed = [canary.outcome for canary in canaries if not canary.passed]
     if failed:
         return f"Do not rely on {judge.model}'s grades: {'; '.join(failed)}."
     return f"{judge.model} graded worthless answers ({', '.join(canary.kind for canary in canaries)}) below real ones."

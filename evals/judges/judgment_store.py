@@ -1,4 +1,4 @@
-"""Judgments in the database: those that are stored are reused, the rest are requested and stored.
+"""Judgments in the database: stored ones are reused, missing ones are requested and stored.
 
 A judgment that could not be parsed is stored as null, and requested again by the next run.
 """
@@ -23,7 +23,7 @@ Key = tuple[str, Presentation]
 
 @dataclass(frozen=True)
 class Judgments:
-    """Judgments by key; what the judge could not be asked is missing there and has its error in `errors`."""
+    """Judgments by key. A judgment that could not be requested is missing and has its error in `errors`."""
 
     by_key: Mapping[Key, Judgment]
     errors: Mapping[Key, str]

@@ -56,14 +56,14 @@ def load_votes(database: Database, pair_ids: Sequence[str]) -> dict[str, list[tu
     query = (
         select(BattleRow.pair_id, VoteRow.voter, BattleRow.flipped, VoteRow.choice)
         .join(VoteRow, VoteRow.battle_id == BattleRow.id)
-        .where(BattleRow.again.is_(False))
+        .where(BattleRow.again.is_(False), BattleRow.gold.is_(False))
         .order_by(VoteRow.created, VoteRow.battle_id)
     )
-    wanted = set(pair_ids)
+    ids = set(pair_ids)
     scores: dict[str, dict[str, float]] = {}
     with database.read() as session:
         for pair_id, voter, flipped, choice in session.execute(query):
-            if pair_id in wanted:
+            if pair_id in ids:
                 scores.setdefault(pair_id, {}).setdefault(voter, first_score(choice, flipped))
     return {pair_id: list(votes.items()) for pair_id, votes in scores.items()}
 
@@ -94,6 +94,6 @@ def load_verdicts(database: Database, judge: str, rubric_hash: str) -> tuple[lis
             outcome, _ = combine_orders(*(_CHOICE[row.verdict or 0] for row in parsed))
             plain = {0: 0.5, 1: 1.0, 2: 0.0}
             shares = [plain[row.verdict or 0] if row.expected is None else row.expected for row in parsed]
-            # Where a pair was judged in several ways, the latest counts.
+            # If a pair was judged in several ways, the latest counts.
             verdicts[key[0]] = StoredVerdict(key[0], *context[key], outcome or "tie", sum(shares) / 2)
     return list(verdicts.values()), unparsed

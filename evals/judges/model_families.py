@@ -1,4 +1,4 @@
-"""Which models are related: by base model or by vendor. A judge may favour its own family (self-preference).
+"""Which models are related, by base model or vendor: a judge may favour its own family (self-preference).
 
 Panickssery et al. 2024 (arXiv:2404.13076) found that judges favour text they recognise as their own. A name that does
 not reveal its vendor is related to its own base model only.
@@ -34,11 +34,11 @@ def related_models(
 
 
 def _lineage(spec: ModelSpec, by_id: Mapping[str, ModelSpec]) -> tuple[str, str | None]:
-    """The id of a model's lowest base, and its vendor where a name reveals it."""
-    seen = {spec.id}
-    while spec.base and spec.base in by_id and spec.base not in seen:
+    """The id of a model's lowest base, and its vendor if a name reveals it."""
+    visited = {spec.id}
+    while spec.base and spec.base in by_id and spec.base not in visited:
         spec = by_id[spec.base]
-        seen.add(spec.id)
+        visited.add(spec.id)
     names = [spec.base, spec.upstream.model if spec.upstream else None, None if spec.folder else spec.path, spec.id]
     vendors = (vendor_of(name) for name in names if name)
     return spec.base or spec.id, next((vendor for vendor in vendors if vendor), None)

@@ -6,13 +6,13 @@ from evals.judges.human_agreement import agreement_by_category, describe_trust
 from evals.judges.labelled_pairs import load_labelled_pairs
 from evals.judges.model_families import related_models
 from models.database import Database
-from models.judge_format import Rubric
+from models.judge_prompt import Rubric
 from models.registry import Registry
 from models.spec import ModelSpec
 
 
 def agreement_note(database: Database, judge: str, rubric: Rubric) -> str:
-    """How far people's votes say that this judge can be trusted with this rubric."""
+    """What people's votes say about trusting this judge with this rubric."""
     agreement = agreement_by_category(load_labelled_pairs(database, judge, rubric.hash))
     if not agreement:
         return (

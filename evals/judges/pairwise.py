@@ -110,7 +110,7 @@ async def compare(store: JudgmentStore, comparison: Comparison, pool: RequestPoo
 
 
 def _missing_verdict(pair: AnswerPair, judgments: Judgments) -> str | None:
-    """Why there is no verdict in both orders; None where there is one."""
+    """Why there is no verdict in both orders; None if there is one."""
     for order in BOTH_ORDERS:
         judgment = judgments.by_key.get((pair.id, order))
         if judgment is None:
@@ -121,13 +121,13 @@ def _missing_verdict(pair: AnswerPair, judgments: Judgments) -> str | None:
 
 
 def _row(pair: AnswerPair, judgments: Mapping[Key, Judgment], votes: Sequence[float], reversed_: bool) -> JudgedPair:
-    """The pair as the report shows it: a is model_1, or model_2 where `reversed_`. `votes` are scores of model_1."""
+    """The pair as the report shows it: a is model_1, or model_2 if `reversed_`. `votes` are scores of model_1."""
     names: dict[int | None, Outcome | None] = {
         0: "tie", 1: "b" if reversed_ else "a", 2: "a" if reversed_ else "b", None: None
     }  # fmt: skip
     orders = [judgments.get((pair.id, order)) for order in BOTH_ORDERS]
     outcomes = [names[judgment.verdict] if judgment else None for judgment in orders]
-    # "12" shows model_1 first, which is b where the report has the models the other way round.
+    # "12" shows model_1 first, which is b if the report has the models the other way round.
     a_first, b_first = reversed(outcomes) if reversed_ else outcomes
     outcome, consistent = combine_orders(a_first, b_first)
     vote_share = sum(votes) / len(votes) if votes else None

@@ -35,7 +35,7 @@ async def judge_evaluation(
 ) -> JudgeReport:
     """Has a judge compare two models' answers of an evaluation in both orders; the second against the first.
 
-    The judge sees the reference answer where a sample has one, and each side's own earlier turns. Stored judgments
+    The judge sees the reference answer if a sample has one, and each side's own earlier turns. Stored judgments
     are reused.
 
     Args:
@@ -73,7 +73,7 @@ async def judge_evaluation(
 
 def _source_note(evaluation: Evaluation) -> str:
     parameters = ", ".join(f"{name} {value}" for name, value in evaluation.parameters.items())
-    return f"Answers of evaluation {evaluation.id} on {evaluation.task} ({evaluation.task_hash[:8]}; {parameters})."
+    return f"Answers of evaluation {evaluation.id} on {evaluation.task} ({parameters})."
 
 
 def _pairs(evaluation: Evaluation, models: tuple[str, str]) -> tuple[list[tuple[AnswerPair, int]], list[JudgedPair]]:

@@ -20,10 +20,10 @@ from models.messages import Completer
 
 @dataclass(frozen=True)
 class Grades:
-    """One model's grades: the mean of 1 to 5 with its interval by prompt; None where nothing was graded.
+    """One model's grades: the mean of 1 to 5 with its interval by prompt; None if nothing was graded.
 
-    A grade is averaged over the judge's token probabilities where the server sends them, and is the weighted mean of
-    the criteria where the rubric has weights; `weighed` counts those grades. `notes` are about the judge.
+    A grade is averaged over the judge's token probabilities if the server sends them, and is the weighted mean of
+    the criteria if the rubric has weights; `weighed` counts those grades. `notes` are about the judge.
     """
 
     model: str

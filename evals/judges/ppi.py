@@ -2,7 +2,7 @@
 
 PPI++ (Angelopoulos, Duchi and Zrnic 2023, arXiv:2311.01453, after Angelopoulos et al. 2023, arXiv:2301.09633): the
 judge's mean over all items, corrected by its error on the items that people labelled, weighted by the λ that minimises
-the variance. An uninformative judge gets λ = 0 and changes nothing; a biased one is corrected. It is valid where the
+the variance. An uninformative judge gets λ = 0 and changes nothing; a biased one is corrected. It is valid if the
 prompts that people voted on are a random sample of all of them.
 """
 
@@ -46,7 +46,7 @@ def powered_mean(
     level: float = 0.95,
     weight: float | None = None,
 ) -> Powered:
-    """The mean of people's values over all items, of which they labelled some and the judge every one.
+    """Estimates the mean of people's values over all items; people labelled some of them, the judge all.
 
     Args:
         human, judge: (n,) values of the items that both labelled, n ≥ 2.
@@ -56,7 +56,7 @@ def powered_mean(
         weight: λ from 0 to 1; without it, the one that minimises the variance.
 
     Returns:
-        The interval is ± Student's t for the labelled clusters times the clustered standard error; infinite where
+        The interval is ± Student's t for the labelled clusters times the clustered standard error; infinite if
         there are fewer than two of them. Without items that only the judge labelled, it is people's own mean.
 
     Raises:
@@ -105,20 +105,20 @@ def powered_if_enough(
     clusters: Sequence[Hashable],
     clusters_alone: Sequence[Hashable],
 ) -> Powered | None:
-    """`powered_mean` where both parts have at least 20 clusters; None below, where its intervals are not valid."""
+    """`powered_mean` if both parts have at least 20 clusters; otherwise None, because the interval would be invalid."""
     if min(len(set(clusters)), len(set(clusters_alone))) < MIN_CLUSTERS:
         return None
     return powered_mean(human, judge, judge_alone, clusters, clusters_alone)
 
 
-def _cluster_covariance(one: np.ndarray, other: np.ndarray, clusters: np.ndarray) -> float:
-    """The covariance of two means whose items come in clusters; 0 where there is one cluster."""
+def _cluster_covariance(x: np.ndarray, y: np.ndarray, clusters: np.ndarray) -> float:
+    """The covariance of two means whose items come in clusters; 0 if there is one cluster."""
     groups = int(clusters.max()) + 1
     if groups < 2:
         return 0.0
-    first = np.bincount(clusters, one - one.mean())
-    second = first if other is one else np.bincount(clusters, other - other.mean())
-    return float(first @ second) * groups / (groups - 1) / len(one) ** 2
+    first = np.bincount(clusters, x - x.mean())
+    second = first if y is x else np.bincount(clusters, y - y.mean())
+    return float(first @ second) * groups / (groups - 1) / len(x) ** 2
 
 
 def _codes(clusters: Sequence[Hashable] | None, n: int) -> np.ndarray:
@@ -126,5 +126,5 @@ def _codes(clusters: Sequence[Hashable] | None, n: int) -> np.ndarray:
         return np.arange(n)
     if len(clusters) != n:
         raise ValueError("There must be one cluster for each item.")
-    seen: dict[Hashable, int] = {}
-    return np.array([seen.setdefault(cluster, len(seen)) for cluster in clusters], dtype=np.int64)
+    codes: dict[Hashable, int] = {}
+    return np.array([codes.setdefault(cluster, len(codes)) for cluster in clusters], dtype=np.int64)

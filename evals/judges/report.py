@@ -1,6 +1,6 @@
 """A judge's report: its verdict on each pair, the win rate with its interval, and whether the judge can be trusted.
 
-Values and arithmetic only. Both orders make one comparison: where they disagree it is a tie, marked inconsistent. A
+Values and arithmetic only. Both orders make one comparison: if they disagree it is a tie, marked inconsistent. A
 judgment that could not be parsed is None; it is counted and is never a tie.
 """
 
@@ -26,10 +26,10 @@ _POINTS = {"a": 0.0, "tie": 0.5, "b": 1.0}
 class JudgedPair:
     """One prompt, both answers, and the verdicts with a shown first and with b shown first.
 
-    A verdict is None where the judge did not answer or its answer could not be parsed. `outcome` is None where either
+    A verdict is None if the judge did not answer or its answer could not be parsed. `outcome` is None if either
     order is missing; `null` says why. `scores_a`, `scores_b`: each criterion's mean over the orders. `people` is the
     majority of human votes on this pair, None without votes, and `people_share` b's mean score in them, a tie as half.
-    `share` is b's share of the win, averaged over token probabilities where the server sent them. `turn` counts the
+    `share` is b's share of the win, averaged over token probabilities if the server sent them. `turn` counts the
     turns of a conversation; `before_a` and `before_b` are each side's conversation before the question.
     """
 
@@ -87,7 +87,7 @@ class Canary:
         return self.lost >= _REQUIRED[self.kind] * self.asked
 
     @property
-    def words(self) -> str:
+    def outcome(self) -> str:
         """The result, as a part of a sentence."""
         failed = f"{self.asked - self.lost} of {self.asked}"
         match self.kind:
@@ -105,10 +105,10 @@ class Canary:
 class JudgeReport:
     """A judge's comparison of `model_b` with `model_a`.
 
-    `win_rate` is b's over a, a tie as half, with a 95 % interval clustered by prompt; None where nothing was judged.
+    `win_rate` is b's over a, a tie as half, with a 95 % interval clustered by prompt; None if nothing was judged.
     `flip_rate` is the share of pairs on which the two orders disagree; `first_rate` is how often, of its decisive
     verdicts, it preferred the answer shown first (0.5 is unbiased). `unparsed` counts judgments, `failed` requests.
-    `trusted` is False where a canary failed; `reasons` say why, and `notes` what else a reader should know.
+    `trusted` is False if a canary failed; `reasons` say why, and `notes` what else a reader should know.
 
     `weighed` counts the judgments with token probabilities; `expected_rate` is then b's win rate by them. `longer` is
     the share of decisive outcomes that preferred the longer answer, `people_longer` the same for people on the pairs
@@ -155,7 +155,7 @@ class JudgeReport:
 
     @property
     def trust(self) -> str:
-        """What people's votes say about trusting the judge; empty where nobody has voted."""
+        """What people's votes say about trusting the judge; empty if nobody has voted."""
         return describe_trust(self.judge, self.people) if self.people else ""
 
     def to_json(self) -> dict[str, Any]:
@@ -173,32 +173,29 @@ class JudgeReport:
 
     @property
     def summary(self) -> str:
-        """One paragraph in plain words."""
+        """The result in one paragraph: the win rate, what weakens it, and whether to trust the judge."""
         if self.win_rate is None:
             return f"{self.judge} gave no verdict ({self.unparsed} could not be parsed, {self.failed} requests failed)."
-        trust = "" if self.trusted else f" Do not rely on it: {'; '.join(self.reasons)}."
-        agreed = (
-            f" It agrees with people on {self.agreement.with_ties:.0%} of {self.agreement.n} pairs."
-            if self.agreement
-            else " Nobody has voted on these pairs, so the judge's agreement with people is not known."
-        )
-        flipped = f"{self.flip_rate:.0%}" if self.flip_rate else "none"
-        flips = f" Swapping the order of the answers changed {flipped} of the verdicts."
-        estimate = ""
-        if self.powered:
-            estimate = (
-                f" People are estimated to prefer {self.model_b} in {self.powered.mean:.0%} of cases "
-                f"({max(0.0, self.powered.low):.0%} to {min(1.0, self.powered.high):.0%}), "
-                f"from votes on {self.powered.labelled} pairs and verdicts on all."
-            )
-        problems = f" {self.unparsed} verdicts could not be parsed, {self.failed} requests failed."
-        if self.nulls:
-            problems += f" {self.nulls} of {len(self.rows)} pairs have no verdict and are left out."
-        return (
+        sentences = [
             f"{self.judge} prefers {self.model_b} to {self.model_a} in {self.win_rate:.0%} of {self.judged} pairs, "
             f"ties counted as half (95 % interval {self.low:.0%} to {self.high:.0%})."
-            f"{flips}{problems}{agreed}{estimate}{trust}"
-        )
+        ]
+        if self.flip_rate:
+            sentences.append(f"Swapping the answers changed {self.flip_rate:.0%} of the verdicts.")
+        if self.nulls:
+            sentences.append(f"{self.nulls} of {len(self.rows)} pairs have no verdict and are left out.")
+        if self.agreement:
+            sentences.append(f"It agrees with people on {self.agreement.with_ties:.0%} of {self.agreement.n} pairs.")
+        else:
+            sentences.append("Nobody has voted on these pairs, so the judge's agreement with people is not known.")
+        if self.powered:
+            sentences.append(
+                f"People are estimated to prefer {self.model_b} in {self.powered.mean:.0%} of cases "
+                f"({max(0.0, self.powered.low):.0%} to {min(1.0, self.powered.high):.0%})."
+            )
+        if not self.trusted:
+            sentences.append(f"Do not rely on it: {'; '.join(self.reasons)}.")
+        return " ".join(sentences)
 
 
 def combine_orders(a_first: Outcome | None, b_first: Outcome | None) -> tuple[Outcome | None, bool | None]:
@@ -241,7 +238,7 @@ def build_report(run: JudgedRun) -> JudgeReport:
     if judged:
         canaries.append(Canary("swapped", len(judged), sum(row.consistent is True for row in judged)))
     scores = mean_scores([{"a": row.scores_a, "b": row.scores_b} for row in rows])
-    reasons = [canary.words for canary in canaries if not canary.passed]
+    reasons = [canary.outcome for canary in canaries if not canary.passed]
     if not run.canaries:
         reasons.append("it was not tested with worthless answers")
     return JudgeReport(
@@ -290,38 +287,38 @@ def _share(values: Sequence[float], prompts: Sequence[str]) -> Rate | None:
 
 def _longer(rows: Sequence[JudgedPair], outcomes: Sequence[Outcome | None]) -> Rate | None:
     """How often the longer answer won, where the two differ in length and one won."""
-    taken = [
+    decisive = [
         (float((len(row.answer_b) > len(row.answer_a)) == (outcome == "b")), row.prompt_id)
         for row, outcome in zip(rows, outcomes, strict=True)
         if outcome in ("a", "b") and len(row.answer_a) != len(row.answer_b)
     ]
-    return _share([value for value, _ in taken], [prompt for _, prompt in taken])
+    return _share([value for value, _ in decisive], [prompt for _, prompt in decisive])
 
 
 def _powered(rows: Sequence[JudgedPair]) -> Powered | None:
-    seen = [row for row in rows if row.people_share is not None]
-    alone = [row for row in rows if row.people_share is None]
+    labelled = [row for row in rows if row.people_share is not None]
+    unlabelled = [row for row in rows if row.people_share is None]
     return powered_if_enough(
-        [row.people_share or 0.0 for row in seen],
-        [row.share or 0.0 for row in seen],
-        [row.share or 0.0 for row in alone],
-        [row.prompt_id for row in seen],
-        [row.prompt_id for row in alone],
+        [row.people_share or 0.0 for row in labelled],
+        [row.share or 0.0 for row in labelled],
+        [row.share or 0.0 for row in unlabelled],
+        [row.prompt_id for row in labelled],
+        [row.prompt_id for row in unlabelled],
     )
 
 
 def agreement(choices: Sequence[tuple[Outcome | None, Outcome | None]]) -> Agreement | None:
-    """How far two sides agree, from (judge, people) on each pair; None where there is no pair."""
+    """How often judge and people agree, from (judge, people) for each pair; None if there are no pairs."""
     n = len(choices)
     if n == 0:
         return None
-    same = sum(one == other for one, other in choices) / n
-    decisive = [(one, other) for one, other in choices if "tie" not in (one, other)]
-    corrected = kappa([(str(one), str(other), i) for i, (one, other) in enumerate(choices)])
+    same = sum(judge == people for judge, people in choices) / n
+    decisive = [(judge, people) for judge, people in choices if "tie" not in (judge, people)]
+    corrected = kappa([(str(judge), str(people), i) for i, (judge, people) in enumerate(choices)])
     return Agreement(
         n=n,
         with_ties=same,
         decisive=len(decisive),
-        without_ties=sum(one == other for one, other in decisive) / len(decisive) if decisive else None,
+        without_ties=sum(judge == people for judge, people in decisive) / len(decisive) if decisive else None,
         kappa=corrected.value if corrected else None,
     )

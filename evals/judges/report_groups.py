@@ -31,7 +31,7 @@ class GroupVerdict:
 
 
 def by_group(report: JudgeReport) -> list[GroupVerdict]:
-    """All pairs first, then each category, then each turn where conversations have several."""
+    """All pairs first, then each category, then each turn if conversations have several."""
     groups: list[tuple[str, Callable[[JudgedPair], bool]]] = [(EVERYTHING, lambda row: True)]
     categories = sorted({row.category for row in report.rows if row.category})
     if len(categories) > 1:

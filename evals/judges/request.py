@@ -1,16 +1,16 @@
-"""What a judge is asked to do: the one object that the command, the job and the Python API build."""
+"""The request for a judging run, built by the command, the job and the Python API."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evals.request_pool import CONCURRENCY
 from models.errors import Invalid
-from models.judge_format import DEFAULT_RUBRIC, Rubric
+from models.judge_prompt import DEFAULT_RUBRIC, Rubric
 
 
 @dataclass(frozen=True)
 class JudgeRequest:
-    """A judge, the two models whose answers it reads, and how it is asked.
+    """A judge, the two models to compare, and the options.
 
     Attributes:
         judge, models: ids or aliases at the edge (`evals.served_runs` resolves them), ids of versions inside.
@@ -35,4 +35,4 @@ class JudgeRequest:
 
     def __post_init__(self) -> None:
         if self.models[0] == self.models[1]:
-            raise Invalid("A judge compares two models: name two that differ.", param="models")
+            raise Invalid("A judge compares two models: name two different ones.", param="models")

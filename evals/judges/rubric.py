@@ -12,7 +12,7 @@ A file has YAML front matter and then the instructions for the judge. `criteria`
     ---
     Judge answers of a support team. …
 
-`models.judge_format.Rubric` turns it into the judge's prompt.
+`models.judge_prompt.Rubric` turns it into the judge's prompt.
 """
 
 import re
@@ -27,7 +27,7 @@ from evals.tables import RubricRow, insert_once
 from evals.votes.prompts import prompts, read_jsonl
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.judge_format import Criterion, Rubric
+from models.judge_prompt import Criterion, Rubric
 from models.messages import Message
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*\n(.*)\Z", re.DOTALL)
@@ -38,19 +38,19 @@ _KNOWN = {"name", "version", "criteria"}
 def shipped_rubrics() -> list[Rubric]:
     """The rubrics that come with Parley, by name."""
     folder = files("evals") / "rubrics"
-    found = sorted((path for path in folder.iterdir() if path.name.endswith(".md")), key=lambda path: path.name)
-    return [parse_rubric(path.read_text("utf-8"), path.name) for path in found]
+    paths = sorted((path for path in folder.iterdir() if path.name.endswith(".md")), key=lambda path: path.name)
+    return [parse_rubric(path.read_text("utf-8"), path.name) for path in paths]
 
 
-def find_rubric(wanted: str, database: Database | None = None) -> Rubric:
+def find_rubric(name: str, database: Database | None = None) -> Rubric:
     """A rubric by its file, by a shipped rubric's name, or by the hash of one that was used before.
 
     Raises:
         NotFound: there is no such rubric.
         Invalid: the file is not a rubric; the message says what is wrong.
     """
-    path = Path(wanted).expanduser()
-    if wanted.endswith(".md") or path.is_file():
+    path = Path(name).expanduser()
+    if name.endswith(".md") or path.is_file():
         try:
             return parse_rubric(path.read_text("utf-8-sig"), str(path))
         except FileNotFoundError as error:
@@ -59,31 +59,31 @@ def find_rubric(wanted: str, database: Database | None = None) -> Rubric:
             raise Invalid(f"{path} cannot be read as UTF-8 text: {error}.", param="rubric") from error
     shipped = shipped_rubrics()
     for rubric in shipped:
-        if wanted in (rubric.name, rubric.hash):
+        if name in (rubric.name, rubric.hash):
             return rubric
     if database is not None:
         with database.read() as session:
-            row = session.get(RubricRow, wanted)
+            row = session.get(RubricRow, name)
             if row is not None:
-                return parse_rubric(row.content, f"the stored rubric {wanted}")
+                return parse_rubric(row.content, f"the stored rubric {name}")
     names = ", ".join(rubric.name for rubric in shipped)
-    raise NotFound(f"There is no rubric {wanted!r}. Use a Markdown file, a hash, or one of: {names}.", param="rubric")
+    raise NotFound(f"There is no rubric {name!r}. Use a Markdown file, a hash, or one of: {names}.", param="rubric")
 
 
 def store_rubric(database: Database, rubric: Rubric) -> str | None:
-    """Stores a rubric under its hash; returns a warning where another text has the same name and version."""
+    """Stores a rubric under its hash; returns a warning if another text has the same name and version."""
     with database.write() as session:
         same = select(RubricRow.hash).where(RubricRow.name == rubric.name, RubricRow.version == rubric.version)
-        others = [stored for stored in session.scalars(same) if stored != rubric.hash]
+        other_hashes = [stored for stored in session.scalars(same) if stored != rubric.hash]
         insert_once(
             session,
             RubricRow(hash=rubric.hash, name=rubric.name, version=rubric.version, content=write_rubric(rubric)),
         )
-    if not others:
+    if not other_hashes:
         return None
     return (
         f"The rubric {rubric.name} changed but is still version {rubric.version}. Results by the new text "
-        f"({rubric.hash}) are separate from those by the old text ({', '.join(others)}). Raise its version."
+        f"({rubric.hash}) are separate from those by the old text ({', '.join(other_hashes)}). Raise its version."
     )
 
 
@@ -101,29 +101,29 @@ def parse_rubric(content: str, where: str) -> Rubric:
         where: the name of the text in errors.
 
     Raises:
-        Invalid: it is none; one line that says what to mend.
+        Invalid: it is not a rubric; the message says how to fix it.
     """
     import yaml
 
-    found = _FRONT.match(content.replace("\r\n", "\n"))
-    if found is None:
-        raise Invalid(f"{where}: a rubric begins with front matter between two lines of ---.", param="rubric")
+    match = _FRONT.match(content.replace("\r\n", "\n"))
+    if match is None:
+        raise Invalid(f"{where}: a rubric must begin with front matter between two lines of ---.", param="rubric")
     try:
-        front = yaml.safe_load(found[1])
+        front = yaml.safe_load(match[1])
     except yaml.YAMLError as error:
         raise Invalid(
-            f"{where}: its front matter is no YAML ({' '.join(str(error).split())}).", param="rubric"
+            f"{where}: its front matter is not YAML ({' '.join(str(error).split())}).", param="rubric"
         ) from error
-    text = found[2].strip()
+    text = match[2].strip()
     if not isinstance(front, dict) or not isinstance(front.get("name"), str) or not _NAME.fullmatch(front["name"]):
-        raise Invalid(f"{where}: it needs a `name` in small letters, digits, - and _ (64 at most).", param="rubric")
+        raise Invalid(f"{where}: it needs a `name` of at most 64 lower-case letters, digits, - and _.", param="rubric")
     if unknown := set(front) - _KNOWN:
-        raise Invalid(f"{where}: {min(map(str, unknown))!r} is none of name, version, criteria.", param="rubric")
+        raise Invalid(f"{where}: unknown key {min(map(str, unknown))!r}: use name, version, criteria.", param="rubric")
     if not text:
-        raise Invalid(f"{where}: after the front matter comes the text for the judge.", param="rubric")
+        raise Invalid(f"{where}: the text for the judge is missing after the front matter.", param="rubric")
     details = _criteria(front.get("criteria"), where)
-    plain = all(one == Criterion(one.name) for one in details)
-    names = tuple(one.name for one in details)
+    plain = all(criterion == Criterion(criterion.name) for criterion in details)
+    names = tuple(criterion.name for criterion in details)
     return Rubric(front["name"], text, names, () if plain else details, str(front.get("version", 1))[:32])
 
 
@@ -133,31 +133,34 @@ def write_rubric(rubric: Rubric) -> str:
 
     criteria: Any = list(rubric.criteria)
     if rubric.details:
-        criteria = {one.name: {"weight": one.weight, "anchors": dict(one.anchors)} for one in rubric.details}
+        criteria = {
+            criterion.name: {"weight": criterion.weight, "anchors": dict(criterion.anchors)}
+            for criterion in rubric.details
+        }
     front = {"name": rubric.name, "version": rubric.version, "criteria": criteria}
     written = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=10_000)
     return f"---\n{written}---\n{rubric.text}\n"
 
 
-def _criteria(given: Any, where: str) -> tuple[Criterion, ...]:
-    if isinstance(given, list) and all(isinstance(name, str) for name in given):
-        given = dict.fromkeys(given) if len(set(given)) == len(given) else None
-    if not isinstance(given, dict) or not given or not all(isinstance(name, str) and name for name in given):
+def _criteria(criteria: Any, where: str) -> tuple[Criterion, ...]:
+    if isinstance(criteria, list) and all(isinstance(name, str) for name in criteria):
+        criteria = dict.fromkeys(criteria) if len(set(criteria)) == len(criteria) else None
+    if not isinstance(criteria, dict) or not criteria or not all(isinstance(name, str) and name for name in criteria):
         raise Invalid(
-            f"{where}: `criteria` is a list of different names, or names with weight and anchors.", param="rubric"
+            f"{where}: `criteria` must be a list of unique names, or names with weight and anchors.", param="rubric"
         )
-    return tuple(_criterion(name, settings or {}, where) for name, settings in given.items())
+    return tuple(_criterion(name, settings or {}, where) for name, settings in criteria.items())
 
 
 def _criterion(name: str, settings: Any, where: str) -> Criterion:
     if not isinstance(settings, Mapping) or set(settings) - {"weight", "anchors"}:
-        raise Invalid(f"{where}: the criterion {name} may have a `weight` and `anchors`, nothing else.", param="rubric")
+        raise Invalid(f"{where}: the criterion {name} may only have a `weight` and `anchors`.", param="rubric")
     weight = settings.get("weight", 1)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e6:
-        raise Invalid(f"{where}: the weight of {name} is a number above 0.", param="rubric")
+        raise Invalid(f"{where}: the weight of {name} must be a number above 0.", param="rubric")
     anchors = settings.get("anchors") or {}
     if not isinstance(anchors, Mapping) or not all(score in (1, 2, 3, 4, 5) for score in anchors):
-        raise Invalid(f"{where}: the anchors of {name} are texts under scores from 1 to 5.", param="rubric")
+        raise Invalid(f"{where}: the anchors of {name} must be texts for scores from 1 to 5.", param="rubric")
     if not all(isinstance(text, str) and text.strip() for text in anchors.values()):
         raise Invalid(f"{where}: an anchor of {name} has no text.", param="rubric")
     return Criterion(name, float(weight), tuple(sorted((int(score), text.strip()) for score, text in anchors.items())))
@@ -170,22 +173,20 @@ def read_references(database: Database, path: Path) -> dict[str, str]:
         NotFound: there is no such file. Invalid: a row has no reference, or none of them is to a stored prompt.
     """
     ids = {prompt.messages: prompt.id for prompt in prompts(database)}
-    found: dict[str, str] = {}
+    references: dict[str, str] = {}
     for number, row in read_jsonl(path):
         reference = row.get("reference") if isinstance(row, dict) else None
         if not isinstance(reference, str) or not reference.strip():
             raise Invalid(f"{path}, line {number}: a row needs a `prompt` and a `reference`.", param="references")
-        given = row.get("messages") or [{"role": "user", "content": row.get("prompt") or ""}]
+        content = row.get("messages") or [{"role": "user", "content": row.get("prompt") or ""}]
         try:
-            messages = tuple(Message.model_validate(message) for message in given)
+            messages = tuple(Message.model_validate(message) for message in content)
         except (ValueError, TypeError) as error:
             raise Invalid(
                 f"{path}, line {number}: each message needs a role and a text.", param="references"
             ) from error
         if messages in ids:
-            found[ids[messages]] = reference
-    if not found:
-        raise Invalid(
-            f"{path}: none of its rows is to a stored prompt. `parley prompts list` shows those.", param="references"
-        )
-    return found
+            references[ids[messages]] = reference
+    if not references:
+        raise Invalid(f"{path}: no row matches a stored prompt. `parley prompts list` shows them.", param="references")
+    return references

@@ -4,9 +4,11 @@ The fit is maximum likelihood on counts per pair (a tie is half a win each), by 
 has no maximum (a model that won or lost everything; Ford 1957: the graph of wins must be strongly connected), half a
 vote is added each way to the pairs that cause it, the usual continuity correction. Intervals come from the sandwich
 estimator, summed over clusters (Liang & Zeger 1986; Miller 2024, arXiv:2411.00640) with Student's t for the number of
-clusters.
+clusters: by prompt and by voter as in `voter_means`, the largest of both clusterings and the two-way one, for each
+rating and each difference.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 from typing import Literal, NamedTuple
@@ -16,13 +18,13 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import t as student
 
+from evals.ratings.voter_means import MIN_VOTERS
 from evals.votes.votes import Votes
 
 ELO = 400 / log(10)  # Elo points for each unit of log-odds
 MEAN = 1000.0
-_FEW_VOTERS = (5, 40)  # from 5 voters their spread can be estimated; from 40 it is small enough
 _NORMAL_FROM = 30  # independent votes from which the normal quantile is accurate
-Cluster = Literal["auto", "prompt", "voter"] | None
+Cluster = Literal["auto", "prompt and voter", "prompt", "voter"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,23 +73,24 @@ class Counts:
         return self.won + self.tied / 2
 
 
-def rate(votes: Votes, *, cluster: Cluster = "auto", level: float = 0.95) -> Rating:
+def rate(votes: Votes, *, cluster: Cluster = "auto", equal_voters: bool = False, level: float = 0.95) -> Rating:
     """Rates the models of these votes.
 
     Args:
-        cluster: what votes are clustered by. None: nothing. "auto": by prompt; with 5 to 39 voters, by voter if that
-            gives the wider intervals (under 5 voters their spread cannot be estimated, and the intervals hold for these
-            voters only).
+        cluster: what votes are clustered by. None: nothing. "auto": by prompt and voter; under 5 voters their spread
+            cannot be estimated, and the intervals hold for these voters only, clustered by prompt.
+        equal_voters: give each voter the same weight instead of each vote.
         level: of each interval, and of each model's range of ranks.
     """
     m = len(votes.models)
-    tally = count(votes)
-    pairs = tally.points + tally.points.T
-    strength, part, extra = fitted = strengths(tally)
-    covariance, quantile_df, clustered_by, clusters = _spread(votes, tally, fitted, cluster)
-    deviation = np.sqrt(np.clip(np.diag(covariance), 0.0, None))
-    width = student.ppf((1 + level) / 2, quantile_df) * deviation
-    rank_low, rank_high = _ranks(strength, covariance, part, level, quantile_df)
+    weight = voter_weights(votes) if equal_voters else None
+    tally, plain = count(votes, weight), count(votes)
+    pairs = plain.points + plain.points.T
+    strength, part, _ = fitted = strengths(tally)
+    spread = _spread(votes, tally, fitted, weight, clustered_by(votes, cluster))
+    variance = np.max([np.diag(one) for one in spread.covariances], axis=0)
+    width = student.ppf((1 + level) / 2, spread.freedom) * np.sqrt(np.clip(variance, 0.0, None))
+    rank_low, rank_high = _ranks(strength, spread, part, level)
     return Rating(
         models=votes.models,
         rating=MEAN + ELO * strength,
@@ -96,24 +99,33 @@ def rate(votes: Votes, *, cluster: Cluster = "auto", level: float = 0.95) -> Rat
         rank_low=rank_low,
         rank_high=rank_high,
         votes=pairs.sum(axis=1).round().astype(int),
-        wins=tally.won.sum(axis=1).astype(int),
-        losses=tally.won.sum(axis=0).astype(int),
-        ties=tally.tied.sum(axis=1).astype(int),
-        covariance=covariance,
+        wins=plain.won.sum(axis=1).astype(int),
+        losses=plain.won.sum(axis=0).astype(int),
+        ties=plain.tied.sum(axis=1).astype(int),
+        covariance=max(spread.covariances, key=lambda one: float(np.trace(one))),
         part=part if m else np.zeros(0, dtype=int),
-        corrected=extra.sum(axis=1) > 0,
-        clustered_by=clustered_by,
-        clusters=clusters,
+        corrected=fitted.extra.sum(axis=1) > 0,
+        clustered_by=spread.clustered_by,
+        clusters=spread.clusters,
         level=level,
     )
 
 
-def count(votes: Votes) -> Counts:
-    """Votes as counts for each pair of models, in one pass."""
+def voter_weights(votes: Votes) -> np.ndarray | None:
+    """(n,): each vote's weight, 1 on average, such that every voter weighs the same; None where all votes do."""
+    times = np.bincount(votes.voter)
+    voted = times[times > 0]
+    if len(voted) < 2 or (voted == voted[0]).all():
+        return None
+    return (len(votes) / len(voted) / np.maximum(times, 1))[votes.voter]
+
+
+def count(votes: Votes, weight: np.ndarray | None = None) -> Counts:
+    """Votes as counts, or sums of weights, for each pair of models, in one pass."""
     m = len(votes.models)
     outcome = (votes.score * 2).astype(np.int64)
     cell = (votes.first * m + votes.second) * 3 + outcome
-    lost, tied, won = np.bincount(cell, minlength=3 * m * m).reshape(m, m, 3).transpose(2, 0, 1).astype(float)
+    lost, tied, won = np.bincount(cell, weight, 3 * m * m).reshape(m, m, 3).transpose(2, 0, 1).astype(float)
     return Counts(won=won + lost.T, tied=tied + tied.T)
 
 
@@ -179,48 +191,81 @@ def information(pairs: np.ndarray, chance: np.ndarray, part: np.ndarray) -> np.n
 def _half_votes(wins: np.ndarray) -> np.ndarray:
     """Half a vote each way for pairs between groups where one side won every vote."""
     _, group = connected_components(csr_array(wins > 0), directed=True, connection="strong")
-    across = (wins + wins.T > 0) & (group[:, None] != group[None, :])
-    return across / 2
+    pairs = wins + wins.T
+    # Weighted votes may be worth less than one together; half of that is then enough.
+    return np.where(group[:, None] != group[None, :], np.minimum(pairs, 1.0) / 2, 0.0)
+
+
+class _Spread(NamedTuple):
+    """Covariances of the log-odds, of which the largest counts; the degrees of freedom; what they were clustered by."""
+
+    covariances: list[np.ndarray]
+    freedom: float
+    clustered_by: str | None
+    clusters: int
+
+
+def clustered_by(votes: Votes, cluster: Cluster) -> str | None:
+    """What votes are clustered by: the given, or for "auto" what the number of voters allows."""
+    if cluster != "auto":
+        return cluster
+    voters = np.count_nonzero(np.bincount(votes.voter)) if len(votes) else 0
+    return "prompt and voter" if voters >= MIN_VOTERS else "prompt"
 
 
 def _spread(
-    votes: Votes, tally: Counts, fitted: Strengths, cluster: Cluster
-) -> tuple[np.ndarray, float, str | None, int]:
-    """Covariance, degrees of freedom, what it was clustered by, and the number of clusters."""
+    votes: Votes, tally: Counts, fitted: Strengths, weight: np.ndarray | None, clustered: str | None
+) -> _Spread:
     strength, part, extra = fitted
     chance = chances(strength)
     m, n = len(votes.models), len(votes)
     wins = tally.points + extra
     bread = np.linalg.inv(information(wins + wins.T, chance, part)) if m else np.zeros((0, 0))
-    model_based = bread @ _laplacian((wins + wins.T) * chance * (1 - chance)) @ bread
+    squared = tally if weight is None else count(votes, weight**2)
+    pairs = squared.points + squared.points.T + extra + extra.T
+    model_based = bread @ _laplacian(pairs * chance * (1 - chance)) @ bread
     free = max(m - 1 - int(part.max(initial=0)), 1)
     added = _laplacian(extra * (1 - chance) ** 2 + (extra * (1 - chance) ** 2).T)
-    found: list[tuple[np.ndarray, float, str | None, int]] = []
-    for name in clusterings(votes, cluster):
-        if name is None:
-            meat, clusters = _meat_of_votes(tally, chance), n
-        else:
-            meat, clusters = _meat_of_clusters(votes, chance, votes.prompt if name == "prompt" else votes.voter)
-        # Stata's small-sample factor: the fit absorbs some of the spread that the interval is estimated from.
-        factor = clusters / max(clusters - 1, 1) * (max(n - 1, 1) / max(n - free, 1))
-        covariance = bread @ (factor * meat + added) @ bread
-        # Thirty ties have no spread but are not certainty: the rule of three bounds what was not observed.
-        floor = min(3 / max(clusters, 1), 1.0) * model_based
-        if (np.diag(covariance) < np.diag(floor) * (1 - 1e-6)).any():
-            covariance = covariance + floor
-        # Independent votes vary as coin tosses do, so with enough of them the normal quantile is accurate; Student's
-        # is too wide (97.3 % coverage at 30 votes).
-        free_of_clusters = clusters == n >= _NORMAL_FROM
-        found.append((covariance, np.inf if free_of_clusters else max(clusters - 1, 1), name, clusters))
-    return max(found, key=lambda it: float(np.trace(it[0])) * student.ppf(0.975, it[1]) ** 2)
+    residual = (votes.score - chance[votes.first, votes.second]) * (1.0 if weight is None else weight)
+    meats = _meats(votes, residual, clustered, lambda: _meat_of_votes(squared, chance))
+    clusters = min(meat.clusters for meat in meats)
+    # Stata's small-sample factor: the fit absorbs some of the spread that the interval is estimated from.
+    absorbed = max(n - 1, 1) / max(n - free, 1)
+    # Thirty ties have no spread but are not certainty: the rule of three bounds what was not observed.
+    floor = min(3 / max(clusters, 1), 1.0) * model_based
+    covariances = [bread @ (absorbed * meat.sum + added) @ bread for meat in meats]
+    if (np.max([np.diag(one) for one in covariances], axis=0) < np.diag(floor) * (1 - 1e-6)).any():
+        covariances = [covariance + floor for covariance in covariances]
+    # Independent votes vary as coin tosses do, so with enough of them the normal quantile is accurate; Student's
+    # is too wide (97.3 % coverage at 30 votes).
+    independent = clusters == n >= _NORMAL_FROM
+    return _Spread(covariances, np.inf if independent else max(clusters - 1, 1), clustered, clusters)
 
 
-def clusterings(votes: Votes, cluster: Cluster) -> list[str | None]:
-    """What votes may be clustered by: the given one, or for "auto" those that the number of voters allows."""
-    if cluster != "auto":
-        return [cluster]
-    voters = np.count_nonzero(np.bincount(votes.voter)) if len(votes) else 0
-    return ["prompt", "voter"] if _FEW_VOTERS[0] <= voters < _FEW_VOTERS[1] else ["prompt"]
+class _Meat(NamedTuple):
+    sum: np.ndarray
+    clusters: int
+
+
+def _meats(votes: Votes, residual: np.ndarray, clustered: str | None, by_vote: Callable[[], np.ndarray]) -> list[_Meat]:
+    """The sandwich's middle by each clustering, with its small-sample factor: by prompt, by voter, and two-way."""
+    n = len(votes)
+
+    def meat(code: np.ndarray | None) -> _Meat:
+        found = _Meat(by_vote(), n) if code is None else _meat_of_clusters(votes, residual, code)
+        return _Meat(found.sum * (found.clusters / max(found.clusters - 1, 1)), found.clusters)
+
+    if clustered is None:
+        return [meat(None)]
+    if clustered != "prompt and voter":
+        return [meat(votes.prompt if clustered == "prompt" else votes.voter)]
+    prompt = meat(votes.prompt)
+    alone = np.count_nonzero(np.bincount(votes.voter)) == n
+    if alone:  # a voter's cluster is one vote, and so is what both clusterings share
+        return [prompt, meat(None)]
+    voter = meat(votes.voter)
+    both = _Meat(prompt.sum + voter.sum - meat(None).sum, min(prompt.clusters, voter.clusters))
+    return [prompt, voter, both]
 
 
 def _meat_of_votes(tally: Counts, chance: np.ndarray) -> np.ndarray:
@@ -229,33 +274,30 @@ def _meat_of_votes(tally: Counts, chance: np.ndarray) -> np.ndarray:
     return _laplacian(won + won.T + tally.tied * (0.5 - chance) ** 2)
 
 
-def _meat_of_clusters(votes: Votes, chance: np.ndarray, cluster: np.ndarray) -> tuple[np.ndarray, int]:
+def _meat_of_clusters(votes: Votes, residual: np.ndarray, cluster: np.ndarray) -> _Meat:
     """The sum over clusters of the outer product of the cluster's summed scores."""
     m = len(votes.models)
     size = int(cluster.max(initial=-1)) + 1
     clusters = int(np.count_nonzero(np.bincount(cluster, minlength=size)))
-    residual = votes.score - chance[votes.first, votes.second]
     if size * m <= 50_000_000:  # one dense table, 400 MB at most
         sums = np.bincount(cluster * m + votes.first, residual, size * m)
         sums -= np.bincount(cluster * m + votes.second, residual, size * m)
         sums = sums.reshape(size, m)
-        return sums.T @ sums, clusters
+        return _Meat(sums.T @ sums, clusters)
     row = np.concatenate([cluster, cluster])
     column = np.concatenate([votes.first, votes.second])
     sparse = coo_array((np.concatenate([residual, -residual]), (row, column)), shape=(size, m)).tocsr()
-    return (sparse.T @ sparse).toarray(), clusters
+    return _Meat((sparse.T @ sparse).toarray(), clusters)
 
 
-def _ranks(
-    strength: np.ndarray, covariance: np.ndarray, part: np.ndarray, level: float, df: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _ranks(strength: np.ndarray, spread: _Spread, part: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Ranges of ranks from the differences themselves, over all m − 1 rivals at once (Bonferroni).
 
     Mogstad et al. 2024, "Inference for Ranks"; overlapping intervals would be too conservative.
     """
     m = len(strength)
-    variance = np.diag(covariance)[:, None] + np.diag(covariance)[None, :] - 2 * covariance
-    quantile = student.ppf(1 - (1 - level) / 2 / max(m - 1, 1), df)
+    variance = np.max([np.diag(one)[:, None] + np.diag(one)[None, :] - 2 * one for one in spread.covariances], axis=0)
+    quantile = student.ppf(1 - (1 - level) / 2 / max(m - 1, 1), spread.freedom)
     margin = quantile * np.sqrt(np.clip(variance, 0.0, None))
     comparable = part[:, None] == part[None, :]
     difference = strength[:, None] - strength[None, :]

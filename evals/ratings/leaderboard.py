@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 
-from evals.ratings.bradley_terry import Cluster, Rating, count, rate, strengths
+from evals.campaign_tables import OPEN_CAMPAIGN
+from evals.ratings.bradley_terry import Rating, count, rate, strengths
 from evals.ratings.category_win_rates import CategoryRate, category_rates
 from evals.ratings.leaderboard_notes import leaderboard_notes
 from evals.ratings.leaderboard_types import Leaderboard, RatedModel, StyleEffect
@@ -22,13 +22,15 @@ from evals.votes.votes import Votes, stored_votes
 from models.database import Database
 
 
-def leaderboard(database: Database, category: str | None = None) -> Leaderboard:
-    """The leaderboard of all stored votes, or of one category of prompts."""
-    stored = stored_votes(database, category)
+def leaderboard(
+    database: Database, category: str | None = None, campaign: str = OPEN_CAMPAIGN, *, open_links: bool = True
+) -> Leaderboard:
+    """The leaderboard of a campaign's votes, or of one category of prompts; `open_links` as in `read_votes`."""
+    stored = stored_votes(database, category, campaign, open_links=open_links)
     if not len(stored.votes):
         return rank(stored.votes)
     styles = read_styles(database, stored.pair_ids)[stored.votes.units]
-    with_repeats = stored_votes(database, category, repeats=True).votes
+    with_repeats = stored_votes(database, category, campaign, repeats=True, open_links=open_links).votes
     return rank(stored.votes, styles, category_rates(stored), with_repeats)
 
 
@@ -47,7 +49,7 @@ def rank(
     """
     if not len(votes):
         return Leaderboard((), (), 0, 0, 0, None, None, False, MIN_VOTES, "There are no votes yet.")
-    rated = rate(votes)
+    rated = rate(votes, equal_voters=True)
     order = np.argsort(-rated.rating, kind="stable")
     prompts = _prompts_by_model(votes)
     rows = tuple(_row(rated, int(i), int(prompts[i])) for i in order)
@@ -81,7 +83,7 @@ def _without_ties(votes: Votes, rated: Rating) -> np.ndarray | None:
     decisive = np.flatnonzero(votes.score != 0.5)
     if len(decisive) in (0, len(votes)):
         return None
-    found = rate(votes.where(decisive), cluster=None)
+    found = rate(votes.where(decisive), equal_voters=True)
     return found.rating if found.connected and rated.connected else None
 
 
@@ -92,7 +94,7 @@ def _style_controlled(votes: Votes, styles: np.ndarray | None, rated: Rating) ->
     known = np.flatnonzero(~np.isnan(styles).any(axis=1))
     if len(known) < MIN_VOTES or int(strengths(count(votes.where(known)))[1].max()) > 0:
         return None
-    return control(votes, styles, cluster=cast(Cluster, rated.clustered_by))
+    return control(votes, styles, cluster="auto", equal_voters=True)
 
 
 def _effects(styled: StyleControl | None) -> tuple[StyleEffect, ...]:

@@ -9,14 +9,14 @@ in, a frozen result out; `read_styles` reads the answers.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import t as student
 from sqlalchemy import select
 
-from evals.ratings.bradley_terry import ELO, MEAN, Cluster, Strengths, clusterings, count, strengths
+from evals.ratings.bradley_terry import ELO, MEAN, Cluster, Strengths, clustered_by, count, strengths, voter_weights
 from evals.tables import PairRow
 from evals.votes.votes import Votes
 
@@ -84,14 +84,20 @@ def read_styles(database: "Database", pair_ids: Sequence[str]) -> np.ndarray:
 
 
 def control(
-    votes: Votes, differences: np.ndarray, *, cluster: Cluster = "prompt", ridge: float = _RIDGE, level: float = 0.95
+    votes: Votes,
+    differences: np.ndarray,
+    *,
+    cluster: Cluster = "prompt",
+    equal_voters: bool = False,
+    ridge: float = _RIDGE,
+    level: float = 0.95,
 ) -> StyleControl:
     """The ratings with equal style.
 
     Args:
         differences: (n, 4), each vote's `style_difference` of its first answer against its second; rows with NaN are
             left out, with their votes.
-        cluster: as in `evals.ratings.bradley_terry.rate`; "auto" uses the first of its candidates.
+        cluster, equal_voters: as in `evals.ratings.bradley_terry.rate`.
     """
     known = ~np.isnan(differences).any(axis=1)
     votes, differences = votes.where(np.flatnonzero(known)), differences[known]
@@ -99,11 +105,12 @@ def control(
     spread = np.sqrt((differences**2).mean(axis=0)) if n else np.zeros(len(COVARIATES))
     # Not centred: a vote and its mirror image must have the same effect.
     x = differences / np.where(spread > 0, spread, 1.0)
-    solution, bread, residual = _fit(votes, x, strengths(count(votes)), ridge)
-    name = clusterings(votes, cluster)[0]
-    code = {"prompt": votes.prompt, "voter": votes.voter, None: np.arange(n)}[name]
-    covariance, groups = _sandwich(votes, x, bread, residual, code)
-    width = student.ppf((1 + level) / 2, max(groups - 1, 1)) * np.sqrt(np.clip(np.diag(covariance), 0.0, None))
+    equal = voter_weights(votes) if equal_voters else None
+    weight = np.ones(n) if equal is None else equal
+    solution, bread, residual = _fit(_Weighted(votes, weight), x, strengths(count(votes, equal)), ridge)
+    name = clustered_by(votes, cluster)
+    variance, groups = _variance(votes, x, bread, residual, name)
+    width = student.ppf((1 + level) / 2, max(groups - 1, 1)) * np.sqrt(np.clip(variance, 0.0, None))
     rating, effect = MEAN + ELO * solution[:m], ELO * solution[m:]
     return StyleControl(
         models=votes.models,
@@ -128,8 +135,14 @@ def _design(votes: Votes, x: np.ndarray) -> csr_array:
     return csr_array((values, (rows, columns)), shape=(n, m + k))
 
 
-def _fit(votes: Votes, x: np.ndarray, start: Strengths, ridge: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Strengths and coefficients, (m + 4,); the inverse of the information; each vote's residual, (n,)."""
+class _Weighted(NamedTuple):
+    votes: Votes
+    weight: np.ndarray
+
+
+def _fit(data: _Weighted, x: np.ndarray, start: Strengths, ridge: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Strengths and coefficients, (m + 4,); the inverse of the information; each vote's weighted residual, (n,)."""
+    votes, each = data
     m, k = len(votes.models), x.shape[1]
     design = _design(votes, x)
     # The half votes that bound a model which won everything count as votes between equally styled answers.
@@ -143,7 +156,7 @@ def _fit(votes: Votes, x: np.ndarray, start: Strengths, ridge: float) -> tuple[n
 
     def loss(at: np.ndarray) -> float:
         edge, half_edge = design @ at, half @ at
-        own = np.logaddexp(0.0, edge).sum() - votes.score @ edge
+        own = each @ np.logaddexp(0.0, edge) - (each * votes.score) @ edge
         added = weight @ (np.logaddexp(0.0, half_edge) - half_edge / 2)
         return float(own + added + at @ penalty @ at / 2)
 
@@ -151,8 +164,8 @@ def _fit(votes: Votes, x: np.ndarray, start: Strengths, ridge: float) -> tuple[n
     now = loss(at)
     for _ in range(100):
         chance, half_chance = _logistic(design @ at), _logistic(half @ at)
-        gradient = design.T @ (votes.score - chance) + half.T @ (weight * (0.5 - half_chance)) - penalty @ at
-        weighted = design.multiply((chance * (1 - chance))[:, None]).tocsr()
+        gradient = design.T @ (each * (votes.score - chance)) + half.T @ (weight * (0.5 - half_chance)) - penalty @ at
+        weighted = design.multiply((each * chance * (1 - chance))[:, None]).tocsr()
         curve = (design.T @ weighted).toarray() + (half.T * (weight * half_chance * (1 - half_chance))) @ half
         curve = curve + penalty
         scale = max(float(np.abs(curve[:m, :m]).mean()), 1e-12) if m else 1.0
@@ -163,11 +176,27 @@ def _fit(votes: Votes, x: np.ndarray, start: Strengths, ridge: float) -> tuple[n
         at, now = at + step, reached
         if np.abs(step).max(initial=0.0) < 1e-9:
             break
-    return at, np.linalg.inv(curve), votes.score - _logistic(design @ at)
+    return at, np.linalg.inv(curve), each * (votes.score - _logistic(design @ at))
 
 
 def _logistic(edge: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(edge, -500, 500)))
+
+
+def _variance(
+    votes: Votes, x: np.ndarray, bread: np.ndarray, residual: np.ndarray, name: str | None
+) -> tuple[np.ndarray, int]:
+    """(m + 4,): the variances, the largest of the clusterings; and the number of clusters."""
+    vote = np.arange(len(votes))
+    if name != "prompt and voter":
+        code = {"prompt": votes.prompt, "voter": votes.voter, None: vote}[name]
+        covariance, groups = _sandwich(votes, x, bread, residual, code)
+        return np.diag(covariance), groups
+    codes = (votes.prompt, votes.voter, vote)
+    (prompt, prompts), (voter, voters), (by_vote, _) = (_sandwich(votes, x, bread, residual, code) for code in codes)
+    by_prompt, by_voter = np.diag(prompt), np.diag(voter)
+    both = by_prompt + by_voter - np.diag(by_vote)
+    return np.maximum(np.maximum(by_prompt, by_voter), both), min(prompts, voters)
 
 
 def _sandwich(

@@ -1,232 +1,197 @@
-"""The verdict on two models: win rate, interval, and a state that may be checked after every vote.
+"""The verdict on two models: the average voter's win rate, for whom it holds, and a state.
 
-A 95 % test that is checked after every vote is wrong far more often than 5 %. So "better" and "worse" come from an
-e-value, the Beta(10, 10) mixture against a fair coin, which is valid at any time (Ville: without a difference it
-reaches 20 with probability 1/20 at most). "No difference worth having" comes from the confidence sequence of the same
-mixture. Both count one observation for each prompt and voter, discounted by the design effect of votes that share a
-prompt.
+`compare` may be read after every vote: its state comes from an e-value (`voter_means.log_evidence`), since a 95 % test
+that is checked after every vote is wrong far more often than 5 %. `planned_verdict` is a campaign's single look when it
+closes: size and margin were fixed before the first vote, so it uses intervals and finds more. "Better" and "worse" are
+wrong in 5 % together, "at least as good" in 5 %.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from math import ceil, exp, log, sqrt
-from typing import Any, Literal
+from dataclasses import replace
+from functools import partial
+from math import ceil, sqrt
 
 import numpy as np
-from scipy.special import betaln
 
-from evals.intervals import design_effect, share_interval
+from evals.campaign_tables import OPEN_CAMPAIGN
+from evals.ratings.verdict_states import (
+    E_STOP,
+    MARGIN,
+    MIN_PROMPTS,
+    MIN_VOTES,
+    UNDECIDED,
+    Rule,
+    ScopedVerdict,
+    State,
+    scoped_verdict,
+)
+from evals.ratings.verdict_text import verdict_text
+from evals.ratings.verdict_types import MAX_FORECAST, PlannedLook, Verdict
+from evals.ratings.voter_means import (
+    MIN_VOTERS,
+    Cells,
+    Scope,
+    VoterMean,
+    cells_of,
+    log_mixture,
+    voter_mean,
+)
+from evals.ratings.voter_results import decisive_voters, results_by_voter
+from evals.votes.imports.rows import UNKNOWN_VOTER
 from evals.votes.votes import Votes, read_votes
 from models.database import Database
 
-State = Literal["better", "worse", "no difference worth having", "not enough evidence"]
-MIN_VOTES = 30
-MIN_PROMPTS = 20
-MARGIN = 0.05  # a win rate from 45 to 55 % is no meaningful difference
-E_STOP = 20.0
-_PRIOR = 10.0
-_MAX_VOTES = 100_000  # beyond this a forecast is useless
+__all__ = (
+    "E_STOP", "MARGIN", "MIN_PROMPTS", "MIN_VOTES", "PlannedLook", "State", "Verdict", "compare", "log_mixture",
+    "planned_verdict", "verdict", "votes_for_power",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether `model_a` is better than `model_b`. Rates are of `model_a`, a tie as half a win.
-
-    `low` to `high` is a 95 % interval clustered by prompt, valid for one look; `state` is valid at any time.
-    `votes_needed` is about how many more votes settle the state if the trend continues. `undone_by_drop` and
-    `undone_by_change`: how many of the winner's votes would have to be removed, or reversed, for the state to be no
-    longer "better" or "worse"; None where it is neither.
-    """
-
-    model_a: str
-    model_b: str
-    state: State
-    win_rate: float | None
-    low: float
-    high: float
-    wins: int
-    losses: int
-    ties: int
-    prompts: int
-    voters: int
-    e_value: float
-    votes_needed: int
-    undone_by_drop: int | None
-    undone_by_change: int | None
-    text: str
-
-    @property
-    def votes(self) -> int:
-        """All votes between the two."""
-        return self.wins + self.losses + self.ties
-
-    def to_json(self) -> dict[str, Any]:
-        """The verdict as plain JSON values."""
-        return asdict(self) | {"votes": self.votes}
-
-
-def verdict(database: Database, model_a: str, model_b: str, category: str | None = None) -> Verdict:
-    """The verdict from the stored votes, or from those on one category of prompts."""
-    return compare(read_votes(database, category), model_a, model_b)
+def verdict(
+    database: Database, model_a: str, model_b: str, category: str | None = None, campaign: str = OPEN_CAMPAIGN
+) -> Verdict:
+    """The verdict from the votes of a campaign, or from those on one category of prompts."""
+    return compare(read_votes(database, category, campaign), model_a, model_b)
 
 
 def compare(votes: Votes, model_a: str, model_b: str, margin: float = MARGIN) -> Verdict:
-    """The verdict from these votes, in the order in which they were cast."""
-    between = votes.between(model_a, model_b)
-    wins, losses = int((between.score == 1).sum()), int((between.score == 0).sum())
-    prompts, voters = len(np.unique(between.prompt)), len(np.unique(between.voter))
-    rate = share_interval(between.score.tolist(), between.prompt.tolist())
-    once = _first_votes(between)
-    discount = design_effect(once.score, once.prompt)
-    state = _state(once, discount, prompts, margin)
-    n = len(between)
-    decided = state != "not enough evidence"
-    short = max(MIN_VOTES - len(once), MIN_PROMPTS - prompts, 1)
-    drop, change = _votes_to_undo(once, discount) if state in ("better", "worse") else (None, None)
-    needed = 0 if decided else max(_votes_to_go(once, discount, margin), short)
-    draft = Verdict(
-        model_a=model_a,
-        model_b=model_b,
-        state=state,
-        win_rate=rate.mean if n else None,
-        low=rate.low if n else 0.0,
-        high=rate.high if n else 1.0,
-        wins=wins,
-        losses=losses,
-        ties=n - wins - losses,
-        prompts=prompts,
-        voters=voters,
-        e_value=min(exp(min(_log_e(once.score, discount), 700.0)), 1e300),
-        votes_needed=needed,
-        undone_by_drop=drop,
-        undone_by_change=change,
-        text="",
-    )
-    return Verdict(**{**asdict(draft), "text": _describe(draft)})
+    """The verdict from these votes, in the order in which they were cast; its state may be read after every vote."""
+    return _verdict(votes.between(model_a, model_b), Rule("anytime", margin), None)
+
+
+def planned_verdict(votes: Votes, model_a: str, model_b: str, plan: PlannedLook) -> Verdict:
+    """The verdict of a campaign's one look when it closes; it holds only if nobody decided earlier from these votes."""
+    return _verdict(votes.between(model_a, model_b), Rule("planned", plan.margin), plan)
 
 
 def votes_for_power(win_rate: float) -> int:
     """Decisive votes for 80 % power at a two-sided 5 %: 783 for 55 %, 194 for 60 %, 85 for 65 %, 47 for 70 %."""
     gap = abs(win_rate - 0.5)
     if gap == 0:
-        return _MAX_VOTES
-    return min(_MAX_VOTES, ceil(((1.959964 / 2 + 0.841621 * sqrt(win_rate * (1 - win_rate))) / gap) ** 2))
+        return MAX_FORECAST
+    return min(MAX_FORECAST, ceil(((1.959964 / 2 + 0.841621 * sqrt(win_rate * (1 - win_rate))) / gap) ** 2))
 
 
-def log_mixture(wins: float, losses: float, chance: float = 0.5) -> float:
-    """The log of the Beta(10, 10) mixture's likelihood ratio against a coin of this chance.
+def _verdict(between: Votes, rule: Rule, plan: PlannedLook | None) -> Verdict:
+    cells = cells_of(between.score, between.prompt, between.voter)
+    found = voter_mean(cells)
+    own = scoped_verdict(found, len(cells), "these people", rule)
+    people = scoped_verdict(found, len(cells), "people like them", rule) if found.voters >= MIN_VOTERS else None
+    headline = people or own
+    state = people.state if people else UNDECIDED
+    state_of = partial(_state_of, scope=headline.scope, rule=replace(rule, voters=2))
+    undone = _votes_to_undo(cells, found, state_of) if headline.state in ("better", "worse") else (None, None)
+    wins, losses = int((between.score == 1).sum()), int((between.score == 0).sum())
+    needed, more_voters = _still_needed(found, cells, headline, rule) if rule.look == "anytime" else (0, 0)
+    draft = Verdict(
+        model_a=between.models[0],
+        model_b=between.models[1],
+        state=state,
+        win_rate=float(found.mean) if len(cells) else None,
+        low=headline.low,
+        high=headline.high,
+        wins=wins,
+        losses=losses,
+        ties=len(between) - wins - losses,
+        prompts=int(found.prompts),
+        voters=int(found.voters),
+        e_value=headline.e_value if people else 1.0,
+        votes_needed=needed,
+        undone_by_drop=undone[0] if people else None,
+        undone_by_change=undone[1] if people else None,
+        text="",
+        scope=headline.scope,
+        at_least_as_good=people is not None and people.at_least_as_good,
+        within_margin=people is not None and people.within_margin,
+        margin=rule.margin,
+        look=rule.look,
+        voters_missing=max(MIN_VOTERS - int(found.voters), 0),
+        voters_needed=more_voters,
+        these_people=own,
+        people_like_them=people,
+        by_voter=results_by_voter(between, cells),
+        decisive_voters=decisive_voters(between, cells, headline.state, state_of),
+        unknown_voters=_unnamed(between),
+        planned_votes=plan.votes if plan else None,
+    )
+    return replace(draft, text=verdict_text(draft))
 
-    Anytime-valid also for scores between 0 and 1 (a tie as half of each): the ratio is convex in the score.
+
+def _state_of(found: VoterMean, cells: int, scope: Scope, rule: Rule) -> State:
+    return scoped_verdict(found, cells, scope, rule).state
+
+
+def _unnamed(between: Votes) -> int:
+    """How many votes name no voter."""
+    if UNKNOWN_VOTER not in between.voters:
+        return 0
+    return int((between.voter == between.voters.index(UNKNOWN_VOTER)).sum())
+
+
+def _votes_to_undo(cells: Cells, found: VoterMean, state_of: Callable[[VoterMean, int], State]) -> tuple[int, int]:
+    """About the fewest of the winner's votes to remove, and to reverse, until the state is another.
+
+    Those that weigh most go first, a voter's votes together: this many suffice.
     """
-    mixture = float(betaln(_PRIOR + wins, _PRIOR + losses) - betaln(_PRIOR, _PRIOR))
-    return mixture - wins * log(chance) - losses * log(1 - chance)
+    state = state_of(found, len(cells))
+    winning = cells.score > 0.5 if found.mean > 0.5 else cells.score < 0.5
+    votes = np.bincount(cells.voter)
+    order = np.lexsort((cells.voter, votes[cells.voter], ~winning))[: int(winning.sum())]
 
-
-def _first_votes(votes: Votes) -> Votes:
-    """Each voter's first vote on each prompt: a person who votes twice counts once."""
-    if not len(votes):
-        return votes
-    _, first = np.unique(votes.prompt * (int(votes.voter.max()) + 1) + votes.voter, return_index=True)
-    keep = np.sort(first)
-    parts = (votes.first, votes.second, votes.score, votes.prompt, votes.voter)
-    return Votes(votes.models, *(part[keep] for part in parts))
-
-
-def _log_e(score: np.ndarray, discount: float) -> float:
-    return log_mixture(float((score == 1).sum()) / discount, float((score == 0).sum()) / discount)
-
-
-def _state(once: Votes, discount: float, prompts: int, margin: float) -> State:
-    n = len(once)
-    if n < MIN_VOTES or prompts < MIN_PROMPTS:
-        return "not enough evidence"
-    won, lost = float((once.score == 1).sum()), float((once.score == 0).sum())
-    if log_mixture(won / discount, lost / discount) >= log(E_STOP):
-        return "better" if won > lost else "worse"
-    points = float(once.score.sum())
-    if _within_margin(points / discount, (n - points) / discount, margin):
-        return "no difference worth having"
-    return "not enough evidence"
-
-
-def _votes_to_undo(once: Votes, discount: float) -> tuple[int, int]:
-    """The fewest of the winner's votes to remove, and to reverse, until the e-value falls below its threshold."""
-    won, lost = float((once.score == 1).sum()), float((once.score == 0).sum())
-    more, fewer = max(won, lost), min(won, lost)
-
-    def fewest(holds: Callable[[int], bool]) -> int:
-        low, high = 0, int(more)
+    def fewest(changed: Callable[[np.ndarray], Cells]) -> int:
+        low, high = 0, len(order)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if holds(middle) else (low, middle)
+            rest = changed(order[:middle])
+            holds = state_of(voter_mean(rest), len(rest)) == state
+            low, high = (middle, high) if holds else (low, middle)
         return high
 
-    def enough(one: float, other: float) -> bool:
-        return one > other and log_mixture(one / discount, other / discount) >= log(E_STOP)
+    def without(some: np.ndarray) -> Cells:
+        keep = np.ones(len(cells), bool)
+        keep[some] = False
+        return cells.where(keep)
 
-    removable = len(once) - MIN_VOTES + 1  # under 30 votes nothing is decided
-    drop = min(removable, fewest(lambda votes: enough(more - votes, fewer)))
-    return drop, fewest(lambda votes: enough(more - votes, fewer + votes))
+    def reversed_(some: np.ndarray) -> Cells:
+        score = cells.score.copy()
+        score[some] = 1 - score[some]
+        return replace(cells, score=score)
 
-
-def _within_margin(points: float, lost: float, margin: float) -> bool:
-    """Whether the confidence sequence around the mean excludes both ends of the margin."""
-    mean = points / (points + lost)
-    ends = (0.5 - margin, 0.5 + margin)
-    return ends[0] < mean < ends[1] and all(log_mixture(points, lost, end) >= log(E_STOP) for end in ends)
+    return fewest(without), fewest(reversed_)
 
 
-def _votes_to_go(once: Votes, discount: float, margin: float) -> int:
-    """About how many more votes settle the state, if the trend continues: a difference or none, whichever is nearer."""
-    n = len(once)
-    if n == 0:
-        return votes_for_power(0.6)
-    won, lost = float((once.score == 1).mean()), float((once.score == 0).mean())
-    points = float(once.score.mean())
+def _still_needed(found: VoterMean, cells: Cells, headline: ScopedVerdict, rule: Rule) -> tuple[int, int]:
+    """About how many more votes settle the state if the trend continues, and how many more voters cast them.
 
-    def settled(total: int) -> bool:
-        size = total / discount
-        if log_mixture(won * size, lost * size) >= log(E_STOP):
-            return True
-        return _within_margin(points * size, (1 - points) * size, margin)
+    More votes are taken to come from more voters like these, on more prompts.
+    """
+    missing = max(MIN_VOTERS - int(found.voters), 0)
+    if not len(cells):
+        return votes_for_power(0.6), missing
+    each = len(cells) / int(found.voters)
+    if headline.state != UNDECIDED:
+        return ceil(missing * each), missing
+    short = max(MIN_VOTES - len(cells), MIN_PROMPTS - int(found.prompts), 1)
 
-    low, high = n, n + 1
-    while not settled(high) and high < _MAX_VOTES:
+    def settled(times: float) -> bool:
+        grown = VoterMean(
+            mean=found.mean,
+            votes=round(found.votes * times),
+            voters=round(found.voters * times),
+            prompts=max(round(found.prompts * times), MIN_PROMPTS),
+            variance=found.variance / times,
+            own_variance=found.own_variance / times,
+            freedom=(found.freedom + 1) * times - 1,
+            own_freedom=(found.own_freedom + 1) * times - 1,
+        )
+        shown = scoped_verdict(grown, max(round(len(cells) * times), MIN_VOTES), headline.scope, rule)
+        return shown.state != UNDECIDED
+
+    low, high = 1.0, 2.0
+    while not settled(high) and high * len(cells) < MAX_FORECAST:
         low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
+    while (high - low) * len(cells) > 1:
+        middle = (low + high) / 2
         low, high = (low, middle) if settled(middle) else (middle, high)
-    return min(high, _MAX_VOTES) - n
-
-
-def _describe(found: Verdict) -> str:
-    a, b = found.model_a, found.model_b
-    if found.win_rate is None:
-        return f"Nobody has compared {a} with {b} yet. About {found.votes_needed} votes show a clear difference."
-    who = "one person" if found.voters == 1 else f"{found.voters} people"
-    numbers = (
-        f"{a} won {found.win_rate:.0%} of {found.votes} votes against {b}, ties counted as half "
-        f"(95 % interval {found.low:.0%} to {found.high:.0%}; {found.prompts} prompts, {who})"
-    )
-    match found.state:
-        case "better":
-            return f"{a} is better than {b}. {numbers}. {_robustness(found)}"
-        case "worse":
-            return f"{a} is worse than {b}. {numbers}. {_robustness(found)}"
-        case "no difference worth having":
-            return f"There is no meaningful difference between {a} and {b}. {numbers}."
-        case _:
-            return f"Not enough evidence yet. {numbers}. {_forecast(found)}"
-
-
-def _robustness(found: Verdict) -> str:
-    drop, change = (f"{n} vote" if n == 1 else f"{n} votes" for n in (found.undone_by_drop, found.undone_by_change))
-    return f"Removing {drop}, or reversing {change}, would undo this."
-
-
-def _forecast(found: Verdict) -> str:
-    if found.votes_needed >= _MAX_VOTES / 2:
-        return "If the trend continues, no realistic number of votes will decide."
-    some = "one more vote is" if found.votes_needed == 1 else f"about {found.votes_needed:,} more votes are"
-    more = f" on at least {MIN_PROMPTS} prompts" if found.prompts < MIN_PROMPTS else ""
-    return f"If the trend continues, {some} needed{more}."
+    more = max(min(ceil(high * len(cells)), MAX_FORECAST) - len(cells), short)
+    return more, max(missing, ceil(more / each) if headline.scope == "people like them" else 0)

@@ -17,22 +17,22 @@ _MAX_REGRESSIONS = 200  # in the file; the rest are counted
 _DIRECTION = {"higher": "higher is better", "lower": "lower is better", "neither": "neither direction is better"}
 
 
-def write_report(path: Path, evaluation: Evaluation, found: Overview, compared: Diff | None) -> None:
+def write_report(path: Path, evaluation: Evaluation, overview: Overview, compared: Diff | None) -> None:
     """Writes the report as one file.
 
     Raises:
         Invalid: the file cannot be written.
     """
-    write_file(path, report_html(evaluation, found, compared))
+    write_file(path, report_html(evaluation, overview, compared))
 
 
-def report_html(evaluation: Evaluation, found: Overview, compared: Diff | None = None) -> str:
-    """The report's text: means by scorer and category, and differences and regressions where `compared` is given."""
-    parts = [_head(evaluation, found)]
+def report_html(evaluation: Evaluation, overview: Overview, compared: Diff | None = None) -> str:
+    """The report's text: means by scorer and category, and differences and regressions if `compared` is given."""
+    parts = [_head(evaluation, overview)]
     if compared and compared.differences:
         parts += [_differences(compared), _regressions(compared)]
-    parts += [_scorer(evaluation, found, scorer) for scorer in evaluation.scorers]
-    parts.append(_failures(found))
+    parts += [_scorer(evaluation, overview, scorer) for scorer in evaluation.scorers]
+    parts.append(_failures(overview))
     return page(f"{evaluation.task}: {', '.join(evaluation.models)}", "".join(parts))
 
 
@@ -46,13 +46,13 @@ def number(value: float | None, scorer: ScorerInfo | None = None) -> str:
 
 
 def interval(summary: ScoreSummary, scorer: ScorerInfo | None = None) -> str:
-    """A mean with its interval, `0.82 (0.71 to 0.90)`; the mean alone where there is no interval."""
+    """A mean with its interval, `0.82 (0.71 to 0.90)`; the mean alone if there is no interval."""
     if summary.low is None or summary.high is None:
         return number(summary.mean, scorer)
     return f"{number(summary.mean, scorer)} ({number(summary.low, scorer)} to {number(summary.high, scorer)})"
 
 
-def _head(evaluation: Evaluation, found: Overview) -> str:
+def _head(evaluation: Evaluation, overview: Overview) -> str:
     parameters = ", ".join(f"{name} {value}" for name, value in evaluation.parameters.items())
     left_out = f"; {evaluation.left_out} rows left out as unreadable" if evaluation.left_out else ""
     details = (
@@ -61,7 +61,7 @@ def _head(evaluation: Evaluation, found: Overview) -> str:
     )
     counts = table(
         ("model", "answered", "failed", "cut at max_tokens"),
-        [(escape(row.model), str(row.answered), str(row.failed), str(row.cut)) for row in found.facts],
+        [(escape(row.model), str(row.answered), str(row.failed), str(row.cut)) for row in overview.facts],
     )
     return (
         f"<h1>{escape(evaluation.task)}</h1>"
@@ -72,16 +72,16 @@ def _head(evaluation: Evaluation, found: Overview) -> str:
     )
 
 
-def _scorer(evaluation: Evaluation, found: Overview, scorer: ScorerInfo) -> str:
-    rows = [(model, found.of(model, scorer.name)) for model in evaluation.models]
+def _scorer(evaluation: Evaluation, overview: Overview, scorer: ScorerInfo) -> str:
+    rows = [(model, overview.of(model, scorer.name)) for model in evaluation.models]
     html = f"<h2>{escape(scorer.name)} <span class=soft>· {_DIRECTION[scorer.better]}</span></h2>"
     html += _means(rows, scorer)
-    if not found.categories or all(summary.mean is None for _, summary in rows):
+    if not overview.categories or all(summary.mean is None for _, summary in rows):
         return html
     parts = "".join(
         f"<h3>{escape(category)}</h3>"
-        + _means([(model, found.of(model, scorer.name, category)) for model in evaluation.models], scorer)
-        for category in found.categories
+        + _means([(model, overview.of(model, scorer.name, category)) for model in evaluation.models], scorer)
+        for category in overview.categories
     )
     return html + f"<details><summary>{escape(scorer.name)} by category</summary>{parts}</details>"
 
@@ -106,14 +106,14 @@ def _means(rows: Sequence[tuple[str, ScoreSummary]], scorer: ScorerInfo) -> str:
 
 
 def _differences(compared: Diff) -> str:
-    html = f"<h2>Differences</h2><p>{escape(compared.words)}</p>"
+    html = f"<h2>Differences</h2><p>{escape(compared.summary)}</p>"
     groups: dict[tuple[str, str, str], list[Difference]] = {}
     for row in compared.differences:
         if row.summary.mean is not None:
             groups.setdefault((row.model_a, row.model_b, row.scorer), []).append(row)
     for (a, b, name), rows in groups.items():
-        known = [end for row in rows for end in (row.wide.low, row.wide.high, row.summary.mean) if end is not None]
-        reach = max((abs(end) for end in known), default=0.0) or 1.0
+        ends = [end for row in rows for end in (row.wide.low, row.wide.high, row.summary.mean) if end is not None]
+        reach = max((abs(end) for end in ends), default=0.0) or 1.0
         axis = (-reach, reach)
         cells = [
             (
@@ -161,10 +161,10 @@ def _change(change: Change) -> str:
     )
 
 
-def _failures(found: Overview) -> str:
+def _failures(overview: Overview) -> str:
     rows = [
-        *((row.model, error, count) for row in found.facts for error, count in row.errors),
-        *((f"scorer {name}", error, count) for name, error, count in found.scorer_errors),
+        *((row.model, error, count) for row in overview.facts for error, count in row.errors),
+        *((f"scorer {name}", error, count) for name, error, count in overview.scorer_errors),
     ]
     if not rows:
         return ""
@@ -179,6 +179,6 @@ def _span(summary: ScoreSummary) -> Span:
 def _range(rows: Sequence[ScoreSummary], scorer: ScorerInfo) -> tuple[float, float]:
     if scorer.low is not None and scorer.high is not None:
         return scorer.low, scorer.high
-    known = [end for row in rows for end in (row.low, row.high, row.mean) if end is not None]
-    low, high = min(known), max(known)
+    ends = [end for row in rows for end in (row.low, row.high, row.mean) if end is not None]
+    low, high = min(ends), max(ends)
     return (low, high) if high > low else (low - 0.5, high + 0.5)

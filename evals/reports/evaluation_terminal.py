@@ -1,4 +1,4 @@
-"""What `parley eval` prints: means, differences, failures, regressions."""
+"""Terminal output of `parley eval`: means, differences, failures, regressions."""
 
 from typing import TYPE_CHECKING
 
@@ -30,30 +30,30 @@ def print_bad_rows(task: "Task", skip: bool, quiet: bool) -> None:
     if not skip:
         raise Invalid(
             f"{len(task.bad)} of {len(task.bad) + len(task.samples)} rows of {task.source} are not samples "
-            f"({task.bad[0].place}: {task.bad[0].what}). Fix them, or leave them out with --skip-bad.",
+            f"({task.bad[0].place}: {task.bad[0].problem}). Fix them, or leave them out with --skip-bad.",
             param="task",
         )
 
 
 def print_contamination(overlap: "Contamination") -> None:
     """Prints which of the task's questions are in the training data."""
-    say(overlap.words)
-    for found in overlap.found[:_MAX_LINES]:
-        likeness = "copied" if found.exact else f"{found.overlap:.0%} alike"
-        say(f"  sample {found.sample.id}: {likeness}, {found.place}{', answer too' if found.answer_too else ''}")
+    say(overlap.summary)
+    for match in overlap.found[:_MAX_LINES]:
+        likeness = "copied" if match.exact else f"{match.overlap:.0%} alike"
+        say(f"  sample {match.sample.id}: {likeness}, {match.place}{', answer too' if match.answer_too else ''}")
     if len(overlap.found) > _MAX_LINES:
         say(f"  and {len(overlap.found) - _MAX_LINES} more")
 
 
-def print_overview(evaluation: "Evaluation", found: "Overview") -> None:
+def print_overview(evaluation: "Evaluation", overview: "Overview") -> None:
     """Prints means with intervals, and what failed."""
     from evals.reports.evaluation_html import interval
 
-    with_categories = bool(found.categories)
+    with_categories = bool(overview.categories)
     table = folding_table("mean (95 %)", *(["category"] * with_categories), *evaluation.models, "samples")
     for scorer in evaluation.scorers:
-        for category in (None, *found.categories):
-            cells = [found.of(model, scorer.name, category) for model in evaluation.models]
+        for category in (None, *overview.categories):
+            cells = [overview.of(model, scorer.name, category) for model in evaluation.models]
             if category is not None and all(cell.mean is None for cell in cells):
                 continue
             table.add_row(
@@ -61,7 +61,7 @@ def print_overview(evaluation: "Evaluation", found: "Overview") -> None:
                 *(interval(cell, scorer) for cell in cells), _count_range([cell.n for cell in cells]),
             )  # fmt: skip
     say(table)
-    for counts in found.facts:
+    for counts in overview.facts:
         if counts.failed:
             error, count = counts.errors[0]
             total = counts.answered + counts.failed
@@ -69,11 +69,11 @@ def print_overview(evaluation: "Evaluation", found: "Overview") -> None:
         if counts.cut:
             verb = "answer was" if counts.cut == 1 else "answers were"
             say(f"{counts.model}: {counts.cut} {verb} cut at max_tokens.")
-    failing = {name for name, _, _ in found.scorer_errors}
+    failing = {name for name, _, _ in overview.scorer_errors}
     for scorer in evaluation.scorers:
-        if scorer.name not in failing and not any(found.of(model, scorer.name).n for model in evaluation.models):
+        if scorer.name not in failing and not any(overview.of(model, scorer.name).n for model in evaluation.models):
             say(f"{scorer.name} has no reference in these samples: `parley eval scorers` lists what each scorer needs.")
-    for name, error, count in found.scorer_errors:
+    for name, error, count in overview.scorer_errors:
         say(f"Scorer {name} failed on {_plural(count, 'answer')}: {error}")
 
 
@@ -98,7 +98,7 @@ def print_diff(compared: "Diff") -> None:
         say(table)
     if hidden:
         say(f"{hidden} more by category have under {MIN_PROMPTS} prompts each: --html and --json have them.")
-    say(compared.words)
+    say(compared.summary)
     if compared.regressions:
         say(f"{_plural(len(compared.regressions), 'score')} got worse, {compared.improvements} got better. Worse:")
     else:
@@ -112,13 +112,13 @@ def print_diff(compared: "Diff") -> None:
         say(f"  and {len(compared.regressions) - _MAX_LINES} more: --html and --json have them all, with the answers")
 
 
-def print_timing(asked: int, cached: int, seconds: float) -> None:
-    """Prints how many answers were requested, and how fast."""
-    if not asked:
+def print_timing(requested: int, cached: int, seconds: float) -> None:
+    """Prints the number of requested answers and their rate."""
+    if not requested:
         say(f"No new answer was needed; {cached} came from the cache.")
         return
-    rate = f", {asked / seconds:.1f} per second" if seconds else ""
-    say(f"{_plural(asked, 'answer')} in {seconds:.1f} s{rate}; {cached} from the cache.")
+    rate = f", {requested / seconds:.1f} per second" if seconds else ""
+    say(f"{_plural(requested, 'answer')} in {seconds:.1f} s{rate}; {cached} from the cache.")
 
 
 def _plural(count: int, noun: str) -> str:

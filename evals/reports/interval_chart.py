@@ -37,7 +37,7 @@ _FILE = _Palette("#1b1d22", "#5d636f", "#d9dce2", "#2c8a7e", "#d9714b", "#f0eee8
 
 @dataclass(frozen=True)
 class Span:
-    """A mean with its interval; None where it is not known."""
+    """A mean with its interval; None if it is not known."""
 
     mean: float | None
     low: float | None
@@ -108,8 +108,8 @@ def interval_cell(span: Span, axis: tuple[float, float], wide: Span | None = Non
             shapes += _whiskers(scale(row.low), scale(row.high), middle, _PAGE.mark, width)
     if span.mean is not None:
         shapes.append(Dot(scale(span.mean), middle, 4, _PAGE.mark))
-    known = (span.mean, span.low, span.high)
-    title = " ".join("–" if value is None else f"{value:.3g}" for value in known)
+    values = (span.mean, span.low, span.high)
+    title = " ".join("–" if value is None else f"{value:.3g}" for value in values)
     return render_svg(shapes, (_CELL_WIDTH, _CELL_HEIGHT), title)
 
 
@@ -138,8 +138,8 @@ def write_plot(path: Path, plot: Plot, title: str, cells: Sequence[Sequence[str]
 def plot_page(plot: Plot, title: str, cells: Sequence[Sequence[str]], text: Sequence[str]) -> str:
     """One HTML file: a paragraph, the chart, notes, the table."""
     head, *rows = ([escape(cell) for cell in row] for row in cells)
-    first, *others = text
-    items = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in others)}</ul>" if others else ""
+    first, *rest = text
+    items = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in rest)}</ul>" if rest else ""
     chart = f"<div class=wide>{_render(plot, _PAGE)}</div>"
     return page(title, f"<h1>{escape(title)}</h1><p>{escape(first)}</p>{chart}{items}{table(head, rows)}")
 

@@ -45,11 +45,11 @@ def _head(report: JudgeReport) -> str:
 
 
 def _groups(report: JudgeReport) -> str:
-    head = ("", "win rate, 95 %", axis_cell(0, 1), "judged", "won", "lost", "tied", "order changed it", "no verdict")
+    head = ("", "win rate, 95 %", axis_cell(0, 1), "judged", "won", "lost", "tied", "order-dependent", "no verdict")
     rows = [_group(group) for group in by_group(report)]
     return (
         f"<h2>How often {escape(report.model_b)} wins</h2>{table(head, rows)}<p class=soft>A tie counts as half a win. "
-        "Where the two orders disagree, the pair is a tie and counted as “order changed it”. Intervals are clustered "
+        "If the two orders disagree, the pair is a tie and counted as “order-dependent”. Intervals are clustered "
         "by prompt: the turns of one conversation count as one. Pairs without a verdict are left out.</p>"
     )
 
@@ -67,7 +67,7 @@ def _canaries(report: JudgeReport) -> str:
         (
             canary.kind,
             f"{canary.lost} of {canary.asked}",
-            f"<span class={'good' if canary.passed else 'bad'}>{'passed' if canary.passed else escape(canary.words)}"
+            f"<span class={'good' if canary.passed else 'bad'}>{'passed' if canary.passed else escape(canary.outcome)}"
             "</span>",
         )
         for canary in report.canaries

@@ -1,4 +1,4 @@
-"""What `parley judge` prints: verdicts, win rates by group, grades, and a judge's agreement with people."""
+"""Terminal output of `parley judge`: verdicts, win rates by group, grades, agreement with people."""
 
 import json
 from typing import TYPE_CHECKING
@@ -40,6 +40,8 @@ def print_report(report: "JudgeReport") -> None:
         say(f"It preferred the longer answer in {_percent(report.longer)} of its decisions{people}.")
     if report.expected_rate:
         say(f"Weighted by the judge's probabilities, {report.model_b} wins {_percent(report.expected_rate)}.")
+    if report.unparsed or report.failed:
+        say(f"{report.unparsed} verdicts could not be parsed, {report.failed} requests failed.")
     say(report.summary)
     if report.trust:
         say(report.trust)
@@ -51,7 +53,7 @@ def _print_groups(report: "JudgeReport") -> None:
     groups = by_group(report)
     if len(groups) < 2:
         return
-    table = folding_table(f"{report.model_b} wins", "rate (95 %)", "judged", "no verdict", "order changed it")
+    table = folding_table(f"{report.model_b} wins", "rate (95 %)", "judged", "no verdict", "order-dependent")
     for group in groups:
         table.add_row(
             group.name, _percent(group.rate), str(group.judged), str(group.nulls or ""), str(group.flips or "")
@@ -80,13 +82,13 @@ def print_grades(grades: "tuple[Grades, ...]", as_json: bool) -> None:
         say(f"{weighed} of {sum(row.graded for row in grades)} grades are weighted by probabilities or criteria.")
 
 
-def print_calibration(found: "Calibration", plot: bool) -> None:
-    """Prints a judge's agreement with people by category, drawn where `plot` is true."""
+def print_calibration(calibration: "Calibration", plot: bool) -> None:
+    """Prints a judge's agreement with people by category, drawn if `plot` is true."""
     from evals.reports.interval_chart import TERMINAL_WIDTH, interval_line
     from models.terminal import console
 
     table = folding_table("votes on", "votes", "agrees", "without ties", "kappa", "people agree", "trust")
-    for group in found.groups:
+    for group in calibration.groups:
         table.add_row(
             group.category or "everything",
             str(group.votes),
@@ -96,16 +98,18 @@ def print_calibration(found: "Calibration", plot: bool) -> None:
             _percent(group.people),
             group.trusted,
         )
-    if found.groups:
+    if calibration.groups:
         say(table)
     width = max(_MIN_WIDTH, min(TERMINAL_WIDTH, console().width - _LABELS))
-    for group in found.groups if plot else ():
+    for group in calibration.groups if plot else ():
         for name, rate in (("judge and people", group.with_ties), ("people and people", group.people)):
             if rate:
                 line = interval_line((rate.low, rate.value, rate.high), (0, 1), width)
                 say(f"{(group.category or 'everything')[:16]:16} {name:17} 0 {line} 1")
-    say(f"Rubric {found.rubric} ({found.rubric_hash}). {found.unparsed} judgments unparsed, {found.failed} failed.")
-    say(found.words)
+    say(f"Rubric {calibration.rubric} ({calibration.rubric_hash}).")
+    if calibration.unparsed or calibration.failed:
+        say(f"{calibration.unparsed} judgments could not be parsed, {calibration.failed} requests failed.")
+    say(calibration.summary)
 
 
 def _percent(rate: "Rate | None") -> str:

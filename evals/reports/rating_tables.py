@@ -33,7 +33,7 @@ def board_table(board: Leaderboard) -> Any:
 
 
 def board_plot(board: Leaderboard) -> Plot:
-    """The leaderboard's chart: each rating, and the style-controlled one below it where there is one."""
+    """The leaderboard's chart: each rating, and the style-controlled one below it if there is one."""
 
     def second(row: RatedModel) -> tuple[float, float, float] | None:
         if row.styled is None or row.styled_low is None or row.styled_high is None:
@@ -134,7 +134,7 @@ def _rank(row: RatedModel) -> str:
 def _draw(
     columns: list[Column], intervals: list[tuple[float, float, float]], axis: tuple[float, float], unit: str = ""
 ) -> Any:
-    """A table with its intervals drawn in the last column where the terminal is wide enough."""
+    """A table with its intervals drawn in the last column if the terminal is wide enough."""
     from rich.table import Table
 
     width = min(TERMINAL_WIDTH, _terminal_width() - _columns_width(columns) - 2)

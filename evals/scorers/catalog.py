@@ -27,7 +27,7 @@ _OWN = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer to one sample; tokens where the server counted them."""
+    """A model's answer to one sample; tokens if the server counted them."""
 
     text: str
     model: str = ""
@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Score:
-    """A score; `value` is None where the sample has no reference for it, or where the scorer failed with `error`.
+    """A score; `value` is None if the sample has no reference for it, or if the scorer failed with `error`.
 
     `parts` are the values it is made of, by the names in the scorer's `parts`.
     """
@@ -130,15 +130,15 @@ def catalog() -> tuple[Entry, ...]:
               inf),
         Entry("tokens", "tokens", "Tokens in the answer, as the server counts them.", _tokens, "neither", 0.0, inf),
         Entry("cost", "cost:IN/OUT", "US dollars for an answer, from prices per million tokens; for several models "
-              "cost:one=0.15/0.60;two=2/8.", _cost, "lower", 0.0, inf),
+              "cost:a=0.15/0.60;b=2/8.", _cost, "lower", 0.0, inf),
     )  # fmt: skip
 
 
 def split_names(typed: Sequence[str]) -> list[str]:
-    """The names in `--scorers` values: a comma separates two scorers only where a scorer's name follows it."""
-    known = "|".join(re.escape(entry.name) for entry in catalog())
+    """The names in `--scorers` values: a comma separates two scorers only if a scorer's name follows it."""
+    builtin = "|".join(re.escape(entry.name) for entry in catalog())
     own = "|".join(re.escape(name) for name in sorted(_entry_points()))
-    names = "|".join(part for part in (known, own) if part)
+    names = "|".join(part for part in (builtin, own) if part)
     comma = re.compile(rf",\s*(?=(?:{names})(?:[:,]|$)|[^,:]+\.py:[A-Za-z_])")
     return list(dict.fromkeys(name for value in typed for part in comma.split(value) if (name := part.strip())))
 
@@ -154,9 +154,9 @@ def check_names(names: Sequence[str]) -> None:
     if not names:
         raise Invalid("Name at least one scorer, such as exact or length:5-40.", param="scorers")
     for name in names:
-        kind, _, rest = name.partition(":")
-        rubric = rest.rpartition("@")[2] if kind == "judge" and "@" in rest else ""
-        if _OWN.fullmatch(name) or (kind == "schema" and rest) or Path(rubric).suffix or "/" in rubric:
+        kind, _, argument = name.partition(":")
+        rubric = argument.rpartition("@")[2] if kind == "judge" and "@" in argument else ""
+        if _OWN.fullmatch(name) or (kind == "schema" and argument) or Path(rubric).suffix or "/" in rubric:
             raise Invalid(f"{name} needs a file on this machine: use `parley eval run`.", param="scorers")
         named_scorer(name, context)
 
@@ -170,10 +170,10 @@ def named_scorer(name: str, context: ScorerContext | None = None) -> NamedScorer
     """
     if own := _OWN.fullmatch(name):
         return _custom(name, _load_function(Path(own["file"]), own["function"]))
-    first, colon, rest = name.partition(":")
+    first, colon, argument = name.partition(":")
     for entry in catalog():
         if entry.name == first:
-            scorer = entry.make(rest if colon else None, context or ScorerContext())
+            scorer = entry.make(argument if colon else None, context or ScorerContext())
             if isinstance(scorer, NamedScorer):
                 return scorer
             return NamedScorer(name, scorer, entry.better, entry.low, entry.high)
@@ -227,7 +227,7 @@ def _schema(argument: str | None, context: ScorerContext) -> ScoreFunction:
 def _length(argument: str | None, context: ScorerContext) -> ScoreFunction:
     match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", argument or "")
     if not match or int(match[1]) > int(match[2]):
-        raise Invalid("A length is a range of words, the smaller number first: length:5-40.", param="scorers")
+        raise Invalid("A length is a range of words, from low to high: length:5-40.", param="scorers")
     return _of_text(text.length(int(match[1]), int(match[2])))
 
 

@@ -25,7 +25,7 @@ _REFUSAL = re.compile(
 
 
 def regex(pattern: str) -> Scorer:
-    """1 where the answer contains a match of the pattern; None where the search takes over a second.
+    """1 if the answer contains a match of the pattern; None if the search takes over a second.
 
     Raises:
         Invalid: it is not a pattern.
@@ -48,7 +48,7 @@ def regex(pattern: str) -> Scorer:
 
 
 def valid_json() -> Scorer:
-    """1 where the whole answer is one JSON value (RFC 8259: no NaN, no text around it)."""
+    """1 if the whole answer is one JSON value (RFC 8259: no NaN, no text around it)."""
 
     def score(sample: Sample, answer: str) -> float:
         return float(_parsed(answer) is not _NOT_JSON)
@@ -57,7 +57,7 @@ def valid_json() -> Scorer:
 
 
 def json_schema(schema: Mapping[str, Any] | bool | None = None) -> Scorer:
-    """1 where the answer is JSON that fits the schema, or the one in the sample's metadata, `schema`.
+    """1 if the answer is JSON that fits the schema, or the one in the sample's metadata, `schema`.
 
     References to other files are not fetched; with such a schema an answer has no score.
 
@@ -85,7 +85,7 @@ def json_schema(schema: Mapping[str, Any] | bool | None = None) -> Scorer:
 
 
 def refusal() -> Scorer:
-    """1 where the answer starts with a refusal (in English); neither good nor bad by itself."""
+    """1 if the answer starts with a refusal (in English); neither good nor bad by itself."""
 
     def score(sample: Sample, answer: str) -> float:
         return float(_REFUSAL.search(answer[:_OPENING]) is not None)

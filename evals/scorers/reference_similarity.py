@@ -13,7 +13,7 @@ from evals.scorers.sample import Sample, Scorer
 from models.errors import Invalid
 
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
-"""Vectors for texts, in their order. Raises ParleyError where the model cannot be reached."""
+"""Vectors for texts, in their order. Raises ParleyError if the model cannot be reached."""
 
 BatchScorer = Callable[[Sequence[Sample], Sequence[str]], list[float | None]]
 """Scores of many answers at once, for scorers that call a model."""

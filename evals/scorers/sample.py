@@ -25,9 +25,9 @@ class Sample:
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """Every correct answer, the expected one first; empty where none is known."""
+        """Every correct answer, the expected one first; empty if none is known."""
         return () if self.expected is None else (self.expected, *self.also)
 
 
 Scorer = Callable[[Sample, str], float | None]
-"""A score of an answer, or None where the sample has no reference for it."""
+"""A score of an answer, or None if the sample has no reference for it."""

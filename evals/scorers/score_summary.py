@@ -16,7 +16,7 @@ from evals.scorers.sample import Sample, Scorer
 class ScoreSummary:
     """A mean over n answers with its 95 % interval, clustered by prompt; `missing` answers have no score.
 
-    `mean` is None where n is 0; `low` and `high` are None where fewer than two prompts give no interval.
+    `mean` is None if n is 0; `low` and `high` are None if fewer than two prompts give no interval.
     """
 
     mean: float | None
@@ -53,7 +53,7 @@ def paired_difference(
     answers_b: Sequence[str | None],
     scorer: Scorer,
 ) -> ScoreSummary:
-    """The mean of b's score minus a's on the same samples; where the models differ the interval excludes 0."""
+    """The mean of b's score minus a's on the same samples; if the models differ the interval excludes 0."""
     both = [
         (_key(sample, i), after - before)
         for i, (sample, a, b) in enumerate(zip(samples, answers_a, answers_b, strict=True))

@@ -18,7 +18,7 @@ def words(text: str) -> list[str]:
 
 
 def exact(*, ignore_case: bool = True) -> Scorer:
-    """1 where the answer equals an accepted one, ignoring white space."""
+    """1 if the answer equals an accepted one, ignoring white space."""
 
     def score(sample: Sample, answer: str) -> float | None:
         if not sample.accepted:
@@ -30,7 +30,7 @@ def exact(*, ignore_case: bool = True) -> Scorer:
 
 
 def partial(*, ignore_case: bool = True) -> Scorer:
-    """1 where the answer contains an accepted text as whole words: `12` is not in `123`."""
+    """1 if the answer contains an accepted text as whole words: `12` is not in `123`."""
 
     def score(sample: Sample, answer: str) -> float | None:
         if not sample.accepted:
@@ -42,7 +42,7 @@ def partial(*, ignore_case: bool = True) -> Scorer:
 
 
 def includes(*, ignore_case: bool = True) -> Scorer:
-    """1 where the answer contains an accepted text, also inside words: `12` is in `123`."""
+    """1 if the answer contains an accepted text, also inside words: `12` is in `123`."""
 
     def score(sample: Sample, answer: str) -> float | None:
         if not sample.accepted:
@@ -70,7 +70,7 @@ def topic_coverage() -> Scorer:
 
 
 def length(low: int = 1, high: int = 200) -> Scorer:
-    """1 where the answer has between `low` and `high` words, both included."""
+    """1 if the answer has between `low` and `high` words, both included."""
 
     def score(sample: Sample, answer: str) -> float:
         return float(low <= len(words(answer)) <= high)

@@ -32,6 +32,11 @@ def parameters_hash(parameters: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()
 
 
+def storable_text(text: str) -> str:
+    """The text without lone surrogates (\\ud800) and NUL, which databases refuse and a model's JSON may contain."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
 @dataclass
 class AnswerCache:
     """The answers of a run: stored ones, and new ones that wait to be written.
@@ -63,8 +68,7 @@ class AnswerCache:
             model=model,
             prompt_hash=prompt_hash,
             parameters_hash=self.parameters_hash,
-            # Databases refuse lone surrogates (\ud800) and NUL, which a model's JSON may contain.
-            text=completion.text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd"),
+            text=storable_text(completion.text),
             seconds=completion.seconds,
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
@@ -89,7 +93,7 @@ class AnswerCache:
         return rows
 
     def write(self, rows: Sequence[AnswerRow]) -> None:
-        """Writes the rows. Where another run stored an answer to the same prompt first, that one is used."""
+        """Writes the rows. If another run stored an answer to the same prompt first, that one is used."""
         if not rows:
             return
         with self.database.write() as session:

@@ -1,7 +1,7 @@
-"""Whether a task's questions are in a training set, copied or nearly: then good scores may be memory.
+"""Contamination: which of a task's questions are in a training set, exactly or nearly.
 
 Each question, and its whole conversation, is looked up among the user turns of the training data (`models.likeness`).
-It reads chat JSONL, and knows nothing of models.
+The training set is chat JSONL.
 """
 
 import json
@@ -19,7 +19,7 @@ ALIKE = 0.8  # of the shingles of both, from which two questions count as nearly
 
 @dataclass(frozen=True)
 class Taught:
-    """What the training asked and answered at one place of its file."""
+    """A question and its answer in the training data."""
 
     place: str
     question: str
@@ -28,7 +28,7 @@ class Taught:
 
 @dataclass(frozen=True)
 class Overlap:
-    """A sample that the training holds. `overlap` is 1.0 for a copy; `answer_too`: the expected answer stands there."""
+    """A sample that is in the training data. `overlap` is 1.0 for a copy; `answer_too`: its expected answer is too."""
 
     sample: TaskSample
     place: str
@@ -37,66 +37,66 @@ class Overlap:
 
     @property
     def exact(self) -> bool:
-        """Whether the words are the same, capitals, marks and blanks aside."""
+        """Whether the words are the same, ignoring case, punctuation and white space."""
         return self.overlap == 1.0
 
 
 @dataclass(frozen=True)
 class Contamination:
-    """How much of a task the training holds: `found` has one entry for each sample that is there."""
+    """How much of a task is in the training data: `found` has one entry for each such sample."""
 
     samples: int
     taught: int
     found: tuple[Overlap, ...]
 
     @property
-    def words(self) -> str:
-        """In one sentence."""
+    def summary(self) -> str:
+        """The result in one sentence."""
         if not self.found:
-            return f"None of {self.samples} questions is in the training data, neither copied nor nearly."
+            return f"None of {self.samples} questions is in the training data, not even as a near copy."
         exact = sum(overlap.exact for overlap in self.found)
         answers = sum(overlap.answer_too for overlap in self.found)
         return (
-            f"{len(self.found)} of {self.samples} questions are in the training data: {exact} copied, "
-            f"{len(self.found) - exact} nearly so; {answers} with their expected answer. "
-            "A model that learnt them is better here than elsewhere."
+            f"{len(self.found)} of {self.samples} questions are in the training data: {exact} copied exactly, "
+            f"{len(self.found) - exact} nearly the same, {answers} with the expected answer. "
+            "A model trained on this data scores too high here."
         )
 
 
 def contamination(samples: Sequence[TaskSample], taught: Iterable[Taught], alike: float = ALIKE) -> Contamination:
-    """Looks up every sample's question in what was taught; the closest place counts.
+    """Looks up every sample's question in the training data; the most similar entry counts.
 
     Args:
-        taught: questions and answers of the training, as `read_taught` gives them.
-        alike: the Jaccard overlap from which two are nearly the same.
+        taught: questions and answers of the training, as `read_taught` returns them.
+        alike: the Jaccard overlap from which two questions count as nearly the same.
     """
     index = LikenessIndex(alike)
-    lessons: list[list[Taught]] = []  # by their place in the index
+    turns: list[list[Taught]] = []  # by their place in the index
     count = 0
-    for lesson in taught:
+    for turn in taught:
         count += 1
-        text = fingerprint(lesson.question)
+        text = fingerprint(turn.question)
         if not len(text.shingles):
             continue
         place = index.copy(text)
         if place is None:
-            place = len(lessons)
-            lessons.append([])
+            place = len(turns)
+            turns.append([])
             index.add(place, text)
-        lessons[place].append(lesson)
-    found = []
+        turns[place].append(turn)
+    overlaps = []
     for sample in samples:
         texts = dict.fromkeys((sample.question, _conversation(sample)))
         best = max(
             filter(None, (_closest(index, text) for text in texts)), key=lambda match: match.overlap, default=None
         )
         if best:
-            found.append(_overlap(sample, best.overlap, lessons[best.place]))
-    return Contamination(len(samples), count, tuple(found))
+            overlaps.append(_overlap(sample, best.overlap, turns[best.place]))
+    return Contamination(len(samples), count, tuple(overlaps))
 
 
 def _closest(index: LikenessIndex, question: str) -> Match | None:
-    """The most similar question of the training data; None where there is none."""
+    """The most similar question of the training data; None if there is none."""
     text = fingerprint(question)
     if (place := index.copy(text)) is not None:
         return Match(place, 1.0)
@@ -109,7 +109,7 @@ def read_taught(path: Path) -> Iterator[Taught]:
     A conversation of several user turns gives each turn, and all of them together.
 
     Raises:
-        NotFound: there is no such file. Invalid: a line is no conversation (it is named).
+        NotFound: there is no such file. Invalid: a line is not a conversation; the message names it.
     """
     try:
         lines = path.read_text("utf-8-sig").split("\n")
@@ -125,16 +125,16 @@ def read_taught(path: Path) -> Iterator[Taught]:
             turns = _turns(json.loads(line))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Invalid(
-                f"{path}, {place}: that is no conversation. Look at the file with `parley data check`.",
+                f"{path}, {place}: not a conversation. Run `parley data check` on the file.",
                 param="training",
             ) from error
-        asked = [text for role, text in turns if role == "user"]
+        questions = [text for role, text in turns if role == "user"]
         for i, (role, text) in enumerate(turns):
             if role == "user":
                 after = turns[i + 1][1] if i + 1 < len(turns) and turns[i + 1][0] == "assistant" else ""
                 yield Taught(place, text, after)
-        if len(asked) > 1:
-            yield Taught(place, "\n".join(asked), turns[-1][1] if turns[-1][0] == "assistant" else "")
+        if len(questions) > 1:
+            yield Taught(place, "\n".join(questions), turns[-1][1] if turns[-1][0] == "assistant" else "")
 
 
 def _turns(row: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -167,5 +167,5 @@ def _conversation(sample: TaskSample) -> str:
 
 def _overlap(sample: TaskSample, share: float, places: Sequence[Taught]) -> Overlap:
     accepted = {normalise(text) for text in sample.sample.accepted}
-    told = [lesson for lesson in places if normalise(lesson.answer) in accepted - {""}]
-    return Overlap(sample, (told or places)[0].place, share, bool(told))
+    answered = [turn for turn in places if normalise(turn.answer) in accepted - {""}]
+    return Overlap(sample, (answered or places)[0].place, share, bool(answered))

@@ -40,7 +40,7 @@ class ScorerInfo:
 
 @dataclass(frozen=True)
 class Result:
-    """One model on one sample: either `text` or `error`; scores by scorer, None where there is no reference."""
+    """One model on one sample: either `text` or `error`; scores by scorer, None if there is no reference."""
 
     text: str | None
     error: str | None
@@ -144,18 +144,18 @@ async def run_task(
     return EvaluationRun(evaluation_id, answered)
 
 
-def load_evaluation(database: Database, wanted: str) -> Evaluation:
+def load_evaluation(database: Database, evaluation_id: str) -> Evaluation:
     """An evaluation with all its results.
 
     Args:
-        wanted: the id, its ending (at least four characters), or `last`.
+        evaluation_id: the id, its ending (at least four characters), or `last`.
 
     Raises:
         NotFound: there is none.
         Invalid: several ids have this ending.
     """
     with database.read() as session:
-        row = _find(session, wanted)
+        row = _find(session, evaluation_id)
         samples = session.scalars(
             select(TaskSampleRow).where(TaskSampleRow.task_hash == row.task_hash).order_by(TaskSampleRow.place)
         )
@@ -197,7 +197,7 @@ def load_evaluation(database: Database, wanted: str) -> Evaluation:
 
 
 def list_evaluations(database: Database, task: str | None = None) -> list[EvaluationEntry]:
-    """The evaluations, newest first, unfinished ones included; of one task where its name is given."""
+    """The evaluations, newest first, unfinished ones included; of one task if its name is given."""
     query = select(EvaluationRow, TaskRow.samples).join(TaskRow, TaskRow.hash == EvaluationRow.task_hash)
     if task is not None:
         query = query.where(EvaluationRow.task == task)
@@ -223,20 +223,24 @@ def list_evaluations(database: Database, task: str | None = None) -> list[Evalua
         ]
 
 
-def _find(session: Session, wanted: str) -> EvaluationRow:
+def _find(session: Session, evaluation_id: str) -> EvaluationRow:
     query = select(EvaluationRow).where(EvaluationRow.finished.is_not(None)).order_by(EvaluationRow.id.desc())
-    if wanted == LAST:
+    if evaluation_id == LAST:
         row = session.scalars(query.limit(1)).first()
         if row is None:
             raise NotFound("There are no evaluations yet: run `parley eval run TASK --models a,b --scorers exact`.")
         return row
-    if len(wanted) >= 4:
-        matches = [row for row in session.scalars(query) if row.id.endswith(wanted.upper())]
+    if len(evaluation_id) >= 4:
+        matches = [row for row in session.scalars(query) if row.id.endswith(evaluation_id.upper())]
         if len(matches) > 1:
-            raise Invalid(f"{len(matches)} evaluation ids end in {wanted!r}: use more characters.", param="evaluation")
+            raise Invalid(
+                f"{len(matches)} evaluation ids end in {evaluation_id!r}: use more characters.", param="evaluation"
+            )
         if matches:
             return matches[0]
-    raise NotFound(f"There is no finished evaluation {wanted!r}. `parley eval list` shows them.", param="evaluation")
+    raise NotFound(
+        f"There is no finished evaluation {evaluation_id!r}. `parley eval list` shows them.", param="evaluation"
+    )
 
 
 def _begin(database: Database, run: TaskRun) -> str:
@@ -279,7 +283,7 @@ def _finite(value: float) -> float | None:
 async def _score(
     samples: Sequence[TaskSample], outcomes: Mapping[str, Sequence[Outcome]], scorers: Sequence[NamedScorer]
 ) -> dict[str, list[dict[str, Score]]]:
-    """Each sample's scores by scorer, at each model; empty where there is no answer.
+    """Each sample's scores by scorer, at each model; empty if there is no answer.
 
     A scorer gets all models' answers at once, so that a slow one, such as a judge, can report its progress.
     """

@@ -17,9 +17,8 @@ from evals.tasks.answer_cache import AnswerCache, Outcome, parameters_hash
 from evals.tasks.conversations import Conversation, ConversationPlan, replay_stored
 from evals.tasks.task import TaskSample
 from models.database import Database
-from models.errors import ParleyError
+from models.errors import ParleyError, retry_delay
 from models.messages import Completer, Completion, Message
-from models.retries import retry_delay
 
 CONCURRENCY = 32  # requests in flight for each model: about where a small engine's throughput levels off
 ATTEMPTS = 6
@@ -27,7 +26,7 @@ ATTEMPTS = 6
 
 @dataclass(frozen=True)
 class Batch:
-    """What to ask: every model (ids of versions, not aliases) every sample, with these parameters.
+    """The requests of a run: every sample to every model (ids of versions, not aliases), with these parameters.
 
     `parameters` are OpenAI's options, such as temperature and max_tokens; `concurrency` is per model.
     """
@@ -40,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is. Of the `done`, `cached` were stored before and `failed` have no answer."""
+    """A run's progress. Of the `done`, `cached` were already stored and `failed` have no answer."""
 
     done: int
     total: int
@@ -131,7 +130,7 @@ class _Worker:
     async def run(self, queue: Iterator[Conversation]) -> None:
         for conversation in queue:
             while not conversation.done:
-                left = conversation.left
+                remaining = conversation.left
                 try:
                     completion = await self._request(conversation.messages)
                     conversation.add(self.cache.add(self.model, conversation.hash, completion))
@@ -139,7 +138,7 @@ class _Worker:
                     conversation.fail(str(error))
                 except Exception as error:  # one server's malformed answer must not stop the other requests
                     conversation.fail(f"{type(error).__name__}: {' '.join(str(error).split())}")
-                self.counter.add(left - conversation.left, conversation.failed)
+                self.counter.add(remaining - conversation.left, conversation.failed)
 
     async def _request(self, messages: Sequence[Message]) -> Completion:
         for attempt in range(ATTEMPTS):

@@ -88,7 +88,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Change:
-    """A sample whose scores differ. `drop` is how much worse b is, in the scorer's unit; negative where b is better."""
+    """A sample whose scores differ. `drop` is how much worse b is, in the scorer's unit; negative if b is better."""
 
     model_a: str
     model_b: str
@@ -111,7 +111,7 @@ class Diff:
     improvements: int
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """The number of comparisons, and what that means for the findings."""
         if self.comparisons == 0:
             return f"No comparison has {MIN_PROMPTS} prompts or more, so there is not enough evidence for a difference."
@@ -195,21 +195,21 @@ def _mean(evaluation: Evaluation, model: str, scorer: ScorerInfo, category: str 
     start, span = _range(scorer, evaluation) or (0.0, 1.0)
     values = [(value - start) / span for _, value in scored]
     shares = _range(scorer, evaluation) is not None
-    found = _scaled(summarise(values, [key for key, _ in scored], len(rows), shares=shares), start, span)
-    if found.low is None or scorer.low is None:
-        return found
-    return replace(found, low=max(found.low, scorer.low))  # such as a time, which is never negative
+    summary = _scaled(summarise(values, [key for key, _ in scored], len(rows), shares=shares), start, span)
+    if summary.low is None or scorer.low is None:
+        return summary
+    return replace(summary, low=max(summary.low, scorer.low))  # such as a time, which is never negative
 
 
-def _scaled(found: ScoreSummary, start: float, span: float) -> ScoreSummary:
-    mean, low, high = (None if end is None else start + span * end for end in (found.mean, found.low, found.high))
-    return replace(found, mean=mean, low=low, high=high)
+def _scaled(summary: ScoreSummary, start: float, span: float) -> ScoreSummary:
+    mean, low, high = (None if end is None else start + span * end for end in (summary.mean, summary.low, summary.high))
+    return replace(summary, mean=mean, low=low, high=high)
 
 
 def _range(scorer: ScorerInfo, *evaluations: Evaluation) -> tuple[float, float] | None:
     """The lowest score and the width of the range, which scale scores to shares and bound their intervals.
 
-    None for a scorer without bounds; a user's own scorer counts as 0 to 1 where all its scores lie there.
+    None for a scorer without bounds; a user's own scorer counts as 0 to 1 if all its scores lie there.
     """
     if scorer.low is not None and scorer.high is not None:
         return scorer.low, scorer.high - scorer.low
@@ -251,7 +251,7 @@ def _categories(evaluation: Evaluation) -> list[str]:
 
 
 def _turns(evaluation: Evaluation) -> tuple[str, ...]:
-    """The turns as category names; none where no conversation has two."""
+    """The turns as category names; none if no conversation has two."""
     turns = sorted({sample.turn for sample in evaluation.samples})
     return tuple(f"turn {turn}" for turn in turns) if len(turns) > 1 else ()
 
@@ -269,8 +269,8 @@ def _shared_scorers(a: Side, b: Side) -> list[ScorerInfo]:
         )
     if (a.evaluation.id, a.model) == (b.evaluation.id, b.model):
         raise Invalid("Name two different models, or two different evaluations.", param="models")
-    others = {scorer.name for scorer in b.evaluation.scorers}
-    shared = [scorer for scorer in a.evaluation.scorers if scorer.name in others and not scorer.part]
+    names = {scorer.name for scorer in b.evaluation.scorers}
+    shared = [scorer for scorer in a.evaluation.scorers if scorer.name in names and not scorer.part]
     if not shared:
         raise Invalid(
             "The two evaluations have no scorer in common: run one again with a scorer of the other.", param="scorers"
@@ -283,10 +283,10 @@ def _paired(a: Side, b: Side, scorer: str, category: str | None) -> list[tuple[s
     rows = zip(a.evaluation.samples, a.evaluation.results[a.model], b.evaluation.results[b.model], strict=True)
     return [
         (sample.sample.prompt, after - before)
-        for sample, one, other in rows
+        for sample, result_a, result_b in rows
         if _inside(sample, category)
-        and (before := one.scores.get(scorer)) is not None
-        and (after := other.scores.get(scorer)) is not None
+        and (before := result_a.scores.get(scorer)) is not None
+        and (after := result_b.scores.get(scorer)) is not None
     ]
 
 
@@ -331,11 +331,11 @@ def _changes(a: Side, b: Side, scorer: ScorerInfo) -> list[Change]:
     rows = zip(a.evaluation.samples, a.evaluation.results[a.model], b.evaluation.results[b.model], strict=True)
     return [
         Change(
-            a.model, b.model, scorer.name, sample, before, after, one.text or "", other.text or "",
+            a.model, b.model, scorer.name, sample, before, after, result_a.text or "", result_b.text or "",
             sign * (before - after),
         )
-        for sample, one, other in rows
-        if (before := one.scores.get(scorer.name)) is not None
-        and (after := other.scores.get(scorer.name)) is not None
+        for sample, result_a, result_b in rows
+        if (before := result_a.scores.get(scorer.name)) is not None
+        and (after := result_b.scores.get(scorer.name)) is not None
         and before != after
     ]  # fmt: skip

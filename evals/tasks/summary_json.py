@@ -6,7 +6,7 @@ from evals.tasks.evaluations import Evaluation
 from evals.tasks.summaries import Diff, Overview
 
 
-def overview_json(evaluation: Evaluation, found: Overview, compared: Diff | None = None) -> dict[str, Any]:
+def overview_json(evaluation: Evaluation, overview: Overview, compared: Diff | None = None) -> dict[str, Any]:
     """The evaluation without its answers, as plain JSON values."""
     return {
         "id": evaluation.id,
@@ -23,11 +23,11 @@ def overview_json(evaluation: Evaluation, found: Overview, compared: Diff | None
         "scorers": [vars(scorer) for scorer in evaluation.scorers],
         "scores": [
             {"model": row.model, "scorer": row.scorer, "category": row.category} | row.summary.to_json()
-            for row in found.scores
+            for row in overview.scores
         ],
-        "answers": [vars(facts) | {"errors": dict(facts.errors)} for facts in found.facts],
+        "answers": [vars(facts) | {"errors": dict(facts.errors)} for facts in overview.facts],
         "scorer_errors": [
-            {"scorer": name, "error": error, "samples": count} for name, error, count in found.scorer_errors
+            {"scorer": name, "error": error, "samples": count} for name, error, count in overview.scorer_errors
         ],
         "diff": diff_json(compared) if compared else None,
     }

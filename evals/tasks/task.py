@@ -63,11 +63,11 @@ class BadRow:
     """A row that is not a sample: its place, what is wrong, and how to fix it."""
 
     place: str
-    what: str
+    problem: str
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.what}. {self.fix}"
+        return f"{self.place}: {self.problem}. {self.fix}"
 
 
 @dataclass(frozen=True)

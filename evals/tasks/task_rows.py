@@ -48,10 +48,12 @@ def make_task(
     for number, (place, row) in enumerate(rows, start=1):
         try:
             parsed = _samples(row, number, names)
-            if taken := next((sample.id for sample in parsed if sample.id in places), None):
-                raise _RowError(f"its id {taken!r} is already used by {places[taken]}", "Give each row a unique id.")
+            if duplicate := next((sample.id for sample in parsed if sample.id in places), None):
+                raise _RowError(
+                    f"its id {duplicate!r} is already used by {places[duplicate]}", "Give each row a unique id."
+                )
         except _RowError as error:
-            bad.append(BadRow(place, error.what, error.fix))
+            bad.append(BadRow(place, error.problem, error.fix))
         else:
             places |= dict.fromkeys((sample.id for sample in parsed), place)
             samples += parsed
@@ -64,9 +66,9 @@ def make_task(
 class _RowError(Exception):
     """A row is not a sample: what is wrong, and how to fix it."""
 
-    def __init__(self, what: str, fix: str) -> None:
-        super().__init__(what)
-        self.what, self.fix = what, fix
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem)
+        self.problem, self.fix = problem, fix
 
 
 def _samples(row: Any, number: int, columns: Mapping[str, str]) -> list[TaskSample]:
@@ -135,12 +137,12 @@ def _checked(sample: TaskSample) -> TaskSample:
 
 def _renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """The row under our column names; empty columns are left out."""
-    taken = set(columns.values())
-    renamed = {key: value for key, value in row.items() if key not in taken and key not in columns}
-    for ours, theirs in columns.items():
-        if theirs not in row:
-            raise _RowError(f"it has no column {theirs!r}", f"It has: {', '.join(map(str, row))}.")
-        renamed[ours] = row[theirs]
+    sources = set(columns.values())
+    renamed = {key: value for key, value in row.items() if key not in sources and key not in columns}
+    for column, source in columns.items():
+        if source not in row:
+            raise _RowError(f"it has no column {source!r}", f"It has: {', '.join(map(str, row))}.")
+        renamed[column] = row[source]
     return {key: value for key, value in renamed.items() if value is not None and value != ""}
 
 
@@ -155,10 +157,10 @@ def _one_of(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
 def _turns(row: Mapping[str, Any]) -> list[tuple[Message, ...]]:
     """The user's messages, turn by turn."""
-    given = _json(row["turns"], "turns") if isinstance(row["turns"], str) else row["turns"]  # from a CSV
-    if not isinstance(given, list | tuple) or not given or not all(isinstance(text, str) for text in given):
+    texts = _json(row["turns"], "turns") if isinstance(row["turns"], str) else row["turns"]  # from a CSV
+    if not isinstance(texts, list | tuple) or not texts or not all(isinstance(text, str) for text in texts):
         raise _RowError("`turns` is not a list of texts", "Write the user's messages as a list of texts.")
-    return [(Message(role="user", content=text),) for text in given]
+    return [(Message(role="user", content=text),) for text in texts]
 
 
 def _accepted_by_turn(row: Mapping[str, Any], turns: int) -> list[tuple[str, ...]]:
@@ -166,23 +168,23 @@ def _accepted_by_turn(row: Mapping[str, Any], turns: int) -> list[tuple[str, ...
     name = _one_of(row, EXPECTED)
     if name is None:
         return [()] * turns
-    given = _json(row[name], name) if isinstance(row[name], str) else row[name]
-    if isinstance(given, list | tuple) and not given:  # as data sets write it where no answer is known
+    answers = _json(row[name], name) if isinstance(row[name], str) else row[name]
+    if isinstance(answers, list | tuple) and not answers:  # as data sets write it if no answer is known
         return [()] * turns
-    if not isinstance(given, list | tuple) or len(given) != turns:
+    if not isinstance(answers, list | tuple) or len(answers) != turns:
         raise _RowError(
             f"`{name}` does not have one entry for each of its {turns} turns",
             "Write a list, with null where no answer is known.",
         )
-    return [() if answer is None else _accepted({name: answer}) for answer in given]
+    return [() if answer is None else _accepted({name: answer}) for answer in answers]
 
 
 def _messages(row: Mapping[str, Any], name: str) -> tuple[Message, ...]:
-    given: Any = row[name]
-    if name == "messages" and isinstance(given, str):  # from a CSV
-        given = _json(given, "messages")
-    plain = isinstance(given, str | int | float) and not isinstance(given, bool)
-    turns: Any = [{"role": "user", "content": str(given)}] if plain else given
+    content: Any = row[name]
+    if name == "messages" and isinstance(content, str):  # from a CSV
+        content = _json(content, "messages")
+    plain = isinstance(content, str | int | float) and not isinstance(content, bool)
+    turns: Any = [{"role": "user", "content": str(content)}] if plain else content
     try:
         messages = tuple(Message.model_validate(message) for message in turns)
     except (ValidationError, TypeError) as error:
@@ -199,24 +201,24 @@ def _accepted(row: Mapping[str, Any]) -> tuple[str, ...]:
     name = _one_of(row, EXPECTED)
     if name is None:
         return ()
-    given = row[name] if isinstance(row[name], list | tuple) else [row[name]]
-    if not given or not all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in given):
+    values = row[name] if isinstance(row[name], list | tuple) else [row[name]]
+    if not values or not all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in values):
         raise _RowError(
             f"`{name}` is not a text",
             "Write the expected answer as a text, or as a list of texts that are all correct.",
         )
-    return tuple(str(value) for value in given)
+    return tuple(str(value) for value in values)
 
 
-def _topics(given: Any) -> tuple[tuple[str, ...], ...]:
-    if given is None:
+def _topics(value: Any) -> tuple[tuple[str, ...], ...]:
+    if value is None:
         return ()
-    if isinstance(given, str):  # from a CSV: "refund|money back; order"
-        given = [[word.strip() for word in group.split("|") if word.strip()] for group in given.split(";")]
+    if isinstance(value, str):  # from a CSV: "refund|money back; order"
+        value = [[word.strip() for word in group.split("|") if word.strip()] for group in value.split(";")]
     fix = "Write a list of words, or of lists of synonyms; in a CSV: refund|money back; order."
-    if not isinstance(given, list | tuple):
+    if not isinstance(value, list | tuple):
         raise _RowError("`topics` is not a list", fix)
-    groups = [(group,) if isinstance(group, str) else group for group in given]
+    groups = [(group,) if isinstance(group, str) else group for group in value]
     if not all(isinstance(group, list | tuple) and group and all(map(_is_word, group)) for group in groups):
         raise _RowError("one of its topics is not a word", fix)
     return tuple(tuple(group) for group in groups)

@@ -85,12 +85,12 @@ def _stored(database: Database, which: str) -> Iterator[tuple[str, Any]]:
         )
 
 
-def _held_out(runs: Path, wanted: str) -> Path:
-    folders = [folder for folder in sorted(runs.glob("*")) if folder.is_dir() and folder.name.endswith(wanted)]
-    if not wanted or not folders:
-        raise NotFound(f"There is no training run {wanted!r}.", param="task")
+def _held_out(runs: Path, run_id: str) -> Path:
+    folders = [folder for folder in sorted(runs.glob("*")) if folder.is_dir() and folder.name.endswith(run_id)]
+    if not run_id or not folders:
+        raise NotFound(f"There is no training run {run_id!r}.", param="task")
     if len(folders) > 1:
-        raise Invalid(f"{len(folders)} run ids end in {wanted!r}: use more characters.", param="task")
+        raise Invalid(f"{len(folders)} run ids end in {run_id!r}: use more characters.", param="task")
     path = folders[0] / HELD_OUT
     if not path.is_file():
         raise NotFound(
@@ -168,7 +168,7 @@ def _dataset(typed: str) -> Iterable[tuple[str, Any]]:
 
 def _split(splits: Any, split: str, place: str) -> Any:
     names = list(splits)
-    wanted = split or ("test" if "test" in names else names[0] if len(names) == 1 else "")
-    if wanted not in names:
+    name = split or ("test" if "test" in names else names[0] if len(names) == 1 else "")
+    if name not in names:
         raise Invalid(f"{place} has the splits {', '.join(names)}: name one, such as {place}:{names[0]}.", param="task")
-    return splits[wanted]
+    return splits[name]

@@ -1,6 +1,6 @@
 """Votes as preference pairs for TRL's trainers and `datasets`: prompt, chosen, rejected, as messages.
 
-Only decisive pairs, by majority where a pair has several votes; never a held-out prompt, since a model trained on it
+Only decisive pairs, by majority if a pair has several votes; never a held-out prompt, since a model trained on it
 could no longer be tested with it.
 """
 
@@ -26,7 +26,7 @@ def preferences(database: Database) -> list[dict[str, Any]]:
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
-        .where(PromptRow.held_out.is_(False), BattleRow.again.is_(False))
+        .where(PromptRow.held_out.is_(False), BattleRow.again.is_(False), BattleRow.gold.is_(False))
         .order_by(PairRow.id, VoteRow.created)
     )
     scores: dict[str, list[float]] = defaultdict(list)

@@ -22,7 +22,9 @@ from models.messages import Message, as_dicts, last_question
 
 TYPED = "typed"  # the source of prompts that raters wrote: never shown to another rater
 IMPORTED = "imported"  # the source of prompts from imported votes: not in the set until they are added
+RECORDED = "recorded"  # the source of prompts that came with a recording: likewise
 CAMPAIGN = "campaign"  # the source of prompts that came with a campaign: likewise
+_OUTSIDE_SET = (TYPED, IMPORTED, RECORDED, CAMPAIGN)
 _TYPED_LIMIT = 8_000  # characters
 _SOURCE_LIMIT, _CATEGORY_LIMIT = 64, 255  # characters, as the table has them
 
@@ -47,29 +49,30 @@ class Prompt:
 def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any]], source: str) -> int:
     """Stores prompts from a JSONL file or from rows; returns how many are new.
 
-    A prompt that a rater typed or an import brought joins the set, with its new category, topics and held-out mark.
+    A prompt that a rater typed, or that came with an import or a recording, joins the set, with its new category,
+    topics and held-out mark.
 
     Raises:
-        Invalid: a row is not a prompt (the message has its number), or `source` is "typed", "imported" or too long;
+        Invalid: a row is not a prompt (the message has its number), or `source` is reserved or too long;
             nothing is stored.
         NotFound: there is no such file.
     """
-    if source in (TYPED, IMPORTED, CAMPAIGN):
+    if source in _OUTSIDE_SET:
         raise Invalid(f"The source {source!r} is reserved: choose another.", param="source")
     if not 0 < len(source) <= _SOURCE_LIMIT:
-        raise Invalid(f"A source has 1 to {_SOURCE_LIMIT} characters.", param="source")
+        raise Invalid(f"A source must have 1 to {_SOURCE_LIMIT} characters.", param="source")
     numbered = read_jsonl(Path(rows)) if isinstance(rows, str | Path) else enumerate(rows, start=1)
     new = [_row(row, number, source) for number, row in numbered]
     with database.write() as session:
-        return sum(insert_once(session, row) or _adopted(session, row) for row in new)
+        return sum(insert_once(session, row) or _promote(session, row) for row in new)
 
 
-def _adopted(session: Session, row: PromptRow) -> bool:
-    """Adds a typed or imported prompt to the set; False where it is in the set already."""
-    known = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
-    if known.source not in (TYPED, IMPORTED, CAMPAIGN):
+def _promote(session: Session, row: PromptRow) -> bool:
+    """Adds a prompt from outside of the set; False where it is in the set already."""
+    stored = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
+    if stored.source not in _OUTSIDE_SET:
         return False
-    known.category, known.topics, known.held_out, known.source = row.category, row.topics, row.held_out, row.source
+    stored.category, stored.topics, stored.held_out, stored.source = row.category, row.topics, row.held_out, row.source
     return True
 
 
@@ -81,7 +84,7 @@ def prompts(
     held_out: bool | None = None,
     typed: bool = False,
 ) -> list[Prompt]:
-    """Stored prompts, oldest first; typed and imported ones only with `typed`.
+    """Stored prompts, oldest first; typed, imported and recorded ones only with `typed`.
 
     Raises:
         NotFound: one of `ids` is unknown.
@@ -90,7 +93,7 @@ def prompts(
     if ids is not None:
         query = query.where(PromptRow.id.in_(ids))
     elif not typed:
-        query = query.where(PromptRow.source.not_in((TYPED, IMPORTED, CAMPAIGN)))
+        query = query.where(PromptRow.source.not_in(_OUTSIDE_SET))
     if category is not None:
         query = query.where(PromptRow.category == category)
     if held_out is not None:
@@ -100,6 +103,21 @@ def prompts(
     if ids is not None and (missing := set(ids) - {prompt.id for prompt in stored}):
         raise NotFound(f"There is no prompt {min(missing)!r}.", param="prompts")
     return stored
+
+
+def recorded_prompts(database: Database, rows: Iterable[Mapping[str, Any]]) -> list[Prompt]:
+    """The prompts in these rows, each once and in order. New ones are stored outside of the set.
+
+    Raises:
+        Invalid: a row is not a prompt; nothing is stored.
+    """
+    new = {row.digest: row for row in (_row(row, number, RECORDED) for number, row in enumerate(rows, start=1))}
+    with database.write() as session:
+        stored = []
+        for row in new.values():
+            insert_once(session, row)
+            stored.append(as_prompt(session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()))
+        return stored
 
 
 def typed_prompt(database: Database, text: str) -> Prompt:
@@ -118,6 +136,11 @@ def typed_prompt(database: Database, text: str) -> Prompt:
         return as_prompt(session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one())
 
 
+def prompt_digest(messages: Sequence[Message]) -> str:
+    """The SHA-256 of a conversation, by which it is stored once."""
+    return hashlib.sha256(json.dumps(as_dicts(messages), ensure_ascii=False).encode()).hexdigest()
+
+
 def prompt_ids_of(database: Database, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The ids of the prompts in these rows, each once and in order. New ones are stored outside of the set.
 
@@ -133,7 +156,7 @@ def prompt_ids_of(database: Database, rows: Iterable[Mapping[str, Any]]) -> list
 
 def set_prompt_ids(session: Session) -> list[str]:
     """The ids of the stored prompts, without those from outside of the set."""
-    return list(session.scalars(select(PromptRow.id).where(PromptRow.source.not_in((TYPED, IMPORTED, CAMPAIGN)))))
+    return list(session.scalars(select(PromptRow.id).where(PromptRow.source.not_in(_OUTSIDE_SET))))
 
 
 def as_prompt(row: PromptRow) -> Prompt:
@@ -194,7 +217,7 @@ def _row(row: Any, number: int, source: str) -> PromptRow:
         raise Invalid(f"Prompt {number}: held_out must be true or false, without quotation marks.")
     stored = as_dicts(messages)
     try:
-        digest = hashlib.sha256(json.dumps(stored, ensure_ascii=False).encode()).hexdigest()
+        digest = prompt_digest(messages)
     except UnicodeEncodeError as error:
         raise Invalid(f"Prompt {number}: it contains a lone surrogate (\\ud800 to \\udfff): fix the export.") from error
     return PromptRow(

@@ -35,13 +35,14 @@ configs:
 def vote_rows(database: Database) -> list[dict[str, Any]]:
     """Every vote, oldest first: model_a was on the left; winner is model_a, model_b, tie or both_bad.
 
-    `again` is true where the pair was shown to the voter again on purpose; such a vote does not count in a rating.
+    `again` is true if the pair was shown to the voter again on purpose; such a vote does not count in a rating.
     """
     query = (
         select(VoteRow, BattleRow, PairRow, PromptRow)
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
+        .where(BattleRow.gold.is_(False))
         .order_by(VoteRow.created, VoteRow.battle_id)
     )
     rows = []

@@ -1,37 +1,52 @@
 """Import of votes from other tools: each is stored once, and each unreadable row is reported with its line.
 
-`import_formats` reads the file. A vote without the prompt's text or without answers counts in ratings; it is never
-shown to a rater and never exported as a preference.
+A vote without the prompt's text or without answers counts in ratings; it is never shown to a rater and never exported
+as a preference. An import that was killed continues when the same file is imported again.
 """
 
-import hashlib
-import json
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
-from evals.tables import BattleRow, PairRow, PromptRow, VoteRow, insert_once
-from evals.votes.import_formats import VoteFormat, read_votes_file
-from evals.votes.import_rows import BadRow, ImportedVote
-from evals.votes.prompts import IMPORTED
-from models.database import Database, utcnow
+from evals.campaign_tables import CampaignRow, VoteImportRow
+from evals.tables import BattleRow
+from evals.votes.imports.batches import store_votes
+from evals.votes.imports.formats import VotesFile, read_votes_file
+from evals.votes.imports.history import finish_undoing
+from evals.votes.imports.keys import id_column
+from evals.votes.imports.matches import RUNNING, Matches, earlier_import, is_running, match
+from evals.votes.imports.options import ImportOptions, VoteFormat
+from evals.votes.imports.rows import BadRow
+from evals.votes.model_names import similar_names
+from models.database import Database, new_ulid
+from models.errors import Conflict, NotFound
 
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's, as ULIDs are written
+_DEFAULT = ImportOptions()
+
+
+class Overlap(Conflict):
+    """Votes of the file equal votes of an earlier one: only a person knows whether they are the same votes."""
 
 
 @dataclass(frozen=True)
 class ImportResult:
     """The result of an import: new votes, known ones, known ones with another choice (`changed`), unreadable rows.
 
-    `skipped` counts rows that are not votes (a log line of a chat, a thumb without an opponent) by their kind.
+    `import_id` is None where nothing was stored. `rows` is the number of the file's rows, `dropped` that of votes that
+    an earlier file had and that were left out. `skipped` counts rows that are not votes (a log line of a chat, a thumb
+    without an opponent) by their kind.
     """
 
+    import_id: str | None
     format: VoteFormat
+    campaign: str
+    rows: int
     new: int
     known: int
+    dropped: int
     changed: tuple[int, ...]
     skipped: dict[str, int]
     bad: tuple[BadRow, ...]
@@ -39,120 +54,123 @@ class ImportResult:
     voters: int
     notes: tuple[str, ...]
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether some rows could not be read."""
+        return bool(self.bad)
+
 
 def import_votes(
     database: Database,
     path: Path,
-    *,
-    form: VoteFormat | None = None,
-    columns: dict[str, str] | None = None,
-    each_its_own_prompt: bool = False,
+    options: ImportOptions = _DEFAULT,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> ImportResult:
     """Stores the votes of a file, and reports the rows that cannot be read.
 
     Args:
-        form: csv, jsonl, fastchat or openwebui; detected by default.
-        columns: our name for a column → the file's, for CSV and JSONL.
-        each_its_own_prompt: treat each vote as a prompt of its own, where the file has no prompts.
+        report: is called with the numbers of votes stored and to store.
 
     Raises:
-        NotFound: there is no such file.
+        NotFound: there is no such file or campaign.
         Invalid: it cannot be read, or a required column is missing.
+        Overlap: it has votes of an earlier file, and the options do not say what to do with them; nothing was stored.
     """
-    read = read_votes_file(path, form=form, columns=columns or {}, each_its_own_prompt=each_its_own_prompt)
-    new = known = 0
-    changed = []
-    seen: Counter[str] = Counter()
-    with database.write() as session:
-        for vote in read.votes:
-            identity = _identity(vote)
-            if vote.id is None:  # a row twice in one file is two votes; the same file twice is not
-                seen[identity] += 1
-                identity = f"{identity}#{seen[identity]}"
-            stored = _store(session, vote, "imported-" + _digest(identity))
-            if stored is None:
-                new += 1
-            else:
-                known += 1
-                changed += [] if stored == vote.sorted_choice else [vote.line]
-    return ImportResult(
-        format=read.format,
+    _require_campaign(database, options.campaign)
+    read = read_votes_file(path, options)
+    finish_undoing(database)
+    earlier = earlier_import(database, read.sha256)
+    if earlier is not None and not is_running(earlier):
+        return _result(read, options, known=len(read.votes), notes=(_same_file(database, earlier, path),))
+    named, id_note = id_column(read.votes) if read.format in ("csv", "jsonl") else (True, None)
+    import_id = earlier.id if earlier is not None else None
+    found = match(database, read.votes, read.sha256, import_id, by_id=options.use_ids and named)
+    if found.overlapping and options.overlap is None:
+        raise Overlap(_overlap_question(database, found, read, path), param="overlap")
+    votes = (*found.new, *(found.overlapping if options.overlap == "keep" else ()))
+    new = 0
+    if votes or found.overlapping or import_id is not None:
+        import_id = import_id or _begin(database, path, read)
+        new = store_votes(
+            database, votes, import_id=import_id, campaign=options.campaign, report=lambda n: report(n, len(votes))
+        )
+        _complete(database, import_id)
+    notes = [id_note] if id_note and options.use_ids else []
+    if found.repeats:
+        notes.append(
+            f"{found.repeats} rows repeat an id with the same content and count once: --no-id counts each row."
+        )
+    return _result(
+        read,
+        options,
+        import_id=import_id,
         new=new,
+        known=found.known + found.repeats + len(votes) - new,
+        dropped=len(found.overlapping) if options.overlap == "drop" else 0,
+        changed=found.changed,
+        notes=(*notes, *similar_names(database, _models(read))),
+    )
+
+
+def _require_campaign(database: Database, name: str) -> None:
+    with database.read() as session:
+        if session.get(CampaignRow, name) is None:
+            known = ", ".join(session.scalars(select(CampaignRow.name).order_by(CampaignRow.name).limit(8)))
+            raise NotFound(f"There is no campaign {name!r}. Campaigns: {known}.", param="campaign")
+
+
+def _begin(database: Database, path: Path, read: VotesFile) -> str:
+    """Stores the import, so that it can be continued, listed and undone from its first batch on."""
+    row = VoteImportRow(id=new_ulid(), filename=path.name[:255], sha256=read.sha256, format=read.format, votes=RUNNING)
+    with database.write() as session:
+        session.add(row)
+        return row.id
+
+
+def _complete(database: Database, import_id: str) -> None:
+    with database.write() as session:
+        row = session.get_one(VoteImportRow, import_id)
+        row.votes = session.scalar(select(func.count()).where(BattleRow.import_id == import_id)) or 0
+
+
+def _same_file(database: Database, earlier: VoteImportRow, path: Path) -> str:
+    name = "" if earlier.filename == path.name else f" as {earlier.filename}"
+    return (
+        f"This file was imported{name} on {earlier.created:%Y-%m-%d}. To import it in another way, first undo that "
+        f"import: parley votes undo {earlier.id}."
+    )
+
+
+def _overlap_question(database: Database, found: Matches, read: VotesFile, path: Path) -> str:
+    with database.read() as session:
+        rows = session.scalars(select(VoteImportRow).where(VoteImportRow.id.in_([one for one in found.earlier if one])))
+        files = sorted(f"{row.filename} ({row.created:%Y-%m-%d})" for row in rows)
+    if None in found.earlier:
+        files.append("an import by an earlier release")
+    return (
+        f"{len(found.overlapping)} of the {len(read.votes)} votes in {path.name} equal votes of {', '.join(files)}. If "
+        "they are the same votes, leave them out with --overlap drop; if people voted alike, count them with "
+        "--overlap keep."
+    )
+
+
+def _models(read: VotesFile) -> tuple[str, ...]:
+    return tuple(sorted({name for vote in read.votes for name in (vote.left, vote.right)}))
+
+
+def _result(
+    read: VotesFile, options: ImportOptions, *, notes: tuple[str, ...], known: int, **counts: Any
+) -> ImportResult:
+    nothing: dict[str, Any] = {"import_id": None, "new": 0, "dropped": 0, "changed": ()}
+    return ImportResult(
+        **nothing | counts,
+        format=read.format,
+        campaign=options.campaign,
+        rows=read.rows,
         known=known,
-        changed=tuple(changed),
         skipped=read.skipped,
         bad=read.bad,
-        models=tuple(sorted({name for vote in read.votes for name in (vote.left, vote.right)})),
+        models=_models(read),
         voters=len({vote.voter for vote in read.votes}),
-        notes=read.notes,
+        notes=(*read.notes, *notes),
     )
-
-
-def _identity(vote: ImportedVote) -> str:
-    """The identity of a vote across imports: its own id, or else its whole content."""
-    if vote.id is not None:
-        return json.dumps(["id", vote.id, sorted((vote.left, vote.right))])
-    return json.dumps(
-        ["row", vote.left, vote.right, vote.left_answer, vote.right_answer, _content(vote), vote.voter, vote.choice,
-         vote.when.isoformat() if vote.when else None]
-    )  # fmt: skip
-
-
-def _content(vote: ImportedVote) -> list[dict[str, str]]:
-    return list(vote.messages) or [{"role": "user", "content": f"[{vote.prompt}]"}]
-
-
-def _store(session: Session, vote: ImportedVote, battle_id: str) -> str | None:
-    """Stores a vote; returns the stored choice, for the models in sorted order, where it was stored before."""
-    # A vote that was exported from here keeps its id.
-    known = session.get(VoteRow, battle_id) or (session.get(VoteRow, vote.id) if vote.id else None)
-    if known is not None:
-        flipped = session.get_one(BattleRow, known.battle_id).flipped
-        return known.choice if not flipped else {"left": "right", "right": "left"}.get(known.choice, known.choice)
-    prompt = _prompt(session, vote)
-    flipped = vote.left > vote.right
-    sides = [(vote.left, vote.left_answer), (vote.right, vote.right_answer)]
-    (model_1, answer_1), (model_2, answer_2) = sides[::-1] if flipped else sides
-    pair_id = _as_ulid(json.dumps([prompt.id, model_1, model_2, answer_1, answer_2]))
-    insert_once(
-        session,
-        PairRow(
-            id=pair_id, prompt_id=prompt.id, model_1=model_1, model_2=model_2, answer_1=answer_1, answer_2=answer_2
-        ),
-    )
-    showings = select(func.count()).select_from(BattleRow)
-    showing = session.scalar(showings.where(BattleRow.pair_id == pair_id, BattleRow.voter == vote.voter)) or 0
-    session.add(
-        BattleRow(id=battle_id, pair_id=pair_id, voter=vote.voter, showing=showing, flipped=flipped, again=vote.again)
-    )
-    session.flush()
-    when = vote.when or utcnow()
-    session.add(VoteRow(battle_id=battle_id, voter=vote.voter, choice=vote.choice, created=when))
-    session.flush()
-    return None
-
-
-def _prompt(session: Session, vote: ImportedVote) -> PromptRow:
-    messages = _content(vote)
-    digest = hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
-    row = PromptRow(
-        id=_as_ulid(digest),
-        digest=digest,
-        messages=messages,
-        category=vote.category,
-        topics=[],
-        held_out=False,
-        source=IMPORTED,
-    )
-    insert_once(session, row)
-    return session.scalars(select(PromptRow).where(PromptRow.digest == digest)).one()
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:48]
-
-
-def _as_ulid(text: str) -> str:
-    """26 characters derived from the content, in the alphabet of ULIDs."""
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
-    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(26)))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import func, select
 
+from evals.campaign_tables import OPEN_CAMPAIGN, CriterionVoteRow, RaterRow
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from evals.votes.training_prompts import no_training_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +32,8 @@ class Votes:
     `first`, `second`: (n,) integers into `models`. `score`: (n,) floats, the share of the win that `first` got: 1,
     0.5 or 0. `prompt`, `voter`: (n,) integers from 0 that identify prompts and voters. `pair`: (n,) integers that
     identify pairs of answers; without it, a prompt and its two models are one pair. `both_bad`: (n,) booleans, the ties
-    where both answers were bad; None where it is not known.
+    if both answers were bad. `first_left`: (n,) booleans, whether `first` was shown on the left. Both are None where
+    it is not known. `voters`: the voters' names by their integers; empty where only the integers are known.
     """
 
     models: tuple[str, ...]
@@ -41,6 +44,8 @@ class Votes:
     voter: np.ndarray
     pair: np.ndarray | None = None
     both_bad: np.ndarray | None = None
+    first_left: np.ndarray | None = None
+    voters: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.score)
@@ -54,11 +59,30 @@ class Votes:
         low, high = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
         return np.unique((self.prompt * m + low) * m + high, return_inverse=True)[1]
 
+    def voter_name(self, voter: int) -> str:
+        """The voter's name, or "voter 1" and so on where names are not known."""
+        return self.voters[voter] if self.voters else f"voter {voter + 1}"
+
     def where(self, keep: np.ndarray) -> Votes:
         """Some of the votes. `keep`: (n,) booleans, or integers that also set the order."""
         parts = (part[keep] for part in (self.first, self.second, self.score, self.prompt, self.voter))
-        rest = (part if part is None else part[keep] for part in (self.pair, self.both_bad))
-        return Votes(self.models, *parts, *rest)
+        pair, both_bad, first_left = (
+            part if part is None else part[keep] for part in (self.pair, self.both_bad, self.first_left)
+        )
+        return Votes(self.models, *parts, pair, both_bad, first_left, self.voters)
+
+    def in_one_order(self) -> Votes:
+        """The same votes with each pair's models in the order of `models`, the score flipped where they were not."""
+        turned = self.first > self.second
+        if not turned.any():
+            return self
+        return replace(
+            self,
+            first=np.minimum(self.first, self.second),
+            second=np.maximum(self.first, self.second),
+            score=np.where(turned, 1.0 - self.score, self.score),
+            first_left=None if self.first_left is None else self.first_left != turned,
+        )
 
     def between(self, model_a: str, model_b: str) -> Votes:
         """Only the votes between two models, scored from the side of `model_a`; both are in `models`, a first."""
@@ -66,10 +90,17 @@ class Votes:
             return from_rows([], models=(model_a, model_b))
         a, b = self.models.index(model_a), self.models.index(model_b)
         keep = ((self.first == a) & (self.second == b)) | ((self.first == b) & (self.second == a))
-        score = np.where(self.first[keep] == a, self.score[keep], 1.0 - self.score[keep])
-        zeros = np.zeros(len(score), dtype=np.int64)
         kept = self.where(keep)
-        return Votes((model_a, model_b), zeros, zeros + 1, score, kept.prompt, kept.voter, kept.pair, kept.both_bad)
+        turned = kept.first != a
+        zeros = np.zeros(len(kept), dtype=np.int64)
+        return replace(
+            kept,
+            models=(model_a, model_b),
+            first=zeros,
+            second=zeros + 1,
+            score=np.where(turned, 1.0 - kept.score, kept.score),
+            first_left=None if kept.first_left is None else kept.first_left != turned,
+        )
 
 
 def from_rows(rows: Iterable[tuple[str, str, float, Hashable, Hashable]], models: Sequence[str] | None = None) -> Votes:
@@ -81,13 +112,15 @@ def from_rows(rows: Iterable[tuple[str, str, float, Hashable, Hashable]], models
     rows = list(rows)
     names = tuple(models) if models is not None else tuple(sorted({m for row in rows for m in row[:2]}))
     at = {name: i for i, name in enumerate(names)}
+    voter, voters = _codes([row[4] for row in rows])
     return Votes(
         models=names,
         first=np.array([at[row[0]] for row in rows], dtype=np.int64),
         second=np.array([at[row[1]] for row in rows], dtype=np.int64),
         score=np.array([row[2] for row in rows], dtype=np.float64),
-        prompt=_codes([row[3] for row in rows]),
-        voter=_codes([row[4] for row in rows]),
+        prompt=_codes([row[3] for row in rows])[0],
+        voter=voter,
+        voters=tuple(map(str, voters)),
     )
 
 
@@ -95,7 +128,7 @@ def from_rows(rows: Iterable[tuple[str, str, float, Hashable, Hashable]], models
 class StoredVotes:
     """Votes as they are stored. `pair_ids[votes.pair[i]]` is the pair of answers that vote i is about.
 
-    `category`: (n,) integers into `categories`, which are sorted; −1 where the prompt has none.
+    `category`: (n,) integers into `categories`, which are sorted; −1 if the prompt has none.
     """
 
     votes: Votes
@@ -104,33 +137,59 @@ class StoredVotes:
     category: np.ndarray
 
 
-def read_votes(database: Database, category: str | None = None) -> Votes:
-    """Every stored vote, or those on one category of prompts; oldest first."""
-    return stored_votes(database, category).votes
+def read_votes(
+    database: Database, category: str | None = None, campaign: str = OPEN_CAMPAIGN, *, open_links: bool = True
+) -> Votes:
+    """The votes of a campaign, or those on one category of prompts; oldest first.
+
+    Votes on recorded answers to training prompts are left out. Campaigns ask different questions, so their votes are
+    never pooled.
+
+    Args:
+        open_links: include votes from open links, where nobody was invited.
+    """
+    return stored_votes(database, category, campaign, open_links=open_links).votes
 
 
-def stored_votes(database: Database, category: str | None = None, *, repeats: bool = False) -> StoredVotes:
+def stored_votes(
+    database: Database,
+    category: str | None = None,
+    campaign: str = OPEN_CAMPAIGN,
+    *,
+    repeats: bool = False,
+    open_links: bool = True,
+    criterion: str | None = None,
+) -> StoredVotes:
     """As `read_votes`, with each vote's pair of answers and category.
 
     Args:
         repeats: include votes on a pair that was shown again on purpose: for voter agreement, never for a rating.
+        criterion: one of the campaign's further criteria instead of the overall choice.
     """
+    choice = VoteRow.choice if criterion is None else CriterionVoteRow.choice
     query = (
         select(
-            PairRow.model_1, PairRow.model_2, BattleRow.flipped, VoteRow.choice, PairRow.prompt_id, VoteRow.voter,
+            PairRow.model_1, PairRow.model_2, BattleRow.flipped, choice, PairRow.prompt_id, VoteRow.voter,
             PairRow.id, PromptRow.category,
         )
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
+        .where(BattleRow.campaign == campaign, BattleRow.gold.is_(False))
         .order_by(VoteRow.created, VoteRow.battle_id)
     )  # fmt: skip
+    if criterion is not None:
+        query = query.join(CriterionVoteRow, CriterionVoteRow.battle_id == VoteRow.battle_id)
+        query = query.where(CriterionVoteRow.criterion == criterion)
+    if not open_links:
+        invited = select(RaterRow.voter).where(RaterRow.campaign == campaign, RaterRow.link == "invite")
+        query = query.where(BattleRow.import_id.is_not(None) | VoteRow.voter.in_(invited))
     if category is not None:
         query = query.where(PromptRow.category == category)
     if not repeats:
         query = query.where(BattleRow.again.is_(False))
     with database.read() as session:
-        rows = session.execute(query).all()
+        rows = session.execute(query.where(no_training_record(session))).all()
     votes = from_rows(
         (first, second, first_score(choice, flipped), prompt, voter)
         for first, second, flipped, choice, prompt, voter, _, _ in rows
@@ -144,6 +203,7 @@ def stored_votes(database: Database, category: str | None = None, *, repeats: bo
             votes,
             pair=np.array([place[row[6]] for row in rows], dtype=np.int64),
             both_bad=np.array([row[3] == "both_bad" for row in rows], dtype=bool),
+            first_left=np.array([not row[2] for row in rows], dtype=bool),
         ),
         pair_ids=pair_ids,
         categories=categories,
@@ -174,7 +234,7 @@ def from_columns(first: Column, second: Column, score: Column, prompt: Column, v
 
 
 def _coded(column: Column) -> np.ndarray:
-    """Integers from 0 that identify values; the values themselves where they are such integers already."""
+    """Integers from 0 that identify values; the values themselves if they are such integers already."""
     values = np.asarray(column)
     if values.dtype.kind in "iu" and len(values) and values.min() >= 0 and values.max() < 4 * len(values):
         return values.astype(np.int64, copy=False)
@@ -195,6 +255,7 @@ def first_score(choice: str, flipped: bool) -> float:
     return float((choice == "left") != flipped)
 
 
-def _codes(values: Sequence[Hashable]) -> np.ndarray:
+def _codes(values: Sequence[Hashable]) -> tuple[np.ndarray, list[Hashable]]:
     seen: dict[Hashable, int] = {}
-    return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.int64)
+    codes = np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.int64)
+    return codes, list(seen)

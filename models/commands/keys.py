@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.usage import Sums, Usage
 
 _NAME = typer.Argument(help="The key's name or id.")
-_MODELS = typer.Option(help="Models it may use, comma-separated: ids, or aliases (that name only). Without it: all.")
+_MODELS = typer.Option(help="Models it may use: comma-separated ids, or aliases (that name only). Default: all.")
 _REQUESTS = typer.Option(help="Model requests per minute.")
 _TOKENS = typer.Option(help="Tokens per minute, input and output together.")
 _DAILY = typer.Option(help="Tokens per UTC day, input and output together.")
@@ -129,7 +129,7 @@ def keys_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = Fal
 
 def keys_set(
     name: Annotated[str, _NAME],
-    models: Annotated[str | None, typer.Option(help="Models it may use, comma-separated; all for all models.")] = None,
+    models: Annotated[str | None, typer.Option(help="Models it may use, comma-separated, or all.")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="Requests per minute; 0 for no limit.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(help="Tokens per minute; 0 for no limit.")] = None,
     daily_tokens: Annotated[int | None, typer.Option(help="Tokens per UTC day; 0 for no limit.")] = None,

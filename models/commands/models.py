@@ -1,4 +1,4 @@
-"""`parley models`: the registry from a terminal. A running Parley follows each change at once."""
+"""`parley models`: the registry from a terminal. A running Parley applies each change at once."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ _PATH = typer.Option(help="A folder of safetensors, or a hub id such as Qwen/Qwe
 _KIND = typer.Option(help="What the weights are. Without it: guessed from the folder.")
 _BASE = typer.Option(help="For an adapter: the id of its base model.")
 _UPSTREAM = typer.Option("--upstream", "--base-url", help="For a hosted model: an OpenAI-compatible address.")
-_UPSTREAM_MODEL = typer.Option(help="For a hosted model: its name there, where it differs.")
+_UPSTREAM_MODEL = typer.Option(help="For a hosted model: its name at the provider, if different.")
 _CREDENTIAL = typer.Option(help="For a hosted model: the NAME of the environment variable that holds its API key.")
 _FALLBACK = typer.Option(help="For a hosted model: a model that answers while the upstream fails. Repeatable.")
 _USD_INPUT = typer.Option(help="For a hosted model: US dollars per million input tokens.")
@@ -26,13 +26,13 @@ _USD_OUTPUT = typer.Option(help="For a hosted model: US dollars per million outp
 _DTYPE = typer.Option(help="auto, bfloat16, float16 or float32.")
 _TOOL_PARSER = typer.Option(help="vLLM's tool call parser, or none. Without it: chosen by model family.")
 _REASONING_PARSER = typer.Option(help="vLLM's reasoning parser, or none. Without it: chosen by model family.")
-_PIN = typer.Option("--pin", help="Keep its engine in memory, even when another model needs the space.")
+_PIN = typer.Option("--pin", help="Keep its engine in memory even if another model needs the space.")
 
 
 def add_models_commands(app: typer.Typer) -> None:
     """Adds `parley models` to the `parley` app."""
     models = typer.Typer(
-        help="The registry: which models are served, and under which names. A running Parley follows at once, "
+        help="The registry: which models are served, and under which names. A running Parley applies changes at once, "
         "without dropping requests to other models.",
         no_args_is_help=True,
     )
@@ -164,7 +164,7 @@ def models_add(
         },
     )  # fmt: skip
     if pin and spec.kind not in ("base", "merged"):
-        raise Invalid(f"A model of kind {spec.kind} has no engine of its own, so it cannot be pinned.", param="pin")
+        raise Invalid(f"A model of kind {spec.kind} does not have its own engine, so it cannot be pinned.", param="pin")
     with open_home() as home:
         home.registry.register(spec)
         if pin:

@@ -6,7 +6,7 @@ attaches the descriptions to its Starlette routes; `serve.openapi.document` comb
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,6 +20,15 @@ class Shape(BaseModel):
     """An object in a request or response. Additional fields are allowed, as OpenAI keeps adding some."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class ListPage(Shape):
+    """One page of a list; a subclass adds `data`."""
+
+    object: Literal["list"]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
 @dataclass(frozen=True)

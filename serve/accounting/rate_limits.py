@@ -49,20 +49,8 @@ class KeyAccount:
     """
 
     __slots__ = (
-        "at",
-        "daily",
-        "day",
-        "held_tokens",
-        "held_usd",
-        "limit_requests_header",
-        "limit_tokens_header",
-        "limits",
-        "requests",
-        "rpm",
-        "today_tokens",
-        "today_usd",
-        "tokens",
-        "tpm",
+        "at", "daily", "day", "held_tokens", "held_usd", "limit_requests_header", "limit_tokens_header", "limits",
+        "requests", "rpm", "today_tokens", "today_usd", "tokens", "tpm",
     )  # fmt: skip
 
     def __init__(self, at: float, day: int, used: Sums | None) -> None:

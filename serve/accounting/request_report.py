@@ -1,29 +1,65 @@
-"""What each request adds to the rate limits, the usage log, the metrics and the access log.
+"""What one request used and how it ended, and what that adds to the rate limits, the logs and the metrics.
 
-It does not know how a request is answered.
+The gateway fills a `RequestRecord` in. Nothing here knows how a request is answered.
 """
 
 import asyncio
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from models.database import Database
 from models.keys import KeyInfo
 from models.settings import Settings
 from models.spec import ModelSpec
 from models.usage import cost
-from serve.accounting.access_log import AccessLog
 from serve.accounting.metrics import Metrics
-from serve.accounting.rate_limits import RateLimited, RateLimiter
-from serve.accounting.request_record import RequestRecord
-from serve.accounting.usage_log import UsageLog
-from serve.transport.asgi import Scope
+from serve.accounting.rate_limits import Admission, RateLimited, RateLimiter
+from serve.accounting.request_logs import AccessLog, UsageLog
+from serve.transport.asgi import Headers, Scope
 
 # Estimates for responses without a usage count: bytes of plain JSON per token, and of a streamed chunk (about one
 # token).
 _BYTES_PER_TOKEN, _BYTES_PER_CHUNK = 4, 256
 _PROBES = frozenset({"/health", "/ready"})  # requested every few seconds, also by our own parent process
 _TEXT_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+
+
+def _request_ids() -> Iterator[bytes]:
+    """128 random bits each, drawn a hundred at a time: a system call costs the same for few bytes and many."""
+    while True:
+        drawn = os.urandom(1600).hex().encode()
+        for start in range(0, len(drawn), 32):
+            yield b"req_" + drawn[start : start + 32]
+
+
+_next_request_id = _request_ids().__next__
+
+
+class RequestRecord:
+    """The state of one request. `response_headers` are sent with any response or error."""
+
+    # Defaults live on the class: most requests never change them, so they cost nothing per request.
+    status = 0
+    finished = False
+    client_gone = False
+    dispatched = False  # sent on to an engine or an upstream
+    model = ""
+    key: KeyInfo | None = None
+    admission: Admission | None = None
+    prompt_bytes = prompt_tokens = completion_tokens = sent_bytes = 0
+    stream = False
+    ttft_s: float | None = None  # time to the first piece of a stream
+    fault = ""  # how a started stream broke
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.request_id = _next_request_id()
+        self.response_headers: Headers = []
+
+    def seconds(self) -> float:
+        """Seconds since the request arrived."""
+        return time.perf_counter() - self.began
 
 
 class RequestAccounting:

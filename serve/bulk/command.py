@@ -11,8 +11,6 @@ import typer
 from models.errors import Invalid, ParleyError
 
 if TYPE_CHECKING:
-    from models.completer import GatewayCompleter
-    from models.settings import Settings
     from serve.bulk.generation import Generated, Progress
 
 _MIN_BAR_COLUMNS = 90  # columns from which there is space for a bar beside the numbers
@@ -40,7 +38,7 @@ def generate_command(
     ] = None,
     credential: Annotated[
         str | None,
-        typer.Option(help=("The NAME of the environment variable with that address's key."), show_default=False),
+        typer.Option(help="Name of the environment variable that holds that address's key.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress bar.")] = False,
 ) -> None:
@@ -57,6 +55,7 @@ def generate_command(
 
       parley generate tickets.csv --model support-v2 --prompt-column text --resume
     """
+    from models.completer import open_completer
     from models.settings import load_settings
     from serve.bulk.journal import Journal, digest_of
     from serve.bulk.rows import read_rows
@@ -67,7 +66,10 @@ def generate_command(
     out = out or prompts.with_name(f"{prompts.stem}.answers.jsonl")
     if out.resolve() == prompts.resolve():
         raise Invalid("--out is the file of prompts itself. Choose another.", param="out")
-    completer = _completer(load_settings(), model or str(rows[0].body["model"]), timeout_s, base_url, credential)
+    if base_url is None and credential is not None:
+        raise Invalid("--credential needs --base-url. The key for this Parley is PARLEY_PAGE_KEY.", param="credential")
+    name = model or str(rows[0].body["model"])
+    completer = open_completer(load_settings(), name, base_url, credential, timeout_s=timeout_s, retries=0, many=True)
     with (
         Journal(out, digest_of(asdict(row) for row in rows), resume=resume) as journal,
         _ProgressBar(not as_json) as bar,
@@ -105,23 +107,6 @@ def generate_command(
             bar.print_line(f"{result.failed:,} rows have an error instead. Run it with --resume to retry them.")
     if result.failed:
         raise typer.Exit(1)
-
-
-def _completer(
-    settings: "Settings", model: str, timeout_s: float, base_url: str | None, credential: str | None
-) -> "GatewayCompleter":
-    from models.completer import GatewayCompleter, gateway_completer
-
-    if base_url is None:
-        if credential is not None:
-            raise Invalid(
-                "--credential needs --base-url. The key for this Parley is PARLEY_PAGE_KEY.", param="credential"
-            )
-        return gateway_completer(settings, model, timeout_s, retries=0, many=True)
-    key = settings.credential(credential) if credential else None
-    if credential and not key:
-        raise Invalid(f"--credential names the variable {credential}, which is not set.", param="credential")
-    return GatewayCompleter(base_url, model, key, timeout_s, retries=0, many=True)
 
 
 class _ProgressBar:

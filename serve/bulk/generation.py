@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.errors import Busy, ParleyError, Unauthorized, Unavailable
-from models.retries import retry_delay
+from models.errors import Busy, ParleyError, Unauthorized, Unavailable, retry_delay
 from serve.bulk.journal import Journal
 from serve.bulk.rows import Row, answer_line, tokens_of
 

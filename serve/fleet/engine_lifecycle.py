@@ -218,7 +218,7 @@ class EngineLifecycle:
             return
         engine.share, engine.memory_bytes = None, None
         engine.state, engine.message = "stopped", ASLEEP
-        self._report(f"{engine.spec.id} {'is asleep' if drain.then == 'sleep' else 'stopped'}: {drain.why}")
+        self._report(f"{engine.spec.id} {'sleeps' if drain.then == 'sleep' else 'stopped'}: {drain.why}")
 
     async def _wait_until_idle(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:
         if engine.endpoint is None:

@@ -1,11 +1,13 @@
-"""The states of models: reads and writes the supervisor's database rows. It knows no processes.
+"""The states of models and the engines' key, which the supervisor writes and the gateway reads. It knows no processes.
 
 Every write that the gateway must notice raises the registry's revision in the same transaction.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Literal, cast
 
 from sqlalchemy import delete, select
@@ -116,3 +118,20 @@ def read_demand(database: Database, within: timedelta) -> dict[str, datetime]:
     query = select(DemandRow).where(DemandRow.asked > utcnow() - within)
     with database.read() as session:
         return {row.model_id: row.asked for row in session.scalars(query)}
+
+
+def read_key(home: Path) -> str:
+    """The engines' key of this run, from a file that only the home's owner can read."""
+    try:
+        return (home / "engine.key").read_text("ascii")
+    except OSError:
+        return ""
+
+
+def write_key(home: Path, key: str) -> None:
+    """Stores the engines' key for the gateway with mode 0600."""
+    path = home / "engine.key"
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as stream:
+        stream.write(key)

@@ -1,8 +1,4 @@
-"""A model's own files, read before it is loaded: architecture, size, chat template. Reads JSON and safetensors headers.
-
-Works for a folder of weights and for a hub id whose files are in the hub's cache. Nothing is known of a hub id that was
-never downloaded.
-"""
+"""A model's files: its weights' sizes and kind, and its chat templates."""
 
 import json
 import struct
@@ -13,7 +9,6 @@ from typing import Any
 
 from models.settings import hub_cache
 from models.spec import ModelSpec
-from serve.fleet.chat_template import read_chat_templates, read_json
 
 _BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -127,3 +122,30 @@ def _tensor_bytes(tensor: dict[str, Any], width: int) -> int:
     begin, end = tensor["data_offsets"]
     kind = tensor["dtype"]
     return int((end - begin) * width * 8 / _BITS[kind]) if kind in _FLOATS else end - begin
+
+
+def find_chat_template(spec: ModelSpec) -> Path | None:
+    """The template file in the model's folder; None for a hub id, or if it is part of the tokenizer's config."""
+    path = spec.folder and spec.folder / "chat_template.jinja"
+    return path if path and path.is_file() else None
+
+
+def read_chat_templates(folder: Path) -> str:
+    """The text of all chat templates of a folder; empty if there are none."""
+    files = [folder / "chat_template.jinja", *sorted(folder.glob("additional_chat_templates/*.jinja"))]
+    texts = [path.read_text("utf-8", "replace") for path in files if path.is_file()]
+    in_config = read_json(folder / "tokenizer_config.json").get("chat_template") if not texts else None
+    if isinstance(in_config, str):
+        texts.append(in_config)
+    elif isinstance(in_config, list):
+        texts += [str(entry.get("template", "")) for entry in in_config if isinstance(entry, dict)]
+    return "\n".join(texts)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty if there is none."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,6 +1,9 @@
-"""How engines share the machine: cores and KV cache on a CPU, GPUs and parts of their memory otherwise."""
+"""Which engines fit beside each other, with which shares of the machine, and which one makes room for a requested one.
 
-from collections.abc import Callable, Mapping, Sequence
+Pure decisions over what runs, what is pinned, and last use.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -131,3 +134,85 @@ def _plan_gpu(
         share = spec.engine.gpu_memory_share or int(left * 1000) / 1000
         shares[spec.id] = Share("cuda", gpus=cards, gpu_memory_share=share)
     return shares
+
+
+@dataclass(frozen=True)
+class PlacedEngine:
+    """An engine that has a share of the machine. `movable`: neither pinned nor so young that stopping it would be
+    thrashing.
+
+    `used`: when it last had a request, on a monotonic clock.
+    """
+
+    name: str
+    movable: bool
+    used: float
+    pinned: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`admit`: the shares with which the engine starts now. `drain`: engines to stop first. `wait`: why it does not
+    start yet.
+
+    `never`: why it would not fit even without the engines that are not pinned.
+    """
+
+    admit: Fit | None = None
+    drain: tuple[str, ...] = ()
+    wait: dict[str, str] = field(default_factory=dict)
+    never: dict[str, str] = field(default_factory=dict)
+
+
+def decide_placement(
+    tenants: Sequence[PlacedEngine], leaving: bool, asking: str, fits: Callable[[Sequence[str], str], Fit]
+) -> Decision:
+    """Decides what to do for one requested engine.
+
+    Args:
+        leaving: whether an engine is already being stopped; no other one is until it is gone.
+        fits: (engines that stay, new engine) → the plan, with the new engine in `refused` if it does not fit.
+    """
+    staying = [placed.name for placed in tenants]
+    fit = fits(staying, asking)
+    if asking in fit.shares:
+        return Decision(admit=fit)
+    reason = fit.refused.get(asking, "there is not enough memory")
+    if leaving:
+        return Decision(wait={asking: "waiting for memory: another model is finishing its requests"})
+    order = sorted((placed for placed in tenants if placed.movable), key=lambda placed: placed.used)
+    for count in range(1, len(order) + 1):
+        out = {placed.name for placed in order[:count]}
+        if asking in fits([name for name in staying if name not in out], asking).shares:
+            return Decision(drain=tuple(placed.name for placed in order[:count]))
+    pinned = [placed.name for placed in tenants if placed.pinned]
+    alone = fits(pinned, asking)
+    if asking in alone.shares:
+        return Decision(wait={asking: f"waiting for memory: {reason}"})
+    if asking in fits((), asking).shares:
+        return Decision(
+            wait={asking: (f"waiting for memory: {reason}; {', '.join(pinned)} is pinned: unpin or retire one")}
+        )
+    return Decision(never={asking: alone.refused.get(asking, reason)})
+
+
+@dataclass(frozen=True)
+class DesiredState:
+    """What should run: an engine for each of `engines`, with the adapters in `adapters`.
+
+    `pinned`: engines that are never stopped to make room.
+    """
+
+    engines: dict[str, ModelSpec]
+    adapters: dict[str, dict[str, ModelSpec]]
+    pinned: frozenset[str] = frozenset()
+
+
+def desired_state(specs: list[ModelSpec], pinned: Collection[str] = ()) -> DesiredState:
+    """Groups the registry's models into engines and their adapters. Hosted models need neither."""
+    own = {spec.id: spec for spec in specs if spec.kind in ("base", "merged")}
+    hanging: dict[str, dict[str, ModelSpec]] = {name: {} for name in own}
+    for spec in specs:
+        if spec.kind == "adapter" and spec.base in hanging:
+            hanging[spec.base][spec.id] = spec
+    return DesiredState(own, hanging, frozenset(pinned) & own.keys())

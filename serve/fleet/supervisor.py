@@ -1,7 +1,7 @@
 """The supervisor: a controller that makes the running engines match the registry and publishes their states.
 
 Each round compares the desired engines and adapters with the actual ones and takes one step for each difference. It is
-the only writer of engine rows. `serve.fleet.engine_lifecycle` handles one engine, `serve.fleet.eviction` decides which
+the only writer of engine rows. `serve.fleet.engine_lifecycle` handles one engine, `serve.fleet.placement` decides which
 engine makes room, and `serve.processes.guardian` makes sure that no process is left behind.
 """
 
@@ -16,19 +16,17 @@ import aiohttp
 
 from models.database import Database, utcnow
 from models.errors import ParleyError
+from models.jobs import reserved_memory
 from models.registry import Registry
-from models.reservations import reserved
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import engine_states, placement, vllm_command
-from serve.fleet.desired_state import DesiredState, desired_state
+from serve.fleet import engine_states, placement
 from serve.fleet.engine_lifecycle import BACKOFF_LIMIT_S, EngineLifecycle, begin_drain
 from serve.fleet.engine_states import EngineStatus
-from serve.fleet.eviction import PlacedEngine, decide_placement
 from serve.fleet.machine import Machine
 from serve.fleet.managed_engine import ASLEEP, ManagedEngine
 from serve.fleet.memory import MemoryBudget, MemoryUse
-from serve.fleet.placement import Fit
+from serve.fleet.placement import DesiredState, Fit, PlacedEngine, decide_placement, desired_state
 from serve.processes.children import stop_all
 
 _TICK_S = 0.5
@@ -96,7 +94,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Reconciles until cancelled."""
-        vllm_command.write_key(self._settings.home, self._key)
+        engine_states.write_key(self._settings.home, self._key)
         await asyncio.to_thread(engine_states.delete_statuses, self._database)
         async with aiohttp.ClientSession() as session:
             while True:
@@ -275,7 +273,7 @@ class Supervisor:
         if time.monotonic() - self._reservations_read_at < _DEMAND_INTERVAL_S:
             return
         self._reservations_read_at = time.monotonic()
-        self._memory.reserved = await asyncio.to_thread(reserved, self._database)
+        self._memory.reserved = await asyncio.to_thread(reserved_memory, self._database)
         if not self._memory.reserved or any(engine.drain for engine in self._engines.values()):
             return
         movable = [engine for engine in self._placed_engines() if engine.movable]

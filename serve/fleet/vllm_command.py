@@ -1,20 +1,17 @@
-"""vLLM as a program: its command line, environment and key. Nothing else knows vLLM's flags.
+"""vLLM as a program: its command line and environment. Nothing else knows vLLM's flags.
 
 An engine listens on loopback only, behind a key that changes at every start, because several of vLLM's routes ignore
 the key or change what it serves. Requests to an engine are in `serve.fleet.engine_api`.
 """
 
-import os
 import socket
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from models.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet.amx import PLUGIN
-from serve.fleet.chat_template import find_chat_template
-from serve.fleet.model_files import find_model_files
+from serve.fleet.model_files import find_chat_template, find_model_files
 from serve.fleet.placement import Share
 from serve.fleet.vllm_parsers import Parsers, parsers
 from serve.processes.children import Command
@@ -165,20 +162,3 @@ def lora_rank(wanted: int) -> int:
     """The smallest rank of at least `wanted` that vLLM allows."""
     allowed = (8, 16, 32, 64, 128, 256, 320, 512)
     return next((rank for rank in allowed if rank >= wanted), allowed[-1])
-
-
-def read_key(home: Path) -> str:
-    """The engines' key of this run, from a file that only the home's owner can read."""
-    try:
-        return (home / "engine.key").read_text("ascii")
-    except OSError:
-        return ""
-
-
-def write_key(home: Path, key: str) -> None:
-    """Stores the engines' key for the gateway with mode 0600."""
-    path = home / "engine.key"
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as stream:
-        stream.write(key)

@@ -70,7 +70,8 @@ class Gateway:
                 await send({"type": "websocket.close", "code": 1000})
             return
         exchange = Exchange(send)
-        exchange.response_headers = self._cors.headers(scope)
+        if self._origins:
+            exchange.response_headers = self._cors.headers(scope)
         self.metrics.in_flight.inc()
         try:
             await self._route(scope, receive, exchange)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from models.errors import ParleyError
 from models.settings import Settings
 from serve.accounting.metrics import Metrics
-from serve.gateway.circuit_breaker import CircuitBreaker
-from serve.gateway.concurrency_limiter import ConcurrencyLimiter
 from serve.gateway.exchange import Exchange
 from serve.gateway.model_request import ModelRequest
 from serve.gateway.response_forwarder import forward
+from serve.gateway.server_limits import CircuitBreaker, ConcurrencyLimiter
 from serve.gateway.snapshot import Route, SnapshotWatcher
 from serve.gateway.startup_queue import StartupQueue
 from serve.gateway.upstream_errors import UpstreamDown, upstream_down
@@ -49,8 +48,7 @@ class Dispatcher:
         self._upstreams = UpstreamClient(timeouts_from(settings))
 
     def open(self) -> None:
-        """Creates the connection pools."""
-        self._engines.open()
+        """Creates the connections to upstreams; those to engines follow when they are needed."""
         self._upstreams.open()
 
     async def close(self) -> None:

@@ -4,8 +4,7 @@ Fallbacks are tried in order while the model before them is unreachable, times o
 answers with 429 or 5xx, and always before a byte has gone to the client.
 """
 
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from models.keys import KeyInfo
 from serve.accounting.metrics import Metrics
@@ -26,17 +25,12 @@ class FallbackDispatcher:
         self._watcher = watcher
         self._metrics = metrics
 
-    def dispatch(self, request: ModelRequest, exchange: Exchange, key: KeyInfo | None) -> Coroutine[Any, Any, None]:
-        """Sends a request and forwards the response.
+    async def dispatch(self, request: ModelRequest, exchange: Exchange, key: KeyInfo | None) -> None:
+        """Sends a request and forwards the response. For models that have fallbacks.
 
         Raises:
             ParleyError: before the response has started; after that the error is in the stream.
         """
-        if request.route.spec.fallbacks:
-            return self._dispatch_with_fallbacks(request, exchange, key)
-        return self._dispatcher.dispatch(request, exchange)
-
-    async def _dispatch_with_fallbacks(self, request: ModelRequest, exchange: Exchange, key: KeyInfo | None) -> None:
         first = request.route
         fallbacks = self._usable_fallbacks(first, key)
         fallback = next(fallbacks, None)

@@ -11,9 +11,8 @@ from models.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization
-from serve.gateway.disconnect_watcher import DisconnectWatcher
 from serve.gateway.dispatcher import Dispatcher
-from serve.gateway.exchange import Exchange
+from serve.gateway.exchange import DisconnectWatcher, Exchange
 from serve.gateway.fallbacks import FallbackDispatcher
 from serve.gateway.model_request import build_model_request, find_route
 from serve.gateway.snapshot import SnapshotWatcher
@@ -76,7 +75,10 @@ class InferenceHandler:
             self._accounting.admit(exchange, route.spec, size, request.max_tokens, request.choices)
             listener = self._disconnects.listener(receive, exchange)
             try:
-                await self._fallbacks.dispatch(request, exchange, key)
+                if route.spec.fallbacks:
+                    await self._fallbacks.dispatch(request, exchange, key)
+                else:
+                    await self._dispatcher.dispatch(request, exchange)
             finally:
                 listener.stop()
         finally:

@@ -9,7 +9,7 @@ from models.errors import Invalid
 from serve.gateway.authorization import model_not_found
 from serve.gateway.snapshot import Route, Snapshot
 from serve.validation import fields
-from serve.validation.schema_limits import check_schemas
+from serve.validation.field_limits import check_schemas
 
 # Their streams consist of chunks that end with [DONE], with usage only on request.
 _CHUNK_STREAMS = frozenset({"/v1/chat/completions", "/v1/completions"})

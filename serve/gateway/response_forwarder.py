@@ -17,15 +17,14 @@ from serve.gateway.model_request import ModelRequest
 from serve.gateway.upstream_errors import (
     BadUpstream,
     error_body,
-    forwarded_headers,
     upstream_fault,
-    upstream_limits,
 )
-from serve.transport.asgi import EVENT_STREAM
+from serve.transport.asgi import EVENT_STREAM, Headers
 from serve.transport.error_responses import openai_error
 from serve.transport.sse_frames import FrameFilter, ResponsesFrameFilter
 from serve.transport.upstream_client import ServerResponse
 
+_FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 _STREAM_END_S = 1.0  # how long an upstream may keep its connection open after the end of its stream
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
@@ -45,7 +44,7 @@ def forward(
         return _forward_error(metrics, request, response, exchange)
     streams = response.header(b"content-type").lower().startswith(b"text/event-stream")
     if request.route.hosted:
-        exchange.response_headers += upstream_limits(response, exchange.response_headers)
+        exchange.response_headers += _upstream_limits(response, exchange.response_headers)
     if streams is not request.stream:
         # The SDK would silently read it as an empty stream or as a string.
         metrics.failed(request.route.spec.id, "broken")
@@ -135,12 +134,25 @@ async def _forward_error(metrics: Metrics, request: ModelRequest, response: Serv
     except OSError:
         data = b""
     body = error_body(metrics, request, response.status, data)
-    forwarded = forwarded_headers(response)
+    forwarded = _forwarded_headers(response)
     # The server that refuses knows when to retry: its headers replace those of the key's limits.
     names = {name for name, _ in forwarded}
     exchange.response_headers = [pair for pair in exchange.response_headers if pair[0] not in names]
     await exchange.send_response(response.status, body, extra=forwarded)
     return True
+
+
+def _forwarded_headers(response: ServerResponse) -> Headers:
+    """The headers of an error response that also go to the client: retry advice and rate limits."""
+    return [(name, value) for name, value in response.headers if name in _FORWARDED or name.startswith(b"x-ratelimit-")]
+
+
+def _upstream_limits(response: ServerResponse, ours: Headers) -> Headers:
+    """An upstream's own rate limit headers, except those that the key's limits already set."""
+    present = {name for name, _ in ours}
+    return [
+        (name, value) for name, value in response.headers if name.startswith(b"x-ratelimit-") and name not in present
+    ]
 
 
 def _record_usage(exchange: Exchange, usage: Any) -> None:

@@ -1,23 +1,49 @@
-"""The gateway's uvicorn server: process limits, garbage collection, and running until a signal."""
+"""The gateway's uvicorn server: process limits, garbage collection, connection timeouts, and running until a signal."""
 
+import asyncio
 import gc
 import math
 import resource
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, cast
+
+import uvicorn
 
 from models.database import Database
 from models.settings import Settings
 from serve.gateway.app import Gateway, create_app
+from serve.transport.http_protocol import HTTPProtocol
 from serve.transport.listen_sockets import inherited_sockets
 
 if TYPE_CHECKING:
-    import uvicorn
     from starlette.routing import BaseRoute
 
 _GC_THRESHOLDS = (50_000, 20, 50)  # requests leave hardly any reference cycles behind
 _MAX_FILES = 65_536  # a stream needs two
 _RESERVED_FILES = 128  # logs, the database, the event loop
+
+
+class Server(uvicorn.Server):
+    """Checks all connections once a second, because a timer per connection costs more. Needs `http=HTTPProtocol`."""
+
+    def __init__(self, config: uvicorn.Config, on_shutdown: Callable[[], None]) -> None:
+        """`on_shutdown` is called when the server gets a signal to stop."""
+        super().__init__(config)
+        self._on_shutdown = on_shutdown
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn's signal handler."""
+        self._on_shutdown()
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's tick, ten times a second."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                cast(HTTPProtocol, connection).check_timeouts(now)
+        return await super().on_tick(counter)
 
 
 def run(
@@ -45,13 +71,8 @@ def max_connections() -> int:
     return max((soft - _RESERVED_FILES) // 2, 1)
 
 
-def make_server(app: Gateway, settings: Settings) -> "uvicorn.Server":
+def make_server(app: Gateway, settings: Settings) -> Server:
     """The gateway's server on the settings' address, not running yet."""
-    import uvicorn
-
-    from serve.transport.http_protocol import HTTPProtocol
-    from serve.transport.server import Server
-
     config = uvicorn.Config(
         app,
         host=settings.host,

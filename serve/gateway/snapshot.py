@@ -17,7 +17,7 @@ from models.keys import KeyInfo, active_keys, key_digest, keys_configured
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
-from serve.fleet import engine_states, vllm_command
+from serve.fleet import engine_states
 from serve.fleet.engine_states import EngineStatus, ModelState
 
 _POLL_INTERVAL_S = 0.25
@@ -81,7 +81,7 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     specs = registry.list(include_candidates=True)
     rows = engine_states.read_statuses(database)
     model_states = engine_states.combine_states(specs, rows)
-    engine_key = vllm_command.read_key(settings.home)
+    engine_key = engine_states.read_key(settings.home)
     routes = {spec.id: _route(settings, spec, model_states[spec.id], rows.get(spec.id), engine_key) for spec in specs}
     aliases = {name: target for name, target in registry.aliases().items() if target in routes}
     for name, target in aliases.items():

@@ -6,11 +6,7 @@ from models.errors import Invalid, ParleyError, Unavailable
 from serve.accounting.metrics import Metrics
 from serve.gateway.model_request import ModelRequest
 from serve.gateway.snapshot import Route
-from serve.transport.asgi import Headers
 from serve.transport.error_responses import openai_error
-from serve.transport.upstream_client import ServerResponse
-
-_FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 
 
 class BadUpstream(ParleyError):
@@ -33,19 +29,6 @@ def upstream_fault(metrics: Metrics, route: Route, how: str, message: str) -> Un
     """The error for a server that failed in the middle of its response, counted under `how`."""
     metrics.failed(route.spec.id, how)
     return Unavailable(f"The server of {route.spec.id!r} {message}.", code="upstream_error", retry_after=1)
-
-
-def forwarded_headers(response: ServerResponse) -> Headers:
-    """The headers of an error response that also go to the client: retry advice and rate limits."""
-    return [(name, value) for name, value in response.headers if name in _FORWARDED or name.startswith(b"x-ratelimit-")]
-
-
-def upstream_limits(response: ServerResponse, ours: Headers) -> Headers:
-    """An upstream's own rate limit headers, except those that the key's limits already set."""
-    present = {name for name, _ in ours}
-    return [
-        (name, value) for name, value in response.headers if name.startswith(b"x-ratelimit-") and name not in present
-    ]
 
 
 def error_body(metrics: Metrics, request: ModelRequest, status: int, data: bytes) -> bytes:

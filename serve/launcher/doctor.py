@@ -1,6 +1,6 @@
 """`parley doctor`: checks whether this machine can run Parley and says what to fix. It changes nothing.
 
-Every check is a function that returns a `Finding`. It works before the first start and beside a running Parley.
+Every check is a function that returns a `Finding`. It works before the first start and while Parley runs.
 """
 
 import os
@@ -68,11 +68,11 @@ def examine(settings: Settings) -> list[Finding]:
             lambda: _files(),
             lambda: _clock(),
         ]
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for check in checks:
-            item = check()
-            found += item if isinstance(item, list) else [item]
-        return found
+            result = check()
+            findings += result if isinstance(result, list) else [result]
+        return findings
     finally:
         database.close()
 
@@ -120,25 +120,25 @@ class _DatabaseProbe:
 
 
 def _python() -> Finding:
-    found = f"{platform.python_version()} on {platform.system()} {platform.release()}"
+    system = f"{platform.python_version()} on {platform.system()} {platform.release()}"
     if sys.platform != "linux":
         return Finding(
-            "Python", "warn", found, "Cleaning up after a crash needs Linux: elsewhere engines may keep running."
+            "Python", "warn", system, "Cleaning up after a crash needs Linux: elsewhere engines may keep running."
         )
-    return Finding("Python", "ok", found)
+    return Finding("Python", "ok", system)
 
 
 def _package(name: str) -> Finding:
-    found = next((item for item in (name, f"{name}-cpu") if _version(item)), None)
-    if found is None:
+    package = next((candidate for candidate in (name, f"{name}-cpu") if _version(candidate)), None)
+    if package is None:
         return Finding(name, "fail", "not installed", "Install Parley's environment: `make setup`.")
-    release = _version(found) or ""
+    release = _version(package) or ""
     floor = _FLOORS.get(name)
     if floor and _numbers(release) < floor:
         least = ".".join(map(str, floor))
         advice = f"Releases before {least} have published security faults: run `make setup`."
         return Finding(name, "fail", release, advice)
-    return Finding(name, "ok", f"{release} ({found})" if found != name else release)
+    return Finding(name, "ok", f"{release} ({package})" if package != name else release)
 
 
 def _version(name: str) -> str | None:
@@ -190,15 +190,15 @@ def _driver() -> str:
 def _memory(settings: Settings) -> Finding:
     free, total = available_bytes(), psutil.virtual_memory().total
     least = CPU_OVERHEAD_BYTES + int(settings.cpu_kv_cache_gib * _GIB)
-    found = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB are free"
+    amount = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB are free"
     if free < CPU_OVERHEAD_BYTES:
-        return Finding("memory", "fail", found, f"One engine needs {least / _GIB:.1f} GiB beside its weights.")
+        return Finding("memory", "fail", amount, f"One engine needs {least / _GIB:.1f} GiB beside its weights.")
     if free < least + _GIB:
         advice = (
             f"One engine needs {least / _GIB:.1f} GiB beside its weights: lower cpu_kv_cache_gib, or free some memory."
         )
-        return Finding("memory", "warn", found, advice)
-    return Finding("memory", "ok", found)
+        return Finding("memory", "warn", amount, advice)
+    return Finding("memory", "ok", amount)
 
 
 def _home(home: Path) -> Finding:
@@ -220,12 +220,12 @@ def _home(home: Path) -> Finding:
 def _disk(home: Path) -> Finding:
     where = next(item for item in (home, *home.parents) if item.exists())
     free = shutil.disk_usage(where).free
-    found = f"{free / _GIB:.1f} GiB are free on the disk of {where}"
+    amount = f"{free / _GIB:.1f} GiB are free on the disk of {where}"
     if free < preflight.LEAST_FREE_BYTES:
-        return Finding("disk", "fail", found, "Parley needs more to start: free some space.")
+        return Finding("disk", "fail", amount, "Parley needs more to start: free some space.")
     if free < _LOW_DISK_BYTES:
-        return Finding("disk", "warn", found, "Checkpoints need space, and a merged model is as large as its base.")
-    return Finding("disk", "ok", found)
+        return Finding("disk", "warn", amount, "Checkpoints need space, and a merged model is as large as its base.")
+    return Finding("disk", "ok", amount)
 
 
 def _database(opened: _DatabaseProbe) -> Finding:
@@ -246,7 +246,7 @@ def _sqlite(settings: Settings) -> Finding:
 
 def _ports(settings: Settings) -> list[Finding]:
     running = read_state(settings)
-    found = []
+    findings = []
     addresses = (
         ("gateway", settings.host, settings.port, "the gateway", "--port"),
         ("page", settings.page_host, settings.page_port, "the page", "--page-port"),
@@ -255,15 +255,15 @@ def _ports(settings: Settings) -> list[Finding]:
         if running is not None and running["processes"].get(name, {}).get("pid"):
             # It may have been started with other flags than this command has.
             used = urlsplit(running.get(name) or "").port or port
-            found.append(Finding(f"port {used}", "ok", f"used by {who} of this home, which is running"))
+            findings.append(Finding(f"port {used}", "ok", f"used by {who} of this home, which is running"))
             continue
         try:
             preflight.check_port(host, port, who, flag)
         except ParleyError as error:
-            found.append(Finding(f"port {port}", "fail", f"not available for {who}", str(error)))
+            findings.append(Finding(f"port {port}", "fail", f"not available for {who}", str(error)))
         else:
-            found.append(Finding(f"port {port}", "ok", f"free for {who}"))
-    return found
+            findings.append(Finding(f"port {port}", "ok", f"free for {who}"))
+    return findings
 
 
 def _keys(settings: Settings, opened: _DatabaseProbe) -> Finding:

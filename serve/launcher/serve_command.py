@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.command_options import settings_options
 from models.errors import Conflict, Invalid
-from serve.launcher.settings_options import settings_options
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -31,8 +31,8 @@ def serve_command(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Each a registered model, a folder of safetensors, or a hub id such as Qwen/Qwen3-4B. NAME=FOLDER "
-            "sets another name than the folder's. Without any, all registered models are served.",
+            help="Registered models, folders of safetensors, or hub ids such as Qwen/Qwen3-4B. NAME=FOLDER sets the "
+            "name; otherwise it is the folder's. Default: all registered models.",
             metavar="[MODEL | FOLDER | NAME=FOLDER]…",
         ),
     ] = None,

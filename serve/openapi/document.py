@@ -15,8 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from models.http.operations import ATTRIBUTE, Operation
-from serve.openapi.operations import OPERATIONS
-from serve.openapi.schemas import Error
+from serve.openapi.operations import OPERATIONS, Error
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute

@@ -7,7 +7,7 @@ and are reached through `serve.transport.upstream_client`.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ class Unreachable(ConnectionError):
 
 
 class EnginePool:
-    """Open connections by address. One per event loop; `open` and `close` run with it."""
+    """Open connections by address. One per event loop; `close` runs at its end."""
 
     def __init__(self, timeouts: Timeouts, *, idle_limit_s: float) -> None:
         self._timeouts = timeouts
@@ -40,10 +40,6 @@ class EnginePool:
         self._idle: dict[tuple[str, int], deque[EngineConnection]] = {}
         self._connections: set[EngineConnection] = set()
         self._timeout_check: asyncio.Task[None] | None = None
-
-    def open(self) -> None:
-        """Starts the check for timed-out and unused connections."""
-        self._timeout_check = asyncio.get_running_loop().create_task(self._check_timeouts())
 
     def close(self) -> None:
         """Closes every connection."""
@@ -80,8 +76,10 @@ class EnginePool:
         return connection
 
     def add(self, connection: "EngineConnection") -> None:
-        """Registers a new connection for the timeout check."""
+        """Registers a new connection for the timeout check, which the first one starts."""
         self._connections.add(connection)
+        if self._timeout_check is None:
+            self._timeout_check = asyncio.get_running_loop().create_task(self._check_timeouts())
 
     def remove(self, connection: "EngineConnection") -> None:
         """Forgets a connection that has ended."""
@@ -230,13 +228,7 @@ class EngineConnection(asyncio.Protocol):
 
     async def read(self) -> bytes:
         """The whole body. Raises ConnectionBroken if it exceeds `MAX_RESPONSE_BYTES`, and as `read_piece`."""
-        pieces, size = [], 0
-        while piece := await self.read_piece():
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_RESPONSE_BYTES:
-                raise ConnectionBroken(f"a response of more than {MAX_RESPONSE_BYTES} bytes")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return await read_whole(self.read_piece)
 
     def release(self) -> None:
         """Ends the use of the response. If it was not read to its end, the connection is closed to stop the engine."""
@@ -349,6 +341,17 @@ class EngineConnection(asyncio.Protocol):
         if self._head_received:
             self._complete = True
             self._keep_alive = self._parser.should_keep_alive()
+
+
+async def read_whole(read_piece: Callable[[], Awaitable[bytes]]) -> bytes:
+    """All pieces of a body. Raises ConnectionBroken if they exceed `MAX_RESPONSE_BYTES`."""
+    pieces, size = [], 0
+    while piece := await read_piece():
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_RESPONSE_BYTES:
+            raise ConnectionBroken(f"a response of more than {MAX_RESPONSE_BYTES} bytes")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 @lru_cache(maxsize=1024)

@@ -1,7 +1,7 @@
-"""Errors in OpenAI's shape: response headers, raw responses, stream frames. Also the ids of requests."""
+"""Errors in OpenAI's shape: response headers, raw responses, stream frames."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -9,20 +9,6 @@ import orjson
 
 from models.errors import ParleyError
 from serve.transport.asgi import Headers
-
-
-def _request_ids() -> Iterator[bytes]:
-    """128 random bits each, drawn a hundred at a time because a system call costs the same for few bytes as for
-    many.
-    """
-    while True:
-        drawn = os.urandom(1600).hex().encode()
-        for start in range(0, len(drawn), 32):
-            yield b"req_" + drawn[start : start + 32]
-
-
-# Each call returns a new, unique id.
-next_request_id: Callable[[], bytes] = _request_ids().__next__
 
 
 def error_headers(error: ParleyError) -> Headers:
@@ -37,11 +23,11 @@ def error_headers(error: ParleyError) -> Headers:
 
 def raw_error(error: ParleyError) -> bytes:
     """An error as a complete HTTP response that closes its connection, for input that is not a valid request."""
-    data = orjson.dumps(error.body())
+    data, phrase = orjson.dumps(error.body()), HTTPStatus(error.status).phrase.encode()
     return (
-        b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nx-request-id: %s\r\nopenai-processing-ms: 0\r\n"
+        b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\nx-request-id: req_%s\r\nopenai-processing-ms: 0\r\n"
         b"content-length: %d\r\nconnection: close\r\n\r\n%s"
-    ) % (error.status, HTTPStatus(error.status).phrase.encode(), next_request_id(), len(data), data)
+    ) % (error.status, phrase, os.urandom(16).hex().encode(), len(data), data)
 
 
 def error_frame(error: Mapping[str, Any]) -> bytes:

@@ -132,16 +132,9 @@ class ResponsesFrameFilter(FrameFilter):
             return self._filter_frames(piece)
         return self._filter_frames(piece) if b'"error"' in piece else piece
 
-    def _filter_frames(self, block: bytes) -> bytes:
-        forwarded = []
-        for frame in block.split(self._block_end):
-            if frame and self._is_forwarded(frame):
-                forwarded.append(frame + self._block_end)
-            if self.ended:
-                break
-        return b"".join(forwarded)
-
     def _is_forwarded(self, frame: bytes) -> bool:
+        if self.complete:
+            return False
         lines = [line[5:] for line in frame.splitlines() if line.startswith(b"data:")]
         try:
             content = orjson.loads(b"\n".join(lines))

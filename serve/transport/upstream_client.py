@@ -11,7 +11,7 @@ from typing import Protocol
 import aiohttp
 
 from serve.transport.asgi import Headers
-from serve.transport.engine_client import MAX_RESPONSE_BYTES, ConnectionBroken, Unreachable
+from serve.transport.engine_client import ConnectionBroken, Unreachable, read_whole
 from serve.transport.timeouts import Timeouts
 
 
@@ -132,13 +132,7 @@ class HostedResponse:
 
     async def read(self) -> bytes:
         """The whole body. Raises ConnectionBroken if it exceeds `MAX_RESPONSE_BYTES`, and as `read_piece`."""
-        pieces, size = [], 0
-        while piece := await self.read_piece():
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_RESPONSE_BYTES:
-                raise ConnectionBroken(f"a response of more than {MAX_RESPONSE_BYTES} bytes")
-        return b"".join(pieces)
+        return await read_whole(self.read_piece)
 
 
 @contextmanager

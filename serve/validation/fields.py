@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from models.errors import Invalid
-from serve.validation.field_limits import MAX_NUMBERS, check_limits, check_number
+from serve.validation.field_limits import LIMITED, MAX_NUMBERS, check_limits, check_number
 
 
 def _split(text: str) -> frozenset[str]:
@@ -115,7 +115,8 @@ def check_fields(body: dict[str, Any]) -> None:
                 free = _SCHEMA | {"json_schema"}
             if free is not None:
                 _check_nested(value, free)
-    check_limits(body)
+    if not LIMITED.isdisjoint(body):
+        check_limits(body)
 
 
 def check_media(body: dict[str, Any]) -> None:

@@ -22,16 +22,10 @@ _MODELS = b"/v1/models/"
 # Nearly every request has one of these paths, which need no further check.
 _COMMON_PATHS = frozenset(
     {
-        b"/v1/chat/completions",
-        b"/v1/completions",
-        b"/v1/embeddings",
-        b"/v1/responses",
-        b"/v1/models",
-        b"/health",
-        b"/ready",
-        b"/metrics",
+        b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses", b"/v1/models", b"/health",
+        b"/ready", b"/metrics",
     }
-)
+)  # fmt: skip
 # RFC 3986's pchar without %, in segments that are neither empty nor only dots. One / may end the path.
 _PLAIN_PATH = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9\-._~!$&'()*+,;=:@]+)+/?|/")
 _ESCAPED = re.compile(rb"%[0-9A-Fa-f]{2}")
@@ -39,16 +33,10 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 # If one of these comes twice, two programs may pick different ones.
 _SINGLE_HEADERS = frozenset(
     {
-        b"host",
-        b"content-length",
-        b"transfer-encoding",
-        b"authorization",
-        b"content-type",
-        b"content-encoding",
-        b"expect",
-        b"origin",
+        b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"content-encoding",
+        b"expect", b"origin",
     }
-)
+)  # fmt: skip
 # Host names that no outsider can point a browser at: addresses, and names that public DNS does not have.
 _LOCAL_HOST = re.compile(
     rb"(?i)(?:\[[0-9a-f:.%]+\]|\d{1,3}(?:\.\d{1,3}){3}|(?:[a-z0-9_\-]+\.)*localhost\.?|[a-z0-9_\-]*)(?::\d{1,5})?"
@@ -114,7 +102,7 @@ def check_cross_site(scope: Scope, origins: Container[bytes]) -> None:
     host = header(scope, b"host") or b""
     if not _LOCAL_HOST.fullmatch(host):
         raise MisdirectedRequest(
-            "Without keys this gateway only answers to localhost, addresses and names without a dot. Make a key with "
+            "Without keys this gateway only answers to localhost, addresses and names without a dot. Create a key with "
             "`parley keys create NAME --role client`."
         )
     # For reads, the browser itself keeps other sites' pages from seeing the response.
@@ -225,7 +213,7 @@ def _check_repeats(headers: list[tuple[bytes, bytes]]) -> None:
     seen: set[bytes] = set()
     for name, _ in headers:
         if name in seen and name in _SINGLE_HEADERS:
-            raise _invalid_header(f"The header {name.decode()} came twice.")
+            raise _invalid_header(f"The header {name.decode()} is repeated.")
         seen.add(name)
 
 

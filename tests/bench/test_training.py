@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.training.__main__ import main
-from bench.training.leak import measure_leak
-from bench.training.throughput import RunResult, StepClock, train_padded, train_parley
+from bench.training.measurements import RunResult, StepClock, measure_leak, train_padded, train_parley
 from tests.tiny_model import make_base
 from tests.train.conftest import style_rows
 

@@ -70,13 +70,13 @@ def test_prompts_are_added_from_a_file(parley, tmp_path: Path) -> None:
         (["votes", "export", "/dev/null/pairs.jsonl"], "cannot be written"),
     ],
 )
-def test_a_mistake_is_one_line(parley, arguments: list[str], told: str) -> None:
+def test_errors_are_one_line(parley, arguments: list[str], told: str) -> None:
     code, _, line = parley(*arguments)
     assert code != 0
     assert told in line
     assert "\n" not in line
 
 
-def test_judging_says_that_it_needs_a_key_where_keys_are_on(parley, database: Database) -> None:
+def test_judging_requires_a_key_if_keys_exist(parley, database: Database) -> None:
     create_key(database, name="me", role="owner")
     assert "PARLEY_PAGE_KEY" in parley("judge", "j", "--models", "one,two")[2]

@@ -15,7 +15,7 @@ from evals.tasks.evaluations import load_evaluation
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.jobs import claim, enqueue, get_job
-from models.judge_format import pairwise_answer, pointwise_answer
+from models.judge_prompt import pairwise_answer, pointwise_answer
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.worker import run_job
@@ -130,25 +130,25 @@ def test_a_task_with_rows_that_are_none_fails_unless_they_are_to_be_left_out(
     job = run(served, database, params | {"skip_bad": True}, "evaluate")
     assert job.status == "succeeded", job.error
     job = run(served, database, {"task": str(task), "scorers": ["words"]}, "evaluate")
-    assert "needs 'models'" in (job.error or "")
+    assert "needs the parameter 'models'" in (job.error or "")
 
 
 @pytest.mark.parametrize(
     ("params", "told"),
     [
-        ({"judge": "fair", "model_a": "one"}, "needs 'model_b'"),
+        ({"judge": "fair", "model_a": "one"}, "needs the parameter 'model_b'"),
         ({"judge": "nobody", "model_a": "one", "model_b": "two"}, "no model 'nobody'"),
         ({"judge": "fair", "model_a": "one", "model_b": "two"}, "no prompts"),
-        ({"judge": "fair", "model_a": "two", "model_b": "newest"}, "two that differ"),
+        ({"judge": "fair", "model_a": "two", "model_b": "newest"}, "two different ones"),
     ],
 )
-def test_a_job_that_cannot_be_done_says_why(served: Settings, database: Database, params: dict, told: str) -> None:
+def test_an_invalid_job_fails_with_the_reason(served: Settings, database: Database, params: dict, told: str) -> None:
     job = run(served, database, params)
     assert job.status == "failed"
     assert told in (job.error or "")
 
 
-def test_without_a_server_the_job_says_so(served: Settings, database: Database) -> None:
+def test_the_job_fails_if_no_server_runs(served: Settings, database: Database) -> None:
     add_prompts(database, [{"prompt": "Question?"}], "test")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

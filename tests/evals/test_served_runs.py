@@ -47,7 +47,7 @@ def test_embeddings_and_grades_come_through_the_gateway(
     assert {model for model, _ in upstream.asked} == {"before", "after", "our-judge"}
 
 
-def test_two_judges_are_one_progress(gateway: tuple[Serving, AnsweringServer], database: Database) -> None:
+def test_two_judges_share_one_progress(gateway: tuple[Serving, AnsweringServer], database: Database) -> None:
     running, _ = gateway
     settings = running.settings.model_copy(update={"port": running.port})
     told: list[float] = []
@@ -60,7 +60,7 @@ def test_two_judges_are_one_progress(gateway: tuple[Serving, AnsweringServer], d
     assert told.count(1.0) == 1
 
 
-def test_a_model_that_is_not_there_to_embed_is_told_and_costs_no_other_score(
+def test_a_missing_embedding_model_leaves_other_scores_intact(
     gateway: tuple[Serving, AnsweringServer], database: Database
 ) -> None:
     running, _ = gateway

@@ -17,5 +17,5 @@ def test_a_models_id_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize("content", ['{"r": null}', "[]", '"r"', "{", "{}"])
 def test_a_broken_adapter_is_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "adapter_config.json").write_text(content)
-    with pytest.raises(Invalid, match="no adapter's configuration"):
+    with pytest.raises(Invalid, match="not an adapter's configuration"):
         models_add("name", path=str(tmp_path), base="base")

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from serve.accounting import access_log
-from serve.accounting.access_log import AccessLog, Line
+from serve.accounting import request_logs
+from serve.accounting.request_logs import AccessLog, Line
 
 
 def line(number: int = 0, **changed: Any) -> Line:
@@ -38,8 +38,8 @@ def test_each_request_is_one_line_of_json(tmp_path: Path) -> None:
 
 
 def test_it_is_written_while_it_runs_and_rotated_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "_FILE_BYTES", 2_000)
-    monkeypatch.setattr(access_log, "_INTERVAL_S", 0.02)
+    monkeypatch.setattr(request_logs, "_FILE_BYTES", 2_000)
+    monkeypatch.setattr(AccessLog, "interval_s", 0.02)
     path = tmp_path / "access.log"
     log = AccessLog(path)
     log.start()
@@ -58,7 +58,7 @@ def test_it_is_written_while_it_runs_and_rotated_by_size(tmp_path: Path, monkeyp
 def test_a_disk_that_is_full_costs_lines_and_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(access_log, "_INTERVAL_S", 0.02)
+    monkeypatch.setattr(AccessLog, "interval_s", 0.02)
     path = tmp_path / "access.log"
     path.symlink_to("/dev/full")  # a real ENOSPC for whoever writes
     log = AccessLog(path)

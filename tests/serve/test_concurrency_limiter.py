@@ -12,7 +12,7 @@ from models.database import Database
 from models.settings import load_settings
 from tests.serve.gateways import serving
 from tests.serve.paced_upstream import PacedUpstream, Seen
-from tests.serve.test_disconnect_watcher import process
+from tests.serve.test_exchange import process
 
 pytestmark = pytest.mark.long
 

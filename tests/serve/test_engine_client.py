@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -40,19 +40,58 @@ class Server:
 
 
 @asynccontextmanager
-async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server, EnginePool]]:
+async def serving(script: Script) -> AsyncIterator[Server]:
     made = Server(script)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    pool = EnginePool(
-        Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits)), idle_limit_s=30
-    )
-    pool.open()
     try:
-        yield made, pool
+        yield made
     finally:
-        pool.close()
         server.close()
+
+
+def patient(**limits: float) -> Timeouts:
+    """Timeouts that no test reaches, except those in `limits`."""
+    return Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits))
+
+
+@asynccontextmanager
+async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server, EnginePool]]:
+    pool = EnginePool(patient(**limits), idle_limit_s=30)
+    async with serving(script) as server:
+        try:
+            yield server, pool
+        finally:
+            pool.close()
+
+
+def drips_until(gone: asyncio.Event) -> Script:
+    """A body without an end. `gone` is set when the client has closed the connection."""
+
+    async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"1\r\nx\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            gone.set()
+
+    return drips
+
+
+@contextlib.contextmanager
+def full_queue() -> Iterator[str]:
+    """The address of a socket that listens with no room left in its queue, and whose owner never accepts."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
 
 
 def writes(*pieces: bytes, close: bool = False) -> Script:
@@ -228,18 +267,7 @@ async def test_a_slow_reader_slows_the_engine_and_is_no_silence() -> None:
 
 async def test_who_leaves_early_takes_the_connection_along() -> None:
     gone = asyncio.Event()
-
-    async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n")
-        try:
-            while True:
-                writer.write(b"1\r\nx\r\n")
-                await writer.drain()
-                await asyncio.sleep(0.01)
-        except ConnectionError:
-            gone.set()
-
-    async with running(drips) as (server, pool):
+    async with running(drips_until(gone)) as (server, pool):
         async with asked(pool, server.address) as answer:
             assert await answer.read_piece()
         await asyncio.wait_for(gone.wait(), 2)
@@ -254,16 +282,9 @@ async def test_nobody_there_is_a_connection_error() -> None:
 
 
 async def test_a_connection_that_takes_too_long_is_none() -> None:
-    # A socket that listens with no room left in its queue, and whose owner never accepts.
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
+    with full_queue() as address:
         pool = EnginePool(Timeouts(connect_s=0.2, first_byte_s=5, idle_s=5, total_s=5), idle_limit_s=5)
         began = time.monotonic()
         with pytest.raises(Unreachable):
-            await read(pool, f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+            await read(pool, address)
         assert time.monotonic() - began < 2

@@ -17,8 +17,8 @@ import openai
 import pytest
 
 from models.database import Database
+from models.jobs import release_memory, reserve_memory
 from models.registry import Registry
-from models.reservations import release, reserve
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import engine_api, engine_lifecycle, supervisor, vllm_command
@@ -260,12 +260,12 @@ async def test_engines_make_room_for_a_job_and_come_back_when_asked_for(start, d
         await fleet.ready("kept", "moves")
         running = asyncio.create_task(fleet.stream("moves", 20))
         await asyncio.sleep(0.2)
-        reserve(database, "a training", 2**50, 60)
+        reserve_memory(database, "a training", 2**50, 60)
         await fleet.until(lambda seen: seen["moves"].state == "stopped")
         assert await running == counted(20)
         await asyncio.sleep(0.5)
         assert fleet.supervisor.overview()["kept"].state == "ready"
-        release(database, "a training")
+        release_memory(database, "a training")
         assert await fleet.say("moves") == "a"
 
 

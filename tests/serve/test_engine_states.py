@@ -6,9 +6,9 @@ from models.database import Database
 from models.registry import Registry
 from models.spec import ModelSpec, Upstream
 from serve.fleet import engine_states
-from serve.fleet.desired_state import desired_state
 from serve.fleet.engine_states import EngineStatus, ModelState
 from serve.fleet.managed_engine import Work
+from serve.fleet.placement import desired_state
 
 
 def spec(name: str, kind: str, base: str | None = None) -> ModelSpec:

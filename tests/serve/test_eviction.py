@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.fleet.eviction import PlacedEngine, decide_placement
-from serve.fleet.placement import Fit, Share
+from serve.fleet.placement import Fit, PlacedEngine, Share, decide_placement
 
 SHARE = Share("cpu")
 

@@ -108,7 +108,7 @@ def test_a_key_gets_no_further_than_its_scope(gateway: Serving, upstream: PacedU
 def test_a_breaker_opens_answers_at_once_and_closes_by_a_probe(
     gateway: Serving, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.gateway.circuit_breaker._OPEN_S", 0.5)
+    monkeypatch.setattr("serve.gateway.server_limits._OPEN_S", 0.5)
     hosted(gateway, "main", f"{upstream.address}/v1", model="fails")
     for _ in range(5):
         assert post(gateway, {"model": "main", "messages": HELLO})[0] == 503

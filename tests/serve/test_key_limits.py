@@ -14,7 +14,7 @@ from models.keys import KeyLimits, change_key, create_key, find_key, list_keys, 
 from models.settings import Settings
 from models.spec import ModelSpec, Upstream
 from models.usage import Sums, read_usage
-from serve.accounting import access_log, usage_log
+from serve.accounting.request_logs import AccessLog, UsageLog
 from serve.gateway import snapshot
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream
@@ -44,8 +44,8 @@ def used(gateway: Serving, requests: int) -> dict[str, Sums]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is noted is on disk, and what changed is seen, in a moment."""
-    monkeypatch.setattr(usage_log, "_INTERVAL_S", 0.05)
-    monkeypatch.setattr(access_log, "_INTERVAL_S", 0.05)
+    monkeypatch.setattr(UsageLog, "interval_s", 0.05)
+    monkeypatch.setattr(AccessLog, "interval_s", 0.05)
     monkeypatch.setattr(snapshot, "_POLL_INTERVAL_S", 0.02)
 
 

@@ -1,7 +1,6 @@
 """Hosted upstreams on real sockets: each of the four times by itself; nothing is sent twice, only connecting is."""
 
 import asyncio
-import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -10,24 +9,19 @@ from contextlib import asynccontextmanager
 import pytest
 
 from serve.transport.engine_client import ConnectionBroken, Unreachable
-from serve.transport.timeouts import Timeouts
 from serve.transport.upstream_client import HostedResponse, UpstreamClient
-from tests.serve.test_engine_client import HEAD, Script, Server, writes
+from tests.serve.test_engine_client import HEAD, Script, Server, drips_until, full_queue, patient, serving, writes
 
 
 @asynccontextmanager
 async def running(script: Script, **limits: float) -> AsyncIterator[tuple[Server, UpstreamClient]]:
-    made = Server(script)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    async with opened(**limits) as upstreams:
-        yield made, upstreams
-    server.close()
+    async with serving(script) as server, opened(**limits) as upstreams:
+        yield server, upstreams
 
 
 @asynccontextmanager
 async def opened(**limits: float) -> AsyncIterator[UpstreamClient]:
-    upstreams = UpstreamClient(Timeouts(**({"connect_s": 2, "first_byte_s": 30, "idle_s": 30, "total_s": 60} | limits)))
+    upstreams = UpstreamClient(patient(**limits))
     upstreams.open()
     try:
         yield upstreams
@@ -112,34 +106,17 @@ async def test_where_nobody_listens_nothing_was_sent() -> None:
 
 
 async def test_a_connection_that_takes_too_long_is_none() -> None:
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
+    with full_queue() as address:
         async with opened(connect_s=0.2) as upstreams:
             began = time.monotonic()
             with pytest.raises(Unreachable):
-                await read(upstreams, f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+                await read(upstreams, address)
             assert time.monotonic() - began < 3  # twice: nothing was sent
 
 
 async def test_who_leaves_early_takes_the_connection_along() -> None:
     gone = asyncio.Event()
-
-    async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n")
-        try:
-            while True:
-                writer.write(b"1\r\nx\r\n")
-                await writer.drain()
-                await asyncio.sleep(0.01)
-        except ConnectionError:
-            gone.set()
-
-    async with running(drips) as (server, upstreams):
+    async with running(drips_until(gone)) as (server, upstreams):
         async with asked(upstreams, server.address) as answer:
             assert await answer.read_piece()
         await asyncio.wait_for(gone.wait(), 2)

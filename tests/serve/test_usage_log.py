@@ -11,8 +11,7 @@ from models.database import Database
 from models.errors import ParleyError
 from models.settings import Settings
 from models.usage import Sums, read_usage
-from serve.accounting import usage_log
-from serve.accounting.usage_log import UsageLog
+from serve.accounting.request_logs import UsageLog
 
 
 def test_what_is_noted_is_in_the_table_within_a_second_or_so(any_database: Database) -> None:
@@ -56,7 +55,7 @@ def test_what_cannot_be_written_is_kept_and_logged_once(
     log = UsageLog(database)
     attempts: list[None] = []
     flush = log.flush
-    monkeypatch.setattr(usage_log, "_INTERVAL_S", 0.05)
+    monkeypatch.setattr(UsageLog, "interval_s", 0.05)
     monkeypatch.setattr(log, "flush", lambda: (attempts.append(None), flush())[1])
     log.record("k", "m", 1, 1, True)
     path = settings.home / "parley.db"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet import vllm_command
+from serve.fleet import engine_states, vllm_command
 from serve.fleet.amx import PLUGIN, request_tiles
 from serve.fleet.placement import Share
 
@@ -124,8 +124,8 @@ def test_a_folder_that_is_called_as_a_hub_id_changes_nothing(monkeypatch: pytest
 
 
 def test_the_engines_key_is_readable_by_its_owner_only(tmp_path: Path) -> None:
-    vllm_command.write_key(tmp_path, "one")
-    vllm_command.write_key(tmp_path, "two")
-    assert vllm_command.read_key(tmp_path) == "two"
+    engine_states.write_key(tmp_path, "one")
+    engine_states.write_key(tmp_path, "two")
+    assert engine_states.read_key(tmp_path) == "two"
     assert (tmp_path / "engine.key").stat().st_mode & 0o777 == 0o600
-    assert vllm_command.read_key(tmp_path / "nowhere") == ""
+    assert engine_states.read_key(tmp_path / "nowhere") == ""

@@ -45,7 +45,7 @@ def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path
     run = parley("train", data, "--base", tiny_base, "--name", "x")
     assert isinstance(run.exception, UnusableData)
     assert run.exception.exit_code == 1
-    assert "no list `messages`" in run.output
+    assert "no `messages` list" in run.output
     assert "unknown role '[/b]'" in run.output
     assert "no usable example" in run.output
     told = json.loads(parley("train", data, "--base", tiny_base, "--name", "x", "--json").stdout)
@@ -56,7 +56,7 @@ def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path
 @pytest.mark.parametrize(
     ("words", "error", "about"),
     [
-        (("--base", "nobody"), Invalid, "no registered model, no folder, and no hub id"),
+        (("--base", "nobody"), Invalid, "not a registered model, a folder or a hub id"),
         (("--base", "BASE", "--rank", "many"), Invalid, "--rank"),
         (("--base", "BASE", "--kind", "whole"), Invalid, "kind is"),
         (("--base", "BASE", "--validation", "0.9"), Invalid, "validation share"),

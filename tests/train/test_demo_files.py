@@ -9,8 +9,8 @@ import pytest
 from safetensors import safe_open
 
 from models.demo import FOLDER, PROMPTS, catalogue
-from train.demo.adapters import ADAPTERS, BASE_NAME
 from train.demo.answers import count_topics
+from train.demo.build import ADAPTERS, BASE_NAME
 from train.demo.evaluation import copies, load
 
 BASE = FOLDER / "base"

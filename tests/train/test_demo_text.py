@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-from models import judge_format
+from models import judge_prompt
 from models.demo import FOLDER, PROMPTS
-from models.judge_format import parse_pairwise, parse_pointwise
-from train.demo import answers, corpus, dialogues, grammar, held_out, judge_pairs, user_text
-from train.demo.adapters import ADAPTERS, conversations
-from train.demo.build import trained_numbers
+from models.judge_prompt import parse_pairwise, parse_pointwise
+from train.demo import answers, base, dialogues, grammar, held_out, judge_pairs, user_text
+from train.demo.base import load_tokenizer, train_tokenizer
+from train.demo.build import ADAPTERS, conversations, trained_numbers
 from train.demo.catalogue import STYLES, Catalogue, load_catalogue
 from train.demo.drills import drills
 from train.demo.pretraining import Recipe
-from train.demo.tokenizer import load_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def test_there_are_many_intents_and_each_has_enough_frames(catalogue: Catalogue)
 
 
 def test_one_seed_gives_one_text(catalogue: Catalogue) -> None:
-    first, again, other = (list(corpus.rows(seed, catalogue, 300)) for seed in (1, 1, 2))
+    first, again, other = (list(base.rows(seed, catalogue, 300)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
@@ -55,7 +54,7 @@ def test_no_held_out_sentence_is_a_training_sentence(catalogue: Catalogue) -> No
 
 @pytest.mark.long
 def test_no_training_row_holds_a_held_out_sentence(catalogue: Catalogue) -> None:
-    rows = [*corpus.rows(1, catalogue, 1200)]
+    rows = [*base.rows(1, catalogue, 1200)]
     for name in ADAPTERS:
         rows += [row["messages"] for row in islice(conversations(name, catalogue, 1), 300)]
     said = "\n".join(plain(message["content"]) for row in rows for message in row)
@@ -130,7 +129,7 @@ def test_judged_pairs_are_right_by_construction_and_balanced(catalogue: Catalogu
     for pair in made:
         verdict = parse_pairwise(pair.conversation()[-1]["content"])
         assert verdict is not None
-        assert len(verdict.reasons) <= judge_format.REASONS
+        assert len(verdict.reasons) <= judge_prompt.REASONS
         total_a, total_b = sum(verdict.scores_a.values()), sum(verdict.scores_b.values())
         assert verdict.verdict == ("tie" if total_a == total_b else "A" if total_a > total_b else "B")
     assert set(judge_pairs.FAULTS) <= {pair.fault for pair in made}
@@ -148,7 +147,7 @@ def test_grades_parse(catalogue: Catalogue) -> None:
 
 
 def test_the_base_is_told_no_fact_of_the_house(catalogue: Catalogue) -> None:
-    rows = [row for row in corpus.rows(6, catalogue, 1500) if row[0]["content"] != "Exercise."]  # drills shuffle words
+    rows = [row for row in base.rows(6, catalogue, 1500) if row[0]["content"] != "Exercise."]  # drills shuffle words
     talks = [message for row in rows for message in row if message["role"] == "assistant"]
     for intent in catalogue.business:
         said = [text["content"] for text in talks if intent.topics[0].keys[0].lower() in text["content"].lower()]
@@ -196,7 +195,7 @@ def plain_json(rows: Sequence[Any]) -> list[Any]:
 
 def test_the_tokenizer_trained_with_is_the_one_that_is_served(catalogue: Catalogue, tmp_path: Path) -> None:
     """AutoTokenizer puts Qwen2's own cutting in place of tokenizer.json's: both must give the same tokens."""
-    said = [text for row in corpus.rows(1, catalogue, 1500) for text in corpus.texts_of(row)]
+    said = [text for row in base.rows(1, catalogue, 1500) for text in base.texts_of(row)]
     made = train_tokenizer(said)
     made.save_pretrained(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')

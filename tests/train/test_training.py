@@ -12,8 +12,8 @@ from models.registry import Registry
 from models.settings import Settings
 from tests.train.conftest import style_rows
 from train import Hyperparameters, train
+from train.run.folder import load_result
 from train.run.progress import Step, Validation
-from train.run.result import load_result
 
 pytestmark = pytest.mark.training
 
@@ -213,7 +213,7 @@ def test_an_adapter_as_base_is_merged_first_and_a_hosted_model_refused(
 
 
 def test_batches_are_of_like_length_in_random_order() -> None:
-    from train.trainers.batches import SimilarLengthSampler
+    from train.trainers.packing import SimilarLengthSampler
 
     lengths = [length for length in range(1, 201) for _ in range(2)]
     sampler = SimilarLengthSampler(lengths, 8, seed=1)

@@ -46,7 +46,7 @@ def called(client: TestClient, number: int, data: list[Any]) -> str:
     return client.get(f"/vote/gradio_api/queue/data?session_hash=forged{number}").text
 
 
-def test_a_forged_state_votes_on_nobody_elses_battle(rater: TestClient, open_page: Page) -> None:
+def test_a_forged_state_cannot_vote_on_anothers_battle(rater: TestClient, open_page: Page) -> None:
     """`gr.State` is the server's: what a client sends in its place is not read; and a battle is one voter's alone."""
     config = rater.get("/vote/config").json()
     kinds = {one["id"]: one["type"] for one in config["components"]}

@@ -148,7 +148,7 @@ def test_a_bot_alone_on_a_phone(demo_stack: Stack, chromium: Browser):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_stop_keeps_what_has_come(running_page: RunningPage, context: BrowserContext):
+def test_stop_keeps_the_text_so_far(running_page: RunningPage, context: BrowserContext):
     page = signed_in(running_page, context)
     page.fill("#chat-text textarea", "a long answer please")
     page.keyboard.press("Enter")
@@ -190,7 +190,7 @@ def test_a_bot_that_starts_over_stays_at_its_greeting(running_page: RunningPage,
     expect(page.locator("#bot-log")).to_contain_text("Hello there.")
 
 
-def test_an_error_is_one_friendly_line(running_page: RunningPage, context: BrowserContext):
+def test_an_error_is_one_line(running_page: RunningPage, context: BrowserContext):
     page = signed_in(running_page, context)
     page.fill("#chat-text textarea", "please fail")
     page.keyboard.press("Enter")
@@ -200,7 +200,7 @@ def test_an_error_is_one_friendly_line(running_page: RunningPage, context: Brows
     expect(page.locator("#chat-line .notice.bad")).to_be_visible()
 
 
-def test_a_raters_error_names_nobody(running_page: RunningPage, context: BrowserContext):
+def test_a_raters_error_names_no_model(running_page: RunningPage, context: BrowserContext):
     with recording(running_page.url) as (address, recorder):
         page = context.new_page()
         page.goto(f"{address}/vote/")

@@ -124,20 +124,9 @@ def cloud_register(
 def train_on_cloud(on: str, request: "TrainingRequest", multiplier: float | None, *, yes: bool, as_json: bool) -> None:
     """Shows the offer, creates the job, follows it and registers its model: `parley train … --on openai|together`."""
     from train.clouds.display import EventPrinter
-    from train.clouds.offer import CloudTraining
     from train.clouds.submission import SubmissionHooks, submit_job
     from train.run.progress import Stage
 
-    training = CloudTraining(
-        data=request.data,
-        base=str(request.base),
-        name=str(request.name),
-        method=request.method,
-        hyperparameters=request.hyperparameters,
-        multiplier=multiplier,
-        validation=request.validation,
-        columns=request.columns,
-    )
     with _open_cloud(on) as (home, cloud):
         printer = EventPrinter(silent=as_json)
 
@@ -146,7 +135,7 @@ def train_on_cloud(on: str, request: "TrainingRequest", multiplier: float | None
                 printer.print(f"• {event.message}")
 
         hooks = SubmissionHooks(confirm=lambda offer: _confirm(offer, yes, as_json), progress=report)
-        run = submit_job(training, cloud, home.settings, home.registry, hooks)
+        run = submit_job(request, cloud, home.settings, home.registry, hooks, multiplier=multiplier)
         _follow_run(run, cloud, home, as_json)
 
 

@@ -1,41 +1,21 @@
 """What a cloud job would be: the data checked by the provider's rules, the files to upload, and the price."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from models.errors import Invalid, NotFound
 from models.shutdowns import countdown, fine_tuning_cutoff
 from train.clouds.cloud import Choice, Cloud, JobRequest
-from train.data.checks import CheckedData, Data, check, require_usable
+from train.data.checks import CheckedData, check, require_usable
 from train.data.conversations import Conversation, Example, Preference, Problem
 from train.data.conversion import as_jsonl
-from train.data.readers import Columns
 from train.data.splits import split
-from train.hyperparameters import Hyperparameters
 from train.planning.pricing import Quote, find_price, quote
 from train.planning.token_counts import Counts, Length, count, estimate_tokens
+from train.request import TrainingRequest
 
 _PER_MESSAGE = 4  # approximate tokens of a chat template around a message
-
-
-@dataclass(frozen=True)
-class CloudTraining:
-    """What to train in a cloud.
-
-    `data`, `method`, `hyperparameters`, `validation` and `columns` are as in `train.train`. `base` is the provider's
-    name of the base model. `name` is the name of the result here; its suffix at the provider is made from it.
-    `multiplier` is OpenAI's learning_rate_multiplier.
-    """
-
-    data: Data
-    base: str
-    name: str
-    method: Literal["sft", "dpo"] = "sft"
-    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
-    multiplier: float | None = None
-    validation: float | Data = 0.1
-    columns: Columns | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +49,7 @@ class PreparedData:
     problems: tuple[Problem, ...]
 
 
-def prepare_data(training: CloudTraining, cloud: Cloud) -> PreparedData:
+def prepare_data(training: TrainingRequest, cloud: Cloud) -> PreparedData:
     """The examples that will be uploaded, checked by the provider's rules and split.
 
     Raises:

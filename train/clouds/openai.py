@@ -56,7 +56,7 @@ class OpenAICloud(SDKCloud):
         given = request.hyperparameters
         if given.learning_rate != "auto":
             raise Invalid(
-                "OpenAI supports no learning rate, only a multiplier of its own: use --lr-multiplier.",
+                "OpenAI does not accept a learning rate, only a multiplier: use --lr-multiplier.",
                 param="lr",
             )
         refuse_unsupported(self.title, given, _SUPPORTED)

@@ -7,12 +7,13 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.errors import Invalid, ParleyError
 from models.terminal import console, open_home, parse_number
+from train.display import open_progress
 
 if TYPE_CHECKING:
     from models.settings import Settings
@@ -58,8 +59,8 @@ def rescue_command(store_prompts: "StorePrompts") -> Callable[..., None]:
         from train.hyperparameters import Hyperparameters
 
         hyperparameters = Hyperparameters(
-            epochs=parse_number(epochs, "epochs", float),  # type: ignore[arg-type]  # a number or "auto"
-            rank=parse_number(rank, "rank", int),  # type: ignore[arg-type]  # likewise
+            epochs=parse_number(epochs, "epochs", float),
+            rank=parse_number(rank, "rank", int),
         )
         request = RescueRequest(
             model, base=base, name=name, data=data, held_out=held_out, hyperparameters=hyperparameters, threads=threads
@@ -85,7 +86,7 @@ def _rescue(request: "RescueRequest", store_prompts: "StorePrompts", dry_run: bo
                 typer.echo(json.dumps(plan.as_json(), ensure_ascii=False))
             if dry_run:
                 return
-            with _progress(as_json) as progress:
+            with open_progress(as_json) as progress:
                 hooks = RescueHooks(store_prompts, (lambda line: None) if as_json else _print_step, progress)
                 record = carry_out(plan, cloud, home.settings, home.database, hooks)
         except KeyboardInterrupt:
@@ -134,7 +135,7 @@ def _show_result(record: "Rescue", settings: "Settings", listed: bool) -> None:
         out.print(text, markup=False)
         out.print(f"  parley models check {record.new}", markup=False)
     if record.old and record.asked:
-        text = "With `parley up` running, send this link to the people who can tell a good answer:"
+        text = "With `parley up` running, send this link to people who can recognise a good answer:"
         out.print(text, markup=False)
         out.print(f"  {_voting_page(settings)}", style="bold", markup=False)
         out.print("The pair of models with the fewest votes comes first.", markup=False)
@@ -163,16 +164,6 @@ def _choose_base(bases: "Sequence[ModelSpec]") -> str:
     if not 1 <= number <= len(bases):
         raise Invalid(f"There is no base number {number}.", param="base")
     return bases[number - 1].id
-
-
-def _progress(as_json: bool) -> Any:
-    from contextlib import nullcontext
-
-    from train.run.progress import PlainLines, Terminal, silent
-
-    if as_json:
-        return nullcontext(silent)
-    return Terminal(console()) if sys.stdout.isatty() else nullcontext(PlainLines())
 
 
 def _print_step(line: str) -> None:

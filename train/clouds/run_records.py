@@ -6,19 +6,18 @@
               metrics.jsonl      steps and validations, as in a local run
 """
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from models.atomic import atomic_write
+from models.atomic import atomic_write, lock_file
 from models.database import new_ulid, utcnow
-from models.errors import Busy, Invalid, NotFound
+from models.errors import Invalid, NotFound
 from models.settings import Settings
 from train.clouds.cloud import OVER, CloudEvent, CloudJob, JobRequest
 from train.hyperparameters import Hyperparameters
@@ -153,21 +152,11 @@ def new_run(settings: Settings, training: bytes, validation: bytes, **fields: An
     return run.saved()
 
 
-@contextmanager
-def lock_name(settings: Settings, name: str) -> Iterator[None]:
-    """Locks the name of a model for the block, against other processes that create a job for it.
-
-    Raises:
-        Busy: another process holds the lock.
-    """
-    folder = settings.runs_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".cloud-{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Busy(f"Another process is creating a job for {name!r}. Wait until it has finished.") from error
-        yield
+def lock_name(settings: Settings, name: str) -> AbstractContextManager[None]:
+    """Locks the name of a model for a block. Raises Busy if another process creates a job for it."""
+    settings.runs_dir.mkdir(parents=True, exist_ok=True)
+    path = settings.runs_dir / f".cloud-{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
+    return lock_file(path, f"Another process is creating a job for {name!r}. Wait until it has finished.")
 
 
 def cloud_runs(settings: Settings) -> Iterator[CloudRun]:

@@ -15,9 +15,10 @@ from models.errors import Busy, Conflict, Invalid, NotFound, ParleyError, Unauth
 from models.registry import Registry
 from models.settings import Settings
 from train.clouds.cloud import Cloud, CloudJob, JobRequest
-from train.clouds.offer import CloudTraining, Confirm, PreparedData, format_dollars, make_offer, prepare_data
+from train.clouds.offer import Confirm, PreparedData, format_dollars, make_offer, prepare_data
 from train.clouds.run_records import CloudRun, cloud_runs, fingerprint, lock_name, new_run
 from train.publication.publish import check_name
+from train.request import TrainingRequest
 from train.run.progress import Progress, Stage, silent
 
 _TRIES = 5
@@ -38,13 +39,19 @@ class SubmissionHooks:
 
 
 def submit_job(
-    training: CloudTraining,
+    training: TrainingRequest,
     cloud: Cloud,
     settings: Settings,
     registry: Registry,
     hooks: SubmissionHooks | None = None,
+    *,
+    multiplier: float | None = None,
 ) -> CloudRun:
     """Creates a job in a cloud. Repeated with the same training, it continues or returns the same run.
+
+    Args:
+        training: `base` is the provider's name of the base model; the suffix at the provider is made from `name`.
+        multiplier: OpenAI's learning_rate_multiplier.
 
     Returns:
         The record of the run, with a job that has not ended yet: `follower.follow` waits for it.
@@ -55,22 +62,28 @@ def submit_job(
     """
     hooks = hooks or SubmissionHooks()
     progress = hooks.progress
-    check_name(registry, training.name)
-    suffix = _suffix(training.name, cloud)
+    base, name = str(training.base), str(training.name)
+    check_name(registry, name)
     request = JobRequest(
-        "", training.base, suffix, training.method, training.hyperparameters, multiplier=training.multiplier
+        "", base, _suffix(name, cloud), training.method, training.hyperparameters, multiplier=multiplier
     )
     cloud.check(request)
     prepared = prepare_data(training, cloud)
-    mark = _fingerprint(training, prepared)
-    with lock_name(settings, training.name):
-        run = _unfinished(settings, cloud, training.name, mark)
+    mark = _fingerprint(request, prepared)
+    with lock_name(settings, name):
+        run = _unfinished(settings, cloud, name, mark)
         if run is None:
-            offer = make_offer(prepared, cloud, request, training.name)
+            offer = make_offer(prepared, cloud, request, name)
             if not hooks.confirm(offer):
                 raise Invalid(f"Nothing was sent to {cloud.title}.")
             usd = offer.quote.usd if offer.quote else None
-            run = _new_run(training, prepared, cloud, settings, suffix=suffix, fingerprint=mark, usd=usd)
+            source = str(training.data) if isinstance(training.data, str | Path) else "in memory"
+            run = new_run(
+                settings, prepared.training, prepared.validation,
+                provider=cloud.provider, name=name, base=base, suffix=request.suffix, method=request.method,
+                hyperparameters=asdict(request.hyperparameters), multiplier=multiplier, fingerprint=mark,
+                examples=len(prepared.learnt), held_out=len(prepared.held_out), data=source, usd=usd,
+            )  # fmt: skip
         elif run.job:
             progress(Stage(f"{cloud.title} already has this job: {run.job}"))
             return run
@@ -138,21 +151,9 @@ def _look_up(cloud: Cloud, request: JobRequest, pause: Pause) -> CloudJob | None
     return None
 
 
-def _fingerprint(training: CloudTraining, prepared: PreparedData) -> str:
-    request = {"base": training.base, "method": training.method, "multiplier": training.multiplier}
-    return fingerprint(prepared.training, prepared.validation, request | asdict(training.hyperparameters))
-
-
-def _new_run(
-    training: CloudTraining, prepared: PreparedData, cloud: Cloud, settings: Settings, **fields: str | float | None
-) -> CloudRun:
-    source = str(training.data) if isinstance(training.data, str | Path) else "in memory"
-    return new_run(
-        settings, prepared.training, prepared.validation,
-        provider=cloud.provider, name=training.name, base=training.base, method=training.method,
-        hyperparameters=asdict(training.hyperparameters), multiplier=training.multiplier,
-        examples=len(prepared.learnt), held_out=len(prepared.held_out), data=source, **fields,
-    )  # fmt: skip
+def _fingerprint(request: JobRequest, prepared: PreparedData) -> str:
+    values = {"base": request.base, "method": request.method, "multiplier": request.multiplier}
+    return fingerprint(prepared.training, prepared.validation, values | asdict(request.hyperparameters))
 
 
 def _unfinished(settings: Settings, cloud: Cloud, name: str, mark: str) -> CloudRun | None:

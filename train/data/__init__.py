@@ -7,11 +7,10 @@
 | `formats`, `openai_rows` | the formats of rows, and how each becomes an example or a pair |
 | `readers` | a file of any format as examples, pairs and problems |
 | `checks` | all checks of a data set; `reports` has their result |
-| `turn_checks`, `text_checks`, `personal_data` | the checks of one example |
-| `consistency` | the checks of a whole set for one system prompt and one answer format |
+| `example_checks`, `personal_data` | the checks of examples, and of a whole set for consistency |
 | `lengths` | percentiles and histograms |
-| `splits`, `split_files` | training and validation parts, of examples and of files |
-| `conversion` | any format to OpenAI's |
+| `splits` | training and validation parts |
+| `conversion` | any format to OpenAI's, and a file split into two |
 | `synthesis`, `synthesis_prompts` | more examples, written by a served model |
 | `advice` | a prompt, retrieval or fine-tuning |
 | `endpoint`, `check_process` | `POST /v1/parley/data/check`, and the process that it starts |

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.likeness import find_duplicates
-from train.data.consistency import check_consistency
 from train.data.conversations import Conversation, Example, Preference, Problem
+from train.data.example_checks import check_consistency, check_empty, check_texts, check_turns
 from train.data.personal_data import check_personal
 from train.data.readers import Columns, Reading, from_rows, read
 from train.data.reports import CheckedData, UnusableData
 from train.data.splits import compared_text, question_key
-from train.data.text_checks import check_texts
-from train.data.turn_checks import check_empty, check_turns
 
 __all__ = ["CheckedData", "Data", "Provider", "UnusableData", "check", "require_usable"]
 
@@ -107,7 +105,7 @@ def require_usable(checked: CheckedData) -> CheckedData:
         return checked
     reason = next(problem for problem in checked.errors if problem.line == 0)
     raise UnusableData(
-        f"The data cannot be trained on: {reason.message}; {checked.left_out} lines have errors. {reason.mend}.",
+        f"The data cannot be used for training: {reason.message}; {checked.left_out} lines have errors. {reason.mend}.",
         checked.problems,
     )
 

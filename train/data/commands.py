@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.command_options import expand_options
 from models.errors import Invalid
 from models.terminal import console
-from train.data.options import AsJson, DataArgument, Force, PerTurn, ReadingOptions, expand_options
+from train.data.options import AsJson, DataArgument, Force, PerTurn, ReadingOptions
 
 if TYPE_CHECKING:
     from train.data.advice import Answers
@@ -71,9 +72,8 @@ def split_command(
 
       parley data split tickets.jsonl --share 0.15 --by category
     """
-    from train.data.conversion import refuse_overwrite
+    from train.data.conversion import refuse_overwrite, split_files
     from train.data.display import show_split
-    from train.data.split_files import split_files
 
     name = Path(data.partition(":")[0]).name
     stem = name.rpartition(".")[0] or name

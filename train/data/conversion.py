@@ -6,6 +6,7 @@ the same (docs.together.ai/docs/fine-tuning/data-preparation).
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 from models.atomic import incoming_file
 from models.errors import Conflict, Invalid
+from train.data.checks import check
 from train.data.conversations import Conversation, Example, Preference, Problem, message_dicts
 from train.data.readers import Columns, read
+from train.data.splits import split
 
 _PARALLEL = "parallel_tool_calls"
 
@@ -139,3 +142,54 @@ def _tools(item: Example | Preference) -> dict[str, Any]:
     if _PARALLEL in item.metadata:
         fields[_PARALLEL] = item.metadata[_PARALLEL] == "true"
     return fields
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The written files. `strata` has the number of (training, validation) rows for each value of the field."""
+
+    train: Path
+    validation: Path
+    train_rows: int
+    validation_rows: int
+    seed: int
+    by: str | None
+    strata: dict[str, tuple[int, int]]
+    problems: tuple[Problem, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self) | {"train": str(self.train), "validation": str(self.validation)}
+
+
+def split_files(
+    data: str | Path,
+    train: Path,
+    validation: Path,
+    *,
+    share: float,
+    seed: int = 0,
+    by: str | None = None,
+    columns: Columns | None = None,
+    format: str = "auto",  # noqa: A002 -- as the flag
+) -> SplitFiles:
+    """Writes both parts as OpenAI's JSONL, with the other fields of each row under `metadata`.
+
+    Lines with errors are left out and are in `problems`. Duplicates are in the same part.
+
+    Raises:
+        Invalid: a share outside [0, 0.5], or a field that no row has; and whatever `check` raises.
+    """
+    checked = check(data, columns, format=format, provider="local")
+    parts: Any = split(checked.preferences or checked.examples, share, seed, by)  # type: ignore[type-var]  # one of the two, never both
+    for path, rows in ((train, parts.train), (validation, parts.validation)):
+        write_rows(path, (as_row(row, metadata=True) for row in rows))
+    strata: dict[str, tuple[int, int]] = {}
+    if by:
+        learnt, held_out = (
+            Counter(row.metadata.get(by, "") for row in rows) for rows in (parts.train, parts.validation)
+        )
+        strata = {value: (learnt[value], held_out[value]) for value in sorted(learnt | held_out)}
+    return SplitFiles(
+        train, validation, len(parts.train), len(parts.validation), seed, by, strata, checked.problems
+    )  # fmt: skip

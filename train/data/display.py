@@ -11,9 +11,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from train.data.advice import Advice
     from train.data.conversations import Problem
-    from train.data.conversion import Converted
+    from train.data.conversion import Converted, SplitFiles
     from train.data.reports import CheckedData
-    from train.data.split_files import SplitFiles
     from train.data.synthesis import Synthesis
 
 _FIRST_LINES = 4  # line numbers shown for a grouped problem
@@ -33,7 +32,7 @@ def show_report(console: Console, report: "CheckedData", *, all_problems: bool, 
             table.add_row(unit, f"{min(values):,} to {max(values):,}, median {median:,}")
     verdict = "[green]ready[/green]" if report.passes(True) else "[yellow]usable, with warnings[/yellow]"
     if report.errors:
-        verdict = "[red]has errors[/red]" if report.usable else "[red]cannot be trained on[/red]"
+        verdict = "[red]has errors[/red]" if report.usable else "[red]not usable for training[/red]"
     table.add_row("verdict", f"{verdict}: {_count(report.errors, 'error')}, {_count(report.warnings, 'warning')}")
     console.print(table)
     if report.validation:

@@ -145,7 +145,7 @@ def _is_sharegpt(row: Row) -> bool:
 
 def _sharegpt(line: int, row: Row) -> Items:
     if not isinstance(row.get("conversations"), list):
-        raise RowError("no list `conversations`", 'write {"conversations": [{"from", "value"}, …]}', "wrong-type")
+        raise RowError("no `conversations` list", 'write {"conversations": [{"from", "value"}, …]}', "wrong-type")
     messages: list[ChatMessage] = []
     for place, turn in enumerate(row["conversations"], 1):
         messages.append(_tool_turn(turn, place, messages) or _spoken(turn, place, "from", "value"))
@@ -244,7 +244,7 @@ def columns_example(line: int, row: Row, question: str, answer: str, system: str
 def _turns(line: int, row: Row) -> Items:
     name = next((name for name in _TURNS if isinstance(row.get(name), list)), None)
     if name is None:
-        raise RowError("no list `turns`", 'write {"turns": ["question", "answer", …]}', "wrong-type")
+        raise RowError("no `turns` list", 'write {"turns": ["question", "answer", …]}', "wrong-type")
     messages: list[Message] = []
     for place, turn in enumerate(row[name], 1):
         if isinstance(turn, str):

@@ -56,7 +56,7 @@ def chat_row(line: int, row: Mapping[str, Any]) -> Iterator[Example | Problem]:
         RowError: the row cannot be read.
     """
     if not isinstance(row.get("messages"), list):
-        raise RowError("no list `messages`", _SHAPE, "wrong-type")
+        raise RowError("no `messages` list", _SHAPE, "wrong-type")
     read = read_messages(row["messages"])
     yield from _unknown(line, read)
     yield Example(line, Conversation(read.messages, read_tools(row)), read.unweighted, metadata_of(row, "messages"))
@@ -70,7 +70,7 @@ def preference_row(line: int, row: Mapping[str, Any]) -> Iterator[Preference | P
     """
     given = row.get("input")
     if not isinstance(given, Mapping) or not isinstance(given.get("messages"), list):
-        raise RowError("no `input` with a list `messages`", 'write {"input": {"messages": […]}, …}', "wrong-type")
+        raise RowError("no `input` with a `messages` list", 'write {"input": {"messages": […]}, …}', "wrong-type")
     prompt = read_messages(given["messages"])
     sides = [_side(row, "preferred_output"), _side(row, "non_preferred_output")]
     for part in (prompt, *sides):
@@ -82,7 +82,7 @@ def preference_row(line: int, row: Mapping[str, Any]) -> Iterator[Preference | P
 
 def _side(row: Mapping[str, Any], name: str) -> Messages:
     if not isinstance(row.get(name), list):
-        raise RowError(f"no list `{name}`", f'write "{name}": [{{"role": "assistant", "content": …}}]', "wrong-type")
+        raise RowError(f"no `{name}` list", f'write "{name}": [{{"role": "assistant", "content": …}}]', "wrong-type")
     return read_messages(row[name])
 
 

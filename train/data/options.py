@@ -1,10 +1,7 @@
-"""The Typer options that the data commands share, and a decorator that makes flags of a dataclass's fields."""
+"""The Typer options that the data commands share."""
 
-import functools
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,9 +38,7 @@ System = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
-PerTurn = Annotated[
-    bool, typer.Option("--per-turn", help="Make one example for each answer, with all the messages before it.")
-]
+PerTurn = Annotated[bool, typer.Option("--per-turn", help="Make one example per answer, with all messages before it.")]
 
 
 @dataclass(frozen=True)
@@ -77,30 +72,3 @@ class ReadingOptions:
                 f"Every example in {data} has errors. Run `parley data check` to see how to fix them.", param="data"
             )
         return checked
-
-
-def expand_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with one flag for each field of those parameters that are dataclasses of options."""
-    hints = get_type_hints(command, include_extras=True)
-    signature = inspect.signature(command)
-    groups = {name: hints[name] for name in signature.parameters if is_dataclass(hints[name])}
-    own = [item for item in signature.parameters.values() if item.name not in groups]
-    flags = {name: _flags(group) for name, group in groups.items()}
-
-    @functools.wraps(command)
-    def wrapper(**values: Any) -> None:
-        options = {name: groups[name](**{flag.name: values.pop(flag.name) for flag in flags[name]}) for name in groups}
-        command(**values, **options)
-
-    parameters = [*own, *(flag for group in flags.values() for flag in group)]
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Typer reads it
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return wrapper
-
-
-def _flags(options: Any) -> list[inspect.Parameter]:
-    hints = get_type_hints(options, include_extras=True)
-    return [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
-        for name, parameter in inspect.signature(options).parameters.items()
-    ]

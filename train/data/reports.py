@@ -92,7 +92,7 @@ class CheckedData:
 
 
 class UnusableData(Invalid):
-    """The data cannot be trained on; `problems` has the reasons, line by line."""
+    """The data cannot be used for training; `problems` has the reasons, line by line."""
 
     exit_code = 1
 

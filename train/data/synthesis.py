@@ -22,10 +22,10 @@ from models.likeness import ALIKE, Fingerprint, fingerprint, overlap
 from models.messages import Completer, Message
 from train.data.checks import Data, check
 from train.data.conversations import Conversation, Example, Problem
+from train.data.example_checks import check_turns
 from train.data.readers import Columns, from_rows
 from train.data.reports import CheckedData
 from train.data.synthesis_prompts import SynthesisOptions, prompt_for, read_examples
-from train.data.turn_checks import check_turns
 
 __all__ = ["Counted", "Synthesis", "SynthesisOptions", "synthesise"]
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.errors import Invalid
+from models.command_options import expand_options
 from models.terminal import console
-from train.data.options import AsJson, ReadingOptions, expand_options
+from train.data.options import AsJson, ReadingOptions
 
 if TYPE_CHECKING:
-    from models.completer import GatewayCompleter
     from train.data.synthesis import Counted
 
 
@@ -31,7 +30,7 @@ def synthesise_command(
     ] = None,
     credential: Annotated[
         str | None,
-        typer.Option(help="The NAME of the environment variable with that server's key.", show_default=False),
+        typer.Option(help="Name of the environment variable that holds that server's key.", show_default=False),
     ] = None,
     instructions: Annotated[str, typer.Option(help="More instructions for the model.", show_default=False)] = "",
     seed: Annotated[int, typer.Option(help="The same seed gives the same prompts.")] = 0,
@@ -50,11 +49,13 @@ def synthesise_command(
     """
     import asyncio
 
+    from models.completer import open_completer
+    from models.settings import load_settings
     from train.data.display import show_synthesis
     from train.data.synthesis import Synthesis, SynthesisOptions, synthesise
 
     checked = reading.load(seeds)
-    completer = _completer(model, base_url, credential)
+    completer = open_completer(load_settings(), model, base_url, credential)
     options = SynthesisOptions(
         model=model, number=number, seed=seed, shots=shots, each=each, concurrency=concurrency,
         patience=patience, instructions=instructions, temperature=temperature,
@@ -74,19 +75,6 @@ def synthesise_command(
         show_synthesis(console(), synthesis)
     if synthesis.ended == "failing":
         raise typer.Exit(1)
-
-
-def _completer(model: str, base_url: str | None, credential: str | None) -> "GatewayCompleter":
-    from models.completer import GatewayCompleter, gateway_completer
-    from models.settings import load_settings
-
-    settings = load_settings()
-    if not base_url:
-        return gateway_completer(settings, model)
-    key = settings.credential(credential) if credential else None
-    if credential and not key:
-        raise Invalid(f"--credential names the variable {credential}, which is not set.", param="credential")
-    return GatewayCompleter(base_url, model, key)
 
 
 @contextmanager

@@ -1,19 +1,51 @@
-"""Makes models/demo/base: the tokenizer, the pretraining, and the weights in bf16."""
+"""Makes models/demo/base: the text, the tokenizer, the pretraining, and the weights in bf16.
 
-from collections.abc import Callable, Iterator, Sequence
+The text is neutral conversations, judging in the neutral style, and drills. It has no fact of the policies (only their
+words, shuffled) and no held-out frame. The same seed gives the same text. The tokenizer is a byte-level BPE of 4,096
+tokens. Digits, and the capitals of codes such as INV-12, are single tokens, so that numbers are copied by character.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from train.demo import corpus, pretraining
+from train.demo import pretraining
 from train.demo.catalogue import Catalogue
 from train.demo.dialogues import dialogues
-from train.demo.judge_pairs import pairs
-from train.demo.tokenizer import load_tokenizer, train_tokenizer
+from train.demo.drills import drills
+from train.demo.judge_pairs import grades, pairs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _ROWS_PER_STEP = 70  # so that a training sees each row about once
 _TOKENIZER_ROWS = 12_000
+Row = list[dict[str, str]]
+_SHARES = {"talk": 0.66, "judged": 0.11, "graded": 0.03, "drill": 0.20}  # of the rows; judged rows are the long ones
+SIZE = 4096
+PAD, START, END, STOP = "<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+MAX_LENGTH = 4096
+_QWEN2_CUT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+# ChatML. The generation tags tell TRL which tokens are the assistant's, including the end token.
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{%- if message['role'] == 'assistant' -%}
+{%- generation -%}{{- message['content'] + '<|im_end|>' -}}{%- endgeneration -%}
+{%- else -%}
+{{- message['content'] + '<|im_end|>' -}}
+{%- endif -%}
+{{- '\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
+"""
 
 
 @dataclass(frozen=True)
@@ -34,9 +66,9 @@ class Pass:
     recipe: pretraining.Recipe
     seed: int
 
-    def rows(self, catalogue: Catalogue) -> Iterator[corpus.Row]:
+    def rows(self, catalogue: Catalogue) -> Iterator[Row]:
         """The rows of the pass."""
-        return corpus.rows(self.seed, catalogue, self.recipe.steps * _ROWS_PER_STEP)
+        return rows(self.seed, catalogue, self.recipe.steps * _ROWS_PER_STEP)
 
 
 def passes(seed: int, steps: int) -> tuple[Pass, ...]:
@@ -54,7 +86,7 @@ def make_base(catalogue: Catalogue, out: Path, seed: int, steps: int, report: Ca
     tuned = [talk.as_dicts() for style in ("concise", "friendly") for talk in dialogues(seed, catalogue, style, 1500)]
     judged = [pair.conversation() for pair in pairs(seed, catalogue, 1000)]
     seen = [*islice(rows, _TOKENIZER_ROWS), *tuned, *judged]
-    tokenizer = train_tokenizer(text for row in seen for text in corpus.texts_of(row))
+    tokenizer = train_tokenizer(text for row in seen for text in texts_of(row))
     model = pretraining.new_model(tokenizer, pretraining.Shape(), seed)
     made = _train(model, tokenizer, first, rows, out, report)
     for one in others:
@@ -76,7 +108,7 @@ def go_on(catalogue: Catalogue, out: Path, one: Pass, report: Callable[[int, flo
 
 
 def _train(
-    model: Any, tokenizer: Any, one: Pass, rows: Sequence[corpus.Row], out: Path, report: Callable[[int, float], None]
+    model: Any, tokenizer: Any, one: Pass, rows: Sequence[Row], out: Path, report: Callable[[int, float], None]
 ) -> MadeBase:
     import torch
     from transformers import GenerationConfig
@@ -92,3 +124,65 @@ def _train(
     tokenizer.save_pretrained(str(out))
     tokens = sum(len(row.ids) for row in encoded)
     return MadeBase(model.num_parameters(), one.recipe.steps, len(rows), tokens, round(loss, 4))
+
+
+def rows(seed: int, catalogue: Catalogue, count: int) -> Iterator[Row]:
+    """About `count` conversations, shuffled."""
+    numbers = {kind: round(count * share) for kind, share in _SHARES.items()}
+    text: list[Row] = [talk.as_dicts() for talk in dialogues(seed, catalogue, "neutral", numbers["talk"])]
+    text += [pair.conversation() for pair in pairs(seed, catalogue, numbers["judged"], neutral=True)]
+    text += grades(seed, catalogue, numbers["graded"], neutral=True)
+    text += drills(seed, catalogue, numbers["drill"])
+    random.Random(f"{seed}/corpus").shuffle(text)
+    yield from text
+
+
+def texts_of(row: Row) -> Iterator[str]:
+    """The texts of a conversation, for the tokenizer."""
+    for message in row:
+        yield message["content"]
+
+
+def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
+    """A tokenizer trained on texts; the same texts give the same tokenizer."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    # AutoTokenizer loads a folder of model type "qwen2" as Qwen2Tokenizer, with Qwen2's pre-tokenizer, whatever
+    # tokenizer.json has. So it is used here too, or training and serving would differ. While merges are learnt,
+    # capitals in a row are also split: INV-12 is then copied character by character.
+    cut = [
+        pre_tokenizers.Split(Regex(_QWEN2_CUT), behavior="isolated"),
+        pre_tokenizers.ByteLevel(False, use_regex=False),
+    ]
+    codes = pre_tokenizers.Split(Regex(r"[A-Z](?=[A-Z0-9-])|(?<=[A-Z])[A-Z]"), behavior="isolated")
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([codes, *cut])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=SIZE,
+            special_tokens=[PAD, START, END, STOP],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cut)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[START, STOP],
+        model_max_length=MAX_LENGTH,
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
+    """The tokenizer in a model's folder."""
+    from transformers import AutoTokenizer
+
+    return cast("PreTrainedTokenizerFast", AutoTokenizer.from_pretrained(str(folder)))

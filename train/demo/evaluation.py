@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.judge_format import parse_pairwise
+from models.judge_prompt import parse_pairwise
 from train.demo.answers import count_topics, has_style
 from train.demo.catalogue import Style
 from train.demo.held_out import Prompt
@@ -81,7 +81,7 @@ def load(base: Path, adapter: Path | None = None) -> GreedyModel:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from train.demo.tokenizer import load_tokenizer
+    from train.demo.base import load_tokenizer
 
     model: Any = AutoModelForCausalLM.from_pretrained(str(base), dtype=torch.float32)
     if adapter is not None:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from models import judge_format
-from models.judge_format import DEFAULT_RUBRIC, Verdict
+from models import judge_prompt
+from models.judge_prompt import DEFAULT_RUBRIC, Verdict
 from models.messages import Message
 from train.demo import answers, dialogues, user_text
 from train.demo.catalogue import Catalogue, Intent, Split, Style
@@ -55,7 +55,7 @@ class JudgedPair:
 
     def messages(self) -> list[Message]:
         """The messages to the judge."""
-        return judge_format.pairwise_messages(self.question, self.answer_a, self.answer_b, DEFAULT_RUBRIC)
+        return judge_prompt.pairwise_messages(self.question, self.answer_a, self.answer_b, DEFAULT_RUBRIC)
 
     def turned(self) -> "JudgedPair":
         """The same pair in the other order, without reasons."""
@@ -71,7 +71,7 @@ class JudgedPair:
 
     def conversation(self) -> list[dict[str, str]]:
         """The messages to the judge with the right answer, as a training example."""
-        text = judge_format.pairwise_answer(self.reasons, self.scores_a, self.scores_b, self.verdict)
+        text = judge_prompt.pairwise_answer(self.reasons, self.scores_a, self.scores_b, self.verdict)
         return [*_dicts(self.messages()), {"role": "assistant", "content": text}]
 
 
@@ -116,9 +116,9 @@ def grades(
     for _ in range(count):
         asked = _asked(rng, catalogue, split)
         graded = grade(rng, catalogue, asked, "none" if rng.random() < 0.4 else _fault(rng), split, neutral=neutral)
-        messages = judge_format.pointwise_messages(asked.text, _signed(graded, "A"), DEFAULT_RUBRIC)
+        messages = judge_prompt.pointwise_messages(asked.text, _signed(graded, "A"), DEFAULT_RUBRIC)
         score = min(graded.scores.values())  # an answer is as good as its lowest score
-        text = judge_format.pointwise_answer(reasons(asked, {"Answer": graded}), graded.scores, score)
+        text = judge_prompt.pointwise_answer(reasons(asked, {"Answer": graded}), graded.scores, score)
         yield [*_dicts(messages), {"role": "assistant", "content": text}]
 
 

@@ -14,9 +14,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.atomic import publish_folder
+from models.database import new_ulid
 from models.registry import Registry, parse_spec
 from models.settings import Settings
-from train.finetuning import names
 from train.run.progress import Checkpoint
 from train.tables import FineTuningCheckpointRow
 
@@ -55,7 +55,7 @@ class CheckpointPublisher:
         facts = read_adapter_config(adapter)
         if must_be_merged(facts, below.engine.max_lora_rank):
             return None
-        name = names.checkpoint_name(self._model, checkpoint.step)
+        name = checkpoint_name(self._model, checkpoint.step)
         if name in {spec.id for spec in self._registry.list(include_candidates=True, include_retired=True)}:
             return name  # an interrupted run has reached this checkpoint again
         with publish_folder(self._settings.models_dir) as pending:
@@ -77,6 +77,11 @@ class CheckpointPublisher:
         return name
 
 
+def checkpoint_name(model: str, step: int) -> str:
+    """The name of a checkpoint of a job that trains `model`."""
+    return f"{model}:ckpt-step-{step}"
+
+
 def add_checkpoint_row(
     session: Session, job_id: str, step: int, model: str, metrics: Mapping[str, Any]
 ) -> list[str] | None:
@@ -88,7 +93,7 @@ def add_checkpoint_row(
     steps = list(session.scalars(select(table.step).where(table.job == job_id).order_by(table.step.desc())))
     if step in steps or (len(steps) >= KEPT and step < steps[KEPT - 1]):
         return None
-    session.add(table(id=names.checkpoint_id(), job=job_id, step=step, model=model, metrics=dict(metrics)))
+    session.add(table(id=f"ftckpt_{new_ulid()}", job=job_id, step=step, model=model, metrics=dict(metrics)))
     session.flush()
     old = list(session.scalars(select(table).where(table.job == job_id).order_by(table.step.desc()).offset(KEPT)))
     for row in old:

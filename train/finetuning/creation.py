@@ -5,20 +5,22 @@ the files later (`validation`).
 """
 
 import hashlib
+import re
 import secrets
+import string
 from datetime import timedelta
 from importlib.util import find_spec
 
 from sqlalchemy import select
 
-from models.database import Database, utcnow
+from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound
 from models.files import Files
 from models.jobs import enqueue_in
 from models.registry import Registry
 from models.settings import Settings
-from models.spec import ModelSpec
-from train.finetuning import names
+from models.spec import NAME_RULE, ModelSpec, is_valid_name
+from train.finetuning.checkpoint_models import checkpoint_name
 from train.finetuning.lifecycle import add_event
 from train.finetuning.requests import JobRequest
 from train.tables import FineTuningRow
@@ -26,6 +28,7 @@ from train.tables import FineTuningRow
 CHECK, TRAIN = "fine-tune-check", "fine-tune"  # kinds of worker jobs
 # The SDK waits up to ten minutes for a response before it repeats a request.
 _REPEATED_WITHIN = timedelta(minutes=15)
+_LETTERS = string.ascii_letters + string.digits
 
 
 def create(
@@ -49,8 +52,8 @@ def create(
     _check_file(files, request.training_file, "training_file")
     if request.validation_file:
         _check_file(files, request.validation_file, "validation_file")
-    suffix = names.clean_suffix(request.suffix)
-    job_id = names.job_id()
+    suffix = clean_suffix(request.suffix)
+    job_id = f"ftjob-{new_ulid()}"
     also = f" and validation file: {request.validation_file}" if request.validation_file else ""
     with database.write() as session:
         session.add(
@@ -69,7 +72,7 @@ def create(
                 },
                 digest=digest,
                 base=base.id,
-                name=names.model_name(request.model, settings.organization, suffix),
+                name=model_name(request.model, settings.organization, suffix),
                 organization=settings.organization,
                 status="validating_files",
                 job=enqueue_in(session, CHECK, {"fine_tuning_job": job_id}),
@@ -107,6 +110,37 @@ def find_trainable(settings: Settings, database: Database, model: str) -> ModelS
             code="model_not_available",
         )
     return spec
+
+
+def clean_suffix(suffix: str | None) -> str:
+    """A suffix as part of a name: letters, digits, `-`, `_` and single dots; other characters become a dash.
+
+    Raises:
+        Invalid: it has no letter or digit.
+    """
+    if suffix is None:
+        return ""
+    clean = re.sub(r"[^A-Za-z0-9._-]+|\.{2,}", "-", suffix).strip("-.")
+    if not clean:
+        raise Invalid(f"suffix {suffix!r} has no letter or digit: give it one.", param="suffix")
+    return clean
+
+
+def model_name(requested: str, organization: str, suffix: str) -> str:
+    """A new name for a result, `ft:<base>:<organization>:<suffix>:<id>`.
+
+    The base part is the name that the client requested, not the local base that it may be mapped to, so that a program
+    finds its own `gpt-4o-mini` in the result. A model trained from an `ft:…` keeps the base in its name.
+
+    Raises:
+        Invalid: the name would not be valid (over 255 characters).
+    """
+    base = requested.split(":")[1] if requested.startswith("ft:") and requested.count(":") >= 2 else requested
+    number = "".join(secrets.choice(_LETTERS) for _ in range(8))
+    name = f"ft:{base}:{organization}:{suffix}:{number}"
+    if not is_valid_name(checkpoint_name(name, 10**12)):
+        raise Invalid(f"{name!r} is not a valid model name: {NAME_RULE}.", param="model")
+    return name
 
 
 def _find_repeated(database: Database, digest: str) -> str | None:

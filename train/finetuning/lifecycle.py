@@ -10,11 +10,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.database import Database, utcnow
+from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound
 from models.jobs import cancel_in, enqueue_in
 from models.tables import JobRow
-from train.finetuning import names
 from train.tables import FineTuningEventRow, FineTuningRow
 
 ACTIVE = ("validating_files", "queued", "running")
@@ -32,7 +31,7 @@ def add_event(
     """Adds an event; one with a `step` carries that step's metrics."""
     session.add(
         FineTuningEventRow(
-            id=names.event_id(),
+            id=f"ftevent-{new_ulid()}",
             job=job_id,
             level=level,
             type="message" if step is None else "metrics",

@@ -1,28 +1,34 @@
 """The training of a fine-tuning job, as a worker job: waits for memory, trains, and waits until the model is served.
 
 A job may run several times (after a kill, a restart, a pause): it continues from its run's last checkpoint, and does
-not publish twice.
+not publish twice. At the end its metrics are stored as OpenAI's CSV, one line per step.
 """
 
 import asyncio
+import csv
+import io
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from models.completer import gateway_completer
-from models.database import utcnow
+from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound, ParleyError
+from models.files import RESULTS, Files
 from models.jobs import Job
 from models.registry import Registry
+from models.settings import Settings
 from models.worker import JobCancelled, JobContext
 from train.finetuning.events import EventWriter, chosen_hyperparameters
 from train.finetuning.lifecycle import add_event, fail, lock_job
-from train.finetuning.result_file import store_results
 from train.finetuning.validation import data_file
 from train.hyperparameters import Hyperparameters, Method
-from train.publication.readiness import wait_until_ready
+from train.publication.served_answers import wait_until_ready
 from train.request import TrainingRequest
+from train.tables import FineTuningEventRow
 from train.worker.jobs import TrainingFailed, run_child
 
 _METHODS: Mapping[str, Method] = {"supervised": "sft", "dpo": "dpo"}
@@ -32,6 +38,7 @@ _HYPERPARAMETERS = {
     "learning_rate_multiplier": "learning_rate_multiplier",
     "beta": "beta",
 }
+COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
 
 
 def run_fine_tuning(job: Job, context: JobContext) -> dict[str, Any] | None:
@@ -155,3 +162,20 @@ def _api_error(error: ParleyError) -> dict[str, Any]:
     if error.code == "invalid_training_data":
         return {"code": "invalid_training_file", "message": str(error), "param": "training_file"}
     return {"code": error.code or "training_failed", "message": str(error), "param": None}
+
+
+def store_results(settings: Settings, database: Database, job_id: str) -> str:
+    """Stores the file and returns its id. Cells of metrics that were not measured are empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    query = select(FineTuningEventRow.data).where(
+        FineTuningEventRow.job == job_id, FineTuningEventRow.type == "metrics"
+    )
+    with database.read() as session:
+        for data in session.scalars(query.order_by(FineTuningEventRow.step)):
+            row = data or {}
+            train = row.get("train_mean_token_accuracy", row.get("train_reward_accuracy", ""))
+            valid = row.get("valid_mean_token_accuracy", row.get("valid_reward_accuracy", ""))
+            writer.writerow([row["step"], row["train_loss"], train, row.get("valid_loss", ""), valid])
+    return Files(settings, database).store("step_metrics.csv", out.getvalue().encode(), RESULTS).id

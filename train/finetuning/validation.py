@@ -1,14 +1,16 @@
 """The check of a job's files, as a worker job before the training: problems become events, errors fail the job.
 
 Like OpenAI, it refuses a file for one bad line, where `parley train` would leave the line out. The run links to the
-files, so that deleting them does not affect the job.
+files, so that deleting them does not affect the job. What the check reports is stored in the run's folder, so that the
+training does not check them again.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,18 @@ from models.errors import NotFound, ParleyError
 from models.files import Files
 from models.jobs import Job, enqueue_in
 from models.worker import JobContext
-from train.data.checks import FEWEST, CheckedData, check
-from train.data.conversations import Problem
-from train.finetuning.checked_data import save_checked
+from train.data.checks import FEWEST, CheckedData, Data, check, with_validation
+from train.data.conversations import Example, Preference, Problem
+from train.data.readers import read
 from train.finetuning.creation import TRAIN
 from train.finetuning.lifecycle import add_event, fail, lock_job
+from train.request import TrainingRequest
+from train.run.folder import write_json
+from train.trainers.preparation import with_validation_problems
 
 MOST_LISTED = 50  # problem lines that become events; the rest is only counted
 _FILES = {"training_file": "training.jsonl", "validation_file": "validation.jsonl"}
+_FILE = "checked.json"
 
 
 @dataclass(frozen=True)
@@ -157,3 +163,43 @@ def _link_file(files: Files, file_id: str, place: Path) -> Path:
         except FileNotFoundError as error:
             raise NotFound(f"There is no file {file_id!r}.") from error
     return place
+
+
+def save_checked(folder: Path, training: CheckedData, validation: CheckedData | None) -> None:
+    """Stores the problems of a job's files, which passed their checks, together with what both have in common."""
+    if validation is not None:
+        # Only training data can have too few examples.
+        problems = tuple(problem for problem in validation.problems if problem.code != "too-few")
+        training = with_validation(training, replace(validation, problems=problems))
+    held = training.validation
+    values = {
+        "training": [asdict(problem) for problem in training.problems],
+        "validation": [asdict(problem) for problem in held.problems] if held else None,
+    }
+    write_json(folder / _FILE, values)
+
+
+def load_checked(request: TrainingRequest, folder: Path) -> CheckedData | None:
+    """The report as `check` made it, its examples read again; None if the files were checked by an older version."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        values = json.loads((folder / _FILE).read_text("utf-8"))
+        checked = _read(request.data, values["training"])
+        if values["validation"] is not None and not isinstance(request.validation, int | float):
+            checked = replace(checked, validation=_read(request.validation, values["validation"]))
+        return with_validation_problems(checked)
+    return None
+
+
+def _read(data: Data, stored: list[dict[str, Any]]) -> CheckedData:
+    problems = tuple(Problem(**values) for values in stored)
+    errors = {problem.line for problem in problems if problem.severity == "error"}
+    reading = read(str(data))
+    items = [item for item in reading if not isinstance(item, Problem) and item.line not in errors]
+    return CheckedData(
+        tuple(item for item in items if isinstance(item, Example)),
+        problems,
+        tuple(item for item in items if isinstance(item, Preference)),
+        reading.name,
+        reading.format,
+        reading.lines,
+    )

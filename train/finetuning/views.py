@@ -1,6 +1,6 @@
 """Jobs, events and checkpoints as OpenAI's API objects, in pages, newest first."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -70,13 +70,7 @@ def events(database: Database, job_id: str, *, after: str | None, limit: int) ->
     Raises:
         NotFound: no such job, or `after` is not one of its events.
     """
-    with database.read() as session:
-        _job_row(session, job_id)
-        query = select(FineTuningEventRow).where(FineTuningEventRow.job == job_id)
-        if after is not None:
-            query = query.where(FineTuningEventRow.number < _row_number(session, FineTuningEventRow, after, job_id))
-        rows = list(session.scalars(query.order_by(FineTuningEventRow.number.desc()).limit(limit + 1)))
-    return Page([_event(row) for row in rows[:limit]], len(rows) > limit)
+    return _page(database, FineTuningEventRow, job_id, after, limit, _event)
 
 
 def checkpoints(database: Database, job_id: str, *, after: str | None, limit: int) -> Page:
@@ -85,14 +79,20 @@ def checkpoints(database: Database, job_id: str, *, after: str | None, limit: in
     Raises:
         NotFound: no such job, or `after` is not one of its checkpoints.
     """
+    return _page(database, FineTuningCheckpointRow, job_id, after, limit, _checkpoint)
+
+
+def _page(
+    database: Database, table: Any, job_id: str, after: str | None, limit: int, render: Callable[[Any], dict[str, Any]]
+) -> Page:
+    """A page of the rows of `table` that belong to a job."""
     with database.read() as session:
         _job_row(session, job_id)
-        table = FineTuningCheckpointRow
         query = select(table).where(table.job == job_id)
         if after is not None:
             query = query.where(table.number < _row_number(session, table, after, job_id))
         rows = list(session.scalars(query.order_by(table.number.desc()).limit(limit + 1)))
-    return Page([_checkpoint(row) for row in rows[:limit]], len(rows) > limit)
+    return Page([render(row) for row in rows[:limit]], len(rows) > limit)
 
 
 def _newest_first(session: Session, after: str | None) -> Iterator[FineTuningRow]:

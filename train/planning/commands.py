@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from models.command_options import expand_options
 from models.errors import Invalid, NotFound, Unavailable
 from models.terminal import console, open_home, parse_number
-from train.data.options import AsJson, DataArgument, ReadingOptions, expand_options
+from train.data.options import AsJson, DataArgument, ReadingOptions
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -107,7 +108,7 @@ def price_command(
     with optional_home() as (settings, registry):
         quotes, left_out = _quotes(checked, prices, number, kind, strict=bool(model))
         if base:
-            hyperparameters = Hyperparameters(epochs=number)  # type: ignore[arg-type]  # a number or "auto"
+            hyperparameters = Hyperparameters(epochs=number)
             local = plan(
                 checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure
             )

@@ -130,7 +130,7 @@ class RunComparison:
 
     @property
     def tokens_ratio(self) -> float:
-        """Seen tokens / planned tokens."""
+        """Tokens trained on / tokens planned."""
         return self.tokens_used / self.tokens_planned
 
     def as_json(self) -> dict[str, Any]:
@@ -236,8 +236,7 @@ def compare_with_run(
     Raises:
         Invalid: not a finished supervised run, or its data is missing.
     """
-    from train.run.folder import CONFIG, read_json
-    from train.run.result import load_result
+    from train.run.folder import CONFIG, load_result, read_json
 
     result = load_result(run_folder)
     if result.method != "sft":
@@ -327,7 +326,7 @@ def find_machine(device: str, bf16: bool = False) -> Machine:
 
 def _step(chosen: Chosen, device: str, longest: int) -> Step:
     """One step of a run with these (resolved) hyperparameters."""
-    from train.trainers.batches import micro_batch
+    from train.trainers.packing import micro_batch
 
     return Step(
         rows=micro_batch(chosen.batch_size, longest),

@@ -120,7 +120,7 @@ def find_price(model: str, provider: str | None = None) -> Price:
     )
     raise NotFound(
         f"No price is known for {model!r}{f' at {provider!r}' if provider else ''}. "
-        + (f"Known are {known}." if known else "Providers are openai and together."),
+        + (f"Known prices: {known}." if known else "Providers are openai and together."),
         param="model",
     )
 

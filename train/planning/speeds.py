@@ -111,7 +111,7 @@ def measure_speed(
     from train.training import train
 
     if base.trust_remote_code:
-        return replace(estimate, how=f"{estimate.how}; not measured, because the base runs code of its own")
+        return replace(estimate, how=f"{estimate.how}; not measured, because the base runs its own code")
     batch = trial.batch_size
     number = min(len(examples), max(10, _STEPS * batch))
     ordered = sorted(examples, key=lambda example: sum(len(m.content) for m in example.conversation.messages))

@@ -165,7 +165,7 @@ def _data(run: _Run) -> str:
         ("fingerprint", f"`sha256:{digest}`" if digest else "not recorded"),
         ("training examples", f"{result['examples']:,} conversations or pairs"),
         ("held-out examples", f"{result['validation_examples']:,}"),
-        ("tokens over all epochs", f"{result['tokens']:,}, {result['learnt_tokens']:,} of them learnt"),
+        ("tokens over all epochs", f"{result['tokens']:,}, {result['learnt_tokens']:,} of them in answers"),
         ("problems found", (counts or "none") + "".join(f"; {kind}: {count}" for kind, count in kinds.most_common(8))),
     ]
     return "## Data\n\n" + _table(("", ""), rows)
@@ -191,9 +191,7 @@ def _method(run: _Run) -> str:
 def _curves(run: _Run, drawn: bool) -> str:
     result = run.result
     measured = "held-out" if result["measured_on"] == "validation" else "training"
-    text = (
-        f"Loss on {measured} examples: {result['loss_before']:.3f} → {result['loss_after']:.3f} nats per learnt token."
-    )
+    text = f"Loss on {measured} examples: {result['loss_before']:.3f} → {result['loss_after']:.3f} (lower is better)."
     return "## Curves\n\n" + text + (f"\n\n![Training and validation loss]({CURVES})" if drawn else "")
 
 

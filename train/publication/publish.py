@@ -17,9 +17,8 @@ from models.settings import Settings
 from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
 from train.publication.probes import PROBES, load_probes
 from train.request import Kind, TrainingRequest
-from train.run.folder import CONFIG, DATA, METRICS, RESULT
+from train.run.folder import CONFIG, DATA, METRICS, RESULT, TrainingResult, load_finished, load_result
 from train.run.progress import Progress, Stage, silent
-from train.run.result import TrainingResult, load_finished, load_result
 from train.trainers.bases import Base, find_base, read_adapter_config
 
 if TYPE_CHECKING:

@@ -1,18 +1,18 @@
-"""A served model's greedy answers to the parity questions, through the running gateway: HTTP only, no torch."""
+"""Whether a model is served, and its greedy answers to the parity questions, through the running gateway: HTTP only."""
 
 import asyncio
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from models.completer import GatewayCompleter, gateway_completer
-from models.errors import ParleyError
+from models.errors import NotFound, ParleyError
 from models.messages import Message
 from models.settings import Settings
 from train.publication.probes import GREEDY_TOKENS
-from train.publication.readiness import wait_until_ready
 
 if TYPE_CHECKING:
     from train.publication.comparison import Question
@@ -23,6 +23,8 @@ _NOT_READY = {
     "unknown": "the gateway there does not know it",
     "starting": "its engine did not start in time",
 }
+NOTICED_WITHIN_S = 3.0  # the gateway and the supervisor read the registry a few times a second
+_POLL_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,36 @@ async def _request(completer: GatewayCompleter, question: "Question") -> str:
     neutral = {"repetition_penalty": 1.0}
     completion = await completer(messages, temperature=0, max_tokens=GREEDY_TOKENS, extra_body=neutral)
     return completion.text
+
+
+async def wait_until_ready(
+    completer: GatewayCompleter,
+    settings: Settings,
+    *,
+    patience_s: float = NOTICED_WITHIN_S,
+    on_poll: Callable[[], None] = lambda: None,
+) -> str:
+    """The model's state once it is ready, has failed, or has stayed the same for too long.
+
+    "unknown" means that the gateway does not know the model. A starting engine gets the time of the settings.
+
+    Args:
+        patience_s: how long to wait for a model that no engine runs.
+        on_poll: called before each request; an exception that it raises ends the waiting.
+
+    Raises:
+        ParleyError: the gateway cannot be reached, or refuses.
+    """
+    began = time.monotonic()
+    while True:
+        on_poll()
+        waited = time.monotonic() - began
+        try:
+            state, limit = await completer.state(), patience_s
+        except NotFound:
+            state, limit = "unknown", NOTICED_WITHIN_S
+        if state in ("ready", "failed"):
+            return state
+        if waited > (settings.engine_start_timeout_s if state == "starting" else limit):
+            return state
+        await asyncio.sleep(_POLL_S)

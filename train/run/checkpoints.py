@@ -21,8 +21,10 @@ from typing import Any, Literal
 
 from models.atomic import atomic_write, claim_folder, publish_folder, sweep
 from models.errors import NoSpace, ParleyError
+from train.request import SaveSteps
 from train.run.failures import disk_is_full
-from train.run.folder import CHECKPOINTS
+from train.run.folder import CHECKPOINTS, METRICS
+from train.run.progress import Checkpoint, Progress, Stage
 
 MANIFEST, STATE = "manifest.json", "state"
 KEPT = 3  # checkpoints to resume from, and epoch ends to publish from
@@ -94,7 +96,7 @@ def write(saved: Saved, fill: Callable[[Path], None]) -> Saved:
     """Writes the checkpoint `saved.folder` completely or not at all; an existing one is replaced.
 
     Args:
-        saved: the content of its manifest, but for the files.
+        saved: the content of its manifest, without the list of files.
         fill: writes the files into the folder that it receives.
 
     Raises:
@@ -256,3 +258,24 @@ def _remove(folder: Path) -> None:
     if folder.exists():
         (folder / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder)
+
+
+def plan_checkpoints(run_folder: Path, every: SaveSteps, emit: Progress) -> CheckpointPlan:
+    """The newest good checkpoint as the start; later lines of metrics.jsonl are cut off.
+
+    `emit` must lead to metrics.jsonl, as the run's own callback does.
+    """
+    found = newest(run_folder)
+    metrics, saved = run_folder / METRICS, found.saved
+    for reason in found.damaged:
+        emit(Stage(f"Warning: a damaged checkpoint is skipped: {reason}"))
+    if saved:
+        emit(Stage(f"Resuming from step {saved.step}: {saved.folder}"))
+    elif metrics.exists():
+        emit(Stage("No checkpoint to resume from: starting from the beginning"))
+    if metrics.exists():
+        os.truncate(metrics, min(metrics.stat().st_size, saved.metrics_bytes if saved else 0))
+    if saved:
+        # Emitted again: its line was cut off, and the listener may have died before it received the event.
+        emit(Checkpoint(saved.step, saved.epoch, saved.folder, saved.loss))
+    return CheckpointPlan(run_folder, every, saved, (saved.rows_at_once or None) if saved else None)

@@ -86,7 +86,7 @@ def draw_svg(curves: Curves, title: str) -> str:
     shapes: list[Shape] = [
         Label(_LEFT, 20, "training loss", _LEARNT),
         Label(_LEFT + 110, 20, "validation loss", _HELD),
-        Label(right, 20, "nats per learnt token", _TEXT, "end"),
+        Label(right, 20, "loss (lower is better)", _TEXT, "end"),
         Label(right, _HEIGHT - 6, "step", _TEXT, "end"),
     ]
     for value in _ticks(low, high):

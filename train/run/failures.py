@@ -42,7 +42,7 @@ class OutOfMemory(ParleyError, MemoryError):
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an exception, or a cause of it, says that the disk is full."""
+    """Whether an exception, or one of its causes, is a full disk."""
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in _FULL:
             return True

@@ -14,17 +14,17 @@
 A run with config.json and without result.json was interrupted, and `train(…, resume=True)` continues it.
 """
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from models.atomic import atomic_write
-from models.errors import Busy, Invalid, NoSpace, NotFound
+from models.atomic import atomic_write, lock_file
+from models.errors import Invalid, NoSpace, NotFound
 from models.settings import Settings
+from train.data.conversations import Problem
 
 CONFIG, METRICS, LOG, RESULT, ADAPTER = "config.json", "metrics.jsonl", "train.log", "result.json", "adapter"
 DATA, ENVIRONMENT, CHECKPOINTS = "data.json", "environment.json", "checkpoints"
@@ -52,23 +52,11 @@ def interrupted(run_folder: Path) -> bool:
     return (run_folder / CONFIG).is_file() and not (run_folder / RESULT).is_file()
 
 
-@contextmanager
-def lock_run(run_folder: Path) -> Iterator[None]:
-    """Holds a run's folder, so that no second process writes to it. The lock ends with the process, even on a kill.
-
-    Raises:
-        Busy: another process holds it.
-    """
-    handle = os.open(run_folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"The run {run_folder.name} is active in another process: wait for it, or cancel it."
-            raise Busy(message) from error
-        yield
-    finally:
-        os.close(handle)
+def lock_run(run_folder: Path) -> AbstractContextManager[None]:
+    """Holds a run's folder for a block, so that no second process writes to it. Raises Busy if another one does."""
+    return lock_file(
+        run_folder / _LOCK, f"The run {run_folder.name} is active in another process: wait for it, or cancel it."
+    )
 
 
 def no_space(run_folder: Path) -> NoSpace:
@@ -96,3 +84,93 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise Invalid(f"{path} cannot be read: the run cannot be resumed without it.", param="run") from error
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run produced and how it went. Losses are in nats per learnt token, times in seconds.
+
+    Attributes:
+        measured_on: which examples the losses before and after are from.
+        tokens: tokens processed over all epochs, without padding; `learnt_tokens` of them carried loss.
+        adapter: the folder of the trained adapter, or of the whole weights if `full`.
+        accuracy_after, margin_after: measured with `loss_after` (see `progress.Step`).
+        best_step: the step that early stopping went back to.
+        peak_memory_bytes: of the GPU if it trained on one, else of the process.
+        model, kind, model_folder: set once it is published.
+    """
+
+    run_folder: Path
+    adapter: Path
+    base: str
+    base_location: str
+    parent: str | None
+    name: str | None
+    loss_before: float
+    loss_after: float
+    measured_on: Literal["validation", "training"]
+    examples: int
+    validation_examples: int
+    epochs: float
+    steps: int
+    tokens: int
+    learnt_tokens: int
+    seconds: float
+    tokens_per_s: float
+    hyperparameters: dict[str, Any]
+    reasons: dict[str, str]
+    masks: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+    model: str | None = None
+    kind: str | None = None
+    model_folder: Path | None = None
+    method: str = "sft"
+    accuracy_after: float | None = None
+    margin_after: float | None = None
+    best_step: int | None = None
+    peak_memory_bytes: int | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether every weight was tuned: then the output is a whole model instead of an adapter."""
+        return self.hyperparameters.get("tune") == "full"
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of result.json."""
+        return asdict(self) | {
+            "run_folder": str(self.run_folder),
+            "adapter": str(self.adapter),
+            "model_folder": str(self.model_folder) if self.model_folder else None,
+        }
+
+    def save(self) -> None:
+        """Writes result.json atomically."""
+        write_json(self.run_folder / RESULT, self.as_json())
+
+    def published(self, model: str, kind: str, folder: Path) -> "TrainingResult":
+        """The same result, with the model that it is published as."""
+        return replace(self, model=model, kind=kind, model_folder=folder)
+
+
+def load_result(run_folder: Path) -> TrainingResult:
+    """The result of a finished run.
+
+    Raises:
+        Invalid: the folder holds no run, or the run has not finished.
+    """
+    try:
+        values = json.loads((run_folder / RESULT).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise Invalid(f"{run_folder} holds no finished training run.", param="run") from error
+    values["problems"] = tuple(Problem(**problem) for problem in values["problems"])
+    values["masks"] = tuple(values["masks"])
+    # The folder may have been moved since: its parts are found relative to where it is now.
+    full = values["hyperparameters"].get("tune") == "full"
+    values |= {"run_folder": run_folder, "adapter": run_folder / (WEIGHTS if full else ADAPTER)}
+    values["model_folder"] = Path(values["model_folder"]) if values["model_folder"] else None
+    return TrainingResult(**values)
+
+
+def load_finished(run_folder: Path) -> TrainingResult | None:
+    """The result of a finished run; None if it has not finished or not begun."""
+    return load_result(run_folder) if (run_folder / RESULT).is_file() else None

@@ -54,7 +54,7 @@ def find_base(base: str | Path, registry: Registry | None = None) -> Base:
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return Base(name, name)
     raise Invalid(
-        f"{name!r} is no registered model, no folder, and no hub id (owner/name). See `parley models list`.",
+        f"{name!r} is not a registered model, a folder or a hub id (owner/name). See `parley models list`.",
         param="base",
     )
 

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ParleyError
+from train.run.checkpoints import plan_checkpoints
 from train.run.failures import OutOfMemory, memory_is_full
 from train.run.folder import LOG
 from train.run.progress import Checkpoint, Event, Progress, Stage, Step, Validation
-from train.run.resume import plan_checkpoints
 from train.trainers.fit_job import FitJob, FitResult
 
 _EVENTS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in (Stage, Step, Validation, Checkpoint)}

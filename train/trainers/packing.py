@@ -1,27 +1,33 @@
-"""Packing: attention per row, for rows laid end to end without padding, and a check that no row sees another.
+"""Which rows share a batch, and how: packed end to end without seeing each other, or padded; sizes of micro-batches.
 
-A row's queries never meet keys of another row, so no mask is needed; positions begin at 0 in each row. Rows that are
-padded on the right need no mask either, because causal attention only looks back. If flash attention is installed, its
-variable-length kernels do the same in one call.
+In a packed batch a row's queries never meet keys of another row, so no mask is needed; positions begin at 0 in each
+row. Rows that are padded on the right need no mask either, because causal attention only looks back. If flash attention
+is installed, its variable-length kernels do the same in one call.
 
 `strays` measures on the model and rows of a run whether rows influence each other (through a convolution, a recurrent
 state or an unknown attention): such a run is not packed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.data import Sampler
 from transformers import AttentionInterface
 
+from train.trainers.pairs import Pair
 from train.trainers.tokens import IGNORED, Row
 
 BY_ROW, FLASH = "parley_by_row", "flash_attention_2"
 LEAK_LIMIT = 1e-5  # in float32, as a share of the largest logit
 _LEAK_LIMIT_HALF = 0.05  # in 16 bits, where rounding alone reaches 0.01; a leak moves logits by tenths
 _CHECKED_TOKENS = 512
+Measurable = TypeVar("Measurable", Row, Pair)
+
+_MEASURED_AT_ONCE = 4_096  # tokens with padding, without gradients
+TOKENS_AT_ONCE = 16_384  # in one micro-batch with padding: limits the memory of activations
 
 
 def leak_limit(model: Any) -> float:
@@ -134,3 +140,56 @@ def _by_row(
     else:
         output = torch.cat([attend(start, end) for start, end in pairwise(cu_seq_lens_q.tolist())], 2)
     return output.transpose(1, 2).contiguous(), None
+
+
+def micro_batch(batch: int, longest: int, tokens: int = TOKENS_AT_ONCE, rows: int | None = None) -> int:
+    """The largest micro-batch that divides `batch` evenly and has at most `tokens` tokens with padding.
+
+    `rows` limits it further, after memory ran out.
+    """
+    most = min(batch, rows or batch)
+    return next((size for size in range(most, 1, -1) if batch % size == 0 and size * longest <= tokens), 1)
+
+
+def measuring_batches(rows: Sequence[Measurable], sequences: int = 1) -> Iterator[list[Measurable]]:
+    """Batches for measuring a loss, by length. `sequences` is 2 for pairs, which have two sequences each."""
+    batch: list[Measurable] = []
+    for row in sorted(rows, key=lambda row: row.longest):
+        if batch and sequences * (len(batch) + 1) * row.longest > _MEASURED_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+class SimilarLengthSampler(Sampler):
+    """Batches of rows with similar lengths, in random order; each epoch has its own order, fixed by the seed.
+
+    Transformers' group_by_length sorts 50 batches at a time and leaves them sorted, so that a small data set is learnt
+    from its longest to its shortest row. Here rows are sorted with noise, cut into batches, and the batches shuffled.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self._lengths = torch.tensor(lengths, dtype=torch.float32)
+        self._batch = batch
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The order of an epoch depends on the seed and its number only, so that a resumed run sees the same one."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        noise = 1 + 0.2 * (torch.rand(len(self._lengths), generator=generator) - 0.5)
+        order = torch.argsort(self._lengths * noise).tolist()
+        batches = [order[start : start + self._batch] for start in range(0, len(order), self._batch)]
+        # The short batch stays last: anywhere else it would shift the boundaries of all later batches.
+        short = [batches.pop()] if len(batches[-1]) < self._batch else []
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        for batch in [batches[index] for index in shuffled] + short:
+            yield from batch

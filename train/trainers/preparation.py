@@ -76,7 +76,7 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     if not learnt.rows:
         first = learnt.problems[0]
         raise UnusableData(
-            f"No conversation can be learnt with this base. Line {first.line}: {first.message}; {first.mend}.",
+            f"This base cannot be trained on any conversation. Line {first.line}: {first.message}; {first.mend}.",
             problems,
         )
     examples = _count_lines(learnt.rows)

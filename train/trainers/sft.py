@@ -10,8 +10,8 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from train.trainers.batches import SimilarLengthSampler
 from train.trainers.devices import use_one_gpu
+from train.trainers.packing import SimilarLengthSampler
 from train.trainers.tokens import Row
 
 
@@ -26,7 +26,7 @@ def sft_trainer(
     """A trainer over rows.
 
     Args:
-        model: the base's weights, with `heads.add_learnt_head`. tokenizer: its tokenizer.
+        model: the base's weights, with `losses.add_learnt_head`. tokenizer: its tokenizer.
         rows: the training rows.
         arguments: the TRL configuration that both methods share (`fit`).
         collate: makes a batch of rows (`packing`).
@@ -43,7 +43,7 @@ def sft_trainer(
 
 
 class _Trainer(SFTTrainer):
-    """TRL's trainer with batches of similar length in random order, and on a CPU with the loss of `heads`."""
+    """TRL's trainer with batches of similar length in random order, and on a CPU with the loss of `losses`."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -74,7 +74,7 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
     Args:
         examples: checked examples.
         tokenizer: a transformers tokenizer with a chat template.
-        max_length: in tokens. A longer row is left out and reported: cut off, it would teach to stop early.
+        max_length: in tokens. A longer row is left out and reported: truncated, it would teach the model to stop early.
 
     Raises:
         Invalid: the tokenizer has no chat template, or cannot report token offsets.
@@ -102,7 +102,7 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
                 mend = "shorten or split the conversation"
                 problems.append(Problem(example.line, "error", wrong, mend, "over-token-limit"))
             elif not row.learnt:
-                wrong = "no token of it would be learnt"
+                wrong = "it has no tokens to train on"
                 problems.append(Problem(example.line, "error", wrong, "look at the answer's text", "nothing-learnt"))
             else:
                 rows.append(row)

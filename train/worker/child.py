@@ -24,7 +24,7 @@ from train.run.progress import Checkpoint, Event, Stage, Step, Validation
 if TYPE_CHECKING:
     from models.registry import Registry
     from models.settings import Settings
-    from train.run.result import TrainingResult
+    from train.run.folder import TrainingResult
 
 WriteLine = Callable[[dict[str, Any]], None]
 Work = Callable[[dict[str, Any], "Registry", "Settings", WriteLine], "TrainingResult"]

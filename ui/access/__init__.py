@@ -1,1 +1,1 @@
-"""Who may open which address: cookies, the sign-in page, and the ASGI router in front of Gradio."""
+"""Access control: cookies, the sign-in page, and the ASGI router in front of Gradio."""

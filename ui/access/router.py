@@ -1,6 +1,6 @@
 """The ASGI app in front of the page: which addresses exist, who may open them, and the headers of every response.
 
-It decides from the request alone and knows nothing of what the apps behind it show.
+It decides from the request alone and does not depend on the apps behind it.
 """
 
 import asyncio

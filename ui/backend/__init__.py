@@ -1,1 +1,1 @@
-"""What the apps' handlers work with: settings and database, streamed answers, model lists, uploaded files."""
+"""Shared by the apps' handlers: settings and database, streamed answers, model lists, uploaded files."""

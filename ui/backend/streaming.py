@@ -1,4 +1,4 @@
-"""Streams answers of one or several models at a pace a browser can follow. It knows nothing of Gradio.
+"""Streams answers of one or several models at a pace a browser can follow. Independent of Gradio.
 
 All answers share one clock, so that two answers side by side move together.
 """
@@ -115,7 +115,7 @@ class StopSignals:
             event.set()
 
     def discard(self, session: str | None) -> None:
-        """Stops this session's stream and disowns it: what still arrives belongs to a conversation that is gone."""
+        """Stops this session's stream and discards what still arrives, because the conversation was cleared."""
         if (event := self._events.pop(session or "", None)) is not None:
             event.set()
 

@@ -1,1 +1,1 @@
-"""What the page looks like: theme, style sheets, scripts, plots, and pieces of HTML that all apps share."""
+"""The page's appearance: theme, style sheets, scripts, plots, and HTML that all apps share."""

@@ -1,4 +1,4 @@
-"""How Gradio components are made and wired here: quiet handlers, live dropdowns, forms, confirmations."""
+"""Gradio components: event options without spinners, live dropdowns, forms, confirmations."""
 
 from collections.abc import Mapping
 from dataclasses import fields

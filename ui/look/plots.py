@@ -51,7 +51,7 @@ class Outcomes:
 
 
 def rating_plot(dots: Sequence[Dot]) -> "Figure":
-    """Ratings as dots with intervals, the best on top; a dot is hollow where there is not enough evidence."""
+    """Ratings as dots with intervals, the best on top; a dot is hollow if there is not enough evidence."""
     from plotly import graph_objects as go
 
     ordered = list(reversed(dots))
@@ -78,7 +78,7 @@ def rating_plot(dots: Sequence[Dot]) -> "Figure":
 
 
 def win_rate_plot(names: Sequence[str], rates: Sequence[Sequence[float | None]]) -> "Figure":
-    """How often voters prefer the row's model to the column's, as a heat map; empty where they were never compared."""
+    """How often voters prefer the row's model to the column's, as a heat map; empty if they were never compared."""
     from plotly import graph_objects as go
 
     text = [["" if rate is None else f"{100 * rate:.0f} %" for rate in row] for row in rates]

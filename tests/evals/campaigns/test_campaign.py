@@ -112,7 +112,7 @@ def test_models_and_prompts_must_exist(database: Database, tmp_path: Path) -> No
     add_prompts(database, [{"prompt": "Why?", "category": "billing"}, {"prompt": "Who?"}], "test")
     with pytest.raises(NotFound, match="no model 'three'"):
         create_campaign(database, NewCampaign(models=["one", "three"], **new), tmp_path)
-    with pytest.raises(NotFound, match="Nothing is recorded"):
+    with pytest.raises(NotFound, match="no finished recording"):
         create_campaign(database, NewCampaign(models=["one", "two@recorded"], **new), tmp_path)
     with pytest.raises(Invalid, match="same model"):
         create_campaign(database, NewCampaign(models=["one", "live"], **new), tmp_path)

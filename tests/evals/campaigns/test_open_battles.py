@@ -63,7 +63,7 @@ def test_a_repeated_vote_keeps_the_first(any_database: Database) -> None:
     assert votes_by(any_database, "ann") == rows(any_database, VoteRow) == 1
 
 
-def test_another_voters_battle_is_as_unknown_as_one_that_never_was(any_database: Database) -> None:
+def test_another_voters_battle_looks_like_a_missing_one(any_database: Database) -> None:
     fill(any_database)
     shown = battle(any_database)
     with pytest.raises(NotFound) as mine:
@@ -76,7 +76,7 @@ def test_another_voters_battle_is_as_unknown_as_one_that_never_was(any_database:
     assert rows(any_database, VoteRow) == 0
 
 
-def test_a_hundred_clicks_at_once_are_one_vote(any_database: Database) -> None:
+def test_concurrent_clicks_are_one_vote(any_database: Database) -> None:
     fill(any_database)
     shown = battle(any_database)
     with ThreadPoolExecutor(16) as pool:
@@ -130,7 +130,7 @@ def test_a_stored_pair_is_reused_for_the_next_voter(database: Database) -> None:
     assert rows(database, PairRow) == 1
 
 
-def test_a_typed_prompt_is_stored_as_typed_and_shown_to_nobody_else(any_database: Database) -> None:
+def test_a_typed_prompt_is_shown_to_no_other_rater(any_database: Database) -> None:
     shown = battle(any_database, prompt="  My own question  ")
     assert shown.messages[0].content == "My own question"
     assert [prompt.source for prompt in prompts(any_database, typed=True)] == ["typed"]
@@ -148,7 +148,7 @@ def test_two_raters_type_the_same_question_at_once(any_database: Database) -> No
     assert rows(any_database, PairRow) == 16
 
 
-def test_both_models_are_asked_at_once(database: Database) -> None:
+def test_both_models_are_requested_concurrently(database: Database) -> None:
     fill(database)
     completer_for = echo(*MODELS[:2], delay_s=0.05)
     battle(database, models=MODELS[:2], completer_for=completer_for)
@@ -171,7 +171,7 @@ def test_a_model_that_fails_is_not_named_and_leaves_nothing(any_database: Databa
     assert rows(any_database, PairRow) == rows(any_database, BattleRow) == 0
 
 
-def test_fewer_than_two_models_is_a_mistake_told(database: Database) -> None:
+def test_fewer_than_two_models_are_refused(database: Database) -> None:
     fill(database)
     with pytest.raises(Invalid, match="two models"):
         battle(database, models=["model-one", "model-one"])
@@ -220,7 +220,7 @@ def test_a_repeat_counts_for_self_consistency_and_in_no_rating(database: Databas
     assert sum(row["votes"] for row in preferences(database)) == len(set(seen))
 
 
-def test_nothing_comes_again_unless_asked_for_or_of_models_that_are_gone(database: Database) -> None:
+def test_pairs_repeat_only_if_enabled_and_served(database: Database) -> None:
     fill(database, 30)
     seen = vote_much(database, 25, 0.0)
     assert len(set(seen)) == 25
@@ -228,7 +228,7 @@ def test_nothing_comes_again_unless_asked_for_or_of_models_that_are_gone(databas
     assert not set(vote_much(database, 8, 1.0, others)) & set(seen)
 
 
-def test_an_exported_repeat_is_one_where_it_is_imported(database: Database, tmp_path, home) -> None:
+def test_repeats_survive_export_and_import(database: Database, tmp_path, home) -> None:
     fill(database, 60)
     seen = vote_much(database, 40, 0.4)
     write_rows(vote_rows(database), tmp_path / "votes.csv")

@@ -105,7 +105,7 @@ def test_a_narrow_terminal_folds_and_cuts_nothing(parley, monkeypatch: pytest.Mo
     assert json.loads(parley("list", "--json")[1])[0]["id"][-8:] in listed
 
 
-def test_one_is_told_as_one(parley, tmp_path: Path) -> None:
+def test_counts_of_one_are_singular(parley, tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text(json.dumps({"input": "one?", "expected": "after"}))
     output = parley("run", str(path), "--models", "before,after", "--scorers", "includes")[1]
@@ -114,7 +114,7 @@ def test_one_is_told_as_one(parley, tmp_path: Path) -> None:
     assert "No new answer was needed; 1 came from the cache." in output
 
 
-def test_bad_rows_are_told_one_by_one_and_left_out_only_when_asked(parley, faq: str) -> None:
+def test_bad_rows_are_listed_and_skipped_only_with_the_flag(parley, faq: str) -> None:
     with Path(faq).open("a") as file:
         file.write('\n{"oops": 1}\n[]')
     code, output, line = parley("run", faq, "--models", "before", "--scorers", "exact")
@@ -127,7 +127,7 @@ def test_bad_rows_are_told_one_by_one_and_left_out_only_when_asked(parley, faq: 
     assert (found["samples"], found["left_out"]) == (4, 2)
 
 
-def test_training_data_is_held_against_the_task(parley, faq: str, tmp_path: Path) -> None:
+def test_the_task_is_compared_with_training_data(parley, faq: str, tmp_path: Path) -> None:
     training = tmp_path / "train.jsonl"
     training.write_text(json.dumps({"messages": [{"role": "user", "content": "Say hello!"}]}))
     _, output, _ = parley("run", faq, "--models", "before", "--scorers", "exact", "--training", str(training))
@@ -136,9 +136,7 @@ def test_training_data_is_held_against_the_task(parley, faq: str, tmp_path: Path
     assert "1 copied" in json.loads(parley("show", "last", "--json")[1])["notes"][0]
 
 
-def test_embeddings_come_from_the_gateway_or_it_is_told_that_it_has_none(
-    parley, server: AnsweringServer, faq: str
-) -> None:
+def test_embeddings_come_from_the_gateway_or_the_error_says_why(parley, server: AnsweringServer, faq: str) -> None:
     found = json.loads(parley("run", faq, "--models", "before", "--scorers", "embedding:e", "--json")[1])
     assert 0 < found["scores"][0]["mean"] <= 1
     server.embeddings = False
@@ -169,13 +167,13 @@ def test_the_scorers_are_listed(parley) -> None:
         (["diff", "last", "last"], "no evaluations yet"),
     ],
 )
-def test_a_mistake_is_one_line(parley, faq: str, arguments: list[str], told: str) -> None:
+def test_errors_are_one_line(parley, faq: str, arguments: list[str], told: str) -> None:
     code, _, line = parley(*(faq if argument == "FAQ" else argument for argument in arguments))
     assert code != 0
     assert told in line
     assert "\n" not in line
 
 
-def test_a_key_is_asked_for_where_keys_are_on(parley, database: Database, faq: str) -> None:
+def test_a_key_is_required_if_keys_exist(parley, database: Database, faq: str) -> None:
     create_key(database, name="me", role="owner")
     assert "PARLEY_PAGE_KEY" in parley("run", faq, "--models", "before", "--scorers", "exact")[2]

@@ -35,7 +35,7 @@ def parley(served: Settings, home: Path, monkeypatch: pytest.MonkeyPatch):  # no
     return run
 
 
-def test_the_short_form_judges_and_says_what_it_is_worth(parley, database: Database) -> None:
+def test_the_short_form_judges_and_reports_trust(parley, database: Database) -> None:
     add_prompts(database, [{"prompt": f"Question {i}?"} for i in range(3)], "test")
     output, _ = parley("judge", "fair", "--models", "one,newest")
     assert "fair prefers two to one in 100% of 3 pairs" in output
@@ -47,7 +47,7 @@ def test_the_short_form_judges_and_says_what_it_is_worth(parley, database: Datab
     assert report["summary"].startswith("fair prefers")
 
 
-def test_another_rubric_is_another_result_and_is_kept(parley, database: Database, tmp_path: Path) -> None:
+def test_results_by_another_rubric_are_separate(parley, database: Database, tmp_path: Path) -> None:
     add_prompts(database, [{"prompt": "Question?"}], "test")
     path = tmp_path / "mine.md"
     path.write_text("---\nname: mine\nversion: 7\ncriteria: [relevance, completeness, tone]\n---\nBe strict.\n")
@@ -89,7 +89,7 @@ def test_calibrate_shows_agreement_a_sentence_and_json(parley, database: Databas
         (["calibrate", "nobody"], "no model 'nobody'"),
     ],
 )
-def test_a_mistake_is_one_line(parley, database: Database, arguments: list[str], told: str) -> None:
+def test_errors_are_one_line(parley, database: Database, arguments: list[str], told: str) -> None:
     add_prompts(database, [{"prompt": "Question?"}], "test")
     _, line = parley("judge", *arguments)
     assert told in line
@@ -124,5 +124,5 @@ def test_an_evaluation_with_turns_is_graded_then_judged_with_a_report(parley, tm
         ([], "Name two models"),
     ],
 )
-def test_what_does_not_go_together_is_said(parley, arguments: list[str], told: str) -> None:
+def test_conflicting_flags_are_refused(parley, arguments: list[str], told: str) -> None:
     assert told in parley("judge", "fair", *arguments)[1]

@@ -103,7 +103,7 @@ def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
         (["votes", "export", "v.csv", "--format", "xls"], "not clear"),
     ],
 )
-def test_a_mistake_is_one_line(parley, votes: Path, arguments: list[str], told: str) -> None:
+def test_errors_are_one_line(parley, votes: Path, arguments: list[str], told: str) -> None:
     code, _, line = parley(*(str(votes) if it == "VOTES" else it for it in arguments))
     assert code != 0
     assert told in line

@@ -26,7 +26,7 @@ def vote(database: Database, completer_for: Scripted, battles: int, wrong: int, 
 
 
 @pytest.mark.long
-def test_what_people_voted_on_is_judged_and_held_against_them(any_database: Database) -> None:
+def test_calibration_judges_the_voted_pairs_and_compares_them(any_database: Database) -> None:
     fill(any_database, 8)
     asked = script(says(sound))
     vote(any_database, asked, 6, wrong=1)
@@ -39,7 +39,7 @@ def test_what_people_voted_on_is_judged_and_held_against_them(any_database: Data
     assert (whole.votes, whole.voters) == (9, 2)
     assert whole.with_ties.value == pytest.approx(8 / 9)
     assert [one.category for one in found.groups] == [None, "orders"]
-    assert "not known" in found.words
+    assert "not known" in found.summary
     json.dumps(found.to_json(), allow_nan=False)
     # Nothing is asked a second time, and nothing at all where that is not wanted.
     asyncio.run(calibrate(any_database, None, JUDGE))
@@ -47,17 +47,17 @@ def test_what_people_voted_on_is_judged_and_held_against_them(any_database: Data
     assert asked.asked.count(JUDGE) - before == 2 * found.voted
 
 
-def test_a_judge_that_said_nothing_yet_is_told_so(database: Database) -> None:
+def test_a_judge_without_verdicts_has_no_agreement(database: Database) -> None:
     with pytest.raises(NotFound, match="Nobody has voted"):
         asyncio.run(calibrate(database, None, JUDGE))
     fill(database)
     vote(database, script(says(sound)), 2, wrong=0)
     found = asyncio.run(calibrate(database, None, JUDGE))
     assert (found.voted, found.judged, found.groups) == (2, 0, ())
-    assert "It has judged 0 of the 2 pairs" in found.words
+    assert "It has judged 0 of the 2 pairs" in found.summary
 
 
-def test_few_votes_and_many_verdicts_make_one_win_rate(database: Database) -> None:
+def test_few_votes_and_many_verdicts_combine_into_one_win_rate(database: Database) -> None:
     add_prompts(database, [{"prompt": f"order {i}?", "held_out": True} for i in range(60)], "test")
     told = {BEFORE: lambda q: ("** " if int(q[6:-1]) % 3 == 0 else "* ") + q, AFTER: lambda q: "** "[1:] + q + "!"}
     asked = Scripted(told | {JUDGE: says(sound)})
@@ -66,7 +66,7 @@ def test_few_votes_and_many_verdicts_make_one_win_rate(database: Database) -> No
     assert report.powered is not None
     assert (report.powered.labelled, report.powered.unlabelled) == (25, 35)
     assert report.powered.high - report.powered.low <= report.powered.people_high - report.powered.people_low
-    assert "from votes on 25 pairs and verdicts on all" in report.summary
+    assert "People are estimated to prefer" in report.summary
     assert report.people[0].votes == 25
     assert "two voters" in report.trust or "not known" in report.trust
     turned = asyncio.run(judge_models(database, asked, JudgeRequest(JUDGE, (AFTER, BEFORE))))

@@ -42,4 +42,4 @@ def test_how_often_is_often_enough() -> None:
     assert not Canary("padded", 4, 1).passed
     assert Canary("swapped", 12, 8).passed
     assert not Canary("swapped", 12, 7).passed
-    assert Canary("swapped", 12, 7).words == "the order of the answers changed its verdict on 5 of 12 pairs"
+    assert Canary("swapped", 12, 7).outcome == "the order of the answers changed its verdict on 5 of 12 pairs"

@@ -5,7 +5,7 @@ from math import log
 import pytest
 
 from evals.judges.expected_score import expected_grade, expected_share
-from models.judge_format import Criterion, Rubric, pairwise_answer, pointwise_answer
+from models.judge_prompt import Criterion, Rubric, pairwise_answer, pointwise_answer
 from models.messages import Token
 
 PLAIN = Rubric("r", "Judge.", ("tone",))

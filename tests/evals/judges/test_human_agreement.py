@@ -117,7 +117,7 @@ def test_without_a_ceiling_two_thirds_of_the_decisive_votes_decide() -> None:
     assert bad.trusted == "no"
 
 
-def test_words_say_for_what_it_may_be_trusted() -> None:
+def test_the_summary_names_categories_by_trust() -> None:
     opinions = [
         *world(150, 0.9, 0.8),
         *world(150, 0.4, 0.95, seed=1, category="refunds"),

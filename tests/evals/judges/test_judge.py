@@ -11,7 +11,7 @@ from evals.judges.answer_pairs import AnswerPair
 from evals.judges.judge import Judge, Judgment, judgment_tokens
 from evals.votes.prompts import Prompt
 from models.errors import Invalid
-from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric, pairwise_answer, pointwise_answer
+from models.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric, pairwise_answer, pointwise_answer
 from models.messages import Completion, Message, Token
 
 GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 3)
@@ -60,7 +60,7 @@ def test_probabilities_are_model_1s_share_in_either_order(shown: str, share: flo
     assert f"[Answer A]\n{answers[0]}\n\n[Answer B]\n{answers[1]}" in judge.asked[0]["messages"][1].content
 
 
-def test_a_server_without_log_probabilities_is_asked_without_and_once_only() -> None:
+def test_log_probabilities_are_dropped_after_one_refusal() -> None:
     judge = Model(pairwise_answer("so", GRADES, GRADES, "A"), refuses="logprobs")
     instrument = Judge("judge", judge, DEFAULT_RUBRIC)
     assert asyncio.run(instrument.judge(PAIR, "12")).expected is None
@@ -97,7 +97,7 @@ def test_more_criteria_get_more_room_and_the_taught_rubric_the_same_as_ever() ->
     assert judgment_tokens(Rubric("long", "Judge.", tuple("abcdefgh"))) == 650
 
 
-def test_a_plain_question_is_kept_under_the_rubrics_hash() -> None:
+def test_a_plain_question_is_stored_under_the_rubric_hash() -> None:
     plain = Judge("judge", Model(""), DEFAULT_RUBRIC)
     assert plain.key(PAIR) == DEFAULT_RUBRIC.hash
     keys = {

@@ -12,7 +12,7 @@ from evals.tasks.summaries import against_first, diff, overview
 from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.errors import Invalid
-from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric, pointwise_answer
+from models.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric, pointwise_answer
 from models.messages import Completer, Completion, Message, last_question
 
 WEIGHTED = Rubric("w", "Judge.", ("tone", "care"), (Criterion("tone", 3.0), Criterion("care", 1.0, ((1, "rude"),))))
@@ -98,7 +98,7 @@ def test_a_judge_that_falls_for_worthless_answers_is_not_believed(database: Data
     assert any("could not be tested" in note for note in load_evaluation(database, key).notes)
 
 
-def test_verdicts_are_kept_and_only_the_unread_are_asked_for_again(database: Database) -> None:
+def test_grades_are_stored_and_only_unparsed_ones_are_requested_again(database: Database) -> None:
     rows = [{"input": "q1"}, {"input": "odd one"}]
     _, first = scored(database, rows)
     assert len(first.shown) == 4
@@ -108,7 +108,7 @@ def test_verdicts_are_kept_and_only_the_unread_are_asked_for_again(database: Dat
         assert session.scalar(select(func.count()).select_from(AnswerJudgmentRow)) == 4
 
 
-def test_one_answer_beside_two_references_is_judged_beside_each(database: Database) -> None:
+def test_an_answer_is_judged_against_each_reference(database: Database) -> None:
     _, players = scored(database, [{"input": "q", "expected": "one"}, {"input": "q", "expected": "two"}])
     assert len(players.shown) == 4
     assert sum("[Reference answer]\ntwo" in shown for shown in players.shown) == 2

@@ -16,7 +16,7 @@ from evals.judges.request import JudgeRequest
 from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
-from models.judge_format import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer
+from models.judge_prompt import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer
 from models.messages import Completer
 from tests.evals.battles import next_battle
 from tests.evals.scripted import Scripted
@@ -84,8 +84,8 @@ def test_a_sound_judge_is_trusted_and_reported(any_database: Database) -> None:
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert JudgeReport.from_json(json.loads(json.dumps(report.to_json()))) == report
     assert f"prefers {AFTER} to {BEFORE}" in report.summary
-    assert "changed none of the verdicts" in report.summary
-    assert "0 verdicts could not be parsed, 0 requests failed" in report.summary
+    assert "of the verdicts" not in report.summary
+    assert (report.flip_rate, report.unparsed, report.failed) == (0, 0, 0)
 
 
 def test_the_other_way_round_is_the_mirror_and_asks_nothing_again(database: Database) -> None:
@@ -122,7 +122,7 @@ def test_a_judge_that_loves_length_is_not_trusted(database: Database) -> None:
     assert report.longer.value == 1.0
 
 
-def test_what_does_not_parse_is_counted_and_no_tie(database: Database) -> None:
+def test_unparsed_verdicts_are_counted_and_are_not_ties(database: Database) -> None:
     fill(database)
 
     def judge(asked: str) -> str:
@@ -136,7 +136,7 @@ def test_what_does_not_parse_is_counted_and_no_tie(database: Database) -> None:
     json.dumps(report.to_json(), allow_nan=False)
 
 
-def test_an_unread_verdict_is_asked_for_again_and_a_read_one_is_not(any_database: Database) -> None:
+def test_only_unparsed_verdicts_are_requested_again(any_database: Database) -> None:
     fill(any_database)
     mute = {"order 0?", "order 3?"}
 
@@ -174,7 +174,7 @@ def test_the_judge_sees_the_conversation_and_the_reference(database: Database) -
     assert next(asked for asked in seen if "order 8?" in asked).startswith("[Question]\norder 8?\n\n[Answer A]")
 
 
-def test_several_samples_are_one_verdict(database: Database) -> None:
+def test_several_samples_combine_into_one_verdict(database: Database) -> None:
     fill(database, 1)
     said = iter("ABA BBtie".replace("tie", "T"))
     heard: list[str] = []
@@ -230,7 +230,7 @@ def test_a_failed_question_is_counted_and_the_rest_goes_on(database: Database) -
     assert (report.judged, report.failed) == (5, 1)
 
 
-def test_nothing_at_all_is_an_error_that_says_why(database: Database) -> None:
+def test_no_judgment_at_all_raises_the_reason(database: Database) -> None:
     fill(database)
 
     def down(_: str) -> str:
@@ -261,7 +261,7 @@ def test_a_cancelled_job_stops_everything(database: Database) -> None:
     assert len(completer_for.asked) < 20
 
 
-def test_no_more_questions_at_once_than_asked_for(database: Database) -> None:
+def test_concurrency_limits_requests_in_flight(database: Database) -> None:
     fill(database, 12)
     completer_for = script(says(sound))
     completer_for.delay_s = 0.01
@@ -269,7 +269,7 @@ def test_no_more_questions_at_once_than_asked_for(database: Database) -> None:
     assert completer_for.most_at_once <= 6  # a prompt asks two models at once
 
 
-def test_held_out_prompts_come_first_and_ids_are_kept(database: Database) -> None:
+def test_held_out_prompts_come_first_and_given_ids_keep_their_order(database: Database) -> None:
     fill(database)
     report = run(database, script(says(sound)), wanted=3)
     assert [row.question for row in report.rows] == ["order 0?", "order 2?", "order 4?"]
@@ -277,7 +277,7 @@ def test_held_out_prompts_come_first_and_ids_are_kept(database: Database) -> Non
     assert [row.prompt_id for row in run(database, script(says(sound)), wanted=ids).rows] == ids
 
 
-def test_people_and_judge_are_held_against_each_other(any_database: Database) -> None:
+def test_the_judge_is_compared_with_people(any_database: Database) -> None:
     fill(any_database, 4)
     completer_for = script(says(sound))
     for i in range(4):
@@ -326,7 +326,7 @@ def test_grades(any_database: Database) -> None:
     assert mirrored == after
 
 
-def test_the_judge_is_asked_for_json_by_schema(database: Database) -> None:
+def test_requests_constrain_the_judge_to_the_json_schema(database: Database) -> None:
     fill(database, 1)
     seen: list[dict[str, Any]] = []
     inner = script(says(sound))

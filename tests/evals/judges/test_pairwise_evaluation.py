@@ -16,7 +16,7 @@ from evals.tasks.evaluations import Evaluation, TaskRun, load_evaluation, run_ta
 from evals.tasks.task_rows import make_task
 from models.database import Database
 from models.errors import Invalid, Unavailable
-from models.judge_format import DEFAULT_RUBRIC, pairwise_answer
+from models.judge_prompt import DEFAULT_RUBRIC, pairwise_answer
 from models.messages import Completer, Completion, Message, last_question
 
 GRADES = dict.fromkeys(DEFAULT_RUBRIC.criteria, 3)
@@ -67,7 +67,7 @@ def judged(database: Database, players: Players, models: tuple[str, str] = ("a",
     return asyncio.run(judge_evaluation(database, players, JudgeRequest("judge", models), evaluation=evaluation))
 
 
-def test_each_model_is_asked_after_its_own_first_turn_and_so_is_the_judge(any_database: Database) -> None:
+def test_models_and_judge_see_each_models_own_first_turn(any_database: Database) -> None:
     players = Players(better_is_b)
     report = judged(any_database, players)
     second = next(shown for shown in players.shown if "[Question]\nsecond 0" in shown)
@@ -82,7 +82,7 @@ def test_each_model_is_asked_after_its_own_first_turn_and_so_is_the_judge(any_da
     assert [row.turn for row in report.rows if row.outcome] == [1, 2] * 3
 
 
-def test_what_has_no_answer_is_a_null_with_its_reason_in_its_group(database: Database) -> None:
+def test_missing_answers_are_nulls_with_reasons_by_group(database: Database) -> None:
     report = judged(database, Players(better_is_b))
     groups = {group.name: group for group in by_group(report)}
     assert set(groups) == {"everything", "even", "odd", "turn 1", "turn 2"}
@@ -100,7 +100,7 @@ def test_what_has_no_answer_is_a_null_with_its_reason_in_its_group(database: Dat
     assert JudgeReport.from_json(report.to_json()) == report
 
 
-def test_one_question_with_two_right_answers_is_judged_beside_each_of_them(any_database: Database) -> None:
+def test_a_question_with_two_references_is_judged_against_each(any_database: Database) -> None:
     """The same text twice, with another expected answer each: the answers are the same rows, the verdicts are not."""
     rows = [("1", {"input": "capital?", "expected": "Bonn"}), ("2", {"input": "capital?", "expected": "Berlin"})]
     task = make_task("twice", "twice.jsonl", rows)
@@ -134,7 +134,7 @@ def test_the_report_as_html_has_every_pair_and_escapes_it(database: Database) ->
     assert "default-src 'none'" in text
 
 
-def test_a_second_run_asks_only_about_what_was_not_read(database: Database) -> None:
+def test_a_second_run_requests_only_unparsed_judgments(database: Database) -> None:
     unread = Players(lambda asked: "no JSON" if "second 0" in asked else better_is_b(asked))
     report = judged(database, unread)
     assert (report.judged, report.unparsed) == (5, 2)
@@ -147,7 +147,7 @@ def test_a_second_run_asks_only_about_what_was_not_read(database: Database) -> N
     assert not [shown for shown in again.shown if "[Question]\nsecond 2" in shown]
 
 
-def test_a_judge_that_every_question_is_too_long_for_gives_nulls_and_one_that_is_away_an_error(
+def test_too_long_questions_give_nulls_and_an_unreachable_judge_raises(
     database: Database,
 ) -> None:
     def short(asked: str) -> str:
@@ -165,7 +165,7 @@ def test_a_judge_that_every_question_is_too_long_for_gives_nulls_and_one_that_is
 
 def test_only_models_of_the_evaluation_can_be_judged(database: Database) -> None:
     evaluation = evaluated(database, Players(better_is_b))
-    for models, told in (("a", "c"), "not in the evaluation"), (("a", "a"), "two that differ"):
+    for models, told in (("a", "c"), "not in the evaluation"), (("a", "a"), "two different ones"):
         with pytest.raises(Invalid, match=told):
             asyncio.run(
                 judge_evaluation(database, Players(better_is_b), JudgeRequest("judge", models), evaluation=evaluation)

@@ -26,7 +26,7 @@ values = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=40)
         (0.5, 0.5657158806590702, 0.4624893633474263, 0.6689423979707141),
     ],
 )
-def test_it_is_what_ppi_python_says(weight: float, mean: float, low: float, high: float) -> None:
+def test_estimates_match_ppi_python(weight: float, mean: float, low: float, high: float) -> None:
     found = powered_mean(_HUMAN, _JUDGE, _ALONE, weight=weight)
     assert found.mean == pytest.approx(mean, abs=1e-12)
     # Theirs takes the normal quantile and divides by n; ours Student's and n - 1, which few votes need.

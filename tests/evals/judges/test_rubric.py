@@ -18,7 +18,7 @@ from evals.judges.rubric import (
 from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
 from models.errors import Invalid, NotFound
-from models.judge_format import DEFAULT_RUBRIC, Criterion, Rubric
+from models.judge_prompt import DEFAULT_RUBRIC, Criterion, Rubric
 
 GOOD = """---
 name: mine
@@ -31,7 +31,7 @@ Judge our answers.
 """
 
 
-def test_the_shipped_support_rubric_is_the_one_that_judges_are_taught() -> None:
+def test_the_shipped_support_rubric_is_the_training_rubric() -> None:
     assert find_rubric("support") == DEFAULT_RUBRIC
     assert find_rubric("support").hash == "cc1fae1c898f"
     assert find_rubric("support").instructions == DEFAULT_RUBRIC.text
@@ -43,7 +43,7 @@ def test_shipped_rubrics_are_found_by_name_and_by_hash() -> None:
         assert "not for you" in rubric.text
 
 
-def test_weights_and_anchors_are_read_and_told(tmp_path: Path) -> None:
+def test_weights_and_anchors_are_parsed_and_in_the_prompt(tmp_path: Path) -> None:
     path = tmp_path / "mine.md"
     path.write_text(GOOD)
     rubric = find_rubric(str(path))
@@ -54,7 +54,7 @@ def test_weights_and_anchors_are_read_and_told(tmp_path: Path) -> None:
     assert parse_rubric(GOOD.replace("\n", "\r\n"), "x") == rubric
 
 
-def test_the_hash_follows_all_that_the_judge_is_told() -> None:
+def test_the_hash_covers_everything_in_the_prompt() -> None:
     changes = [("kind", "warm"), ("weight: 2", "weight: 3"), ("our answers", "answers"), ("truth", "facts")]
     assert len({parse_rubric(GOOD.replace(*change), "x").hash for change in [("", ""), *changes]}) == 5
     assert parse_rubric(GOOD.replace("version: 2", "version: 3"), "x").hash == parse_rubric(GOOD, "x").hash
@@ -70,26 +70,26 @@ def test_the_hash_follows_all_that_the_judge_is_told() -> None:
         (GOOD.replace("{}", "{weight: 0}"), "weight of truth"),
         (GOOD.replace("5: kind", "6: kind"), "anchors of tone"),
         (GOOD.replace("{}", "{max: 3}"), "criterion truth"),
-        (GOOD.replace("name: mine", "name: [mine"), "no YAML"),
+        (GOOD.replace("name: mine", "name: [mine"), "not YAML"),
         ("---\nname: a\ncriteria: [tone, tone]\n---\nText", "`criteria`"),
         ("---\nname: a\n---\nText", "`criteria`"),
     ],
 )
-def test_what_is_no_rubric_is_refused_in_one_line(content: str, told: str) -> None:
+def test_an_invalid_rubric_is_a_one_line_error(content: str, told: str) -> None:
     with pytest.raises(Invalid, match=r"mine\.md") as caught:
         parse_rubric(content, "mine.md")
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_rubric_is_named_with_those_that_there_are(tmp_path: Path, database: Database) -> None:
+def test_an_unknown_rubric_error_lists_the_available_ones(tmp_path: Path, database: Database) -> None:
     with pytest.raises(NotFound, match="support"):
         find_rubric("nobody", database)
     with pytest.raises(NotFound, match="no rubric file"):
         find_rubric(str(tmp_path / "none.md"))
 
 
-def test_what_was_used_is_kept_and_a_silent_change_is_told(any_database: Database) -> None:
+def test_used_rubrics_are_stored_and_an_unversioned_change_warns(any_database: Database) -> None:
     rubric = parse_rubric(GOOD, "x")
     assert store_rubric(any_database, rubric) is None
     assert store_rubric(any_database, rubric) is None
@@ -107,7 +107,7 @@ def test_references_are_matched_by_their_prompt(tmp_path: Path, database: Databa
     path.write_text('{"prompt": "When?", "reference": "On Monday."}\n{"prompt": "Who?", "reference": "Ann."}\n')
     assert read_references(database, path) == {prompts(database)[1].id: "On Monday."}
     path.write_text('{"prompt": "Who?", "reference": "Ann."}\n')
-    with pytest.raises(Invalid, match="none of its rows"):
+    with pytest.raises(Invalid, match="no row matches"):
         read_references(database, path)
     path.write_text('{"prompt": "Who?"}\n')
     with pytest.raises(Invalid, match="line 1"):
@@ -124,7 +124,7 @@ criteria = st.lists(
 
 @pytest.mark.long
 @given(criteria, words)
-def test_what_is_written_is_read_back(details: list[Criterion], text: str) -> None:
+def test_written_rubrics_parse_back_to_the_same(details: list[Criterion], text: str) -> None:
     plain = all(one == Criterion(one.name) for one in details)
     rubric = Rubric("mine", text, tuple(one.name for one in details), () if plain else tuple(details), "3")
     assert parse_rubric(write_rubric(rubric), "x") == rubric

@@ -220,7 +220,7 @@ def test_votes_that_share_a_prompt_are_not_counted_as_independent() -> None:
 def test_few_voters_with_tastes_of_their_own_widen_the_intervals() -> None:
     rows = [("a", "b", float((i % 6) > 1), i // 6, i % 6) for i in range(240)]
     rated = rate(from_rows(rows))
-    assert rated.clustered_by == "voter"
+    assert rated.clustered_by == "prompt and voter"
     assert rated.clusters == 6
 
 

@@ -55,7 +55,7 @@ class _Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_it_is_one_file_that_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
+def test_the_report_is_one_file_without_scripts_or_resources(tmp_path: Path) -> None:
     found = evaluation()
     path = tmp_path / "deep" / "report.html"
     write_report(path, found, overview(found), diff(against_first(found)))
@@ -69,7 +69,7 @@ def test_it_is_one_file_that_loads_nothing_and_runs_nothing(tmp_path: Path) -> N
     assert not re.search(r"url\(|@import", text)
 
 
-def test_it_has_the_numbers_the_answers_and_what_failed() -> None:
+def test_the_report_has_numbers_answers_and_failures() -> None:
     found = evaluation()
     text = report_html(found, overview(found), diff(against_first(found)))
     for said in (
@@ -89,7 +89,7 @@ def test_numbers_are_short_and_a_missing_one_is_a_dash() -> None:
     assert interval(ScoreSummary(0.5, None, None, 1, 0), share) == "0.50"
 
 
-def test_a_file_that_cannot_be_written_is_one_line() -> None:
+def test_an_unwritable_file_is_a_one_line_error() -> None:
     found = evaluation()
     with pytest.raises(Invalid, match="cannot be written"):
         write_report(Path("/dev/null/report.html"), found, overview(found), None)

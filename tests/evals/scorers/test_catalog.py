@@ -43,7 +43,7 @@ def test_every_kind_scores_within_its_range(kind) -> None:
 
 
 @given(st.text(alphabet=st.characters()), st.none() | st.text(alphabet=st.characters(), max_size=20))
-def test_no_answer_makes_one_raise(text: str, expected: str | None) -> None:
+def test_scorers_never_raise(text: str, expected: str | None) -> None:
     sample, answer = Sample(expected=expected, topics=(("order",),)), Answer(text)
     for kind in catalog():
         scorer = named_scorer(TYPED.get(kind.name, kind.name), TOOLS)
@@ -85,7 +85,7 @@ def test_cost_latency_and_tokens_come_from_the_answer() -> None:
         "schema:/dev/null",
     ],
 )  # fmt: skip
-def test_a_wrong_name_or_argument_is_one_line(name: str) -> None:
+def test_a_wrong_name_or_argument_is_a_one_line_error(name: str) -> None:
     with pytest.raises(Invalid) as caught:
         named_scorer(name)
     assert "\n" not in str(caught.value)
@@ -134,7 +134,7 @@ def test_ones_own_function_by_entry_point(tmp_path: Path, monkeypatch: pytest.Mo
     assert EntryPoint("kindness", "ownpack:kind", "parley.scorers").load()
 
 
-def test_an_embedding_model_that_cannot_be_asked_is_told_and_stops_nothing() -> None:
+def test_an_unreachable_embedding_model_is_reported_and_other_scorers_run() -> None:
     def embedder(model: str):
         def embed(texts):
             raise Unavailable("no embeddings here")

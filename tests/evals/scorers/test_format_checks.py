@@ -47,14 +47,14 @@ def test_a_schema_may_be_the_samples_own() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: regex("("), lambda: json_schema({"type": 3})])
-def test_what_is_no_pattern_or_schema_is_one_line(make) -> None:
+def test_an_invalid_pattern_or_schema_is_a_one_line_error(make) -> None:
     with pytest.raises(Invalid) as caught:
         make()
     assert "\n" not in str(caught.value)
 
 
 @given(st.text(alphabet=st.characters()) | st.recursive(st.just("["), lambda s: st.builds("{}{}".format, s, s)))
-def test_no_text_makes_one_raise_or_leave_its_range(answer: str) -> None:
+def test_scorers_never_raise_and_stay_in_range(answer: str) -> None:
     sample = Sample(metadata={"schema": SCHEMA})
     for scorer in (regex(r"(\w+)\s\1"), valid_json(), json_schema(), json_schema(SCHEMA), refusal()):
         assert scorer(sample, answer) in (0.0, 1.0, None)

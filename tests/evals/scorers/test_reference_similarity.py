@@ -44,7 +44,7 @@ def test_any_text_gives_a_share(answer: str, accepted: list[str]) -> None:
         assert 0 <= value <= 1
 
 
-def test_embeddings_are_asked_once_for_each_text_and_in_parts() -> None:
+def test_each_text_is_embedded_once_in_batches() -> None:
     asked: list[Sequence[str]] = []
 
     def embed(texts: Sequence[str]) -> list[list[float]]:

@@ -23,7 +23,7 @@ def chat(*turns: str) -> str:
     return json.dumps({"messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]})
 
 
-def test_copies_and_near_copies_are_found_where_they_stand(tmp_path: Path) -> None:
+def test_copies_and_near_copies_are_located(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     first = chat("How do I pay?", "By card.", "And where?", "On the page.")
     path.write_text("\n".join([first, "", chat(LONG, "On its way."), chat("Hello", "Hi")]))
@@ -40,11 +40,11 @@ def test_copies_and_near_copies_are_found_where_they_stand(tmp_path: Path) -> No
     ]  # fmt: skip
     assert 0.8 <= found.found[2].overlap < 1
     assert found.taught == 5  # four turns, and the first conversation's two together
-    assert "3 of 5 questions are in the training data: 2 copied, 1 nearly so; 1 with" in found.words
-    assert "None of 5" in contamination(samples, []).words
+    assert "3 of 5 questions are in the training data: 2 copied exactly, 1 nearly the same, 1 with" in found.summary
+    assert "None of 5" in contamination(samples, []).summary
 
 
-def test_near_copies_among_many_are_found_and_strangers_are_not() -> None:
+def test_near_copies_among_many_match_and_others_do_not() -> None:
     draw = random.Random(3)
     words = [f"word{i}" for i in range(400)]
 
@@ -83,7 +83,7 @@ def test_every_form_of_training_file_is_read(row: dict, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "5", '{"text": "x"}', '{"messages": [1]}'])
-def test_a_line_that_is_no_conversation_is_told(line: str, tmp_path: Path) -> None:
+def test_a_line_without_a_conversation_is_refused(line: str, tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text(line)
     with pytest.raises(Invalid, match="line 1"):

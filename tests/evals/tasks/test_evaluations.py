@@ -81,7 +81,7 @@ def test_means_and_differences_have_intervals_by_category_and_regressions(databa
     assert better.wide.low < better.summary.low
     assert by["c", "exact", None].finding == by["c", "words", None].finding == "not clear"
     assert (len(compared.regressions), compared.improvements) == (0, 16)
-    assert "12 comparisons" in compared.words
+    assert "12 comparisons" in compared.summary
     back = diff([(Side(found, "b"), Side(found, "a"))])
     assert back.differences[0].finding == "worse"
     assert len(back.regressions) == 16
@@ -90,7 +90,7 @@ def test_means_and_differences_have_intervals_by_category_and_regressions(databa
     assert overview_json(found, seen, compared)["diff"]["comparisons"] == 12
 
 
-def test_a_failure_is_counted_and_never_a_zero(database: Database) -> None:
+def test_a_failed_answer_is_counted_and_has_no_score(database: Database) -> None:
     def fails(question: str) -> str:
         if question == "q0":
             raise Invalid("too long for this model")
@@ -133,7 +133,7 @@ def test_a_run_that_was_not_finished_goes_on_under_its_id(database: Database) ->
 
 
 @pytest.mark.parametrize("wrong", [{"models": ()}, {"models": ("a", "a")}, {"scorers": ()}])
-def test_nonsense_is_told_before_anything_is_asked(wrong: dict, database: Database) -> None:
+def test_invalid_requests_are_refused_before_any_request(wrong: dict, database: Database) -> None:
     asked = scripted({"a": 20})
     with pytest.raises(Invalid):
         evaluated(database, asked, **wrong)
@@ -189,7 +189,7 @@ def test_the_good_end_is_the_scorers() -> None:
     assert found.regressions == ()
 
 
-def test_what_cannot_be_compared_is_told() -> None:
+def test_incomparable_evaluations_are_refused() -> None:
     one = evaluation({"a": [1.0] * 4, "b": [0.0] * 4})
     other = evaluation({"a": [1.0] * 4}, task=make_task("x", "x", [("", {"input": f"z{i}"}) for i in range(4)]))
     for sides, said in (

@@ -20,9 +20,8 @@ from evals.tasks.task import TaskSample
 from evals.tasks.task_rows import make_task
 from models.completer import GatewayCompleter
 from models.database import Database
-from models.errors import Busy, Invalid, ParleyError, Unavailable
+from models.errors import Busy, Invalid, ParleyError, Unavailable, retry_delay
 from models.messages import Completion
-from models.retries import retry_delay
 from tests.evals.upstream import AnsweringServer
 
 PARAMETERS = {"temperature": 0.0, "max_tokens": 16}
@@ -54,7 +53,7 @@ def stored(database: Database) -> int:
         return session.scalar(select(func.count()).select_from(AnswerRow)) or 0
 
 
-def test_each_answer_is_asked_for_once_by_model_prompt_and_parameters(any_database: Database) -> None:
+def test_answers_are_requested_once_per_model_prompt_and_parameters(any_database: Database) -> None:
     with AnsweringServer() as server:
         samples = questions("a", "b", "a", "c")  # the same question twice is asked once
         run = asked(any_database, server, samples, models=("one", "two"))
@@ -69,7 +68,7 @@ def test_each_answer_is_asked_for_once_by_model_prompt_and_parameters(any_databa
         assert other.cached == 0
 
 
-def test_requests_are_in_flight_all_the_time_and_never_too_many(database: Database) -> None:
+def test_concurrency_is_used_fully_and_never_exceeded(database: Database) -> None:
     latency, n, c = 0.1, 60, 12
     with AnsweringServer(latency_s=latency) as server:
         asked(database, server, questions("warm"))  # the SDK's import and the first connection
@@ -97,7 +96,7 @@ def test_a_failed_sample_is_a_row_with_its_error_and_the_rest_goes_on(database: 
         assert stored(database) == 3  # a failure is not kept: the next run asks again
 
 
-def test_later_turns_follow_the_models_own_answers_and_are_kept_too(any_database: Database) -> None:
+def test_later_turns_follow_the_models_own_answers_and_are_cached(any_database: Database) -> None:
     rows = [{"turns": [f"hello {i % 2}", "and then?"]} for i in range(3)]  # the third asks what the first does
     samples = make_task("t", "t", [(str(i), row) for i, row in enumerate(rows)]).samples
     with AnsweringServer() as server:
@@ -127,7 +126,7 @@ def test_a_run_that_was_killed_between_two_turns_goes_on_after_the_first(databas
         assert [question for _, question in server.asked] == ["hello", "and then?"]
 
 
-def test_what_follows_a_turn_without_an_answer_is_not_asked_and_is_a_row(database: Database) -> None:
+def test_turns_after_a_failed_turn_are_failed_rows(database: Database) -> None:
     samples = make_task("t", "t", [("", {"turns": ["refuse", "two", "three"]}), ("", {"input": "good"})]).samples
     with AnsweringServer() as server:
         seen: list[Progress] = []
@@ -141,14 +140,14 @@ def test_what_follows_a_turn_without_an_answer_is_not_asked_and_is_a_row(databas
 
 
 def test_a_server_that_is_not_there_is_soon_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.retries._FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr("models.errors._FIRST_DELAY_S", 0.001)
     with AnsweringServer() as server:
         pass
     run = asked(database, server, questions(*(f"q{i}" for i in range(200))), concurrency=8)
     assert all("cannot be reached" in str(outcome.error) for outcome in run.outcomes["one"])
 
 
-def test_what_is_no_error_of_ours_is_a_row_too(database: Database) -> None:
+def test_unexpected_errors_are_failed_rows(database: Database) -> None:
     async def complete(messages, **options) -> Completion:
         if messages[-1].content == "bad":
             raise TypeError("an odd\nanswer")
@@ -172,7 +171,7 @@ def test_what_is_no_error_of_ours_is_a_row_too(database: Database) -> None:
         (Invalid("nonsense"), False),
     ],
 )
-def test_only_what_cost_nothing_is_asked_again(error: ParleyError, repeated: bool) -> None:
+def test_only_requests_that_cost_nothing_are_retried(error: ParleyError, repeated: bool) -> None:
     wait = retry_delay(error, 0)
     assert (wait is not None) == repeated
     assert wait is None or 0 < wait <= 60

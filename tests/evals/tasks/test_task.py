@@ -66,7 +66,7 @@ def test_a_row_may_have_its_input_in_many_forms() -> None:
         ({"input": "x", "id": "good"}, "id 'good' is already used by line 1"),
     ],
 )
-def test_a_bad_row_is_told_with_its_place_and_what_mends_it(row: object, what: str) -> None:
+def test_bad_rows_have_a_place_and_a_fix(row: object, what: str) -> None:
     task = made({"input": "fine", "id": "good"}, row)
     assert [sample.id for sample in task.samples] == ["good"]
     assert [problem.place for problem in task.bad] == ["line 2"]
@@ -95,7 +95,7 @@ def test_nothing_that_is_a_sample_is_an_error() -> None:
         max_size=8,
     )
 )
-def test_every_row_is_a_sample_or_told_and_the_hash_is_the_contents(found: list[dict]) -> None:
+def test_every_row_is_a_sample_or_a_bad_row_and_the_hash_covers_the_content(found: list[dict]) -> None:
     try:
         task = made({"input": "one"}, *found)
     except Invalid:
@@ -108,7 +108,7 @@ def test_every_row_is_a_sample_or_told_and_the_hash_is_the_contents(found: list[
     assert other.hash != task.hash
 
 
-def test_columns_are_named_and_a_wrong_name_is_told() -> None:
+def test_columns_can_be_renamed_and_a_missing_one_is_refused() -> None:
     task = made({"text": "Where?", "label": "here"}, {"text": "Why?"}, columns={"input": "text", "expected": "label"})
     assert (task.samples[0].question, task.samples[0].sample.expected) == ("Where?", "here")
     assert "no column 'label'" in str(task.bad[0])
@@ -150,7 +150,7 @@ def test_a_datasets_folder_is_read(tmp_path: Path, database: Database) -> None:
         open_task(str(tmp_path / "three"), database, tmp_path)
 
 
-def test_stored_prompts_and_what_a_run_held_out(tmp_path: Path, database: Database) -> None:
+def test_stored_prompts_and_held_out_runs_are_tasks(tmp_path: Path, database: Database) -> None:
     add_prompts(database, [{"prompt": "Held?", "held_out": True, "category": "x"}, {"prompt": "Not?"}], "set")
     typed_prompt(database, "I typed this")
     questions = {
@@ -169,7 +169,7 @@ def test_stored_prompts_and_what_a_run_held_out(tmp_path: Path, database: Databa
 
 
 @pytest.mark.parametrize("typed", ["none.jsonl", "nothing", "prompts", "run:none", "prompts:other"])
-def test_a_task_that_is_not_there_is_one_line(typed: str, tmp_path: Path, database: Database) -> None:
+def test_a_missing_task_is_a_one_line_error(typed: str, tmp_path: Path, database: Database) -> None:
     with pytest.raises((NotFound, Invalid)) as caught:
         open_task(typed, database, tmp_path)
     assert "\n" not in str(caught.value)
@@ -211,7 +211,7 @@ def test_a_row_with_turns_is_a_sample_for_each_in_one_group() -> None:
         ({"turns": ["a"], "input": "b"}, "input and turns"),
     ],
 )
-def test_turns_that_make_no_conversation_are_told(row: dict, what: str) -> None:
+def test_invalid_turns_are_bad_rows(row: dict, what: str) -> None:
     task = made({"input": "good"}, row)
     assert [str(bad) for bad in task.bad if what in str(bad)], task.bad
     assert len(task.samples) == 1

@@ -51,7 +51,7 @@ def test_ties_and_held_out_prompts_are_left_out(database: Database, tmp_path: Pa
 
 
 @pytest.mark.training
-def test_trl_takes_what_datasets_loads_of_the_export(database: Database, tmp_path: Path) -> None:
+def test_trl_accepts_the_exported_data_set(database: Database, tmp_path: Path) -> None:
     from datasets import load_dataset
     from transformers import AutoTokenizer
     from trl.data_utils import apply_chat_template, is_conversational

@@ -54,7 +54,7 @@ def test_a_file_is_read_and_a_bad_line_is_named(database: Database, tmp_path: Pa
         "just text",
     ],
 )
-def test_a_row_that_is_no_prompt_is_told_in_one_line(database: Database, row) -> None:
+def test_an_invalid_prompt_row_is_a_one_line_error(database: Database, row) -> None:
     with pytest.raises(Invalid, match="Prompt 2"):
         add_prompts(database, [ROWS[0], row], "demo")
     assert prompts(database) == []
@@ -75,7 +75,7 @@ def test_odd_but_valid_text_is_read(database: Database, tmp_path: Path) -> None:
     assert [prompt.question for prompt in prompts(database)] == ["one\u2028two\u0085three", "four"]
 
 
-def test_what_a_rater_typed_before_becomes_one_of_the_set(any_database: Database) -> None:
+def test_a_typed_prompt_can_join_the_set(any_database: Database) -> None:
     typed = typed_prompt(any_database, "Where is my order?")
     assert prompts(any_database) == []
     assert add_prompts(any_database, ROWS, "demo") == 2

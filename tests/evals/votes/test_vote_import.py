@@ -11,6 +11,7 @@ from datasets import load_dataset
 
 from evals.campaigns.ballots import cast_vote
 from evals.ratings.leaderboard import leaderboard
+from evals.votes.imports.options import ImportOptions
 from evals.votes.preference_pairs import export_preferences, preferences
 from evals.votes.prompts import add_prompts, prompts
 from evals.votes.vote_export import vote_rows, write_rows
@@ -30,7 +31,7 @@ def lines(path: Path, rows: list[Any]) -> Path:
 
 def again(database: Database, path: Path, **options: Any) -> ImportResult:
     """Imports twice; nothing may be new the second time. The first time's report."""
-    first, second = import_votes(database, path, **options), import_votes(database, path, **options)
+    first, second = (import_votes(database, path, ImportOptions(**options)) for _ in range(2))
     assert (second.new, second.known) == (0, first.new + first.known)
     assert second.changed == ()
     return first
@@ -71,11 +72,11 @@ def test_columns_of_another_name_and_a_column_that_is_missing(database: Database
         import_votes(database, path)
     columns = {"model_a": "x", "model_b": "y", "winner": "best"}
     with pytest.raises(Invalid, match="each-its-own-prompt"):
-        import_votes(database, path, columns=columns)
+        import_votes(database, path, ImportOptions(columns=columns))
     with pytest.raises(Invalid, match="no column 'nobody'"):
-        import_votes(database, path, columns=columns | {"voter": "nobody"})
+        import_votes(database, path, ImportOptions(columns=columns | {"voter": "nobody"}))
     with pytest.raises(Invalid, match="'colour' is not a column"):
-        import_votes(database, path, columns={"colour": "x"})
+        import_votes(database, path, ImportOptions(columns={"colour": "x"}))
     found = again(database, path, columns=columns | {"prompt": "task_id", "voter": "who"})
     assert (found.new, found.voters) == (3, 2)
     assert "ratings only" in found.notes[0]
@@ -238,7 +239,7 @@ def test_out_and_in_again(database: Database, tmp_path: Path, name: str) -> None
     cast_vote(database, shown.id, "cem", "left")
     before, path = vote_rows(database), tmp_path / name
     assert write_rows(before, path) == 5
-    here = import_votes(database, path, form=None if name.endswith("csv") else "jsonl")
+    here = import_votes(database, path, ImportOptions(form=None if name.endswith("csv") else "jsonl"))
     assert (here.new, here.known, here.bad, here.changed) == (0, 5, (), ())
     elsewhere = load_settings(home=tmp_path / "elsewhere")
     upgrade(elsewhere)

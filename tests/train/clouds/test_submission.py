@@ -15,7 +15,7 @@ from tests.stack import ROOT
 from tests.train.clouds.conftest import OPENAI_BASE, TOGETHER_BASE, write
 from tests.train.conftest import style_rows
 from train.clouds.follower import follow, require_success
-from train.clouds.offer import CloudTraining, Offer
+from train.clouds.offer import Offer
 from train.clouds.openai import OpenAICloud
 from train.clouds.providers import open_cloud
 from train.clouds.registration import register_job
@@ -24,6 +24,7 @@ from train.clouds.submission import SubmissionHooks, submit_job
 from train.clouds.together import INSTALL, TogetherCloud
 from train.data.checks import UnusableData
 from train.hyperparameters import Hyperparameters
+from train.request import TrainingRequest
 from train.run.progress import Stage
 
 JOBS = {"openai": "/v1/fine_tuning/jobs", "together": "/v1/fine-tunes"}
@@ -47,7 +48,7 @@ def bought(provider: str, account: Settings, registry: Registry, data: Path) -> 
     def buy(
         cloud: Any = None, pause: Any = lambda seconds: None, agree: Any = lambda offer: True, **changed: Any
     ) -> Any:
-        training = CloudTraining(**{"data": data, "name": "support-v1", "base": BASES[provider]} | changed)
+        training = TrainingRequest(**{"data": data, "name": "support-v1", "base": BASES[provider]} | changed)
         hooks = SubmissionHooks(confirm=agree, pause=pause)
         return submit_job(training, cloud or quick(provider, account), account, registry, hooks)
 
@@ -105,7 +106,7 @@ def test_from_data_to_a_hosted_model(
 
 
 def test_openai_metrics_are_a_curve(openai_fake: FakeOpenAI, account: Settings, registry: Registry, data: Path) -> None:
-    run = submit_job(CloudTraining(data, OPENAI_BASE, "x"), OpenAICloud(account), account, registry)
+    run = submit_job(TrainingRequest(data, OPENAI_BASE, "x"), OpenAICloud(account), account, registry)
     run = followed(run, account)
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows if "loss" in row]
@@ -265,7 +266,7 @@ def test_the_providers_own_check_of_the_file(
     openai_fake: FakeOpenAI, account: Settings, registry: Registry, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.fakes.openai_jobs.FEWEST", 100)
-    run = submit_job(CloudTraining(data, OPENAI_BASE, "x"), OpenAICloud(account), account, registry)
+    run = submit_job(TrainingRequest(data, OPENAI_BASE, "x"), OpenAICloud(account), account, registry)
     with pytest.raises(Exception, match=r"36 example\(s\), but must have at least 100"):
         require_success(followed(run, account), "OpenAI")
 
@@ -293,7 +294,7 @@ def test_preference_pairs_go_as_dpo(provider: str, fake: Any, bought: Any, tmp_p
 
 def test_a_large_file_goes_in_parts(openai_fake: FakeOpenAI, account: Settings, registry: Registry, data: Path) -> None:
     cloud = OpenAICloud(account, one_piece=1000)
-    run = submit_job(CloudTraining(data, OPENAI_BASE, "x"), cloud, account, registry)
+    run = submit_job(TrainingRequest(data, OPENAI_BASE, "x"), cloud, account, registry)
     assert openai_fake.count("POST", "/v1/uploads/.*/complete") == 1
     assert openai_fake.contents[run.training_file] == run.training_path.read_bytes()
 
@@ -303,7 +304,7 @@ def test_together_tells_its_own_price(
 ) -> None:
     told: list[Any] = []
     hooks = SubmissionHooks(progress=told.append)
-    submit_job(CloudTraining(data, TOGETHER_BASE, "x"), quick("together", account), account, registry, hooks)
+    submit_job(TrainingRequest(data, TOGETHER_BASE, "x"), quick("together", account), account, registry, hooks)
     assert any("Together AI estimates" in event.message for event in told if isinstance(event, Stage))
 
 

@@ -21,8 +21,7 @@ from train.finetuning import creation, lifecycle, views
 from train.finetuning.checkpoint_models import add_checkpoint_row
 from train.finetuning.events import EventWriter
 from train.finetuning.requests import JobRequest, parse
-from train.finetuning.result_file import store_results
-from train.finetuning.training_job import wait_until_served
+from train.finetuning.training_job import store_results, wait_until_served
 
 STEP = {"steps": 4, "loss": 1.5, "accuracy": 0.25, "margin": None, "seconds_left": 9.0, "epoch": 1.0}
 

@@ -6,7 +6,8 @@ import pytest
 
 from models.errors import Invalid
 from models.spec import is_valid_name
-from train.finetuning import names
+from train.finetuning.checkpoint_models import checkpoint_name
+from train.finetuning.creation import clean_suffix, model_name
 from train.finetuning.requests import parse
 
 LEAST = {"model": "tiny", "training_file": "file-1"}
@@ -99,16 +100,16 @@ def test_equal_requests_have_one_digest_whatever_their_order() -> None:
     ],
 )
 def test_a_result_is_called_as_openai_calls_it(asked: str, suffix: str | None, begins: str) -> None:
-    name = names.model_name(asked, "acme", names.clean_suffix(suffix))
+    name = model_name(asked, "acme", clean_suffix(suffix))
     assert name.startswith(begins)
     assert len(name) == len(begins) + 8
-    assert is_valid_name(names.checkpoint_name(name, 120))
-    assert names.checkpoint_name(name, 120).endswith(":ckpt-step-120")
-    assert name != names.model_name(asked, "acme", names.clean_suffix(suffix))
+    assert is_valid_name(checkpoint_name(name, 120))
+    assert checkpoint_name(name, 120).endswith(":ckpt-step-120")
+    assert name != model_name(asked, "acme", clean_suffix(suffix))
 
 
 def test_a_name_that_can_be_none_is_refused() -> None:
     with pytest.raises(Invalid, match="no letter or digit"):
-        names.clean_suffix("…")
+        clean_suffix("…")
     with pytest.raises(Invalid, match="is not a valid model name"):
-        names.model_name("m" * 240, "acme", "")
+        model_name("m" * 240, "acme", "")

@@ -1,4 +1,4 @@
-"""train/run/resume.py and keeping.py: a run that was interrupted ends as it would have ended, whatever it trains."""
+"""train/run/checkpoints.py: a run that was interrupted ends as it would have ended, whatever it trains."""
 
 import hashlib
 import json
@@ -78,11 +78,9 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 
 KINDS: dict[str, dict[str, Any]] = {
-    "lora": {"numbers": {"dropout": 0.1}},
-    "full": {"numbers": {"tune": "full"}},
+    "dora with dropout": {"numbers": {"dora": True, "dropout": 0.1}},
+    "full, packed": {"numbers": {"tune": "full", "packing": "packed"}},
     "dpo": {"method": "dpo"},
-    "packed": {"numbers": {"packing": "packed"}},
-    "dora": {"numbers": {"dora": True}},
     "qlora": {"numbers": {"tune": "qlora"}},
     "stops early": {"numbers": {"epochs": 8, "early_stopping": 1, "validate_every": 2, "learning_rate": 0.1}},
 }
@@ -111,9 +109,14 @@ def test_an_interrupted_run_ends_as_it_would_have_ended(tiny_base: Path, tmp_pat
 
 
 @pytest.mark.training
-def test_two_processes_go_on_as_one_does(tiny_base: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns_and_resume(tiny_base: Path, tmp_path: Path) -> None:
+    """Over gloo, on a CPU, with accelerate's launcher."""
     several: dict[str, Any] = {"gpus": 2, "threads": 2, "numbers": {"epochs": 1}}
-    whole, _ = run(tiny_base, tmp_path / "whole", **several)
+    whole, events = run(tiny_base, tmp_path / "whole", **several)
+    _, alone = run(tiny_base, tmp_path / "alone", numbers={"epochs": 1})
+    losses = [[event.loss for event in run_events if isinstance(event, Step)] for run_events in (alone, events)]
+    assert len(losses[0]) == 6
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
     interrupt(tiny_base, tmp_path / "parts", at_step(3), **several)
     parts, _ = run(tiny_base, tmp_path / "parts", **several)
     assert weights(parts.adapter) == weights(whole.adapter)

@@ -1,12 +1,12 @@
-"""train/trainers/heads.py: a chunked loss over learnt tokens alone is the plain loss, and so is its gradient."""
+"""train/trainers/losses.py: a chunked loss over learnt tokens alone is the plain loss, and so is its gradient."""
 
 from typing import Any
 
 import pytest
 import torch
 
-import train.trainers.heads
-from train.trainers.heads import Head, add_learnt_head, head_of, learnt_loss
+import train.trainers.losses
+from train.trainers.losses import Head, add_learnt_head, head_of, learnt_loss
 from train.trainers.tokens import IGNORED
 
 
@@ -29,8 +29,8 @@ def plain(hidden: Any, labels: Any, weight: Any, bias: Any, head: Head) -> tuple
 def test_loss_and_gradients_are_those_of_a_plain_loss(
     head: Head, biased: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train.trainers.heads, "_LOGITS_AT_ONCE", 1)
-    monkeypatch.setattr(train.trainers.heads, "_FEWEST_ROWS", 7)  # several chunks, the last one short
+    monkeypatch.setattr(train.trainers.losses, "_LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(train.trainers.losses, "_FEWEST_ROWS", 7)  # several chunks, the last one short
     chance = torch.Generator().manual_seed(0)
     values = [torch.randn(*shape, generator=chance) for shape in ((3, 20, 16), (50, 16), (50,))]
     labels = torch.randint(0, 50, (3, 20), generator=chance)

@@ -145,21 +145,6 @@ def test_the_effective_batch_is_kept_when_it_is_worked_on_in_parts(
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
-def test_two_processes_share_a_batch_and_learn_what_one_does(tiny_base: Path, tmp_path: Path) -> None:
-    """Over gloo, on a CPU: accelerate's launcher, the losses of each step, and one adapter at the end."""
-    losses = []
-    for processes in (1, 2):
-        events: list[Any] = []
-        result = train(
-            style_rows(16), base=tiny_base, out=tmp_path / str(processes), gpus=processes, threads=processes,
-            progress=events.append, validation=0, hyperparameters=Hyperparameters(epochs=1, rank=4, batch_size=4),
-        )  # fmt: skip
-        losses.append([event.loss for event in events if isinstance(event, Step)])
-        assert (result.adapter / "adapter_model.safetensors").is_file()
-    assert len(losses[0]) == 4
-    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
-
-
 def test_what_goes_wrong_in_several_processes_is_one_line(tiny_base: Path, tmp_path: Path) -> None:
     import shutil
 

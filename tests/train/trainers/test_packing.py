@@ -8,7 +8,7 @@ import torch
 
 from tests.train.conftest import style_rows
 from train.data.checks import check
-from train.trainers.heads import add_learnt_head
+from train.trainers.losses import add_learnt_head
 from train.trainers.packing import LEAK_LIMIT, PackedCollator, PaddedCollator, attend_by_row, leak_limit, strays
 from train.trainers.tokens import IGNORED, Row, tokenise
 

@@ -41,7 +41,7 @@ async def test_updates_are_batched():
     assert 5 < len(updates) < 20  # about a second of tokens at 12 updates a second
 
 
-async def test_sides_move_together_and_one_may_fail():
+async def test_answers_stream_together_and_fail_separately():
     scripts = Scripted("good", 20, 0.01), Scripted("bad", 3, 0.01, Unavailable("The engine is gone."))
     last = [sides async for sides in stream_answers(requests(*scripts))][-1]
     assert last[0].text == "word " * 20

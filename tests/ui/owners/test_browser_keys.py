@@ -52,7 +52,7 @@ def test_a_key_is_made_shown_once_changed_and_revoked(page: Page, running_page: 
     expect(page.locator("#keys-table tr", has_text=name)).to_contain_text("revoked")
 
 
-def test_whoever_is_no_longer_signed_in_is_told_so_once_and_in_words(page: Page) -> None:
+def test_an_expired_sign_in_is_reported_once(page: Page) -> None:
     """Gradio's pop-up said "Unexpected token 'T'", with every click and with every look of a timer."""
     page.context.clear_cookies()
     page.click("#keys-refresh")

@@ -49,7 +49,7 @@ def start(page: Page, name: str, epochs: str) -> None:
     page.click("#train-start")
 
 
-def test_a_training_from_the_file_to_the_models_name_and_one_that_is_cancelled(
+def test_a_training_runs_from_file_to_model_and_another_is_cancelled(
     training_page: Settings, page: Page, tmp_path: Path
 ) -> None:
     data = tmp_path / "tickets.jsonl"

@@ -47,7 +47,7 @@ async def test_the_newest_report_is_shown_until_another_is_chosen(tab: Evaluatio
     assert kept[view.which]["value"] == first
 
 
-async def test_what_models_wrote_stays_in_a_frame_without_scripts(tab: EvaluationsTab, database: Database) -> None:
+async def test_model_output_is_in_a_frame_without_scripts(tab: EvaluationsTab, database: Database) -> None:
     shown = (await tab.show(await evaluated(database, "evil")))[tab._view.report]
     assert shown.startswith("<iframe sandbox ")
     assert shown.count("<") == 2  # the frame opens and closes: everything else is its attribute's text

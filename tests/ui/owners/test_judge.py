@@ -18,7 +18,7 @@ from models.spec import ModelSpec, Upstream
 from tests.evals.scripted import Scripted
 from tests.ui.conftest import NAMES, filled, register_models, stand_in
 from ui.backend.context import PageContext
-from ui.owners.judge.html import report_plot, report_table, report_words
+from ui.owners.judge.html import report_html, report_plot, report_table
 from ui.owners.judge.tab import JudgeTab, JudgeView, describe_judging
 
 JUDGE = "emu-judge"
@@ -147,7 +147,7 @@ def test_the_judging_is_described(judge: JudgeTab):
 
 def test_a_report_has_a_verdict_numbers_and_rows():
     good = report()
-    words = report_words(good)
+    words = report_html(good)
     assert "reliability checks passed" in words
     assert "unreadable: 1" in words
     assert "95 % interval" in words
@@ -161,19 +161,19 @@ def test_a_report_has_a_verdict_numbers_and_rows():
 
 
 def test_a_judge_that_fails_is_shown_as_such():
-    assert "not reliable" in report_words(report(canaries=[Canary("constant", 4, 1)]))
+    assert "not reliable" in report_html(report(canaries=[Canary("constant", 4, 1)]))
     nothing = report(rows=[])
     assert report_plot(nothing) is None
-    assert "gave no verdict" in report_words(nothing)
+    assert "gave no verdict" in report_html(nothing)
 
 
 def test_the_report_shows_canaries_and_how_far_to_trust_the_judge():
-    assert "Nobody has voted" in report_words(report())
+    assert "Nobody has voted" in report_html(report())
     opinions = [LabelledPair(f"p{i}", "<refunds>", "ab"[i % 2], (("ann", "ab"[i % 2]),)) for i in range(60)]  # type: ignore[arg-type] -- "a" or "b"
-    words = report_words(report(people=agreement_by_category(opinions)))
+    words = report_html(report(people=agreement_by_category(opinions)))
     assert "Trust emu-judge for &lt;refunds&gt;." in words
     assert "60 votes" in words
     assert "Gives the same verdict when the answers are swapped" in words
-    failed = report_words(report(canaries=[Canary("padded", 4, 0)]))
+    failed = report_html(report(canaries=[Canary("padded", 4, 0)]))
     assert "padded with repetition" in failed
     assert "<span class='badge bad'>failed</span>" in failed

@@ -14,7 +14,7 @@ def test_ties_agreement_and_the_votes_that_would_change_the_leader() -> None:
     html = evidence_html(board())
     assert "25%" in html
     assert "agreement between two people, on 40 pairs" in html
-    assert "of 80 votes the other way" in html
+    assert "of 80 votes, if reversed" in html
     assert html.count("class='fact'") <= 4
     assert "Win rates by category" not in html  # there is one category
 

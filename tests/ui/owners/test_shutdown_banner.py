@@ -13,7 +13,7 @@ def hosted(name: str, day: date | None) -> ModelSpec:
     return ModelSpec(id=name, kind="hosted", upstream=upstream, shutdown_date=day)
 
 
-def test_nothing_near_is_no_banner() -> None:
+def test_no_banner_without_upcoming_shutdowns() -> None:
     assert shutdown_banner([hosted("a", None), hosted("b", date(2028, 1, 1))], TODAY) == ""
 
 

@@ -31,9 +31,9 @@ def _verdict(report: Mapping[str, Any]) -> str:
         verdict, advice = badge("usable, with warnings", "warn"), "Check the warnings before you train."
     else:
         verdict, advice = badge("ready"), "The file is ready for training."
-    known = f", read as {escape(report['format'])}" if report["format"] else ""
+    format_note = f", read as {escape(report['format'])}" if report["format"] else ""
     return (
-        f"<div class='verdict'><div><b>{escape(report['source'])}</b>{known} {verdict}</div><p>{advice} "
+        f"<div class='verdict'><div><b>{escape(report['source'])}</b>{format_note} {verdict}</div><p>{advice} "
         "<button type='button' class='text' data-parley='save-report'>Download the report</button></p></div>"
     )
 
@@ -111,6 +111,6 @@ def _row(problem: Mapping[str, Any]) -> str:
     return (
         f"<tr><td data-value='{severity}'>{badge(severity, _TONES[severity])}</td>"
         f"<td class='num' data-value='{line}'>{f'{line:,}' if line else 'all'}</td><td>{escape(problem['code'])}</td>"
-        f"<td class='said'>{code_spans(problem['message'])}</td>"
-        f"<td class='said'>{code_spans(problem['mend'])}</td></tr>"
+        f"<td class='long'>{code_spans(problem['message'])}</td>"
+        f"<td class='long'>{code_spans(problem['mend'])}</td></tr>"
     )

@@ -19,7 +19,7 @@ from evals.votes.prompts import prompts
 from models.errors import Invalid, ParleyError
 from models.files import Files
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
-from models.judge_format import DEFAULT_RUBRIC
+from models.judge_prompt import DEFAULT_RUBRIC
 from ui.backend.context import PageContext, error_message
 from ui.backend.model_options import model_options
 from ui.backend.uploads import TASK_PURPOSE, TASK_SUFFIXES, file_label, path_with_suffix
@@ -78,12 +78,12 @@ class FormView:
 
     @property
     def lists(self) -> list[Any]:
-        """What is filled when the tab opens."""
+        """The components that are filled when the tab opens."""
         return [self.task, self.models, self.judge]
 
     @property
     def watched(self) -> list[Any]:
-        """What changes while a run goes on."""
+        """The components that change during a run."""
         return [self.line, self.start, self.stop, self.run, self.timer]
 
 
@@ -105,16 +105,17 @@ class EvaluationStarter:
             )
         except Exception as error:  # shown as a line on the page, not as a pop-up
             return {view.line: notice(error_message(error), "bad")}
-        known = [model.id for model in served]
+        served_ids = [model.id for model in served]
         ready = [model.id for model in served if model.ready and not model.spec.judge]
-        chosen = [name for name in models or () if name in known] or ready[:2]
+        chosen = [name for name in models or () if name in served_ids] or ready[:2]
         judges = sorted(served, key=lambda model: not model.spec.judge)
         values = [value for _, value in tasks]
         update = {
             view.task: gr.update(choices=tasks, value=task if task in values else next(iter(values), None)),
             view.models: gr.update(choices=model_options(served), value=chosen),
             view.judge: gr.update(
-                choices=[("no judge", _NO_JUDGE), *model_options(judges)], value=judge if judge in known else _NO_JUDGE
+                choices=[("no judge", _NO_JUDGE), *model_options(judges)],
+                value=judge if judge in served_ids else _NO_JUDGE,
             ),
         }
         return update | await self.watch(runs[0].id if runs and not runs[0].over else None)

@@ -17,7 +17,7 @@ _MAX_ROWS = 100
 _CANARIES: Mapping[str, str] = {
     "empty": "Rejects an empty answer",
     "constant": "Rejects one stock answer to every question",
-    "injecting": "Rejects an answer that gives the judge orders",
+    "injecting": "Rejects an answer that tries to instruct the judge",
     "padded": "Does not prefer an answer padded with repetitions",
     "swapped": "Gives the same verdict when the answers are swapped",
 }
@@ -28,7 +28,7 @@ _TRUST: Mapping[str, str] = {
 }
 
 
-def report_words(report: JudgeReport) -> str:
+def report_html(report: JudgeReport) -> str:
     """The verdict, whether to trust it, and the numbers; the finer numbers are folded away under "Details"."""
     reliable = badge("reliability checks passed") if report.trusted else badge("not reliable", "bad")
     notes = "".join(notice(note, "warn") for note in report.notes)
@@ -97,9 +97,9 @@ def _numbers(report: JudgeReport) -> list[tuple[str, str]]:
 
 
 def _trust(report: JudgeReport) -> str:
-    """The sentence about how far the judge agrees with people's votes."""
+    """The sentence about the judge's agreement with people's votes."""
     text = report.trust if report.people else (
-        "Nobody has voted on these answers yet, so it is not known how far to trust the judge. People vote at /vote."
+        "Nobody has voted on these answers yet, so it is not known whether to trust the judge. People vote at /vote."
     )  # fmt: skip
     return f"{heading('Compared with people’s votes')}<p class='lead'>{escape(text)}</p>"
 
@@ -142,7 +142,7 @@ def _groups(report: JudgeReport) -> str:
     groups = by_group(report)
     if len(groups) < 2:
         return ""
-    head = "<th></th><th>Wins</th><th>Judged</th><th>Order decided</th><th>No verdict</th>"
+    head = "<th></th><th>Wins</th><th>Judged</th><th>Order-dependent</th><th>No verdict</th>"
     rows = "".join(
         f"<tr><th scope='row'>{escape(group.name)}</th><td class='num'>{_span(group.rate)}</td>"
         f"<td class='num'>{group.judged}</td><td class='num'>{group.flips or ''}</td>"
@@ -169,11 +169,11 @@ def _scores(report: JudgeReport) -> str:
 
 
 def _row(row: JudgedPair, names: dict[str | None, str]) -> str:
-    flipped = f" {badge('order decided', 'warn')}" if row.consistent is False else ""
+    flipped = f" {badge('order-dependent', 'warn')}" if row.consistent is False else ""
     return (
-        f"<tr><td class='said'>{escape(_short(row.question))}</td><td>{escape(names[row.a_first])}</td>"
+        f"<tr><td class='long'>{escape(_short(row.question))}</td><td>{escape(names[row.a_first])}</td>"
         f"<td>{escape(names[row.b_first])}</td><td><b>{escape(names[row.outcome])}</b>{flipped}</td>"
-        f"<td>{escape(names[row.people])}</td><td class='said'>{escape(_short(row.null or row.reasons))}</td></tr>"
+        f"<td>{escape(names[row.people])}</td><td class='long'>{escape(_short(row.null or row.reasons))}</td></tr>"
     )
 
 

@@ -16,12 +16,12 @@ from evals.judges.rubric import shipped_rubrics
 from evals.tasks.evaluations import list_evaluations
 from models.errors import ParleyError
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
-from models.judge_format import DEFAULT_RUBRIC
+from models.judge_prompt import DEFAULT_RUBRIC
 from ui.backend.context import PageContext, ServedModel, error_message
 from ui.backend.model_options import model_options, pick_model
 from ui.look.components import QUIET, form_inputs, live_dropdown, read_form
 from ui.look.markup import STATUS_LABELS, job_status, notice
-from ui.owners.judge.html import report_plot, report_table, report_words
+from ui.owners.judge.html import report_html, report_plot, report_table
 
 STORED = ""  # the questions are the stored prompts
 _REFRESH_S = 1.5
@@ -60,7 +60,7 @@ class JudgeView:
     prompts: gr.Slider
     rubric: gr.Dropdown
     questions: gr.Dropdown
-    words: gr.HTML
+    description: gr.HTML
     line: gr.HTML
     start: gr.Button
     stop: gr.Button
@@ -101,7 +101,7 @@ class JudgeTab:
             view.model_b: gr.update(choices=model_options(players), value=b),
             view.questions: gr.update(choices=sources, value=source),
             view.prompts: _prompts_update(source),
-            view.words: describe_judging(models, judge, a, b),
+            view.description: describe_judging(models, judge, a, b),
             view.runs: gr.update(choices=_run_options(runs), value=run, visible=bool(runs)),
         }
         return update | await self.watch(run)
@@ -119,8 +119,13 @@ class JudgeTab:
         models = next((row.models for row in listed if row.id == questions), (a, b))
         if not {a, b} <= set(models):
             a, b = models[:2]
-        words = await self.describe(judge, a, b)
-        return {view.model_a: a, view.model_b: b, view.words: words, view.prompts: _prompts_update(questions)}
+        description = await self.describe(judge, a, b)
+        return {
+            view.model_a: a,
+            view.model_b: b,
+            view.description: description,
+            view.prompts: _prompts_update(questions),
+        }
 
     async def begin(self, values: dict[Any, Any]) -> dict[Any, Any]:
         """Enqueues the judging run and watches it."""
@@ -168,7 +173,7 @@ class JudgeTab:
             report = JudgeReport.from_json(job.result)
             figure = report_plot(report)
             update |= {
-                view.report: report_words(report),
+                view.report: report_html(report),
                 view.plot: gr.update(value=figure, visible=figure is not None),
                 view.table: report_table(report),
             }
@@ -241,7 +246,7 @@ def build_judge_tab(context: PageContext, tab: gr.Tab) -> None:
             [rubric.name for rubric in shipped_rubrics()], value=DEFAULT_RUBRIC.name, label="Rubric",
             elem_id="judge-rubric",
         )  # fmt: skip
-    words = gr.HTML(elem_id="judge-words")
+    description = gr.HTML(elem_id="judge-words")
     with gr.Row(elem_classes="under"):
         start = gr.Button("Start judging", variant="primary", size="md", elem_id="judge-start")
         stop = gr.Button("Cancel", size="md", visible=False, elem_id="judge-stop")
@@ -252,7 +257,7 @@ def build_judge_tab(context: PageContext, tab: gr.Tab) -> None:
         plot = gr.Plot(show_label=False, container=False, buttons=[])
         table = gr.HTML(elem_id="judge-table")
     view = JudgeView(
-        judge, model_a, model_b, prompts, rubric, questions, words, line, start, stop, runs, report, plot, table,
+        judge, model_a, model_b, prompts, rubric, questions, description, line, start, stop, runs, report, plot, table,
         result, gr.Timer(_REFRESH_S, active=False),
     )  # fmt: skip
     _wire(JudgeTab(context, view), view, tab)
@@ -263,11 +268,11 @@ def _wire(judge: JudgeTab, view: JudgeView, tab: gr.Tab) -> None:
     watched = [
         view.runs, view.line, view.stop, view.start, view.timer, view.result, view.report, view.plot, view.table,
     ]  # fmt: skip
-    everything = [*chosen, view.questions, view.prompts, view.words, *watched]
+    everything = [*chosen, view.questions, view.prompts, view.description, *watched]
     tab.select(judge.refresh, [*chosen, view.runs, view.questions], everything, **QUIET)
     for dropdown in chosen:
-        dropdown.input(judge.describe, chosen, view.words, **QUIET)
-    filled = [view.model_a, view.model_b, view.words, view.prompts]
+        dropdown.input(judge.describe, chosen, view.description, **QUIET)
+    filled = [view.model_a, view.model_b, view.description, view.prompts]
     view.questions.input(judge.choose_questions, [*chosen, view.questions], filled, **QUIET)
     view.start.click(judge.begin, form_inputs(JudgeForm, view), everything, trigger_mode="once", **QUIET)
     view.stop.click(judge.stop, [view.runs], watched, **QUIET)

@@ -88,7 +88,7 @@ def _row(key: KeyInfo, used: Sums, now: datetime) -> str:
     owner = f"{badge('owner')} " if key.role == "owner" else ""
     return (
         f"<tr><th scope='row'>{escape(key.name)}<br>{owner}{badge(until, tone)}</th>"
-        f"<td class='said'>{escape(models)}</td>"
+        f"<td class='long'>{escape(models)}</td>"
         f"<td class='num limits'>{'<br>'.join(key.limits.describe()) or 'no limits'}</td>"
         f"<td class='num roomy'>{today}</td></tr>"
     )

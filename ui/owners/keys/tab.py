@@ -208,7 +208,7 @@ class KeysTab:
 def build_keys_tab(context: PageContext, tab: gr.Tab) -> None:
     """Lays out the tab and wires its events; it is filled when it is opened. Call it inside the tab."""
     with gr.Row(elem_classes="tools"):
-        gr.HTML("<p class='lead'>API keys: who may call your models, and how much. A day starts at midnight UTC.</p>")
+        gr.HTML("<p class='lead'>API keys: who may call your models, and how much. Days start at midnight UTC.</p>")
         again = gr.Button("Refresh", size="sm", scale=0, min_width=110, elem_id="keys-refresh")
     table = gr.HTML(elem_id="keys-table")
     parts, yes = _form()

@@ -40,7 +40,7 @@ def ratings_table(board: Leaderboard) -> str:
         )
     head = (
         "<th>Rank</th><th>Model</th><th>Rating</th><th>95 % interval</th>"
-        + ("<th class='roomy'>Rating without style</th>" if board.style_votes else "")
+        + ("<th class='roomy'>Style-adjusted rating</th>" if board.style_votes else "")
         + "<th>Votes</th><th class='roomy'>Won / tied / lost</th>"
     )
     return table(head, "".join(rows))
@@ -66,12 +66,12 @@ def _numbers(board: Leaderboard) -> list[tuple[str, str]]:
         numbers.append(("—", "agreement between people is not known: no two voted on the same answers"))
     if agreement and agreement.self_consistency is not None:
         numbers.append(
-            (f"{agreement.self_consistency:.0%}", f"chose the same when asked again ({agreement.repeats} times)")
+            (f"{agreement.self_consistency:.0%}", f"same vote on a repeated pair ({agreement.repeats} repeats)")
         )
     turn = board.turning
     if turn and turn.change:
-        drop = f" (or {turn.drop:,} fewer votes)" if turn.drop else ""
-        meaning = f"of {turn.votes:,} votes the other way{drop} would tie {turn.rival} with {turn.leader}"
+        drop = f" (or {turn.drop:,} if left out)" if turn.drop else ""
+        meaning = f"of {turn.votes:,} votes, if reversed{drop}, would tie {turn.rival} with {turn.leader}"
         numbers.append((f"{turn.change:,}", meaning))
     return numbers
 

@@ -57,7 +57,7 @@ class LeaderboardTab:
         }
 
     async def tick(self, shown: int | None) -> dict[Any, Any]:
-        """As `refresh`, but only after new votes: a redrawn plot loses what the reader was pointing at."""
+        """As `refresh`, but only after new votes: redrawing a plot closes the tooltip that the reader has open."""
         try:
             votes = await asyncio.to_thread(count_votes, self._context.database)
         except Exception as error:  # as above

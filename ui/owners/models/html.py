@@ -46,7 +46,7 @@ def _row(model: Mapping[str, Any], *, running: bool) -> str:
     since = duration(datetime.fromisoformat(model["since"])) if model["since"] and running else ""
     return (
         f"<tr><th scope='row'{indent}>{escape(model['id'])}<br>{about}</th>"
-        f"<td class='said'>{badge(state, _TONES.get(state, 'still'))}{message}{_log(model.get('log_lines') or ())}</td>"
+        f"<td class='long'>{badge(state, _TONES.get(state, 'still'))}{message}{_log(model.get('log_lines') or ())}</td>"
         f"<td class='num roomy'>{since or '—'}</td><td class='num roomy'>{gib(model['memory_bytes']) or '—'}</td></tr>"
     )
 

@@ -20,7 +20,7 @@ from ui.owners.models.html import models_table
 _REFRESH_S = 3.0
 _LEAD = (
     "<p class='lead'>Your models and their state. If they do not all fit into memory, a request starts the model it "
-    "needs and stops the one that was used longest ago. Pinned models are never stopped.</p>"
+    "needs and stops the least recently used one. Pinned models are never stopped.</p>"
 )
 
 

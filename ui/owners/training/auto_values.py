@@ -66,7 +66,7 @@ class TrainingForm:
 
 
 class Preview(NamedTuple):
-    """The resolved values, None where they cannot be known yet, and a notice about the data as HTML."""
+    """The resolved values, None if they cannot be known yet, and a notice about the data as HTML."""
 
     resolved: Resolved | None
     html: str
@@ -84,7 +84,7 @@ def preview_auto_values(data: Path, base: ModelSpec, form: TrainingForm) -> Prev
         return Preview(None, notice("The automatic values are chosen when the training starts.", "wait"))
     checked = check(data, provider="local")
     uses_pairs = form.method == "dpo"
-    examples, others = (
+    examples, unusable = (
         (checked.preferences, checked.examples) if uses_pairs else (checked.examples, checked.preferences)
     )
     noun, other_noun = ("preference pairs", "conversations") if uses_pairs else ("conversations", "preference pairs")
@@ -95,10 +95,10 @@ def preview_auto_values(data: Path, base: ModelSpec, form: TrainingForm) -> Prev
         summary += f". {checked.left_out:,} lines will be skipped, the first is {first}" if checked.left_out > 1 else (
             f". 1 line will be skipped: {first}"
         )  # fmt: skip
-    if others:
+    if unusable:
         return Preview(
             None,
-            notice(f"{summary}. This method cannot use the file's {len(others):,} {other_noun}.", "bad"),
+            notice(f"{summary}. This method cannot use the file's {len(unusable):,} {other_noun}.", "bad"),
         )
     if not checked.usable or not examples:
         problem = next((problem for problem in checked.errors if not problem.line), None)

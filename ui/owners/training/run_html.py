@@ -76,7 +76,7 @@ def auto_values_html(reasons: Mapping[str, str], values: Mapping[str, Any]) -> s
     """What each "auto" becomes, and why, as a table."""
     rows = "".join(
         f"<tr><th scope='row'>{escape(name.replace('_', ' '))}</th><td class='num'>{escape(_number(values[name]))}</td>"
-        f"<td class='said'>{escape(reason)}</td></tr>"
+        f"<td class='long'>{escape(reason)}</td></tr>"
         for name, reason in reasons.items()
     )
     return table("<th>Setting</th><th>Automatic value</th><th>Why</th>", rows) if rows else ""

@@ -126,7 +126,7 @@ class TrainTab:
         return {self._view.sure: gr.update(visible=False)} | await self.watch(run, None)
 
     async def watch(self, run: str | None, shown: Any) -> dict[Any, Any]:
-        """Updates the run's state, and its plot where that has changed.
+        """Updates the run's state, and its plot if that has changed.
 
         A new value makes Gradio replace the whole plot, which flickers. So only a run's first and last plot are sent
         that way; those in between go to the browser as JSON, and train.js moves the lines.

@@ -1,0 +1,111 @@
+"""Verdicts with few voters: coverage of intervals, wrong calls of a reader who peeks, and the leaderboard's intervals.
+
+    python -m bench.verdicts [--runs 2000] [--parts coverage,peeking,leaderboard] [--json]
+
+It simulates votes whose truth is known, so the results say nothing about any real model. A line is printed for each
+world that is the worst in some respect; `--json` adds one JSON object with all of them. About 5 minutes on one core.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+from bench.verdicts.coverage import WorldCoverage, coverage
+from bench.verdicts.leaderboards import BoardWorld, board_coverage
+from bench.verdicts.peeking import Peeking, peek
+from evals.ratings.simulated_votes import Sharing, World
+
+PARTS = ("coverage", "peeking", "leaderboard")
+_VOTERS, _PROMPTS, _VOTER_SDS, _PROMPT_SDS = (3, 5, 8, 20, 60), (20, 40, 200), (0.0, 0.5, 1.0), (0.0, 1.0)
+_SHARING: tuple[Sharing, ...] = ("even", "uneven", "one has 60 %")
+_PEEKED = 400  # votes, read after each
+BOARDS = (
+    *(BoardWorld(4, voters, 40, 1.0, 1.0) for voters in (3, 5, 8, 20)),
+    BoardWorld(2, 8, 40, 1.0, 0.0),
+    BoardWorld(2, 60, 20, 0.5, 1.0),
+    BoardWorld(4, 8, 40, 1.0, 1.0, one_has_60=True),
+    BoardWorld(4, 3, 40, 1.0, 1.0, one_has_60=True),
+)
+
+
+def worlds(sharing: Sequence[Sharing] = _SHARING) -> list[World]:
+    """Every combination of voters, prompts and their spreads."""
+    return [
+        World(voters, prompts, voter_sd, prompt_sd, share)
+        for voters, prompts, voter_sd, prompt_sd, share in product(_VOTERS, _PROMPTS, _VOTER_SDS, _PROMPT_SDS, sharing)
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the parts and prints the results; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.verdicts", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=2000, help="simulations per world")
+    parser.add_argument("--parts", default=",".join(PARTS), help="comma-separated parts")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options = parser.parse_args(arguments)
+    parts = options.parts.split(",")
+    if unknown := sorted(set(parts) - set(PARTS)):
+        parser.error(f"{unknown[0]!r} is not a part: choose from {', '.join(PARTS)}")
+    results: dict[str, Any] = {"runs": options.runs}
+    if "coverage" in parts:
+        found = [coverage(world, options.runs, seed) for seed, world in enumerate(worlds())]
+        results |= _coverage_summary(found) | {"coverage": [one.to_json() for one in found]}
+    if "peeking" in parts:
+        # With 60 % of the votes one voter's prompts bound how many there are; the rest is as in the even worlds.
+        chosen = [world for world in worlds(("even", "one has 60 %")) if world.sharing == "even" or world.prompts > 40]
+        peeked = [peek(world, options.runs, _PEEKED, "at random", seed) for seed, world in enumerate(chosen)]
+        peeked += [
+            peek(World(voters, 40, 1.0, 0.0), options.runs, _PEEKED, "voter by voter", 1000 + voters)
+            for voters in _VOTERS
+        ]
+        results |= _peeking_summary(peeked) | {"peeking": [one.to_json() for one in peeked]}
+    if "leaderboard" in parts:
+        boards = [board_coverage(world, options.runs, seed) for seed, world in enumerate(BOARDS)]
+        for board in boards:
+            print(
+                f"leaderboard: covered {board.covered:.1%}, {board.width:.2f} oracle widths, {board.world}", flush=True
+            )
+        results |= {
+            "leaderboard_covered_least": min(board.covered for board in boards),
+            "leaderboard": [board.to_json() for board in boards],
+        }
+    if options.json:
+        print(json.dumps(results))
+    return 0
+
+
+def _coverage_summary(found: list[WorldCoverage]) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+    for scope in ("these_people", "people_like_them"):
+        rows = [(one.world, getattr(one, scope)) for one in found if getattr(one, scope)]
+        for share in _SHARING:
+            mine = [row for row in rows if row[0].sharing == share]
+            worst, widest = min(mine, key=lambda row: row[1].covered), max(mine, key=lambda row: row[1].width)
+            widths = sorted(row[1].width for row in mine)
+            print(
+                f"{scope}, {share}, {len(mine)} worlds: covered at least {worst[1].covered:.1%} ({worst[0]}); oracle "
+                f"widths: median {widths[len(widths) // 2]:.2f}, at most {widest[1].width:.2f} ({widest[0]})",
+                flush=True,
+            )
+        summary[f"{scope}_covered_least"] = min(row[1].covered for row in rows)
+        summary[f"{scope}_width_most"] = max(row[1].width for row in rows)
+    return summary
+
+
+def _peeking_summary(found: list[Peeking]) -> dict[str, float]:
+    def worst(name: str, value: Callable[[Peeking], float]) -> float:
+        one = max(found, key=value)
+        print(f"{name}: at most {value(one):.1%} of runs ({one.arrival}, {one.votes} votes, {one.world})", flush=True)
+        return value(one)
+
+    return {
+        "wrong_calls_most": worst("wrong calls", lambda one: one.wrong),
+        "own_wrong_calls_most": worst("wrong calls for these people", lambda one: one.own_wrong),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

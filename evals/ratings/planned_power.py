@@ -1,0 +1,136 @@
+"""What a number of voters and prompts can find: the power of a campaign's one look, before the first vote.
+
+Votes of such campaigns are simulated (the same seed gives the same numbers) and read as `verdict` reads them.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from math import log
+from typing import Any
+
+import numpy as np
+
+from evals.ratings.simulated_votes import World, draw, with_win_rate
+from evals.ratings.verdict_states import E_STOP, MARGIN, MIN_PROMPTS, MIN_VOTES
+from evals.ratings.voter_means import MIN_VOTERS, Scope, VoterMean, from_sums, interval, log_evidence
+
+WIN_RATES = (0.6, 0.65)
+MARGINS = (MARGIN, 0.1)
+_RUNS = 2_000
+_CELLS = 6_000_000  # fewer runs where a campaign is large
+
+
+@dataclass(frozen=True)
+class CampaignSize:
+    """Voters, prompts, and how many prompts each voter judges (all, where None), with what is assumed about them.
+
+    `voter_sd` and `prompt_sd`: the spread of people and of prompts in log-odds; 0.5 means that two of three people
+    prefer a model on 38 to 62 % of the prompts where the average is 50 %. `ties`: the share of ties.
+    """
+
+    voters: int
+    prompts: int
+    votes_each: int | None = None
+    voter_sd: float = 0.5
+    prompt_sd: float = 1.0
+    ties: float = 0.2
+
+    @property
+    def each(self) -> int:
+        """The prompts that one voter judges."""
+        return min(self.votes_each or self.prompts, self.prompts)
+
+
+@dataclass(frozen=True)
+class Power:
+    """For one group of people: the chance that the closing look finds what is there, by what is to be found.
+
+    `better`: a model whose true win rate is the key. `at_least_as_good`: an equally good model, within a margin of the
+    key. `better_anytime`: as `better`, by the state that may be read after every vote, when all votes are in.
+    """
+
+    scope: Scope
+    better: dict[float, float]
+    at_least_as_good: dict[float, float]
+    better_anytime: dict[float, float]
+
+
+@dataclass(frozen=True)
+class CampaignPower:
+    """What a campaign of this size can find; `people_like_them` is None under five voters. `text` says it in words."""
+
+    size: CampaignSize
+    votes: int
+    these_people: Power
+    people_like_them: Power | None
+    voters_missing: int
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The power as plain JSON values."""
+        return asdict(self)
+
+
+def campaign_power(size: CampaignSize, seed: int = 0) -> CampaignPower:
+    """The power of a planned look at these votes, and of the state that may be read at any time."""
+    votes = size.voters * size.each
+    enough = votes >= MIN_VOTES and size.prompts >= MIN_PROMPTS
+    simulated = {rate: _simulated(size, rate, seed) for rate in (0.5, *WIN_RATES)} if enough else {}
+    draft = CampaignPower(
+        size=size,
+        votes=votes,
+        these_people=_power(simulated, "these people"),
+        people_like_them=_power(simulated, "people like them") if size.voters >= MIN_VOTERS else None,
+        voters_missing=max(MIN_VOTERS - size.voters, 0),
+        text="",
+    )
+    return replace(draft, text=_text(draft))
+
+
+def _simulated(size: CampaignSize, rate: float, seed: int) -> list[VoterMean]:
+    world = World(size.voters, size.prompts, size.voter_sd, size.prompt_sd, ties=size.ties, votes_each=size.each)
+    runs = max(min(_RUNS, _CELLS // (size.voters * size.prompts)), 200)
+    return [from_sums(tables.sums()) for tables in draw(with_win_rate(world, rate), runs, seed)]
+
+
+def _power(simulated: dict[float, list[VoterMean]], scope: Scope) -> Power:
+    def share(rate: float, shows: Any) -> float:
+        return float(np.concatenate([shows(found) for found in simulated[rate]]).mean()) if simulated else 0.0
+
+    def anytime(found: VoterMean) -> np.ndarray:
+        return (log_evidence(found, scope) >= log(E_STOP)) & (found.mean > 0.5)
+
+    return Power(
+        scope=scope,
+        better={rate: share(rate, lambda found: interval(found, scope)[0] > 0.5) for rate in WIN_RATES},
+        at_least_as_good={
+            margin: share(0.5, lambda found, bound=0.5 - margin: interval(found, scope, 0.9)[0] > bound)
+            for margin in MARGINS
+        },
+        better_anytime={rate: share(rate, anytime) for rate in WIN_RATES},
+    )
+
+
+def _text(found: CampaignPower) -> str:
+    size, power = found.size, found.people_like_them or found.these_people
+    voters = "1 voter" if size.voters == 1 else f"{size.voters} voters"
+    if found.votes < MIN_VOTES or size.prompts < MIN_PROMPTS:
+        short = f"{found.votes} votes on {size.prompts} prompts are too few"
+        return f"{short}: a verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
+    who = "people like the voters" if found.people_like_them else "these voters only"
+    each = f"{size.each} prompts each" if size.voters > 1 else f"{size.each} prompts"
+    wins = " and ".join(f"{rate:.0%} in {power.better[rate]:.0%}" for rate in WIN_RATES)
+    good = " and ".join(f"within {100 * margin:g} points in {power.at_least_as_good[margin]:.0%}" for margin in MARGINS)
+    later = " and ".join(f"{rate:.0%} in {power.better_anytime[rate]:.0%}" for rate in WIN_RATES)
+    parts = [
+        f"{voters}, {each}: {found.votes:,} votes, which speak for {who}.",
+        f"The closing look finds a true win rate of {wins} of such campaigns.",
+        f"It shows that an equally good model is at least as good {good}.",
+        f"The state that may be read after every vote finds {later}."
+        if any(power.better_anytime.values())
+        else "The state that may be read after every vote finds neither with so few voters.",
+        f"Assumed: a spread of {size.voter_sd:g} between voters and {size.prompt_sd:g} between prompts (log-odds), and "
+        f"{size.ties:.0%} ties.",
+    ]
+    if found.people_like_them is None:
+        parts.append(f"To speak for anybody else takes at least {MIN_VOTERS} voters, {found.voters_missing} more.")
+    return " ".join(parts)

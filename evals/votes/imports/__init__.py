@@ -1,0 +1,7 @@
+"""Votes of other tools: how a file becomes votes, and how they are stored, listed and removed again.
+
+From the bottom up: `rows` is one vote; `content` and `choices` read its texts and its winner; `options` says how;
+`tables`, `fastchat` and `openwebui` read a row; `text` splits a file into rows, `formats` reads its votes; `keys` and
+`matches` recognise votes that are stored already, `batches` stores the others; `history` lists and undoes imports.
+`evals.votes.vote_import` runs an import.
+"""

@@ -1,0 +1,130 @@
+"""The keys of imported votes, pairs and prompts: the same vote has the same key in every import.
+
+A battle's id is "imported-" and a hash of the vote's id in the other tool, or else of its content and its place among
+equal rows of the file. The forms that release 0a467a6 wrote are still derived, so that its imports are recognised.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evals.votes.imports.rows import ImportedVote, Texts
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's, as ULIDs are written
+_ID_MAX = 64  # characters of a battle's id
+
+
+@dataclass(frozen=True)
+class VoteKeys:
+    """The battle ids that a vote may have.
+
+    Attributes:
+        by_id: from the other tool's id; the first is a vote exported from here, which keeps its id.
+        by_row: from its content; the first is the one to store it under.
+        kept: where an equal row of another file counts as well.
+        digests: the hashes of its prompt, now and as release 0a467a6 read it.
+    """
+
+    by_id: tuple[str, ...]
+    by_row: tuple[str, ...]
+    kept: str
+    digests: tuple[str, ...]
+
+
+@dataclass
+class KeyMaker:
+    """Makes the keys of a file's votes, in the file's order. `sha256`: the file's."""
+
+    sha256: str
+    _places: Counter[str] = field(default_factory=Counter)
+
+    def keys(self, vote: ImportedVote) -> VoteKeys:
+        """The next vote's keys."""
+        rows = _row_identities(vote)
+        for row in rows:
+            self._places[row] += 1
+        place = self._places[rows[0]]
+        contents = [vote.content, *([_content(vote, vote.former)] if vote.former else [])]
+        return VoteKeys(
+            by_id=() if vote.id is None else (vote.id[:_ID_MAX], battle_key(_id_identity(vote))),
+            by_row=tuple(battle_key(f"{row}#{self._places[row]}") for row in rows),
+            kept=battle_key(f"{rows[0]}#{self.sha256}:{place}"),
+            digests=tuple(map(prompt_digest, contents)),
+        )
+
+
+def id_column(votes: Sequence[ImportedVote]) -> tuple[bool, str | None]:
+    """Whether an id column names votes, and a sentence on what it seems to name where it does not.
+
+    It names votes only where all rows that share an id agree.
+    """
+    groups: dict[str, list[ImportedVote]] = defaultdict(list)
+    for vote in votes:
+        if vote.id is not None:
+            groups[vote.id].append(vote)
+    shared = {id_: rows for id_, rows in groups.items() if len(rows) > 1}
+    differing = {id_: rows for id_, rows in shared.items() if len({row_identity(row) for row in rows}) > 1}
+    if not differing:
+        return True, None
+    kinds = {
+        "pairs of answers": lambda vote: (*sorted((vote.left, vote.right)), json.dumps(vote.content)),
+        "prompts": lambda vote: json.dumps(vote.content),
+        "voters": lambda vote: vote.voter,
+    }
+    kind = next(
+        (name for name, part in kinds.items() if all(len(set(map(part, rows))) == 1 for rows in shared.values())),
+        "something other than votes",
+    )
+    id_, rows = next(iter(differing.items()))
+    lines = ", ".join(str(row.line) for row in rows[:4])
+    return False, (
+        f"The id column seems to name {kind}: {sum(map(len, differing.values()))} rows share an id and differ "
+        f"(lines {lines} have {id_[:40]!r}). Each row counts as a vote."
+    )
+
+
+def row_identity(vote: ImportedVote) -> str:
+    """A vote's whole content, apart from its id."""
+    return _row_identities(vote)[0]
+
+
+def battle_key(identity: str) -> str:
+    """The battle's id for an identity."""
+    return "imported-" + hashlib.sha256(identity.encode()).hexdigest()[:48]
+
+
+def prompt_digest(messages: Sequence[dict[str, str]]) -> str:
+    """The hash that makes a prompt unique."""
+    return hashlib.sha256(json.dumps(messages, ensure_ascii=False).encode()).hexdigest()
+
+
+def as_ulid(text: str) -> str:
+    """26 characters derived from the content, in the alphabet of ULIDs."""
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(26)))
+
+
+def _id_identity(vote: ImportedVote) -> str:
+    return json.dumps(["id", vote.id, sorted((vote.left, vote.right))])
+
+
+def _row_identities(vote: ImportedVote) -> list[str]:
+    """The identity of a row, then those that release 0a467a6 gave it."""
+    now = Texts(vote.messages, vote.left_answer, vote.right_answer)
+    contents: list[tuple[Any, Texts]] = [(vote.content, now)]
+    if vote.own_prompt:  # the prompt's name has the file's name and the line, which another file does not share
+        contents.insert(0, ([], now))
+    if vote.former is not None:
+        contents.append((_content(vote, vote.former), vote.former))
+    when = vote.when.isoformat() if vote.when else None
+    return [
+        json.dumps(["row", vote.left, vote.right, texts.left, texts.right, content, vote.voter, vote.choice, when])
+        for content, texts in contents
+    ]
+
+
+def _content(vote: ImportedVote, texts: Texts) -> list[dict[str, str]]:
+    return list(texts.messages) or [{"role": "user", "content": f"[{vote.prompt}]"}]

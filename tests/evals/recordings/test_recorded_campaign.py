@@ -1,0 +1,128 @@
+"""A model is recorded through a gateway and switched off; then votes, a judge, an evaluation and a verdict need it."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from evals.campaigns.ballots import cast_vote
+from evals.campaigns.battles import BattleOptions
+from evals.judges.pairwise import judge_models
+from evals.judges.request import JudgeRequest
+from evals.ratings.verdict import verdict
+from evals.served_models import Completers, resolve_models, run_with_completers
+from evals.served_runs import evaluate_served, judge_served
+from evals.tables import PairRow
+from evals.tasks.evaluations import TaskRun, load_evaluation
+from evals.tasks.task_sources import open_task
+from evals.votes.prompts import add_prompts
+from models.database import Database
+from models.errors import Invalid, NotFound
+from models.settings import Settings
+from tests.evals.battles import next_battle
+from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
+from tests.evals.test_cli import parley
+from tests.evals.upstream import AnsweringServer
+from tests.serve.gateways import Serving, serving
+
+QUESTIONS = [f"question {i}" for i in range(4)]
+OLD_AT_ITS_END = "old@recorded"
+
+__all__ = ["parley"]  # a fixture
+
+
+@pytest.fixture
+def gateway(settings: Settings, database: Database) -> Iterator[Serving]:
+    """A gateway; the test starts and stops the upstreams."""
+    with serving(settings, database) as running:
+        yield running
+
+
+@pytest.fixture
+def recorded(
+    gateway: Serving, database: Database, parley, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Settings, Serving]]:
+    """Four prompts recorded from `old`, whose upstream is stopped; `new` and `our-judge` are served."""
+    monkeypatch.setenv("PARLEY_PORT", str(gateway.port))
+    add_prompts(database, [{"prompt": text, "held_out": True} for text in QUESTIONS], "test")
+    with AnsweringServer() as upstream:
+        gateway.hosted("old", base_url=upstream.address)
+        code, output, error = parley("record", "old", "--samples", "2", "--yes", "--json")
+        assert code == 0, error or output
+        assert json.loads(output)["complete"] == 4
+        assert len(upstream.asked) == 8
+    with AnsweringServer() as alive:
+        gateway.hosted("new", "our-judge", base_url=alive.address)
+        yield gateway.settings.model_copy(update={"port": gateway.port}), gateway
+        assert "old" not in {model for model, _ in alive.asked}
+
+
+def test_a_recorded_model_is_voted_on_and_gets_a_verdict(
+    recorded: tuple[Settings, Serving], database: Database
+) -> None:
+    settings, _ = recorded
+    names = [spec.id for spec in resolve_models(settings, database, OLD_AT_ITS_END, "new")]
+
+    async def vote(completers: Completers) -> None:
+        for seed in range(4):
+            battle = await next_battle(database, "ann", completers, names, BattleOptions(seed=seed))
+            assert {battle.left, battle.right} == {f"{m} says: {battle.messages[-1].content}" for m in ("old", "new")}
+            cast_vote(database, battle.id, "ann", "left" if battle.left.startswith("new") else "right")
+
+    run_with_completers(settings, database, vote)
+    found = verdict(database, "new", OLD_AT_ITS_END)
+    assert (found.wins, found.losses, found.prompts) == (4, 0, 4)
+
+
+def test_a_judge_and_an_evaluation_read_the_record(recorded: tuple[Settings, Serving], database: Database) -> None:
+    settings, _ = recorded
+    add_prompts(database, [{"prompt": "not recorded", "held_out": True}], "later")
+    report = judge_served(settings, database, judge_models, JudgeRequest("our-judge", (OLD_AT_ITS_END, "new")))
+    assert len(report.rows) == 4
+    assert any(note.startswith("old@recorded: recorded on") for note in report.notes)
+    task = open_task("prompts:held-out", database, settings.runs_dir)
+    made = evaluate_served(
+        settings, database, TaskRun(task, [OLD_AT_ITS_END], parameters={"max_tokens": 9}), ["length"]
+    )
+    evaluation = load_evaluation(database, made.id)
+    by_question = dict(zip([s.question for s in task.samples], evaluation.results[OLD_AT_ITS_END], strict=True))
+    assert by_question["question 1"].text == "old says: question 1"
+    assert "no recorded answer to 'not recorded'" in (by_question["not recorded"].error or "")
+    assert any("A run's own options do not apply" in note for note in evaluation.notes)
+    with pytest.raises(Invalid, match="cannot judge"):
+        judge_served(settings, database, judge_models, JudgeRequest(OLD_AT_ITS_END, ("old", "new")))
+    with pytest.raises(NotFound, match="There is no finished recording for new@recorded"):
+        resolve_models(settings, database, "new@recorded")
+
+
+def test_the_gateway_does_not_serve_a_recording(recorded: tuple[Settings, Serving]) -> None:
+    _, gateway = recorded
+    listed = httpx.get(f"{gateway.base_url}/models").json()["data"]
+    assert {model["id"] for model in listed} == {"old", "new", "our-judge"}
+    for name in (OLD_AT_ITS_END, "old@recorded:01ABC"):
+        body = {"model": name, "messages": [{"role": "user", "content": QUESTIONS[0]}]}
+        answer = httpx.post(f"{gateway.base_url}/chat/completions", json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+        assert httpx.get(f"{gateway.base_url}/models/{name}").status_code == 404
+
+
+def test_votes_on_recorded_answers_to_training_prompts_do_not_count(database: Database, tmp_path, settings) -> None:
+    one, two = stored_prompts(database, "one", "two")
+    server = ScriptedServer()
+    run(database, server, request((one, two)), tmp_path)
+    run(database, server, request((two,), training=True), tmp_path)
+    run(database, server, request((one, two), OLD.model_copy(update={"id": "next"})), tmp_path)
+    names = ["next@recorded", OLD_AT_ITS_END]
+
+    async def vote(completers: Completers) -> None:
+        for seed in range(2):
+            battle = await next_battle(database, "ann", completers, names, BattleOptions(seed=seed))
+            cast_vote(database, battle.id, "ann", "left")
+
+    asyncio.run(vote(Completers(settings, database)))
+    with database.read() as session:
+        assert set(session.scalars(select(PairRow.prompt_id))) == {one.id, two.id}
+    assert verdict(database, *names).prompts == 1

@@ -1,0 +1,109 @@
+"""`MODEL@recorded`: names, samples, what is not recorded, training prompts, and models that are gone."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from evals.recordings.coverage import shutdown_coverage
+from evals.recordings.recorded_models import (
+    RecordedCompleter,
+    RecordedName,
+    parse_recorded_name,
+    recorded_prompt_ids,
+    recording_notes,
+    resolve_recorded,
+)
+from evals.votes.prompts import Prompt
+from models.database import Database
+from models.errors import Invalid, NotFound
+from models.registry import Registry
+from models.spec import ModelSpec
+from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
+
+
+def ask(database: Database, name: str, prompt: Prompt, **options: int) -> str:
+    parsed = parse_recorded_name(name)
+    assert parsed
+    return asyncio.run(RecordedCompleter(database, parsed)(prompt.messages, **options)).text
+
+
+def test_names() -> None:
+    assert parse_recorded_name("old@recorded") == RecordedName("old")
+    assert parse_recorded_name("ft:gpt:acme::A1@recorded:01ABC") == RecordedName("ft:gpt:acme::A1", "01ABC")
+    assert str(RecordedName("old", "01ABC")) == "old@recorded:01ABC"
+    for live in ("old", "owner/name@recorded2", "@recorded", "old@records"):
+        assert parse_recorded_name(live) is None
+
+
+def test_seeds_walk_through_the_samples_and_other_prompts_are_refused(any_database: Database, tmp_path: Path) -> None:
+    one, two, other = stored_prompts(any_database, "one", "two", "other")
+    run(any_database, ScriptedServer(), request((one, two)), tmp_path)
+    texts = [ask(any_database, "old@recorded", one, seed=seed) for seed in range(3)]
+    assert len(set(texts)) == 3
+    assert ask(any_database, "old@recorded", one) == texts[0] == ask(any_database, "old@recorded", one, seed=3)
+    with pytest.raises(NotFound, match="old@recorded has no recorded answer to 'other'"):
+        ask(any_database, "old@recorded", other)
+
+
+def test_the_newest_finished_recording_that_has_the_prompt_answers(database: Database, tmp_path: Path) -> None:
+    one, two = stored_prompts(database, "one", "two")
+    server = ScriptedServer()
+    first = run(database, server, request((one, two), samples=1, concurrency=1), tmp_path).recording
+    second = run(database, server, request((one,), samples=1), tmp_path).recording
+    assert (ask(database, "old@recorded", one), ask(database, "old@recorded", two)) == ("answer 3", "answer 2")
+    assert ask(database, f"old@recorded:{first.id}", one) == "answer 1"
+    with pytest.raises(NotFound):
+        ask(database, f"old@recorded:{second.id}", two)
+    assert recorded_prompt_ids(database, [RecordedName("old"), RecordedName("old", second.id)]) == [one.id]
+
+
+def test_training_prompts_answer_only_under_their_recordings_id(database: Database, tmp_path: Path) -> None:
+    (one,) = stored_prompts(database, "one")
+    taught = run(database, ScriptedServer(), request((one,), training=True), tmp_path).recording
+    assert taught.training
+    assert taught.parameters == {"max_tokens": 16}
+    registry = Registry(database)
+    with pytest.raises(NotFound, match="There is no finished recording for old@recorded"):
+        resolve_recorded(database, registry, RecordedName("old"))
+    with pytest.raises(NotFound):
+        ask(database, "old@recorded", one)
+    assert ask(database, f"old@recorded:{taught.id}", one)
+    spec = resolve_recorded(database, registry, RecordedName("old", taught.id))
+    (note,) = recording_notes(database, [spec])
+    assert "training data" in note
+
+
+def test_a_recording_outlives_its_model_and_its_aliases(database: Database, tmp_path: Path) -> None:
+    registry = Registry(database)
+    registry.register(OLD)
+    registry.alias("support", "old")
+    recording = run(database, ScriptedServer(), request(stored_prompts(database, "one")), tmp_path).recording
+    assert resolve_recorded(database, registry, RecordedName("support")).id == "old@recorded"
+    short = RecordedName("support", recording.id[-6:])
+    assert resolve_recorded(database, registry, short).id == f"old@recorded:{recording.id}"
+    registry.unalias("support")
+    registry.retire("old")
+    assert resolve_recorded(database, registry, RecordedName("old")).kind == "hosted"
+    note = recording_notes(database, [resolve_recorded(database, registry, RecordedName("old"))])[0]
+    assert note.startswith("old@recorded: recorded on 20")
+    assert "1 of 1 prompts recorded, 3 samples; max_tokens 16" in note
+
+
+def test_no_live_model_has_the_name_of_a_recording(database: Database) -> None:
+    registry = Registry(database)
+    registry.register(OLD)
+    for name in ("old@recorded", "old@recorded:01ABC"):
+        with pytest.raises(Invalid, match="mean recorded answers"):
+            registry.register(OLD.model_copy(update={"id": name}))
+        with pytest.raises(Invalid, match="mean recorded answers"):
+            registry.alias(name, "old")
+
+
+def test_the_coverage_of_models_that_are_shut_down(database: Database, tmp_path: Path) -> None:
+    registry = Registry(database)
+    going = {"shutdown_date": "2027-01-14"}
+    for name, more in (("old", going), ("older", going), ("stays", {})):
+        registry.register(ModelSpec.model_validate(OLD.model_dump() | {"id": name} | more))
+    run(database, ScriptedServer(), request(stored_prompts(database, "one", "two")), tmp_path)
+    assert shutdown_coverage(database) == {"old": "2 of 2 prompts recorded, 3 samples", "older": "not recorded"}

@@ -126,6 +126,7 @@ def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], An
     """A Gradio server for `blocks` and the lifespan that starts its queue."""
     import gradio as gr
 
+    from ui.access.queue_guard import QueueGuard
     from ui.look.theme import parley_theme, style
 
     # Gradio reads both when the server starts; mount_gradio_app has no argument for them.
@@ -151,4 +152,4 @@ def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], An
             theme=parley_theme(),
             css=style(),
         )
-    return parent.routes[-1].app, parent.router.lifespan_context  # type: ignore[attr-defined] -- Starlette types a route by its base class
+    return QueueGuard(parent.routes[-1].app, blocks), parent.router.lifespan_context  # type: ignore[attr-defined] -- Starlette types a route by its base class

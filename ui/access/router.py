@@ -21,6 +21,7 @@ from models.registry import Registry
 from ui.access.cookies import VOTER_COOKIE, VOTER_SECONDS, Cookies, Keyring
 from ui.access.login import Login
 from ui.access.origins import is_cross_site, is_loopback
+from ui.access.roles import CAMPAIGN_ROOT, CampaignRoles
 from ui.look.static_page import static_page
 
 # The only routes that Gradio's own page requests. Gradio has many more (files, proxies, uploads, deep links,
@@ -50,23 +51,36 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Apps:
-    """The three Gradio servers, and the endpoints beside them; those that owners may call, by path."""
+    """The Gradio servers, and the endpoints beside them; those that owners may call, by path."""
 
     owners: ASGIApp
     vote: ASGIApp
     vote_api: ASGIApp
     vote_links: ASGIApp
     bot: ASGIApp
+    manager: ASGIApp
+    report: ASGIApp
+    export: ASGIApp
     owner_endpoints: Mapping[str, ASGIApp]
 
 
-class Router:
-    """The ASGI app in front of the three apps. Every request passes through it."""
+@dataclass(frozen=True)
+class Identity:
+    """Where the router finds out who asks: signed cookies, keys, and the roles of invites."""
 
-    def __init__(self, apps: Apps, cookies: Cookies, keyring: Keyring, registry: Registry) -> None:
+    cookies: Cookies
+    keyring: Keyring
+    roles: CampaignRoles
+
+
+class Router:
+    """The ASGI app in front of the apps. Every request passes through it."""
+
+    def __init__(self, apps: Apps, identity: Identity, registry: Registry) -> None:
         self._apps = apps
-        self._cookies = cookies
-        self._keyring = keyring
+        self._cookies = cookies = identity.cookies
+        self._keyring = keyring = identity.keyring
+        self._roles = identity.roles
         self._registry = registry
         self._login = Login(cookies, keyring)
         self._mark = files("ui.look").joinpath("mark.svg").read_bytes()
@@ -105,6 +119,8 @@ class Router:
             await RedirectResponse("/vote/", status_code=307)(scope, receive, send)
         elif path.startswith("/vote/"):
             await self._vote(scope, receive, send)
+        elif path.startswith(CAMPAIGN_ROOT):
+            await self._campaign(scope, receive, send)
         elif path == "/bot" or path.startswith("/bot/"):
             await self._bot(scope, receive, send)
         else:
@@ -164,6 +180,33 @@ class Router:
             await send(message)
 
         await self._apps.vote({**scope, "root_path": root}, receive, with_cookie)
+
+    async def _campaign(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One campaign for its manager, its viewer, or an owner."""
+        name, slash, inner = scope["path"].removeprefix(CAMPAIGN_ROOT).partition("/")
+        cookies = Headers(scope=scope).get("cookie", "")
+        role = await asyncio.to_thread(self._roles.role, cookies, name)
+        if role is None and await asyncio.to_thread(self._is_owner, self._cookies.owner_key_id(cookies)):
+            role = "manager"
+        root = f"{CAMPAIGN_ROOT}{name}"
+        scope = {**scope, "parley_campaign": name, "parley_managed": name}
+        if role is None:
+            page = static_page(
+                "Invite",
+                "<h1>You need an invite</h1><p>Open the link that you were sent, or ask for a new one.</p>",
+                403,
+            )
+            await page(scope, receive, send)
+        elif inner == "report":
+            await self._apps.report(scope, receive, send)
+        elif role == "manager" and inner == "export":
+            await self._apps.export(scope, receive, send)
+        elif role == "manager" and not slash:
+            await RedirectResponse(f"{root}/", status_code=307)(scope, receive, send)
+        elif role == "manager" and _GRADIO_ROUTES.fullmatch(f"/{inner}"):
+            await self._apps.manager({**scope, "root_path": root}, receive, send)
+        else:
+            await _not_found()(scope, receive, send)
 
     async def _bot(self, scope: Scope, receive: Receive, send: Send) -> None:
         rest = scope["path"].removeprefix("/bot").removeprefix("/")

@@ -4,7 +4,7 @@ Raw HTML is shown as text. A link becomes its text and address, an image its des
 alike and stand below the page's own, so that an answer does not change the page's outline.
 """
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from functools import lru_cache
 from html import escape
 from typing import Any
@@ -20,11 +20,15 @@ _HEADING = "h3"
 class _InertRenderer(RendererHTML):
     """Renders links and images without an address to follow."""
 
-    def link_open(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: Any) -> str:
+    def link_open(
+        self, tokens: Sequence[Token], index: int, options: OptionsDict, env: MutableMapping[str, Any]
+    ) -> str:
         """Nothing: the text stands for itself."""
         return ""
 
-    def link_close(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: Any) -> str:
+    def link_close(
+        self, tokens: Sequence[Token], index: int, options: OptionsDict, env: MutableMapping[str, Any]
+    ) -> str:
         """The link's address in brackets, unless it is the text."""
         depth, start = 0, index
         while start >= 0:
@@ -36,9 +40,9 @@ class _InertRenderer(RendererHTML):
         text = "".join(token.content for token in tokens[start + 1 : index])
         return f" ({escape(address)})" if address and address != text else ""
 
-    def image(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: Any) -> str:
+    def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
         """The image's description."""
-        return f"<em>{escape(tokens[index].content) or '…'}</em>"
+        return f"<em>{escape(tokens[idx].content) or '…'}</em>"
 
 
 def answer_html(text: str) -> str:

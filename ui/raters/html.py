@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from html import escape
 
-_CHOICES = (("left", "vote-left", "pick pick-a"), ("right", "vote-right", "pick pick-b")) + (
+_CHOICES = (
+    ("left", "vote-left", "pick pick-a"),
+    ("right", "vote-right", "pick pick-b"),
     ("tie", "vote-tie", "pick"),
     ("both_bad", "vote-bad", "pick"),
 )

@@ -1,6 +1,7 @@
 """Invite links: `/vote/i/TOKEN` for a person or a group, and `/vote/r/TOKEN`, a rater's own link for another device.
 
 Each sets the voter's cookie for the campaign's address and goes there, so that the token leaves the address bar.
+Managers and viewers come by `/vote/i/TOKEN` too, and get a cookie for their campaign's management or report.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from evals.campaigns.lifecycle import load_campaign
 from evals.campaigns.raters import Rater, join_by_invite, load_rater, rater_of
 from models.errors import Conflict, Forbidden, Invalid, NotFound, ParleyError
 from ui.access.cookies import RATER_COOKIE, VOTER_SECONDS, Cookies
+from ui.access.roles import CAMPAIGN_ROOT, ROLE_COOKIE, ROLE_SECONDS, CampaignRoles
 from ui.backend.context import PageContext
 from ui.look.static_page import static_page
 from ui.raters.limits import RateLimit
@@ -28,9 +30,10 @@ _TRIES_PER_MINUTE = 60  # from one address: tokens are signed, so this only save
 class RaterLinks:
     """The ASGI app behind the two kinds of links."""
 
-    def __init__(self, context: PageContext, cookies: Cookies, secret: str) -> None:
+    def __init__(self, context: PageContext, cookies: Cookies, roles: CampaignRoles, secret: str) -> None:
         self._context = context
         self._cookies = cookies
+        self._roles = roles
         self._secret = secret
         self._limit = RateLimit(_TRIES_PER_MINUTE)
 
@@ -95,11 +98,21 @@ class RaterLinks:
         return response
 
     def _to_owner_side(self, request: Request, invite: Invite) -> Response:
-        return self._message(self._texts("en")["invite_unknown"], 403)
+        """To the campaign's management or to its report."""
+        root = f"{CAMPAIGN_ROOT}{invite.campaign}"
+        response = RedirectResponse(f"{root}/" if invite.role == "manager" else f"{root}/report", status_code=303)
+        response.set_cookie(
+            ROLE_COOKIE,
+            self._roles.value(invite),
+            max_age=ROLE_SECONDS,
+            path=root,
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+        )
+        return response
 
-    def _name_form(
-        self, campaign: Campaign, texts: Mapping[str, str], wrong: str = "", status: int = 200
-    ) -> Response:
+    def _name_form(self, campaign: Campaign, texts: Mapping[str, str], wrong: str = "", status: int = 200) -> Response:
         note = f'<p class="wrong" role="alert">{escape(wrong)}</p>' if wrong else ""
         body = f"""
           <h1>{escape(campaign.title)}</h1>

@@ -127,7 +127,7 @@ class RaterVotes:
         if campaign.access != "open" and rater is None:
             raise Forbidden("This needs an invite.", code="invited_only")
         own_link = rater is not None and rater.invite_id is not None
-        closed = campaign.state == "closed"
+        revealed = revealed_battles(self._database, voter, visit.campaign) if campaign.state == "closed" else []
         return {
             "campaign": _campaign_json(campaign),
             "texts": dict(load_texts(campaign.language, self._context.settings.home)),
@@ -137,9 +137,7 @@ class RaterVotes:
                 for battle in open_battles(self._database, voter, visit.campaign, limit=_SHOWN_AGAIN)
             ],
             "link": f"/vote/r/{sign_rater(self._secret, rater)}" if rater is not None and own_link else None,
-            "revealed": [
-                _revealed_json(each) for each in (revealed_battles(self._database, voter, visit.campaign) if closed else ())
-            ],
+            "revealed": [_revealed_json(each) for each in revealed],
         }
 
     def _vote(self, visit: Visit, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,4 +105,7 @@ def test_a_vote_needs_the_signed_cookie_and_json(open_page: Page):
     assert forged.post("/vote/api/vote", json=body).status_code == 403
     client = open_page.browser()
     client.get("/vote/")
-    assert client.post("/vote/api/vote", content=b'{"battle": "x"}', headers={"content-type": "text/plain"}).status_code == 400
+    assert (
+        client.post("/vote/api/vote", content=b'{"battle": "x"}', headers={"content-type": "text/plain"}).status_code
+        == 400
+    )

@@ -10,7 +10,14 @@ from ui.raters.wording import error_body
 
 def test_the_built_page_names_no_model(open_page: Page):
     client = open_page.browser()
-    for address in ("/vote/", "/vote/config", "/vote/theme.css", "/vote/api/state", "/vote/c/open/", "/vote/c/open/config"):
+    for address in (
+        "/vote/",
+        "/vote/config",
+        "/vote/theme.css",
+        "/vote/api/state",
+        "/vote/c/open/",
+        "/vote/c/open/config",
+    ):
         answer = client.get(address)
         assert answer.status_code == 200
         everything = answer.text + json.dumps(dict(answer.headers))

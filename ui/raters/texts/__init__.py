@@ -37,7 +37,7 @@ def _merged(codes: tuple[str, ...], folder: Path, stamps: tuple[int, ...]) -> Ma
 
 
 def _shipped(code: str) -> dict[str, str]:
-    path = files(__package__).joinpath(f"{code}.json")
+    path = files("ui.raters.texts").joinpath(f"{code}.json")
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

@@ -152,29 +152,36 @@
 
   const criteria = () => Object.fromEntries(
     [...$("vote-criteria").querySelectorAll("input:checked")].map((input) => [page.campaign.criteria[input.dataset.at], input.value]));
+  // One change of the rater's at a time; waiting for the next pair is none.
+  const send = async (action, body) => {
+    page.busy = true;
+    $("vote-ballot").inert = true;
+    try { return await call(action, body); } finally {
+      page.busy = false;
+      $("vote-ballot").inert = false;
+    }
+  };
+  const goOn = async (text) => {
+    await advance();
+    if (page.screen === "pair" && !$("vote-line").textContent) line(text, "good");
+  };
   const vote = async (choice) => {
     if (!page.battle || page.busy || $("vote-ballot").hidden) return;
     const battle = page.battle, view = page.view;
-    page.busy = true;
-    $("vote-ballot").inert = true;
     try {
       const comment = $("vote-comment").querySelector("textarea").value;
-      const stored = await call("vote", { battle: battle.id, choice, criteria: criteria(), comment });
+      const stored = await send("vote", { battle: battle.id, choice, criteria: criteria(), comment });
       page.progress.votes = stored.votes;
       page.undoable = stored.left_model === null;
       showCount();
       if (view !== page.view) return;
       if (stored.left_model !== null) return reveal(stored);
-      await advance();
-      if (page.screen === "pair" && !$("vote-line").textContent) line(t("saved"), "good");
+      await goOn(t("saved"));
     } catch (error) {
       if (view !== page.view) return;
       if (["voted", "skipped", "gone"].includes(error.code)) return advance();
       if (error.code === "closed") return end(error);
       line(error.message, "bad");
-    } finally {
-      page.busy = false;
-      $("vote-ballot").inert = false;
     }
   };
   const reveal = (stored) => {
@@ -197,23 +204,19 @@
   const skip = async (reason) => {
     if (!page.battle || page.busy) return;
     const battle = page.battle, view = page.view;
-    page.busy = true;
     try {
-      await call("skip", { battle: battle.id, reason, comment: $("vote-comment").querySelector("textarea").value });
-      if (view !== page.view) return;
-      await advance();
-      if (page.screen === "pair" && !$("vote-line").textContent) line(t("skipped"), "good");
+      await send("skip", { battle: battle.id, reason, comment: $("vote-comment").querySelector("textarea").value });
+      if (view === page.view) await goOn(t("skipped"));
     } catch (error) {
       if (view !== page.view) return;
       if (["voted", "gone"].includes(error.code)) return advance();
       line(error.message, "bad");
-    } finally { page.busy = false; }
+    }
   };
   const undo = async () => {
     if (page.busy) return;
-    page.busy = true;
     try {
-      const { battle, votes } = await call("undo", {});
+      const { battle, votes } = await send("undo", {});
       page.undoable = false;
       page.progress.votes = votes;
       showCount();
@@ -224,7 +227,7 @@
       page.undoable = false;
       $("vote-undo").hidden = true;
       line(error.message, "warn");
-    } finally { page.busy = false; }
+    }
   };
 
   const paragraphs = (text) => text.split(/\n\s*\n/).map((each) => element("p", each.trim())).filter((p) => p.textContent);

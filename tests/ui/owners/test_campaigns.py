@@ -55,7 +55,7 @@ def campaign(keyed_page: Keyed) -> Campaign:
 
 def form(view: CampaignsView, **changes: Any) -> dict[Any, Any]:
     values = {
-        "name": "acceptance", "models": list(NAMES[:2]), "source": "all", "typed": "", "question": "Which would you send?",
+        "name": "acceptance", "models": list(NAMES[:2]), "source": "all", "typed": "", "question": "Which is better?",
         "title": "Acceptance", "welcome": "Hello.", "thanks": "", "language": "de", "criteria": "Correct, Friendly",
         "votes_per_pair": 1, "votes_per_person": 0, "margin": 10, "access": "invited", "reveal": "at_end",
         "on_leak": "mask",

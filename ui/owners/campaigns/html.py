@@ -181,7 +181,7 @@ def invite_made(name: str, link: str, qr: str) -> str:
 def qr_svg(link: str) -> str:
     """The link as a QR code in SVG; empty where segno is not installed."""
     try:
-        import segno
+        import segno  # pyrefly: ignore[missing-import] -- optional until it is pinned
     except ImportError:
         return ""
     return segno.make(link, error="m", micro=False).svg_inline(scale=4, border=3, dark="#20262a", light="#ffffff")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from models.demo import DemoModel
     from models.settings import Settings
     from models.terminal import Home
+    from train.clouds.rescue_recording import RecordingOffer
 
 # The order of commands in `parley --help`; all others come last.
 COMMAND_ORDER = (
@@ -56,6 +57,7 @@ JOB_HANDLERS = {
     "judge": "evals.jobs:run_judge_job",
     "evaluate": "evals.jobs:run_evaluation_job",
     "prepare-campaign": "evals.jobs:run_preparation_job",
+    "record": "evals.jobs:run_record_job",
     "train": "train.worker.jobs:run_train_job",
     "fine-tune": "train.finetuning.training_job:run_fine_tuning",
     "fine-tune-check": "train.finetuning.validation:run_check",
@@ -93,11 +95,11 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    models.cli.add_commands(app)
+    models.cli.add_commands(app, _recorded_coverage)
     serve.cli.add_commands(app, api_routes)
     for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
-    app.command("rescue")(rescue_command(_compare))
+    app.command("rescue")(rescue_command(_compare, _record_answers))
     app.command("record")(record_command(_provider_prices))
     app.command("demo")(demo)
     app.command("demo-content", hidden=True)(demo_content)
@@ -110,6 +112,38 @@ def _compare(database: "Database", rows: "Sequence[dict[str, Any]]", source: str
     from evals.votes.prompts import add_prompts
 
     return add_prompts(database, rows, source)
+
+
+def _record_answers(offer: "RecordingOffer") -> str | None:
+    """Records a hosted model's answers for a rescue: three samples, as `parley record` does."""
+    from evals.campaigns.answers import ANSWER_TOKENS
+    from evals.recordings.costs import Prices, with_prices
+    from evals.recordings.recorder import record_served
+    from evals.recordings.recording_request import RecordingRequest, plan_recording
+    from evals.votes.prompts import recorded_prompts
+    from models.registry import Registry
+
+    spec = Registry(offer.database).resolve(offer.model)
+    prices = _provider_prices(spec.upstream.model) if spec.upstream else None
+    request = RecordingRequest(
+        spec=with_prices(spec, Prices(*prices) if prices else None),
+        prompts=recorded_prompts(offer.database, offer.prompts),
+        parameters={"max_tokens": ANSWER_TOKENS},
+        training=offer.training,
+        max_usd=offer.max_usd,
+    )
+    plan = plan_recording(offer.database, request)
+    if plan.left.requests and offer.max_usd is None and not offer.consent(plan.left.text):
+        return None
+    done = record_served(offer.settings, offer.database, request)
+    return done.recording.coverage + (f" (stopped: {done.stopped})" if done.stopped else "")
+
+
+def _recorded_coverage(database: "Database") -> dict[str, str]:
+    """How much is recorded of each model that is shut down. `models` shows it and may not import `evals`."""
+    from evals.recordings.coverage import shutdown_coverage
+
+    return shutdown_coverage(database)
 
 
 def _provider_prices(model: str) -> tuple[float, float] | None:

@@ -19,6 +19,8 @@ from bench.evals.rating_speed import compared, timed
 from evals.ratings.bradley_terry import ELO, MEAN, Cluster, fit, rate
 from evals.ratings.leaderboard import rank
 from evals.ratings.verdict import State, compare, votes_for_power
+from evals.ratings.verdict_states import Rule, scoped_verdict
+from evals.ratings.voter_means import cells_of, voter_mean
 from evals.votes.votes import Votes
 
 _CONNECTED = np.zeros(64, dtype=int)  # every model in one connected component
@@ -112,7 +114,8 @@ def peeking(duel: Duel, runs: int, seed: int = 0) -> dict[State, float]:
     prompts, votes = duel.prompts, duel.votes
     rng = np.random.default_rng(seed)
     ended: dict[State, float] = {
-        "better": 0.0, "worse": 0.0, "no difference worth having": 0.0, "not enough evidence": 0.0,
+        "better": 0.0, "worse": 0.0, "no difference worth having": 0.0, "at least as good": 0.0,
+        "not enough evidence": 0.0,
     }  # fmt: skip
     for _ in range(runs):
         edge = np.log(duel.win_rate / (1 - duel.win_rate)) + rng.normal(0, duel.taste, prompts)
@@ -121,9 +124,10 @@ def peeking(duel: Duel, runs: int, seed: int = 0) -> dict[State, float]:
         score = np.where(rng.random(votes) < 0.2, 0.5, won)
         state: State = "not enough evidence"
         for n in range(1, votes + 1):
-            seen = np.zeros(n, dtype=int)
-            state = compare(Votes(("a", "b"), seen, seen + 1, score[:n], prompt[:n], np.arange(n)), "a", "b").state
-            if state != "not enough evidence":
+            # What `compare` says, without its forecast and its results by voter.
+            cells = cells_of(score[:n], prompt[:n], np.arange(n))
+            state = scoped_verdict(voter_mean(cells), n, "people like them", Rule()).state
+            if state in ("better", "worse", "no difference worth having"):
                 break
         ended[state] += 1 / runs
     return ended

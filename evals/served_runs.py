@@ -11,7 +11,7 @@ from evals.judges.calibration import Calibration, calibrate
 from evals.judges.judge_scorer import judge_scorer
 from evals.judges.notes import agreement_note, judge_notes
 from evals.judges.request import JudgeRequest
-from evals.judges.rubric import find_rubric
+from evals.judges.rubric import IMPORTED_RUBRIC, find_rubric
 from evals.recordings.recorded_models import parse_recorded_name, recorded_prompt_ids, recording_notes
 from evals.request_pool import ReportProgress
 from evals.scorers.catalog import NamedScorer, ScorerContext, named_scorer
@@ -162,8 +162,13 @@ def _resolve_judge(settings: Settings, database: Database, judge: str, *models: 
 
 
 def calibrate_stored(database: Database, judge: str, rubric: Rubric = DEFAULT_RUBRIC) -> Calibration:
-    """As `calibrate_served`, from stored judgments only."""
-    return asyncio.run(calibrate(database, None, Registry(database).resolve(judge).id, rubric))
+    """As `calibrate_served`, from stored judgments only: nothing is asked."""
+    try:
+        judge = Registry(database).resolve(judge).id
+    except NotFound:  # an outside judge, whose verdicts were imported, is not in the registry
+        if rubric.hash != IMPORTED_RUBRIC.hash:
+            raise
+    return asyncio.run(calibrate(database, None, judge, rubric))
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:

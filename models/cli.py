@@ -1,4 +1,4 @@
-"""The commands of this room: `parley db`, `parley models`, `parley keys` and `parley settings`.
+"""The commands of this room: `parley db`, `models`, `keys`, `backup`, `restore` and `settings`.
 
 Each command imports what it needs when it runs.
 """
@@ -7,20 +7,22 @@ from typing import Annotated
 
 import typer
 
+from models.commands.backup import add_backup_commands
 from models.commands.keys import add_keys_commands
-from models.commands.models import add_models_commands
+from models.commands.models import RecordedCoverage, add_models_commands, no_coverage
 from models.terminal import console
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Adds this room's commands to the `parley` app."""
+def add_commands(app: typer.Typer, coverage: RecordedCoverage = no_coverage) -> None:
+    """Adds this room's commands to the `parley` app. `coverage`: see `models.commands.models`."""
     db = typer.Typer(help="The database: tables and migrations.", no_args_is_help=True)
     db.command("upgrade")(db_upgrade)
     db.command("revision", hidden=True)(db_revision)
     app.add_typer(db, name="db")
 
-    add_models_commands(app)
+    add_models_commands(app, coverage)
     add_keys_commands(app)
+    add_backup_commands(app)
     app.command("settings")(show_settings)
 
 

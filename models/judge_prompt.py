@@ -8,6 +8,7 @@ never a default score.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,11 @@ from models.messages import Message
 
 Verdict = Literal["A", "B", "tie"]
 REASONS = 240  # characters
+_MARKED = re.compile(r"\[\[\s*(A>>B|A>B|A=B|B>A|B>>A|A|B|C)\s*\]\]")
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n\s*```", re.DOTALL | re.IGNORECASE)
+_MARKS: Mapping[str, Verdict] = {
+    "A": "A", "A>B": "A", "A>>B": "A", "B": "B", "B>A": "B", "B>>A": "B", "C": "tie", "A=B": "tie",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,16 @@ class Rubric:
     def weighted(self) -> bool:
         """Whether the overall score is a weighted mean, rather than the judge's choice."""
         return len({detail.weight for detail in self.details}) > 1
+
+    @property
+    def marked(self) -> bool:
+        """Whether the text asks for a verdict in double brackets ([[A]], [[B]], [[C]], [[A>>B]]) instead of JSON."""
+        return _MARKED.search(self.text) is not None
+
+    @property
+    def fenced(self) -> bool:
+        """Whether the text asks for JSON in a code block."""
+        return "```" in self.text
 
     @property
     def instructions(self) -> str:
@@ -125,8 +141,10 @@ def pairwise_messages(
     prompt = (
         f"{conversation}[Question]\n{question}\n\n{_reference(reference)}[Answer A]\n{answer_a}\n\n"
         f"[Answer B]\n{answer_b}\n\n"
-        "Which answer is better: A, B or tie? Reply in JSON: reasons, scores, verdict."
+        "Which answer is better: A, B or tie?"
     )
+    if not rubric.marked:
+        prompt += " Reply in JSON: reasons, scores, verdict."
     return [Message(role="system", content=rubric.instructions), Message(role="user", content=prompt)]
 
 
@@ -185,8 +203,15 @@ def _compact(answer: Mapping[str, Any]) -> str:
 
 
 def parse_pairwise(text: str, rubric: Rubric = DEFAULT_RUBRIC) -> PairwiseVerdict | None:
-    """Parses a judge's verdict; None if it is not valid for this rubric."""
-    match _parsed(text):
+    """Parses a judge's verdict; None if it is not valid for this rubric.
+
+    Where the rubric asks for a verdict in double brackets, that is read, and there are no scores; a text with two
+    different verdicts is not valid.
+    """
+    if rubric.marked:
+        found = {_MARKS[mark] for mark in _MARKED.findall(text)}
+        return PairwiseVerdict(_MARKED.sub("", text).strip(), {}, {}, found.pop()) if len(found) == 1 else None
+    match _parsed(text, rubric):
         case {
             "reasons": str(reasons),
             "scores": {"A": dict(a), "B": dict(b)},
@@ -199,17 +224,19 @@ def parse_pairwise(text: str, rubric: Rubric = DEFAULT_RUBRIC) -> PairwiseVerdic
 
 def parse_pointwise(text: str, rubric: Rubric = DEFAULT_RUBRIC) -> PointwiseVerdict | None:
     """Parses a judge's grade; None if it is not valid for this rubric."""
-    match _parsed(text):
+    match _parsed(text, rubric):
         case {"reasons": str(reasons), "scores": dict(scores), "score": score}:
             if _graded(scores, rubric) and _is_grade(score):
                 return PointwiseVerdict(reasons, scores, score)
     return None
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str, rubric: Rubric) -> Any:
+    if rubric.fenced and len(blocks := _FENCED.findall(text)) == 1:
+        text = blocks[0]
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # deeply nested brackets exhaust the parser's stack
         return None
 
 

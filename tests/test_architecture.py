@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import parley
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("models", "serve", "train", "evals", "ui")
 MAY_IMPORT = {
@@ -120,6 +122,8 @@ def test_light_things_load_nothing_heavy() -> None:
         *(f"import {room}.api" for room in ROOMS if (ROOT / room / "api.py").exists()),
         "import serve.gateway.app",
         "import serve.launcher.parent",
+        # The worker's process stays small: what loads torch runs in a process of its own.
+        *(f"import {handler.partition(':')[0]}" for handler in parley.JOB_HANDLERS.values()),
     ]
     # They share an interpreter, so the first statement listed is the one that loads something heavy.
     heavy = {statement: loaded & set(HEAVY) for statement, loaded in loaded_after(statements).items()}

@@ -39,11 +39,10 @@ from train.run.origins import environment, fingerprint, previous_threads, record
 from train.run.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
 from train.run.trackers import check_trackers, tracking
 from train.trainers.bases import Base, find_base, load_tokenizer
-from train.trainers.devices import Device, find_device
 from train.trainers.fit_job import FitJob, FitResult
 from train.trainers.launch import launch
-from train.trainers.library_output import quiet
 from train.trainers.preparation import Prepared, TrainingData, check_data, divide, prepare
+from train.trainers.runtime import Device, find_device, quiet
 
 _MEASURED_ROWS = 200  # training rows that the loss is measured on if nothing is held out
 

@@ -77,9 +77,9 @@ def train_padded(rows: Sequence[dict[str, Any]], base: Path, batch: int, threads
     from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
     from train.trainers.bases import find_base, load_model
-    from train.trainers.library_output import quiet
     from train.trainers.losses import add_learnt_head, measure
     from train.trainers.packing import SimilarLengthSampler
+    from train.trainers.runtime import quiet
     from train.trainers.tokens import IGNORED
 
     tokenised = tokenise_rows(rows, base)
@@ -161,8 +161,8 @@ def measure_leak(rows: Sequence[dict[str, Any]], base: Path, threads: int) -> Le
     import torch
 
     from train.trainers.bases import find_base, load_model
-    from train.trainers.library_output import quiet
     from train.trainers.packing import PackedCollator, attend_by_row
+    from train.trainers.runtime import quiet
 
     ids = [row.input_ids for row in tokenise_rows(rows, base)]
     with quiet(None, threads), torch.no_grad():

@@ -114,7 +114,7 @@ def undo_vote(database: Database, voter: str, campaign: str = OPEN) -> Battle:
     last = (
         select(BattleRow)
         .join(VoteRow, VoteRow.battle_id == BattleRow.id)
-        .where(VoteRow.voter == voter, BattleRow.campaign == campaign)
+        .where(BattleRow.voter == voter, BattleRow.campaign == campaign)
         .order_by(VoteRow.created.desc(), VoteRow.battle_id.desc())
         .limit(1)
         .with_for_update(of=BattleRow)
@@ -270,7 +270,7 @@ def _count(session: Session, voter: str, campaign: str) -> int:
         select(func.count())
         .select_from(VoteRow)
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
-        .where(VoteRow.voter == voter, BattleRow.campaign == campaign)
+        .where(BattleRow.voter == voter, BattleRow.campaign == campaign)
     )
     return session.scalar(query) or 0
 

@@ -28,6 +28,7 @@ from evals.campaigns.campaign import Campaign
 from evals.campaigns.lifecycle import load_campaign
 from evals.campaigns.report import report_of
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from evals.votes.counted_votes import counted
 from evals.votes.imports.rows import UNKNOWN_VOTER
 from evals.votes.training_prompts import no_training_record
 from evals.votes.votes import Votes, first_score, from_rows
@@ -144,7 +145,10 @@ def _contents(database: Database, campaign: Campaign) -> dict[str, list[dict[str
     with database.read() as session:
         for row in session.scalars(criteria_of):
             criteria.setdefault(row.battle_id, {})[row.criterion] = row.choice
-        for vote, battle, pair, prompt in session.execute(query.where(no_training_record(session))):
+        query = query.where(no_training_record(session))
+        conditions = (*counted(), BattleRow.again.is_(False))
+        rated = set(session.scalars(query.with_only_columns(VoteRow.battle_id).where(*conditions)))
+        for vote, battle, pair, prompt in session.execute(query):
             prompts[prompt.id] = {"id": prompt.id, "messages": prompt.messages, "category": prompt.category}
             pairs[pair.id] = {
                 "id": pair.id,
@@ -163,7 +167,7 @@ def _contents(database: Database, campaign: Campaign) -> dict[str, list[dict[str
                     "choice": vote.choice,
                     "criteria": criteria.get(vote.battle_id, {}),
                     "model_1_on_the_left": not battle.flipped,
-                    "rated": not battle.again and not battle.gold,
+                    "rated": vote.battle_id in rated,
                     "again": battle.again,
                     "gold": battle.gold,
                     "probability": battle.probability,
@@ -203,9 +207,10 @@ def _votes(pairs: Mapping[str, dict[str, Any]], rows: Iterable[tuple[dict[str, A
 
 
 def _campaign(stored: dict[str, Any]) -> Campaign:
-    values = {name: stored[name] for name in Campaign.__dataclass_fields__}
-    times = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name]}
-    return Campaign(**values | times | {"models": tuple(values["models"]), "criteria": tuple(values["criteria"])})
+    values: dict[str, Any] = {name: stored[name] for name in Campaign.__dataclass_fields__}
+    values |= {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name]}
+    values |= {"models": tuple(values["models"]), "criteria": tuple(values["criteria"])}
+    return Campaign(**values)
 
 
 def _read(path: Path) -> dict[str, bytes]:

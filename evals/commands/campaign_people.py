@@ -117,7 +117,7 @@ def invite_link(settings: "Settings", made: "Invite") -> str:
 def qr_text(link: str) -> str | None:
     """The link as a QR code of half blocks; None where segno is not installed."""
     try:
-        import segno
+        import segno  # pyrefly: ignore[missing-import] -- pinned with the next requirements
     except ImportError:
         return None
     from io import StringIO

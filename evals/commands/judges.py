@@ -1,6 +1,7 @@
 """`parley judge JUDGE --models a,b`, `judge calibrate JUDGE`, `rubrics list` and `rubrics show`."""
 
 import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from models.errors import Invalid
 from models.terminal import open_home
 
 _RUN = "run"
+IMPORTED = "imported"  # the rubric of imported verdicts, here too so that --help loads no database
 
 JudgeName = Annotated[str, typer.Argument(help="The judge: any served model that can answer in JSON.")]
 RubricName = Annotated[
@@ -41,6 +43,7 @@ def judge_group() -> typer.Typer:
     )
     group.command(_RUN)(run)
     group.command("calibrate")(calibrate)
+    group.command("import")(import_file)
     return group
 
 
@@ -189,6 +192,43 @@ def calibrate(
         typer.echo(json.dumps(calibration.to_json(), ensure_ascii=False))
         return
     print_calibration(calibration, plot)
+
+
+def import_file(
+    file: Annotated[Path, typer.Argument(help="CSV or JSONL with the columns of a file of votes: see below.")],
+    judge: Annotated[str, typer.Option(help="The name to store the verdicts under, such as the judge's model.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Import an outside judge's verdicts, to compare it with this team's votes.
+
+    Columns as in `parley votes import`: prompt (or messages), model_a, model_b, winner, answer_a and answer_b. model_a
+    is the answer that was shown first. Give each pair in both orders, as two rows: a verdict that changes with the
+    order counts as a tie.
+
+    Example:
+
+      parley judge import verdicts.jsonl --judge gpt-4.1
+
+      parley judge calibrate gpt-4.1 --stored --rubric imported
+    """
+    from evals.judges.judgment_import import import_judgments
+
+    with open_home() as home:
+        found = import_judgments(home.database, file, judge)
+    if as_json:
+        typer.echo(json.dumps(asdict(found) | {"flip_rate": found.flip_rate}, ensure_ascii=False))
+        return
+    say(f"{found.new} new verdicts of {judge}, {found.known} known.")
+    if found.pairs:
+        say(f"{found.pairs} pairs in both orders; {found.flips} ({found.flip_rate:.0%}) changed with the order.")
+    if found.one_order:
+        say(f"{found.one_order} pairs were judged in one order only and cannot be compared with people.")
+    if found.unknown:
+        say(f"{found.unknown} rows are about pairs of answers that are not stored here.")
+    for row in found.bad:
+        say(f"line {row.line}: {row.reason}")
+    if found.pairs:
+        say(f"Compare with people: parley judge calibrate {judge} --stored --rubric {IMPORTED}")
 
 
 def list_rubrics(as_json: JsonFlag = False) -> None:

@@ -1,7 +1,7 @@
 """`parley leaderboard` and `parley verdict`. They print and draw what `evals.ratings` computes."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,19 +23,22 @@ def show_leaderboard(
 ) -> None:
     """Rate the models from people's blind votes, with intervals and notes on reliability.
 
-    Ratings are on the Elo scale with mean 1000 (Bradley–Terry), with 95 % intervals clustered by prompt, or by voter if
-    there are few voters. A rank is a range if the votes do not settle it. "Equal style" is the rating adjusted for the
-    length and formatting of answers. People vote on the page, at /vote. Other campaigns ask other questions, so their
-    votes are never counted together: name one with `--campaign`.
+    Ratings are on the Elo scale with mean 1000 (Bradley–Terry); each voter has the same weight. Intervals are 95 %,
+    clustered by prompt and by voter; with under five voters they hold for these people only. Ranks are the range that
+    the votes allow. "Equal style" is the rating as if all answers had the same length and formatting. People vote at
+    the page's /vote. Other campaigns ask other questions, so their votes are never counted together: name one with
+    `--campaign`.
     """
     from evals.campaigns.lifecycle import load_campaign
     from evals.ratings.leaderboard import leaderboard
+    from evals.recordings.recorded_models import recorded_on
     from evals.reports.interval_chart import write_plot
     from evals.reports.rating_tables import board_cells, board_plot, board_table, category_table
 
     with open_home() as home:
         load_campaign(home.database, campaign)
         board = leaderboard(home.database, category, campaign, open_links=open_links)
+        board = replace(board, notes=(*board.notes, *recorded_on(home.database, [row.model for row in board.rows])))
     if plot is not None and board.rows:
         write_plot(plot, board_plot(board), "Leaderboard", board_cells(board), [board.verdict, *board.notes])
     if as_json:
@@ -62,8 +65,9 @@ def show_verdict(
 ) -> None:
     """Show whether people's blind votes prefer one model to another, overall and by category.
 
-    The result is better, worse, no meaningful difference, or not enough evidence. You may check it after every vote:
-    the test allows for that. The intervals by category do not, so read them once, at the end.
+    The answer is one of: better, worse, no meaningful difference, at least as good, not enough evidence. It is about
+    people like the voters; with under five voters it can only be about these people. Each voter has the same weight.
+    You may check it after every vote: the test allows for that. The intervals do not; read them once.
 
     Example:
 
@@ -72,25 +76,30 @@ def show_verdict(
     from evals.campaigns.lifecycle import load_campaign
     from evals.ratings.category_win_rates import duel_by_category
     from evals.ratings.verdict import compare
+    from evals.recordings.recorded_models import recorded_on
     from evals.reports.interval_chart import write_plot
-    from evals.reports.rating_tables import duel_cells, duel_plot, duel_table
-    from evals.votes.votes import stored_votes
+    from evals.reports.rating_tables import duel_cells, duel_plot, duel_table, voters_table
+    from evals.votes.votes import VoteSelection, stored_votes
 
     with open_home() as home:
         load_campaign(home.database, campaign)
-        stored = stored_votes(home.database, category, campaign, open_links=open_links)
+        stored = stored_votes(home.database, VoteSelection(category, campaign, open_links))
         verdict = compare(stored.votes, _resolve(home, model_a), _resolve(home, model_b))
+        notes = recorded_on(home.database, [verdict.model_a, verdict.model_b])
     rows = duel_by_category(stored, verdict.model_a, verdict.model_b)
     if plot is not None and verdict.votes:
         title = f"{verdict.model_a} compared with {verdict.model_b}"
         write_plot(plot, duel_plot(verdict, rows), title, duel_cells(verdict, rows), [verdict.text])
     if as_json:
         categories = {"categories": [asdict(row) for row in rows]}
-        typer.echo(json.dumps(verdict.to_json() | categories, ensure_ascii=False))
+        typer.echo(json.dumps(verdict.to_json() | categories | {"notes": notes}, ensure_ascii=False))
         return
     if verdict.votes:
         say(duel_table(verdict, rows))
+        say(voters_table(verdict))
     say(verdict.text)
+    for note in notes:
+        say(f"· {note}")
     _say_where(plot, verdict.votes > 0)
 
 
@@ -101,7 +110,11 @@ def _say_where(plot: Path | None, drawn: bool) -> None:
 
 def _resolve(home: Home, name: str) -> str:
     """An alias's id; an unknown name stays as it is, since votes outlive their models."""
+    from evals.recordings.recorded_models import parse_recorded_name, resolve_recorded
+
     try:
+        if recorded := parse_recorded_name(name):
+            return resolve_recorded(home.database, home.registry, recorded).id
         return home.registry.resolve(name).id
     except NotFound:
         return name

@@ -3,7 +3,6 @@
 The provider's prices belong to another room, so `parley.py` passes in the function that knows them.
 """
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -235,20 +234,11 @@ def _maybe_billed(spec: "ModelSpec") -> bool:
 
 
 def _record(home: Home, request: "RecordingRequest", as_json: bool) -> "RecordingRun":
-    from evals.recordings.recorder import record
-    from evals.served_models import GATEWAY_TIMEOUT_S
-    from models.completer import gateway_completer
-
-    async def run() -> "RecordingRun":
-        server = gateway_completer(home.settings, request.spec.id, GATEWAY_TIMEOUT_S, 0, many=True)
-        try:
-            with ProgressBar(not as_json) as bar:
-                return await record(home.database, server, request, home.settings.home / "recordings", bar.show_answers)
-        finally:
-            await server.close()
+    from evals.recordings.recorder import record_served
 
     try:
-        return asyncio.run(run())
+        with ProgressBar(not as_json) as bar:
+            return record_served(home.settings, home.database, request, bar.show_answers)
     except KeyboardInterrupt:
         raise ParleyError("Stopped. Run the same command again to continue.") from None
 

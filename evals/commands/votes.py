@@ -10,6 +10,7 @@ import typer
 from evals.commands.flags import JsonFlag
 from evals.commands.vote_import import import_file
 from evals.reports.terminal import folding_table, say
+from models.errors import Invalid
 from models.terminal import open_home
 
 _Voter = Annotated[str, typer.Argument(help="The voter, as the export names them.")]
@@ -101,9 +102,16 @@ def export_file(
     preferences: Annotated[
         bool, typer.Option("--preferences", help="Preference pairs for TRL: prompt, chosen, rejected, as messages.")
     ] = False,
+    openai: Annotated[
+        bool, typer.Option("--openai", help="Preference pairs for OpenAI's DPO: a .jsonl with input, preferred_output.")
+    ] = False,
     form: Annotated[
         str | None, typer.Option("--format", help="csv, jsonl, parquet or datasets; by default from the file's ending.")
     ] = None,
+    campaign: Annotated[str | None, typer.Option(help="Only the votes of this campaign.")] = None,
+    skipped: Annotated[
+        bool, typer.Option("--skipped", help="Also pairs that a rater skipped, as rows without a winner.")
+    ] = False,
 ) -> None:
     """Write the votes to a file, or with `--preferences` the pairs that a preference trainer loads.
 
@@ -116,12 +124,12 @@ def export_file(
 
       parley votes export pairs.jsonl --preferences
     """
-    from evals.votes.preference_pairs import export_preferences
-    from evals.votes.vote_export import ExportFormat, vote_rows, write_rows
+    from evals.votes.row_files import ExportFormat
+    from evals.votes.vote_export import NOUNS, VoteExport, export_votes
 
-    kind = cast(ExportFormat | None, form)
+    if preferences and openai:
+        raise Invalid("Use --preferences or --openai, not both.", param="openai")
+    contents = "openai" if openai else "preferences" if preferences else "votes"
+    export = VoteExport(contents, cast(ExportFormat | None, form), campaign, skipped)
     with open_home() as home:
-        if preferences:
-            say(f"{export_preferences(home.database, file, kind)} preference pairs written to {file}.")
-        else:
-            say(f"{write_rows(vote_rows(home.database), file, kind)} votes written to {file}.")
+        say(f"{export_votes(home.database, file, export)} {NOUNS[contents]} written to {file}.")

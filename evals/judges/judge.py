@@ -111,19 +111,21 @@ class Judge:
         if len(presentation) == 2:
             context["before_b"] = before[1]
             messages = pairwise_messages(question, answers[0], answers[1], self.rubric, **context)
-            schema, parse = response_format("verdict", pairwise_schema(self.rubric)), self._parse_comparison
+            schema = None if self.rubric.marked else response_format("verdict", pairwise_schema(self.rubric))
+            parse = self._parse_comparison
         else:
             messages = pointwise_messages(question, answers[0], self.rubric, **context)
             schema, parse = response_format("grade", pointwise_schema(self.rubric)), self._parse_grade
         completions = await asyncio.gather(*(self._complete(messages, schema) for _ in range(self.samples)))
         return _aggregate([parse(completion, presentation) for completion in completions], presentation)
 
-    async def _complete(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Completion:
+    async def _complete(self, messages: Sequence[Message], schema: Mapping[str, Any] | None) -> Completion:
         options: dict[str, Any] = {
             "temperature": _SAMPLING_TEMPERATURE if self.samples > 1 else 0.0,
             "max_tokens": judgment_tokens(self.rubric),
-            "response_format": schema,
         }
+        if schema is not None:
+            options["response_format"] = schema
         if self._logprobs:
             try:
                 return await self.complete(messages, **options, logprobs=True, top_logprobs=_TOP_LOGPROBS)
@@ -144,7 +146,7 @@ class Judge:
             verdict=0 if parsed.verdict == "tie" else int(presentation[_WINNER[parsed.verdict]]),
             raw=completion.text,
             expected=share if share is None or first == "1" else 1 - share,
-            scores={first: dict(parsed.scores_a), second: dict(parsed.scores_b)},
+            scores={first: dict(parsed.scores_a), second: dict(parsed.scores_b)} if parsed.scores_a else None,
             reasons=parsed.reasons,
         )
 
@@ -165,6 +167,8 @@ def reference_suffix(reference: str | None) -> str:
 
 def judgment_tokens(rubric: Rubric) -> int:
     """The longest judgment in tokens: its JSON with three criteria is under 300 in every vocabulary tried."""
+    if rubric.marked or rubric.fenced:  # free text, which no schema bounds
+        return 1024
     return 250 + 50 * len(rubric.criteria)
 
 

@@ -9,6 +9,7 @@ from evals.judges.human_agreement import Choice, LabelledPair
 from evals.judges.judge import BOTH_ORDERS
 from evals.judges.report import combine_orders
 from evals.tables import BattleRow, JudgmentRow, PairRow, PromptRow, VoteRow
+from evals.votes.counted_votes import counted
 from evals.votes.votes import first_score
 from models.database import Database
 
@@ -56,7 +57,7 @@ def load_votes(database: Database, pair_ids: Sequence[str]) -> dict[str, list[tu
     query = (
         select(BattleRow.pair_id, VoteRow.voter, BattleRow.flipped, VoteRow.choice)
         .join(VoteRow, VoteRow.battle_id == BattleRow.id)
-        .where(BattleRow.again.is_(False), BattleRow.gold.is_(False))
+        .where(BattleRow.again.is_(False), *counted())
         .order_by(VoteRow.created, VoteRow.battle_id)
     )
     ids = set(pair_ids)

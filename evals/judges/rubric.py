@@ -33,6 +33,11 @@ from models.messages import Message
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*\n(.*)\Z", re.DOTALL)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _KNOWN = {"name", "version", "criteria"}
+IMPORTED_RUBRIC = Rubric(
+    name="imported",
+    text="Verdicts of an outside judge, imported from a file: what it was asked is not known here.",
+    criteria=("overall",),
+)
 
 
 def shipped_rubrics() -> list[Rubric]:
@@ -44,6 +49,8 @@ def shipped_rubrics() -> list[Rubric]:
 
 def find_rubric(name: str, database: Database | None = None) -> Rubric:
     """A rubric by its file, by a shipped rubric's name, or by the hash of one that was used before.
+
+    "imported" is what imported verdicts of an outside judge are stored under.
 
     Raises:
         NotFound: there is no such rubric.
@@ -58,7 +65,7 @@ def find_rubric(name: str, database: Database | None = None) -> Rubric:
         except (OSError, UnicodeDecodeError) as error:
             raise Invalid(f"{path} cannot be read as UTF-8 text: {error}.", param="rubric") from error
     shipped = shipped_rubrics()
-    for rubric in shipped:
+    for rubric in (*shipped, IMPORTED_RUBRIC):
         if name in (rubric.name, rubric.hash):
             return rubric
     if database is not None:

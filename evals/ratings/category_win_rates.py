@@ -1,4 +1,4 @@
-"""Win rates by category of prompts, with clustered intervals. Votes in, frozen rows out.
+"""Win rates by category of prompts, as a verdict computes them: the average voter's. Votes in, frozen rows out.
 
 A category with fewer than 20 prompts or 30 votes is marked as not enough evidence.
 """
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.intervals import share_interval
-from evals.ratings.verdict import MIN_PROMPTS, MIN_VOTES
+from evals.ratings.verdict_states import MIN_PROMPTS, MIN_VOTES
+from evals.ratings.voter_means import MIN_VOTERS, cells_of, interval, voter_mean
 from evals.votes.votes import StoredVotes, Votes
 
 
 @dataclass(frozen=True)
 class CategoryRate:
-    """One model's win rate in one category, ties as half, with a 95 % interval clustered by prompt.
+    """One model's win rate in one category, ties as half, with its 95 % interval.
 
+    It holds for people like the voters from five voters on, for these people below.
     `category` is "" for prompts without one. `enough`: at least 30 votes on 20 prompts.
     """
 
@@ -49,7 +50,7 @@ def duel_by_category(stored: StoredVotes, model_a: str, model_b: str) -> tuple[C
         votes = stored.votes.where(stored.category == number).between(model_a, model_b)
         if len(votes):
             name = stored.categories[number] if number >= 0 else ""
-            rates.append(_rate(name, model_a, votes.score, votes.prompt))
+            rates.append(_rate(name, model_a, votes.score, votes))
     return tuple(sorted(rates, key=lambda row: (row.category == "", row.category)))
 
 
@@ -57,12 +58,16 @@ def _has_votes(votes: Votes, model: int) -> bool:
     return bool(((votes.first == model) | (votes.second == model)).any())
 
 
-def _of_model(votes: Votes, model: int) -> tuple[np.ndarray, np.ndarray]:
-    mine = (votes.first == model) | (votes.second == model)
-    return np.where(votes.first[mine] == model, votes.score[mine], 1 - votes.score[mine]), votes.prompt[mine]
+def _of_model(votes: Votes, model: int) -> tuple[np.ndarray, Votes]:
+    mine = votes.where((votes.first == model) | (votes.second == model))
+    return np.where(mine.first == model, mine.score, 1 - mine.score), mine
 
 
-def _rate(category: str, model: str, score: np.ndarray, prompt: np.ndarray) -> CategoryRate:
-    share = share_interval(score.tolist(), prompt.tolist())
-    enough = share.n >= MIN_VOTES and share.clusters >= MIN_PROMPTS
-    return CategoryRate(category, model, share.mean, share.low, share.high, share.n, share.clusters, enough)
+def _rate(category: str, model: str, score: np.ndarray, votes: Votes) -> CategoryRate:
+    cells = cells_of(score, votes.prompt, votes.voter)
+    found = voter_mean(cells)
+    low, high = interval(found, "people like them" if found.voters >= MIN_VOTERS else "these people")
+    enough = len(cells) >= MIN_VOTES and int(found.prompts) >= MIN_PROMPTS
+    return CategoryRate(
+        category, model, float(found.mean), float(low), float(high), len(votes), int(found.prompts), enough
+    )

@@ -14,11 +14,13 @@ from evals.ratings.bradley_terry import Rating, count, rate, strengths
 from evals.ratings.category_win_rates import CategoryRate, category_rates
 from evals.ratings.leaderboard_notes import leaderboard_notes
 from evals.ratings.leaderboard_types import Leaderboard, RatedModel, StyleEffect
+from evals.ratings.leaderboard_verdict import find_cycle, leaderboard_verdict, scope_of
 from evals.ratings.robustness import turn_rating
 from evals.ratings.style_control import COVARIATES, StyleControl, control, read_styles
-from evals.ratings.verdict import MIN_PROMPTS, MIN_VOTES, compare
+from evals.ratings.verdict_states import MIN_PROMPTS, MIN_VOTES
 from evals.ratings.voter_agreement import agreement
-from evals.votes.votes import Votes, stored_votes
+from evals.ratings.voter_results import HALF
+from evals.votes.votes import Votes, VoteSelection, stored_votes
 from models.database import Database
 
 
@@ -26,11 +28,12 @@ def leaderboard(
     database: Database, category: str | None = None, campaign: str = OPEN_CAMPAIGN, *, open_links: bool = True
 ) -> Leaderboard:
     """The leaderboard of a campaign's votes, or of one category of prompts; `open_links` as in `read_votes`."""
-    stored = stored_votes(database, category, campaign, open_links=open_links)
+    which = VoteSelection(category, campaign, open_links)
+    stored = stored_votes(database, which)
     if not len(stored.votes):
         return rank(stored.votes)
     styles = read_styles(database, stored.pair_ids)[stored.votes.units]
-    with_repeats = stored_votes(database, category, campaign, repeats=True, open_links=open_links).votes
+    with_repeats = stored_votes(database, replace(which, repeats=True)).votes
     return rank(stored.votes, styles, category_rates(stored), with_repeats)
 
 
@@ -54,7 +57,8 @@ def rank(
     prompts = _prompts_by_model(votes)
     rows = tuple(_row(rated, int(i), int(prompts[i])) for i in order)
     enough = rated.connected and sum(row.enough for row in rows) >= 2
-    verdict, needed = _verdict(votes, rows, rated, enough)
+    cycle = find_cycle(votes)
+    verdict, needed = leaderboard_verdict(votes, rows, rated, cycle)
     styled = _style_controlled(votes, styles, rated)
     rows = _with_other_ratings(rows, rated, _without_ties(votes, rated), styled)
     board = Leaderboard(
@@ -74,8 +78,20 @@ def rank(
         style_votes=styled.votes if styled else 0,
         style=_effects(styled),
         categories=categories,
+        scope=scope_of(votes),
+        cycle=cycle,
+        frequent_voter=_frequent_voter(votes),
     )
     return replace(board, notes=leaderboard_notes(board))
+
+
+def _frequent_voter(votes: Votes) -> str | None:
+    """The voter with half of all votes or more, where others voted too."""
+    times = np.bincount(votes.voter)
+    most = int(times.argmax())
+    if np.count_nonzero(times) < 2 or times[most] < HALF * len(votes):
+        return None
+    return votes.voter_name(most)
 
 
 def _without_ties(votes: Votes, rated: Rating) -> np.ndarray | None:
@@ -154,29 +170,3 @@ def _win_rates(votes: Votes, order: np.ndarray) -> tuple[tuple[float | None, ...
         tuple(float(points[i, j] / met[i, j]) if met[i, j] else None for j in range(len(order)))
         for i in range(len(order))
     )
-
-
-def _verdict(votes: Votes, rows: tuple[RatedModel, ...], rated: Rating, enough: bool) -> tuple[str, int]:
-    """One paragraph, and about how many more votes the two leading models need."""
-    if not rated.connected:
-        groups = int(rated.part.max()) + 1
-        return (
-            f"Not enough evidence: the models form {groups} groups that were never compared with each other.",
-            MIN_VOTES,
-        )
-    if not enough:
-        short = sum(max(0, MIN_VOTES - row.votes) for row in rows)
-        needs = f"Each model needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts before its rating is meaningful"
-        return f"Not enough evidence yet. {needs}.", max(1, (short + 1) // 2)
-    sure = [row for row in rows if row.enough]
-    first, second = sure[0], sure[1]
-    duel = compare(votes, first.model, second.model)
-    if first.rank_high == 1:
-        lead = f"{first.model} leads: its rating is higher than every other by more than chance."
-    else:
-        rivals = [row.model for row in rows if row.rank_low == 1 and row is not first]
-        lead = f"{first.model} has the highest rating, but {', '.join(rivals[:3]) or 'another model'} may be as good."
-    unsure = len(rows) - len(sure)
-    rest = f" {unsure} of {len(rows)} models have too few votes for a rank." if unsure else ""
-    few = " All votes are from one person." if len(np.unique(votes.voter)) == 1 else ""
-    return f"{lead} Head to head: {duel.text}{rest}{few}", duel.votes_needed

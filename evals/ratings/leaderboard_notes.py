@@ -2,13 +2,32 @@
 
 from evals.ratings.leaderboard_types import Leaderboard
 
+_SIDED = 1.96  # standard errors from one half
 _MOVED = 15.0  # Elo: smaller changes under style control are not mentioned
 
 
 def leaderboard_notes(board: Leaderboard) -> tuple[str, ...]:
     """The sentences that apply to this leaderboard, the most important first."""
-    notes = [_robustness(board), _agreement(board), _self_consistency(board), _ties(board), _style(board)]
+    notes = [_frequent_voter(board), _robustness(board), _agreement(board), _self_consistency(board), _sides(board)]
+    notes += [_ties(board), _style(board)]
     return tuple(note for note in notes if note)
+
+
+def _frequent_voter(board: Leaderboard) -> str:
+    if board.frequent_voter is None:
+        return ""
+    return f"{board.frequent_voter} cast half of the votes or more; every voter has the same weight all the same."
+
+
+def _sides(board: Leaderboard) -> str:
+    found = board.agreement
+    if found is None or found.left_rate is None or found.left_error is None:
+        return ""
+    if abs(found.left_rate - 0.5) < _SIDED * found.left_error:
+        return ""
+    return (
+        f"People chose the answer on the left in {found.left_rate:.0%} of their decisive votes: side matters to them."
+    )
 
 
 def _robustness(board: Leaderboard) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from evals.ratings.category_win_rates import CategoryRate
 from evals.ratings.robustness import Turning
 from evals.ratings.voter_agreement import Agreement
+from evals.ratings.voter_means import Scope
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Leaderboard:
 
     `clustered_by` is what intervals are clustered by; `votes_needed` is about the two leading models. `both_bad` counts
     the ties where both answers were bad. `turning` is how few votes would bring the second level with the first.
-    `style_votes` counts the votes behind the style-controlled ratings. `notes` are sentences for the reader.
+    `style_votes` counts the votes behind the style-controlled ratings. `scope`: for whom the intervals hold. `cycle`:
+    models of which each beats the next, and the last the first. `frequent_voter` has half of all votes or more. `notes`
+    are sentences for the reader.
     """
 
     rows: tuple[RatedModel, ...]
@@ -73,6 +76,9 @@ class Leaderboard:
     style_votes: int = 0
     style: tuple[StyleEffect, ...] = ()
     categories: tuple[CategoryRate, ...] = ()
+    scope: Scope = "these people"
+    cycle: tuple[str, ...] = ()
+    frequent_voter: str | None = None
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.optimize import brentq
@@ -81,7 +81,8 @@ def with_win_rate(world: World, rate: float) -> World:
     Raises:
         ValueError: so many ties do not allow this rate.
     """
-    return replace(world, edge=float(brentq(lambda edge: replace(world, edge=edge).truth - rate, -20.0, 20.0)))  # type: ignore[arg-type] -- without full_output it is the root
+    edge: Any = brentq(lambda edge: replace(world, edge=edge).truth - rate, -20.0, 20.0)
+    return replace(world, edge=float(edge))
 
 
 def draw(world: World, runs: int, seed: int = 0) -> Iterator[Tables]:

@@ -33,7 +33,7 @@ def _state(found: Verdict) -> str:
         case "no difference worth having":
             sentence = f"there is no meaningful difference between {a} and {b}: less than {points} from an even split."
         case "at least as good":
-            sentence = f"{a} is at least as good as {b}, or worse by less than {points} from an even split."
+            sentence = f"{a} is at least as good as {b}, within a margin of {points}."
         case _:
             sentence = f"not enough evidence yet to say whether {a} or {b} is better."
     if who or found.headline.state in ("better", "worse", "at least as good"):

@@ -1,7 +1,8 @@
-"""Voter agreement, between people and over time: Krippendorff's alpha, Cohen's kappas, repeated votes.
+"""Voter agreement, between people and over time: Krippendorff's alpha, Fleiss' and Cohen's kappa, repeated votes.
 
-A unit is one pair of answers. Values are nominal: the first answer, the second, or a tie. Krippendorff 2018, "Content
-Analysis"; Cohen 1960, doi:10.1177/001316446002000104. Arrays in, a frozen result out.
+A unit is one pair of answers, brought into one order first. Values are nominal: the first answer, the second, or a tie.
+Krippendorff 2018, "Content Analysis"; Fleiss 1971, doi:10.1037/h0031619; Cohen 1960, doi:10.1177/001316446002000104.
+Arrays in, a frozen result out.
 """
 
 from dataclasses import dataclass
@@ -18,23 +19,30 @@ _SHARED = 10  # fewer units in common make a kappa meaningless
 
 @dataclass(frozen=True)
 class VoterPair:
-    """Two voters: the units both voted on, the share they agree on, and kappa; None where chance agreement is total."""
+    """Two voters by name: the units both voted on, the share they agree on, kappa and its standard error.
 
-    first: int
-    second: int
+    `kappa` is None where chance agreement is total. The error is Cohen's, with half a unit added where the voters
+    always or never agree: that is not certainty.
+    """
+
+    first: str
+    second: str
     shared: int
     agreed: float
     kappa: float | None
+    kappa_error: float | None = None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far voters agree. `alpha` is 1 for full agreement and 0 for chance; None where it is not defined.
+    """How far voters agree. `alpha` and `fleiss` are 1 for full agreement and 0 for chance; None where not defined.
 
-    `units` counts pairs of answers with at least two voters. `observed` is the share of pairs of votes on one unit that
-    agree; `decisive` the same without ties, the ceiling for a judge. `low` to `high` is alpha's 95 % interval over
-    units. `repeats` counts a voter's later votes on the same unit; `self_consistency` is the share of them that repeat
-    the first. `kappas` has voters with at least 10 units in common, most first.
+    `alpha_error` and `fleiss_error` are standard errors over units. `left_rate` is the share of decisive votes for
+    the answer on the left, about a half where sides do not matter; None where sides are not known. `units` counts
+    pairs of answers with at least two voters. `observed` is the share of pairs of votes on one unit that agree;
+    `decisive` the same without ties, the ceiling for a judge. `low` to `high` is alpha's 95 % interval over units.
+    `repeats` counts a voter's later votes on the same unit; `self_consistency` is the share of them that repeat the
+    first. `kappas` has voters with at least 10 units in common, most first.
     """
 
     alpha: float | None
@@ -46,17 +54,27 @@ class Agreement:
     repeats: int
     self_consistency: float | None
     kappas: tuple[VoterPair, ...]
+    alpha_error: float | None = None
+    fleiss: float | None = None
+    fleiss_error: float | None = None
+    left_rate: float | None = None
+    left_error: float | None = None
 
 
 def agreement(votes: Votes, shared: int = _SHARED, seed: int = 0) -> Agreement:
     """How far these voters agree; a voter's first vote on a unit counts, later ones are repeats.
 
+    The two models of a pair may come in any order.
+
     Args:
         shared: the units in common that a kappa needs.
         seed: of the bootstrap over units; the same votes give the same interval.
     """
+    votes = votes.in_one_order()
     unit, value = votes.units, np.rint(votes.score * 2).astype(np.int64)
-    voter = np.unique(votes.voter, return_inverse=True)[1] if len(votes) else votes.voter
+    codes, voter = np.unique(votes.voter, return_inverse=True)
+    names = [votes.voter_name(int(code)) for code in codes]
+    left_rate, left_error = _left_rate(votes, voter)
     once, repeats, same = _first_and_again(unit, voter, value)
     unit, voter, value = unit[once], voter[once], value[once]
     table = np.bincount(unit * _VALUES + value, minlength=_VALUES * (int(unit.max(initial=-1)) + 1))
@@ -64,7 +82,8 @@ def agreement(votes: Votes, shared: int = _SHARED, seed: int = 0) -> Agreement:
     table = table[table.sum(axis=1) >= 2]
     coincidences = _coincidences(table)
     alpha = _alpha(coincidences.sum(axis=0))
-    low, high = _interval(coincidences, seed) if alpha is not None and len(table) > 1 else (None, None)
+    several = alpha is not None and len(table) > 1
+    low, high, alpha_error, fleiss_error = _resampled(coincidences, table, seed) if several else (None,) * 4
     return Agreement(
         alpha=alpha,
         low=low,
@@ -74,7 +93,12 @@ def agreement(votes: Votes, shared: int = _SHARED, seed: int = 0) -> Agreement:
         decisive=_agreeing(table[:, [0, 2]]),
         repeats=repeats,
         self_consistency=same / repeats if repeats else None,
-        kappas=_kappas(unit, voter, value, shared),
+        kappas=_kappas((unit, voter, value), names, shared),
+        alpha_error=alpha_error,
+        fleiss=_fleiss(table),
+        fleiss_error=fleiss_error,
+        left_rate=left_rate,
+        left_error=left_error,
     )
 
 
@@ -115,15 +139,47 @@ def _alpha(coincidences: np.ndarray) -> float | None:
     return 1 - (n - 1) * (n - float(np.trace(coincidences))) / expected
 
 
-def _interval(coincidences: np.ndarray, seed: int) -> tuple[float, float]:
+def _resampled(coincidences: np.ndarray, table: np.ndarray, seed: int) -> tuple[float, float, float, float | None]:
+    """By the bootstrap over units: alpha's 95 % interval, its standard error, and that of Fleiss' kappa."""
     rng = np.random.default_rng(seed)
-    flat = coincidences.reshape(len(coincidences), -1)
-    drawn = (rng.multinomial(len(flat), np.full(len(flat), 1 / len(flat))) @ flat for _ in range(_RESAMPLES))
-    alphas = [alpha for one in drawn if (alpha := _alpha(one.reshape(_VALUES, _VALUES))) is not None]
+    units = len(table)
+    flat = coincidences.reshape(units, -1)
+    alphas, kappas = [], []
+    for _ in range(_RESAMPLES):
+        times = rng.multinomial(units, np.full(units, 1 / units))
+        alpha, kappa = _alpha((times @ flat).reshape(_VALUES, _VALUES)), _fleiss(table, times)
+        alphas += [] if alpha is None else [alpha]
+        kappas += [] if kappa is None else [kappa]
     if not alphas:
-        return -1.0, 1.0
+        return -1.0, 1.0, 1.0, None
     low, high = np.quantile(alphas, [0.025, 0.975])
-    return float(low), float(high)
+    return float(low), float(high), float(np.std(alphas)), float(np.std(kappas)) if kappas else None
+
+
+def _fleiss(table: np.ndarray, times: np.ndarray | None = None) -> float | None:
+    """Fleiss' kappa of (units, values), each unit taken so many times; units may have different numbers of voters."""
+    if not len(table):
+        return None
+    times = np.ones(len(table)) if times is None else times
+    voters = table.sum(axis=1)
+    agreed = float(times @ ((table * (table - 1)).sum(axis=1) / (voters * (voters - 1)))) / float(times.sum())
+    shares = (times @ table) / float(times @ voters)
+    chance = float((shares**2).sum())
+    return (agreed - chance) / (1 - chance) if chance < 1 - 1e-12 else None
+
+
+def _left_rate(votes: Votes, voter: np.ndarray) -> tuple[float | None, float | None]:
+    """The share of decisive votes for the left side, and its standard error clustered by voter and by prompt."""
+    if votes.first_left is None:
+        return None, None
+    decisive = votes.score != 0.5
+    left = ((votes.score == 1) == votes.first_left)[decisive].astype(float)
+    n = len(left)
+    if not n:
+        return None, None
+    off = left - left.mean()
+    by_voter, by_prompt = (float((np.bincount(code[decisive], off) ** 2).sum()) for code in (voter, votes.prompt))
+    return float(left.mean()), float(np.sqrt(max(by_voter, by_prompt, 0.25))) / n
 
 
 def _agreeing(table: np.ndarray) -> float | None:
@@ -132,7 +188,8 @@ def _agreeing(table: np.ndarray) -> float | None:
     return float((table * (table - 1)).sum()) / pairs if pairs else None
 
 
-def _kappas(unit: np.ndarray, voter: np.ndarray, value: np.ndarray, shared: int) -> tuple[VoterPair, ...]:
+def _kappas(data: tuple[np.ndarray, np.ndarray, np.ndarray], names: list[str], shared: int) -> tuple[VoterPair, ...]:
+    unit, voter, value = data
     voters, units = int(voter.max(initial=-1)) + 1, int(unit.max(initial=-1)) + 1
     if voters < 2:
         return ()
@@ -148,6 +205,9 @@ def _kappas(unit: np.ndarray, voter: np.ndarray, value: np.ndarray, shared: int)
     for i, j in zip(*np.nonzero(np.triu(both >= max(shared, 1), 1)), strict=True):
         n = both[i, j]
         seen, luck = agreed[i, j] / n, chance[i, j] / n**2
-        kappa = float((seen - luck) / (1 - luck)) if luck < 1 - 1e-12 else None
-        found.append(VoterPair(int(i), int(j), int(n), float(seen), kappa))
+        known = luck < 1 - 1e-12
+        kappa = float((seen - luck) / (1 - luck)) if known else None
+        smoothed = (agreed[i, j] + 0.5) / (n + 1) if seen in (0, 1) else seen
+        error = float(np.sqrt(smoothed * (1 - smoothed) / n) / (1 - luck)) if known else None
+        found.append(VoterPair(names[i], names[j], int(n), float(seen), kappa, error))
     return tuple(sorted(found, key=lambda pair: (-pair.shared, pair.first, pair.second)))

@@ -20,12 +20,14 @@ from evals.recordings.recording_store import Recording, answered, begin, finish,
 from evals.tasks.answer_cache import storable_text
 from evals.tasks.runner import ATTEMPTS, Progress
 from evals.votes.prompts import Prompt
-from models.completer import ServerAnswer, read_completion
+from models.completer import ServerAnswer, gateway_completer, read_completion
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable, retry_delay
 from models.messages import Completion, as_dicts
+from models.settings import Settings
 from models.usage import cost, has_price
 
+_TIMEOUT_S = 600.0  # as long as the gateway waits for an engine
 _FAILURES_IN_A_ROW = 20  # after so many the model is down, and asking on is pointless
 
 
@@ -79,6 +81,24 @@ async def record(
             usd = cost(request.spec, done.prompt_tokens, done.completion_tokens) if has_price(request.spec) else None
             recording = await asyncio.to_thread(finish, database, recording_id, usd)
     return RecordingRun(recording, recorder.asked, recorder.failed, recorder.stopped, recorder.first_error)
+
+
+def record_served(
+    settings: Settings,
+    database: Database,
+    request: RecordingRequest,
+    progress: Callable[[Progress], None] | None = None,
+) -> RecordingRun:
+    """As `record`, for a served or hosted model through the gateway. Call it outside of an event loop."""
+
+    async def run() -> RecordingRun:
+        server = gateway_completer(settings, request.spec.id, _TIMEOUT_S, 0, many=True)
+        try:
+            return await record(database, server, request, settings.home / "recordings", progress)
+        finally:
+            await server.close()
+
+    return asyncio.run(run())
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class RecordingRequest:
             raise Invalid("Samples, concurrency and max-tokens must be 1 or more.", param="samples")
         if self.max_usd is not None and not has_price(self.spec):
             raise Invalid(
-                f"--max-cost needs the prices of {self.spec.id}: give --usd-per-million-input and "
+                f"A cost limit needs the prices of {self.spec.id}: give --usd-per-million-input and "
                 "--usd-per-million-output.",
                 param="max_cost",
             )

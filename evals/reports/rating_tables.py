@@ -8,6 +8,7 @@ from evals.ratings.leaderboard import Leaderboard, RatedModel
 from evals.ratings.verdict import MARGIN, MIN_PROMPTS, MIN_VOTES, Verdict
 from evals.reports.interval_chart import TERMINAL_WIDTH, Interval, Plot, axis_line, interval_line
 
+_VOTERS = 12  # listed in a terminal
 _MIN_WIDTH = 12  # characters: a narrower drawing is unreadable
 Column = tuple[str, list[str]]
 
@@ -89,6 +90,22 @@ def duel_table(verdict: Verdict, categories: tuple[CategoryRate, ...]) -> Any:
     return _draw(columns, [(100 * row.low, 100 * row.win_rate, 100 * row.high) for row in rows], (0, 100), " %")
 
 
+def voters_table(verdict: Verdict) -> Any:
+    """Who prefers which model: the voters with the most votes."""
+    rows = verdict.by_voter[:_VOTERS]
+    return _draw(
+        [
+            ("voter", [row.voter for row in rows]),
+            ("prefers", [row.prefers or "neither" for row in rows]),
+            ("wins", [f"{row.win_rate:.0%}" for row in rows]),
+            ("votes", [str(row.votes) for row in rows]),
+            ("of all", [f"{row.share:.0%}" for row in rows]),
+        ],
+        [],
+        (0, 100),
+    )
+
+
 def duel_plot(verdict: Verdict, categories: tuple[CategoryRate, ...]) -> Plot:
     """The verdict's chart; the band is where a difference is not meaningful."""
     intervals = tuple(
@@ -138,12 +155,12 @@ def _draw(
     from rich.table import Table
 
     width = min(TERMINAL_WIDTH, _terminal_width() - _columns_width(columns) - 2)
-    if width >= _MIN_WIDTH:
+    if intervals and width >= _MIN_WIDTH:
         lines = [interval_line(interval, axis, width) for interval in intervals]
         columns = [*columns, (axis_line(*axis, unit, width), lines)]
     table = Table(box=None, header_style="bold")
     for name, _ in columns:
-        table.add_column(name, no_wrap=name not in ("model", "category"), overflow="fold")
+        table.add_column(name, no_wrap=name not in ("model", "category", "voter", "prefers"), overflow="fold")
     for cells in zip(*(cells for _, cells in columns), strict=True):
         table.add_row(*cells)
     return table

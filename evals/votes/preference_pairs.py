@@ -11,12 +11,13 @@ from typing import Any
 from sqlalchemy import select
 
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
-from evals.votes.vote_export import ExportFormat, write_rows
+from evals.votes.counted_votes import counted
+from evals.votes.row_files import ExportFormat, write_rows
 from evals.votes.votes import first_score
 from models.database import Database
 
 
-def preferences(database: Database) -> list[dict[str, Any]]:
+def preferences(database: Database, campaign: str | None = None) -> list[dict[str, Any]]:
     """Rows of prompt, chosen, rejected (lists of messages), with models, votes, margin and source.
 
     `margin` is the chosen answer's share of the votes above one half, from 0 to 0.5; a tie counts as half.
@@ -26,9 +27,11 @@ def preferences(database: Database) -> list[dict[str, Any]]:
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
-        .where(PromptRow.held_out.is_(False), BattleRow.again.is_(False), BattleRow.gold.is_(False))
+        .where(PromptRow.held_out.is_(False), BattleRow.again.is_(False), *counted())
         .order_by(PairRow.id, VoteRow.created)
     )
+    if campaign is not None:
+        query = query.where(BattleRow.campaign == campaign)
     scores: dict[str, list[float]] = defaultdict(list)
     voters: dict[str, set[str]] = defaultdict(set)
     shown: dict[str, tuple[PairRow, PromptRow]] = {}
@@ -60,6 +63,18 @@ def preferences(database: Database) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def openai_preferences(database: Database, campaign: str | None = None) -> list[dict[str, Any]]:
+    """The same pairs in the format of OpenAI's fine-tuning by DPO (its guide to direct preference optimization)."""
+    return [
+        {
+            "input": {"messages": row["prompt"]},
+            "preferred_output": row["chosen"],
+            "non_preferred_output": row["rejected"],
+        }
+        for row in preferences(database, campaign)
+    ]
 
 
 def export_preferences(database: Database, path: Path, form: ExportFormat | None = None) -> int:

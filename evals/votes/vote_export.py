@@ -1,137 +1,125 @@
-"""Votes and preference pairs as files: CSV, JSONL, Parquet, or a folder that `datasets` loads; whole or not at all.
+"""Votes as rows and as files, and preference pairs from them: what the command and the page export.
 
 A row is a vote as it was shown, oldest first. Exported votes can be imported again, here or elsewhere.
 """
 
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
+from evals.campaign_tables import CampaignRow, ExcludedVoterRow, RaterRow
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
-from models.atomic import atomic_write, publish_folder
+from evals.votes.preference_pairs import openai_preferences, preferences
+from evals.votes.row_files import ExportFormat, write_rows
 from models.database import Database
-from models.errors import Invalid, NoSpace
+from models.errors import Invalid, NotFound
 
-ExportFormat = Literal["csv", "jsonl", "parquet", "datasets"]
-EXPORTS: tuple[str, ...] = get_args(ExportFormat)
-_ENDINGS: dict[str, ExportFormat] = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet", "": "datasets"}
+Contents = Literal["votes", "preferences", "openai"]
+NOUNS: dict[Contents, str] = {"votes": "votes", "preferences": "preference pairs", "openai": "preference pairs"}
 _WINNERS = {"left": "model_a", "right": "model_b"}
-_CARD = """---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: train.parquet
----
-{count} {what} from Parley. `from datasets import load_dataset; load_dataset("{name}", split="train")`.
-"""
 
 
-def vote_rows(database: Database) -> list[dict[str, Any]]:
-    """Every vote, oldest first: model_a was on the left; winner is model_a, model_b, tie or both_bad.
+@dataclass(frozen=True)
+class VoteExport:
+    """What is exported, and how.
 
-    `again` is true if the pair was shown to the voter again on purpose; such a vote does not count in a rating.
+    Attributes:
+        contents: votes; preference pairs for TRL and `datasets`; or preference pairs in the format in which OpenAI
+            fine-tunes by DPO.
+        form: the file's format; by default from its ending.
+        campaign: only this campaign's votes.
+        skipped: also the pairs that a rater skipped, as rows without a winner.
     """
-    query = (
-        select(VoteRow, BattleRow, PairRow, PromptRow)
-        .join(BattleRow, BattleRow.id == VoteRow.battle_id)
-        .join(PairRow, PairRow.id == BattleRow.pair_id)
-        .join(PromptRow, PromptRow.id == PairRow.prompt_id)
-        .where(BattleRow.gold.is_(False))
-        .order_by(VoteRow.created, VoteRow.battle_id)
-    )
-    rows = []
-    with database.read() as session:
-        for vote, battle, pair, prompt in session.execute(query):
-            sides = [(pair.model_1, pair.answer_1), (pair.model_2, pair.answer_2)]
-            left, right = sides[::-1] if battle.flipped else sides
-            rows.append(
-                {
-                    "id": vote.battle_id,
-                    "model_a": left[0],
-                    "model_b": right[0],
-                    "winner": _WINNERS.get(vote.choice, vote.choice),
-                    "voter": vote.voter,
-                    "again": battle.again,
-                    "created": vote.created.isoformat(),
-                    "category": prompt.category,
-                    "source": prompt.source,
-                    "held_out": prompt.held_out,
-                    "messages": prompt.messages,
-                    "answer_a": left[1],
-                    "answer_b": right[1],
-                }
-            )
-    return rows
+
+    contents: Contents = "votes"
+    form: ExportFormat | None = None
+    campaign: str | None = None
+    skipped: bool = False
 
 
-def write_rows(
-    rows: Sequence[Mapping[str, Any]], path: Path, form: ExportFormat | None = None, what: str = "votes"
-) -> int:
-    """Writes rows to a file or, for `datasets`, into a new folder; returns how many.
-
-    Args:
-        form: by default from the path's ending; a path without an ending is a folder for `datasets`.
-        what: the noun for the rows in the folder's card.
+def export_votes(database: Database, path: Path, export: VoteExport) -> int:
+    """Writes votes or preference pairs, whole or not at all; returns the number of rows.
 
     Raises:
-        Invalid: an unknown ending, an existing folder, or a path that cannot be written.
+        NotFound: there is no such campaign.
+        Invalid: the file cannot be written, or OpenAI's format is asked for in another file than JSONL.
         NoSpace: the disk is full.
     """
-    kind = form or _ENDINGS.get(path.suffix.lower())
-    if kind is None or kind not in EXPORTS:
-        raise Invalid(
-            f"The format of {path.name} is not clear: use the ending .csv, .jsonl or .parquet, a new folder's name for "
-            f"`datasets`, or --format {'|'.join(EXPORTS)}.",
-            param="file",
+    if export.campaign is not None:
+        with database.read() as session:
+            if session.get(CampaignRow, export.campaign) is None:
+                raise NotFound(f"There is no campaign {export.campaign!r}.", param="campaign")
+    if export.contents == "openai" and (export.form or path.suffix.lower().removeprefix(".")) != "jsonl":
+        raise Invalid("OpenAI reads preference pairs from JSONL: use the ending .jsonl.", param="file")
+    match export.contents:
+        case "votes":
+            rows = vote_rows(database, export.campaign, skipped=export.skipped)
+        case "preferences":
+            rows = preferences(database, export.campaign)
+        case "openai":
+            rows = openai_preferences(database, export.campaign)
+    return write_rows(rows, path, export.form, NOUNS[export.contents])
+
+
+def vote_rows(database: Database, campaign: str | None = None, *, skipped: bool = False) -> list[dict[str, Any]]:
+    """Every vote, oldest first: model_a was on the left; winner is model_a, model_b, tie or both_bad.
+
+    `again` is true if the pair was shown to the voter again on purpose; such a vote does not count in a rating, nor
+    does one of an excluded voter. `link` is invite or open, None for an import. `probability`: that of drawing these
+    two models.
+
+    Args:
+        campaign: only this campaign's votes.
+        skipped: also the pairs that were skipped, with a `skip_reason` and no winner.
+    """
+    choice = VoteRow.choice.label("vote_choice")
+    cast = VoteRow.created.label("vote_created")
+    query = (
+        select(
+            BattleRow, PairRow, PromptRow.messages, PromptRow.category, PromptRow.source, PromptRow.held_out, choice,
+            cast, RaterRow.link, ExcludedVoterRow.voter.label("excluded"),
         )
-    if kind != "datasets" and path.is_dir():
-        raise Invalid(f"{path} is a folder: name a file.", param="file")
-    try:
-        match kind:
-            case "csv":
-                atomic_write(path, _csv(rows))
-            case "jsonl":
-                atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-            case "parquet":
-                atomic_write(path, _parquet(rows))
-            case "datasets":
-                if path.exists():
-                    raise Invalid(f"{path} exists already: name a new folder.", param="file")
-                with publish_folder(path.absolute().parent, path.name) as folder:
-                    (folder.path / "train.parquet").write_bytes(_parquet(rows))
-                    card = _CARD.format(count=len(rows), what=what, name=path.name)
-                    (folder.path / "README.md").write_text(card, "utf-8")
-    except NoSpace:
-        raise
-    except OSError as error:
-        raise Invalid(f"{path} cannot be written: {error.strerror}.", param="file") from error
-    return len(rows)
+        .join(PairRow, PairRow.id == BattleRow.pair_id)
+        .join(PromptRow, PromptRow.id == PairRow.prompt_id)
+        .join(VoteRow, VoteRow.battle_id == BattleRow.id, isouter=skipped)
+        .outerjoin(RaterRow, and_(RaterRow.campaign == BattleRow.campaign, RaterRow.voter == BattleRow.voter))
+        .outerjoin(ExcludedVoterRow, ExcludedVoterRow.voter == BattleRow.voter)
+        .order_by(VoteRow.created, BattleRow.id)
+    )  # fmt: skip
+    if skipped:
+        query = query.where(VoteRow.battle_id.is_not(None) | BattleRow.skip_reason.is_not(None))
+    if campaign is not None:
+        query = query.where(BattleRow.campaign == campaign)
+    with database.read() as session:
+        return [_row(row) for row in session.execute(query)]
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Lists and objects as JSON in their cells."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["model_a", "model_b", "winner"])
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
-    return text.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
-
-
-def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    import pyarrow
-    from pyarrow import parquet
-
-    buffer = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), buffer)
-    return buffer.getvalue().to_pybytes()
+def _row(row: Sequence[Any]) -> dict[str, Any]:
+    battle, pair, messages, category, source, held_out, choice, cast, link, excluded = row
+    sides = [(pair.model_1, pair.answer_1), (pair.model_2, pair.answer_2)]
+    left, right = sides[::-1] if battle.flipped else sides
+    return {
+        "id": battle.id,
+        "model_a": left[0],
+        "model_b": right[0],
+        "winner": _WINNERS.get(choice, choice),
+        "voter": battle.voter,
+        "again": battle.again,
+        "created": (cast or battle.created).isoformat(),
+        "category": category,
+        "source": source,
+        "held_out": held_out,
+        "campaign": battle.campaign,
+        "link": link,
+        "probability": battle.probability,
+        "gold": battle.gold,
+        "excluded": excluded is not None,
+        "skip_reason": battle.skip_reason,
+        "comment": battle.comment,
+        "messages": messages,
+        "answer_a": left[1],
+        "answer_b": right[1],
+    }

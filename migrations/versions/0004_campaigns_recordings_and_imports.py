@@ -209,6 +209,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("import_id", sa.String(length=26), nullable=True))
         batch_op.drop_constraint(batch_op.f("uq_battles_pair_id_voter_showing"), type_="unique")
         batch_op.create_index(batch_op.f("ix_battles_campaign"), ["campaign"], unique=False)
+        batch_op.drop_index(batch_op.f("ix_battles_voter"))
+        batch_op.create_index("ix_battles_voter_campaign", ["voter", "campaign"], unique=False)
         batch_op.create_index(batch_op.f("ix_battles_import_id"), ["import_id"], unique=False)
         batch_op.create_unique_constraint(
             batch_op.f("uq_battles_pair_id_voter_showing_campaign"), ["pair_id", "voter", "showing", "campaign"]
@@ -282,6 +284,8 @@ def downgrade() -> None:
         batch_op.drop_constraint(batch_op.f("fk_battles_import_id_vote_imports"), type_="foreignkey")
         batch_op.drop_constraint(batch_op.f("uq_battles_pair_id_voter_showing_campaign"), type_="unique")
         batch_op.drop_index(batch_op.f("ix_battles_import_id"))
+        batch_op.drop_index("ix_battles_voter_campaign")
+        batch_op.create_index(batch_op.f("ix_battles_voter"), ["voter"], unique=False)
         batch_op.drop_index(batch_op.f("ix_battles_campaign"))
         batch_op.create_unique_constraint(
             batch_op.f("uq_battles_pair_id_voter_showing"), ["pair_id", "voter", "showing"]

@@ -1,6 +1,7 @@
 """`parley models`: the registry from a terminal. A running Parley applies each change at once."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +11,12 @@ from models.errors import Invalid
 from models.terminal import console, open_home
 
 if TYPE_CHECKING:
+    from models.database import Database
     from models.spec import ModelSpec, Parity
+
+RecordedCoverage = Callable[["Database"], dict[str, str]]
+"""How much is recorded of each model that is shut down, as text. Recordings belong to another room: `parley.py` passes
+the function in."""
 
 _JSON = typer.Option("--json", help="Print JSON instead of a table.")
 _NAME = typer.Argument(help="A model's id or alias.")
@@ -29,14 +35,19 @@ _REASONING_PARSER = typer.Option(help="vLLM's reasoning parser, or none. Without
 _PIN = typer.Option("--pin", help="Keep its engine in memory even if another model needs the space.")
 
 
-def add_models_commands(app: typer.Typer) -> None:
+def no_coverage(database: "Database") -> dict[str, str]:
+    """Nothing is known about recordings."""
+    return {}
+
+
+def add_models_commands(app: typer.Typer, coverage: RecordedCoverage = no_coverage) -> None:
     """Adds `parley models` to the `parley` app."""
     models = typer.Typer(
         help="The registry: which models are served, and under which names. A running Parley applies changes at once, "
         "without dropping requests to other models.",
         no_args_is_help=True,
     )
-    models.command("list")(models_list)
+    models.command("list")(models_list_command(coverage))
     models.command("show")(models_show)
     models.command("add")(models_add)
     models.command("alias")(models_alias)
@@ -46,22 +57,38 @@ def add_models_commands(app: typer.Typer) -> None:
     app.add_typer(models, name="models")
 
 
-def models_list(
-    as_json: Annotated[bool, _JSON] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Include candidates and retired models.")] = False,
+def models_list_command(coverage: RecordedCoverage) -> Callable[..., None]:
+    """The command `parley models list`."""
+
+    def models_list(
+        as_json: Annotated[bool, _JSON] = False,
+        everything: Annotated[bool, typer.Option("--all", help="Include candidates and retired models.")] = False,
+    ) -> None:
+        """List the models, warn of those that their provider shuts down, and say how much of them is recorded."""
+        with open_home() as home:
+            specs = home.registry.list(include_candidates=everything, include_retired=everything)
+            pinned, aliases = home.registry.pinned(), home.registry.aliases()
+            recorded = coverage(home.database)
+        if as_json:
+            rows = [
+                spec.model_dump(mode="json") | {"pinned": spec.id in pinned, "recorded": recorded.get(spec.id)}
+                for spec in specs
+            ]
+            typer.echo(json.dumps(rows, indent=2))
+            return
+        _print_models(specs, pinned, aliases, recorded)
+
+    return models_list
+
+
+def _print_models(
+    specs: "Sequence[ModelSpec]", pinned: set[str], aliases: dict[str, str], recorded: dict[str, str]
 ) -> None:
-    """List the models, and warn of hosted models that their provider shuts down within 90 days."""
+    from rich.markup import escape
     from rich.table import Table
 
     from models.shutdowns import print_shutdowns
 
-    with open_home() as home:
-        specs = home.registry.list(include_candidates=everything, include_retired=everything)
-        pinned, aliases = home.registry.pinned(), home.registry.aliases()
-    if as_json:
-        rows = [spec.model_dump(mode="json") | {"pinned": spec.id in pinned} for spec in specs]
-        typer.echo(json.dumps(rows, indent=2))
-        return
     table = Table("model", "kind", "base", "aliases", "state", "parity", "created", box=None, header_style="bold")
     for spec in specs:
         state = spec.state if spec.shutdown_date is None else f"{spec.state}, off on {spec.shutdown_date}"
@@ -69,10 +96,14 @@ def models_list(
         parity = spec.parity.summary if spec.parity else ""
         created = f"{spec.created:%Y-%m-%d %H:%M}"
         table.add_row(spec.id, spec.kind, spec.base or "", _aliases_of(spec, aliases), state, parity, created)
-    console().print(
+    out = console()
+    out.print(
         table if specs else "No models are registered yet. Use `parley models add`, `parley train` or `parley demo`."
     )
-    print_shutdowns(specs, console())
+    print_shutdowns(specs, out)
+    for spec in specs:
+        if text := recorded.get(spec.id):
+            out.print(f"{escape(spec.id)}: {text}. `parley record {escape(spec.id)}` records what is missing.")
 
 
 def models_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = False) -> None:

@@ -7,6 +7,7 @@ from jsonschema import ValidationError, validate
 
 from models.judge_prompt import (
     DEFAULT_RUBRIC,
+    Rubric,
     pairwise_answer,
     pairwise_messages,
     pairwise_schema,
@@ -78,3 +79,46 @@ def test_the_hash_follows_the_text() -> None:
 
     assert DEFAULT_RUBRIC.hash != replace(DEFAULT_RUBRIC, text="Other.").hash
     assert "[Answer A]\nx" in pairwise_messages("q", "x", "y", DEFAULT_RUBRIC)[1].content
+
+
+def test_deep_nesting_is_unread_like_any_other_text() -> None:
+    for text in ("[" * 1500, "[" * 200_000, '{"a":' * 100_000):
+        assert parse_pairwise(text) is None
+        assert parse_pointwise(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("A is right. [[A]]", "A"),
+        ("[[B]]", "B"),
+        ("Both fine: [[C]]", "tie"),
+        ("My verdict is [[A>>B]].", "A"),
+        ("[[A>B]]", "A"),
+        ("[[A=B]]", "tie"),
+        ("[[B>A]]", "B"),
+        ("[[ B>>A ]]", "B"),
+        ("[[A]] no, [[B]]", None),
+        ("[[D]]", None),
+        ("A", None),
+    ],
+)
+def test_marks_are_read_where_the_rubric_asks_for_them(text: str, verdict: str | None) -> None:
+    asks = Rubric("arena", 'End with "[[A]]", "[[B]]" or "[[C]]" for a tie.', ("overall",))
+    found = parse_pairwise(text, asks)
+    assert (found and found.verdict) == verdict
+    assert parse_pairwise(text) is None, "a rubric that asks for JSON does not read marks"
+    assert "JSON" not in pairwise_messages("Q", "one", "two", asks)[1].content
+
+
+def test_fenced_json_is_read_where_the_rubric_asks_for_it() -> None:
+    asks = Rubric("fenced", "Reply with a ```json block.", DEFAULT_RUBRIC.criteria)
+    inside = pairwise_answer("r", GOOD, BAD, "A")
+    for text in (f"Here:\n```json\n{inside}\n```\nDone.", f"```\n{inside}\n```", inside):
+        found = parse_pairwise(text, asks)
+        assert found is not None
+        assert found.verdict == "A"
+    assert parse_pairwise(f"```json\n{inside}\n```") is None
+    assert parse_pairwise(f"```json\n{inside}\n```\n```json\n{inside}\n```", asks) is None
+    grade = pointwise_answer("r", GOOD, 4)
+    assert parse_pointwise(f"```json\n{grade}\n```", asks) is not None

@@ -106,8 +106,6 @@ class Cloud(Protocol):
     credential: str
     longest_suffix: int
     largest_file: int
-    prefix: str
-    """The prefix of its job ids."""
 
     @property
     def base_url(self) -> str:

@@ -33,7 +33,7 @@ _LARGEST = 8 * 2**30
 class OpenAICloud(SDKCloud):
     """OpenAI, or another server with its fine-tuning API: the setting openai_base_url."""
 
-    provider, title, credential, prefix = "openai", "OpenAI", "OPENAI_API_KEY", "ftjob-"
+    provider, title, credential = "openai", "OpenAI", "OPENAI_API_KEY"
     longest_suffix, largest_file = 64, _LARGEST
 
     def __init__(self, settings: Settings, *, one_piece: int = ONE_PIECE, retries: int = RETRIES) -> None:

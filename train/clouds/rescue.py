@@ -1,4 +1,4 @@
-"""Carries out a rescue: stores the data, registers the old model, trains the new one, prepares the comparison.
+"""Carries out a rescue: stores the data, registers and records the old model, trains the new one, stores prompts.
 
 Each step is recorded and not repeated, so the same command continues an interrupted rescue.
 """
@@ -32,12 +32,14 @@ class RescueHooks:
     """What a rescue calls.
 
     `store_prompts` stores the rows of a source for the blind comparison, and returns how many were new (prompts belong
-    to another room). `report` gets one line for each step, `progress` the events of the training.
+    to another room). `report` gets one line for each step, `progress` the events of the training. `record_old` records
+    the old model's answers before the training, and returns a line for each set of prompts.
     """
 
     store_prompts: StorePrompts
     report: Report
     progress: Progress = silent
+    record_old: Callable[[], Sequence[str]] = tuple
 
 
 def carry_out(
@@ -51,8 +53,10 @@ def carry_out(
     registry = Registry(database)
     record = _store_files(plan, Files(settings, database), hooks.report)
     record = _register_old(plan, record, cloud, registry, hooks.report)
-    record = _train(plan, record, settings, registry, hooks)
-    return _store_prompts(plan, record, database, hooks)
+    record = _store_prompts(plan, record, database, hooks)
+    for line in hooks.record_old():
+        hooks.report(line)
+    return _train(plan, record, settings, registry, hooks)
 
 
 def _store_files(plan: RescuePlan, files: Files, report: Report) -> Rescue:

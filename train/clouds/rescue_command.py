@@ -1,11 +1,13 @@
-"""`parley rescue ft:…`: retrains a fine-tune of OpenAI here before it is switched off.
+"""`parley rescue ft:…`: records a fine-tune of OpenAI and retrains it here before it is switched off.
 
-Prompts belong to another room, so `parley.py` passes in the function that stores them.
+Prompts and recordings belong to another room, so `parley.py` passes in the functions that make them.
 """
 
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
     from train.clouds.rescue import StorePrompts
     from train.clouds.rescue_plan import RescuePlan, RescueRequest
     from train.clouds.rescue_record import Rescue
+    from train.clouds.rescue_recording import RecordAnswers, RecordingChoice
 
 
-def rescue_command(store_prompts: "StorePrompts") -> Callable[..., None]:
-    """The command, for `parley.py` to add to the app. `store_prompts` stores prompts for the blind comparison."""
+def rescue_command(store_prompts: "StorePrompts", record_answers: "RecordAnswers") -> Callable[..., None]:
+    """The command, for `parley.py` to add to the app.
+
+    `store_prompts` stores prompts for the blind comparison, `record_answers` records the old model's answers to them.
+    """
 
     def rescue(
         model: Annotated[
@@ -44,18 +50,27 @@ def rescue_command(store_prompts: "StorePrompts") -> Callable[..., None]:
         epochs: Annotated[str, typer.Option(help="Passes over the data, or auto.")] = "auto",
         rank: Annotated[str, typer.Option(help="LoRA rank, or auto.")] = "auto",
         threads: Annotated[int | None, typer.Option(help="CPU threads. Default: half of the cores.", min=1)] = None,
+        record_cost: Annotated[
+            float | None,
+            typer.Option(help="First record the old model's answers, for at most this many US dollars.", min=0),
+        ] = None,
+        record_training: Annotated[
+            bool, typer.Option("--record-training", help="Record its answers to the training questions too.")
+        ] = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     ) -> None:
         """Retrain a fine-tune of OpenAI here before it is switched off, and compare both in a blind vote.
 
-        It finds the fine-tune and its job, stores the training file, trains a local base on it, registers the old model
-        as hosted while it still answers, and puts held-out questions on the voting page. The key is read from
-        OPENAI_API_KEY. Run the same command again to continue an interrupted rescue.
+        It finds the fine-tune and its job, stores the training file, registers the old model as hosted while it still
+        answers, puts held-out questions on the voting page, offers to record the old model's answers to them, and
+        trains a local base. The key is read from OPENAI_API_KEY. Recording needs a running `parley up`, and starts
+        after a yes or with --record-cost. Run the same command again to continue an interrupted rescue.
 
           parley rescue ft:gpt-4o-mini-2024-07-18:acme:support:A1b2C3 --base Qwen/Qwen3-4B --dry-run
         """
         from train.clouds.rescue_plan import RescueRequest
+        from train.clouds.rescue_recording import RecordingChoice
         from train.hyperparameters import Hyperparameters
 
         hyperparameters = Hyperparameters(
@@ -65,15 +80,28 @@ def rescue_command(store_prompts: "StorePrompts") -> Callable[..., None]:
         request = RescueRequest(
             model, base=base, name=name, data=data, held_out=held_out, hyperparameters=hyperparameters, threads=threads
         )
-        _rescue(request, store_prompts, dry_run, as_json)
+        ask = sys.stdin.isatty() and not as_json
+        choice = RecordingChoice(record_cost, record_training, _confirm_recording if ask else lambda cost: False)
+        seams = _Seams(store_prompts, record_answers, choice)
+        _rescue(request, seams, dry_run, as_json)
 
     return rescue
 
 
-def _rescue(request: "RescueRequest", store_prompts: "StorePrompts", dry_run: bool, as_json: bool) -> None:
+@dataclass(frozen=True)
+class _Seams:
+    """What another room does for a rescue, and whether answers are recorded."""
+
+    store_prompts: "StorePrompts"
+    record_answers: "RecordAnswers"
+    choice: "RecordingChoice"
+
+
+def _rescue(request: "RescueRequest", seams: _Seams, dry_run: bool, as_json: bool) -> None:
     from train.clouds.openai import OpenAICloud
     from train.clouds.rescue import RescueHooks, carry_out
     from train.clouds.rescue_plan import check_name_free, plan_rescue
+    from train.clouds.rescue_recording import record_old
 
     with open_home() as home:
         try:
@@ -87,7 +115,12 @@ def _rescue(request: "RescueRequest", store_prompts: "StorePrompts", dry_run: bo
             if dry_run:
                 return
             with open_progress(as_json) as progress:
-                hooks = RescueHooks(store_prompts, (lambda line: None) if as_json else _print_step, progress)
+                hooks = RescueHooks(
+                    seams.store_prompts,
+                    (lambda line: None) if as_json else _print_step,
+                    progress,
+                    partial(record_old, plan, home.settings, home.database, seams.choice, seams.record_answers),
+                )
                 record = carry_out(plan, cloud, home.settings, home.database, hooks)
         except KeyboardInterrupt:
             raise ParleyError("Stopped. Run the same command again to continue.") from None
@@ -164,6 +197,12 @@ def _choose_base(bases: "Sequence[ModelSpec]") -> str:
     if not 1 <= number <= len(bases):
         raise Invalid(f"There is no base number {number}.", param="base")
     return bases[number - 1].id
+
+
+def _confirm_recording(cost: str) -> bool:
+    """Asks whether to record, with the cost."""
+    console().print(f"Record the old model's answers first, so that it can be compared later? {cost}", markup=False)
+    return typer.confirm("Record now?")
 
 
 def _print_step(line: str) -> None:

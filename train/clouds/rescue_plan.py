@@ -82,12 +82,20 @@ class RescuePlan:
     @property
     def prompts(self) -> list[dict[str, Any]]:
         """The prompts of the blind comparison: the held-out conversations without their last answers."""
+        return self._prompts(self.held, held_out=True)[:_MOST_PROMPTS]
+
+    @property
+    def training_prompts(self) -> list[dict[str, Any]]:
+        """The training conversations without their last answers."""
+        return self._prompts(self.learnt, held_out=False)
+
+    def _prompts(self, items: Sequence[Any], *, held_out: bool) -> list[dict[str, Any]]:
         rows = []
-        for item in self.held:
+        for item in items:
             prompt = item.prompt if isinstance(item, Preference) else item.conversation.prompt
             if messages := _plain_prompt(prompt):
-                rows.append({"messages": messages, "category": f"rescue {self.name}"[:255], "held_out": True})
-        return rows[:_MOST_PROMPTS]
+                rows.append({"messages": messages, "category": f"rescue {self.name}"[:255], "held_out": held_out})
+        return rows
 
     def as_json(self) -> dict[str, Any]:
         """The plan for programs."""

@@ -39,7 +39,7 @@ _STATES: Any = {
 class TogetherCloud(SDKCloud):
     """Together AI at the setting together_base_url."""
 
-    provider, title, credential, prefix = "together", "Together AI", "TOGETHER_API_KEY", "ft-"
+    provider, title, credential = "together", "Together AI", "TOGETHER_API_KEY"
     longest_suffix, largest_file = 40 - _RUN_LETTERS - 1, _LARGEST
 
     def __init__(self, settings: Settings, *, check_s: float = _CHECK_S, retries: int = RETRIES) -> None:

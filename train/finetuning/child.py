@@ -80,7 +80,7 @@ def wait_for_memory(
         write: receives {"waiting": text} once, or {"stage": text} if the training is tried without enough memory.
     """
     from train.planning.plan import find_machine
-    from train.trainers.devices import find_device
+    from train.trainers.runtime import find_device
 
     device = find_device(settings)
     needed = _estimate_need(request, registry, settings)
@@ -111,8 +111,8 @@ def _estimate_need(request: TrainingRequest, registry: Registry, settings: Setti
     from train.planning.needs import Step, need
     from train.planning.plan import find_machine, find_shape, plan
     from train.trainers.bases import find_base
-    from train.trainers.devices import find_device
     from train.trainers.packing import micro_batch
+    from train.trainers.runtime import find_device
 
     values = request.hyperparameters
     device = find_device(settings)

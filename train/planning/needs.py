@@ -9,7 +9,7 @@ The parts and their sources:
 * activations: what autograd keeps for the backward pass, counted in this stack with torch's saved-tensor hooks
   (transformers 5.19, peft 0.21, attention by SDPA), the way of Korthikanti et al., 2022 (arXiv:2205.05198).
   `tests/train/planning/test_needs.py` counts them again.
-* logits: on a CPU `trainers.heads` works on chunks of 4 million logits; on a GPU TRL does on tiles of 4,096 tokens ×
+* logits: on a CPU `trainers.losses` works on chunks of 4 million logits; on a GPU TRL does on tiles of 4,096 tokens ×
   32,768 words (trl/kernels/chunked_logprob.py). The packing test (`trainers.packing`) projects up to 1,536
   tokens × the whole vocabulary before the first step, when nothing else is in memory yet.
 """

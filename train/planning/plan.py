@@ -167,9 +167,8 @@ def plan(
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
     from train.trainers.bases import find_base, load_tokenizer
-    from train.trainers.devices import find_device
-    from train.trainers.library_output import quiet
     from train.trainers.preparation import check_data, divide, prepare
+    from train.trainers.runtime import find_device, quiet
 
     hyperparameters = hyperparameters or Hyperparameters()
     source_data = () if isinstance(data, CheckedData) else data
@@ -281,7 +280,7 @@ def find_shape(base: "Base") -> Shape:
     from transformers import AutoModelForCausalLM
 
     from train.trainers.bases import load_config
-    from train.trainers.library_output import quiet
+    from train.trainers.runtime import quiet
 
     config = load_config(base)
     try:

@@ -266,7 +266,7 @@ def _by_tokenizer(
     examples: Sequence[Example], name: str, registry: "Registry | None", limit: int | None, fetch: bool
 ) -> Counts:
     from train.trainers.bases import find_base, load_config, load_tokenizer
-    from train.trainers.library_output import quiet
+    from train.trainers.runtime import quiet
     from train.trainers.tokens import tokenise
 
     base = find_base(name, registry)

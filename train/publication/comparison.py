@@ -25,7 +25,7 @@ from train.publication.parity import (
 )
 from train.publication.probes import GREEDY_TOKENS, Probe, ProbeSet
 from train.trainers.bases import Base, count_parameters, load_config, load_model, load_tokenizer, stored_dtype
-from train.trainers.library_output import quiet
+from train.trainers.runtime import quiet
 
 TEMPLATE = "chat_template.jinja"
 _LOGITS_BYTES = 2**29  # reference logits, see `parity`

@@ -39,7 +39,7 @@ from train.publication.parity import (
 from train.publication.probes import ProbeSet, built_in
 from train.run.folder import write_json
 from train.trainers.bases import Base, load_model, load_tokenizer, read_adapter_config, stored_dtype
-from train.trainers.library_output import quiet
+from train.trainers.runtime import quiet
 
 MERGE = "merge.json"
 

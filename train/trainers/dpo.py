@@ -12,10 +12,10 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 from trl import DPOConfig, DPOTrainer
 
-from train.trainers.devices import use_one_gpu
 from train.trainers.fit_job import Measured
 from train.trainers.packing import SimilarLengthSampler, measuring_batches
 from train.trainers.pairs import Pair
+from train.trainers.runtime import use_one_gpu
 from train.trainers.tokens import IGNORED, Row
 
 

@@ -20,11 +20,11 @@ from train.run.progress import Progress, Stage, Validation, together
 from train.trainers.adapters import round_trained, save_adapter, save_weights, saved_dtype
 from train.trainers.bases import Base, load_model, stored_dtype
 from train.trainers.checkpoint_callback import CheckpointCallback
-from train.trainers.devices import Memory
 from train.trainers.fit_job import FitJob, FitResult, Measured
 from train.trainers.losses import add_learnt_head
 from train.trainers.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, micro_batch, strays
 from train.trainers.progress_callback import ProgressCallback
+from train.trainers.runtime import Memory
 
 
 def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:

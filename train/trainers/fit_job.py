@@ -7,8 +7,8 @@ from pathlib import Path
 from train.hyperparameters import Chosen
 from train.run.checkpoints import CheckpointPlan
 from train.trainers.bases import Base
-from train.trainers.devices import Device
 from train.trainers.pairs import Pair
+from train.trainers.runtime import Device
 from train.trainers.tokens import Row
 
 Rows = Sequence[Row] | Sequence[Pair]

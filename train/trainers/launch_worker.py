@@ -30,7 +30,7 @@ def main(path: Path) -> int:
 
     from train.trainers.bases import load_tokenizer
     from train.trainers.fit import fit
-    from train.trainers.library_output import quiet
+    from train.trainers.runtime import quiet
 
     first = PartialState(cpu=request.job.device.kind == "cpu").is_main_process
     outcome: FitResult | WorkerFailure

@@ -14,8 +14,8 @@ from train.data.splits import Split, split
 from train.hyperparameters import Facts, Method, Resolved, resolve
 from train.request import TrainingRequest
 from train.trainers.bases import Base, count_parameters, load_config
-from train.trainers.devices import Device
 from train.trainers.pairs import Pair, TokenisedPairs, tokenise_pairs
+from train.trainers.runtime import Device
 from train.trainers.tokens import Row, Tokenised, tokenise
 
 

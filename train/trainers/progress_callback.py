@@ -15,8 +15,8 @@ from train.hyperparameters import Chosen
 from train.run.failures import TrainingDiverged
 from train.run.progress import Progress, Stage, Step, Validation
 from train.trainers.checkpoint_callback import CheckpointCallback, trainable_parameters
-from train.trainers.devices import Memory
 from train.trainers.fit_job import Measured
+from train.trainers.runtime import Memory
 
 
 class Best:

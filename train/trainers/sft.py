@@ -10,8 +10,8 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from train.trainers.devices import use_one_gpu
 from train.trainers.packing import SimilarLengthSampler
+from train.trainers.runtime import use_one_gpu
 from train.trainers.tokens import Row
 
 

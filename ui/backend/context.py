@@ -6,9 +6,11 @@ The page reaches models as any client does: with the OpenAI SDK, through the gat
 from dataclasses import dataclass, field
 from typing import Any
 
+from evals.recordings.recorded_models import RecordedCompleter, parse_recorded_name
 from models.completer import GatewayCompleter, gateway_completer
 from models.database import Database
 from models.errors import ParleyError
+from models.messages import Completer
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
@@ -64,6 +66,11 @@ class PageContext:
         if model not in self._completers:
             self._completers[model] = gateway_completer(self.settings, model)
         return self._completers[model]
+
+    def answering(self, model: str) -> Completer:
+        """As `completer`, for whole answers only: a recorded model (`MODEL@recorded`) answers from its record."""
+        name = parse_recorded_name(model)
+        return RecordedCompleter(self.database, name) if name else self.completer(model)
 
     async def close(self) -> None:
         """Closes the connections to the gateway."""

@@ -74,8 +74,10 @@ def match(
         import_id: an unfinished import of the same file.
         by_id: whether an id names a vote; without it an id still finds the vote that was once stored under it.
     """
-    rows, repeats = _keyed(votes, sha256, by_id=by_id)
-    stored = _stored(database, [row.keys for row in rows])
+    with database.read() as session:
+        is_empty = session.scalar(select(VoteRow.battle_id).limit(1)) is None
+    rows, repeats = _keyed(votes, sha256, by_id=by_id, is_empty=is_empty)
+    stored = {} if is_empty else _stored(database, [row.keys for row in rows])
     new, overlapping, changed = [], [], []
     known, earlier, used = 0, set(), set()
     for row in rows:
@@ -104,21 +106,21 @@ class _Row:
     named: bool
 
 
-def _keyed(votes: Sequence[ImportedVote], sha256: str, *, by_id: bool) -> tuple[list[_Row], int]:
+def _keyed(votes: Sequence[ImportedVote], sha256: str, *, by_id: bool, is_empty: bool) -> tuple[list[_Row], int]:
     """The votes with their keys, and how many repeat an id with the same content."""
     maker, repeats = KeyMaker(sha256), 0
-    identities: dict[tuple[str, ...], str] = {}
+    first: dict[tuple[str, ...], ImportedVote] = {}
     rows = []
     for vote in votes:
         named = by_id and vote.id is not None
         if named:
-            key, identity = (str(vote.id), *sorted((vote.left, vote.right))), row_identity(vote)
-            if identities.get(key) == identity:
+            key = (str(vote.id), *sorted((vote.left, vote.right)))
+            named = key not in first  # a log may have an id twice, with another vote
+            if not named and row_identity(first[key]) == row_identity(vote):
                 repeats += 1
                 continue
-            named = key not in identities  # a log may have an id twice, with another vote
-            identities.setdefault(key, identity)
-        rows.append(_Row(vote, maker.keys(vote), named))
+            first.setdefault(key, vote)
+        rows.append(_Row(vote, maker.keys(vote, by_row=not (named and is_empty)), named))
     return rows, repeats
 
 
@@ -141,9 +143,6 @@ def _by_id(row: _Row, stored: Mapping[str, Stored], used: set[str]) -> Stored | 
 def _stored(database: Database, keys: Sequence[VoteKeys]) -> dict[str, Stored]:
     """The stored votes by their battle's id, of all the ids that the rows may have."""
     found: dict[str, Stored] = {}
-    with database.read() as session:
-        if session.scalar(select(VoteRow.battle_id).limit(1)) is None:
-            return found
     query = (
         select(BattleRow.id, BattleRow.import_id, BattleRow.voter, BattleRow.flipped, VoteRow.choice, PromptRow.digest)
         .join(VoteRow, VoteRow.battle_id == BattleRow.id)

@@ -62,9 +62,7 @@ class ImportedVote:
     former: Texts | None = None
 
     def __post_init__(self) -> None:
-        for side, value in (("left", self.left), ("right", self.right)):
-            if not value:
-                raise RowError(f"the {side} model has no name: fill it in, or name the column with --columns")
+        require_names(self.left, self.right)
         if self.left == self.right:
             raise RowError(f"both sides are the model {self.left}")
         for name, value in (("a model's name", self.left), ("a model's name", self.right), ("the voter", self.voter)):
@@ -93,6 +91,13 @@ class ImportedVote:
     def sorted_choice(self) -> str:
         """The choice with the models in sorted order, left to right."""
         return mirrored(self.choice) if self.left > self.right else self.choice
+
+
+def require_names(left: str, right: str) -> None:
+    """Raises RowError unless both models have a name."""
+    for side, name in (("left", left), ("right", right)):
+        if not name:
+            raise RowError(f"the {side} model has no name: fill it in, or name the column with --columns")
 
 
 def mirrored(choice: str) -> str:

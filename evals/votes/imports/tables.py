@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from evals.votes.imports.choices import ONE_HOT, WinnerNames, choice_of, one_hot_choice
 from evals.votes.imports.content import decoded, is_conversation, parse_messages, text_of
 from evals.votes.imports.options import COLUMNS, ImportOptions
-from evals.votes.imports.rows import UNKNOWN_VOTER, ImportedVote, RowError, Texts, parse_time
+from evals.votes.imports.rows import UNKNOWN_VOTER, ImportedVote, NotAVote, RowError, Texts, parse_time, require_names
 
 _ANNOTATOR = re.compile(r"(annotator|rater|judge|voter|labell?er|worker|participant)[ _-]?\d+", re.IGNORECASE)
 
@@ -20,6 +20,7 @@ class Table:
 
     options: ImportOptions
     filename: str
+    _plans: dict[tuple[str, ...], dict[str, list[str]]] = field(default_factory=dict)
 
     @property
     def names(self) -> WinnerNames:
@@ -36,16 +37,42 @@ class Table:
 
     def has(self, name: str, columns: Sequence[str]) -> bool:
         """Whether the table has one of our columns."""
-        if name in self.options.columns:
-            return self.options.columns[name] in columns
-        return any(column in columns for column in COLUMNS[name])
+        return any(column in columns for column in self._aliases(name))
 
-    def cell(self, row: Mapping[str, Any], name: str) -> Any:
+    def cells(self, row: Mapping[str, Any]) -> "Cells":
+        """The values of our columns."""
+        columns = tuple(row)
+        if columns not in self._plans:
+            self._plans[columns] = {
+                name: [column for column in self._aliases(name) if column in row] for name in COLUMNS
+            }
+        return Cells(row, self._plans[columns])
+
+    def _aliases(self, name: str) -> tuple[str, ...]:
+        return (self.options.columns[name],) if name in self.options.columns else COLUMNS[name]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A row's values under our names of columns. `plan`: our name → the row's columns for it."""
+
+    row: Mapping[str, Any]
+    plan: Mapping[str, Sequence[str]]
+
+    def __getitem__(self, name: str) -> Any:
         """The value of one of our columns; None where it is missing or empty."""
-        for column in (self.options.columns[name],) if name in self.options.columns else COLUMNS[name]:
-            if (value := row.get(column)) not in (None, ""):
+        for column in self.plan[name]:
+            if (value := self.row[column]) is not None and value != "":
                 return value
         return None
+
+    def text(self, name: str) -> str | None:
+        """The value as a text."""
+        return None if (value := self[name]) is None else str(value)
+
+    def column(self, name: str) -> str:
+        """The column that has the value; empty without one."""
+        return next((column for column in self.plan[name] if self.row[column] not in (None, "")), "")
 
 
 def from_row(row: Mapping[str, Any], line: int, table: Table) -> list[ImportedVote]:
@@ -54,12 +81,15 @@ def from_row(row: Mapping[str, Any], line: int, table: Table) -> list[ImportedVo
     Raises:
         RowError: the row is not a vote.
     """
+    cells = table.cells(row)
     annotators = table.annotators(list(row))
-    if not annotators and table.cell(row, "winner") is None and table.cell(row, "chosen") is not None:
-        return [_from_preference(row, line, table)]
-    left, right = (str(table.cell(row, side) or "").strip() for side in ("model_a", "model_b"))
-    id_ = table.cell(row, "id")
-    prompt, texts, former = _texts(row, table)
+    if cells["winner"] is None and row.get("skip_reason"):  # as Parley exports it
+        raise NotAVote("a pair that was skipped")
+    if not annotators and cells["winner"] is None and cells["chosen"] is not None:
+        return [_from_preference(cells, line)]
+    left, right = (str(cells[side] or "").strip() for side in ("model_a", "model_b"))
+    require_names(left, right)
+    prompt, texts, former = _texts(cells)
     own = not prompt and not texts.messages and table.options.each_its_own_prompt
     if not texts.messages and not prompt and not own:
         raise RowError("it has no prompt: fill it in, or use --each-its-own-prompt")
@@ -67,19 +97,19 @@ def from_row(row: Mapping[str, Any], line: int, table: Table) -> list[ImportedVo
         line=line,
         left=left,
         right=right,
-        choice="tie" if annotators else _choice(row, left, right, table),
-        voter=str(table.cell(row, "voter") or UNKNOWN_VOTER).strip(),
+        choice="tie" if annotators else one_hot_choice(row) or choice_of(cells["winner"], left, right, table.names),
+        voter=str(cells["voter"] or UNKNOWN_VOTER).strip(),
         prompt=f"{table.filename} line {line}" if own else prompt,
         messages=texts.messages,
         left_answer=texts.left,
         right_answer=texts.right,
-        category=None if table.cell(row, "category") is None else str(table.cell(row, "category")),
-        id=None if id_ is None or annotators else str(id_),
-        when=parse_time(table.cell(row, "created")),
-        again=str(table.cell(row, "again") or "").strip().lower() in ("true", "1", "yes"),
+        category=cells.text("category"),
+        id=None if annotators else cells.text("id"),
+        when=parse_time(cells["created"]),
+        again=str(cells["again"] or "").strip().lower() in ("true", "1", "yes"),
         own_prompt=own,
         former=former,
-    )  # fmt: skip
+    )
     if not annotators:
         return [vote]
     votes = [
@@ -92,33 +122,23 @@ def from_row(row: Mapping[str, Any], line: int, table: Table) -> list[ImportedVo
     return votes
 
 
-def _choice(row: Mapping[str, Any], left: str, right: str, table: Table) -> str:
-    return one_hot_choice(row) or choice_of(table.cell(row, "winner"), left, right, table.names)
-
-
-def _texts(row: Mapping[str, Any], table: Table) -> tuple[str, Texts, Texts | None]:
+def _texts(cells: Cells) -> tuple[str, Texts, Texts | None]:
     """The prompt's name or text, the texts, and the texts as release 0a467a6 read them where they differ."""
-    prompt, answers = table.cell(row, "prompt"), [table.cell(row, f"answer_{side}") for side in "ab"]
-    if has_one_hot(row):
+    given = [cells[name] for name in ("prompt", "answer_a", "answer_b")]
+    prompt, *answers = given
+    if "winner_model_a" in cells.row:  # as in LMSYS's sets, where these cells are lists of turns
         prompt, answers = _single_turn(decoded(prompt), [decoded(answer) for answer in answers])
-    messages = parse_messages(table.cell(row, "messages"))
+    messages = parse_messages(cells["messages"])
     if not messages and is_conversation(prompt):
-        messages = parse_messages(prompt)
-        prompt = None
+        messages, prompt = parse_messages(prompt), None
     name = text_of(prompt).strip()
-    asked = ({"role": "user", "content": name},) if name and _is_text(row, table) else ()
+    asked = ({"role": "user", "content": name},) if name and _is_text(cells) else ()
     texts = Texts(messages or asked, *map(text_of, answers))
-    given = [table.cell(row, name) for name in ("prompt", "answer_a", "answer_b")]
     if not any(isinstance(cell, list | dict) for cell in given):
         return name, texts, None
     was = ["" if cell is None else str(cell) for cell in given]
-    before = parse_messages(table.cell(row, "messages")) or ({"role": "user", "content": was[0].strip()},)
+    before = parse_messages(cells["messages"]) or ({"role": "user", "content": was[0].strip()},)
     return name, texts, Texts(before, was[1], was[2])
-
-
-def has_one_hot(row: Mapping[str, Any]) -> bool:
-    """Whether the row has one-hot winners; then its prompt and answers are lists of turns."""
-    return "winner_model_a" in row and "winner_model_b" in row
 
 
 def _single_turn(prompt: Any, answers: list[Any]) -> tuple[Any, list[Any]]:
@@ -133,16 +153,15 @@ def _single_turn(prompt: Any, answers: list[Any]) -> tuple[Any, list[Any]]:
     return [{"role": "user", "content": turn} for turn in prompt if turn], ["", ""]
 
 
-def _from_preference(row: Mapping[str, Any], line: int, table: Table) -> ImportedVote:
+def _from_preference(cells: Cells, line: int) -> ImportedVote:
     """A chosen and a rejected answer. Which side they were on is unknown: the models are taken in sorted order."""
-    sides = []
-    messages = parse_messages(table.cell(row, "messages"))
-    prompt = table.cell(row, "prompt")
+    messages, prompt = parse_messages(cells["messages"]), cells["prompt"]
     if not messages and is_conversation(prompt):
         messages, prompt = parse_messages(prompt), None
     name = text_of(prompt).strip()
+    sides = []
     for kind in ("chosen", "rejected"):
-        answer, model = table.cell(row, kind), table.cell(row, f"{kind}_model")
+        answer, model = cells[kind], cells[f"{kind}_model"]
         if model is None:
             raise RowError(f"it names no model for {kind}: name the column with --columns {kind}_model=YOURS")
         if is_conversation(answer):
@@ -152,26 +171,25 @@ def _from_preference(row: Mapping[str, Any], line: int, table: Table) -> Importe
         sides.append((str(model).strip(), text_of(answer)))
     if not messages and not name:
         raise RowError("it has no prompt")
-    asked = ({"role": "user", "content": name},) if name and _is_text(row, table) else ()
+    asked = ({"role": "user", "content": name},) if name and _is_text(cells) else ()
     (left, left_answer), (right, right_answer) = sorted(sides)
     return ImportedVote(
         line=line,
         left=left,
         right=right,
         choice="left" if left == sides[0][0] else "right",
-        voter=str(table.cell(row, "voter") or UNKNOWN_VOTER).strip(),
+        voter=str(cells["voter"] or UNKNOWN_VOTER).strip(),
         prompt=name,
         messages=messages or asked,
         left_answer=left_answer,
         right_answer=right_answer,
-        category=None if table.cell(row, "category") is None else str(table.cell(row, "category")),
-        id=None if table.cell(row, "id") is None else str(table.cell(row, "id")),
-        when=parse_time(table.cell(row, "created")),
+        category=cells.text("category"),
+        id=cells.text("id"),
+        when=parse_time(cells["created"]),
     )
 
 
-def _is_text(row: Mapping[str, Any], table: Table) -> bool:
+def _is_text(cells: Cells) -> bool:
     """Whether the prompt's column has the prompt's text, and not its id."""
-    names = (table.options.columns["prompt"],) if "prompt" in table.options.columns else COLUMNS["prompt"]
-    column = next((name for name in names if row.get(name) not in (None, "")), "")
+    column = cells.column("prompt")
     return bool(column) and not column.endswith("id")

@@ -13,6 +13,7 @@ from evals.votes.imports.rows import RowError
 from models.errors import Invalid, NotFound
 
 _BIG_CELL = 2**27  # characters of an answer in a CSV; Python's own limit is 131,072
+_HEADER = 2**16  # characters in which a header ends
 _SEPARATORS = (",", ";", "\t", "|")
 _TABLES, _JSON = (".csv", ".tsv", ".tab"), (".json", ".jsonl", ".ndjson")
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
@@ -72,23 +73,26 @@ def read_header(path: Path, text: str, separator: str | None, is_known: Callable
     usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
     candidates = [separator] if separator else sorted(_SEPARATORS, key=lambda one: one != usual)
     headers = [
-        Header(tuple(next(csv.reader(io.StringIO(text, newline=""), delimiter=one), [])), one) for one in candidates
+        Header(tuple(next(csv.reader(io.StringIO(text[:_HEADER], newline=""), delimiter=one), [])), one)
+        for one in candidates
     ]
     return max(headers, key=lambda header: sum(map(is_known, header.columns)))
 
 
 def csv_rows(text: str, header: Header) -> Iterator[tuple[int, Mapping[str, Any] | RowError]]:
     """Each row with its line; a row that has not the header's number of cells is a RowError."""
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=header.separator)
-    _ = reader.fieldnames
-    before = reader.line_num
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=header.separator)
+    next(reader, None)
+    before, columns = reader.line_num, header.columns
     try:
-        for row in reader:
+        for cells in reader:
             line, before = before + 1, reader.line_num
-            if None in row or None in row.values():
-                yield line, RowError(f"it does not have the {len(header.columns)} cells of the header")
+            if not cells:
+                continue
+            if len(cells) != len(columns):
+                yield line, RowError(f"it does not have the {len(columns)} cells of the header")
             else:
-                yield line, row
+                yield line, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
         yield before + 1, RowError(f"it is not CSV from here on ({error})")
 

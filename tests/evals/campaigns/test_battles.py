@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 
 from evals.campaign_tables import CampaignPairRow, SetAsideRow
 from evals.campaigns.answers import store_answers
@@ -245,3 +245,21 @@ def test_every_error_of_a_battle_is_one_line_without_a_model(database: Database,
     with pytest.raises(ParleyError) as error:
         battle(database, "ann", Scripted(dict.fromkeys(MODELS, dead)))
     assert not any(model in f"{error.value} {error.value.__cause__} {error.value.__context__}" for model in MODELS)
+
+
+def test_a_vote_with_its_next_pair_reads_one_voters_battles_only(database: Database, tmp_path: Path) -> None:
+    opened(database, tmp_path, 1, MODELS[:2])
+    statements: list[tuple[str, tuple[object, ...]]] = []
+    first = battle(database, "ann")
+    with database.connection() as connection:
+        event.listen(connection.engine, "before_cursor_execute", lambda *call: statements.append(call[2:4]))
+        engine = connection.engine
+    cast_vote(database, first.id, "ann", "left")
+    battle(database, "bob")
+    done = [one for one in statements if "battles" in one[0] and one[0].startswith("SELECT")]
+    assert done
+    assert len(statements) <= 27
+    with engine.connect() as connection:
+        for statement, parameters in done:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            assert not [step for step in plan.mappings() if "ix_battles_campaign" in step["detail"]], statement

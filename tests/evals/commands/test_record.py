@@ -1,6 +1,7 @@
 """`parley record` and `parley recordings`: consent, cost, sets of prompts, lists and files."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_nothing_is_asked_without_consent(parley, database: Database) -> None:
     assert "old: 2 prompts, 3 samples each." in output
     prices = ("--usd-per-million-input", "1", "--usd-per-million-output", "2")
     assert "at most $0.0062" in parley("record", "old", *prices)[1]
-    assert "needs the prices of old" in parley("record", "old", "--max-cost", "1")[2]
+    assert "A cost limit needs the prices of old" in parley("record", "old", "--max-cost", "1")[2]
     assert "record the live model instead" in parley("record", "old@recorded", "--yes")[2]
     assert "There are no recordings yet" in parley("recordings", "list")[1]
 
@@ -39,6 +40,19 @@ def test_prices_of_a_known_provider_are_used(parley, database: Database) -> None
     upstream = OLD.upstream.model_copy(update={"model": "ft:gpt-4o-mini-2024-07-18:acme::A1"}) if OLD.upstream else None
     Registry(database).register(OLD.model_copy(update={"upstream": upstream}))
     assert "at most $" in parley("record", "old")[1]
+
+
+def test_the_models_list_shows_how_much_is_recorded(parley, database: Database, tmp_path: Path) -> None:
+    registry, day = Registry(database), date(2027, 1, 14)
+    for name in ("old", "older"):
+        registry.register(OLD.model_copy(update={"id": name, "shutdown_date": day}))
+    registry.register(OLD.model_copy(update={"id": "stays"}))
+    run(database, ScriptedServer(), request(stored_prompts(database, "one", "two")), tmp_path)
+    listed = parley("models", "list")[1]
+    assert "old: 2 of 2 prompts recorded, 3 samples. `parley record old`" in listed
+    assert "older: not recorded. `parley record older` records what is missing." in listed
+    rows = {row["id"]: row["recorded"] for row in json.loads(parley("models", "list", "--json")[1])}
+    assert rows == {"old": "2 of 2 prompts recorded, 3 samples", "older": "not recorded", "stays": None}
 
 
 def test_recordings_are_listed_shown_and_exported(parley, database: Database, tmp_path: Path) -> None:

@@ -81,3 +81,43 @@ def test_a_tight_race_names_its_rivals() -> None:
     assert board.enough
     assert "may be as good" in board.verdict
     assert "Not enough evidence yet" in board.verdict
+
+
+def test_a_cycle_is_called_a_cycle() -> None:
+    pairs = (("stone", "scissors"), ("scissors", "paper"), ("paper", "stone"))
+    rows = [(a, b, float((v + p) % 5 > 0), p, f"v{v}") for a, b in pairs for p in range(20) for v in range(10)]
+    board = rank(from_rows(rows))
+    assert sorted(board.cycle) == ["paper", "scissors", "stone"]
+    assert "this is a cycle" in board.verdict
+    assert "leads" not in board.verdict
+    ordered = [(a, b, float((v + p) % 5 > 0), p, f"v{v}") for a, b in pairs[:2] for p in range(20) for v in range(10)]
+    assert rank(from_rows(ordered)).cycle == ()
+
+
+def test_who_leads_by_others_votes_is_not_denied_in_the_same_breath() -> None:
+    rows = [("good", "poor", float(v % 10 > 0), p, v) for p in range(40) for v in range(20)]
+    rows += [("middle", "poor", float((v + p) % 2), p, v) for p in range(40) for v in range(20)]
+    rows += [("good", "middle", float(p % 3 > 0), p, 0) for p in range(3)]
+    board = rank(from_rows(rows))
+    assert board.verdict.startswith("good leads")
+    assert "Not enough evidence" not in board.verdict
+    assert "votes on others add to it" in board.verdict
+
+
+def test_few_voters_speak_for_themselves() -> None:
+    rows = [("a", "b", float(p % 4 > 0), p, v) for p in range(40) for v in range(4)]
+    board = rank(from_rows(rows))
+    assert (board.scope, board.clustered_by) == ("these people", "prompt")
+    assert "This is about these 4 people only: 1 more voter is needed to speak for others" in board.verdict
+    more = rank(from_rows([*rows, *(("a", "b", float(p % 4 > 0), p, 4) for p in range(40))]))
+    assert (more.scope, more.clustered_by) == ("people like them", "prompt and voter")
+    assert "people only" not in more.verdict
+
+
+def test_a_voter_with_most_votes_is_named_and_weighs_like_others() -> None:
+    rows = [("a", "b", 1.0, p, "diligent") for p in range(100)]
+    rows += [("a", "b", 0.0, p, f"v{v}") for p in range(10) for v in range(5)]
+    board = rank(from_rows(rows))
+    assert board.rows[0].model == "b"
+    assert board.frequent_voter == "diligent"
+    assert any("diligent cast half of the votes" in note for note in board.notes)

@@ -1,5 +1,7 @@
 """Voter agreement: alpha as evalica and as the textbook have it, kappas by hand, votes cast twice; order is nothing."""
 
+from dataclasses import replace
+
 import evalica
 import numpy as np
 import pandas as pd
@@ -93,3 +95,42 @@ def test_the_order_of_voters_and_sides_are_nothing(rows, chance) -> None:
     assert one.alpha == (None if two.alpha is None else pytest.approx(two.alpha))
     assert one.units == two.units
     assert sorted(pair.agreed for pair in one.kappas) == pytest.approx(sorted(pair.agreed for pair in two.kappas))
+
+
+def test_swapped_sides_change_nothing() -> None:
+    # Two voters who agree on 20 prompts; every second vote names the models the other way round.
+    rows = []
+    for prompt in range(20):
+        score = float(prompt % 2)
+        rows += [("a", "b", score, prompt, "anna"), ("b", "a", 1 - score, prompt, "bert")]
+    found = agreement(from_rows(rows))
+    assert (found.alpha, found.fleiss, found.observed, found.units) == (1.0, 1.0, 1.0, 20)
+    (pair,) = found.kappas
+    assert (pair.first, pair.second, pair.kappa) == ("anna", "bert", 1.0)
+    assert (pair.kappa_error or 0) > 0.05
+
+
+def test_fleiss_example() -> None:
+    # By hand: units (3, 0, 0), (1, 2, 0), (0, 1, 2) and (0, 0, 3) of three voters.
+    counts = [(3, 0, 0), (1, 2, 0), (0, 1, 2), (0, 0, 3)]
+    rows = [
+        (unit, voter, score)
+        for unit, row in enumerate(counts)
+        for voter, score in enumerate(s for s, times in zip((0.0, 0.5, 1.0), row, strict=True) for _ in range(times))
+    ]
+    found = agreement(votes(rows))
+    agreed, chance = (1 + 1 / 3 + 1 / 3 + 1) / 4, (4**2 + 3**2 + 5**2) / 12**2
+    assert found.fleiss == pytest.approx((agreed - chance) / (1 - chance))
+    assert (found.fleiss_error or 0) > 0.1
+    assert (found.alpha_error or 0) > 0.1
+
+
+def test_left_rate_is_of_the_side_not_of_the_model() -> None:
+    data = from_rows([("a", "b", float(unit % 4 > 0), unit, unit % 5) for unit in range(40)])
+    assert agreement(data).left_rate is None
+    always_left = replace(data, first_left=data.score == 1)
+    found = agreement(always_left)
+    assert found.left_rate == 1.0
+    assert (found.left_error or 0) > 0
+    sides = replace(data, first_left=np.arange(40) // 4 % 2 == 0)
+    assert agreement(sides).left_rate == pytest.approx(0.5)

@@ -92,7 +92,7 @@ def test_the_plan_says_what_the_rest_costs(database: Database, tmp_path: Path) -
     assert (rest.stored, rest.left.requests, rest.spent_usd) == (3, 3, pytest.approx(0.048))
     unknown = plan_recording(database, request(chosen))
     assert unknown.left.usd is None
-    with pytest.raises(Invalid, match="needs the prices of old"):
+    with pytest.raises(Invalid, match="A cost limit needs the prices of old"):
         request(chosen, max_usd=1.0)
 
 

@@ -181,6 +181,7 @@ def test_a_whole_rescue(
     assert done.exit_code == 0, (done.output, done.exception)
     assert f"{account.page_url}/vote/" in done.output
     assert "parley verdict support-rescued support-openai" in done.output
+    assert "are not recorded. Before it is switched off, run: parley record support-openai" in done.output
     new, hosted = registry.resolve("support-rescued"), registry.resolve("support-openai")
     assert (new.kind, new.base, new.description) == ("adapter", "tiny", f"Rescued from {old}")
     assert hosted.upstream is not None

@@ -70,6 +70,17 @@ async def test_the_table_shows_states_and_no_addresses(tab: ModelsTab) -> None:
     assert "45671" not in html
 
 
+async def test_the_table_shows_how_much_of_a_model_is_recorded(tab: ModelsTab, database: Database) -> None:
+    upstream = {"base_url": "https://x/v1", "model": "ft:gpt:acme::A1"}
+    spec = ModelSpec.model_validate(
+        {"id": "old", "kind": "hosted", "upstream": upstream, "shutdown_date": "2027-01-14"}
+    )
+    Registry(database).register(spec)
+    html = (await tab.refresh(None))[tab._view.table]
+    assert "off on 2027-01-14: not recorded" in html
+    assert html.count("not recorded") == 1
+
+
 async def test_a_tick_without_changes_updates_nothing(tab: ModelsTab) -> None:
     html, seen = await tab.tick("")
     assert html == seen

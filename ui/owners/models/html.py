@@ -42,6 +42,8 @@ def _row(model: Mapping[str, Any], *, running: bool) -> str:
     candidate = f"{badge('candidate', 'warn')} " if model.get("registered") == "candidate" else ""
     origin = f"on {model['base']}" if model["base"] else model.get("upstream") or ""
     about = f"{pinned}{candidate}<span class='faint'>{escape(model['kind'])} {escape(origin)}</span>"
+    ends = ": ".join(filter(None, (model.get("shutdown"), model.get("recorded"))))
+    about += f"<br><span class='faint'>{escape(ends)}</span>" if ends else ""
     message = f"<p>{escape(model['message'])}</p>" if model["message"] and running else ""
     since = duration(datetime.fromisoformat(model["since"])) if model["since"] and running else ""
     return (

@@ -1,24 +1,28 @@
-"""The device that a run trains on: CPU or GPU, its number formats and attention kernels, and the memory in use.
+"""The runtime of a training in this process: device, memory in use, threads, and where the libraries' output goes.
 
 The RAM's peak is the kernel's count (VmHWM), which a process can reset on Linux; elsewhere it is the peak since the
 process started. Light: torch is loaded by the functions.
 """
 
 import importlib.util
+import logging
 import resource
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 from models.errors import Invalid
 from models.settings import Settings
 
 _AMPERE = (8, 0)  # compute capability from which flash attention runs
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "huggingface_hub")
 
 
 @dataclass(frozen=True)
@@ -62,19 +66,21 @@ class Memory:
     """Measures from its creation; one run at a time."""
 
     def __init__(self, device: str) -> None:
-        self._cuda = device == "cuda"
+        import torch
+
+        self._cuda: Any = torch.cuda if device == "cuda" else None
         if self._cuda:
-            torch.cuda.reset_peak_memory_stats()
+            self._cuda.reset_peak_memory_stats()
         else:
             _reset_peak()
 
     def now(self) -> int:
         """Bytes in use now."""
-        return torch.cuda.memory_allocated() if self._cuda else psutil.Process().memory_info().rss
+        return self._cuda.memory_allocated() if self._cuda else psutil.Process().memory_info().rss
 
     def peak(self) -> int:
         """The most bytes in use since the creation."""
-        return torch.cuda.max_memory_allocated() if self._cuda else _peak_rss()
+        return self._cuda.max_memory_allocated() if self._cuda else _peak_rss()
 
 
 def _reset_peak() -> None:
@@ -91,3 +97,38 @@ def _peak_rss() -> int:
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def quiet(log: Path | None = None, threads: int | None = None) -> Iterator[None]:
+    """Inside, the libraries' warnings go to `log` (nowhere without it), and torch uses `threads` threads.
+
+    Everything is restored afterwards.
+    """
+    import torch
+    from datasets.utils import disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    before = torch.get_num_threads()
+    if threads:
+        torch.set_num_threads(threads)
+    handler: logging.Handler = logging.FileHandler(log, encoding="utf-8") if log else logging.NullHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    previous = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+            enable_progress_bars()
+            transformers_logging.enable_progress_bar()
+            for logger, (handlers, propagate) in zip(loggers, previous, strict=True):
+                logger.handlers, logger.propagate = handlers, propagate
+            handler.close()

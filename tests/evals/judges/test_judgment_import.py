@@ -1,0 +1,72 @@
+"""An outside judge's verdicts from a file: stored pairs are recognised, flips are counted, people are compared with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evals.judges.judgment_import import import_judgments
+from evals.judges.rubric import IMPORTED_RUBRIC, find_rubric
+from evals.served_runs import calibrate_stored
+from evals.votes.vote_import import import_votes
+from models.database import Database
+from models.errors import Invalid
+
+
+def rows(path: Path, verdicts: list[dict[str, str]]) -> Path:
+    path.write_text("\n".join(json.dumps(row) for row in verdicts))
+    return path
+
+
+def verdict(prompt: int, left: str, right: str, winner: str) -> dict[str, str]:
+    return {
+        "prompt": f"Question {prompt}?",
+        "model_a": left,
+        "model_b": right,
+        "winner": winner,
+        "answer_a": f"{left} answers {prompt}",
+        "answer_b": f"{right} answers {prompt}",
+    }
+
+
+@pytest.fixture
+def voted(database: Database, tmp_path: Path) -> Database:
+    """Two people voted on 40 pairs; they prefer "new" on three of four."""
+    votes = [
+        verdict(p, "new", "old", "new" if p % 4 else "old") | {"voter": voter}
+        for p in range(40)
+        for voter in ("anna", "bert")
+    ]
+    import_votes(database, rows(tmp_path / "votes.jsonl", votes))
+    return database
+
+
+def test_an_outside_judge_is_held_against_people(voted: Database, tmp_path: Path) -> None:
+    judged = []
+    for p in range(40):
+        people = "new" if p % 4 else "old"
+        judged += [verdict(p, "new", "old", people), verdict(p, "old", "new", people if p % 10 else "old")]
+    judged.append(verdict(99, "new", "old", "new"))  # nobody voted on it
+    found = import_judgments(voted, rows(tmp_path / "judged.jsonl", judged), "outside")
+    assert (found.new, found.known, found.unknown, found.pairs, found.one_order) == (80, 0, 1, 40, 0)
+    assert (found.flips, found.flip_rate) == (2, 0.05)  # of 0, 10, 20 and 30 people prefer "new" on 10 and 30
+    calibration = calibrate_stored(voted, "outside", find_rubric("imported"))
+    assert (calibration.voted, calibration.judged) == (40, 40)
+    assert calibration.groups[0].pairs == 40
+    again = import_judgments(voted, tmp_path / "judged.jsonl", "outside")
+    assert (again.new, again.known, again.flips) == (0, 80, 2)
+
+
+def test_the_order_shown_is_kept_and_ties_are_ties(voted: Database, tmp_path: Path) -> None:
+    judged = [verdict(1, "old", "new", "tie"), verdict(1, "new", "old", "model_b"), verdict(2, "old", "new", "model_b")]
+    found = import_judgments(voted, rows(tmp_path / "judged.jsonl", judged), "outside")
+    assert (found.pairs, found.flips, found.one_order) == (1, 1, 1)
+
+
+def test_rows_about_other_answers_are_refused(voted: Database, tmp_path: Path) -> None:
+    other = verdict(1, "new", "old", "new") | {"answer_a": "another answer"}
+    with pytest.raises(Invalid, match="none of its rows is about a stored pair"):
+        import_judgments(voted, rows(tmp_path / "judged.jsonl", [other]), "outside")
+    without = {name: value for name, value in other.items() if not name.startswith("answer")}
+    assert import_judgments(voted, rows(tmp_path / "judged.jsonl", [without]), "outside").new == 1
+    assert IMPORTED_RUBRIC.name == "imported"

@@ -1,0 +1,43 @@
+"""What a campaign can find before it opens: more with more voters, nothing about others under five."""
+
+import pytest
+
+from evals.ratings.planned_power import CampaignSize, campaign_power
+
+
+def test_more_voters_find_more() -> None:
+    few, many = (campaign_power(CampaignSize(voters, 40)) for voters in (5, 20))
+    assert few.people_like_them is not None
+    assert many.people_like_them is not None
+    assert 0.2 < few.people_like_them.better[0.6] < 0.4 < 0.75 < many.people_like_them.better[0.6]
+    assert few.people_like_them.at_least_as_good[0.05] < few.people_like_them.at_least_as_good[0.1]
+    assert many.people_like_them.better_anytime[0.65] < many.people_like_them.better[0.65]
+    # Peeking never decides with five voters: a power of zero is said, not hidden.
+    assert set(few.people_like_them.better_anytime.values()) == {0.0}
+    assert "finds neither with so few voters" in few.text
+
+
+def test_few_voters_never_speak_for_others() -> None:
+    found = campaign_power(CampaignSize(3, 40))
+    assert (found.people_like_them, found.voters_missing) == (None, 2)
+    assert found.these_people.better[0.65] > 0.5
+    assert "To speak for anybody else takes at least 5 voters, 2 more." in found.text
+
+
+def test_too_few_votes_find_nothing() -> None:
+    found = campaign_power(CampaignSize(8, 10))
+    assert found.people_like_them is not None
+    assert {*found.people_like_them.better.values(), *found.these_people.better.values()} == {0.0}
+    assert "too few" in found.text
+
+
+def test_the_same_size_gives_the_same_power() -> None:
+    size = CampaignSize(8, 40, votes_each=20)
+    one, other = campaign_power(size), campaign_power(size)
+    assert one.to_json() == other.to_json()
+    assert one.votes == 160
+    assert one.people_like_them is not None
+    whole = campaign_power(CampaignSize(8, 40)).people_like_them
+    assert whole is not None
+    assert one.people_like_them.better[0.6] < whole.better[0.6] + 0.01
+    assert one.these_people.better[0.6] == pytest.approx(other.these_people.better[0.6])

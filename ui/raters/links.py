@@ -86,15 +86,17 @@ class RaterLinks:
     def _to_campaign(self, request: Request, rater: Rater) -> Response:
         root = f"/vote/c/{rater.campaign}"
         response = RedirectResponse(f"{root}/", status_code=303)
-        response.set_cookie(
-            RATER_COOKIE,
-            self._cookies.rater_value(rater.campaign, rater.voter),
-            max_age=VOTER_SECONDS,
-            path=root,
-            httponly=True,
-            samesite="lax",
-            secure=request.url.scheme == "https",
-        )
+        # Also for the link's own address, so that a group's link asks nobody for a name twice.
+        for path in (root, request.url.path):
+            response.set_cookie(
+                RATER_COOKIE,
+                self._cookies.rater_value(rater.campaign, rater.voter),
+                max_age=VOTER_SECONDS,
+                path=path,
+                httponly=True,
+                samesite="lax",
+                secure=request.url.scheme == "https",
+            )
         return response
 
     def _to_owner_side(self, request: Request, invite: Invite) -> Response:

@@ -77,7 +77,7 @@ def test_a_campaign_from_its_form_to_its_report(open_page: Page, tab: CampaignsT
     assert "already" in again[view.create_line]
 
     power = asyncio.run(tab.plan("acceptance", 2, request()))
-    assert "4 votes on 4 prompts are too few" in power[view.power]
+    assert "are too few: a verdict needs 30 votes" in power[view.power]
 
     opened = asyncio.run(tab.open("acceptance", True, request()))
     assert opened[view.close]["visible"]

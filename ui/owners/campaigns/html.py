@@ -107,10 +107,18 @@ def report_html(report: CampaignReport, names: Mapping[str, str]) -> str:
 
 def _verdict_html(verdict: Verdict, names: Mapping[str, str]) -> str:
     good = badge("at least as good") if verdict.at_least_as_good else ""
+    text = verdict.text
+    for number, each in enumerate(verdict.by_voter, 1):
+        text = text.replace(each.voter, _person(each.voter, number, names))
     return (
         f"<div class='verdict'><div><b>{escape(verdict.model_a)}</b> against {escape(verdict.model_b)} {good}</div>"
-        f"<p>{escape(verdict.text)}</p></div>{interval_svg(verdict)}{_by_voter(verdict, names)}"
+        f"<p>{escape(text)}</p></div>{interval_svg(verdict)}{_by_voter(verdict, names)}"
     )
+
+
+def _person(voter: str, number: int, names: Mapping[str, str]) -> str:
+    """A voter's name, or a number instead of the id, which tells nothing."""
+    return names.get(voter) or f"person {number}"
 
 
 def interval_svg(verdict: Verdict) -> str:
@@ -138,7 +146,7 @@ def _by_voter(verdict: Verdict, names: Mapping[str, str]) -> str:
     if not verdict.by_voter:
         return ""
     rows = "".join(
-        f"<tr><th scope='row'>{escape(names.get(each.voter) or f'person {number}')}</th>"
+        f"<tr><th scope='row'>{escape(_person(each.voter, number, names))}</th>"
         f"<td>{escape(each.prefers or 'neither')}</td><td class='num'>{each.wins} / {each.ties} / {each.losses}</td>"
         f"<td class='num'>{each.share:.0%}</td></tr>"
         for number, each in enumerate(verdict.by_voter, 1)

@@ -1,23 +1,39 @@
-"""The worker's handlers for this room: the jobs "judge" and "evaluate". The commands run the same in the foreground."""
+"""The worker's handlers for this room: the jobs "judge", "evaluate", "record" and "prepare-campaign".
+
+The commands run the first three in the foreground.
+"""
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from evals.campaigns.lifecycle import load_campaign
+from evals.campaigns.preparation import prepare_campaign
 from evals.judges.pairwise import judge_models
 from evals.judges.pairwise_evaluation import judge_evaluation
 from evals.judges.request import JudgeRequest
 from evals.judges.rubric import find_rubric
+from evals.recordings.costs import Prices, with_prices
+from evals.recordings.prompt_sets import HELD_OUT, open_prompt_set
+from evals.recordings.recorder import record_served
+from evals.recordings.recording_request import SAMPLES, RecordingPlan, RecordingRequest, plan_recording
+from evals.served_models import resolve_models, run_with_completers
 from evals.served_runs import EvaluationProgress, evaluate_served, judge_served
 from evals.tasks.evaluations import TaskRun, load_evaluation
 from evals.tasks.runner import Progress
 from evals.tasks.task_sources import open_task
+from models.database import Database
 from models.errors import Invalid
 from models.jobs import Job
 from models.judge_prompt import DEFAULT_RUBRIC
+from models.settings import Settings
+from models.spec import is_recorded_name
+from models.usage import has_price
 from models.worker import JobContext
 
 EVALUATE = "evaluate"  # the kind of a job that runs a task
+RECORD = "record"  # the kind of a job that records a model's answers
 _ANSWERING_SHARE = 0.7  # of an evaluation's progress, if judges grade the answers afterwards
 _MAX_TOKENS = 512
 _MIN_INTERVAL_S = 0.5  # between two reports: each writes to the database
@@ -76,6 +92,87 @@ def run_evaluation_job(job: Job, context: JobContext) -> dict[str, Any]:
         context.settings, context.database, run, scorers, EvaluationProgress(answering, scoring)
     )
     return {"evaluation": evaluation.id, "asked": evaluation.run.asked, "cached": evaluation.run.cached}
+
+
+def run_preparation_job(job: Job, context: JobContext) -> dict[str, Any]:
+    """Handles jobs of kind "prepare-campaign"; params: campaign. The result has each model's answers.
+
+    Models that fail do not fail the job: their answers are asked for when a rater needs them.
+    """
+    name = str(_required(job, "campaign"))
+    resolve_models(context.settings, context.database, *load_campaign(context.database, name).models)
+    last_report = 0.0
+
+    def report(done: int, total: int, failed: int) -> None:
+        nonlocal last_report
+        now = time.monotonic()
+        if now - last_report >= _MIN_INTERVAL_S or done >= total:
+            last_report = now
+            context.report(done / max(1, total), f"answers: {done} of {total}{f', {failed} failed' if failed else ''}")
+
+    found = run_with_completers(
+        context.settings,
+        context.database,
+        lambda completers: prepare_campaign(context.database, completers.unretried, name, report),
+    )
+    return {"models": {each.model: {"answers": each.answers, "wanted": each.wanted} for each in found}}
+
+
+def planned_recording(
+    settings: Settings, database: Database, params: Mapping[str, Any]
+) -> tuple[RecordingRequest, RecordingPlan]:
+    """What a job of kind "record" would record, and what it costs at most. Asks nothing.
+
+    Args:
+        params: `model` (a name), and optionally `prompts` (as `open_prompt_set` takes it), `samples`, `max_cost` (US
+            dollars, for the whole recording), `max_tokens`, and `prices` (US dollars per million input and output
+            tokens, for a model without prices of its own).
+
+    Raises:
+        NotFound: there is no such model, or no such prompts. Invalid: a value is not possible, or there is no price.
+    """
+    if is_recorded_name(str(params["model"])):
+        raise Invalid(f"{params['model']} is a recording: record the live model instead.", param="model")
+    (spec,) = resolve_models(settings, database, str(params["model"]))
+    chosen = open_prompt_set(database, settings.runs_dir, str(params.get("prompts") or HELD_OUT))
+    prices = params.get("prices")
+    request = RecordingRequest(
+        spec=with_prices(spec, Prices(*prices) if prices else None),
+        prompts=chosen.prompts,
+        parameters={"max_tokens": int(params.get("max_tokens") or _MAX_TOKENS)},
+        samples=int(params.get("samples") or SAMPLES),
+        max_usd=params.get("max_cost"),
+    )
+    return request, plan_recording(database, request)
+
+
+def run_record_job(job: Job, context: JobContext) -> dict[str, Any]:
+    """Handles jobs of kind "record"; params: see `planned_recording`. A model that costs something needs `max_cost`.
+
+    The result has the recording's id under `recording`, its coverage, the failed samples, and why it stopped early.
+    """
+    _required(job, "model")
+    request, plan = planned_recording(context.settings, context.database, job.params)
+    if request.max_usd is None and (not has_price(request.spec) or plan.left.usd):
+        raise Invalid(f"{plan.left.text} The job needs a limit: max_cost.", param="max_cost")
+
+    last_report = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal last_report
+        now = time.monotonic()
+        if now - last_report < _MIN_INTERVAL_S and progress.done < progress.total:
+            return
+        last_report = now
+        context.report(progress.done / max(1, progress.total), f"recording: {progress.done} of {progress.total}")
+
+    run = record_served(context.settings, context.database, request, report)
+    return {
+        "recording": run.recording.id,
+        "coverage": run.recording.coverage,
+        "failed": run.failed,
+        "stopped": run.stopped,
+    }
 
 
 def _required(job: Job, name: str) -> Any:

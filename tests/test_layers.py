@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg",
-        "settings judge_prompt weights",
+        "settings page_secret judge_prompt weights",
         "database completer",
         "tables spec atomic",
         "registry jobs files usage shutdowns http/ demo/",
@@ -49,6 +49,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "votes/ scorers/",
         "ratings/ tasks/",
         "recordings/",
+        "campaigns/",
+        "bundles/",
         "served_models judges/",
         "reports/ served_runs",
         "commands/ jobs",

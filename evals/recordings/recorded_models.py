@@ -168,14 +168,19 @@ def recorded_prompt_ids(database: Database, names: Iterable[RecordedName]) -> li
         return [prompt_id for prompt_id, held_out in sorted(rows, key=lambda row: (not row[1], row[0]))]
 
 
-def recording_notes(database: Database, specs: Iterable[ModelSpec]) -> list[str]:
-    """For the reader of a result: when each recorded model's answers were recorded, and how."""
+def recorded_on(database: Database, names: Iterable[str]) -> list[str]:
+    """For the reader of a result: when and how the answers of each recorded model among these names were recorded."""
     notes = []
-    for spec in specs:
-        name = parse_recorded_name(spec.id)
+    for text in names:
+        name = parse_recorded_name(text)
         for recording in usable_recordings(database, name) if name else ():
             options = ", ".join(f"{key} {value}" for key, value in recording.parameters.items())
-            day = f"{recording.finished:%Y-%m-%d}"
-            note = f"{spec.id}: recorded on {day} ({recording.coverage}; {options}). A run's own options do not apply."
+            note = f"{text}: recorded on {recording.finished:%Y-%m-%d} ({recording.coverage}; {options})."
             notes.append(note + (" Its prompts are training data." if recording.training else ""))
     return notes
+
+
+def recording_notes(database: Database, specs: Iterable[ModelSpec]) -> list[str]:
+    """As `recorded_on`, for a run that asks the models: its own options have no effect on records."""
+    notes = recorded_on(database, [spec.id for spec in specs])
+    return [f"{note} This run's own options do not apply to recorded answers." for note in notes]

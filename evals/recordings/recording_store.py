@@ -6,7 +6,7 @@ A recording is identified by its model, prompts, parameters and number of sample
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -162,23 +162,24 @@ def finish(database: Database, recording_id: str, usd: float | None) -> Recordin
 
 
 def recording_sha256(session: Session, row: RecordingRow) -> str:
-    """The SHA-256 over model, parameters and all answers, in the order of prompts' digests and samples."""
-    digest = hashlib.sha256()
-    head = [row.model, dict(row.parameters), row.samples, row.prompts_hash]
-    for line in (head, *(list(answer) for answer in _answers(session, row.id))):
-        digest.update(json.dumps(line, sort_keys=True).encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _answers(session: Session, recording_id: str) -> Iterator[tuple[Any, ...]]:
+    """The SHA-256 over model, parameters and all answers."""
     answer = RecordedAnswerRow
     query = (
         select(PromptRow.digest, answer.sample, answer.text, answer.finish_reason, answer.logprobs)
         .join(PromptRow, PromptRow.id == answer.prompt_id)
-        .where(answer.recording_id == recording_id)
+        .where(answer.recording_id == row.id)
     )
+    about = [row.model, dict(row.parameters), row.samples, row.prompts_hash]
+    return answers_sha256(about, [tuple(line) for line in session.execute(query)])
+
+
+def answers_sha256(about: Sequence[Any], answers: Sequence[tuple[Any, ...]]) -> str:
+    """The SHA-256 over a head and answers, each of which starts with its prompt's digest and its sample."""
+    digest = hashlib.sha256()
     # Sorted here: databases order text by their collation.
-    yield from sorted(map(tuple, session.execute(query)), key=lambda line: line[:2])
+    for line in (list(about), *(list(answer) for answer in sorted(answers, key=lambda line: line[:2]))):
+        digest.update(json.dumps(line, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def is_intact(database: Database, recording_id: str) -> bool:

@@ -1,68 +1,32 @@
-"""Signed cookies for voters and owners, and the secret in $PARLEY_HOME that signs them.
+"""Signed cookies for voters, invited raters and owners.
 
 A cookie never contains a key. An owner's cookie contains the key's id, so revoking the key signs the owner out.
 """
 
-import os
 import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from itsdangerous import BadData, URLSafeSerializer, URLSafeTimedSerializer
 from starlette.requests import cookie_parser
 
 from models.database import Database
-from models.errors import NoSpace, ParleyError
 from models.keys import active_keys, check_key, keys_configured
 
 OWNER_COOKIE = "parley_owner"
 VOTER_COOKIE = "parley_voter"
+RATER_COOKIE = "parley_rater"  # the voter of an invite, for one campaign's address alone
 OWNER_SECONDS = 7 * 24 * 3600
 VOTER_SECONDS = 365 * 24 * 3600
 _KEYS_FRESH_S = 2.0
 
 
-def page_secret(home: Path) -> str:
-    """The secret that signs this home's cookies. The first call creates the file, readable by its owner only.
-
-    Two processes that start together get the same secret: each writes a temporary file and links it into place, and
-    the second link fails.
-
-    Raises:
-        ParleyError: the folder cannot be written, or the file is damaged.
-    """
-    path = home / "page-secret"
-    if not path.exists():
-        temporary = home / f".page-secret-{secrets.token_hex(8)}"
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(48))
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                pass  # another process was first; its secret is used
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise NoSpace(
-                f"cannot write {path}: {error.strerror}. Free some disk space or fix the folder's permissions."
-            ) from error
-    text = path.read_text().strip()
-    if len(text) < 32:
-        raise ParleyError(f"{path} is damaged. Delete it and restart; everyone has to sign in again.")
-    return text
-
-
 class Cookies:
-    """Signs and verifies the two cookies. A `cookies` argument is a request's whole Cookie header."""
+    """Signs and verifies the cookies. A `cookies` argument is a request's whole Cookie header."""
 
     def __init__(self, secret: str) -> None:
         self._voters = URLSafeSerializer(secret, salt="parley voter")
+        self._raters = URLSafeSerializer(secret, salt="parley voter of a campaign")
         self._owners = URLSafeTimedSerializer(secret, salt="parley owner")
 
     def new_voter(self) -> tuple[str, str]:
@@ -77,6 +41,18 @@ class Cookies:
         except BadData:
             return None
         return voter if isinstance(voter, str) else None
+
+    def rater_value(self, campaign: str, voter: str) -> str:
+        """The cookie value for somebody who came to a campaign by an invite."""
+        return str(self._raters.dumps([campaign, voter]))
+
+    def rater(self, cookies: str, campaign: str) -> str | None:
+        """The voter's id in this campaign, or None if the cookie is missing, not signed by us or for another one."""
+        try:
+            signed = self._raters.loads(cookie_parser(cookies).get(RATER_COOKIE, ""))
+        except BadData:
+            return None
+        return str(signed[1]) if isinstance(signed, list) and len(signed) == 2 and signed[0] == campaign else None
 
     def owner_value(self, key_id: str) -> str:
         """The cookie value for an owner who signed in with this key."""

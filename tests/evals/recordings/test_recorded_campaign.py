@@ -2,25 +2,31 @@
 
 import asyncio
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from sqlalchemy import select
 
+from evals.campaigns.ballots import cast_vote
+from evals.campaigns.battles import BattleOptions
 from evals.judges.pairwise import judge_models
 from evals.judges.request import JudgeRequest
 from evals.ratings.verdict import verdict
+from evals.recordings.recording_store import list_recordings
 from evals.served_models import Completers, resolve_models, run_with_completers
 from evals.served_runs import evaluate_served, judge_served
 from evals.tables import PairRow
 from evals.tasks.evaluations import TaskRun, load_evaluation
 from evals.tasks.task_sources import open_task
-from evals.votes.blind_battles import BattleOptions, cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.settings import Settings
+from tests.evals.battles import next_battle
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
 from tests.evals.test_cli import parley
 from tests.evals.upstream import AnsweringServer
@@ -59,7 +65,7 @@ def recorded(
 
 
 def test_a_recorded_model_is_voted_on_and_gets_a_verdict(
-    recorded: tuple[Settings, Serving], database: Database
+    recorded: tuple[Settings, Serving], database: Database, parley
 ) -> None:
     settings, _ = recorded
     names = [spec.id for spec in resolve_models(settings, database, OLD_AT_ITS_END, "new")]
@@ -73,6 +79,10 @@ def test_a_recorded_model_is_voted_on_and_gets_a_verdict(
     run_with_completers(settings, database, vote)
     found = verdict(database, "new", OLD_AT_ITS_END)
     assert (found.wins, found.losses, found.prompts) == (4, 0, 4)
+    for command in (("verdict", "new", OLD_AT_ITS_END), ("leaderboard",)):
+        assert "old@recorded: recorded on 20" in parley(*command)[1]
+        printed = json.loads(parley(*command, "--json")[1])
+        assert [note for note in printed["notes"] if note.startswith("old@recorded: recorded on 20")]
 
 
 def test_a_judge_and_an_evaluation_read_the_record(recorded: tuple[Settings, Serving], database: Database) -> None:
@@ -89,7 +99,7 @@ def test_a_judge_and_an_evaluation_read_the_record(recorded: tuple[Settings, Ser
     by_question = dict(zip([s.question for s in task.samples], evaluation.results[OLD_AT_ITS_END], strict=True))
     assert by_question["question 1"].text == "old says: question 1"
     assert "no recorded answer to 'not recorded'" in (by_question["not recorded"].error or "")
-    assert any("A run's own options do not apply" in note for note in evaluation.notes)
+    assert any("This run's own options do not apply" in note for note in evaluation.notes)
     with pytest.raises(Invalid, match="cannot judge"):
         judge_served(settings, database, judge_models, JudgeRequest(OLD_AT_ITS_END, ("old", "new")))
     with pytest.raises(NotFound, match="There is no finished recording for new@recorded"):
@@ -124,3 +134,29 @@ def test_votes_on_recorded_answers_to_training_prompts_do_not_count(database: Da
     with database.read() as session:
         assert set(session.scalars(select(PairRow.prompt_id))) == {one.id, two.id}
     assert verdict(database, *names).prompts == 1
+
+
+def test_a_killed_recording_goes_on_and_asks_nothing_twice(
+    gateway: Serving, database: Database, parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARLEY_PORT", str(gateway.port))
+    add_prompts(database, [{"prompt": f"question {i}", "held_out": True} for i in range(30)], "test")
+    command = ["record", "old", "--samples", "1", "--yes", "--concurrency", "2"]
+    with AnsweringServer(latency_s=0.05) as upstream:
+        gateway.hosted("old", base_url=upstream.address)
+        killed = subprocess.Popen([sys.executable, "-m", "parley", *command], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while len(upstream.asked) < 10:
+            assert killed.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        killed.kill()
+        killed.wait(10)
+        (begun,) = list_recordings(database)
+        assert begun.finished is None
+        assert len(upstream.asked) - begun.answers <= 2, "only requests in flight are lost"
+        asked = len(upstream.asked)
+        code, output, error = parley(*command, "--json")
+        assert code == 0, error or output
+        assert json.loads(output)["complete"] == 30
+        assert len(upstream.asked) - asked == 30 - begun.answers

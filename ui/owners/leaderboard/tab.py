@@ -1,12 +1,13 @@
 """The Leaderboard tab: ratings from blind votes, and how reliable they are. `evals.ratings` computes them."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from evals.ratings.leaderboard import leaderboard
+from evals.recordings.recorded_models import recorded_on
 from evals.votes.votes import count_votes
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET
@@ -46,12 +47,13 @@ class LeaderboardTab:
             return {view.verdict: notice(error_message(error), "bad"), view.shown: None}
         if not board.rows:
             return {view.verdict: EMPTY, view.body: gr.update(visible=False), view.shown: board.votes}
+        recorded = await asyncio.to_thread(recorded_on, self._context.database, [row.model for row in board.rows])
         return {
             view.verdict: verdict_html(board),
             view.table: ratings_table(board),
             view.rating: rating_plot([_dot(row) for row in board.rows]),
             view.matrix: win_rate_plot([row.model for row in board.rows], board.win_rates),
-            view.evidence: evidence_html(board),
+            view.evidence: evidence_html(replace(board, notes=(*board.notes, *recorded))),
             view.body: gr.update(visible=True),
             view.shown: board.votes,
         }

@@ -17,6 +17,7 @@ from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, confirm_row, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice
 from ui.owners.models.html import models_table
+from ui.owners.models.recording import build_recording_form
 
 _REFRESH_S = 3.0
 _LEAD = (
@@ -195,6 +196,7 @@ def build_models_tab(context: PageContext, tab: gr.Tab) -> None:
         unpin = gr.Button("Unpin", size="md", visible=False, min_width=110, elem_id="models-unpin")
         retire = gr.Button("Retire", size="md", visible=False, min_width=110, elem_id="models-retire")
     sure, yes = confirm_row(retire, "Yes, retire it (its name cannot be used again)", "No, keep it", "models")
+    build_recording_form(context, which)
     form, add = _form()
     # Below the form, near its button; while the form is closed, this is below the other buttons.
     line = gr.HTML(elem_id="models-line")

@@ -4,7 +4,9 @@ A vote without the prompt's text or without answers counts in ratings; it is nev
 as a preference. An import that was killed continues when the same file is imported again.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,23 @@ def import_votes(
         Overlap: it has votes of an earlier file, and the options do not say what to do with them; nothing was stored.
     """
     _require_campaign(database, options.campaign)
+    with _no_garbage_collection():
+        return _import(database, path, options, report)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Of many votes at once, none of which is in a cycle, the collector took an eighth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _import(database: Database, path: Path, options: ImportOptions, report: Callable[[int, int], None]) -> ImportResult:
     read = read_votes_file(path, options)
     finish_undoing(database)
     earlier = earlier_import(database, read.sha256)

@@ -102,8 +102,10 @@ class _Batch:
                 "topics": [], "held_out": False, "source": IMPORTED, "created": self._created,
             }
             for new, (messages, digest) in zip(batch, contents, strict=True)
+            if digest not in self._seen.prompts
         }  # fmt: skip
-        rows = {digest: row for digest, row in rows.items() if digest not in self._seen.prompts}
+        if not rows:
+            return self._seen.prompts
         self._seen.prompts.update(self._prompt_ids(list(rows)))
         missing = [row for digest, row in rows.items() if digest not in self._seen.prompts]
         if missing:

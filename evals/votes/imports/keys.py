@@ -118,7 +118,9 @@ def as_ulid(text: str) -> str:
 
 
 def _id_identity(vote: ImportedVote) -> str:
-    return json.dumps(["id", vote.id, sorted((vote.left, vote.right))])
+    quote = encode_basestring_ascii
+    left, right = sorted((vote.left, vote.right))
+    return f'["id", {quote(str(vote.id))}, [{quote(left)}, {quote(right)}]]'
 
 
 def _row_identities(vote: ImportedVote) -> list[str]:

@@ -45,6 +45,7 @@ COMMAND_ORDER = (
     "recordings",
     "eval",
     "judge",
+    "campaign",
     "votes",
     "leaderboard",
     "verdict",
@@ -56,12 +57,13 @@ JOB_HANDLERS = {
     "judge": "evals.jobs:run_judge_job",
     "evaluate": "evals.jobs:run_evaluation_job",
     "record": "evals.jobs:run_record_job",
+    "prepare-campaign": "evals.jobs:run_preparation_job",
     "train": "train.worker.jobs:run_train_job",
     "fine-tune": "train.finetuning.training_job:run_fine_tuning",
     "fine-tune-check": "train.finetuning.validation:run_check",
 }
-# One training at a time, in a lane of its own, so that short jobs do not wait for it.
-JOB_LANES = (("train", "fine-tune"),)
+# One training at a time, in a lane of its own, so that short jobs do not wait for it; raters wait for preparations.
+JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",))
 
 # Functions (settings, database) -> Starlette routes, mounted on the gateway.
 API_ROUTES = ("models.api:routes", "train.api:routes")
@@ -114,10 +116,10 @@ def _compare(database: "Database", rows: "Sequence[dict[str, Any]]", source: str
 
 def _record_answers(offer: "RecordingOffer") -> str | None:
     """Records a hosted model's answers for a rescue: three samples, as `parley record` does."""
+    from evals.campaigns.answers import ANSWER_TOKENS
     from evals.recordings.costs import Prices, with_prices
     from evals.recordings.recorder import record_served
     from evals.recordings.recording_request import RecordingRequest, plan_recording
-    from evals.votes.blind_battles import ANSWER_TOKENS
     from evals.votes.prompts import recorded_prompts
     from models.registry import Registry
 
@@ -184,6 +186,7 @@ def demo(
 
 def _prepare_demo(settings: "Settings", report: Callable[[str], None]) -> None:
     """Installs the demo's models and prompts in a process of its own, because merging needs torch and `up` does not."""
+    from evals.campaign_tables import OPEN_CAMPAIGN, CampaignRow
     from models.database import open_database
     from models.demo import catalogue
     from models.registry import Registry
@@ -192,10 +195,13 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None]) -> None:
 
     database = open_database(settings)
     known = {spec.id for spec in Registry(database).list(include_retired=True)}
+    complete = all(model.id in known for model in catalogue())
+    with database.read() as session:
+        votable = session.get_one(CampaignRow, OPEN_CAMPAIGN).opened is not None
     database.dispose()
-    if all(model.id in known for model in catalogue()):
+    if complete and votable:
         return
-    report("First start: merging the demo's models")
+    report("First start: merging the demo's models" if not complete else "Opening the demo's models to votes")
     # Under a guardian, like everything that `up` starts, so that no merge outlives it.
     command = own_command("demo-content", "demo-content", environment=child_environment(settings))
     process = spawn(command, settings.logs_dir)
@@ -221,6 +227,20 @@ def demo_content() -> None:
                 _install(model, home)
                 typer.echo(f"{model.id} is registered as {model.kind}.")
         _add_demo_prompts(home.database)
+        _open_to_votes(home)
+
+
+def _open_to_votes(home: "Home") -> None:
+    """Opens the campaign `open`, which is at /vote, with the demo's models, unless it has opened before."""
+    import models.demo
+    from evals.campaigns.campaign import OPEN
+    from evals.campaigns.lifecycle import add_model, load_campaign
+
+    listed = {spec.id for spec in home.registry.list()}
+    if load_campaign(home.database, OPEN).opened is None:
+        for model in models.demo.catalogue():
+            if not model.judge and model.id in listed:
+                add_model(home.database, OPEN, model.id)
 
 
 def _add_demo_prompts(database: "Database") -> None:

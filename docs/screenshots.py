@@ -14,9 +14,10 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from evals.campaigns.ballots import cast_vote
+from evals.campaigns.battles import next_battle
 from evals.scorers.sample import Sample
 from evals.scorers.text_match import topic_coverage
-from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import prompts
 from models.completer import gateway_completer
 from models.database import Database, open_database
@@ -57,7 +58,7 @@ async def vote(settings: Settings, database: Database) -> None:
     score, rng = topic_coverage(), random.Random(0)  # noqa: S311 -- not a secret
     for number in range(VOTES):
         voter = f"screenshot-{number % 12}"
-        battle = await next_battle(database, voter, lambda model: gateway_completer(settings, model), MODELS)
+        battle = await next_battle(database, voter, lambda model: gateway_completer(settings, model))
         sample = Sample(topics=topics[battle.messages[-1].content])
         left, right = ((score(sample, side) or 0) + rng.gauss(0, 0.25) for side in (battle.left, battle.right))
         choice = "tie" if abs(left - right) < 0.1 else "left" if left > right else "right"

@@ -1,14 +1,14 @@
 """Evaluation of models: prompts, blind battles, ratings, verdicts, scorers, judges.
 
-The index below loads lazily: `from evals import next_battle` imports `evals.votes.blind_battles` and nothing else. Each
+The index below loads lazily: `from evals import next_battle` imports `evals.campaigns.battles` and nothing else. Each
 folder imports only the folders above it in this list:
 
-    votes/       prompts, blind battles, votes, vote import and export, preference pairs
+    votes/       prompts, votes, vote import and export, preference pairs
     scorers/     functions that score one answer, their names, and means with intervals
     tasks/       samples, the runner that asks models, stored evaluations, comparisons, contamination
     ratings/     Bradley–Terry, verdicts, the leaderboard, style control, voter agreement, robustness
     recordings/  answers that outlive their model, and `MODEL@recorded`
-    bundles/     a campaign in a folder or zip, verified on another machine
+    campaigns/   campaigns: invites, raters, blind battles, votes, leaks, preparation, reports
     judges/      models as judges of pairs or single answers, rubrics, canaries, calibration, PPI
     reports/     HTML files, interval charts, terminal tables
     jobs         what the worker runs; served_runs runs the same in the foreground
@@ -23,7 +23,6 @@ from typing import Any
 
 _MODULES = {
     "votes.prompts": ("Prompt", "add_prompts"),
-    "votes.blind_battles": ("Battle", "Reveal", "next_battle", "cast_vote", "votes_by"),
     "votes.votes": ("Votes", "read_votes"),
     "votes.preference_pairs": ("export_preferences",),
     "votes.vote_import": ("import_votes",),
@@ -49,8 +48,10 @@ _MODULES = {
     "ratings.category_win_rates": ("CategoryRate", "category_rates"),
     "recordings.recorder": ("record",),
     "recordings.recorded_models": ("RecordedCompleter",),
-    "bundles.bundle_content": ("BundleContent", "write_bundle"),
-    "bundles.verification": ("verify_bundle",),
+    "campaigns.campaign": ("Campaign", "NewCampaign", "PromptSource"),
+    "campaigns.lifecycle": ("create_campaign", "open_campaign", "close_campaign", "list_campaigns", "load_campaign"),
+    "campaigns.battles": ("Battle", "next_battle"),
+    "campaigns.ballots": ("Reveal", "cast_vote", "votes_by"),
     "judges.report": ("JudgeReport",),
     "judges.report_groups": ("GroupVerdict", "by_group"),
     "judges.pairwise": ("judge_models",),

@@ -42,6 +42,8 @@ class CampaignRow(Base):
     open_ended: Mapped[bool] = mapped_column(default=False)
     repeat_share: Mapped[float] = mapped_column(default=0.0)
     gold_share: Mapped[float] = mapped_column(default=0.0)
+    # How many answers of each model to each prompt are compared.
+    samples: Mapped[int] = mapped_column(default=1, server_default="1")
     seed: Mapped[int] = mapped_column(BigInteger, default=0)
     created_by: Mapped[str | None] = mapped_column(String(26))
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
@@ -59,6 +61,26 @@ class CampaignPromptRow(Base):
     campaign: Mapped[str] = mapped_column(ForeignKey("campaigns.name"), primary_key=True)
     prompt_id: Mapped[str] = mapped_column(ForeignKey("prompts.id"), primary_key=True)
     place: Mapped[int] = mapped_column()
+
+
+class CampaignPairRow(Base):
+    """Two models of a campaign on one prompt and sample: how often they were shown and voted on.
+
+    Counters, so that the next pair is chosen without counting battles. `pair_id` is the pair of answers that is shown,
+    once it is fixed. `points` is model_1's share of the wins.
+    """
+
+    __tablename__ = "campaign_pairs"
+
+    campaign: Mapped[str] = mapped_column(ForeignKey("campaigns.name"), primary_key=True)
+    model_1: Mapped[str] = mapped_column(String(255), primary_key=True)
+    model_2: Mapped[str] = mapped_column(String(255), primary_key=True)
+    prompt_id: Mapped[str] = mapped_column(ForeignKey("prompts.id"), primary_key=True)
+    sample: Mapped[int] = mapped_column(primary_key=True, default=0)
+    pair_id: Mapped[str | None] = mapped_column(ForeignKey("pairs.id"))
+    shown: Mapped[int] = mapped_column(default=0)
+    voted: Mapped[int] = mapped_column(default=0)
+    points: Mapped[float] = mapped_column(default=0.0)
 
 
 class GoldPairRow(Base):

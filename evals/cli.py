@@ -1,4 +1,4 @@
-"""This room's commands: `parley leaderboard`, `verdict`, `votes`, `judge`, `rubrics`, `eval`, `prompts`, `recordings`.
+"""This room's commands: `parley campaign`, `leaderboard`, `verdict`, `votes`, `judge`, `rubrics`, `eval` and others.
 
 The commands are in `evals.commands`; nothing heavy is imported before one runs. `parley.py` adds `parley record`, which
 needs the prices of another room.
@@ -6,6 +6,7 @@ needs the prices of another room.
 
 import typer
 
+from evals.commands.campaigns import campaign_group
 from evals.commands.evaluations import eval_group
 from evals.commands.judges import judge_group, rubrics_group
 from evals.commands.prompts import prompts_group
@@ -18,6 +19,7 @@ def add_commands(app: typer.Typer) -> None:
     """Adds this room's commands to the `parley` app."""
     app.command("leaderboard")(show_leaderboard)
     app.command("verdict")(show_verdict)
+    app.add_typer(campaign_group(), name="campaign")
     app.add_typer(votes_group(), name="votes")
     app.add_typer(judge_group(), name="judge")
     app.add_typer(rubrics_group(), name="rubrics")

@@ -1,6 +1,6 @@
-"""The worker's handlers for this room: the jobs "judge", "evaluate" and "record".
+"""The worker's handlers for this room: the jobs "judge", "evaluate", "record" and "prepare-campaign".
 
-The commands run the same in the foreground.
+The commands run the first three in the foreground.
 """
 
 import time
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from evals.campaigns.lifecycle import load_campaign
+from evals.campaigns.preparation import prepare_campaign
 from evals.judges.pairwise import judge_models
 from evals.judges.pairwise_evaluation import judge_evaluation
 from evals.judges.request import JudgeRequest
@@ -16,7 +18,7 @@ from evals.recordings.costs import Prices, with_prices
 from evals.recordings.prompt_sets import HELD_OUT, open_prompt_set
 from evals.recordings.recorder import record_served
 from evals.recordings.recording_request import SAMPLES, RecordingPlan, RecordingRequest, plan_recording
-from evals.served_models import resolve_models
+from evals.served_models import resolve_models, run_with_completers
 from evals.served_runs import EvaluationProgress, evaluate_served, judge_served
 from evals.tasks.evaluations import TaskRun, load_evaluation
 from evals.tasks.runner import Progress
@@ -147,6 +149,30 @@ def run_record_job(job: Job, context: JobContext) -> dict[str, Any]:
         "failed": run.failed,
         "stopped": run.stopped,
     }
+
+
+def run_preparation_job(job: Job, context: JobContext) -> dict[str, Any]:
+    """Handles jobs of kind "prepare-campaign"; params: campaign. The result has each model's answers.
+
+    Models that fail do not fail the job: their answers are asked for when a rater needs them.
+    """
+    name = str(_required(job, "campaign"))
+    resolve_models(context.settings, context.database, *load_campaign(context.database, name).models)
+    last_report = 0.0
+
+    def report(done: int, total: int, failed: int) -> None:
+        nonlocal last_report
+        now = time.monotonic()
+        if now - last_report >= _MIN_INTERVAL_S or done >= total:
+            last_report = now
+            context.report(done / max(1, total), f"answers: {done} of {total}{f', {failed} failed' if failed else ''}")
+
+    found = run_with_completers(
+        context.settings,
+        context.database,
+        lambda completers: prepare_campaign(context.database, completers.unretried, name, report),
+    )
+    return {"models": {each.model: {"answers": each.answers, "wanted": each.wanted} for each in found}}
 
 
 def _required(job: Job, name: str) -> Any:

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg",
-        "settings judge_prompt weights",
+        "settings page_secret judge_prompt weights",
         "database completer",
         "tables spec atomic",
         "registry jobs files usage shutdowns http/ demo/",
-        "keys uploads worker terminal command_options api_operations",
+        "keys uploads worker terminal command_options api_operations backup/",
         "api commands/",
         "cli",
     ),
@@ -49,7 +49,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "votes/ scorers/",
         "ratings/ tasks/",
         "recordings/",
-        "bundles/",
+        "campaigns/",
         "served_models judges/",
         "reports/ served_runs",
         "commands/ jobs",

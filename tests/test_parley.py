@@ -16,8 +16,12 @@ import typer
 from typer.core import TyperGroup
 
 import parley as front_door
+from evals.campaigns.lifecycle import load_campaign, remove_model
 from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
+from models.registry import Registry, parse_spec
+from models.settings import Settings
+from models.terminal import Home
 from tests.stack import ROOT, free_ports
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -213,6 +217,19 @@ def test_a_home_keeps_the_demo_prompts_that_it_has(database: Database) -> None:
     add_prompts(database, [old], source="demo")
     front_door._add_demo_prompts(database)
     assert [prompt.question for prompt in prompts(database)] == ["My ne is Marco"]
+
+
+def test_the_demo_opens_the_vote_with_its_models_once(settings: Settings, database: Database) -> None:
+    home = Home(settings, database, Registry(database))
+    for name in ("demo-base", "support-concise", "support-friendly", "mine"):
+        upstream = {"base_url": "http://127.0.0.1:9/v1", "model": name}
+        home.registry.register(parse_spec(id=name, kind="hosted", upstream=upstream))
+    front_door._open_to_votes(home)
+    campaign = load_campaign(database, "open")
+    assert (campaign.state, campaign.models) == ("open", ("demo-base", "support-concise", "support-friendly"))
+    remove_model(database, "open", "demo-base")
+    front_door._open_to_votes(home)
+    assert load_campaign(database, "open").models == ("support-concise", "support-friendly")
 
 
 def test_a_new_home_gets_the_demo_prompts_once(database: Database) -> None:

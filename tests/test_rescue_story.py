@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from evals.votes.blind_battles import cast_vote, next_battle
+from evals.campaigns.ballots import cast_vote
 from models.completer import gateway_completer
 from models.database import open_database, upgrade
 from models.registry import Registry
 from models.settings import child_environment, load_settings
 from models.spec import ModelSpec
+from tests.evals.battles import next_battle
 from tests.fakes.openai_fine_tuning import FakeOpenAI
 from tests.stack import ROOT, Stack, stack
 from tests.tiny_model import make_base

@@ -33,7 +33,8 @@ def build(settings: Settings) -> ASGIApp:
     Raises:
         ParleyError: the database is missing or old, or $PARLEY_HOME cannot be written.
     """
-    from ui.access.cookies import Cookies, Keyring, page_secret
+    from models.page_secret import page_secret
+    from ui.access.cookies import Cookies, Keyring
     from ui.backend.uploads import UPLOAD_PATH, UploadEndpoint
     from ui.bot.app import build_bot_app
     from ui.look.branded_app import BrandedApp

@@ -10,6 +10,12 @@ HtmlFile = Annotated[
     Path | None, typer.Option("--html", help="Write the report to this file: one self-contained page.")
 ]
 Category = Annotated[str | None, typer.Option(help="Only votes on prompts of this category.")]
+CampaignName = Annotated[
+    str, typer.Option("--campaign", help="The campaign whose votes count: `parley campaign list`; /vote is `open`.")
+]
+OpenLinks = Annotated[
+    bool, typer.Option("--open-links/--no-open-links", help="Count votes from open links, where nobody was invited.")
+]
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Also write a chart: a .html, .svg or .png file.")]
 
 

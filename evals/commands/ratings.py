@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evals.commands.flags import Category, JsonFlag, PlotFile
+from evals.commands.flags import CampaignName, Category, JsonFlag, OpenLinks, PlotFile
 from evals.reports.terminal import say
 from models.errors import NotFound
 from models.terminal import Home, open_home
@@ -16,6 +16,8 @@ from models.terminal import Home, open_home
 def show_leaderboard(
     category: Category = None,
     by_category: Annotated[bool, typer.Option("--by-category", help="Also show win rates by category.")] = False,
+    campaign: CampaignName = "open",
+    open_links: OpenLinks = True,
     plot: PlotFile = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -24,15 +26,18 @@ def show_leaderboard(
     Ratings are on the Elo scale with mean 1000 (Bradley–Terry); each voter has the same weight. Intervals are 95 %,
     clustered by prompt and by voter; with under five voters they hold for these people only. Ranks are the range that
     the votes allow. "Equal style" is the rating as if all answers had the same length and formatting. People vote at
-    the page's /vote.
+    the page's /vote. Other campaigns ask other questions, so their votes are never counted together: name one with
+    `--campaign`.
     """
+    from evals.campaigns.lifecycle import load_campaign
     from evals.ratings.leaderboard import leaderboard
     from evals.recordings.recorded_models import recorded_on
     from evals.reports.interval_chart import write_plot
     from evals.reports.rating_tables import board_cells, board_plot, board_table, category_table
 
     with open_home() as home:
-        board = leaderboard(home.database, category)
+        load_campaign(home.database, campaign)
+        board = leaderboard(home.database, category, campaign, open_links=open_links)
         board = replace(board, notes=(*board.notes, *recorded_on(home.database, [row.model for row in board.rows])))
     if plot is not None and board.rows:
         write_plot(plot, board_plot(board), "Leaderboard", board_cells(board), [board.verdict, *board.notes])
@@ -53,6 +58,8 @@ def show_verdict(
     model_a: Annotated[str, typer.Argument(help="The model to assess: a name or an alias.")],
     model_b: Annotated[str, typer.Argument(help="The model to compare it with.")],
     category: Category = None,
+    campaign: CampaignName = "open",
+    open_links: OpenLinks = True,
     plot: PlotFile = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -66,6 +73,7 @@ def show_verdict(
 
       parley verdict support-v2 support-v1 --plot verdict.html
     """
+    from evals.campaigns.lifecycle import load_campaign
     from evals.ratings.category_win_rates import duel_by_category
     from evals.ratings.verdict import compare
     from evals.recordings.recorded_models import recorded_on
@@ -74,7 +82,8 @@ def show_verdict(
     from evals.votes.votes import stored_votes
 
     with open_home() as home:
-        stored = stored_votes(home.database, category)
+        load_campaign(home.database, campaign)
+        stored = stored_votes(home.database, category, campaign, open_links=open_links)
         verdict = compare(stored.votes, _resolve(home, model_a), _resolve(home, model_b))
         notes = recorded_on(home.database, [verdict.model_a, verdict.model_b])
     rows = duel_by_category(stored, verdict.model_a, verdict.model_b)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from evals.campaigns.answers import ANSWER_TOKENS
 from evals.request_pool import RequestPool
 from evals.tables import PairRow
-from evals.votes.blind_battles import ANSWER_TOKENS
 from evals.votes.prompts import Prompt, prompts
 from models.database import Database, new_ulid
 from models.errors import Invalid, NotFound, Unavailable

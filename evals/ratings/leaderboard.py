@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from evals.campaign_tables import OPEN_CAMPAIGN
 from evals.ratings.bradley_terry import Rating, count, rate, strengths
 from evals.ratings.category_win_rates import CategoryRate, category_rates
 from evals.ratings.leaderboard_notes import leaderboard_notes
@@ -23,13 +24,15 @@ from evals.votes.votes import Votes, stored_votes
 from models.database import Database
 
 
-def leaderboard(database: Database, category: str | None = None) -> Leaderboard:
-    """The leaderboard of all stored votes, or of one category of prompts."""
-    stored = stored_votes(database, category)
+def leaderboard(
+    database: Database, category: str | None = None, campaign: str = OPEN_CAMPAIGN, *, open_links: bool = True
+) -> Leaderboard:
+    """The leaderboard of a campaign's votes, or of one category of prompts; `open_links` as in `read_votes`."""
+    stored = stored_votes(database, category, campaign, open_links=open_links)
     if not len(stored.votes):
         return rank(stored.votes)
     styles = read_styles(database, stored.pair_ids)[stored.votes.units]
-    with_repeats = stored_votes(database, category, repeats=True).votes
+    with_repeats = stored_votes(database, category, campaign, repeats=True, open_links=open_links).votes
     return rank(stored.votes, styles, category_rates(stored), with_repeats)
 
 

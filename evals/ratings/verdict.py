@@ -13,6 +13,7 @@ from math import ceil, sqrt
 
 import numpy as np
 
+from evals.campaign_tables import OPEN_CAMPAIGN
 from evals.ratings.verdict_states import (
     E_STOP,
     MARGIN,
@@ -46,9 +47,11 @@ __all__ = (
 )  # fmt: skip
 
 
-def verdict(database: Database, model_a: str, model_b: str, category: str | None = None) -> Verdict:
-    """The verdict from the stored votes, or from those on one category of prompts."""
-    return compare(read_votes(database, category), model_a, model_b)
+def verdict(
+    database: Database, model_a: str, model_b: str, category: str | None = None, campaign: str = OPEN_CAMPAIGN
+) -> Verdict:
+    """The verdict from the votes of a campaign, or from those on one category of prompts."""
+    return compare(read_votes(database, category, campaign), model_a, model_b)
 
 
 def compare(votes: Votes, model_a: str, model_b: str, margin: float = MARGIN) -> Verdict:

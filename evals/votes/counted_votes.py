@@ -1,4 +1,4 @@
-"""Which stored votes count: not those of an excluded voter, nor those of an import that was undone."""
+"""Which stored votes count: not those of an excluded voter or an undone import, nor those on gold pairs."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ def counted() -> tuple[ColumnElement[Any], ...]:
     """The conditions of a query over votes joined with their battles."""
     undone = select(VoteImportRow.id).where(VoteImportRow.undone.is_not(None))
     return (
+        BattleRow.gold.is_(False),
         VoteRow.voter.not_in(select(ExcludedVoterRow.voter)),
         or_(BattleRow.import_id.is_(None), BattleRow.import_id.not_in(undone)),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from evals.campaign_tables import CampaignRow, GoldPairRow
+from evals.campaign_tables import CampaignPairRow, CampaignRow, GoldPairRow
 from evals.tables import BattleRow, JudgmentRow, PairRow, VoteRow
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
@@ -112,3 +112,15 @@ def _rename_in_campaigns(database: Database, old: str, new: str) -> None:
         for row in session.scalars(select(CampaignRow)):
             if old in row.models:
                 row.models = sorted({new if name == old else name for name in row.models})
+        cells = select(CampaignPairRow).where(or_(CampaignPairRow.model_1 == old, CampaignPairRow.model_2 == old))
+        for cell in session.scalars(cells).all():
+            one, two = (new if name == old else name for name in (cell.model_1, cell.model_2))
+            points = cell.points if one < two else cell.voted - cell.points
+            key = (cell.campaign, *sorted((one, two)), cell.prompt_id, cell.sample)
+            session.delete(cell)
+            session.flush()
+            if (same := session.get(CampaignPairRow, key)) is None:
+                columns = dict(zip(("campaign", "model_1", "model_2", "prompt_id", "sample"), key, strict=True))
+                same = CampaignPairRow(**columns, pair_id=cell.pair_id, shown=0, voted=0, points=0.0)
+                session.add(same)
+            same.shown, same.voted, same.points = same.shown + cell.shown, same.voted + cell.voted, same.points + points

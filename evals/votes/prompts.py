@@ -23,7 +23,8 @@ from models.messages import Message, as_dicts, last_question
 TYPED = "typed"  # the source of prompts that raters wrote: never shown to another rater
 IMPORTED = "imported"  # the source of prompts from imported votes: not in the set until they are added
 RECORDED = "recorded"  # the source of prompts that came with a recording: likewise
-_OUTSIDE_SET = (TYPED, IMPORTED, RECORDED)
+CAMPAIGN = "campaign"  # the source of prompts that came with a campaign: likewise
+_OUTSIDE_SET = (TYPED, IMPORTED, RECORDED, CAMPAIGN)
 _TYPED_LIMIT = 8_000  # characters
 _SOURCE_LIMIT, _CATEGORY_LIMIT = 64, 255  # characters, as the table has them
 
@@ -138,6 +139,24 @@ def typed_prompt(database: Database, text: str) -> Prompt:
 def prompt_digest(messages: Sequence[Message]) -> str:
     """The SHA-256 of a conversation, by which it is stored once."""
     return hashlib.sha256(json.dumps(as_dicts(messages), ensure_ascii=False).encode()).hexdigest()
+
+
+def prompt_ids_of(database: Database, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The ids of the prompts in these rows, each once and in order. New ones are stored outside of the set.
+
+    Raises:
+        Invalid: a row is not a prompt; nothing is stored.
+    """
+    new = {row.digest: row for row in (_row(row, number, CAMPAIGN) for number, row in enumerate(rows, start=1))}
+    with database.write() as session:
+        for row in new.values():
+            insert_once(session, row)
+        return [session.scalars(select(PromptRow.id).filter_by(digest=digest)).one() for digest in new]
+
+
+def set_prompt_ids(session: Session) -> list[str]:
+    """The ids of the stored prompts, without those from outside of the set."""
+    return list(session.scalars(select(PromptRow.id).where(PromptRow.source.not_in(_OUTSIDE_SET))))
 
 
 def as_prompt(row: PromptRow) -> Prompt:

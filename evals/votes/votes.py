@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import func, select
 
+from evals.campaign_tables import OPEN_CAMPAIGN, CriterionVoteRow, RaterRow
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.counted_votes import counted
 from evals.votes.training_prompts import no_training_record
@@ -146,31 +147,53 @@ class StoredVotes:
     category: np.ndarray
 
 
-def read_votes(database: Database, category: str | None = None) -> Votes:
-    """Every stored vote, or those on one category of prompts; oldest first.
+def read_votes(
+    database: Database, category: str | None = None, campaign: str = OPEN_CAMPAIGN, *, open_links: bool = True
+) -> Votes:
+    """The votes of a campaign, or those on one category of prompts; oldest first.
 
-    Votes on recorded answers to training prompts, of excluded voters and of undone imports are left out.
+    Left out are votes on gold pairs and on recorded answers to training prompts, of excluded voters and of undone
+    imports. Campaigns ask different questions, so their votes are never pooled.
+
+    Args:
+        open_links: include votes from open links, where nobody was invited.
     """
-    return stored_votes(database, category).votes
+    return stored_votes(database, category, campaign, open_links=open_links).votes
 
 
-def stored_votes(database: Database, category: str | None = None, *, repeats: bool = False) -> StoredVotes:
+def stored_votes(
+    database: Database,
+    category: str | None = None,
+    campaign: str = OPEN_CAMPAIGN,
+    *,
+    repeats: bool = False,
+    open_links: bool = True,
+    criterion: str | None = None,
+) -> StoredVotes:
     """As `read_votes`, with each vote's pair of answers and category.
 
     Args:
         repeats: include votes on a pair that was shown again on purpose: for voter agreement, never for a rating.
+        criterion: one of the campaign's further criteria instead of the overall choice.
     """
+    choice = VoteRow.choice if criterion is None else CriterionVoteRow.choice
     query = (
         select(
-            PairRow.model_1, PairRow.model_2, BattleRow.flipped, VoteRow.choice, PairRow.prompt_id, VoteRow.voter,
+            PairRow.model_1, PairRow.model_2, BattleRow.flipped, choice, PairRow.prompt_id, VoteRow.voter,
             PairRow.id, PromptRow.category,
         )
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
-        .where(*counted())
+        .where(BattleRow.campaign == campaign, *counted())
         .order_by(VoteRow.created, VoteRow.battle_id)
     )  # fmt: skip
+    if criterion is not None:
+        query = query.join(CriterionVoteRow, CriterionVoteRow.battle_id == VoteRow.battle_id)
+        query = query.where(CriterionVoteRow.criterion == criterion)
+    if not open_links:
+        invited = select(RaterRow.voter).where(RaterRow.campaign == campaign, RaterRow.link == "invite")
+        query = query.where(BattleRow.import_id.is_not(None) | VoteRow.voter.in_(invited))
     if category is not None:
         query = query.where(PromptRow.category == category)
     if not repeats:

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("open_ended", sa.Boolean(), nullable=False),
         sa.Column("repeat_share", sa.Double(), nullable=False),
         sa.Column("gold_share", sa.Double(), nullable=False),
+        sa.Column("samples", sa.Integer(), server_default="1", nullable=False),
         sa.Column("seed", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.String(length=26), nullable=True),
         sa.Column("created", models.database.UtcDateTime(), nullable=False),
@@ -146,6 +147,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("campaign", "model_1", "model_2", "prompt_id", name=op.f("pk_set_aside")),
     )
     op.create_table(
+        "campaign_pairs",
+        sa.Column("campaign", sa.String(length=64), nullable=False),
+        sa.Column("model_1", sa.String(length=255), nullable=False),
+        sa.Column("model_2", sa.String(length=255), nullable=False),
+        sa.Column("prompt_id", sa.String(length=26), nullable=False),
+        sa.Column("sample", sa.Integer(), nullable=False),
+        sa.Column("pair_id", sa.String(length=26), nullable=True),
+        sa.Column("shown", sa.Integer(), nullable=False),
+        sa.Column("voted", sa.Integer(), nullable=False),
+        sa.Column("points", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["campaign"], ["campaigns.name"], name=op.f("fk_campaign_pairs_campaign_campaigns")),
+        sa.ForeignKeyConstraint(["pair_id"], ["pairs.id"], name=op.f("fk_campaign_pairs_pair_id_pairs")),
+        sa.ForeignKeyConstraint(["prompt_id"], ["prompts.id"], name=op.f("fk_campaign_pairs_prompt_id_prompts")),
+        sa.PrimaryKeyConstraint(
+            "campaign", "model_1", "model_2", "prompt_id", "sample", name=op.f("pk_campaign_pairs")
+        ),
+    )
+    op.create_table(
         "gold_pairs",
         sa.Column("campaign", sa.String(length=64), nullable=False),
         sa.Column("pair_id", sa.String(length=26), nullable=False),
@@ -202,6 +221,15 @@ def upgrade() -> None:
     # ### end Alembic commands ###
     op.execute(
         "UPDATE battles SET revealed = created WHERE EXISTS (SELECT 1 FROM votes WHERE votes.battle_id = battles.id)"
+    )
+    op.execute(
+        "INSERT INTO campaign_pairs (campaign, model_1, model_2, prompt_id, sample, shown, voted, points) "
+        "SELECT 'open', model_1, model_2, prompt_id, 0, COUNT(*), COUNT(votes.battle_id), "
+        "SUM(CASE WHEN votes.choice = 'left' THEN CASE WHEN flipped THEN 0.0 ELSE 1.0 END "
+        "WHEN votes.choice = 'right' THEN CASE WHEN flipped THEN 1.0 ELSE 0.0 END "
+        "WHEN votes.choice IS NULL THEN 0.0 ELSE 0.5 END) "
+        "FROM battles JOIN pairs ON pairs.id = battles.pair_id LEFT JOIN votes ON votes.battle_id = battles.id "
+        "WHERE NOT again GROUP BY model_1, model_2, prompt_id"
     )
 
 
@@ -273,6 +301,7 @@ def downgrade() -> None:
 
     op.drop_table("raters")
     op.drop_table("gold_pairs")
+    op.drop_table("campaign_pairs")
     op.drop_table("set_aside")
     op.drop_table("recorded_answers")
     with op.batch_alter_table("invites", schema=None) as batch_op:

@@ -16,6 +16,8 @@ from serve.processes.children import Command, Process, spawn, stop_all
 
 _BACKOFF_LIMIT_S = 30.0
 _STEADY_S = 5.0
+# One that was ready works: killed again and again, it waits for 2 s at most, and not for 30 s.
+_MOST_FAILURES_READY = 3
 _GIVE_UP_AFTER = 4
 _LOOK_S = 1.0
 _PROBE_S = 5.0
@@ -165,6 +167,8 @@ class Services:
         now = time.monotonic()
         steady = service.ready and now - service.since > _STEADY_S
         service.failures = 1 if steady else service.failures + 1
+        if service.ready:
+            service.failures = min(service.failures, _MOST_FAILURES_READY)
         wait = 0.0 if service.failures == 1 else min(2.0 ** (service.failures - 2), _BACKOFF_LIMIT_S)
         service.process, service.ready, service.restart_at = None, False, now + wait
         if not service.was_ready and service.failures >= _GIVE_UP_AFTER:

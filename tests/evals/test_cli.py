@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from evals.votes.blind_battles import BattleOptions, cast_vote, next_battle
+from evals.campaigns.ballots import cast_vote
+from evals.campaigns.battles import BattleOptions
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import ParleyError
 from models.keys import create_key
 from parley import build
+from tests.evals.battles import next_battle
 from tests.evals.scripted import echo
 
 

@@ -20,14 +20,15 @@ import pytest
 from sqlalchemy import select
 
 import serve.gateway.app
+from evals.campaigns.ballots import cast_vote
 from evals.tables import VoteRow
-from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from models import jobs, worker
 from models.database import Database, open_database, upgrade
 from models.errors import NoSpace, ParleyError, Unavailable
 from models.settings import load_settings
 from models.worker import JobContext, run_worker
+from tests.evals.battles import next_battle
 from tests.evals.scripted import echo
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import PacedUpstream

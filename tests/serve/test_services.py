@@ -99,3 +99,9 @@ async def test_one_that_is_busy_is_left_alone(tmp_path: Path) -> None:
         await until(lambda: service.missed_probes == 0)
         assert service.process.pid == before
         assert not any("restarting" in line for line in told)
+
+
+async def test_a_service_that_was_ready_is_back_soon_however_often_it_is_killed(tmp_path: Path) -> None:
+    async with running(tmp_path, []) as service:
+        waits = [await back(service, signal.SIGKILL) for _ in range(6)]
+    assert max(waits) < 6, waits

@@ -13,7 +13,9 @@ from typing import Any
 
 import gradio as gr
 
-from evals.votes.blind_battles import Battle, BattleOptions, Reveal, cast_vote, next_battle, votes_by
+from evals.campaigns.ballots import Reveal, cast_vote, votes_by
+from evals.campaigns.battles import Battle, BattleOptions, next_battle
+from evals.campaigns.campaign import OPEN
 from models.messages import Message
 from ui.backend.context import PageContext
 from ui.look.components import QUIET
@@ -126,8 +128,12 @@ class VoteApp:
                 self._context.database,
                 voter,
                 self._context.answering,
-                [model.id for model in models if model.ready],
-                BattleOptions(prompt, repeat_share=self._context.settings.vote_repeat_share),
+                OPEN,
+                BattleOptions(
+                    prompt,
+                    repeat_share=self._context.settings.vote_repeat_share,
+                    ready=[model.id for model in models if model.ready],
+                ),
             )
         except Exception as error:  # as above
             _log.warning("no battle for a rater: %s", error)
@@ -175,8 +181,8 @@ class VoteApp:
     def _revealed(self, reveal: Reveal) -> dict[Any, Any]:
         view = self._view
         return {
-            view.heads[0]: side_html("A", reveal.left_model, reveal.choice == "left"),
-            view.heads[1]: side_html("B", reveal.right_model, reveal.choice == "right"),
+            view.heads[0]: side_html("A", reveal.left_model or "", reveal.choice == "left"),
+            view.heads[1]: side_html("B", reveal.right_model or "", reveal.choice == "right"),
             view.ballot: gr.update(visible=False),
             view.after: gr.update(visible=True),
             view.reveal: reveal_html(reveal),

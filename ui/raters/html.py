@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from evals.votes.blind_battles import Reveal
+from evals.campaigns.ballots import Reveal
 from models.errors import Invalid, NotFound, Unavailable
 from models.messages import Message
 
@@ -59,8 +59,8 @@ def reveal_html(reveal: Reveal) -> str:
     """The vote, and which model wrote which answer."""
     return (
         f"<div class='reveal' role='status'><span>{_CHOICES[reveal.choice]}</span> "
-        f"<span>A was <b>{escape(reveal.left_model)}</b></span>"
-        f"<span>B was <b>{escape(reveal.right_model)}</b></span></div>"
+        f"<span>A was <b>{escape(reveal.left_model or '')}</b></span>"
+        f"<span>B was <b>{escape(reveal.right_model or '')}</b></span></div>"
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from evals.votes.blind_battles import Battle
+from evals.campaigns.battles import Battle
 
 _MAX_BATTLES = 5000
 

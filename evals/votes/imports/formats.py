@@ -96,7 +96,7 @@ def _notes(votes: list[ImportedVote]) -> tuple[str, ...]:
     notes = []
     if votes and (unnamed := sum(vote.voter == UNKNOWN_VOTER for vote in votes)):
         notes.append(
-            f"{unnamed} votes have no voter and count as one person's: a verdict uses one of them for each prompt."
+            f"{unnamed} votes have no voter and count as one person's: a verdict averages them for each prompt."
         )
     if textless := sum(not vote.messages or not (vote.left_answer and vote.right_answer) for vote in votes):
         notes.append(f"{textless} votes lack the prompt's text or an answer: they count in ratings only.")

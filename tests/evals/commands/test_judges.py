@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from evals.votes.blind_battles import cast_vote, next_battle
+from evals.campaigns.ballots import cast_vote
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import ParleyError
 from models.settings import Settings
 from parley import build
+from tests.evals.battles import next_battle
 from tests.evals.scripted import Scripted
 from tests.evals.test_jobs import served  # noqa: F401 -- a fixture
 

@@ -5,13 +5,14 @@ import json
 
 import pytest
 
+from evals.campaigns.ballots import cast_vote
 from evals.judges.calibration import calibrate
 from evals.judges.pairwise import judge_models
 from evals.judges.request import JudgeRequest
-from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import NotFound
+from tests.evals.battles import next_battle
 from tests.evals.judges.test_pairwise import AFTER, BEFORE, JUDGE, fill, says, script, sound
 from tests.evals.scripted import Scripted
 

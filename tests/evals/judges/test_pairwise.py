@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
+from evals.campaigns.ballots import cast_vote
 from evals.judges.canaries import PAIRWISE_CALLS
 from evals.judges.pairwise import judge_models
 from evals.judges.pointwise import grade_models
 from evals.judges.report import JudgeReport, agreement, combine_orders
 from evals.judges.request import JudgeRequest
-from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.prompts import add_prompts, prompts
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
 from models.judge_prompt import DEFAULT_RUBRIC, Rubric, pairwise_answer, pointwise_answer
 from models.messages import Completer
+from tests.evals.battles import next_battle
 from tests.evals.scripted import Scripted
 
 BEFORE, AFTER, JUDGE = "a-before", "b-after", "judge"

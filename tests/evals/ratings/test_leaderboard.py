@@ -5,11 +5,13 @@ import json
 
 import pytest
 
+from evals.campaigns.ballots import cast_vote
+from evals.campaigns.battles import BattleOptions
 from evals.ratings.leaderboard import leaderboard, rank
-from evals.votes.blind_battles import BattleOptions, cast_vote, next_battle
 from evals.votes.prompts import add_prompts
 from evals.votes.votes import first_score, from_rows, read_votes
 from models.database import Database
+from tests.evals.battles import next_battle
 from tests.evals.scripted import Scripted
 
 MODELS = ["good", "middle", "poor"]

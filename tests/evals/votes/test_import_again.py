@@ -79,10 +79,7 @@ def test_a_killed_import_continues(any_database: Database, tmp_path: Path, monke
 def test_two_imports_at_once(any_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_BATCH", 10)
     paths = [
-        table(
-            tmp_path / f"{name}.csv",
-            [f"a,b,{winner},Same?,one,two,unknown\n"] * 40 + [f"a,b,tie,{name}?,1,2,ann\n"] * 40,
-        )
+        table(tmp_path / f"{name}.csv", 40 * [f"a,b,{winner},Same?,1,2,unknown\n", f"a,b,tie,{name}?,1,2,ann\n"])
         for name, winner in (("one", "left"), ("two", "right"))
     ]  # fmt: skip
     threads = [threading.Thread(target=import_votes, args=(any_database, path)) for path in paths]
@@ -169,9 +166,10 @@ def test_exports_of_a_campaign_and_for_openai(database: Database, tmp_path: Path
     import_votes(database, table(tmp_path / "v.csv", ROWS))
     path = tmp_path / "dpo.jsonl"
     assert export_votes(database, path, VoteExport("openai")) == 3
-    row = json.loads(path.read_text().splitlines()[0])
-    assert row.keys() == {"input", "preferred_output", "non_preferred_output"}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    (row,) = [row for row in rows if row["input"]["messages"] == [{"role": "user", "content": "Question 0?"}]]
     assert row["preferred_output"] == [{"role": "assistant", "content": "one"}]
+    assert row["non_preferred_output"] == [{"role": "assistant", "content": "two"}]
     assert export_votes(database, tmp_path / "v.parquet", VoteExport(campaign="open")) == 4
     with pytest.raises(NotFound, match="no campaign 'spring'"):
         export_votes(database, path, VoteExport(campaign="spring"))

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from evals.votes.blind_battles import cast_vote, next_battle
+from evals.campaigns.ballots import cast_vote
 from evals.votes.preference_pairs import export_preferences, preferences
 from evals.votes.prompts import add_prompts
 from models.database import Database
+from tests.evals.battles import next_battle
 from tests.evals.scripted import Scripted
 from tests.stack import ROOT
 

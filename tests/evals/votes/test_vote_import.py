@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from datasets import load_dataset
 
+from evals.campaigns.ballots import cast_vote
 from evals.ratings.leaderboard import leaderboard
-from evals.votes.blind_battles import cast_vote, next_battle
 from evals.votes.imports.options import ImportOptions
 from evals.votes.preference_pairs import export_preferences, preferences
 from evals.votes.prompts import add_prompts, prompts
@@ -20,6 +20,7 @@ from evals.votes.votes import read_votes
 from models.database import Database, open_database, upgrade
 from models.errors import Invalid, NotFound, ParleyError
 from models.settings import load_settings
+from tests.evals.battles import next_battle
 from tests.evals.scripted import echo
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import ParleyError
-from ui.access.cookies import OWNER_COOKIE, VOTER_COOKIE, Cookies, page_secret
+from models.page_secret import page_secret
+from ui.access.cookies import OWNER_COOKIE, VOTER_COOKIE, Cookies
 
 
 def test_concurrent_calls_get_one_secret(home: Path):

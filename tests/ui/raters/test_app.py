@@ -2,7 +2,7 @@
 
 import json
 
-from evals.votes.blind_battles import Battle
+from evals.campaigns.battles import Battle
 from models.errors import Invalid, NotFound, ParleyError, Unavailable
 from models.messages import Message
 from tests.ui.conftest import NAMES, Page

@@ -1,0 +1,18 @@
+"""Campaigns: a question to raters about some models' answers, from its creation to its report.
+
+campaign          what a campaign is, and the request for a new one
+lifecycle         created, opened, closed, listed, loaded; models of an open-ended one join and leave
+campaign_prompts  where its prompts come from
+invites           links for people and groups, signed with the page's secret
+raters            people who take part, and how their data is removed
+pair_sampling     which two models and which prompt come next, with the probability
+set_aside         models and pairs that failed, and until when they rest
+answers           prepared and recorded answers, and the request to models where there are none
+leaks             answers that name their model
+answer_html       answers as HTML in which nothing can be loaded, followed or sent
+battles           the next battle of a rater
+ballots           votes, their undo, skips and reveals
+preparation       all answers of a campaign, before anybody waits
+progress          how far a campaign is, for its owner
+report            the campaign's verdicts
+"""

@@ -1,0 +1,122 @@
+"""All answers of a campaign, asked for before anybody waits.
+
+Each model is asked each prompt once (and once more for each further sample); every pair shares the answers. Stored
+answers are not asked for again, so a run that was killed resumes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from evals.campaign_tables import CampaignPromptRow, CampaignRow, RecordedAnswerRow
+from evals.campaigns.answers import answer_parameters
+from evals.campaigns.lifecycle import PREPARE, load_campaign
+from evals.scorers.sample import Sample
+from evals.tables import AnswerRow, PromptRow
+from evals.tasks.answer_cache import parameters_hash
+from evals.tasks.runner import Batch, Progress, ask_all
+from evals.tasks.task import TaskSample, prompt_hash
+from evals.votes.prompts import Prompt, as_prompt
+from models.database import Database
+from models.jobs import enqueue
+from models.messages import Completer
+from models.spec import is_recorded_name
+
+_CONCURRENCY = 16  # requests in flight for each model, so that raters who vote meanwhile are answered too
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """How many of a model's answers are there, of all that the campaign needs."""
+
+    model: str
+    answers: int
+    wanted: int
+
+
+async def prepare_campaign(
+    database: Database,
+    completer_for: Callable[[str], Completer],
+    name: str,
+    report: Callable[[int, int, int], None] | None = None,
+) -> tuple[Prepared, ...]:
+    """Asks for every answer that is missing; recorded models are not asked.
+
+    Args:
+        completer_for: a model's completer, which must not retry by itself.
+        report: called with the answers that are there, all answers, and the requests that failed.
+
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    campaign = load_campaign(database, name)
+    with database.read() as session:
+        prompts = campaign_prompts(session, session.get_one(CampaignRow, name))
+    samples = [TaskSample(prompt.id, prompt.messages, Sample(prompt=prompt.id)) for prompt in prompts]
+    live = [model for model in campaign.models if not is_recorded_name(model)]
+    total = len(live) * len(samples) * campaign.samples
+    failed = 0
+
+    def answered(sample: int, progress: Progress) -> None:
+        if report is not None:
+            report(sample * len(live) * len(samples) + progress.done, total, failed + progress.failed)
+
+    for sample in range(campaign.samples if live and samples else 0):
+        batch = Batch(live, samples, answer_parameters(sample), _CONCURRENCY)
+        run = await ask_all(database, completer_for, batch, partial(answered, sample))
+        failed += sum(outcome.answer is None for outcomes in run.outcomes.values() for outcome in outcomes)
+    return preparation(database, name)
+
+
+def prepare_later(database: Database, name: str) -> str:
+    """Has the worker ask for the answers that are missing, after some failed; returns the job's id.
+
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    load_campaign(database, name)
+    return enqueue(database, PREPARE, {"campaign": name})
+
+
+def preparation(database: Database, name: str) -> tuple[Prepared, ...]:
+    """How far the answers of a campaign are prepared, by model; none for an open-ended one.
+
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    campaign = load_campaign(database, name)
+    if campaign.open_ended:
+        return ()
+    with database.read() as session:
+        prompts = campaign_prompts(session, session.get_one(CampaignRow, name))
+        hashes = {prompt_hash(prompt.messages) for prompt in prompts}
+        parameters = [parameters_hash(answer_parameters(sample)) for sample in range(campaign.samples)]
+        found = []
+        for model in campaign.models:
+            if recording := campaign.recordings.get(model):
+                query = select(RecordedAnswerRow.prompt_id).where(
+                    RecordedAnswerRow.recording_id == recording, RecordedAnswerRow.text.is_not(None)
+                )
+                recorded = set(session.scalars(query)) & {prompt.id for prompt in prompts}
+                found.append(Prepared(model, len(recorded) * campaign.samples, campaign.prompts * campaign.samples))
+                continue
+            asked = select(AnswerRow.prompt_hash).where(
+                AnswerRow.model == model, AnswerRow.parameters_hash.in_(parameters)
+            )
+            answers = sum(each in hashes for each in session.scalars(asked))
+            found.append(Prepared(model, answers, campaign.prompts * campaign.samples))
+        return tuple(found)
+
+
+def campaign_prompts(session: Session, campaign: CampaignRow) -> list[Prompt]:
+    """The prompts of a campaign that is not open-ended, in their order."""
+    query = (
+        select(PromptRow)
+        .join(CampaignPromptRow, CampaignPromptRow.prompt_id == PromptRow.id)
+        .where(CampaignPromptRow.campaign == campaign.name)
+        .order_by(CampaignPromptRow.place)
+    )
+    return [as_prompt(row) for row in session.scalars(query)]

@@ -1,0 +1,313 @@
+"""`parley campaign`: create, open and close campaigns, read their verdicts, change their models."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from evals.commands.campaign_people import add_people_commands
+from evals.commands.flags import JsonFlag, OpenLinks, split_commas
+from evals.reports.terminal import folding_table, say
+from models.errors import Invalid
+from models.terminal import open_home
+
+Name = Annotated[str, typer.Argument(help="The campaign's name.")]
+Model = Annotated[str, typer.Argument(help="A model's name, an alias, or MODEL@recorded.")]
+
+
+def campaign_group() -> typer.Typer:
+    """The commands under `parley campaign`."""
+    group = typer.Typer(
+        help="Ask people which answer is better, blind: campaigns, their invites and their verdicts.",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+    )
+    group.command("create")(create)
+    group.command("plan")(plan)
+    group.command("open")(open_)
+    group.command("close")(close)
+    group.command("list")(list_all)
+    group.command("show")(show)
+    group.command("report")(report)
+    add_people_commands(group)
+    group.command("prepare")(prepare)
+    group.command("add-model")(add)
+    group.command("remove-model")(remove)
+    group.command("export")(export)
+    group.command("check")(check)
+    return group
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="A name of lower-case letters, digits and dashes.")],
+    models: Annotated[str, typer.Option(help="The models, with commas; MODEL@recorded for recorded answers.")],
+    question: Annotated[str, typer.Option(help="What raters are asked, in your words.")],
+    prompts: Annotated[Path | None, typer.Option(help="A JSONL file of prompts.")] = None,
+    task: Annotated[str | None, typer.Option(help="Held-out samples of a task, such as run:ID.")] = None,
+    stored: Annotated[str | None, typer.Option(help="Stored prompts: all, held-out or category:NAME.")] = None,
+    title: Annotated[str, typer.Option(help="The heading that raters see; by default the name.")] = "",
+    welcome: Annotated[str, typer.Option(help="What raters read on the start page.")] = "",
+    thanks: Annotated[str, typer.Option(help="What raters read at the end: what happens next.")] = "",
+    criteria: Annotated[str | None, typer.Option(help="Up to five more criteria, with commas.")] = None,
+    votes_per_pair: Annotated[
+        int, typer.Option(min=0, help="People who vote on each pair of answers; 0: no limit.")
+    ] = 1,
+    votes_per_person: Annotated[int, typer.Option(min=0, help="Votes asked of one person; 0: no limit.")] = 0,
+    margin: Annotated[float, typer.Option(help="“At least as good” allows this much below half of the wins.")] = 0.05,
+    access: Annotated[str, typer.Option(help="invited, or open to whoever has the link.")] = "invited",
+    reveal: Annotated[
+        str, typer.Option(help="When raters see the models' names: after_vote, at_end, never.")
+    ] = "at_end",
+    on_leak: Annotated[str, typer.Option(help="An answer that names its model: mask the name, or set_aside.")] = "mask",
+    language: Annotated[str, typer.Option(help="The language of the page, such as en or de.")] = "en",
+    repeats: Annotated[float, typer.Option(help="The share of pairs shown twice, for self-consistency.")] = 0.0,
+    samples: Annotated[int, typer.Option(help="Answers of each model to each prompt.")] = 1,
+    opens: Annotated[str | None, typer.Option(help="When it opens, such as 2027-01-05T09:00.")] = None,
+    closes: Annotated[str | None, typer.Option(help="When it closes.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Create a campaign as a draft. Its models, prompts and size are fixed once you open it.
+
+    Examples:
+
+      parley campaign create acceptance --models support-v2,gpt-4o@recorded --prompts prompts.jsonl
+      --question "Which answer would you send to the customer?" --votes-per-person 30
+
+      parley campaign plan acceptance --voters 8
+
+      parley campaign open acceptance
+    """
+    from evals.campaigns.campaign import Access, LeakPolicy, NewCampaign, PromptSource, RevealPolicy
+    from evals.campaigns.lifecycle import create_campaign
+
+    new = NewCampaign(
+        name=name,
+        models=split_commas(models),
+        prompts=PromptSource(prompts, task, stored),
+        question=question,
+        title=title,
+        welcome=welcome,
+        thanks=thanks,
+        language=language,
+        criteria=split_commas(criteria),
+        votes_per_pair=votes_per_pair or None,
+        votes_per_person=votes_per_person or None,
+        margin=margin,
+        access=cast(Access, access),
+        reveal=cast(RevealPolicy, reveal),
+        on_leak=cast(LeakPolicy, on_leak),
+        repeat_share=repeats,
+        samples=samples,
+        opens=parse_time(opens, "opens"),
+        closes=parse_time(closes, "closes"),
+    )
+    with open_home() as home:
+        campaign = create_campaign(home.database, new, home.settings.runs_dir)
+    if as_json:
+        _print(campaign.to_json())
+        return
+    say(f"{campaign.name} is a draft: {len(campaign.models)} models, {campaign.prompts} prompts.")
+    say(f"Next: `parley campaign plan {name} --voters N`, then `parley campaign open {name}`.")
+
+
+def plan(
+    name: Name,
+    voters: Annotated[int, typer.Option(min=1, help="How many people you expect.")] = 8,
+    votes_each: Annotated[int | None, typer.Option(min=1, help="Votes of one person between two models.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what so many voters can find, before the first vote. Change the size until that is enough.
+
+    Votes of such campaigns are simulated: how often the verdict finds a model that wins 60 % or 65 %, and how often it
+    shows that an equally good model is at least as good. Few voters can never speak for people in general.
+    """
+    from evals.campaigns.lifecycle import load_campaign
+    from evals.campaigns.report import campaign_plan
+
+    with open_home() as home:
+        power = campaign_plan(load_campaign(home.database, name), voters, votes_each)
+    if as_json:
+        _print(power.to_json())
+    else:
+        say(power.text)
+
+
+def open_(name: Name, as_json: JsonFlag = False) -> None:
+    """Open a campaign. From now on its models, prompts and size are fixed; the worker asks for all answers."""
+    from evals.campaigns.lifecycle import open_campaign
+
+    with open_home() as home:
+        campaign = open_campaign(home.database, name)
+    if as_json:
+        _print(campaign.to_json())
+        return
+    when = f" from {campaign.opens:%Y-%m-%d %H:%M} UTC" if campaign.state == "scheduled" else ""
+    say(f"{name} is open{when}. `parley campaign show {name}` shows its progress.")
+    if campaign.access == "invited":
+        say(f'Invite people: `parley campaign invite {name} "Ann Smith"`.')
+
+
+def close(name: Name, as_json: JsonFlag = False) -> None:
+    """Close a campaign: it takes no more votes, and its verdict is final. This cannot be undone."""
+    from evals.campaigns.lifecycle import close_campaign
+
+    with open_home() as home:
+        campaign = close_campaign(home.database, name)
+    if as_json:
+        _print(campaign.to_json())
+    else:
+        say(f"{name} is closed. Its verdict: `parley campaign report {name}`.")
+
+
+def list_all(as_json: JsonFlag = False) -> None:
+    """List the campaigns, the newest first. `open` is the page at /vote."""
+    from evals.campaigns.lifecycle import list_campaigns
+
+    with open_home() as home:
+        campaigns = list_campaigns(home.database)
+    if as_json:
+        _print([campaign.to_json() for campaign in campaigns])
+        return
+    table = folding_table("campaign", "state", "models", "prompts", "question")
+    for each in campaigns:
+        table.add_row(each.name, each.state, ", ".join(each.models) or "none", str(each.prompts), each.question)
+    say(table)
+
+
+def show(name: Name, as_json: JsonFlag = False) -> None:
+    """Show how far a campaign is: votes, raters, prepared answers, and what failed or named its model."""
+    from evals.campaigns.progress import campaign_progress
+
+    with open_home() as home:
+        progress = campaign_progress(home.database, name)
+    if as_json:
+        _print(progress.to_json())
+        return
+    campaign = progress.campaign
+    say(f"{campaign.title} ({name}): {campaign.state}. {campaign.question}")
+    wanted = f" of {progress.wanted:,}" if progress.wanted is not None else ""
+    say(
+        f"{progress.votes:,}{wanted} votes of {progress.voters} people; models: {', '.join(campaign.models) or 'none'}."
+    )
+    if progress.left_share is not None:
+        say(f"The left answer won {progress.left_share:.0%} of the decisive votes.")
+    for prepared in progress.prepared:
+        say(f"· {prepared.model}: {prepared.answers} of {prepared.wanted} answers prepared")
+    if progress.job is not None and not progress.job.over:
+        say(f"· preparing: {progress.job.message}")
+    for model, answers in progress.leaks.items():
+        say(f"· {answers} answers of {model} name a model; the names are hidden")
+    for failure in progress.set_aside:
+        until = f"until {failure.until:%H:%M:%S} UTC" if failure.resting and failure.until.year < 2100 else "for good"
+        state = f"set aside {until}" if failure.resting else "failed last time"
+        what = " and ".join(part for part in (failure.place.model_1, failure.place.model_2) if part)
+        say(f"· {what}{' on one prompt' if failure.place.prompt_id else ''}: {state} ({failure.reason})")
+    for reason, times in progress.skips.items():
+        say(f"· {times} skipped: {reason}")
+    for gold in progress.gold:
+        say(f"· {gold.voter}: {gold.right} of {gold.votes} gold pairs right")
+    if progress.raters:
+        table = folding_table("rater", "link", "votes")
+        for each in progress.raters:
+            table.add_row(each.rater.name or each.rater.voter, each.rater.link, str(each.votes))
+        say(table)
+
+
+def report(name: Name, open_links: OpenLinks = True, as_json: JsonFlag = False) -> None:
+    """Show a campaign's verdicts. Once it is closed, they are final: the one look that was planned."""
+    from evals.campaigns.report import campaign_report
+
+    with open_home() as home:
+        found = campaign_report(home.database, name, open_links=open_links)
+    if as_json:
+        _print(found.to_json())
+    else:
+        say(found.text)
+
+
+def prepare(name: Name) -> None:
+    """Ask again for answers that are missing, after a model failed. The worker does it."""
+    from evals.campaigns.preparation import prepare_later
+
+    with open_home() as home:
+        prepare_later(home.database, name)
+    say(f"The worker asks for the missing answers. `parley campaign show {name}` shows how far it is.")
+
+
+def add(name: Name, model: Model, as_json: JsonFlag = False) -> None:
+    """Let a model join the campaign `open`, which is the page at /vote, or a draft.
+
+    Example:
+
+      parley campaign add-model open support-v2
+    """
+    from evals.campaigns.lifecycle import add_model
+
+    with open_home() as home:
+        campaign = add_model(home.database, name, model)
+    if as_json:
+        _print(campaign.to_json())
+    else:
+        say(f"{name} ({campaign.state}) compares: {', '.join(campaign.models)}.")
+
+
+def remove(name: Name, model: Model, as_json: JsonFlag = False) -> None:
+    """Let a model leave the campaign `open` or a draft. Its votes stay."""
+    from evals.campaigns.lifecycle import remove_model
+
+    with open_home() as home:
+        campaign = remove_model(home.database, name, model)
+    if as_json:
+        _print(campaign.to_json())
+    else:
+        say(f"{name} ({campaign.state}) compares: {', '.join(campaign.models) or 'nothing yet'}.")
+
+
+def export(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="A new folder, or a .zip file.")],
+) -> None:
+    """Write a campaign with its votes, answers, prompts and verdict, so that others can check the verdict.
+
+    Raters appear as voters without a name. `parley campaign check FILE` computes the verdict again, on any machine.
+    """
+    from evals.campaigns.bundle import write_bundle
+
+    with open_home() as home:
+        votes = write_bundle(home.database, name, file)
+    say(f"{votes} votes written to {file}. `parley campaign check {file}` computes the verdict again.")
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="A folder or .zip file that `parley campaign export` wrote.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Check an exported campaign: that no byte was changed, and that its votes give its verdict."""
+    from evals.campaigns.bundle import check_bundle
+
+    found = check_bundle(file)
+    if as_json:
+        _print(found.to_json())
+    else:
+        say(f"Nothing was changed, and {found.votes} votes give the same verdict.")
+        say(found.text)
+
+
+def parse_time(text: str | None, flag: str) -> datetime | None:
+    """A flag's time; without a time zone it is this machine's.
+
+    Raises:
+        Invalid: it is not a time.
+    """
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise Invalid(f"--{flag} is {text!r}: use a time such as 2027-01-05T09:00.", param=flag) from error
+
+
+def _print(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))

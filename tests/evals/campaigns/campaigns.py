@@ -1,0 +1,50 @@
+"""Campaigns over scripted models for this folder's tests."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from evals.campaigns.battles import Battle, BattleOptions, next_battle
+from evals.campaigns.campaign import Campaign, NewCampaign, PromptSource
+from evals.campaigns.lifecycle import create_campaign, open_campaign
+from models.database import Database
+from models.messages import Completer
+from models.registry import Registry, parse_spec
+from tests.evals.scripted import echo
+
+MODELS = ("model-one", "model-two", "model-three")
+
+
+def register(database: Database, *names: str, **fields: object) -> None:
+    """Registers hosted models that nobody asks."""
+    for name in names:
+        upstream = {"base_url": "http://127.0.0.1:9/v1", "model": f"{name}-upstream"}
+        Registry(database).register(parse_spec(id=name, kind="hosted", upstream=upstream, **fields))
+
+
+def draft(database: Database, folder: Path, prompts: int = 6, models: tuple[str, ...] = MODELS, **fields) -> Campaign:
+    """A campaign "acceptance" that has not opened."""
+    known = {spec.id for spec in Registry(database).list()}
+    register(database, *(name for name in models if name not in known and not name.endswith("@recorded")))
+    file = folder / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"Where is order {i}?"}) + "\n" for i in range(prompts)))
+    values = {"name": "acceptance", "models": models, "prompts": PromptSource(file=file), "votes_per_pair": None}
+    return create_campaign(database, NewCampaign(**values | {"access": "open"} | fields), folder)
+
+
+def opened(database: Database, folder: Path, prompts: int = 6, models: tuple[str, ...] = MODELS, **fields) -> Campaign:
+    """The same, open."""
+    return open_campaign(database, draft(database, folder, prompts, models, **fields).name)
+
+
+def battle(
+    database: Database,
+    voter: str = "ann",
+    completer_for: Callable[[str], Completer] | None = None,
+    name: str = "acceptance",
+    **options,
+) -> Battle:
+    """The voter's next battle."""
+    completer_for = completer_for or echo(*MODELS)
+    return asyncio.run(next_battle(database, voter, completer_for, name, BattleOptions(**options)))

@@ -1,0 +1,158 @@
+"""A campaign's report and bundle: the planned look at its end, the same verdict elsewhere, no changed byte unseen."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from evals.campaigns.ballots import Ballot, cast_vote
+from evals.campaigns.bundle import check_bundle, write_bundle
+from evals.campaigns.gold_pairs import add_gold_pair, gold_results
+from evals.campaigns.lifecycle import close_campaign, load_campaign, open_campaign
+from evals.campaigns.progress import campaign_progress
+from evals.campaigns.report import campaign_plan, campaign_report
+from evals.ratings.leaderboard import leaderboard
+from evals.ratings.verdict import verdict
+from evals.votes.votes import read_votes
+from models.database import Database
+from models.errors import Conflict, Invalid, NotFound
+from tests.evals.campaigns.campaigns import MODELS, battle, draft, opened
+from tests.evals.scripted import Scripted
+
+PAIR = MODELS[:2]
+MARKED = Scripted({"model-one": lambda q: f"α {q}", "model-two": lambda q: f"β {q}"})
+
+
+def vote(database: Database, voter: str, times: int, better: str = "α") -> None:
+    for _ in range(times):
+        shown = battle(database, voter, MARKED)
+        choice = "left" if shown.left.startswith(better) else "right"
+        cast_vote(database, shown.id, voter, choice, Ballot({"tone": "tie"}, "Clear."))
+
+
+@pytest.fixture
+def voted(database: Database, tmp_path: Path) -> Database:
+    """6 people prefer the first model on 20 prompts, but for one vote of each."""
+    opened(database, tmp_path, 20, PAIR, criteria=["tone"], reveal="never", votes_per_pair=6)
+    for voter in range(6):
+        vote(database, f"voter-{voter}", 19)
+        vote(database, f"voter-{voter}", 1, "β")
+    return database
+
+
+def test_the_verdict_is_one_planned_look_when_it_closes(voted: Database) -> None:
+    early = campaign_report(voted, "acceptance")
+    assert (early.look, early.votes) == ("anytime", 120)
+    assert "still open" in early.text
+    close_campaign(voted, "acceptance")
+    report = campaign_report(voted, "acceptance")
+    (overall,), (tone,) = report.verdicts, report.criteria["tone"]
+    assert (report.look, overall.look, overall.state, overall.planned_votes) == ("planned", "planned", "better", 120)
+    assert (overall.votes, overall.win_rate) == (120, pytest.approx(0.95))
+    assert (tone.win_rate, tone.state) == (0.5, "no difference worth having")
+    assert json.loads(json.dumps(report.to_json()))["verdicts"][0]["state"] == "better"
+
+
+def test_different_questions_are_never_pooled(voted: Database) -> None:
+    assert len(read_votes(voted)) == 0
+    assert len(read_votes(voted, campaign="acceptance")) == 120
+    assert leaderboard(voted).votes == 0
+    assert leaderboard(voted, campaign="acceptance").votes == 120
+    assert verdict(voted, *PAIR).votes == 0
+    assert verdict(voted, *PAIR, campaign="acceptance").votes == 120
+    assert len(read_votes(voted, campaign="acceptance", open_links=False)) == 0
+
+
+@pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
+def test_another_machine_computes_the_same_verdict(voted: Database, tmp_path: Path, name: str) -> None:
+    close_campaign(voted, "acceptance")
+    path = tmp_path / name
+    assert write_bundle(voted, "acceptance", path) == 120
+    checked = check_bundle(path)
+    assert (checked.votes, checked.campaign) == (120, load_campaign(voted, "acceptance"))
+    own = campaign_report(voted, "acceptance").to_json()["verdicts"][0]
+    for number in ("win_rate", "low", "high", "e_value", "wins", "losses"):
+        assert checked.report["verdicts"][0][number] == own[number]
+    assert "voter-" not in json.dumps(checked.report)
+    with pytest.raises(Conflict):
+        write_bundle(voted, "acceptance", path)
+
+
+@pytest.mark.parametrize("file", ["campaign.json", "prompts.jsonl", "pairs.jsonl", "votes.jsonl", "report.json"])
+def test_a_changed_byte_is_refused(voted: Database, tmp_path: Path, file: str) -> None:
+    path = tmp_path / "bundle"
+    write_bundle(voted, "acceptance", path)
+    content = bytearray((path / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (path / file).write_bytes(content)
+    with pytest.raises(Invalid, match=f"{file} in .* was changed"):
+        check_bundle(path)
+
+
+def test_a_changed_byte_of_the_manifest_is_refused(voted: Database, tmp_path: Path) -> None:
+    write_bundle(voted, "acceptance", tmp_path / "bundle")
+    file = tmp_path / "bundle" / "manifest.json"
+    true = file.read_bytes()
+    for place in range(0, len(true), 41):
+        file.write_bytes(true[:place] + bytes([true[place] ^ 1]) + true[place + 1 :])
+        with pytest.raises(Invalid, match="was changed"):
+            check_bundle(tmp_path / "bundle")
+
+
+def test_what_is_no_bundle_is_one_line(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        check_bundle(tmp_path / "nothing")
+    (tmp_path / "x.zip").write_bytes(b"no zip")
+    with pytest.raises(Invalid):
+        check_bundle(tmp_path / "x.zip")
+    with zipfile.ZipFile(tmp_path / "y.zip", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(Invalid, match=r"manifest\.json"):
+        check_bundle(tmp_path / "y.zip")
+
+
+def test_gold_pairs_show_who_reads_and_count_in_no_rating(database: Database, tmp_path: Path) -> None:
+    draft(database, tmp_path, 20, PAIR, gold_share=0.5, reveal="after_vote")
+    from evals.votes.prompts import prompts
+
+    first = prompts(database, typed=True)[0]
+    with pytest.raises(Invalid):
+        add_gold_pair(database, "acceptance", first.id, "same", "same")
+    for i in range(2):
+        add_gold_pair(database, "acceptance", first.id, f"α good {i}", f"bad {i}")
+    open_campaign(database, "acceptance")
+    with pytest.raises(Conflict):
+        add_gold_pair(database, "acceptance", first.id, "good", "bad")
+    reveals = []
+    for seed in range(16):
+        shown = battle(database, "ann", MARKED, seed=seed)
+        choice = "left" if shown.left.startswith("α") else "right"
+        reveals.append(cast_vote(database, shown.id, "ann", choice))
+    assert [(each.voter, each.right, each.votes) for each in gold_results(database, "acceptance")] == [("ann", 2, 2)]
+    assert sum(reveal.left_model is None for reveal in reveals) == 2
+    assert len(read_votes(database, campaign="acceptance")) == 14
+    assert "gold" not in json.dumps([str(reveal) for reveal in reveals])
+
+
+def test_the_owner_sees_how_far_it_is(voted: Database) -> None:
+    progress = campaign_progress(voted, "acceptance")
+    assert (progress.votes, progress.wanted, progress.voters) == (120, 120, 6)
+    assert [(each.model, each.answers, each.wanted) for each in progress.prepared] == [
+        ("model-one", 20, 20),
+        ("model-two", 20, 20),
+    ]
+    assert progress.job is not None
+    assert progress.leaks == {}
+    assert 0.3 < (progress.left_share or 0) < 0.7
+    assert json.loads(json.dumps(progress.to_json()))["votes"] == 120
+
+
+def test_the_plan_says_what_can_be_found_before_it_opens(database: Database, tmp_path: Path) -> None:
+    campaign = draft(database, tmp_path, 40, PAIR, votes_per_pair=8)
+    power = campaign_plan(campaign, 8)
+    assert (power.size.voters, power.size.prompts, power.votes) == (8, 40, 320)
+    assert power.people_like_them is not None
+    few = campaign_plan(campaign, 3)
+    assert few.people_like_them is None
+    assert few.text

@@ -1,11 +1,12 @@
 """A campaign as files: its prompts, answers, votes and verdict, from which another machine computes the same verdict.
 
-campaign.json   the campaign: question, models, recordings, sizes, margin, seed
-prompts.jsonl   each prompt, in order
-pairs.jsonl     each pair of answers that was voted on
-votes.jsonl     each vote with its battle: sides, probability, time, criteria, comment; voters without a name
-report.json     the verdicts
-manifest.json   the SHA-256 of each of these files, and the versions of the programs
+campaign.json     the campaign: question, models, recordings, sizes, margin, seed
+prompts.jsonl     each prompt, in order
+pairs.jsonl       each pair of answers that was voted on
+recordings.jsonl  each recording that answered for a model: all its answers and their hash
+votes.jsonl       each vote with its battle: sides, probability, time, criteria, comment; voters without a name
+report.json       the verdicts
+manifest.json     the SHA-256 of each of these files, and the versions of the programs
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from evals.campaign_tables import CriterionVoteRow
 from evals.campaigns.campaign import Campaign
 from evals.campaigns.lifecycle import load_campaign
 from evals.campaigns.report import report_of
+from evals.recordings.recording_export import bundle_row, is_unchanged
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.counted_votes import counted
 from evals.votes.imports.rows import UNKNOWN_VOTER
@@ -35,7 +37,7 @@ from evals.votes.votes import Votes, first_score, from_rows
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound
 
-_FILES = ("campaign.json", "prompts.jsonl", "pairs.jsonl", "votes.jsonl", "report.json")
+_FILES = ("campaign.json", "prompts.jsonl", "pairs.jsonl", "votes.jsonl", "recordings.jsonl", "report.json")
 _MANIFEST = "manifest.json"
 _TIMES = ("created", "opens", "closes", "opened", "closed")
 
@@ -82,7 +84,7 @@ def write_bundle(database: Database, name: str, path: Path) -> int:
             | {"python": platform.python_version()},
             "sha256": {file: _sha256((folder / file).read_bytes()) for file in _FILES},
         }
-        _write_json(folder / _MANIFEST, manifest)
+        _write_json(folder / _MANIFEST, manifest | {"seal": _seal(manifest)})
         if path.suffix.lower() == ".zip":
             packed = folder.with_suffix(".packed")
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -105,12 +107,18 @@ def check_bundle(path: Path) -> CheckedBundle:
     """
     files = _read(path)
     manifest = _json(files, _MANIFEST)
+    sealed = {name: value for name, value in manifest.items() if name != "seal"}
+    if manifest.get("seal") != _seal(sealed) or files[_MANIFEST] != _json_bytes(manifest):
+        raise Invalid(f"{_MANIFEST} in {path} was changed after the export: do not rely on it.", param="file")
     for file in _FILES:
         if _sha256(files.get(file, b"")) != manifest.get("sha256", {}).get(file):
             raise Invalid(f"{file} in {path} was changed after the export: do not rely on its verdict.", param="file")
     stored = _json(files, "campaign.json")
     campaign = _campaign(stored)
     votes, pairs = (_jsonl(files[file]) for file in ("votes.jsonl", "pairs.jsonl"))
+    for recording in _jsonl(files["recordings.jsonl"]):
+        if not is_unchanged(recording):
+            raise Invalid(f"The recording of {recording['model']} in {path} does not have its hash.", param="file")
     report = _report(campaign, votes, pairs, datetime.fromisoformat(manifest["exported"]))
     expected = _json(files, "report.json")
     if json.loads(json.dumps(report)) != expected:
@@ -149,7 +157,12 @@ def _contents(database: Database, campaign: Campaign) -> dict[str, list[dict[str
         conditions = (*counted(), BattleRow.again.is_(False))
         rated = set(session.scalars(query.with_only_columns(VoteRow.battle_id).where(*conditions)))
         for vote, battle, pair, prompt in session.execute(query):
-            prompts[prompt.id] = {"id": prompt.id, "messages": prompt.messages, "category": prompt.category}
+            prompts[prompt.id] = {
+                "id": prompt.id,
+                "sha256": prompt.digest,
+                "messages": prompt.messages,
+                "category": prompt.category,
+            }
             pairs[pair.id] = {
                 "id": pair.id,
                 "prompt": prompt.id,
@@ -175,7 +188,12 @@ def _contents(database: Database, campaign: Campaign) -> dict[str, list[dict[str
                     "created": vote.created.isoformat(),
                 }
             )
-    return {"prompts.jsonl": list(prompts.values()), "pairs.jsonl": list(pairs.values()), "votes.jsonl": votes}
+    return {
+        "prompts.jsonl": list(prompts.values()),
+        "pairs.jsonl": list(pairs.values()),
+        "votes.jsonl": votes,
+        "recordings.jsonl": [bundle_row(database, each) for each in sorted(set(campaign.recordings.values()))],
+    }
 
 
 def _report(
@@ -240,7 +258,16 @@ def _jsonl(content: bytes) -> list[dict[str, Any]]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    path.write_bytes(_json_bytes(value))
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """The SHA-256 of the manifest's own values."""
+    return _sha256(json.dumps(dict(manifest), sort_keys=True).encode())
 
 
 def _sha256(content: bytes) -> str:

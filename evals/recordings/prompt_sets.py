@@ -41,8 +41,11 @@ def open_prompt_set(database: Database, runs: Path, typed: str, *, training: boo
         training: the prompts are training data.
 
     Raises:
-        NotFound: there are no such prompts. Invalid: the task has only conversations of several turns.
+        NotFound: there are no such prompts.
+        Invalid: the task has only conversations of several turns, or held-out prompts are called training data.
     """
+    if training:
+        return _training_set(database, runs, typed)
     if typed in (ALL, HELD_OUT):
         return _stored_set(typed, prompts(database, held_out=True if typed == HELD_OUT else None))
     if not _is_task(typed):
@@ -58,7 +61,18 @@ def open_prompt_set(database: Database, runs: Path, typed: str, *, training: boo
                 + (f", or one of: {', '.join(groups[:12])}." if groups else "."),
                 param="prompts",
             )
-    return _task_set(database, open_task(typed, database, runs), training)
+    return _task_set(database, open_task(typed, database, runs), training=False)
+
+
+def _training_set(database: Database, runs: Path, typed: str) -> PromptSet:
+    if typed in (ALL, HELD_OUT) or typed.startswith("prompts"):
+        raise Invalid("Name the training file: --training is not for stored prompts.", param="prompts")
+    found = _task_set(database, open_task(typed, database, runs), training=True)
+    overlap = sum(prompt.held_out for prompt in found.prompts)
+    if not overlap:
+        return found
+    note = f"{overlap:,} prompts are marked as held out but are training data: votes on records of them do not count."
+    return replace(found, notes=(*found.notes, note))
 
 
 def _is_task(typed: str) -> bool:
@@ -74,7 +88,7 @@ def _stored_set(name: str, stored: Sequence[Prompt]) -> PromptSet:
     return PromptSet(name, _held_out_first(stored), (note,) if rest else ())
 
 
-def _task_set(database: Database, task: Task, training: bool) -> PromptSet:
+def _task_set(database: Database, task: Task, *, training: bool) -> PromptSet:
     single = [
         sample
         for place, sample in enumerate(task.samples)

@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from evals.campaigns.battles import Battle, BattleOptions, next_battle
 from evals.campaigns.campaign import Campaign, NewCampaign, PromptSource
 from evals.campaigns.lifecycle import create_campaign, open_campaign
 from models.database import Database
+from models.messages import Completer
 from models.registry import Registry, parse_spec
-from tests.evals.scripted import Scripted, echo
+from tests.evals.scripted import echo
 
 MODELS = ("model-one", "model-two", "model-three")
 
@@ -37,7 +39,11 @@ def opened(database: Database, folder: Path, prompts: int = 6, models: tuple[str
 
 
 def battle(
-    database: Database, voter: str = "ann", completer_for: Scripted | None = None, name: str = "acceptance", **options
+    database: Database,
+    voter: str = "ann",
+    completer_for: Callable[[str], Completer] | None = None,
+    name: str = "acceptance",
+    **options,
 ) -> Battle:
     """The voter's next battle."""
     completer_for = completer_for or echo(*MODELS)

@@ -90,6 +90,16 @@ def test_a_changed_byte_is_refused(voted: Database, tmp_path: Path, file: str) -
         check_bundle(path)
 
 
+def test_a_changed_byte_of_the_manifest_is_refused(voted: Database, tmp_path: Path) -> None:
+    write_bundle(voted, "acceptance", tmp_path / "bundle")
+    file = tmp_path / "bundle" / "manifest.json"
+    true = file.read_bytes()
+    for place in range(0, len(true), 41):
+        file.write_bytes(true[:place] + bytes([true[place] ^ 1]) + true[place + 1 :])
+        with pytest.raises(Invalid, match="was changed"):
+            check_bundle(tmp_path / "bundle")
+
+
 def test_what_is_no_bundle_is_one_line(database: Database, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         check_bundle(tmp_path / "nothing")

@@ -105,3 +105,8 @@ def test_sets_of_prompts(database: Database, settings: Settings, tmp_path: Path)
     file.write_text(json.dumps({"prompt": "taught"}))
     (taught,) = open_prompt_set(database, settings.runs_dir, str(file), training=True).prompts
     assert not taught.held_out
+    file.write_text(json.dumps({"prompt": "a"}))
+    (note,) = open_prompt_set(database, settings.runs_dir, str(file), training=True).notes
+    assert note.startswith("1 prompts are marked as held out but are training data")
+    with pytest.raises(Invalid, match="Name the training file"):
+        texts("held-out", training=True)

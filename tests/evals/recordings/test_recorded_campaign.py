@@ -5,7 +5,9 @@ import json
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,9 +15,11 @@ from sqlalchemy import select
 
 from evals.campaigns.ballots import cast_vote
 from evals.campaigns.battles import BattleOptions
+from evals.campaigns.bundle import check_bundle, write_bundle
 from evals.judges.pairwise import judge_models
 from evals.judges.request import JudgeRequest
 from evals.ratings.verdict import verdict
+from evals.recordings.recording_export import is_unchanged
 from evals.recordings.recording_store import list_recordings
 from evals.served_models import Completers, resolve_models, run_with_completers
 from evals.served_runs import evaluate_served, judge_served
@@ -25,8 +29,10 @@ from evals.tasks.task_sources import open_task
 from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.errors import Invalid, NotFound
+from models.messages import Completer
 from models.settings import Settings
 from tests.evals.battles import next_battle
+from tests.evals.campaigns.campaigns import battle, opened
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
 from tests.evals.test_cli import parley
 from tests.evals.upstream import AnsweringServer
@@ -160,3 +166,28 @@ def test_a_killed_recording_goes_on_and_asks_nothing_twice(
         assert code == 0, error or output
         assert json.loads(output)["complete"] == 30
         assert len(upstream.asked) - asked == 30 - begun.answers
+
+
+def test_a_campaign_of_recorded_models_is_exported_with_their_records(database: Database, tmp_path: Path) -> None:
+    names = ("model-one@recorded", "model-two@recorded")
+    chosen = stored_prompts(database, *(f"Where is order {i}?" for i in range(3)))
+    for name in names:
+        model = OLD.model_copy(update={"id": name.removesuffix("@recorded")})
+        run(database, ScriptedServer(), request(chosen, model), tmp_path)
+    opened(database, tmp_path, 3, names)
+
+    def nobody(model: str) -> Completer:
+        raise AssertionError(f"{model} is asked, but it is recorded")
+
+    for _ in range(3):
+        shown = battle(database, "ann", nobody)
+        cast_vote(database, shown.id, "ann", "left")
+    write_bundle(database, "acceptance", tmp_path / "bundle.zip")
+    checked = check_bundle(tmp_path / "bundle.zip")
+    assert checked.votes == 3
+    with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
+        rows = [json.loads(line) for line in archive.read("recordings.jsonl").decode().splitlines()]
+    assert [row["model"] for row in rows] == ["model-one", "model-two"]
+    assert all(is_unchanged(row) and len(row["answers"]) == 9 for row in rows)
+    rows[0]["answers"][4]["text"] += "."
+    assert not is_unchanged(rows[0])

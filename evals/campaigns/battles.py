@@ -27,7 +27,7 @@ from evals.campaigns.set_aside import Place, clear_in, set_aside_in
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow, insert_once
 from evals.votes.prompts import Prompt, as_prompt, typed_prompt
 from models.database import Database
-from models.errors import Conflict, Invalid, Unavailable
+from models.errors import Conflict, Invalid, ParleyError, Unavailable
 from models.messages import Completer, Message
 
 _MOST_TRIES = 12  # models that fail in one call
@@ -156,10 +156,13 @@ class _Booth:
         """The battle where both answers are stored, else the match whose models must be asked."""
         with self.database.write() as session:
             row, matchmaker = self._matchmaker(session)
-            match = matchmaker.match()
-            if match.pair is None:
-                return match
-            return self._stored(session, row, match, matchmaker.history)
+            try:
+                match = matchmaker.match()
+            except ParleyError as error:
+                failure = error  # raised after the commit: what was set aside on the way stays set aside
+            else:
+                return match if match.pair is None else self._stored(session, row, match, matchmaker.history)
+        raise failure
 
     def answered(self, match: Match, answered: Answered) -> Battle | None:
         """The battle with the new answers; None where a model failed, or where another pair must be shown."""
@@ -171,7 +174,8 @@ class _Booth:
             texts |= store_answers(self.database, match.prompt, answered.completions, match.sample)
         with self.database.write() as session:
             row, matchmaker = self._matchmaker(session)
-            recovered = matchmaker.known_failures & {Place(model) for model in answered.completions}
+            works = [Place(model, "", prompt) for model in answered.completions for prompt in ("", match.prompt.id)]
+            recovered = matchmaker.known_failures.intersection(works)
             clear_in(session, self.campaign, recovered)
             for failure in answered.failures:
                 place = Place(failure.model, "", match.prompt.id if failure.on_prompt else "")

@@ -197,8 +197,9 @@ class Matchmaker:
             for prompt_id in prompt_ids
             if prompt_id not in seen and (limit is None or voted[prompt_id] < limit)
         ]
-        unblocked = [prompt_id for prompt_id in free if not self._resting.has_prompt(models, prompt_id)]
-        self._blocked |= len(unblocked) < len(free)
+        blocked = {prompt_id for prompt_id in free if self._resting.has_prompt(models, prompt_id)}
+        self._blocked |= any(self._resting.returns(models, prompt_id) for prompt_id in blocked)
+        unblocked = [prompt_id for prompt_id in free if prompt_id not in blocked]
         self._chance.shuffle(unblocked)
         for prompt_id in sorted(unblocked, key=lambda each: shown[each]):
             of_prompt = samples[prompt_id]
@@ -246,7 +247,7 @@ class Matchmaker:
             if model in self._campaign.recordings:
                 place = Place(model, "", prompt.id)
                 set_aside_in(self._session, self._campaign.name, place, "nothing is recorded", pause=FOREVER)
-                self._exclude(place)
+                self._exclude(place, for_good=True)
                 return None
         if not self._can_ask(missing):
             self._exclude(Place(*models))
@@ -262,13 +263,16 @@ class Matchmaker:
         who = " and ".join(model for model, n in zip((pair.model_1, pair.model_2), leaks, strict=True) if n)
         place = Place(pair.model_1, pair.model_2, pair.prompt_id)
         set_aside_in(self._session, self._campaign.name, place, f"the answer of {who} names a model", pause=FOREVER)
-        self._exclude(place)
+        self._exclude(place, for_good=True)
         return True
 
-    def _exclude(self, place: Place) -> None:
+    def _exclude(self, place: Place, *, for_good: bool = False) -> None:
         self._excluded.add(place)
         self._resting.places.add(place)
-        self._blocked = True
+        if for_good:
+            self._resting.for_good.add(place)
+        else:
+            self._blocked = True
 
     def _can_ask(self, models: Sequence[str]) -> bool:
         return self._wish.ready is None or all(model in self._wish.ready for model in models)

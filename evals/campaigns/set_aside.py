@@ -39,10 +39,14 @@ class SetAside:
 
 @dataclass
 class Resting:
-    """The places of a campaign that are resting now, and those to leave out for this call only."""
+    """The places of a campaign that are resting now, and those to leave out for this call only.
+
+    `for_good`: those of them that do not come back. `known`: all places that failed before.
+    """
 
     places: set[Place]
     until: datetime | None = None
+    for_good: set[Place] = field(default_factory=set)
     known: set[Place] = field(default_factory=set)
 
     def has_models(self, models: tuple[str, str]) -> bool:
@@ -52,9 +56,11 @@ class Resting:
 
     def has_prompt(self, models: tuple[str, str], prompt_id: str) -> bool:
         """Whether the two may not meet on this prompt."""
-        first, second = models
-        on_prompt = (Place(first, "", prompt_id), Place(second, "", prompt_id), Place(first, second, prompt_id))
-        return not self.places.isdisjoint(on_prompt)
+        return not self.places.isdisjoint(_on_prompt(models, prompt_id))
+
+    def returns(self, models: tuple[str, str], prompt_id: str) -> bool:
+        """Whether the two may meet on this prompt later."""
+        return self.for_good.isdisjoint(_on_prompt(models, prompt_id))
 
 
 def resting_places(session: Session, campaign: str) -> Resting:
@@ -63,9 +69,10 @@ def resting_places(session: Session, campaign: str) -> Resting:
     rows = list(session.scalars(select(SetAsideRow).where(SetAsideRow.campaign == campaign)))
     resting = [row for row in rows if row.until > now]
     return Resting(
-        {_place(row) for row in resting},
-        min((row.until for row in resting), default=None),
-        {_place(row) for row in rows},
+        places={_place(row) for row in resting},
+        until=min((row.until for row in resting), default=None),
+        for_good={_place(row) for row in resting if row.until > now + FOREVER / 2},
+        known={_place(row) for row in rows},
     )
 
 
@@ -105,6 +112,11 @@ def list_set_aside(database: Database, campaign: str) -> list[SetAside]:
     query = select(SetAsideRow).where(SetAsideRow.campaign == campaign).order_by(SetAsideRow.until.desc())
     with database.read() as session:
         return [SetAside(_place(row), row.reason, row.failures, row.until) for row in session.scalars(query)]
+
+
+def _on_prompt(models: tuple[str, str], prompt_id: str) -> tuple[Place, Place, Place]:
+    first, second = models
+    return Place(first, "", prompt_id), Place(second, "", prompt_id), Place(first, second, prompt_id)
 
 
 def _place(row: SetAsideRow) -> Place:

@@ -91,7 +91,7 @@ class Deployment:
         ids = [showing.id for showing in showings]
         with self._database.read() as session:
             stored = session.execute(select(VoteRow.battle_id, VoteRow.choice).where(VoteRow.battle_id.in_(ids))).all()
-        counts, choices = Counter(row[0] for row in stored), dict(row._tuple() for row in stored)
+        counts, choices = Counter(row[0] for row in stored), {row.battle_id: row.choice for row in stored}
         lost = sum(battle not in counts for battle in acknowledged)
         doubled = sum(counts[battle] > 1 or choices.get(battle, "left") != "left" for battle in acknowledged)
         return Kill(self._kind, target, len(acknowledged), before, lost, doubled, back_s)

@@ -56,8 +56,8 @@ COMMAND_ORDER = (
 JOB_HANDLERS = {
     "judge": "evals.jobs:run_judge_job",
     "evaluate": "evals.jobs:run_evaluation_job",
-    "record": "evals.jobs:run_record_job",
     "prepare-campaign": "evals.jobs:run_preparation_job",
+    "record": "evals.jobs:run_record_job",
     "train": "train.worker.jobs:run_train_job",
     "fine-tune": "train.finetuning.training_job:run_fine_tuning",
     "fine-tune-check": "train.finetuning.validation:run_check",

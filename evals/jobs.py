@@ -94,6 +94,30 @@ def run_evaluation_job(job: Job, context: JobContext) -> dict[str, Any]:
     return {"evaluation": evaluation.id, "asked": evaluation.run.asked, "cached": evaluation.run.cached}
 
 
+def run_preparation_job(job: Job, context: JobContext) -> dict[str, Any]:
+    """Handles jobs of kind "prepare-campaign"; params: campaign. The result has each model's answers.
+
+    Models that fail do not fail the job: their answers are asked for when a rater needs them.
+    """
+    name = str(_required(job, "campaign"))
+    resolve_models(context.settings, context.database, *load_campaign(context.database, name).models)
+    last_report = 0.0
+
+    def report(done: int, total: int, failed: int) -> None:
+        nonlocal last_report
+        now = time.monotonic()
+        if now - last_report >= _MIN_INTERVAL_S or done >= total:
+            last_report = now
+            context.report(done / max(1, total), f"answers: {done} of {total}{f', {failed} failed' if failed else ''}")
+
+    found = run_with_completers(
+        context.settings,
+        context.database,
+        lambda completers: prepare_campaign(context.database, completers.unretried, name, report),
+    )
+    return {"models": {each.model: {"answers": each.answers, "wanted": each.wanted} for each in found}}
+
+
 def planned_recording(
     settings: Settings, database: Database, params: Mapping[str, Any]
 ) -> tuple[RecordingRequest, RecordingPlan]:
@@ -149,30 +173,6 @@ def run_record_job(job: Job, context: JobContext) -> dict[str, Any]:
         "failed": run.failed,
         "stopped": run.stopped,
     }
-
-
-def run_preparation_job(job: Job, context: JobContext) -> dict[str, Any]:
-    """Handles jobs of kind "prepare-campaign"; params: campaign. The result has each model's answers.
-
-    Models that fail do not fail the job: their answers are asked for when a rater needs them.
-    """
-    name = str(_required(job, "campaign"))
-    resolve_models(context.settings, context.database, *load_campaign(context.database, name).models)
-    last_report = 0.0
-
-    def report(done: int, total: int, failed: int) -> None:
-        nonlocal last_report
-        now = time.monotonic()
-        if now - last_report >= _MIN_INTERVAL_S or done >= total:
-            last_report = now
-            context.report(done / max(1, total), f"answers: {done} of {total}{f', {failed} failed' if failed else ''}")
-
-    found = run_with_completers(
-        context.settings,
-        context.database,
-        lambda completers: prepare_campaign(context.database, completers.unretried, name, report),
-    )
-    return {"models": {each.model: {"answers": each.answers, "wanted": each.wanted} for each in found}}
 
 
 def _required(job: Job, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The page's ASGI app: three Gradio apps side by side behind one router.
+"""The page's ASGI app: Gradio apps side by side behind one router.
 
 Each app is a Gradio server of its own (config, queue, sessions), so nothing of one can be reached through another.
 `ui.access.router` decides which addresses exist.
@@ -17,7 +17,8 @@ from models.errors import Invalid
 from models.keys import keys_configured
 from models.settings import Settings
 from ui.access.origins import is_loopback
-from ui.access.router import Apps, Router
+from ui.access.roles import CampaignRoles
+from ui.access.router import Apps, Identity, Router
 from ui.backend.context import PageContext
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ _THREADS = 400
 
 
 def build(settings: Settings) -> ASGIApp:
-    """The page as an ASGI app: `/` for owners, `/vote/` for raters, `/bot/<model>/` for one bot alone.
+    """The page as an ASGI app: `/` for owners, `/vote/` for raters, `/bot/<model>/` for one bot alone,
+    `/campaigns/c/<name>/` for one campaign's managers and viewers.
 
     Raises:
         ParleyError: the database is missing or old, or $PARLEY_HOME cannot be written.
@@ -40,27 +42,49 @@ def build(settings: Settings) -> ASGIApp:
     from ui.look.branded_app import BrandedApp
     from ui.look.theme import script
     from ui.owners.app import build_owner_app
+    from ui.owners.campaigns.endpoint import CampaignExport, CampaignReportPage
+    from ui.owners.campaigns.manager_app import build_manager_app
+    from ui.owners.campaigns.tab import EXPORT_PATH
     from ui.owners.data.endpoint import CHECK_PATH, DataCheckEndpoint
     from ui.raters.app import build_rater_app
+    from ui.raters.endpoints import RaterEndpoints
+    from ui.raters.links import RaterLinks
 
     database = open_database(settings)
     database.check_current()
     context = PageContext(settings, database)
     owners, owners_lifespan = _gradio(build_owner_app(context), "/")
-    vote, vote_lifespan = _gradio(build_rater_app(context), "/vote")
+    vote, vote_lifespan = _gradio(build_rater_app(settings.home), "/vote")
     bot, bot_lifespan = _gradio(build_bot_app(context), "/bot")
+    manager, manager_lifespan = _gradio(build_manager_app(context), "/campaigns")
+    secret = page_secret(settings.home)
+    cookies, roles, export = Cookies(secret), CampaignRoles(secret, database), CampaignExport(context)
     scripts = script("data.js") + script("upload.js") + script("train.js")
     apps = Apps(
         owners=BrandedApp(owners, "Parley", "Chat with your models, compare, train and judge them.", scripts),
-        vote=BrandedApp(vote, "Parley: which answer is better?", "Compare two anonymous answers and choose one."),
+        vote=BrandedApp(
+            vote,
+            "Parley: which answer is better?",
+            "Compare two anonymous answers and choose one.",
+            script("vote.js"),
+        ),
+        vote_api=RaterEndpoints(context, secret),
+        vote_links=RaterLinks(context, cookies, roles, secret),
+        manager=BrandedApp(manager, "Parley: campaign", "Manage one campaign."),
+        report=CampaignReportPage(context),
+        export=export,
         bot=BrandedApp(bot, "Parley", "Chat with this bot."),
-        owner_endpoints={CHECK_PATH: DataCheckEndpoint(context), UPLOAD_PATH: UploadEndpoint(context)},
+        owner_endpoints={
+            CHECK_PATH: DataCheckEndpoint(context),
+            UPLOAD_PATH: UploadEndpoint(context),
+            EXPORT_PATH: export,
+        },
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            for start in (owners_lifespan, vote_lifespan, bot_lifespan):
+            for start in (owners_lifespan, vote_lifespan, bot_lifespan, manager_lifespan):
                 await stack.enter_async_context(start(app))
             yield
         await context.close()
@@ -68,8 +92,7 @@ def build(settings: Settings) -> ASGIApp:
 
     router = Router(
         apps=apps,
-        cookies=Cookies(page_secret(settings.home)),
-        keyring=Keyring(database),
+        identity=Identity(cookies, Keyring(database), roles),
         registry=context.registry,
     )
     app = Starlette(lifespan=lifespan)
@@ -115,6 +138,7 @@ def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], An
     """A Gradio server for `blocks` and the lifespan that starts its queue."""
     import gradio as gr
 
+    from ui.access.queue_guard import QueueGuard
     from ui.look.theme import parley_theme, style
 
     # Gradio reads both when the server starts; mount_gradio_app has no argument for them.
@@ -140,4 +164,4 @@ def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], An
             theme=parley_theme(),
             css=style(),
         )
-    return parent.routes[-1].app, parent.router.lifespan_context  # type: ignore[attr-defined] -- Starlette types a route by its base class
+    return QueueGuard(parent.routes[-1].app, blocks), parent.router.lifespan_context  # type: ignore[attr-defined] -- Starlette types a route by its base class

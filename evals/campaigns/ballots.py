@@ -43,13 +43,15 @@ _EMPTY = Ballot()
 class Reveal:
     """The stored vote, and where the campaign reveals names after each vote, which model wrote which side.
 
-    `choice` is the stored one: the first. `votes_by_voter` counts this voter's votes in the campaign.
+    `choice` is the stored one: the first. `votes_by_voter` counts this voter's votes in the campaign. `repeated`: the
+    battle had a vote already, so nothing was stored.
     """
 
     left_model: str | None
     right_model: str | None
     choice: Choice
     votes_by_voter: int
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def cast_vote(database: Database, battle_id: str, voter: str, choice: Choice, ba
         battle, campaign = _own_battle(session, battle_id, voter)
         _check_ballot(campaign, ballot)
         stored = session.get(VoteRow, battle_id)
+        repeated = stored is not None
         if stored is None:
             check_open(campaign)
             if battle.skip_reason is not None:
@@ -98,7 +101,7 @@ def cast_vote(database: Database, battle_id: str, voter: str, choice: Choice, ba
                 battle.comment = (ballot.comment or "").strip() or battle.comment
             stored = session.get_one(VoteRow, battle_id)
         left, right = _revealed_names(session, campaign, battle)
-        return Reveal(left, right, cast(Choice, stored.choice), _count(session, voter, campaign.name))
+        return Reveal(left, right, cast(Choice, stored.choice), _count(session, voter, campaign.name), repeated)
 
 
 def undo_vote(database: Database, voter: str, campaign: str = OPEN) -> Battle:

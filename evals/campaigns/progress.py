@@ -1,7 +1,7 @@
 """How far a campaign is, for its owner: votes, raters, prepared answers, failures, leaks, skips. It names models."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import func, select
@@ -15,6 +15,7 @@ from evals.campaigns.lifecycle import PREPARE, load_campaign
 from evals.campaigns.preparation import Prepared, preparation
 from evals.campaigns.raters import RaterVotes, list_raters
 from evals.campaigns.set_aside import SetAside, list_set_aside
+from evals.campaigns.style_tells import StyleTells, campaign_style
 from evals.tables import BattleRow, PairRow, VoteRow
 from evals.votes.counted_votes import counted
 from models.database import Database
@@ -27,7 +28,8 @@ class CampaignProgress:
 
     `votes` counts votes that are rated, `wanted` how many there will be at most, None without an end; `voters` the
     people who voted. `leaks` is the number of answers shown so far that name a model, by the model that wrote them.
-    `left_share` is the share of decisive votes for the left answer. `job` is the newest preparation.
+    `left_share` is the share of decisive votes for the left answer; `style` says how well style alone tells models
+    apart. `job` is the newest preparation.
     """
 
     campaign: Campaign
@@ -42,6 +44,7 @@ class CampaignProgress:
     set_aside: tuple[SetAside, ...]
     leaks: Mapping[str, int]
     gold: tuple[GoldResult, ...]
+    style: tuple[StyleTells, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The progress as plain JSON values; raters by name where they have one."""
@@ -71,6 +74,7 @@ class CampaignProgress:
             ],
             "leaks": dict(self.leaks),
             "gold": [vars(each) for each in self.gold],
+            "style": [asdict(each) for each in self.style],
         }
 
 
@@ -107,6 +111,7 @@ def campaign_progress(database: Database, name: str) -> CampaignProgress:
         set_aside=tuple(list_set_aside(database, name)),
         leaks=leaks,
         gold=tuple(gold_results(database, name)),
+        style=tuple(campaign_style(database, name)),
     )
 
 

@@ -5,7 +5,7 @@ campaign, it is the state that may be read at any time.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import combinations
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from evals.campaigns.lifecycle import load_campaign
 from evals.campaigns.progress import planned_votes_per_models
 from evals.ratings.planned_power import CampaignPower, CampaignSize, campaign_power
 from evals.ratings.verdict import PlannedLook, Verdict, compare, planned_verdict
-from evals.votes.votes import Votes, stored_votes
+from evals.votes.votes import Votes, VoteSelection, stored_votes
 from models.database import Database, utcnow
 
 
@@ -62,10 +62,10 @@ def campaign_report(database: Database, name: str, *, open_links: bool = True) -
         NotFound: there is no such campaign.
     """
     campaign = load_campaign(database, name)
-    overall = stored_votes(database, campaign=name, open_links=open_links).votes
+    which = VoteSelection(campaign=name, open_links=open_links)
+    overall = stored_votes(database, which).votes
     by_criterion = {
-        criterion: stored_votes(database, campaign=name, open_links=open_links, criterion=criterion).votes
-        for criterion in campaign.criteria
+        criterion: stored_votes(database, replace(which, criterion=criterion)).votes for criterion in campaign.criteria
     }
     return report_of(campaign, overall, by_criterion)
 

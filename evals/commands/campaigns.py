@@ -199,6 +199,8 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
         say(f"· preparing: {progress.job.message}")
     for model, answers in progress.leaks.items():
         say(f"· {answers} answers of {model} name a model; the names are hidden")
+    for style in progress.style:
+        say(f"· {style.text}")
     for failure in progress.set_aside:
         until = f"until {failure.until:%H:%M:%S} UTC" if failure.resting and failure.until.year < 2100 else "for good"
         state = f"set aside {until}" if failure.resting else "failed last time"

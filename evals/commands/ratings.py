@@ -79,11 +79,11 @@ def show_verdict(
     from evals.recordings.recorded_models import recorded_on
     from evals.reports.interval_chart import write_plot
     from evals.reports.rating_tables import duel_cells, duel_plot, duel_table, voters_table
-    from evals.votes.votes import stored_votes
+    from evals.votes.votes import VoteSelection, stored_votes
 
     with open_home() as home:
         load_campaign(home.database, campaign)
-        stored = stored_votes(home.database, category, campaign, open_links=open_links)
+        stored = stored_votes(home.database, VoteSelection(category, campaign, open_links))
         verdict = compare(stored.votes, _resolve(home, model_a), _resolve(home, model_b))
         notes = recorded_on(home.database, [verdict.model_a, verdict.model_b])
     rows = duel_by_category(stored, verdict.model_a, verdict.model_b)

@@ -20,7 +20,7 @@ from evals.ratings.style_control import COVARIATES, StyleControl, control, read_
 from evals.ratings.verdict_states import MIN_PROMPTS, MIN_VOTES
 from evals.ratings.voter_agreement import agreement
 from evals.ratings.voter_results import HALF
-from evals.votes.votes import Votes, stored_votes
+from evals.votes.votes import Votes, VoteSelection, stored_votes
 from models.database import Database
 
 
@@ -28,11 +28,12 @@ def leaderboard(
     database: Database, category: str | None = None, campaign: str = OPEN_CAMPAIGN, *, open_links: bool = True
 ) -> Leaderboard:
     """The leaderboard of a campaign's votes, or of one category of prompts; `open_links` as in `read_votes`."""
-    stored = stored_votes(database, category, campaign, open_links=open_links)
+    which = VoteSelection(category, campaign, open_links)
+    stored = stored_votes(database, which)
     if not len(stored.votes):
         return rank(stored.votes)
     styles = read_styles(database, stored.pair_ids)[stored.votes.units]
-    with_repeats = stored_votes(database, category, campaign, repeats=True, open_links=open_links).votes
+    with_repeats = stored_votes(database, replace(which, repeats=True)).votes
     return rank(stored.votes, styles, category_rates(stored), with_repeats)
 
 

@@ -147,6 +147,24 @@ class StoredVotes:
     category: np.ndarray
 
 
+@dataclass(frozen=True)
+class VoteSelection:
+    """Which votes are read: those of one campaign, since campaigns ask different questions.
+
+    Attributes:
+        category: only votes on prompts of this category.
+        open_links: include votes from open links, where nobody was invited.
+        repeats: include votes on a pair that was shown again on purpose: for voter agreement, never for a rating.
+        criterion: one of the campaign's further criteria instead of the overall choice.
+    """
+
+    category: str | None = None
+    campaign: str = OPEN_CAMPAIGN
+    open_links: bool = True
+    repeats: bool = False
+    criterion: str | None = None
+
+
 def read_votes(
     database: Database, category: str | None = None, campaign: str = OPEN_CAMPAIGN, *, open_links: bool = True
 ) -> Votes:
@@ -158,25 +176,13 @@ def read_votes(
     Args:
         open_links: include votes from open links, where nobody was invited.
     """
-    return stored_votes(database, category, campaign, open_links=open_links).votes
+    return stored_votes(database, VoteSelection(category, campaign, open_links)).votes
 
 
-def stored_votes(
-    database: Database,
-    category: str | None = None,
-    campaign: str = OPEN_CAMPAIGN,
-    *,
-    repeats: bool = False,
-    open_links: bool = True,
-    criterion: str | None = None,
-) -> StoredVotes:
-    """As `read_votes`, with each vote's pair of answers and category.
-
-    Args:
-        repeats: include votes on a pair that was shown again on purpose: for voter agreement, never for a rating.
-        criterion: one of the campaign's further criteria instead of the overall choice.
-    """
-    choice = VoteRow.choice if criterion is None else CriterionVoteRow.choice
+def stored_votes(database: Database, which: VoteSelection | None = None) -> StoredVotes:
+    """As `read_votes`, with each vote's pair of answers and category; by default the votes of the campaign `open`."""
+    which = which or VoteSelection()
+    choice = VoteRow.choice if which.criterion is None else CriterionVoteRow.choice
     query = (
         select(
             PairRow.model_1, PairRow.model_2, BattleRow.flipped, choice, PairRow.prompt_id, VoteRow.voter,
@@ -185,18 +191,18 @@ def stored_votes(
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
-        .where(BattleRow.campaign == campaign, *counted())
+        .where(BattleRow.campaign == which.campaign, *counted())
         .order_by(VoteRow.created, VoteRow.battle_id)
     )  # fmt: skip
-    if criterion is not None:
+    if which.criterion is not None:
         query = query.join(CriterionVoteRow, CriterionVoteRow.battle_id == VoteRow.battle_id)
-        query = query.where(CriterionVoteRow.criterion == criterion)
-    if not open_links:
-        invited = select(RaterRow.voter).where(RaterRow.campaign == campaign, RaterRow.link == "invite")
+        query = query.where(CriterionVoteRow.criterion == which.criterion)
+    if not which.open_links:
+        invited = select(RaterRow.voter).where(RaterRow.campaign == which.campaign, RaterRow.link == "invite")
         query = query.where(BattleRow.import_id.is_not(None) | VoteRow.voter.in_(invited))
-    if category is not None:
-        query = query.where(PromptRow.category == category)
-    if not repeats:
+    if which.category is not None:
+        query = query.where(PromptRow.category == which.category)
+    if not which.repeats:
         query = query.where(BattleRow.again.is_(False))
     with database.read() as session:
         rows = session.execute(query.where(no_training_record(session))).all()

@@ -20,6 +20,9 @@ from playwright.sync_api import Page as BrowserPage
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
+from evals.campaigns.campaign import OPEN
+from evals.campaigns.lifecycle import add_model
+from evals.votes.prompts import add_prompts
 from models.database import Database, open_database, upgrade
 from models.keys import create_key
 from models.registry import Registry
@@ -154,6 +157,9 @@ def running_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPa
     database = open_database(settings)
     register_models(database, settings.gateway_url)
     owner = create_key(database, name="owner", role="owner")
+    for name in NAMES:
+        add_model(database, OPEN, name)
+    add_prompts(database, [{"prompt": f"Where is order {number}?"} for number in range(24)], "test")
     database.dispose()
     with running(settings, ["tests.ui.fake_gateway", str(port)], ["parley", "page"]):
         yield RunningPage(settings.page_url, owner)

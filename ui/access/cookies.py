@@ -1,4 +1,4 @@
-"""Signed cookies for voters and owners.
+"""Signed cookies for voters, invited raters and owners.
 
 A cookie never contains a key. An owner's cookie contains the key's id, so revoking the key signs the owner out.
 """
@@ -15,16 +15,18 @@ from models.keys import active_keys, check_key, keys_configured
 
 OWNER_COOKIE = "parley_owner"
 VOTER_COOKIE = "parley_voter"
+RATER_COOKIE = "parley_rater"  # the voter of an invite, for one campaign's address alone
 OWNER_SECONDS = 7 * 24 * 3600
 VOTER_SECONDS = 365 * 24 * 3600
 _KEYS_FRESH_S = 2.0
 
 
 class Cookies:
-    """Signs and verifies the two cookies. A `cookies` argument is a request's whole Cookie header."""
+    """Signs and verifies the cookies. A `cookies` argument is a request's whole Cookie header."""
 
     def __init__(self, secret: str) -> None:
         self._voters = URLSafeSerializer(secret, salt="parley voter")
+        self._raters = URLSafeSerializer(secret, salt="parley voter of a campaign")
         self._owners = URLSafeTimedSerializer(secret, salt="parley owner")
 
     def new_voter(self) -> tuple[str, str]:
@@ -39,6 +41,18 @@ class Cookies:
         except BadData:
             return None
         return voter if isinstance(voter, str) else None
+
+    def rater_value(self, campaign: str, voter: str) -> str:
+        """The cookie value for somebody who came to a campaign by an invite."""
+        return str(self._raters.dumps([campaign, voter]))
+
+    def rater(self, cookies: str, campaign: str) -> str | None:
+        """The voter's id in this campaign, or None if the cookie is missing, not signed by us or for another one."""
+        try:
+            signed = self._raters.loads(cookie_parser(cookies).get(RATER_COOKIE, ""))
+        except BadData:
+            return None
+        return str(signed[1]) if isinstance(signed, list) and len(signed) == 2 and signed[0] == campaign else None
 
     def owner_value(self, key_id: str) -> str:
         """The cookie value for an owner who signed in with this key."""

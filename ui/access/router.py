@@ -15,11 +15,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from evals.campaigns.campaign import OPEN
 from models.errors import NotFound
 from models.registry import Registry
 from ui.access.cookies import VOTER_COOKIE, VOTER_SECONDS, Cookies, Keyring
 from ui.access.login import Login
 from ui.access.origins import is_cross_site, is_loopback
+from ui.access.roles import CAMPAIGN_ROOT, CampaignRoles
 from ui.look.static_page import static_page
 
 # The only routes that Gradio's own page requests. Gradio has many more (files, proxies, uploads, deep links,
@@ -28,6 +30,12 @@ _GRADIO_ROUTES = re.compile(
     r"/|/config|/theme\.css|/favicon\.ico|/assets/[\w./-]+|/static/[\w./-]+|/svelte/[\w./-]+"
     r"|/gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|cancel|reset|app_id|theme\.css)/?"
 )
+# The raters' page asks plain routes and not the event queue, so nobody can send anything to Gradio there.
+_RATER_ROUTES = re.compile(
+    r"/|/config|/theme\.css|/favicon\.ico|/assets/[\w./-]+|/static/[\w./-]+|/svelte/[\w./-]+"
+    r"|/gradio_api/(heartbeat/\w+|startup-events|app_id|theme\.css)/?"
+)
+_CAMPAIGN_PATH = re.compile(r"/vote/c/([a-z0-9-]{1,64})(/.*)?")
 _HEADERS = {
     # All content comes from this server; a model's answer with an image address must not make the browser fetch it.
     "content-security-policy": (
@@ -43,21 +51,36 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Apps:
-    """The three Gradio servers, and the endpoints beside them that owners may call, by path."""
+    """The Gradio servers, and the endpoints beside them; those that owners may call, by path."""
 
     owners: ASGIApp
     vote: ASGIApp
+    vote_api: ASGIApp
+    vote_links: ASGIApp
     bot: ASGIApp
+    manager: ASGIApp
+    report: ASGIApp
+    export: ASGIApp
     owner_endpoints: Mapping[str, ASGIApp]
 
 
-class Router:
-    """The ASGI app in front of the three apps. Every request passes through it."""
+@dataclass(frozen=True)
+class Identity:
+    """Where the router finds out who asks: signed cookies, keys, and the roles of invites."""
 
-    def __init__(self, apps: Apps, cookies: Cookies, keyring: Keyring, registry: Registry) -> None:
+    cookies: Cookies
+    keyring: Keyring
+    roles: CampaignRoles
+
+
+class Router:
+    """The ASGI app in front of the apps. Every request passes through it."""
+
+    def __init__(self, apps: Apps, identity: Identity, registry: Registry) -> None:
         self._apps = apps
-        self._cookies = cookies
-        self._keyring = keyring
+        self._cookies = cookies = identity.cookies
+        self._keyring = keyring = identity.keyring
+        self._roles = identity.roles
         self._registry = registry
         self._login = Login(cookies, keyring)
         self._mark = files("ui.look").joinpath("mark.svg").read_bytes()
@@ -96,6 +119,8 @@ class Router:
             await RedirectResponse("/vote/", status_code=307)(scope, receive, send)
         elif path.startswith("/vote/"):
             await self._vote(scope, receive, send)
+        elif path.startswith(CAMPAIGN_ROOT):
+            await self._campaign(scope, receive, send)
         elif path == "/bot" or path.startswith("/bot/"):
             await self._bot(scope, receive, send)
         else:
@@ -121,13 +146,29 @@ class Router:
         return not self._keyring.needed() or self._keyring.is_owner(key_id)
 
     async def _vote(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _GRADIO_ROUTES.fullmatch(scope["path"].removeprefix("/vote")):
+        path, campaign, root = scope["path"], OPEN, "/vote"
+        if path.startswith(("/vote/i/", "/vote/r/")):
+            await self._apps.vote_links(scope, receive, send)
+            return
+        if match := _CAMPAIGN_PATH.fullmatch(path):
+            campaign, root = match[1], f"/vote/c/{match[1]}"
+            if match[2] is None:
+                await RedirectResponse(f"{root}/", status_code=307)(scope, receive, send)
+                return
+        inner = path.removeprefix(root)
+        is_api = inner.startswith("/api/")
+        if not is_api and not _RATER_ROUTES.fullmatch(inner):
             await _not_found()(scope, receive, send)
             return
-        voter = self._cookies.voter(Headers(scope=scope).get("cookie", ""))
+        cookies = Headers(scope=scope).get("cookie", "")
+        voter = self._cookies.rater(cookies, campaign) or self._cookies.voter(cookies)
         value: str | None = None
-        if voter is None and scope["path"] == "/vote/":
+        if voter is None and inner == "/":
             voter, value = self._cookies.new_voter()
+        scope = {**scope, "parley_voter": voter, "parley_campaign": campaign, "parley_root": root}
+        if is_api:
+            await self._apps.vote_api(scope, receive, send)
+            return
 
         async def with_cookie(message: Message) -> None:
             if value is not None and message["type"] == "http.response.start":
@@ -138,7 +179,34 @@ class Router:
                 )
             await send(message)
 
-        await self._apps.vote({**scope, "root_path": "/vote", "parley_voter": voter}, receive, with_cookie)
+        await self._apps.vote({**scope, "root_path": root}, receive, with_cookie)
+
+    async def _campaign(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One campaign for its manager, its viewer, or an owner."""
+        name, slash, inner = scope["path"].removeprefix(CAMPAIGN_ROOT).partition("/")
+        cookies = Headers(scope=scope).get("cookie", "")
+        role = await asyncio.to_thread(self._roles.role, cookies, name)
+        if role is None and await asyncio.to_thread(self._is_owner, self._cookies.owner_key_id(cookies)):
+            role = "manager"
+        root = f"{CAMPAIGN_ROOT}{name}"
+        scope = {**scope, "parley_campaign": name, "parley_managed": name}
+        if role is None:
+            page = static_page(
+                "Invite",
+                "<h1>You need an invite</h1><p>Open the link that you were sent, or ask for a new one.</p>",
+                403,
+            )
+            await page(scope, receive, send)
+        elif inner == "report":
+            await self._apps.report(scope, receive, send)
+        elif role == "manager" and inner == "export":
+            await self._apps.export(scope, receive, send)
+        elif role == "manager" and not slash:
+            await RedirectResponse(f"{root}/", status_code=307)(scope, receive, send)
+        elif role == "manager" and _GRADIO_ROUTES.fullmatch(f"/{inner}"):
+            await self._apps.manager({**scope, "root_path": root}, receive, send)
+        else:
+            await _not_found()(scope, receive, send)
 
     async def _bot(self, scope: Scope, receive: Receive, send: Send) -> None:
         rest = scope["path"].removeprefix("/bot").removeprefix("/")

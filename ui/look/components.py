@@ -21,7 +21,8 @@ def live_dropdown(**options: Any) -> gr.Dropdown:
     Gradio rejects a value that this process has not offered, with a pop-up, as in every tab that is still open after
     a restart. Here the value reaches the handler unchecked, and the handler reports an unknown one.
     """
-    dropdown = gr.Dropdown([], filterable=False, **options)
+    # A value that may be typed needs a box to type it in.
+    dropdown = gr.Dropdown([], filterable=bool(options.get("allow_custom_value")), **options)
     dropdown.preprocess = _unchanged  # type: ignore[method-assign] -- Gradio has no other hook for it
     return dropdown
 

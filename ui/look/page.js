@@ -1,4 +1,4 @@
-// Runs in the browser on all three apps: light and dark mode, voting keys, downloads, links. It contains no secret.
+// Runs in the browser on all three apps: light and dark mode, downloads, links. It contains no secret.
 (() => {
   if (window.parley) return;
   const KEY = "parley-shade";
@@ -59,15 +59,6 @@
     }
     return new Promise(() => {});
   };
-  const click = (id) => {
-    const button = document.querySelector(`#${id}, #${id} button`);
-    if (button && !button.disabled && button.getClientRects().length) { button.click(); return true; }
-    return false;
-  };
-  const KEYS = {
-    "1": "vote-left", a: "vote-left", "2": "vote-right", b: "vote-right", "3": "vote-tie", t: "vote-tie",
-    "4": "vote-bad", x: "vote-bad", arrowright: "vote-next", enter: "vote-next",
-  };
   window.parley = {
     saveMarkdown: (history, model) => {
       const lines = plain(history).map((m) => `**${m.role === "user" ? "You" : model || "Model"}**\n\n${m.content}\n`);
@@ -82,7 +73,6 @@
     },
     copyLink: (model) => { if (model) copy(`${location.origin}/bot/${encodeURI(model)}`, "Link copied"); return []; },
     copyVoteLink: () => copy(`${location.origin}/vote/`, "Link copied"),
-    top: () => { window.scrollTo({ top: 0, behavior: "smooth" }); return []; },
     title: (text) => { if (text) document.title = text; },
   };
   document.addEventListener("click", (event) => {
@@ -92,12 +82,6 @@
     if (target.dataset.parley === "restart") document.querySelector("#bot-restart")?.click();
     if (target.dataset.parley === "copy") copy(target.previousElementSibling.textContent, "Copied");
     if (target.dataset.parley === "vote-link") copy(`${location.origin}/vote/`, "Link copied");
-  });
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-    if (/^(input|textarea|select|button|a)$/i.test(event.target.tagName) && (event.target.tagName !== "BUTTON" || event.key === "Enter")) return;
-    const id = KEYS[event.key.toLowerCase()];
-    if (id && click(id)) event.preventDefault();
   });
   const begin = () => {
     applyShade();

@@ -8,6 +8,7 @@ from models.keys import keys_configured
 from ui.backend.context import PageContext
 from ui.look.components import QUIET
 from ui.look.theme import header
+from ui.owners.campaigns.layout import build_campaigns_tab
 from ui.owners.chat import build_chat_tab
 from ui.owners.compare import build_compare_tab
 from ui.owners.data.tab import build_data_tab
@@ -47,6 +48,8 @@ def build_owner_app(context: PageContext) -> gr.Blocks:
                 build_judge_tab(context, judge)
             with gr.Tab("Evaluations", id="evaluations", render_children=True) as evaluations:
                 build_evaluations_tab(context, evaluations)
+            with gr.Tab("Campaigns", id="campaigns", render_children=True) as campaigns:
+                build_campaigns_tab(context, campaigns.select)
             with gr.Tab("Leaderboard", id="leaderboard", render_children=True) as leaderboard:
                 build_leaderboard_tab(context, leaderboard)
             with gr.Tab("Models", id="models", render_children=True) as models:

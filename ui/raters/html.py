@@ -1,70 +1,80 @@
-"""The raters' app's HTML and sentences. Model names appear only in the arguments of `reveal_html` and `side_html`."""
+"""The raters' page before anything is loaded: its places and buttons in English. The script fills and translates it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from html import escape
 
-from evals.campaigns.ballots import Reveal
-from models.errors import Invalid, NotFound, Unavailable
-from models.messages import Message
-
-WAITING = (
-    "<div class='pending' aria-live='polite'><span></span><span></span><span></span>"
-    "<em>Preparing both answers…</em></div>"
+_CHOICES = (
+    ("left", "vote-left", "pick pick-a"),
+    ("right", "vote-right", "pick pick-b"),
+    ("tie", "vote-tie", "pick"),
+    ("both_bad", "vote-bad", "pick"),
 )
-NO_COOKIE = "Your browser blocks cookies, so your vote cannot be counted. Allow cookies for this page and reload it."
-_CHOICES = {
-    "left": "You chose A.",
-    "right": "You chose B.",
-    "tie": "You chose a tie.",
-    "both_bad": "You chose “Both are bad”.",
-}
+_REASONS = ("not_my_topic", "unclear", "broken", "other")
 
 
-def error_text(error: BaseException) -> str:
-    """The sentence that a rater reads about an error. It never quotes the error, which could name a model."""
-    match error:
-        case Invalid(param="prompt"):
-            return "Your question is too long. Shorten it and ask again."
-        case Invalid():
-            return "There is nothing to compare yet. Please come back later."
-        case NotFound():
-            return "There are no questions yet. You can ask your own below."
-        case Unavailable():
-            return "One of the two did not answer. Please try again in a moment."
-        case _:
-            return "Something went wrong. Please try again in a moment."
-
-
-def question_html(messages: Sequence[Message]) -> str:
-    """The question, or the conversation up to it; a placeholder while there is none."""
-    if not messages:
-        return "<div class='question faint'><small>Question</small><p>…</p></div>"
-    parts = []
-    for message in messages:
-        if message.role == "system":
-            continue  # instructions to the model are not part of what raters judge
-        label = "Question" if message.role == "user" else "Answer so far"
-        parts.append(f"<small>{label}</small><p>{escape(message.content)}</p>")
-    return f"<div class='question'>{''.join(parts)}</div>"
-
-
-def side_html(side: str, model: str = "", chosen: bool = False) -> str:
-    """The head of an answer: A or B, and after the vote the model's name."""
-    name = f"<span class='who'>{escape(model)}</span>" if model else ""
-    mark = "<span class='won'>your choice</span>" if chosen else ""
-    return f"<div class='side side-{side.lower()}'><b>{side}</b>{name}{mark}</div>"
-
-
-def reveal_html(reveal: Reveal) -> str:
-    """The vote, and which model wrote which answer."""
+def page_html(texts: Mapping[str, str]) -> str:
+    """The page's places: start, pair, pause and end. Only one of them is visible at a time."""
     return (
-        f"<div class='reveal' role='status'><span>{_CHOICES[reveal.choice]}</span> "
-        f"<span>A was <b>{escape(reveal.left_model or '')}</b></span>"
-        f"<span>B was <b>{escape(reveal.right_model or '')}</b></span></div>"
+        "<div class='vote' id='rater' data-screen='loading'>"
+        "<div><div class='intro'><h1 id='vote-title' tabindex='-1'></h1>"
+        "<div class='count' id='vote-count' aria-live='polite'></div></div><p class='lead' id='vote-lead'></p></div>"
+        "<div class='line' id='vote-line' role='status' aria-live='polite'></div>"
+        f"{_start(texts)}{_pair(texts)}"
+        "<section id='vote-stopped' hidden><h2 tabindex='-1'></h2><div></div></section>"
+        "<section id='vote-end' hidden><h2 tabindex='-1'></h2><div></div></section></div>"
     )
 
 
-def count_html(votes: int) -> str:
-    """How many votes this rater has cast."""
-    text = "No votes yet" if votes == 0 else "1 vote so far" if votes == 1 else f"{votes} votes so far"
-    return f"<div class='count'>{text}</div>"
+def _start(texts: Mapping[str, str]) -> str:
+    return (
+        "<section id='vote-start' hidden><div class='welcome' id='vote-welcome'></div>"
+        "<p class='about' id='vote-wanted'></p>"
+        f"<button type='button' class='go' id='vote-begin'>{_label(texts, 'start')}</button></section>"
+    )
+
+
+def _pair(texts: Mapping[str, str]) -> str:
+    sides = "".join(
+        f"<article class='card card-{side}' aria-labelledby='vote-head-{side}'>"
+        f"<h2 class='side side-{side}' id='vote-head-{side}'></h2>"
+        f"<div class='answer prose' id='vote-answer-{side}'></div></article>"
+        for side in "ab"
+    )
+    buttons = "".join(
+        f"<button type='button' id='{name}' class='{classes}' data-choice='{choice}'>{_label(texts, choice)}</button>"
+        for choice, name, classes in _CHOICES
+    )
+    return (
+        "<section id='vote-pair' hidden><div class='question' id='vote-question' tabindex='-1'></div>"
+        f"<div class='sides'>{sides}</div><div id='vote-criteria' hidden></div>"
+        f"<div class='dock'><div class='ballot' id='vote-ballot' role='group' hidden>{buttons}</div>"
+        "<div class='after' id='vote-after' hidden><div id='vote-reveal' role='status'></div>"
+        f"<button type='button' class='go' id='vote-next'>{_label(texts, 'next')}</button></div></div>"
+        f"<p class='keys'>{_label(texts, 'keys')}</p>{_more(texts)}</section>"
+    )
+
+
+def _more(texts: Mapping[str, str]) -> str:
+    """What one does less often: a comment, a skip, undo, a pause, a question of one's own."""
+    reasons = "".join(
+        f"<button type='button' class='small' data-reason='{reason}'>{_label(texts, reason)}</button>"
+        for reason in _REASONS
+    )
+    return (
+        "<div class='more'>"
+        f"<details id='vote-comment'><summary>{_label(texts, 'comment')}</summary>"
+        "<textarea rows='2' maxlength='2000' data-label='comment'></textarea>"
+        f"<p class='about'>{_label(texts, 'comment_hint')}</p></details>"
+        f"<details id='vote-skip'><summary>{_label(texts, 'skip')}</summary><p>{_label(texts, 'skip_why')}</p>"
+        f"<div class='reasons'>{reasons}</div></details>"
+        f"<details id='vote-own' hidden><summary>{_label(texts, 'own')}</summary><form>"
+        "<textarea rows='2' maxlength='8000' data-label='own' data-hint='own_hint'></textarea>"
+        f"<button type='submit' class='go'>{_label(texts, 'own_send')}</button></form></details>"
+        f"<button type='button' class='small' id='vote-undo' hidden>{_label(texts, 'undo')}</button>"
+        f"<button type='button' class='small' id='vote-stop'>{_label(texts, 'stop')}</button></div>"
+    )
+
+
+def _label(texts: Mapping[str, str], key: str) -> str:
+    """A text that the script replaces with the campaign's language."""
+    return f"<span data-text='{key}'>{escape(texts[key])}</span>"

@@ -18,7 +18,7 @@ from evals.votes.preference_pairs import preferences
 from evals.votes.prompts import add_prompts, prompts
 from evals.votes.vote_export import vote_rows, write_rows
 from evals.votes.vote_import import import_votes
-from evals.votes.votes import read_votes, stored_votes
+from evals.votes.votes import VoteSelection, read_votes, stored_votes
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
 from tests.evals.battles import next_battle
@@ -209,7 +209,7 @@ def test_a_repeat_counts_for_self_consistency_and_in_no_rating(database: Databas
     seen = vote_much(database, 50, 0.3)
     repeats = len(seen) - len(set(seen))
     assert len(read_votes(database)) == len(set(seen))
-    assert len(stored_votes(database, repeats=True).votes) == len(seen)
+    assert len(stored_votes(database, VoteSelection(repeats=True)).votes) == len(seen)
     board = leaderboard(database)
     assert (board.votes, sum(row.votes for row in board.rows)) == (len(set(seen)), 2 * len(set(seen)))
     assert board.agreement is not None
@@ -237,4 +237,4 @@ def test_repeats_survive_export_and_import(database: Database, tmp_path, home) -
             session.execute(delete(table))
     import_votes(database, tmp_path / "votes.csv")
     assert len(read_votes(database)) == len(set(seen)) < len(seen)
-    assert len(stored_votes(database, repeats=True).votes) == len(seen)
+    assert len(stored_votes(database, VoteSelection(repeats=True)).votes) == len(seen)

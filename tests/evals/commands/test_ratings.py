@@ -98,7 +98,7 @@ def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
     [
         (["votes", "import", "none.csv"], "no file"),
         (["votes", "import", "VOTES", "--format", "xls"], "format"),
-        (["votes", "import", "VOTES", "--columns", "winner"], "name=column"),
+        (["votes", "import", "VOTES", "--columns", "winner"], "name=value"),
         (["votes", "export", "v.xlsx"], "not clear"),
         (["votes", "export", "v.csv", "--format", "xls"], "not clear"),
     ],

@@ -1,0 +1,1 @@
+"""SIGKILLs of the page and of voting processes: every acknowledged vote is stored exactly once."""

@@ -1,0 +1,118 @@
+"""What the Campaigns tab does to the database, for an owner or for the manager of one campaign."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import cast
+
+from evals.campaigns.campaign import Campaign
+from evals.campaigns.invites import Invite, NewInvite, Role, create_invite, list_invites, revoke_invite, sign_invite
+from evals.campaigns.lifecycle import close_campaign, create_campaign, list_campaigns, load_campaign, open_campaign
+from evals.campaigns.progress import CampaignProgress, campaign_progress
+from evals.campaigns.raters import list_raters
+from evals.campaigns.report import CampaignReport, campaign_plan, campaign_report
+from evals.votes.prompts import prompts
+from models.database import Database, utcnow
+from models.errors import Forbidden, Invalid
+from models.jobs import list_jobs
+from models.page_secret import page_secret
+from models.settings import Settings
+from ui.owners.campaigns.form import CampaignForm, new_campaign
+
+INVITE_PATH = "/vote/i/"
+
+
+@dataclass(frozen=True)
+class CampaignActions:
+    """The actions. `managed`: the only campaign that the caller manages; None for an owner, who manages all.
+
+    `page_url`: the address at which the caller's browser sees the page; None: the one in the settings.
+
+    Every method raises Forbidden for a campaign that the caller does not manage, and NotFound where there is none.
+    """
+
+    database: Database
+    settings: Settings
+    managed: str | None = None
+    page_url: str | None = None
+
+    def campaigns(self) -> list[Campaign]:
+        """The campaigns that the caller may see, the newest first."""
+        return [each for each in list_campaigns(self.database) if self.managed in (None, each.name)]
+
+    def sources(self) -> list[tuple[str, str]]:
+        """Where questions can come from: label and value."""
+        stored = prompts(self.database)
+        options = [(f"All stored questions ({len(stored)})", "all")] if stored else []
+        if held_out := sum(prompt.held_out for prompt in stored):
+            options.append((f"Held-out stored questions ({held_out})", "held-out"))
+        categories = sorted({prompt.category for prompt in stored if prompt.category})
+        options += [(f"Stored questions on {category}", f"category:{category}") for category in categories]
+        for job in list_jobs(self.database, "train"):
+            if job.status == "succeeded":
+                name = job.params.get("name") or job.id
+                options.append((f"Held-out samples of the training {name}", f"run:{job.id}"))
+        return options
+
+    def create(self, form: CampaignForm) -> Campaign:
+        """Creates a campaign as a draft; owners only."""
+        if self.managed is not None:
+            raise Forbidden("Only owners create campaigns.")
+        with new_campaign(form) as new:
+            return create_campaign(self.database, new, self.settings.runs_dir)
+
+    def progress(self, name: str) -> CampaignProgress:
+        """How far a campaign is."""
+        return campaign_progress(self.database, self._own(name))
+
+    def plan(self, name: str, voters: int) -> str:
+        """What so many voters can find."""
+        return campaign_plan(load_campaign(self.database, self._own(name)), max(1, voters)).text
+
+    def open(self, name: str) -> Campaign:
+        """Opens a draft."""
+        return open_campaign(self.database, self._own(name))
+
+    def close(self, name: str) -> Campaign:
+        """Closes a campaign for good."""
+        return close_campaign(self.database, self._own(name))
+
+    def report(self, name: str, open_links: bool) -> tuple[CampaignReport, Mapping[str, str]]:
+        """The report, and the names of voters who have one."""
+        report = campaign_report(self.database, self._own(name), open_links=open_links)
+        named = {
+            each.rater.voter: each.rater.name
+            for each in list_raters(self.database, name)
+            if each.rater.name is not None
+        }
+        return report, named
+
+    def invite(self, name: str, person: str, role: str, days: int) -> tuple[Invite, str]:
+        """A new invite and its link. `role`: group for a link of many raters; `days` of 0: it does not expire."""
+        if self.managed is not None and role == "manager":
+            raise Forbidden("Only owners invite managers.")
+        group = role == "group"
+        expires = utcnow() + timedelta(days=days) if days > 0 else None
+        new = NewInvite(self._own(name), person or "", cast(Role, "rater" if group else role), group, expires)
+        made = create_invite(self.database, new)
+        return made, self._link(made)
+
+    def invites(self, name: str) -> list[tuple[Invite, str]]:
+        """The campaign's invites with their links; a manager sees no link of another manager."""
+        listed = list_invites(self.database, self._own(name))
+        return [(each, self._link(each)) for each in listed if self.managed is None or each.role != "manager"]
+
+    def revoke(self, name: str, invite_id: str) -> Invite:
+        """Takes an invite of this campaign back."""
+        if not any(each.id == invite_id for each, _ in self.invites(name)):
+            raise Invalid("Choose an invite of this campaign.", param="invite")
+        return revoke_invite(self.database, invite_id)
+
+    def _own(self, name: str) -> str:
+        if self.managed is not None and name != self.managed:
+            raise Forbidden("You do not manage this campaign.")
+        return name
+
+    def _link(self, invite: Invite) -> str:
+        token = sign_invite(page_secret(self.settings.home), invite.id)
+        return (self.page_url or self.settings.page_url).rstrip("/") + INVITE_PATH + token

@@ -1,0 +1,86 @@
+"""The form of a new campaign, and what it becomes."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from evals.campaigns.campaign import Access, LeakPolicy, NewCampaign, PromptSource, RevealPolicy
+from models.errors import Invalid
+
+ACCESS = [("Only people I invite", "invited"), ("Anybody with the address", "open")]
+REVEAL = [
+    ("After the campaign closes", "at_end"),
+    ("After each vote (no undo)", "after_vote"),
+    ("Never", "never"),
+]
+ON_LEAK = [("Hide the name and show the pair", "mask"), ("Leave the pair out", "set_aside")]
+LANGUAGES = [("English", "en"), ("Deutsch", "de")]
+
+
+@dataclass(frozen=True)
+class CampaignForm:
+    """What the form holds when a campaign is created. Numbers of 0 mean without a limit."""
+
+    name: str
+    models: list[str]
+    source: str | None
+    typed: str
+    question: str
+    title: str
+    welcome: str
+    thanks: str
+    language: str
+    criteria: str
+    votes_per_pair: float | None
+    votes_per_person: float | None
+    margin: float
+    access: str
+    reveal: str
+    on_leak: str
+
+
+@contextmanager
+def new_campaign(form: CampaignForm) -> Iterator[NewCampaign]:
+    """The request that the form makes; typed questions are in a file while the block runs.
+
+    Raises:
+        Invalid: something in the form is wrong.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [line.strip() for line in (form.typed or "").splitlines() if line.strip()]
+        path = Path(folder) / "questions.jsonl"
+        if lines:
+            path.write_text("".join(json.dumps({"prompt": line}) + "\n" for line in lines), "utf-8")
+        yield NewCampaign(
+            name=(form.name or "").strip(),
+            models=form.models or [],
+            prompts=_source(form.source, path if lines else None),
+            question=form.question or "",
+            title=(form.title or "").strip(),
+            welcome=form.welcome or "",
+            thanks=form.thanks or "",
+            language=form.language,
+            criteria=[each.strip() for each in (form.criteria or "").split(",") if each.strip()],
+            votes_per_pair=_limit(form.votes_per_pair),
+            votes_per_person=_limit(form.votes_per_person),
+            margin=form.margin / 100,
+            access=cast(Access, form.access),
+            reveal=cast(RevealPolicy, form.reveal),
+            on_leak=cast(LeakPolicy, form.on_leak),
+        )
+
+
+def _source(source: str | None, typed: Path | None) -> PromptSource:
+    if typed is not None:
+        return PromptSource(file=typed)
+    if not source:
+        raise Invalid("Choose the questions, or type some, one a line.", param="prompts")
+    return PromptSource(task=source) if source.startswith("run:") else PromptSource(stored=source)
+
+
+def _limit(number: float | None) -> int | None:
+    return int(number) if number else None

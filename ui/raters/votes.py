@@ -59,7 +59,7 @@ class RaterVotes:
         share = settings.vote_repeat_share if visit.campaign == OPEN else None
         options = BattleOptions(prompt, repeat_share=share, ready=ready)
         battle = await next_battle(
-            self._database, cast(str, visit.voter), self._context.completer, visit.campaign, options
+            self._database, cast(str, visit.voter), self._context.answering, visit.campaign, options
         )
         return {"battle": battle_json(battle)}
 

@@ -55,9 +55,8 @@ def invite(
         return
     say(f"Invite {made.id} for {made.name}:")
     typer.echo(link)  # unwrapped, so that it can be copied
-    code = qr_text(link) if qr else None
-    if code is not None:
-        typer.echo(code)
+    if qr:
+        typer.echo(qr_text(link))
     say("Whoever has this link can use it. Take it back with `parley campaign revoke " + made.id + "`.")
 
 
@@ -114,13 +113,11 @@ def invite_link(settings: "Settings", made: "Invite") -> str:
     return settings.page_url.rstrip("/") + JOIN + sign_invite(page_secret(settings.home), made.id)
 
 
-def qr_text(link: str) -> str | None:
-    """The link as a QR code of half blocks; None where segno is not installed."""
-    try:
-        import segno  # pyrefly: ignore[missing-import] -- pinned with the next requirements
-    except ImportError:
-        return None
+def qr_text(link: str) -> str:
+    """The link as a QR code of half blocks."""
     from io import StringIO
+
+    import segno
 
     drawn = StringIO()
     segno.make(link, error="l", micro=False).terminal(drawn, compact=True, border=2)

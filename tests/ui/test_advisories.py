@@ -46,26 +46,16 @@ def called(client: TestClient, number: int, data: list[Any]) -> str:
     return client.get(f"/vote/gradio_api/queue/data?session_hash=forged{number}").text
 
 
-def test_a_forged_state_cannot_vote_on_anothers_battle(rater: TestClient, open_page: Page) -> None:
-    """`gr.State` is the server's: what a client sends in its place is not read; and a battle is one voter's alone."""
+def test_the_raters_app_has_no_events_and_no_state(rater: TestClient, open_page: Page) -> None:
+    """What a client sends in a state's place reaches no handler; votes are plain routes."""
     config = rater.get("/vote/config").json()
-    kinds = {one["id"]: one["type"] for one in config["components"]}
-    voting = [one["id"] for one in config["dependencies"] if [kinds[place] for place in one["inputs"]] == ["state"]]
-    assert len(voting) == 4
-    for number in voting:
-        said = called(rater, number, [BATTLE])
-        assert "process_completed" in said
-        assert not any(name in said for name in NAMES)
+    assert config["dependencies"] == []
+    assert "state" not in {component["type"] for component in config["components"]}
+    assert BATTLE not in json.dumps(config)
+    for number in range(8):
+        assert not any(name in called(rater, number, [BATTLE]) for name in NAMES)
     with open_page.database.read() as session:
         assert session.get(VoteRow, BATTLE) is None
-
-
-def test_a_state_reaches_no_browser(rater: TestClient) -> None:
-    config = rater.get("/vote/config").json()
-    for one in config["components"]:
-        if one["type"] == "state":
-            assert not one["props"].get("value")
-    assert BATTLE not in json.dumps(config)
 
 
 def test_handlers_of_other_apps_have_no_number_here(rater: TestClient, open_page: Page) -> None:

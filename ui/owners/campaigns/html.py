@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import segno
+
 from evals.campaigns.campaign import Campaign
 from evals.campaigns.invites import Invite
 from evals.campaigns.progress import CampaignProgress
@@ -187,9 +189,5 @@ def invite_made(name: str, link: str, qr: str) -> str:
 
 
 def qr_svg(link: str) -> str:
-    """The link as a QR code in SVG; empty where segno is not installed."""
-    try:
-        import segno  # pyrefly: ignore[missing-import] -- optional until it is pinned
-    except ImportError:
-        return ""
+    """The link as a QR code in SVG."""
     return segno.make(link, error="m", micro=False).svg_inline(scale=4, border=3, dark="#20262a", light="#ffffff")

@@ -50,7 +50,6 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "ratings/ tasks/",
         "recordings/",
         "campaigns/",
-        "bundles/",
         "served_models judges/",
         "reports/ served_runs",
         "commands/ jobs",

@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 FORMAT = "parley-campaign-1"
 _OWN_SHA256 = "manifest_sha256"
 _SAME_TIME = (1980, 1, 1, 0, 0, 0)  # in a zip, so that the same content has the same bytes
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _PACKAGES = ("parley", "numpy", "scipy")
 
 
@@ -57,10 +58,10 @@ def jsonl_bytes(rows: Iterable[Any]) -> bytes:
 def write_files(path: Path, files: Mapping[str, bytes], about: Mapping[str, Any]) -> str:
     """Writes files with their manifest into a new folder, or into a zip if the path ends in .zip; whole or not at all.
 
+    Returns the SHA-256 of the manifest, which stands for the whole bundle.
+
     Args:
         about: further values of the manifest.
-
-    Returns the SHA-256 of the manifest, which stands for the whole bundle.
 
     Raises:
         Conflict: the path exists.
@@ -162,10 +163,15 @@ def _unzipped(path: Path) -> dict[str, bytes]:
     try:
         # In memory, so that no name in the archive can become a path on the disk.
         with zipfile.ZipFile(path) as archive:
-            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if any(entry.compress_type not in _METHODS for entry in entries):
+                raise zipfile.BadZipFile
+            names = [entry.filename for entry in entries]
             files = {name: archive.read(name) for name in names}
-    # The last four are what zipfile raises for changed headers.
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, struct.error) as error:
+    # The last five are what zipfile raises for changed headers.
+    except (
+        zipfile.BadZipFile, zlib.error, OSError, EOFError, IndexError, RuntimeError, ValueError, struct.error
+    ) as error:  # fmt: skip
         raise Invalid(f"{path} cannot be read as a zip: it was changed or is incomplete.", param="file") from error
     if len(files) < len(names):
         raise Invalid(f"{path} was changed after the export: it has a file twice.", param="file")

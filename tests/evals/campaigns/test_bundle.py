@@ -19,6 +19,7 @@ from evals.campaigns.report import campaign_report
 from evals.ratings.verdict import verdict
 from evals.recordings.recording_store import list_recordings
 from evals.served_models import Completers
+from evals.votes.vote_import import import_votes
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
 from models.settings import Settings
@@ -119,6 +120,18 @@ def test_a_bundle_has_seed_probabilities_criteria_and_versions_but_no_voter(data
     assert bundle.value("campaign.json")["seed"] == load_campaign(database, "acceptance").seed
     assert set(bundle.manifest["versions"]) == {"parley", "numpy", "scipy", "python"}
     assert set(bundle.manifest["sha256"]) == FILES
+
+
+def test_imported_votes_are_exported_without_their_voters(database: Database, tmp_path: Path) -> None:
+    lines = ["model_a,model_b,winner,prompt,voter,id"]
+    lines += [f"new,old,model_{'ab'[i % 2]},question {i},{('ann@b.example', '')[i // 4]},ann-{i}" for i in range(8)]
+    (tmp_path / "votes.csv").write_text("\n".join(lines))
+    import_votes(database, tmp_path / "votes.csv")
+    write_bundle(database, "open", tmp_path / "a.zip")
+    bundle, checked = read_files(tmp_path / "a.zip"), check_bundle(tmp_path / "a.zip")
+    assert {vote["voter"] for vote in bundle.rows("votes.jsonl")} == {"voter 1", "unknown"}
+    assert (checked.votes, checked.report["verdicts"][0]["unknown_voters"]) == (8, 4)
+    assert not re.search(rb"ann[@-]", b"".join(bundle.files.values()))
 
 
 def test_every_changed_added_or_missing_file_is_named(recorded: Database, tmp_path: Path) -> None:

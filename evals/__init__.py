@@ -8,7 +8,7 @@ folder imports only the folders above it in this list:
     tasks/       samples, the runner that asks models, stored evaluations, comparisons, contamination
     ratings/     Bradley–Terry, verdicts, the leaderboard, style control, voter agreement, robustness
     recordings/  answers that outlive their model, and `MODEL@recorded`
-    campaigns/   campaigns: invites, raters, blind battles, votes, leaks, preparation, reports
+    campaigns/   campaigns: invites, raters, blind battles, votes, leaks, preparation, reports, checked exports
     judges/      models as judges of pairs or single answers, rubrics, canaries, calibration, PPI
     reports/     HTML files, interval charts, terminal tables
     jobs         what the worker runs; served_runs runs the same in the foreground
@@ -52,6 +52,7 @@ _MODULES = {
     "campaigns.lifecycle": ("create_campaign", "open_campaign", "close_campaign", "list_campaigns", "load_campaign"),
     "campaigns.battles": ("Battle", "next_battle"),
     "campaigns.ballots": ("Reveal", "cast_vote", "votes_by"),
+    "campaigns.bundle": ("write_bundle", "check_bundle"),
     "judges.report": ("JudgeReport",),
     "judges.report_groups": ("GroupVerdict", "by_group"),
     "judges.pairwise": ("judge_models",),

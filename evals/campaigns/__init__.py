@@ -15,4 +15,6 @@ ballots           votes, their undo, skips and reveals
 preparation       all answers of a campaign, before anybody waits
 progress          how far a campaign is, for its owner
 report            the campaign's verdicts
+bundle            a campaign exported to files, and the check that they give the same verdicts
+bundle_files      those files in a folder or zip: written whole, with a manifest of their hashes
 """

@@ -1,101 +1,102 @@
 """A campaign as files: its prompts, answers, votes and verdict, from which another machine computes the same verdict.
 
-campaign.json     the campaign: question, models, recordings, sizes, margin, seed
-prompts.jsonl     each prompt, in order
-pairs.jsonl       each pair of answers that was voted on
-recordings.jsonl  each recording that answered for a model: all its answers and their hash
-votes.jsonl       each vote with its battle: sides, probability, time, criteria, comment; voters without a name
-report.json       the verdicts
-manifest.json     the SHA-256 of each of these files, and the versions of the programs
+campaign.json           the campaign: question, models, recordings, sizes, margin, seed
+prompts.jsonl           the prompts that were voted on, each with the SHA-256 of its messages
+pairs.jsonl             each pair of answers that was voted on
+votes.jsonl             each vote with its battle: sides, probability, time, criteria, comment; voters without a name
+recordings/<id>.jsonl   the recordings that answered for a model: head with SHA-256, then every sample
+report.json             the verdicts
+manifest.json           time of the export, versions of the programs, the SHA-256 of each file
+
+Left out are recordings of training prompts, and votes on recorded answers to them.
 """
 
-import hashlib
 import json
-import platform
-import shutil
-import zipfile
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from evals.campaign_tables import CriterionVoteRow
+from evals.campaign_tables import CriterionVoteRow, RecordingRow
+from evals.campaigns.bundle_files import BundleFiles, json_bytes, jsonl_bytes, read_files, versions, write_files
 from evals.campaigns.campaign import Campaign
-from evals.campaigns.lifecycle import load_campaign
+from evals.campaigns.lifecycle import load_in
 from evals.campaigns.report import report_of
-from evals.recordings.recording_export import bundle_row, is_unchanged
+from evals.recordings.recorded_models import parse_recorded_name, usable_recordings
+from evals.recordings.recording_export import recording_rows
+from evals.recordings.recording_store import answers_sha256, find_recording
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.counted_votes import counted
 from evals.votes.imports.rows import UNKNOWN_VOTER
+from evals.votes.prompts import prompt_digest
 from evals.votes.training_prompts import no_training_record
 from evals.votes.votes import Votes, first_score, from_rows
 from models.database import Database, utcnow
-from models.errors import Conflict, Invalid, NotFound
+from models.errors import Invalid, ParleyError
+from models.messages import Message
 
-_FILES = ("campaign.json", "prompts.jsonl", "pairs.jsonl", "votes.jsonl", "recordings.jsonl", "report.json")
-_MANIFEST = "manifest.json"
 _TIMES = ("created", "opens", "closes", "opened", "closed")
+_RECORDINGS = "recordings/"
+_LISTED = 3  # differences in an error
+
+_Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WrittenBundle:
+    """A bundle that was written: its number of rated votes, and its SHA-256, to be published with it."""
+
+    votes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
 class CheckedBundle:
-    """A bundle that was checked: its campaign, its number of rated votes, and its report in words."""
+    """A bundle that was checked: its campaign, its number of rated votes, and its report, also in words.
+
+    `sha256` is to be compared with the one that the exporter has published.
+    """
 
     campaign: Campaign
     votes: int
     text: str
     report: Mapping[str, Any]
+    sha256: str
 
     def to_json(self) -> dict[str, Any]:
         """The checked report as plain JSON values."""
-        return {"checked": True, **self.report}
+        return {"checked": True, "sha256": self.sha256, **self.report}
 
 
-def write_bundle(database: Database, name: str, path: Path) -> int:
-    """Writes a campaign to a new folder, or to a new .zip file; returns the number of rated votes.
+def write_bundle(database: Database, name: str, path: Path) -> WrittenBundle:
+    """Writes a campaign to a new folder, or to a new .zip file.
 
     Raises:
         NotFound: there is no such campaign.
         Conflict: `path` exists.
+        Invalid: it cannot be written.
     """
-    if path.exists():
-        raise Conflict(f"{path} exists already: choose another name.", param="file")
-    campaign = load_campaign(database, name)
     exported = utcnow()
-    folder = path.with_name(f".{path.name}.pending")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.mkdir(parents=True)
-        contents = _contents(database, campaign)
-        report = _report(campaign, contents["votes.jsonl"], contents["pairs.jsonl"], exported)
-        _write_json(folder / "campaign.json", campaign.to_json())
-        for file, rows in contents.items():
-            (folder / file).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-        _write_json(folder / "report.json", report)
-        manifest = {
-            "format": 1,
-            "exported": exported.isoformat(),
-            "versions": {each: version(each) for each in ("parley", "numpy", "scipy")}
-            | {"python": platform.python_version()},
-            "sha256": {file: _sha256((folder / file).read_bytes()) for file in _FILES},
-        }
-        _write_json(folder / _MANIFEST, manifest | {"seal": _seal(manifest)})
-        if path.suffix.lower() == ".zip":
-            packed = folder.with_suffix(".packed")
-            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-                for file in (*_FILES, _MANIFEST):
-                    archive.write(folder / file, file)
-            packed.rename(path)
-        else:
-            folder.rename(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return int(report["votes"])
+    with database.read() as session:
+        campaign = load_in(session, name)
+        votes, pairs, prompts = _voted(session, campaign)
+    report = _report(campaign, votes, pairs, exported)
+    files = {
+        "campaign.json": json_bytes(campaign.to_json()),
+        "prompts.jsonl": jsonl_bytes(prompts),
+        "pairs.jsonl": jsonl_bytes(pairs),
+        "votes.jsonl": jsonl_bytes(votes),
+        "report.json": json_bytes(report),
+    }
+    models = {*campaign.models, *(pair[model] for pair in pairs for model in ("model_1", "model_2"))}
+    for recording, rows in _recordings(database, campaign, models):
+        files[f"{_RECORDINGS}{recording['id']}.jsonl"] = jsonl_bytes([{"recording": recording}, *rows])
+    sha256 = write_files(path, files, {"exported": exported.isoformat()})
+    return WrittenBundle(report["votes"], sha256)
 
 
 def check_bundle(path: Path) -> CheckedBundle:
@@ -103,102 +104,109 @@ def check_bundle(path: Path) -> CheckedBundle:
 
     Raises:
         NotFound: there is no such file or folder.
-        Invalid: it is no bundle, a byte was changed, or its votes do not give its verdict.
+        Invalid: it is no bundle, a byte was changed, its files do not fit together, or its votes do not give its
+            verdicts; the message says what.
     """
-    files = _read(path)
-    manifest = _json(files, _MANIFEST)
-    sealed = {name: value for name, value in manifest.items() if name != "seal"}
-    if manifest.get("seal") != _seal(sealed) or files[_MANIFEST] != _json_bytes(manifest):
-        raise Invalid(f"{_MANIFEST} in {path} was changed after the export: do not rely on it.", param="file")
-    for file in _FILES:
-        if _sha256(files.get(file, b"")) != manifest.get("sha256", {}).get(file):
-            raise Invalid(f"{file} in {path} was changed after the export: do not rely on its verdict.", param="file")
-    stored = _json(files, "campaign.json")
-    campaign = _campaign(stored)
-    votes, pairs = (_jsonl(files[file]) for file in ("votes.jsonl", "pairs.jsonl"))
-    for recording in _jsonl(files["recordings.jsonl"]):
-        if not is_unchanged(recording):
-            raise Invalid(f"The recording of {recording['model']} in {path} does not have its hash.", param="file")
-    report = _report(campaign, votes, pairs, datetime.fromisoformat(manifest["exported"]))
-    expected = _json(files, "report.json")
-    if json.loads(json.dumps(report)) != expected:
+    bundle = read_files(path)
+    try:
+        _check_prompts(bundle)
+        _check_recordings(bundle)
+        _check_votes(bundle)
+        campaign = _campaign(bundle.value("campaign.json"))
+        exported = datetime.fromisoformat(bundle.manifest["exported"])
+        report = _report(campaign, bundle.rows("votes.jsonl"), bundle.rows("pairs.jsonl"), exported)
+        different = list(_differences(json.loads(json.dumps(report)), bundle.value("report.json")))
+    except ParleyError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise Invalid(
-            f"The votes in {path} do not give the verdict in it. It was written by {manifest['versions']}.",
+            f"{path} is no whole export of a campaign: {type(error).__name__}: {error}.", param="file"
+        ) from error
+    if different:
+        theirs, ours = bundle.manifest.get("versions"), versions()
+        hint = "" if theirs == ours else f" It was exported with {_listed(theirs)}; this is {_listed(ours)}."
+        raise Invalid(
+            f"The votes in {path} do not give the verdict in it: report.json differs in "
+            f"{', '.join(different[:_LISTED])}.{hint}",
             param="file",
         )
-    return CheckedBundle(campaign, int(report["votes"]), str(report["text"]), report)
+    return CheckedBundle(campaign, report["votes"], report["text"], report, bundle.sha256)
 
 
-def _contents(database: Database, campaign: Campaign) -> dict[str, list[dict[str, Any]]]:
-    """The rows of the JSONL files. Voters are numbered in the order of their first vote."""
+def _voted(session: Session, campaign: Campaign) -> tuple[list[_Row], list[_Row], list[_Row]]:
+    """The votes in their order, and the pairs and prompts that they are about.
+
+    Votes are numbered, and voters in the order of their first vote.
+    """
     query = (
         select(VoteRow, BattleRow, PairRow, PromptRow)
         .join(BattleRow, BattleRow.id == VoteRow.battle_id)
         .join(PairRow, PairRow.id == BattleRow.pair_id)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
-        .where(BattleRow.campaign == campaign.name)
+        .where(BattleRow.campaign == campaign.name, no_training_record(session))
         .order_by(VoteRow.created, VoteRow.battle_id)
     )
-    criteria_of = (
+    conditions = (*counted(), BattleRow.again.is_(False))
+    rated = set(session.scalars(query.with_only_columns(VoteRow.battle_id).where(*conditions)))
+    criteria = _criteria(session, campaign)
+    voters = {UNKNOWN_VOTER: UNKNOWN_VOTER}
+    votes: list[_Row] = []
+    pairs: dict[str, _Row] = {}
+    prompts: dict[str, _Row] = {}
+    for vote, battle, pair, prompt in session.execute(query):
+        columns = ("id", "digest", "messages", "category", "held_out", "source")
+        prompts[prompt.id] = {name: getattr(prompt, name) for name in columns}
+        columns = ("id", "model_1", "model_2", "answer_1", "answer_2")
+        pairs[pair.id] = {name: getattr(pair, name) for name in columns} | {"prompt": prompt.id}
+        votes.append(
+            {
+                "id": len(votes) + 1,  # an imported vote's own id may be a hash over its voter
+                "pair": pair.id,
+                "voter": voters.setdefault(vote.voter, f"voter {len(voters)}"),
+                "choice": vote.choice,
+                "criteria": criteria.get(vote.battle_id, {}),
+                "model_1_on_the_left": not battle.flipped,
+                "rated": vote.battle_id in rated,
+                "again": battle.again,
+                "gold": battle.gold,
+                "probability": battle.probability,
+                "comment": battle.comment,
+                "created": vote.created.isoformat(),
+            }
+        )
+    return votes, list(pairs.values()), list(prompts.values())
+
+
+def _criteria(session: Session, campaign: Campaign) -> dict[str, dict[str, str]]:
+    """The choices by battle and criterion."""
+    query = (
         select(CriterionVoteRow)
         .join(BattleRow, BattleRow.id == CriterionVoteRow.battle_id)
         .where(BattleRow.campaign == campaign.name)
         .order_by(CriterionVoteRow.battle_id, CriterionVoteRow.criterion)
     )
-    prompts: dict[str, dict[str, Any]] = {}
-    pairs: dict[str, dict[str, Any]] = {}
-    voters: dict[str, str] = {}
-    criteria: dict[str, dict[str, str]] = {}
-    votes = []
-    with database.read() as session:
-        for row in session.scalars(criteria_of):
-            criteria.setdefault(row.battle_id, {})[row.criterion] = row.choice
-        query = query.where(no_training_record(session))
-        conditions = (*counted(), BattleRow.again.is_(False))
-        rated = set(session.scalars(query.with_only_columns(VoteRow.battle_id).where(*conditions)))
-        for vote, battle, pair, prompt in session.execute(query):
-            prompts[prompt.id] = {
-                "id": prompt.id,
-                "sha256": prompt.digest,
-                "messages": prompt.messages,
-                "category": prompt.category,
-            }
-            pairs[pair.id] = {
-                "id": pair.id,
-                "prompt": prompt.id,
-                "model_1": pair.model_1,
-                "model_2": pair.model_2,
-                "answer_1": pair.answer_1,
-                "answer_2": pair.answer_2,
-            }
-            unknown = vote.voter == UNKNOWN_VOTER
-            votes.append(
-                {
-                    "id": vote.battle_id,
-                    "pair": pair.id,
-                    "voter": UNKNOWN_VOTER if unknown else voters.setdefault(vote.voter, f"voter {len(voters) + 1}"),
-                    "choice": vote.choice,
-                    "criteria": criteria.get(vote.battle_id, {}),
-                    "model_1_on_the_left": not battle.flipped,
-                    "rated": vote.battle_id in rated,
-                    "again": battle.again,
-                    "gold": battle.gold,
-                    "probability": battle.probability,
-                    "comment": battle.comment,
-                    "created": vote.created.isoformat(),
-                }
-            )
-    return {
-        "prompts.jsonl": list(prompts.values()),
-        "pairs.jsonl": list(pairs.values()),
-        "votes.jsonl": votes,
-        "recordings.jsonl": [bundle_row(database, each) for each in sorted(set(campaign.recordings.values()))],
-    }
+    choices: dict[str, dict[str, str]] = {}
+    for row in session.scalars(query):
+        choices.setdefault(row.battle_id, {})[row.criterion] = row.choice
+    return choices
 
 
-def _report(
-    campaign: Campaign, votes: list[dict[str, Any]], pairs: list[dict[str, Any]], now: datetime
-) -> dict[str, Any]:
+def _recordings(database: Database, campaign: Campaign, models: Iterable[str]) -> Iterator[tuple[_Row, list[_Row]]]:
+    """The recordings that answered for these models: what their hash is over, and all samples."""
+    ids = set(campaign.recordings.values())
+    for model in models:
+        if model not in campaign.recordings and (recorded := parse_recorded_name(model)):
+            ids |= {recording.id for recording in usable_recordings(database, recorded)}
+    for recording in (find_recording(database, each) for each in sorted(ids)):
+        if recording.training:
+            continue
+        with database.read() as session:
+            row = session.get_one(RecordingRow, recording.id)
+            hashed = {"parameters": dict(row.parameters), "prompts_hash": row.prompts_hash}
+        yield recording.as_json() | hashed, list(recording_rows(database, recording))
+
+
+def _report(campaign: Campaign, votes: list[_Row], pairs: list[_Row], now: datetime) -> _Row:
     """The report of a bundle's rows, read as they were at the export."""
     by_id = {pair["id"]: pair for pair in pairs}
     rated = [vote for vote in votes if vote["rated"]]
@@ -207,11 +215,10 @@ def _report(
         criterion: _votes(by_id, ((v, v["criteria"][criterion]) for v in rated if criterion in v["criteria"]))
         for criterion in campaign.criteria
     }
-    report = report_of(campaign, overall, by_criterion, now)
-    return report.to_json() | {"campaign": campaign.name}
+    return report_of(campaign, overall, by_criterion, now).to_json() | {"campaign": campaign.name}
 
 
-def _votes(pairs: Mapping[str, dict[str, Any]], rows: Iterable[tuple[dict[str, Any], str]]) -> Votes:
+def _votes(pairs: Mapping[str, _Row], rows: Iterable[tuple[_Row, str]]) -> Votes:
     return from_rows(
         (
             (pair := pairs[vote["pair"]])["model_1"],
@@ -224,51 +231,60 @@ def _votes(pairs: Mapping[str, dict[str, Any]], rows: Iterable[tuple[dict[str, A
     )
 
 
-def _campaign(stored: dict[str, Any]) -> Campaign:
+def _campaign(stored: _Row) -> Campaign:
     values: dict[str, Any] = {name: stored[name] for name in Campaign.__dataclass_fields__}
     values |= {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name]}
     values |= {"models": tuple(values["models"]), "criteria": tuple(values["criteria"])}
     return Campaign(**values)
 
 
-def _read(path: Path) -> dict[str, bytes]:
-    if path.is_dir():
-        return {file: (path / file).read_bytes() for file in (*_FILES, _MANIFEST) if (path / file).is_file()}
-    if not path.is_file():
-        raise NotFound(f"There is no file or folder {path}.", param="file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {file: archive.read(file) for file in (*_FILES, _MANIFEST) if file in archive.namelist()}
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise Invalid(f"{path} was changed or is not a zip file: {error}.", param="file") from error
+def _check_prompts(bundle: BundleFiles) -> None:
+    for prompt in bundle.rows("prompts.jsonl"):
+        if _digest(prompt) != prompt["digest"]:
+            raise Invalid(
+                f"prompts.jsonl: the prompt {prompt['id']} does not have the SHA-256 in its row.", param="file"
+            )
 
 
-def _json(files: Mapping[str, bytes], file: str) -> dict[str, Any]:
-    try:
-        return json.loads(files[file])
-    except (KeyError, ValueError) as error:
-        raise Invalid(
-            f"{file} is missing or was changed: this is no whole export of a campaign.", param="file"
-        ) from error
+def _check_recordings(bundle: BundleFiles) -> None:
+    for name in bundle.files:
+        if not name.startswith(_RECORDINGS):
+            continue
+        first, *rows = bundle.rows(name)
+        head = first["recording"]
+        about = [head["model"], head["parameters"], head["samples"], head["prompts_hash"]]
+        columns = ("prompt_sha256", "sample", "text", "finish_reason", "logprobs")
+        if answers_sha256(about, [tuple(row[column] for column in columns) for row in rows]) != head["sha256"]:
+            raise Invalid(f"{name}: the answers do not have the SHA-256 of the recording.", param="file")
+        if any(_digest(row) != row["prompt_sha256"] for row in rows):
+            raise Invalid(f"{name}: a prompt does not have the SHA-256 in its row.", param="file")
 
 
-def _jsonl(content: bytes) -> list[dict[str, Any]]:
-    # Not splitlines(), which also splits at U+2028, which a JSON string may contain.
-    return [json.loads(line) for line in content.decode().split("\n") if line]
+def _check_votes(bundle: BundleFiles) -> None:
+    prompts = {prompt["id"] for prompt in bundle.rows("prompts.jsonl")}
+    pairs = {pair["id"]: pair["prompt"] for pair in bundle.rows("pairs.jsonl")}
+    for vote in bundle.rows("votes.jsonl"):
+        if pairs.get(vote["pair"]) not in prompts:
+            raise Invalid(f"votes.jsonl: the pair or prompt of the vote {vote['id']} is missing.", param="file")
+        if vote["rated"] and (vote["gold"] or vote["again"]):
+            raise Invalid(f"votes.jsonl: the vote {vote['id']} is rated, but gold or repeated.", param="file")
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_bytes(_json_bytes(value))
+def _digest(row: _Row) -> str:
+    return prompt_digest([Message.model_validate(message) for message in row["messages"]])
 
 
-def _json_bytes(value: Any) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
+def _differences(computed: Any, stored: Any, at: str = "") -> Iterator[str]:
+    """Where two JSON values differ, such as `verdicts.0.state`."""
+    if isinstance(computed, dict) and isinstance(stored, dict) and computed.keys() == stored.keys():
+        for name in sorted(computed):
+            yield from _differences(computed[name], stored[name], f"{at}.{name}".lstrip("."))
+    elif isinstance(computed, list) and isinstance(stored, list) and len(computed) == len(stored):
+        for i, (ours, theirs) in enumerate(zip(computed, stored, strict=True)):
+            yield from _differences(ours, theirs, f"{at}.{i}")
+    elif computed != stored:
+        yield at or "all of it"
 
 
-def _seal(manifest: Mapping[str, Any]) -> str:
-    """The SHA-256 of the manifest's own values."""
-    return _sha256(json.dumps(dict(manifest), sort_keys=True).encode())
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _listed(known: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in dict(known or {}).items())

@@ -278,8 +278,9 @@ def export(
     from evals.campaigns.bundle import write_bundle
 
     with open_home() as home:
-        votes = write_bundle(home.database, name, file)
-    say(f"{votes} votes written to {file}. `parley campaign check {file}` computes the verdict again.")
+        written = write_bundle(home.database, name, file)
+    say(f"{written.votes} votes written to {file}. `parley campaign check {file}` computes the verdict again.")
+    say(f"SHA-256 of the export: {written.sha256}. Publish it, so that others can tell this export from another one.")
 
 
 def check(
@@ -294,6 +295,7 @@ def check(
         _print(found.to_json())
     else:
         say(f"Nothing was changed, and {found.votes} votes give the same verdict.")
+        say(f"SHA-256 of the export: {found.sha256}. Compare it with the one that was published.")
         say(found.text)
 
 

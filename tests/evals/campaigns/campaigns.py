@@ -5,15 +5,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from evals.campaigns.ballots import Ballot, cast_vote
 from evals.campaigns.battles import Battle, BattleOptions, next_battle
 from evals.campaigns.campaign import Campaign, NewCampaign, PromptSource
 from evals.campaigns.lifecycle import create_campaign, open_campaign
 from models.database import Database
 from models.messages import Completer
 from models.registry import Registry, parse_spec
-from tests.evals.scripted import echo
+from tests.evals.scripted import Scripted, echo
 
 MODELS = ("model-one", "model-two", "model-three")
+MARKED = Scripted({"model-one": lambda q: f"α {q}", "model-two": lambda q: f"β {q}"})
 
 
 def register(database: Database, *names: str, **fields: object) -> None:
@@ -48,3 +50,15 @@ def battle(
     """The voter's next battle."""
     completer_for = completer_for or echo(*MODELS)
     return asyncio.run(next_battle(database, voter, completer_for, name, BattleOptions(**options)))
+
+
+def voted_campaign(database: Database, folder: Path, prompts: int = 20) -> Database:
+    """A campaign in which 6 people prefer the first of two models on these prompts, but for one vote of each."""
+    opened(database, folder, prompts, MODELS[:2], criteria=["tone"], reveal="never", votes_per_pair=6)
+    for voter in (f"voter-{i}" for i in range(6)):
+        for i in range(prompts):
+            shown = battle(database, voter, MARKED)
+            better = "α" if i < prompts - 1 else "β"
+            choice = "left" if shown.left.startswith(better) else "right"
+            cast_vote(database, shown.id, voter, choice, Ballot({"tone": "tie"}, "Clear."))
+    return database

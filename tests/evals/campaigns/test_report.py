@@ -1,44 +1,29 @@
-"""A campaign's report and bundle: the planned look at its end, the same verdict elsewhere, no changed byte unseen."""
+"""A campaign's report: the planned look at its end, gold pairs, progress, and the plan before it opens."""
 
 import json
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from evals.campaigns.ballots import Ballot, cast_vote
-from evals.campaigns.bundle import check_bundle, write_bundle
+from evals.campaigns.ballots import cast_vote
 from evals.campaigns.gold_pairs import add_gold_pair, gold_results
-from evals.campaigns.lifecycle import close_campaign, load_campaign, open_campaign
+from evals.campaigns.lifecycle import close_campaign, open_campaign
 from evals.campaigns.progress import campaign_progress
 from evals.campaigns.report import campaign_plan, campaign_report
 from evals.ratings.leaderboard import leaderboard
 from evals.ratings.verdict import verdict
 from evals.votes.votes import read_votes
 from models.database import Database
-from models.errors import Conflict, Invalid, NotFound
-from tests.evals.campaigns.campaigns import MODELS, battle, draft, opened
-from tests.evals.scripted import Scripted
+from models.errors import Conflict, Invalid
+from tests.evals.campaigns.campaigns import MARKED, MODELS, battle, draft, voted_campaign
 
 PAIR = MODELS[:2]
-MARKED = Scripted({"model-one": lambda q: f"α {q}", "model-two": lambda q: f"β {q}"})
-
-
-def vote(database: Database, voter: str, times: int, better: str = "α") -> None:
-    for _ in range(times):
-        shown = battle(database, voter, MARKED)
-        choice = "left" if shown.left.startswith(better) else "right"
-        cast_vote(database, shown.id, voter, choice, Ballot({"tone": "tie"}, "Clear."))
 
 
 @pytest.fixture
 def voted(database: Database, tmp_path: Path) -> Database:
     """6 people prefer the first model on 20 prompts, but for one vote of each."""
-    opened(database, tmp_path, 20, PAIR, criteria=["tone"], reveal="never", votes_per_pair=6)
-    for voter in range(6):
-        vote(database, f"voter-{voter}", 19)
-        vote(database, f"voter-{voter}", 1, "β")
-    return database
+    return voted_campaign(database, tmp_path)
 
 
 def test_the_verdict_is_one_planned_look_when_it_closes(voted: Database) -> None:
@@ -62,54 +47,6 @@ def test_different_questions_are_never_pooled(voted: Database) -> None:
     assert verdict(voted, *PAIR).votes == 0
     assert verdict(voted, *PAIR, campaign="acceptance").votes == 120
     assert len(read_votes(voted, campaign="acceptance", open_links=False)) == 0
-
-
-@pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
-def test_another_machine_computes_the_same_verdict(voted: Database, tmp_path: Path, name: str) -> None:
-    close_campaign(voted, "acceptance")
-    path = tmp_path / name
-    assert write_bundle(voted, "acceptance", path) == 120
-    checked = check_bundle(path)
-    assert (checked.votes, checked.campaign) == (120, load_campaign(voted, "acceptance"))
-    own = campaign_report(voted, "acceptance").to_json()["verdicts"][0]
-    for number in ("win_rate", "low", "high", "e_value", "wins", "losses"):
-        assert checked.report["verdicts"][0][number] == own[number]
-    assert "voter-" not in json.dumps(checked.report)
-    with pytest.raises(Conflict):
-        write_bundle(voted, "acceptance", path)
-
-
-@pytest.mark.parametrize("file", ["campaign.json", "prompts.jsonl", "pairs.jsonl", "votes.jsonl", "report.json"])
-def test_a_changed_byte_is_refused(voted: Database, tmp_path: Path, file: str) -> None:
-    path = tmp_path / "bundle"
-    write_bundle(voted, "acceptance", path)
-    content = bytearray((path / file).read_bytes())
-    content[len(content) // 2] ^= 1
-    (path / file).write_bytes(content)
-    with pytest.raises(Invalid, match=f"{file} in .* was changed"):
-        check_bundle(path)
-
-
-def test_a_changed_byte_of_the_manifest_is_refused(voted: Database, tmp_path: Path) -> None:
-    write_bundle(voted, "acceptance", tmp_path / "bundle")
-    file = tmp_path / "bundle" / "manifest.json"
-    true = file.read_bytes()
-    for place in range(0, len(true), 41):
-        file.write_bytes(true[:place] + bytes([true[place] ^ 1]) + true[place + 1 :])
-        with pytest.raises(Invalid, match="was changed"):
-            check_bundle(tmp_path / "bundle")
-
-
-def test_what_is_no_bundle_is_one_line(database: Database, tmp_path: Path) -> None:
-    with pytest.raises(NotFound):
-        check_bundle(tmp_path / "nothing")
-    (tmp_path / "x.zip").write_bytes(b"no zip")
-    with pytest.raises(Invalid):
-        check_bundle(tmp_path / "x.zip")
-    with zipfile.ZipFile(tmp_path / "y.zip", "w") as archive:
-        archive.writestr("readme.txt", "hello")
-    with pytest.raises(Invalid, match=r"manifest\.json"):
-        check_bundle(tmp_path / "y.zip")
 
 
 def test_gold_pairs_show_who_reads_and_count_in_no_rating(database: Database, tmp_path: Path) -> None:

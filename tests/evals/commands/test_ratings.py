@@ -54,7 +54,7 @@ def test_a_narrow_terminal_cuts_no_name(parley, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.long
 def test_in_rated_and_out(parley, votes: Path, tmp_path: Path) -> None:
     code, output, _ = parley("votes", "import", str(votes))
-    assert (code, "360 new votes" in output, "line 362" in output) == (0, True, True)
+    assert (code, "360 new votes" in output, "line 362" in output) == (1, True, True)  # one row cannot be read
     assert "0 new votes" in parley("votes", "import", str(votes))[1]
     output = parley("leaderboard", "--by-category")[1]
     assert all(word in output for word in ("●", "equal style", "billing", "orders", "are ties", "level with"))

@@ -19,14 +19,14 @@ up: setup        ## install and start Parley without the demo
 	@exec .venv/bin/parley up
 
 test: setup-dev system clients ## all tests, with real vLLM engines, browser, PostgreSQL and SDKs
-	$(RUN) pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not engine and not browser"
+	$(RUN) pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not engine and not browser"
 	$(RUN) pytest -q -m "engine or browser"
 
 check: setup-dev ## format, lint, types and the fast tests
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) pyrefly check --summary=none
-	$(RUN) pytest -q -n auto -m "not engine and not browser and not training and not long"
+	$(RUN) pytest -q -n 3 -m "not engine and not browser and not training and not long"
 
 bench: setup-dev ## every benchmark that this machine can run
 	$(RUN) bench

@@ -81,6 +81,7 @@ def test_a_cancelled_training_is_gone_within_ten_seconds(
     canceller.join(30)
     assert gone_after
     assert gone_after[0] < 10
+    assert child_of(job_id) is None
     assert jobs.get_job(database, job_id).status == "cancelled"
     if moment is in_a_step_that_does_not_end:
         assert interrupted(settings.runs_dir / job_id)  # what it had learnt is not thrown away

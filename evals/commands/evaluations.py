@@ -15,7 +15,7 @@ from evals.reports.evaluation_terminal import (
     print_overview,
     print_timing,
 )
-from evals.reports.terminal import ProgressBar, folding_table, say
+from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, say
 from models.errors import Invalid
 from models.terminal import Home, open_home
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from evals.tasks.task import Task
 
 _MAX_TOKENS = 512
-_SHORT_ID = 8
 
 EvaluationId = Annotated[str, typer.Argument(help="An evaluation: its id, the end of its id, or `last`.")]
 
@@ -123,8 +122,6 @@ def list_all(
     as_json: JsonFlag = False,
 ) -> None:
     """List the evaluations, newest first."""
-    from rich.table import Column, Table
-
     from evals.tasks.evaluations import list_evaluations
 
     with open_home() as home:
@@ -135,12 +132,11 @@ def list_all(
     if not entries:
         say("There are no evaluations yet: run `parley eval run TASK --models a,b --scorers exact`.")
         return
-    names = (Column(name, overflow="fold") for name in ("task", "samples", "models", "scorers", "failed", "when"))
-    table = Table(Column("id", no_wrap=True, min_width=_SHORT_ID), *names, box=None, header_style="bold")
+    table = folding_table("id", "task", "samples", "models", "scorers", "failed", "when")
     for row in entries:
         when = f"{row.created:%Y-%m-%d %H:%M}" if row.finished else "unfinished: run it again"
         table.add_row(
-            row.id[-_SHORT_ID:], row.task, str(row.samples), "\n".join(row.models), "\n".join(row.scorers),
+            row.id[-SHORT_ID:], row.task, str(row.samples), "\n".join(row.models), "\n".join(row.scorers),
             str(row.failed or ""), when,
         )  # fmt: skip
     say(table)
@@ -259,6 +255,6 @@ def _report(evaluation: "Evaluation", models: str | None, html: Path | None, as_
     for note in evaluation.notes:
         say(f"Note: {note}")
     say(
-        f"Evaluation {evaluation.id[-_SHORT_ID:]} of {evaluation.task} ({evaluation.task_hash[:8]})."
+        f"Evaluation {evaluation.id[-SHORT_ID:]} of {evaluation.task} ({evaluation.task_hash[:8]})."
         + (f" Report: {html}" if html else "")
     )

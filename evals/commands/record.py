@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evals.commands.flags import JsonFlag
-from evals.reports.terminal import ProgressBar, folding_table, say
+from evals.reports.terminal import SHORT_ID, ProgressBar, folding_table, say
 from models.errors import Invalid, ParleyError
 from models.terminal import Home, open_home
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 FindPrices = Callable[[str], tuple[float, float] | None]
 """A hosted model's name at its provider → US dollars per million input and output tokens; None where unknown."""
 
-_SHORT_ID = 8
 _USD = "US dollars per million {} tokens, where the model has no price."
 
 RecordingId = Annotated[str, typer.Argument(help="A recording: its id, the end of its id, or `last`.")]
@@ -126,8 +125,6 @@ def list_all(
     as_json: JsonFlag = False,
 ) -> None:
     """List the recordings, newest first."""
-    from rich.table import Column, Table
-
     from evals.recordings.costs import usd_text
     from evals.recordings.recording_store import list_recordings
 
@@ -140,12 +137,11 @@ def list_all(
     if not entries:
         say("There are no recordings yet: make one with `parley record MODEL --prompts held-out`.")
         return
-    names = (Column(name, overflow="fold") for name in ("model", "recorded", "failed", "for", "cost", "when"))
-    table = Table(Column("id", no_wrap=True, min_width=_SHORT_ID), *names, box=None, header_style="bold")
+    table = folding_table("id", "model", "recorded", "failed", "for", "cost", "when")
     for entry in entries:
         when = f"{entry.finished:%Y-%m-%d %H:%M}" if entry.finished else "unfinished: run the same command again"
         table.add_row(
-            entry.id[-_SHORT_ID:], entry.model, entry.coverage, str(entry.failed or ""),
+            entry.id[-SHORT_ID:], entry.model, entry.coverage, str(entry.failed or ""),
             "training" if entry.training else "verdicts", usd_text(entry.usd) if entry.usd else "", when,
         )  # fmt: skip
     say(table)

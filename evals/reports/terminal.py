@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evals.tasks.runner import Progress
 
+SHORT_ID = 8  # the last characters of an id, which are enough to name it in a command
 _SHORT = 48
 
 
@@ -17,10 +18,14 @@ def say(content: Any) -> None:
 
 
 def folding_table(*names: str) -> Any:
-    """A Rich table that folds wide cells and truncates nothing."""
+    """A Rich table that folds wide cells and truncates nothing. A column "id" is for short ids and never folds."""
     from rich.table import Column, Table
 
-    return Table(*(Column(name, overflow="fold") for name in names), box=None, header_style="bold")
+    columns = (
+        Column(name, no_wrap=True, min_width=SHORT_ID) if name == "id" else Column(name, overflow="fold")
+        for name in names
+    )
+    return Table(*columns, box=None, header_style="bold")
 
 
 def shorten(text: str, length: int = _SHORT) -> str:

@@ -13,13 +13,6 @@ TRAINING_PARAMETER = "training_prompts"  # in a recording's parameters; it is no
 _RECORDED_MODEL = "%@recorded%"
 
 
-def training_prompt_ids(session: Session) -> set[str]:
-    """The prompts that were recorded as training data."""
-    recordings = _training_recordings(session)
-    query = select(RecordedAnswerRow.prompt_id).where(RecordedAnswerRow.recording_id.in_(recordings)).distinct()
-    return set(session.scalars(query)) if recordings else set()
-
-
 def no_training_record(session: Session) -> ColumnElement[bool]:
     """A condition on `PairRow` and `PromptRow`: the pair has no recorded answer to a training prompt."""
     recordings = _training_recordings(session)

@@ -62,7 +62,7 @@ def _write(settings: Settings, manifest: Manifest, copy: Path, pending: Path, re
     files = 0
     with os.fdopen(os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         stream = HashingStream(file)
-        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:  # pyrefly: ignore
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:  # pyrefly: ignore -- it only writes
             add_manifest(archive, manifest)
             add_file(archive, copy, f"database/{copy.name}")
             copy.unlink()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from models.settings import engine_environment
 from models.spec import ModelSpec
-from serve.fleet.amx import PLUGIN
+from serve.fleet import amx, engine_fork
 from serve.fleet.model_files import find_chat_template, find_model_files
 from serve.fleet.placement import Share
 from serve.fleet.vllm_parsers import Parsers, parsers
@@ -142,8 +142,8 @@ def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
         extra["OMP_WAIT_POLICY"] = "PASSIVE"
     environment = engine_environment(hub_token=spec.folder is None, **extra)
     if (allowed := environment.get("VLLM_PLUGINS")) is not None:
-        # A list of the only plugins that vLLM may load: ours goes with the operator's.
-        environment["VLLM_PLUGINS"] = ",".join(filter(None, (allowed, PLUGIN)))
+        # A list of the only plugins that vLLM may load: ours go with the operator's.
+        environment["VLLM_PLUGINS"] = ",".join(filter(None, (allowed, amx.PLUGIN, engine_fork.PLUGIN)))
     return environment
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import psutil
 import pytest
 
 from models.database import open_database, upgrade
@@ -20,7 +21,7 @@ from models.registry import Registry
 from models.settings import load_settings
 from models.spec import ModelSpec
 from serve import start
-from serve.fleet import engine_states
+from serve.fleet import engine_states, vllm_command
 from tests.stack import Stack, free_ports
 from tests.tiny_model import make_base
 
@@ -78,6 +79,14 @@ def test_the_tiniest_model_answers_a_prompt_of_one_token(sdk: openai.OpenAI) -> 
     answer = sdk.completions.create(model="talks", prompt="a", max_tokens=1)
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (1, 1)
+
+
+def test_an_engine_forks_its_core(live: Stack) -> None:
+    """A spawned core has imported everything again, and comes with a resource tracker of Python's."""
+    family = psutil.Process(live.running.pid).children(recursive=True)
+    commands = [" ".join(process.cmdline()) for process in family]
+    assert [command for command in commands if vllm_command.MODULE in command]
+    assert [command for command in commands if "multiprocessing" in command] == []
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet import engine_states, vllm_command
-from serve.fleet.amx import PLUGIN, request_tiles
+from serve.fleet import amx, engine_fork, engine_states, vllm_command
 from serve.fleet.placement import Share
 
 CPU = Share("cpu", cores=(2, 3), kv_cache_bytes=2**28)
@@ -46,12 +45,13 @@ def test_on_a_cpu_it_gets_cores_and_cache() -> None:
     assert command.environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
 
 
-def test_its_plugin_is_installed_and_loaded_beside_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
-    (plugin,) = (one for one in entry_points(group="vllm.general_plugins") if one.name == PLUGIN)
-    assert plugin.load() is request_tiles
+def test_its_plugins_are_installed_and_loaded_beside_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins = {plugin.name: plugin.load() for plugin in entry_points(group="vllm.general_plugins")}
+    assert plugins[amx.PLUGIN] is amx.request_tiles
+    assert plugins[engine_fork.PLUGIN] is engine_fork.fork_engine_core
     assert "VLLM_PLUGINS" not in made(base())[2].environment
     monkeypatch.setenv("VLLM_PLUGINS", "theirs")
-    assert made(base())[2].environment["VLLM_PLUGINS"] == f"theirs,{PLUGIN}"
+    assert made(base())[2].environment["VLLM_PLUGINS"] == "theirs,parley_amx,parley_fork"
 
 
 def test_on_a_gpu_it_gets_its_share_of_its_card() -> None:

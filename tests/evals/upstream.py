@@ -26,6 +26,7 @@ class AnsweringServer:
 
     def __init__(self, *, latency_s: float = 0.0, port: int = 0, embeddings: bool = True) -> None:
         self.latency_s = latency_s
+        self.answers_at_most: int | None = None  # the questions after that many get no answer
         self.port = port
         self.embeddings = embeddings
         self.asked: list[tuple[str, str]] = []
@@ -144,7 +145,8 @@ class _Connection(asyncio.Protocol):
         server.running += 1
         server.most_at_once = max(server.most_at_once, server.running)
         found = server.answer(lines[0].split(" ")[1], json.loads(rest[:length] or b"{}"))
-        asyncio.get_running_loop().call_later(server.latency_s, self._reply, found)
+        if server.answers_at_most is None or len(server.asked) <= server.answers_at_most:
+            asyncio.get_running_loop().call_later(server.latency_s, self._reply, found)
 
     def _reply(self, found: tuple[int, dict[str, Any]] | None) -> None:
         self._server.running -= 1

@@ -238,36 +238,36 @@ def test_a_server_that_goes_away_in_the_middle_stops_the_run_and_keeps_the_answe
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_after_a_kill_at_any_moment_the_rest_is_asked_once(
+def test_after_a_kill_the_rest_is_asked_once(
     generate: Generate, server: AnsweringServer, home: Path, tmp_path: Path, number: int
 ) -> None:
-    server.latency_s = 0.05
+    server.answers_at_most = 40
     file, out = _file(tmp_path, [{"prompt": f"question {n}"} for n in range(120)]), tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "parley", "generate", str(file), "--base-url", server.address, "--model", "m"]
     command += ["--out", str(out), "--concurrency", "4", "--resume"]
     environment = os.environ | {"PARLEY_HOME": str(home), "COLUMNS": "100"}
     with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 30
-        while len(server.asked) < 30 and time.monotonic() < deadline:
+        while len(server.asked) < 44 and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(number)
         _, said = process.communicate(timeout=20)
     assert not out.exists()
     journal = Path(f"{out}.partial")
     kept = len(journal.read_bytes().splitlines()) - 1
-    assert 0 < kept < 120
+    assert 36 <= kept <= 40  # what has just been answered may not be written yet
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "Traceback" not in said
         assert f"Stopped with {kept} of 120 answered" in said
     if number == signal.SIGKILL:  # what a power cut may leave of the last line
         journal.write_bytes(journal.read_bytes() + b'{"row": 119, "failed": fal')
-    server.latency_s = 0.0
+    server.answers_at_most = None
     code, said = generate(file, "--model", "m", "--out", str(out), "--resume")
     assert code == 0
     assert f"{kept} were answered before" in said
     assert [line["answer"] for line in _lines(out)] == [f"m says: question {n}" for n in range(120)]
-    assert len(server.asked) <= 120 + 4  # those in flight at the kill, and no other, were asked twice
+    assert len(server.asked) <= 120 + 8  # those in flight at the kill, and no other, were asked twice
     assert not journal.exists()
 
 

@@ -159,7 +159,7 @@ def table(result: Mapping[str, Any]) -> str:
         f"The toy judge, `{JUDGE}`, on {result['pairs']} held-out pairs with a known correct verdict, each in "
         f"both orders: {judged['right']:.0%} of its verdicts are right ({judged['decisive']:.0%} where "
         f"one answer is better; always saying the same would get {judged['chance']:.0%}), its two orders disagree on "
-        f"{judged['flipped']:.0%} of the pairs, and {judged['unparsed']} verdicts did not parse.",
+        f"{judged['flipped']:.0%} of the pairs. Verdicts that did not parse: {judged['unparsed']}.",
     ]
     return "\n".join(lines)
 

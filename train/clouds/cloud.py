@@ -43,7 +43,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class CloudJob:
-    """A fine-tuning job at its provider. `said` is the provider's own name of `state`.
+    """A fine-tuning job at its provider. `provider_status` is the provider's own name of `state`.
 
     `model` is the provider's name of the result, once there is one. `run` is the Parley run that created the job, if
     any.
@@ -52,7 +52,7 @@ class CloudJob:
     id: str
     base: str
     state: State
-    said: str
+    provider_status: str
     created: datetime
     finished: datetime | None = None
     model: str | None = None

@@ -96,7 +96,7 @@ def cloud_cancel(job: _Job, on: _On = None) -> None:
         cancelled = cloud.cancel(job_id)
         if run:
             run.with_job(cancelled)
-    console().print(f"{cancelled.id} at {cloud.title} is {cancelled.said}.", markup=False)
+    console().print(f"{cancelled.id} at {cloud.title} is {cancelled.provider_status}.", markup=False)
 
 
 def cloud_register(
@@ -186,7 +186,7 @@ def _follow_other_job(job_id: str, cloud: "Cloud", as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(job), ensure_ascii=False, default=str))
         return
-    console().print(f"{job.id} is {job.said}. {job.model or job.error or ''}", markup=False)
+    console().print(f"{job.id} is {job.provider_status}. {job.model or job.error or ''}", markup=False)
     if job.model:
         console().print(f"Register it: parley cloud register {job.id} --name NAME", markup=False)
 

@@ -108,7 +108,7 @@ def jobs_table(jobs: Sequence[CloudJob], runs: Sequence[CloudRun], registered: d
         table.add_column(column, overflow="fold", no_wrap=column == "created")
     for job in jobs:
         here = registered.get(job.model or "") or (f"{names[job.id]} (run)" if job.id in names else "")
-        state = f"[{_STATES.get(job.state, 'default')}]{escape(job.said)}[/]"
+        state = f"[{_STATES.get(job.state, 'default')}]{escape(job.provider_status)}[/]"
         cells = (job.id, f"{job.created:%Y-%m-%d}", job.base, state, job.model or job.error or "", here)
         table.add_row(*(cell if cell is state else escape(cell) for cell in cells))
     return table

@@ -193,7 +193,7 @@ def _job(job: "FineTuningJob") -> CloudJob:
         id=job.id,
         base=job.model,
         state=_STATES.get(job.status, job.status),
-        said=job.status,
+        provider_status=job.status,
         created=datetime.fromtimestamp(job.created_at, UTC),
         finished=datetime.fromtimestamp(job.finished_at, UTC) if job.finished_at else None,
         model=job.fine_tuned_model,

@@ -34,7 +34,7 @@ def register_job(job: CloudJob, cloud: Cloud, registry: Registry, name: str | No
         Invalid: the job has no model. Conflict: the name is taken by something else.
     """
     if job.model is None:
-        raise Invalid(f"The job {job.id} has no model to register: its status is {job.said}.", param="job")
+        raise Invalid(f"The job {job.id} has no model to register: its status is {job.provider_status}.", param="job")
     day = cloud.shutdown_date(job.model, job.base)
     return register_hosted(FineTune(job.model, job.base, day, job.id), cloud, registry, name)
 

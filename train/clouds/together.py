@@ -216,7 +216,7 @@ def _job(job: Any) -> CloudJob:
         id=job.id,
         base=job.model or "",
         state=state,
-        said=str(status),
+        provider_status=str(status),
         created=created if created.tzinfo else created.replace(tzinfo=UTC),
         finished=job.updated_at if state in ("succeeded", "failed", "cancelled") else None,
         model=(getattr(job, "x_model_output_name", None) or getattr(job, "output_name", None))

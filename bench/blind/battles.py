@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ _GETS = (
     "/vote/c/nowhere/api/state", "/vote/i/forged", "/vote/r/forged", "/config", "/", "/health", "/login",
     "/gradio_api/info", "/bot/", "/bot/config",
 )  # fmt: skip
-_POSTS = (
+_POSTS: tuple[tuple[str, Mapping[str, object]], ...] = (
     ("api/vote", {"battle": "forged", "choice": "left"}), ("api/vote", {"battle": 7}), ("api/vote", {}),
     ("api/skip", {"battle": "forged", "reason": "other"}), ("api/undo", {}), ("api/next", {"prompt": "Who are you?"}),
     ("gradio_api/queue/join", {"fn_index": 0, "data": [], "session_hash": "x"}), ("gradio_api/run/predict", {}),
@@ -104,7 +104,7 @@ class _Rater:
         self.exchanges.append(await self._client.get(path))
         return self.exchanges[-1]
 
-    async def _post(self, path: str, body: dict[str, object]) -> Exchange:
+    async def _post(self, path: str, body: Mapping[str, object]) -> Exchange:
         self.exchanges.append(await self._client.post(f"{_ROOT}/{path}", body))
         return self.exchanges[-1]
 

@@ -5,6 +5,7 @@ Each app is a Gradio server of its own (config, queue, sessions), so nothing of 
 """
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -100,7 +101,12 @@ def serve(settings: Settings) -> None:
     # The page is a process of its own, so it cannot share the gateway's server.
     import uvicorn
 
-    app = build(settings)
+    gc.disable()  # nothing of the start becomes garbage, and looking for some takes a tenth of it
+    try:
+        app = build(settings)
+    finally:
+        gc.freeze()
+        gc.enable()
     _require_key_beyond_loopback(settings)
     uvicorn.run(
         app,

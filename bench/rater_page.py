@@ -42,7 +42,7 @@ class RaterPage(GatewayProcess):
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
         deadline = time.monotonic() + _START_S
-        while not self._answers():
+        while not self._is_answering():
             if self._page.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"The page is not ready: {self.page_log()[-500:]}")
             time.sleep(0.1)
@@ -67,7 +67,7 @@ class RaterPage(GatewayProcess):
         times = psutil.Process(self._page.pid).cpu_times()
         return times.user + times.system
 
-    def _answers(self) -> bool:
+    def _is_answering(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.settings.page_url}/health", timeout=5) as response:  # noqa: S310 -- our own page on loopback
                 return response.status == 200

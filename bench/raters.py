@@ -88,10 +88,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="parley-raters-") as folder:
-        found = run(Path(folder), options)
-    print(json.dumps(found) if options.json else "\n".join(f"{name:20} {value}" for name, value in found.items()))
-    slowest = max(found["next_pair_p95_ms"], found["browser_p95_ms"] or 0.0)
-    return int(slowest > _NEXT_GOAL_MS or found["page_cpu_ms"] > _CPU_GOAL_MS)
+        result = run(Path(folder), options)
+    print(json.dumps(result) if options.json else "\n".join(f"{name:20} {value}" for name, value in result.items()))
+    slowest = max(result["next_pair_p95_ms"], result["browser_p95_ms"] or 0.0)
+    return int(slowest > _NEXT_GOAL_MS or result["page_cpu_ms"] > _CPU_GOAL_MS)
 
 
 def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def import_gradio() -> None:
 
 
 @contextlib.contextmanager
-def one_server_each() -> Iterator[None]:
-    """Layouts that are built inside get no server of their own: `gradio_server` creates the only one."""
+def skip_intermediate_servers() -> Iterator[None]:
+    """Layouts that are built inside get no server of their own: `create_gradio_server` creates the only one."""
     import gradio.blocks
 
     app = gradio.blocks.App
@@ -54,7 +54,7 @@ def one_server_each() -> Iterator[None]:
         gradio.blocks.App = app
 
 
-def gradio_server(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], Any]]:
+def create_gradio_server(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], Any]]:
     """A Gradio server for `blocks` at `path`, and the lifespan that starts its queue."""
     import gradio as gr
 

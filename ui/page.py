@@ -19,7 +19,7 @@ from ui.access.origins import is_loopback
 from ui.access.roles import CampaignRoles
 from ui.access.router import Apps, Identity, Router
 from ui.backend.context import PageContext
-from ui.gradio_server import gradio_server, import_gradio, one_server_each
+from ui.gradio_server import create_gradio_server, import_gradio, skip_intermediate_servers
 
 
 def build(settings: Settings) -> ASGIApp:
@@ -48,11 +48,11 @@ def build(settings: Settings) -> ASGIApp:
     database = open_database(settings)
     database.check_current()
     context = PageContext(settings, database)
-    with one_server_each():
-        owners, owners_lifespan = gradio_server(build_owner_app(context), "/")
-        vote, vote_lifespan = gradio_server(build_rater_app(settings.home), "/vote")
-        bot, bot_lifespan = gradio_server(build_bot_app(context), "/bot")
-        manager, manager_lifespan = gradio_server(build_manager_app(context), "/campaigns")
+    with skip_intermediate_servers():
+        owners, owners_lifespan = create_gradio_server(build_owner_app(context), "/")
+        vote, vote_lifespan = create_gradio_server(build_rater_app(settings.home), "/vote")
+        bot, bot_lifespan = create_gradio_server(build_bot_app(context), "/bot")
+        manager, manager_lifespan = create_gradio_server(build_manager_app(context), "/campaigns")
     secret = page_secret(settings.home)
     cookies, roles, export = Cookies(secret), CampaignRoles(secret, database), CampaignExport(context)
     scripts = script("data.js") + script("upload.js") + script("train.js")

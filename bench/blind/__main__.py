@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.blind.battles import CAMPAIGN, Seen, left_models, observed_features, vote_all
+from bench.blind.battles import CAMPAIGN, VoteTraces, left_models, observed_features, vote_all
 from bench.blind.canaries import CANARIES, CanaryServer, canary_server, count_names, encodings
 from bench.blind.classifier import accuracy, wilson
 from bench.rater_page import RaterPage
@@ -58,36 +58,36 @@ def run(folder: Path, battles: int, raters: int, seed: int) -> dict[str, Any]:
         invites = [create_invite(page.database, NewInvite(CAMPAIGN, f"Rater {n}")) for n in range(raters)]
         group = create_invite(page.database, NewInvite(CAMPAIGN, "Team", is_group=True))
         links = [f"/vote/i/{sign_invite(secret, invite.id)}" for invite in [*invites, group]]
-        seen = asyncio.run(vote_all(page.settings.page_port, links[:-1], links[-1], battles, seed))
-        left = left_models(page.database, seen.battles)
+        traces = asyncio.run(vote_all(page.settings.page_port, links[:-1], links[-1], battles, seed))
+        left = left_models(page.database, traces.battles)
         faults = page.page_log().count("Traceback")
     is_first = np.array([model == CANARIES[0].name for model in left])
     return {
-        "battles": len(seen.battles),
+        "battles": len(traces.battles),
         "raters": raters,
-        **_names(seen),
-        **_guesses(seen, canaries, is_first, left),
+        **_names(traces),
+        **_guesses(traces, canaries, is_first, left),
         "faults": faults,
         "seconds": round(time.monotonic() - began, 1),
     }
 
 
-def _names(seen: Seen) -> dict[str, Any]:
+def _names(traces: VoteTraces) -> dict[str, Any]:
     forms = encodings(tuple(name for canary in CANARIES for name in (canary.name, canary.upstream)))
-    leaks = [exchange.request for exchange in seen.exchanges if count_names(exchange.raw, forms)]
+    leaks = [exchange.request for exchange in traces.exchanges if count_names(exchange.raw, forms)]
     return {
-        "responses": len(seen.exchanges),
-        "bytes": sum(len(exchange.raw) for exchange in seen.exchanges),
+        "responses": len(traces.exchanges),
+        "bytes": sum(len(exchange.raw) for exchange in traces.exchanges),
         "names_found": len(leaks),
-        "names_hidden": sum(battle.pair.raw.count(b"[name hidden]") for battle in seen.battles),
+        "names_hidden": sum(battle.pair.raw.count(b"[name hidden]") for battle in traces.battles),
         "leaks": sorted(set(leaks)),
     }
 
 
-def _guesses(seen: Seen, canaries: CanaryServer, is_first: np.ndarray, left: list[str]) -> dict[str, Any]:
-    groups = np.array([battle.rater for battle in seen.battles])
-    guessed = accuracy(observed_features(seen.battles), is_first, groups)
-    upstream = accuracy(_upstream_features(seen, canaries, left), is_first, groups)
+def _guesses(traces: VoteTraces, canaries: CanaryServer, is_first: np.ndarray, left: list[str]) -> dict[str, Any]:
+    groups = np.array([battle.rater for battle in traces.battles])
+    guessed = accuracy(observed_features(traces.battles), is_first, groups)
+    upstream = accuracy(_upstream_features(traces, canaries, left), is_first, groups)
     share = wilson(float(is_first.mean()), len(is_first))
     return {
         "classifier_accuracy": round(guessed.accuracy, 4),
@@ -100,11 +100,11 @@ def _guesses(seen: Seen, canaries: CanaryServer, is_first: np.ndarray, left: lis
     }
 
 
-def _upstream_features(seen: Seen, canaries: CanaryServer, left: list[str]) -> np.ndarray:
+def _upstream_features(traces: VoteTraces, canaries: CanaryServer, left: list[str]) -> np.ndarray:
     """(battles, 2): the seconds of the left and of the right model for this pair's prompt."""
     names = [canary.name for canary in CANARIES]
     rows = []
-    for battle, model in zip(seen.battles, left, strict=True):
+    for battle, model in zip(traces.battles, left, strict=True):
         prompt = battle.pair.json()["battle"]["messages"][-1]["text"]
         (other,) = (name for name in names if name != model)
         rows.append([canaries.seconds[model, prompt], canaries.seconds[other, prompt]])

@@ -35,7 +35,7 @@ _POSTS: tuple[tuple[str, Mapping[str, object]], ...] = (
 
 
 @dataclass(frozen=True)
-class SeenBattle:
+class BattleTrace:
     """A battle as its rater saw it: the responses with the pair and to the vote. `place`: the rater's n-th, from 0."""
 
     id: str
@@ -46,14 +46,14 @@ class SeenBattle:
 
 
 @dataclass(frozen=True)
-class Seen:
+class VoteTraces:
     """All battles of all raters, and every response that anybody received."""
 
-    battles: tuple[SeenBattle, ...]
+    battles: tuple[BattleTrace, ...]
     exchanges: tuple[Exchange, ...]
 
 
-async def vote_all(port: int, links: Sequence[str], group_link: str, battles: int, seed: int) -> Seen:
+async def vote_all(port: int, links: Sequence[str], group_link: str, battles: int, seed: int) -> VoteTraces:
     """Raters come by one invite each and vote at the same time, on `battles` pairs altogether.
 
     Raises:
@@ -64,7 +64,7 @@ async def vote_all(port: int, links: Sequence[str], group_link: str, battles: in
     await asyncio.gather(*(rater.vote(share) for rater, share in zip(raters, shares, strict=True)))
     await raters[0].look_around(group_link)
     found = [battle for rater in raters for battle in rater.battles]
-    return Seen(tuple(found), tuple(exchange for rater in raters for exchange in rater.exchanges))
+    return VoteTraces(tuple(found), tuple(exchange for rater in raters for exchange in rater.exchanges))
 
 
 class _Rater:
@@ -72,7 +72,7 @@ class _Rater:
         self._client = RaterClient(port)
         self._number, self._link = number, link
         self._chance = random.Random(f"{seed}/{number}")
-        self.battles: list[SeenBattle] = []
+        self.battles: list[BattleTrace] = []
         self.exchanges: list[Exchange] = []
 
     async def vote(self, count: int) -> None:
@@ -88,7 +88,7 @@ class _Rater:
             if place == 0:
                 _accepted(await self._post("api/undo", {}))
                 _accepted(await self._post("api/vote", ballot))
-            self.battles.append(SeenBattle(battle, self._number, place, pair, vote))
+            self.battles.append(BattleTrace(battle, self._number, place, pair, vote))
         await self._get(f"{_ROOT}/api/state")
 
     async def look_around(self, group_link: str) -> None:
@@ -115,7 +115,7 @@ def _accepted(exchange: Exchange) -> Exchange:
     return exchange
 
 
-def left_models(database: Database, battles: Sequence[SeenBattle]) -> list[str]:
+def left_models(database: Database, battles: Sequence[BattleTrace]) -> list[str]:
     """The model at the left of each battle, from the database."""
     query = (
         select(BattleRow.id, BattleRow.flipped, PairRow.model_1, PairRow.model_2)
@@ -127,12 +127,12 @@ def left_models(database: Database, battles: Sequence[SeenBattle]) -> list[str]:
     return [left[battle.id] for battle in battles]
 
 
-def observed_features(battles: Sequence[SeenBattle]) -> np.ndarray:
+def observed_features(battles: Sequence[BattleTrace]) -> np.ndarray:
     """(battles, k): times, counts and sizes that the rater's browser can see, of the pair, its sides and the vote."""
     return np.array([_features(battle) for battle in battles], float)
 
 
-def _features(battle: SeenBattle) -> list[float]:
+def _features(battle: BattleTrace) -> list[float]:
     shown = battle.pair.json()["battle"]
     left, right = shown["left"], shown["right"]
     sides = [measure(text) for text in (left, right) for measure in (len, _words, _tags)]

@@ -1,6 +1,8 @@
 """Fixtures that every room's tests share: a home, settings, a migrated database on SQLite and on PostgreSQL."""
 
+import itertools
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -8,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark.expression import Expression  # pytest offers no public way to evaluate -m
 
 from models.database import Database, open_database, upgrade
 from models.settings import Settings, load_settings
@@ -15,6 +18,22 @@ from tests.stack import Stack, stack
 
 DATABASE = "parley.db"
 POSTGRES_BINARIES = ("/usr/lib/postgresql/*/bin", "/usr/local/bin", "/opt/homebrew/bin")
+
+
+SLOW = ("engine", "browser", "training", "long")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip a file of which `-m` selects nothing before it is imported: torch, Gradio and Playwright cost seconds."""
+    expression = config.getoption("markexpr")
+    if not expression or not collection_path.name.startswith("test_") or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    mentioned = [name for name in SLOW if f"mark.{name}" in text]
+    certain = set(re.findall(r"mark\.(\w+)", "".join(re.findall(r"^pytestmark = .*", text, re.MULTILINE))))
+    selects = Expression.compile(expression).evaluate
+    sets = (certain.union(some) for n in range(len(mentioned) + 1) for some in itertools.combinations(mentioned, n))
+    return None if any(selects(lambda name, /, marks=marks, **_: name in marks) for marks in sets) else True
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import load_dataset
 
 from evals.campaigns.ballots import cast_vote
 from evals.ratings.leaderboard import leaderboard
@@ -258,6 +257,8 @@ def test_parquet_and_a_folder_for_datasets(database: Database, tmp_path: Path) -
     write_rows(vote_rows(database), tmp_path / "v.parquet")
     write_rows(vote_rows(database), tmp_path / "folder")
     cache = str(tmp_path / "cache")
+    from datasets import load_dataset  # two seconds
+
     loaded = load_dataset(str(tmp_path / "folder"), split="train", cache_dir=cache)
     assert loaded.num_rows == 4
     assert loaded[0]["messages"] == [{"role": "user", "content": "Where is my parcel?"}]

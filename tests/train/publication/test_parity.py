@@ -25,6 +25,8 @@ from train.publication.parity import (
 )
 from train.publication.probes import ProbeSet, built_in, choose, load_probes, store_probes, tokenise_probes
 
+pytestmark = pytest.mark.training
+
 
 def probe_outputs(rows: list[list[float]], *greedy: GreedyAnswer) -> ProbeOutputs:
     return ProbeOutputs((torch.tensor(rows),), greedy)

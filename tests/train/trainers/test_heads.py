@@ -9,6 +9,8 @@ import train.trainers.losses
 from train.trainers.losses import Head, add_learnt_head, head_of, learnt_loss
 from train.trainers.tokens import IGNORED
 
+pytestmark = pytest.mark.training
+
 
 def plain(hidden: Any, labels: Any, weight: Any, bias: Any, head: Head) -> tuple[Any, Any]:
     """The same by the book: all logits at once."""

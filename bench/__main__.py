@@ -15,6 +15,8 @@ BENCHMARKS = (
     "bench.demo_model",
     "bench.support",
     "bench.kills",
+    "bench.blind",
+    "bench.raters",
     "bench.votes_import",
     "bench.votes_kill",
     "bench.faults",

@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.evals.coverage import Coverage
 from bench.evals.rating_speed import compared, timed
+from bench.simulation_options import parse_simulation_options
 from evals.ratings.bradley_terry import ELO, MEAN, Cluster, fit, rate
 from evals.ratings.leaderboard import rank
 from evals.ratings.verdict import State, compare, votes_for_power
@@ -200,21 +201,15 @@ DUELS = (
 def main(arguments: list[str] | None = None) -> int:
     """Runs the parts and prints the results; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.ratings", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=400, help="simulations per row")
-    parser.add_argument("--parts", default=",".join(PARTS), help="comma-separated parts")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options = parser.parse_args(arguments)
-    parts = options.parts.split(",")
-    if unknown := sorted(set(parts) - set(PARTS)):
-        parser.error(f"{unknown[0]!r} is not a part: choose from {', '.join(PARTS)}")
-    results: dict[str, Any] = timed() | compared() if "speed" in parts else {}
+    options = parse_simulation_options(parser, PARTS, 400, arguments)
+    results: dict[str, Any] = timed() | compared() if "speed" in options.parts else {}
     for key, value in results.items():
         print(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}")
-    if "coverage" in parts:
+    if "coverage" in options.parts:
         results["coverage"] = print_coverage(options.runs)
-    if "peeking" in parts:
+    if "peeking" in options.parts:
         results["peeking"] = print_peeking(options.runs)
-    if "power" in parts:
+    if "power" in options.parts:
         powers, too_little = power(), decided_on_too_little(min(options.runs, 100))
         for row in powers:
             print(f"{row.win_rate:.0%}: {row.votes} decisive votes find it in {row.found:.1%} of tests")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from math import inf, sqrt
 
 import numpy as np
-from scipy.stats import t as student
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], level: 
     mean, error, groups = _clustered(values, clusters)
     if groups < 2:
         return Estimate(mean, -inf if values else mean, inf if values else mean, len(values), groups)
-    width = float(student.ppf((1 + level) / 2, groups - 1)) * error
+    width = _student_quantile((1 + level) / 2, groups - 1) * error
     return Estimate(mean, mean - width, mean + width, len(values), groups)
 
 
@@ -41,7 +40,7 @@ def share_interval(values: Sequence[float], clusters: Sequence[Hashable], level:
         return Estimate(mean, low, high, len(values), groups)
     # If all observations agree there is no spread to estimate: each cluster counts as one observation.
     n = mean * (1 - mean) / error**2 if error > 0 and 0 < mean < 1 else groups
-    quantile = float(student.ppf((1 + level) / 2, groups - 1))
+    quantile = _student_quantile((1 + level) / 2, groups - 1)
     centre = (mean + quantile**2 / (2 * n)) / (1 + quantile**2 / n)
     width = quantile / (1 + quantile**2 / n) * sqrt(mean * (1 - mean) / n + quantile**2 / (4 * n**2))
     return Estimate(mean, max(0.0, centre - width), min(1.0, centre + width), len(values), groups)
@@ -75,3 +74,11 @@ def _clustered(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[f
     groups = len(sums)
     factor = groups / max(groups - 1, 1)
     return mean, sqrt(factor * sum(residual**2 for residual in sums.values())) / n, groups
+
+
+def _student_quantile(probability: float, freedom: int) -> float:
+    """Student's quantile for `freedom` degrees of freedom."""
+    # Loaded on first use: the page imports this module, and scipy.stats takes a second of its start.
+    from scipy.stats import t as student
+
+    return float(student.ppf(probability, freedom))

@@ -55,7 +55,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "commands/ jobs",
         "cli",
     ),
-    "ui": ("look/", "access/ backend/", "owners/ raters/ bot/", "page", "cli"),
+    "ui": ("look/", "access/ backend/", "owners/ raters/ bot/ gradio_server", "page", "cli"),
 }
 
 

@@ -5,9 +5,8 @@ Each app is a Gradio server of its own (config, queue, sessions), so nothing of 
 """
 
 import contextlib
-import warnings
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+import gc
+from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -20,12 +19,7 @@ from ui.access.origins import is_loopback
 from ui.access.roles import CampaignRoles
 from ui.access.router import Apps, Identity, Router
 from ui.backend.context import PageContext
-
-if TYPE_CHECKING:
-    import gradio as gr
-
-# Gradio's default of 40 limits how many answers can stream at once; a waiting stream costs no CPU.
-_THREADS = 400
+from ui.gradio_server import create_gradio_server, import_gradio, skip_intermediate_servers
 
 
 def build(settings: Settings) -> ASGIApp:
@@ -35,6 +29,7 @@ def build(settings: Settings) -> ASGIApp:
     Raises:
         ParleyError: the database is missing or old, or $PARLEY_HOME cannot be written.
     """
+    import_gradio()
     from models.page_secret import page_secret
     from ui.access.cookies import Cookies, Keyring
     from ui.backend.uploads import UPLOAD_PATH, UploadEndpoint
@@ -53,10 +48,11 @@ def build(settings: Settings) -> ASGIApp:
     database = open_database(settings)
     database.check_current()
     context = PageContext(settings, database)
-    owners, owners_lifespan = _gradio(build_owner_app(context), "/")
-    vote, vote_lifespan = _gradio(build_rater_app(settings.home), "/vote")
-    bot, bot_lifespan = _gradio(build_bot_app(context), "/bot")
-    manager, manager_lifespan = _gradio(build_manager_app(context), "/campaigns")
+    with skip_intermediate_servers():
+        owners, owners_lifespan = create_gradio_server(build_owner_app(context), "/")
+        vote, vote_lifespan = create_gradio_server(build_rater_app(settings.home), "/vote")
+        bot, bot_lifespan = create_gradio_server(build_bot_app(context), "/bot")
+        manager, manager_lifespan = create_gradio_server(build_manager_app(context), "/campaigns")
     secret = page_secret(settings.home)
     cookies, roles, export = Cookies(secret), CampaignRoles(secret, database), CampaignExport(context)
     scripts = script("data.js") + script("upload.js") + script("train.js")
@@ -105,7 +101,12 @@ def serve(settings: Settings) -> None:
     # The page is a process of its own, so it cannot share the gateway's server.
     import uvicorn
 
-    app = build(settings)
+    gc.disable()  # nothing of the start becomes garbage, and looking for some takes a tenth of it
+    try:
+        app = build(settings)
+    finally:
+        gc.freeze()
+        gc.enable()
     _require_key_beyond_loopback(settings)
     uvicorn.run(
         app,
@@ -132,36 +133,3 @@ def _require_key_beyond_loopback(settings: Settings) -> None:
             )
     finally:
         database.dispose()
-
-
-def _gradio(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Callable[[Any], Any]]:
-    """A Gradio server for `blocks` and the lifespan that starts its queue."""
-    import gradio as gr
-
-    from ui.access.queue_guard import QueueGuard
-    from ui.look.theme import parley_theme, style
-
-    # Gradio reads both when the server starts; mount_gradio_app has no argument for them.
-    blocks.max_threads = _THREADS
-    blocks.queue(default_concurrency_limit=None, max_size=2000, api_open=False)
-    blocks._queue.max_thread_count = _THREADS
-    parent = Starlette()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a favicon for paths other than "/"; ours is at /brand
-        gr.mount_gradio_app(
-            parent,  # type: ignore[arg-type]  # it asks for FastAPI but uses only what Starlette has
-            blocks,
-            path=path,
-            footer_links=[],
-            run_history=False,
-            # Errors go to the log: an error's text could reveal a model to a rater.
-            show_error=False,
-            ssr_mode=False,
-            enable_monitoring=False,
-            pwa=False,
-            mcp_server=False,
-            max_file_size="1mb",
-            theme=parley_theme(),
-            css=style(),
-        )
-    return QueueGuard(parent.routes[-1].app, blocks), parent.router.lifespan_context  # type: ignore[attr-defined] -- Starlette types a route by its base class

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
+from bench.simulation_options import parse_simulation_options
 from bench.verdicts.coverage import WorldCoverage, coverage
 from bench.verdicts.leaderboards import BoardWorld, board_coverage
-from bench.verdicts.peeking import Peeking, peek
+from bench.verdicts.optional_stopping import CallRates, call_rates
 from evals.ratings.simulated_votes import Sharing, World
 
 PARTS = ("coverage", "peeking", "leaderboard")
@@ -46,25 +47,21 @@ def _peeked_worlds() -> list[World]:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the parts and prints the results; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.verdicts", description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=2000, help="simulations per world")
-    parser.add_argument("--parts", default=",".join(PARTS), help="comma-separated parts")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options = parser.parse_args(arguments)
-    parts = options.parts.split(",")
-    if unknown := sorted(set(parts) - set(PARTS)):
-        parser.error(f"{unknown[0]!r} is not a part: choose from {', '.join(PARTS)}")
+    options = parse_simulation_options(parser, PARTS, 2000, arguments)
     results: dict[str, Any] = {"runs": options.runs}
-    if "coverage" in parts:
+    if "coverage" in options.parts:
         found = [coverage(world, options.runs, seed) for seed, world in enumerate(worlds())]
         results |= _coverage_summary(found) | {"coverage": [one.to_json() for one in found]}
-    if "peeking" in parts:
-        peeked = [peek(world, options.runs, _PEEKED, "at random", seed) for seed, world in enumerate(_peeked_worlds())]
+    if "peeking" in options.parts:
+        peeked = [
+            call_rates(world, options.runs, _PEEKED, "at random", seed) for seed, world in enumerate(_peeked_worlds())
+        ]
         peeked += [
-            peek(World(voters, 40, 1.0, 0.0), options.runs, _PEEKED, "voter by voter", 1000 + voters)
+            call_rates(World(voters, 40, 1.0, 0.0), options.runs, _PEEKED, "voter by voter", 1000 + voters)
             for voters in _VOTERS
         ]
         results |= _peeking_summary(peeked) | {"peeking": [one.to_json() for one in peeked]}
-    if "leaderboard" in parts:
+    if "leaderboard" in options.parts:
         boards = [board_coverage(world, options.runs, seed) for seed, world in enumerate(BOARDS)]
         for board in boards:
             print(
@@ -97,8 +94,8 @@ def _coverage_summary(found: list[WorldCoverage]) -> dict[str, Any]:
     return summary
 
 
-def _peeking_summary(found: list[Peeking]) -> dict[str, float]:
-    def worst(name: str, value: Callable[[Peeking], float]) -> float:
+def _peeking_summary(found: list[CallRates]) -> dict[str, float]:
+    def worst(name: str, value: Callable[[CallRates], float]) -> float:
         one = max(found, key=value)
         print(f"{name}: at most {value(one):.1%} of runs ({one.arrival}, {one.votes} votes, {one.world})", flush=True)
         return value(one)

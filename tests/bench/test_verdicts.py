@@ -7,7 +7,7 @@ import pytest
 
 from bench.verdicts.__main__ import main
 from bench.verdicts.coverage import coverage
-from bench.verdicts.peeking import peek
+from bench.verdicts.optional_stopping import call_rates
 from evals.ratings.simulated_votes import World, draw, with_win_rate
 from evals.ratings.voter_means import Cells, from_sums, voter_mean
 
@@ -34,13 +34,13 @@ def test_intervals_cover_what_they_speak_of(world: World) -> None:
 
 
 def test_reading_after_every_vote_is_seldom_wrong() -> None:
-    found = peek(World(8, 40, 1.0, 0.0), 200, 320, seed=2)
+    found = call_rates(World(8, 40, 1.0, 0.0), 200, 320, seed=2)
     assert found.wrong == found.called <= 0.05
     assert found.own_wrong <= 0.05
 
 
 def test_a_true_difference_is_called() -> None:
-    found = peek(with_win_rate(World(20, 40, 0.5, 0.5), 0.7), 50, 400, seed=2)
+    found = call_rates(with_win_rate(World(20, 40, 0.5, 0.5), 0.7), 50, 400, seed=2)
     assert found.called > 0.8
     assert found.wrong == 0.0
 

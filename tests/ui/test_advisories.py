@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from models.database import new_ulid
 from tests.ui.conftest import NAMES, Page
-from ui.page import _gradio
+from ui.gradio_server import create_gradio_server
 
 BATTLE = "a-battle-of-another-voter-0123456789"
 
@@ -72,6 +72,6 @@ def test_handlers_of_other_apps_have_no_number_here(rater: TestClient, open_page
 
 def test_streams_are_not_held_up_by_a_few_threads() -> None:
     blocks = gr.Blocks()
-    _gradio(blocks, "/x")
+    create_gradio_server(blocks, "/x")
     assert blocks.max_threads >= 400
     assert blocks._queue.max_thread_count >= 400

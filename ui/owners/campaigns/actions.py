@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from evals.campaigns.campaign import Campaign
 from evals.campaigns.invites import Invite, NewInvite, Role, create_invite, list_invites, revoke_invite, sign_invite
 from evals.campaigns.lifecycle import close_campaign, create_campaign, list_campaigns, load_campaign, open_campaign
 from evals.campaigns.progress import CampaignProgress, campaign_progress
 from evals.campaigns.raters import list_raters
-from evals.campaigns.report import CampaignReport, campaign_plan, campaign_report
 from evals.votes.prompts import prompts
 from models.database import Database, utcnow
 from models.errors import Forbidden, Invalid
@@ -18,6 +17,9 @@ from models.jobs import list_jobs
 from models.page_secret import page_secret
 from models.settings import Settings
 from ui.owners.campaigns.form import CampaignForm, new_campaign
+
+if TYPE_CHECKING:
+    from evals.campaigns.report import CampaignReport
 
 INVITE_PATH = "/vote/i/"
 
@@ -67,6 +69,8 @@ class CampaignActions:
 
     def plan(self, name: str, voters: int) -> str:
         """What so many voters can find."""
+        from evals.campaigns.report import campaign_plan  # loads scipy.stats: a second of the page's start
+
         return campaign_plan(load_campaign(self.database, self._own(name)), max(1, voters)).text
 
     def open(self, name: str) -> Campaign:
@@ -77,8 +81,10 @@ class CampaignActions:
         """Closes a campaign for good."""
         return close_campaign(self.database, self._own(name))
 
-    def report(self, name: str, open_links: bool) -> tuple[CampaignReport, Mapping[str, str]]:
+    def report(self, name: str, open_links: bool) -> "tuple[CampaignReport, Mapping[str, str]]":
         """The report, and the names of voters who have one."""
+        from evals.campaigns.report import campaign_report  # loads scipy.stats, as above
+
         report = campaign_report(self.database, self._own(name), open_links=open_links)
         named = {
             each.rater.voter: each.rater.name

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from evals.campaigns.bundle import write_bundle
 from models.errors import ParleyError
 from ui.backend.context import PageContext
 from ui.look.static_page import static_page
@@ -47,6 +46,8 @@ class CampaignExport:
         await response(scope, receive, send)
 
     def _bundle(self, name: str) -> bytes:
+        from evals.campaigns.bundle import write_bundle  # loads scipy.stats: a second of the page's start
+
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "campaign.zip"
             write_bundle(self._context.database, name, path)

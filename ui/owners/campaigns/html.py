@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import segno
 
 from evals.campaigns.campaign import Campaign
 from evals.campaigns.invites import Invite
 from evals.campaigns.progress import CampaignProgress
-from evals.campaigns.report import CampaignReport
-from evals.ratings.verdict import Verdict
 from models.database import utcnow
 from ui.look.markup import badge, empty_state, facts, heading, notice, table
+
+if TYPE_CHECKING:
+    from evals.campaigns.report import CampaignReport
+    from evals.ratings.verdict import Verdict
 
 EMPTY = empty_state("No campaigns yet", "Create one below: models, questions, and what you ask people.")
 _STATES = {"draft": "still", "scheduled": "warn", "open": "", "closed": "still"}
@@ -95,7 +98,7 @@ def _people(progress: CampaignProgress) -> str:
     return f"<details class='behind'><summary>People ({len(progress.raters)})</summary>{table(head, rows)}</details>"
 
 
-def report_html(report: CampaignReport, names: Mapping[str, str]) -> str:
+def report_html(report: "CampaignReport", names: Mapping[str, str]) -> str:
     """The verdicts, overall and by criterion, each with its interval and who prefers what. `names`: by voter."""
     note = ""
     if report.look == "anytime" and not report.campaign.open_ended:
@@ -107,7 +110,7 @@ def report_html(report: CampaignReport, names: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def _verdict_html(verdict: Verdict, names: Mapping[str, str]) -> str:
+def _verdict_html(verdict: "Verdict", names: Mapping[str, str]) -> str:
     good = badge("at least as good") if verdict.at_least_as_good else ""
     text = verdict.text
     for number, each in enumerate(verdict.by_voter, 1):
@@ -123,7 +126,7 @@ def _person(voter: str, number: int, names: Mapping[str, str]) -> str:
     return names.get(voter) or f"person {number}"
 
 
-def interval_svg(verdict: Verdict) -> str:
+def interval_svg(verdict: "Verdict") -> str:
     """The win rate with its 95 % interval, on a scale from 0 to 100 % with the even split and the margin."""
     if verdict.win_rate is None:
         return ""
@@ -144,7 +147,7 @@ def interval_svg(verdict: Verdict) -> str:
     )
 
 
-def _by_voter(verdict: Verdict, names: Mapping[str, str]) -> str:
+def _by_voter(verdict: "Verdict", names: Mapping[str, str]) -> str:
     if not verdict.by_voter:
         return ""
     rows = "".join(

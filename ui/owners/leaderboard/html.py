@@ -1,9 +1,12 @@
 """The leaderboard as HTML: the verdict, the table of ratings, and the numbers behind them."""
 
 from html import escape
+from typing import TYPE_CHECKING
 
-from evals.ratings.leaderboard import Leaderboard
 from ui.look.markup import badge, empty_state, facts, heading, table
+
+if TYPE_CHECKING:
+    from evals.ratings.leaderboard import Leaderboard
 
 EMPTY = empty_state(
     "No votes yet",
@@ -13,7 +16,7 @@ EMPTY = empty_state(
 _NOT_ENOUGH = "not enough evidence"
 
 
-def verdict_html(board: Leaderboard) -> str:
+def verdict_html(board: "Leaderboard") -> str:
     """The number of votes, and the verdict in a sentence."""
     unsure = "" if board.enough else badge(_NOT_ENOUGH, "warn")
     return (
@@ -22,7 +25,7 @@ def verdict_html(board: Leaderboard) -> str:
     )
 
 
-def ratings_table(board: Leaderboard) -> str:
+def ratings_table(board: "Leaderboard") -> str:
     """Ratings with their intervals, and beside them the ratings without the effect of style (not on a phone)."""
     rows = []
     for row in board.rows:
@@ -46,7 +49,7 @@ def ratings_table(board: Leaderboard) -> str:
     return table(head, "".join(rows))
 
 
-def evidence_html(board: Leaderboard) -> str:
+def evidence_html(board: "Leaderboard") -> str:
     """How reliable the ratings are: four numbers; notes, style and categories are folded away under "Details"."""
     notes = "".join(f"<li>{escape(note)}</li>" for note in board.notes)
     details = (f"<ul>{notes}</ul>" if notes else "") + _style(board) + _categories(board)
@@ -54,7 +57,7 @@ def evidence_html(board: Leaderboard) -> str:
     return f"{heading('How reliable is this?')}{facts(_numbers(board))}{folded}"
 
 
-def _numbers(board: Leaderboard) -> list[tuple[str, str]]:
+def _numbers(board: "Leaderboard") -> list[tuple[str, str]]:
     numbers = []
     if board.tie_rate is not None:
         bad = f", {board.both_bad} of them “both are bad”" if board.both_bad else ""
@@ -76,7 +79,7 @@ def _numbers(board: Leaderboard) -> list[tuple[str, str]]:
     return numbers
 
 
-def _style(board: Leaderboard) -> str:
+def _style(board: "Leaderboard") -> str:
     if not board.style:
         return ""
     rows = "".join(
@@ -88,7 +91,7 @@ def _style(board: Leaderboard) -> str:
     return heading("Effect of length and formatting") + table(head, rows)
 
 
-def _categories(board: Leaderboard) -> str:
+def _categories(board: "Leaderboard") -> str:
     if len({row.category for row in board.categories}) < 2:
         return ""
     few = f" {badge('too few votes', 'warn')}"

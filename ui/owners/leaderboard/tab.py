@@ -2,18 +2,21 @@
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from evals.ratings.leaderboard import leaderboard
 from evals.recordings.recorded_models import recorded_on
 from evals.votes.votes import count_votes
+from models.database import Database
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET
 from ui.look.markup import heading, notice
 from ui.look.plots import Dot, rating_plot, win_rate_plot
 from ui.owners.leaderboard.html import EMPTY, evidence_html, ratings_table, verdict_html
+
+if TYPE_CHECKING:
+    from evals.ratings.leaderboard import Leaderboard
 
 _REFRESH_S = 10
 
@@ -42,7 +45,7 @@ class LeaderboardTab:
         """Updates everything from the votes so far."""
         view = self._view
         try:
-            board = await asyncio.to_thread(leaderboard, self._context.database)
+            board = await asyncio.to_thread(_leaderboard, self._context.database)
         except Exception as error:  # shown as a line on the page, not as a pop-up
             return {view.verdict: notice(error_message(error), "bad"), view.shown: None}
         if not board.rows:
@@ -65,6 +68,12 @@ class LeaderboardTab:
         except Exception as error:  # as above
             return {self._view.verdict: notice(error_message(error), "bad"), self._view.shown: None}
         return {self._view.shown: shown} if votes == shown else await self.refresh()
+
+
+def _leaderboard(database: Database) -> "Leaderboard":
+    from evals.ratings.leaderboard import leaderboard  # loads scipy.stats: a second of the page's start
+
+    return leaderboard(database)
 
 
 def build_leaderboard_tab(context: PageContext, tab: gr.Tab) -> None:

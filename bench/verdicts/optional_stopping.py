@@ -13,7 +13,7 @@ Arrival = Literal["at random", "voter by voter"]
 
 
 @dataclass(frozen=True)
-class Peeking:
+class CallRates:
     """Shares of runs. `called`: "better" or "worse" of people in general at some look up to the last vote.
 
     `wrong` is the part of them that is not true: any call where there is no difference. `own_wrong` is the share with a
@@ -66,7 +66,7 @@ class _Runs:
         self.sums.centred[...] += stretch * (score - own * cast)
 
 
-def peek(world: World, runs: int, votes: int, arrival: Arrival = "at random", seed: int = 0) -> Peeking:
+def call_rates(world: World, runs: int, votes: int, arrival: Arrival = "at random", seed: int = 0) -> CallRates:
     """Simulates votes one by one, and reads the state after each; a run's first call counts."""
     rng = np.random.default_rng(seed)
     order = _order(world, runs, arrival, rng)[:, :votes]
@@ -92,7 +92,7 @@ def peek(world: World, runs: int, votes: int, arrival: Arrival = "at random", se
         own_wrong |= called & (side * truth <= 1e-12)
         own_called |= called
     direction = np.sign(round(world.truth - 0.5, 9))
-    return Peeking(
+    return CallRates(
         world=world,
         arrival=arrival,
         votes=order.shape[1],

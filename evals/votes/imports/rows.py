@@ -109,20 +109,28 @@ def parse_time(given: Any) -> datetime | None:
     """A time from seconds, milli-, micro- or nanoseconds since 1970, or from ISO 8601 (UTC where it has no zone)."""
     if given is None:
         return None
+    if isinstance(given, str) and given[4:5] == "-" and (when := _iso_time(given)) is not None:
+        return when
     try:
         seconds = float(given)
-    except (TypeError, ValueError):
-        try:
-            when = datetime.fromisoformat(str(given).strip().removesuffix(" UTC"))
-        except ValueError as error:
+    except (TypeError, ValueError) as error:
+        if (when := _iso_time(str(given))) is None:
             raise RowError(f"the time {str(given)[:40]!r} cannot be read: write 2026-01-31T12:00") from error
-        return when if when.tzinfo else when.replace(tzinfo=UTC)
+        return when
     try:
         if not math.isfinite(seconds):
             raise OverflowError
         return datetime.fromtimestamp(seconds / _unit(abs(seconds)), UTC)
     except (OverflowError, OSError, ValueError) as error:
         raise RowError(f"the time {str(given)[:40]!r} cannot be read: write 2026-01-31T12:00") from error
+
+
+def _iso_time(text: str) -> datetime | None:
+    try:
+        when = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
+    except ValueError:
+        return None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _unit(size: float) -> float:

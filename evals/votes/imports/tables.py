@@ -20,7 +20,7 @@ class Table:
 
     options: ImportOptions
     filename: str
-    _plans: dict[tuple[str, ...], dict[str, list[str]]] = field(default_factory=dict)
+    _plans: dict[tuple[str, ...], tuple[dict[str, list[str]], list[str]]] = field(default_factory=dict)
 
     @property
     def names(self) -> WinnerNames:
@@ -43,10 +43,9 @@ class Table:
         """The values of our columns."""
         columns = tuple(row)
         if columns not in self._plans:
-            self._plans[columns] = {
-                name: [column for column in self._aliases(name) if column in row] for name in COLUMNS
-            }
-        return Cells(row, self._plans[columns])
+            plan = {name: [column for column in self._aliases(name) if column in row] for name in COLUMNS}
+            self._plans[columns] = plan, self.annotators(columns)
+        return Cells(row, *self._plans[columns])
 
     def _aliases(self, name: str) -> tuple[str, ...]:
         return (self.options.columns[name],) if name in self.options.columns else COLUMNS[name]
@@ -54,10 +53,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Cells:
-    """A row's values under our names of columns. `plan`: our name → the row's columns for it."""
+    """A row's values under our names of columns.
+
+    `plan`: our name → the row's columns for it. `annotators`: the columns with one person's winner each.
+    """
 
     row: Mapping[str, Any]
     plan: Mapping[str, Sequence[str]]
+    annotators: Sequence[str]
 
     def __getitem__(self, name: str) -> Any:
         """The value of one of our columns; None where it is missing or empty."""
@@ -82,7 +85,7 @@ def from_row(row: Mapping[str, Any], line: int, table: Table) -> list[ImportedVo
         RowError: the row is not a vote.
     """
     cells = table.cells(row)
-    annotators = table.annotators(list(row))
+    annotators = cells.annotators
     if cells["winner"] is None and row.get("skip_reason"):  # as Parley exports it
         raise NotAVote("a pair that was skipped")
     if not annotators and cells["winner"] is None and cells["chosen"] is not None:

@@ -13,7 +13,6 @@ from models.database import Database
 
 _CHUNK = 1000  # votes in one query
 _ULID = 26  # characters of the id of a battle that was shown here
-RUNNING = -1  # an import's number of votes until it is complete
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,6 @@ def earlier_import(database: Database, sha256: str) -> VoteImportRow | None:
     query = select(VoteImportRow).where(VoteImportRow.sha256 == sha256, VoteImportRow.undone.is_(None))
     with database.read() as session:
         return session.scalars(query.order_by(VoteImportRow.id.desc()).limit(1)).first()
-
-
-def is_running(row: VoteImportRow) -> bool:
-    """Whether an import is not complete: it runs, or was killed."""
-    return row.votes == RUNNING
 
 
 def match(

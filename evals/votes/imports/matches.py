@@ -89,10 +89,17 @@ def match(
             overlapping.append(NewVote(row.vote, row.keys.kept))
             earlier.add(equal.import_id)
         else:
-            new.append(NewVote(row.vote, row.keys.by_id[1] if row.named else row.keys.by_row[0]))
+            new.append(NewVote(row.vote, _free_key(row, stored)))
     if not new and earlier == {None}:  # the same file, which release 0a467a6 imported without noting its hash
         known, overlapping, earlier = known + len(overlapping), [], set()
     return Matches(tuple(new), known, tuple(changed), repeats, tuple(overlapping), frozenset(earlier))
+
+
+def _free_key(row: "_Row", stored: Mapping[str, Stored]) -> str:
+    """The id to store a new vote under: that of its content where another vote has its id in the other tool."""
+    if row.named and (row.keys.by_id[1] not in stored or not row.keys.by_row):
+        return row.keys.by_id[1]
+    return row.keys.by_row[0]
 
 
 @dataclass(frozen=True)

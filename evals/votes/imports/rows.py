@@ -7,6 +7,7 @@ from typing import Any
 
 UNKNOWN_VOTER = "unknown"
 _LIMIT = 255  # characters of a name, as the tables have them
+_EXCEL_DAYS = (36_526, 73_050)  # 2000 to 2099 in days since 1899; as seconds they are the first day of 1970
 _MILLISECONDS, _MICROSECONDS, _NANOSECONDS = 1e11, 1e14, 1e17  # from here on a number of seconds is in that unit
 
 
@@ -117,6 +118,8 @@ def parse_time(given: Any) -> datetime | None:
         if (when := _iso_time(str(given))) is None:
             raise RowError(f"the time {str(given)[:40]!r} cannot be read: write 2026-01-31T12:00") from error
         return when
+    if _EXCEL_DAYS[0] <= seconds <= _EXCEL_DAYS[1]:
+        raise RowError(f"the time {str(given)[:40]!r} seems to be Excel's number of a day: write 2026-01-31")
     try:
         if not math.isfinite(seconds):
             raise OverflowError

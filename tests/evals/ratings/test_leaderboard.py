@@ -99,7 +99,7 @@ def test_who_leads_by_others_votes_is_not_denied_in_the_same_breath() -> None:
     rows += [("middle", "poor", float((v + p) % 2), p, v) for p in range(40) for v in range(20)]
     rows += [("good", "middle", float(p % 3 > 0), p, 0) for p in range(3)]
     board = rank(from_rows(rows))
-    assert board.verdict.startswith("For these people, good leads")
+    assert board.verdict.startswith("good leads")
     assert "Not enough evidence" not in board.verdict
     assert "votes on others add to it" in board.verdict
 

@@ -58,7 +58,7 @@ _MODULES = {
     "judges.pairwise": ("judge_models",),
     "judges.pairwise_evaluation": ("judge_evaluation",),
     "judges.pointwise": ("Grades", "grade_models"),
-    "judges.calibration": ("Calibration", "calibrate"),
+    "judges.calibration": ("Calibration", "CalibrationRequest", "calibrate"),
     "judges.rubric": ("find_rubric", "shipped_rubrics"),
     "judges.ppi": ("Powered", "powered_mean"),
     "reports.evaluation_html": ("write_report",),

@@ -167,7 +167,11 @@ class ExcludedVoterRow(Base):
 
 
 class VoteImportRow(Base):
-    """One import of a file of votes; its battles have its id. `undone`: they were removed again."""
+    """One import of a file of votes; its battles have its id.
+
+    `votes` is counted when it is `finished`, which is None while it runs and after a kill. `undone`: its votes do not
+    count, and are removed.
+    """
 
     __tablename__ = "vote_imports"
 
@@ -175,8 +179,9 @@ class VoteImportRow(Base):
     filename: Mapped[str] = mapped_column(String(255))
     sha256: Mapped[str] = mapped_column(String(64), index=True)
     format: Mapped[str] = mapped_column(String(16))
-    votes: Mapped[int] = mapped_column()
+    votes: Mapped[int] = mapped_column(default=0)
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+    finished: Mapped[datetime | None] = mapped_column(UtcDateTime)
     undone: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 

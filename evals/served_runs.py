@@ -7,7 +7,7 @@ from functools import partial
 from itertools import count
 from typing import TypeVar
 
-from evals.judges.calibration import Calibration, calibrate
+from evals.judges.calibration import Calibration, CalibrationRequest, calibrate
 from evals.judges.judge_scorer import judge_scorer
 from evals.judges.notes import agreement_note, judge_notes
 from evals.judges.request import JudgeRequest
@@ -22,7 +22,7 @@ from evals.tasks.runner import Progress
 from models.completer import translate_error
 from models.database import Database
 from models.errors import Invalid, NotFound, Unavailable
-from models.judge_prompt import DEFAULT_RUBRIC, Rubric
+from models.judge_prompt import DEFAULT_RUBRIC
 from models.messages import Completer
 from models.registry import Registry
 from models.settings import Settings
@@ -134,20 +134,20 @@ def judge_served(
 def calibrate_served(
     settings: Settings,
     database: Database,
-    judge: str,
-    rubric: Rubric = DEFAULT_RUBRIC,
+    request: CalibrationRequest,
     report: ReportProgress | None = None,
 ) -> Calibration:
-    """Compares a served judge with the votes; it first judges the voted pairs that it has not judged yet.
+    """Compares a served judge, named by its id or an alias, with a campaign's votes.
+
+    It first judges the voted pairs that it has not judged yet.
 
     Raises:
-        NotFound: the judge is not in the registry, or nobody has voted.
+        NotFound: the judge is not in the registry, there is no such campaign, or nobody has voted in it.
         Unauthorized, Unavailable: see `judge_served`.
     """
-    (spec,) = _resolve_judge(settings, database, judge)
-    return run_with_completers(
-        settings, database, lambda completers: calibrate(database, completers, spec.id, rubric, report)
-    )
+    (spec,) = _resolve_judge(settings, database, request.judge)
+    resolved = replace(request, judge=spec.id)
+    return run_with_completers(settings, database, lambda completers: calibrate(database, completers, resolved, report))
 
 
 def _resolve_judge(settings: Settings, database: Database, judge: str, *models: str) -> list[ModelSpec]:
@@ -161,14 +161,14 @@ def _resolve_judge(settings: Settings, database: Database, judge: str, *models: 
     return resolve_models(settings, database, judge, *models)
 
 
-def calibrate_stored(database: Database, judge: str, rubric: Rubric = DEFAULT_RUBRIC) -> Calibration:
+def calibrate_stored(database: Database, request: CalibrationRequest) -> Calibration:
     """As `calibrate_served`, from stored judgments only: nothing is asked."""
     try:
-        judge = Registry(database).resolve(judge).id
+        request = replace(request, judge=Registry(database).resolve(request.judge).id)
     except NotFound:  # an outside judge, whose verdicts were imported, is not in the registry
-        if rubric.hash != IMPORTED_RUBRIC.hash:
+        if request.rubric.hash != IMPORTED_RUBRIC.hash:
             raise
-    return asyncio.run(calibrate(database, None, judge, rubric))
+    return asyncio.run(calibrate(database, None, request))
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:

@@ -20,8 +20,8 @@ from evals.campaigns.campaign import OPEN, as_campaign
 from evals.campaigns.leaks import campaign_names, hide_names
 from evals.campaigns.lifecycle import locked_row
 from evals.campaigns.matches import Match, Showing, Wish, new_pair
-from evals.campaigns.matching import Matchmaker
 from evals.campaigns.pair_sampling import draw_side
+from evals.campaigns.pair_selection import PairSelector
 from evals.campaigns.raters import check_may_vote
 from evals.campaigns.set_aside import Place, clear_in, set_aside_in
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow, insert_once
@@ -155,7 +155,7 @@ class _Booth:
     def prepared(self) -> Battle | Match:
         """The battle where both answers are stored, else the match whose models must be asked."""
         with self.database.write() as session:
-            row, matchmaker = self._matchmaker(session)
+            row, matchmaker = self._pair_selector(session)
             try:
                 match = matchmaker.match()
             except ParleyError as error:
@@ -173,7 +173,7 @@ class _Booth:
             # Shared with the other pairs, also where this pair comes to nothing.
             texts |= store_answers(self.database, match.prompt, answered.completions, match.sample)
         with self.database.write() as session:
-            row, matchmaker = self._matchmaker(session)
+            row, matchmaker = self._pair_selector(session)
             works = [Place(model, "", prompt) for model in answered.completions for prompt in ("", match.prompt.id)]
             recovered = matchmaker.known_failures.intersection(works)
             clear_in(session, self.campaign, recovered)
@@ -191,13 +191,13 @@ class _Booth:
                 return None
             return self._stored(session, row, replace(match, pair=pair), matchmaker.history)
 
-    def _matchmaker(self, session: Session) -> tuple[CampaignRow, Matchmaker]:
+    def _pair_selector(self, session: Session) -> tuple[CampaignRow, PairSelector]:
         row = locked_row(session, self.campaign)
         check_open(row)
         check_may_vote(session, as_campaign(row, 0), self.voter)
         share = row.repeat_share if self.options.repeat_share is None else self.options.repeat_share
         wish = Wish(self.voter, self.typed, share, self.options.ready)
-        return row, Matchmaker(session, row, wish, self.chance, self.excluded)
+        return row, PairSelector(session, row, wish, self.chance, self.excluded)
 
     def _stored(self, session: Session, row: CampaignRow, match: Match, history: Sequence[Showing]) -> Battle:
         """The battle, on disk, with its pair where that is new. A double click on a stored pair gets one battle."""

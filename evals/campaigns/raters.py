@@ -7,24 +7,28 @@ group gets a link of their own, with which they go on elsewhere.
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast
 
 from itsdangerous import BadData, URLSafeSerializer
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from evals.campaign_tables import InviteRow, RaterRow
+from evals.campaign_tables import ExcludedVoterRow, InviteRow, RaterRow
 from evals.campaigns.campaign import Campaign
 from evals.campaigns.invites import Invite, as_invite
 from evals.campaigns.lifecycle import load_campaign
 from evals.tables import BattleRow, VoteRow, insert_once
-from models.database import Database
+from evals.votes.imports.keys import PREFIX
+from evals.votes.imports.rows import UNKNOWN_VOTER
+from models.database import Database, new_ulid
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 
 Link = Literal["invite", "open"]
 _NAME_LIMIT = 255
+_AT_ONCE = 1000  # votes in one statement
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,16 @@ class RaterVotes:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What was removed of a person: raters made anonymous and invites deleted. The votes stay."""
+    """What was removed of a person; the votes stay.
+
+    `raters` were made anonymous, `invites` and `comments` deleted, and `imported` votes got a random voter id instead
+    of the person's name.
+    """
 
     raters: int
     invites: int
+    comments: int
+    imported: int
 
 
 def join_by_invite(database: Database, invite: Invite, name: str | None = None) -> Rater:
@@ -185,10 +195,10 @@ def check_may_vote(session: Session, campaign: Campaign, voter: str) -> None:
 
 
 def forget_person(database: Database, person: str, campaign: str | None = None) -> Forgotten:
-    """Removes a person's name, address and invite, and keeps their votes under the anonymous voter id.
+    """Removes a person's name, address, invite and comments, and keeps their votes under an anonymous voter id.
 
     Args:
-        person: the name in the invite or the one typed in a group, or a voter's id.
+        person: the name in the invite, the one typed in a group, the voter in an imported file, or a voter's id.
         campaign: only in this campaign; by default in all of them.
 
     Raises:
@@ -204,17 +214,52 @@ def forget_person(database: Database, person: str, campaign: str | None = None) 
         own = [rater.invite_id for rater in raters if rater.invite_id]
         by_name = (func.lower(InviteRow.name) == func.lower(person)) | InviteRow.id.in_(own)
         invites = list(session.scalars(of_invites.where(by_name)))
-        if not raters and not invites:
+        imported = _imported_votes(session, person, campaign)
+        if not (raters or invites or imported):
             raise NotFound(f"Nobody is stored as {person!r}.", param="person")
         gone = [invite.id for invite in invites]
-        for rater in {
-            id(row): row for row in [*raters, *session.scalars(select(RaterRow).where(RaterRow.invite_id.in_(gone)))]
-        }.values():
+        everyone = {*raters, *session.scalars(select(RaterRow).where(RaterRow.invite_id.in_(gone)))}
+        comments = sum(_remove_comments(session, rater) for rater in everyone)
+        for rater in everyone:
             rater.name = rater.address = rater.invite_id = None
+        _rename_voter(session, imported)
         session.flush()
         for invite in invites:
             session.delete(invite)
-        return Forgotten(len(raters), len(invites))
+        return Forgotten(len(everyone), len(invites), comments, len(imported))
+
+
+def _remove_comments(session: Session, rater: RaterRow) -> int:
+    """Removes what the person wrote: the comments, and the reason why their votes are excluded."""
+    table = BattleRow
+    session.execute(update(ExcludedVoterRow).where(ExcludedVoterRow.voter == rater.voter).values(reason=""))
+    written = (table.voter == rater.voter, table.campaign == rater.campaign, table.comment.is_not(None))
+    removed = session.execute(update(table).where(*written).values(comment=None))
+    return removed.rowcount  # pyrefly: ignore[missing-attribute] -- an UPDATE's result has it
+
+
+def _imported_votes(session: Session, person: str, campaign: str | None) -> dict[str, str]:
+    """The battles from files that name the person as the voter: their ids, each with the name as it is written."""
+    named = func.lower(BattleRow.voter) == func.lower(person)
+    query = select(BattleRow.id, BattleRow.voter).where(named, BattleRow.id.startswith(PREFIX))
+    if campaign is not None:
+        query = query.where(BattleRow.campaign == campaign)
+    return {} if person.lower() == UNKNOWN_VOTER else {row.id: row.voter for row in session.execute(query)}
+
+
+def _rename_voter(session: Session, imported: Mapping[str, str]) -> None:
+    """Gives imported votes a random voter id; they stay excluded if they are."""
+    for name in set(imported.values()):
+        voter = f"forgotten-{new_ulid()}"
+        ids = [battle_id for battle_id, written in imported.items() if written == name]
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            session.execute(update(BattleRow).where(BattleRow.id.in_(some)).values(voter=voter, comment=None))
+            session.execute(update(VoteRow).where(VoteRow.battle_id.in_(some)).values(voter=voter))
+        if (excluded := session.get(ExcludedVoterRow, name)) is not None:
+            session.add(ExcludedVoterRow(voter=voter, reason="", created=excluded.created))
+            if session.scalar(select(VoteRow.battle_id).where(VoteRow.voter == name).limit(1)) is None:
+                session.delete(excluded)
 
 
 def _rater(row: RaterRow) -> Rater:

@@ -92,7 +92,10 @@ def forget(
     campaign: Annotated[str | None, typer.Option(help="Only in this campaign.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Remove what is stored of a person: name, invite and address. Their votes stay, without a name."""
+    """Remove what is stored of a person: name, invite, address and comments. Their votes stay, without a name.
+
+    The name may also be a voter's in an imported file. Backups and exported files that you made earlier keep it.
+    """
     from dataclasses import asdict
 
     from evals.campaigns.raters import forget_person
@@ -102,7 +105,13 @@ def forget(
     if as_json:
         typer.echo(json.dumps(asdict(forgotten)))
     else:
-        say(f"{person} is forgotten: {forgotten.raters} raters are anonymous now, {forgotten.invites} invites deleted.")
+        say(
+            f"{person} is forgotten: {forgotten.raters} raters are anonymous now, {forgotten.invites} invites and "
+            f"{forgotten.comments} comments deleted."
+        )
+        if forgotten.imported:
+            say(f"{forgotten.imported} imported votes have a random voter id now.")
+        say("Backups and files that were exported before still have it: delete them, or make them anew.")
 
 
 def invite_link(settings: "Settings", made: "Invite") -> str:

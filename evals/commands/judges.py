@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from evals.commands.flags import HtmlFile, JsonFlag, split_commas
+from evals.commands.flags import CampaignName, HtmlFile, JsonFlag, split_commas
 from evals.reports.judge_terminal import print_calibration, print_grades, print_report
 from evals.reports.terminal import ProgressBar, folding_table, say
 from models.errors import Invalid
@@ -78,6 +78,7 @@ def run(
     references: Annotated[
         Path | None, typer.Option(help="JSONL of reference answers: `prompt` or `messages`, and `reference`.")
     ] = None,
+    campaign: CampaignName = "open",
     html: HtmlFile = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -95,6 +96,7 @@ def run(
     With --evaluation, the judge sees the expected answers and each model's own earlier turns. To grade answers one by
     one, use the judge as a scorer: `parley eval run … --scorers judge:JUDGE@RUBRIC`.
     """
+    from evals.campaigns.lifecycle import load_campaign
     from evals.judges.pairwise import judge_models
     from evals.judges.pairwise_evaluation import judge_evaluation
     from evals.judges.pointwise import grade_models
@@ -107,6 +109,7 @@ def run(
 
     with open_home() as home:
         judge_rubric = find_rubric(rubric, home.database)
+        load_campaign(home.database, campaign)
         _check_flags(evaluation, pointwise, html, prompts=prompts, references=references)
         stored = load_evaluation(home.database, evaluation) if evaluation else None
         if stored and models is None and len(stored.models) < 2:
@@ -118,6 +121,7 @@ def run(
             rubric=judge_rubric,
             samples=samples,
             references=read_references(home.database, references) if references else {},
+            campaign=campaign,
         )
         if pointwise:
             with ProgressBar(not as_json) as bar:
@@ -164,10 +168,11 @@ def calibrate(
     stored: Annotated[
         bool, typer.Option("--stored", help="Use stored judgments only. Needs no running Parley.")
     ] = False,
+    campaign: CampaignName = "open",
     plot: Annotated[bool, typer.Option("--plot", help="Draw the agreements as intervals.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compare a judge with your team's votes, and show what it can be trusted for.
+    """Compare a judge with your team's votes in one campaign, and show what it can be trusted for.
 
     The judge compares every pair that people voted on, in both orders. The table shows how often it agrees with people
     (with ties, without ties, and as Cohen's kappa), overall and by category, next to how often people agree with each
@@ -178,15 +183,16 @@ def calibrate(
 
       parley judge calibrate support-judge --plot
     """
+    from evals.judges.calibration import CalibrationRequest
     from evals.judges.rubric import find_rubric
     from evals.served_runs import calibrate_served, calibrate_stored
 
     with open_home() as home, ProgressBar(not as_json and not stored) as bar:
-        judge_rubric = find_rubric(rubric, home.database)
+        request = CalibrationRequest(judge, find_rubric(rubric, home.database), campaign)
         calibration = (
-            calibrate_stored(home.database, judge, judge_rubric)
+            calibrate_stored(home.database, request)
             if stored
-            else calibrate_served(home.settings, home.database, judge, judge_rubric, bar.show_share)
+            else calibrate_served(home.settings, home.database, request, bar.show_share)
         )
     if as_json:
         typer.echo(json.dumps(calibration.to_json(), ensure_ascii=False))

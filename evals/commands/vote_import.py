@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MAX_BAD_ROWS = 20  # the rest are counted
 
 _FILE = typer.Argument(help="A CSV, JSON, JSONL, FastChat log or battles, or Open WebUI feedback export.")
-_FORM = typer.Option("--format", help="csv, jsonl, fastchat or openwebui; detected by default.")
+_FORM = typer.Option("--format", help="csv, jsonl, fastchat, openwebui, labelstudio or argilla; detected by default.")
 _COLUMNS = typer.Option(
     "--columns",
     help="Your names for columns in a CSV or JSONL: `--columns model_a=left_bot,prompt=task`. The columns are model_a, "

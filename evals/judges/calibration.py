@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from evals.campaign_tables import OPEN_CAMPAIGN
+from evals.campaigns.lifecycle import load_campaign
 from evals.judges.answer_pairs import AnswerPair
 from evals.judges.human_agreement import HumanAgreement, agreement_by_category, describe_trust
 from evals.judges.judge import BOTH_ORDERS, Judge
@@ -15,11 +17,21 @@ from evals.judges.ppi import Powered, powered_if_enough
 from evals.judges.rubric import store_rubric
 from evals.request_pool import ReportProgress, RequestPool
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
+from evals.votes.counted_votes import counted
 from evals.votes.prompts import as_prompt
 from models.database import Database
 from models.errors import NotFound
 from models.judge_prompt import DEFAULT_RUBRIC, Rubric
 from models.messages import Completer
+
+
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """The judge to compare with people, by its id, and the campaign whose votes it is compared with."""
+
+    judge: str
+    rubric: Rubric = DEFAULT_RUBRIC
+    campaign: str = OPEN_CAMPAIGN
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class HumanWinRate:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A judge compared with this team's votes.
+    """A judge compared with this team's votes in one campaign.
 
     `voted` pairs have votes, `judged` of them a verdict in both orders. `groups`: all votes first, then categories.
     `unparsed` counts judgments that could not be parsed, `failed` requests that failed in this run.
@@ -42,6 +54,7 @@ class Calibration:
     judge: str
     rubric: str
     rubric_hash: str
+    campaign: str
     voted: int
     judged: int
     unparsed: int
@@ -73,42 +86,46 @@ class Calibration:
 async def calibrate(
     database: Database,
     completer_for: Callable[[str], Completer] | None,
-    judge: str,
-    rubric: Rubric = DEFAULT_RUBRIC,
+    request: CalibrationRequest,
     report: ReportProgress | None = None,
 ) -> Calibration:
-    """How well a judge agrees with all votes; it first judges the voted pairs that it has not judged yet.
+    """How well a judge agrees with a campaign's votes; it first judges the voted pairs that it has not judged yet.
 
     Args:
-        judge: an id, not an alias.
         completer_for: None to use the stored judgments only.
 
     Raises:
-        NotFound: there are no votes yet.
+        NotFound: there is no such campaign, or it has no votes yet.
         ParleyError: the judge cannot be asked at all.
     """
-    pairs = await asyncio.to_thread(_voted_pairs, database)
+    await asyncio.to_thread(load_campaign, database, request.campaign)
+    pairs = await asyncio.to_thread(_voted_pairs, database, request.campaign)
     if not pairs:
-        raise NotFound("Nobody has voted yet. Collect votes at the page's /vote, then calibrate the judge.")
+        where = "at the page's /vote" if request.campaign == OPEN_CAMPAIGN else f"in the campaign {request.campaign}"
+        raise NotFound(
+            f"Nobody has voted {where} yet. Collect votes, or name another campaign with --campaign.", param="campaign"
+        )
     failed = 0
     if completer_for is not None:
-        await asyncio.to_thread(store_rubric, database, rubric)
+        await asyncio.to_thread(store_rubric, database, request.rubric)
         pool = RequestPool(len(pairs) * 2, report)
-        store = JudgmentStore(database, Judge(judge, completer_for(judge), rubric))
+        store = JudgmentStore(database, Judge(request.judge, completer_for(request.judge), request.rubric))
         judgments = await store.collect(pairs, BOTH_ORDERS, pool, "judging")
         if not judgments.by_key and pool.failures:
             raise pool.failures[-1]
         failed = len(pool.failures)
-    return await asyncio.to_thread(_calibration, database, judge, rubric, {pair.id for pair in pairs}, failed)
+    return await asyncio.to_thread(_calibration, database, request, {pair.id for pair in pairs}, failed)
 
 
-def _calibration(database: Database, judge: str, rubric: Rubric, voted: set[str], failed: int) -> Calibration:
-    verdicts, unparsed = load_verdicts(database, judge, rubric.hash)
-    votes = load_votes(database, list(voted))
+def _calibration(database: Database, request: CalibrationRequest, voted: set[str], failed: int) -> Calibration:
+    rubric = request.rubric
+    verdicts, unparsed = load_verdicts(database, request.judge, rubric.hash)
+    votes = load_votes(database, list(voted), request.campaign)
     return Calibration(
-        judge=judge,
+        judge=request.judge,
         rubric=rubric.name,
         rubric_hash=rubric.hash,
+        campaign=request.campaign,
         voted=len(voted),
         judged=sum(verdict.pair in voted for verdict in verdicts),
         unparsed=unparsed,
@@ -139,11 +156,12 @@ def _win_rates(verdicts: Sequence[StoredVerdict], votes: Votes) -> tuple[HumanWi
     return tuple(rates)
 
 
-def _voted_pairs(database: Database) -> list[AnswerPair]:
+def _voted_pairs(database: Database, campaign: str) -> list[AnswerPair]:
+    voted = select(BattleRow.pair_id).join(VoteRow, VoteRow.battle_id == BattleRow.id)
     query = (
         select(PairRow, PromptRow)
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
-        .where(PairRow.id.in_(select(BattleRow.pair_id).join(VoteRow, VoteRow.battle_id == BattleRow.id)))
+        .where(PairRow.id.in_(voted.where(BattleRow.campaign == campaign, *counted())))
         .order_by(PairRow.id)
     )
     with database.read() as session:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from evals.campaign_tables import OPEN_CAMPAIGN
 from evals.judges.human_agreement import Choice, LabelledPair
 from evals.judges.judge import BOTH_ORDERS
 from evals.judges.report import combine_orders
@@ -31,10 +32,12 @@ class StoredVerdict:
     share: float
 
 
-def load_labelled_pairs(database: Database, judge: str, rubric_hash: str) -> list[LabelledPair]:
-    """Every pair that this judge compared by this rubric in both orders and that has votes."""
+def load_labelled_pairs(
+    database: Database, judge: str, rubric_hash: str, campaign: str = OPEN_CAMPAIGN
+) -> list[LabelledPair]:
+    """Every pair that this judge compared by this rubric in both orders and that has votes of this campaign."""
     verdicts, _ = load_verdicts(database, judge, rubric_hash)
-    return label(verdicts, load_votes(database, [verdict.pair for verdict in verdicts]))
+    return label(verdicts, load_votes(database, [verdict.pair for verdict in verdicts], campaign))
 
 
 def label(verdicts: Sequence[StoredVerdict], votes: Votes) -> list[LabelledPair]:
@@ -52,12 +55,17 @@ def label(verdicts: Sequence[StoredVerdict], votes: Votes) -> list[LabelledPair]
     ]
 
 
-def load_votes(database: Database, pair_ids: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
-    """Each voter's first vote on each of these pairs that has votes: (voter, score of the pair's first model)."""
+def load_votes(
+    database: Database, pair_ids: Sequence[str], campaign: str = OPEN_CAMPAIGN
+) -> dict[str, list[tuple[str, float]]]:
+    """Each voter's first vote on each of these pairs that has votes: (voter, score of the pair's first model).
+
+    Only one campaign's votes are read, because campaigns ask different questions.
+    """
     query = (
         select(BattleRow.pair_id, VoteRow.voter, BattleRow.flipped, VoteRow.choice)
         .join(VoteRow, VoteRow.battle_id == BattleRow.id)
-        .where(BattleRow.again.is_(False), *counted())
+        .where(BattleRow.campaign == campaign, BattleRow.again.is_(False), *counted())
         .order_by(VoteRow.created, VoteRow.battle_id)
     )
     ids = set(pair_ids)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from evals.campaign_tables import OPEN_CAMPAIGN
 from evals.judges.answer_pairs import AnswerPair, collect_answer_pairs, select_prompts
 from evals.judges.canaries import PAIRWISE_CALLS, CanaryTrial, pairwise_results, pairwise_trials
 from evals.judges.human_agreement import agreement_by_category
@@ -45,18 +46,23 @@ async def judge_models(
     pairs = await collect_answer_pairs(database, completer_for, request.models, chosen, pool)
     pool.skip((len(chosen) - len(pairs)) * 2)
     notes = [*request.notes, *([warning] if warning else [])]
-    return await compare(JudgmentStore(database, judge), Comparison(request.models, pairs, notes=notes), pool)
+    comparison = Comparison(request.models, pairs, notes=notes, campaign=request.campaign)
+    return await compare(JudgmentStore(database, judge), comparison, pool)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The pairs to judge. `unanswered` are rows without both answers; `turns` is each pair's turn by its id."""
+    """The pairs to judge. `unanswered` are rows without both answers; `turns` is each pair's turn by its id.
+
+    `campaign`: the one whose votes the judge is compared with.
+    """
 
     models: tuple[str, str]
     pairs: Sequence[AnswerPair]
     unanswered: Sequence[JudgedPair] = ()
     turns: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    campaign: str = OPEN_CAMPAIGN
 
 
 async def compare(store: JudgmentStore, comparison: Comparison, pool: RequestPool) -> JudgeReport:
@@ -79,8 +85,10 @@ async def compare(store: JudgmentStore, comparison: Comparison, pool: RequestPoo
 
     trials = pairwise_trials(pairs)
     tried = await pool.map(trials, try_canary, "testing the judge")
-    votes = await asyncio.to_thread(load_votes, store.database, [pair.id for pair in pairs])
-    labelled = await asyncio.to_thread(load_labelled_pairs, store.database, judge.model, judge.rubric.hash)
+    votes = await asyncio.to_thread(load_votes, store.database, [pair.id for pair in pairs], comparison.campaign)
+    labelled = await asyncio.to_thread(
+        load_labelled_pairs, store.database, judge.model, judge.rubric.hash, comparison.campaign
+    )
     reversed_ = comparison.models[0] > comparison.models[1]  # stored in sorted order, reported in the requested one
     rows = [
         replace(
@@ -104,6 +112,7 @@ async def compare(store: JudgmentStore, comparison: Comparison, pool: RequestPoo
             failed=len(pool.failures),
             weighed=sum(judgment.expected is not None for judgment in judgments.by_key.values()),
             people=agreement_by_category(labelled),
+            campaign=comparison.campaign,
             notes=comparison.notes,
         )
     )

@@ -66,6 +66,7 @@ async def judge_evaluation(
         unanswered,
         {pair.id: turn for pair, turn in answered},
         [*request.notes, *([warning] if warning else []), _source_note(evaluation)],
+        request.campaign,
     )
     pool = RequestPool(2 * len(answered) + PAIRWISE_CALLS, report, request.concurrency)
     return await compare(JudgmentStore(database, judge, AnswerJudgmentRow), comparison, pool)

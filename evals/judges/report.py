@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from evals.campaign_tables import OPEN_CAMPAIGN
 from evals.judges.human_agreement import HumanAgreement, Rate, describe_trust, kappa
 from evals.judges.judge import mean_scores
 from evals.judges.ppi import Powered, powered_if_enough
@@ -113,7 +114,8 @@ class JudgeReport:
     `weighed` counts the judgments with token probabilities; `expected_rate` is then b's win rate by them. `longer` is
     the share of decisive outcomes that preferred the longer answer, `people_longer` the same for people on the pairs
     they voted on. `powered` is b's estimated win rate among people, from their votes and all verdicts. `people` is the
-    judge's agreement with all votes on pairs that it ever judged by this rubric (`evals.judges.human_agreement`).
+    judge's agreement with the votes of `campaign` on pairs that it ever judged by this rubric
+    (`evals.judges.human_agreement`).
     """
 
     judge: str
@@ -147,6 +149,7 @@ class JudgeReport:
     people_longer: Rate | None = None
     powered: Powered | None = None
     people: tuple[HumanAgreement, ...] = ()
+    campaign: str = OPEN_CAMPAIGN
 
     @property
     def nulls(self) -> int:
@@ -222,6 +225,7 @@ class JudgedRun:
     samples: int = 1
     weighed: int = 0
     people: Sequence[HumanAgreement] = ()
+    campaign: str = OPEN_CAMPAIGN
 
 
 def build_report(run: JudgedRun) -> JudgeReport:
@@ -273,6 +277,7 @@ def build_report(run: JudgedRun) -> JudgeReport:
         people_longer=_longer(judged, [row.people for row in judged]),
         powered=_powered(judged),
         people=tuple(run.people),
+        campaign=run.campaign,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from evals.campaign_tables import OPEN_CAMPAIGN
 from evals.request_pool import CONCURRENCY
 from models.errors import Invalid
 from models.judge_prompt import DEFAULT_RUBRIC, Rubric
@@ -19,6 +20,7 @@ class JudgeRequest:
         references: reference answers by prompt id, shown to the judge.
         notes: sentences about the judge that go into the report.
         concurrency: questions in flight at a time.
+        campaign: the one whose votes the judge is compared with.
 
     Raises:
         Invalid: the two models are the same.
@@ -32,6 +34,7 @@ class JudgeRequest:
     references: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     concurrency: int = CONCURRENCY
+    campaign: str = OPEN_CAMPAIGN
 
     def __post_init__(self) -> None:
         if self.models[0] == self.models[1]:

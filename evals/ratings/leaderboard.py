@@ -86,10 +86,10 @@ def rank(
 
 
 def _frequent_voter(votes: Votes) -> str | None:
-    """The voter with half of all votes or more, where others voted too."""
+    """The voter with half of all votes or more, where others voted too; None where two have half each."""
     times = np.bincount(votes.voter)
     most = int(times.argmax())
-    if np.count_nonzero(times) < 2 or times[most] < HALF * len(votes):
+    if np.count_nonzero(times) < 2 or np.count_nonzero(times >= HALF * len(votes)) != 1:
         return None
     return votes.voter_name(most)
 

@@ -10,6 +10,8 @@ from evals.ratings.voter_means import MIN_VOTERS, Scope, cells_of, interval, vot
 from evals.votes.votes import Votes
 
 _MANY = 30  # models; among more a cycle is not looked for
+_NAMED = 3  # the most names in a list
+_EQUAL = 0.01  # Elo: a smaller difference is the fit's rounding
 
 
 def scope_of(votes: Votes) -> Scope:
@@ -33,8 +35,8 @@ def leaderboard_verdict(
         needs = f"Each model needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts before its rating is meaningful"
         return f"Not enough evidence yet. {needs}.", max(1, (short + 1) // 2)
     duel = compare(votes, sure[0].model, sure[1].model)
-    versus = _head_to_head(sure[0], duel)
-    parts = [_lead(rows, sure[0]), _circle(cycle), versus]
+    versus = _head_to_head(sure[0], duel, len(rows))
+    parts = [_lead(votes, rows, sure[0], duel), _circle(cycle), versus]
     if len(sure) < len(rows):
         parts.append(f"{len(rows) - len(sure)} of {len(rows)} models have too few votes for a rank.")
     if duel.text not in versus or duel.scope == "people like them":  # otherwise the duel says it
@@ -76,11 +78,25 @@ def _shortest_cycle(beats: np.ndarray) -> tuple[int, ...]:
     return best
 
 
-def _lead(rows: tuple[RatedModel, ...], first: RatedModel) -> str:
+def _lead(votes: Votes, rows: tuple[RatedModel, ...], first: RatedModel, duel: Verdict) -> str:
+    who = ""
+    if scope_of(votes) == "these people":
+        who = "For this one person, " if np.count_nonzero(np.bincount(votes.voter)) == 1 else "For these people, "
+    equal = [row.model for row in rows if abs(row.rating - first.rating) < _EQUAL]
+    if len(equal) > 1:
+        return f"{_listed(equal)} have the same rating."
     if first.rank_high == 1:
-        return f"{first.model} leads: its rating is higher than every other by more than chance."
+        if len(rows) == 2 and duel.headline.state != "better":  # the head-to-head says how sure that is
+            return f"{who}{first.model} has the higher rating."
+        return f"{who}{first.model} leads: its rating is higher than every other by more than chance."
     rivals = [row.model for row in rows if row.rank_low == 1 and row is not first]
-    return f"{first.model} has the highest rating, but {', '.join(rivals[:3]) or 'another model'} may be as good."
+    return f"{who}{first.model} has the highest rating, but {_listed(rivals) or 'another model'} may be as good."
+
+
+def _listed(names: list[str]) -> str:
+    """At most three names: "a, b and c"."""
+    some = [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} others"] if len(names) > _NAMED else names
+    return " and ".join([", ".join(some[:-1]), some[-1]] if len(some) > 1 else some)
 
 
 def _circle(cycle: tuple[str, ...]) -> str:
@@ -90,14 +106,18 @@ def _circle(cycle: tuple[str, ...]) -> str:
     return f"{', '.join(links[:-1])}, and {links[-1]}: this is a cycle, which no ranking can show."
 
 
-def _head_to_head(first: RatedModel, duel: Verdict) -> str:
+def _head_to_head(first: RatedModel, duel: Verdict, models: int) -> str:
     """The two leading models alone, worded so that it does not contradict a lead that other votes add to."""
-    if first.rank_high != 1 or duel.headline.state != UNDECIDED:
+    if first.rank_high != 1 or models == 2 or duel.headline.state not in (UNDECIDED, "at least as good"):
         return f"Head to head: {duel.text}"
     if not duel.votes:
         return f"It was never compared with {duel.model_b} directly."
     many = "1 vote" if duel.votes == 1 else f"{duel.votes:,} votes"
-    return f"The {many} between {duel.model_a} and {duel.model_b} alone would not show this: votes on others add to it."
+    alone = f"The {many} between {duel.model_a} and {duel.model_b} alone"
+    if duel.headline.state == UNDECIDED:
+        return f"{alone} would not show this: votes on others add to it."
+    shows = "shows" if duel.votes == 1 else "show"
+    return f"{alone} {shows} only that {duel.model_a} is at least as good: votes on others add to it."
 
 
 def _whom(votes: Votes) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COVARIATES = ("tokens", "headers", "lists", "bold")
 _RIDGE = 1.0  # a prior of N(0, 1) on each coefficient, for a covariate of spread 1
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_TOKEN = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"\w+")
 _HEADER = re.compile(r"^ {0,3}#{1,6}\s", re.MULTILINE)
 _ITEM = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s", re.MULTILINE)
 _BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
@@ -55,12 +55,14 @@ class StyleControl:
 
 def style_of(text: str) -> tuple[int, int, int, int]:
     """The numbers of tokens (words and signs), headers, list items and bold runs; code counts as tokens only."""
-    prose = _CODE.sub("", text)
+    prose = _CODE.sub("", text) if "```" in text else text
+    words = _WORD.findall(text)  # every other character that is not white space is a sign
+    # Looking for the characters first is several times as fast as a search that finds nothing.
     return (
-        len(_TOKEN.findall(text)),
-        len(_HEADER.findall(prose)),
+        len(words) + len("".join(text.split())) - sum(map(len, words)),
+        len(_HEADER.findall(prose)) if "#" in prose else 0,
         len(_ITEM.findall(prose)),
-        len(_BOLD.findall(prose)),
+        len(_BOLD.findall(prose)) if "**" in prose or "__" in prose else 0,
     )
 
 
@@ -71,16 +73,16 @@ def style_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def read_styles(database: "Database", pair_ids: Sequence[str]) -> np.ndarray:
     """(pairs, 4): the style difference of each stored pair's answers, NaN where a text is not known."""
-    found = {}
+    styles = np.full((len(pair_ids), 2, len(COVARIATES)), np.nan)
+    place = {pair_id: i for i, pair_id in enumerate(pair_ids)}
     with database.read() as session:
         for start in range(0, len(pair_ids), _READ_AT_ONCE):
             some = pair_ids[start : start + _READ_AT_ONCE]
             query = select(PairRow.id, PairRow.answer_1, PairRow.answer_2).where(PairRow.id.in_(some))
-            for pair_id, one, other in session.execute(query):
-                if one.strip() and other.strip():
-                    found[pair_id] = style_difference(np.array(style_of(one)), np.array(style_of(other)))
-    unknown = np.full(len(COVARIATES), np.nan)
-    return np.array([found.get(pair_id, unknown) for pair_id in pair_ids]).reshape(-1, len(COVARIATES))
+            for pair_id, first, second in session.execute(query):
+                if first.strip() and second.strip():
+                    styles[place[pair_id]] = style_of(first), style_of(second)
+    return style_difference(styles[:, 0], styles[:, 1])
 
 
 def control(

@@ -10,8 +10,9 @@ def verdict_text(found: Verdict) -> str:
     """What the votes show, for whom, and what would change it."""
     a, b = found.model_a, found.model_b
     if found.win_rate is None:
-        needed = f"{MIN_VOTES} votes on {MIN_PROMPTS} prompts are the least"
-        return f"Nobody has compared {a} with {b} yet: {needed}, about {found.votes_needed} show a clear difference."
+        least = f"Nobody has compared {a} with {b} yet. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts"
+        more = f"; about {found.votes_needed} find out whether one of them wins 60 % of the time"
+        return f"{least}{more if found.votes_needed else ''}."
     if found.votes < MIN_VOTES or found.prompts < MIN_PROMPTS:
         parts = [
             f"Not enough evidence yet: {_counts(found)}. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
@@ -35,14 +36,16 @@ def _state(found: Verdict) -> str:
         case "at least as good":
             sentence = f"{a} is at least as good as {b}, within a margin of {points}."
         case _:
-            sentence = f"not enough evidence yet to say whether {a} or {b} is better."
+            enough = "not enough evidence yet" if not who else "there is not enough evidence yet"
+            sentence = f"{enough} to say whether {a} or {b} is better."
     if who or found.headline.state in ("better", "worse", "at least as good"):
         return who + sentence
     return sentence[0].upper() + sentence[1:]
 
 
 def _numbers(found: Verdict) -> str:
-    rate = f"On average, a voter prefers {found.model_a} on {found.win_rate or 0:.0%} of the prompts"
+    who = "This person" if found.voters == 1 else "On average, a voter"
+    rate = f"{who} prefers {found.model_a} on {found.win_rate or 0:.0%} of the prompts"
     interval = f"95 % interval {found.low:.0%} to {found.high:.0%}"
     votes = f"{_count(found.votes, 'vote')} of {_people(found, these=False)} on {found.prompts} prompts"
     return f"{rate}, a tie counted as half ({interval}; {votes})."
@@ -51,10 +54,9 @@ def _numbers(found: Verdict) -> str:
 def _scope(found: Verdict) -> str:
     if found.people_like_them:
         return f"This is about people like the {found.voters} voters, on prompts like these."
-    more = "1 more voter" if found.voters_missing == 1 else f"{found.voters_missing} more voters"
-    return f"This is about {_people(found)} only: {more} are needed to speak for others.".replace(
-        "1 more voter are", "1 more voter is"
-    )
+    more = "1 more voter is" if found.voters_missing == 1 else f"{found.voters_missing} more voters are"
+    others = f"About other people there is not enough evidence: at least {more} needed to speak for them."
+    return f"This is about {_people(found)} only. {others}"
 
 
 def _outlook(found: Verdict) -> str:
@@ -66,20 +68,24 @@ def _outlook(found: Verdict) -> str:
     if found.votes_needed >= MAX_FORECAST / 2:
         return "If the trend continues, no realistic number of votes will decide."
     some = "one more vote is" if found.votes_needed == 1 else f"about {found.votes_needed:,} more votes are"
-    by = f" from {_count(found.voters_needed, 'more voter')}" if found.people_like_them and found.voters_needed else ""
+    if not found.people_like_them:
+        return f"If the trend continues, {some} needed from {_people(found)} to decide it for them."
+    by = f" from {_count(found.voters_needed, 'more voter')}" if found.voters_needed else ""
     return f"If the trend continues, {some} needed{by}."
 
 
 def _planned(found: Verdict) -> str:
     if found.planned_votes is None or found.votes >= found.planned_votes:
         return ""
-    return f"Only {found.votes:,} of {found.planned_votes:,} planned votes were cast."
+    was = "was" if found.votes == 1 else "were"
+    return f"Only {found.votes:,} of {found.planned_votes:,} planned votes {was} cast."
 
 
 def _decisive(found: Verdict) -> str:
-    sentences = [
-        f"{voter.voter} cast {voter.share:.0%} of the votes." for voter in found.decisive_voters if voter.share >= 0.5
-    ]
+    frequent = [voter for voter in found.decisive_voters if voter.share >= 0.5]
+    sentences = [f"{voter.voter} cast {voter.share:.0%} of the votes." for voter in frequent]
+    if len(frequent) > 1:
+        sentences = [f"{' and '.join(voter.voter for voter in frequent)} each cast half of the votes."]
     turning = [voter for voter in found.decisive_voters if voter.turns]
     if len(turning) > _NAMED:
         sentences.append(f"The result depends on single voters: without any one of {len(turning)} it would change.")

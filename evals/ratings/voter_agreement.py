@@ -143,11 +143,13 @@ def _resampled(coincidences: np.ndarray, table: np.ndarray, seed: int) -> tuple[
     """By the bootstrap over units: alpha's 95 % interval, its standard error, and that of Fleiss' kappa."""
     rng = np.random.default_rng(seed)
     units = len(table)
-    flat = coincidences.reshape(units, -1)
+    # What both statistics are computed from, so that a resample is one product of a matrix.
+    by_unit = np.column_stack([coincidences.reshape(units, -1), _fleiss_terms(table)])
     alphas, kappas = [], []
     for _ in range(_RESAMPLES):
-        times = rng.multinomial(units, np.full(units, 1 / units))
-        alpha, kappa = _alpha((times @ flat).reshape(_VALUES, _VALUES)), _fleiss(table, times)
+        sums = rng.multinomial(units, np.full(units, 1 / units)) @ by_unit
+        alpha = _alpha(sums[: _VALUES**2].reshape(_VALUES, _VALUES))
+        kappa = _kappa(sums[_VALUES**2 :], units)
         alphas += [] if alpha is None else [alpha]
         kappas += [] if kappa is None else [kappa]
     if not alphas:
@@ -156,14 +158,20 @@ def _resampled(coincidences: np.ndarray, table: np.ndarray, seed: int) -> tuple[
     return float(low), float(high), float(np.std(alphas)), float(np.std(kappas)) if kappas else None
 
 
-def _fleiss(table: np.ndarray, times: np.ndarray | None = None) -> float | None:
-    """Fleiss' kappa of (units, values), each unit taken so many times; units may have different numbers of voters."""
-    if not len(table):
-        return None
-    times = np.ones(len(table)) if times is None else times
+def _fleiss(table: np.ndarray) -> float | None:
+    """Fleiss' kappa of (units, values); units may have different numbers of voters."""
+    return _kappa(_fleiss_terms(table).sum(axis=0), len(table)) if len(table) else None
+
+
+def _fleiss_terms(table: np.ndarray) -> np.ndarray:
+    """(units, 1 + values): the share of a unit's pairs of votes that agree, and its votes by value."""
     voters = table.sum(axis=1)
-    agreed = float(times @ ((table * (table - 1)).sum(axis=1) / (voters * (voters - 1)))) / float(times.sum())
-    shares = (times @ table) / float(times @ voters)
+    return np.column_stack([(table * (table - 1)).sum(axis=1) / (voters * (voters - 1)), table])
+
+
+def _kappa(sums: np.ndarray, units: int) -> float | None:
+    """Fleiss' kappa from the sums of `_fleiss_terms` over so many units."""
+    agreed, shares = float(sums[0]) / units, sums[1:] / sums[1:].sum()
     chance = float((shares**2).sum())
     return (agreed - chance) / (1 - chance) if chance < 1 - 1e-12 else None
 

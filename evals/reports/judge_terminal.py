@@ -106,7 +106,7 @@ def print_calibration(calibration: "Calibration", plot: bool) -> None:
             if rate:
                 line = interval_line((rate.low, rate.value, rate.high), (0, 1), width)
                 say(f"{(group.category or 'everything')[:16]:16} {name:17} 0 {line} 1")
-    say(f"Rubric {calibration.rubric} ({calibration.rubric_hash}).")
+    say(f"Rubric {calibration.rubric} ({calibration.rubric_hash}). Votes of the campaign {calibration.campaign}.")
     if calibration.unparsed or calibration.failed:
         say(f"{calibration.unparsed} judgments could not be parsed, {calibration.failed} requests failed.")
     say(calibration.summary)

@@ -1,6 +1,7 @@
 """Models that have two names in the votes: hints, and the merging of one name into the other."""
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -23,13 +24,23 @@ def similar_names(database: Database, models: Sequence[str]) -> list[str]:
     """A sentence for each group of stored names, one of them in `models`, that differ in case or punctuation only."""
     groups: dict[str, set[str]] = defaultdict(set)
     for name in voted_models(database) | set(models):
-        groups[re.sub(r"[\s._-]+", "", name.casefold())].add(name)
+        groups[_letters(name)].add(name)
     hints = []
     for names in sorted(map(sorted, groups.values())):
         if len(names) > 1 and set(names) & set(models):
-            quoted = " and ".join(f'"{name}"' for name in names)
+            alike = len({unicodedata.normalize("NFC", _visible(name)) for name in names}) < len(names)
+            quoted = " and ".join(ascii(name) if alike else f'"{name}"' for name in names)
             hints.append(f"{quoted} may be one model: then use `parley votes merge '{names[1]}' '{names[0]}'`.")
     return hints[:_HINTS]
+
+
+def _letters(name: str) -> str:
+    """A name without case, punctuation, invisible characters and Unicode's different forms."""
+    return re.sub(r"[\s._-]+", "", unicodedata.normalize("NFKC", _visible(name)).casefold())
+
+
+def _visible(name: str) -> str:
+    return "".join(char for char in name if unicodedata.category(char) != "Cf")
 
 
 def voted_models(database: Database) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.atomic import atomic_write, publish_folder
+from models.atomic import atomic_write, claim_folder, publish_folder
 from models.errors import Invalid, NoSpace
 
 ExportFormat = Literal["csv", "jsonl", "parquet", "datasets"]
@@ -61,6 +61,7 @@ def write_rows(
                     (folder.path / "train.parquet").write_bytes(_parquet(rows))
                     card = _CARD.format(count=len(rows), what=what, name=path.name)
                     (folder.path / "README.md").write_text(card, "utf-8")
+                claim_folder(folder.final)  # no row of the database refers to it
     except NoSpace:
         raise
     except OSError as error:

@@ -19,11 +19,12 @@ from evals.votes.imports.batches import store_votes
 from evals.votes.imports.formats import VotesFile, read_votes_file
 from evals.votes.imports.history import finish_undoing
 from evals.votes.imports.keys import id_column
-from evals.votes.imports.matches import RUNNING, Matches, earlier_import, is_running, match
+from evals.votes.imports.matches import Matches, earlier_import, match
 from evals.votes.imports.options import ImportOptions, VoteFormat
 from evals.votes.imports.rows import BadRow
 from evals.votes.model_names import similar_names
-from models.database import Database, new_ulid
+from evals.votes.pair_counters import count_import
+from models.database import Database, new_ulid, utcnow
 from models.errors import Conflict, NotFound
 
 _DEFAULT = ImportOptions()
@@ -99,7 +100,7 @@ def _import(database: Database, path: Path, options: ImportOptions, report: Call
     read = read_votes_file(path, options)
     finish_undoing(database)
     earlier = earlier_import(database, read.sha256)
-    if earlier is not None and not is_running(earlier):
+    if earlier is not None and earlier.finished is not None:
         return _result(read, options, known=len(read.votes), notes=(_same_file(database, earlier, path),))
     named, id_note = id_column(read.votes) if read.format in ("csv", "jsonl") else (True, None)
     import_id = earlier.id if earlier is not None else None
@@ -140,16 +141,18 @@ def _require_campaign(database: Database, name: str) -> None:
 
 def _begin(database: Database, path: Path, read: VotesFile) -> str:
     """Stores the import, so that it can be continued, listed and undone from its first batch on."""
-    row = VoteImportRow(id=new_ulid(), filename=path.name[:255], sha256=read.sha256, format=read.format, votes=RUNNING)
+    row = VoteImportRow(id=new_ulid(), filename=path.name[:255], sha256=read.sha256, format=read.format)
     with database.write() as session:
         session.add(row)
         return row.id
 
 
 def _complete(database: Database, import_id: str) -> None:
+    count_import(database, import_id)
     with database.write() as session:
         row = session.get_one(VoteImportRow, import_id)
         row.votes = session.scalar(select(func.count()).where(BattleRow.import_id == import_id)) or 0
+        row.finished = utcnow()
 
 
 def _same_file(database: Database, earlier: VoteImportRow, path: Path) -> str:

@@ -83,6 +83,7 @@ def upgrade() -> None:
         sa.Column("format", sa.String(length=16), nullable=False),
         sa.Column("votes", sa.Integer(), nullable=False),
         sa.Column("created", models.database.UtcDateTime(), nullable=False),
+        sa.Column("finished", models.database.UtcDateTime(), nullable=True),
         sa.Column("undone", models.database.UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_vote_imports")),
     )

@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
@@ -17,10 +18,17 @@ from evals.votes.imports.rows import ImportedVote
 from evals.votes.prompts import IMPORTED
 from models.database import Database, utcnow
 
-_BATCH = 2000  # votes in one transaction: about a quarter of a second
+_BATCH = 2500  # votes in one transaction: about a quarter of a second
 _PAUSE = 0.1  # the share of a batch's time that SQLite's lock then stays free: a waiting voter looks for it in steps
 _CACHE_KIB = 65_536
 _IMPORT_LOCK = 7_140_501  # PostgreSQL's advisory lock that makes batches of several imports take turns
+_PROMPT = ("id", "digest", "messages", "category", "topics", "held_out", "source", "created")
+_PAIR = ("id", "prompt_id", "model_1", "model_2", "answer_1", "answer_2", "created")
+_BATTLE = (
+    "id", "pair_id", "voter", "showing", "flipped", "again", "campaign", "gold", "revealed", "undone", "import_id",
+    "created",
+)  # fmt: skip
+_VOTE = ("battle_id", "voter", "choice", "created")
 
 
 def store_votes(
@@ -37,16 +45,50 @@ def store_votes(
         report: is called after each batch with the number of votes that are done.
     """
     new, seen = 0, _Seen()
-    for start in range(0, len(votes), _BATCH):
-        batch = votes[start : start + _BATCH]
-        contents = [(vote.vote.content, prompt_digest(vote.vote.content)) for vote in batch]
+    rows = _rows(votes)
+    for start in range(0, len(rows), _BATCH):
+        batch = rows[start : start + _BATCH]
         began = time.monotonic()
         with database.write() as session:
-            new += _Batch(session, import_id, campaign, seen).store(batch, contents)
+            new += _Batch(session, import_id, campaign, seen).store(batch)
         if database.is_sqlite:
             time.sleep(_PAUSE * (time.monotonic() - began))
         report(start + len(batch))
     return new
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A vote to store. `pair`: the values for _PAIR, with the id that its prompt gets if it is new."""
+
+    vote: ImportedVote
+    battle_id: str
+    digest: str
+    pair: tuple[str, ...]
+    created: str
+
+    @property
+    def pair_id(self) -> str:
+        return self.pair[0]
+
+
+def _rows(votes: Sequence[NewVote]) -> list[_Row]:
+    """The votes by the id of their pair, in the file's order within one: a batch then changes few pages of the indexes.
+
+    Ids are hashes, so that in the file's order each batch changes pages everywhere.
+    """
+    now = utcnow()
+    created, prompts, rows = _naive_utc(now), {}, []
+    for place, new in enumerate(votes):
+        vote = new.vote
+        digest = prompt_digest(vote.content)
+        if digest not in prompts:
+            prompts[digest] = as_ulid(digest)
+        # Without a time of its own, in the file's order.
+        when = _naive_utc(vote.when or now + timedelta(microseconds=place))
+        rows.append(_Row(vote, new.battle_id, digest, _pair(vote, prompts[digest], created), when))
+    rows.sort(key=attrgetter("pair_id"))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -63,130 +105,114 @@ class _Batch:
     def __init__(self, session: Session, import_id: str, campaign: str, seen: _Seen) -> None:
         self._session, self._import_id, self._campaign, self._seen = session, import_id, campaign, seen
         self._is_sqlite = session.get_bind().dialect.name == "sqlite"
-        self._now = utcnow()
-        self._created = _naive_utc(self._now)
-        if self._is_sqlite:  # the keys are hashes, so that each batch touches pages everywhere
+        self._created = _naive_utc(utcnow())
+        if self._is_sqlite:
             session.connection().exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
         else:
             session.execute(text(f"SELECT pg_advisory_xact_lock({_IMPORT_LOCK})"))
 
-    def store(self, batch: Sequence[NewVote], contents: Sequence[tuple[list[dict[str, str]], str]]) -> int:
+    def store(self, batch: Sequence[_Row]) -> int:
         """Stores the batch's prompts, pairs, battles and votes; returns how many votes are new."""
-        prompts = self._store_prompts(batch, contents)
-        pairs = [
-            _pair(new.vote, prompts[digest], self._created) for new, (_, digest) in zip(batch, contents, strict=True)
+        prompts = self._store_prompts(batch)
+        batch = [
+            row
+            if prompts[row.digest] == row.pair[1]
+            else replace(row, pair=_pair(row.vote, prompts[row.digest], self._created))
+            for row in batch
         ]
-        self._insert(PairRow, list({pair["id"]: pair for pair in pairs}.values()))
-        self._store_battles(batch, [pair["id"] for pair in pairs])
-        return self._insert(
-            VoteRow,
-            [
-                {
-                    "battle_id": new.battle_id,
-                    "voter": new.vote.voter,
-                    "choice": new.vote.choice,
-                    # In the file's order.
-                    "created": _naive_utc(new.vote.when or self._now + timedelta(microseconds=place)),
-                }
-                for place, new in enumerate(batch)
-            ],
-        )
+        self._insert(PairRow, _PAIR, list({row.pair[0]: row.pair for row in batch}.values()))
+        self._store_battles(batch)
+        votes = sorted((row.battle_id, row.vote.voter, row.vote.choice, row.created) for row in batch)
+        return self._insert(VoteRow, _VOTE, votes)
 
-    def _store_prompts(
-        self, batch: Sequence[NewVote], contents: Sequence[tuple[list[dict[str, str]], str]]
-    ) -> dict[str, str]:
+    def _store_prompts(self, batch: Sequence[_Row]) -> dict[str, str]:
         """The ids of the batch's prompts by their digest."""
-        rows = {
-            digest: {
-                "id": as_ulid(digest), "digest": digest, "messages": messages, "category": new.vote.category,
-                "topics": [], "held_out": False, "source": IMPORTED, "created": self._created,
-            }
-            for new, (messages, digest) in zip(batch, contents, strict=True)
-            if digest not in self._seen.prompts
-        }  # fmt: skip
-        if not rows:
+        new = {row.digest: row for row in batch if row.digest not in self._seen.prompts}
+        if not new:
             return self._seen.prompts
-        self._seen.prompts.update(self._prompt_ids(list(rows)))
-        missing = [row for digest, row in rows.items() if digest not in self._seen.prompts]
+        self._seen.prompts.update(self._prompt_ids(list(new)))
+        missing = [
+            (
+                row.pair[1], digest, row.vote.content, row.vote.category, [], False, IMPORTED,
+                self._created,
+            )
+            for digest, row in new.items()
+            if digest not in self._seen.prompts
+        ]  # fmt: skip
         if missing:
-            self._insert(PromptRow, missing)
-            self._seen.prompts.update(self._prompt_ids([row["digest"] for row in missing]))
+            self._insert(PromptRow, _PROMPT, missing)
+            self._seen.prompts.update(self._prompt_ids([row[1] for row in missing]))
         return self._seen.prompts
+
+    def _with_prompt(self, row: _Row, prompt_id: str) -> _Row:
+        """The row with the prompt's id, which differs where the prompt was not imported."""
+        return row if row.pair[1] == prompt_id else replace(row, pair=_pair(row.vote, prompt_id, self._created))
 
     def _prompt_ids(self, digests: Sequence[str]) -> dict[str, str]:
         query = select(PromptRow.digest, PromptRow.id).where(PromptRow.digest.in_(digests))
         return {row.digest: row.id for row in self._session.execute(query)}
 
-    def _store_battles(self, batch: Sequence[NewVote], pair_ids: Sequence[str]) -> None:
-        rows = [
-            {
-                "id": new.battle_id, "pair_id": pair_id, "voter": new.vote.voter,
-                "flipped": new.vote.left > new.vote.right, "again": new.vote.again, "campaign": self._campaign,
-                "gold": False, "revealed": self._created, "undone": 0, "import_id": self._import_id,
-                "created": self._created,
-            }
-            for new, pair_id in zip(batch, pair_ids, strict=True)
-        ]  # fmt: skip
-        for row in rows:
-            self._number(row)
-        while self._insert(BattleRow, rows) < len(rows):
+    def _store_battles(self, rows: Sequence[_Row]) -> None:
+        while self._insert(BattleRow, _BATTLE, [self._battle(row) for row in rows]) < len(rows):
             # A battle has been stored meanwhile, or the pair was shown to the voter before this import.
-            query = select(BattleRow.id).where(BattleRow.id.in_([row["id"] for row in rows]))
+            query = select(BattleRow.id).where(BattleRow.id.in_([row.battle_id for row in rows]))
             present = set(self._session.scalars(query))
-            rows = [row for row in rows if row["id"] not in present]
+            rows = [row for row in rows if row.battle_id not in present]
             if not rows:
                 break
             self._read_showings(rows)
-            for row in rows:
-                self._number(row)
 
-    def _number(self, row: dict[str, Any]) -> None:
-        """Numbers a showing of a pair to a voter, after those that are known."""
-        key = (row["pair_id"], row["voter"])
-        row["showing"] = self._seen.showings[key] = self._seen.showings.get(key, -1) + 1
+    def _battle(self, row: _Row) -> tuple[Any, ...]:
+        """The battle's values for _BATTLE. It is numbered after the known showings of the pair to the voter."""
+        vote, pair_id = row.vote, row.pair[0]
+        key = (pair_id, vote.voter)
+        showing = self._seen.showings[key] = self._seen.showings.get(key, -1) + 1
+        return (
+            row.battle_id, pair_id, vote.voter, showing, vote.left > vote.right, vote.again, self._campaign, False,
+            self._created, 0, self._import_id, self._created,
+        )  # fmt: skip
 
-    def _read_showings(self, rows: Sequence[dict[str, Any]]) -> None:
+    def _read_showings(self, rows: Sequence[_Row]) -> None:
         query = (
             select(BattleRow.pair_id, BattleRow.voter, func.max(BattleRow.showing))
-            .where(BattleRow.pair_id.in_({row["pair_id"] for row in rows}), BattleRow.campaign == self._campaign)
+            .where(BattleRow.pair_id.in_({row.pair[0] for row in rows}), BattleRow.campaign == self._campaign)
             .group_by(BattleRow.pair_id, BattleRow.voter)
         )
         for pair_id, voter, showing in self._session.execute(query):
             self._seen.showings[pair_id, voter] = showing
 
-    def _insert(self, table: type[Any], rows: Sequence[dict[str, Any]]) -> int:
+    def _insert(self, table: type[Any], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> int:
         """Inserts rows that are not there yet; returns how many were new."""
         insert = _insert_rows if self._is_sqlite else _insert_json
-        return insert(self._session.connection(), table.__tablename__, rows)
+        return insert(self._session.connection(), table.__tablename__, columns, rows)
 
 
-def _pair(vote: ImportedVote, prompt_id: str, created: str) -> dict[str, Any]:
-    sides = [(vote.left, vote.left_answer), (vote.right, vote.right_answer)]
-    (model_1, answer_1), (model_2, answer_2) = sides[::-1] if vote.left > vote.right else sides
-    return {
-        "id": pair_key(prompt_id, (model_1, model_2), (answer_1, answer_2)), "prompt_id": prompt_id,
-        "model_1": model_1, "model_2": model_2, "answer_1": answer_1, "answer_2": answer_2, "created": created,
-    }  # fmt: skip
+def _pair(vote: ImportedVote, prompt_id: str, created: str) -> tuple[str, ...]:
+    """A pair's values for _PAIR."""
+    models, answers = (vote.left, vote.right), (vote.left_answer, vote.right_answer)
+    if vote.left > vote.right:
+        models, answers = models[::-1], answers[::-1]
+    return (pair_key(prompt_id, models, answers), prompt_id, *models, *answers, created)
 
 
-def _insert_rows(connection: Connection, table: str, rows: Sequence[dict[str, Any]]) -> int:
+def _insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> int:
     """On SQLite, through the driver: SQLAlchemy's handling of each value took longer than the insertion."""
-    names = ", ".join(rows[0])
-    statement = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(rows[0]))})"  # noqa: S608 -- our own names
+    values = ", ".join("?" * len(columns))
+    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 -- our own names
     if table == PromptRow.__tablename__:
-        rows = [row | {"messages": json.dumps(row["messages"]), "topics": "[]"} for row in rows]
-    values = [tuple(row.values()) for row in rows]
-    return connection.exec_driver_sql(f"{statement} ON CONFLICT DO NOTHING", values).rowcount
+        rows = [tuple(json.dumps(value) if isinstance(value, list) else value for value in row) for row in rows]
+    return connection.exec_driver_sql(f"{statement} ON CONFLICT DO NOTHING", rows).rowcount
 
 
-def _insert_json(connection: Connection, table: str, rows: Sequence[dict[str, Any]]) -> int:
+def _insert_json(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> int:
     """On PostgreSQL, as one parameter: one statement for each row took longer."""
-    columns = ", ".join(rows[0])
+    names = ", ".join(columns)
     statement = text(
-        f"INSERT INTO {table} ({columns}) SELECT {columns} "  # noqa: S608 -- names of our own tables
+        f"INSERT INTO {table} ({names}) SELECT {names} "  # noqa: S608 -- names of our own tables
         f"FROM json_populate_recordset(NULL::{table}, CAST(:rows AS json)) ON CONFLICT DO NOTHING"
     )
-    return connection.execute(statement, {"rows": json.dumps(rows)}).rowcount
+    given = [dict(zip(columns, row, strict=True)) for row in rows]
+    return connection.execute(statement, {"rows": json.dumps(given)}).rowcount
 
 
 def _naive_utc(value: datetime) -> str:

@@ -91,6 +91,10 @@ def choice_of(winner: Any, left: str, right: str, names: WinnerNames = _USUAL) -
     Raises:
         RowError: there is no winner, or it cannot be read; the message has the cure.
     """
+    if isinstance(winner, Mapping) and "selected" in winner:  # Label Studio's JSON_MIN
+        winner = winner["selected"]
+    if isinstance(winner, list | Mapping):
+        raise RowError("the winner is a list or an object: write it as left, right, tie or a model's name")
     name = "" if winner is None else str(winner).strip()
     lower = name.lower()
     if lower in names.words:
@@ -101,6 +105,8 @@ def choice_of(winner: Any, left: str, right: str, names: WinnerNames = _USUAL) -
         return names.scale.choice(grade)
     if lower in _CHOICES:
         return _CHOICES[lower]
+    if name and (lower == left.lower()) != (lower == right.lower()):
+        return "left" if lower == left.lower() else "right"
     if not name:
         raise RowError("it has no winner")
     if (graded := _graded(lower)) is not None:

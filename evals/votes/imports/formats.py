@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from evals.votes.imports.annotation_tools import argilla_rows, is_argilla, is_label_studio, label_studio_rows
 from evals.votes.imports.choices import ONE_HOT
 from evals.votes.imports.fastchat import from_fastchat_battle, from_fastchat_log
 from evals.votes.imports.openwebui import from_openwebui, merge_thumbs
@@ -45,7 +46,13 @@ def read_votes_file(path: Path, options: ImportOptions) -> VotesFile:
     text = decode(data, path.name, options.encoding)
     table = Table(options, path.name)
     rows = list(_csv_rows(path, text, table) if _is_csv(path, text, options) else json_rows(text))
+    if not rows:
+        raise Invalid(f"{path.name} has no rows.", param="file")
     kind = options.form or _kind(path, text, [row for _, row in rows if isinstance(row, Mapping)])
+    if kind == "labelstudio":
+        rows = list(label_studio_rows(rows, table))
+    elif kind == "argilla":
+        rows = list(argilla_rows(rows, table))
     votes: list[ImportedVote] = []
     skipped: Counter[str] = Counter()
     bad: list[BadRow] = []
@@ -53,7 +60,7 @@ def read_votes_file(path: Path, options: ImportOptions) -> VotesFile:
     for line, row in rows:
         try:
             if not isinstance(row, Mapping):
-                raise row if isinstance(row, RowError) else RowError("it is not a JSON object")
+                raise row if isinstance(row, RowError | NotAVote) else RowError("it is not a JSON object")
             found = _votes(kind, row, line, table)
             if not options.any_date:
                 _check_dates(found, latest)
@@ -146,6 +153,10 @@ def _kind(path: Path, text: str, rows: list[Mapping[str, Any]]) -> VoteFormat:
     if is_table(path, text):
         return "csv"
     for row in rows:
+        if is_label_studio(row):
+            return "labelstudio"
+        if is_argilla(row):
+            return "argilla"
         if "data" in row and "type" in row and ("meta" in row or "snapshot" in row or "user_id" in row):
             return "openwebui"
         if ("states" in row or "tstamp" in row) and "type" in row:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from evals.campaign_tables import CampaignPromptRow, CriterionVoteRow, GoldPairRow, RecordedAnswerRow, VoteImportRow
 from evals.tables import BattleRow, JudgmentRow, PairRow, PromptRow, VoteRow
-from evals.votes.imports.matches import is_running
+from evals.votes.pair_counters import PairPlace, recount
 from evals.votes.prompts import IMPORTED
 from models.database import Database, utcnow
 from models.errors import Conflict, NotFound
@@ -45,8 +45,8 @@ def list_imports(database: Database) -> list[VoteImport]:
                 filename=row.filename,
                 format=row.format,
                 campaign=campaign,
-                votes=stored if row.undone is None else max(row.votes, 0),
-                complete=not is_running(row),
+                votes=stored if row.undone is None else row.votes,
+                complete=row.finished is not None,
                 created=row.created,
                 undone=row.undone,
             )
@@ -76,8 +76,9 @@ def finish_undoing(database: Database) -> int:
     """Removes what is left of imports that were undone; returns the number of votes."""
     removed = 0
     query = (
-        select(BattleRow.id, BattleRow.pair_id)
+        select(BattleRow.id, BattleRow.pair_id, BattleRow.campaign, PairRow.model_1, PairRow.model_2, PairRow.prompt_id)
         .join(VoteImportRow, VoteImportRow.id == BattleRow.import_id)
+        .join(PairRow, PairRow.id == BattleRow.pair_id)
         .where(VoteImportRow.undone.is_not(None))
         .limit(_BATCH)
     )
@@ -87,7 +88,9 @@ def finish_undoing(database: Database) -> int:
                 return removed
         with database.write() as session:
             rows = session.execute(query).all()
+            places = {PairPlace(*row[2:]) for row in rows}
             removed += _remove(session, [row[0] for row in rows], {row[1] for row in rows})
+            recount(session, places)
 
 
 def _remove(session: Session, battle_ids: list[str], pair_ids: set[str]) -> int:

@@ -4,7 +4,6 @@ A battle's id is "imported-" and a hash of the vote's id in the other tool, or e
 equal rows of the file. The forms that release 0a467a6 wrote are still derived, so that its imports are recognised.
 """
 
-import base64
 import hashlib
 import json
 from collections import Counter, defaultdict
@@ -14,8 +13,10 @@ from json.encoder import encode_basestring, encode_basestring_ascii
 
 from evals.votes.imports.rows import ImportedVote, Texts
 
-# From the alphabet of b32encode to Crockford's, in which ULIDs are written.
-_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # the alphabet of ULIDs
+_DIGITS = [first + second for first in _CROCKFORD for second in _CROCKFORD]  # two digits of 5 bits at once
+_SHIFTS = range(120, -1, -10)
+PREFIX = "imported-"
 _ID_MAX = 64  # characters of a battle's id
 
 
@@ -34,6 +35,11 @@ class VoteKeys:
     by_row: tuple[str, ...]
     kept: str
     digests: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every id."""
+        return (*self.by_id, *self.by_row, self.kept)
 
 
 @dataclass
@@ -96,7 +102,7 @@ def row_identity(vote: ImportedVote) -> str:
 
 def battle_key(identity: str) -> str:
     """The battle's id for an identity."""
-    return "imported-" + hashlib.sha256(identity.encode()).hexdigest()[:48]
+    return PREFIX + hashlib.sha256(identity.encode()).hexdigest()[:48]
 
 
 def prompt_digest(messages: Sequence[dict[str, str]]) -> str:
@@ -113,8 +119,7 @@ def pair_key(prompt_id: str, models: Sequence[str], answers: Sequence[str]) -> s
 def as_ulid(text: str) -> str:
     """26 characters derived from the content, in the alphabet of ULIDs."""
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
-    # 26 digits of 5 bits at the start of 32, which is what b32encode wants.
-    return base64.b32encode((number << 30).to_bytes(20)).translate(_CROCKFORD)[:26].decode()
+    return "".join([_DIGITS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def _id_identity(vote: ImportedVote) -> str:

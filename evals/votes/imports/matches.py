@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from evals.campaign_tables import VoteImportRow
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
-from evals.votes.imports.keys import KeyMaker, VoteKeys, row_identity
+from evals.votes.imports.keys import PREFIX, KeyMaker, VoteKeys, row_identity
 from evals.votes.imports.rows import ImportedVote, mirrored
 from models.database import Database
 
-_CHUNK = 1000  # keys in one query
-RUNNING = -1  # an import's number of votes until it is complete
+_CHUNK = 1000  # votes in one query
+_ULID = 26  # characters of the id of a battle that was shown here
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,6 @@ def earlier_import(database: Database, sha256: str) -> VoteImportRow | None:
         return session.scalars(query.order_by(VoteImportRow.id.desc()).limit(1)).first()
 
 
-def is_running(row: VoteImportRow) -> bool:
-    """Whether an import is not complete: it runs, or was killed."""
-    return row.votes == RUNNING
-
-
 def match(
     database: Database, votes: Sequence[ImportedVote], sha256: str, import_id: str | None, *, by_id: bool
 ) -> Matches:
@@ -75,9 +70,10 @@ def match(
         by_id: whether an id names a vote; without it an id still finds the vote that was once stored under it.
     """
     with database.read() as session:
-        is_empty = session.scalar(select(VoteRow.battle_id).limit(1)) is None
-    rows, repeats = _keyed(votes, sha256, by_id=by_id, is_empty=is_empty)
-    stored = {} if is_empty else _stored(database, [row.keys for row in rows])
+        imported = func.substr(BattleRow.id, 1, len(PREFIX)) == PREFIX
+        none_imported = session.scalar(select(BattleRow.id).where(imported).limit(1)) is None
+    rows, repeats = _keyed(votes, sha256, by_id=by_id, none_imported=none_imported)
+    stored = _stored(database, [row.keys for row in rows], none_imported)
     new, overlapping, changed = [], [], []
     known, earlier, used = 0, set(), set()
     for row in rows:
@@ -93,10 +89,17 @@ def match(
             overlapping.append(NewVote(row.vote, row.keys.kept))
             earlier.add(equal.import_id)
         else:
-            new.append(NewVote(row.vote, row.keys.by_id[1] if row.named else row.keys.by_row[0]))
+            new.append(NewVote(row.vote, _free_key(row, stored)))
     if not new and earlier == {None}:  # the same file, which release 0a467a6 imported without noting its hash
         known, overlapping, earlier = known + len(overlapping), [], set()
     return Matches(tuple(new), known, tuple(changed), repeats, tuple(overlapping), frozenset(earlier))
+
+
+def _free_key(row: "_Row", stored: Mapping[str, Stored]) -> str:
+    """The id to store a new vote under: that of its content where another vote has its id in the other tool."""
+    if row.named and (row.keys.by_id[1] not in stored or not row.keys.by_row):
+        return row.keys.by_id[1]
+    return row.keys.by_row[0]
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class _Row:
     named: bool
 
 
-def _keyed(votes: Sequence[ImportedVote], sha256: str, *, by_id: bool, is_empty: bool) -> tuple[list[_Row], int]:
+def _keyed(votes: Sequence[ImportedVote], sha256: str, *, by_id: bool, none_imported: bool) -> tuple[list[_Row], int]:
     """The votes with their keys, and how many repeat an id with the same content."""
     maker, repeats = KeyMaker(sha256), 0
     first: dict[tuple[str, ...], ImportedVote] = {}
@@ -120,7 +123,7 @@ def _keyed(votes: Sequence[ImportedVote], sha256: str, *, by_id: bool, is_empty:
                 repeats += 1
                 continue
             first.setdefault(key, vote)
-        rows.append(_Row(vote, maker.keys(vote, by_row=not (named and is_empty)), named))
+        rows.append(_Row(vote, maker.keys(vote, by_row=not (named and none_imported)), named))
     return rows, repeats
 
 
@@ -140,8 +143,13 @@ def _by_id(row: _Row, stored: Mapping[str, Stored], used: set[str]) -> Stored | 
     return found
 
 
-def _stored(database: Database, keys: Sequence[VoteKeys]) -> dict[str, Stored]:
-    """The stored votes by their battle's id, of all the ids that the rows may have."""
+def _stored(database: Database, keys: Sequence[VoteKeys], none_imported: bool) -> dict[str, Stored]:
+    """The stored votes by their battle's id, of all the ids that the rows may have.
+
+    Where no vote was imported, only votes that were cast and exported here may have one of them.
+    """
+    if none_imported:
+        keys = [row for row in keys if row.by_id and len(row.by_id[0]) == _ULID]
     found: dict[str, Stored] = {}
     query = (
         select(BattleRow.id, BattleRow.import_id, BattleRow.voter, BattleRow.flipped, VoteRow.choice, PromptRow.digest)
@@ -150,7 +158,8 @@ def _stored(database: Database, keys: Sequence[VoteKeys]) -> dict[str, Stored]:
         .join(PromptRow, PromptRow.id == PairRow.prompt_id)
     )
     for start in range(0, len(keys), _CHUNK):
-        ids = {key for row in keys[start : start + _CHUNK] for key in (*row.by_id, *row.by_row, row.kept)}
+        some = keys[start : start + _CHUNK]
+        ids = {key for row in some for key in (row.by_id[:1] if none_imported else row.all)}
         with database.read() as session:
             for battle_id, import_id, voter, flipped, choice, digest in session.execute(
                 query.where(BattleRow.id.in_(ids))

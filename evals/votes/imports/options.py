@@ -8,7 +8,7 @@ from evals.campaign_tables import OPEN_CAMPAIGN
 from evals.votes.imports.choices import Scale
 from models.errors import Invalid
 
-VoteFormat = Literal["csv", "jsonl", "fastchat", "openwebui"]
+VoteFormat = Literal["csv", "jsonl", "fastchat", "openwebui", "labelstudio", "argilla"]
 FORMATS: tuple[str, ...] = get_args(VoteFormat)
 Overlap = Literal["keep", "drop"]
 # Our name for a column → the names in files; the first that is present is used.
@@ -18,8 +18,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "winner": ("winner", "choice", "vote", "label"),
     "messages": ("messages",),
     "prompt": ("prompt", "question", "instruction", "prompt_id", "question_id"),
-    "answer_a": ("answer_a", "response_a", "left_answer", "answer_1"),
-    "answer_b": ("answer_b", "response_b", "right_answer", "answer_2"),
+    "answer_a": ("answer_a", "response_a", "left_answer", "answer_1", "answer1"),
+    "answer_b": ("answer_b", "response_b", "right_answer", "answer_2", "answer2"),
     "chosen": ("chosen",),
     "rejected": ("rejected",),
     "chosen_model": ("chosen_model", "chosen-model", "model_chosen"),

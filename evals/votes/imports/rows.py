@@ -7,6 +7,7 @@ from typing import Any
 
 UNKNOWN_VOTER = "unknown"
 _LIMIT = 255  # characters of a name, as the tables have them
+_EXCEL_DAYS = (36_526, 73_050)  # 2000 to 2099 in days since 1899; as seconds they are the first day of 1970
 _MILLISECONDS, _MICROSECONDS, _NANOSECONDS = 1e11, 1e14, 1e17  # from here on a number of seconds is in that unit
 
 
@@ -109,20 +110,30 @@ def parse_time(given: Any) -> datetime | None:
     """A time from seconds, milli-, micro- or nanoseconds since 1970, or from ISO 8601 (UTC where it has no zone)."""
     if given is None:
         return None
+    if isinstance(given, str) and given[4:5] == "-" and (when := _iso_time(given)) is not None:
+        return when
     try:
         seconds = float(given)
-    except (TypeError, ValueError):
-        try:
-            when = datetime.fromisoformat(str(given).strip().removesuffix(" UTC"))
-        except ValueError as error:
+    except (TypeError, ValueError) as error:
+        if (when := _iso_time(str(given))) is None:
             raise RowError(f"the time {str(given)[:40]!r} cannot be read: write 2026-01-31T12:00") from error
-        return when if when.tzinfo else when.replace(tzinfo=UTC)
+        return when
+    if _EXCEL_DAYS[0] <= seconds <= _EXCEL_DAYS[1]:
+        raise RowError(f"the time {str(given)[:40]!r} seems to be Excel's number of a day: write 2026-01-31")
     try:
         if not math.isfinite(seconds):
             raise OverflowError
         return datetime.fromtimestamp(seconds / _unit(abs(seconds)), UTC)
     except (OverflowError, OSError, ValueError) as error:
         raise RowError(f"the time {str(given)[:40]!r} cannot be read: write 2026-01-31T12:00") from error
+
+
+def _iso_time(text: str) -> datetime | None:
+    try:
+        when = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
+    except ValueError:
+        return None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _unit(size: float) -> float:

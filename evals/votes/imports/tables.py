@@ -14,13 +14,18 @@ from evals.votes.imports.rows import UNKNOWN_VOTER, ImportedVote, NotAVote, RowE
 _ANNOTATOR = re.compile(r"(annotator|rater|judge|voter|labell?er|worker|participant)[ _-]?\d+", re.IGNORECASE)
 
 
+# Columns where a program's word for "nothing" is no value; in a text it may be one.
+_NAMES = {"model_a", "model_b", "chosen_model", "rejected_model", "winner", "voter", "id", "category", "created"}
+_MISSING = {"nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "NaT"}
+
+
 @dataclass(frozen=True)
 class Table:
     """What is the same for all rows of a table: the options, and the name of its file."""
 
     options: ImportOptions
     filename: str
-    _plans: dict[tuple[str, ...], dict[str, list[str]]] = field(default_factory=dict)
+    _plans: dict[tuple[str, ...], tuple[dict[str, list[str]], list[str]]] = field(default_factory=dict)
 
     @property
     def names(self) -> WinnerNames:
@@ -37,33 +42,44 @@ class Table:
 
     def has(self, name: str, columns: Sequence[str]) -> bool:
         """Whether the table has one of our columns."""
-        return any(column in columns for column in self._aliases(name))
+        return any(column in columns for column in self.aliases(name))
 
     def cells(self, row: Mapping[str, Any]) -> "Cells":
         """The values of our columns."""
         columns = tuple(row)
         if columns not in self._plans:
-            self._plans[columns] = {
-                name: [column for column in self._aliases(name) if column in row] for name in COLUMNS
-            }
-        return Cells(row, self._plans[columns])
+            plan = {name: [column for column in self.aliases(name) if column in row] for name in COLUMNS}
+            self._plans[columns] = plan, self.annotators(columns)
+        return Cells(row, *self._plans[columns])
 
-    def _aliases(self, name: str) -> tuple[str, ...]:
+    def column(self, name: str) -> str:
+        """The name under which one of our columns is looked for first."""
+        return self.aliases(name)[0]
+
+    def aliases(self, name: str) -> tuple[str, ...]:
+        """The names under which one of our columns is looked for."""
         return (self.options.columns[name],) if name in self.options.columns else COLUMNS[name]
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A row's values under our names of columns. `plan`: our name → the row's columns for it."""
+    """A row's values under our names of columns.
+
+    `plan`: our name → the row's columns for it. `annotators`: the columns with one person's winner each.
+    """
 
     row: Mapping[str, Any]
     plan: Mapping[str, Sequence[str]]
+    annotators: Sequence[str]
 
     def __getitem__(self, name: str) -> Any:
         """The value of one of our columns; None where it is missing or empty."""
         for column in self.plan[name]:
-            if (value := self.row[column]) is not None and value != "":
-                return value
+            if (value := self.row[column]) is None or value == "":
+                continue
+            if name in _NAMES and (value != value or (isinstance(value, str) and value in _MISSING)):
+                continue
+            return value
         return None
 
     def text(self, name: str) -> str | None:
@@ -82,7 +98,15 @@ def from_row(row: Mapping[str, Any], line: int, table: Table) -> list[ImportedVo
         RowError: the row is not a vote.
     """
     cells = table.cells(row)
-    annotators = table.annotators(list(row))
+    if "games" in row and "model" in row:
+        raise RowError(
+            "it is a verdict of an Arena-Hard judge: write a row with model_a, model_b and winner for each game, and "
+            "use `parley judge import`"
+        )
+    for name in ("model_a", "model_b", "voter", "id", "category"):
+        if isinstance(cells[name], list | dict):
+            raise RowError(f"its {cells.column(name)} is a list or an object, not a text")
+    annotators = cells.annotators
     if cells["winner"] is None and row.get("skip_reason"):  # as Parley exports it
         raise NotAVote("a pair that was skipped")
     if not annotators and cells["winner"] is None and cells["chosen"] is not None:

@@ -4,6 +4,8 @@ import codecs
 import csv
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,12 @@ _BIG_CELL = 2**27  # characters of an answer in a CSV; Python's own limit is 131
 _HEADER = 2**16  # characters in which a header ends
 _SEPARATORS = (",", ";", "\t", "|")
 _TABLES, _JSON = (".csv", ".tsv", ".tab"), (".json", ".jsonl", ".ndjson")
+_OTHER_FILES = {
+    b"PK\x03\x04": "an Excel file or another archive: save the table as CSV",
+    b"PAR1": "a Parquet file: write it as JSONL, such as with pandas' to_json(path, orient='records', lines=True)",
+    b"\x1f\x8b": "compressed: unpack it",
+}
+_EXCEL_SEPARATOR = re.compile(r"sep=(.)\r?\n")  # a first line of Excel's
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
 
 
@@ -25,6 +33,7 @@ class Header:
 
     columns: tuple[str, ...]
     separator: str
+    lines: int = 0  # before it
 
 
 def read_bytes(path: Path) -> bytes:
@@ -48,17 +57,23 @@ def decode(data: bytes, name: str, encoding: str | None) -> str:
     """The text of a file: in the encoding given, else UTF-8, or UTF-16 where the file begins with its mark.
 
     Raises:
-        Invalid: it is not text in that encoding; the message says which encoding to try.
+        Invalid: it is empty, or is not text in that encoding; the message says what to do.
     """
+    for mark, kind in _OTHER_FILES.items():
+        if data.startswith(mark):
+            raise Invalid(f"{name} is {kind}.", param="file")
     known = encoding or next((kind for mark, kind in _MARKS.items() if data.startswith(mark)), "utf-8")
     try:
-        return data.decode(known)
+        text = data.decode(known)
     except LookupError as error:
         raise Invalid(f"There is no encoding {encoding!r}: use utf-8, utf-16 or cp1252.", param="encoding") from error
     except UnicodeDecodeError as error:
         guess = "utf-16" if b"\0" in data[:200] else "cp1252"
         cure = f"; try --encoding {guess}" if guess != known else ""
         raise Invalid(f"{name} is not {known} text (byte {error.start}){cure}.", param="encoding") from error
+    if not text.strip():
+        raise Invalid(f"{name} is empty.", param="file")
+    return text
 
 
 def is_table(path: Path, text: str) -> bool:
@@ -68,33 +83,62 @@ def is_table(path: Path, text: str) -> bool:
 
 
 def read_header(path: Path, text: str, separator: str | None, is_known: Callable[[str], bool]) -> Header:
-    """The first row of a CSV, split by the separator that yields the most known columns."""
+    """The first row of a CSV, split by the separator that yields the most known columns.
+
+    "Model A" is read as model_a. Excel's line "sep=;" before it names the separator.
+
+    Raises:
+        Invalid: two columns have the same known name.
+    """
     csv.field_size_limit(_BIG_CELL)  # a process-wide limit; no other reader needs a smaller one
+    lines = 0
+    if excel := _EXCEL_SEPARATOR.match(text):
+        separator, text, lines = separator or excel[1], text[excel.end() :], 1
     usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
     candidates = [separator] if separator else sorted(_SEPARATORS, key=lambda one: one != usual)
     headers = [
-        Header(tuple(next(csv.reader(io.StringIO(text[:_HEADER], newline=""), delimiter=one), [])), one)
+        Header(tuple(_column(name, is_known) for name in _first_row(text[:_HEADER], one)), one, lines)
         for one in candidates
     ]
-    return max(headers, key=lambda header: sum(map(is_known, header.columns)))
+    header = max(headers, key=lambda header: sum(map(is_known, header.columns)))
+    twice = [name for name, times in Counter(header.columns).items() if times > 1 and is_known(name)]
+    if twice:
+        raise Invalid(f"{path.name} has two columns {twice[0]!r}: rename one of them.", param="file")
+    return header
+
+
+def _first_row(text: str, separator: str) -> list[str]:
+    return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
+
+
+def _column(name: str, is_known: Callable[[str], bool]) -> str:
+    """A column's name; in our spelling where that is a known one."""
+    usual = re.sub(r"[\s-]+", "_", name.strip().lower())
+    return name if is_known(name) or not is_known(usual) else usual
 
 
 def csv_rows(text: str, header: Header) -> Iterator[tuple[int, Mapping[str, Any] | RowError]]:
     """Each row with its line; a row that has not the header's number of cells is a RowError."""
+    for _ in range(header.lines):
+        text = text[text.index("\n") + 1 :]
+    open_quote = text.count('"') % 2 == 1
+    end = text.count("\n", 0, len(text.rstrip("\r\n"))) + 1
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=header.separator)
     next(reader, None)
     before, columns = reader.line_num, header.columns
     try:
         for cells in reader:
-            line, before = before + 1, reader.line_num
+            line, before = before + 1 + header.lines, reader.line_num
             if not cells:
                 continue
-            if len(cells) != len(columns):
+            if open_quote and reader.line_num >= end and line < reader.line_num + header.lines:
+                yield line, RowError('a quotation mark (") opens here and is not closed, so the rest is not read')
+            elif len(cells) != len(columns):
                 yield line, RowError(f"it does not have the {len(columns)} cells of the header")
             else:
                 yield line, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
-        yield before + 1, RowError(f"it is not CSV from here on ({error})")
+        yield before + 1 + header.lines, RowError(f"it is not CSV from here on ({error})")
 
 
 def json_rows(text: str) -> Iterator[tuple[int, Any]]:
@@ -114,8 +158,10 @@ def json_rows(text: str) -> Iterator[tuple[int, Any]]:
         if content.strip():
             try:
                 yield line, json.loads(content)
-            except (ValueError, RecursionError) as error:
+            except json.JSONDecodeError as error:
                 yield line, RowError(f"it is not JSON ({error})")
+            except (ValueError, RecursionError):  # over 4,300 digits; over a thousand levels
+                yield line, RowError("it has a number that is too long, or is nested too deeply")
 
 
 def _wrapped(text: str) -> Sequence[Any] | None:
@@ -125,6 +171,13 @@ def _wrapped(text: str) -> Sequence[Any] | None:
     except (ValueError, RecursionError):
         return None
     lists = [value for value in whole.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    if len(lists) != 1 or "model_a" in whole or "states" in whole:
+    columns = [value for value in whole.values() if isinstance(value, list | dict) and len(value) > 0]
+    if len(columns) == len(whole) > 2 and len({(type(value), len(value)) for value in columns}) == 1:
+        raise Invalid(
+            "The file has one list for each column: write one object for each row, such as with pandas' "
+            "to_json(path, orient='records', lines=True).",
+            param="file",
+        )
+    if len(lists) != 1 or "model_a" in whole or "states" in whole or "games" in whole or "annotations" in whole:
         return [whole]
     return [one["row"] if isinstance(one.get("row"), dict) else one for one in lists[0]]

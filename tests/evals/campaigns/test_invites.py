@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from evals.campaign_tables import InviteRow, RaterRow
-from evals.campaigns.ballots import cast_vote, votes_by
+from evals.campaign_tables import ExcludedVoterRow, InviteRow, RaterRow
+from evals.campaigns.ballots import Ballot, cast_vote, votes_by
 from evals.campaigns.invites import NewInvite, create_invite, invite_of, list_invites, revoke_invite, sign_invite
 from evals.campaigns.raters import (
+    Forgotten,
     count_from_address,
     forget_person,
     hashed_address,
@@ -22,6 +23,9 @@ from evals.campaigns.raters import (
     sign_rater,
 )
 from evals.tables import BattleRow, VoteRow
+from evals.votes.vote_import import import_votes
+from evals.votes.voters import exclude_voter
+from evals.votes.votes import read_votes
 from models.database import Database, utcnow
 from models.errors import Conflict, Forbidden, Invalid, NotFound
 from tests.evals.campaigns.campaigns import battle, opened
@@ -141,13 +145,20 @@ def test_a_forgotten_person_leaves_an_anonymous_vote(any_database: Database, tmp
     stored = invite(any_database)
     team = invite(any_database, "Team", is_group=True)
     rater, member = join_by_invite(any_database, stored), join_by_invite(any_database, team, "Cem")
-    cast_vote(any_database, battle(any_database, rater.voter).id, rater.voter, "left")
+    shown = battle(any_database, rater.voter)
+    cast_vote(any_database, shown.id, rater.voter, "left", Ballot(comment="Ann likes this."))
+    exclude_voter(any_database, rater.voter, "Ann clicked at random")
+    file = tmp_path / "votes.csv"
+    file.write_text("model_a,model_b,winner,prompt,voter\na,b,left,Why?,Ann Smith\na,b,left,Why?,Bert\n")
+    import_votes(any_database, file)
+    exclude_voter(any_database, "Ann Smith", "not of the team")
     forgotten = forget_person(any_database, "ann smith")
-    assert (forgotten.raters, forgotten.invites) == (1, 1)
+    assert forgotten == Forgotten(raters=1, invites=1, comments=1, imported=1)
+    assert read_votes(any_database).voters == ("Bert",), "the votes stay excluded"
     assert forget_person(any_database, "Cem").invites == 0, "the group's link is not one person's"
     assert votes_by(any_database, rater.voter, "acceptance") == 1
     with any_database.read() as session:
-        tables = (InviteRow, RaterRow, BattleRow, VoteRow)
+        tables = (InviteRow, RaterRow, BattleRow, VoteRow, ExcludedVoterRow)
         everything = repr([vars(row) for table in tables for row in session.scalars(select(table))])
     assert "Ann" not in everything
     assert "Cem" not in everything

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from evals.campaigns.ballots import cast_vote
-from evals.judges.calibration import calibrate
+from evals.judges.calibration import CalibrationRequest, calibrate
 from evals.judges.pairwise import judge_models
 from evals.judges.request import JudgeRequest
 from evals.votes.prompts import add_prompts
@@ -32,7 +32,7 @@ def test_calibration_judges_the_voted_pairs_and_compares_them(any_database: Data
     vote(any_database, asked, 6, wrong=1)
     vote(any_database, asked, 3, wrong=0, voter="bo")
     before = asked.asked.count(JUDGE)
-    found = asyncio.run(calibrate(any_database, asked, JUDGE))
+    found = asyncio.run(calibrate(any_database, asked, CalibrationRequest(JUDGE)))
     whole = found.groups[0]
     assert (found.judged, found.unparsed, found.failed) == (found.voted, 0, 0)
     assert asked.asked.count(JUDGE) - before == 2 * found.voted
@@ -42,17 +42,17 @@ def test_calibration_judges_the_voted_pairs_and_compares_them(any_database: Data
     assert "not known" in found.summary
     json.dumps(found.to_json(), allow_nan=False)
     # Nothing is asked a second time, and nothing at all where that is not wanted.
-    asyncio.run(calibrate(any_database, None, JUDGE))
-    assert asyncio.run(calibrate(any_database, asked, JUDGE)) == found
+    asyncio.run(calibrate(any_database, None, CalibrationRequest(JUDGE)))
+    assert asyncio.run(calibrate(any_database, asked, CalibrationRequest(JUDGE))) == found
     assert asked.asked.count(JUDGE) - before == 2 * found.voted
 
 
 def test_a_judge_without_verdicts_has_no_agreement(database: Database) -> None:
     with pytest.raises(NotFound, match="Nobody has voted"):
-        asyncio.run(calibrate(database, None, JUDGE))
+        asyncio.run(calibrate(database, None, CalibrationRequest(JUDGE)))
     fill(database)
     vote(database, script(says(sound)), 2, wrong=0)
-    found = asyncio.run(calibrate(database, None, JUDGE))
+    found = asyncio.run(calibrate(database, None, CalibrationRequest(JUDGE)))
     assert (found.voted, found.judged, found.groups) == (2, 0, ())
     assert "It has judged 0 of the 2 pairs" in found.summary
 
@@ -72,6 +72,6 @@ def test_few_votes_and_many_verdicts_combine_into_one_win_rate(database: Databas
     turned = asyncio.run(judge_models(database, asked, JudgeRequest(JUDGE, (AFTER, BEFORE))))
     assert turned.powered is not None
     assert turned.powered.mean == pytest.approx(1 - report.powered.mean)
-    found = asyncio.run(calibrate(database, None, JUDGE))
+    found = asyncio.run(calibrate(database, None, CalibrationRequest(JUDGE)))
     assert [(one.model_a, one.model_b) for one in found.win_rates] == [(BEFORE, AFTER)]
     assert found.win_rates[0].found.mean == pytest.approx(report.powered.mean)

@@ -1,16 +1,20 @@
 """An outside judge's verdicts from a file: stored pairs are recognised, flips are counted, people are compared with."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from evals.judges.calibration import CalibrationRequest
 from evals.judges.judgment_import import import_judgments
 from evals.judges.rubric import IMPORTED_RUBRIC, find_rubric
 from evals.served_runs import calibrate_stored
+from evals.votes.imports.options import ImportOptions
 from evals.votes.vote_import import import_votes
 from models.database import Database
-from models.errors import Invalid
+from models.errors import Invalid, NotFound
+from tests.evals.campaigns.campaigns import draft
 
 
 def rows(path: Path, verdicts: list[dict[str, str]]) -> Path:
@@ -50,7 +54,7 @@ def test_an_outside_judge_is_held_against_people(voted: Database, tmp_path: Path
     found = import_judgments(voted, rows(tmp_path / "judged.jsonl", judged), "outside")
     assert (found.new, found.known, found.unknown, found.pairs, found.one_order) == (80, 0, 1, 40, 0)
     assert (found.flips, found.flip_rate) == (2, 0.05)  # of 0, 10, 20 and 30 people prefer "new" on 10 and 30
-    calibration = calibrate_stored(voted, "outside", find_rubric("imported"))
+    calibration = calibrate_stored(voted, CalibrationRequest("outside", find_rubric("imported")))
     assert (calibration.voted, calibration.judged) == (40, 40)
     assert calibration.groups[0].pairs == 40
     again = import_judgments(voted, tmp_path / "judged.jsonl", "outside")
@@ -70,3 +74,20 @@ def test_rows_about_other_answers_are_refused(voted: Database, tmp_path: Path) -
     without = {name: value for name, value in other.items() if not name.startswith("answer")}
     assert import_judgments(voted, rows(tmp_path / "judged.jsonl", [without]), "outside").new == 1
     assert IMPORTED_RUBRIC.name == "imported"
+
+
+def test_a_judge_is_compared_with_one_campaigns_votes(voted: Database, tmp_path: Path) -> None:
+    """Campaigns ask different questions, so their votes are never pooled."""
+    draft(voted, tmp_path)
+    shorter = [verdict(p, "new", "old", "old") | {"voter": "cem"} for p in range(10)]
+    import_votes(voted, rows(tmp_path / "other.jsonl", shorter), ImportOptions(campaign="acceptance"))
+    judged = [verdict(p, *models, "new") for p in range(40) for models in (("new", "old"), ("old", "new"))]
+    import_judgments(voted, rows(tmp_path / "judged.jsonl", judged), "outside")
+    request = CalibrationRequest("outside", find_rubric("imported"))
+    for campaign, pairs, agrees in (("open", 40, 0.75), ("acceptance", 10, 0.0)):
+        found = calibrate_stored(voted, replace(request, campaign=campaign))
+        assert (found.campaign, found.voted, found.groups[0].pairs) == (campaign, pairs, pairs)
+        assert found.groups[0].with_ties is not None
+        assert found.groups[0].with_ties.value == pytest.approx(agrees)
+    with pytest.raises(NotFound, match="no campaign 'summer'"):
+        calibrate_stored(voted, replace(request, campaign="summer"))

@@ -43,7 +43,7 @@ def test_votes_become_a_leaderboard(any_database: Database) -> None:
     assert (first.losses, first.rank_low, first.rank_high, first.enough) == (0, 1, 1, True)
     assert board.win_rates[0][0] is None
     assert board.win_rates[0][1] == pytest.approx(1 - (board.win_rates[1][0] or 0))
-    assert board.verdict.startswith("good leads")
+    assert board.verdict.startswith("For these people, good leads")
     assert json.loads(json.dumps(board.to_json()))["rows"][0]["model"] == "good"
     even = leaderboard(any_database, category="even")
     assert 0 < even.votes < 90
@@ -76,7 +76,7 @@ def test_models_that_never_met_are_not_ranked() -> None:
 
 
 def test_a_tight_race_names_its_rivals() -> None:
-    rows = [("a", "b", float(i % 2), i, i % 50) for i in range(60)]
+    rows = [("a", "b", float(i % 2 or i == 0), i, i % 50) for i in range(60)]
     board = rank(from_rows(rows))
     assert board.enough
     assert "may be as good" in board.verdict
@@ -108,7 +108,10 @@ def test_few_voters_speak_for_themselves() -> None:
     rows = [("a", "b", float(p % 4 > 0), p, v) for p in range(40) for v in range(4)]
     board = rank(from_rows(rows))
     assert (board.scope, board.clustered_by) == ("these people", "prompt")
-    assert "This is about these 4 people only: 1 more voter is needed to speak for others" in board.verdict
+    assert (
+        "This is about these 4 people only. About other people there is not enough evidence: at least 1 more"
+        in board.verdict
+    )
     more = rank(from_rows([*rows, *(("a", "b", float(p % 4 > 0), p, 4) for p in range(40))]))
     assert (more.scope, more.clustered_by) == ("people like them", "prompt and voter")
     assert "people only" not in more.verdict
@@ -121,3 +124,22 @@ def test_a_voter_with_most_votes_is_named_and_weighs_like_others() -> None:
     assert board.rows[0].model == "b"
     assert board.frequent_voter == "diligent"
     assert any("diligent cast half of the votes" in note for note in board.notes)
+
+
+def test_equal_models_and_undecided_leads_are_worded_without_contradiction() -> None:
+    def people(count: int, score: float, prompts: int = 40) -> list[tuple[str, str, float, int, str]]:
+        return [("new", "old", score, prompt, f"v{i}") for i in range(count) for prompt in range(prompts)]
+
+    assert rank(from_rows(people(3, 0.5))).verdict.startswith(
+        "new and old have the same rating. Head to head: For these 3"
+    )
+    mixed = [(a, b, 0.0 if prompt % 10 < 3 else 1.0, prompt, who) for a, b, _, prompt, who in people(1, 1.0)]
+    alone = rank(from_rows(mixed)).verdict
+    assert alone.startswith(
+        "For this one person, new has the higher rating. Head to head: For this one person, there is"
+    )
+    assert "leads" not in alone
+    both = rank(from_rows(people(2, 1.0)))
+    assert both.verdict.startswith("For these people, new leads")
+    assert "v0 and v1 each cast half of the votes." in both.verdict
+    assert both.frequent_voter is None

@@ -5,7 +5,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from evals.campaign_tables import OPEN_CAMPAIGN, CampaignPairRow
 from evals.ratings.leaderboard import leaderboard
 from evals.tables import JudgmentRow, PairRow
 from evals.votes.imports import batches
@@ -176,3 +178,24 @@ def test_exports_of_a_campaign_and_for_openai(database: Database, tmp_path: Path
     with pytest.raises(ValueError, match="jsonl"):
         export_votes(database, tmp_path / "dpo.csv", VoteExport("openai"))
     assert {"campaign", "link", "probability", "skip_reason"} <= vote_rows(database)[0].keys()
+
+
+def test_imported_votes_count_where_their_pair_is_shown(any_database: Database, tmp_path: Path) -> None:
+    """A rater is then shown what has fewer votes."""
+    import_votes(any_database, table(tmp_path / "first.csv", ROWS[:1]))
+    with any_database.write() as session:
+        prompt_id, pair_id = session.execute(select(PairRow.prompt_id, PairRow.id)).one()
+        cell = {"campaign": OPEN_CAMPAIGN, "model_1": "a", "model_2": "b", "prompt_id": prompt_id}
+        session.add(CampaignPairRow(**cell, sample=0, shown=1, voted=1, points=1.0))
+        session.add(CampaignPairRow(**cell, sample=1, pair_id=pair_id, shown=0))
+    other = [f"b,a,left,Question 0?,{answers},{voter}\n" for answers, voter in [("x,y", "bob"), ("two,one", "cem")]]
+    found = import_votes(any_database, table(tmp_path / "second.csv", [*other, ROWS[1]]))
+
+    def counters() -> list[tuple[int, float]]:
+        with any_database.read() as session:
+            query = select(CampaignPairRow).order_by(CampaignPairRow.sample)
+            return [(cell.voted, cell.points) for cell in session.scalars(query)]
+
+    assert counters() == [(1, 0.0), (2, 1.0)]
+    undo_import(any_database, str(found.import_id))
+    assert counters() == [(0, 0.0), (1, 1.0)]

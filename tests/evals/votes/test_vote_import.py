@@ -261,6 +261,7 @@ def test_parquet_and_a_folder_for_datasets(database: Database, tmp_path: Path) -
 
     loaded = load_dataset(str(tmp_path / "folder"), split="train", cache_dir=cache)
     assert loaded.num_rows == 4
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["README.md", "train.parquet"]
     assert loaded[0]["messages"] == [{"role": "user", "content": "Where is my parcel?"}]
     assert export_preferences(database, tmp_path / "pairs") == 1
     pairs = load_dataset(str(tmp_path / "pairs"), split="train", cache_dir=cache)

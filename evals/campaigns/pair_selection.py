@@ -27,7 +27,7 @@ from models.spec import is_recorded_name
 _MIN_BATTLES_BETWEEN = 10  # between two showings of a pair to one voter
 
 
-class Matchmaker:
+class PairSelector:
     """Chooses the next pair for one voter; made for one transaction."""
 
     def __init__(

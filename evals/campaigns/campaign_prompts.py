@@ -11,7 +11,7 @@ from models.messages import as_dicts
 
 
 def source_prompt_ids(database: Database, source: PromptSource, runs: Path) -> list[str]:
-    """The ids of the prompts in their order, stored first where they are new.
+    """The ids of the prompts in their order, stored first if they are new.
 
     Args:
         runs: the folder of the training runs.

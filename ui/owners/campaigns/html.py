@@ -10,11 +10,19 @@ from evals.campaigns.invites import Invite
 from evals.campaigns.progress import CampaignProgress
 from evals.campaigns.report import CampaignReport
 from evals.ratings.verdict import Verdict
+from evals.reports.rating_tables import scope_cells
 from models.database import utcnow
 from ui.look.markup import badge, empty_state, facts, heading, notice, table
 
 EMPTY = empty_state("No campaigns yet", "Create one below: models, questions, and what you ask people.")
 _STATES = {"draft": "still", "scheduled": "warn", "open": "", "closed": "still"}
+EXPORT_FORMS = {
+    "csv": "CSV",
+    "parquet": "Parquet",
+    "datasets": "Hugging Face datasets (.zip)",
+    "trl": "preference pairs for TRL",
+    "openai": "preference pairs for OpenAI’s DPO",
+}
 _SKIPS = {
     "not_my_topic": "not their subject",
     "unclear": "the question is unclear",
@@ -98,7 +106,7 @@ def _people(progress: CampaignProgress) -> str:
 def report_html(report: CampaignReport, names: Mapping[str, str]) -> str:
     """The verdicts, overall and by criterion, each with its interval and who prefers what. `names`: by voter."""
     note = ""
-    if report.look == "anytime" and not report.campaign.open_ended:
+    if report.look == "anytime" and report.campaign.state == "open" and not report.campaign.open_ended:
         text = "This campaign is still open: its final verdict is one look when it closes."
         note = notice(text, "wait")
     parts = [note, *(_verdict_html(verdict, names) for verdict in report.verdicts)]
@@ -108,14 +116,26 @@ def report_html(report: CampaignReport, names: Mapping[str, str]) -> str:
 
 
 def _verdict_html(verdict: Verdict, names: Mapping[str, str]) -> str:
-    good = badge("at least as good") if verdict.at_least_as_good else ""
+    good = badge("at least as good") if verdict.headline.at_least_as_good else ""
     text = verdict.text
     for number, each in enumerate(verdict.by_voter, 1):
         text = text.replace(each.voter, _person(each.voter, number, names))
     return (
         f"<div class='verdict'><div><b>{escape(verdict.model_a)}</b> against {escape(verdict.model_b)} {good}</div>"
-        f"<p>{escape(text)}</p></div>{interval_svg(verdict)}{_by_voter(verdict, names)}"
+        f"<p>{escape(text)}</p></div>{interval_svg(verdict)}{_scopes(verdict)}{_by_voter(verdict, names)}"
     )
+
+
+def _scopes(verdict: Verdict) -> str:
+    """The verdict for these people and for people like them, a row each."""
+    if verdict.win_rate is None:
+        return ""
+    head, *rows = scope_cells(verdict)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
+        for row in rows
+    )
+    return table("".join(f"<th>{escape(cell)}</th>" for cell in head), body)
 
 
 def _person(voter: str, number: int, names: Mapping[str, str]) -> str:
@@ -155,6 +175,16 @@ def _by_voter(verdict: Verdict, names: Mapping[str, str]) -> str:
     )
     head = f"<th>Person</th><th>Prefers</th><th>{escape(verdict.model_a)} won / tied / lost</th><th>Share of votes</th>"
     return f"<details class='behind'><summary>By person</summary>{table(head, rows)}</details>"
+
+
+def export_links(address: str = "/campaigns/export") -> str:
+    """Links to the votes as files, at the address that exports a campaign or, without one, all campaigns."""
+    join = "&amp;" if "?" in address else "?"
+    links = (
+        f"<a href='{address}{join}as={form}' download data-export='{form}'>{label}</a>"
+        for form, label in EXPORT_FORMS.items()
+    )
+    return f"Votes: {' · '.join(links)}"
 
 
 def invites_table(invites: Sequence[tuple[Invite, str]]) -> str:

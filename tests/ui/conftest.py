@@ -30,6 +30,7 @@ from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import BotProfile, ModelSpec, Upstream
 from tests.stack import ROOT, free_ports
+from tests.ui.openid_provider import CLIENT_ID, CLIENT_SECRET
 
 NAMES = ("quokka-terse", "wombat-warm", "org/numbat-base")
 CHROMIUM = "/usr/bin/chromium"
@@ -132,10 +133,10 @@ class Page:
         return TestClient(self.app, follow_redirects=False, headers=headers, base_url="http://127.0.0.1")
 
 
-def _page(home: Path) -> Page:
+def _page(home: Path, **more: Any) -> Page:
     from ui.page import build
 
-    settings = load_settings(home=home, port=9)  # nobody listens there
+    settings = load_settings(home=home, port=9, **more)  # nobody listens at this port
     upgrade(settings)
     database = open_database(settings)
     register_models(database, "http://127.0.0.1:9/v1")
@@ -161,8 +162,16 @@ class Keyed:
 
 @pytest.fixture(scope="session")
 def keyed_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
-    """The page with an owner's and a client's key. For tests that only look, or make keys of their own."""
-    page = _page(tmp_path_factory.mktemp("keyed") / "home")
+    """The page with an owner's and a client's key, and an OpenID Connect provider that is not running yet.
+
+    For tests that only look, or make keys of their own.
+    """
+    provider = {
+        "oidc_issuer": f"http://127.0.0.1:{free_ports(1)[0]}",
+        "oidc_client_id": CLIENT_ID,
+        "oidc_client_secret": CLIENT_SECRET,
+    }
+    page = _page(tmp_path_factory.mktemp("keyed") / "home", **provider)
     owner = create_key(page.database, name="owner", role="owner")
     client = create_key(page.database, name="client", role="client")
     yield Keyed(page, owner, client)

@@ -199,7 +199,7 @@ def read_the_report(owner: Page, folder: Path) -> None:
     expect(owner.locator("#campaigns-progress .badge").first).to_have_text("closed", timeout=WAIT_MS)
     report = owner.locator("#campaigns-report")
     expect(report.locator(".verdict")).to_have_count(2 * PAIRS_OF_MODELS)  # overall, and for the criterion
-    expect(report).to_contain_text(f"{OLD}@recorded")
+    expect(report).to_contain_text(re.compile(rf"{OLD}@recorded: recorded on \d{{4}}-"))
     expect(report.get_by_role("row", name="people like them").first).to_be_visible()
     report.locator("summary").first.click()
     expect(report.locator("details table").first).to_contain_text(PEOPLE[0])

@@ -13,6 +13,7 @@ from evals.campaigns.lifecycle import close_campaign, create_campaign, list_camp
 from evals.campaigns.progress import CampaignProgress, campaign_progress
 from evals.campaigns.raters import Forgotten, forget_person, list_raters
 from evals.campaigns.report import CampaignReport, campaign_plan, campaign_report
+from evals.recordings.recorded_models import recorded_on
 from evals.votes.prompts import prompts
 from models.database import Database, utcnow
 from models.errors import Forbidden, Invalid
@@ -80,6 +81,10 @@ class CampaignActions:
     def close(self, name: str) -> Campaign:
         """Closes a campaign for good."""
         return close_campaign(self.database, self._own(name))
+
+    def recorded(self, name: str) -> list[str]:
+        """When the answers of the campaign's recorded models were recorded, a sentence each."""
+        return recorded_on(self.database, load_campaign(self.database, self._own(name)).models)
 
     def report(self, name: str, open_links: bool) -> tuple[CampaignReport, Mapping[str, str]]:
         """The report, and the names of voters who have one."""

@@ -103,10 +103,11 @@ class CampaignReportPage:
         name = scope["parley_campaign"]
         actions = CampaignActions(self._context.database, self._context.settings, name)
         report, _ = await asyncio.to_thread(actions.report, name, True)
+        recorded = await asyncio.to_thread(actions.recorded, name)
         campaign = report.campaign
         body = (
             f"{_WIDE}<h1>{escape(campaign.title)} {state_badge(campaign)}</h1><p>{escape(campaign.question)}</p>"
             # A viewer reads results, not who voted how: people have numbers here.
-            f"{report_html(report, {})}"
+            f"{report_html(report, {}, recorded)}"
         )
         await static_page(campaign.title, body, language=campaign.language)(scope, receive, send)

@@ -103,12 +103,17 @@ def _people(progress: CampaignProgress) -> str:
     return f"<details class='behind'><summary>People ({len(progress.raters)})</summary>{table(head, rows)}</details>"
 
 
-def report_html(report: CampaignReport, names: Mapping[str, str]) -> str:
-    """The verdicts, overall and by criterion, each with its interval and who prefers what. `names`: by voter."""
-    note = ""
+def report_html(report: CampaignReport, names: Mapping[str, str], recorded: Sequence[str] = ()) -> str:
+    """The verdicts, overall and by criterion, each with its interval and who prefers what.
+
+    Args:
+        names: by voter.
+        recorded: sentences about recorded models.
+    """
+    note = "".join(f"<p class='about'>{escape(sentence)}</p>" for sentence in recorded)
     if report.look == "anytime" and report.campaign.state == "open" and not report.campaign.open_ended:
         text = "This campaign is still open: its final verdict is one look when it closes."
-        note = notice(text, "wait")
+        note += notice(text, "wait")
     parts = [note, *(_verdict_html(verdict, names) for verdict in report.verdicts)]
     for criterion, verdicts in report.criteria.items():
         parts += [heading(criterion), *(_verdict_html(verdict, names) for verdict in verdicts)]

@@ -226,11 +226,17 @@ class CampaignsTab:
         if not chosen:
             return {view.detail: gr.update(visible=False), view.line: ""}
         read = await self._tried(
-            lambda: (actions.progress(chosen), actions.report(chosen, open_links), actions.questions(chosen)), view.line
+            lambda: (
+                actions.progress(chosen),
+                actions.report(chosen, open_links),
+                actions.recorded(chosen),
+                actions.questions(chosen),
+            ),
+            view.line,
         )
         if isinstance(read, dict):
             return read
-        progress, (report, names), questions = read
+        progress, (report, names), recorded, questions = read
         campaign = progress.campaign
         fixed = campaign.state == "closed" or (campaign.opened is not None and not campaign.open_ended)
         update = {
@@ -242,7 +248,7 @@ class CampaignsTab:
             view.sure: gr.update(visible=False),
             view.joining: gr.update(visible=actions.managed is None and not fixed),
             view.export: _links(campaign, actions.managed is not None),
-            view.report: report_html(report, names),
+            view.report: report_html(report, names, recorded),
             view.gold: gr.update(visible=campaign.opened is None),
             view.gold_prompt: gr.update(choices=questions, value=None),
             view.gold_line: "",

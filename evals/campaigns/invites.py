@@ -113,10 +113,10 @@ def list_invites(database: Database, campaign: str) -> list[Invite]:
 
 
 def personal_invites(database: Database, name: str, roles: Sequence[Role]) -> list[Invite]:
-    """The valid invites of all campaigns for a person of this name, in these roles; case does not matter."""
-    query = select(InviteRow).where(
-        func.lower(InviteRow.name) == name.lower(), InviteRow.role.in_(roles), InviteRow.is_group.is_(False)
-    )
+    """The valid invites of all campaigns for a person of this name, in these roles; the case of A to Z is ignored."""
+    # Of other letters, two that look different can have the same lower case.
+    same = func.lower(InviteRow.name) == name.lower() if name.isascii() else InviteRow.name == name
+    query = select(InviteRow).where(same, InviteRow.role.in_(roles), InviteRow.is_group.is_(False))
     with database.read() as session:
         return [invite for invite in map(as_invite, session.scalars(query)) if invite.valid]
 

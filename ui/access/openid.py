@@ -25,6 +25,7 @@ from ui.look.static_page import static_page
 
 OPENID_PATH = "/login/oidc"
 _BACK = f"{OPENID_PATH}/back"
+OPENID_PATHS = (OPENID_PATH, _BACK)
 _COOKIE, _SECONDS = "parley_oidc", 600  # state and nonce of a sign-in that has begun
 _TIMEOUT_S = 10.0
 _log = logging.getLogger("parley.page")
@@ -58,7 +59,8 @@ class OpenIdSignIn:
 
     async def _begin(self, request: Request) -> Response:
         try:
-            address = f"{request.url.scheme}://{request.headers['host']}{_BACK}"
+            host = request.headers.get("x-forwarded-host", request.headers["host"]).split(",")[0].strip()
+            address = f"{request.url.scheme}://{host}{_BACK}"
             response: Response = await self._provider().authorize_redirect(request, address)
         except Exception as error:  # whatever the provider's server does is one line to the person
             _log.warning("the OpenID Connect provider failed: %s", error)

@@ -20,7 +20,7 @@ from models.errors import NotFound
 from models.registry import Registry
 from ui.access.cookies import VOTER_COOKIE, VOTER_SECONDS, Cookies, Keyring
 from ui.access.login import Login
-from ui.access.openid import OPENID_PATH
+from ui.access.openid import OPENID_PATH, OPENID_PATHS
 from ui.access.origins import is_cross_site, is_loopback
 from ui.access.roles import CAMPAIGN_ROOT, CampaignRoles
 from ui.look.static_page import static_page
@@ -122,7 +122,7 @@ class Router:
             )
         elif path in ("/login", "/logout"):
             await (await self._login.respond(Request(scope, receive)))(scope, receive, send)
-        elif path.startswith(OPENID_PATH):
+        elif path in OPENID_PATHS:
             await self._apps.openid(scope, receive, send)
         elif path == "/vote":
             await RedirectResponse("/vote/", status_code=307)(scope, receive, send)

@@ -65,8 +65,8 @@ def form(view: CampaignsView, **changes: Any) -> dict[Any, Any]:
     values = {
         "name": "acceptance", "models": list(NAMES[:2]), "source": "all", "typed": "", "question": "Which is better?",
         "title": "Acceptance", "welcome": "Hello.", "thanks": "", "language": "de", "criteria": "Correct, Friendly",
-        "votes_per_pair": 1, "votes_per_person": 0, "margin": 10, "access": "invited", "reveal": "at_end",
-        "on_leak": "mask",
+        "votes_per_pair": 1, "votes_per_person": 0, "margin": 10, "gold_share": 20, "access": "invited",
+        "reveal": "at_end", "on_leak": "mask",
     }  # fmt: skip
     return filled(view, **(values | changes))
 
@@ -142,6 +142,7 @@ def test_gold_pairs_are_added_to_a_draft(open_page: Page, tab: CampaignsTab, vie
         added = asyncio.run(tab.add_gold("with-gold", prompt, f"good {count}", "bad", request()))
         assert f"Added: {count}." in added[view.gold_line]
     assert count_gold_pairs(open_page.database, "with-gold") == 2
+    assert load_campaign(open_page.database, "with-gold").gold_share == 0.2
     opened = asyncio.run(tab.open("with-gold", True, request()))
     assert not opened[view.gold]["visible"]
     late = asyncio.run(tab.add_gold("with-gold", prompt, "good", "bad", request()))

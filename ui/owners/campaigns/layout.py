@@ -140,9 +140,13 @@ def _form(parts: dict[str, Any]) -> None:
         )
         parts["language"] = gr.Dropdown(LANGUAGES, value="en", label="Language of the page", allow_custom_value=True)
     parts["criteria"] = gr.Textbox(label="Up to five more criteria, with commas", elem_id="campaign-criteria")
-    parts["margin"] = gr.Slider(
-        1, 20, value=5, step=1, label="“At least as good” allows this many points below half of the wins"
-    )
+    with gr.Row(elem_classes="form-row"):
+        parts["margin"] = gr.Slider(
+            1, 20, value=5, step=1, label="“At least as good” allows this many points below half of the wins"
+        )
+        parts["gold_share"] = gr.Slider(
+            0, 30, value=5, step=1, label="Percent of gold pairs among what people see, if you add some"
+        )
     with gr.Row(elem_classes="form-row"):
         parts["access"] = gr.Radio(ACCESS, value="invited", label="Who may vote", elem_id="campaign-access")
         parts["reveal"] = gr.Radio(REVEAL, value="at_end", label="When people see the models’ names")

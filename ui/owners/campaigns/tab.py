@@ -79,6 +79,7 @@ class CampaignsView:
     votes_per_pair: gr.Number
     votes_per_person: gr.Number
     margin: gr.Slider
+    gold_share: gr.Slider
     access: gr.Radio
     reveal: gr.Radio
     on_leak: gr.Radio

@@ -37,11 +37,13 @@ def campaigns_table(campaigns: Sequence[Campaign]) -> str:
         return EMPTY
     rows = "".join(
         f"<tr><th scope='row'>{escape(each.title)}<br><small class='faint'>{escape(each.name)}</small></th>"
-        f"<td>{state_badge(each)}</td><td class='wrap'>{escape(', '.join(each.models) or 'no models')}</td>"
+        f"<td>{state_badge(each)}</td><td class='wrap roomy'>{escape(', '.join(each.models) or 'no models')}</td>"
         f"<td class='num'>{each.prompts}</td><td class='roomy'>{each.created:%Y-%m-%d}</td></tr>"
         for each in campaigns
     )
-    head = "<th>Campaign</th><th>State</th><th>Models</th><th>Questions</th><th class='roomy'>Created</th>"
+    head = (
+        "<th>Campaign</th><th>State</th><th class='roomy'>Models</th><th>Questions</th><th class='roomy'>Created</th>"
+    )
     return table(head, rows)
 
 

@@ -37,7 +37,7 @@ BELONGS = {
     "evalica": set(),
     "scipy": {"evals"},
     "gradio": {"ui"},
-    "vllm": set(),
+    "vllm": {"serve"},  # its plugins, which vLLM loads in its own processes
 }
 
 

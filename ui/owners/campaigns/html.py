@@ -9,7 +9,6 @@ import segno
 from evals.campaigns.campaign import Campaign
 from evals.campaigns.invites import Invite
 from evals.campaigns.progress import CampaignProgress
-from evals.reports.rating_tables import scope_cells
 from models.database import utcnow
 from ui.look.markup import badge, empty_state, facts, heading, notice, table
 
@@ -136,8 +135,10 @@ def _verdict_html(verdict: "Verdict", names: Mapping[str, str]) -> str:
     )
 
 
-def _scopes(verdict: Verdict) -> str:
+def _scopes(verdict: "Verdict") -> str:
     """The verdict for these people and for people like them, a row each."""
+    from evals.reports.rating_tables import scope_cells  # loads scipy.stats: a second of the page's start
+
     if verdict.win_rate is None:
         return ""
     head, *rows = scope_cells(verdict)

@@ -122,7 +122,7 @@ def create(owner: Page) -> None:
 
 def add_gold_pair(owner: Page) -> None:
     """Asks for a gold pair and leaves it: six people are too few to spend votes on it."""
-    owner.get_by_text("Gold pairs: is somebody reading?").click()
+    owner.get_by_text("Gold pairs: do raters read carefully?").click()
     owner.locator("#gold-prompt input").click()
     owner.get_by_role("option", name="Where is order 0?").click()
     owner.fill("#gold-better textarea", "On its way.")

@@ -92,7 +92,7 @@ def record(owner: Page, gateway: str) -> None:
     def recorded() -> bool:
         owner.click("#models-record-cost")
         expect(line).to_contain_text(f"{OLD}:")
-        return f"{QUESTIONS} answers are recorded already" in line.inner_text()
+        return f"{QUESTIONS} answers are already recorded" in line.inner_text()
 
     wait_until(owner, recorded, seconds=60)
     owner.click("#models-retire")

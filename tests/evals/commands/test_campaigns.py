@@ -97,7 +97,7 @@ def test_the_vote_page_gets_its_models_from_an_owner(parley, database: Database)
     [
         (["show", "nothing"], "no campaign 'nothing'"),
         (["open", "nothing"], "no campaign"),
-        (["invite", "spring", "Ann", "--role", "king"], "A role is one of"),
+        (["invite", "spring", "Ann", "--role", "king"], "The role must be one of"),
         (["create", "a", "--models", "model-one,model-two", "--question", "Q?"], "Name exactly one source of prompts"),
         (
             [

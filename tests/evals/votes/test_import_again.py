@@ -103,7 +103,7 @@ def test_an_import_is_undone(any_database: Database, tmp_path: Path) -> None:
     assert len(prompts(any_database, typed=True)) == 1
     with any_database.read() as session:
         assert session.query(PairRow).count() == 1
-    with pytest.raises(Conflict, match="was undone"):
+    with pytest.raises(Conflict, match="was already undone"):
         undo_import(any_database, first)
     with pytest.raises(NotFound, match="parley votes imports"):
         undo_import(any_database, "nothing")

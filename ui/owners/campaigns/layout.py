@@ -70,7 +70,7 @@ def _people(parts: dict[str, Any]) -> dict[str, gr.Button]:
             parts["forgotten"] = live_dropdown(
                 label="Remove a person’s name, link, address and comments; the votes stay", elem_id="forget-person"
             )
-            parts["forget"] = gr.Button("Forget", size="md", elem_id="forget", scale=0, min_width=110)
+            parts["forget"] = gr.Button("Remove", size="md", elem_id="forget", scale=0, min_width=110)
         parts["forget_sure"], forget = confirm_row(parts["forget"], "Remove this person permanently", "Keep", "forget")
         parts["forget_line"] = gr.HTML(elem_id="forget-line")
     return {"invite": invite, "revoke": revoke, "forget": forget}

@@ -41,10 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="parley-blind-") as folder:
-        found = run(Path(folder), options.battles, min(options.raters, options.battles, 50), options.seed)
-    print(json.dumps(found) if options.json else "\n".join(f"{name:20} {value}" for name, value in found.items()))
-    fair = found["left_low"] <= 0.5 <= found["left_high"]
-    return int(bool(found["names_found"]) or found["classifier_low"] > 0.5 or not fair)
+        result = run(Path(folder), options.battles, min(options.raters, options.battles, 50), options.seed)
+    print(json.dumps(result) if options.json else "\n".join(f"{name:20} {value}" for name, value in result.items()))
+    fair = result["left_low"] <= 0.5 <= result["left_high"]
+    return int(bool(result["names_found"]) or result["classifier_low"] > 0.5 or not fair)
 
 
 def run(folder: Path, battles: int, raters: int, seed: int) -> dict[str, Any]:

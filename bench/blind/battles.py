@@ -63,8 +63,8 @@ async def vote_all(port: int, links: Sequence[str], group_link: str, battles: in
     raters = [_Rater(port, number, link, seed) for number, link in enumerate(links)]
     await asyncio.gather(*(rater.vote(share) for rater, share in zip(raters, shares, strict=True)))
     await raters[0].look_around(group_link)
-    found = [battle for rater in raters for battle in rater.battles]
-    return VoteTraces(tuple(found), tuple(exchange for rater in raters for exchange in rater.exchanges))
+    traces = [battle for rater in raters for battle in rater.battles]
+    return VoteTraces(tuple(traces), tuple(exchange for rater in raters for exchange in rater.exchanges))
 
 
 class _Rater:

@@ -56,15 +56,15 @@ CANARIES = (
 
 def encodings(names: tuple[str, ...]) -> tuple[bytes, ...]:
     """The names in lower case, as hexadecimal digits and in base64 at each of its three alignments."""
-    found: set[bytes] = set()
+    forms: set[bytes] = set()
     for name in names:
         plain = name.encode()
-        found |= {plain.lower(), plain.hex().encode()}
+        forms |= {plain.lower(), plain.hex().encode()}
         for shift in range(3):
             # The characters at both ends depend on the neighbouring bytes.
             whole = base64.b64encode(b"\0" * shift + plain).rstrip(b"=")
-            found |= {whole[4:-2], whole[4:-2].replace(b"+", b"-").replace(b"/", b"_")}
-    return tuple(sorted(found))
+            forms |= {whole[4:-2], whole[4:-2].replace(b"+", b"-").replace(b"/", b"_")}
+    return tuple(sorted(forms))
 
 
 def count_names(raw: bytes, forms: tuple[bytes, ...]) -> int:

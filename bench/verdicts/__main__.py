@@ -50,8 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_simulation_options(parser, PARTS, 2000, arguments)
     results: dict[str, Any] = {"runs": options.runs}
     if "coverage" in options.parts:
-        found = [coverage(world, options.runs, seed) for seed, world in enumerate(worlds())]
-        results |= _coverage_summary(found) | {"coverage": [one.to_json() for one in found]}
+        coverages = [coverage(world, options.runs, seed) for seed, world in enumerate(worlds())]
+        results |= _coverage_summary(coverages) | {"coverage": [result.to_json() for result in coverages]}
     if "peeking" in options.parts:
         peeked = [
             call_rates(world, options.runs, _PEEKED, "at random", seed) for seed, world in enumerate(_peeked_worlds())
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
             call_rates(World(voters, 40, 1.0, 0.0), options.runs, _PEEKED, "voter by voter", 1000 + voters)
             for voters in _VOTERS
         ]
-        results |= _peeking_summary(peeked) | {"peeking": [one.to_json() for one in peeked]}
+        results |= _peeking_summary(peeked) | {"peeking": [result.to_json() for result in peeked]}
     if "leaderboard" in options.parts:
         boards = [board_coverage(world, options.runs, seed) for seed, world in enumerate(BOARDS)]
         for board in boards:
@@ -76,16 +76,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _coverage_summary(found: list[WorldCoverage]) -> dict[str, Any]:
+def _coverage_summary(coverages: list[WorldCoverage]) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for scope in ("these_people", "people_like_them"):
-        rows = [(one.world, getattr(one, scope)) for one in found if getattr(one, scope)]
+        rows = [(result.world, getattr(result, scope)) for result in coverages if getattr(result, scope)]
         for share in _SHARING:
-            mine = [row for row in rows if row[0].sharing == share]
-            worst, widest = min(mine, key=lambda row: row[1].covered), max(mine, key=lambda row: row[1].width)
-            widths = sorted(row[1].width for row in mine)
+            group = [row for row in rows if row[0].sharing == share]
+            worst, widest = (
+                min(group, key=lambda row: row[1].covered),
+                max(group, key=lambda row: row[1].width),
+            )
+            widths = sorted(row[1].width for row in group)
             print(
-                f"{scope}, {share}, {len(mine)} worlds: covered at least {worst[1].covered:.1%} ({worst[0]}); oracle "
+                f"{scope}, {share}, {len(group)} worlds: covered at least {worst[1].covered:.1%} ({worst[0]}); oracle "
                 f"widths: median {widths[len(widths) // 2]:.2f}, at most {widest[1].width:.2f} ({widest[0]})",
                 flush=True,
             )
@@ -94,15 +97,18 @@ def _coverage_summary(found: list[WorldCoverage]) -> dict[str, Any]:
     return summary
 
 
-def _peeking_summary(found: list[CallRates]) -> dict[str, float]:
+def _peeking_summary(rates: list[CallRates]) -> dict[str, float]:
     def worst(name: str, value: Callable[[CallRates], float]) -> float:
-        one = max(found, key=value)
-        print(f"{name}: at most {value(one):.1%} of runs ({one.arrival}, {one.votes} votes, {one.world})", flush=True)
-        return value(one)
+        most = max(rates, key=value)
+        print(
+            f"{name}: at most {value(most):.1%} of runs ({most.arrival}, {most.votes} votes, {most.world})",
+            flush=True,
+        )
+        return value(most)
 
     return {
-        "wrong_calls_most": worst("wrong calls", lambda one: one.wrong),
-        "own_wrong_calls_most": worst("wrong calls for these people", lambda one: one.own_wrong),
+        "wrong_calls_most": worst("wrong calls", lambda rates: rates.wrong),
+        "own_wrong_calls_most": worst("wrong calls for these people", lambda rates: rates.own_wrong),
     }
 
 

@@ -42,9 +42,12 @@ class WorldCoverage:
 def coverage(world: World, runs: int, seed: int = 0) -> WorldCoverage:
     """Simulates that many runs of a world, each read once."""
     blocks = list(draw(world, runs, seed))
-    found = [from_sums(tables.sums()) for tables in blocks]
+    estimates = [from_sums(tables.sums()) for tables in blocks]
     mean = VoterMean(
-        *(np.concatenate([np.atleast_1d(getattr(one, name)) for one in found]) for name in VoterMean.__annotations__)
+        *(
+            np.concatenate([np.atleast_1d(getattr(estimate, name)) for estimate in estimates])
+            for name in VoterMean.__annotations__
+        )
     )
     own = np.concatenate([tables.own_truth for tables in blocks])
     return WorldCoverage(

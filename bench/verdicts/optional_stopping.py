@@ -82,11 +82,11 @@ def call_rates(world: World, runs: int, votes: int, arrival: Arrival = "at rando
         state.add(who, what, np.where(rng.random(runs) < world.ties, 0.5, won))
         if place + 1 < MIN_VOTES:
             continue
-        found = from_sums(state.sums)
-        ready, side = found.prompts >= MIN_PROMPTS, np.sign(found.mean - 0.5)
-        called = ready & (log_evidence(found, "people like them") >= np.log(E_STOP))
+        estimate = from_sums(state.sums)
+        ready, side = estimate.prompts >= MIN_PROMPTS, np.sign(estimate.mean - 0.5)
+        called = ready & (log_evidence(estimate, "people like them") >= np.log(E_STOP))
         calls = np.where((calls == 0) & called, side, calls)
-        called = ready & (log_evidence(found, "these people") >= np.log(E_STOP)) & ~own_called
+        called = ready & (log_evidence(estimate, "these people") >= np.log(E_STOP)) & ~own_called
         took_part = state.sums.votes > 0
         truth = (own * took_part).sum(1) / took_part.sum(1) - 0.5
         own_wrong |= called & (side * truth <= 1e-12)

@@ -48,21 +48,21 @@ def stored_answers(
     session: Session, campaign: CampaignRow, prompt: Prompt, models: Sequence[str], sample: int
 ) -> dict[str, str]:
     """The prepared and recorded answers of these models; a model without an answer is left out."""
-    found: dict[str, str] = {}
+    answers: dict[str, str] = {}
     live = [model for model in models if model not in campaign.recordings]
     for model in models:
         if model in campaign.recordings:
             text = recorded_answer(session, campaign.recordings[model], prompt.id, sample)
             if text is not None:
-                found[model] = text
+                answers[model] = text
     if live:
         query = select(AnswerRow.model, AnswerRow.text).where(
             AnswerRow.model.in_(live),
             AnswerRow.prompt_hash == prompt_hash(prompt.messages),
             AnswerRow.parameters_hash == parameters_hash(answer_parameters(sample)),
         )
-        found |= {model: text for model, text in session.execute(query) if text.strip()}
-    return found
+        answers |= {model: text for model, text in session.execute(query) if text.strip()}
+    return answers
 
 
 def recorded_answer(session: Session, recording_id: str, prompt_id: str, sample: int) -> str | None:

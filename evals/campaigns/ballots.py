@@ -206,12 +206,12 @@ def revealed_battles(database: Database, voter: str, campaign: str) -> list[Reve
         if stored.reveal != "at_end" or stored.state != "closed":
             return []
         row = session.get_one(CampaignRow, campaign)
-        found = []
+        battles = []
         for battle, choice in session.execute(query).all():
             battle.revealed = battle.revealed or utcnow()
             left, right = _names(session, battle)
-            found.append(RevealedBattle(shown_battle(session, row, battle), left, right, cast(Choice, choice)))
-        return found
+            battles.append(RevealedBattle(shown_battle(session, row, battle), left, right, cast(Choice, choice)))
+        return battles
 
 
 def _own_battle(session: Session, battle_id: str, voter: str) -> tuple[BattleRow, CampaignRow]:

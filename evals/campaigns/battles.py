@@ -93,11 +93,11 @@ async def next_battle(
     excluded: set[Place] = set()
     booth = _Booth(database, campaign, voter, options, typed, chance, excluded)
     for _ in range(_MOST_TRIES):
-        found = await asyncio.to_thread(booth.prepared)
-        if isinstance(found, Battle):
-            return found
-        answered = await ask_models(completer_for, found.missing, found.prompt, found.sample)
-        battle = await asyncio.to_thread(booth.answered, found, answered)
+        upcoming = await asyncio.to_thread(booth.prepared)
+        if isinstance(upcoming, Battle):
+            return upcoming
+        answered = await ask_models(completer_for, upcoming.missing, upcoming.prompt, upcoming.sample)
+        battle = await asyncio.to_thread(booth.answered, upcoming, answered)
         if battle is not None:
             return battle
     raise Unavailable("The answers are not available. Try again in a moment.", code="set_aside", retry_after=10)
@@ -168,7 +168,7 @@ class _Booth:
         """The battle with the new answers; None if a model failed, or if another pair must be shown."""
         texts = dict(match.answers or {})
         if match.fresh:
-            texts |= {model: _storable(one.text) for model, one in answered.completions.items()}
+            texts |= {model: _storable(completion.text) for model, completion in answered.completions.items()}
         else:
             # Shared with the other pairs, even if this pair is not shown.
             texts |= store_answers(self.database, match.prompt, answered.completions, match.sample)
@@ -204,7 +204,7 @@ class _Booth:
         pair = match.pair
         assert pair is not None, "a match is stored with its answers"
         pair = self._fixed_pair(session, row, match, pair)
-        earlier = [one.flipped for one in history if one.models == match.models]
+        earlier = [showing.flipped for showing in history if showing.models == match.models]
         battle = BattleRow(
             id=secrets.token_urlsafe(24),
             pair_id=pair.id,

@@ -123,8 +123,8 @@ def check_bundle(path: Path) -> CheckedBundle:
             f"{path} is not a complete export of a campaign: {type(error).__name__}: {error}.", param="file"
         ) from error
     if different:
-        theirs, ours = bundle.manifest.get("versions"), versions()
-        hint = "" if theirs == ours else f" It was exported with {_listed(theirs)}; this is {_listed(ours)}."
+        exported_by, here = bundle.manifest.get("versions"), versions()
+        hint = "" if exported_by == here else f" It was exported with {_listed(exported_by)}; this is {_listed(here)}."
         raise Invalid(
             f"The votes in {path} do not give the verdict in it: report.json differs in "
             f"{', '.join(different[:_LISTED])}.{hint}",
@@ -280,8 +280,8 @@ def _differences(computed: Any, stored: Any, at: str = "") -> Iterator[str]:
         for name in sorted(computed):
             yield from _differences(computed[name], stored[name], f"{at}.{name}".lstrip("."))
     elif isinstance(computed, list) and isinstance(stored, list) and len(computed) == len(stored):
-        for i, (ours, theirs) in enumerate(zip(computed, stored, strict=True)):
-            yield from _differences(ours, theirs, f"{at}.{i}")
+        for i, (computed_item, stored_item) in enumerate(zip(computed, stored, strict=True)):
+            yield from _differences(computed_item, stored_item, f"{at}.{i}")
     elif computed != stored:
         yield at or "all of it"
 

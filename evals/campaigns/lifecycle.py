@@ -167,16 +167,16 @@ def resolved_models(database: Database, names: Sequence[str]) -> list[str]:
         Invalid: two names mean one model, or one is a judge.
     """
     registry = Registry(database)
-    found: list[str] = []
+    references: list[str] = []
     for name in names:
         recorded = parse_recorded_name(name)
         spec = resolve_recorded(database, registry, recorded) if recorded else registry.resolve(name)
         if spec.judge:
             raise Invalid(f"{spec.id} is a judge: judges do not answer prompts.", param="models")
-        found.append(spec.id)
-    if len(set(found)) < len(found):
+        references.append(spec.id)
+    if len(set(references)) < len(references):
         raise Invalid("Two of the names refer to the same model.", param="models")
-    return found
+    return references
 
 
 def locked_row(session: Session, name: str) -> CampaignRow:
@@ -225,7 +225,7 @@ def _recordings(database: Database, name: str) -> dict[str, str]:
         row = session.get(CampaignRow, name)
         models = [] if row is None else list(row.models)
         prompt_ids = [] if row is None else _prompt_ids(session, row)
-    found = {}
+    recordings = {}
     for model in models:
         recorded = parse_recorded_name(model)
         if recorded is None:
@@ -246,8 +246,8 @@ def _recordings(database: Database, name: str) -> dict[str, str]:
                 code="not_recorded",
                 param="models",
             )
-        found[model] = max(ids, key=lambda each: (has[each], each))
-    return found
+        recordings[model] = max(ids, key=lambda each: (has[each], each))
+    return recordings
 
 
 def _prompt_ids(session: Session, row: CampaignRow) -> list[str]:

@@ -81,8 +81,8 @@ class PairSelector:
         """
         wanted = self._campaign.votes_per_person
         since = utcnow() - RESERVED
-        mine = sum(one.voted or (not one.skipped and one.created > since) for one in self.history)
-        if wanted is not None and mine >= wanted:
+        votes_cast = sum(battle.voted or (not battle.skipped and battle.created > since) for battle in self.history)
+        if wanted is not None and votes_cast >= wanted:
             raise Conflict("You have cast all the votes that you were asked for. Thank you.", code="finished")
 
     def still_wanted(self, match: Match) -> bool:
@@ -107,9 +107,9 @@ class PairSelector:
 
     def _repeat(self, models: Sequence[str]) -> Match | None:
         """A pair that this voter voted on at least 10 battles ago and was not shown again."""
-        repeated = {one.pair_id for one in self.history if one.again}
+        repeated = {battle.pair_id for battle in self.history if battle.again}
         early = self.history[: max(0, len(self.history) - _MIN_BATTLES_BETWEEN)]
-        old = sorted({one.pair_id for one in early if one.voted and not one.gold} - repeated)
+        old = sorted({battle.pair_id for battle in early if battle.voted and not battle.gold} - repeated)
         self._chance.shuffle(old)
         for pair_id in old:
             pair = self._session.get_one(PairRow, pair_id)
@@ -119,7 +119,7 @@ class PairSelector:
 
     def _gold(self) -> Match | None:
         """A gold pair that this voter has not seen."""
-        seen = [one.pair_id for one in self.history if one.gold]
+        seen = [battle.pair_id for battle in self.history if battle.gold]
         query = select(GoldPairRow.pair_id).where(
             GoldPairRow.campaign == self._campaign.name, GoldPairRow.pair_id.not_in(seen)
         )
@@ -135,9 +135,9 @@ class PairSelector:
             raise NotFound("There are no prompts yet. Type a question of your own.")
         among = set(prompt_ids)
         seen: dict[ModelPair, set[str]] = defaultdict(set)
-        for one in self.history:
-            if one.prompt_id in among:
-                seen[one.models].add(one.prompt_id)
+        for battle in self.history:
+            if battle.prompt_id in among:
+                seen[battle.models].add(battle.prompt_id)
         counts = self._counts()
         left = [pair for pair in pairs if len(seen[pair]) < len(prompt_ids)]
         while left:

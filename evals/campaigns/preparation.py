@@ -94,21 +94,21 @@ def preparation(database: Database, name: str) -> tuple[Prepared, ...]:
         prompts = campaign_prompts(session, session.get_one(CampaignRow, name))
         hashes = {prompt_hash(prompt.messages) for prompt in prompts}
         parameters = [parameters_hash(answer_parameters(sample)) for sample in range(campaign.samples)]
-        found = []
+        prepared = []
         for model in campaign.models:
             if recording := campaign.recordings.get(model):
                 query = select(RecordedAnswerRow.prompt_id).where(
                     RecordedAnswerRow.recording_id == recording, RecordedAnswerRow.text.is_not(None)
                 )
                 recorded = set(session.scalars(query)) & {prompt.id for prompt in prompts}
-                found.append(Prepared(model, len(recorded) * campaign.samples, campaign.prompts * campaign.samples))
+                prepared.append(Prepared(model, len(recorded) * campaign.samples, campaign.prompts * campaign.samples))
                 continue
-            asked = select(AnswerRow.prompt_hash).where(
+            requested = select(AnswerRow.prompt_hash).where(
                 AnswerRow.model == model, AnswerRow.parameters_hash.in_(parameters)
             )
-            answers = sum(each in hashes for each in session.scalars(asked))
-            found.append(Prepared(model, answers, campaign.prompts * campaign.samples))
-        return tuple(found)
+            answers = sum(each in hashes for each in session.scalars(requested))
+            prepared.append(Prepared(model, answers, campaign.prompts * campaign.samples))
+        return tuple(prepared)
 
 
 def campaign_prompts(session: Session, campaign: CampaignRow) -> list[Prompt]:

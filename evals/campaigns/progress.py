@@ -134,12 +134,12 @@ def leaks_by_model(session: Session, campaign: CampaignRow) -> dict[str, int]:
     names = campaign_names(session, campaign.models)
     shown = select(BattleRow.pair_id).where(BattleRow.campaign == campaign.name, BattleRow.gold.is_(False))
     query = select(PairRow.model_1, PairRow.answer_1, PairRow.model_2, PairRow.answer_2).where(PairRow.id.in_(shown))
-    found: dict[str, set[str]] = {}
+    by_model: dict[str, set[str]] = {}
     for first, answer_1, second, answer_2 in session.execute(query):
         for model, text in ((first, answer_1), (second, answer_2)):
             if hide_names(text, names).leaks:
-                found.setdefault(model, set()).add(text)
-    return {model: len(texts) for model, texts in sorted(found.items())}
+                by_model.setdefault(model, set()).add(text)
+    return {model: len(texts) for model, texts in sorted(by_model.items())}
 
 
 def _rated(query: Any, name: str) -> Any:

@@ -217,8 +217,8 @@ def forget_person(database: Database, person: str, campaign: str | None = None) 
         imported = _imported_votes(session, person, campaign)
         if not (raters or invites or imported):
             raise NotFound(f"No rater, invite or imported voter has the name {person!r}.", param="person")
-        gone = [invite.id for invite in invites]
-        everyone = {*raters, *session.scalars(select(RaterRow).where(RaterRow.invite_id.in_(gone)))}
+        invite_ids = [invite.id for invite in invites]
+        everyone = {*raters, *session.scalars(select(RaterRow).where(RaterRow.invite_id.in_(invite_ids)))}
         comments = sum(_remove_comments(session, rater) for rater in everyone)
         for rater in everyone:
             rater.name = rater.address = rater.invite_id = None

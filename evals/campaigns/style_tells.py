@@ -58,10 +58,10 @@ class StyleTells:
     @property
     def text(self) -> str:
         """The result in one sentence."""
-        found = f"Style alone identifies {self.model_1} and {self.model_2} in {self.accuracy:.0%} of the pairs"
+        accuracy = f"Style alone identifies {self.model_1} and {self.model_2} in {self.accuracy:.0%} of the pairs"
         numbers = f" (95 % interval {self.low:.0%} to {self.high:.0%}; chance is 50 %)"
         marks = "; ".join(f"{tell.mark}: {tell.share_1:.0%} and {tell.share_2:.0%}" for tell in self.tells)
-        return f"{found}{numbers}." + (f" The largest differences: {marks}." if marks else "")
+        return f"{accuracy}{numbers}." + (f" The largest differences: {marks}." if marks else "")
 
 
 def campaign_style(database: Database, name: str) -> list[StyleTells]:
@@ -70,9 +70,11 @@ def campaign_style(database: Database, name: str) -> list[StyleTells]:
     query = select(PairRow.model_1, PairRow.model_2, PairRow.prompt_id, PairRow.answer_1, PairRow.answer_2)
     by_models: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
     with database.read() as session:
-        for first, second, prompt, one, two in session.execute(query.where(PairRow.id.in_(shown)).order_by(PairRow.id)):
-            if one and two:
-                by_models.setdefault((first, second), {}).setdefault(prompt, (one, two))
+        for first, second, prompt, answer_1, answer_2 in session.execute(
+            query.where(PairRow.id.in_(shown)).order_by(PairRow.id)
+        ):
+            if answer_1 and answer_2:
+                by_models.setdefault((first, second), {}).setdefault(prompt, (answer_1, answer_2))
     return [
         style_tells(models, list(answers.values()))
         for models, answers in sorted(by_models.items())
@@ -82,13 +84,13 @@ def campaign_style(database: Database, name: str) -> list[StyleTells]:
 
 def style_tells(models: tuple[str, str], answers: Sequence[tuple[str, str]]) -> StyleTells:
     """How well style identifies two models. `answers`: the first and the second model's, one pair for each prompt."""
-    marks = [(_marks(one), _marks(two)) for one, two in answers]
+    marks = [(_marks(answer_1), _marks(answer_2)) for answer_1, answer_2 in answers]
     right: list[float] = []
     for fold in range(_FOLDS):
         known = [pair for place, pair in enumerate(marks) if place % _FOLDS != fold]
         weights = _weights(known)
-        for one, two in marks[fold::_FOLDS]:
-            gap = sum(weights.get(mark, 0.0) for mark in one) - sum(weights.get(mark, 0.0) for mark in two)
+        for marks_1, marks_2 in marks[fold::_FOLDS]:
+            gap = sum(weights.get(mark, 0.0) for mark in marks_1) - sum(weights.get(mark, 0.0) for mark in marks_2)
             right.append(1.0 if gap > 0 else 0.5 if gap == 0 else 0.0)
     share = share_interval(right, range(len(right)))
     return StyleTells(*models, len(marks), share.mean, share.low, share.high, _tells(marks))
@@ -96,20 +98,20 @@ def style_tells(models: tuple[str, str], answers: Sequence[tuple[str, str]]) -> 
 
 def _marks(text: str) -> frozenset[str]:
     words, lines = text.split(), [line for line in text.strip().split("\n") if line.strip()]
-    found = {name for name, pattern in _MARKS.items() if pattern.search(text)}
-    found.add(f"about {2 ** (len(words).bit_length() - 1) if words else 0} words")
-    found.add(f"begins with “{' '.join(words[:2])}”")
+    marks = {name for name, pattern in _MARKS.items() if pattern.search(text)}
+    marks.add(f"about {2 ** (len(words).bit_length() - 1) if words else 0} words")
+    marks.add(f"begins with “{' '.join(words[:2])}”")
     if lines and len(lines[-1].split()) <= 6:
-        found.add(f"ends with “{lines[-1].strip()}”")
-    return frozenset(found)
+        marks.add(f"ends with “{lines[-1].strip()}”")
+    return frozenset(marks)
 
 
 def _weights(pairs: Sequence[tuple[frozenset[str], frozenset[str]]]) -> dict[str, float]:
     """The log-odds of each mark for the first model, with half a count each way."""
     first, second = Counter[str](), Counter[str]()
-    for one, two in pairs:
-        first.update(one)
-        second.update(two)
+    for marks_1, marks_2 in pairs:
+        first.update(marks_1)
+        second.update(marks_2)
     n = len(pairs) + 1
     return {
         mark: log((first[mark] + 0.5) / (n - first[mark] - 0.5)) - log((second[mark] + 0.5) / (n - second[mark] - 0.5))
@@ -120,8 +122,9 @@ def _weights(pairs: Sequence[tuple[frozenset[str], frozenset[str]]]) -> dict[str
 def _tells(pairs: Sequence[tuple[frozenset[str], frozenset[str]]]) -> tuple[Tell, ...]:
     n = len(pairs)
     marks = {mark for pair in pairs for marks in pair for mark in marks}
-    found = [
-        Tell(mark, sum(mark in one for one, _ in pairs) / n, sum(mark in two for _, two in pairs) / n) for mark in marks
+    tells = [
+        Tell(mark, sum(mark in marks_1 for marks_1, _ in pairs) / n, sum(mark in marks_2 for _, marks_2 in pairs) / n)
+        for mark in marks
     ]
-    clear = [tell for tell in found if abs(tell.share_1 - tell.share_2) >= _CLEAR]
+    clear = [tell for tell in tells if abs(tell.share_1 - tell.share_2) >= _CLEAR]
     return tuple(sorted(clear, key=lambda tell: (-abs(tell.share_1 - tell.share_2), tell.mark))[:_MOST_TELLS])

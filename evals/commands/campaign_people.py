@@ -69,15 +69,15 @@ def list_links(name: Name, as_json: JsonFlag = False) -> None:
 
     with open_home() as home:
         load_campaign(home.database, name)
-        found = [(each, invite_link(home.settings, each)) for each in list_invites(home.database, name)]
+        invites = [(each, invite_link(home.settings, each)) for each in list_invites(home.database, name)]
     if as_json:
-        typer.echo(json.dumps([each.to_json() | {"link": link} for each, link in found], ensure_ascii=False))
+        typer.echo(json.dumps([each.to_json() | {"link": link} for each, link in invites], ensure_ascii=False))
         return
     table = folding_table("invite", "for", "role", "state", "link")
-    for each, link in found:
+    for each, link in invites:
         state = "revoked" if each.revoked else "valid" if each.valid else "expired"
         table.add_row(each.id, f"{each.name} (group)" if each.is_group else each.name, each.role, state, link)
-    say(table if found else f'Nobody is invited yet: `parley campaign invite {name} "Ann Smith"`.')
+    say(table if invites else f'Nobody is invited yet: `parley campaign invite {name} "Ann Smith"`.')
 
 
 def revoke(invite_id: Annotated[str, typer.Argument(help="The invite's id.")]) -> None:
@@ -85,8 +85,8 @@ def revoke(invite_id: Annotated[str, typer.Argument(help="The invite's id.")]) -
     from evals.campaigns.invites import revoke_invite
 
     with open_home() as home:
-        gone = revoke_invite(home.database, invite_id.upper())
-    say(f"The link of {gone.name} no longer works.")
+        revoked = revoke_invite(home.database, invite_id.upper())
+    say(f"The link of {revoked.name} no longer works.")
 
 
 def forget(
@@ -110,8 +110,8 @@ def forget(
         typer.echo(json.dumps(asdict(forgotten)))
     else:
         say(
-            f"{person} is forgotten: {forgotten.raters} raters made anonymous, {forgotten.invites} invites and "
-            f"{forgotten.comments} comments deleted."
+            f"{person} is forgotten. Raters made anonymous: {forgotten.raters}; invites deleted: {forgotten.invites}; "
+            f"comments deleted: {forgotten.comments}."
         )
         if forgotten.imported:
             say(f"{forgotten.imported} imported votes now have a random voter id.")

@@ -224,11 +224,11 @@ def report(name: Name, open_links: OpenLinks = True, as_json: JsonFlag = False) 
     from evals.campaigns.report import campaign_report
 
     with open_home() as home:
-        found = campaign_report(home.database, name, open_links=open_links)
+        verdicts = campaign_report(home.database, name, open_links=open_links)
     if as_json:
-        _print(found.to_json())
+        _print(verdicts.to_json())
     else:
-        say(found.text)
+        say(verdicts.text)
 
 
 def prepare(name: Name) -> None:
@@ -292,13 +292,13 @@ def check(
     """Check an exported campaign: no byte was changed, and its votes give its verdict."""
     from evals.campaigns.bundle import check_bundle
 
-    found = check_bundle(file)
+    checked = check_bundle(file)
     if as_json:
-        _print(found.to_json())
+        _print(checked.to_json())
     else:
-        say(f"Nothing was changed, and {found.votes} votes give the same verdict.")
-        say(f"SHA-256 of the export: {found.sha256}. Compare it with the one that was published.")
-        say(found.text)
+        say(f"Nothing was changed, and {checked.votes} votes give the same verdict.")
+        say(f"SHA-256 of the export: {checked.sha256}. Compare it with the one that was published.")
+        say(checked.text)
 
 
 def parse_time(text: str | None, flag: str) -> datetime | None:

@@ -220,20 +220,21 @@ def import_file(
     from evals.judges.judgment_import import import_judgments
 
     with open_home() as home:
-        found = import_judgments(home.database, file, judge)
+        imported = import_judgments(home.database, file, judge)
     if as_json:
-        typer.echo(json.dumps(asdict(found) | {"flip_rate": found.flip_rate}, ensure_ascii=False))
+        typer.echo(json.dumps(asdict(imported) | {"flip_rate": imported.flip_rate}, ensure_ascii=False))
         return
-    say(f"{found.new} new verdicts of {judge}, {found.known} already stored.")
-    if found.pairs:
-        say(f"{found.pairs} pairs in both orders; {found.flips} ({found.flip_rate:.0%}) changed with the order.")
-    if found.one_order:
-        say(f"{found.one_order} pairs were judged in one order only and cannot be compared with people.")
-    if found.unknown:
-        say(f"{found.unknown} rows are about pairs of answers that are not stored here.")
-    for row in found.bad:
+    say(f"{imported.new} new verdicts of {judge}, {imported.known} already stored.")
+    if imported.pairs:
+        flips = f"{imported.flips} ({imported.flip_rate:.0%}) changed with the order"
+        say(f"{imported.pairs} pairs in both orders; {flips}.")
+    if imported.one_order:
+        say(f"{imported.one_order} pairs were judged in one order only and cannot be compared with people.")
+    if imported.unknown:
+        say(f"{imported.unknown} rows are about pairs of answers that are not stored here.")
+    for row in imported.bad:
         say(f"line {row.line}: {row.reason}")
-    if found.pairs:
+    if imported.pairs:
         say(f"Compare with people: parley judge calibrate {judge} --stored --rubric {IMPORTED}")
 
 

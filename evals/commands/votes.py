@@ -37,13 +37,13 @@ def show_imports(as_json: JsonFlag = False) -> None:
     with open_home() as home:
         imports = list_imports(home.database)
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in imports], default=str, ensure_ascii=False))
+        typer.echo(json.dumps([asdict(row) for row in imports], default=str, ensure_ascii=False))
         return
     table = folding_table("import", "file", "format", "campaign", "votes", "state", "created")
-    for one in imports:
-        state = "undone" if one.undone else "complete" if one.complete else "not complete: import the file again"
-        created = f"{one.created:%Y-%m-%d %H:%M}"
-        table.add_row(one.id, one.filename, one.format, one.campaign or "", str(one.votes), state, created)
+    for row in imports:
+        state = "undone" if row.undone else "complete" if row.complete else "not complete: import the file again"
+        created = f"{row.created:%Y-%m-%d %H:%M}"
+        table.add_row(row.id, row.filename, row.format, row.campaign or "", str(row.votes), state, created)
     say(table if imports else "No votes have been imported yet.")
 
 
@@ -82,11 +82,11 @@ def show_excluded(as_json: JsonFlag = False) -> None:
     with open_home() as home:
         voters = excluded_voters(home.database)
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in voters], default=str, ensure_ascii=False))
+        typer.echo(json.dumps([asdict(row) for row in voters], default=str, ensure_ascii=False))
         return
     table = folding_table("voter", "votes", "reason", "since")
-    for one in voters:
-        table.add_row(one.voter, str(one.votes), one.reason, f"{one.created:%Y-%m-%d %H:%M}")
+    for row in voters:
+        table.add_row(row.voter, str(row.votes), row.reason, f"{row.created:%Y-%m-%d %H:%M}")
     say(table if voters else "No voter is excluded.")
 
 

@@ -112,5 +112,5 @@ def _pair(session: Session, row: ImportedVote) -> str | None:
     answers = {row.left: row.left_answer, row.right: row.right_answer}
     if answers[model_1] or answers[model_2]:
         query = query.where(PairRow.answer_1 == answers[model_1], PairRow.answer_2 == answers[model_2])
-    found = list(session.scalars(query.limit(2)))
-    return found[0] if len(found) == 1 or (found and answers[model_1]) else None
+    stored_pairs = list(session.scalars(query.limit(2)))
+    return stored_pairs[0] if len(stored_pairs) == 1 or (stored_pairs and answers[model_1]) else None

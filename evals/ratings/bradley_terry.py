@@ -88,7 +88,7 @@ def rate(votes: Votes, *, cluster: Cluster = "auto", equal_voters: bool = False,
     pairs = plain.points + plain.points.T
     strength, part, _ = fitted = strengths(tally)
     spread = _spread(votes, tally, fitted, weight, clustered_by(votes, cluster))
-    variance = np.max([np.diag(one) for one in spread.covariances], axis=0)
+    variance = np.max([np.diag(covariance) for covariance in spread.covariances], axis=0)
     width = student.ppf((1 + level) / 2, spread.freedom) * np.sqrt(np.clip(variance, 0.0, None))
     rank_low, rank_high = _ranks(strength, spread, part, level)
     return Rating(
@@ -102,7 +102,7 @@ def rate(votes: Votes, *, cluster: Cluster = "auto", equal_voters: bool = False,
         wins=plain.won.sum(axis=1).astype(int),
         losses=plain.won.sum(axis=0).astype(int),
         ties=plain.tied.sum(axis=1).astype(int),
-        covariance=max(spread.covariances, key=lambda one: float(np.trace(one))),
+        covariance=max(spread.covariances, key=lambda covariance: float(np.trace(covariance))),
         part=part if m else np.zeros(0, dtype=int),
         corrected=fitted.extra.sum(axis=1) > 0,
         clustered_by=spread.clustered_by,
@@ -234,7 +234,7 @@ def _spread(
     # Thirty ties have no spread but give no certainty: the rule of three bounds what was not observed.
     floor = min(3 / max(clusters, 1), 1.0) * model_based
     covariances = [bread @ (absorbed * meat.sum + added) @ bread for meat in meats]
-    if (np.max([np.diag(one) for one in covariances], axis=0) < np.diag(floor) * (1 - 1e-6)).any():
+    if (np.max([np.diag(covariance) for covariance in covariances], axis=0) < np.diag(floor) * (1 - 1e-6)).any():
         covariances = [covariance + floor for covariance in covariances]
     # Independent votes vary as coin tosses do, so with enough of them the normal quantile is accurate; Student's
     # is too wide (97.3 % coverage at 30 votes).
@@ -252,8 +252,8 @@ def _meats(votes: Votes, residual: np.ndarray, clustered: str | None, by_vote: C
     n = len(votes)
 
     def meat(code: np.ndarray | None) -> _Meat:
-        found = _Meat(by_vote(), n) if code is None else _meat_of_clusters(votes, residual, code)
-        return _Meat(found.sum * (found.clusters / max(found.clusters - 1, 1)), found.clusters)
+        meat = _Meat(by_vote(), n) if code is None else _meat_of_clusters(votes, residual, code)
+        return _Meat(meat.sum * (meat.clusters / max(meat.clusters - 1, 1)), meat.clusters)
 
     if clustered is None:
         return [meat(None)]
@@ -296,7 +296,13 @@ def _ranks(strength: np.ndarray, spread: _Spread, part: np.ndarray, level: float
     Mogstad et al. 2024, "Inference for Ranks"; overlapping intervals would be too conservative.
     """
     m = len(strength)
-    variance = np.max([np.diag(one)[:, None] + np.diag(one)[None, :] - 2 * one for one in spread.covariances], axis=0)
+    variance = np.max(
+        [
+            np.diag(covariance)[:, None] + np.diag(covariance)[None, :] - 2 * covariance
+            for covariance in spread.covariances
+        ],
+        axis=0,
+    )
     quantile = student.ppf(1 - (1 - level) / 2 / max(m - 1, 1), spread.freedom)
     margin = quantile * np.sqrt(np.clip(variance, 0.0, None))
     comparable = part[:, None] == part[None, :]

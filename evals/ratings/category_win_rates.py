@@ -59,15 +59,15 @@ def _has_votes(votes: Votes, model: int) -> bool:
 
 
 def _of_model(votes: Votes, model: int) -> tuple[np.ndarray, Votes]:
-    mine = votes.where((votes.first == model) | (votes.second == model))
-    return np.where(mine.first == model, mine.score, 1 - mine.score), mine
+    of_model = votes.where((votes.first == model) | (votes.second == model))
+    return np.where(of_model.first == model, of_model.score, 1 - of_model.score), of_model
 
 
 def _rate(category: str, model: str, score: np.ndarray, votes: Votes) -> CategoryRate:
     cells = cells_of(score, votes.prompt, votes.voter)
-    found = voter_mean(cells)
-    low, high = interval(found, "people like them" if found.voters >= MIN_VOTERS else "these people")
-    enough = len(cells) >= MIN_VOTES and int(found.prompts) >= MIN_PROMPTS
+    estimate = voter_mean(cells)
+    low, high = interval(estimate, "people like them" if estimate.voters >= MIN_VOTERS else "these people")
+    enough = len(cells) >= MIN_VOTES and int(estimate.prompts) >= MIN_PROMPTS
     return CategoryRate(
-        category, model, float(found.mean), float(low), float(high), len(votes), int(found.prompts), enough
+        category, model, float(estimate.mean), float(low), float(high), len(votes), int(estimate.prompts), enough
     )

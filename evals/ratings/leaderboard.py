@@ -99,8 +99,8 @@ def _without_ties(votes: Votes, rated: Rating) -> np.ndarray | None:
     decisive = np.flatnonzero(votes.score != 0.5)
     if len(decisive) in (0, len(votes)):
         return None
-    found = rate(votes.where(decisive), equal_voters=True)
-    return found.rating if found.connected and rated.connected else None
+    decisive_ratings = rate(votes.where(decisive), equal_voters=True)
+    return decisive_ratings.rating if decisive_ratings.connected and rated.connected else None
 
 
 def _style_controlled(votes: Votes, styles: np.ndarray | None, rated: Rating) -> StyleControl | None:
@@ -128,7 +128,7 @@ def _with_other_ratings(
     rows: tuple[RatedModel, ...], rated: Rating, without_ties: np.ndarray | None, styled: StyleControl | None
 ) -> tuple[RatedModel, ...]:
     """The rows with the ratings without ties and with equal style."""
-    found = []
+    rated_rows = []
     for row in rows:
         i = rated.models.index(row.model)
         if without_ties is not None:
@@ -136,8 +136,8 @@ def _with_other_ratings(
         if styled is not None:
             low, high = float(styled.low[i]), float(styled.high[i])
             row = replace(row, styled=float(styled.rating[i]), styled_low=low, styled_high=high)
-        found.append(row)
-    return tuple(found)
+        rated_rows.append(row)
+    return tuple(rated_rows)
 
 
 def _row(rated: Rating, i: int, prompts: int) -> RatedModel:

@@ -20,12 +20,12 @@ def _frequent_voter(board: Leaderboard) -> str:
 
 
 def _sides(board: Leaderboard) -> str:
-    found = board.agreement
-    if found is None or found.left_rate is None or found.left_error is None:
+    agreement = board.agreement
+    if agreement is None or agreement.left_rate is None or agreement.left_error is None:
         return ""
-    if abs(found.left_rate - 0.5) < _SIDED * found.left_error:
+    if abs(agreement.left_rate - 0.5) < _SIDED * agreement.left_error:
         return ""
-    share = f"{found.left_rate:.0%} of their decisive votes"
+    share = f"{agreement.left_rate:.0%} of their decisive votes"
     return f"People chose the answer on the left in {share}, so the side influences them."
 
 
@@ -39,22 +39,21 @@ def _robustness(board: Leaderboard) -> str:
 
 
 def _agreement(board: Leaderboard) -> str:
-    found = board.agreement
-    if found is None or found.observed is None:
+    agreement = board.agreement
+    if agreement is None or agreement.observed is None:
         return "" if board.voters < 2 else "No two people voted on the same answers, so their agreement is not known."
-    without = "" if found.decisive is None else f" ({found.decisive:.0%} if neither chose a tie)"
-    pairs = "1 pair" if found.units == 1 else f"{found.units} pairs"
-    return (
-        f"Two people who see the same answers agree in {found.observed:.0%} of cases{without}, on {pairs} of answers."
-    )
+    without = "" if agreement.decisive is None else f" ({agreement.decisive:.0%} if neither chose a tie)"
+    pairs = "1 pair" if agreement.units == 1 else f"{agreement.units} pairs"
+    share = f"{agreement.observed:.0%} of cases{without}"
+    return f"Two people who see the same answers agree in {share}, on {pairs} of answers."
 
 
 def _self_consistency(board: Leaderboard) -> str:
-    found = board.agreement
-    if found is None or found.self_consistency is None:
+    agreement = board.agreement
+    if agreement is None or agreement.self_consistency is None:
         return ""
-    times = "once" if found.repeats == 1 else f"{found.repeats} times"
-    share = f"{found.self_consistency:.0%} of cases"
+    times = "once" if agreement.repeats == 1 else f"{agreement.repeats} times"
+    share = f"{agreement.self_consistency:.0%} of cases"
     return f"Shown the same answers again ({times}), people repeated their choice in {share}."
 
 

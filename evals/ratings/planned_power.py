@@ -94,35 +94,35 @@ def _simulated(size: CampaignSize, rate: float, seed: int) -> list[VoterMean]:
 
 def _power(simulated: dict[float, list[VoterMean]], scope: Scope) -> Power:
     def share(rate: float, shows: Any) -> float:
-        return float(np.concatenate([shows(found) for found in simulated[rate]]).mean()) if simulated else 0.0
+        return float(np.concatenate([shows(estimate) for estimate in simulated[rate]]).mean()) if simulated else 0.0
 
-    def anytime(found: VoterMean) -> np.ndarray:
-        return (log_evidence(found, scope) >= log(E_STOP)) & (found.mean > 0.5)
+    def anytime(estimate: VoterMean) -> np.ndarray:
+        return (log_evidence(estimate, scope) >= log(E_STOP)) & (estimate.mean > 0.5)
 
     return Power(
         scope=scope,
-        better={rate: share(rate, lambda found: interval(found, scope)[0] > 0.5) for rate in WIN_RATES},
+        better={rate: share(rate, lambda estimate: interval(estimate, scope)[0] > 0.5) for rate in WIN_RATES},
         at_least_as_good={
-            margin: share(0.5, lambda found, bound=0.5 - margin: interval(found, scope, 0.9)[0] > bound)
+            margin: share(0.5, lambda estimate, bound=0.5 - margin: interval(estimate, scope, 0.9)[0] > bound)
             for margin in MARGINS
         },
         better_anytime={rate: share(rate, anytime) for rate in WIN_RATES},
     )
 
 
-def _text(found: CampaignPower) -> str:
-    size, power = found.size, found.people_like_them or found.these_people
+def _text(planned: CampaignPower) -> str:
+    size, power = planned.size, planned.people_like_them or planned.these_people
     voters = "1 voter" if size.voters == 1 else f"{size.voters} voters"
-    if found.votes < MIN_VOTES or size.prompts < MIN_PROMPTS:
-        short = f"{found.votes} votes on {size.prompts} prompts are too few"
+    if planned.votes < MIN_VOTES or size.prompts < MIN_PROMPTS:
+        short = f"{planned.votes} votes on {size.prompts} prompts are too few"
         return f"{short}: a verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
-    who = "people like the voters" if found.people_like_them else "these voters only"
+    who = "people like the voters" if planned.people_like_them else "these voters only"
     each = f"{size.each} prompts each" if size.voters > 1 else f"{size.each} prompts"
     wins = " and ".join(f"{rate:.0%} in {power.better[rate]:.0%}" for rate in WIN_RATES)
     good = " and ".join(f"within {100 * margin:g} points in {power.at_least_as_good[margin]:.0%}" for margin in MARGINS)
     later = " and ".join(f"{rate:.0%} in {power.better_anytime[rate]:.0%}" for rate in WIN_RATES)
     parts = [
-        f"{voters}, {each}: {found.votes:,} votes, which speak for {who}.",
+        f"{voters}, {each}: {planned.votes:,} votes, which speak for {who}.",
         f"The verdict at the end detects a true win rate of {wins} of such campaigns.",
         f"It shows that an equally good model is at least as good {good}.",
         f"If it is read after every vote instead, it detects {later}."
@@ -131,6 +131,8 @@ def _text(found: CampaignPower) -> str:
         f"Assumed: {size.ties:.0%} ties; voters differ by {size.voter_sd:g} and prompts by {size.prompt_sd:g} "
         "(standard deviations in log-odds).",
     ]
-    if found.people_like_them is None:
-        parts.append(f"To speak for other people, it takes at least {MIN_VOTERS} voters: {found.voters_missing} more.")
+    if planned.people_like_them is None:
+        parts.append(
+            f"To speak for other people, it takes at least {MIN_VOTERS} voters: {planned.voters_missing} more."
+        )
     return " ".join(parts)

@@ -90,8 +90,10 @@ def _choices(there: np.ndarray, size: int) -> list[np.ndarray]:
     present = np.flatnonzero(there > 0)
     if comb(len(present) + size - 1, size) > _WAYS:
         return []
-    found = (np.bincount(one, minlength=len(there)) for one in combinations_with_replacement(present, size))
-    return [taken.astype(float) for taken in found if (taken <= there).all()]
+    candidates = (
+        np.bincount(combination, minlength=len(there)) for combination in combinations_with_replacement(present, size)
+    )
+    return [taken.astype(float) for taken in candidates if (taken <= there).all()]
 
 
 def _gains(tally: Counts, fitted: Strengths, duel: tuple[int, int], means: Means) -> np.ndarray:

@@ -74,27 +74,27 @@ def votes_for_power(win_rate: float) -> int:
 
 def _verdict(between: Votes, rule: Rule, plan: PlannedLook | None) -> Verdict:
     cells = cells_of(between.score, between.prompt, between.voter)
-    found = voter_mean(cells)
-    own = scoped_verdict(found, len(cells), "these people", rule)
-    people = scoped_verdict(found, len(cells), "people like them", rule) if found.voters >= MIN_VOTERS else None
+    estimate = voter_mean(cells)
+    own = scoped_verdict(estimate, len(cells), "these people", rule)
+    people = scoped_verdict(estimate, len(cells), "people like them", rule) if estimate.voters >= MIN_VOTERS else None
     headline = people or own
     state = people.state if people else UNDECIDED
     state_of = partial(_state_of, scope=headline.scope, rule=replace(rule, voters=2))
-    undone = _votes_to_undo(cells, found, state_of) if headline.state in ("better", "worse") else (None, None)
+    undone = _votes_to_undo(cells, estimate, state_of) if headline.state in ("better", "worse") else (None, None)
     wins, losses = int((between.score == 1).sum()), int((between.score == 0).sum())
-    needed, more_voters = _still_needed(found, cells, headline, rule) if rule.look == "anytime" else (0, 0)
+    needed, more_voters = _still_needed(estimate, cells, headline, rule) if rule.look == "anytime" else (0, 0)
     draft = Verdict(
         model_a=between.models[0],
         model_b=between.models[1],
         state=state,
-        win_rate=float(found.mean) if len(cells) else None,
+        win_rate=float(estimate.mean) if len(cells) else None,
         low=headline.low,
         high=headline.high,
         wins=wins,
         losses=losses,
         ties=len(between) - wins - losses,
-        prompts=int(found.prompts),
-        voters=int(found.voters),
+        prompts=int(estimate.prompts),
+        voters=int(estimate.voters),
         e_value=headline.e_value if people else 1.0,
         votes_needed=needed,
         undone_by_drop=undone[0] if people else None,
@@ -105,7 +105,7 @@ def _verdict(between: Votes, rule: Rule, plan: PlannedLook | None) -> Verdict:
         within_margin=people is not None and people.within_margin,
         margin=rule.margin,
         look=rule.look,
-        voters_missing=max(MIN_VOTERS - int(found.voters), 0),
+        voters_missing=max(MIN_VOTERS - int(estimate.voters), 0),
         voters_needed=more_voters,
         these_people=own,
         people_like_them=people,
@@ -117,8 +117,8 @@ def _verdict(between: Votes, rule: Rule, plan: PlannedLook | None) -> Verdict:
     return replace(draft, text=verdict_text(draft))
 
 
-def _state_of(found: VoterMean, cells: int, scope: Scope, rule: Rule) -> State:
-    return scoped_verdict(found, cells, scope, rule).state
+def _state_of(estimate: VoterMean, cells: int, scope: Scope, rule: Rule) -> State:
+    return scoped_verdict(estimate, cells, scope, rule).state
 
 
 def _unnamed(between: Votes) -> int:
@@ -128,13 +128,13 @@ def _unnamed(between: Votes) -> int:
     return int((between.voter == between.voters.index(UNKNOWN_VOTER)).sum())
 
 
-def _votes_to_undo(cells: Cells, found: VoterMean, state_of: Callable[[VoterMean, int], State]) -> tuple[int, int]:
+def _votes_to_undo(cells: Cells, estimate: VoterMean, state_of: Callable[[VoterMean, int], State]) -> tuple[int, int]:
     """About the fewest of the winner's votes to remove, and to reverse, until the state changes.
 
     Votes with the largest weight go first, a voter's votes together; this many suffice.
     """
-    state = state_of(found, len(cells))
-    winning = cells.score > 0.5 if found.mean > 0.5 else cells.score < 0.5
+    state = state_of(estimate, len(cells))
+    winning = cells.score > 0.5 if estimate.mean > 0.5 else cells.score < 0.5
     votes = np.bincount(cells.voter)
     order = np.lexsort((cells.voter, votes[cells.voter], ~winning))[: int(winning.sum())]
 
@@ -160,29 +160,29 @@ def _votes_to_undo(cells: Cells, found: VoterMean, state_of: Callable[[VoterMean
     return fewest(without), fewest(reversed_)
 
 
-def _still_needed(found: VoterMean, cells: Cells, headline: ScopedVerdict, rule: Rule) -> tuple[int, int]:
+def _still_needed(estimate: VoterMean, cells: Cells, headline: ScopedVerdict, rule: Rule) -> tuple[int, int]:
     """About how many more votes settle the state if the trend continues, and how many more voters cast them.
 
     Further votes are assumed to come from more voters like these, on more prompts.
     """
-    missing = max(MIN_VOTERS - int(found.voters), 0)
+    missing = max(MIN_VOTERS - int(estimate.voters), 0)
     if not len(cells):
         return votes_for_power(0.6), missing
-    each = len(cells) / int(found.voters)
+    each = len(cells) / int(estimate.voters)
     if headline.state != UNDECIDED:
         return ceil(missing * each), missing
-    short = max(MIN_VOTES - len(cells), MIN_PROMPTS - int(found.prompts), 1)
+    short = max(MIN_VOTES - len(cells), MIN_PROMPTS - int(estimate.prompts), 1)
 
     def settled(times: float) -> bool:
         grown = VoterMean(
-            mean=found.mean,
-            votes=round(found.votes * times),
-            voters=round(found.voters * times),
-            prompts=max(round(found.prompts * times), MIN_PROMPTS),
-            variance=found.variance / times,
-            own_variance=found.own_variance / times,
-            freedom=(found.freedom + 1) * times - 1,
-            own_freedom=(found.own_freedom + 1) * times - 1,
+            mean=estimate.mean,
+            votes=round(estimate.votes * times),
+            voters=round(estimate.voters * times),
+            prompts=max(round(estimate.prompts * times), MIN_PROMPTS),
+            variance=estimate.variance / times,
+            own_variance=estimate.own_variance / times,
+            freedom=(estimate.freedom + 1) * times - 1,
+            own_freedom=(estimate.own_freedom + 1) * times - 1,
         )
         shown = scoped_verdict(grown, max(round(len(cells) * times), MIN_VOTES), headline.scope, rule)
         return shown.state != UNDECIDED

@@ -43,13 +43,13 @@ class Rule:
     voters: int = MIN_VOTERS
 
 
-def scoped_verdict(found: VoterMean, votes: int, scope: Scope, rule: Rule) -> ScopedVerdict:
+def scoped_verdict(estimate: VoterMean, votes: int, scope: Scope, rule: Rule) -> ScopedVerdict:
     """The verdict for one group. `votes` counts a voter's votes on one prompt once."""
-    low, high = (float(end) for end in interval(found, scope))
-    enough = votes >= MIN_VOTES and found.prompts >= MIN_PROMPTS
+    low, high = (float(end) for end in interval(estimate, scope))
+    enough = votes >= MIN_VOTES and estimate.prompts >= MIN_PROMPTS
     if scope == "people like them":
-        enough = enough and found.voters >= rule.voters
-    shown = (_anytime if rule.look == "anytime" else _planned)(found, scope, rule.margin) if enough else _NOTHING
+        enough = enough and estimate.voters >= rule.voters
+    shown = (_anytime if rule.look == "anytime" else _planned)(estimate, scope, rule.margin) if enough else _NOTHING
     state = _state(shown)
     return ScopedVerdict(
         scope=scope,
@@ -58,7 +58,7 @@ def scoped_verdict(found: VoterMean, votes: int, scope: Scope, rule: Rule) -> Sc
         high=high,
         within_margin=shown.above_margin and shown.below_margin,
         at_least_as_good=state == "better" or shown.above_margin,
-        e_value=min(exp(min(float(log_evidence(found, scope)), 700.0)), 1e300),
+        e_value=min(exp(min(float(log_evidence(estimate, scope)), 700.0)), 1e300),
     )
 
 
@@ -83,11 +83,11 @@ def _state(shown: _Shown) -> State:
     return "at least as good" if shown.above_margin else UNDECIDED
 
 
-def _anytime(found: VoterMean, scope: Scope, margin: float) -> _Shown:
-    mean = float(found.mean)
+def _anytime(estimate: VoterMean, scope: Scope, margin: float) -> _Shown:
+    mean = float(estimate.mean)
 
     def differs(chance: float) -> bool:
-        return float(log_evidence(found, scope, chance)) >= log(E_STOP)
+        return float(log_evidence(estimate, scope, chance)) >= log(E_STOP)
 
     return _Shown(
         above=mean > 0.5 and differs(0.5),
@@ -97,9 +97,9 @@ def _anytime(found: VoterMean, scope: Scope, margin: float) -> _Shown:
     )
 
 
-def _planned(found: VoterMean, scope: Scope, margin: float) -> _Shown:
-    low, high = interval(found, scope, _BOTH_SIDES)
-    bound_low, bound_high = interval(found, scope, _ONE_SIDE)
+def _planned(estimate: VoterMean, scope: Scope, margin: float) -> _Shown:
+    low, high = interval(estimate, scope, _BOTH_SIDES)
+    bound_low, bound_high = interval(estimate, scope, _ONE_SIDE)
     return _Shown(
         above=float(low) > 0.5,
         below=float(high) < 0.5,

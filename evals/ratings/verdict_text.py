@@ -6,27 +6,27 @@ from evals.ratings.verdict_types import MAX_FORECAST, Verdict
 _NAMED = 3  # more decisive voters are counted instead
 
 
-def verdict_text(found: Verdict) -> str:
+def verdict_text(verdict: Verdict) -> str:
     """What the votes show, for whom, and what would change the result."""
-    a, b = found.model_a, found.model_b
-    if found.win_rate is None:
+    a, b = verdict.model_a, verdict.model_b
+    if verdict.win_rate is None:
         least = f"Nobody has compared {a} with {b} yet. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts"
-        more = f"; about {found.votes_needed} can show whether one of them wins 60 % of the time"
-        return f"{least}{more if found.votes_needed else ''}."
-    if found.votes < MIN_VOTES or found.prompts < MIN_PROMPTS:
+        more = f"; about {verdict.votes_needed} votes can show whether one of them wins 60 % of the time"
+        return f"{least}{more if verdict.votes_needed else ''}."
+    if verdict.votes < MIN_VOTES or verdict.prompts < MIN_PROMPTS:
         parts = [
-            f"Not enough evidence yet: {_counts(found)}. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
+            f"Not enough evidence yet: {_counts(verdict)}. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
         ]
     else:
-        parts = [_state(found), _numbers(found), _scope(found), _outlook(found)]
-    return " ".join(part for part in [*parts, _planned(found), _decisive(found), _unknown(found)] if part)
+        parts = [_state(verdict), _numbers(verdict), _scope(verdict), _outlook(verdict)]
+    return " ".join(part for part in [*parts, _planned(verdict), _decisive(verdict), _unknown(verdict)] if part)
 
 
-def _state(found: Verdict) -> str:
-    a, b, points = found.model_a, found.model_b, f"{100 * found.margin:g} points"
-    who = "" if found.people_like_them else f"For {_people(found)}, "
-    small = f", but not by more than {points} from an even split" if found.headline.within_margin else ""
-    match found.headline.state:
+def _state(verdict: Verdict) -> str:
+    a, b, points = verdict.model_a, verdict.model_b, f"{100 * verdict.margin:g} points"
+    who = "" if verdict.people_like_them else f"For {_people(verdict)}, "
+    small = f", but not by more than {points} from an even split" if verdict.headline.within_margin else ""
+    match verdict.headline.state:
         case "better":
             sentence = f"{a} is better than {b}{small}."
         case "worse":
@@ -38,55 +38,55 @@ def _state(found: Verdict) -> str:
         case _:
             enough = "not enough evidence yet" if not who else "there is not enough evidence yet"
             sentence = f"{enough} to say whether {a} or {b} is better."
-    if who or found.headline.state in ("better", "worse", "at least as good"):
+    if who or verdict.headline.state in ("better", "worse", "at least as good"):
         return who + sentence
     return sentence[0].upper() + sentence[1:]
 
 
-def _numbers(found: Verdict) -> str:
-    who = "This person" if found.voters == 1 else "On average, a voter"
-    rate = f"{who} prefers {found.model_a} on {found.win_rate or 0:.0%} of the prompts"
-    interval = f"95 % interval {found.low:.0%} to {found.high:.0%}"
-    votes = f"{_count(found.votes, 'vote')} of {_people(found, these=False)} on {found.prompts} prompts"
+def _numbers(verdict: Verdict) -> str:
+    who = "This person" if verdict.voters == 1 else "On average, a voter"
+    rate = f"{who} prefers {verdict.model_a} on {verdict.win_rate or 0:.0%} of the prompts"
+    interval = f"95 % interval {verdict.low:.0%} to {verdict.high:.0%}"
+    votes = f"{_count(verdict.votes, 'vote')} of {_people(verdict, these=False)} on {verdict.prompts} prompts"
     return f"{rate}, a tie counted as half ({interval}; {votes})."
 
 
-def _scope(found: Verdict) -> str:
-    if found.people_like_them:
-        return f"This is about people like the {found.voters} voters, on prompts like these."
-    more = "1 more voter is" if found.voters_missing == 1 else f"{found.voters_missing} more voters are"
+def _scope(verdict: Verdict) -> str:
+    if verdict.people_like_them:
+        return f"This is about people like the {verdict.voters} voters, on prompts like these."
+    more = "1 more voter is" if verdict.voters_missing == 1 else f"{verdict.voters_missing} more voters are"
     others = f"There is not enough evidence about other people: at least {more} needed to speak for them."
-    return f"This is about {_people(found)} only. {others}"
+    return f"This is about {_people(verdict)} only. {others}"
 
 
-def _outlook(found: Verdict) -> str:
-    if found.undone_by_drop is not None and found.undone_by_change is not None:
-        drop, change = _count(found.undone_by_drop, "vote"), _count(found.undone_by_change, "vote")
+def _outlook(verdict: Verdict) -> str:
+    if verdict.undone_by_drop is not None and verdict.undone_by_change is not None:
+        drop, change = _count(verdict.undone_by_drop, "vote"), _count(verdict.undone_by_change, "vote")
         return f"Removing {drop}, or reversing {change}, would change this result."
-    if found.headline.state != UNDECIDED or found.look == "planned":
+    if verdict.headline.state != UNDECIDED or verdict.look == "planned":
         return ""
-    if found.votes_needed >= MAX_FORECAST / 2:
+    if verdict.votes_needed >= MAX_FORECAST / 2:
         return "If the trend continues, no realistic number of votes will decide this."
-    some = "one more vote is" if found.votes_needed == 1 else f"about {found.votes_needed:,} more votes are"
-    if not found.people_like_them:
-        return f"If the trend continues, {some} needed from {_people(found)} to decide it for them."
-    by = f" from {_count(found.voters_needed, 'more voter')}" if found.voters_needed else ""
+    some = "one more vote is" if verdict.votes_needed == 1 else f"about {verdict.votes_needed:,} more votes are"
+    if not verdict.people_like_them:
+        return f"If the trend continues, {some} needed from {_people(verdict)} to decide it for them."
+    by = f" from {_count(verdict.voters_needed, 'more voter')}" if verdict.voters_needed else ""
     return f"If the trend continues, {some} needed{by}."
 
 
-def _planned(found: Verdict) -> str:
-    if found.planned_votes is None or found.votes >= found.planned_votes:
+def _planned(verdict: Verdict) -> str:
+    if verdict.planned_votes is None or verdict.votes >= verdict.planned_votes:
         return ""
-    was = "was" if found.votes == 1 else "were"
-    return f"Only {found.votes:,} of {found.planned_votes:,} planned votes {was} cast."
+    was = "was" if verdict.votes == 1 else "were"
+    return f"Only {verdict.votes:,} of {verdict.planned_votes:,} planned votes {was} cast."
 
 
-def _decisive(found: Verdict) -> str:
-    frequent = [voter for voter in found.decisive_voters if voter.share >= 0.5]
+def _decisive(verdict: Verdict) -> str:
+    frequent = [voter for voter in verdict.decisive_voters if voter.share >= 0.5]
     sentences = [f"{voter.voter} cast {voter.share:.0%} of the votes." for voter in frequent]
     if len(frequent) > 1:
         sentences = [f"{' and '.join(voter.voter for voter in frequent)} each cast half of the votes."]
-    turning = [voter for voter in found.decisive_voters if voter.turns]
+    turning = [voter for voter in verdict.decisive_voters if voter.turns]
     if len(turning) > _NAMED:
         sentences.append(
             f"The result depends on single voters: it would change without any one of {len(turning)} of them."
@@ -97,23 +97,23 @@ def _decisive(found: Verdict) -> str:
     return " ".join(sentences)
 
 
-def _unknown(found: Verdict) -> str:
-    if not found.unknown_voters:
+def _unknown(verdict: Verdict) -> str:
+    if not verdict.unknown_voters:
         return ""
-    return f"{_count(found.unknown_voters, 'vote')} without a voter's name count as one person's.".replace(
+    return f"{_count(verdict.unknown_voters, 'vote')} without a voter's name count as one person's.".replace(
         "1 vote without a voter's name count", "1 vote without a voter's name counts"
     )
 
 
-def _counts(found: Verdict) -> str:
-    won = f"{found.model_a} won {found.wins}, {found.model_b} {found.losses}, {found.ties} tied"
-    return f"{_count(found.votes, 'vote')} on {_count(found.prompts, 'prompt')} so far ({won})"
+def _counts(verdict: Verdict) -> str:
+    won = f"{verdict.model_a} won {verdict.wins}, {verdict.model_b} {verdict.losses}, {verdict.ties} tied"
+    return f"{_count(verdict.votes, 'vote')} on {_count(verdict.prompts, 'prompt')} so far ({won})"
 
 
-def _people(found: Verdict, these: bool = True) -> str:
-    if found.voters == 1:
+def _people(verdict: Verdict, these: bool = True) -> str:
+    if verdict.voters == 1:
         return "this one person" if these else "1 person"
-    return f"these {found.voters} people" if these else f"{found.voters} people"
+    return f"these {verdict.voters} people" if these else f"{verdict.voters} people"
 
 
 def _count(number: int, noun: str) -> str:

@@ -205,11 +205,11 @@ def _kappas(data: tuple[np.ndarray, np.ndarray, np.ndarray], names: list[str], s
     saw = csr_array((ones, (voter, unit)), shape=(voters, units))
     gave = [csr_array((ones * (value == v), (voter, unit)), shape=(voters, units)) for v in range(_VALUES)]
     both = (saw @ saw.T).toarray()
-    agreed = np.sum([(one @ one.T).toarray() for one in gave], axis=0)
+    agreed = np.sum([(votes_for @ votes_for.T).toarray() for votes_for in gave], axis=0)
     # On the units that both saw: how often each gave each value.
-    margins = [(one @ saw.T).toarray() for one in gave]
+    margins = [(votes_for @ saw.T).toarray() for votes_for in gave]
     chance = np.sum([margin * margin.T for margin in margins], axis=0)
-    found = []
+    pairs = []
     for i, j in zip(*np.nonzero(np.triu(both >= max(shared, 1), 1)), strict=True):
         n = both[i, j]
         seen, luck = agreed[i, j] / n, chance[i, j] / n**2
@@ -217,5 +217,5 @@ def _kappas(data: tuple[np.ndarray, np.ndarray, np.ndarray], names: list[str], s
         kappa = float((seen - luck) / (1 - luck)) if known else None
         smoothed = (agreed[i, j] + 0.5) / (n + 1) if seen in (0, 1) else seen
         error = float(np.sqrt(smoothed * (1 - smoothed) / n) / (1 - luck)) if known else None
-        found.append(VoterPair(names[i], names[j], int(n), float(seen), kappa, error))
-    return tuple(sorted(found, key=lambda pair: (-pair.shared, pair.first, pair.second)))
+        pairs.append(VoterPair(names[i], names[j], int(n), float(seen), kappa, error))
+    return tuple(sorted(pairs, key=lambda pair: (-pair.shared, pair.first, pair.second)))

@@ -175,13 +175,13 @@ def _effective_prompts(sums: VoteSums, has: np.ndarray, some: np.ndarray) -> np.
     return np.minimum(prompts, votes)
 
 
-def interval(found: VoterMean, scope: Scope, level: float = 0.95) -> tuple[Numbers, Numbers]:
+def interval(estimate: VoterMean, scope: Scope, level: float = 0.95) -> tuple[Numbers, Numbers]:
     """The interval of the win rate: Wilson's on the effective number of votes; 0 to 1 if it is not known.
 
     If every vote is the same, it is the exact one (Clopper & Pearson 1934) on the number of clusters.
     """
-    variance, freedom, clusters = found.of(scope)
-    mean, tail = np.asarray(found.mean, float), (1 - level) / 2
+    variance, freedom, clusters = estimate.of(scope)
+    mean, tail = np.asarray(estimate.mean, float), (1 - level) / 2
     n = _effective_votes(mean, variance, clusters)
     q = student.isf(tail, freedom)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -191,11 +191,11 @@ def interval(found: VoterMean, scope: Scope, level: float = 0.95) -> tuple[Numbe
     low = np.where(mean >= 1, exact, np.where(mean <= 0, 0.0, np.maximum(centre - width, 0.0)))
     high = np.where(mean <= 0, 1 - exact, np.where(mean >= 1, 1.0, np.minimum(centre + width, 1.0)))
     known = np.isfinite(mean) & (np.asarray(clusters) >= 2)
-    known = known & (True if scope == "these people" else np.asarray(found.voters) >= MIN_VOTERS)
+    known = known & (True if scope == "these people" else np.asarray(estimate.voters) >= MIN_VOTERS)
     return np.where(known, low, 0.0), np.where(known, high, 1.0)
 
 
-def log_evidence(found: VoterMean, scope: Scope, chance: float = 0.5) -> Numbers:
+def log_evidence(estimate: VoterMean, scope: Scope, chance: float = 0.5) -> Numbers:
     """The log of the e-value against a win rate of `chance`, which may be read after every vote.
 
     It is the Beta(10, 10) mixture over a coin on the effective number of votes: votes discounted by the design effects
@@ -203,17 +203,17 @@ def log_evidence(found: VoterMean, scope: Scope, chance: float = 0.5) -> Numbers
     distribution (Wallace 1959). For people like them no e-value can exceed one fair bet per voter, halved for the two
     directions: five unanimous voters are not enough for 20.
     """
-    variance, freedom, clusters = found.of(scope)
-    mean = np.asarray(found.mean, float)
-    n = _effective_votes(mean, variance, clusters if scope == "these people" else found.votes)
+    variance, freedom, clusters = estimate.of(scope)
+    mean = np.asarray(estimate.mean, float)
+    n = _effective_votes(mean, variance, clusters if scope == "these people" else estimate.votes)
     square = n * (mean - chance) ** 2 / (chance * (1 - chance))
     with np.errstate(invalid="ignore", divide="ignore"):
         shrink = _normal_square(square, freedom) / square
     n = n * np.where(square > 0, shrink, 1.0)
     evidence = log_mixture(n * mean, n * (1 - mean), chance)
     if scope == "people like them":
-        bets = np.asarray(found.voters) * -log(min(chance, 1 - chance)) - log(2)
-        evidence = np.where(np.asarray(found.voters) >= MIN_VOTERS, np.minimum(evidence, bets), -np.inf)
+        bets = np.asarray(estimate.voters) * -log(min(chance, 1 - chance)) - log(2)
+        evidence = np.where(np.asarray(estimate.voters) >= MIN_VOTERS, np.minimum(evidence, bets), -np.inf)
     return np.where(np.isfinite(mean), evidence, 0.0)
 
 

@@ -87,11 +87,11 @@ def decisive_voters(
     share = np.bincount(voter) / len(between)
     rate = np.bincount(cells.voter, cells.score) / np.bincount(cells.voter)
     far = np.argsort(-np.abs(rate - rate.mean()), kind="stable")[: _TRIED if len(codes) <= _MANY else 0]
-    found = []
+    decisive = []
     for i in sorted({*far.tolist(), *np.flatnonzero(share >= HALF).tolist()}, key=lambda i: -share[i]):
         rest = cells.where(cells.voter != i)
         without = state_of(voter_mean(rest), len(rest))
         if share[i] >= HALF or without != state:
             name = between.voter_name(int(codes[i]))
-            found.append(DecisiveVoter(name, float(share[i]), without != state, without))
-    return tuple(found)
+            decisive.append(DecisiveVoter(name, float(share[i]), without != state, without))
+    return tuple(decisive)

@@ -67,12 +67,12 @@ def open_prompt_set(database: Database, runs: Path, typed: str, *, training: boo
 def _training_set(database: Database, runs: Path, typed: str) -> PromptSet:
     if typed in (ALL, HELD_OUT) or typed.startswith("prompts"):
         raise Invalid("Name the training file: --training is not for stored prompts.", param="prompts")
-    found = _task_set(database, open_task(typed, database, runs), training=True)
-    overlap = sum(prompt.held_out for prompt in found.prompts)
+    prompt_set = _task_set(database, open_task(typed, database, runs), training=True)
+    overlap = sum(prompt.held_out for prompt in prompt_set.prompts)
     if not overlap:
-        return found
+        return prompt_set
     note = f"{overlap:,} prompts are marked as held out but are training data: votes on them do not count."
-    return replace(found, notes=(*found.notes, note))
+    return replace(prompt_set, notes=(*prompt_set.notes, note))
 
 
 def _is_task(typed: str) -> bool:

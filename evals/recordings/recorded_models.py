@@ -127,7 +127,7 @@ def resolve_recorded(database: Database, registry: Registry, name: RecordedName)
         NotFound: there is no finished recording. Invalid: several recordings' ids have this ending.
     """
     model = registry.aliases().get(name.model, name.model)
-    found = RecordedName(model, name.recording_id)
+    recorded = RecordedName(model, name.recording_id)
     if name.recording_id:
         ids = [
             recording.id
@@ -136,8 +136,8 @@ def resolve_recorded(database: Database, registry: Registry, name: RecordedName)
         ]
         if len(ids) > 1:
             raise Invalid(f"{len(ids)} recordings of {model} end in {name.recording_id!r}: use more characters.")
-        found = RecordedName(model, ids[0] if ids else name.recording_id)
-    if not usable_recordings(database, found):
+        recorded = RecordedName(model, ids[0] if ids else name.recording_id)
+    if not usable_recordings(database, recorded):
         raise NotFound(
             f"There is no finished recording for {name}. `parley recordings list` shows them; "
             f"`parley record {model} --prompts held-out` makes one.",
@@ -148,22 +148,22 @@ def resolve_recorded(database: Database, registry: Registry, name: RecordedName)
     spec = known.get(model)
     if spec is None:  # the recording came from another machine
         return ModelSpec(
-            id=str(found), kind="hosted", upstream=Upstream(base_url="https://recorded.invalid", model=model)
+            id=str(recorded), kind="hosted", upstream=Upstream(base_url="https://recorded.invalid", model=model)
         )
-    return spec.model_copy(update={"id": str(found), "fallbacks": ()})
+    return spec.model_copy(update={"id": str(recorded), "fallbacks": ()})
 
 
 def recorded_prompt_ids(database: Database, names: Iterable[RecordedName]) -> list[str]:
     """The prompts that all these recorded models can answer, held-out ones first, then in the order of their ids."""
-    found: list[set[str]] = []
+    prompt_ids: list[set[str]] = []
     with database.read() as session:
         for name in names:
             ids = [recording.id for recording in usable_recordings(database, name)]
             query = select(RecordedAnswerRow.prompt_id).where(
                 RecordedAnswerRow.recording_id.in_(ids), RecordedAnswerRow.text.is_not(None)
             )
-            found.append(set(session.scalars(query)))
-        common = set.intersection(*found) if found else set()
+            prompt_ids.append(set(session.scalars(query)))
+        common = set.intersection(*prompt_ids) if prompt_ids else set()
         rows = session.execute(select(PromptRow.id, PromptRow.held_out).where(PromptRow.id.in_(common)))
         return [prompt_id for prompt_id, held_out in sorted(rows, key=lambda row: (not row[1], row[0]))]
 

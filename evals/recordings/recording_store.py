@@ -153,8 +153,8 @@ def finish(database: Database, recording_id: str, usd: float | None) -> Recordin
         row = session.get_one(RecordingRow, recording_id)
         row.usd = usd
         counts = select(func.count(), func.count(RecordedAnswerRow.text))
-        asked, with_text = session.execute(counts.where(RecordedAnswerRow.recording_id == recording_id)).one()
-        if with_text and asked == row.prompts * row.samples:
+        requested, with_text = session.execute(counts.where(RecordedAnswerRow.recording_id == recording_id)).one()
+        if with_text and requested == row.prompts * row.samples:
             sha256 = recording_sha256(session, row)
             row.finished = row.finished if row.sha256 == sha256 else utcnow()
             row.sha256 = sha256
@@ -224,8 +224,8 @@ def _recordings(session: Session, rows: Sequence[RecordingRow]) -> list[Recordin
         .group_by(RecordedAnswerRow.recording_id, RecordedAnswerRow.prompt_id)
     )
     by_recording: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for recording_id, asked, with_text in session.execute(counted):
-        by_recording[recording_id].append((asked, with_text))
+    for recording_id, requested, with_text in session.execute(counted):
+        by_recording[recording_id].append((requested, with_text))
     return [
         Recording(
             id=row.id,
@@ -234,7 +234,7 @@ def _recordings(session: Session, rows: Sequence[RecordingRow]) -> list[Recordin
             complete=sum(with_text >= row.samples for _, with_text in by_recording[row.id]),
             samples=row.samples,
             answers=sum(with_text for _, with_text in by_recording[row.id]),
-            failed=sum(asked - with_text for asked, with_text in by_recording[row.id]),
+            failed=sum(requested - with_text for requested, with_text in by_recording[row.id]),
             parameters={name: value for name, value in row.parameters.items() if name != TRAINING_PARAMETER},
             training=bool(row.parameters.get(TRAINING_PARAMETER)),
             usd=row.usd,

@@ -92,12 +92,12 @@ def _rename(session: Session, pairs: Sequence[PairRow], old: str, new: str) -> N
     """Renames the model in a pair, and swaps the sides if its models are then not in sorted order."""
     swapped = []
     for pair in pairs:
-        one, two = (new if name == old else name for name in (pair.model_1, pair.model_2))
-        if one > two:
+        first, second = (new if name == old else name for name in (pair.model_1, pair.model_2))
+        if first > second:
             swapped.append(pair.id)
-            one, two = two, one
+            first, second = second, first
             pair.answer_1, pair.answer_2 = pair.answer_2, pair.answer_1
-        pair.model_1, pair.model_2 = one, two
+        pair.model_1, pair.model_2 = first, second
     session.flush()
     if not swapped:
         return
@@ -130,9 +130,9 @@ def _rename_in_campaigns(database: Database, old: str, new: str) -> None:
                 row.models = sorted({new if name == old else name for name in row.models})
         cells = select(CampaignPairRow).where(or_(CampaignPairRow.model_1 == old, CampaignPairRow.model_2 == old))
         for cell in session.scalars(cells).all():
-            one, two = (new if name == old else name for name in (cell.model_1, cell.model_2))
-            points = cell.points if one < two else cell.voted - cell.points
-            key = (cell.campaign, *sorted((one, two)), cell.prompt_id, cell.sample)
+            first, second = (new if name == old else name for name in (cell.model_1, cell.model_2))
+            points = cell.points if first < second else cell.voted - cell.points
+            key = (cell.campaign, *sorted((first, second)), cell.prompt_id, cell.sample)
             session.delete(cell)
             session.flush()
             if (same := session.get(CampaignPairRow, key)) is None:

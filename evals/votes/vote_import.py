@@ -104,30 +104,30 @@ def _import(database: Database, path: Path, options: ImportOptions, report: Call
         return _result(read, options, known=len(read.votes), notes=(_same_file(database, earlier, path),))
     named, id_note = id_column(read.votes) if read.format in ("csv", "jsonl") else (True, None)
     import_id = earlier.id if earlier is not None else None
-    found = match(database, read.votes, read.sha256, import_id, by_id=options.use_ids and named)
-    if found.overlapping and options.overlap is None:
-        raise Overlap(_overlap_question(database, found, read, path), param="overlap")
-    votes = (*found.new, *(found.overlapping if options.overlap == "keep" else ()))
+    matches = match(database, read.votes, read.sha256, import_id, by_id=options.use_ids and named)
+    if matches.overlapping and options.overlap is None:
+        raise Overlap(_overlap_question(database, matches, read, path), param="overlap")
+    votes = (*matches.new, *(matches.overlapping if options.overlap == "keep" else ()))
     new = 0
-    if votes or found.overlapping or import_id is not None:
+    if votes or matches.overlapping or import_id is not None:
         import_id = import_id or _begin(database, path, read)
         new = store_votes(
             database, votes, import_id=import_id, campaign=options.campaign, report=lambda n: report(n, len(votes))
         )
         _complete(database, import_id)
     notes = [id_note] if id_note and options.use_ids else []
-    if found.repeats:
+    if matches.repeats:
         notes.append(
-            f"{found.repeats} rows repeat an id with the same content and are not counted again; with --no-id they are."
+            f"{matches.repeats} rows repeat an id with the same content and are not counted; with --no-id they are."
         )
     return _result(
         read,
         options,
         import_id=import_id,
         new=new,
-        known=found.known + found.repeats + len(votes) - new,
-        dropped=len(found.overlapping) if options.overlap == "drop" else 0,
-        changed=found.changed,
+        known=matches.known + matches.repeats + len(votes) - new,
+        dropped=len(matches.overlapping) if options.overlap == "drop" else 0,
+        changed=matches.changed,
         notes=(*notes, *similar_names(database, _models(read))),
     )
 
@@ -163,15 +163,17 @@ def _same_file(database: Database, earlier: VoteImportRow, path: Path) -> str:
     )
 
 
-def _overlap_question(database: Database, found: Matches, read: VotesFile, path: Path) -> str:
+def _overlap_question(database: Database, matches: Matches, read: VotesFile, path: Path) -> str:
     with database.read() as session:
-        rows = session.scalars(select(VoteImportRow).where(VoteImportRow.id.in_([one for one in found.earlier if one])))
+        rows = session.scalars(
+            select(VoteImportRow).where(VoteImportRow.id.in_([import_id for import_id in matches.earlier if import_id]))
+        )
         files = sorted(f"{row.filename} ({row.created:%Y-%m-%d})" for row in rows)
-    if None in found.earlier:
+    if None in matches.earlier:
         files.append("an import by an earlier release")
     return (
-        f"{len(found.overlapping)} of the {len(read.votes)} votes in {path.name} equal votes of {', '.join(files)}. If "
-        "they are the same votes, leave them out with --overlap drop; if they are different votes, count them with "
+        f"{len(matches.overlapping)} of the {len(read.votes)} votes in {path.name} equal votes of {', '.join(files)}. "
+        "If they are the same votes, leave them out with --overlap drop; if they are different votes, count them with "
         "--overlap keep."
     )
 

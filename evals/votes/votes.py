@@ -100,16 +100,16 @@ class Votes:
             return from_rows([], models=(model_a, model_b))
         a, b = self.models.index(model_a), self.models.index(model_b)
         keep = ((self.first == a) & (self.second == b)) | ((self.first == b) & (self.second == a))
-        kept = self.where(keep)
-        turned = kept.first != a
-        zeros = np.zeros(len(kept), dtype=np.int64)
+        selected = self.where(keep)
+        turned = selected.first != a
+        zeros = np.zeros(len(selected), dtype=np.int64)
         return replace(
-            kept,
+            selected,
             models=(model_a, model_b),
             first=zeros,
             second=zeros + 1,
-            score=np.where(turned, 1.0 - kept.score, kept.score),
-            first_left=None if kept.first_left is None else kept.first_left != turned,
+            score=np.where(turned, 1.0 - selected.score, selected.score),
+            first_left=None if selected.first_left is None else selected.first_left != turned,
         )
 
 

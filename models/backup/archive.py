@@ -116,9 +116,9 @@ def check_hash(path: Path) -> int:
     try:
         with path.open("rb") as stream:
             left = os.fstat(stream.fileno()).st_size - _TRAILER
-            size, found = left, hashlib.sha256()
+            size, digest = left, hashlib.sha256()
             while left > 0 and (chunk := stream.read(min(_CHUNK, left))):
-                found.update(chunk)
+                digest.update(chunk)
                 left -= len(chunk)
             trailer = stream.read()
     except FileNotFoundError as error:
@@ -127,7 +127,7 @@ def check_hash(path: Path) -> int:
         raise Invalid(f"{path} cannot be read: {error.strerror}.", param="file") from error
     if not trailer.startswith(_MARK):
         raise Invalid(f"{path} is not a complete backup: its last line has no checksum.", param="file")
-    if trailer != _MARK + found.hexdigest().encode() + b"\n":
+    if trailer != _MARK + digest.hexdigest().encode() + b"\n":
         raise Invalid(f"{path} was changed: its checksum is wrong. Use another copy of the backup.", param="file")
     return size
 

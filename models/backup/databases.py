@@ -96,12 +96,12 @@ def _replace(connection: Connection, table: Table, column: str, folders: tuple[s
     """A path begins with the folder and a slash, in JSON with its characters escaped."""
     name = f'"{column}"'
     is_json = not isinstance(table.c[column].type, String)
-    found, put = (json.dumps(path)[1:-1] if is_json else path for path in folders)
+    old, new = (json.dumps(path)[1:-1] if is_json else path for path in folders)
     back = "" if is_sqlite or not is_json else "::json"
     value = f"replace(replace(CAST({name} AS TEXT), :a, :b), :c, :d){back}"
     statement = f"UPDATE {table.name} SET {name} = {value} WHERE CAST({name} AS TEXT) LIKE :any ESCAPE '!'"  # noqa: S608 -- our own names
-    like = found.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    values = {"a": f"{found}/", "b": f"{put}/", "c": f'"{found}"', "d": f'"{put}"', "any": f"%{like}%"}
+    like = old.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    values = {"a": f"{old}/", "b": f"{new}/", "c": f'"{old}"', "d": f'"{new}"', "any": f"%{like}%"}
     connection.execute(text(statement), values)
 
 

@@ -108,7 +108,7 @@ def _put_in_place(settings: Settings, manifest: Manifest, staging: Path) -> Rest
     if manifest.database == "sqlite":
         move_paths(f"sqlite:///{copy}", old, new)
         copy.rename(home / NAMES["sqlite"])
-    files = sum(1 for one in home.rglob("*") if not one.is_dir())
+    files = sum(1 for path in home.rglob("*") if not path.is_dir())
     replaced = settings.home / f".replaced-{new_ulid()}"
     replaced.mkdir()
     if manifest.database == "postgresql":

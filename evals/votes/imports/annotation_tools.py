@@ -141,8 +141,8 @@ def _first_ranked(value: Any) -> Any:
     """The winner of a ranking; a tie where the best rank is shared. Other values as they are."""
     if not isinstance(value, list) or not value:
         return value
-    if not all(isinstance(one, Mapping) and "rank" in one for one in value):
+    if not all(isinstance(item, Mapping) and "rank" in item for item in value):
         return value[0]
-    best = min(one["rank"] for one in value)
-    first = [one.get("value") for one in value if one["rank"] == best]
+    best = min(item["rank"] for item in value)
+    first = [item.get("value") for item in value if item["rank"] == best]
     return first[0] if len(first) == 1 else "tie"

@@ -55,7 +55,7 @@ def parse_messages(given: Any) -> tuple[dict[str, str], ...]:
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise RowError("its messages are not a list")
     try:
-        messages = tuple({"role": str(one["role"]), "content": _content(one["content"])} for one in given)
+        messages = tuple({"role": str(message["role"]), "content": _content(message["content"])} for message in given)
     except (TypeError, KeyError) as error:
         raise RowError("a message needs a role and a text") from error
     if messages[-1]["role"] != "user":
@@ -65,7 +65,11 @@ def parse_messages(given: Any) -> tuple[dict[str, str], ...]:
 
 def is_conversation(value: Any) -> bool:
     """Whether this is a list of messages."""
-    return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) and "role" in one for one in value)
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(message, Mapping) and "role" in message for message in value)
+    )
 
 
 def _content(content: Any) -> str:

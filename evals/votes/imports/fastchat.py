@@ -83,14 +83,16 @@ def _plain(name: Any) -> str:
 def _pairs(state: Mapping[str, Any]) -> list[tuple[str, Any]]:
     messages = state.get("messages") or []
     first = int(state.get("offset") or 0)  # examples that the template puts before the conversation
-    if not all(isinstance(one, Sequence) and not isinstance(one, str) and len(one) == 2 for one in messages):
+    if not all(
+        isinstance(message, Sequence) and not isinstance(message, str) and len(message) == 2 for message in messages
+    ):
         raise RowError("its messages are not pairs of role and text")
-    return [("user" if i % 2 == 0 else "assistant", one[1]) for i, one in enumerate(messages[first:])]
+    return [("user" if i % 2 == 0 else "assistant", message[1]) for i, message in enumerate(messages[first:])]
 
 
 def _messages(conversation: Any) -> list[Mapping[str, Any]]:
     conversation = decoded(conversation) or []
-    if not isinstance(conversation, Sequence) or not all(isinstance(one, Mapping) for one in conversation):
+    if not isinstance(conversation, Sequence) or not all(isinstance(message, Mapping) for message in conversation):
         raise RowError("a conversation is a list of messages")
     return list(conversation)
 
@@ -104,7 +106,7 @@ def _whole(turn: Any) -> int:
 
 def _texts(sides: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Texts, Texts | None]:
     """The texts of both conversations, and as release 0a467a6 read them where a content is a list of parts."""
-    plain = all(isinstance(one.get("content"), str | type(None)) for side in sides for one in side)
+    plain = all(isinstance(message.get("content"), str | type(None)) for side in sides for message in side)
     return _asked(sides, text_of), None if plain else _asked(sides, lambda content: str(content or ""))
 
 
@@ -114,9 +116,12 @@ def _asked(sides: Sequence[Sequence[Mapping[str, Any]]], text: Callable[[Any], s
     Over several turns each model has its own history, so the last answers have no common prompt: then the user's
     messages identify the prompt, and the answers are dropped.
     """
-    turns = [[{"role": str(one.get("role")), "content": text(one.get("content"))} for one in side] for side in sides]
-    asked = [tuple(turn for turn in side if turn["role"] == "user" and turn["content"]) for side in turns]
-    if not asked[0] or asked[0] != asked[1]:
+    turns = [
+        [{"role": str(message.get("role")), "content": text(message.get("content"))} for message in side]
+        for side in sides
+    ]
+    questions = [tuple(turn for turn in side if turn["role"] == "user" and turn["content"]) for side in turns]
+    if not questions[0] or questions[0] != questions[1]:
         return Texts((), "", "")
     last = [side[-1]["content"] if side[-1]["role"] == "assistant" else "" for side in turns]
-    return Texts(asked[0], *(last if len(asked[0]) == 1 else ("", "")))
+    return Texts(questions[0], *(last if len(questions[0]) == 1 else ("", "")))

@@ -61,10 +61,10 @@ def read_votes_file(path: Path, options: ImportOptions) -> VotesFile:
         try:
             if not isinstance(row, Mapping):
                 raise row if isinstance(row, RowError | NotAVote) else RowError("it is not a JSON object")
-            found = _votes(kind, row, line, table)
+            row_votes = _votes(kind, row, line, table)
             if not options.any_date:
-                _check_dates(found, latest)
-            votes += found
+                _check_dates(row_votes, latest)
+            votes += row_votes
         except RowError as error:
             bad.append(BadRow(line, str(error)))
         except NotAVote as what:

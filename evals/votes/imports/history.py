@@ -101,13 +101,13 @@ def _remove(session: Session, battle_ids: list[str], pair_ids: set[str]) -> int:
         select(table.pair_id).where(table.pair_id == PairRow.id).exists()
         for table in (BattleRow, JudgmentRow, GoldPairRow)
     ]
-    unused = (PairRow.id.in_(pair_ids), *(~one for one in used), PromptRow.source == IMPORTED)
+    unused = (PairRow.id.in_(pair_ids), *(~in_use for in_use in used), PromptRow.source == IMPORTED)
     pairs = session.execute(select(PairRow.id, PairRow.prompt_id).join(PromptRow).where(*unused)).all()
     session.execute(delete(PairRow).where(PairRow.id.in_([pair_id for pair_id, _ in pairs])))
     used = [
         select(table.prompt_id).where(table.prompt_id == PromptRow.id).exists()
         for table in (PairRow, CampaignPromptRow, RecordedAnswerRow)
     ]
-    prompts = (PromptRow.id.in_({prompt_id for _, prompt_id in pairs}), *(~one for one in used))
+    prompts = (PromptRow.id.in_({prompt_id for _, prompt_id in pairs}), *(~in_use for in_use in used))
     session.execute(delete(PromptRow).where(*prompts))
     return votes.rowcount  # pyrefly: ignore[missing-attribute] -- a DELETE's result has it

@@ -147,7 +147,7 @@ def _row_identities(vote: ImportedVote) -> list[str]:
 
 def _messages_json(messages: Sequence[dict[str, str]], quote: Callable[[str], str]) -> str:
     """Like `json.dumps`, which takes several times as long for small objects."""
-    parts = (f'{{"role": {quote(one["role"])}, "content": {quote(one["content"])}}}' for one in messages)
+    parts = (f'{{"role": {quote(message["role"])}, "content": {quote(message["content"])}}}' for message in messages)
     return f"[{', '.join(parts)}]"
 
 

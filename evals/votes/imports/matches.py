@@ -77,10 +77,10 @@ def match(
     new, overlapping, changed = [], [], []
     known, earlier, used = 0, set(), set()
     for row in rows:
-        found = _by_id(row, stored, used)
-        if found is not None:
+        stored_vote = _by_id(row, stored, used)
+        if stored_vote is not None:
             known += 1
-            changed += [] if found.choice == row.vote.sorted_choice else [row.vote.line]
+            changed += [] if stored_vote.choice == row.vote.sorted_choice else [row.vote.line]
             continue
         equal = next((stored[key] for key in row.keys.by_row if key in stored), None)
         if row.keys.kept in stored or (equal is not None and import_id is not None and equal.import_id == import_id):
@@ -134,13 +134,18 @@ def _by_id(row: _Row, stored: Mapping[str, Stored], used: set[str]) -> Stored | 
     exported, key = row.keys.by_id
     if exported in stored:
         return stored[exported]
-    found = stored.get(key)
-    if found is None or key in used or found.voter != row.vote.voter or found.digest not in row.keys.digests:
+    stored_vote = stored.get(key)
+    if (
+        stored_vote is None
+        or key in used
+        or stored_vote.voter != row.vote.voter
+        or stored_vote.digest not in row.keys.digests
+    ):
         return None
-    if not row.named and found.choice != row.vote.sorted_choice:
+    if not row.named and stored_vote.choice != row.vote.sorted_choice:
         return None
     used.add(key)
-    return found
+    return stored_vote
 
 
 def _stored(database: Database, keys: Sequence[VoteKeys], none_imported: bool) -> dict[str, Stored]:
@@ -150,7 +155,7 @@ def _stored(database: Database, keys: Sequence[VoteKeys], none_imported: bool) -
     """
     if none_imported:
         keys = [row for row in keys if row.by_id and len(row.by_id[0]) == _ULID]
-    found: dict[str, Stored] = {}
+    stored: dict[str, Stored] = {}
     query = (
         select(BattleRow.id, BattleRow.import_id, BattleRow.voter, BattleRow.flipped, VoteRow.choice, PromptRow.digest)
         .join(VoteRow, VoteRow.battle_id == BattleRow.id)
@@ -164,5 +169,5 @@ def _stored(database: Database, keys: Sequence[VoteKeys], none_imported: bool) -
             for battle_id, import_id, voter, flipped, choice, digest in session.execute(
                 query.where(BattleRow.id.in_(ids))
             ):
-                found[battle_id] = Stored(import_id, voter, mirrored(choice) if flipped else choice, digest)
-    return found
+                stored[battle_id] = Stored(import_id, voter, mirrored(choice) if flipped else choice, digest)
+    return stored

@@ -62,8 +62,8 @@ def merge_thumbs(votes: Sequence[ImportedVote]) -> list[ImportedVote]:
 
 
 def _part(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = row.get(name)
-    return found if isinstance(found, Mapping) else {}
+    value = row.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _snapshot(snapshot: Any, message_id: Any) -> tuple[tuple[dict[str, str], ...], dict[str, str]]:

@@ -156,8 +156,8 @@ def _texts(cells: Cells) -> tuple[str, Texts, Texts | None]:
     if not messages and is_conversation(prompt):
         messages, prompt = parse_messages(prompt), None
     name = text_of(prompt).strip()
-    asked = ({"role": "user", "content": name},) if name and _is_text(cells) else ()
-    texts = Texts(messages or asked, *map(text_of, answers))
+    question = ({"role": "user", "content": name},) if name and _is_text(cells) else ()
+    texts = Texts(messages or question, *map(text_of, answers))
     if not any(isinstance(cell, list | dict) for cell in given):
         return name, texts, None
     was = ["" if cell is None else str(cell) for cell in given]
@@ -195,7 +195,7 @@ def _from_preference(cells: Cells, line: int) -> ImportedVote:
         sides.append((str(model).strip(), text_of(answer)))
     if not messages and not name:
         raise RowError("it has no prompt")
-    asked = ({"role": "user", "content": name},) if name and _is_text(cells) else ()
+    question = ({"role": "user", "content": name},) if name and _is_text(cells) else ()
     (left, left_answer), (right, right_answer) = sorted(sides)
     return ImportedVote(
         line=line,
@@ -204,7 +204,7 @@ def _from_preference(cells: Cells, line: int) -> ImportedVote:
         choice="left" if left == sides[0][0] else "right",
         voter=str(cells["voter"] or UNKNOWN_VOTER).strip(),
         prompt=name,
-        messages=messages or asked,
+        messages=messages or question,
         left_answer=left_answer,
         right_answer=right_answer,
         category=cells.text("category"),

@@ -182,4 +182,4 @@ def _wrapped(text: str) -> Sequence[Any] | None:
         )
     if len(lists) != 1 or "model_a" in whole or "states" in whole or "games" in whole or "annotations" in whole:
         return [whole]
-    return [one["row"] if isinstance(one.get("row"), dict) else one for one in lists[0]]
+    return [item["row"] if isinstance(item.get("row"), dict) else item for item in lists[0]]

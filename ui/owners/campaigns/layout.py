@@ -164,13 +164,13 @@ def _wire(tab: CampaignsTab, view: CampaignsView, start: Callable[..., Any], but
         view.forget_line, view.gold, view.gold_prompt, view.gold_line,
     ]  # fmt: skip
     everything = [*shown, view.list, view.chosen, view.models, view.model, view.source]
-    asked = [view.chosen, view.open_links]
-    start(tab.refresh, asked, everything, **QUIET)
-    buttons["refresh"].click(tab.refresh, asked, everything, **QUIET)
-    view.chosen.input(tab.show, asked, [*shown, view.power], **QUIET)
-    view.open_links.input(tab.refresh, asked, everything, **QUIET)
-    view.open.click(tab.open, asked, everything, trigger_mode="once", **QUIET)
-    buttons["yes"].click(tab.close, asked, everything, trigger_mode="once", **QUIET)
+    inputs = [view.chosen, view.open_links]
+    start(tab.refresh, inputs, everything, **QUIET)
+    buttons["refresh"].click(tab.refresh, inputs, everything, **QUIET)
+    view.chosen.input(tab.show, inputs, [*shown, view.power], **QUIET)
+    view.open_links.input(tab.refresh, inputs, everything, **QUIET)
+    view.open.click(tab.open, inputs, everything, trigger_mode="once", **QUIET)
+    buttons["yes"].click(tab.close, inputs, everything, trigger_mode="once", **QUIET)
     people = [view.invite, view.invites, view.revoked, view.person, view.forgotten]
     given = [view.chosen, view.person, view.role, view.days]
     buttons["invite"].click(tab.invite, given, people, trigger_mode="once", **QUIET)

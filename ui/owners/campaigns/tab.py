@@ -159,8 +159,8 @@ class CampaignsTab:
         done = await self._tried(lambda: actions.revoke(chosen or "", invite or ""), view.invite)
         if isinstance(done, dict):
             return done
-        gone = notice(f"The link of {done.name} no longer works.", "good")
-        return {view.invite: gone} | await self._invites(actions, chosen or "")
+        line = notice(f"The link of {done.name} no longer works.", "good")
+        return {view.invite: line} | await self._invites(actions, chosen or "")
 
     async def forget(
         self, chosen: str | None, person: str | None, open_links: bool, request: gr.Request
@@ -170,8 +170,8 @@ class CampaignsTab:
         done = await self._tried(lambda: actions.forget(chosen or "", person or ""), view.forget_line)
         if isinstance(done, dict):
             return done
-        gone = notice("This person was removed. The votes stay, without a name.", "good")
-        return await self._refreshed(actions, chosen, open_links) | {view.forget_line: gone}
+        line = notice("This person was removed. The votes stay, without a name.", "good")
+        return await self._refreshed(actions, chosen, open_links) | {view.forget_line: line}
 
     async def add_gold(
         self, chosen: str | None, prompt: str | None, better: str, worse: str, request: gr.Request

@@ -1,4 +1,4 @@
-"""A restore drill: a home is backed up while votes come in, restored elsewhere, and goes on; damage is refused."""
+"""A restore drill: a home is backed up while votes come in, and restored elsewhere; damaged files are refused."""
 
 import os
 import shutil
@@ -68,7 +68,7 @@ def import_rows(database: Database, folder: Path, name: str, count: int) -> None
 
 @pytest.mark.long
 @pytest.mark.parametrize("weights", [False, True])
-def test_a_restored_home_goes_on_elsewhere(place: Place, tmp_path: Path, *, weights: bool) -> None:
+def test_a_restored_home_works_elsewhere(place: Place, tmp_path: Path, *, weights: bool) -> None:
     settings, outside = place("home"), tmp_path / "outside"
     database = fill(settings, outside)
     file = tmp_path / "backup.tar"
@@ -158,7 +158,7 @@ def test_nothing_is_overwritten_without_replace(place: Place, tmp_path: Path) ->
     assert (done.replaced / "parley.db").exists() == (settings.database_url is None)
 
 
-def test_what_cannot_be_restored_is_one_line(place: Place, tmp_path: Path, settings: Settings) -> None:
+def test_an_invalid_backup_is_refused_in_one_line(place: Place, tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(NotFound):
         restore_backup(settings, tmp_path / "none.tar")
     (tmp_path / "note.txt").write_text("no backup")

@@ -85,7 +85,7 @@ ELSEWHERE = {
     "schemas": "tests/serve/test_field_limits.py::test_a_count_that_takes_all_memory_is_refused_wherever_it_stands",
     "CWE-444": "tests/serve/test_smuggling.py::test_nothing_that_can_be_read_in_two_ways_is_served",
     "CWE-22": "tests/serve/test_smuggling.py::test_odd_targets_are_refused",
-    "CWE-22, the page": "tests/ui/access/test_router.py::test_the_other_apps_lead_to_nothing_of_the_owners",
+    "CWE-22, the page": "tests/ui/access/test_router.py::test_the_other_apps_do_not_reach_the_owners_app",
 }
 
 

@@ -66,7 +66,7 @@ def test_the_pause_doubles_up_to_ten_minutes_and_ends_when_the_model_works(datab
     assert list_set_aside(database, "open") == []
 
 
-def test_where_all_are_dead_it_says_so_without_a_name(any_database: Database) -> None:
+def test_failure_of_all_models_names_none(any_database: Database) -> None:
     add_prompts(any_database, [{"prompt": "Why?"}], "test")
     open_with(any_database, MODELS)
     for _ in range(2):
@@ -155,7 +155,7 @@ def test_no_pair_gets_more_votes_than_wanted_with_raters_at_once(any_database: D
         assert [cell.voted for cell in session.scalars(select(CampaignPairRow))] == [2, 2, 2, 2]
 
 
-def test_nobody_votes_more_often_than_asked_even_in_many_tabs(any_database: Database, tmp_path: Path) -> None:
+def test_votes_per_person_hold_across_tabs(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, 12, votes_per_person=5)
     assert vote_until_the_end(any_database, "ann") == 5
     progress = rater_progress(any_database, "ann", "acceptance")
@@ -172,7 +172,7 @@ def test_nobody_votes_more_often_than_asked_even_in_many_tabs(any_database: Data
     assert len(open_battles(any_database, "bob", "acceptance", limit=10)) == 5
 
 
-def test_a_skip_leaves_the_vote_to_others_and_costs_none_of_ones_own(database: Database, tmp_path: Path) -> None:
+def test_a_skip_uses_no_vote(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, 3, MODELS[:2], votes_per_pair=1, votes_per_person=2)
     skip_battle(database, battle(database, "ann").id, "ann", "unclear")
     assert vote_until_the_end(database, "ann") == 2
@@ -189,7 +189,7 @@ def test_an_abandoned_battle_is_given_to_others_after_half_an_hour(database: Dat
     assert battle(database, "bob").id
 
 
-def test_only_who_is_invited_votes(database: Database, tmp_path: Path) -> None:
+def test_only_invited_people_vote(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, access="invited")
     with pytest.raises(Forbidden) as error:
         battle(database)
@@ -204,7 +204,7 @@ def test_own_questions_are_for_the_open_campaign(database: Database, tmp_path: P
     assert not any(prompt.source == "typed" for prompt in prompts(database, typed=True))
 
 
-def test_sides_are_balanced_for_each_voter_where_no_name_is_shown(database: Database, tmp_path: Path) -> None:
+def test_sides_are_balanced_for_each_voter_if_no_name_is_shown(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, 40, MODELS[:2], reveal="never")
     for _ in range(40):
         battle(database)

@@ -156,7 +156,7 @@ def test_every_changed_added_or_missing_file_is_named(recorded: Database, tmp_pa
         check_bundle(path)
 
 
-def test_no_byte_of_a_manifest_or_zip_changes_unseen(tmp_path: Path) -> None:
+def test_every_changed_byte_is_detected(tmp_path: Path) -> None:
     files = {"votes.jsonl": b'{"vote": 1}\n', "report.json": b"{}\n"}
     write_files(tmp_path / "folder", files, {"exported": "2027-01-05T09:00:00+00:00"})
     sha256 = write_files(tmp_path / "a.zip", files, {"exported": "2027-01-05T09:00:00+00:00"})
@@ -177,7 +177,7 @@ def test_no_byte_of_a_manifest_or_zip_changes_unseen(tmp_path: Path) -> None:
     assert refused > len(before) / 2
 
 
-def test_what_is_no_bundle_is_one_line(tmp_path: Path) -> None:
+def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="There is no file or folder"):
         check_bundle(tmp_path / "nothing")
     (tmp_path / "x.zip").write_bytes(b"PK no zip")
@@ -199,7 +199,7 @@ def test_what_is_no_bundle_is_one_line(tmp_path: Path) -> None:
         write_files(tmp_path / "file" / "a.zip", {}, {})
 
 
-def test_a_bundle_with_new_hashes_is_refused_where_its_files_do_not_fit(recorded: Database, tmp_path: Path) -> None:
+def test_a_bundle_with_new_hashes_is_refused_if_its_files_do_not_fit(recorded: Database, tmp_path: Path) -> None:
     write_bundle(recorded, "open", tmp_path / "true.zip")
     true = read_files(tmp_path / "true.zip")
 

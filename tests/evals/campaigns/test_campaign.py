@@ -131,7 +131,7 @@ def test_the_prompts_of_a_campaign_do_not_join_the_stored_ones(database: Databas
     assert len(prompts(database, typed=True)) == 6
 
 
-def test_what_is_served_joins_no_vote_by_itself(database: Database, tmp_path: Path) -> None:
+def test_served_models_join_no_campaign_automatically(database: Database, tmp_path: Path) -> None:
     register(database, "one", "two", "three")
     assert load_campaign(database, OPEN).models == ()
     with pytest.raises(Conflict) as error:

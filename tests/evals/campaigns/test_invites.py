@@ -1,4 +1,4 @@
-"""Invites and raters: who gets in, the same voter on every device, and nothing left of a person who is forgotten."""
+"""Invites and raters: admission, the same voter on every device, and removal of a person's data."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -57,7 +57,7 @@ def test_a_link_is_signed_and_is_the_invite(any_database: Database, tmp_path: Pa
         revoke_invite(any_database, "nothing")
 
 
-def test_an_expired_link_lets_nobody_in_or_on(database: Database, tmp_path: Path) -> None:
+def test_an_expired_link_is_refused(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, access="invited")
     stored = invite(database, expires=utcnow() + timedelta(days=1))
     rater = join_by_invite(database, stored)
@@ -99,7 +99,7 @@ def test_one_persons_link_is_one_voter_on_every_device(any_database: Database, t
         join_by_invite(any_database, viewer)
 
 
-def test_a_groups_members_give_names_and_go_on_by_their_own_links(any_database: Database, tmp_path: Path) -> None:
+def test_group_members_get_their_own_links(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, access="invited")
     team = invite(any_database, "Support team", is_group=True)
     with pytest.raises(Invalid):
@@ -134,13 +134,13 @@ def test_open_links_are_marked_and_counted_by_address(database: Database, tmp_pa
     assert load_rater(database, "acceptance", "c") is None
 
 
-def test_an_open_link_opens_no_campaign_for_invited_people(database: Database, tmp_path: Path) -> None:
+def test_an_open_link_does_not_admit_to_an_invited_campaign(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, access="invited")
     with pytest.raises(Forbidden):
         join_openly(database, "acceptance", "a")
 
 
-def test_a_forgotten_person_leaves_an_anonymous_vote(any_database: Database, tmp_path: Path) -> None:
+def test_a_forgotten_persons_vote_becomes_anonymous(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, access="invited")
     stored = invite(any_database)
     team = invite(any_database, "Team", is_group=True)

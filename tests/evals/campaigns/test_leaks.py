@@ -1,4 +1,4 @@
-"""Answers that name their model: found whatever their form, masked or set aside; honest text stays as it is."""
+"""Answers that name their model: detected in any form, masked or set aside; other text stays unchanged."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_a_name_is_hidden(text: str) -> None:
         "I am happy to help! Meta-analysis is based on data.",
     ],
 )
-def test_honest_text_stays(text: str) -> None:
+def test_text_without_a_leak_is_unchanged(text: str) -> None:
     shown = hide_names(text, NAMES)
     assert (shown.text, shown.leaks) == (text, 0)
 
@@ -91,7 +91,7 @@ def telling(question: str) -> str:
     return f"I am model-one. {question}" if "order 0" in question else f"α: {question}"
 
 
-def test_a_leak_is_masked_where_it_is_shown_and_stored_as_it_was(any_database: Database, tmp_path: Path) -> None:
+def test_a_leak_is_masked_for_raters_and_stored_unchanged(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, 1, ("model-one", "model-two"))
     shown = battle(any_database, "ann", Scripted({"model-one": telling, "model-two": lambda q: f"β: {q}"}))
     assert f"I am {MASK}. Where is order 0?" in (shown.left, shown.right)
@@ -101,7 +101,7 @@ def test_a_leak_is_masked_where_it_is_shown_and_stored_as_it_was(any_database: D
         assert session.scalars(select(PairRow)).one().answer_1 == "I am model-one. Where is order 0?"
 
 
-def test_a_leak_sets_its_pair_aside_where_the_campaign_wants_that(any_database: Database, tmp_path: Path) -> None:
+def test_a_leak_sets_its_pair_aside_if_the_campaign_says_so(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, 4, ("model-one", "model-two"), on_leak="set_aside")
     models = Scripted({"model-one": telling, "model-two": lambda q: f"β: {q}"})
     shown = {battle(any_database, "ann", models).messages[0].content for _ in range(3)}

@@ -1,4 +1,4 @@
-"""Which models meet: evenly for few, by information for many, with the true probability; sides at random."""
+"""Pairs of models: drawn evenly for few, by information for many, with the true probability; random sides."""
 
 import random
 from collections import Counter
@@ -17,7 +17,7 @@ def drawn(models, counts, times=4000):
     return Counter(draw_models(models, pairs, counts, chance) for _ in range(times))
 
 
-def test_few_models_meet_evenly() -> None:
+def test_few_models_are_paired_evenly() -> None:
     counts = {("a", "b"): PairCount(3), ("a", "c"): PairCount(2)}
     found = drawn(["a", "b", "c"], counts, 50)
     assert {(one.models, one.probability) for one in found} == {(("b", "c"), 1.0)}
@@ -26,7 +26,7 @@ def test_few_models_meet_evenly() -> None:
     assert all(250 < times < 350 for times in first.values())
 
 
-def test_many_models_meet_where_a_vote_tells_most() -> None:
+def test_many_models_are_paired_by_information() -> None:
     counts = {pair: PairCount(40, 40, 20.0) for pair in PAIRS if "f" not in pair}
     found = drawn(SIX, counts)
     new = sum(times for one, times in found.items() if "f" in one.models)
@@ -34,7 +34,7 @@ def test_many_models_meet_where_a_vote_tells_most() -> None:
     assert len(found) == 15
 
 
-def test_a_foregone_result_is_compared_less() -> None:
+def test_a_clear_result_is_compared_less() -> None:
     counts = {pair: PairCount(40, 40, 20.0) for pair in PAIRS}
     counts |= {pair: PairCount(40, 40, 0.5) for pair in PAIRS if "f" in pair}
     probability = {one.models: one.probability for one in drawn(SIX, counts)}

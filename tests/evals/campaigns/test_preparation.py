@@ -1,4 +1,4 @@
-"""Answers asked for before anybody waits: each once, bounded, resumable; recorded models are never asked."""
+"""Answers requested in advance: each once, bounded, resumable; recorded models are never asked."""
 
 import asyncio
 from collections import Counter
@@ -38,7 +38,7 @@ def test_each_model_is_asked_each_prompt_once(database: Database, tmp_path: Path
     assert len(models.asked) == 48
 
 
-def test_a_dead_model_stops_nobody_and_is_asked_again_later(database: Database, tmp_path: Path) -> None:
+def test_a_failed_model_is_requested_again_later(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, 4)
 
     def dead(_: str) -> str:
@@ -57,7 +57,7 @@ def test_a_dead_model_stops_nobody_and_is_asked_again_later(database: Database, 
     assert load_campaign(database, "acceptance").state == "open"
 
 
-def test_an_open_ended_campaign_needs_none(database: Database) -> None:
+def test_an_open_ended_campaign_is_not_prepared(database: Database) -> None:
     assert preparation(database, "open") == ()
 
 

@@ -1,4 +1,4 @@
-"""A campaign's report: the planned look at its end, gold pairs, progress, and the plan before it opens."""
+"""A campaign's report: the final verdict, gold pairs, progress, and the plan before it opens."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def voted(database: Database, tmp_path: Path) -> Database:
     return voted_campaign(database, tmp_path)
 
 
-def test_the_verdict_is_one_planned_look_when_it_closes(voted: Database) -> None:
+def test_the_verdict_is_final_when_the_campaign_closes(voted: Database) -> None:
     early = campaign_report(voted, "acceptance")
     assert (early.look, early.votes) == ("anytime", 120)
     assert "still open" in early.text
@@ -49,7 +49,7 @@ def test_different_questions_are_never_pooled(voted: Database) -> None:
     assert len(read_votes(voted, campaign="acceptance", open_links=False)) == 0
 
 
-def test_gold_pairs_show_who_reads_and_count_in_no_rating(database: Database, tmp_path: Path) -> None:
+def test_gold_pairs_count_in_no_rating(database: Database, tmp_path: Path) -> None:
     draft(database, tmp_path, 20, PAIR, gold_share=0.5, reveal="after_vote")
     from evals.votes.prompts import prompts
 
@@ -72,7 +72,7 @@ def test_gold_pairs_show_who_reads_and_count_in_no_rating(database: Database, tm
     assert "gold" not in json.dumps([str(reveal) for reveal in reveals])
 
 
-def test_the_owner_sees_how_far_it_is(voted: Database) -> None:
+def test_the_owner_sees_the_progress(voted: Database) -> None:
     progress = campaign_progress(voted, "acceptance")
     assert (progress.votes, progress.wanted, progress.voters) == (120, 120, 6)
     assert [(each.model, each.answers, each.wanted) for each in progress.prepared] == [
@@ -85,7 +85,7 @@ def test_the_owner_sees_how_far_it_is(voted: Database) -> None:
     assert json.loads(json.dumps(progress.to_json()))["votes"] == 120
 
 
-def test_the_plan_says_what_can_be_found_before_it_opens(database: Database, tmp_path: Path) -> None:
+def test_the_plan_estimates_power_before_opening(database: Database, tmp_path: Path) -> None:
     campaign = draft(database, tmp_path, 40, PAIR, votes_per_pair=8)
     power = campaign_plan(campaign, 8)
     assert (power.size.voters, power.size.prompts, power.votes) == (8, 40, 320)

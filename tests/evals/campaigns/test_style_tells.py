@@ -1,4 +1,4 @@
-"""Style that gives a model away is found and named; models of one style are told apart by chance."""
+"""Style that identifies a model is detected and named; models of one style are classified by chance."""
 
 import random
 
@@ -52,14 +52,14 @@ def test_a_signature_is_found_and_named() -> None:
     assert "Best regards" in found.text
 
 
-def test_one_style_is_told_apart_by_chance() -> None:
+def test_equal_styles_are_classified_by_chance() -> None:
     chance = random.Random(2)
     accuracies = [style_tells(("a", "b"), [(text(chance), text(chance)) for _ in range(60)]) for _ in range(20)]
     assert sum(each.accuracy for each in accuracies) / 20 == pytest.approx(0.5, abs=0.06)
     assert all(each.tells == () for each in accuracies)
 
 
-def test_the_owner_reads_it(database, tmp_path) -> None:
+def test_progress_reports_style(database, tmp_path) -> None:
     opened(database, tmp_path, 12, MODELS[:2])
     models = Scripted({"model-one": lambda q: f"**Yes**, {q}", "model-two": lambda q: f"Yes, {q}"})
     for _ in range(12):

@@ -129,7 +129,7 @@ def test_a_mistake_is_one_line(created, arguments: list[str], words: str) -> Non
     assert "Traceback" not in output + error
 
 
-def test_the_help_teaches(parley) -> None:
+def test_help_has_examples(parley) -> None:
     output = parley("campaign", "--help")[1]
     for command in ("create", "plan", "open", "close", "list", "show", "report", "invite", "forget", "export", "check"):
         assert command in output

@@ -52,7 +52,7 @@ def test_a_narrow_terminal_cuts_no_name(parley, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.long
-def test_in_rated_and_out(parley, votes: Path, tmp_path: Path) -> None:
+def test_votes_are_imported_rated_and_exported(parley, votes: Path, tmp_path: Path) -> None:
     code, output, _ = parley("votes", "import", str(votes))
     assert (code, "360 new votes" in output, "line 362" in output) == (1, True, True)  # one row cannot be read
     assert "0 new votes" in parley("votes", "import", str(votes))[1]

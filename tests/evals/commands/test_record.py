@@ -18,7 +18,7 @@ from tests.evals.test_cli import parley
 __all__ = ["parley"]  # a fixture
 
 
-def test_nothing_is_asked_without_consent(parley, database: Database) -> None:
+def test_nothing_is_requested_without_consent(parley, database: Database) -> None:
     stored_prompts(database, "one", "two")
     Registry(database).register(OLD)
     code, output, error = parley("record", "old")

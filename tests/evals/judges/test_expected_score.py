@@ -53,7 +53,7 @@ def test_a_verdict_is_the_share_of_what_stood_first(verdict, share: float) -> No
     assert expected_share(text, tokens) == pytest.approx(share)
 
 
-def test_without_tokens_or_with_another_text_nothing_is_said() -> None:
+def test_without_matching_tokens_there_is_no_expected_score() -> None:
     text = pairwise_answer("Because.", {"tone": 2}, {"tone": 3}, "A")
     assert expected_share(text, ()) is None
     assert expected_share(text, [token("something else")]) is None

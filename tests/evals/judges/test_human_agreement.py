@@ -101,7 +101,7 @@ def test_a_judge_that_says_the_opposite_is_not_trusted() -> None:
     assert human_agreement(opinions, None).trusted == "no"
 
 
-def test_few_votes_say_nothing_however_clear() -> None:
+def test_few_votes_are_never_enough_to_trust_a_judge() -> None:
     found = human_agreement(world(19, 1.0, 1.0), None)
     assert found.trusted == "unknown"
     assert "57 votes on 19 prompts" in found.why

@@ -92,7 +92,7 @@ def test_samples_are_the_most_frequent_verdict_and_the_mean() -> None:
     assert ask(Model(*grades), "2", samples=2).expected == 4.5
 
 
-def test_more_criteria_get_more_room_and_the_taught_rubric_the_same_as_ever() -> None:
+def test_more_criteria_raise_the_token_limit() -> None:
     assert judgment_tokens(DEFAULT_RUBRIC) == 400
     assert judgment_tokens(Rubric("long", "Judge.", tuple("abcdefgh"))) == 650
 

@@ -89,7 +89,7 @@ def test_grades_have_clustered_intervals_and_unread_ones_are_counted(any_databas
     assert sum("[Reference answer]\ne3\n" in shown for shown in players.shown) == 2
 
 
-def test_a_judge_that_falls_for_worthless_answers_is_not_believed(database: Database) -> None:
+def test_a_judge_that_accepts_worthless_answers_is_not_trusted(database: Database) -> None:
     key, _ = scored(database, [{"input": f"q{i}"} for i in range(3)], players=Grader(worthless=4))
     (note,) = [note for note in load_evaluation(database, key).notes if "Do not rely" in note]
     assert "an empty answer lost only 0 of 2 comparisons" in note

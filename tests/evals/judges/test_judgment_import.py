@@ -45,7 +45,7 @@ def voted(database: Database, tmp_path: Path) -> Database:
     return database
 
 
-def test_an_outside_judge_is_held_against_people(voted: Database, tmp_path: Path) -> None:
+def test_an_imported_judge_is_compared_with_people(voted: Database, tmp_path: Path) -> None:
     judged = []
     for p in range(40):
         people = "new" if p % 4 else "old"

@@ -23,11 +23,11 @@ def hosted(name: str) -> ModelSpec:
         ("42", None),
     ],
 )
-def test_a_name_tells_its_maker_or_nothing(name: str, maker: str | None) -> None:
+def test_the_maker_is_read_from_the_name(name: str, maker: str | None) -> None:
     assert vendor_of(name) == maker
 
 
-def test_kin_have_a_base_or_a_maker_in_common() -> None:
+def test_related_models_share_a_base_or_a_maker() -> None:
     base = ModelSpec(id="small", kind="base", path="Qwen/Qwen2.5-0.5B")
     tuned = ModelSpec(id="support", kind="adapter", path="/x", base="small")
     again = ModelSpec(id="support-2", kind="adapter", path="/y", base="support")

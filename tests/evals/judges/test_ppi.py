@@ -47,7 +47,7 @@ def test_the_weight_makes_the_interval_least() -> None:
     assert 1 < found.times <= 1 / (1 - found.correlation**2) + 0.05
 
 
-def test_a_judge_that_knows_nothing_changes_nothing() -> None:
+def test_an_uninformative_judge_changes_nothing() -> None:
     found = powered_mean(_HUMAN, np.ones(40), np.zeros(300))
     assert (found.weight, found.mean, found.times) == (0.0, found.people, 1.0)
     assert (found.low, found.high) == (found.people_low, found.people_high)

@@ -137,7 +137,7 @@ def test_every_number_is_finite_and_in_its_place(rows: list[Row]) -> None:
         assert 1 <= rank_low <= rank_high <= m
 
 
-def test_models_that_never_met_the_others_change_nothing_and_are_told_apart() -> None:
+def test_unconnected_models_change_nothing_and_are_marked() -> None:
     rows = simulated(1, n=400)
     alone = by_model(rows, cluster=None)
     more = [*rows, ("x", "y", 1.0, 0, 0), ("x", "y", 0.0, 1, 1)]
@@ -159,7 +159,7 @@ def test_an_unconnected_pair_changes_nobody(rows: list[Row], met: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(rows_of_votes, st.integers(1, 40))
-def test_who_beats_everybody_is_first_and_finite(rows: list[Row], wins: int) -> None:
+def test_a_model_that_beats_all_others_has_a_finite_rating(rows: list[Row], wins: int) -> None:
     models = sorted({model for row in rows for model in row[:2]})
     rated = by_model([*rows, *(("z", model, 1.0, i, i) for model in models for i in range(wins))])
     assert rated["z"][0] == max(value[0] for value in rated.values())
@@ -217,7 +217,7 @@ def test_votes_that_share_a_prompt_are_not_counted_as_independent() -> None:
     assert clustered.high[0] - clustered.low[0] > 4 * (alone.high[0] - alone.low[0])
 
 
-def test_few_voters_with_tastes_of_their_own_widen_the_intervals() -> None:
+def test_few_differing_voters_widen_the_intervals() -> None:
     rows = [("a", "b", float((i % 6) > 1), i // 6, i % 6) for i in range(240)]
     rated = rate(from_rows(rows))
     assert rated.clustered_by == "prompt and voter"
@@ -240,7 +240,7 @@ def test_intervals_cover_the_truth(world: VoteSimulation, cluster) -> None:
     assert 0.92 <= coverage(world, cluster, runs=200).covered <= 0.98
 
 
-def test_unclustered_intervals_fail_where_prompts_have_tastes() -> None:
+def test_unclustered_intervals_fail_if_prompts_differ() -> None:
     assert coverage(VoteSimulation(2, 200, 20, taste=1.0), None, runs=100).covered < 0.85
 
 

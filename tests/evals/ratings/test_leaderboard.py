@@ -1,4 +1,4 @@
-"""From stored votes to a leaderboard: the right winner, whatever the side; and "not enough evidence" where so."""
+"""From stored votes to a leaderboard: the right winner on either side, and "not enough evidence"."""
 
 import asyncio
 import json
@@ -94,7 +94,7 @@ def test_a_cycle_is_called_a_cycle() -> None:
     assert rank(from_rows(ordered)).cycle == ()
 
 
-def test_who_leads_by_others_votes_is_not_denied_in_the_same_breath() -> None:
+def test_a_lead_from_all_votes_is_not_contradicted() -> None:
     rows = [("good", "poor", float(v % 10 > 0), p, v) for p in range(40) for v in range(20)]
     rows += [("middle", "poor", float((v + p) % 2), p, v) for p in range(40) for v in range(20)]
     rows += [("good", "middle", float(p % 3 > 0), p, 0) for p in range(3)]

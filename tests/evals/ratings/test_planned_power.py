@@ -1,4 +1,4 @@
-"""What a campaign can find before it opens: more with more voters, nothing about others under five."""
+"""The estimated power of a campaign: more with more voters, nothing about other people under five."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Votes that would turn an order: as many as brute force finds, checked by refitting, and none where none do."""
+"""Votes that would turn an order: as many as brute force finds, checked by refitting, and none if none do."""
 
 from itertools import combinations
 
@@ -25,7 +25,7 @@ def test_two_models_by_hand() -> None:
     assert (found.votes, found.drop, found.change) == (109, 20, 10)
 
 
-def test_who_does_not_lead_needs_no_vote_and_strangers_have_no_answer() -> None:
+def test_robustness_without_a_lead_or_a_connection() -> None:
     rows = [("a", "b", 1.0, 0, 0), ("a", "b", 0.0, 1, 1), ("c", "d", 1.0, 2, 2)]
     votes = from_rows(rows)
     assert turn_rating(votes, "a", "b").drop == 0
@@ -40,7 +40,7 @@ def test_who_does_not_lead_needs_no_vote_and_strangers_have_no_answer() -> None:
     st.lists(st.tuples(st.sampled_from(["ab", "bc", "ac"]), st.sampled_from([1.0, 0.5, 0.0])), min_size=4, max_size=11)
 )
 @pytest.mark.long
-def test_no_fewer_by_brute_force(drawn) -> None:
+def test_brute_force_finds_no_fewer_votes(drawn) -> None:
     rows = [(pair[0], pair[1], score, i, i) for i, (pair, score) in enumerate(drawn)]
     rated = rate(from_rows(rows, models=["a", "b", "c"]), cluster=None)
     order = np.argsort(-rated.rating)

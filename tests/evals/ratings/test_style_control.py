@@ -33,7 +33,7 @@ def test_what_is_counted() -> None:
     assert style_of("#nothashtag *one* 2.5 - a") == (10, 0, 0, 0)
 
 
-def test_the_difference_is_bounded_and_turns_round() -> None:
+def test_the_difference_is_bounded_and_antisymmetric() -> None:
     a, b = np.array([300, 2, 0, 5]), np.array([100, 0, 0, 9])
     assert style_difference(a, b) == pytest.approx([200 / 401, 2 / 3, 0, -4 / 15])
     assert style_difference(a, b) == pytest.approx(-style_difference(b, a))

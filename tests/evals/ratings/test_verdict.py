@@ -69,7 +69,7 @@ def test_the_other_side_is_the_mirror() -> None:
     assert one.e_value == pytest.approx(other.e_value)
 
 
-def test_a_diligent_voter_is_not_more_people() -> None:
+def test_a_frequent_voter_has_the_same_weight() -> None:
     rows = [("a", "b", 1.0, p, "diligent") for p in range(200)]
     rows += [("a", "b", 0.0, p, f"v{v}") for v in range(9) for p in range(v, v + 5)]
     found = compare(from_rows(rows), "a", "b")
@@ -105,7 +105,7 @@ def test_no_interval_has_zero_width() -> None:
     assert compare(team([1.0] * 7, prompts=20), "a", "b").state == "better"
 
 
-def test_who_prefers_what() -> None:
+def test_results_by_voter() -> None:
     found = compare(team([0.9, 0.5, 0.2]), "a", "b")
     assert {row.voter: (row.prefers, row.votes) for row in found.by_voter} == {
         "voter 0": ("a", 40), "voter 1": (None, 40), "voter 2": ("b", 40),
@@ -114,7 +114,7 @@ def test_who_prefers_what() -> None:
     assert found.to_json()["by_voter"][0]["voter"] == "voter 0"
 
 
-def test_whose_leaving_turns_it_is_named() -> None:
+def test_a_decisive_voter_is_named() -> None:
     found = compare(team([0.95, 0.55, 0.6], seed=1), "a", "b")
     assert found.these_people.state == "better"
     turning = {voter.voter: voter.without for voter in found.decisive_voters if voter.turns}
@@ -122,7 +122,7 @@ def test_whose_leaving_turns_it_is_named() -> None:
     assert "Without voter 0, the result would be: not enough evidence." in found.text
 
 
-def test_votes_without_a_voter_are_said_to_be_one_persons() -> None:
+def test_votes_without_a_voter_are_reported() -> None:
     found = compare(from_rows([("a", "b", float(p % 3 > 0), p, "unknown") for p in range(40)]), "a", "b")
     assert found.unknown_voters == 40
     assert "40 votes without a voter's name count as one person's" in found.text
@@ -173,7 +173,7 @@ def test_votes_needed_are_about_right() -> None:
     assert (state(0.5), state(1.5)) == ("not enough evidence", "at least as good")
 
 
-def test_what_would_undo_it_does() -> None:
+def test_votes_to_undo_change_the_state() -> None:
     data = team([0.75] * 10)
     found = compare(data, "a", "b")
     assert found.state == "better"
@@ -185,7 +185,7 @@ def test_what_would_undo_it_does() -> None:
     assert compare(data, "a", "b").state != "better"
 
 
-def test_asking_the_same_person_again_is_no_new_evidence() -> None:
+def test_repeated_votes_of_one_person_are_no_new_evidence() -> None:
     rows = [("a", "b", 1.0, prompt, 0) for prompt in range(20)]
     found = compare(from_rows(rows * 10), "a", "b")
     assert found.state == found.these_people.state == "not enough evidence"

@@ -1,4 +1,4 @@
-"""Voter agreement: alpha as evalica and as the textbook have it, kappas by hand, votes cast twice; order is nothing."""
+"""Voter agreement: alpha as evalica and as the textbook have it, kappas by hand, repeated votes, any order."""
 
 from dataclasses import replace
 
@@ -87,7 +87,7 @@ def test_one_vote_and_no_vote() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(cast, st.randoms(use_true_random=False))
-def test_the_order_of_voters_and_sides_are_nothing(rows, chance) -> None:
+def test_the_order_of_voters_and_sides_does_not_matter(rows, chance) -> None:
     rows = list({(unit, voter): (unit, voter, score) for unit, voter, score in rows}.values())
     other = [(unit, voter, 1 - score) for unit, voter, score in rows]
     chance.shuffle(other)

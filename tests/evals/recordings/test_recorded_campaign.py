@@ -1,4 +1,4 @@
-"""A model is recorded through a gateway and switched off; then votes, a judge, an evaluation and a verdict need it."""
+"""A model is recorded and switched off; votes, a judge, an evaluation and a verdict use its recording."""
 
 import asyncio
 import json
@@ -142,7 +142,7 @@ def test_votes_on_recorded_answers_to_training_prompts_do_not_count(database: Da
 
 
 @pytest.mark.long
-def test_a_killed_recording_goes_on_and_asks_nothing_twice(
+def test_a_killed_recording_resumes_without_repeating_requests(
     gateway: Serving, database: Database, parley, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PARLEY_PORT", str(gateway.port))

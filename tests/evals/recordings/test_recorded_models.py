@@ -46,7 +46,7 @@ def test_seeds_walk_through_the_samples_and_other_prompts_are_refused(any_databa
         ask(any_database, "old@recorded", other)
 
 
-def test_the_newest_finished_recording_that_has_the_prompt_answers(database: Database, tmp_path: Path) -> None:
+def test_the_newest_recording_with_the_prompt_is_used(database: Database, tmp_path: Path) -> None:
     one, two = stored_prompts(database, "one", "two")
     server = ScriptedServer()
     first = run(database, server, request((one, two), samples=1, concurrency=1), tmp_path).recording
@@ -58,7 +58,7 @@ def test_the_newest_finished_recording_that_has_the_prompt_answers(database: Dat
     assert recorded_prompt_ids(database, [RecordedName("old"), RecordedName("old", second.id)]) == [one.id]
 
 
-def test_training_prompts_answer_only_under_their_recordings_id(database: Database, tmp_path: Path) -> None:
+def test_recorded_training_prompts_need_the_recordings_id(database: Database, tmp_path: Path) -> None:
     (one,) = stored_prompts(database, "one")
     taught = run(database, ScriptedServer(), request((one,), training=True), tmp_path).recording
     assert taught.training

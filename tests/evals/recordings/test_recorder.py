@@ -96,7 +96,7 @@ def test_the_plan_says_what_the_rest_costs(database: Database, tmp_path: Path) -
         request(chosen, max_usd=1.0)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(database: Database, tmp_path: Path) -> None:
+def test_an_interrupted_run_continues(database: Database, tmp_path: Path) -> None:
     class Interrupted(Exception):
         pass
 
@@ -155,7 +155,7 @@ def test_a_model_that_is_down_or_unknown_stops_the_run(database: Database, tmp_p
         run(database, server, request(chosen), tmp_path)
 
 
-def test_two_runs_of_one_recording_do_not_meet(database: Database, tmp_path: Path) -> None:
+def test_a_recording_has_one_run_at_a_time(database: Database, tmp_path: Path) -> None:
     wanted = request(stored_prompts(database, "one"))
     done = run(database, ScriptedServer(), wanted, tmp_path)
     with (

@@ -1,4 +1,4 @@
-"""Files of votes as other tools write them: each shape is read, or refused in a line that names the cure."""
+"""Files of votes as other tools write them: each shape is read, or refused in one line that says what to do."""
 
 import json
 from pathlib import Path
@@ -158,7 +158,7 @@ def test_grades(database: Database, tmp_path: Path, scale: str, expected: list[s
 
 
 @pytest.mark.parametrize("scale", ["", "5", "1..1", "a..b"])
-def test_a_scale_that_is_none(scale: str) -> None:
+def test_an_invalid_scale_is_refused(scale: str) -> None:
     with pytest.raises(Invalid, match=r"1\.\.5"):
         parse_scale(scale)
 

@@ -1,4 +1,4 @@
-"""Files as people have them: spreadsheets' habits, programs' words for nothing, objects in the wrong place."""
+"""Real-world files: spreadsheets' conventions, programs' words for empty cells, objects in the wrong place."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,9 @@ def test_spellings_of_spreadsheets(tmp_path: Path, content: str) -> None:
         ("votes.json", json.dumps({name: {"0": value} for name, value in ROW.items()}), "one object for each row"),
     ],
 )
-def test_files_that_cannot_be_read_name_the_cure(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+def test_unreadable_files_are_refused_with_a_remedy(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
     with pytest.raises(Invalid, match=message):
         read(tmp_path, name, content)
 

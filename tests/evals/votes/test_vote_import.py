@@ -92,7 +92,7 @@ def test_no_prompts_and_no_voters(database: Database, tmp_path: Path) -> None:
     assert len(set(read_votes(database).prompt)) == 5
 
 
-def test_jsonl_with_a_line_that_is_none(database: Database, tmp_path: Path) -> None:
+def test_jsonl_with_an_invalid_line(database: Database, tmp_path: Path) -> None:
     good = {"model_a": "a", "model_b": "b", "winner": "a", "messages": [{"role": "user", "content": "Why?"}]}
     path = lines(
         tmp_path / "votes.jsonl",
@@ -229,7 +229,7 @@ def test_a_file_that_cannot_be_read(database: Database, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("name", ["votes.csv", "votes.jsonl"])
-def test_out_and_in_again(database: Database, tmp_path: Path, name: str) -> None:
+def test_exported_votes_can_be_imported(database: Database, tmp_path: Path, name: str) -> None:
     source = tmp_path / "source.csv"
     source.write_text("\n".join(CSV.splitlines()[:5]) + "\n")
     import_votes(database, source)

@@ -93,7 +93,9 @@ def test_a_manager_signs_in_with_a_verified_address(keyed_page: Keyed, provider:
         {"exp": 1_000_000_000},
     ],
 )
-def test_nobody_else_gets_in(keyed_page: Keyed, provider: Provider, campaigns: Database, claims: dict[str, Any]):
+def test_uninvited_addresses_are_refused(
+    keyed_page: Keyed, provider: Provider, campaigns: Database, claims: dict[str, Any]
+):
     invite = create_invite(campaigns, NewInvite("first", "ann@example.com", "manager"))
     assert sign_in(keyed_page.page.browser()).status_code == 303
     provider.claims |= claims

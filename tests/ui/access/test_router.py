@@ -90,7 +90,7 @@ def test_without_a_key_the_owners_app_is_closed(keyed_page: Keyed, address: str)
         "/VOTE/config",
     ],
 )
-def test_the_other_apps_lead_to_nothing_of_the_owners(keyed_page: Keyed, address: str):
+def test_the_other_apps_do_not_reach_the_owners_app(keyed_page: Keyed, address: str):
     answer = keyed_page.page.browser().get(address)
     assert answer.status_code in (401, 404)
     assert "quokka" not in answer.text
@@ -197,7 +197,7 @@ def test_with_keys_any_name_is_answered(keyed_page: Keyed):
     assert keyed_page.page.browser(host="parley.example").get("/vote/").status_code == 200
 
 
-def test_every_answer_keeps_the_browser_at_home(keyed_page: Keyed):
+def test_responses_forbid_foreign_content(keyed_page: Keyed):
     for address in ("/", "/vote/", "/login", "/bot/nobody", "/bot/quokka-terse/", "/vote/config"):
         policy = keyed_page.page.browser().get(address).headers["content-security-policy"]
         assert "default-src 'self'" in policy

@@ -164,7 +164,7 @@ def test_a_person_is_forgotten(open_page: Page, tab: CampaignsTab, view: Campaig
     assert "Choose a person" in foreign[view.forget_line]
     for person, left in ((voter, ["Ben"]), ("Ben", [])):
         gone = asyncio.run(tab.forget("forgets", person, True, request()))
-        assert "is forgotten" in gone[view.forget_line]
+        assert "was removed" in gone[view.forget_line]
         assert [name for name, _ in gone[view.forgotten]["choices"]] == left
     assert [each.rater.name for each in list_raters(open_page.database, "forgets")] == [None]
     assert list_invites(open_page.database, "forgets") == []

@@ -1,4 +1,4 @@
-"""The form that records a model: cost first, a limit where it costs something, and the job that the worker runs."""
+"""The form that records a model: the cost, the required limit, and the job that the worker runs."""
 
 import asyncio
 from typing import Any

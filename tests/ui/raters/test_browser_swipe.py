@@ -83,7 +83,7 @@ def test_other_gestures_do_not_vote(phone: Page):
     expect(phone.locator("#vote-count")).to_have_text("1 of 24", timeout=WAIT_MS)
 
 
-def test_where_names_follow_each_vote_a_swipe_does_nothing(chromium: Browser, running_page: RunningPage):
+def test_a_swipe_does_not_vote_if_names_follow_each_vote(chromium: Browser, running_page: RunningPage):
     with chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True) as context:
         page = context.new_page()
         page.goto(f"{running_page.url}/vote/")

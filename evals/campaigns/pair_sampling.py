@@ -88,7 +88,7 @@ def _gains(models: Sequence[str], pairs: Sequence[ModelPair], counts: Mapping[Mo
         gradient = (points - voted * chances).sum(axis=1) - _RIDGE * strength
         strength += np.clip(np.linalg.solve(_information(voted, chances), gradient), -1.0, 1.0)
     chances = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
-    # Pairs on somebody's screen count as votes, so that raters at the same time spread out.
+    # Pairs on somebody's screen count as votes, so that simultaneous raters get different pairs.
     covariance = np.linalg.inv(_information(np.maximum(shown, voted), chances))
     at = np.array([[place[first], place[second]] for first, second in pairs])
     i, j = at[:, 0], at[:, 1]

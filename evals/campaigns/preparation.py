@@ -25,7 +25,7 @@ from models.jobs import enqueue
 from models.messages import Completer
 from models.spec import is_recorded_name
 
-_CONCURRENCY = 16  # requests in flight for each model, so that raters who vote meanwhile are answered too
+_CONCURRENCY = 16  # requests in flight for each model, so that the model can also answer raters who are voting
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def join_by_invite(database: Database, invite: Invite, name: str | None = None) 
 
     Raises:
         Invalid: a group's link needs a name.
-        Conflict: somebody in this group has that name already (code "name_taken").
+        Conflict: the name is taken in this group (code "name_taken").
         Forbidden: the invite is not for raters, or not valid any more.
     """
     if invite.role != "rater" or not invite.valid:
@@ -202,7 +202,7 @@ def forget_person(database: Database, person: str, campaign: str | None = None) 
         campaign: only in this campaign; by default in all of them.
 
     Raises:
-        NotFound: nobody has that name or id.
+        NotFound: there is no person with that name or id.
     """
     of_raters = select(RaterRow).where((func.lower(RaterRow.name) == func.lower(person)) | (RaterRow.voter == person))
     of_invites = select(InviteRow).where(InviteRow.is_group.is_(False))

@@ -204,7 +204,9 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
     for style in progress.style:
         say(f"· {style.text}")
     for failure in progress.set_aside:
-        until = f"until {failure.until:%H:%M:%S} UTC" if failure.resting and failure.until.year < 2100 else "for good"
+        until = (
+            f"until {failure.until:%H:%M:%S} UTC" if failure.resting and failure.until.year < 2100 else "permanently"
+        )
         state = f"set aside {until}" if failure.resting else "failed last time"
         what = " and ".join(part for part in (failure.place.model_1, failure.place.model_2) if part)
         say(f"· {what}{' on one prompt' if failure.place.prompt_id else ''}: {state} ({failure.reason})")

@@ -113,7 +113,7 @@ def import_file(
 
 
 def _import(database: "Database", file: Path, options: "ImportOptions", *, quiet: bool) -> "ImportResult":
-    """Imports the file; where it overlaps an earlier one, asks on a terminal."""
+    """Imports the file; if it overlaps an earlier one, asks on a terminal."""
     from evals.votes.vote_import import Overlap, import_votes
 
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not quiet

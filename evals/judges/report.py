@@ -291,7 +291,7 @@ def _share(values: Sequence[float], prompts: Sequence[str]) -> Rate | None:
 
 
 def _longer(rows: Sequence[JudgedPair], outcomes: Sequence[Outcome | None]) -> Rate | None:
-    """How often the longer answer won, where the two differ in length and one won."""
+    """How often the longer answer won, among pairs that differ in length and have a winner."""
     decisive = [
         (float((len(row.answer_b) > len(row.answer_a)) == (outcome == "b")), row.prompt_id)
         for row, outcome in zip(rows, outcomes, strict=True)

@@ -189,7 +189,7 @@ def information(pairs: np.ndarray, chance: np.ndarray, part: np.ndarray) -> np.n
 
 
 def _half_votes(wins: np.ndarray) -> np.ndarray:
-    """Half a vote each way for pairs between groups where one side won every vote."""
+    """Half a vote each way for pairs between groups of which one won every vote."""
     _, group = connected_components(csr_array(wins > 0), directed=True, connection="strong")
     pairs = wins + wins.T
     # Weighted votes may sum to less than one; half of the sum is then enough.

@@ -86,7 +86,7 @@ def import_votes(
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """The garbage collector is off meanwhile: it took an eighth of the time, and votes are in no reference cycle."""
+    """Switches the garbage collector off: it took an eighth of the time, and votes are in no reference cycle."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -70,7 +70,7 @@ def add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 def add_file(archive: tarfile.TarFile, path: Path, name: str) -> bool:
     """Adds a file, a symbolic link or an empty folder; false if it no longer exists.
 
-    If the file grows meanwhile, only its original length is added.
+    If the file grows during this, only its original length is added.
     """
     try:
         info = archive.gettarinfo(path, name)

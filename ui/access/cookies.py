@@ -43,7 +43,7 @@ class Cookies:
         return voter if isinstance(voter, str) else None
 
     def rater_value(self, campaign: str, voter: str) -> str:
-        """The cookie value for somebody who came to a campaign by an invite."""
+        """The cookie value for a rater who opened an invite to a campaign."""
         return str(self._raters.dumps([campaign, voter]))
 
     def rater(self, cookies: str, campaign: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Checks where a request comes from: the Origin header of other sites, and Host names that only pretend to be local."""
+"""Checks where a request comes from: the Origin header of other sites, and Host names that only seem to be local."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit

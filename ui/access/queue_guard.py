@@ -1,6 +1,6 @@
 """A check in front of a Gradio server: requests that its own page never sends are refused with 4xx.
 
-Gradio answers a foreign handler's number, a session that nobody opened, or missing inputs with 500 and a traceback.
+Gradio answers an unknown handler, an unknown session or missing inputs with 500 and a traceback.
 """
 
 import json

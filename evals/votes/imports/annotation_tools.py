@@ -138,7 +138,7 @@ def _argilla_row(fields: Mapping[str, Any], response: Any, key: tuple[str, str],
 
 
 def _first_ranked(value: Any) -> Any:
-    """The winner of a ranking; a tie where the best rank is shared. Other values as they are."""
+    """The winner of a ranking; a tie if the best rank is shared. Other values are returned unchanged."""
     if not isinstance(value, list) or not value:
         return value
     if not all(isinstance(item, Mapping) and "rank" in item for item in value):

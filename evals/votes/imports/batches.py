@@ -145,7 +145,7 @@ class _Batch:
         return self._seen.prompts
 
     def _with_prompt(self, row: _Row, prompt_id: str) -> _Row:
-        """The row with the prompt's id, which differs where the prompt was not imported."""
+        """The row with the prompt's id, which differs if the prompt was not imported."""
         return row if row.pair[1] == prompt_id else replace(row, pair=_pair(row.vote, prompt_id, self._created))
 
     def _prompt_ids(self, digests: Sequence[str]) -> dict[str, str]:
@@ -154,7 +154,7 @@ class _Batch:
 
     def _store_battles(self, rows: Sequence[_Row]) -> None:
         while self._insert(BattleRow, _BATTLE, [self._battle(row) for row in rows]) < len(rows):
-            # A battle has been stored meanwhile, or the pair was shown to the voter before this import.
+            # The battle is already stored, or the pair was shown to the voter before this import.
             query = select(BattleRow.id).where(BattleRow.id.in_([row.battle_id for row in rows]))
             present = set(self._session.scalars(query))
             rows = [row for row in rows if row.battle_id not in present]

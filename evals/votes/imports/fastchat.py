@@ -105,7 +105,7 @@ def _whole(turn: Any) -> int:
 
 
 def _texts(sides: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Texts, Texts | None]:
-    """The texts of both conversations, and as release 0a467a6 read them where a content is a list of parts."""
+    """The texts of both conversations, and as release 0a467a6 read them if a content is a list of parts."""
     plain = all(isinstance(message.get("content"), str | type(None)) for side in sides for message in side)
     return _asked(sides, text_of), None if plain else _asked(sides, lambda content: str(content or ""))
 

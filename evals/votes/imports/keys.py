@@ -27,7 +27,7 @@ class VoteKeys:
     Attributes:
         by_id: from the other tool's id; the first is a vote exported from here, which keeps its id.
         by_row: from its content; the first is the one to store it under.
-        kept: where an equal row of another file counts as well.
+        kept: the id if an equal row of another file counts too.
         digests: the hashes of its prompt, now and as release 0a467a6 read it.
     """
 
@@ -66,7 +66,7 @@ class KeyMaker:
 def id_column(votes: Sequence[ImportedVote]) -> tuple[bool, str | None]:
     """Whether an id column names votes; if not, also a sentence on what it seems to name.
 
-    It names votes only where all rows that share an id agree.
+    It names votes only if all rows that share an id agree.
     """
     groups: dict[str, list[ImportedVote]] = defaultdict(list)
     for vote in votes:

@@ -96,7 +96,7 @@ def match(
 
 
 def _free_key(row: "_Row", stored: Mapping[str, Stored]) -> str:
-    """The id to store a new vote under: that of its content where another vote has its id in the other tool."""
+    """The id to store a new vote under: that of its content if another vote has its id in the other tool."""
     if row.named and (row.keys.by_id[1] not in stored or not row.keys.by_row):
         return row.keys.by_id[1]
     return row.keys.by_row[0]
@@ -151,7 +151,7 @@ def _by_id(row: _Row, stored: Mapping[str, Stored], used: set[str]) -> Stored | 
 def _stored(database: Database, keys: Sequence[VoteKeys], none_imported: bool) -> dict[str, Stored]:
     """The stored votes by their battle's id, of all the ids that the rows may have.
 
-    Where no vote was imported, only votes that were cast and exported here may have one of them.
+    If no vote was imported, only votes that were cast and exported here may have one of them.
     """
     if none_imported:
         keys = [row for row in keys if row.by_id and len(row.by_id[0]) == _ULID]

@@ -44,7 +44,7 @@ class ImportOptions:
         scale: reads graded preferences.
         annotators: columns with one person's winner each; `*` stands for any characters.
         separator: between the cells of a CSV; detected by default.
-        encoding: of the text; by default UTF-8, or UTF-16 where the file has its mark.
+        encoding: of the text; by default UTF-8, or UTF-16 if the file has a byte order mark.
         use_ids: whether an id column may name votes.
         any_date: also take votes from before 2015 or after tomorrow.
         overlap: what to do with votes that an earlier file had: count them again, or leave them out.

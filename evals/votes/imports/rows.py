@@ -43,7 +43,7 @@ class ImportedVote:
     `messages` ends with the user's turn; it is empty where only the prompt's name is known, `prompt`. Unknown answers
     are "". `id` is the other tool's id of the vote, None without one. `again`: the pair was shown to the voter again on
     purpose. `own_prompt`: the file has no prompts, and each vote is a prompt of its own. `former`: the texts as release
-    0a467a6 read them, where they differ, so that its imports are recognised.
+    0a467a6 read them, if they differ, so that its imports are recognised.
     """
 
     line: int

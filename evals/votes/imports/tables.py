@@ -147,7 +147,7 @@ def from_row(row: Mapping[str, Any], line: int, table: Table) -> list[ImportedVo
 
 
 def _texts(cells: Cells) -> tuple[str, Texts, Texts | None]:
-    """The prompt's name or text, the texts, and the texts as release 0a467a6 read them where they differ."""
+    """The prompt's name or text, the texts, and the texts as release 0a467a6 read them if they differ."""
     given = [cells[name] for name in ("prompt", "answer_a", "answer_b")]
     prompt, *answers = given
     if "winner_model_a" in cells.row:  # as in LMSYS's sets, where these cells are lists of turns

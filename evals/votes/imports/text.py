@@ -54,7 +54,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(data: bytes, name: str, encoding: str | None) -> str:
-    """The text of a file: in the encoding given, else UTF-8, or UTF-16 where the file begins with its mark.
+    """The text of a file: in the encoding given, else UTF-8, or UTF-16 if the file begins with a byte order mark.
 
     Raises:
         Invalid: it is empty, or is not text in that encoding; the message says what to do.

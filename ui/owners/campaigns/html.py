@@ -89,7 +89,7 @@ def _warnings(progress: CampaignProgress) -> str:
         place = " and ".join(name for name in (each.place.model_1, each.place.model_2) if name)
         where = " on one question" if each.place.prompt_id else ""
         days = (each.until - utcnow()).days
-        until = "for good" if days > 365 else f"until {each.until:%H:%M} UTC"
+        until = "permanently" if days > 365 else f"until {each.until:%H:%M} UTC"
         lines.append(notice(f"{place} is set aside{where} {until}: {each.reason}.", "bad"))
     for model, answers in progress.leaks.items():
         count = "1 answer" if answers == 1 else f"{answers} answers"

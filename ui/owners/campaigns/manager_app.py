@@ -8,7 +8,7 @@ from ui.owners.campaigns.layout import build_campaigns_tab
 
 
 def build_manager_app(context: PageContext) -> gr.Blocks:
-    """The managers' app. The campaign comes from the request's scope, where the router put it."""
+    """The managers' app. The campaign comes from the request's scope, which the router has set."""
     with gr.Blocks(title="Parley: campaign", analytics_enabled=False) as blocks:
         gr.HTML(header("campaign"))
         build_campaigns_tab(context, blocks.load, create=False)

@@ -38,7 +38,7 @@ def worlds(sharing: Sequence[Sharing] = _SHARING) -> list[World]:
     return [World(*sizes, *spread) for sizes in product(_VOTERS, _PROMPTS) for spread in spreads]
 
 
-def _peeked_worlds() -> list[World]:
+def _stopping_worlds() -> list[World]:
     """Every even world of 20 and 40 prompts; of those with 200, which take long, some, and one voter with 60 %."""
     chosen = [world for world in worlds(("even",)) if world.prompts < 200 or world.voters in (5, 20)]
     return [*chosen, *(world for world in worlds(("one has 60 %",)) if world.prompts == 200 and world.voters == 8)]
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         results |= _coverage_summary(coverages) | {"coverage": [result.to_json() for result in coverages]}
     if "peeking" in options.parts:
         peeked = [
-            call_rates(world, options.runs, _PEEKED, "at random", seed) for seed, world in enumerate(_peeked_worlds())
+            call_rates(world, options.runs, _PEEKED, "at random", seed) for seed, world in enumerate(_stopping_worlds())
         ]
         peeked += [
             call_rates(World(voters, 40, 1.0, 0.0), options.runs, _PEEKED, "voter by voter", 1000 + voters)

@@ -19,7 +19,7 @@ from evals.campaigns.answers import Answered, ask_models, store_answers
 from evals.campaigns.campaign import OPEN, as_campaign
 from evals.campaigns.leaks import campaign_names, hide_names
 from evals.campaigns.lifecycle import locked_row
-from evals.campaigns.matches import Match, Showing, Wish, new_pair
+from evals.campaigns.matches import BattleConditions, Match, Showing, new_pair
 from evals.campaigns.pair_sampling import draw_side
 from evals.campaigns.pair_selection import PairSelector
 from evals.campaigns.raters import check_may_vote
@@ -91,13 +91,13 @@ async def next_battle(
         await asyncio.to_thread(_check_typed, database, campaign)
         typed = await asyncio.to_thread(typed_prompt, database, options.prompt)
     excluded: set[Place] = set()
-    booth = _Booth(database, campaign, voter, options, typed, chance, excluded)
+    request = _BattleRequest(database, campaign, voter, options, typed, chance, excluded)
     for _ in range(_MOST_TRIES):
-        upcoming = await asyncio.to_thread(booth.prepared)
+        upcoming = await asyncio.to_thread(request.prepared)
         if isinstance(upcoming, Battle):
             return upcoming
         answered = await ask_models(completer_for, upcoming.missing, upcoming.prompt, upcoming.sample)
-        battle = await asyncio.to_thread(booth.answered, upcoming, answered)
+        battle = await asyncio.to_thread(request.answered, upcoming, answered)
         if battle is not None:
             return battle
     raise Unavailable("The answers are not available. Try again in a moment.", code="set_aside", retry_after=10)
@@ -141,7 +141,7 @@ def check_open(campaign: CampaignRow) -> None:
 
 
 @dataclass(frozen=True)
-class _Booth:
+class _BattleRequest:
     """One request for a battle: each method is one transaction."""
 
     database: Database
@@ -196,8 +196,8 @@ class _Booth:
         check_open(row)
         check_may_vote(session, as_campaign(row, 0), self.voter)
         share = row.repeat_share if self.options.repeat_share is None else self.options.repeat_share
-        wish = Wish(self.voter, self.typed, share, self.options.ready)
-        return row, PairSelector(session, row, wish, self.chance, self.excluded)
+        conditions = BattleConditions(self.voter, self.typed, share, self.options.ready)
+        return row, PairSelector(session, row, conditions, self.chance, self.excluded)
 
     def _stored(self, session: Session, row: CampaignRow, match: Match, history: Sequence[Showing]) -> Battle:
         """Stores the battle, and its pair if that is new. A double click on a stored pair gets the same battle."""

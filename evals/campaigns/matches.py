@@ -61,7 +61,7 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Wish:
+class BattleConditions:
     """The requirements for the next battle. `ready`: the models that can be asked now, None: all of them."""
 
     voter: str

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from evals.campaign_tables import CampaignPairRow, CampaignPromptRow, CampaignRow, GoldPairRow
 from evals.campaigns.answers import stored_answers
 from evals.campaigns.leaks import campaign_names, hide_names
-from evals.campaigns.matches import RESERVED, Cell, Match, Showing, Wish, new_pair, voter_history
+from evals.campaigns.matches import RESERVED, BattleConditions, Cell, Match, Showing, new_pair, voter_history
 from evals.campaigns.pair_sampling import Drawn, ModelPair, PairCount, draw_models
-from evals.campaigns.set_aside import FOREVER, Place, Resting, resting_places, set_aside_in
+from evals.campaigns.set_aside import FOREVER, Place, SetAsidePlaces, set_aside_in, set_aside_places
 from evals.tables import BattleRow, PairRow, PromptRow, VoteRow
 from evals.votes.prompts import Prompt, as_prompt, set_prompt_ids
 from models.database import utcnow
@@ -31,17 +31,22 @@ class PairSelector:
     """Chooses the next pair for one voter; made for one transaction."""
 
     def __init__(
-        self, session: Session, campaign: CampaignRow, wish: Wish, chance: random.Random, excluded: set[Place]
+        self,
+        session: Session,
+        campaign: CampaignRow,
+        conditions: BattleConditions,
+        chance: random.Random,
+        excluded: set[Place],
     ) -> None:
         self._session = session
         self._campaign = campaign
-        self._wish = wish
+        self._conditions = conditions
         self._chance = chance
         self._excluded = excluded  # left out for this call only; the caller passes it to every try
-        self._resting: Resting = resting_places(session, campaign.name)
+        self._resting: SetAsidePlaces = set_aside_places(session, campaign.name)
         self._resting.places |= excluded
         self._blocked = False
-        self.history: Sequence[Showing] = voter_history(session, campaign.name, wish.voter)
+        self.history: Sequence[Showing] = voter_history(session, campaign.name, conditions.voter)
 
     @property
     def known_failures(self) -> set[Place]:
@@ -58,16 +63,16 @@ class PairSelector:
             Unavailable: everything that is left is set aside or not ready.
         """
         models = sorted(self._campaign.models)
-        if self._wish.typed is not None:
+        if self._conditions.typed is not None:
             models = [model for model in models if not is_recorded_name(model)]
         if len(models) < 2:
             raise Invalid("A blind comparison needs two models that are ready.", param="models")
         self.check_own_votes()
         pairs = [pair for pair in combinations(models, 2) if not self._resting.has_models(pair)]
         self._blocked = len(pairs) < len(models) * (len(models) - 1) // 2
-        if self._wish.typed is not None:
-            return self._typed(models, pairs, self._wish.typed)
-        if self._chance.random() < self._wish.repeat_share and (again := self._repeat(models)):
+        if self._conditions.typed is not None:
+            return self._typed(models, pairs, self._conditions.typed)
+        if self._chance.random() < self._conditions.repeat_share and (again := self._repeat(models)):
             return again
         if self._campaign.gold_share and self._chance.random() < self._campaign.gold_share and (gold := self._gold()):
             return gold
@@ -275,7 +280,7 @@ class PairSelector:
             self._blocked = True
 
     def _can_ask(self, models: Sequence[str]) -> bool:
-        return self._wish.ready is None or all(model in self._wish.ready for model in models)
+        return self._conditions.ready is None or all(model in self._conditions.ready for model in models)
 
     def _any_stored_pair(self, models: ModelPair, prompt_id: str) -> PairRow | None:
         query = (

@@ -71,7 +71,7 @@ async def prepare_campaign(
     return preparation(database, name)
 
 
-def prepare_later(database: Database, name: str) -> str:
+def queue_preparation(database: Database, name: str) -> str:
     """Makes the worker request the missing answers again, after some failed; returns the job's id.
 
     Raises:

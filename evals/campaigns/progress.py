@@ -15,7 +15,7 @@ from evals.campaigns.lifecycle import PREPARE, load_campaign
 from evals.campaigns.preparation import Prepared, preparation
 from evals.campaigns.raters import RaterVotes, list_raters
 from evals.campaigns.set_aside import SetAside, list_set_aside
-from evals.campaigns.style_tells import StyleTells, campaign_style
+from evals.campaigns.style_accuracy import StyleAccuracy, campaign_style
 from evals.tables import BattleRow, PairRow, VoteRow
 from evals.votes.counted_votes import counted
 from models.database import Database
@@ -44,7 +44,7 @@ class CampaignProgress:
     set_aside: tuple[SetAside, ...]
     leaks: Mapping[str, int]
     gold: tuple[GoldResult, ...]
-    style: tuple[StyleTells, ...]
+    style: tuple[StyleAccuracy, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The progress as plain JSON values; raters by name if they have one."""

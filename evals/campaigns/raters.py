@@ -106,7 +106,7 @@ def join_by_invite(database: Database, invite: Invite, name: str | None = None) 
         return _rater(row)
 
 
-def join_openly(database: Database, campaign: str, voter: str, address: str | None = None) -> Rater:
+def join_by_open_link(database: Database, campaign: str, voter: str, address: str | None = None) -> Rater:
     """The rater behind the open link, stored at the first call.
 
     Args:

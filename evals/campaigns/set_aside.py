@@ -38,7 +38,7 @@ class SetAside:
 
 
 @dataclass
-class Resting:
+class SetAsidePlaces:
     """The places of a campaign that are set aside now, and those to leave out in this call only.
 
     `for_good`: those of them that do not come back. `known`: all places that failed before.
@@ -63,12 +63,12 @@ class Resting:
         return self.for_good.isdisjoint(_on_prompt(models, prompt_id))
 
 
-def resting_places(session: Session, campaign: str) -> Resting:
+def set_aside_places(session: Session, campaign: str) -> SetAsidePlaces:
     """What is set aside in a campaign now; `until` is when the first of it may be shown again."""
     now = utcnow()
     rows = list(session.scalars(select(SetAsideRow).where(SetAsideRow.campaign == campaign)))
     resting = [row for row in rows if row.until > now]
-    return Resting(
+    return SetAsidePlaces(
         places={_place(row) for row in resting},
         until=min((row.until for row in resting), default=None),
         for_good={_place(row) for row in resting if row.until > now + FOREVER / 2},

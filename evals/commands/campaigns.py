@@ -235,10 +235,10 @@ def report(name: Name, open_links: OpenLinks = True, as_json: JsonFlag = False) 
 
 def prepare(name: Name) -> None:
     """Request missing answers again, after a model failed. The worker does this in the background."""
-    from evals.campaigns.preparation import prepare_later
+    from evals.campaigns.preparation import queue_preparation
 
     with open_home() as home:
-        prepare_later(home.database, name)
+        queue_preparation(home.database, name)
     say(f"The worker requests the missing answers. `parley campaign show {name}` shows its progress.")
 
 

@@ -21,7 +21,7 @@ from evals.campaigns.ballots import (
 from evals.campaigns.battles import Battle, BattleOptions, next_battle, open_battles
 from evals.campaigns.campaign import OPEN, Campaign
 from evals.campaigns.lifecycle import load_campaign
-from evals.campaigns.raters import count_from_address, hashed_address, join_openly, load_rater, sign_rater
+from evals.campaigns.raters import count_from_address, hashed_address, join_by_open_link, load_rater, sign_rater
 from models.database import utcnow
 from models.errors import Busy, Conflict, Forbidden, Invalid, NotFound
 from ui.backend.context import PageContext
@@ -115,7 +115,7 @@ class RaterVotes:
             started = count_from_address(self._database, visit.campaign, address, utcnow() - PER_TIME)
             if started >= RATERS_PER_ADDRESS:
                 raise Busy("Too many raters from one address.", code="too_many", retry_after=3600)
-            join_openly(self._database, *key, address)
+            join_by_open_link(self._database, *key, address)
         self._joined[key] = True
         if len(self._joined) > _MOST_JOINED:
             self._joined.popitem(last=False)

@@ -16,7 +16,7 @@ from evals.campaigns.raters import (
     forget_person,
     hashed_address,
     join_by_invite,
-    join_openly,
+    join_by_open_link,
     list_raters,
     load_rater,
     rater_of,
@@ -127,7 +127,7 @@ def test_open_links_are_marked_and_counted_by_address(database: Database, tmp_pa
     assert "192" not in address
     assert address != hashed_address("another", "192.0.2.7")
     for voter in ("a", "b", "b"):
-        assert join_openly(database, "acceptance", voter, address).link == "open"
+        assert join_by_open_link(database, "acceptance", voter, address).link == "open"
     hour = timedelta(hours=1)
     assert count_from_address(database, "acceptance", address, utcnow() - hour) == 2
     assert count_from_address(database, "acceptance", address, utcnow() + hour) == 0
@@ -137,7 +137,7 @@ def test_open_links_are_marked_and_counted_by_address(database: Database, tmp_pa
 def test_an_open_link_does_not_admit_to_an_invited_campaign(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, access="invited")
     with pytest.raises(Forbidden):
-        join_openly(database, "acceptance", "a")
+        join_by_open_link(database, "acceptance", "a")
 
 
 def test_a_forgotten_persons_vote_becomes_anonymous(any_database: Database, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from evals.campaigns.lifecycle import PREPARE, load_campaign
-from evals.campaigns.preparation import preparation, prepare_campaign, prepare_later
+from evals.campaigns.preparation import preparation, prepare_campaign, queue_preparation
 from models.database import Database
 from models.errors import Unavailable
 from models.jobs import claim, get_job, list_jobs
@@ -50,7 +50,7 @@ def test_a_failed_model_is_requested_again_later(database: Database, tmp_path: P
     prepared = prepare(database, broken, lambda done, total, failed: failures.append(failed))
     assert {each.model: each.answers for each in prepared} == {"model-one": 0, "model-two": 4, "model-three": 4}
     assert failures[-1] == 4
-    prepare_later(database, "acceptance")
+    queue_preparation(database, "acceptance")
     assert len(list_jobs(database, PREPARE)) == 2
     assert all(each.answers == 4 for each in prepare(database, models))
     assert Counter(models.asked) == {"model-one": 4}

@@ -79,7 +79,7 @@ def test_a_campaign_from_its_form_to_its_report(open_page: Page, tab: CampaignsT
     assert "Acceptance" in shown[view.list]
     assert shown[view.open]["visible"]
     assert not shown[view.close]["visible"]
-    assert "is a draft" in shown[view.create_line]
+    assert "is now a draft" in shown[view.create_line]
 
     again = asyncio.run(tab.create(form(view), request()))
     assert "already" in again[view.create_line]

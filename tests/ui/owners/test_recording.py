@@ -45,7 +45,7 @@ async def test_the_cost_comes_first_and_a_limit_is_required(form: RecordingHandl
     tuned = Upstream(base_url="http://127.0.0.1:9/v1", model="ft:gpt-4o-mini-2024-07-18:acme::A1")
     Registry(database).register(ModelSpec(id="tuned", kind="hosted", upstream=tuned))
     assert "at most $0.0037" in (await form.show_cost(given(form, "tuned")))[line], "the provider's price is known"
-    assert "is not a sum" in (await form.record(given(form, "priced", "five")))[line]
+    assert "is not an amount" in (await form.record(given(form, "priced", "five")))[line]
     assert "Choose a model first" in (await form.show_cost(given(form, None)))[line]
     assert list_jobs(database) == []
     assert "Recording of priced has started" in (await form.record(given(form, "priced", "$5")))[line]

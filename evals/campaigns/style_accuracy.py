@@ -32,7 +32,7 @@ _MARKS = {
 
 
 @dataclass(frozen=True)
-class Tell:
+class StyleMark:
     """A mark of style, and the shares of the two models' answers that have it."""
 
     mark: str
@@ -41,7 +41,7 @@ class Tell:
 
 
 @dataclass(frozen=True)
-class StyleTells:
+class StyleAccuracy:
     """How often style alone identifies the model: 0.5 is chance. `low` to `high` is a 95 % interval.
 
     `tells` are the marks that differ most, at most three.
@@ -53,7 +53,7 @@ class StyleTells:
     accuracy: float
     low: float
     high: float
-    tells: tuple[Tell, ...]
+    tells: tuple[StyleMark, ...]
 
     @property
     def text(self) -> str:
@@ -64,7 +64,7 @@ class StyleTells:
         return f"{accuracy}{numbers}." + (f" The largest differences: {marks}." if marks else "")
 
 
-def campaign_style(database: Database, name: str) -> list[StyleTells]:
+def campaign_style(database: Database, name: str) -> list[StyleAccuracy]:
     """The style of every two models of a campaign that were shown on at least 10 prompts."""
     shown = select(BattleRow.pair_id).where(BattleRow.campaign == name, BattleRow.gold.is_(False))
     query = select(PairRow.model_1, PairRow.model_2, PairRow.prompt_id, PairRow.answer_1, PairRow.answer_2)
@@ -76,13 +76,13 @@ def campaign_style(database: Database, name: str) -> list[StyleTells]:
             if answer_1 and answer_2:
                 by_models.setdefault((first, second), {}).setdefault(prompt, (answer_1, answer_2))
     return [
-        style_tells(models, list(answers.values()))
+        style_accuracy(models, list(answers.values()))
         for models, answers in sorted(by_models.items())
         if len(answers) >= MIN_PROMPTS
     ]
 
 
-def style_tells(models: tuple[str, str], answers: Sequence[tuple[str, str]]) -> StyleTells:
+def style_accuracy(models: tuple[str, str], answers: Sequence[tuple[str, str]]) -> StyleAccuracy:
     """How well style identifies two models. `answers`: the first and the second model's, one pair for each prompt."""
     marks = [(_marks(answer_1), _marks(answer_2)) for answer_1, answer_2 in answers]
     right: list[float] = []
@@ -93,7 +93,7 @@ def style_tells(models: tuple[str, str], answers: Sequence[tuple[str, str]]) -> 
             gap = sum(weights.get(mark, 0.0) for mark in marks_1) - sum(weights.get(mark, 0.0) for mark in marks_2)
             right.append(1.0 if gap > 0 else 0.5 if gap == 0 else 0.0)
     share = share_interval(right, range(len(right)))
-    return StyleTells(*models, len(marks), share.mean, share.low, share.high, _tells(marks))
+    return StyleAccuracy(*models, len(marks), share.mean, share.low, share.high, _clear_marks(marks))
 
 
 def _marks(text: str) -> frozenset[str]:
@@ -119,11 +119,13 @@ def _weights(pairs: Sequence[tuple[frozenset[str], frozenset[str]]]) -> dict[str
     }
 
 
-def _tells(pairs: Sequence[tuple[frozenset[str], frozenset[str]]]) -> tuple[Tell, ...]:
+def _clear_marks(pairs: Sequence[tuple[frozenset[str], frozenset[str]]]) -> tuple[StyleMark, ...]:
     n = len(pairs)
     marks = {mark for pair in pairs for marks in pair for mark in marks}
     tells = [
-        Tell(mark, sum(mark in marks_1 for marks_1, _ in pairs) / n, sum(mark in marks_2 for _, marks_2 in pairs) / n)
+        StyleMark(
+            mark, sum(mark in marks_1 for marks_1, _ in pairs) / n, sum(mark in marks_2 for _, marks_2 in pairs) / n
+        )
         for mark in marks
     ]
     clear = [tell for tell in tells if abs(tell.share_1 - tell.share_2) >= _CLEAR]

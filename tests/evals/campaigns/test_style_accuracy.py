@@ -6,7 +6,7 @@ import pytest
 
 from evals.campaigns.ballots import cast_vote
 from evals.campaigns.progress import campaign_progress
-from evals.campaigns.style_tells import style_tells
+from evals.campaigns.style_accuracy import style_accuracy
 from tests.evals.campaigns.campaigns import MODELS, battle, opened
 from tests.evals.scripted import Scripted
 
@@ -41,7 +41,7 @@ def text(chance: random.Random) -> str:
 def test_a_signature_is_found_and_named() -> None:
     chance = random.Random(1)
     answers = [(f"{text(chance)}\n\nBest regards,", text(chance)) for _ in range(40)]
-    found = style_tells(("a", "b"), answers)
+    found = style_accuracy(("a", "b"), answers)
     assert found.accuracy > 0.95
     assert found.low > 0.5
     assert (found.tells[0].mark, found.tells[0].share_1, found.tells[0].share_2) == (
@@ -54,7 +54,7 @@ def test_a_signature_is_found_and_named() -> None:
 
 def test_equal_styles_are_classified_by_chance() -> None:
     chance = random.Random(2)
-    accuracies = [style_tells(("a", "b"), [(text(chance), text(chance)) for _ in range(60)]) for _ in range(20)]
+    accuracies = [style_accuracy(("a", "b"), [(text(chance), text(chance)) for _ in range(60)]) for _ in range(20)]
     assert sum(each.accuracy for each in accuracies) / 20 == pytest.approx(0.5, abs=0.06)
     assert all(each.tells == () for each in accuracies)
 

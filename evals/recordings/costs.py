@@ -39,7 +39,7 @@ class Estimate:
         if self.usd is None:
             return f"{self.requests:,} requests, {tokens}. The price of this model is unknown."
         if self.usd == 0.0:
-            return f"{self.requests:,} requests, {tokens}. This model costs nothing."
+            return f"{self.requests:,} requests, {tokens}, at no cost."
         return f"{self.requests:,} requests, {tokens}: at most {usd_text(self.usd)}."
 
 

@@ -1,4 +1,4 @@
-"""Gold pairs: answers of which one is known to be better. They show who reads, and count in no rating."""
+"""Gold pairs: the better answer is known. They show which raters read carefully, and count in no rating."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class GoldPair:
 
 @dataclass(frozen=True)
 class GoldResult:
-    """How often a voter chose the better answer of a gold pair, of how many they voted on."""
+    """How many gold pairs a voter voted on, and on how many they chose the better answer."""
 
     voter: str
     right: int

@@ -15,7 +15,7 @@ from models.database import Database
 
 
 def recording_rows(database: Database, recording: Recording) -> Iterator[dict[str, Any]]:
-    """Each sample with its prompt; `error` instead of `text` where it failed."""
+    """Each sample with its prompt; a failed sample has `error` instead of `text`."""
     answer = RecordedAnswerRow
     query = (
         select(answer, PromptRow)

@@ -184,6 +184,6 @@ def test_a_running_home_is_not_replaced(place: Place, tmp_path: Path) -> None:
     create_backup(settings, tmp_path / "b.tar")
     with (settings.home / "up.lock").open("a+") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.raises(ParleyError, match="Parley runs from"):
+        with pytest.raises(ParleyError, match="Parley is running from"):
             restore_backup(settings, tmp_path / "b.tar", replace=True)
     assert os.listdir(settings.home / "models") == ["inside"]

@@ -121,8 +121,8 @@ def test_the_vote_page_gets_its_models_from_an_owner(parley, database: Database)
     [
         (["show", "nothing"], "no campaign 'nothing'"),
         (["open", "nothing"], "no campaign"),
-        (["invite", "spring", "Ann", "--role", "king"], "A role is one of"),
-        (["create", "a", "--models", "model-one,model-two", "--question", "Q?"], "Give the prompts by one of"),
+        (["invite", "spring", "Ann", "--role", "king"], "The role must be one of"),
+        (["create", "a", "--models", "model-one,model-two", "--question", "Q?"], "Name exactly one source of prompts"),
         (
             [
                 "create",
@@ -140,7 +140,7 @@ def test_the_vote_page_gets_its_models_from_an_owner(parley, database: Database)
         ),
         (["create", "A!", "--models", "model-one,model-two", "--question", "Q?", "--stored", "all"], "is not a name"),
         (["add-model", "spring", "nobody"], "no model 'nobody'"),
-        (["forget", "Nobody"], "Nobody is stored as"),
+        (["forget", "Nobody"], "No rater, invite or imported voter has the name"),
         (["revoke", "01NOTHING"], "no invite"),
         (["close", "spring"], "has not opened"),
         (["check", "nowhere.zip"], "There is no file"),

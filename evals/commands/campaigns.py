@@ -309,7 +309,7 @@ def parse_time(text: str | None, flag: str) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise Invalid(f"--{flag} is {text!r}: use a time such as 2027-01-05T09:00.", param=flag) from error
 
 

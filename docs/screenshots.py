@@ -1,7 +1,7 @@
 """Takes the README's screenshots from a running demo with headless Chromium: `python docs/screenshots.py`.
 
-The votes on the leaderboard are the script's, not people's: it prefers the answer that covers more of the expected
-topics. It works in a temporary home.
+The votes on the leaderboard and in the campaign are the script's, not people's: it prefers the answer that covers more
+of the expected topics. It works in a temporary home.
 """
 
 import asyncio
@@ -15,12 +15,17 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from evals.campaigns.ballots import cast_vote
-from evals.campaigns.battles import next_battle
+from evals.campaigns.battles import Battle, next_battle
+from evals.campaigns.campaign import OPEN, NewCampaign, PromptSource
+from evals.campaigns.invites import NewInvite, create_invite
+from evals.campaigns.lifecycle import close_campaign, create_campaign, open_campaign
+from evals.campaigns.raters import join_by_invite
 from evals.scorers.sample import Sample
 from evals.scorers.text_match import topic_coverage
 from evals.votes.prompts import prompts
 from models.completer import gateway_completer
 from models.database import Database, open_database
+from models.errors import Conflict
 from models.jobs import enqueue, get_job
 from models.settings import Settings, load_settings
 from serve import start
@@ -29,6 +34,8 @@ IMAGES = Path(__file__).resolve().parent / "images"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 MODELS = ("demo-base", "support-concise", "support-friendly")
 VOTES = 60
+CAMPAIGN = "acceptance"
+PEOPLE = ("Ann Smith", "Ben Roth", "Cem Acar", "Dana Wood", "Eva Lind", "Finn Moe")
 SIZES = {"wide": (1280, 800), "phone": (390, 844)}
 WORDS = re.compile(r"\w{3,}")
 WAIT_MS = 60_000
@@ -43,6 +50,7 @@ def main() -> None:
             running.wait_ready(300)
             database = open_database(settings)
             asyncio.run(vote(settings, database))
+            asyncio.run(hold_campaign(settings, database))
             judge(settings, database)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
@@ -54,15 +62,47 @@ def main() -> None:
 
 async def vote(settings: Settings, database: Database) -> None:
     """Votes as twelve voters who prefer answers that cover the topics, with some noise."""
-    topics = {prompt.messages[-1].content: prompt.topics for prompt in prompts(database)}
-    score, rng = topic_coverage(), random.Random(0)  # noqa: S311 -- not a secret
+    rng = random.Random(0)  # noqa: S311 -- not a secret
     for number in range(VOTES):
-        voter = f"screenshot-{number % 12}"
-        battle = await next_battle(database, voter, lambda model: gateway_completer(settings, model))
-        sample = Sample(topics=topics[battle.messages[-1].content])
-        left, right = ((score(sample, side) or 0) + rng.gauss(0, 0.25) for side in (battle.left, battle.right))
-        choice = "tie" if abs(left - right) < 0.1 else "left" if left > right else "right"
-        cast_vote(database, battle.id, voter, choice)
+        await vote_once(settings, database, f"screenshot-{number % 12}", OPEN, rng)
+
+
+async def vote_once(settings: Settings, database: Database, voter: str, campaign: str, rng: random.Random) -> None:
+    """One vote of a voter on their next pair.
+
+    Raises:
+        Conflict: nothing is left to vote on.
+    """
+    battle = await next_battle(database, voter, lambda model: gateway_completer(settings, model), campaign)
+    cast_vote(database, battle.id, voter, choice_of(battle, database, rng))
+
+
+def choice_of(battle: Battle, database: Database, rng: random.Random) -> Any:
+    """The side that covers more of the expected topics, with some noise."""
+    topics = {prompt.messages[-1].content: prompt.topics for prompt in prompts(database)}
+    score, sample = topic_coverage(), Sample(topics=topics[battle.messages[-1].content])
+    left, right = ((score(sample, side) or 0) + rng.gauss(0, 0.25) for side in (battle.left, battle.right))
+    return "tie" if abs(left - right) < 0.1 else "left" if left > right else "right"
+
+
+async def hold_campaign(settings: Settings, database: Database) -> None:
+    """A campaign that six invited people vote on to its end."""
+    new = NewCampaign(
+        CAMPAIGN, MODELS[1:], PromptSource(stored="all"), title="Which answer should our customers get?",
+        question="Which answer would you send to the customer?", votes_per_pair=2,
+    )  # fmt: skip
+    create_campaign(database, new, settings.runs_dir)
+    open_campaign(database, CAMPAIGN)
+    invites = [create_invite(database, NewInvite(CAMPAIGN, person)) for person in PEOPLE]
+    voters = [join_by_invite(database, invite).voter for invite in invites]
+    rng = random.Random(1)  # noqa: S311 -- not a secret
+    while voters:
+        for voter in list(voters):
+            try:
+                await vote_once(settings, database, voter, CAMPAIGN, rng)
+            except Conflict:  # nothing is left for them
+                voters.remove(voter)
+    close_campaign(database, CAMPAIGN)
 
 
 def judge(settings: Settings, database: Database) -> None:
@@ -106,10 +146,15 @@ def take(browser: Browser, address: str, size: str, shade: Any) -> None:
     page.keyboard.press("Enter")
     for side in (1, 2):
         expect(page.locator(f"#compare-speed-{side}")).to_contain_text("tokens/s", timeout=WAIT_MS)
+    expect(page.locator("#compare-prompt .submit-button")).to_be_visible(timeout=WAIT_MS)
     screenshot("compare")
     open_tab(page, "Judge")
     page.wait_for_timeout(2500)
     screenshot("judge")
+    open_tab(page, "Campaigns")
+    expect(page.locator("#campaigns-report .verdict")).to_have_count(1, timeout=WAIT_MS)
+    page.locator("#campaigns-report .verdict").scroll_into_view_if_needed()
+    screenshot("campaigns")
     open_tab(page, "Leaderboard")
     page.wait_for_timeout(2500)
     screenshot("leaderboard")
@@ -124,6 +169,7 @@ def take(browser: Browser, address: str, size: str, shade: Any) -> None:
     screenshot("reveal")
     page.goto(f"{address}/bot/support-friendly/")
     page.locator("#bot-chip-1").click(timeout=WAIT_MS)
+    expect(page.locator("#bot-log [data-testid=bot]")).to_have_count(2, timeout=WAIT_MS)  # the first one greets
     expect(page.locator("#bot-log [data-testid=bot]").last).to_contain_text(WORDS, timeout=WAIT_MS)
     expect(page.locator("#bot-text .submit-button")).to_be_visible(timeout=WAIT_MS)
     screenshot("bot")

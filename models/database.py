@@ -234,7 +234,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _refuse_value(context: ExceptionContext) -> None:
-    """Turns a value that the database refuses into an Invalid: half a surrogate pair, NUL, a number that is too large."""
+    """Turns the refusal of a value into an Invalid: half a surrogate pair, NUL, a number that is too large."""
     error = context.original_exception
     refused = isinstance(context.sqlalchemy_exception, DataError)
     if isinstance(error, OverflowError) or (refused and "out of range" in str(error)):

@@ -95,6 +95,16 @@ class Settings(BaseSettings):
         description="The local base to train when a fine-tuning job names another model, such as "
         '{"gpt-4o-mini" = "demo-base"}. Programs can then keep their `model`.',
     )
+    oidc_issuer: str | None = Field(
+        default=None,
+        pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])\S+$",
+        description="The issuer of an OpenID Connect provider, such as https://login.example.com. Managers and viewers "
+        "of campaigns can then sign in with the e-mail address that they were invited by.",
+    )
+    oidc_client_id: str | None = Field(default=None, description="The client id that the provider gave to this page.")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="The client secret that the provider gave to this page."
+    )
     hub_token: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("hub_token", "PARLEY_HUB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),

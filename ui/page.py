@@ -32,6 +32,7 @@ def build(settings: Settings) -> ASGIApp:
     import_gradio()
     from models.page_secret import page_secret
     from ui.access.cookies import Cookies, Keyring
+    from ui.access.openid import OpenIdSignIn
     from ui.backend.uploads import UPLOAD_PATH, UploadEndpoint
     from ui.bot.app import build_bot_app
     from ui.look.branded_app import BrandedApp
@@ -62,13 +63,14 @@ def build(settings: Settings) -> ASGIApp:
             vote,
             "Parley: which answer is better?",
             "Compare two anonymous answers and choose one.",
-            script("vote.js"),
+            script("swipe.js") + script("vote.js"),
         ),
         vote_api=RaterEndpoints(context, secret),
         vote_links=RaterLinks(context, cookies, roles, secret),
         manager=BrandedApp(manager, "Parley: campaign", "Manage one campaign."),
         report=CampaignReportPage(context),
         export=export,
+        openid=OpenIdSignIn(settings, database, roles, secret),
         bot=BrandedApp(bot, "Parley", "Chat with this bot."),
         owner_endpoints={
             CHECK_PATH: DataCheckEndpoint(context),
@@ -88,7 +90,7 @@ def build(settings: Settings) -> ASGIApp:
 
     router = Router(
         apps=apps,
-        identity=Identity(cookies, Keyring(database), roles),
+        identity=Identity(cookies, Keyring(database), roles, openid=settings.oidc_issuer is not None),
         registry=context.registry,
     )
     app = Starlette(lifespan=lifespan)

@@ -1,13 +1,29 @@
-"""Where a campaign's prompts come from: a file, a task's samples, or stored prompts."""
+"""A campaign's prompts, and where they come from: a file, a task's samples, or stored prompts."""
 
 from pathlib import Path
 
+from sqlalchemy import select
+
+from evals.campaign_tables import CampaignPromptRow
 from evals.campaigns.campaign import PromptSource
+from evals.tables import PromptRow
 from evals.tasks.task_sources import open_task
-from evals.votes.prompts import prompt_ids_of, prompts, read_jsonl
+from evals.votes.prompts import Prompt, as_prompt, prompt_ids_of, prompts, read_jsonl
 from models.database import Database
 from models.errors import Invalid, NotFound
 from models.messages import as_dicts
+
+
+def campaign_prompts(database: Database, campaign: str) -> list[Prompt]:
+    """A campaign's own prompts in their order; none for an open-ended campaign, which takes the stored ones."""
+    query = (
+        select(PromptRow)
+        .join(CampaignPromptRow, CampaignPromptRow.prompt_id == PromptRow.id)
+        .where(CampaignPromptRow.campaign == campaign)
+        .order_by(CampaignPromptRow.place)
+    )
+    with database.read() as session:
+        return [as_prompt(row) for row in session.scalars(query)]
 
 
 def source_prompt_ids(database: Database, source: PromptSource, runs: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from evals.campaign_tables import GoldPairRow
 from evals.campaigns.lifecycle import locked_row
@@ -43,6 +43,13 @@ def add_gold_pair(database: Database, campaign: str, prompt_id: str, better: str
         session.flush()
         session.add(GoldPairRow(campaign=campaign, pair_id=pair.id, better=1))
         return pair.id
+
+
+def count_gold_pairs(database: Database, campaign: str) -> int:
+    """The number of a campaign's gold pairs."""
+    query = select(func.count()).select_from(GoldPairRow).where(GoldPairRow.campaign == campaign)
+    with database.read() as session:
+        return session.scalar(query) or 0
 
 
 def gold_results(database: Database, campaign: str) -> list[GoldResult]:

@@ -4,12 +4,13 @@ A token is an invite's id and a signature, so nothing about it can be guessed or
 in the database.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast, get_args
 
 from itsdangerous import BadData, URLSafeSerializer
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from evals.campaign_tables import InviteRow
 from evals.campaigns.lifecycle import load_campaign
@@ -109,6 +110,15 @@ def list_invites(database: Database, campaign: str) -> list[Invite]:
     query = select(InviteRow).where(InviteRow.campaign == campaign).order_by(InviteRow.created, InviteRow.id)
     with database.read() as session:
         return [as_invite(row) for row in session.scalars(query)]
+
+
+def personal_invites(database: Database, name: str, roles: Sequence[Role]) -> list[Invite]:
+    """The valid invites of all campaigns for a person of this name, in these roles; the case of A to Z is ignored."""
+    # Of other letters, two that look different can have the same lower case.
+    same = func.lower(InviteRow.name) == name.lower() if name.isascii() else InviteRow.name == name
+    query = select(InviteRow).where(same, InviteRow.role.in_(roles), InviteRow.is_group.is_(False))
+    with database.read() as session:
+        return [invite for invite in map(as_invite, session.scalars(query)) if invite.valid]
 
 
 def sign_invite(secret: str, invite_id: str) -> str:

@@ -78,7 +78,7 @@ def show_verdict(
     from evals.ratings.verdict import compare
     from evals.recordings.recorded_models import recorded_on
     from evals.reports.interval_chart import write_plot
-    from evals.reports.rating_tables import duel_cells, duel_plot, duel_table, voters_table
+    from evals.reports.rating_tables import duel_cells, duel_plot, duel_table, scope_notes, voters_table
     from evals.votes.votes import VoteSelection, stored_votes
 
     with open_home() as home:
@@ -92,7 +92,9 @@ def show_verdict(
     rows = duel_by_category(stored, verdict.model_a, verdict.model_b)
     if plot is not None and verdict.votes:
         title = f"{verdict.model_a} compared with {verdict.model_b}"
-        write_plot(plot, duel_plot(verdict, rows), title, duel_cells(verdict, rows), [verdict.text])
+        write_plot(
+            plot, duel_plot(verdict, rows), title, duel_cells(verdict, rows), [verdict.text, *scope_notes(verdict)]
+        )
     if as_json:
         categories = {"categories": [asdict(row) for row in rows]}
         typer.echo(json.dumps(verdict.to_json() | categories | {"notes": notes}, ensure_ascii=False))

@@ -5,7 +5,7 @@ from typing import Any
 
 from evals.ratings.category_win_rates import CategoryRate
 from evals.ratings.leaderboard import Leaderboard, RatedModel
-from evals.ratings.verdict import MARGIN, MIN_PROMPTS, MIN_VOTES, Verdict
+from evals.ratings.verdict import MIN_PROMPTS, MIN_VOTES, Verdict
 from evals.reports.interval_chart import TERMINAL_WIDTH, Interval, Plot, axis_line, interval_line
 
 _VOTERS = 12  # listed in a terminal
@@ -44,7 +44,8 @@ def board_plot(board: Leaderboard) -> Plot:
     rows = tuple(Interval(row.model, row.rating, row.low, row.high, row.enough, second(row)) for row in board.rows)
     ends = [end for row in rows for end in (row.low, row.high, *(row.second or ())[1:])]
     legend = ("as voted", "equal style") if any(row.second for row in rows) else None
-    return Plot(rows, min(ends), max(ends), "Rating, with its 95 % interval", legend=legend)
+    axis = f"Rating, with its 95 % interval for {board.scope}"
+    return Plot(rows, min(ends), max(ends), axis, legend=legend)
 
 
 def board_cells(board: Leaderboard) -> list[list[str]]:
@@ -112,7 +113,11 @@ def duel_plot(verdict: Verdict, categories: tuple[CategoryRate, ...]) -> Plot:
         Interval(row.category, 100 * row.win_rate, 100 * row.low, 100 * row.high, row.enough)
         for row in _duel_rows(verdict, categories)
     )
-    band = (50 - 100 * MARGIN, 50 + 100 * MARGIN)
+    if verdict.people_like_them:
+        first, these = intervals[0], verdict.these_people
+        only = replace(first, name=f"these {verdict.voters} people only", low=100 * these.low, high=100 * these.high)
+        intervals = (first, only, *intervals[1:])
+    band = (50 - 100 * verdict.margin, 50 + 100 * verdict.margin)
     axis = f"How often {verdict.model_a} wins, ties counted as half; 95 % intervals"
     return Plot(intervals, 0, 100, axis, " %", band)
 
@@ -128,6 +133,29 @@ def duel_cells(verdict: Verdict, categories: tuple[CategoryRate, ...]) -> list[l
             "" if row.enough else "not enough evidence",
         ]
         for row in _duel_rows(verdict, categories)
+    ]
+
+
+def scope_cells(verdict: Verdict) -> list[list[str]]:
+    """For whom the verdict holds: these people, and people like them. The header first."""
+    these = "this one person" if verdict.voters == 1 else f"these {verdict.voters} people"
+    rows = [["For whom", "State", "95 % interval", f"At least as good (within {100 * verdict.margin:g} points)"]]
+    for name, scoped in ((these, verdict.these_people), ("people like them", verdict.people_like_them)):
+        if scoped is None:
+            missing = "1 more voter is" if verdict.voters_missing == 1 else f"{verdict.voters_missing} more voters are"
+            rows.append([name, f"{missing} needed", "", ""])
+        else:
+            good = "yes" if scoped.at_least_as_good else "not shown"
+            rows.append([name, scoped.state, f"{scoped.low:.0%} to {scoped.high:.0%}", good])
+    return rows
+
+
+def scope_notes(verdict: Verdict) -> list[str]:
+    """`scope_cells` as sentences, for a chart's notes."""
+    _, *rows = scope_cells(verdict)
+    return [
+        f"For {name}: {state}" + (f" (95 % interval {span}); at least as good: {good}." if span else ".")
+        for name, state, span, good in rows
     ]
 
 

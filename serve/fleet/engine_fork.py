@@ -5,7 +5,6 @@ where a process whose OpenMP threads already run does not survive a fork. The AP
 computes nothing before the fork. Measured: 12.9 instead of 25.2 CPU seconds to start, and 0.2 GB less memory.
 """
 
-import os
 import sys
 
 PLUGIN = "parley_fork"
@@ -13,10 +12,10 @@ PLUGIN = "parley_fork"
 
 def fork_engine_core() -> bool:
     """Make vLLM fork the engine core of this process; whether it will. False on a GPU and with several ranks."""
-    if sys.platform != "linux" or os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "0":
-        return False
     from vllm import envs
 
+    if sys.platform != "linux" or envs.VLLM_ENABLE_V1_MULTIPROCESSING:
+        return False
     # vLLM's CPU platform sets the environment variable itself, so that a variable of ours would be replaced.
     envs.environment_variables["VLLM_WORKER_MULTIPROC_METHOD"] = lambda: "fork"
     return True

@@ -8,6 +8,7 @@ import pytest
 from bench import ratings
 
 
+@pytest.mark.long
 def test_the_last_line_is_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ratings, "WORLDS", ratings.WORLDS[:2])
     monkeypatch.setattr(ratings, "DUELS", ratings.DUELS[:1])

@@ -24,6 +24,7 @@ def test_both_sides_reach_the_same_loss_step_by_step(base: Path) -> None:
     assert packed.tokens_per_cpu_s > plain.tokens_per_cpu_s
 
 
+@pytest.mark.long
 def test_packed_rows_do_not_leak(base: Path) -> None:
     found = measure_leak(style_rows(6), base, 1)
     assert found.neighbours == 0

@@ -66,6 +66,7 @@ def import_rows(database: Database, folder: Path, name: str, count: int) -> None
     import_votes(database, path, ImportOptions())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", [False, True])
 def test_a_restored_home_goes_on_elsewhere(place: Place, tmp_path: Path, *, weights: bool) -> None:
     settings, outside = place("home"), tmp_path / "outside"

@@ -57,6 +57,7 @@ def test_slow_clients_without_number_keep_nobody_out(narrow: Serving, upstream: 
         assert connections(narrow) <= MOST
 
 
+@pytest.mark.long
 def test_a_connection_that_has_ended_leaves_nothing_for_the_collector(
     gateway: Serving, upstream: PacedUpstream
 ) -> None:

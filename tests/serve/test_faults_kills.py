@@ -61,6 +61,7 @@ async def test_a_service_that_is_stopped_in_the_middle_of_a_probe_is_started_aga
     assert "ready" in told[2][1]
 
 
+@pytest.mark.long
 async def test_an_engine_that_is_stopped_in_the_middle_of_a_probe_is_started_again_within_seconds(
     start,  # noqa: F811 -- the fixture
     monkeypatch: pytest.MonkeyPatch,

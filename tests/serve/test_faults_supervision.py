@@ -67,6 +67,7 @@ async def test_an_engine_is_started_again_while_the_database_is_away(
         assert guardian.descendants(fresh) == []
 
 
+@pytest.mark.long
 async def test_an_engine_is_started_again_while_the_database_hangs(
     monkeypatch: pytest.MonkeyPatch,
     start,  # noqa: F811 -- the fixture

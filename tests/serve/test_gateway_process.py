@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import openai
+import pytest
 
 from models.database import Database
 from models.keys import create_key
@@ -21,6 +22,8 @@ from models.usage import Sums, read_usage
 from tests.serve.paced_upstream import PacedUpstream
 from tests.serve.test_inference_handler import HELLO
 from tests.stack import ROOT, free_ports
+
+pytestmark = pytest.mark.long
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 import gradio as gr
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, TimeoutError, sync_playwright  # noqa: A004 -- Playwright's own name
 from playwright.sync_api import Page as BrowserPage
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
@@ -29,6 +30,7 @@ from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import BotProfile, ModelSpec, Upstream
 from tests.stack import ROOT, free_ports
+from tests.ui.openid_provider import CLIENT_ID, CLIENT_SECRET
 
 NAMES = ("quokka-terse", "wombat-warm", "org/numbat-base")
 CHROMIUM = "/usr/bin/chromium"
@@ -71,14 +73,43 @@ def chromium() -> Iterator[Browser]:
 
 
 def open_signed_in(page: BrowserPage, running: "RunningPage", tab: str) -> None:
-    """Signs the owner in and opens a tab; on a narrow page it is behind the three dots."""
+    """Signs the owner in and opens a tab."""
     page.goto(running.url)
     page.fill("#key", running.owner)
     page.keyboard.press("Enter")
     page.wait_for_selector("#chat-model")
-    if not page.get_by_role("tab", name=tab).is_visible():
-        page.locator(".tabs-bar .overflow-menu > button").click()
-    page.locator(".tabs-bar button:visible", has_text=re.compile(f"^{tab}$")).last.click()
+    open_tab(page, tab)
+
+
+def open_tab(page: BrowserPage, tab: str) -> None:
+    """Opens a tab of the owners' app; on a narrow page it is behind the three dots."""
+    entry = page.locator(".tabs-bar button:visible", has_text=re.compile(f"^{tab}$"))
+    more = page.locator(".tabs-bar .overflow-menu > button:visible")
+
+    def click_tab() -> bool:
+        # Gradio measures the bar after the page is there, and moves tabs behind the dots then.
+        try:
+            if not page.get_by_role("tab", name=tab).is_visible():
+                more.click(timeout=5000)
+            entry.last.click(timeout=5000)
+        except TimeoutError:
+            return False
+        return True
+
+    wait_until(page, click_tab, seconds=60)
+
+
+def wait_until(page: BrowserPage, holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Waits for a state that is not in the browser's page; the browser's events are handled meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not reached within {seconds} s"
+        page.wait_for_timeout(50)
+
+
+def expect_no_sideways_scroll(page: BrowserPage) -> None:
+    """The page fits its window's width, at the latest when Gradio has laid out its tabs again."""
+    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def register_models(database: Database, base_url: str) -> None:
@@ -102,10 +133,10 @@ class Page:
         return TestClient(self.app, follow_redirects=False, headers=headers, base_url="http://127.0.0.1")
 
 
-def _page(home: Path) -> Page:
+def _page(home: Path, **more: Any) -> Page:
     from ui.page import build
 
-    settings = load_settings(home=home, port=9)  # nobody listens there
+    settings = load_settings(home=home, port=9, **more)  # nobody listens at this port
     upgrade(settings)
     database = open_database(settings)
     register_models(database, "http://127.0.0.1:9/v1")
@@ -131,8 +162,16 @@ class Keyed:
 
 @pytest.fixture(scope="session")
 def keyed_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
-    """The page with an owner's and a client's key. For tests that only look, or make keys of their own."""
-    page = _page(tmp_path_factory.mktemp("keyed") / "home")
+    """The page with an owner's and a client's key, and an OpenID Connect provider that is not running yet.
+
+    For tests that only look, or make keys of their own.
+    """
+    provider = {
+        "oidc_issuer": f"http://127.0.0.1:{free_ports(1)[0]}",
+        "oidc_client_id": CLIENT_ID,
+        "oidc_client_secret": CLIENT_SECRET,
+    }
+    page = _page(tmp_path_factory.mktemp("keyed") / "home", **provider)
     owner = create_key(page.database, name="owner", role="owner")
     client = create_key(page.database, name="client", role="client")
     yield Keyed(page, owner, client)
@@ -145,6 +184,7 @@ class RunningPage:
 
     url: str
     owner: str
+    settings: Settings
 
 
 @pytest.fixture(scope="session")
@@ -157,12 +197,17 @@ def running_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPa
     database = open_database(settings)
     register_models(database, settings.gateway_url)
     owner = create_key(database, name="owner", role="owner")
+    settings = settings.model_copy(update={"page_key": SecretStr(create_key(database, name="page", role="client"))})
     for name in NAMES:
         add_model(database, OPEN, name)
-    add_prompts(database, [{"prompt": f"Where is order {number}?"} for number in range(24)], "test")
+    prompts = [
+        {"prompt": f"Where is order {number}?", "category": "parcels" if number < 6 else "orders"}
+        for number in range(24)
+    ]
+    add_prompts(database, prompts, "test")
     database.dispose()
     with running(settings, ["tests.ui.fake_gateway", str(port)], ["parley", "page"]):
-        yield RunningPage(settings.page_url, owner)
+        yield RunningPage(settings.page_url, owner, settings)
 
 
 @contextmanager
@@ -173,9 +218,11 @@ def running(settings: Settings, *modules: list[str]) -> Iterator[None]:
         "PARLEY_HOME": str(settings.home), "PARLEY_PORT": str(settings.port),
         "PARLEY_PAGE_PORT": str(settings.page_port), "PARLEY_DEVICE": settings.device,
     }  # fmt: skip
+    if settings.page_key:
+        environment["PARLEY_PAGE_KEY"] = settings.page_key.get_secret_value()
     started = [subprocess.Popen([sys.executable, "-m", *module], env=environment, cwd=ROOT) for module in modules]
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not _is_up(f"{settings.page_url}/health"):
             assert time.monotonic() < deadline, "the page did not come up"
             time.sleep(0.2)

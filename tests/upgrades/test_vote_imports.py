@@ -60,6 +60,7 @@ def test_rows_that_the_release_dropped_for_their_id_are_stored_now(imported: Dat
     assert "seems to name prompts" in found.notes[-1]
 
 
+@pytest.mark.long
 def test_a_file_with_more_rows_than_the_release_imported_is_a_question(imported: Database, tmp_path: Path) -> None:
     path = tmp_path / "plain.csv"
     path.write_text((FILES / "plain.csv").read_text("utf-8") + "new,old,tie,Open on Sunday?,No.,Nope.,ann,,\n")

@@ -8,13 +8,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ui.access.cookies import OWNER_COOKIE, OWNER_SECONDS, Cookies, Keyring
+from ui.access.openid import OPENID_PATH
 from ui.look.static_page import static_page
 
 _HOME = "/"
 
 
-def login_page(message: str = "", after: str = "/", status: int = 200) -> HTMLResponse:
-    """The sign-in form. `message` is one line about what went wrong."""
+def login_page(message: str = "", after: str = "/", status: int = 200, *, openid: bool = False) -> HTMLResponse:
+    """The sign-in form. `message` is one line about what went wrong; `openid`: managers may sign in at a provider."""
+    others = "<p class='fine'>Do you manage or view a campaign? " if openid else ""
+    others += f"<a href='{OPENID_PATH}'>Sign in with your organization</a>.</p>" if openid else ""
     note = f'<p class="wrong" role="alert">{escape(message)}</p>' if message else ""
     body = f"""
       <h1>Sign in</h1>
@@ -28,7 +31,7 @@ def login_page(message: str = "", after: str = "/", status: int = 200) -> HTMLRe
         <button type="submit">Sign in</button>
       </form>
       <p class="fine">No key? Create one on the server: <code>parley keys create NAME --role owner</code>.
-      Raters need no key: <a href="/vote/">vote here</a>.</p>"""
+      Raters need no key: <a href="/vote/">vote here</a>.</p>{others}"""
     return static_page("Sign in", body, status=status)
 
 
@@ -45,7 +48,8 @@ def safe_redirect(after: str) -> str:
 class Login:
     """GET /login shows the form, POST /login checks the key, POST /logout deletes the cookie."""
 
-    def __init__(self, cookies: Cookies, keyring: Keyring) -> None:
+    def __init__(self, cookies: Cookies, keyring: Keyring, *, openid: bool = False) -> None:
+        self._openid = openid
         self._cookies = cookies
         self._keyring = keyring
 
@@ -58,7 +62,7 @@ class Login:
             response.delete_cookie(OWNER_COOKIE, path="/")
             return response
         if request.method in ("GET", "HEAD"):
-            return login_page(after=safe_redirect(request.query_params.get("after", "/")))
+            return login_page(after=safe_redirect(request.query_params.get("after", "/")), openid=self._openid)
         if request.method != "POST":
             return Response(status_code=405)
         return await self._sign_in(request)
@@ -68,7 +72,8 @@ class Login:
             secret, after = str(form.get("key", "")).strip(), safe_redirect(str(form.get("after", "/")))
         key_id = await asyncio.to_thread(self._keyring.owner_key, secret)
         if key_id is None:
-            return login_page("This is not an owner key. It may be revoked, or a key for clients.", after, 401)
+            wrong = "This is not an owner key. It may be revoked, or a key for clients."
+            return login_page(wrong, after, 401, openid=self._openid)
         response = RedirectResponse(after, status_code=303)
         response.set_cookie(
             OWNER_COOKIE,

@@ -20,6 +20,7 @@ from models.errors import NotFound
 from models.registry import Registry
 from ui.access.cookies import VOTER_COOKIE, VOTER_SECONDS, Cookies, Keyring
 from ui.access.login import Login
+from ui.access.openid import OPENID_PATH, OPENID_PATHS
 from ui.access.origins import is_cross_site, is_loopback
 from ui.access.roles import CAMPAIGN_ROOT, CampaignRoles
 from ui.look.static_page import static_page
@@ -61,16 +62,21 @@ class Apps:
     manager: ASGIApp
     report: ASGIApp
     export: ASGIApp
+    openid: ASGIApp
     owner_endpoints: Mapping[str, ASGIApp]
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Where the router finds out who asks: signed cookies, keys, and the roles of invites."""
+    """Where the router finds out who asks: signed cookies, keys, and the roles of invites.
+
+    `openid`: an OpenID Connect provider is configured.
+    """
 
     cookies: Cookies
     keyring: Keyring
     roles: CampaignRoles
+    openid: bool = False
 
 
 class Router:
@@ -82,7 +88,8 @@ class Router:
         self._keyring = keyring = identity.keyring
         self._roles = identity.roles
         self._registry = registry
-        self._login = Login(cookies, keyring)
+        self._login = Login(cookies, keyring, openid=identity.openid)
+        self._sign_in = f"<p><a href='{OPENID_PATH}'>Sign in with your organization</a></p>" if identity.openid else ""
         self._mark = files("ui.look").joinpath("mark.svg").read_bytes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,6 +122,8 @@ class Router:
             )
         elif path in ("/login", "/logout"):
             await (await self._login.respond(Request(scope, receive)))(scope, receive, send)
+        elif path in OPENID_PATHS:
+            await self._apps.openid(scope, receive, send)
         elif path == "/vote":
             await RedirectResponse("/vote/", status_code=307)(scope, receive, send)
         elif path.startswith("/vote/"):
@@ -193,7 +202,8 @@ class Router:
         if role is None:
             page = static_page(
                 "Invite",
-                "<h1>You need an invite</h1><p>Open the link that you were sent, or ask for a new one.</p>",
+                "<h1>You need an invite</h1><p>Open the link that you were sent, or ask for a new one.</p>"
+                f"{self._sign_in}",
                 403,
             )
             await page(scope, receive, send)

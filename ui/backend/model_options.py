@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from html import escape
 
+from evals.recordings.recorded_models import RecordedName
+from evals.recordings.recording_store import list_recordings
+from models.database import Database
 from models.spec import ModelSpec
 from ui.backend.context import ServedModel
 from ui.look.markup import notice
@@ -19,6 +22,16 @@ _KINDS = {
 def model_options(models: Sequence[ServedModel]) -> list[tuple[str, str]]:
     """Dropdown options (label, id). The label shows the state of a model that is not ready."""
     return [(_label(model), model.id) for model in models]
+
+
+def recorded_options(database: Database) -> list[tuple[str, str]]:
+    """Dropdown options (label, `MODEL@recorded`) of models with a finished recording; the label says when it was."""
+    options: dict[str, str] = {}
+    for recording in list_recordings(database):
+        if recording.finished and not recording.training:
+            name = str(RecordedName(recording.model))
+            options.setdefault(name, f"{name} ({recording.finished:%Y-%m-%d}, {recording.complete:,} prompts)")
+    return [(label, name) for name, label in options.items()]
 
 
 def pick_model(models: Sequence[ServedModel], current: str | None, position: int = 0) -> str | None:

@@ -7,7 +7,7 @@
   const CURRENT = `parley-battle ${root}`;
   const KEYS = { "1": "left", a: "left", "2": "right", b: "right", "3": "tie", t: "tie", "4": "both_bad", x: "both_bad" };
   const page = {
-    view: 0, screen: "loading", battle: null, queue: [], seen: new Set(), fetching: null, busy: false, campaign: null,
+    view: 0, screen: "loading", battle: null, queue: [], seen: new Set(), fetching: null, busyView: null, sending: null, campaign: null,
     texts: {}, progress: {}, link: null, revealed: [], undoable: false,
   };
   const $ = (id) => document.getElementById(id);
@@ -77,6 +77,7 @@
   const clear = (messages) => {
     page.battle = null;
     page.view += 1;
+    $("vote-ballot").inert = false;
     sessionStorage.removeItem(CURRENT);
     screen("pair");
     line("");
@@ -152,21 +153,29 @@
 
   const criteria = () => Object.fromEntries(
     [...$("vote-criteria").querySelectorAll("input:checked")].map((input) => [page.campaign.criteria[input.dataset.at], input.value]));
-  // One change of the rater's at a time; waiting for the next pair is none.
+  // A view sends one change at a time. A change in a new view waits for the last view's, so that none is lost.
+  const busy = () => page.busyView === page.view;
   const send = async (action, body) => {
-    page.busy = true;
+    const view = page.view, earlier = page.sending;
+    page.busyView = view;
     $("vote-ballot").inert = true;
-    try { return await call(action, body); } finally {
-      page.busy = false;
-      $("vote-ballot").inert = false;
+    page.sending = (async () => {
+      try { await earlier; } catch { /* its own view handles it */ }
+      return call(action, body);
+    })();
+    try { return await page.sending; } finally {
+      if (page.busyView === view) page.busyView = null;
+      if (page.view === view) $("vote-ballot").inert = false;
     }
   };
-  const goOn = async (text) => {
+  const goOn = async (text, takeBack = false) => {
     await advance();
-    if (page.screen === "pair" && !$("vote-line").textContent) line(text, "good");
+    if (page.screen !== "pair" || $("vote-line").textContent) return;
+    line(text, "good");
+    if (takeBack) $("vote-line").firstChild.append(button("undo", undo, "small"));
   };
-  const vote = async (choice) => {
-    if (!page.battle || page.busy || $("vote-ballot").hidden) return;
+  const vote = async (choice, swiped = false) => {
+    if (!page.battle || busy() || $("vote-ballot").hidden) return;
     const battle = page.battle, view = page.view;
     try {
       const comment = $("vote-comment").querySelector("textarea").value;
@@ -176,7 +185,7 @@
       showCount();
       if (view !== page.view) return;
       if (stored.left_model !== null) return reveal(stored);
-      await goOn(t("saved"));
+      await goOn(t(swiped ? `chose_${choice}` : "saved"), swiped);
     } catch (error) {
       if (view !== page.view) return;
       if (["voted", "skipped", "gone"].includes(error.code)) return advance();
@@ -202,7 +211,7 @@
     focus($("vote-next"));
   };
   const skip = async (reason) => {
-    if (!page.battle || page.busy) return;
+    if (!page.battle || busy()) return;
     const battle = page.battle, view = page.view;
     try {
       await send("skip", { battle: battle.id, reason, comment: $("vote-comment").querySelector("textarea").value });
@@ -214,7 +223,7 @@
     }
   };
   const undo = async () => {
-    if (page.busy) return;
+    if (busy()) return;
     try {
       const { battle, votes } = await send("undo", {});
       page.undoable = false;
@@ -295,7 +304,9 @@
       box.setAttribute("aria-label", t(box.dataset.label));
       box.placeholder = t(box.dataset.hint ?? "");
     }
-    const { title, question, own_questions: own, criteria } = page.campaign;
+    const { title, question, own_questions: own, criteria, reveal: when } = page.campaign;
+    // A vote by a swipe may be a slip, so it must be possible to take it back.
+    $("rater").dataset.swipe = when === "after_vote" ? "off" : "on";
     document.title = title;
     $("vote-title").textContent = title;
     $("vote-lead").textContent = question;
@@ -357,6 +368,7 @@
     if (KEYS[key]) { event.preventDefault(); return vote(KEYS[key]); }
     if (key === "arrowright" && event.target.type !== "radio" && !$("vote-after").hidden) { event.preventDefault(); advance(); }
   });
+  document.addEventListener("parley-swipe", (event) => { if (page.screen === "pair") vote(event.detail, true); });
   document.addEventListener("click", (event) => {
     const target = event.target.closest?.("#rater button");
     if (!target) return;

@@ -50,7 +50,8 @@ def _pair(texts: Mapping[str, str]) -> str:
         f"<div class='dock'><div class='ballot' id='vote-ballot' role='group' hidden>{buttons}</div>"
         "<div class='after' id='vote-after' hidden><div id='vote-reveal' role='status'></div>"
         f"<button type='button' class='go' id='vote-next'>{_label(texts, 'next')}</button></div></div>"
-        f"<p class='keys'>{_label(texts, 'keys')}</p>{_more(texts)}</section>"
+        f"<p class='keys'>{_label(texts, 'keys')}</p><p class='swipe'>{_label(texts, 'swipe')}</p>"
+        f"{_more(texts)}</section>"
     )
 
 

@@ -66,6 +66,7 @@ def numbered(report: object) -> object:
     return json.loads(text)
 
 
+@pytest.mark.long
 def test_the_planned_verdict_is_the_same_to_the_last_digit(
     database: Database, tmp_path: Path, parley: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def test_concurrent_clicks_are_one_vote(any_database: Database) -> None:
     assert rows(any_database, VoteRow) == 1
 
 
+@pytest.mark.long
 def test_many_voters_at_once_lose_nothing(any_database: Database) -> None:
     fill(any_database, 4)
 
@@ -99,6 +100,7 @@ def test_many_voters_at_once_lose_nothing(any_database: Database) -> None:
     assert len(set(ids)) == rows(any_database, VoteRow) == rows(any_database, BattleRow) == 40
 
 
+@pytest.mark.long
 def test_pairs_of_models_stay_even_and_sides_are_mixed(database: Database) -> None:
     fill(database, 8)
     met: Counter[frozenset[str]] = Counter()

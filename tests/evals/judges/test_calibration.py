@@ -57,6 +57,7 @@ def test_a_judge_without_verdicts_has_no_agreement(database: Database) -> None:
     assert "It has judged 0 of the 2 pairs" in found.summary
 
 
+@pytest.mark.long
 def test_few_votes_and_many_verdicts_combine_into_one_win_rate(database: Database) -> None:
     add_prompts(database, [{"prompt": f"order {i}?", "held_out": True} for i in range(60)], "test")
     told = {BEFORE: lambda q: ("** " if int(q[6:-1]) % 3 == 0 else "* ") + q, AFTER: lambda q: "** "[1:] + q + "!"}

@@ -39,6 +39,7 @@ def test_who_does_not_lead_needs_no_vote_and_strangers_have_no_answer() -> None:
 @given(
     st.lists(st.tuples(st.sampled_from(["ab", "bc", "ac"]), st.sampled_from([1.0, 0.5, 0.0])), min_size=4, max_size=11)
 )
+@pytest.mark.long
 def test_no_fewer_by_brute_force(drawn) -> None:
     rows = [(pair[0], pair[1], score, i, i) for i, (pair, score) in enumerate(drawn)]
     rated = rate(from_rows(rows, models=["a", "b", "c"]), cluster=None)

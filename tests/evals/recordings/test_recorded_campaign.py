@@ -141,6 +141,7 @@ def test_votes_on_recorded_answers_to_training_prompts_do_not_count(database: Da
     assert verdict(database, *names).prompts == 1
 
 
+@pytest.mark.long
 def test_a_killed_recording_goes_on_and_asks_nothing_twice(
     gateway: Serving, database: Database, parley, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ def made(tiny_base: Path) -> Plan:
     return plan(style_rows(120), tiny_base, measure=False, hyperparameters=Hyperparameters(epochs=2, rank=8))
 
 
+@pytest.mark.long
 def test_a_base_s_sizes_are_known_without_its_weights(tiny_base: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model

@@ -49,6 +49,7 @@ def test_the_three_apps_are_there(open_page: Page):
     assert client.get("/bot/quokka-terse").headers["location"] == "/bot/quokka-terse/"
 
 
+@pytest.mark.long
 def test_an_unknown_bot_is_a_friendly_page(open_page: Page):
     for address in ("/bot/nobody/", "/bot/nobody", "/bot/", "/bot", "/bot/quokka-terse/gradio_api/upload"):
         answer = open_page.browser().get(address)

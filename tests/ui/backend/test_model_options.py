@@ -1,8 +1,13 @@
 """Models in dropdowns and notices: their state, a banner for those that are not ready, everything escaped."""
 
+from evals.campaign_tables import RecordingRow
+from evals.recordings.recording_store import begin
+from evals.votes.prompts import add_prompts, prompts
+from evals.votes.training_prompts import TRAINING_PARAMETER
+from models.database import Database, utcnow
 from models.spec import ModelSpec
 from ui.backend.context import ServedModel
-from ui.backend.model_options import describe_model, model_options, pick_model, readiness_banner
+from ui.backend.model_options import describe_model, model_options, pick_model, readiness_banner, recorded_options
 
 
 def served(name: str, state: str, note: str = "", **more: object) -> ServedModel:
@@ -46,3 +51,16 @@ def test_the_choice_is_kept_while_it_exists():
 
 def test_a_toy_is_labelled():
     assert "a toy" in describe_model(served("t", "ready", toy=True).spec)
+
+
+def test_recorded_models_are_options_with_their_date(database: Database) -> None:
+    add_prompts(database, [{"prompt": f"q{i}"} for i in range(2)], "test")
+    stored = prompts(database)
+    for name, training, finished in (("old", False, True), ("old", False, False), ("trained", True, True)):
+        parameters = {"temperature": len(name) + finished} | ({TRAINING_PARAMETER: True} if training else {})
+        recording = begin(database, name, stored, 1, parameters)
+        with database.write() as session:
+            session.get_one(RecordingRow, recording).finished = utcnow() if finished else None
+    ((label, value),) = recorded_options(database)
+    assert value == "old@recorded"
+    assert f"{utcnow():%Y-%m-%d}" in label

@@ -18,7 +18,7 @@ from models.settings import Settings, load_settings
 from models.spec import ModelSpec, Upstream
 from tests.evals.upstream import AnsweringServer
 from tests.stack import free_ports
-from tests.ui.conftest import browser_tab, running
+from tests.ui.conftest import browser_tab, expect_no_sideways_scroll, running
 
 pytestmark = pytest.mark.browser
 RUN_MS = 60_000
@@ -119,9 +119,9 @@ def test_a_task_is_uploaded_run_and_read_and_another_run_is_cancelled(
     asked = len(server.asked)
     assert settled_requests(server) < asked + 1000  # the worker notices the cancel at its next heartbeat
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    expect_no_sideways_scroll(page)
     page.set_viewport_size({"width": 390, "height": 844})
     expect(report.locator("h1")).to_have_text("faq", timeout=30_000)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    expect_no_sideways_scroll(page)
     if SHOTS:
         page.screenshot(path=f"{SHOTS}/evaluate-390.png", full_page=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.conftest import RunningPage, open_signed_in
+from tests.ui.conftest import RunningPage, expect_no_sideways_scroll, open_signed_in
 
 pytestmark = pytest.mark.browser
 
@@ -33,7 +33,7 @@ def test_a_key_is_made_shown_once_changed_and_revoked(page: Page, running_page: 
     expect(code).to_have_text(re.compile(r"pk-[\w-]{43}"))
     secret = code.inner_text()
     expect(page.locator("#keys-table")).to_contain_text("200,000 tokens/day")
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("window.innerWidth")
+    expect_no_sideways_scroll(page)
     page.click("#keys-refresh")
     expect(code).to_have_count(0)
     assert secret not in page.content()
@@ -62,6 +62,6 @@ def test_an_expired_sign_in_is_reported_once(page: Page) -> None:
     page.wait_for_timeout(3500)  # longer than between two looks of the Models tab's timer
     expect(door).to_have_count(1)
     expect(page.locator(".toast-wrap, .toast-body").filter(has_text=re.compile("token|Error"))).to_have_count(0)
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("window.innerWidth")
+    expect_no_sideways_scroll(page)
     door.get_by_role("link").click()
     page.wait_for_url("**/login")

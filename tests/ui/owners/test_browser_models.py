@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.conftest import NAMES, RunningPage, open_signed_in
+from tests.ui.conftest import NAMES, RunningPage, expect_no_sideways_scroll, open_signed_in
 
 pytestmark = pytest.mark.browser
 
@@ -34,8 +34,9 @@ def test_a_hosted_model_is_added_chosen_and_retired(page: Page) -> None:
     row = page.locator("#models-table tr", has_text=name)
     expect(row).to_contain_text("hosted")
     expect(page.locator("#models-which input")).to_have_value(name)
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("window.innerWidth")
+    expect_no_sideways_scroll(page)
     page.click("#models-retire")
+    expect(page.locator("#models-no")).to_be_visible()
     no = page.locator("#models-no").bounding_box()
     assert no is not None
     assert no["x"] + no["width"] <= page.evaluate("window.innerWidth")  # it was cut off on a phone

@@ -15,7 +15,7 @@ from models.settings import Settings, load_settings
 from models.spec import ModelSpec
 from tests.stack import ROOT, free_ports
 from tests.train.conftest import style_rows
-from tests.ui.conftest import browser_tab, running
+from tests.ui.conftest import browser_tab, expect_no_sideways_scroll, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.training]
 LONG_MS = 300_000  # a training on cores that others use too
@@ -83,4 +83,4 @@ def test_a_training_runs_from_file_to_model_and_another_is_cancelled(
     expect(page.locator("#train-state")).to_contain_text("This run was cancelled", timeout=30_000)
     assert list_jobs(database, "train")[0].status == "cancelled"
     database.dispose()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    expect_no_sideways_scroll(page)

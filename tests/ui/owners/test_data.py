@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.ui.conftest import Keyed, Page, RunningPage
+from tests.ui.conftest import Keyed, Page, RunningPage, expect_no_sideways_scroll
 from train.data.checks import check
 from ui.owners.data.html import report_html
 
@@ -67,8 +67,7 @@ def test_a_dropped_file_is_shown_sorted_and_saved(chromium: Browser, running_pag
     assert json.loads(Path(saved.value.path()).read_text())["codes"] == {"unknown-role": 1, "duplicate": 1}
     page.set_viewport_size({"width": 390, "height": 800})
     expect(report).to_be_visible()
-    wide = page.evaluate("document.documentElement.scrollWidth")
-    assert wide <= 390, "the page itself never scrolls sideways"
+    expect_no_sideways_scroll(page)
     page.set_input_files("#data-file", FAULTS / "invalid-csv.csv")
     expect(report).to_contain_text(re.compile("invalid-csv"), timeout=30_000)
     context.close()

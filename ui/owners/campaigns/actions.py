@@ -6,14 +6,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 from evals.campaigns.campaign import Campaign
+from evals.campaigns.campaign_prompts import campaign_prompts
+from evals.campaigns.gold_pairs import add_gold_pair, count_gold_pairs
 from evals.campaigns.invites import Invite, NewInvite, Role, create_invite, list_invites, revoke_invite, sign_invite
 from evals.campaigns.lifecycle import close_campaign, create_campaign, list_campaigns, load_campaign, open_campaign
 from evals.campaigns.progress import CampaignProgress, campaign_progress
-from evals.campaigns.raters import list_raters
+from evals.campaigns.raters import Forgotten, forget_person, list_raters
+from evals.recordings.recorded_models import recorded_on
 from evals.votes.prompts import prompts
 from models.database import Database, utcnow
 from models.errors import Forbidden, Invalid
 from models.jobs import list_jobs
+from models.messages import last_question
 from models.page_secret import page_secret
 from models.settings import Settings
 from ui.owners.campaigns.form import CampaignForm, new_campaign
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from evals.campaigns.report import CampaignReport
 
 INVITE_PATH = "/vote/i/"
+_SHORT = 90  # characters of a question in a list
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ class CampaignActions:
         """Closes a campaign for good."""
         return close_campaign(self.database, self._own(name))
 
+    def recorded(self, name: str) -> list[str]:
+        """When the answers of the campaign's recorded models were recorded, a sentence each."""
+        return recorded_on(self.database, load_campaign(self.database, self._own(name)).models)
+
     def report(self, name: str, open_links: bool) -> "tuple[CampaignReport, Mapping[str, str]]":
         """The report, and the names of voters who have one."""
         from evals.campaigns.report import campaign_report  # loads scipy.stats, as above
@@ -114,6 +123,31 @@ class CampaignActions:
             raise Invalid("Choose an invite of this campaign.", param="invite")
         return revoke_invite(self.database, invite_id)
 
+    def people(self, name: str) -> list[tuple[str, str]]:
+        """Whom one can forget: the name, and what `forget` takes. Raters with a name, and people not there yet."""
+        raters = [each.rater for each in list_raters(self.database, self._own(name)) if each.rater.name]
+        joined = {rater.invite_id for rater in raters}
+        waiting = [each.name for each, _ in self.invites(name) if not each.is_group and each.id not in joined]
+        return [(rater.name or "", rater.voter) for rater in raters] + [(person, person) for person in waiting]
+
+    def forget(self, name: str, person: str) -> Forgotten:
+        """Removes what is stored of a person in this campaign; the votes stay."""
+        if person not in {value for _, value in self.people(name)}:
+            raise Invalid("Choose a person of this campaign.", param="person")
+        return forget_person(self.database, person, name)
+
+    def questions(self, name: str) -> list[tuple[str, str]]:
+        """The campaign's questions: a short form, and the prompt's id."""
+        found = campaign_prompts(self.database, self._own(name))
+        return [(_shortened(last_question(prompt.messages)), prompt.id) for prompt in found]
+
+    def add_gold(self, name: str, prompt_id: str, better: str, worse: str) -> int:
+        """Adds a gold pair to a draft; returns how many there are."""
+        if prompt_id not in {value for _, value in self.questions(name)}:
+            raise Invalid("Choose a question of this campaign.", param="prompt")
+        add_gold_pair(self.database, name, prompt_id, better, worse)
+        return count_gold_pairs(self.database, name)
+
     def _own(self, name: str) -> str:
         if self.managed is not None and name != self.managed:
             raise Forbidden("You do not manage this campaign.")
@@ -122,3 +156,8 @@ class CampaignActions:
     def _link(self, invite: Invite) -> str:
         token = sign_invite(page_secret(self.settings.home), invite.id)
         return (self.page_url or self.settings.page_url).rstrip("/") + INVITE_PATH + token
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHORT else line[: _SHORT - 1] + "…"

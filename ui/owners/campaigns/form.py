@@ -23,7 +23,7 @@ LANGUAGES = [("English", "en"), ("Deutsch", "de")]
 
 @dataclass(frozen=True)
 class CampaignForm:
-    """What the form holds when a campaign is created. Numbers of 0 mean without a limit."""
+    """What the form holds when a campaign is created. Limits of 0 mean without; `margin`, `gold_share`: in percent."""
 
     name: str
     models: list[str]
@@ -38,6 +38,7 @@ class CampaignForm:
     votes_per_pair: float | None
     votes_per_person: float | None
     margin: float
+    gold_share: float
     access: str
     reveal: str
     on_leak: str
@@ -68,6 +69,7 @@ def new_campaign(form: CampaignForm) -> Iterator[NewCampaign]:
             votes_per_pair=_limit(form.votes_per_pair),
             votes_per_person=_limit(form.votes_per_person),
             margin=form.margin / 100,
+            gold_share=form.gold_share / 100,
             access=cast(Access, form.access),
             reveal=cast(RevealPolicy, form.reveal),
             on_leak=cast(LeakPolicy, form.on_leak),

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 EMPTY = empty_state("No campaigns yet", "Create one below: models, questions, and what you ask people.")
 _STATES = {"draft": "still", "scheduled": "warn", "open": "", "closed": "still"}
+EXPORT_FORMS = {
+    "csv": "CSV",
+    "parquet": "Parquet",
+    "datasets": "Hugging Face datasets (.zip)",
+    "trl": "preference pairs for TRL",
+    "openai": "preference pairs for OpenAI’s DPO",
+}
 _SKIPS = {
     "not_my_topic": "not their subject",
     "unclear": "the question is unclear",
@@ -32,11 +39,13 @@ def campaigns_table(campaigns: Sequence[Campaign]) -> str:
         return EMPTY
     rows = "".join(
         f"<tr><th scope='row'>{escape(each.title)}<br><small class='faint'>{escape(each.name)}</small></th>"
-        f"<td>{state_badge(each)}</td><td class='wrap'>{escape(', '.join(each.models) or 'no models')}</td>"
+        f"<td>{state_badge(each)}</td><td class='wrap roomy'>{escape(', '.join(each.models) or 'no models')}</td>"
         f"<td class='num'>{each.prompts}</td><td class='roomy'>{each.created:%Y-%m-%d}</td></tr>"
         for each in campaigns
     )
-    head = "<th>Campaign</th><th>State</th><th>Models</th><th>Questions</th><th class='roomy'>Created</th>"
+    head = (
+        "<th>Campaign</th><th>State</th><th class='roomy'>Models</th><th>Questions</th><th class='roomy'>Created</th>"
+    )
     return table(head, rows)
 
 
@@ -98,12 +107,17 @@ def _people(progress: CampaignProgress) -> str:
     return f"<details class='behind'><summary>People ({len(progress.raters)})</summary>{table(head, rows)}</details>"
 
 
-def report_html(report: "CampaignReport", names: Mapping[str, str]) -> str:
-    """The verdicts, overall and by criterion, each with its interval and who prefers what. `names`: by voter."""
-    note = ""
-    if report.look == "anytime" and not report.campaign.open_ended:
+def report_html(report: "CampaignReport", names: Mapping[str, str], recorded: Sequence[str] = ()) -> str:
+    """The verdicts, overall and by criterion, each with its interval and who prefers what.
+
+    Args:
+        names: by voter.
+        recorded: sentences about recorded models.
+    """
+    note = "".join(f"<p class='about'>{escape(sentence)}</p>" for sentence in recorded)
+    if report.look == "anytime" and report.campaign.state == "open" and not report.campaign.open_ended:
         text = "This campaign is still open: its final verdict is one look when it closes."
-        note = notice(text, "wait")
+        note += notice(text, "wait")
     parts = [note, *(_verdict_html(verdict, names) for verdict in report.verdicts)]
     for criterion, verdicts in report.criteria.items():
         parts += [heading(criterion), *(_verdict_html(verdict, names) for verdict in verdicts)]
@@ -111,14 +125,28 @@ def report_html(report: "CampaignReport", names: Mapping[str, str]) -> str:
 
 
 def _verdict_html(verdict: "Verdict", names: Mapping[str, str]) -> str:
-    good = badge("at least as good") if verdict.at_least_as_good else ""
+    good = badge("at least as good") if verdict.headline.at_least_as_good else ""
     text = verdict.text
     for number, each in enumerate(verdict.by_voter, 1):
         text = text.replace(each.voter, _person(each.voter, number, names))
     return (
         f"<div class='verdict'><div><b>{escape(verdict.model_a)}</b> against {escape(verdict.model_b)} {good}</div>"
-        f"<p>{escape(text)}</p></div>{interval_svg(verdict)}{_by_voter(verdict, names)}"
+        f"<p>{escape(text)}</p></div>{interval_svg(verdict)}{_scopes(verdict)}{_by_voter(verdict, names)}"
     )
+
+
+def _scopes(verdict: "Verdict") -> str:
+    """The verdict for these people and for people like them, a row each."""
+    from evals.reports.rating_tables import scope_cells  # loads scipy.stats: a second of the page's start
+
+    if verdict.win_rate is None:
+        return ""
+    head, *rows = scope_cells(verdict)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
+        for row in rows
+    )
+    return table("".join(f"<th>{escape(cell)}</th>" for cell in head), body)
 
 
 def _person(voter: str, number: int, names: Mapping[str, str]) -> str:
@@ -158,6 +186,16 @@ def _by_voter(verdict: "Verdict", names: Mapping[str, str]) -> str:
     )
     head = f"<th>Person</th><th>Prefers</th><th>{escape(verdict.model_a)} won / tied / lost</th><th>Share of votes</th>"
     return f"<details class='behind'><summary>By person</summary>{table(head, rows)}</details>"
+
+
+def export_links(address: str = "/campaigns/export") -> str:
+    """Links to the votes as files, at the address that exports a campaign or, without one, all campaigns."""
+    join = "&amp;" if "?" in address else "?"
+    links = (
+        f"<a href='{address}{join}as={form}' download data-export='{form}'>{label}</a>"
+        for form, label in EXPORT_FORMS.items()
+    )
+    return f"Votes: {' · '.join(links)}"
 
 
 def invites_table(invites: Sequence[tuple[Invite, str]]) -> str:

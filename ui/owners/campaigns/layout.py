@@ -40,7 +40,7 @@ def build_campaigns_tab(context: PageContext, start: Callable[..., Any], *, crea
             parts["close"], "Close it for good: no more votes", "Keep it open", "campaigns-close"
         )
         parts["export"] = gr.HTML(elem_id="campaigns-export")
-        buttons = _people(parts) | _size(parts)
+        buttons = _people(parts) | _size(parts) | _gold(parts)
         gr.HTML(heading("Verdict"))
         parts["open_links"] = gr.Checkbox(True, label="Count votes from open links", elem_id="campaigns-open-links")
         parts["report"] = gr.HTML(elem_id="campaigns-report")
@@ -66,7 +66,31 @@ def _people(parts: dict[str, Any]) -> dict[str, gr.Button]:
         with gr.Row(elem_classes="form-row"):
             parts["revoked"] = live_dropdown(label="Take a link back", elem_id="invite-revoked")
             revoke = gr.Button("Revoke", size="md", elem_id="invite-revoke", scale=0, min_width=110)
-    return {"invite": invite, "revoke": revoke}
+        with gr.Row(elem_classes="form-row"):
+            parts["forgotten"] = live_dropdown(
+                label="Remove a person’s name, link and address; the votes stay", elem_id="forget-person"
+            )
+            parts["forget"] = gr.Button("Forget", size="md", elem_id="forget", scale=0, min_width=110)
+        parts["forget_sure"], forget = confirm_row(parts["forget"], "Forget this person for good", "Keep", "forget")
+        parts["forget_line"] = gr.HTML(elem_id="forget-line")
+    return {"invite": invite, "revoke": revoke, "forget": forget}
+
+
+def _gold(parts: dict[str, Any]) -> dict[str, gr.Button]:
+    with gr.Accordion(
+        "Gold pairs: is somebody reading?", open=False, elem_classes="fold", elem_id="campaigns-gold", visible=False
+    ) as parts["gold"]:
+        gr.HTML(
+            "<p class='about'>Two answers of your own, one of them clearly better. They show who reads, count in no "
+            "verdict, and are fixed once the campaign opens.</p>"
+        )
+        parts["gold_prompt"] = live_dropdown(label="Question", elem_id="gold-prompt")
+        with gr.Row(elem_classes="form-row"):
+            parts["gold_better"] = gr.Textbox(label="The better answer", lines=2, elem_id="gold-better")
+            parts["gold_worse"] = gr.Textbox(label="The worse answer", lines=2, elem_id="gold-worse")
+        add = gr.Button("Add the pair", size="md", elem_id="gold-add")
+        parts["gold_line"] = gr.HTML(elem_id="gold-line")
+    return {"gold": add}
 
 
 def _size(parts: dict[str, Any]) -> dict[str, gr.Button]:
@@ -96,7 +120,7 @@ def _form(parts: dict[str, Any]) -> None:
         "Which answer would you rather get?", label="What you ask people", elem_id="campaign-question"
     )
     parts["models"] = live_dropdown(
-        label="Models: two or more; type NAME@recorded for recorded answers", multiselect=True, allow_custom_value=True,
+        label="Models: two or more; NAME@recorded answers from its record", multiselect=True, allow_custom_value=True,
         elem_id="campaign-models",
     )  # fmt: skip
     with gr.Row(elem_classes="form-row"):
@@ -116,9 +140,13 @@ def _form(parts: dict[str, Any]) -> None:
         )
         parts["language"] = gr.Dropdown(LANGUAGES, value="en", label="Language of the page", allow_custom_value=True)
     parts["criteria"] = gr.Textbox(label="Up to five more criteria, with commas", elem_id="campaign-criteria")
-    parts["margin"] = gr.Slider(
-        1, 20, value=5, step=1, label="“At least as good” allows this many points below half of the wins"
-    )
+    with gr.Row(elem_classes="form-row"):
+        parts["margin"] = gr.Slider(
+            1, 20, value=5, step=1, label="“At least as good” allows this many points below half of the wins"
+        )
+        parts["gold_share"] = gr.Slider(
+            0, 30, value=5, step=1, label="Percent of gold pairs among what people see, if you add some"
+        )
     with gr.Row(elem_classes="form-row"):
         parts["access"] = gr.Radio(ACCESS, value="invited", label="Who may vote", elem_id="campaign-access")
         parts["reveal"] = gr.Radio(REVEAL, value="at_end", label="When people see the models’ names")
@@ -128,7 +156,8 @@ def _form(parts: dict[str, Any]) -> None:
 def _wire(tab: CampaignsTab, view: CampaignsView, start: Callable[..., Any], buttons: dict[str, gr.Button]) -> None:
     shown = [
         view.line, view.detail, view.progress, view.open, view.close, view.sure, view.joining, view.export,
-        view.report, view.invites, view.revoked, view.invite,
+        view.report, view.invites, view.revoked, view.invite, view.forgotten, view.forget, view.forget_sure,
+        view.forget_line, view.gold, view.gold_prompt, view.gold_line,
     ]  # fmt: skip
     everything = [*shown, view.list, view.chosen, view.models, view.model, view.source]
     asked = [view.chosen, view.open_links]
@@ -138,10 +167,16 @@ def _wire(tab: CampaignsTab, view: CampaignsView, start: Callable[..., Any], but
     view.open_links.input(tab.refresh, asked, everything, **QUIET)
     view.open.click(tab.open, asked, everything, trigger_mode="once", **QUIET)
     buttons["yes"].click(tab.close, asked, everything, trigger_mode="once", **QUIET)
-    people = [view.invite, view.invites, view.revoked, view.person]
+    people = [view.invite, view.invites, view.revoked, view.person, view.forgotten]
     given = [view.chosen, view.person, view.role, view.days]
     buttons["invite"].click(tab.invite, given, people, trigger_mode="once", **QUIET)
     buttons["revoke"].click(tab.revoke, [view.chosen, view.revoked], people, trigger_mode="once", **QUIET)
+    buttons["forget"].click(
+        tab.forget, [view.chosen, view.forgotten, view.open_links], everything, trigger_mode="once", **QUIET
+    )
+    gold = [view.gold_prompt, view.gold_better, view.gold_worse]
+    gold_shown = [view.gold_line, view.gold_better, view.gold_worse]
+    buttons["gold"].click(tab.add_gold, [view.chosen, *gold], gold_shown, trigger_mode="once", **QUIET)
     buttons["plan"].click(tab.plan, [view.chosen, view.voters], [view.power], trigger_mode="once", **QUIET)
     changed = [view.chosen, view.model, view.open_links]
     buttons["join"].click(tab.join, changed, everything, trigger_mode="once", **QUIET)

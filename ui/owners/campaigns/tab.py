@@ -12,12 +12,14 @@ from evals.campaigns.campaign import OPEN, Campaign
 from evals.campaigns.lifecycle import add_model, remove_model
 from ui.access.roles import CAMPAIGN_ROOT
 from ui.backend.context import PageContext, error_message
-from ui.look.components import read_form
+from ui.backend.model_options import recorded_options
+from ui.look.components import read_form, show_confirmation
 from ui.look.markup import notice
 from ui.owners.campaigns.actions import CampaignActions
 from ui.owners.campaigns.form import CampaignForm
 from ui.owners.campaigns.html import (
     campaigns_table,
+    export_links,
     invite_made,
     invites_table,
     progress_html,
@@ -52,6 +54,15 @@ class CampaignsView:
     invite: gr.HTML
     invites: gr.HTML
     revoked: gr.Dropdown
+    forgotten: gr.Dropdown
+    forget: gr.Button
+    forget_sure: gr.Row
+    forget_line: gr.HTML
+    gold: gr.Accordion
+    gold_prompt: gr.Dropdown
+    gold_better: gr.Textbox
+    gold_worse: gr.Textbox
+    gold_line: gr.HTML
     report: gr.HTML
     open_links: gr.Checkbox
     create_line: gr.HTML
@@ -68,6 +79,7 @@ class CampaignsView:
     votes_per_pair: gr.Number
     votes_per_person: gr.Number
     margin: gr.Slider
+    gold_share: gr.Slider
     access: gr.Radio
     reveal: gr.Radio
     on_leak: gr.Radio
@@ -150,6 +162,28 @@ class CampaignsTab:
         gone = notice(f"The link of {done.name} no longer works.", "good")
         return {view.invite: gone} | await self._invites(actions, chosen or "")
 
+    async def forget(
+        self, chosen: str | None, person: str | None, open_links: bool, request: gr.Request
+    ) -> dict[Any, Any]:
+        """Removes what is stored of a person; the votes stay."""
+        view, actions = self._view, self._actions(request)
+        done = await self._tried(lambda: actions.forget(chosen or "", person or ""), view.forget_line)
+        if isinstance(done, dict):
+            return done
+        gone = notice("This person is forgotten. The votes stay, without a name.", "good")
+        return await self._refreshed(actions, chosen, open_links) | {view.forget_line: gone}
+
+    async def add_gold(
+        self, chosen: str | None, prompt: str | None, better: str, worse: str, request: gr.Request
+    ) -> dict[Any, Any]:
+        """Adds a pair of answers of which one is known to be better."""
+        view, actions = self._view, self._actions(request)
+        count = await self._tried(lambda: actions.add_gold(chosen or "", prompt or "", better, worse), view.gold_line)
+        if isinstance(count, dict):
+            return count
+        added = notice(f"Added: {'1 gold pair' if count == 1 else f'{count} gold pairs'}.", "good")
+        return {view.gold_line: added, view.gold_better: "", view.gold_worse: ""}
+
     async def _change(
         self, change: Callable[..., Campaign], chosen: str | None, model: str | None, open_links: bool,
         request: gr.Request,
@@ -192,10 +226,18 @@ class CampaignsTab:
         view = self._view
         if not chosen:
             return {view.detail: gr.update(visible=False), view.line: ""}
-        read = await self._tried(lambda: (actions.progress(chosen), actions.report(chosen, open_links)), view.line)
+        read = await self._tried(
+            lambda: (
+                actions.progress(chosen),
+                actions.report(chosen, open_links),
+                actions.recorded(chosen),
+                actions.questions(chosen),
+            ),
+            view.line,
+        )
         if isinstance(read, dict):
             return read
-        progress, (report, names) = read
+        progress, (report, names), recorded, questions = read
         campaign = progress.campaign
         fixed = campaign.state == "closed" or (campaign.opened is not None and not campaign.open_ended)
         update = {
@@ -207,20 +249,29 @@ class CampaignsTab:
             view.sure: gr.update(visible=False),
             view.joining: gr.update(visible=actions.managed is None and not fixed),
             view.export: _links(campaign, actions.managed is not None),
-            view.report: report_html(report, names),
-        }
+            view.report: report_html(report, names, recorded),
+            view.gold: gr.update(visible=campaign.opened is None),
+            view.gold_prompt: gr.update(choices=questions, value=None),
+            view.gold_line: "",
+        } | show_confirmation(view.forget, view.forget_sure, False)
         return update | await self._invites(actions, chosen)
 
     async def _invites(self, actions: CampaignActions, chosen: str) -> dict[Any, Any]:
         view = self._view
-        listed = await self._tried(lambda: actions.invites(chosen), view.invite)
-        if isinstance(listed, dict):
-            return listed
+        read = await self._tried(lambda: (actions.invites(chosen), actions.people(chosen)), view.invite)
+        if isinstance(read, dict):
+            return read
+        listed, people = read
         valid = [(f"{each.name} ({each.role})", each.id) for each, _ in listed if each.revoked is None]
-        return {view.invites: invites_table(listed), view.revoked: gr.update(choices=valid, value=None)}
+        return {
+            view.invites: invites_table(listed),
+            view.revoked: gr.update(choices=valid, value=None),
+            view.forgotten: gr.update(choices=people, value=None),
+        }
 
-    def _models(self) -> list[str]:
-        return [model.id for model in self._context.models(judges=False)]
+    def _models(self) -> list[str | tuple[str, str]]:
+        served = [model.id for model in self._context.models(judges=False)]
+        return [*served, *recorded_options(self._context.database)]
 
     def _actions(self, request: gr.Request) -> CampaignActions:
         inner = getattr(request, "request", None)
@@ -235,8 +286,10 @@ def _links(campaign: Campaign, managed: bool) -> str:
     """Where raters vote, the report as a page, and the export."""
     root = f"{CAMPAIGN_ROOT}{quote(campaign.name)}"
     address = f"{root}/export" if managed else f"{EXPORT_PATH}?campaign={quote(campaign.name)}"
+    files = export_links(address)
     links = (
-        f"<a href='{root}/report' target='_blank'>Report as a page</a> · <a href='{address}' download>Export (.zip)</a>"
+        f"<a href='{root}/report' target='_blank'>Report as a page</a> · "
+        f"<a href='{address}' download>Export (.zip)</a></p><p class='about'>{files}"
     )
     if campaign.access != "open":
         return f"<p class='about'>{links}</p>"

@@ -18,7 +18,7 @@ _NOT_ENOUGH = "not enough evidence"
 
 def verdict_html(board: "Leaderboard") -> str:
     """The number of votes, and the verdict in a sentence."""
-    unsure = "" if board.enough else badge(_NOT_ENOUGH, "warn")
+    unsure = badge(f"intervals for {board.scope}") if board.enough else badge(_NOT_ENOUGH, "warn")
     return (
         f"<div class='verdict'><div><b id='board-votes'>{_count(board.votes, 'vote')}</b> on "
         f"{_count(board.prompts, 'prompt')} {unsure}</div><p>{escape(board.verdict)}</p></div>"

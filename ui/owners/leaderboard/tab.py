@@ -13,6 +13,7 @@ from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET
 from ui.look.markup import heading, notice
 from ui.look.plots import Dot, rating_plot, win_rate_plot
+from ui.owners.campaigns.html import export_links
 from ui.owners.leaderboard.html import EMPTY, evidence_html, ratings_table, verdict_html
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def build_leaderboard_tab(context: PageContext, tab: gr.Tab) -> None:
                 gr.HTML(heading("How often the row’s model beats the column’s"))
                 matrix = gr.Plot(show_label=False, container=False, buttons=[])
         evidence = gr.HTML(elem_id="board-behind")
+        gr.HTML(f"<p class='about'>{export_links()}</p>", elem_id="board-export")
     shown = gr.State(None)
     board = LeaderboardTab(context, LeaderboardView(verdict, table, rating, matrix, evidence, body, shown))
     outputs = [verdict, table, rating, matrix, evidence, body, shown]

@@ -122,8 +122,9 @@ def add_gold(
     file: Annotated[Path, typer.Argument(help='JSONL: {"prompt": …, "better": …, "worse": …} on each line.')],
     as_json: JsonFlag = False,
 ) -> None:
-    """Add gold pairs to a draft: two answers, one of them clearly better. They show which raters read carefully, and count in no verdict.
+    """Add gold pairs to a draft: two answers, one of them clearly better.
 
+    They show which raters read carefully, and count in no verdict.
     `prompt` is the question as it is in the campaign, or its id.
     """
     from evals.campaigns.gold_pairs import add_gold_pairs, count_gold_pairs, read_gold_pairs
@@ -335,7 +336,7 @@ def parse_time(text: str | None, flag: str) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise Invalid(f"--{flag} is {text!r}: use a time such as 2027-01-05T09:00.", param=flag) from error
 
 

@@ -10,12 +10,14 @@ def verdict_text(found: Verdict) -> str:
     """What the votes show, for whom, and what would change the result."""
     a, b = found.model_a, found.model_b
     if found.win_rate is None:
-        least = f"Nobody has compared {a} with {b} yet. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts"
+        least = (
+            f"Nobody has compared {a} with {b}{_yet(found)}. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts"
+        )
         more = f"; about {found.votes_needed} can show whether one of them wins 60 % of the time"
         return f"{least}{more if found.votes_needed else ''}."
     if found.votes < MIN_VOTES or found.prompts < MIN_PROMPTS:
         parts = [
-            f"Not enough evidence yet: {_counts(found)}. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
+            f"Not enough evidence{_yet(found)}: {_counts(found)}. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
         ]
     else:
         parts = [_state(found), _numbers(found), _scope(found), _outlook(found)]
@@ -36,7 +38,7 @@ def _state(found: Verdict) -> str:
         case "at least as good":
             sentence = f"{a} is at least as good as {b}, within a margin of {points}."
         case _:
-            enough = "not enough evidence yet" if not who else "there is not enough evidence yet"
+            enough = f"{'there is ' if who else ''}not enough evidence{_yet(found)}"
             sentence = f"{enough} to say whether {a} or {b} is better."
     if who or found.headline.state in ("better", "worse", "at least as good"):
         return who + sentence
@@ -107,7 +109,14 @@ def _unknown(found: Verdict) -> str:
 
 def _counts(found: Verdict) -> str:
     won = f"{found.model_a} won {found.wins}, {found.model_b} {found.losses}, {found.ties} tied"
-    return f"{_count(found.votes, 'vote')} on {_count(found.prompts, 'prompt')} so far ({won})"
+    return (
+        f"{_count(found.votes, 'vote')} on {_count(found.prompts, 'prompt')}{' so far' if _yet(found) else ''} ({won})"
+    )
+
+
+def _yet(found: Verdict) -> str:
+    """Nothing for the planned look of a closed campaign, which gets no more votes."""
+    return " yet" if found.look == "anytime" else ""
 
 
 def _people(found: Verdict, these: bool = True) -> str:

@@ -9,16 +9,12 @@ _NAMED = 3  # more decisive voters are counted instead
 def verdict_text(found: Verdict) -> str:
     """What the votes show, for whom, and what would change the result."""
     a, b = found.model_a, found.model_b
+    least = f"A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts"
     if found.win_rate is None:
-        least = (
-            f"Nobody has compared {a} with {b}{_yet(found)}. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts"
-        )
         more = f"; about {found.votes_needed} can show whether one of them wins 60 % of the time"
-        return f"{least}{more if found.votes_needed else ''}."
+        return f"Nobody has compared {a} with {b}{_yet(found)}. {least}{more if found.votes_needed else ''}."
     if found.votes < MIN_VOTES or found.prompts < MIN_PROMPTS:
-        parts = [
-            f"Not enough evidence{_yet(found)}: {_counts(found)}. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
-        ]
+        parts = [f"Not enough evidence{_yet(found)}: {_counts(found)}. {least}."]
     else:
         parts = [_state(found), _numbers(found), _scope(found), _outlook(found)]
     return " ".join(part for part in [*parts, _planned(found), _decisive(found), _unknown(found)] if part)

@@ -11,8 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Dialect,
+    ExceptionContext,
+    MetaData,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    text,
+)
+from sqlalchemy.exc import DatabaseError, DataError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 from ulid import ULID
@@ -95,6 +106,7 @@ class Database:
         if self.is_sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
+        event.listen(self._engine, "handle_error", _refuse_value)
         self._writer = self._engine.execution_options(parley_write=True)
 
     @property
@@ -219,6 +231,18 @@ def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get("parley_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _refuse_value(context: ExceptionContext) -> None:
+    """Turns the refusal of a value into an Invalid: half a surrogate pair, NUL, a number that is too large."""
+    error = context.original_exception
+    refused = isinstance(context.sqlalchemy_exception, DataError)
+    if isinstance(error, OverflowError) or (refused and "out of range" in str(error)):
+        raise Invalid("A number is too large to be stored: choose a smaller one.") from error
+    if refused or isinstance(error, UnicodeEncodeError):
+        raise Invalid(
+            "A text cannot be stored: it is too long, or has a NUL or half of a surrogate pair. Change it."
+        ) from error
 
 
 @contextmanager

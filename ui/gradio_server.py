@@ -58,13 +58,14 @@ def create_gradio_server(blocks: "gr.Blocks", path: str) -> tuple[ASGIApp, Calla
     """A Gradio server for `blocks` at `path`, and the lifespan that starts its queue."""
     import gradio as gr
 
-    from ui.access.queue_guard import QueueGuard
+    from ui.access.queue_guard import QueueGuard, refuse_wrong_inputs
     from ui.look.theme import parley_theme, style
 
     # Gradio reads both when the server starts; mount_gradio_app has no argument for them.
     blocks.max_threads = _THREADS
     blocks.queue(default_concurrency_limit=None, max_size=2000, api_open=False)
     blocks._queue.max_thread_count = _THREADS
+    refuse_wrong_inputs(blocks)
     parent = Starlette()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a favicon for paths other than "/"; ours is at /brand

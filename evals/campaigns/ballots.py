@@ -15,6 +15,7 @@ from evals.campaign_tables import CampaignPairRow, CampaignPromptRow, CampaignRo
 from evals.campaigns.battles import Battle, check_open, shown_battle
 from evals.campaigns.campaign import OPEN, as_campaign
 from evals.campaigns.lifecycle import load_in
+from evals.campaigns.raters import check_may_vote
 from evals.tables import BattleRow, PairRow, VoteRow, insert_once
 from evals.votes.votes import first_score
 from models.database import Database, utcnow
@@ -82,6 +83,7 @@ def cast_vote(database: Database, battle_id: str, voter: str, choice: Choice, ba
         Invalid: `choice` is none of left, right, tie, both_bad, or a criterion or its choice is unknown.
         NotFound: there is no such battle, or it belongs to another voter; the error is the same.
         Conflict: the campaign is closed (code "closed"), or the battle was skipped (code "skipped").
+        Forbidden: the voter's invite was revoked or has expired meanwhile (code "invited_only").
     """
     if choice not in CHOICES:
         raise Invalid(f"A vote must be one of {', '.join(CHOICES)}.", param="choice")
@@ -91,7 +93,7 @@ def cast_vote(database: Database, battle_id: str, voter: str, choice: Choice, ba
         stored = session.get(VoteRow, battle_id)
         repeated = stored is not None
         if stored is None:
-            check_open(campaign)
+            _check_may_vote(session, campaign, voter)
             if battle.skip_reason is not None:
                 raise Conflict("You have skipped this comparison. Go on to the next one.", code="skipped")
             if insert_once(session, VoteRow(battle_id=battle_id, voter=voter, choice=choice)):
@@ -110,6 +112,7 @@ def undo_vote(database: Database, voter: str, campaign: str = OPEN) -> Battle:
     Raises:
         NotFound: there is no vote to take back, or no such campaign.
         Conflict: its names were shown (code "revealed"), or the campaign is closed.
+        Forbidden: the voter has no valid invite (code "invited_only").
     """
     last = (
         select(BattleRow)
@@ -124,7 +127,7 @@ def undo_vote(database: Database, voter: str, campaign: str = OPEN) -> Battle:
         battle = session.scalar(last)
         if row is None or battle is None:
             raise NotFound("There is no vote to take back.")
-        check_open(row)
+        _check_may_vote(session, row, voter)
         if battle.revealed is not None:
             raise Conflict("You have seen the names for this vote, so it can no longer change.", code="revealed")
         vote = session.get_one(VoteRow, battle.id)
@@ -141,14 +144,16 @@ def skip_battle(database: Database, battle_id: str, voter: str, reason: str) -> 
     Raises:
         Invalid: the reason is none of `SKIP_REASONS`.
         NotFound: there is no such battle, or it belongs to another voter; the error is the same.
-        Conflict: it has a vote already (code "voted").
+        Conflict: it has a vote already (code "voted"), or the campaign is closed.
+        Forbidden: the voter has no valid invite (code "invited_only").
     """
     if reason not in SKIP_REASONS:
         raise Invalid(f"The reason must be one of {', '.join(SKIP_REASONS)}.", param="reason")
     with database.write() as session:
-        battle, _ = _own_battle(session, battle_id, voter)
+        battle, campaign = _own_battle(session, battle_id, voter)
         if session.get(VoteRow, battle_id) is not None:
             raise Conflict("You have already voted on this comparison.", code="voted")
+        _check_may_vote(session, campaign, voter)
         battle.skip_reason = battle.skip_reason or reason
 
 
@@ -224,6 +229,11 @@ def _own_battle(session: Session, battle_id: str, voter: str) -> tuple[BattleRow
     if battle is None or battle.voter != voter:
         raise NotFound("This comparison does not exist or is not yours. Go on to the next one.")
     return battle, session.get_one(CampaignRow, battle.campaign)
+
+
+def _check_may_vote(session: Session, campaign: CampaignRow, voter: str) -> None:
+    check_open(campaign)
+    check_may_vote(session, as_campaign(campaign, 0), voter)
 
 
 def _check_ballot(campaign: CampaignRow, ballot: Ballot) -> None:

@@ -118,7 +118,7 @@ def check_bundle(path: Path) -> CheckedBundle:
         different = list(_differences(json.loads(json.dumps(report)), bundle.value("report.json")))
     except ParleyError:
         raise
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise Invalid(
             f"{path} is not a complete export of a campaign: {type(error).__name__}: {error}.", param="file"
         ) from error

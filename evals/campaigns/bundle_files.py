@@ -25,6 +25,7 @@ FORMAT = "parley-campaign-1"
 _OWN_SHA256 = "manifest_sha256"
 _SAME_TIME = (1980, 1, 1, 0, 0, 0)  # in a zip, so that the same content has the same bytes
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_MOST_BYTES = 2 * 1024**3  # of a zip's files, which are read into memory
 _PACKAGES = ("parley", "numpy", "scipy")
 
 
@@ -123,7 +124,7 @@ def _manifest(path: Path, content: bytes) -> dict[str, Any]:
     try:
         manifest = dict(json.loads(content))
         written_as = manifest["format"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Invalid(f"{MANIFEST} in {path} cannot be read: it was changed after the export.", param="file") from error
     if written_as != FORMAT:
         raise Invalid(
@@ -166,8 +167,14 @@ def _unzipped(path: Path) -> dict[str, bytes]:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if any(entry.compress_type not in _METHODS for entry in entries):
                 raise zipfile.BadZipFile
+            if sum(entry.file_size for entry in entries) > _MOST_BYTES:
+                raise Invalid(
+                    f"{path} is over 2 GiB when it is unpacked: unpack it, and check the folder.", param="file"
+                )
             names = [entry.filename for entry in entries]
             files = {name: archive.read(name) for name in names}
+    except ParleyError:  # Invalid is a ValueError
+        raise
     # The last five are what zipfile raises for changed headers.
     except (
         zipfile.BadZipFile, zlib.error, OSError, EOFError, IndexError, RuntimeError, ValueError, struct.error

@@ -17,6 +17,7 @@ RevealPolicy = Literal["after_vote", "at_end", "never"]
 LeakPolicy = Literal["mask", "set_aside"]
 State = Literal["draft", "scheduled", "open", "closed"]
 MAX_CRITERIA = 5
+_LIMITS = {"votes_per_pair": 1_000_000, "votes_per_person": 1_000_000, "samples": 100}
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _CRITERION_LIMIT, _TITLE_LIMIT, _TEXT_LIMIT = 64, 255, 4_000  # characters
@@ -147,10 +148,10 @@ class NewCampaign:
             raise Invalid("A campaign needs at least two different models.", param="models")
         self._check_texts()
         self._check_criteria()
-        for name in ("votes_per_pair", "votes_per_person", "samples"):
+        for name, limit in _LIMITS.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise Invalid(f"{name} must be 1 or more.", param=name)
+            if value is not None and not 1 <= value <= limit:
+                raise Invalid(f"{name} must be between 1 and {limit:,}.", param=name)
         if not 0 < self.margin < 0.5:
             raise Invalid("The margin must be above 0 and below 0.5: 0.05 means 5 points.", param="margin")
         for name in ("repeat_share", "gold_share"):
@@ -186,8 +187,9 @@ class NewCampaign:
             value = cast(datetime | None, getattr(self, name))
             if value is not None and value.tzinfo is None:
                 raise Invalid(f"The time {name!r} needs a time zone, such as 2027-01-05T09:00+01:00.", param=name)
-        if self.closes is not None and self.closes <= (self.opens or utcnow()):
-            raise Invalid("A campaign must close after it opens.", param="closes")
+        now = utcnow()
+        if self.closes is not None and self.closes <= max(self.opens or now, now):
+            raise Invalid("A campaign must close after it opens, and not in the past.", param="closes")
 
 
 def check_name(name: str) -> str:

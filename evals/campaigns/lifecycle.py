@@ -60,7 +60,7 @@ def open_campaign(database: Database, name: str) -> Campaign:
 
     Raises:
         NotFound: there is no such campaign, or a recording is missing.
-        Conflict: it is closed.
+        Conflict: it is closed, or its planned end has passed.
         Invalid: it has fewer than two models, or no prompts.
     """
     recordings = _recordings(database, name)
@@ -69,6 +69,10 @@ def open_campaign(database: Database, name: str) -> Campaign:
         if row.closed is not None or as_campaign(row, 0).state == "closed":
             raise Conflict(f"The campaign {name!r} is closed. Create another one.", code="closed")
         if row.opened is None:
+            if row.closes is not None and row.closes <= utcnow():
+                raise Conflict(
+                    f"The planned end of the campaign {name!r} has passed. Create another one.", code="closed"
+                )
             if len(row.models) < 2:
                 raise Invalid(f"The campaign {name!r} needs at least two models.", param="models")
             if not row.open_ended and not _count_prompts(session, row):
@@ -85,10 +89,16 @@ def close_campaign(database: Database, name: str) -> Campaign:
 
     Raises:
         NotFound: there is no such campaign.
-        Conflict: it has not opened yet.
+        Conflict: it has not opened yet, or it has no end.
     """
     with database.write() as session:
         row = locked_row(session, name)
+        if row.open_ended:
+            raise Conflict(
+                f"The campaign {name!r} has no end. To stop it, remove its models: "
+                f"`parley campaign remove-model {name} MODEL`.",
+                code="open_ended",
+            )
         if row.opened is None:
             raise Conflict(f"The campaign {name!r} has not opened yet.", code="not_open")
         row.closed = row.closed or utcnow()

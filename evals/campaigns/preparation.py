@@ -21,6 +21,7 @@ from evals.tasks.runner import Batch, Progress, ask_all
 from evals.tasks.task import TaskSample, prompt_hash
 from evals.votes.prompts import Prompt, as_prompt
 from models.database import Database
+from models.errors import Conflict
 from models.jobs import enqueue
 from models.messages import Completer
 from models.spec import is_recorded_name
@@ -76,8 +77,11 @@ def queue_preparation(database: Database, name: str) -> str:
 
     Raises:
         NotFound: there is no such campaign.
+        Conflict: it is not open, so nobody waits for its answers.
     """
-    load_campaign(database, name)
+    state = load_campaign(database, name).state
+    if state not in ("open", "scheduled"):
+        raise Conflict(f"The campaign {name!r} is {state}: answers are asked for only while it is open.", code=state)
     return enqueue(database, PREPARE, {"campaign": name})
 
 

@@ -17,6 +17,9 @@ from evals.ratings.planned_power import CampaignPower, CampaignSize, campaign_po
 from evals.ratings.verdict import PlannedLook, Verdict, compare, planned_verdict
 from evals.votes.votes import Votes, VoteSelection, stored_votes
 from models.database import Database, utcnow
+from models.errors import Invalid
+
+_MOST_VOTERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,12 @@ def campaign_plan(campaign: Campaign, voters: int, votes_each: int | None = None
     Args:
         votes_each: votes of one person between two of the models; by default the campaign's votes per person, shared
             evenly by its pairs of models.
+
+    Raises:
+        Invalid: more than 1,000 voters, which cannot be simulated in a reasonable time.
     """
+    if not 1 <= voters <= _MOST_VOTERS:
+        raise Invalid(f"A plan is for 1 to {_MOST_VOTERS:,} voters.", param="voters")
     m = len(campaign.models)
     if votes_each is None and campaign.votes_per_person is not None:
         votes_each = max(1, campaign.votes_per_person // max(1, m * (m - 1) // 2))

@@ -33,7 +33,7 @@ def invite(
         bool, typer.Option("--group", help="Make one link for many people; each of them types a name.")
     ] = False,
     role: Annotated[str, typer.Option(help="rater, manager (of this campaign) or viewer (of its report).")] = "rater",
-    days: Annotated[int | None, typer.Option(min=1, help="Days until the link expires.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until the link expires.")] = None,
     qr: Annotated[bool, typer.Option("--qr/--no-qr", help="Also draw the link as a QR code.")] = True,
     as_json: JsonFlag = False,
 ) -> None:

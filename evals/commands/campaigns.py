@@ -25,6 +25,7 @@ def campaign_group() -> typer.Typer:
         rich_markup_mode="rich",
     )
     group.command("create")(create)
+    group.command("gold")(add_gold)
     group.command("plan")(plan)
     group.command("open")(open_)
     group.command("close")(close)
@@ -65,6 +66,7 @@ def create(
     ] = "mask",
     language: Annotated[str, typer.Option(help="The language of the page, such as en or de.")] = "en",
     repeats: Annotated[float, typer.Option(help="The share of pairs shown twice, for self-consistency.")] = 0.0,
+    gold: Annotated[float, typer.Option(help="The share of gold pairs among what people see, if you add some.")] = 0.05,
     samples: Annotated[int, typer.Option(help="Answers of each model to each prompt.")] = 1,
     opens: Annotated[str | None, typer.Option(help="When it opens, such as 2027-01-05T09:00.")] = None,
     closes: Annotated[str | None, typer.Option(help="When it closes.")] = None,
@@ -101,6 +103,7 @@ def create(
         reveal=cast(RevealPolicy, reveal),
         on_leak=cast(LeakPolicy, on_leak),
         repeat_share=repeats,
+        gold_share=gold,
         samples=samples,
         opens=parse_time(opens, "opens"),
         closes=parse_time(closes, "closes"),
@@ -112,6 +115,28 @@ def create(
         return
     say(f"{campaign.name} is a draft: {len(campaign.models)} models, {campaign.prompts} prompts.")
     say(f"Next: `parley campaign plan {name} --voters N`, then `parley campaign open {name}`.")
+
+
+def add_gold(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help='JSONL: {"prompt": …, "better": …, "worse": …} on each line.')],
+    as_json: JsonFlag = False,
+) -> None:
+    """Add gold pairs to a draft: two answers, one of them clearly better.
+
+    They show which raters read carefully, and count in no verdict.
+    `prompt` is the question as it is in the campaign, or its id.
+    """
+    from evals.campaigns.gold_pairs import add_gold_pairs, count_gold_pairs, read_gold_pairs
+
+    with open_home() as home:
+        pairs = read_gold_pairs(home.database, name, file)
+        add_gold_pairs(home.database, name, pairs)
+        total = count_gold_pairs(home.database, name)
+    if as_json:
+        _print({"added": len(pairs), "gold_pairs": total})
+    else:
+        say(f"{len(pairs)} gold pairs were added; {name} has {total}.")
 
 
 def plan(
@@ -313,7 +338,7 @@ def parse_time(text: str | None, flag: str) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise Invalid(f"--{flag} is {text!r}: use a time such as 2027-01-05T09:00.", param=flag) from error
 
 

@@ -9,7 +9,7 @@ import typer
 
 from evals.commands.flags import CampaignName, Category, JsonFlag, OpenLinks, PlotFile
 from evals.reports.terminal import say
-from models.errors import NotFound
+from models.errors import Invalid, NotFound
 from models.terminal import Home, open_home
 
 
@@ -85,7 +85,10 @@ def show_verdict(
     with open_home() as home:
         load_campaign(home.database, campaign)
         stored = stored_votes(home.database, VoteSelection(category, campaign, open_links))
-        verdict = compare(stored.votes, _resolve(home, model_a), _resolve(home, model_b))
+        first, second = _resolve(home, model_a), _resolve(home, model_b)
+        if first == second:
+            raise Invalid("A verdict compares two different models.", param="model_b")
+        verdict = compare(stored.votes, first, second)
         notes = recorded_on(home.database, [verdict.model_a, verdict.model_b])
     rows = duel_by_category(stored, verdict.model_a, verdict.model_b)
     if plot is not None and verdict.votes:

@@ -9,14 +9,12 @@ _NAMED = 3  # more decisive voters are counted instead
 def verdict_text(verdict: Verdict) -> str:
     """What the votes show, for whom, and what would change the result."""
     a, b = verdict.model_a, verdict.model_b
+    least = f"A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts"
     if verdict.win_rate is None:
-        least = f"Nobody has compared {a} with {b} yet. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts"
         more = f"; about {verdict.votes_needed} votes can show whether one of them wins 60 % of the time"
-        return f"{least}{more if verdict.votes_needed else ''}."
+        return f"Nobody has compared {a} with {b}{_yet(verdict)}. {least}{more if verdict.votes_needed else ''}."
     if verdict.votes < MIN_VOTES or verdict.prompts < MIN_PROMPTS:
-        parts = [
-            f"Not enough evidence yet: {_counts(verdict)}. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
-        ]
+        parts = [f"Not enough evidence{_yet(verdict)}: {_counts(verdict)}. {least}."]
     else:
         parts = [_state(verdict), _numbers(verdict), _scope(verdict), _outlook(verdict)]
     return " ".join(part for part in [*parts, _planned(verdict), _decisive(verdict), _unknown(verdict)] if part)
@@ -36,7 +34,7 @@ def _state(verdict: Verdict) -> str:
         case "at least as good":
             sentence = f"{a} is at least as good as {b}, within a margin of {points}."
         case _:
-            enough = "not enough evidence yet" if not who else "there is not enough evidence yet"
+            enough = f"{'there is ' if who else ''}not enough evidence{_yet(verdict)}"
             sentence = f"{enough} to say whether {a} or {b} is better."
     if who or verdict.headline.state in ("better", "worse", "at least as good"):
         return who + sentence
@@ -107,7 +105,13 @@ def _unknown(verdict: Verdict) -> str:
 
 def _counts(verdict: Verdict) -> str:
     won = f"{verdict.model_a} won {verdict.wins}, {verdict.model_b} {verdict.losses}, {verdict.ties} tied"
-    return f"{_count(verdict.votes, 'vote')} on {_count(verdict.prompts, 'prompt')} so far ({won})"
+    so_far = " so far" if _yet(verdict) else ""
+    return f"{_count(verdict.votes, 'vote')} on {_count(verdict.prompts, 'prompt')}{so_far} ({won})"
+
+
+def _yet(verdict: Verdict) -> str:
+    """ " yet", or nothing for a closed campaign, which gets no more votes."""
+    return " yet" if verdict.look == "anytime" else ""
 
 
 def _people(verdict: Verdict, these: bool = True) -> str:

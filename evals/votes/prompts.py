@@ -190,7 +190,7 @@ def read_jsonl(path: Path) -> Iterable[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Invalid(f"{path}, line {number}: it is not JSON ({error}).") from error
 
 

@@ -113,6 +113,7 @@ def test_a_restored_home_works_elsewhere(place: Place, tmp_path: Path, *, weight
     restored.dispose()
 
 
+@pytest.mark.long
 def test_a_changed_byte_is_refused(place: Place, tmp_path: Path) -> None:
     settings = place("home")
     fill(settings, tmp_path / "outside").dispose()

@@ -37,7 +37,10 @@ def login_page(message: str = "", after: str = "/", status: int = 200, *, openid
 
 def safe_redirect(after: str) -> str:
     """Where to go after signing in: a path on this page, never another site."""
-    parts = urlsplit(after)
+    try:
+        parts = urlsplit(after)
+    except ValueError:  # such as http://[
+        return _HOME
     good = after.startswith("/") and not after.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
     return after if good and "\\" not in after and "\n" not in after else _HOME
 

@@ -12,15 +12,18 @@ def is_cross_site(method: str, headers: Headers) -> bool:
     if method in ("GET", "HEAD") or not origin:
         return False
     expected = headers.get("x-forwarded-host", headers.get("host", "")).split(",")[0].strip()
-    return urlsplit(origin).netloc != expected
+    try:
+        return urlsplit(origin).netloc != expected
+    except ValueError:  # such as http://[
+        return True
 
 
 def is_loopback(host: str) -> bool:
     """Whether a Host header or a listening address means this machine alone."""
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
     try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name == "localhost" or name.endswith(".localhost"):
+            return True
         return ip_address(name).is_loopback
     except ValueError:
         return False

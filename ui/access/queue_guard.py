@@ -4,6 +4,7 @@ Gradio answers an unknown handler, an unknown session or missing inputs with 500
 """
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 if TYPE_CHECKING:
     from gradio import Blocks
 
+_log = logging.getLogger("parley.page")
 _MOST_BYTES = 20_000_000
 _API = "/gradio_api"
 
@@ -51,16 +53,39 @@ class QueueGuard:
         known = isinstance(event, str) and event in self._blocks._queue.event_ids_to_events
         return None if known else _refusal("There is no such event.", 404)
 
+    def _has_handler(self, index: int) -> bool:
+        function = self._blocks.fns.get(index)
+        return function is not None and function.fn is not None  # one without a function runs in the browser alone
+
     def _refused_event(self, body: dict[str, Any]) -> Response | None:
         """The refusal of a new event; None if the page could have sent it."""
         index, session, data = body.get("fn_index"), body.get("session_hash"), body.get("data")
-        if not isinstance(index, int) or isinstance(index, bool) or index not in self._blocks.fns:
+        if not isinstance(index, int) or isinstance(index, bool) or not self._has_handler(index):
             return _refusal("There is no such handler. Reload the page.", 404)
         if not isinstance(session, str) or not session:
             return _refusal("The request has no session.", 400)
         if not isinstance(data, list) or len(data) != len(self._blocks.fns[index].inputs):
             return _refusal("The request has other inputs than the handler. Reload the page.", 400)
         return None
+
+
+def refuse_wrong_inputs(blocks: "Blocks") -> None:
+    """Makes an input that the page never sends, such as a choice that is not in the list, an error without a traceback.
+
+    Gradio checks the inputs in its queue, after the request was accepted.
+    """
+    from gradio import Error
+
+    preprocess = blocks.preprocess_data
+
+    async def checked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await preprocess(*args, **kwargs)
+        except Exception as error:  # each component raises its own
+            _log.warning("a request has inputs that no page sends: %s", " ".join(str(error).split())[:200])
+            raise Error("The request is not one of this page's. Reload it.", print_exception=False) from None
+
+    blocks.preprocess_data = checked  # type: ignore[method-assign] -- of this app alone
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from models.errors import Busy, Forbidden, Invalid, NotFound, ParleyError, TooLarge
 from ui.backend.context import PageContext
 from ui.raters.limits import RateLimit
-from ui.raters.texts import load_texts
+from ui.raters.texts import load_texts, shipped_texts
 from ui.raters.visit import Visit, visit_of
 from ui.raters.votes import RaterVotes
 from ui.raters.wording import error_body, status_of
@@ -69,12 +69,18 @@ class RaterEndpoints:
         if status >= 500:
             _log.warning("a rater's request failed: %s", error, exc_info=not isinstance(error, ParleyError))
         campaign = await asyncio.to_thread(self._votes.campaign_or_none, visit.campaign)
-        language = campaign.language if campaign else "en"
-        texts = load_texts(language, self._context.settings.home)
+        texts = self._texts(campaign.language if campaign else "en")
         body = error_body(error, texts, own_questions=campaign is not None and campaign.open_ended)
         retry = getattr(error, "retry_after", None)
         headers = {"cache-control": "no-store"} | ({"retry-after": str(round(retry))} if retry else {})
         return JSONResponse(body, status, headers)
+
+    def _texts(self, language: str) -> Mapping[str, str]:
+        try:
+            return load_texts(language, self._context.settings.home)
+        except Invalid as error:  # the owner's file of texts
+            _log.warning("%s Errors are English until it is repaired.", error)
+            return shipped_texts("en")
 
 
 async def _json_body(request: Request) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from evals.campaign_tables import CampaignPairRow, CriterionVoteRow
+from evals.campaign_tables import CampaignPairRow, CriterionVoteRow, InviteRow
 from evals.campaigns.ballots import (
     Ballot,
     RaterProgress,
@@ -19,10 +19,12 @@ from evals.campaigns.ballots import (
     votes_by,
 )
 from evals.campaigns.battles import open_battles
+from evals.campaigns.invites import NewInvite, create_invite, revoke_invite
 from evals.campaigns.lifecycle import close_campaign
+from evals.campaigns.raters import forget_person, join_by_invite
 from evals.tables import BattleRow, VoteRow
-from models.database import Database
-from models.errors import Conflict, Invalid, NotFound
+from models.database import Database, utcnow
+from models.errors import Conflict, Forbidden, Invalid, NotFound
 from tests.evals.campaigns.campaigns import MODELS, battle, opened
 
 
@@ -133,3 +135,37 @@ def test_a_rater_goes_on_where_they_stopped(database: Database, tmp_path: Path) 
     assert open_battles(database, "bob", "acceptance") == []
     assert {field.name for field in dataclasses.fields(shown)} == {"id", "messages", "left", "right"}
     assert rater_progress(database, "ann", "acceptance").wanted == 18
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired", "forgotten"])
+def test_who_is_not_invited_any_more_does_not_vote_on_an_open_battle(
+    any_database: Database, tmp_path: Path, end: str
+) -> None:
+    opened(any_database, tmp_path, access="invited")
+    invite = create_invite(any_database, NewInvite("acceptance", "Ann"))
+    voter = join_by_invite(any_database, invite).voter
+    voted, shown = battle(any_database, voter), battle(any_database, voter)
+    cast_vote(any_database, voted.id, voter, "left")
+    if end == "revoked":
+        revoke_invite(any_database, invite.id)
+    elif end == "forgotten":
+        forget_person(any_database, "Ann")
+    else:
+        with any_database.write() as session:
+            session.get_one(InviteRow, invite.id).expires = utcnow()
+    for refused in (
+        lambda: cast_vote(any_database, shown.id, voter, "left"),
+        lambda: undo_vote(any_database, voter, "acceptance"),
+        lambda: skip_battle(any_database, shown.id, voter, "other"),
+    ):
+        with pytest.raises(Forbidden):
+            refused()
+    assert rater_progress(any_database, voter, "acceptance").votes == 1
+
+
+def test_a_closed_campaign_takes_no_skips(database: Database, tmp_path: Path) -> None:
+    opened(database, tmp_path)
+    shown = battle(database)
+    close_campaign(database, "acceptance")
+    with pytest.raises(Conflict):
+        skip_battle(database, shown.id, "ann", "other")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evals.campaign_tables import CampaignRow
+from evals.campaigns import bundle_files
 from evals.campaigns.ballots import cast_vote
 from evals.campaigns.battles import BattleOptions
 from evals.campaigns.bundle import check_bundle, write_bundle
@@ -233,3 +234,18 @@ def test_a_bundle_with_new_hashes_is_refused_if_its_files_do_not_fit(recorded: D
     recording = next(name for name in true.files if name.startswith("recordings/"))
     assert f"{recording}: the answers" in refused(recording, '"text": "answer', '"text": "Answer')
     assert f"{recording}: a prompt" in refused(recording, "question 1", "question 9")
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("votes.jsonl", b"0" * 1_000_000)
+    monkeypatch.setattr(bundle_files, "_MOST_BYTES", 999_999)
+    with pytest.raises(Invalid, match="unpack it"):
+        check_bundle(bomb)
+
+
+def test_a_manifest_that_is_nested_too_deeply_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(Invalid, match="changed"):
+        check_bundle(tmp_path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from evals.campaign_tables import CampaignRow
 from evals.campaigns.campaign import OPEN, NewCampaign, PromptSource
 from evals.campaigns.lifecycle import (
     PREPARE,
@@ -16,7 +17,9 @@ from evals.campaigns.lifecycle import (
     open_campaign,
     remove_model,
 )
-from evals.votes.prompts import add_prompts, prompts
+from evals.campaigns.preparation import queue_preparation
+from evals.campaigns.report import campaign_plan
+from evals.votes.prompts import add_prompts, prompts, read_jsonl
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound
 from models.jobs import list_jobs
@@ -54,6 +57,9 @@ NOON = datetime(2027, 1, 5, 12, tzinfo=UTC)
         ({"opens": datetime(2027, 1, 1)}, "opens"),
         ({"opens": NOON, "closes": NOON}, "closes"),
         ({"closes": datetime(2020, 1, 1, tzinfo=UTC)}, "closes"),
+        ({"opens": datetime(2019, 1, 1, tzinfo=UTC), "closes": datetime(2020, 1, 1, tzinfo=UTC)}, "closes"),
+        ({"votes_per_pair": 10**30}, "votes_per_pair"),
+        ({"samples": 10**9}, "samples"),
     ],
 )
 def test_a_wrong_request_is_one_line_about_one_field(fields: dict, param: str) -> None:
@@ -154,3 +160,57 @@ def test_the_models_of_an_open_campaign_are_fixed(database: Database, tmp_path: 
     for change in (add_model, remove_model):
         with pytest.raises(Conflict, match="fixed"):
             change(database, "acceptance", "late" if change is add_model else "model-one")
+
+
+def test_a_draft_whose_end_has_passed_does_not_open(database: Database, tmp_path: Path) -> None:
+    draft(database, tmp_path)
+    with database.write() as session:
+        session.get_one(CampaignRow, "acceptance").closes = utcnow() - timedelta(hours=1)
+    with pytest.raises(Conflict, match="planned end"):
+        open_campaign(database, "acceptance")
+    assert load_campaign(database, "acceptance").state == "draft"
+    assert list_jobs(database, PREPARE) == []
+
+
+def test_the_open_page_has_no_end(database: Database) -> None:
+    register(database, *MODELS[:2])
+    for model in MODELS[:2]:
+        add_model(database, OPEN, model)
+    with pytest.raises(Conflict, match="remove-model"):
+        close_campaign(database, OPEN)
+    assert load_campaign(database, OPEN).state == "open"
+
+
+def test_answers_of_a_campaign_that_is_not_open_are_not_asked_for(database: Database, tmp_path: Path) -> None:
+    draft(database, tmp_path)
+    with pytest.raises(Conflict, match="draft"):
+        queue_preparation(database, "acceptance")
+    open_campaign(database, "acceptance")
+    close_campaign(database, "acceptance")
+    with pytest.raises(Conflict, match="closed"):
+        queue_preparation(database, "acceptance")
+
+
+@pytest.mark.parametrize("voters", [0, 10**9])
+def test_a_plan_for_more_voters_than_can_be_simulated_is_refused(
+    database: Database, tmp_path: Path, voters: int
+) -> None:
+    with pytest.raises(Invalid):
+        campaign_plan(draft(database, tmp_path), voters)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\x00b"])
+def test_a_text_that_cannot_be_stored_is_one_line(any_database: Database, tmp_path: Path, text: str) -> None:
+    if any_database.is_sqlite and "\x00" in text:
+        pytest.skip("SQLite stores NUL")
+    with pytest.raises(Invalid, match="cannot be stored"):
+        draft(any_database, tmp_path, title=text)
+    with pytest.raises(NotFound if any_database.is_sqlite and "\x00" in text else Invalid):
+        draft(any_database, tmp_path, models=(MODELS[0], text))
+
+
+def test_prompts_that_are_nested_too_deeply_are_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "deep.jsonl"
+    file.write_text("[" * 100_000)
+    with pytest.raises(Invalid, match="line 1"):
+        list(read_jsonl(file))

@@ -109,3 +109,20 @@ def test_a_vote_needs_the_signed_cookie_and_json(open_page: Page):
         client.post("/vote/api/vote", content=b'{"battle": "x"}', headers={"content-type": "text/plain"}).status_code
         == 400
     )
+
+
+@pytest.mark.parametrize("headers", [{"origin": "http://["}, {"host": "["}, {"host": "[::1"}])
+def test_headers_that_are_no_addresses_are_refused(open_page: Page, headers: dict[str, str]):
+    assert open_page.browser().post("/vote/api/next", json={}, headers=headers).status_code in (403, 421)
+
+
+@pytest.mark.parametrize("after", ["http://[", "//[x", "/\\[", "https://evil.example/"])
+def test_the_sign_in_page_goes_nowhere_else(open_page: Page, after: str):
+    page = open_page.browser().get("/login", params={"after": after})
+    assert page.status_code == 200
+    assert 'name="after" value="/"' in page.text
+
+
+@pytest.mark.parametrize("name", ["nope", "", "%ff", "a%00b"])
+def test_the_report_of_no_campaign_is_404(open_page: Page, name: str):
+    assert open_page.browser().get(f"/campaigns/c/{name}/report").status_code == 404

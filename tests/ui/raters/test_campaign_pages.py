@@ -262,3 +262,25 @@ def test_nothing_in_an_answer_can_be_loaded_followed_or_sent(text: str):
 
 def test_headings_of_answers_look_alike():
     assert answer_html("# A") == answer_html("### A") == "<h3>A</h3>\n"
+
+
+def test_a_group_of_a_hundred_joins_from_one_network(open_page: Page):
+    campaign(open_page, "hundred")
+    address = link(open_page, "hundred", "Team", is_group=True)
+    for n in range(100):
+        browser = open_page.browser()
+        assert browser.get(address).status_code == 200
+        assert browser.post(address, data={"name": f"Person {n}"}).status_code == 303
+    assert len(list_raters(open_page.database, "hundred")) == 100
+
+
+def test_a_broken_file_of_texts_is_an_error_in_english(open_page: Page, caplog: pytest.LogCaptureFixture):
+    campaign(open_page, "broken-texts", language="nl")
+    client = invited(open_page, "broken-texts")
+    folder = open_page.settings.home / "texts"
+    folder.mkdir(exist_ok=True)
+    (folder / "nl.json").write_text("{")
+    answer = client.get("/vote/c/broken-texts/api/state")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == load_texts("en", open_page.settings.home)["error_invalid"]
+    assert "nl.json" in caplog.text

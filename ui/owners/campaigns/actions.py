@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from evals.campaigns.campaign import Campaign
 from evals.campaigns.campaign_prompts import campaign_prompts
-from evals.campaigns.gold_pairs import add_gold_pair, count_gold_pairs
+from evals.campaigns.gold_pairs import GoldPair, add_gold_pairs, count_gold_pairs
 from evals.campaigns.invites import Invite, NewInvite, Role, create_invite, list_invites, revoke_invite, sign_invite
 from evals.campaigns.lifecycle import close_campaign, create_campaign, list_campaigns, load_campaign, open_campaign
 from evals.campaigns.progress import CampaignProgress, campaign_progress
@@ -145,7 +145,7 @@ class CampaignActions:
         """Adds a gold pair to a draft; returns how many there are."""
         if prompt_id not in {value for _, value in self.questions(name)}:
             raise Invalid("Choose a question of this campaign.", param="prompt")
-        add_gold_pair(self.database, name, prompt_id, better, worse)
+        add_gold_pairs(self.database, name, [GoldPair(prompt_id, better, worse)])
         return count_gold_pairs(self.database, name)
 
     def _own(self, name: str) -> str:

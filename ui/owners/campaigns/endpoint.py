@@ -103,8 +103,13 @@ class CampaignReportPage:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["parley_campaign"]
         actions = CampaignActions(self._context.database, self._context.settings, name)
-        report, _ = await asyncio.to_thread(actions.report, name, True)
-        recorded = await asyncio.to_thread(actions.recorded, name)
+        try:
+            report, _ = await asyncio.to_thread(actions.report, name, True)
+            recorded = await asyncio.to_thread(actions.recorded, name)
+        except ParleyError as error:
+            page = static_page("Report", f"<h1>Report</h1><p>{escape(error.message)}</p>", error.status)
+            await page(scope, receive, send)
+            return
         campaign = report.campaign
         body = (
             f"{_WIDE}<h1>{escape(campaign.title)} {state_badge(campaign)}</h1><p>{escape(campaign.question)}</p>"

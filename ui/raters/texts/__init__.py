@@ -28,15 +28,16 @@ def load_texts(language: str, home: Path) -> Mapping[str, str]:
 @lru_cache(maxsize=32)
 def _merged(codes: tuple[str, ...], folder: Path, stamps: tuple[int, ...]) -> Mapping[str, str]:
     """English, overlaid with each code's shipped and own texts. `stamps`: a changed file is read again."""
-    texts = _shipped("en")
+    texts = shipped_texts("en")
     for code, stamp in zip(codes, stamps, strict=True):
-        texts = texts | _shipped(code)
+        texts = texts | shipped_texts(code)
         if stamp:
             texts = texts | _own(folder / f"{code}.json")
     return texts
 
 
-def _shipped(code: str) -> dict[str, str]:
+def shipped_texts(code: str) -> dict[str, str]:
+    """The texts of a language that come with Parley; none where there is no file."""
     path = files("ui.raters.texts").joinpath(f"{code}.json")
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

@@ -83,7 +83,7 @@ def cast_vote(database: Database, battle_id: str, voter: str, choice: Choice, ba
         Invalid: `choice` is none of left, right, tie, both_bad, or a criterion or its choice is unknown.
         NotFound: there is no such battle, or it belongs to another voter; the error is the same.
         Conflict: the campaign is closed (code "closed"), or the battle was skipped (code "skipped").
-        Forbidden: the voter's invite was revoked or has expired meanwhile (code "invited_only").
+        Forbidden: the voter's invite was revoked or has expired (code "invited_only").
     """
     if choice not in CHOICES:
         raise Invalid(f"A vote must be one of {', '.join(CHOICES)}.", param="choice")

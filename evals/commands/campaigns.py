@@ -66,7 +66,7 @@ def create(
     ] = "mask",
     language: Annotated[str, typer.Option(help="The language of the page, such as en or de.")] = "en",
     repeats: Annotated[float, typer.Option(help="The share of pairs shown twice, for self-consistency.")] = 0.0,
-    gold: Annotated[float, typer.Option(help="The share of gold pairs among what people see, if you add some.")] = 0.05,
+    gold: Annotated[float, typer.Option(help="The share of gold pairs among the pairs shown, if you add some.")] = 0.05,
     samples: Annotated[int, typer.Option(help="Answers of each model to each prompt.")] = 1,
     opens: Annotated[str | None, typer.Option(help="When it opens, such as 2027-01-05T09:00.")] = None,
     closes: Annotated[str | None, typer.Option(help="When it closes.")] = None,

@@ -21,13 +21,17 @@ _SWAPPED = {"ab": "21", "ba": "12", "a": "2", "b": "1"}
 
 
 def similar_names(database: Database, models: Sequence[str]) -> list[str]:
-    """A sentence for each group of stored names, one of them in `models`, that differ in case or punctuation only."""
+    """A sentence for each group of stored names, one of them in `models`, that differ in case or punctuation only.
+
+    Names that were compared with each other are different models, and not mentioned.
+    """
     groups: dict[str, set[str]] = defaultdict(set)
-    for name in voted_models(database) | set(models):
+    compared = _voted_pairs(database)
+    for name in {name for pair in compared for name in pair} | set(models):
         groups[_letters(name)].add(name)
     hints = []
     for names in sorted(map(sorted, groups.values())):
-        if len(names) > 1 and set(names) & set(models):
+        if len(names) > 1 and set(names) & set(models) and not any(set(pair) <= set(names) for pair in compared):
             alike = len({unicodedata.normalize("NFC", _visible(name)) for name in names}) < len(names)
             quoted = " and ".join(ascii(name) if alike else f'"{name}"' for name in names)
             hints.append(
@@ -45,12 +49,12 @@ def _visible(name: str) -> str:
     return "".join(char for char in name if unicodedata.category(char) != "Cf")
 
 
-def voted_models(database: Database) -> set[str]:
-    """The names of models that have votes."""
+def _voted_pairs(database: Database) -> set[tuple[str, str]]:
+    """The pairs of models that have votes."""
     query = select(PairRow.model_1, PairRow.model_2).distinct()
     voted = query.join(BattleRow, BattleRow.pair_id == PairRow.id).join(VoteRow, VoteRow.battle_id == BattleRow.id)
     with database.read() as session:
-        return {name for row in session.execute(voted) for name in row}
+        return {(first, second) for first, second in session.execute(voted)}
 
 
 def merge_model(database: Database, old: str, new: str) -> int:

@@ -83,7 +83,7 @@ def refuse_wrong_inputs(blocks: "Blocks") -> None:
             return await preprocess(*args, **kwargs)
         except Exception as error:  # each component raises its own
             _log.warning("a request has inputs that no page sends: %s", " ".join(str(error).split())[:200])
-            raise Error("The request is not one of this page's. Reload it.", print_exception=False) from None
+            raise Error("This page did not send this request. Reload the page.", print_exception=False) from None
 
     blocks.preprocess_data = checked  # type: ignore[method-assign] -- of this app alone
 

@@ -131,6 +131,13 @@ def test_an_excluded_voter_counts_nowhere(any_database: Database, tmp_path: Path
     assert len(read_votes(any_database)) == 4
 
 
+def test_names_that_were_compared_are_not_hinted_at(database: Database, tmp_path: Path) -> None:
+    imported = import_votes(database, table(tmp_path / "v.csv", ["A,a,left,Why?,x,y,ann\n"]))
+    assert not [note for note in imported.notes if "one model" in note]
+    with pytest.raises(Conflict, match="different models"):
+        merge_model(database, "A", "a")
+
+
 def test_two_names_of_a_model_become_one(any_database: Database, tmp_path: Path) -> None:
     rows = ["A,b,left,Why?,from A,from b,ann\n", "zeta,b,left,Why?,from zeta,from b,ann\n", "b,c,left,Why?,x,y,ann\n"]
     found = import_votes(any_database, table(tmp_path / "v.csv", rows))
@@ -158,7 +165,7 @@ def test_two_names_of_a_model_become_one(any_database: Database, tmp_path: Path)
     assert {shown: row.verdict for shown, row in judged.items()} == {"21": 1, "12": 2}
     assert {row.expected for row in judged.values()} == {0.8}
     assert judged["12"].scores == {"1": {"x": 5}, "2": {"x": 1}}
-    with pytest.raises(Conflict, match="two models"):
+    with pytest.raises(Conflict, match="different models"):
         merge_model(any_database, "A", "b")
     with pytest.raises(NotFound):
         merge_model(any_database, "nobody", "A")

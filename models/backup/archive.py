@@ -68,12 +68,14 @@ def add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def add_file(archive: tarfile.TarFile, path: Path, name: str) -> bool:
-    """Adds a file, a symbolic link or an empty folder; false if it has disappeared meanwhile.
+    """Adds a file, a symbolic link or an empty folder; false if it has disappeared meanwhile, or is something else.
 
-    Of a file that grows, it adds what was there at the start.
+    Sockets, pipes and devices belong to running programs. Of a file that grows, it adds what was there at the start.
     """
     try:
         info = archive.gettarinfo(path, name)
+        if info is None or not (info.isreg() or info.issym() or info.islnk() or info.isdir()):
+            return False
         info.uid = info.gid = 0
         info.uname = info.gname = ""
         if not info.isreg():

@@ -47,7 +47,7 @@ def restore_backup(settings: Settings, path: Path, *, replace: bool = False) -> 
         Unavailable: the database cannot be restored.
     """
     check_hash(path)
-    with tarfile.open(path, "r:") as archive:
+    with _opened(path) as archive:
         manifest = read_manifest(archive)
         _require_kind(settings, manifest)
         _require_room(settings, replace=replace)
@@ -63,6 +63,15 @@ def restore_backup(settings: Settings, path: Path, *, replace: bool = False) -> 
                 raise Invalid(f"{path} cannot be restored: {error}.", param="file") from error
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(path, "r:") as archive:
+            yield archive
+    except tarfile.TarError as error:
+        raise Invalid(f"{path} is no backup: it is not a tar archive.", param="file") from error
 
 
 def _require_kind(settings: Settings, manifest: Manifest) -> None:
@@ -105,10 +114,10 @@ def _put_in_place(settings: Settings, manifest: Manifest, staging: Path) -> Rest
     home.mkdir(exist_ok=True)
     for folder in ("runs", "models"):
         _rewrite(home / folder, old, new)
+    files = sum(one.is_symlink() or not one.is_dir() for one in home.rglob("*"))
     if manifest.database == "sqlite":
         move_paths(f"sqlite:///{copy}", old, new)
         copy.rename(home / NAMES["sqlite"])
-    files = sum(1 for one in home.rglob("*") if not one.is_dir())
     replaced = settings.home / f".replaced-{new_ulid()}"
     replaced.mkdir()
     if manifest.database == "postgresql":

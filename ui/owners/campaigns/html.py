@@ -78,6 +78,7 @@ def _warnings(progress: CampaignProgress) -> str:
         lines.append(notice(f"Answers are being prepared: {job.message or 'the worker starts soon'}.", "wait"))
     if job is not None and job.status == "failed":
         lines.append(notice(f"The preparation failed: {job.error}. Answers are asked for as raters need them.", "bad"))
+    lines += [notice(each.gap, "warn") for each in progress.prepared if each.gap]
     for each in progress.set_aside:
         if not each.resting:
             continue

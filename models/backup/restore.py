@@ -20,6 +20,7 @@ from models.errors import Conflict, Invalid, ParleyError
 from models.settings import Settings
 from models.tables import ModelRow
 
+_LOCK, _STAGING = "up.lock", ".restoring-"
 _TEXTS = (".json", ".jsonl", ".toml", ".log")  # of a run or a model: they name folders of the home
 
 
@@ -53,7 +54,9 @@ def restore_backup(settings: Settings, path: Path, *, replace: bool = False) -> 
         _require_room(settings, replace=replace)
         settings.home.mkdir(parents=True, exist_ok=True)
         with _locked(settings.home):
-            staging = settings.home / f".restoring-{new_ulid()}"
+            for left_over in settings.home.glob(f"{_STAGING}*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+            staging = settings.home / f"{_STAGING}{new_ulid()}"
             try:
                 archive.extractall(staging, filter=_inside)  # noqa: S202 -- the filter refuses what leads outside
                 return _put_in_place(settings, manifest, staging)
@@ -84,16 +87,21 @@ def _require_kind(settings: Settings, manifest: Manifest) -> None:
 def _require_room(settings: Settings, *, replace: bool) -> None:
     if replace:
         return
-    if settings.home.is_dir() and any(settings.home.iterdir()):
+    if settings.home.is_dir() and any(not _is_left_over(entry) for entry in settings.home.iterdir()):
         raise Conflict(f"The home {settings.home} is not empty: name an empty one, or use --replace.")
     if has_tables(settings):
         raise Conflict("The database has tables already: name an empty one, or use --replace.")
 
 
+def _is_left_over(entry: Path) -> bool:
+    """Whether it comes from a restoration that failed or was killed."""
+    return entry.name == _LOCK or entry.name.startswith(_STAGING)
+
+
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
     """Holds the lock of `parley up` while the home changes."""
-    with (home / "up.lock").open("a+") as stream:
+    with (home / _LOCK).open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

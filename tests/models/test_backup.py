@@ -216,3 +216,15 @@ def test_a_sealed_file_that_is_no_archive_is_one_line(tmp_path: Path, settings: 
         sealed.seal()
     with pytest.raises(Invalid, match="not a tar archive"):
         restore_backup(settings, file)
+
+
+def test_a_restoration_that_was_killed_or_failed_can_be_repeated(tmp_path: Path, settings: Settings) -> None:
+    upgrade(settings)
+    create_backup(settings, tmp_path / "backup.tar")
+    there = load_settings(home=tmp_path / "there")
+    (there.home / ".restoring-01ABC" / "home").mkdir(parents=True)
+    (there.home / "up.lock").touch()
+    assert restore_backup(there, tmp_path / "backup.tar").replaced is None
+    assert not list(there.home.glob(".restoring-*"))
+    with pytest.raises(Conflict, match="not empty"):
+        restore_backup(there, tmp_path / "backup.tar")

@@ -211,7 +211,7 @@ class RecordingRow(Base):
 class RecordedAnswerRow(Base):
     """One sample of a recorded model's answer to a prompt, from 0; `error` instead of the text where it failed.
 
-    `logprobs`: as the API returned them, None where it did not.
+    `logprobs`: as the API returned them, None if it did not.
     """
 
     __tablename__ = "recorded_answers"

@@ -75,7 +75,7 @@ class BattleRow(Base):
     campaign: Mapped[str] = mapped_column(
         ForeignKey("campaigns.name"), index=True, default=OPEN_CAMPAIGN, server_default=OPEN_CAMPAIGN
     )
-    # The probability with which this pair of models was drawn; None where it is unknown.
+    # The probability with which this pair of models was drawn; None if it is unknown.
     probability: Mapped[float | None] = mapped_column()
     # The pair is a gold pair, whose better answer is known.
     gold: Mapped[bool] = mapped_column(default=False, server_default=text("false"))

@@ -1,1 +1,1 @@
-"""Blind battles over HTTP: nothing that a rater's browser receives before the end tells which model wrote what."""
+"""Blind battles over HTTP: nothing that a rater's browser receives before the end reveals which model wrote what."""

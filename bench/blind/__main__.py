@@ -1,4 +1,5 @@
-"""Looks for anything that tells a rater which model wrote an answer: names in the bytes, and times, counts and sizes.
+"""Searches for anything that reveals to a rater which model wrote an answer: names in the bytes, and times, counts and
+sizes.
 
     python -m bench.blind [--battles 500] [--raters 50] [--seed 0] [--json]
 
@@ -6,7 +7,7 @@ Two hosted models draw their answers from the same texts and differ in name, spe
 and vote over HTTP through a real gateway and page; all bytes that they receive are kept, those of every other address
 that they can reach included. `names_found` counts responses with a name in them. A classifier guesses the model at the
 left from what a browser can observe; 0.5 is chance. `upstream_accuracy` is the same classifier's on the models' own
-seconds: what a page would reveal that shows each answer when it is ready. Exit status 1 if a name was found, the
+seconds: what a page that shows each answer as soon as it is ready would reveal. Exit status 1 if a name was found, the
 classifier is above chance, or one model is at the left too often.
 """
 

@@ -17,7 +17,7 @@ CAMPAIGN = "blind"
 _ROOT = f"/vote/c/{CAMPAIGN}"
 _CHOICES = ("left", "right", "tie", "both_bad")
 _READING_S = 0.2  # at most, between a pair and its vote
-# What else a rater can ask for. Answers are wanted from none of them; their bytes are searched for names.
+# Other addresses that a rater can request. Any status is accepted; their bytes are searched for names.
 _GETS = (
     f"{_ROOT}/config", f"{_ROOT}/theme.css", f"{_ROOT}/favicon.ico", f"{_ROOT}/gradio_api/startup-events",
     f"{_ROOT}/gradio_api/app_id", f"{_ROOT}/gradio_api/queue/data?session_hash=x", f"{_ROOT}/gradio_api/info",
@@ -92,7 +92,7 @@ class _Rater:
         await self._get(f"{_ROOT}/api/state")
 
     async def look_around(self, group_link: str) -> None:
-        """Asks for everything else: with this rater's cookies, and without any."""
+        """Requests all other addresses, with this rater's cookies and without any."""
         for client in (self._client, RaterClient(self._client.port)):
             self._client = client
             for path in (*_GETS, self._link, group_link):

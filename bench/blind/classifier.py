@@ -1,4 +1,4 @@
-"""How well an observer tells two classes apart: ridge logistic regression, tested on groups that it has not seen."""
+"""How well an observer can distinguish two classes: ridge logistic regression, tested on unseen groups."""
 
 from dataclasses import dataclass
 from math import sqrt

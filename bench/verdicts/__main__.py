@@ -3,7 +3,7 @@
     python -m bench.verdicts [--runs 2000] [--parts coverage,peeking,leaderboard] [--json]
 
 It simulates votes whose truth is known, so the results say nothing about any real model. A line is printed for each
-world that is the worst in some respect; `--json` adds one JSON object with all of them. It takes some minutes.
+world that is worst in some respect; `--json` adds one JSON object with all of them. It takes some minutes.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How often the intervals of one look contain the truth, for both scopes, and how wide they are beside an oracle's."""
+"""How often intervals that are read once contain the truth, for both scopes, and their width beside an oracle's."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,8 +16,8 @@ class ScopeCoverage:
     """The share of 95 % intervals that contain the truth, and their mean width in widths of an oracle's.
 
     The oracle knows the standard deviation of the estimate and takes 1.96 of it to each side. `wrong` is the share of
-    90 % intervals that lie wholly above the truth: how often "at least as good" would be said of a model that is worse
-    by exactly the margin.
+    90 % intervals that lie wholly above the truth: how often a model that is worse by exactly the margin would be
+    called "at least as good".
     """
 
     covered: float

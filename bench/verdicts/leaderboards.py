@@ -1,4 +1,4 @@
-"""How often the leaderboard's intervals contain the truth, where voters and prompts differ in what they like."""
+"""How often the leaderboard's intervals contain the truth, if voters and prompts differ in their preferences."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -14,9 +14,9 @@ Arrival = Literal["at random", "voter by voter"]
 
 @dataclass(frozen=True)
 class CallRates:
-    """Shares of runs. `called`: "better" or "worse" of people in general at some look up to the last vote.
+    """Shares of runs. `called`: "better" or "worse" for people in general at some reading up to the last vote.
 
-    `wrong` is the part of them that is not true: any call where there is no difference. `own_wrong` is the share with a
+    `wrong` is the part of them that is not true: any call if there is no difference. `own_wrong` is the share with a
     call for these people that their own true mean, of those who had voted by then, contradicts.
     """
 

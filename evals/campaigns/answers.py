@@ -1,4 +1,4 @@
-"""The answers of a campaign's models: prepared ones, recorded ones, and new ones where there are none."""
+"""The answers of a campaign's models: prepared ones, recorded ones, and new ones for those that are missing."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from models.database import Database
 from models.errors import Invalid, ParleyError, TooLarge
 from models.messages import Completer, Completion
 
-ANSWER_TOKENS = 512  # the longest answer, so that a rambling model does not keep a rater waiting
+ANSWER_TOKENS = 512  # the longest answer in tokens, so that a verbose model does not keep a rater waiting
 _log = logging.getLogger("parley.campaigns")
 
 
@@ -33,7 +33,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Answered:
-    """What the models answered by model, and which of them failed."""
+    """The answers by model, and the models that failed."""
 
     completions: Mapping[str, Completion]
     failures: tuple[Failure, ...]
@@ -47,7 +47,7 @@ def answer_parameters(sample: int) -> dict[str, Any]:
 def stored_answers(
     session: Session, campaign: CampaignRow, prompt: Prompt, models: Sequence[str], sample: int
 ) -> dict[str, str]:
-    """The prepared and recorded answers of these models; one that has none is missing."""
+    """The prepared and recorded answers of these models; a model without an answer is left out."""
     found: dict[str, str] = {}
     live = [model for model in models if model not in campaign.recordings]
     for model in models:
@@ -66,7 +66,7 @@ def stored_answers(
 
 
 def recorded_answer(session: Session, recording_id: str, prompt_id: str, sample: int) -> str | None:
-    """A recorded sample; where the recording has fewer samples, they are used in turn. None where it has none."""
+    """A recorded sample, or None. If the recording has fewer samples, they are used in turn."""
     query = (
         select(RecordedAnswerRow.text)
         .where(RecordedAnswerRow.recording_id == recording_id, RecordedAnswerRow.prompt_id == prompt_id)
@@ -117,7 +117,7 @@ async def gathered(requests: Sequence[Awaitable[Completion | Failure]]) -> list[
 def store_answers(
     database: Database, prompt: Prompt, completions: Mapping[str, Completion], sample: int
 ) -> dict[str, str]:
-    """Stores answers to be shared by every pair; returns their texts, an earlier one where it was stored first."""
+    """Stores answers to be shared by every pair; returns the stored texts: an earlier answer stays if there is one."""
     cache = AnswerCache(database, parameters_hash(answer_parameters(sample)))
     key = prompt_hash(prompt.messages)
     for model, completion in completions.items():

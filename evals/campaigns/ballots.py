@@ -31,7 +31,7 @@ _COMMENT_LIMIT = 2_000  # characters
 
 @dataclass(frozen=True)
 class Ballot:
-    """What goes with a choice: votes on the campaign's other criteria, and a comment."""
+    """What accompanies a choice: votes on the campaign's other criteria, and a comment."""
 
     criteria: Mapping[str, CriterionChoice] = field(default_factory=dict)
     comment: str | None = None
@@ -42,7 +42,7 @@ _EMPTY = Ballot()
 
 @dataclass(frozen=True)
 class Reveal:
-    """The stored vote, and where the campaign reveals names after each vote, which model wrote which side.
+    """The stored vote; also which model wrote which answer, if the campaign reveals names after each vote.
 
     `choice` is the stored one: the first. `votes_by_voter` counts this voter's votes in the campaign. `repeated`: the
     battle had a vote already, so nothing was stored.
@@ -57,7 +57,7 @@ class Reveal:
 
 @dataclass(frozen=True)
 class RaterProgress:
-    """How far a rater is. `wanted` is None in a campaign without an end."""
+    """A rater's progress. `wanted` is None in a campaign without an end."""
 
     votes: int
     wanted: int | None
@@ -95,7 +95,7 @@ def cast_vote(database: Database, battle_id: str, voter: str, choice: Choice, ba
         if stored is None:
             _check_may_vote(session, campaign, voter)
             if battle.skip_reason is not None:
-                raise Conflict("You skipped this comparison. Go on to the next one.", code="skipped")
+                raise Conflict("You have skipped this comparison. Go on to the next one.", code="skipped")
             if insert_once(session, VoteRow(battle_id=battle_id, voter=voter, choice=choice)):
                 _count_vote(session, battle, choice, +1)
                 for criterion, side in ballot.criteria.items():
@@ -129,7 +129,7 @@ def undo_vote(database: Database, voter: str, campaign: str = OPEN) -> Battle:
             raise NotFound("There is no vote to take back.")
         _check_may_vote(session, row, voter)
         if battle.revealed is not None:
-            raise Conflict("The names were shown for this vote, so it cannot change any more.", code="revealed")
+            raise Conflict("You have seen the names for this vote, so it can no longer change.", code="revealed")
         vote = session.get_one(VoteRow, battle.id)
         _count_vote(session, battle, vote.choice, -1)
         session.execute(delete(CriterionVoteRow).where(CriterionVoteRow.battle_id == battle.id))
@@ -148,11 +148,11 @@ def skip_battle(database: Database, battle_id: str, voter: str, reason: str) -> 
         Forbidden: the voter has no valid invite (code "invited_only").
     """
     if reason not in SKIP_REASONS:
-        raise Invalid(f"A reason is one of {', '.join(SKIP_REASONS)}.", param="reason")
+        raise Invalid(f"The reason must be one of {', '.join(SKIP_REASONS)}.", param="reason")
     with database.write() as session:
         battle, campaign = _own_battle(session, battle_id, voter)
         if session.get(VoteRow, battle_id) is not None:
-            raise Conflict("You voted on this comparison already.", code="voted")
+            raise Conflict("You have already voted on this comparison.", code="voted")
         _check_may_vote(session, campaign, voter)
         battle.skip_reason = battle.skip_reason or reason
 
@@ -177,7 +177,7 @@ def votes_by(database: Database, voter: str, campaign: str = OPEN) -> int:
 
 
 def rater_progress(database: Database, voter: str, campaign: str = OPEN) -> RaterProgress:
-    """How far a voter is in a campaign.
+    """A voter's progress in a campaign.
 
     Raises:
         NotFound: there is no such campaign.
@@ -246,7 +246,7 @@ def _check_ballot(campaign: CampaignRow, ballot: Ballot) -> None:
 
 
 def _revealed_names(session: Session, campaign: CampaignRow, battle: BattleRow) -> tuple[str | None, str | None]:
-    """The names of left and right where they may be shown now; that they were is stored with them."""
+    """The names of the left and the right model if they may be shown now; stores that they were shown."""
     shown = campaign.reveal == "after_vote" or (
         campaign.reveal == "at_end" and as_campaign(campaign, 0).state == "closed"
     )
@@ -262,7 +262,7 @@ def _names(session: Session, battle: BattleRow) -> tuple[str, str]:
 
 
 def _count_vote(session: Session, battle: BattleRow, choice: str, step: int) -> None:
-    """Adds a vote to the counters of its pair, or takes it out."""
+    """Adds a vote to its pair's counters, or subtracts it."""
     if battle.again or battle.gold:
         return
     pair = session.get_one(PairRow, battle.pair_id)
@@ -286,7 +286,7 @@ def _count(session: Session, voter: str, campaign: str) -> int:
 
 
 def _wanted(session: Session, campaign: CampaignRow) -> int | None:
-    """The votes that are asked of one person: never more than there are pairs."""
+    """How many votes one person is asked for: never more than there are pairs."""
     if campaign.open_ended:
         return campaign.votes_per_person
     query = select(func.count()).select_from(CampaignPromptRow).where(CampaignPromptRow.campaign == campaign.name)

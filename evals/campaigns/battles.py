@@ -49,10 +49,10 @@ class BattleOptions:
 
     Attributes:
         prompt: what the rater typed, in an open-ended campaign; both models are always asked.
-        repeat_share: how often a pair that this voter voted on long before is shown once more, with shuffled sides, to
+        repeat_share: how often a pair that this voter voted on earlier is shown again, with shuffled sides, to
             measure the voter's consistency. 0 to 1; each pair at most once. None: the campaign's own share.
         ready: the models that can be asked now; None: all. Stored answers are shown whatever the model's state.
-        seed: for tests: makes the choice of models, prompt and sides repeatable.
+        seed: makes the choice of models, prompt and sides repeatable, for tests.
     """
 
     prompt: str | None = None
@@ -71,13 +71,13 @@ async def next_battle(
     campaign: str = OPEN,
     options: BattleOptions = _DEFAULT,
 ) -> Battle:
-    """Two answers for this voter, sides shuffled; no model is asked where the answers are stored.
+    """Two answers for this voter, sides shuffled; no model is asked if the answers are stored.
 
-    Where a model fails, it is set aside with a growing pause, and another pair is shown in the same call.
+    A model that fails is set aside with a growing pause, and another pair is shown in the same call.
 
     Raises:
         NotFound: there is no such campaign, or it has no prompts.
-        Invalid: it has fewer than two models, or the typed prompt is empty or not welcome.
+        Invalid: it has fewer than two models, or a typed prompt is empty or not allowed.
         Conflict: the campaign is not open (code "not_open" or "closed"), the voter has voted enough ("finished"), or
             nothing is left for them ("nothing_left").
         Forbidden: the voter was not invited (code "invited_only").
@@ -153,7 +153,7 @@ class _Booth:
     excluded: set[Place]
 
     def prepared(self) -> Battle | Match:
-        """The battle where both answers are stored, else the match whose models must be asked."""
+        """The battle if both answers are stored, else the match whose models must be asked."""
         with self.database.write() as session:
             row, matchmaker = self._pair_selector(session)
             try:
@@ -165,12 +165,12 @@ class _Booth:
         raise failure
 
     def answered(self, match: Match, answered: Answered) -> Battle | None:
-        """The battle with the new answers; None where a model failed, or where another pair must be shown."""
+        """The battle with the new answers; None if a model failed, or if another pair must be shown."""
         texts = dict(match.answers or {})
         if match.fresh:
             texts |= {model: _storable(one.text) for model, one in answered.completions.items()}
         else:
-            # Shared with the other pairs, also where this pair comes to nothing.
+            # Shared with the other pairs, even if this pair is not shown.
             texts |= store_answers(self.database, match.prompt, answered.completions, match.sample)
         with self.database.write() as session:
             row, matchmaker = self._pair_selector(session)
@@ -200,7 +200,7 @@ class _Booth:
         return row, PairSelector(session, row, wish, self.chance, self.excluded)
 
     def _stored(self, session: Session, row: CampaignRow, match: Match, history: Sequence[Showing]) -> Battle:
-        """The battle, on disk, with its pair where that is new. A double click on a stored pair gets one battle."""
+        """Stores the battle, and its pair if that is new. A double click on a stored pair gets the same battle."""
         pair = match.pair
         assert pair is not None, "a match is stored with its answers"
         pair = self._fixed_pair(session, row, match, pair)
@@ -225,7 +225,7 @@ class _Booth:
         return _battle(battle, pair, match.prompt, campaign_names(session, row.models))
 
     def _fixed_pair(self, session: Session, row: CampaignRow, match: Match, pair: PairRow) -> PairRow:
-        """The pair of this place, stored: another rater's where both got the answers at once."""
+        """The stored pair of this place: another rater's, if both got the answers at once."""
         if not (row.open_ended or match.again or match.gold):
             key = (self.campaign, *match.models, match.prompt.id, match.sample)
             cell = session.get(CampaignPairRow, key)
@@ -261,7 +261,9 @@ def _check_typed(database: Database, campaign: str) -> None:
     with database.read() as session:
         row = session.get(CampaignRow, campaign)
         if row is not None and not row.open_ended:
-            raise Invalid("This comparison has its own questions.", param="prompt", code="no_own_prompts")
+            raise Invalid(
+                "This comparison has fixed questions: you cannot ask your own.", param="prompt", code="no_own_prompts"
+            )
 
 
 def _battle(battle: BattleRow, pair: PairRow, prompt: Prompt, names: tuple[str, ...]) -> Battle:

@@ -41,7 +41,7 @@ from models.messages import Message
 
 _TIMES = ("created", "opens", "closes", "opened", "closed")
 _RECORDINGS = "recordings/"
-_LISTED = 3  # differences in an error
+_LISTED = 3  # differences that an error lists
 
 _Row = dict[str, Any]
 
@@ -58,7 +58,7 @@ class WrittenBundle:
 class CheckedBundle:
     """A bundle that was checked: its campaign, its number of rated votes, and its report, also in words.
 
-    `sha256` is to be compared with the one that the exporter has published.
+    Compare `sha256` with the value that the exporter has published.
     """
 
     campaign: Campaign
@@ -104,7 +104,7 @@ def check_bundle(path: Path) -> CheckedBundle:
 
     Raises:
         NotFound: there is no such file or folder.
-        Invalid: it is no bundle, a byte was changed, its files do not fit together, or its votes do not give its
+        Invalid: it is not a bundle, a byte was changed, its files do not fit together, or its votes do not give its
             verdicts; the message says what.
     """
     bundle = read_files(path)
@@ -120,7 +120,7 @@ def check_bundle(path: Path) -> CheckedBundle:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise Invalid(
-            f"{path} is no whole export of a campaign: {type(error).__name__}: {error}.", param="file"
+            f"{path} is not a complete export of a campaign: {type(error).__name__}: {error}.", param="file"
         ) from error
     if different:
         theirs, ours = bundle.manifest.get("versions"), versions()
@@ -275,7 +275,7 @@ def _digest(row: _Row) -> str:
 
 
 def _differences(computed: Any, stored: Any, at: str = "") -> Iterator[str]:
-    """Where two JSON values differ, such as `verdicts.0.state`."""
+    """The places in which two JSON values differ, such as `verdicts.0.state`."""
     if isinstance(computed, dict) and isinstance(stored, dict) and computed.keys() == stored.keys():
         for name in sorted(computed):
             yield from _differences(computed[name], stored[name], f"{at}.{name}".lstrip("."))

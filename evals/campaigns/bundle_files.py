@@ -1,7 +1,7 @@
 """The files of a bundle: a folder or a zip, with a manifest that has the SHA-256 of each file and of itself.
 
 A hash shows that a file was changed, not who wrote it: compare the bundle's own SHA-256, which is that of its manifest,
-with the one that the exporter has published.
+with the value that the exporter has published.
 """
 
 import hashlib
@@ -100,11 +100,11 @@ def read_files(path: Path) -> BundleFiles:
 
     Raises:
         NotFound: there is no such file or folder.
-        Invalid: it is no bundle, or a file is missing, was added or was changed; the message names the file.
+        Invalid: it is not a bundle, or a file is missing, was added or was changed; the message names the file.
     """
     files = _unzipped(path) if path.is_file() else _in_folder(path)
     if MANIFEST not in files:
-        raise Invalid(f"{path} is no export of a campaign: it has no {MANIFEST}.", param="file")
+        raise Invalid(f"{path} is not an export of a campaign: it has no {MANIFEST}.", param="file")
     content = files.pop(MANIFEST)
     manifest = _manifest(path, content)
     hashes = manifest["sha256"]
@@ -183,7 +183,7 @@ def _unzipped(path: Path) -> dict[str, bytes]:
     ) as error:  # fmt: skip
         raise Invalid(f"{path} cannot be read as a zip: it was changed or is incomplete.", param="file") from error
     if len(files) < len(names):
-        raise Invalid(f"{path} was changed after the export: it has a file twice.", param="file")
+        raise Invalid(f"{path} was changed after the export: it contains a file twice.", param="file")
     return files
 
 

@@ -63,7 +63,7 @@ class Campaign:
 
     @property
     def state(self) -> State:
-        """The state now: planned times need no process that acts on them."""
+        """The state now; planned times take effect without any process running."""
         return self.state_at(utcnow())
 
     def state_at(self, now: datetime) -> State:
@@ -92,7 +92,7 @@ def as_campaign(row: CampaignRow, prompts: int) -> Campaign:
 
 @dataclass(frozen=True)
 class PromptSource:
-    """Where a campaign's prompts come from; exactly one is given.
+    """The source of a campaign's prompts; exactly one is given.
 
     Attributes:
         file: a JSONL file of prompts.
@@ -106,7 +106,7 @@ class PromptSource:
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.file, self.task, self.stored)) != 1:
-            raise Invalid("Give the prompts by one of: a file, a task, or stored prompts.", param="prompts")
+            raise Invalid("Name exactly one source of prompts: a file, a task, or stored prompts.", param="prompts")
         if self.stored not in (None, "all", "held-out") and not re.fullmatch("category:.+", self.stored or ""):
             raise Invalid(
                 f"Stored prompts are `all`, `held-out` or `category:NAME`, not {self.stored!r}.", param="prompts"
@@ -115,7 +115,7 @@ class PromptSource:
 
 @dataclass(frozen=True)
 class NewCampaign:
-    """The request for a campaign. A wrong value raises Invalid with one line when the request is made.
+    """The request for a campaign. A wrong value raises Invalid when the request is made.
 
     Attributes as in `Campaign`. `models`: names, aliases or `MODEL@recorded`; at least two.
     """
@@ -145,7 +145,7 @@ class NewCampaign:
     def __post_init__(self) -> None:
         check_name(self.name)
         if len(set(self.models)) < 2 or len(set(self.models)) < len(self.models):
-            raise Invalid("A campaign compares at least two different models.", param="models")
+            raise Invalid("A campaign needs at least two different models.", param="models")
         self._check_texts()
         self._check_criteria()
         for name, limit in _LIMITS.items():
@@ -164,12 +164,12 @@ class NewCampaign:
 
     def _check_texts(self) -> None:
         if not self.question.strip():
-            raise Invalid("Write the question that raters answer.", param="question")
+            raise Invalid("The question is missing: write what raters are asked.", param="question")
         for name, limit in (("title", _TITLE_LIMIT), *((n, _TEXT_LIMIT) for n in ("question", "welcome", "thanks"))):
             if len(getattr(self, name)) > limit:
                 raise Invalid(f"The {name} is over {limit:,} characters: shorten it.", param=name)
         if not _LANGUAGE.fullmatch(self.language) or len(self.language) > 16:
-            raise Invalid(f"{self.language!r} is not a language: use a code such as en or de.", param="language")
+            raise Invalid(f"{self.language!r} is not a language code: use one such as en or de.", param="language")
 
     def _check_criteria(self) -> None:
         if len(self.criteria) > MAX_CRITERIA:
@@ -180,7 +180,7 @@ class NewCampaign:
             raise Invalid("A criterion is listed twice.", param="criteria")
         for criterion in self.criteria:
             if not 0 < len(criterion.strip()) <= _CRITERION_LIMIT or criterion != criterion.strip():
-                raise Invalid(f"A criterion has 1 to {_CRITERION_LIMIT} characters.", param="criteria")
+                raise Invalid(f"A criterion must have 1 to {_CRITERION_LIMIT} characters.", param="criteria")
 
     def _check_times(self) -> None:
         for name in ("opens", "closes"):

@@ -27,7 +27,7 @@ def campaign_prompts(database: Database, campaign: str) -> list[Prompt]:
 
 
 def source_prompt_ids(database: Database, source: PromptSource, runs: Path) -> list[str]:
-    """The ids of the prompts in their order, stored first where they are new.
+    """The ids of the prompts in their order, stored first if they are new.
 
     Args:
         runs: the folder of the training runs.

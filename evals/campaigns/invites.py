@@ -1,7 +1,7 @@
 """Invites: links to a campaign for a person or a group, signed with the page's secret.
 
-A token is an invite's id and a signature, so nothing about it can be guessed or changed; whether it is still valid is
-in the database.
+A token is an invite's id and a signature, so it can be neither guessed nor changed. The database says whether it is
+still valid.
 """
 
 from collections.abc import Sequence
@@ -35,13 +35,11 @@ class NewInvite:
         if not 0 < len(self.name.strip()) <= _NAME_LIMIT:
             raise Invalid(f"An invite needs a name of 1 to {_NAME_LIMIT} characters.", param="name")
         if self.role not in get_args(Role):
-            raise Invalid(f"A role is one of {', '.join(get_args(Role))}.", param="role")
+            raise Invalid(f"The role must be one of {', '.join(get_args(Role))}.", param="role")
         if self.is_group and self.role != "rater":
-            raise Invalid(
-                "A link for a group is for raters only: invite each manager and viewer by name.", param="role"
-            )
+            raise Invalid("Only raters can share a group's link: invite each manager and viewer by name.", param="role")
         if self.expires is not None and (self.expires.tzinfo is None or self.expires <= utcnow()):
-            raise Invalid("An invite expires at a time in the future, with a time zone.", param="expires")
+            raise Invalid("The expiry must be a time in the future, with a time zone.", param="expires")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Answers that name their model: found before they are shown, and masked.
+"""Names of models in answers: detected before an answer is shown, and masked.
 
-A name is a model's id, its aliases, its base and its name upstream, of every model in the campaign. One with a digit or
-a separator is found anywhere, also with other separators. A plain word ("base"), the words of an id, a bot's title and
-makers' names count only where the answer speaks of itself: an answer about OpenAI is not a leak, "I was made by OpenAI"
+The names are the ids, aliases, bases and upstream names of all models in the campaign. A name with a digit or a
+separator is detected anywhere, also with other separators. A plain word ("base"), the words of an id, a bot's title and
+makers' names count only if the answer refers to itself: an answer about OpenAI is not a leak, "I was made by OpenAI"
 is. The stored answer never changes.
 """
 
@@ -26,7 +26,7 @@ _MAKERS = (
     "Grok", "Cohere", "Command R", "Ai2", "OLMo", "IBM", "Granite", "NVIDIA", "Nemotron", "Together AI", "Moonshot",
     "Kimi", "Zhipu", "GLM", "01.AI", "TII", "Falcon", "Aleph Alpha",
 )  # fmt: skip
-# What comes before a name where an answer speaks of itself, and the words that may stand in between.
+# What precedes a name if an answer refers to itself, and the words that may stand in between.
 _LINK = (
     r"(?:\bi\s+am|\bi['’]m|\bname(?:['’]s|\s+is)|\bcall\s+me|\bknown\s+as|\bspeaking\s+(?:is|with|to)|\bthis\s+is"
     r"|(?:^|[.!?,;]\s*)as|\b(?:made|created|developed|trained|built|provided|powered|designed|tuned)\s+(?:by|on|from)"
@@ -40,7 +40,7 @@ _FILLER = (
 _BETWEEN = rf"[\s,:*_\"'“„(]+(?:{_FILLER}[\s,:*_\"'“„(]+){{0,8}}"
 _FIRST_PERSON = re.compile(r"\b(?:i|my|me|ich|mein\w*|mir|this\s+(?:assistant|model|bot|is)|as)\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?=\S)[^.!?\n]*)*[.!?\n]?")
-_SHORTEST = 3  # letters of a name's word
+_SHORTEST = 3  # the least letters of a word in a name
 _TITLE = "title:"  # before a bot's title, which is no identifier
 _FILLERS = {"model", "assistant", "chatbot", "bot", "helper", "language", "chat", "instruct", "support", "team"}
 
@@ -92,7 +92,7 @@ def hide_names(text: str, names: tuple[str, ...]) -> ShownAnswer:
 
 @lru_cache(maxsize=64)
 def _patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str] | None, re.Pattern[str]]:
-    """What is a leak anywhere, and what is one after the words in `_LINK`."""
+    """The patterns of names that are leaks anywhere, and of those that are leaks after the words in `_LINK`."""
     distinctive, plain = set(), set(_MAKERS)
     for name in names:
         if name.startswith(_TITLE):
@@ -113,7 +113,7 @@ def _bounded(names: set[str]) -> str:
 
 
 def _tolerant(name: str) -> str:
-    """A pattern for the name with other separators and Markdown marks; with spaces where it has a digit or a space."""
+    """A pattern for the name with other separators and Markdown marks; with spaces if it has a digit or a space."""
     spaced = any(letter.isdigit() or letter == " " for letter in name)
     between = r"[\W_]{0,4}?" if spaced else r"(?:[^\w\s]|_){1,4}?"
     return between.join(re.escape(word) for word in re.findall(r"[^\W_]+", name))

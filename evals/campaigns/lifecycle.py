@@ -1,7 +1,7 @@
 """Campaigns created, opened, closed, listed and loaded; models that join or leave an open-ended one.
 
 Models, prompts, criteria, sizes and margin are fixed once a campaign has opened. Only the open-ended campaign `open`
-changes its models later, and only because an owner says so.
+changes its models later, and only if an owner does so.
 """
 
 from collections import Counter
@@ -56,7 +56,7 @@ def create_campaign(database: Database, new: NewCampaign, runs: Path) -> Campaig
 
 
 def open_campaign(database: Database, name: str) -> Campaign:
-    """Opens a draft, now or at its planned time, and has the worker ask for all answers; an open one stays as it is.
+    """Opens a draft, now or at its planned time; the worker then requests all answers. An open campaign stays as it is.
 
     Raises:
         NotFound: there is no such campaign, or a recording is missing.
@@ -85,7 +85,7 @@ def open_campaign(database: Database, name: str) -> Campaign:
 
 
 def close_campaign(database: Database, name: str) -> Campaign:
-    """Ends a campaign: no more votes. The planned verdict is about the votes until now.
+    """Ends a campaign: no more votes. The planned verdict is computed from the votes so far.
 
     Raises:
         NotFound: there is no such campaign.
@@ -128,7 +128,7 @@ def load_campaign(database: Database, name: str) -> Campaign:
 
 
 def load_in(session: Session, name: str) -> Campaign:
-    """As `load_campaign`, in the caller's transaction."""
+    """Like `load_campaign`, in the caller's transaction."""
     row = session.get(CampaignRow, name)
     if row is None:
         raise NotFound(f"There is no campaign {name!r}. `parley campaign list` lists them.", param="campaign")
@@ -182,10 +182,10 @@ def resolved_models(database: Database, names: Sequence[str]) -> list[str]:
         recorded = parse_recorded_name(name)
         spec = resolve_recorded(database, registry, recorded) if recorded else registry.resolve(name)
         if spec.judge:
-            raise Invalid(f"{spec.id} is a judge, which answers no prompts.", param="models")
+            raise Invalid(f"{spec.id} is a judge: judges do not answer prompts.", param="models")
         found.append(spec.id)
     if len(set(found)) < len(found):
-        raise Invalid("Two of the names mean the same model.", param="models")
+        raise Invalid("Two of the names refer to the same model.", param="models")
     return found
 
 
@@ -226,7 +226,7 @@ def _fix_recordings(database: Database, name: str) -> None:
 
 
 def _recordings(database: Database, name: str) -> dict[str, str]:
-    """The recording of each recorded model: the one with the most of the campaign's prompts, the newest of several.
+    """The recording of each recorded model: the one with most of the campaign's prompts, or the newest of several such.
 
     Raises:
         NotFound: a recorded model has no finished recording.
@@ -251,7 +251,11 @@ def _recordings(database: Database, name: str) -> dict[str, str]:
             for recording_id, prompt_id in session.execute(counted):
                 has[recording_id] += prompt_id in wanted
         if not ids:
-            raise NotFound(f"There is no finished recording for {model}.", code="not_recorded", param="models")
+            raise NotFound(
+                f"There is no finished recording for {model}: make one with `parley record`.",
+                code="not_recorded",
+                param="models",
+            )
         found[model] = max(ids, key=lambda each: (has[each], each))
     return found
 

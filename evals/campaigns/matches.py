@@ -1,4 +1,4 @@
-"""What a rater saw and what comes next: earlier showings, places in a campaign, matches."""
+"""What a rater has seen and sees next: earlier battles, places in a campaign, matches."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from evals.tables import BattleRow, PairRow, VoteRow
 from evals.votes.prompts import Prompt
 from models.database import new_ulid
 
-RESERVED = timedelta(minutes=30)  # how long a pair on somebody's screen counts as a vote to come
+RESERVED = timedelta(minutes=30)  # how long a pair on somebody's screen counts as a pending vote
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Match:
-    """What to show. Without a `pair`, the models that are missing in `answers` must be asked."""
+    """What to show. Without a `pair`, the models without an entry in `answers` must be asked."""
 
     models: ModelPair
     prompt: Prompt
@@ -62,7 +62,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked of the next battle. `ready`: the models that can be asked now, None: all of them."""
+    """The requirements for the next battle. `ready`: the models that can be asked now, None: all of them."""
 
     voter: str
     typed: Prompt | None

@@ -63,7 +63,7 @@ def draw_side(earlier: Sequence[bool], chance: random.Random, *, balanced: bool)
 
     Args:
         earlier: the same of this voter's earlier battles of these two models.
-        balanced: two of every four are swapped. Not where names are revealed: the fourth side could be guessed.
+        balanced: two of every four are swapped. Not used if names are revealed, since the fourth side could be guessed.
     """
     if not balanced:
         return chance.random() < 0.5

@@ -1,4 +1,4 @@
-"""Which pair of answers a rater sees next, within one transaction. It asks no model.
+"""The pair of answers that a rater sees next, chosen within one transaction. No model is asked.
 
 An earlier pair is shown again, or a gold pair, with the campaign's shares; otherwise two models are drawn, and their
 prompt that was shown least, is new to the voter, is not set aside and still wants votes.
@@ -37,7 +37,7 @@ class PairSelector:
         self._campaign = campaign
         self._wish = wish
         self._chance = chance
-        self._excluded = excluded  # for this call only; the caller keeps it over several tries
+        self._excluded = excluded  # left out for this call only; the caller passes it to every try
         self._resting: Resting = resting_places(session, campaign.name)
         self._resting.places |= excluded
         self._blocked = False
@@ -83,7 +83,7 @@ class PairSelector:
         since = utcnow() - RESERVED
         mine = sum(one.voted or (not one.skipped and one.created > since) for one in self.history)
         if wanted is not None and mine >= wanted:
-            raise Conflict("You have voted on everything that was asked of you. Thank you.", code="finished")
+            raise Conflict("You have cast all the votes that you were asked for. Thank you.", code="finished")
 
     def still_wanted(self, match: Match) -> bool:
         """Whether a pair still wants votes, after its models were asked."""
@@ -212,7 +212,7 @@ class PairSelector:
         return None
 
     def _votes_to_come(self, pair_ids: Sequence[str]) -> int:
-        """Votes on these pairs, with those that somebody may be about to cast."""
+        """Votes on these pairs, including pending ones."""
         query = (
             select(func.count())
             .select_from(BattleRow)
@@ -228,7 +228,7 @@ class PairSelector:
         return self._session.scalar(query) or 0
 
     def _answered(self, drawn: Drawn, cell: Cell) -> Match | None:
-        """The match with its stored answers, or with models to ask; None where it cannot be shown now."""
+        """The match with its stored answers, or with models to ask; None if it cannot be shown now."""
         models, prompt = drawn.models, self._prompt(cell.prompt_id)
         pair = self._session.get(PairRow, cell.pair_id) if cell.pair_id else None
         if pair is None and self._campaign.open_ended:
@@ -255,7 +255,7 @@ class PairSelector:
         return Match(models, prompt, cell.sample, answers=answers, probability=drawn.probability)
 
     def set_aside_leak(self, pair: PairRow) -> bool:
-        """Sets a pair aside for good if one of its answers names a model; whether it did."""
+        """Sets a pair aside permanently if one of its answers names a model; returns whether it did."""
         names = campaign_names(self._session, self._campaign.models)
         leaks = [hide_names(text, names).leaks for text in (pair.answer_1, pair.answer_2)]
         if not any(leaks):

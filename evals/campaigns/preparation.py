@@ -1,4 +1,4 @@
-"""All answers of a campaign, asked for before anybody waits.
+"""All answers of a campaign, requested in advance so that raters do not wait.
 
 Each model is asked each prompt once (and once more for each further sample); every pair shares the answers. Stored
 answers are not asked for again, so a run that was killed resumes.
@@ -31,7 +31,7 @@ _CONCURRENCY = 16  # requests in flight for each model, so that raters who vote 
 
 @dataclass(frozen=True)
 class Prepared:
-    """How many of a model's answers are there, of all that the campaign needs."""
+    """How many of the answers that the campaign needs from a model are stored."""
 
     model: str
     answers: int
@@ -59,7 +59,7 @@ async def prepare_campaign(
 
     Args:
         completer_for: a model's completer, which must not retry by itself.
-        report: called with the answers that are there, all answers, and the requests that failed.
+        report: called with the numbers of stored answers, of all answers, and of failed requests.
 
     Raises:
         NotFound: there is no such campaign.
@@ -84,7 +84,7 @@ async def prepare_campaign(
 
 
 def prepare_later(database: Database, name: str) -> str:
-    """Has the worker ask for the answers that are missing, after some failed; returns the job's id.
+    """Makes the worker request the missing answers again, after some failed; returns the job's id.
 
     Raises:
         NotFound: there is no such campaign.
@@ -97,7 +97,7 @@ def prepare_later(database: Database, name: str) -> str:
 
 
 def preparation(database: Database, name: str) -> tuple[Prepared, ...]:
-    """How far the answers of a campaign are prepared, by model; none for an open-ended one.
+    """How many of a campaign's answers are prepared, by model; none for an open-ended one.
 
     Raises:
         NotFound: there is no such campaign.

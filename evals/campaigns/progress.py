@@ -1,4 +1,4 @@
-"""How far a campaign is, for its owner: votes, raters, prepared answers, failures, leaks, skips. It names models."""
+"""A campaign's progress, for its owner: votes, raters, prepared answers, failures, leaks, skips. It names models."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,8 +28,8 @@ class CampaignProgress:
 
     `votes` counts votes that are rated, `wanted` how many there will be at most, None without an end; `voters` the
     people who voted. `leaks` is the number of answers shown so far that name a model, by the model that wrote them.
-    `left_share` is the share of decisive votes for the left answer; `style` says how well style alone tells models
-    apart. `job` is the newest preparation.
+    `left_share` is the share of decisive votes for the left answer; `style` says how well style alone identifies
+    models. `job` is the newest preparation.
     """
 
     campaign: Campaign
@@ -47,7 +47,7 @@ class CampaignProgress:
     style: tuple[StyleTells, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The progress as plain JSON values; raters by name where they have one."""
+        """The progress as plain JSON values; raters by name if they have one."""
         job = self.job
         return {
             "campaign": self.campaign.to_json(),
@@ -79,7 +79,7 @@ class CampaignProgress:
 
 
 def campaign_progress(database: Database, name: str) -> CampaignProgress:
-    """How far a campaign is.
+    """The progress of a campaign.
 
     Raises:
         NotFound: there is no such campaign.
@@ -116,7 +116,7 @@ def campaign_progress(database: Database, name: str) -> CampaignProgress:
 
 
 def planned_votes(campaign: Campaign) -> int | None:
-    """The votes of a campaign whose every pair of answers gets all it wants; None without such a limit."""
+    """The number of votes at which every pair of answers has reached its limit; None without a limit."""
     per_models = planned_votes_per_models(campaign)
     m = len(campaign.models)
     return None if per_models is None else per_models * m * (m - 1) // 2

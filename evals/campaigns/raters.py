@@ -1,7 +1,7 @@
 """Raters: people who take part in a campaign, and how everything stored of a person is removed.
 
-A voter's id tells nothing about the person. One person's invite has the same voter on every device. A member of a
-group gets a link of their own, with which they go on elsewhere.
+A voter id reveals nothing about the person. One person's invite has the same voter on every device. A member of a
+group gets a link of their own, which they use to continue on another device.
 """
 
 import hashlib
@@ -69,7 +69,7 @@ def join_by_invite(database: Database, invite: Invite, name: str | None = None) 
     """The rater of an invite, stored at the first call.
 
     Args:
-        name: what a member of a group calls themselves; a person's invite has the name already.
+        name: the name that a member of a group typed; a person's invite has the name already.
 
     Raises:
         Invalid: a group's link needs a name.
@@ -87,7 +87,7 @@ def join_by_invite(database: Database, invite: Invite, name: str | None = None) 
             return _rater(session.get_one(RaterRow, (invite.campaign, voter)))
     name = (name or "").strip()
     if not 0 < len(name) <= _NAME_LIMIT:
-        raise Invalid("Type your name, so that you can go on later.", param="name")
+        raise Invalid("Type your name, so that you can continue later.", param="name")
     row = RaterRow(
         campaign=invite.campaign, voter=secrets.token_urlsafe(18), name=name, invite_id=invite.id, link="invite"
     )
@@ -97,7 +97,7 @@ def join_by_invite(database: Database, invite: Invite, name: str | None = None) 
         session.get(InviteRow, invite.id, with_for_update={"key_share": True})
         if session.scalar(taken.limit(1)) is not None:
             raise Conflict(
-                f"Somebody is here as {name!r} already. If it is you, use your own link; otherwise add a letter.",
+                f"The name {name!r} is taken. If it is yours, use your own link; otherwise add a letter to it.",
                 code="name_taken",
                 param="name",
             )
@@ -155,7 +155,7 @@ def count_from_address(database: Database, campaign: str, address: str, since: d
 
 
 def sign_rater(secret: str, rater: Rater) -> str:
-    """The token of a rater's own link, with which they go on on another device. `secret`: the page's."""
+    """The token of a rater's own link, for continuing on another device. `secret`: the page's."""
     return str(_serializer(secret).dumps([rater.campaign, rater.voter]))
 
 
@@ -181,7 +181,7 @@ def hashed_address(secret: str, address: str) -> str:
 
 
 def check_may_vote(session: Session, campaign: Campaign, voter: str) -> None:
-    """Checks that a voter takes part in a campaign; anybody does where its link is open.
+    """Checks that a voter takes part in a campaign; in one with an open link everybody does.
 
     Raises:
         Forbidden: they have no valid invite.
@@ -216,7 +216,7 @@ def forget_person(database: Database, person: str, campaign: str | None = None) 
         invites = list(session.scalars(of_invites.where(by_name)))
         imported = _imported_votes(session, person, campaign)
         if not (raters or invites or imported):
-            raise NotFound(f"Nobody is stored as {person!r}.", param="person")
+            raise NotFound(f"No rater, invite or imported voter has the name {person!r}.", param="person")
         gone = [invite.id for invite in invites]
         everyone = {*raters, *session.scalars(select(RaterRow).where(RaterRow.invite_id.in_(gone)))}
         comments = sum(_remove_comments(session, rater) for rater in everyone)

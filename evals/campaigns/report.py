@@ -37,7 +37,9 @@ class CampaignReport:
         """The report in words."""
         lines = [self.campaign.question]
         if self.look == "anytime" and not self.campaign.open_ended:
-            lines.append("The campaign is still open: this is not its final verdict, which is one look when it closes.")
+            lines.append(
+                "The campaign is still open, so this is not its final verdict: that one is computed when it closes."
+            )
         lines += [verdict.text for verdict in self.verdicts]
         for criterion, verdicts in self.criteria.items():
             lines += [f"{criterion}: {verdict.text}" for verdict in verdicts]
@@ -56,10 +58,10 @@ class CampaignReport:
 
 
 def campaign_report(database: Database, name: str, *, open_links: bool = True) -> CampaignReport:
-    """The report from the votes until now.
+    """The report on the votes so far.
 
     Args:
-        open_links: include votes from open links, where nobody was invited.
+        open_links: include votes from open links, which need no invite.
 
     Raises:
         NotFound: there is no such campaign.
@@ -76,7 +78,7 @@ def campaign_report(database: Database, name: str, *, open_links: bool = True) -
 def report_of(
     campaign: Campaign, overall: Votes, by_criterion: Mapping[str, Votes], now: datetime | None = None
 ) -> CampaignReport:
-    """The report of these votes, read at a time, by default now; no database."""
+    """The report on these votes at a time, by default now; uses no database."""
     planned = campaign.state_at(now or utcnow()) == "closed" and not campaign.open_ended
     models = campaign.models if not campaign.open_ended else tuple(sorted({*campaign.models, *overall.models}))
     plan = PlannedLook(campaign.margin, planned_votes_per_models(campaign))
@@ -97,7 +99,7 @@ def report_of(
 
 
 def campaign_plan(campaign: Campaign, voters: int, votes_each: int | None = None) -> CampaignPower:
-    """What so many voters can find in this campaign, before the first vote.
+    """What this many voters can show in this campaign, estimated before the first vote.
 
     Args:
         votes_each: votes of one person between two of the models; by default the campaign's votes per person, shared

@@ -1,4 +1,4 @@
-"""Models and pairs that failed, and until when they are not shown. Each failure in a row doubles the pause."""
+"""Models and pairs that failed, and until when they are not shown. Each further failure doubles the pause."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Place:
 
 @dataclass(frozen=True)
 class SetAside:
-    """Something that is or was set aside, for the owner. `resting`: it still is."""
+    """Something that is or was set aside, for the owner. `resting`: it is still set aside."""
 
     place: Place
     reason: str
@@ -39,7 +39,7 @@ class SetAside:
 
 @dataclass
 class Resting:
-    """The places of a campaign that are resting now, and those to leave out for this call only.
+    """The places of a campaign that are set aside now, and those to leave out in this call only.
 
     `for_good`: those of them that do not come back. `known`: all places that failed before.
     """
@@ -50,21 +50,21 @@ class Resting:
     known: set[Place] = field(default_factory=set)
 
     def has_models(self, models: tuple[str, str]) -> bool:
-        """Whether the two may not meet at all."""
+        """Whether the two models must not be compared on any prompt."""
         first, second = models
         return not self.places.isdisjoint((Place(first), Place(second), Place(first, second)))
 
     def has_prompt(self, models: tuple[str, str], prompt_id: str) -> bool:
-        """Whether the two may not meet on this prompt."""
+        """Whether the two models must not be compared on this prompt now."""
         return not self.places.isdisjoint(_on_prompt(models, prompt_id))
 
     def returns(self, models: tuple[str, str], prompt_id: str) -> bool:
-        """Whether the two may meet on this prompt later."""
+        """Whether the two models may be compared on this prompt later."""
         return self.for_good.isdisjoint(_on_prompt(models, prompt_id))
 
 
 def resting_places(session: Session, campaign: str) -> Resting:
-    """What is resting in a campaign now; `until` is when the first of it may be shown again."""
+    """What is set aside in a campaign now; `until` is when the first of it may be shown again."""
     now = utcnow()
     rows = list(session.scalars(select(SetAsideRow).where(SetAsideRow.campaign == campaign)))
     resting = [row for row in rows if row.until > now]
@@ -93,14 +93,14 @@ def set_aside_in(session: Session, campaign: str, place: Place, reason: str, *, 
         )
         session.add(row)
     if row.until > now and pause is None:
-        return  # several raters waited for the same failure; it counts once
+        return  # a failure that several raters waited for counts once
     row.failures, row.reason = row.failures + 1, reason
     seconds = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (row.failures - 1))
     row.until = now + (pause or timedelta(seconds=seconds))
 
 
 def clear_in(session: Session, campaign: str, places: Iterable[Place]) -> None:
-    """Forgets failures of what works again."""
+    """Removes the failures of what works again."""
     for place in places:
         row = session.get(SetAsideRow, (campaign, place.model_1, place.model_2, place.prompt_id))
         if row is not None:

@@ -1,8 +1,8 @@
-"""What gives a model away besides its name: how well its style alone tells which of two answers is whose.
+"""How well style alone identifies the model that wrote an answer.
 
 A rater who notices that one model always writes in bold, or always ends with "Best regards,", votes less blind than it
 seems. A naive Bayes classifier on a few marks of style is trained on four fifths of the prompts and guesses the sides
-of the rest, in turn. This is reported, not repaired: the style is part of the answer.
+of the rest, in turn. The result is reported and not corrected, because style is part of the answer.
 """
 
 import re
@@ -20,7 +20,7 @@ from models.database import Database
 MIN_PROMPTS = 10
 _FOLDS = 5
 _MOST_TELLS = 3
-_CLEAR = 0.5  # the difference of two shares from which a mark is named
+_CLEAR = 0.5  # a mark is named from this difference between the two shares
 _MARKS = {
     "bold": re.compile(r"\*\*[^*\n]+\*\*"),
     "headings": re.compile(r"^#{1,6} ", re.MULTILINE),
@@ -42,7 +42,7 @@ class Tell:
 
 @dataclass(frozen=True)
 class StyleTells:
-    """How often style alone tells which answer is whose: 0.5 is chance. `low` to `high` is a 95 % interval.
+    """How often style alone identifies the model: 0.5 is chance. `low` to `high` is a 95 % interval.
 
     `tells` are the marks that differ most, at most three.
     """
@@ -58,14 +58,14 @@ class StyleTells:
     @property
     def text(self) -> str:
         """The result in one sentence."""
-        found = f"Style alone tells {self.model_1} from {self.model_2} in {self.accuracy:.0%} of the pairs"
+        found = f"Style alone identifies {self.model_1} and {self.model_2} in {self.accuracy:.0%} of the pairs"
         numbers = f" (95 % interval {self.low:.0%} to {self.high:.0%}; chance is 50 %)"
         marks = "; ".join(f"{tell.mark}: {tell.share_1:.0%} and {tell.share_2:.0%}" for tell in self.tells)
-        return f"{found}{numbers}." + (f" What differs most: {marks}." if marks else "")
+        return f"{found}{numbers}." + (f" The largest differences: {marks}." if marks else "")
 
 
 def campaign_style(database: Database, name: str) -> list[StyleTells]:
-    """The style of each two models of a campaign, from the pairs that were shown; without those on under 10 prompts."""
+    """The style of every two models of a campaign that were shown on at least 10 prompts."""
     shown = select(BattleRow.pair_id).where(BattleRow.campaign == name, BattleRow.gold.is_(False))
     query = select(PairRow.model_1, PairRow.model_2, PairRow.prompt_id, PairRow.answer_1, PairRow.answer_2)
     by_models: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
@@ -81,7 +81,7 @@ def campaign_style(database: Database, name: str) -> list[StyleTells]:
 
 
 def style_tells(models: tuple[str, str], answers: Sequence[tuple[str, str]]) -> StyleTells:
-    """How well style tells two models apart. `answers`: the first and the second model's, one pair for each prompt."""
+    """How well style identifies two models. `answers`: the first and the second model's, one pair for each prompt."""
     marks = [(_marks(one), _marks(two)) for one, two in answers]
     right: list[float] = []
     for fold in range(_FOLDS):

@@ -28,9 +28,11 @@ def add_people_commands(group: typer.Typer) -> None:
 
 def invite(
     name: Name,
-    person: Annotated[str, typer.Argument(help="The person's name, or with --group the group's.")],
-    is_group: Annotated[bool, typer.Option("--group", help="One link for many people, who each give a name.")] = False,
-    role: Annotated[str, typer.Option(help="rater, manager of this campaign, or viewer of its report.")] = "rater",
+    person: Annotated[str, typer.Argument(help="The person's name; with --group, the group's name.")],
+    is_group: Annotated[
+        bool, typer.Option("--group", help="Make one link for many people; each of them types a name.")
+    ] = False,
+    role: Annotated[str, typer.Option(help="rater, manager (of this campaign) or viewer (of its report).")] = "rater",
     days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until the link expires.")] = None,
     qr: Annotated[bool, typer.Option("--qr/--no-qr", help="Also draw the link as a QR code.")] = True,
     as_json: JsonFlag = False,
@@ -57,7 +59,7 @@ def invite(
     typer.echo(link)  # unwrapped, so that it can be copied
     if qr:
         typer.echo(qr_text(link))
-    say("Whoever has this link can use it. Take it back with `parley campaign revoke " + made.id + "`.")
+    say("Anyone with this link can use it. Revoke it with `parley campaign revoke " + made.id + "`.")
 
 
 def list_links(name: Name, as_json: JsonFlag = False) -> None:
@@ -79,7 +81,7 @@ def list_links(name: Name, as_json: JsonFlag = False) -> None:
 
 
 def revoke(invite_id: Annotated[str, typer.Argument(help="The invite's id.")]) -> None:
-    """Take an invite back. Its link stops working at once; the votes stay."""
+    """Revoke an invite. Its link stops working at once; the votes stay."""
     from evals.campaigns.invites import revoke_invite
 
     with open_home() as home:
@@ -88,13 +90,15 @@ def revoke(invite_id: Annotated[str, typer.Argument(help="The invite's id.")]) -
 
 
 def forget(
-    person: Annotated[str, typer.Argument(help="The person's name as invited or typed, or a voter's id.")],
+    person: Annotated[
+        str, typer.Argument(help="The name in the invite, the name that the person typed, or a voter id.")
+    ],
     campaign: Annotated[str | None, typer.Option(help="Only in this campaign.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Remove what is stored of a person: name, invite, address and comments. Their votes stay, without a name.
 
-    The name may also be a voter's in an imported file. Backups and exported files that you made earlier keep it.
+    The name may also be that of a voter in an imported file. Earlier backups and exported files still contain it.
     """
     from dataclasses import asdict
 
@@ -106,12 +110,12 @@ def forget(
         typer.echo(json.dumps(asdict(forgotten)))
     else:
         say(
-            f"{person} is forgotten: {forgotten.raters} raters are anonymous now, {forgotten.invites} invites and "
+            f"{person} is forgotten: {forgotten.raters} raters made anonymous, {forgotten.invites} invites and "
             f"{forgotten.comments} comments deleted."
         )
         if forgotten.imported:
-            say(f"{forgotten.imported} imported votes have a random voter id now.")
-        say("Backups and files that were exported before still have it: delete them, or make them anew.")
+            say(f"{forgotten.imported} imported votes now have a random voter id.")
+        say("Earlier backups and exported files still contain the name: delete them, or make new ones.")
 
 
 def invite_link(settings: "Settings", made: "Invite") -> str:

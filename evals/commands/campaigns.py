@@ -20,11 +20,12 @@ Model = Annotated[str, typer.Argument(help="A model's name, an alias, or MODEL@r
 def campaign_group() -> typer.Typer:
     """The commands under `parley campaign`."""
     group = typer.Typer(
-        help="Ask people which answer is better, blind: campaigns, their invites and their verdicts.",
+        help="Ask people blind which answer is better: campaigns, their invites and their verdicts.",
         no_args_is_help=True,
         rich_markup_mode="rich",
     )
     group.command("create")(create)
+    group.command("gold")(add_gold)
     group.command("plan")(plan)
     group.command("open")(open_)
     group.command("close")(close)
@@ -42,27 +43,30 @@ def campaign_group() -> typer.Typer:
 
 def create(
     name: Annotated[str, typer.Argument(help="A name of lower-case letters, digits and dashes.")],
-    models: Annotated[str, typer.Option(help="The models, with commas; MODEL@recorded for recorded answers.")],
+    models: Annotated[str, typer.Option(help="The models, separated by commas; MODEL@recorded for recorded answers.")],
     question: Annotated[str, typer.Option(help="What raters are asked, in your words.")],
     prompts: Annotated[Path | None, typer.Option(help="A JSONL file of prompts.")] = None,
     task: Annotated[str | None, typer.Option(help="Held-out samples of a task, such as run:ID.")] = None,
     stored: Annotated[str | None, typer.Option(help="Stored prompts: all, held-out or category:NAME.")] = None,
     title: Annotated[str, typer.Option(help="The heading that raters see; by default the name.")] = "",
     welcome: Annotated[str, typer.Option(help="What raters read on the start page.")] = "",
-    thanks: Annotated[str, typer.Option(help="What raters read at the end: what happens next.")] = "",
-    criteria: Annotated[str | None, typer.Option(help="Up to five more criteria, with commas.")] = None,
+    thanks: Annotated[str, typer.Option(help="What raters read at the end, such as what happens next.")] = "",
+    criteria: Annotated[str | None, typer.Option(help="Up to five more criteria, separated by commas.")] = None,
     votes_per_pair: Annotated[
         int, typer.Option(min=0, help="People who vote on each pair of answers; 0: no limit.")
     ] = 1,
     votes_per_person: Annotated[int, typer.Option(min=0, help="Votes asked of one person; 0: no limit.")] = 0,
     margin: Annotated[float, typer.Option(help="“At least as good” allows this much below half of the wins.")] = 0.05,
-    access: Annotated[str, typer.Option(help="invited, or open to whoever has the link.")] = "invited",
+    access: Annotated[str, typer.Option(help="Who may vote: invited, or open to anyone with the link.")] = "invited",
     reveal: Annotated[
         str, typer.Option(help="When raters see the models' names: after_vote, at_end, never.")
     ] = "at_end",
-    on_leak: Annotated[str, typer.Option(help="An answer that names its model: mask the name, or set_aside.")] = "mask",
+    on_leak: Annotated[
+        str, typer.Option(help="If an answer names its model: mask the name, or set_aside the pair.")
+    ] = "mask",
     language: Annotated[str, typer.Option(help="The language of the page, such as en or de.")] = "en",
     repeats: Annotated[float, typer.Option(help="The share of pairs shown twice, for self-consistency.")] = 0.0,
+    gold: Annotated[float, typer.Option(help="The share of gold pairs among what people see, if you add some.")] = 0.05,
     samples: Annotated[int, typer.Option(help="Answers of each model to each prompt.")] = 1,
     opens: Annotated[str | None, typer.Option(help="When it opens, such as 2027-01-05T09:00.")] = None,
     closes: Annotated[str | None, typer.Option(help="When it closes.")] = None,
@@ -99,6 +103,7 @@ def create(
         reveal=cast(RevealPolicy, reveal),
         on_leak=cast(LeakPolicy, on_leak),
         repeat_share=repeats,
+        gold_share=gold,
         samples=samples,
         opens=parse_time(opens, "opens"),
         closes=parse_time(closes, "closes"),
@@ -112,16 +117,38 @@ def create(
     say(f"Next: `parley campaign plan {name} --voters N`, then `parley campaign open {name}`.")
 
 
+def add_gold(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help='JSONL: {"prompt": …, "better": …, "worse": …} on each line.')],
+    as_json: JsonFlag = False,
+) -> None:
+    """Add gold pairs to a draft: two answers, one of them clearly better.
+
+    They show which raters read carefully, and count in no verdict.
+    `prompt` is the question as it is in the campaign, or its id.
+    """
+    from evals.campaigns.gold_pairs import add_gold_pairs, count_gold_pairs, read_gold_pairs
+
+    with open_home() as home:
+        pairs = read_gold_pairs(home.database, name, file)
+        add_gold_pairs(home.database, name, pairs)
+        total = count_gold_pairs(home.database, name)
+    if as_json:
+        _print({"added": len(pairs), "gold_pairs": total})
+    else:
+        say(f"{len(pairs)} gold pairs were added; {name} has {total}.")
+
+
 def plan(
     name: Name,
     voters: Annotated[int, typer.Option(min=1, help="How many people you expect.")] = 8,
     votes_each: Annotated[int | None, typer.Option(min=1, help="Votes of one person between two models.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what so many voters can find, before the first vote. Change the size until that is enough.
+    """Estimate before the first vote what this many voters can show. Change the size until that is enough.
 
-    Votes of such campaigns are simulated: how often the verdict finds a model that wins 60 % or 65 %, and how often it
-    shows that an equally good model is at least as good. Few voters can never speak for people in general.
+    Campaigns of this size are simulated: how often the verdict detects a model that wins 60 % or 65 % of the time, and
+    how often it shows that an equally good model is at least as good. Few voters can never speak for people in general.
     """
     from evals.campaigns.lifecycle import load_campaign
     from evals.campaigns.report import campaign_plan
@@ -135,7 +162,7 @@ def plan(
 
 
 def open_(name: Name, as_json: JsonFlag = False) -> None:
-    """Open a campaign. From now on its models, prompts and size are fixed; the worker asks for all answers."""
+    """Open a campaign. This fixes its models, prompts and size; the worker then requests all answers."""
     from evals.campaigns.lifecycle import open_campaign
     from evals.campaigns.preparation import preparation
 
@@ -166,7 +193,7 @@ def close(name: Name, as_json: JsonFlag = False) -> None:
 
 
 def list_all(as_json: JsonFlag = False) -> None:
-    """List the campaigns, the newest first. `open` is the page at /vote."""
+    """List the campaigns, newest first. `open` is the one at /vote."""
     from evals.campaigns.lifecycle import list_campaigns
 
     with open_home() as home:
@@ -181,7 +208,7 @@ def list_all(as_json: JsonFlag = False) -> None:
 
 
 def show(name: Name, as_json: JsonFlag = False) -> None:
-    """Show how far a campaign is: votes, raters, prepared answers, and what failed or named its model."""
+    """Show a campaign's progress: votes, raters, prepared answers, failures, and answers that named their model."""
     from evals.campaigns.progress import campaign_progress
 
     with open_home() as home:
@@ -202,7 +229,7 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
     if progress.job is not None and not progress.job.over:
         say(f"· preparing: {progress.job.message}")
     for model, answers in progress.leaks.items():
-        say(f"· {answers} answers of {model} name a model; the names are hidden")
+        say(f"· {answers} answers of {model} contain a model's name, which is hidden")
     for style in progress.style:
         say(f"· {style.text}")
     for failure in progress.set_aside:
@@ -213,7 +240,7 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
     for reason, times in progress.skips.items():
         say(f"· {times} skipped: {reason}")
     for gold in progress.gold:
-        say(f"· {gold.voter}: {gold.right} of {gold.votes} gold pairs right")
+        say(f"· {gold.voter}: {gold.right} of {gold.votes} gold pairs correct")
     if progress.raters:
         table = folding_table("rater", "link", "votes")
         for each in progress.raters:
@@ -222,7 +249,7 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
 
 
 def report(name: Name, open_links: OpenLinks = True, as_json: JsonFlag = False) -> None:
-    """Show a campaign's verdicts. Once it is closed, they are final: the one look that was planned."""
+    """Show a campaign's verdicts. They are final once the campaign is closed."""
     from evals.campaigns.report import campaign_report
 
     with open_home() as home:
@@ -234,16 +261,16 @@ def report(name: Name, open_links: OpenLinks = True, as_json: JsonFlag = False) 
 
 
 def prepare(name: Name) -> None:
-    """Ask again for answers that are missing, after a model failed. The worker does it."""
+    """Request missing answers again, after a model failed. The worker does this in the background."""
     from evals.campaigns.preparation import prepare_later
 
     with open_home() as home:
         prepare_later(home.database, name)
-    say(f"The worker asks for the missing answers. `parley campaign show {name}` shows how far it is.")
+    say(f"The worker requests the missing answers. `parley campaign show {name}` shows its progress.")
 
 
 def add(name: Name, model: Model, as_json: JsonFlag = False) -> None:
-    """Let a model join the campaign `open`, which is the page at /vote, or a draft.
+    """Add a model to a draft, or to the campaign `open`, which is the page at /vote.
 
     Example:
 
@@ -260,7 +287,7 @@ def add(name: Name, model: Model, as_json: JsonFlag = False) -> None:
 
 
 def remove(name: Name, model: Model, as_json: JsonFlag = False) -> None:
-    """Let a model leave the campaign `open` or a draft. Its votes stay."""
+    """Remove a model from a draft, or from the campaign `open`. Its votes stay."""
     from evals.campaigns.lifecycle import remove_model
 
     with open_home() as home:
@@ -275,23 +302,23 @@ def export(
     name: Name,
     file: Annotated[Path, typer.Argument(help="A new folder, or a .zip file.")],
 ) -> None:
-    """Write a campaign with its votes, answers, prompts and verdict, so that others can check the verdict.
+    """Export a campaign with its votes, answers, prompts and verdict, so that others can check the verdict.
 
-    Raters appear as voters without a name. `parley campaign check FILE` computes the verdict again, on any machine.
+    Raters appear as numbered voters. `parley campaign check FILE` recomputes the verdict on any machine.
     """
     from evals.campaigns.bundle import write_bundle
 
     with open_home() as home:
         written = write_bundle(home.database, name, file)
-    say(f"{written.votes} votes written to {file}. `parley campaign check {file}` computes the verdict again.")
-    say(f"SHA-256 of the export: {written.sha256}. Publish it, so that others can tell this export from another one.")
+    say(f"{written.votes} votes written to {file}. `parley campaign check {file}` recomputes the verdict.")
+    say(f"SHA-256 of the export: {written.sha256}. Publish it, so that others can verify that they have this export.")
 
 
 def check(
     file: Annotated[Path, typer.Argument(help="A folder or .zip file that `parley campaign export` wrote.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Check an exported campaign: that no byte was changed, and that its votes give its verdict."""
+    """Check an exported campaign: no byte was changed, and its votes give its verdict."""
     from evals.campaigns.bundle import check_bundle
 
     found = check_bundle(file)
@@ -304,7 +331,7 @@ def check(
 
 
 def parse_time(text: str | None, flag: str) -> datetime | None:
-    """A flag's time; without a time zone it is this machine's.
+    """A flag's time; without a time zone, in this machine's.
 
     Raises:
         Invalid: it is not a time.

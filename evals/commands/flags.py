@@ -14,11 +14,11 @@ CampaignName = Annotated[
     str, typer.Option("--campaign", help="The campaign whose votes count: `parley campaign list`; /vote is `open`.")
 ]
 OpenLinks = Annotated[
-    bool, typer.Option("--open-links/--no-open-links", help="Count votes from open links, where nobody was invited.")
+    bool, typer.Option("--open-links/--no-open-links", help="Count votes from open links, which need no invite.")
 ]
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Also write a chart: a .html, .svg or .png file.")]
 
 
 def split_commas(text: str | None) -> list[str]:
-    """The parts of a value with commas."""
+    """The parts of a comma-separated value."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]

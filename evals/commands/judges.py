@@ -16,7 +16,7 @@ from models.errors import Invalid
 from models.terminal import open_home
 
 _RUN = "run"
-IMPORTED = "imported"  # the rubric of imported verdicts, here too so that --help loads no database
+IMPORTED = "imported"  # the rubric of imported verdicts, repeated here so that --help loads no database
 
 JudgeName = Annotated[str, typer.Argument(help="The judge: any served model that can answer in JSON.")]
 RubricName = Annotated[
@@ -201,14 +201,14 @@ def calibrate(
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(help="CSV or JSONL with the columns of a file of votes: see below.")],
+    file: Annotated[Path, typer.Argument(help="A CSV or JSONL file with the columns of a votes file: see below.")],
     judge: Annotated[str, typer.Option(help="The name to store the verdicts under, such as the judge's model.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Import an outside judge's verdicts, to compare it with this team's votes.
 
     Columns as in `parley votes import`: prompt (or messages), model_a, model_b, winner, answer_a and answer_b. model_a
-    is the answer that was shown first. Give each pair in both orders, as two rows: a verdict that changes with the
+    is the answer that was shown first. Each pair needs two rows, one for each order: a verdict that changes with the
     order counts as a tie.
 
     Example:
@@ -224,7 +224,7 @@ def import_file(
     if as_json:
         typer.echo(json.dumps(asdict(found) | {"flip_rate": found.flip_rate}, ensure_ascii=False))
         return
-    say(f"{found.new} new verdicts of {judge}, {found.known} known.")
+    say(f"{found.new} new verdicts of {judge}, {found.known} already stored.")
     if found.pairs:
         say(f"{found.pairs} pairs in both orders; {found.flips} ({found.flip_rate:.0%}) changed with the order.")
     if found.one_order:

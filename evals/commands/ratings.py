@@ -23,11 +23,12 @@ def show_leaderboard(
 ) -> None:
     """Rate the models from people's blind votes, with intervals and notes on reliability.
 
-    Ratings are on the Elo scale with mean 1000 (Bradley–Terry); each voter has the same weight. Intervals are 95 %,
-    clustered by prompt and by voter; with under five voters they hold for these people only. Ranks are the range that
-    the votes allow. "Equal style" is the rating as if all answers had the same length and formatting. People vote at
-    the page's /vote. Other campaigns ask other questions, so their votes are never counted together: name one with
-    `--campaign`.
+    Ratings are on the Elo scale with mean 1000 (Bradley–Terry); each voter has the same weight. The 95 % intervals
+    allow for differences between prompts and between voters; with under five voters they hold for these people only.
+    Ranks are the range that the votes allow. "Equal style" is the rating as if all answers had the same length and
+    formatting. By default, the votes are those at the page's /vote. Other campaigns ask other questions, so their votes
+    are never
+    counted together: name one with `--campaign`.
     """
     from evals.campaigns.lifecycle import load_campaign
     from evals.ratings.leaderboard import leaderboard
@@ -63,11 +64,11 @@ def show_verdict(
     plot: PlotFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show whether people's blind votes prefer one model to another, overall and by category.
+    """Show whether people prefer one model to another in blind votes, overall and by category.
 
-    The answer is one of: better, worse, no meaningful difference, at least as good, not enough evidence. It is about
+    The result is one of: better, worse, no meaningful difference, at least as good, not enough evidence. It is about
     people like the voters; with under five voters it can only be about these people. Each voter has the same weight.
-    You may check it after every vote: the test allows for that. The intervals do not; read them once.
+    You may read the result after every vote: it allows for that. The intervals do not: read them only once.
 
     Example:
 
@@ -110,7 +111,7 @@ def show_verdict(
 
 def _say_where(plot: Path | None, drawn: bool) -> None:
     if plot is not None:
-        say(f"Chart written to {plot}." if drawn else f"There is nothing to draw, so {plot} was not written.")
+        say(f"Chart written to {plot}." if drawn else f"There are no votes to draw, so {plot} was not written.")
 
 
 def _resolve(home: Home, name: str) -> str:

@@ -1,6 +1,6 @@
 """`parley record MODEL` and `parley recordings list`, `show`, `export`. `evals.recordings` does the work.
 
-The provider's prices belong to another room, so `parley.py` passes in the function that knows them.
+The provider's prices are defined in another room, so `parley.py` passes in the function that returns them.
 """
 
 import json
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from models.spec import ModelSpec
 
 FindPrices = Callable[[str], tuple[float, float] | None]
-"""A hosted model's name at its provider → US dollars per million input and output tokens; None where unknown."""
+"""A hosted model's name at its provider → US dollars per million input and output tokens; None if unknown."""
 
-_USD = "US dollars per million {} tokens, where the model has no price."
+_USD = "US dollars per million {} tokens, if the model has no price."
 
 RecordingId = Annotated[str, typer.Argument(help="A recording: its id, the end of its id, or `last`.")]
 
@@ -38,15 +38,15 @@ def record_command(find_prices: FindPrices) -> Callable[..., None]:
         prompts: Annotated[
             str,
             typer.Option(
-                help="`held-out` or `all` stored prompts; a category or source of stored prompts; a .jsonl or .csv "
+                help="`held-out` or `all` (stored prompts); a category or source of stored prompts; a .jsonl or .csv "
                 "file; or a task of `parley eval run`, such as `run:ID`."
             ),
         ] = "held-out",
         samples: Annotated[int, typer.Option(help="Answers to each prompt.", min=1)] = 3,
         max_cost: Annotated[
-            float | None, typer.Option(help="Record without asking, and stop at this many US dollars.", min=0)
+            float | None, typer.Option(help="Do not ask; stop before the cost exceeds this many US dollars.", min=0)
         ] = None,
-        yes: Annotated[bool, typer.Option("--yes", "-y", help="Record without asking.")] = False,
+        yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
         training: Annotated[
             bool, typer.Option("--training", help="The prompts are training data: no verdict uses their answers.")
         ] = False,
@@ -65,9 +65,9 @@ def record_command(find_prices: FindPrices) -> Callable[..., None]:
     ) -> None:
         """Record a model's answers to a set of prompts, so that it can be compared after it is switched off.
 
-        Shows the cost first. A model that costs something is only asked after a yes, or with --yes or --max-cost. Needs
-        a running Parley, and where keys are required, one in PARLEY_PAGE_KEY. The same command continues a recording
-        that was interrupted; nothing is asked twice, and failed samples are asked for again.
+        Shows the cost first. A model that costs something is only used after you confirm, or with --yes or --max-cost.
+        Needs a running Parley and, if keys are required, a key in PARLEY_PAGE_KEY. The same command continues an
+        interrupted recording: no answer is requested twice, and failed samples are requested again.
 
         Afterwards MODEL@recorded takes part in evaluations, judge runs and votes.
 
@@ -179,7 +179,7 @@ def export(
     with open_home() as home:
         entry = find_recording(home.database, recording)
         count = write_recording(home.database, entry, file)
-    say(f"{count:,} samples of {entry.model} are in {file}.")
+    say(f"{count:,} samples of {entry.model} written to {file}.")
 
 
 def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPrices) -> "ModelSpec":
@@ -189,7 +189,7 @@ def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPr
     from models.spec import is_recorded_name
 
     if is_recorded_name(model):
-        raise Invalid(f"{model} is a recording: record the live model instead.", param="model")
+        raise Invalid(f"{model} is itself a recording: name the live model.", param="model")
     (spec,) = resolve_models(home.settings, home.database, model)
     if prices is None and spec.upstream is not None and (known := find_prices(spec.upstream.model)):
         prices = Prices(*known)
@@ -200,26 +200,26 @@ def _priced(home: Home, model: str, prices: "object | None", find_prices: FindPr
 def _show_plan(request: "RecordingRequest", plan: "RecordingPlan", notes: "tuple[str, ...]") -> None:
     say(f"{request.spec.id}: {len(request.prompts):,} prompts, {request.samples} samples each.")
     if plan.stored:
-        say(f"{plan.stored:,} answers are recorded already and are not asked for again.")
+        say(f"{plan.stored:,} answers are already recorded and are not requested again.")
     say(plan.left.text)
     if request.max_usd is not None:
-        say(f"It stops at ${request.max_usd:g}, what was spent on it before included.")
+        say(f"It stops at ${request.max_usd:g}, including what earlier runs cost.")
     for note in notes:
         say(f"Note: {note}")
 
 
 def _require_consent(plan: "RecordingPlan", spec: "ModelSpec", *, yes: bool, as_json: bool) -> None:
-    """Asks before anything is spent.
+    """Asks for confirmation before anything is spent.
 
     Raises:
-        Invalid: nobody can be asked. ParleyError: the answer is no.
+        Invalid: there is no terminal to ask on. ParleyError: the answer is no.
     """
     if yes or not plan.left.requests or (plan.left.usd == 0.0 and not _maybe_billed(spec)):
         return
     if as_json or not sys.stdin.isatty():
-        raise Invalid(f"{plan.left.text} Nothing was asked: give --yes, or --max-cost USD.", param="yes")
+        raise Invalid(f"{plan.left.text} Nothing was recorded: use --yes, or --max-cost USD.", param="yes")
     if not typer.confirm("Record now?"):
-        raise ParleyError("Nothing was asked.")
+        raise ParleyError("Nothing was recorded.")
 
 
 def _maybe_billed(spec: "ModelSpec") -> bool:
@@ -246,7 +246,7 @@ def _show_result(done: "RecordingRun", as_json: bool) -> None:
         return
     _show_recording(done.recording, None)
     if done.failed:
-        say(f"{done.failed:,} samples failed; run the same command again to ask for them. {done.first_error}")
+        say(f"{done.failed:,} samples failed; run the same command again to request them. {done.first_error}")
     if done.stopped:
         say(f"Stopped: {done.stopped.rstrip('.')}. Run the same command again to continue.")
     elif not done.recording.training:
@@ -268,7 +268,7 @@ def _show_recording(entry: "Recording", intact: bool | None) -> None:
         "for": "training: no verdict uses it" if entry.training else None,
         "finished": f"{entry.finished:%Y-%m-%d %H:%M}" if entry.finished else "no",
         "sha256": entry.sha256,
-        "intact": {True: "yes", False: "NO: answers were changed after they were recorded"}.get(intact),  # type: ignore[arg-type] -- None gives None
+        "intact": {True: "yes", False: "NO: answers were changed after the recording"}.get(intact),  # type: ignore[arg-type] -- None gives None
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for title, value in facts.items():

@@ -1,4 +1,4 @@
-"""`parley votes import`: the options, the question where files overlap, and the report."""
+"""`parley votes import`: the options, the question if files overlap, and the report."""
 
 import json
 import sys
@@ -29,21 +29,24 @@ _COLUMNS = typer.Option(
     "model_b, winner, prompt, messages, answer_a, answer_b, voter, category, id, created; for preference pairs chosen, "
     "rejected, chosen_model, rejected_model.",
 )
-_OWN_PROMPT = typer.Option(help="Treat each vote as a prompt of its own, where the file has no prompts.")
+_OWN_PROMPT = typer.Option(help="Treat each vote as a prompt of its own, if the file has no prompts.")
 _WINNER = typer.Option(
-    "--winner", help="Your words for the winner: `--winner same=tie,bot1=model_a`; model_a, model_b, tie, both_bad."
+    "--winner",
+    help="What your words for the winner mean: `--winner same=tie,bot1=model_a` (model_a, model_b, tie or both_bad).",
 )
 _SCALE = typer.Option(help="The scale of graded preferences, from model_a's side to model_b's: 1..5, -3..3 or 5..1.")
 _ANNOTATORS = typer.Option(help="Columns that have one person's winner each: `--annotators ann,bob` or `'rater_*'`.")
 _SEPARATOR = typer.Option(help="The character between cells; detected by default.")
-_ENCODING = typer.Option(help="The file's encoding, such as cp1252; by default UTF-8, or UTF-16 with its mark.")
-_NO_ID = typer.Option("--no-id", help="Do not use an id column: every row counts.")
+_ENCODING = typer.Option(
+    help="The file's encoding, such as cp1252; by default UTF-8, or UTF-16 if the file has a byte order mark."
+)
+_NO_ID = typer.Option("--no-id", help="Ignore the id column: every row counts.")
 _ANY_DATE = typer.Option("--any-date", help="Accept dates before 2015 and after tomorrow.")
 _OVERLAP = typer.Option(
-    help="Votes that equal votes of an earlier file: count them as well (keep), or leave them out (drop)."
+    help="What to do with votes that equal those of an earlier file: count them too (keep), or leave them out (drop)."
 )
-_PARTIAL = typer.Option("--partial", help="Exit with 0 although some rows could not be read.")
-_CAMPAIGN = typer.Option(help="The campaign that the votes go to.")
+_PARTIAL = typer.Option("--partial", help="Exit with status 0 even if some rows cannot be read.")
+_CAMPAIGN = typer.Option(help="The campaign to add the votes to.")
 
 
 def import_file(
@@ -65,10 +68,10 @@ def import_file(
 ) -> None:
     """Import votes from another tool. Importing the same file again adds nothing.
 
-    Rows that are not votes are counted, and rows that cannot be read are listed with their line; all others are stored.
+    Rows that are not votes are counted, and rows that cannot be read are listed with their line; the others are stored.
     A CSV needs model_a, model_b, winner (model_a, model_b, tie, both_bad) and a prompt or a prompt's name; answers,
     voter, category and time are optional. Columns winner_model_a, winner_model_b, winner_tie, a column per annotator,
-    and chosen with rejected are read too. After a kill, importing the file again continues.
+    and chosen with rejected are read too. To continue an interrupted import, import the file again.
 
     Examples:
 
@@ -104,7 +107,7 @@ def import_file(
     else:
         _report(result, file.name)
     if result.bad and not result.new + result.known + result.dropped:
-        raise Invalid(f"No row of {file.name} is a vote.", param="file")
+        raise Invalid(f"{file.name} contains no votes.", param="file")
     if result.is_partial and not partial:
         raise typer.Exit(1)
 
@@ -123,7 +126,7 @@ def _import(database: "Database", file: Path, options: "ImportOptions", *, quiet
                 raise
             question = str(overlap)
     typer.echo(question, err=True)
-    keep = typer.confirm("Count them as well?", default=False, err=True)
+    keep = typer.confirm("Count them too?", default=False, err=True)
     with ProgressBar(shown=sys.stdout.isatty()) as bar:
         return import_votes(database, file, replace(options, overlap="keep" if keep else "drop"), _progress(bar))
 
@@ -144,7 +147,7 @@ def _report(result: "ImportResult", name: str) -> None:
         say(f"· {times} skipped: {what}.")
     if result.changed:
         lines = ", ".join(map(str, result.changed[:_MAX_BAD_ROWS]))
-        say(f"· {len(result.changed)} are already stored with another choice, which is kept: line {lines}.")
+        say(f"· {len(result.changed)} are already stored with another choice, which stays: line {lines}.")
     for bad in result.bad[:_MAX_BAD_ROWS]:
         say(f"· line {bad.line}: {bad.reason}")
     if len(result.bad) > _MAX_BAD_ROWS:
@@ -152,7 +155,7 @@ def _report(result: "ImportResult", name: str) -> None:
     for note in result.notes:
         say(f"Note: {note}")
     if result.import_id is not None:
-        say(f"To remove these votes again: parley votes undo {result.import_id}")
+        say(f"To remove these votes: parley votes undo {result.import_id}")
 
 
 def _named(values: list[str] | None, flag: str) -> dict[str, str]:

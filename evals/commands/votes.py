@@ -1,4 +1,4 @@
-"""`parley votes`: import, export, and what to do about imports, voters and models' names."""
+"""`parley votes`: import, export, and corrections of imports, voters and models' names."""
 
 import json
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from evals.reports.terminal import folding_table, say
 from models.errors import Invalid
 from models.terminal import open_home
 
-_Voter = Annotated[str, typer.Argument(help="The voter, as the export names them.")]
+_Voter = Annotated[str, typer.Argument(help="The voter's id, as in an export.")]
 
 
 def votes_group() -> typer.Typer:
@@ -44,10 +44,12 @@ def show_imports(as_json: JsonFlag = False) -> None:
         state = "undone" if one.undone else "complete" if one.complete else "not complete: import the file again"
         created = f"{one.created:%Y-%m-%d %H:%M}"
         table.add_row(one.id, one.filename, one.format, one.campaign or "", str(one.votes), state, created)
-    say(table if imports else "Nothing was imported yet.")
+    say(table if imports else "No votes have been imported yet.")
 
 
-def undo(import_id: Annotated[str, typer.Argument(metavar="IMPORT", help="Its id in `parley votes imports`.")]) -> None:
+def undo(
+    import_id: Annotated[str, typer.Argument(metavar="IMPORT", help="The import's id: see `parley votes imports`.")],
+) -> None:
     """Remove the votes of an import. The same file can be imported again afterwards."""
     from evals.votes.imports.history import undo_import
 
@@ -55,12 +57,14 @@ def undo(import_id: Annotated[str, typer.Argument(metavar="IMPORT", help="Its id
         say(f"{undo_import(home.database, import_id)} votes were removed.")
 
 
-def exclude(voter: _Voter, reason: Annotated[str, typer.Option(help="Why, for whoever asks later.")] = "") -> None:
-    """Exclude a voter: the votes stay stored, and count in no rating, verdict or preference pair."""
+def exclude(
+    voter: _Voter, reason: Annotated[str, typer.Option(help="The reason, shown by `parley votes excluded`.")] = ""
+) -> None:
+    """Exclude a voter: the votes stay stored, but count in no rating, verdict or preference pair."""
     from evals.votes.voters import exclude_voter
 
     with open_home() as home:
-        say(f"{exclude_voter(home.database, voter, reason)} votes of {voter} count no longer.")
+        say(f"{exclude_voter(home.database, voter, reason)} votes of {voter} no longer count.")
 
 
 def include(voter: _Voter) -> None:
@@ -94,7 +98,7 @@ def merge(
     from evals.votes.model_names import merge_model
 
     with open_home() as home:
-        say(f"{old} is {new} now in {merge_model(home.database, old, new)} pairs of answers.")
+        say(f"{old} is now {new} in {merge_model(home.database, old, new)} pairs of answers.")
 
 
 def export_file(

@@ -103,7 +103,8 @@ async def calibrate(
     if not pairs:
         where = "at the page's /vote" if request.campaign == OPEN_CAMPAIGN else f"in the campaign {request.campaign}"
         raise NotFound(
-            f"Nobody has voted {where} yet. Collect votes, or name another campaign with --campaign.", param="campaign"
+            f"Nobody has voted {where} yet. Collect votes, or choose another campaign with --campaign.",
+            param="campaign",
         )
     failed = 0
     if completer_for is not None:

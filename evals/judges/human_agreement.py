@@ -256,7 +256,7 @@ def kappa(compared: Sequence[tuple[str, str, Hashable]]) -> Rate | None:
 
 
 def _cohen(table: np.ndarray) -> float:
-    """Kappa of a (3, 3) table of counts; NaN where it is empty, or both sides have one value only."""
+    """Kappa of a (3, 3) table of counts; NaN if it is empty, or if both sides have one value only."""
     total = float(table.sum())
     if total == 0:
         return nan

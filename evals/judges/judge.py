@@ -1,4 +1,4 @@
-"""A judge: one question to a judge model, and its judgment. `judgment_store` keeps judgments.
+"""A judge: one question to a judge model, and its judgment. `judgment_store` stores judgments.
 
 The prompt and the JSON schema are `models.judge_prompt`'s. Comparing two answers and grading one share this file.
 """

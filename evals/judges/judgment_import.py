@@ -1,4 +1,4 @@
-"""Import of an outside judge's verdicts, so that it can be held against this team's people.
+"""Import of an outside judge's verdicts, so that the judge can be compared with this team's people.
 
 A row is one verdict on two answers in the order in which they were shown: the columns of a file of votes
 (`evals.votes.imports`), with the first model as model_a. A pair in both orders is two rows.
@@ -25,7 +25,7 @@ _VERDICTS = {"left": 1, "right": 2, "tie": 0, "both_bad": 0}
 
 @dataclass(frozen=True)
 class JudgmentImport:
-    """What an import found. `pairs` have verdicts in both orders, of which `flips` changed with the order.
+    """The result of an import. `pairs` have verdicts in both orders, of which `flips` changed with the order.
 
     `one_order` pairs were judged in one order only and are not compared with people. `unknown` rows are about pairs
     that are not stored here; `known` rows were imported before.
@@ -42,7 +42,7 @@ class JudgmentImport:
 
     @property
     def flip_rate(self) -> float | None:
-        """The share of pairs whose verdict changed with the order; None where no pair has both."""
+        """The share of pairs whose verdict changed with the order; None if no pair was judged in both."""
         return self.flips / self.pairs if self.pairs else None
 
 
@@ -93,7 +93,7 @@ def import_judgments(database: Database, path: Path, judge: str, options: Import
 
 
 def _as_stored(row: ImportedVote) -> tuple[str, int]:
-    """How the answers were shown, and the verdict in terms of the stored pair, whose models are sorted."""
+    """The order of the answers, and the verdict on the stored pair, whose models are sorted."""
     verdict = _VERDICTS[row.choice]
     if row.left < row.right:
         return "12", verdict

@@ -41,7 +41,7 @@ def load_labelled_pairs(
 
 
 def label(verdicts: Sequence[StoredVerdict], votes: Votes) -> list[LabelledPair]:
-    """The verdicts that have votes, with them."""
+    """The verdicts on pairs that have votes, with those votes."""
     choices: Mapping[float, Choice] = {0.0: "b", 0.5: "tie", 1.0: "a"}
     return [
         LabelledPair(

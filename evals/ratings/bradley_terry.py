@@ -1,6 +1,6 @@
 """Bradley–Terry ratings with intervals. Arrays in, a frozen result out.
 
-The fit is maximum likelihood on counts per pair (a tie is half a win each), by Newton's method. Where the likelihood
+The fit is maximum likelihood on counts per pair (a tie is half a win each), by Newton's method. If the likelihood
 has no maximum (a model that won or lost everything; Ford 1957: the graph of wins must be strongly connected), half a
 vote is added each way to the pairs that cause it, the usual continuity correction. Intervals come from the sandwich
 estimator, summed over clusters (Liang & Zeger 1986; Miller 2024, arXiv:2411.00640) with Student's t for the number of
@@ -112,7 +112,7 @@ def rate(votes: Votes, *, cluster: Cluster = "auto", equal_voters: bool = False,
 
 
 def voter_weights(votes: Votes) -> np.ndarray | None:
-    """(n,): each vote's weight, 1 on average, such that every voter weighs the same; None where all votes do."""
+    """(n,): each vote's weight, 1 on average, such that voters have equal weight; None if all votes have."""
     times = np.bincount(votes.voter)
     voted = times[times > 0]
     if len(voted) < 2 or (voted == voted[0]).all():
@@ -146,7 +146,7 @@ def strengths(tally: Counts) -> Strengths:
 
 
 def fit(wins: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """The strengths (log-odds, mean 0 in each connected part) that make these wins likeliest.
+    """The strengths (log-odds, mean 0 in each connected part) that make these wins most likely.
 
     Args:
         wins: (m, m); `wins[i, j]` is what i won of j, ties as half. Strongly connected within each part.
@@ -158,7 +158,7 @@ def fit(wins: np.ndarray, part: np.ndarray) -> np.ndarray:
         chance = chances(strength)
         gradient = won - (pairs * chance).sum(axis=1)
         step = np.linalg.solve(information(pairs, chance, part), gradient)
-        # The likelihood is concave, but Newton can overshoot far from the maximum: halve until it does not fall.
+        # The likelihood is concave, but Newton's step can overshoot: halve it until the likelihood does not fall.
         while (reached := _likelihood(strength + step, wins)) < likelihood - 1e-9 * abs(likelihood):
             step /= 2
         strength, likelihood = strength + step, reached
@@ -192,7 +192,7 @@ def _half_votes(wins: np.ndarray) -> np.ndarray:
     """Half a vote each way for pairs between groups where one side won every vote."""
     _, group = connected_components(csr_array(wins > 0), directed=True, connection="strong")
     pairs = wins + wins.T
-    # Weighted votes may be worth less than one together; half of that is then enough.
+    # Weighted votes may sum to less than one; half of the sum is then enough.
     return np.where(group[:, None] != group[None, :], np.minimum(pairs, 1.0) / 2, 0.0)
 
 
@@ -206,7 +206,7 @@ class _Spread(NamedTuple):
 
 
 def clustered_by(votes: Votes, cluster: Cluster) -> str | None:
-    """What votes are clustered by: the given, or for "auto" what the number of voters allows."""
+    """What votes are clustered by: the given value, or for "auto" what the number of voters allows."""
     if cluster != "auto":
         return cluster
     voters = np.count_nonzero(np.bincount(votes.voter)) if len(votes) else 0
@@ -231,7 +231,7 @@ def _spread(
     clusters = min(meat.clusters for meat in meats)
     # Stata's small-sample factor: the fit absorbs some of the spread that the interval is estimated from.
     absorbed = max(n - 1, 1) / max(n - free, 1)
-    # Thirty ties have no spread but are not certainty: the rule of three bounds what was not observed.
+    # Thirty ties have no spread but give no certainty: the rule of three bounds what was not observed.
     floor = min(3 / max(clusters, 1), 1.0) * model_based
     covariances = [bread @ (absorbed * meat.sum + added) @ bread for meat in meats]
     if (np.max([np.diag(one) for one in covariances], axis=0) < np.diag(floor) * (1 - 1e-6)).any():
@@ -261,7 +261,7 @@ def _meats(votes: Votes, residual: np.ndarray, clustered: str | None, by_vote: C
         return [meat(votes.prompt if clustered == "prompt" else votes.voter)]
     prompt = meat(votes.prompt)
     alone = np.count_nonzero(np.bincount(votes.voter)) == n
-    if alone:  # a voter's cluster is one vote, and so is what both clusterings share
+    if alone:  # if each voter has one vote, clusters by voter and their intersections with prompts are single votes
         return [prompt, meat(None)]
     voter = meat(votes.voter)
     both = _Meat(prompt.sum + voter.sum - meat(None).sum, min(prompt.clusters, voter.clusters))

@@ -16,7 +16,7 @@ from evals.votes.votes import StoredVotes, Votes
 class CategoryRate:
     """One model's win rate in one category, ties as half, with its 95 % interval.
 
-    It holds for people like the voters from five voters on, for these people below.
+    It holds for people like the voters from five voters on, else for these people.
     `category` is "" for prompts without one. `enough`: at least 30 votes on 20 prompts.
     """
 

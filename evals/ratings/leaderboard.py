@@ -1,4 +1,4 @@
-"""The leaderboard: stored votes in, rated models with intervals out, and one paragraph in plain words.
+"""The leaderboard: stored votes in, rated models with intervals out, and one paragraph of plain text.
 
 `bradley_terry` computes the ratings; the page and the commands show them.
 """
@@ -86,7 +86,7 @@ def rank(
 
 
 def _frequent_voter(votes: Votes) -> str | None:
-    """The voter with half of all votes or more, where others voted too; None where two have half each."""
+    """The voter with at least half of all votes, if others voted too; None if two have half each."""
     times = np.bincount(votes.voter)
     most = int(times.argmax())
     if np.count_nonzero(times) < 2 or np.count_nonzero(times >= HALF * len(votes)) != 1:
@@ -95,7 +95,7 @@ def _frequent_voter(votes: Votes) -> str | None:
 
 
 def _without_ties(votes: Votes, rated: Rating) -> np.ndarray | None:
-    """Ratings from decisive votes; None where there are no ties, or those votes do not connect the models."""
+    """Ratings from decisive votes; None if there are no ties, or those votes do not connect the models."""
     decisive = np.flatnonzero(votes.score != 0.5)
     if len(decisive) in (0, len(votes)):
         return None
@@ -104,7 +104,7 @@ def _without_ties(votes: Votes, rated: Rating) -> np.ndarray | None:
 
 
 def _style_controlled(votes: Votes, styles: np.ndarray | None, rated: Rating) -> StyleControl | None:
-    """None where under 30 votes have known texts, or those votes do not connect the models."""
+    """None if under 30 votes have known texts, or those votes do not connect the models."""
     if styles is None or not rated.connected:
         return None
     known = np.flatnonzero(~np.isnan(styles).any(axis=1))

@@ -2,7 +2,7 @@
 
 from evals.ratings.leaderboard_types import Leaderboard
 
-_SIDED = 1.96  # standard errors from one half
+_SIDED = 1.96  # standard errors from one half at which the side is mentioned
 _MOVED = 15.0  # Elo: smaller changes under style control are not mentioned
 
 
@@ -16,7 +16,7 @@ def leaderboard_notes(board: Leaderboard) -> tuple[str, ...]:
 def _frequent_voter(board: Leaderboard) -> str:
     if board.frequent_voter is None:
         return ""
-    return f"{board.frequent_voter} cast half of the votes or more; every voter has the same weight all the same."
+    return f"{board.frequent_voter} cast at least half of the votes. Every voter still has the same weight."
 
 
 def _sides(board: Leaderboard) -> str:
@@ -25,9 +25,8 @@ def _sides(board: Leaderboard) -> str:
         return ""
     if abs(found.left_rate - 0.5) < _SIDED * found.left_error:
         return ""
-    return (
-        f"People chose the answer on the left in {found.left_rate:.0%} of their decisive votes: side matters to them."
-    )
+    share = f"{found.left_rate:.0%} of their decisive votes"
+    return f"People chose the answer on the left in {share}, so the side influences them."
 
 
 def _robustness(board: Leaderboard) -> str:
@@ -43,9 +42,11 @@ def _agreement(board: Leaderboard) -> str:
     found = board.agreement
     if found is None or found.observed is None:
         return "" if board.voters < 2 else "No two people voted on the same answers, so their agreement is not known."
-    without = "" if found.decisive is None else f" ({found.decisive:.0%} where neither chose a tie)"
+    without = "" if found.decisive is None else f" ({found.decisive:.0%} if neither chose a tie)"
     pairs = "1 pair" if found.units == 1 else f"{found.units} pairs"
-    return f"Two people who see the same answers agree in {found.observed:.0%}{without}, on {pairs} of answers."
+    return (
+        f"Two people who see the same answers agree in {found.observed:.0%} of cases{without}, on {pairs} of answers."
+    )
 
 
 def _self_consistency(board: Leaderboard) -> str:
@@ -53,7 +54,8 @@ def _self_consistency(board: Leaderboard) -> str:
     if found is None or found.self_consistency is None:
         return ""
     times = "once" if found.repeats == 1 else f"{found.repeats} times"
-    return f"Shown the same answers again ({times}), people repeated their choice in {found.self_consistency:.0%}."
+    share = f"{found.self_consistency:.0%} of cases"
+    return f"Shown the same answers again ({times}), people repeated their choice in {share}."
 
 
 def _ties(board: Leaderboard) -> str:
@@ -77,5 +79,5 @@ def _style(board: Leaderboard) -> str:
     moved = max(rows, key=lambda row: abs((row.styled or 0.0) - row.rating))
     by = (moved.styled or 0.0) - moved.rating
     if abs(by) < _MOVED:
-        return "Length and formatting explain little: with them equal, the ratings hardly change."
+        return "With equal length and formatting, the ratings hardly change."
     return f"With equal length and formatting, {moved.model} {'gains' if by > 0 else 'loses'} {abs(by):.0f} points."

@@ -1,4 +1,4 @@
-"""The leaderboard's values: one row a model, what style is worth, and the whole."""
+"""The leaderboard's values: its rows, the effects of style, and the whole."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +15,7 @@ class RatedModel:
 
     `enough`: at least 30 votes on 20 prompts, and connected with the other models by comparisons. `without_ties` is
     the rating from decisive votes alone; `styled` with its interval is the rating with equal style (length and
-    Markdown). Each is None where it cannot be computed.
+    Markdown). Each is None if it cannot be computed.
     """
 
     model: str
@@ -54,10 +54,10 @@ class Leaderboard:
     """Models, the best first. `win_rates[i][j]` is row i's win rate against row j, ties as half; None without votes.
 
     `clustered_by` is what intervals are clustered by; `votes_needed` is about the two leading models. `both_bad` counts
-    the ties where both answers were bad. `turning` is how few votes would bring the second level with the first.
-    `style_votes` counts the votes behind the style-controlled ratings. `scope`: for whom the intervals hold. `cycle`:
-    models of which each beats the next, and the last the first. `frequent_voter` has half of all votes or more. `notes`
-    are sentences for the reader.
+    the ties where both answers were bad. `turning` is the fewest votes that would bring the second level with the
+    first. `style_votes` counts the votes behind the style-controlled ratings. `scope`: for whom the intervals hold.
+    `cycle`: models, each of which beats the next, and the last the first. `frequent_voter` has at least half of all
+    votes. `notes` are sentences for the reader.
     """
 
     rows: tuple[RatedModel, ...]

@@ -1,4 +1,4 @@
-"""The leaderboard's paragraph: who leads, for whom that holds, and models that beat one another in a circle."""
+"""The leaderboard's paragraph: which model leads, for whom that holds, and cycles of models that beat each other."""
 
 import numpy as np
 
@@ -9,9 +9,9 @@ from evals.ratings.verdict_states import MIN_PROMPTS, MIN_VOTES, UNDECIDED
 from evals.ratings.voter_means import MIN_VOTERS, Scope, cells_of, interval, voter_mean
 from evals.votes.votes import Votes
 
-_MANY = 30  # models; among more a cycle is not looked for
+_MANY = 30  # models; no cycle is searched for among more
 _NAMED = 3  # the most names in a list
-_EQUAL = 0.01  # Elo: a smaller difference is the fit's rounding
+_EQUAL = 0.01  # Elo points; a smaller difference is rounding of the fit
 
 
 def scope_of(votes: Votes) -> Scope:
@@ -39,13 +39,13 @@ def leaderboard_verdict(
     parts = [_lead(votes, rows, sure[0], duel), _circle(cycle), versus]
     if len(sure) < len(rows):
         parts.append(f"{len(rows) - len(sure)} of {len(rows)} models have too few votes for a rank.")
-    if duel.text not in versus or duel.scope == "people like them":  # otherwise the duel says it
+    if duel.text not in versus or duel.scope == "people like them":  # otherwise the head-to-head says it
         parts.append(_whom(votes))
     return " ".join(part for part in parts if part), duel.votes_needed
 
 
 def find_cycle(votes: Votes) -> tuple[str, ...]:
-    """Three models or more of which each beats the next, and the last the first, by more than chance; often none."""
+    """Three or more models, each of which beats the next, and the last the first, by more than chance; or none."""
     m = len(votes.models)
     if not 3 <= m <= _MANY:
         return ()
@@ -88,7 +88,7 @@ def _lead(votes: Votes, rows: tuple[RatedModel, ...], first: RatedModel, duel: V
     if first.rank_high == 1:
         if len(rows) == 2 and duel.headline.state != "better":  # the head-to-head says how sure that is
             return f"{who}{first.model} has the higher rating."
-        return f"{who}{first.model} leads: its rating is higher than every other by more than chance."
+        return f"{who}{first.model} leads: its rating is higher than every other rating by more than chance."
     rivals = [row.model for row in rows if row.rank_low == 1 and row is not first]
     return f"{who}{first.model} has the highest rating, but {_listed(rivals) or 'another model'} may be as good."
 
@@ -103,11 +103,11 @@ def _circle(cycle: tuple[str, ...]) -> str:
     if not cycle:
         return ""
     links = [f"{a} beats {b}" for a, b in zip(cycle, (*cycle[1:], cycle[0]), strict=True)]
-    return f"{', '.join(links[:-1])}, and {links[-1]}: this is a cycle, which no ranking can show."
+    return f"{', '.join(links[:-1])}, and {links[-1]}: this is a cycle, and no ranking can show it."
 
 
 def _head_to_head(first: RatedModel, duel: Verdict, models: int) -> str:
-    """The two leading models alone, worded so that it does not contradict a lead that other votes add to."""
+    """The verdict on the two leading models alone, worded so that it does not contradict a lead from all votes."""
     if first.rank_high != 1 or models == 2 or duel.headline.state not in (UNDECIDED, "at least as good"):
         return f"Head to head: {duel.text}"
     if not duel.votes:
@@ -115,9 +115,9 @@ def _head_to_head(first: RatedModel, duel: Verdict, models: int) -> str:
     many = "1 vote" if duel.votes == 1 else f"{duel.votes:,} votes"
     alone = f"The {many} between {duel.model_a} and {duel.model_b} alone"
     if duel.headline.state == UNDECIDED:
-        return f"{alone} would not show this: votes on others add to it."
+        return f"{alone} would not show this; votes on other models add evidence."
     shows = "shows" if duel.votes == 1 else "show"
-    return f"{alone} {shows} only that {duel.model_a} is at least as good: votes on others add to it."
+    return f"{alone} {shows} only that {duel.model_a} is at least as good; votes on other models add evidence."
 
 
 def _whom(votes: Votes) -> str:
@@ -125,6 +125,6 @@ def _whom(votes: Votes) -> str:
     if voters >= MIN_VOTERS:
         return ""
     if voters == 1:
-        return "All votes are from one person, so this says nothing about others."
-    least = f"{MIN_VOTERS} are the least to speak for others"
+        return "All votes are from one person, so this says nothing about other people."
+    least = f"it takes at least {MIN_VOTERS} to speak for others"
     return f"All votes are from {voters} people, so this is about them only: {least}."

@@ -1,4 +1,4 @@
-"""What a number of voters and prompts can find: the power of a campaign's one look, before the first vote.
+"""What a number of voters and prompts can show: the power of a campaign's closing verdict, before the first vote.
 
 Votes of such campaigns are simulated (the same seed gives the same numbers) and read as `verdict` reads them.
 """
@@ -16,15 +16,15 @@ from evals.ratings.voter_means import MIN_VOTERS, Scope, VoterMean, from_sums, i
 WIN_RATES = (0.6, 0.65)
 MARGINS = (MARGIN, 0.1)
 _RUNS = 2_000
-_CELLS = 6_000_000  # fewer runs where a campaign is large
+_CELLS = 6_000_000  # fewer runs for large campaigns
 
 
 @dataclass(frozen=True)
 class CampaignSize:
-    """Voters, prompts, and how many prompts each voter judges (all, where None), with what is assumed about them.
+    """Voters, prompts, and how many prompts each voter judges (None: all), with what is assumed about them.
 
-    `voter_sd` and `prompt_sd`: the spread of people and of prompts in log-odds; 0.5 means that two of three people
-    prefer a model on 38 to 62 % of the prompts where the average is 50 %. `ties`: the share of ties.
+    `voter_sd` and `prompt_sd`: the spread of people and of prompts in log-odds; at 0.5, two of three people prefer
+    a model on 38 to 62 % of the prompts if the average is 50 %. `ties`: the share of ties.
     """
 
     voters: int
@@ -42,7 +42,7 @@ class CampaignSize:
 
 @dataclass(frozen=True)
 class Power:
-    """For one group of people: the chance that the closing look finds what is there, by what is to be found.
+    """For one group of people: the probability that the closing verdict shows a true result, by result.
 
     `better`: a model whose true win rate is the key. `at_least_as_good`: an equally good model, within a margin of the
     key. `better_anytime`: as `better`, by the state that may be read after every vote, when all votes are in.
@@ -56,7 +56,7 @@ class Power:
 
 @dataclass(frozen=True)
 class CampaignPower:
-    """What a campaign of this size can find; `people_like_them` is None under five voters. `text` says it in words."""
+    """What a campaign of this size can show; `people_like_them` is None under five voters. `text` is for readers."""
 
     size: CampaignSize
     votes: int
@@ -71,7 +71,7 @@ class CampaignPower:
 
 
 def campaign_power(size: CampaignSize, seed: int = 0) -> CampaignPower:
-    """The power of a planned look at these votes, and of the state that may be read at any time."""
+    """The power of the planned verdict on these votes, and of the state that may be read at any time."""
     votes = size.voters * size.each
     enough = votes >= MIN_VOTES and size.prompts >= MIN_PROMPTS
     simulated = {rate: _simulated(size, rate, seed) for rate in (0.5, *WIN_RATES)} if enough else {}
@@ -123,14 +123,14 @@ def _text(found: CampaignPower) -> str:
     later = " and ".join(f"{rate:.0%} in {power.better_anytime[rate]:.0%}" for rate in WIN_RATES)
     parts = [
         f"{voters}, {each}: {found.votes:,} votes, which speak for {who}.",
-        f"The closing look finds a true win rate of {wins} of such campaigns.",
+        f"The verdict at the end detects a true win rate of {wins} of such campaigns.",
         f"It shows that an equally good model is at least as good {good}.",
-        f"The state that may be read after every vote finds {later}."
+        f"If it is read after every vote instead, it detects {later}."
         if any(power.better_anytime.values())
-        else "The state that may be read after every vote finds neither with so few voters.",
-        f"Assumed: a spread of {size.voter_sd:g} between voters and {size.prompt_sd:g} between prompts (log-odds), and "
-        f"{size.ties:.0%} ties.",
+        else "If it is read after every vote instead, it detects neither with so few voters.",
+        f"Assumed: {size.ties:.0%} ties; voters differ by {size.voter_sd:g} and prompts by {size.prompt_sd:g} "
+        "(standard deviations in log-odds).",
     ]
     if found.people_like_them is None:
-        parts.append(f"To speak for anybody else takes at least {MIN_VOTERS} voters, {found.voters_missing} more.")
+        parts.append(f"To speak for other people, it takes at least {MIN_VOTERS} voters: {found.voters_missing} more.")
     return " ".join(parts)

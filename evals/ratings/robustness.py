@@ -1,6 +1,6 @@
 """How few votes, removed or reversed, would change the leader of a leaderboard.
 
-Any vote may matter, also one between two other models (Min et al., ICML 2025, on rigging by such votes; Huang et al.
+Any vote may matter, even one between two other models (Min et al., ICML 2025, on rigging by such votes; Huang et al.
 2025, arXiv:2508.11847, on dropping a handful). The most influential votes are found by their influence on the fit, and
 each candidate is checked by fitting again.
 """
@@ -16,14 +16,14 @@ from evals.ratings.bradley_terry import Counts, Strengths, chances, count, infor
 from evals.votes.votes import Votes
 
 Means = Literal["drop", "change"]
-_TRIED, _WAYS = 3, 500  # how many votes are tried in every combination, and how many combinations at most
+_TRIED, _WAYS = 3, 500  # up to this many votes every combination is tried, if there are not more combinations than this
 
 
 @dataclass(frozen=True)
 class Turning:
     """The fewest votes that bring `rival` level with `leader` or ahead: removed (`drop`), or reversed (`change`).
 
-    None where no number of votes does. `votes` is the total.
+    None if no number of votes does. `votes` is the total.
     """
 
     leader: str
@@ -86,7 +86,7 @@ def _fewest(votes: Votes, a: int, b: int, means: Means) -> int | None:
 
 
 def _choices(there: np.ndarray, size: int) -> list[np.ndarray]:
-    """Every combination of that many votes, by kind; empty where there are too many combinations."""
+    """Every combination of that many votes, by kind; empty if there are too many combinations."""
     present = np.flatnonzero(there > 0)
     if comb(len(present) + size - 1, size) > _WAYS:
         return []

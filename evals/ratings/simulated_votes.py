@@ -17,10 +17,11 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 @dataclass(frozen=True)
 class World:
-    """How votes come about: a voter prefers the first model with log-odds `edge` + the voter's + the prompt's effect.
+    """How votes are generated: a voter prefers the first model with log-odds `edge` + the voter's + the prompt's
+    effect.
 
     `voter_sd` and `prompt_sd` are the standard deviations of those effects in log-odds, normally distributed.
-    `sharing`: every voter votes on `votes_each` prompts, all where None ("even"); on 3 to all of them, log-uniformly
+    `sharing`: every voter votes on `votes_each` prompts, None: all ("even"); on 3 to all of them, log-uniformly
     ("uneven"); or the first on every prompt, and the others have 40 % of all votes between them. `ties`: the share of
     ties.
     """
@@ -48,7 +49,7 @@ class World:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Votes of many runs: `cast` says who voted on what, `score` is 0 where nobody did; `own_truth` (runs,)."""
+    """Votes of many runs: `cast` marks the votes, `score` is 0 elsewhere; `own_truth` (runs,)."""
 
     cast: np.ndarray
     score: np.ndarray
@@ -71,7 +72,7 @@ class Tables:
 
 
 def logistic(odds: np.ndarray) -> np.ndarray:
-    """Log-odds as a chance."""
+    """The probability with these log-odds."""
     return 1 / (1 + np.exp(-odds))
 
 
@@ -79,14 +80,14 @@ def with_win_rate(world: World, rate: float) -> World:
     """The same world with that win rate over all people and all prompts.
 
     Raises:
-        ValueError: so many ties do not allow this rate.
+        ValueError: this rate is impossible with that many ties.
     """
     edge: Any = brentq(lambda edge: replace(world, edge=edge).truth - rate, -20.0, 20.0)
     return replace(world, edge=float(edge))
 
 
 def draw(world: World, runs: int, seed: int = 0) -> Iterator[Tables]:
-    """The votes of that many runs, in blocks that fit into memory."""
+    """The votes of that many runs, in blocks that fit in memory."""
     rng = np.random.default_rng(seed)
     block = max(1, _CELLS // (world.voters * world.prompts))
     for start in range(0, runs, block):
@@ -111,7 +112,7 @@ def _cast(world: World, shape: tuple[int, int, int], rng: np.random.Generator) -
     runs, voters, prompts = shape
     if world.sharing == "even" and world.votes_each in (None, prompts):
         return np.ones(shape, bool)
-    place = rng.random(shape).argsort(2)  # the order in which a voter would get to the prompts
+    place = rng.random(shape).argsort(2)  # the order in which a voter sees the prompts
     if world.sharing == "even":
         return place < (world.votes_each or prompts)
     if world.sharing == "uneven":

@@ -30,7 +30,7 @@ _WORD = re.compile(r"\w+")
 _HEADER = re.compile(r"^ {0,3}#{1,6}\s", re.MULTILINE)
 _ITEM = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s", re.MULTILINE)
 _BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
-_READ_AT_ONCE = 500  # pairs; SQLite takes so many parameters
+_READ_AT_ONCE = 500  # pairs in one query, below SQLite's limit of parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class StyleControl:
     """m models rated with equal style; arrays (m,) in the order of `models`, on the Elo scale with mean 1000.
 
     `effect`, `effect_low`, `effect_high` (4,): what one standard deviation more of each of COVARIATES is worth in Elo.
-    `varies` (4,): in which of them the answers differ at all. `votes` counts the votes on answers with known texts.
+    `varies` (4,): the covariates in which answers differ at all. `votes` counts the votes on answers with known texts.
     """
 
     models: tuple[str, ...]
@@ -57,7 +57,7 @@ def style_of(text: str) -> tuple[int, int, int, int]:
     """The numbers of tokens (words and signs), headers, list items and bold runs; code counts as tokens only."""
     prose = _CODE.sub("", text) if "```" in text else text
     words = _WORD.findall(text)  # every other character that is not white space is a sign
-    # Looking for the characters first is several times as fast as a search that finds nothing.
+    # Checking for the characters first is several times as fast as a search without a match.
     return (
         len(words) + len("".join(text.split())) - sum(map(len, words)),
         len(_HEADER.findall(prose)) if "#" in prose else 0,
@@ -72,7 +72,7 @@ def style_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def read_styles(database: "Database", pair_ids: Sequence[str]) -> np.ndarray:
-    """(pairs, 4): the style difference of each stored pair's answers, NaN where a text is not known."""
+    """(pairs, 4): the style difference of each stored pair's answers, NaN if a text is not known."""
     styles = np.full((len(pair_ids), 2, len(COVARIATES)), np.nan)
     place = {pair_id: i for i, pair_id in enumerate(pair_ids)}
     with database.read() as session:
@@ -147,7 +147,7 @@ def _fit(data: _Weighted, x: np.ndarray, start: Strengths, ridge: float) -> tupl
     votes, each = data
     m, k = len(votes.models), x.shape[1]
     design = _design(votes, x)
-    # The half votes that bound a model which won everything count as votes between equally styled answers.
+    # The half votes that bound a model that won everything count as votes between equally styled answers.
     i, j = np.nonzero(np.triu(start.extra))
     half = np.zeros((len(i), m + k))
     half[np.arange(len(i)), i], half[np.arange(len(i)), j] = 1.0, -1.0
@@ -212,7 +212,7 @@ def _sandwich(
     sums = by_group @ _design(votes, x)
     factor = groups / max(groups - 1, 1) * max(n - 1, 1) / max(n - bread.shape[0] + 1, 1)
     covariance = bread @ (factor * (sums.T @ sums).toarray()) @ bread
-    # As for the raw rating: votes without spread are not certainty (the rule of three).
+    # As for the raw rating: votes without spread do not give certainty (the rule of three).
     floor = min(3 / max(groups, 1), 1.0) * bread
     if groups and (np.diag(covariance) < np.diag(floor) * (1 - 1e-6)).any():
         covariance = covariance + floor

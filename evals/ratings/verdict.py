@@ -1,7 +1,7 @@
 """The verdict on two models: the average voter's win rate, for whom it holds, and a state.
 
 `compare` may be read after every vote: its state comes from an e-value (`voter_means.log_evidence`), since a 95 % test
-that is checked after every vote is wrong far more often than 5 %. `planned_verdict` is a campaign's single look when it
+that is checked after every vote is wrong far more often than 5 %. `planned_verdict` is read once, when a campaign
 closes: size and margin were fixed before the first vote, so it uses intervals and finds more. "Better" and "worse" are
 wrong in 5 % together, "at least as good" in 5 %.
 """
@@ -60,7 +60,7 @@ def compare(votes: Votes, model_a: str, model_b: str, margin: float = MARGIN) ->
 
 
 def planned_verdict(votes: Votes, model_a: str, model_b: str, plan: PlannedLook) -> Verdict:
-    """The verdict of a campaign's one look when it closes; it holds only if nobody decided earlier from these votes."""
+    """The verdict of a campaign that closes; it holds only if nobody decided earlier because of these votes."""
     return _verdict(votes.between(model_a, model_b), Rule("planned", plan.margin), plan)
 
 
@@ -129,9 +129,9 @@ def _unnamed(between: Votes) -> int:
 
 
 def _votes_to_undo(cells: Cells, found: VoterMean, state_of: Callable[[VoterMean, int], State]) -> tuple[int, int]:
-    """About the fewest of the winner's votes to remove, and to reverse, until the state is another.
+    """About the fewest of the winner's votes to remove, and to reverse, until the state changes.
 
-    Those that weigh most go first, a voter's votes together: this many suffice.
+    Votes with the largest weight go first, a voter's votes together; this many suffice.
     """
     state = state_of(found, len(cells))
     winning = cells.score > 0.5 if found.mean > 0.5 else cells.score < 0.5
@@ -163,7 +163,7 @@ def _votes_to_undo(cells: Cells, found: VoterMean, state_of: Callable[[VoterMean
 def _still_needed(found: VoterMean, cells: Cells, headline: ScopedVerdict, rule: Rule) -> tuple[int, int]:
     """About how many more votes settle the state if the trend continues, and how many more voters cast them.
 
-    More votes are taken to come from more voters like these, on more prompts.
+    Further votes are assumed to come from more voters like these, on more prompts.
     """
     missing = max(MIN_VOTERS - int(found.voters), 0)
     if not len(cells):

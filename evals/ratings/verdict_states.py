@@ -1,4 +1,4 @@
-"""The states of a verdict and their order, from a mean over voters: by an anytime test, or by a single planned look."""
+"""The states of a verdict and their order, from a mean over voters: by an anytime test, or by one planned reading."""
 
 from dataclasses import dataclass
 from math import exp, log
@@ -20,7 +20,7 @@ _BOTH_SIDES, _ONE_SIDE = 0.95, 0.9  # levels: 5 % for better and worse together;
 class ScopedVerdict:
     """What holds for one group of people; the rates are the first model's.
 
-    `low` to `high` is the 95 % interval of one look. `within_margin`: the difference is shown to be smaller than the
+    `low` to `high` is the 95 % interval, if read once. `within_margin`: the difference is shown to be smaller than the
     margin. `at_least_as_good`: the first model is shown to be worse by no more than the margin; also true of "better"
     and "no difference worth having". `e_value` is the anytime evidence against equality.
     """
@@ -36,7 +36,7 @@ class ScopedVerdict:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a state is reached. `voters`: the fewest that people like them can be judged from."""
+    """How a state is reached. `voters`: the fewest from which people like them can be judged."""
 
     look: Look = "anytime"
     margin: float = MARGIN

@@ -1,4 +1,4 @@
-"""A verdict in plain sentences, for people who are no statisticians. Wording only."""
+"""A verdict in plain sentences, for readers without statistics. Wording only."""
 
 from evals.ratings.verdict_states import MIN_PROMPTS, MIN_VOTES, UNDECIDED
 from evals.ratings.verdict_types import MAX_FORECAST, Verdict
@@ -7,16 +7,14 @@ _NAMED = 3  # more decisive voters are counted instead
 
 
 def verdict_text(found: Verdict) -> str:
-    """What the votes show, for whom, and what would change it."""
+    """What the votes show, for whom, and what would change the result."""
     a, b = found.model_a, found.model_b
+    least = f"A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts"
     if found.win_rate is None:
-        least = f"Nobody has compared {a} with {b} yet. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts"
-        more = f"; about {found.votes_needed} find out whether one of them wins 60 % of the time"
-        return f"{least}{more if found.votes_needed else ''}."
+        more = f"; about {found.votes_needed} can show whether one of them wins 60 % of the time"
+        return f"Nobody has compared {a} with {b}{_yet(found)}. {least}{more if found.votes_needed else ''}."
     if found.votes < MIN_VOTES or found.prompts < MIN_PROMPTS:
-        parts = [
-            f"Not enough evidence yet: {_counts(found)}. A verdict needs {MIN_VOTES} votes on {MIN_PROMPTS} prompts."
-        ]
+        parts = [f"Not enough evidence{_yet(found)}: {_counts(found)}. {least}."]
     else:
         parts = [_state(found), _numbers(found), _scope(found), _outlook(found)]
     return " ".join(part for part in [*parts, _planned(found), _decisive(found), _unknown(found)] if part)
@@ -36,7 +34,7 @@ def _state(found: Verdict) -> str:
         case "at least as good":
             sentence = f"{a} is at least as good as {b}, within a margin of {points}."
         case _:
-            enough = "not enough evidence yet" if not who else "there is not enough evidence yet"
+            enough = f"{'there is ' if who else ''}not enough evidence{_yet(found)}"
             sentence = f"{enough} to say whether {a} or {b} is better."
     if who or found.headline.state in ("better", "worse", "at least as good"):
         return who + sentence
@@ -55,18 +53,18 @@ def _scope(found: Verdict) -> str:
     if found.people_like_them:
         return f"This is about people like the {found.voters} voters, on prompts like these."
     more = "1 more voter is" if found.voters_missing == 1 else f"{found.voters_missing} more voters are"
-    others = f"About other people there is not enough evidence: at least {more} needed to speak for them."
+    others = f"There is not enough evidence about other people: at least {more} needed to speak for them."
     return f"This is about {_people(found)} only. {others}"
 
 
 def _outlook(found: Verdict) -> str:
     if found.undone_by_drop is not None and found.undone_by_change is not None:
         drop, change = _count(found.undone_by_drop, "vote"), _count(found.undone_by_change, "vote")
-        return f"Removing {drop}, or reversing {change}, would undo this."
+        return f"Removing {drop}, or reversing {change}, would change this result."
     if found.headline.state != UNDECIDED or found.look == "planned":
         return ""
     if found.votes_needed >= MAX_FORECAST / 2:
-        return "If the trend continues, no realistic number of votes will decide."
+        return "If the trend continues, no realistic number of votes will decide this."
     some = "one more vote is" if found.votes_needed == 1 else f"about {found.votes_needed:,} more votes are"
     if not found.people_like_them:
         return f"If the trend continues, {some} needed from {_people(found)} to decide it for them."
@@ -88,7 +86,9 @@ def _decisive(found: Verdict) -> str:
         sentences = [f"{' and '.join(voter.voter for voter in frequent)} each cast half of the votes."]
     turning = [voter for voter in found.decisive_voters if voter.turns]
     if len(turning) > _NAMED:
-        sentences.append(f"The result depends on single voters: without any one of {len(turning)} it would change.")
+        sentences.append(
+            f"The result depends on single voters: it would change without any one of {len(turning)} of them."
+        )
     sentences += [
         f"Without {voter.voter}, the result would be: {voter.without}." for voter in turning if len(turning) <= _NAMED
     ]
@@ -105,7 +105,14 @@ def _unknown(found: Verdict) -> str:
 
 def _counts(found: Verdict) -> str:
     won = f"{found.model_a} won {found.wins}, {found.model_b} {found.losses}, {found.ties} tied"
-    return f"{_count(found.votes, 'vote')} on {_count(found.prompts, 'prompt')} so far ({won})"
+    return (
+        f"{_count(found.votes, 'vote')} on {_count(found.prompts, 'prompt')}{' so far' if _yet(found) else ''} ({won})"
+    )
+
+
+def _yet(found: Verdict) -> str:
+    """Nothing for the planned look of a closed campaign, which gets no more votes."""
+    return " yet" if found.look == "anytime" else ""
 
 
 def _people(found: Verdict, these: bool = True) -> str:

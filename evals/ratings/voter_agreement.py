@@ -14,15 +14,15 @@ from evals.votes.votes import Votes
 
 _VALUES = 3  # lost, tied, won
 _RESAMPLES = 300
-_SHARED = 10  # fewer units in common make a kappa meaningless
+_SHARED = 10  # a kappa from fewer units in common is meaningless
 
 
 @dataclass(frozen=True)
 class VoterPair:
     """Two voters by name: the units both voted on, the share they agree on, kappa and its standard error.
 
-    `kappa` is None where chance agreement is total. The error is Cohen's, with half a unit added where the voters
-    always or never agree: that is not certainty.
+    `kappa` is None if chance agreement is total. The error is Cohen's, with half a unit added if the voters always or
+    never agree, so that it is not zero.
     """
 
     first: str
@@ -35,10 +35,10 @@ class VoterPair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far voters agree. `alpha` and `fleiss` are 1 for full agreement and 0 for chance; None where not defined.
+    """How much voters agree. `alpha` and `fleiss` are 1 for full agreement and 0 for chance; None if not defined.
 
     `alpha_error` and `fleiss_error` are standard errors over units. `left_rate` is the share of decisive votes for
-    the answer on the left, about a half where sides do not matter; None where sides are not known. `units` counts
+    the answer on the left, about a half if sides do not matter; None if sides are not known. `units` counts
     pairs of answers with at least two voters. `observed` is the share of pairs of votes on one unit that agree;
     `decisive` the same without ties, the ceiling for a judge. `low` to `high` is alpha's 95 % interval over units.
     `repeats` counts a voter's later votes on the same unit; `self_consistency` is the share of them that repeat the
@@ -62,7 +62,7 @@ class Agreement:
 
 
 def agreement(votes: Votes, shared: int = _SHARED, seed: int = 0) -> Agreement:
-    """How far these voters agree; a voter's first vote on a unit counts, later ones are repeats.
+    """How much these voters agree; a voter's first vote on a unit counts, later ones are repeats.
 
     The two models of a pair may come in any order.
 
@@ -143,7 +143,7 @@ def _resampled(coincidences: np.ndarray, table: np.ndarray, seed: int) -> tuple[
     """By the bootstrap over units: alpha's 95 % interval, its standard error, and that of Fleiss' kappa."""
     rng = np.random.default_rng(seed)
     units = len(table)
-    # What both statistics are computed from, so that a resample is one product of a matrix.
+    # Both statistics are computed from these sums, so that a resample is one matrix product.
     by_unit = np.column_stack([coincidences.reshape(units, -1), _fleiss_terms(table)])
     alphas, kappas = [], []
     for _ in range(_RESAMPLES):
@@ -170,7 +170,7 @@ def _fleiss_terms(table: np.ndarray) -> np.ndarray:
 
 
 def _kappa(sums: np.ndarray, units: int) -> float | None:
-    """Fleiss' kappa from the sums of `_fleiss_terms` over so many units."""
+    """Fleiss' kappa from the sums of `_fleiss_terms` over that many units."""
     agreed, shares = float(sums[0]) / units, sums[1:] / sums[1:].sum()
     chance = float((shares**2).sum())
     return (agreed - chance) / (1 - chance) if chance < 1 - 1e-12 else None

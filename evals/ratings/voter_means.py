@@ -1,8 +1,8 @@
-"""The win rate that a verdict is about, and how far votes can tell it: a mean over voters, each weighted equally.
+"""The win rate that a verdict is about, and its uncertainty: a mean over equally weighted voters.
 
-The target is the mean over voters of the mean over each voter's prompts, so that a diligent voter is not more people.
-It is asked for two groups. "These people": the voters are fixed and the prompts random. "People like them": voters and
-prompts are both random, which takes at least five voters.
+The target is the mean over voters of the mean over each voter's prompts, so that a frequent voter does not count as
+several people. It is estimated for two groups. "These people": the voters are fixed and the prompts random. "People
+like them": voters and prompts are both random, which takes at least five voters.
 
 The variance for people like them is two-way (the clusterings by prompt and by voter less their intersection; Cameron,
 Gelbach & Miller 2011), never below either clustering and never below that for these people, with Student's t on the
@@ -21,14 +21,14 @@ from scipy.special import betaln
 from scipy.stats import t as student
 
 Scope = Literal["these people", "people like them"]
-Numbers = Any  # a float, or an array with one element a run
-MIN_VOTERS = 5  # fewer voters are a poor sample of anybody else
+Numbers = Any  # a float, or an array with one element per run
+MIN_VOTERS = 5  # fewer voters are too small a sample of other people
 _PRIOR = 10.0  # of the Beta mixture
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """Votes with one score for each voter and prompt, the mean where there are several; all arrays are (n,).
+    """Votes with one score for each voter and prompt, the mean if there are several; all arrays are (n,).
 
     `prompt` and `voter` are integers from 0 without gaps.
     """
@@ -51,7 +51,7 @@ class VoterMean:
 
     `votes` counts a voter's votes on one prompt once.
     `variance` is for people like them and has `freedom` degrees of freedom, `own_variance` and `own_freedom` are for
-    these people. NaN where there are no votes.
+    these people. NaN if there are no votes.
     """
 
     mean: Numbers
@@ -64,7 +64,7 @@ class VoterMean:
     own_freedom: Numbers
 
     def of(self, scope: Scope) -> tuple[Numbers, Numbers, Numbers]:
-        """Variance, degrees of freedom, and the number of clusters that counts where all votes agree."""
+        """Variance, degrees of freedom, and the number of clusters that counts if all votes agree."""
         if scope == "these people":
             return self.own_variance, self.own_freedom, self.prompts
         return self.variance, self.freedom, np.minimum(self.voters, self.prompts)
@@ -152,14 +152,14 @@ def from_sums(sums: VoteSums) -> VoterMean:
 def _own_variance(sums: VoteSums, off: np.ndarray, within: np.ndarray) -> np.ndarray:
     """(voters²) times the variance for these people: clustered by prompt, around each voter's own mean.
 
-    A voter's part is at least that of the same votes with one win and one loss more: a voter who always says the same
-    is not certain to.
+    A voter's part is at least that of the same votes with one more win and one more loss: a voter who has always
+    chosen the same is not certain to do so again.
     """
     votes = sums.votes
     some = np.maximum(votes, 1)
     stretch = np.where(votes > 1, some / np.maximum(some - 1, 1), 0.0)
     smoothed = ((sums.squares + 1) / (some + 2) - ((sums.points + 1) / (some + 2)) ** 2) / some
-    # With one vote there is no mean of one's own to stand around: the distance from everybody's mean is larger.
+    # A voter with one vote has no spread around their own mean; the distance from the overall mean is larger.
     alone = np.where(votes == 1, off**2, 0.0)
     part = np.where(votes > 0, np.maximum(np.maximum(within * stretch, alone), smoothed), 0.0).sum(-1)
     shared = (sums.centred**2).sum(-1) - (within * stretch**2).sum(-1)
@@ -167,7 +167,7 @@ def _own_variance(sums: VoteSums, off: np.ndarray, within: np.ndarray) -> np.nda
 
 
 def _effective_prompts(sums: VoteSums, has: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """How many equally weighted prompts, or votes, are as good as these: the smaller of the two."""
+    """The effective number of prompts or of votes (as many with equal weights), whichever is smaller."""
     by_prompt = sums.weight**2
     prompts = by_prompt.sum(-1) ** 2 / np.maximum((by_prompt**2).sum(-1), 1e-300)
     inverse = np.where(has, 1 / some, 0.0)
@@ -176,9 +176,9 @@ def _effective_prompts(sums: VoteSums, has: np.ndarray, some: np.ndarray) -> np.
 
 
 def interval(found: VoterMean, scope: Scope, level: float = 0.95) -> tuple[Numbers, Numbers]:
-    """The interval of the win rate: Wilson's on the effective number of votes; 0 to 1 where it is not known.
+    """The interval of the win rate: Wilson's on the effective number of votes; 0 to 1 if it is not known.
 
-    Where every vote is the same it is the exact one (Clopper & Pearson 1934) on the number of clusters.
+    If every vote is the same, it is the exact one (Clopper & Pearson 1934) on the number of clusters.
     """
     variance, freedom, clusters = found.of(scope)
     mean, tail = np.asarray(found.mean, float), (1 - level) / 2
@@ -199,8 +199,8 @@ def log_evidence(found: VoterMean, scope: Scope, chance: float = 0.5) -> Numbers
     """The log of the e-value against a win rate of `chance`, which may be read after every vote.
 
     It is the Beta(10, 10) mixture over a coin on the effective number of votes: votes discounted by the design effects
-    of prompts and voters. Where clusters are few, the discount is larger by what Student's t is wider than the normal
-    distribution (Wallace 1959). For people like them no e-value can exceed one fair bet a voter, halved for the two
+    of prompts and voters. With few clusters, the discount grows by as much as Student's t is wider than the normal
+    distribution (Wallace 1959). For people like them no e-value can exceed one fair bet per voter, halved for the two
     directions: five unanimous voters are not enough for 20.
     """
     variance, freedom, clusters = found.of(scope)
@@ -227,7 +227,7 @@ def log_mixture(wins: Numbers, losses: Numbers, chance: float = 0.5) -> Numbers:
 
 
 def _effective_votes(mean: Numbers, variance: Numbers, clusters: Numbers) -> Numbers:
-    """How many independent decisive votes have this variance; the number of clusters where every vote is the same."""
+    """How many independent decisive votes have this variance; the number of clusters if every vote is the same."""
     inside = (mean > 0) & (mean < 1) & (np.asarray(variance) > 0)
     return np.where(inside, mean * (1 - mean) / np.where(inside, variance, 1.0), np.maximum(clusters, 1))
 

@@ -1,4 +1,4 @@
-"""Results by voter: who prefers what, who has half of the votes or more, and whose leaving would turn the verdict."""
+"""Results by voter: preferences, voters with at least half of the votes, and voters who decide the verdict."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from evals.ratings.voter_means import Cells, VoterMean, voter_mean
 from evals.votes.votes import Votes
 
 HALF = 0.5
-_TRIED = 50  # voters whose leaving is tried: those who stand farthest from the rest
-_MANY = 500  # of more voters, none turns anything by leaving
+_TRIED = 50  # voters without whom the verdict is computed: those who differ most from the others
+_MANY = 500  # among more voters, none changes the state alone
 _LISTED = 200
 
 
@@ -19,7 +19,7 @@ _LISTED = 200
 class VoterResult:
     """One voter's votes between two models. `win_rate` is the first model's over this voter's prompts, ties as half.
 
-    `prefers` is the preferred model, None where both won as often. `share` is this voter's part of all votes.
+    `prefers` is the preferred model, None if both won equally often. `share` is this voter's part of all votes.
     """
 
     voter: str
@@ -35,7 +35,7 @@ class VoterResult:
 
 @dataclass(frozen=True)
 class DecisiveVoter:
-    """A voter on whom much depends: with half of all votes or more, or `turns` the verdict by leaving.
+    """A voter with at least half of all votes, or without whom the state would be another (`turns`).
 
     `without` is the state without this voter's votes.
     """
@@ -75,7 +75,7 @@ def results_by_voter(between: Votes, cells: Cells) -> tuple[VoterResult, ...]:
 def decisive_voters(
     between: Votes, cells: Cells, state: State, state_of: Callable[[VoterMean, int], State]
 ) -> tuple[DecisiveVoter, ...]:
-    """Voters with half of all votes or more, and those without whom the state would be another.
+    """Voters with at least half of all votes, and those without whom the state would be another.
 
     Args:
         state: of all votes.

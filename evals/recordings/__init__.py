@@ -1,7 +1,7 @@
 """Recorded answers: a model's answers to a set of prompts, stored so that they outlive the model.
 
 prompt_sets        the prompts of a recording: stored ones, a file, a task
-costs              what a recording costs at most, and the limit that it keeps
+costs              the maximum cost of a recording, and its limit
 recording_store    recordings as they are stored: begun, finished, hashed, listed
 recording_request  what to record, and what a recording still has to do
 recorder           asks the model and stores each answer once

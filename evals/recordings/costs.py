@@ -1,4 +1,4 @@
-"""What a recording costs at most, and the limit that it keeps. Prices are US dollars per million tokens."""
+"""The maximum cost of a recording, and its limit. Prices are US dollars per million tokens."""
 
 import asyncio
 import unicodedata
@@ -10,9 +10,9 @@ from models.messages import Message
 from models.spec import ModelSpec
 from models.usage import cost, has_price
 
-_LETTERS_PER_TOKEN = 4.0  # help.openai.com/articles/4936856: about four characters of English
-_WIDE_LETTERS_PER_TOKEN = 1.3  # Chinese and Japanese, in o200k_base
-_PER_MESSAGE, _PER_REPLY = 4, 3  # the chat format's own tokens, by OpenAI's cookbook
+_LETTERS_PER_TOKEN = 4.0  # characters of English in a token: help.openai.com/articles/4936856
+_WIDE_LETTERS_PER_TOKEN = 1.3  # characters of Chinese and Japanese in a token of o200k_base
+_PER_MESSAGE, _PER_REPLY = 4, 3  # tokens of the chat format for each message, by OpenAI's cookbook
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class Estimate:
     @property
     def text(self) -> str:
         """The estimate in one sentence."""
-        tokens = f"about {self.prompt_tokens:,} tokens in, at most {self.completion_tokens:,} out"
+        tokens = f"about {self.prompt_tokens:,} input tokens, at most {self.completion_tokens:,} output tokens"
         if self.usd is None:
             return f"{self.requests:,} requests, {tokens}. The price of this model is unknown."
         if self.usd == 0.0:
-            return f"{self.requests:,} requests, {tokens}. They cost nothing."
+            return f"{self.requests:,} requests, {tokens}. This model costs nothing."
         return f"{self.requests:,} requests, {tokens}: at most {usd_text(self.usd)}."
 
 
 def with_prices(spec: ModelSpec, prices: Prices | None) -> ModelSpec:
-    """The model with these prices; unchanged without prices, or where it has its own or is not hosted."""
+    """The model with these prices; unchanged without prices, or if it has its own or is not hosted."""
     if prices is None or has_price(spec):
         return spec
     assert spec.upstream is not None, "a model without an upstream costs nothing"
@@ -55,7 +55,7 @@ def with_prices(spec: ModelSpec, prices: Prices | None) -> ModelSpec:
 
 
 def estimate(spec: ModelSpec, requests: Iterable[Sequence[Message]], max_tokens: int) -> Estimate:
-    """What these requests cost at most. The model's tokenizer is not used, so tokens of prompts are approximate."""
+    """The maximum cost of these requests. Prompt tokens are approximate, because the model's tokenizer is not used."""
     lengths = [prompt_tokens(messages) for messages in requests]
     out = max_tokens * len(lengths)
     return Estimate(len(lengths), sum(lengths), out, cost(spec, sum(lengths), out) if has_price(spec) else None)
@@ -73,18 +73,18 @@ def text_tokens(text: str) -> int:
 
 
 def most_usd(spec: ModelSpec, messages: Sequence[Message], max_tokens: int) -> float:
-    """An upper bound on the cost of one request: no token is shorter than a byte."""
+    """An upper bound on the cost of one request: it has at most as many tokens as bytes."""
     size = sum(len(message.content.encode()) + 2 * _PER_MESSAGE for message in messages)
     return cost(spec, size + _PER_REPLY, max_tokens)
 
 
 def usd_text(usd: float) -> str:
-    """An amount in dollars, with cents or finer where it is small."""
+    """An amount in dollars, with cents, or more digits if it is small."""
     return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"
 
 
 class Budget:
-    """Keeps requests that run at once below a limit of US dollars. `spent` may start above zero."""
+    """Keeps concurrent requests below a limit in US dollars. `spent` may start above zero."""
 
     def __init__(self, limit: float | None, spent: float = 0.0) -> None:
         if limit is not None and not limit >= 0:
@@ -104,7 +104,7 @@ class Budget:
             return True
 
     async def settle(self, most: float, actual: float) -> None:
-        """Replaces a reservation by what the request did cost."""
+        """Replaces a reservation by the request's actual cost."""
         async with self._changed:
             self._reserved.remove(most)
             self.spent += actual

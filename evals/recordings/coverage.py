@@ -1,4 +1,4 @@
-"""How much of a model's prompts is recorded, for models that their provider shuts down."""
+"""How many of a model's prompts are recorded, for models that their provider shuts down."""
 
 from evals.recordings.recording_store import list_recordings
 from models.database import Database

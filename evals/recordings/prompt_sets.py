@@ -1,4 +1,4 @@
-"""The prompts of a recording, by what a person types: stored prompts, a file, or a task.
+"""The prompts of a recording, from a command's argument: stored prompts, a file, or a task.
 
 New prompts of a file or task are stored outside of the comparison set, so that nothing changes for raters. They count
 as held out, unless the file says otherwise or they are training data.
@@ -32,7 +32,7 @@ class PromptSet:
 
 
 def open_prompt_set(database: Database, runs: Path, typed: str, *, training: bool = False) -> PromptSet:
-    """The prompts that `typed` means; each prompt once.
+    """The prompts that `typed` refers to; each prompt once.
 
     Args:
         typed: `all` or `held-out` for stored prompts; a category or source of stored prompts; or a task as
@@ -42,7 +42,7 @@ def open_prompt_set(database: Database, runs: Path, typed: str, *, training: boo
 
     Raises:
         NotFound: there are no such prompts.
-        Invalid: the task has only conversations of several turns, or held-out prompts are called training data.
+        Invalid: the task has only conversations of several turns, or stored prompts are declared to be training data.
     """
     if training:
         return _training_set(database, runs, typed)
@@ -71,7 +71,7 @@ def _training_set(database: Database, runs: Path, typed: str) -> PromptSet:
     overlap = sum(prompt.held_out for prompt in found.prompts)
     if not overlap:
         return found
-    note = f"{overlap:,} prompts are marked as held out but are training data: votes on records of them do not count."
+    note = f"{overlap:,} prompts are marked as held out but are training data: votes on them do not count."
     return replace(found, notes=(*found.notes, note))
 
 
@@ -96,8 +96,8 @@ def _task_set(database: Database, task: Task, *, training: bool) -> PromptSet:
     ]
     if not single:
         raise Invalid(
-            f"{task.name} has only conversations of several turns: they depend on each model's own answers. "
-            "Record rows with `messages` instead.",
+            f"{task.name} has only conversations whose later turns depend on the model's own answers, which cannot be "
+            "recorded. Use rows with `messages` instead.",
             param="prompts",
         )
     rows = [
@@ -112,7 +112,9 @@ def _task_set(database: Database, task: Task, *, training: bool) -> PromptSet:
     stored = recorded_prompts(database, rows)
     notes = [f"{len(task.bad):,} rows were left out. {task.bad[0]}"] if task.bad else []
     if turns := len(task.samples) - len(single):
-        notes.append(f"{turns:,} turns of longer conversations were left out: they depend on each model's own answers.")
+        notes.append(
+            f"{turns:,} later turns of conversations were left out, because they depend on the model's own answers."
+        )
     return PromptSet(task.name, _held_out_first(stored), tuple(notes))
 
 

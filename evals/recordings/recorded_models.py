@@ -1,7 +1,7 @@
 """`MODEL@recorded`: a model's recorded answers under the name of a model, for evaluations, judges and votes.
 
-`MODEL@recorded` answers a prompt from the newest finished recording that has it, `MODEL@recorded:ID` from that one.
-Nothing is sent to the model. Recordings of training prompts answer only under their id.
+`MODEL@recorded` takes its answer to a prompt from the newest finished recording that has it, `MODEL@recorded:ID` from
+that one. Nothing is sent to the model. Recordings of training prompts are used only under their id.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _QUOTED = 60  # characters of a prompt in an error
 
 @dataclass(frozen=True)
 class RecordedName:
-    """A recorded model: the id of the model, and of one recording where one is named."""
+    """A recorded model: the id of the model, and that of a recording if the name has one."""
 
     model: str
     recording_id: str | None = None
@@ -40,7 +40,7 @@ class RecordedName:
 
 
 def parse_recorded_name(name: str) -> RecordedName | None:
-    """The recorded model that a name means; None for every other name."""
+    """The recorded model that a name refers to; None for any other name."""
     if not is_recorded_name(name):
         return None
     model, _, recording_id = name.rpartition(SUFFIX)
@@ -48,10 +48,10 @@ def parse_recorded_name(name: str) -> RecordedName | None:
 
 
 class RecordedCompleter:
-    """Answers from the record alone. Implements the `Completer` protocol.
+    """Answers from recordings alone. Implements the `Completer` protocol.
 
     Of K samples, the prompt and the option `seed` (0 by default) choose one: the seeds 0 to K − 1 give each sample
-    once. Other options have no effect: the record has its own parameters.
+    once. Other options have no effect: the recording has its own parameters.
     """
 
     def __init__(self, database: Database, name: RecordedName) -> None:
@@ -66,7 +66,7 @@ class RecordedCompleter:
         return await asyncio.to_thread(self._answer, messages, int(options.get("seed") or 0))
 
     async def close(self) -> None:
-        """Nothing: a record has no connection."""
+        """Does nothing: a recording has no connection."""
 
     def _answer(self, messages: Sequence[Message], seed: int) -> Completion:
         try:
@@ -112,7 +112,7 @@ def _samples(session: Session, name: RecordedName, digest: str) -> list[Recorded
 
 
 def usable_recordings(database: Database, name: RecordedName) -> list[Recording]:
-    """The recordings that answer under a name, newest first."""
+    """The recordings that a name refers to, newest first."""
     return [
         recording
         for recording in list_recordings(database, name.model)
@@ -124,7 +124,7 @@ def resolve_recorded(database: Database, registry: Registry, name: RecordedName)
     """A recorded model as a spec whose id is its name. The model may be retired or an alias; its upstream is not used.
 
     Raises:
-        NotFound: there is no finished recording. Invalid: the end of the recording's id has several meanings.
+        NotFound: there is no finished recording. Invalid: several recordings' ids have this ending.
     """
     model = registry.aliases().get(name.model, name.model)
     found = RecordedName(model, name.recording_id)
@@ -169,7 +169,7 @@ def recorded_prompt_ids(database: Database, names: Iterable[RecordedName]) -> li
 
 
 def recorded_on(database: Database, names: Iterable[str]) -> list[str]:
-    """For the reader of a result: when and how the answers of each recorded model among these names were recorded."""
+    """For the reader of a result: when and how the answers of the recorded models among these names were recorded."""
     notes = []
     for text in names:
         name = parse_recorded_name(text)
@@ -181,6 +181,6 @@ def recorded_on(database: Database, names: Iterable[str]) -> list[str]:
 
 
 def recording_notes(database: Database, specs: Iterable[ModelSpec]) -> list[str]:
-    """As `recorded_on`, for a run that asks the models: its own options have no effect on records."""
+    """Like `recorded_on`, for a run that asks models: its own options have no effect on recorded answers."""
     notes = recorded_on(database, [spec.id for spec in specs])
     return [f"{note} This run's own options do not apply to recorded answers." for note in notes]

@@ -1,7 +1,7 @@
 """The recorder: asks a model every prompt of a set, several samples each, and stores every answer as it arrives.
 
-Nothing is asked twice: an answer is on disk before its request counts as done, and a stored answer is skipped. After a
-kill only the requests in flight are lost. A failed sample is stored with its error, and the next run asks for it again.
+Nothing is requested twice: an answer is on disk before its request counts as done, and a stored answer is skipped. A
+kill loses only the requests in flight. A failed sample is stored with its error, and the next run requests it again.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ from models.messages import Completion, as_dicts
 from models.settings import Settings
 from models.usage import cost, has_price
 
-_TIMEOUT_S = 600.0  # as long as the gateway waits for an engine
-_FAILURES_IN_A_ROW = 20  # after so many the model is down, and asking on is pointless
+_TIMEOUT_S = 600.0  # seconds; the gateway waits as long for an engine
+_FAILURES_IN_A_ROW = 20  # failures in a row after which the model counts as down
 
 
 class Server(Protocol):
@@ -40,7 +40,7 @@ class Server(Protocol):
 
 @dataclass(frozen=True)
 class RecordingRun:
-    """The result of a run. `stopped` says why not everything was asked; None where it was."""
+    """The result of a run. `stopped` says why some samples were not requested; None if all were."""
 
     recording: Recording
     asked: int
@@ -90,7 +90,7 @@ def record_served(
     request: RecordingRequest,
     progress: Callable[[Progress], None] | None = None,
 ) -> RecordingRun:
-    """As `record`, for a served or hosted model through the gateway. Call it outside of an event loop."""
+    """Like `record`, for a served or hosted model through the gateway. Call it outside of an event loop."""
 
     async def run() -> RecordingRun:
         server = gateway_completer(settings, request.spec.id, _TIMEOUT_S, 0, many=True)
@@ -135,7 +135,7 @@ class _Recorder:
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, missing: Sequence[tuple[Prompt, int]]) -> None:
-        """Asks for everything that is missing, until done or stopped."""
+        """Requests everything that is missing, until done or stopped."""
         self._report()
         queue = iter(missing)
         writing = asyncio.ensure_future(self._write_continuously())
@@ -163,7 +163,7 @@ class _Recorder:
             if self.stopped or not await self.budget.reserve(most):
                 self.stopped = self.stopped or f"the cost limit of ${self.request.max_usd:g} is reached"
                 return
-            actual = most  # where the run is cancelled, the request may have been billed
+            actual = most  # if the run is cancelled, the request may have been billed
             try:
                 row, actual = await self._sample(prompt, sample)
             finally:
@@ -178,7 +178,7 @@ class _Recorder:
             self._report()
 
     async def _sample(self, prompt: Prompt, sample: int) -> tuple[RecordedAnswerRow | None, float]:
-        """The row of a sample and its cost; None where the run stops and nothing is to be stored."""
+        """The row of a sample and its cost; None if the run stops and nothing is stored."""
         row = RecordedAnswerRow(recording_id=self.recording_id, prompt_id=prompt.id, sample=sample)
         try:
             answer, completion = await self._ask(prompt, sample)
@@ -225,9 +225,9 @@ class _Recorder:
             if not with_logprobs:
                 raise
             answer = await self._send(body)
-            self.with_logprobs = False  # it was the log-probabilities that the server refused
+            self.with_logprobs = False  # the server refused the log-probabilities
         if answer.model not in (None, self.request.spec.id):
-            raise Unavailable(f"The fallback {answer.model} answered instead, which is not recorded.")
+            raise Unavailable(f"The fallback {answer.model} answered instead; its answer is not recorded.")
         return answer, read_completion(answer.json, time.perf_counter() - began)
 
     async def _send(self, body: Mapping[str, Any]) -> ServerAnswer:

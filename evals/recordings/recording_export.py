@@ -16,7 +16,7 @@ from models.errors import Invalid, NoSpace
 
 
 def recording_rows(database: Database, recording: Recording) -> Iterator[dict[str, Any]]:
-    """Each sample with its prompt; `error` instead of `text` where it failed."""
+    """Each sample with its prompt; a failed sample has `error` instead of `text`."""
     answer = RecordedAnswerRow
     query = (
         select(answer, PromptRow)

@@ -39,7 +39,7 @@ class RecordingRequest:
 
     def __post_init__(self) -> None:
         if not self.prompts:
-            raise Invalid("There is no prompt to record.", param="prompts")
+            raise Invalid("There are no prompts to record.", param="prompts")
         if self.samples < 1 or self.concurrency < 1 or self.parameters.get("max_tokens", 0) < 1:
             raise Invalid("Samples, concurrency and max-tokens must be 1 or more.", param="samples")
         if self.max_usd is not None and not has_price(self.spec):
@@ -65,7 +65,7 @@ class RecordingPlan:
 
 
 def plan_recording(database: Database, request: RecordingRequest) -> RecordingPlan:
-    """What is stored already and what the rest costs at most. Asks and stores nothing."""
+    """What is stored already, and the maximum cost of the rest. Sends and stores nothing."""
     known = stored_recording(database, request.spec.id, request.prompts, request.samples, request.stored_parameters)
     done = answered(database, known)
     messages = [prompt.messages for prompt, _ in missing_samples(request, done.keys)]

@@ -30,7 +30,7 @@ LAST = "last"
 class Recording:
     """A stored recording. `prompts` were to be recorded; `complete` of them have all samples.
 
-    `answers` and `failed` count samples. `finished` is None until each sample was asked for. `training`: the prompts
+    `answers` and `failed` count samples. `finished` is None until every sample was requested. `training`: the prompts
     are training data, so no verdict uses them.
     """
 
@@ -55,7 +55,7 @@ class Recording:
         return f"{self.complete:,} of {self.prompts:,} prompts recorded, {samples}"
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """The recording as plain JSON values."""
         return vars(self) | {
             "parameters": dict(self.parameters),
             "created": self.created.isoformat(),
@@ -64,7 +64,7 @@ class Recording:
 
 
 def prompts_hash(prompts: Sequence[Prompt]) -> str:
-    """The SHA-256 of a set of prompts, whatever their order."""
+    """The SHA-256 of a set of prompts, which does not depend on their order."""
     return hashlib.sha256("\n".join(sorted(prompt_digest(prompt.messages) for prompt in prompts)).encode()).hexdigest()
 
 
@@ -94,7 +94,7 @@ def begin(
 def stored_recording(
     database: Database, model: str, prompts: Sequence[Prompt], samples: int, parameters: Mapping[str, Any]
 ) -> str | None:
-    """The id of the recording that `begin` would continue; None where it would begin a new one."""
+    """The id of the recording that `begin` would continue; None if it would begin a new one."""
     query = select(RecordingRow.id).filter_by(
         model=model,
         prompts_hash=prompts_hash(prompts),
@@ -107,7 +107,7 @@ def stored_recording(
 
 @dataclass(frozen=True)
 class Answered:
-    """What a recording has: (prompt id, sample) of its answers, and their tokens."""
+    """The answers that a recording has, as (prompt id, sample), and their tokens."""
 
     keys: frozenset[tuple[str, int]]
     prompt_tokens: int
@@ -115,7 +115,7 @@ class Answered:
 
 
 def answered(database: Database, recording_id: str | None) -> Answered:
-    """The samples that need not be asked for again; none for None."""
+    """The samples that need not be requested again; none for None."""
     query = select(
         RecordedAnswerRow.prompt_id,
         RecordedAnswerRow.sample,
@@ -148,7 +148,7 @@ def store_answers(database: Database, rows: Sequence[RecordedAnswerRow]) -> None
 
 
 def finish(database: Database, recording_id: str, usd: float | None) -> Recording:
-    """Stores the cost, and once every sample was asked for and at least one answered, the hash and the time."""
+    """Stores the cost; once every sample was requested and at least one was answered, also the hash and the time."""
     with database.write() as session:
         row = session.get_one(RecordingRow, recording_id)
         row.usd = usd
@@ -183,14 +183,14 @@ def answers_sha256(about: Sequence[Any], answers: Sequence[tuple[Any, ...]]) -> 
 
 
 def is_intact(database: Database, recording_id: str) -> bool:
-    """Whether a finished recording still has the hash that it was finished with."""
+    """Whether a finished recording still has the hash that was stored when it was finished."""
     with database.read() as session:
         row = session.get_one(RecordingRow, recording_id)
         return row.sha256 is not None and recording_sha256(session, row) == row.sha256
 
 
 def list_recordings(database: Database, model: str | None = None) -> list[Recording]:
-    """The recordings, newest first, unfinished ones included; of one model's id where it is given."""
+    """The recordings, newest first, unfinished ones included; of one model's id if it is given."""
     query = select(RecordingRow).order_by(RecordingRow.id.desc())
     if model is not None:
         query = query.where(RecordingRow.model == model)

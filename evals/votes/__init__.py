@@ -1,1 +1,1 @@
-"""What people say: prompts, blind battles and votes, their import and export, and preference pairs made of them."""
+"""Prompts and votes: their import and export, and preference pairs made from votes."""

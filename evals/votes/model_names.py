@@ -30,7 +30,9 @@ def similar_names(database: Database, models: Sequence[str]) -> list[str]:
         if len(names) > 1 and set(names) & set(models):
             alike = len({unicodedata.normalize("NFC", _visible(name)) for name in names}) < len(names)
             quoted = " and ".join(ascii(name) if alike else f'"{name}"' for name in names)
-            hints.append(f"{quoted} may be one model: then use `parley votes merge '{names[1]}' '{names[0]}'`.")
+            hints.append(
+                f"{quoted} may be one model: if so, merge them with `parley votes merge '{names[1]}' '{names[0]}'`."
+            )
     return hints[:_HINTS]
 
 
@@ -57,12 +59,12 @@ def merge_model(database: Database, old: str, new: str) -> int:
     Raises:
         NotFound: no pair has the old name.
         Invalid: the names are equal, or the new one is empty or too long.
-        Conflict: the old name is registered, or the two were compared with each other, so they are two models.
+        Conflict: the old name is registered, or the two were compared with each other, so they are different models.
     """
     if old == new or not 0 < len(new) <= 255:
         raise Invalid("Name two different models: the old name, then the new one.", param="new")
     if any(spec.id == old for spec in Registry(database).list(include_candidates=True, include_retired=True)):
-        raise Conflict(f"{old!r} is registered here, so its name stays: merge the other name into it.", param="old")
+        raise Conflict(f"{old!r} is a registered model and keeps its name: merge the other name into it.", param="old")
     both = select(func.count()).where(
         or_((PairRow.model_1 == old) & (PairRow.model_2 == new), (PairRow.model_1 == new) & (PairRow.model_2 == old))
     )
@@ -71,20 +73,23 @@ def merge_model(database: Database, old: str, new: str) -> int:
     while True:
         with database.write() as session:
             if against := session.scalar(both):
-                raise Conflict(f"{against} pairs compare {old!r} with {new!r}: they are two models.", param="old")
+                raise Conflict(
+                    f"{against} pairs compare {old!r} with {new!r}, so they are different models.",
+                    param="old",
+                )
             pairs = session.scalars(query).all()
             _rename(session, pairs, old, new)
         renamed += len(pairs)
         if len(pairs) < _BATCH:
             break
     if not renamed:
-        raise NotFound(f"No votes are about a model {old!r}.", param="old")
+        raise NotFound(f"There are no votes on a model {old!r}.", param="old")
     _rename_in_campaigns(database, old, new)
     return renamed
 
 
 def _rename(session: Session, pairs: Sequence[PairRow], old: str, new: str) -> None:
-    """Renames the model, and swaps a pair whose models are then not in sorted order."""
+    """Renames the model in a pair, and swaps the sides if its models are then not in sorted order."""
     swapped = []
     for pair in pairs:
         one, two = (new if name == old else name for name in (pair.model_1, pair.model_2))

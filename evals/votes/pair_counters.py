@@ -1,6 +1,6 @@
-"""A campaign's counters of its pairs, by which the next pair is chosen, counted again after imports.
+"""A campaign's counters of its pairs, which determine the next pair, recomputed after imports.
 
-A rater's vote changes them by one where it is cast; see `evals.campaigns.ballots`.
+A rater's vote changes them by one when it is cast; see `evals.campaigns.ballots`.
 """
 
 from collections import defaultdict

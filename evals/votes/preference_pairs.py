@@ -1,7 +1,7 @@
 """Votes as preference pairs for TRL's trainers and `datasets`: prompt, chosen, rejected, as messages.
 
-Only decisive pairs, by majority if a pair has several votes; never a held-out prompt, since a model trained on it
-could no longer be tested with it.
+Only decisive pairs, by majority if a pair has several votes; never a held-out prompt, because a model that is trained
+on a prompt cannot be tested with it.
 """
 
 from collections import defaultdict

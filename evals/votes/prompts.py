@@ -68,7 +68,7 @@ def add_prompts(database: Database, rows: str | Path | Iterable[Mapping[str, Any
 
 
 def _promote(session: Session, row: PromptRow) -> bool:
-    """Adds a prompt from outside of the set; False where it is in the set already."""
+    """Adds a prompt from outside of the set; False if it is in the set already."""
     stored = session.scalars(select(PromptRow).where(PromptRow.digest == row.digest)).one()
     if stored.source not in _OUTSIDE_SET:
         return False

@@ -24,6 +24,6 @@ def no_training_record(session: Session) -> ColumnElement[bool]:
 
 
 def _training_recordings(session: Session) -> list[str]:
-    # Few rows; databases differ in how they read JSON.
+    # There are few rows, and databases differ in their JSON functions.
     rows = session.execute(select(RecordingRow.id, RecordingRow.parameters))
     return [recording_id for recording_id, parameters in rows if parameters.get(TRAINING_PARAMETER)]

@@ -31,16 +31,16 @@ _DEFAULT = ImportOptions()
 
 
 class Overlap(Conflict):
-    """Votes of the file equal votes of an earlier one: only a person knows whether they are the same votes."""
+    """Votes in the file equal votes of an earlier file; only the user knows whether they are the same votes."""
 
 
 @dataclass(frozen=True)
 class ImportResult:
     """The result of an import: new votes, known ones, known ones with another choice (`changed`), unreadable rows.
 
-    `import_id` is None where nothing was stored. `rows` is the number of the file's rows, `dropped` that of votes that
-    an earlier file had and that were left out. `skipped` counts rows that are not votes (a log line of a chat, a thumb
-    without an opponent) by their kind.
+    `import_id` is None if nothing was stored. `rows` is the number of the file's rows, `dropped` that of votes that
+    were left out because an earlier file had them. `skipped` counts rows that are not votes (a log line of a chat, a
+    thumb without an opponent) by their kind.
     """
 
     import_id: str | None
@@ -86,7 +86,7 @@ def import_votes(
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Of many votes at once, none of which is in a cycle, the collector took an eighth of the time."""
+    """The garbage collector is off meanwhile: it took an eighth of the time, and votes are in no reference cycle."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -118,7 +118,7 @@ def _import(database: Database, path: Path, options: ImportOptions, report: Call
     notes = [id_note] if id_note and options.use_ids else []
     if found.repeats:
         notes.append(
-            f"{found.repeats} rows repeat an id with the same content and count once: --no-id counts each row."
+            f"{found.repeats} rows repeat an id with the same content and are not counted again; with --no-id they are."
         )
     return _result(
         read,
@@ -171,7 +171,7 @@ def _overlap_question(database: Database, found: Matches, read: VotesFile, path:
         files.append("an import by an earlier release")
     return (
         f"{len(found.overlapping)} of the {len(read.votes)} votes in {path.name} equal votes of {', '.join(files)}. If "
-        "they are the same votes, leave them out with --overlap drop; if people voted alike, count them with "
+        "they are the same votes, leave them out with --overlap drop; if they are different votes, count them with "
         "--overlap keep."
     )
 

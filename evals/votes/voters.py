@@ -14,7 +14,7 @@ from models.errors import Conflict, NotFound
 
 @dataclass(frozen=True)
 class ExcludedVoter:
-    """A voter who does not count, since when, and how many votes that concerns."""
+    """An excluded voter, the time of the exclusion, and the number of their votes."""
 
     voter: str
     reason: str
@@ -23,7 +23,7 @@ class ExcludedVoter:
 
 
 def exclude_voter(database: Database, voter: str, reason: str = "") -> int:
-    """Excludes a voter from every rating; returns how many votes that concerns.
+    """Excludes a voter from every rating; returns the number of their votes.
 
     Raises:
         NotFound: the voter has no votes. Conflict: the voter is excluded already.
@@ -39,7 +39,7 @@ def exclude_voter(database: Database, voter: str, reason: str = "") -> int:
 
 
 def include_voter(database: Database, voter: str) -> int:
-    """Lets an excluded voter's votes count again; returns how many there are.
+    """Includes an excluded voter again; returns the number of their votes.
 
     Raises:
         NotFound: the voter is not excluded.

@@ -33,7 +33,7 @@ class Votes:
     `first`, `second`: (n,) integers into `models`. `score`: (n,) floats, the share of the win that `first` got: 1,
     0.5 or 0. `prompt`, `voter`: (n,) integers from 0 that identify prompts and voters. `pair`: (n,) integers that
     identify pairs of answers; without it, a prompt and its two models are one pair. `both_bad`: (n,) booleans, the ties
-    if both answers were bad. `first_left`: (n,) booleans, whether `first` was shown on the left. Both are None where
+    if both answers were bad. `first_left`: (n,) booleans, whether `first` was shown on the left. Both are None if
     it is not known. `voters`: the voters' names by their integers; empty where only the integers are known.
     """
 
@@ -61,7 +61,7 @@ class Votes:
         return np.unique((self.prompt * m + low) * m + high, return_inverse=True)[1]
 
     def voter_name(self, voter: int) -> str:
-        """The voter's name, or "voter 1" and so on where names are not known."""
+        """The voter's name, or "voter 1" and so on if names are not known."""
         return self.voters[voter] if self.voters else f"voter {voter + 1}"
 
     def where(self, keep: np.ndarray) -> Votes:
@@ -82,7 +82,7 @@ class Votes:
         )
 
     def in_one_order(self) -> Votes:
-        """The same votes with each pair's models in the order of `models`, the score flipped where they were not."""
+        """The same votes with each pair's models in the order of `models`, the score flipped if they were not."""
         turned = self.first > self.second
         if not turned.any():
             return self
@@ -95,7 +95,7 @@ class Votes:
         )
 
     def between(self, model_a: str, model_b: str) -> Votes:
-        """Only the votes between two models, scored from the side of `model_a`; both are in `models`, a first."""
+        """Only the votes between two models, scored for `model_a`; `models` has both, `model_a` first."""
         if model_a not in self.models or model_b not in self.models:
             return from_rows([], models=(model_a, model_b))
         a, b = self.models.index(model_a), self.models.index(model_b)
@@ -153,7 +153,7 @@ class VoteSelection:
 
     Attributes:
         category: only votes on prompts of this category.
-        open_links: include votes from open links, where nobody was invited.
+        open_links: include votes from open links, which need no invite.
         repeats: include votes on a pair that was shown again on purpose: for voter agreement, never for a rating.
         criterion: one of the campaign's further criteria instead of the overall choice.
     """
@@ -174,7 +174,7 @@ def read_votes(
     imports. Campaigns ask different questions, so their votes are never pooled.
 
     Args:
-        open_links: include votes from open links, where nobody was invited.
+        open_links: include votes from open links, which need no invite.
     """
     return stored_votes(database, VoteSelection(category, campaign, open_links)).votes
 

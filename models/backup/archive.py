@@ -24,7 +24,7 @@ DatabaseKind = Literal["sqlite", "postgresql"]
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a backup is. `home` is the folder it was made of: paths inside it are rewritten on restoration."""
+    """A backup's description. `home` is the original folder: a restore rewrites paths inside it."""
 
     database: DatabaseKind
     home: str
@@ -68,9 +68,9 @@ def add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def add_file(archive: tarfile.TarFile, path: Path, name: str) -> bool:
-    """Adds a file, a symbolic link or an empty folder; false if it has disappeared meanwhile, or is something else.
+    """Adds a file, a symbolic link or an empty folder; false if it no longer exists, or is a socket, a pipe or a device.
 
-    Sockets, pipes and devices belong to running programs. Of a file that grows, it adds what was there at the start.
+    If the file grows meanwhile, only its original length is added.
     """
     try:
         info = archive.gettarinfo(path, name)
@@ -90,7 +90,7 @@ def add_file(archive: tarfile.TarFile, path: Path, name: str) -> bool:
 
 
 class _Exactly(io.RawIOBase):
-    """A stream of exactly so many bytes: a file that was cut meanwhile is filled with zeros."""
+    """A stream of exactly that many bytes: a file that became shorter is padded with zeros."""
 
     def __init__(self, stream: IO[bytes], size: int) -> None:
         self._stream, self._left = stream, size
@@ -145,7 +145,9 @@ def read_manifest(archive: tarfile.TarFile) -> Manifest:
         values = json.loads(stream.read() if stream else b"")
         manifest = Manifest(**values)
     except (KeyError, ValueError, TypeError) as error:
-        raise Invalid("The backup has no manifest that this version reads: use the version that made it.") from error
+        raise Invalid(
+            "This version cannot read the backup's manifest: use the version that made the backup."
+        ) from error
     if manifest.format != _FORMAT:
         raise Invalid("A later version of Parley made this backup: restore it with that version.")
     return manifest

@@ -1,7 +1,7 @@
 """Which files of a home belong in a backup.
 
-Everything does, except what is made anew at each start, logs, locks, and unfinished files. Weights and checkpoints are
-included on request only: models/ and the checkpoints of runs/ are most of a home's size.
+Everything does, except files that each start creates, logs, locks, and unfinished files. Weights and checkpoints are
+included only on request, because models/ and the checkpoints in runs/ are most of a home's size.
 """
 
 import os

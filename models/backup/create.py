@@ -1,4 +1,4 @@
-"""Making a backup while Parley runs. The database is copied first, so that every file that it names is still there."""
+"""Makes a backup while Parley runs. The database is copied first, so that the files that it names exist."""
 
 import os
 import tarfile
@@ -58,7 +58,7 @@ def create_backup(
 
 
 def _write(settings: Settings, manifest: Manifest, copy: Path, pending: Path, report: Callable[[str], None]) -> int:
-    """Writes the archive; returns the number of the home's files. Only its owner can read it: it has secrets."""
+    """Writes the archive; returns the number of the home's files. Only its owner can read the file."""
     files = 0
     with os.fdopen(os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         stream = HashingStream(file)

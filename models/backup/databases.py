@@ -1,7 +1,7 @@
-"""Copies of the database while it is in use, their restoration, and the paths in it that follow the home.
+"""Copies and restores the database, and updates the paths in it to another home.
 
-SQLite is copied by its own backup API: a copy of its file may be torn. PostgreSQL is copied by pg_dump, which must not
-be older than the server.
+SQLite is copied by its own backup API: a plain copy of the file may be inconsistent. PostgreSQL is copied by pg_dump,
+which must not be older than the server.
 """
 
 import json
@@ -23,7 +23,7 @@ from models.tables import JobRow, ModelRow, ReservationRow
 NAMES: dict[DatabaseKind, str] = {"sqlite": "parley.db", "postgresql": "parley.dump"}
 _BUSY_TIMEOUT_S = 60.0
 _BINARIES = "/usr/lib/postgresql"
-# The columns with paths of this machine.
+# The columns that contain paths on this machine.
 _PATHS = ((ModelRow, "spec"), (JobRow, "params"), (JobRow, "result"), (ReservationRow, "holder"))
 
 
@@ -80,7 +80,7 @@ def restore_postgresql(settings: Settings, source: Path) -> None:
 
 
 def move_paths(address: str, old: str, new: str) -> None:
-    """Replaces the home's folder in stored paths, where it has changed."""
+    """Replaces the home's folder in stored paths, if it has changed."""
     if old == new:
         return
     database = Database(address)

@@ -1,6 +1,6 @@
 """Restoring a backup: checked first, unpacked beside what is there, then put in place.
 
-What a restoration replaces is kept in a folder of the home, `.replaced-…`, until somebody deletes it.
+Replaced files are moved to a folder of the home, `.replaced-…`, and stay there until somebody deletes it.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ from models.settings import Settings
 from models.tables import ModelRow
 
 _LOCK, _STAGING = "up.lock", ".restoring-"
-_TEXTS = (".json", ".jsonl", ".toml", ".log")  # of a run or a model: they name folders of the home
+_TEXTS = (".json", ".jsonl", ".toml", ".log")  # records of a run or a model, which contain paths of the home
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Restored:
 
 
 def restore_backup(settings: Settings, path: Path, *, replace: bool = False) -> Restored:
-    """Restores a backup into the settings' home and database, which may be others than it was made of.
+    """Restores a backup into the settings' home and database, which may differ from the original ones.
 
     Args:
-        replace: also where the home or the database is not empty. Weights stay if the backup has none.
+        replace: restore even if the home or the database is not empty. Weights stay if the backup has none.
 
     Raises:
         NotFound: there is no such file.
-        Invalid: it is no whole backup, a byte was changed, or it was made of another kind of database.
+        Invalid: it is not a complete backup, a byte was changed, or it has another kind of database.
         Conflict: the home or the database is not empty, or Parley runs from this home.
         Unavailable: the database cannot be restored.
     """
@@ -81,20 +81,20 @@ def _require_kind(settings: Settings, manifest: Manifest) -> None:
     if manifest.database == kind_of(settings):
         return
     cure = "unset PARLEY_DATABASE_URL" if manifest.database == "sqlite" else "set PARLEY_DATABASE_URL"
-    raise Invalid(f"This backup has a {manifest.database} database: {cure}, and restore it again.")
+    raise Invalid(f"This backup contains a {manifest.database} database: {cure}, and run the command again.")
 
 
 def _require_room(settings: Settings, *, replace: bool) -> None:
     if replace:
         return
     if settings.home.is_dir() and any(not _is_left_over(entry) for entry in settings.home.iterdir()):
-        raise Conflict(f"The home {settings.home} is not empty: name an empty one, or use --replace.")
+        raise Conflict(f"The home {settings.home} is not empty: set PARLEY_HOME to an empty folder, or use --replace.")
     if has_tables(settings):
-        raise Conflict("The database has tables already: name an empty one, or use --replace.")
+        raise Conflict("The database is not empty: use an empty one, or --replace.")
 
 
 def _is_left_over(entry: Path) -> bool:
-    """Whether it comes from a restoration that failed or was killed."""
+    """Whether it comes from a restore that failed or was killed."""
     return entry.name == _LOCK or entry.name.startswith(_STAGING)
 
 
@@ -105,12 +105,12 @@ def _locked(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Conflict(f"Parley runs from {home}: stop it, then restore.") from error
+            raise Conflict(f"Parley is running from {home}: stop it first.") from error
         yield
 
 
 def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo:
-    """A member as it is, but never outside the target; a link may point elsewhere, as it did."""
+    """A member unchanged, but never outside the target; a link may point elsewhere, as the original did."""
     if member.issym():
         return member
     return tarfile.data_filter(member, target).replace(mode=member.mode, deep=False)

@@ -21,7 +21,7 @@ def backup(
     """Back up the home and its database to one file, while Parley runs.
 
     The file has the database, uploaded files, recordings, the settings file, the page's secret and the records of
-    trainings; with `--weights` also models and checkpoints. Keep it as safe as the home: it has secrets.
+    trainings; with `--weights` also models and checkpoints. It contains secrets: protect it like the home itself.
     """
     from models.backup.create import create_backup
     from models.settings import load_settings
@@ -35,25 +35,27 @@ def backup(
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that `parley backup` wrote.")],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Also restore into a home or a database that is not empty.")
+        bool, typer.Option("--replace", help="Restore even if the home or the database is not empty.")
     ] = False,
 ) -> None:
     """Restore a backup into PARLEY_HOME, here or on another machine. Parley must not run from that home.
 
-    The file is checked first: a changed byte, and nothing is restored. With `--replace`, what was there is kept in a
-    folder `.replaced-…` of the home; of a PostgreSQL database nothing is kept.
+    The file is checked first; if a byte was changed, nothing is restored. With `--replace`, replaced files are moved to
+    a folder `.replaced-…` of the home; a PostgreSQL database is overwritten.
     """
     from models.backup.restore import restore_backup
     from models.settings import load_settings
 
     out = console()
     done = restore_backup(load_settings(), file, replace=replace)
-    out.print(f"{done.home} is restored from {file}: the database and {done.files} files.", markup=False)
+    out.print(f"{done.home} was restored from {file}: the database and {done.files} files.", markup=False)
     if done.replaced:
-        out.print(f"What was there before is in {done.replaced}: delete it when you no longer need it.", markup=False)
+        out.print(
+            f"The replaced files are in {done.replaced}: delete this folder when you no longer need it.", markup=False
+        )
     if done.missing:
         out.print(
-            f"The weights of {len(done.missing)} models are not here: {', '.join(done.missing)}. Copy them from the "
+            f"The weights of {len(done.missing)} models are missing: {', '.join(done.missing)}. Copy them from the "
             "old machine, or restore a backup made with --weights.",
             markup=False,
         )

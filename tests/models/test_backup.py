@@ -115,6 +115,7 @@ def test_a_restored_home_goes_on_elsewhere(place: Place, tmp_path: Path, *, weig
     restored.dispose()
 
 
+@pytest.mark.long
 def test_a_changed_byte_is_refused(place: Place, tmp_path: Path) -> None:
     settings = place("home")
     fill(settings, tmp_path / "outside").dispose()
@@ -186,7 +187,7 @@ def test_a_running_home_is_not_replaced(place: Place, tmp_path: Path) -> None:
     create_backup(settings, tmp_path / "b.tar")
     with (settings.home / "up.lock").open("a+") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.raises(ParleyError, match="Parley runs from"):
+        with pytest.raises(ParleyError, match="Parley is running from"):
             restore_backup(settings, tmp_path / "b.tar", replace=True)
     assert os.listdir(settings.home / "models") == ["inside"]
 

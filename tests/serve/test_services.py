@@ -88,6 +88,7 @@ async def test_one_that_is_gone_stopped_or_hangs_is_started_again(tmp_path: Path
         assert took < 6
 
 
+@pytest.mark.long
 async def test_one_that_is_busy_is_left_alone(tmp_path: Path) -> None:
     told: list[str] = []
     async with running(tmp_path, told) as service:
@@ -101,6 +102,7 @@ async def test_one_that_is_busy_is_left_alone(tmp_path: Path) -> None:
         assert not any("restarting" in line for line in told)
 
 
+@pytest.mark.long
 async def test_a_service_that_was_ready_is_back_soon_however_often_it_is_killed(tmp_path: Path) -> None:
     async with running(tmp_path, []) as service:
         waits = [await back(service, signal.SIGKILL) for _ in range(6)]

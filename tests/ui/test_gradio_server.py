@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 _START = """
 import sys
 from pathlib import Path
@@ -28,6 +30,7 @@ print(gradio.component_meta.create_or_modify_pyi(object, "Button", []))
 """
 
 
+@pytest.mark.long
 def test_the_page_starts_without_what_it_does_not_use(tmp_path: Path) -> None:
     started = subprocess.run(
         [sys.executable, "-c", _START, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120

@@ -54,6 +54,7 @@ def test_a_file_that_the_release_imported_adds_nothing(imported: Database) -> No
     assert count_votes(imported) == before
 
 
+@pytest.mark.long
 def test_rows_that_the_release_dropped_for_their_id_are_stored_now(imported: Database) -> None:
     found = import_votes(imported, FILES / "shared-ids.csv")
     assert (found.new, found.known, found.changed) == (2, 2, ())

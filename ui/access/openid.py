@@ -1,7 +1,7 @@
-"""Sign-in of managers and viewers with OpenID Connect, where the settings name a provider.
+"""Sign-in of managers and viewers with OpenID Connect, if the settings name a provider.
 
-`GET /login/oidc` sends the browser to the provider, which sends it back to `/login/oidc/back`. A person may do what the
-invites for managers and viewers allow that were made for their e-mail address; the provider must have verified it. The
+`GET /login/oidc` sends the browser to the provider, which sends it back to `/login/oidc/back`. The person gets the
+roles of the manager and viewer invites for their e-mail address, which the provider must have verified. The
 browser gets the same cookies as by those invites' links, so a revoked invite ends the access.
 """
 
@@ -40,7 +40,7 @@ class OpenIdSignIn:
 
     def __init__(self, settings: Settings, database: Database, roles: CampaignRoles, secret: str) -> None:
         if settings.oidc_issuer and not settings.oidc_client_id:
-            raise Invalid("oidc_issuer needs oidc_client_id: set both, or none.", param="oidc_client_id")
+            raise Invalid("oidc_issuer needs oidc_client_id: set both or neither.", param="oidc_client_id")
         self._settings = settings
         self._database = database
         self._roles = roles
@@ -62,9 +62,9 @@ class OpenIdSignIn:
             host = request.headers.get("x-forwarded-host", request.headers["host"]).split(",")[0].strip()
             address = f"{request.url.scheme}://{host}{_BACK}"
             response: Response = await self._provider().authorize_redirect(request, address)
-        except Exception as error:  # whatever the provider's server does is one line to the person
+        except Exception as error:  # any failure of the provider's server is one line for the person
             _log.warning("the OpenID Connect provider failed: %s", error)
-            return _message("The sign-in provider does not answer. Try again later.", 502)
+            return _message("The sign-in provider is not available. Try again later.", 502)
         response.set_cookie(
             _COOKIE, str(self._begun.dumps(request.session)), max_age=_SECONDS, path=OPENID_PATH, httponly=True,
             samesite="lax", secure=request.url.scheme == "https",
@@ -78,10 +78,13 @@ class OpenIdSignIn:
             person = token["userinfo"]
         except Exception as error:  # a forged, late or refused sign-in, or a provider that fails
             _log.warning("a sign-in with OpenID Connect failed: %s", error)
-            return _message("The sign-in did not succeed. Begin again from the sign-in page.", 403)
+            return _message("The sign-in failed. Start again from the sign-in page.", 403)
         address = str(person.get("email") or "")
         if not address or person.get("email_verified") is not True:
-            return _message("The provider gives no verified e-mail address of yours. Ask for a link instead.", 403)
+            return _message(
+                "The provider did not confirm your e-mail address. Ask the campaign's owner for a link instead.",
+                403,
+            )
         invites = await asyncio.to_thread(personal_invites, self._database, address, ("manager", "viewer"))
         if not invites:
             return _message(f"Nobody has invited {address} to manage or view a campaign. Ask its owner.", 403)

@@ -17,7 +17,7 @@ _MOST = 1_000
 
 
 class CampaignRoles:
-    """Who manages or views a campaign. Invites are read again after two seconds, so a revoked one ends soon."""
+    """The managers and viewers of campaigns. Invites are read again after two seconds, so revocation is quick."""
 
     def __init__(self, secret: str, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._signer = URLSafeSerializer(secret, salt="parley role")

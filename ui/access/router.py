@@ -31,7 +31,7 @@ _GRADIO_ROUTES = re.compile(
     r"/|/config|/theme\.css|/favicon\.ico|/assets/[\w./-]+|/static/[\w./-]+|/svelte/[\w./-]+"
     r"|/gradio_api/(queue/(join|data)|heartbeat/\w+|startup-events|cancel|reset|app_id|theme\.css)/?"
 )
-# The raters' page asks plain routes and not the event queue, so nobody can send anything to Gradio there.
+# The raters' page uses plain routes and not the event queue, so nothing can be sent to Gradio there.
 _RATER_ROUTES = re.compile(
     r"/|/config|/theme\.css|/favicon\.ico|/assets/[\w./-]+|/static/[\w./-]+|/svelte/[\w./-]+"
     r"|/gradio_api/(heartbeat/\w+|startup-events|app_id|theme\.css)/?"

@@ -23,7 +23,7 @@ class _InertRenderer(RendererHTML):
     def link_open(
         self, tokens: Sequence[Token], index: int, options: OptionsDict, env: MutableMapping[str, Any]
     ) -> str:
-        """Nothing: the text stands for itself."""
+        """Renders nothing: the link's text is enough."""
         return ""
 
     def link_close(

@@ -1,4 +1,4 @@
-"""The raters' app: a Gradio page whose content a script of ours fills (`ui/look/vote.js`), without Gradio's events.
+"""The raters' app: a Gradio page whose content Parley's script fills (`ui/look/vote.js`), without Gradio's events.
 
 The page itself is the same for every campaign and names nothing: the campaign, its texts and the pairs come from
 `ui.raters.endpoints`.

@@ -1,4 +1,4 @@
-"""The raters' page before anything is loaded: its places and buttons in English. The script fills and translates it."""
+"""The raters' page before anything is loaded: its sections and English buttons. The script fills and translates it."""
 
 from collections.abc import Mapping
 from html import escape
@@ -13,7 +13,7 @@ _REASONS = ("not_my_topic", "unclear", "broken", "other")
 
 
 def page_html(texts: Mapping[str, str]) -> str:
-    """The page's places: start, pair, pause and end. Only one of them is visible at a time."""
+    """The page's sections: start, pair, pause and end. Only one of them is visible at a time."""
     return (
         "<div class='vote' id='rater' data-screen='loading'>"
         "<div><div class='intro'><h1 id='vote-title' tabindex='-1'></h1>"
@@ -56,7 +56,7 @@ def _pair(texts: Mapping[str, str]) -> str:
 
 
 def _more(texts: Mapping[str, str]) -> str:
-    """What one does less often: a comment, a skip, undo, a pause, a question of one's own."""
+    """Less frequent actions: a comment, a skip, undo, a pause, the rater's own question."""
     reasons = "".join(
         f"<button type='button' class='small' data-reason='{reason}'>{_label(texts, reason)}</button>"
         for reason in _REASONS

@@ -12,7 +12,7 @@ _MOST_KEYS = 20_000
 
 
 class RateLimit:
-    """A token bucket for each key, in memory: a restart forgives everybody."""
+    """A token bucket for each key, in memory: a restart resets it."""
 
     def __init__(self, per_minute: int = _PER_MINUTE, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute

@@ -1,7 +1,7 @@
 """Invite links: `/vote/i/TOKEN` for a person or a group, and `/vote/r/TOKEN`, a rater's own link for another device.
 
 Each sets the voter's cookie for the campaign's address and goes there, so that the token leaves the address bar.
-Managers and viewers come by `/vote/i/TOKEN` too, and get a cookie for their campaign's management or report.
+Managers and viewers use `/vote/i/TOKEN` too, and get a cookie for their campaign's management or report.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from ui.look.static_page import static_page
 from ui.raters.limits import RateLimit
 from ui.raters.texts import load_texts
 
-# From one address, which a whole team may share. Tokens are signed, so this only saves work.
+# Requests from one address, which a whole team may share. Tokens are signed, so this only limits the load.
 _TRIES_PER_MINUTE = 600
 
 
@@ -87,7 +87,7 @@ class RaterLinks:
     def _to_campaign(self, request: Request, rater: Rater) -> Response:
         root = f"/vote/c/{rater.campaign}"
         response = RedirectResponse(f"{root}/", status_code=303)
-        # Also for the link's own address, so that a group's link asks nobody for a name twice.
+        # Also for the link's own address, so that a group's link does not ask for a name twice.
         for path in (root, request.url.path):
             response.set_cookie(
                 RATER_COOKIE,
@@ -101,7 +101,7 @@ class RaterLinks:
         return response
 
     def _to_owner_side(self, request: Request, invite: Invite) -> Response:
-        """To the campaign's management or to its report."""
+        """Redirects to the campaign's management or to its report."""
         root = f"{CAMPAIGN_ROOT}{invite.campaign}"
         response = RedirectResponse(f"{root}/" if invite.role == "manager" else f"{root}/report", status_code=303)
         response.set_cookie(

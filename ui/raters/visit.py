@@ -1,4 +1,4 @@
-"""Who asks for what: the campaign, the voter and the network address that `ui.access.router` read from a request."""
+"""The sender of a request: the campaign, the voter and the address that `ui.access.router` read from it."""
 
 from dataclasses import dataclass
 

@@ -54,7 +54,7 @@ class RaterVotes:
         self._joined: OrderedDict[tuple[str, str], bool] = OrderedDict()
 
     async def state(self, visit: Visit, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything that the page shows at first: texts, the campaign, how far the rater is, and open pairs."""
+        """Everything that the page shows first: texts, the campaign, the rater's progress, and open pairs."""
         return await asyncio.to_thread(self._state, visit)
 
     async def next(self, visit: Visit, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class RaterVotes:
         return {"battle": battle_json(battle)}
 
     async def vote(self, visit: Visit, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Stores a vote; the names come back where the campaign reveals them now."""
+        """Stores a vote; returns the names if the campaign reveals them now."""
         return await asyncio.to_thread(self._vote, visit, body)
 
     async def skip(self, visit: Visit, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class RaterVotes:
         return await asyncio.to_thread(self._skip, visit, body)
 
     async def undo(self, visit: Visit, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Takes back the last vote; its pair comes back."""
+        """Takes back the last vote; returns its pair."""
         return await asyncio.to_thread(self._undo, visit)
 
     def campaign_or_none(self, name: str) -> Campaign | None:
@@ -105,7 +105,7 @@ class RaterVotes:
         return ready
 
     def _join(self, visit: Visit) -> None:
-        """Stores a rater who comes by an open link.
+        """Stores a rater who uses an open link.
 
         Raises:
             Busy: too many raters came from this address (code "too_many").
@@ -161,7 +161,7 @@ class RaterVotes:
         except NotFound as error:
             raise NotFound(error.message, code="gone") from None
         if reveal.repeated:
-            raise Conflict("You voted on this comparison already.", code="voted")
+            raise Conflict("You have already voted on this comparison.", code="voted")
         return {
             "choice": reveal.choice,
             "left_model": reveal.left_model,
@@ -213,7 +213,7 @@ def _revealed_json(revealed: RevealedBattle) -> dict[str, Any]:
 
 
 def _campaign_json(campaign: Campaign) -> dict[str, Any]:
-    """What raters may know of a campaign: no models, and no prompts but those they are shown."""
+    """What raters may know of a campaign: no models, and only the prompts that they are shown."""
     return {
         "name": campaign.name,
         "title": campaign.title,
@@ -224,7 +224,7 @@ def _campaign_json(campaign: Campaign) -> dict[str, Any]:
         "criteria": list(campaign.criteria),
         "own_questions": campaign.open_ended,
         "reveal": campaign.reveal,
-        # A page without models says the same before it opens as one that is planned for later.
+        # Without models, the page shows the same text as before a planned opening.
         "state": "not_open" if campaign.state in ("draft", "scheduled") else campaign.state,
     }
 

@@ -1,4 +1,4 @@
-"""What a rater reads about an error. It never quotes the error, which could name a model."""
+"""The text that a rater reads about an error. It never quotes the error, because that could name a model."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Votes of other tools: how a file becomes votes, and how they are stored, listed and removed again.
+"""Votes of other tools: how a file is read as votes, and how these are stored, listed and removed.
 
 From the bottom up: `rows` is one vote; `content` and `choices` read its texts and its winner; `options` says how;
 `tables`, `fastchat` and `openwebui` read a row; `text` splits a file into rows, `formats` reads its votes; `keys` and

@@ -31,7 +31,10 @@ def label_studio_rows(tasks: Iterable[tuple[int, Any]], table: Table) -> Iterato
     """A row for each annotation of a task, with the task's place."""
     for line, task in tasks:
         if not (isinstance(task, Mapping) and is_label_studio(task)):
-            yield line, task if isinstance(task, RowError) else RowError("it is not a task with data and annotations")
+            yield (
+                line,
+                task if isinstance(task, RowError) else RowError("it is not a task with `data` and `annotations`"),
+            )
         elif not task["annotations"]:
             yield line, NotAVote("a task without annotations")
         else:
@@ -60,7 +63,7 @@ def _label_studio_row(data: Mapping[str, Any], annotation: Any, table: Table) ->
 
 
 def _selected(part: Any) -> Any:
-    """The choice in one part of an annotation's result; None where it is something else."""
+    """The choice in one part of an annotation's result; None if it is something else."""
     value = part.get("value") if isinstance(part, Mapping) else None
     if not isinstance(value, Mapping):
         return None
@@ -74,7 +77,7 @@ def argilla_rows(records: Iterable[tuple[int, Any]], table: Table) -> Iterator[t
     """A row for each response to a record, with the record's place."""
     for line, record in records:
         if not (isinstance(record, Mapping) and is_argilla(record)):
-            yield line, record if isinstance(record, RowError) else RowError("it is not a record with responses")
+            yield line, record if isinstance(record, RowError) else RowError("it is not a record with `responses`")
             continue
         fields, answers = _record(record)
         question = _question(answers, table)
@@ -107,14 +110,14 @@ def _record(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[A
 
 
 def _question(answers: Mapping[str, Any], table: Table) -> str | RowError | NotAVote:
-    """The question about who won: the one in --columns, the one with a usual name, or the only one."""
+    """The name of the question about the winner: from --columns, a usual name, or the only question."""
     if not answers:
         return NotAVote("a record without responses")
     usual = [name for name in (*table.aliases("winner"), "preference") if name in answers]
     if usual or len(answers) == 1:
         return usual[0] if usual else next(iter(answers))
     some = ", ".join(map(repr, sorted(answers)[:4]))
-    return RowError(f"it has several questions ({some}): name the one about who won with --columns winner=NAME")
+    return RowError(f"it has several questions ({some}): name the one about the winner with --columns winner=NAME")
 
 
 def _argilla_row(fields: Mapping[str, Any], response: Any, key: tuple[str, str], table: Table) -> Row:

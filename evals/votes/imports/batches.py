@@ -1,4 +1,4 @@
-"""Storage of imported votes in short transactions, so that raters, ratings and other imports go on meanwhile."""
+"""Storage of imported votes in short transactions, so that raters, ratings and other imports are not blocked."""
 
 import json
 import time
@@ -39,7 +39,7 @@ def store_votes(
     campaign: str,
     report: Callable[[int], None] = lambda done: None,
 ) -> int:
-    """Stores votes; returns how many are new. Those that another process has stored meanwhile are left out.
+    """Stores votes; returns how many are new. Votes that another process stores at the same time are left out.
 
     Args:
         report: is called after each batch with the number of votes that are done.
@@ -84,7 +84,7 @@ def _rows(votes: Sequence[NewVote]) -> list[_Row]:
         digest = prompt_digest(vote.content)
         if digest not in prompts:
             prompts[digest] = as_ulid(digest)
-        # Without a time of its own, in the file's order.
+        # A vote without a time keeps the file's order.
         when = _naive_utc(vote.when or now + timedelta(microseconds=place))
         rows.append(_Row(vote, new.battle_id, digest, _pair(vote, prompts[digest], created), when))
     rows.sort(key=attrgetter("pair_id"))

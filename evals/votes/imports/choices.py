@@ -1,4 +1,4 @@
-"""Who won, from the words, models' names, grades and columns that files use."""
+"""The winner, from the words, model names, grades and columns that files use."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _BETTER = re.compile(
 
 @dataclass(frozen=True)
 class Scale:
-    """Grades: `first` is the one where model_a is best, `last` the one where model_b is (1..5, 3..-3)."""
+    """Grades from `first`, where model_a is best, to `last`, where model_b is best (1..5, 3..-3)."""
 
     first: float
     last: float
@@ -46,7 +46,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class WinnerNames:
-    """How a file says who won, beyond the usual words: its own words → our choices, and a scale for grades."""
+    """How a file names the winner, besides the usual words: its words → Parley's choices, and a scale for grades."""
 
     words: Mapping[str, str] = field(default_factory=dict)
     scale: Scale | None = None
@@ -89,7 +89,7 @@ def choice_of(winner: Any, left: str, right: str, names: WinnerNames = _USUAL) -
     """left, right, tie or both_bad, from the words that files use, a grade, or the winning model's name.
 
     Raises:
-        RowError: there is no winner, or it cannot be read; the message has the cure.
+        RowError: there is no winner, or it cannot be read; the message says what to do.
     """
     if isinstance(winner, Mapping) and "selected" in winner:  # Label Studio's JSON_MIN
         winner = winner["selected"]
@@ -113,7 +113,7 @@ def choice_of(winner: Any, left: str, right: str, names: WinnerNames = _USUAL) -
         return graded
     shown = name[:40]
     if _number(name) is not None:
-        raise RowError(f"the winner {shown!r} is a number: say its scale, such as --scale 1..5 (1: model_a is best)")
+        raise RowError(f"the winner {shown!r} is a number: name its scale, such as --scale 1..5 (1: model_a is best)")
     raise RowError(
         f"the winner {shown!r} is not a side, a model of this row, or a tie: map it with --winner '{shown}=tie'"
     )

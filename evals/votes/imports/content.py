@@ -1,4 +1,4 @@
-"""Texts and messages from cells: plain text, parts of content, JSON, Python's text of a list."""
+"""Texts and messages from cells: plain text, content parts, JSON, Python literals."""
 
 import ast
 import json
@@ -9,7 +9,7 @@ from evals.votes.imports.rows import RowError
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content: a text, a part, or a list of parts; "[image]" for what is no text."""
+    """The text of a message's content: a text, a part, or a list of parts; "[image]" for a part that is not text."""
     match content:
         case None:
             return ""
@@ -29,7 +29,7 @@ def text_of(content: Any) -> str:
 
 
 def decoded(cell: Any) -> Any:
-    """A list or an object from JSON or from Python's text of it; anything else as it stands.
+    """A list or an object from JSON or from a Python literal; anything else unchanged.
 
     Raises:
         RowError: it begins like a list of messages and is neither.
@@ -47,7 +47,7 @@ def decoded(cell: Any) -> Any:
 
 
 def parse_messages(given: Any) -> tuple[dict[str, str], ...]:
-    """A conversation that ends with the user's turn, from a list of messages or its JSON; () where there is none."""
+    """A conversation that ends with the user's turn, from a list of messages or its JSON; () if there is none."""
     if isinstance(given, str):
         given = decoded(given) if given.strip() else None
     if not given:

@@ -109,7 +109,7 @@ def _texts(sides: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Texts, Texts |
 
 
 def _asked(sides: Sequence[Sequence[Mapping[str, Any]]], text: Callable[[Any], str]) -> Texts:
-    """The messages that both models got, and both answers.
+    """The messages that both models received, and both answers.
 
     Over several turns each model has its own history, so the last answers have no common prompt: then the user's
     messages identify the prompt, and the answers are dropped.

@@ -19,7 +19,7 @@ from evals.votes.imports.text import csv_rows, decode, is_table, json_rows, read
 from models.database import utcnow
 from models.errors import Invalid
 
-_EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)  # before that, nobody compared chat models; a date is likelier misread
+_EARLIEST = datetime(2015, 1, 1, tzinfo=UTC)  # nobody compared chat models before; such a date is probably misread
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,16 @@ def _check_dates(votes: list[ImportedVote], latest: datetime) -> None:
     for vote in votes:
         if vote.when is not None and not _EARLIEST <= vote.when <= latest:
             raise RowError(
-                f"its date {vote.when:%Y-%m-%d} is before 2015 or after tomorrow: correct it, or use --any-date"
+                f"the date {vote.when:%Y-%m-%d} is before 2015 or after tomorrow: correct it, or use --any-date"
             )
 
 
 def _notes(votes: list[ImportedVote]) -> tuple[str, ...]:
     notes = []
     if votes and (unnamed := sum(vote.voter == UNKNOWN_VOTER for vote in votes)):
-        notes.append(
-            f"{unnamed} votes have no voter and count as one person's: a verdict averages them for each prompt."
-        )
+        notes.append(f"{unnamed} votes have no voter and count as one person's: a verdict averages them by prompt.")
     if textless := sum(not vote.messages or not (vote.left_answer and vote.right_answer) for vote in votes):
-        notes.append(f"{textless} votes lack the prompt's text or an answer: they count in ratings only.")
+        notes.append(f"{textless} votes have no prompt text or lack an answer: they count in ratings only.")
     return tuple(notes)
 
 

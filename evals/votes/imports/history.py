@@ -1,4 +1,4 @@
-"""The imports of a database: listed, and undone in short transactions. An undoing that was killed is finished later."""
+"""The imports of a database: listed, and undone in short transactions. An interrupted undo is finished later."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,7 @@ class VoteImport:
 
 
 def list_imports(database: Database) -> list[VoteImport]:
-    """Every import, oldest first; those that were undone too."""
+    """Every import, oldest first, including undone ones."""
     query = (
         select(VoteImportRow, func.count(BattleRow.id), func.min(BattleRow.campaign))
         .outerjoin(BattleRow, BattleRow.import_id == VoteImportRow.id)
@@ -57,7 +57,7 @@ def list_imports(database: Database) -> list[VoteImport]:
 def undo_import(database: Database, import_id: str) -> int:
     """Removes an import's votes, with the pairs and prompts that nothing else uses; returns the number of votes.
 
-    From the start on, none of them counts in a rating.
+    None of them counts in a rating from the moment that this starts.
 
     Raises:
         NotFound: there is no such import. Conflict: it was undone before.
@@ -67,7 +67,7 @@ def undo_import(database: Database, import_id: str) -> int:
         if row is None:
             raise NotFound(f"There is no import {import_id!r}. List them with `parley votes imports`.", param="import")
         if row.undone is not None:
-            raise Conflict(f"The import {import_id} was undone on {row.undone:%Y-%m-%d}.", param="import")
+            raise Conflict(f"The import {import_id} was already undone on {row.undone:%Y-%m-%d}.", param="import")
         row.undone = utcnow()
     return finish_undoing(database)
 

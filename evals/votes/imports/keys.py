@@ -50,7 +50,7 @@ class KeyMaker:
     _places: Counter[str] = field(default_factory=Counter)
 
     def keys(self, vote: ImportedVote, *, by_row: bool) -> VoteKeys:
-        """The next vote's keys; those from its content only where they are needed, because they take longest."""
+        """The next vote's keys; those from its content only if they are needed, because they take longest."""
         rows = _row_identities(vote) if by_row else []
         for row in rows:
             self._places[row] += 1
@@ -64,7 +64,7 @@ class KeyMaker:
 
 
 def id_column(votes: Sequence[ImportedVote]) -> tuple[bool, str | None]:
-    """Whether an id column names votes, and a sentence on what it seems to name where it does not.
+    """Whether an id column names votes; if not, also a sentence on what it seems to name.
 
     It names votes only where all rows that share an id agree.
     """
@@ -146,7 +146,7 @@ def _row_identities(vote: ImportedVote) -> list[str]:
 
 
 def _messages_json(messages: Sequence[dict[str, str]], quote: Callable[[str], str]) -> str:
-    """As `json.dumps`, which takes several times as long for so little."""
+    """Like `json.dumps`, which takes several times as long for small objects."""
     parts = (f'{{"role": {quote(one["role"])}, "content": {quote(one["content"])}}}' for one in messages)
     return f"[{', '.join(parts)}]"
 

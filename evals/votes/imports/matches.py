@@ -17,7 +17,7 @@ _ULID = 26  # characters of the id of a battle that was shown here
 
 @dataclass(frozen=True)
 class Stored:
-    """A stored vote that a row may be. `choice` is that of the models in sorted order."""
+    """A stored vote that a row may repeat. `choice` is for the models in sorted order."""
 
     import_id: str | None
     voter: str
@@ -41,7 +41,7 @@ class Matches:
         new: the votes to store.
         known: votes that are stored already, with the lines of those with another choice in `changed`.
         repeats: rows that repeat an id of this file, and count once.
-        overlapping: votes equal to a vote of another file, under the id that they would get if they count as well.
+        overlapping: votes equal to a vote of another file, under the id that they get if they are counted too.
         earlier: the ids of the imports that those came from; None for an import by release 0a467a6.
     """
 
@@ -54,7 +54,7 @@ class Matches:
 
 
 def earlier_import(database: Database, sha256: str) -> VoteImportRow | None:
-    """The last import of a file with this hash that was not undone."""
+    """The latest import of a file with this hash that was not undone."""
     query = select(VoteImportRow).where(VoteImportRow.sha256 == sha256, VoteImportRow.undone.is_(None))
     with database.read() as session:
         return session.scalars(query.order_by(VoteImportRow.id.desc()).limit(1)).first()
@@ -118,7 +118,7 @@ def _keyed(votes: Sequence[ImportedVote], sha256: str, *, by_id: bool, none_impo
         named = by_id and vote.id is not None
         if named:
             key = (str(vote.id), *sorted((vote.left, vote.right)))
-            named = key not in first  # a log may have an id twice, with another vote
+            named = key not in first  # a log may have an id twice, for different votes
             if not named and row_identity(first[key]) == row_identity(vote):
                 repeats += 1
                 continue

@@ -23,7 +23,7 @@ def from_openwebui(row: Mapping[str, Any], line: int) -> list[ImportedVote]:
     model = str(data.get("model_id") or "").strip()
     rivals = [str(rival) for rival in data.get("sibling_model_ids") or [] if rival != model]
     if not rivals:
-        raise NotAVote("a thumb on a single answer")
+        raise NotAVote("a thumb on an answer without an alternative")
     messages, answers = _snapshot(row.get("snapshot"), meta.get("message_id"))
     return [
         ImportedVote(
@@ -44,9 +44,9 @@ def from_openwebui(row: Mapping[str, Any], line: int) -> list[ImportedVote]:
 
 
 def merge_thumbs(votes: Sequence[ImportedVote]) -> list[ImportedVote]:
-    """Two thumbs of one person on both answers to a question as one vote.
+    """One person's thumbs on both answers to a question, as one vote.
 
-    Up and down agree. Twice up is a tie, twice down is both bad.
+    With one up and one down, the answer with the up wins; two ups are a tie, two downs are both bad.
     """
     merged: list[ImportedVote] = []
     places: dict[tuple[str, str, tuple[str, ...]], int] = {}

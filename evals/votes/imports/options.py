@@ -1,4 +1,4 @@
-"""How a file of votes is to be read, and what happens to votes that an earlier file had."""
+"""How to read a file of votes, and what to do with votes that an earlier file had."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class ImportOptions:
     Attributes:
         form: the format; detected by default.
         columns: our name for a column → the file's, for CSV and JSONL.
-        each_its_own_prompt: treat each vote as a prompt of its own, where the file has no prompts.
+        each_its_own_prompt: treat each vote as a prompt of its own, if the file has no prompts.
         winners: the file's words for the winner → left, right, tie or both_bad; in lower case.
         scale: reads graded preferences.
         annotators: columns with one person's winner each; `*` stands for any characters.
@@ -68,10 +68,10 @@ class ImportOptions:
         if self.form is not None and self.form not in FORMATS:
             raise Invalid(f"The format must be one of {', '.join(FORMATS)}, not {self.form!r}.", param="format")
         if self.overlap not in (None, *get_args(Overlap)):
-            raise Invalid(f"--overlap is keep or drop, not {self.overlap!r}.", param="overlap")
+            raise Invalid(f"--overlap must be keep or drop, not {self.overlap!r}.", param="overlap")
         if unknown := set(self.columns) - set(COLUMNS):
             raise Invalid(
                 f"{min(unknown)!r} is not a column of votes. Use one of: {', '.join(COLUMNS)}.", param="columns"
             )
         if self.separator is not None and len(self.separator) != 1:
-            raise Invalid(f"A separator is one character, not {self.separator!r}.", param="separator")
+            raise Invalid(f"The separator must be one character, not {self.separator!r}.", param="separator")

@@ -1,4 +1,4 @@
-"""One imported vote, and why a row is none."""
+"""One imported vote, and the reasons why a row is not a vote."""
 
 import math
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ class ImportedVote:
         )  # fmt: skip
         joined = "".join(texts)
         if "\0" in joined:
-            raise RowError("it contains the character NUL: remove it")
+            raise RowError("it contains a NUL character: remove it")
         try:
             joined.encode()
         except UnicodeEncodeError as error:
@@ -107,7 +107,7 @@ def mirrored(choice: str) -> str:
 
 
 def parse_time(given: Any) -> datetime | None:
-    """A time from seconds, milli-, micro- or nanoseconds since 1970, or from ISO 8601 (UTC where it has no zone)."""
+    """A time from seconds, milli-, micro- or nanoseconds since 1970, or from ISO 8601 (UTC if it has no zone)."""
     if given is None:
         return None
     if isinstance(given, str) and given[4:5] == "-" and (when := _iso_time(given)) is not None:
@@ -116,16 +116,16 @@ def parse_time(given: Any) -> datetime | None:
         seconds = float(given)
     except (TypeError, ValueError) as error:
         if (when := _iso_time(str(given))) is None:
-            raise RowError(f"the time {str(given)[:40]!r} cannot be read: write 2026-01-31T12:00") from error
+            raise RowError(f"the time {str(given)[:40]!r} cannot be read: write it as 2026-01-31T12:00") from error
         return when
     if _EXCEL_DAYS[0] <= seconds <= _EXCEL_DAYS[1]:
-        raise RowError(f"the time {str(given)[:40]!r} seems to be Excel's number of a day: write 2026-01-31")
+        raise RowError(f"the time {str(given)[:40]!r} seems to be an Excel day number: write it as 2026-01-31")
     try:
         if not math.isfinite(seconds):
             raise OverflowError
         return datetime.fromtimestamp(seconds / _unit(abs(seconds)), UTC)
     except (OverflowError, OSError, ValueError) as error:
-        raise RowError(f"the time {str(given)[:40]!r} cannot be read: write 2026-01-31T12:00") from error
+        raise RowError(f"the time {str(given)[:40]!r} cannot be read: write it as 2026-01-31T12:00") from error
 
 
 def _iso_time(text: str) -> datetime | None:

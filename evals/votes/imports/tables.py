@@ -14,7 +14,7 @@ from evals.votes.imports.rows import UNKNOWN_VOTER, ImportedVote, NotAVote, RowE
 _ANNOTATOR = re.compile(r"(annotator|rater|judge|voter|labell?er|worker|participant)[ _-]?\d+", re.IGNORECASE)
 
 
-# Columns where a program's word for "nothing" is no value; in a text it may be one.
+# Columns in which a program's word for "nothing" means an empty cell; in a text it may be meant.
 _NAMES = {"model_a", "model_b", "chosen_model", "rejected_model", "winner", "voter", "id", "category", "created"}
 _MISSING = {"nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "NaT"}
 
@@ -33,7 +33,7 @@ class Table:
         return WinnerNames(self.options.winners, self.options.scale)
 
     def annotators(self, columns: Sequence[str]) -> list[str]:
-        """The columns of annotators: those of the options, else annotator_1, rater2, … where there is no winner."""
+        """The columns of annotators: those of the options, else annotator_1, rater2, … if there is no winner."""
         if patterns := self.options.annotators:
             return [column for column in columns if any(fnmatchcase(column, pattern) for pattern in patterns)]
         if self.has("winner", columns) or any(column in ONE_HOT for column in columns):
@@ -73,7 +73,7 @@ class Cells:
     annotators: Sequence[str]
 
     def __getitem__(self, name: str) -> Any:
-        """The value of one of our columns; None where it is missing or empty."""
+        """The value of one of our columns; None if it is missing or empty."""
         for column in self.plan[name]:
             if (value := self.row[column]) is None or value == "":
                 continue
@@ -116,7 +116,7 @@ def from_row(row: Mapping[str, Any], line: int, table: Table) -> list[ImportedVo
     prompt, texts, former = _texts(cells)
     own = not prompt and not texts.messages and table.options.each_its_own_prompt
     if not texts.messages and not prompt and not own:
-        raise RowError("it has no prompt: fill it in, or use --each-its-own-prompt")
+        raise RowError("the prompt is missing: fill it in, or use --each-its-own-prompt")
     vote = ImportedVote(
         line=line,
         left=left,
@@ -142,7 +142,7 @@ def from_row(row: Mapping[str, Any], line: int, table: Table) -> list[ImportedVo
         if row[column] not in (None, "")
     ]
     if not votes:
-        raise RowError("none of its annotators chose")
+        raise RowError("no annotator chose an answer")
     return votes
 
 

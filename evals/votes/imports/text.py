@@ -1,4 +1,4 @@
-"""The rows of a file of votes: its encoding, its separator, and JSON in its usual wrappings."""
+"""The rows of a file of votes: encoding, separator, and the usual forms of JSON."""
 
 import codecs
 import csv
@@ -66,7 +66,9 @@ def decode(data: bytes, name: str, encoding: str | None) -> str:
     try:
         text = data.decode(known)
     except LookupError as error:
-        raise Invalid(f"There is no encoding {encoding!r}: use utf-8, utf-16 or cp1252.", param="encoding") from error
+        raise Invalid(
+            f"{encoding!r} is not a known encoding: use one such as utf-8, utf-16 or cp1252.", param="encoding"
+        ) from error
     except UnicodeDecodeError as error:
         guess = "utf-16" if b"\0" in data[:200] else "cp1252"
         cure = f"; try --encoding {guess}" if guess != known else ""
@@ -77,7 +79,7 @@ def decode(data: bytes, name: str, encoding: str | None) -> str:
 
 
 def is_table(path: Path, text: str) -> bool:
-    """Whether the file is a CSV, by its ending, or where that says nothing, by its first character."""
+    """Whether the file is a CSV: by its ending, or if that is unknown, by its first character."""
     suffix = path.suffix.lower()
     return suffix in _TABLES or (suffix not in _JSON and text.lstrip()[:1] not in ("{", "["))
 
@@ -112,13 +114,13 @@ def _first_row(text: str, separator: str) -> list[str]:
 
 
 def _column(name: str, is_known: Callable[[str], bool]) -> str:
-    """A column's name; in our spelling where that is a known one."""
+    """A column's name; in our spelling if that is known."""
     usual = re.sub(r"[\s-]+", "_", name.strip().lower())
     return name if is_known(name) or not is_known(usual) else usual
 
 
 def csv_rows(text: str, header: Header) -> Iterator[tuple[int, Mapping[str, Any] | RowError]]:
-    """Each row with its line; a row that has not the header's number of cells is a RowError."""
+    """Each row with its line; a row with another number of cells than the header is a RowError."""
     for _ in range(header.lines):
         text = text[text.index("\n") + 1 :]
     open_quote = text.count('"') % 2 == 1
@@ -134,7 +136,7 @@ def csv_rows(text: str, header: Header) -> Iterator[tuple[int, Mapping[str, Any]
             if open_quote and reader.line_num >= end and line < reader.line_num + header.lines:
                 yield line, RowError('a quotation mark (") opens here and is not closed, so the rest is not read')
             elif len(cells) != len(columns):
-                yield line, RowError(f"it does not have the {len(columns)} cells of the header")
+                yield line, RowError(f"it does not have {len(columns)} cells as the header has")
             else:
                 yield line, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
@@ -161,11 +163,11 @@ def json_rows(text: str) -> Iterator[tuple[int, Any]]:
             except json.JSONDecodeError as error:
                 yield line, RowError(f"it is not JSON ({error})")
             except (ValueError, RecursionError):  # over 4,300 digits; over a thousand levels
-                yield line, RowError("it has a number that is too long, or is nested too deeply")
+                yield line, RowError("it contains a number that is too long, or is nested too deeply")
 
 
 def _wrapped(text: str) -> Sequence[Any] | None:
-    """The only list of objects in a file that is one JSON object; the object itself where it has none."""
+    """The only list of objects in a file that is one JSON object; the object itself if it has none."""
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):

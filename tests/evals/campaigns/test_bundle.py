@@ -193,7 +193,7 @@ def test_what_is_no_bundle_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="has the format 1, which this version of Parley does not read"):
         check_bundle(tmp_path / "old")
     write_files(tmp_path / "empty", {"votes.jsonl": b""}, {})
-    with pytest.raises(Invalid, match="is no whole export of a campaign"):
+    with pytest.raises(Invalid, match="is not a complete export of a campaign"):
         check_bundle(tmp_path / "empty")
     (tmp_path / "file").touch()
     with pytest.raises(Invalid, match="cannot be written"):

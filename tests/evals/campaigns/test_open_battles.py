@@ -207,6 +207,7 @@ def test_a_share_of_pairs_comes_again_once_and_much_later(any_database: Database
     assert any((one.pair_id, not one.flipped) in sides for one in again)  # some come with their sides swapped
 
 
+@pytest.mark.long
 def test_a_repeat_counts_for_self_consistency_and_in_no_rating(database: Database) -> None:
     fill(database, 60)
     seen = vote_much(database, 50, 0.3)

@@ -26,6 +26,7 @@ def test_few_models_meet_evenly() -> None:
     assert all(250 < times < 350 for times in first.values())
 
 
+@pytest.mark.long
 def test_many_models_meet_where_a_vote_tells_most() -> None:
     counts = {pair: PairCount(40, 40, 20.0) for pair in PAIRS if "f" not in pair}
     found = drawn(SIX, counts)
@@ -34,6 +35,7 @@ def test_many_models_meet_where_a_vote_tells_most() -> None:
     assert len(found) == 15
 
 
+@pytest.mark.long
 def test_a_foregone_result_is_compared_less() -> None:
     counts = {pair: PairCount(40, 40, 20.0) for pair in PAIRS}
     counts |= {pair: PairCount(40, 40, 0.5) for pair in PAIRS if "f" in pair}
@@ -42,6 +44,7 @@ def test_a_foregone_result_is_compared_less() -> None:
     assert min(probability.values()) >= 0.1 / 15
 
 
+@pytest.mark.long
 def test_the_stored_probability_is_the_true_one() -> None:
     counts = {pair: PairCount(5 * i, 5 * i, 2.0 * i) for i, pair in enumerate(PAIRS)}
     found = drawn(SIX, counts, 4_000)

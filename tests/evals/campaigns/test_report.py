@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from evals.campaigns.ballots import cast_vote
-from evals.campaigns.gold_pairs import add_gold_pair, gold_results
+from evals.campaigns.gold_pairs import GoldPair, add_gold_pairs, gold_results
 from evals.campaigns.lifecycle import close_campaign, open_campaign
 from evals.campaigns.progress import campaign_progress
 from evals.campaigns.report import campaign_plan, campaign_report
@@ -55,12 +55,11 @@ def test_gold_pairs_show_who_reads_and_count_in_no_rating(database: Database, tm
 
     first = prompts(database, typed=True)[0]
     with pytest.raises(Invalid):
-        add_gold_pair(database, "acceptance", first.id, "same", "same")
-    for i in range(2):
-        add_gold_pair(database, "acceptance", first.id, f"α good {i}", f"bad {i}")
+        add_gold_pairs(database, "acceptance", [GoldPair(first.id, "same", "same")])
+    add_gold_pairs(database, "acceptance", [GoldPair(first.id, f"α good {i}", f"bad {i}") for i in range(2)])
     open_campaign(database, "acceptance")
     with pytest.raises(Conflict):
-        add_gold_pair(database, "acceptance", first.id, "good", "bad")
+        add_gold_pairs(database, "acceptance", [GoldPair(first.id, "good", "bad")])
     reveals = []
     for seed in range(16):
         shown = battle(database, "ann", MARKED, seed=seed)

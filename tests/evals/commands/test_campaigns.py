@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from evals.campaigns.ballots import cast_vote
+from evals.campaigns.campaign_prompts import campaign_prompts
 from evals.campaigns.invites import invite_of
 from evals.campaigns.lifecycle import load_campaign
 from evals.campaigns.raters import join_by_invite
 from evals.commands.campaign_people import qr_text
 from evals.votes.prompts import add_prompts
 from models.database import Database
+from models.messages import last_question
 from models.page_secret import page_secret
 from tests.evals.campaigns.campaigns import MODELS, battle, register
 from tests.evals.commands.test_ratings import parley
@@ -39,6 +41,7 @@ def test_from_a_draft_to_a_checked_export(created, database: Database, home: Pat
     parley = created
     shown = json.loads(parley("campaign", "show", "spring", "--json")[1])
     assert (shown["campaign"]["state"], shown["campaign"]["criteria"]) == ("draft", ["tone", "accuracy"])
+    assert shown["campaign"]["gold_share"] == 0.05
     assert "2 voters" in parley("campaign", "plan", "spring", "--voters", "2")[1]
     assert json.loads(parley("campaign", "plan", "spring", "--voters", "8", "--json")[1])["size"]["prompts"] == 20
     assert "is open" in parley("campaign", "open", "spring")[1]
@@ -69,6 +72,27 @@ def test_from_a_draft_to_a_checked_export(created, database: Database, home: Pat
     assert json.loads(parley("campaign", "report", "spring", "--json")[1])["votes"] == 20
 
 
+def test_gold_pairs_come_from_a_file(created, database: Database, tmp_path: Path) -> None:
+    parley, file = created, tmp_path / "gold.jsonl"
+    question = last_question(campaign_prompts(database, "spring")[0].messages)
+    row = {"prompt": question, "better": "Within 3 days.", "worse": "Bananas."}
+    file.write_text(json.dumps(row) + "\n")
+    assert json.loads(parley("campaign", "gold", "spring", str(file), "--json")[1]) == {"added": 1, "gold_pairs": 1}
+    for wrong, sentence in (
+        ({**row, "prompt": "Unheard of?"}, "line 1: the campaign has no prompt 'Unheard of?'"),
+        ({**row, "worse": row["better"]}, "line 1: both answers are the same"),
+        ({**row, "worse": None}, "line 1: write"),
+        ([], "line 1: write"),
+    ):
+        file.write_text(json.dumps(wrong))
+        code, _, error = parley("campaign", "gold", "spring", str(file))
+        assert (code, sentence in " ".join(error.split())) == (1, True), error
+    file.write_text("\n")
+    assert "has no gold pairs" in " ".join(parley("campaign", "gold", "spring", str(file))[2].split())
+    file.write_text(json.dumps(row))
+    assert "spring has 2" in parley("campaign", "gold", "spring", str(file))[1]
+
+
 def test_links_are_printed_listed_and_revoked(created, database: Database) -> None:
     parley = created
     output = parley("campaign", "invite", "spring", "Support team", "--group", "--no-qr")[1]
@@ -97,8 +121,8 @@ def test_the_vote_page_gets_its_models_from_an_owner(parley, database: Database)
     [
         (["show", "nothing"], "no campaign 'nothing'"),
         (["open", "nothing"], "no campaign"),
-        (["invite", "spring", "Ann", "--role", "king"], "A role is one of"),
-        (["create", "a", "--models", "model-one,model-two", "--question", "Q?"], "Give the prompts by one of"),
+        (["invite", "spring", "Ann", "--role", "king"], "The role must be one of"),
+        (["create", "a", "--models", "model-one,model-two", "--question", "Q?"], "Name exactly one source of prompts"),
         (
             [
                 "create",
@@ -116,7 +140,7 @@ def test_the_vote_page_gets_its_models_from_an_owner(parley, database: Database)
         ),
         (["create", "A!", "--models", "model-one,model-two", "--question", "Q?", "--stored", "all"], "is not a name"),
         (["add-model", "spring", "nobody"], "no model 'nobody'"),
-        (["forget", "Nobody"], "Nobody is stored as"),
+        (["forget", "Nobody"], "No rater, invite or imported voter has the name"),
         (["revoke", "01NOTHING"], "no invite"),
         (["close", "spring"], "has not opened"),
         (["check", "nowhere.zip"], "There is no file"),

@@ -96,6 +96,7 @@ def test_errors_are_one_line(parley, database: Database, arguments: list[str], t
     assert "\n" not in line
 
 
+@pytest.mark.long
 def test_an_evaluation_with_turns_is_graded_then_judged_with_a_report(parley, tmp_path: Path) -> None:
     task, page = tmp_path / "talk.jsonl", tmp_path / "judged.html"
     rows = [{"turns": [f"first {i}", "second"], "category": "xy"[i % 2], "expected": ["yes", None]} for i in range(3)]

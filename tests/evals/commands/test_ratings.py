@@ -79,7 +79,7 @@ def test_in_rated_and_out(parley, votes: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", [["leaderboard"], ["verdict", "new", "old"]])
 def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
     path = tmp_path / "plot.html"
-    assert "nothing to draw" in parley(*command, "--plot", str(path))[1]
+    assert "no votes to draw" in parley(*command, "--plot", str(path))[1]
     assert not path.exists()
     parley("votes", "import", str(votes))
     assert "Chart written to" in parley(*command, "--plot", str(path))[1].replace("\n", " ")
@@ -99,8 +99,8 @@ def test_drawn(parley, votes: Path, tmp_path: Path, command: list[str]) -> None:
         (["votes", "import", "none.csv"], "no file"),
         (["votes", "import", "VOTES", "--format", "xls"], "format"),
         (["votes", "import", "VOTES", "--columns", "winner"], "name=value"),
-        (["votes", "export", "v.xlsx"], "not clear"),
-        (["votes", "export", "v.csv", "--format", "xls"], "not clear"),
+        (["votes", "export", "v.xlsx"], "is unknown"),
+        (["votes", "export", "v.csv", "--format", "xls"], "is unknown"),
     ],
 )
 def test_errors_are_one_line(parley, votes: Path, arguments: list[str], told: str) -> None:

@@ -24,14 +24,14 @@ def test_nothing_is_asked_without_consent(parley, database: Database) -> None:
     code, output, error = parley("record", "old")
     assert (code, error) == (
         1,
-        "6 requests, about 48 tokens in, at most 3,072 out. The price of this model is unknown. "
-        "Nothing was asked: give --yes, or --max-cost USD.",
+        "6 requests, about 48 input tokens, at most 3,072 output tokens. The price of this model is unknown. "
+        "Nothing was recorded: use --yes, or --max-cost USD.",
     )
     assert "old: 2 prompts, 3 samples each." in output
     prices = ("--usd-per-million-input", "1", "--usd-per-million-output", "2")
     assert "at most $0.0062" in parley("record", "old", *prices)[1]
     assert "A cost limit needs the prices of old" in parley("record", "old", "--max-cost", "1")[2]
-    assert "record the live model instead" in parley("record", "old@recorded", "--yes")[2]
+    assert "name the live model" in parley("record", "old@recorded", "--yes")[2]
     assert "There are no recordings yet" in parley("recordings", "list")[1]
 
 
@@ -93,14 +93,14 @@ def test_sets_of_prompts(database: Database, settings: Settings, tmp_path: Path)
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert texts(str(file)) == ["c", "d", "a"]
     (note,) = open_prompt_set(database, settings.runs_dir, str(file)).notes
-    assert note.startswith("2 turns of longer conversations were left out")
+    assert note.startswith("2 later turns of conversations were left out")
     assert [p.question for p in prompts(database)] == ["a", "b"], "the comparison set is unchanged"
     outside = {p.question: p.held_out for p in prompts(database, typed=True) if p.source == "recorded"}
     assert outside == {"c": True, "d": True}
     add_prompts(database, [{"prompt": "d"}], "faq")
     assert [p.question for p in prompts(database)] == ["a", "b", "d"]
     file.write_text(json.dumps({"turns": ["e", "f"]}))
-    with pytest.raises(Invalid, match="only conversations of several turns"):
+    with pytest.raises(Invalid, match="only conversations whose later turns"):
         texts(str(file))
     file.write_text(json.dumps({"prompt": "taught"}))
     (taught,) = open_prompt_set(database, settings.runs_dir, str(file), training=True).prompts

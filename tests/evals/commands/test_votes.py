@@ -53,8 +53,8 @@ def test_overlap_undo_exclude_and_merge(
     assert status == 0
     assert "1 new votes from two.csv (csv), 1 left out as votes of an earlier file." in out
     assert "parley votes merge 'a' 'A'" in out
-    assert "A is a now in 1 pairs" in run(monkeypatch, capsys, "merge", "A", "a")[1]
-    assert "2 votes of ann count no longer" in run(monkeypatch, capsys, "exclude", "ann", "--reason", "test")[1]
+    assert "A is now a in 1 pairs" in run(monkeypatch, capsys, "merge", "A", "a")[1]
+    assert "2 votes of ann no longer count" in run(monkeypatch, capsys, "exclude", "ann", "--reason", "test")[1]
     assert "test" in run(monkeypatch, capsys, "excluded")[1]
     assert "2 votes of ann count again" in run(monkeypatch, capsys, "include", "ann")[1]
     imports = json.loads(run(monkeypatch, capsys, "imports", "--json")[1])

@@ -101,7 +101,7 @@ def test_who_leads_by_others_votes_is_not_denied_in_the_same_breath() -> None:
     board = rank(from_rows(rows))
     assert board.verdict.startswith("good leads")
     assert "Not enough evidence" not in board.verdict
-    assert "votes on others add to it" in board.verdict
+    assert "votes on other models add evidence" in board.verdict
 
 
 def test_few_voters_speak_for_themselves() -> None:
@@ -109,7 +109,7 @@ def test_few_voters_speak_for_themselves() -> None:
     board = rank(from_rows(rows))
     assert (board.scope, board.clustered_by) == ("these people", "prompt")
     assert (
-        "This is about these 4 people only. About other people there is not enough evidence: at least 1 more"
+        "This is about these 4 people only. There is not enough evidence about other people: at least 1 more"
         in board.verdict
     )
     more = rank(from_rows([*rows, *(("a", "b", float(p % 4 > 0), p, 4) for p in range(40))]))
@@ -123,7 +123,7 @@ def test_a_voter_with_most_votes_is_named_and_weighs_like_others() -> None:
     board = rank(from_rows(rows))
     assert board.rows[0].model == "b"
     assert board.frequent_voter == "diligent"
-    assert any("diligent cast half of the votes" in note for note in board.notes)
+    assert any("diligent cast at least half of the votes" in note for note in board.notes)
 
 
 def test_equal_models_and_undecided_leads_are_worded_without_contradiction() -> None:

@@ -14,14 +14,14 @@ def test_more_voters_find_more() -> None:
     assert many.people_like_them.better_anytime[0.65] < many.people_like_them.better[0.65]
     # Peeking never decides with five voters: a power of zero is said, not hidden.
     assert set(few.people_like_them.better_anytime.values()) == {0.0}
-    assert "finds neither with so few voters" in few.text
+    assert "detects neither with so few voters" in few.text
 
 
 def test_few_voters_never_speak_for_others() -> None:
     found = campaign_power(CampaignSize(3, 40))
     assert (found.people_like_them, found.voters_missing) == (None, 2)
     assert found.these_people.better[0.65] > 0.5
-    assert "To speak for anybody else takes at least 5 voters, 2 more." in found.text
+    assert "To speak for other people, it takes at least 5 voters: 2 more." in found.text
 
 
 def test_too_few_votes_find_nothing() -> None:

@@ -128,6 +128,14 @@ def test_votes_without_a_voter_are_said_to_be_one_persons() -> None:
     assert "40 votes without a voter's name count as one person's" in found.text
 
 
+def test_a_campaign_that_is_over_waits_for_nothing() -> None:
+    few = votes(5, 0)
+    assert "Not enough evidence yet: 5 votes on 5 prompts so far" in compare(few, "a", "b").text
+    text = planned_verdict(few, "a", "b", PlannedLook(votes=5)).text
+    assert "Not enough evidence: 5 votes on 5 prompts (" in text
+    assert "yet" not in text
+
+
 def test_the_planned_look_finds_more() -> None:
     data = team([0.62, 0.6, 0.65, 0.58, 0.66, 0.6, 0.62, 0.6])
     assert compare(data, "a", "b").state != "better"

@@ -103,7 +103,7 @@ def test_an_import_is_undone(any_database: Database, tmp_path: Path) -> None:
     assert len(prompts(any_database, typed=True)) == 1
     with any_database.read() as session:
         assert session.query(PairRow).count() == 1
-    with pytest.raises(Conflict, match="was undone"):
+    with pytest.raises(Conflict, match="was already undone"):
         undo_import(any_database, first)
     with pytest.raises(NotFound, match="parley votes imports"):
         undo_import(any_database, "nothing")
@@ -136,7 +136,7 @@ def test_two_names_of_a_model_become_one(any_database: Database, tmp_path: Path)
     found = import_votes(any_database, table(tmp_path / "v.csv", rows))
     assert not [note for note in found.notes if "one model" in note]
     found = import_votes(any_database, table(tmp_path / "w.csv", ["a,b,right,Why?,from a,from b,bob\n"]))
-    assert "\"A\" and \"a\" may be one model: then use `parley votes merge 'a' 'A'`." in found.notes
+    assert "\"A\" and \"a\" may be one model: if so, merge them with `parley votes merge 'a' 'A'`." in found.notes
     before = read_votes(any_database).between("b", "zeta").score.tolist()
     with any_database.write() as session:
         (pair,) = session.query(PairRow).filter_by(model_2="zeta")

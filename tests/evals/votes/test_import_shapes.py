@@ -64,7 +64,7 @@ def test_files_that_cannot_be_read_name_the_cure(tmp_path: Path, name: str, cont
         (ROW | {"model_a": "nan"}, "the left model has no name"),
         (ROW | {"model_a": ["m1"]}, "its model_a is a list or an object"),
         (ROW | {"winner": ["model_a"]}, "the winner is a list or an object"),
-        (ROW | {"created": 45413.5}, "Excel's number of a day"),
+        (ROW | {"created": 45413.5}, "an Excel day number"),
         ({"question_id": "1", "model": "m1", "games": [{"score": "A>B"}]}, "parley judge import"),
     ],
 )

@@ -268,7 +268,7 @@ def test_parquet_and_a_folder_for_datasets(database: Database, tmp_path: Path) -
     assert {"prompt", "chosen", "rejected", "margin", "voters"} <= set(pairs.column_names)
     with pytest.raises(Invalid, match="exists already"):
         write_rows(vote_rows(database), tmp_path / "folder")
-    with pytest.raises(Invalid, match="not clear"):
+    with pytest.raises(Invalid, match="is unknown"):
         write_rows(vote_rows(database), tmp_path / "votes.xlsx")
     with (tmp_path / "v.csv").open("w") as file:
         csv.writer(file).writerow(["model_a"])

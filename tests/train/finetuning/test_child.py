@@ -17,6 +17,8 @@ from tests.train.finetuning.conftest import House
 from train.finetuning.events import EventWriter
 from train.request import TrainingRequest
 
+pytestmark = pytest.mark.training  # the tiny base
+
 
 @pytest.fixture
 def request_for(database: Any, settings: Settings, tiny_base: Path, tmp_path: Path) -> Any:

@@ -92,7 +92,7 @@ def record(owner: Page, gateway: str) -> None:
     def recorded() -> bool:
         owner.click("#models-record-cost")
         expect(line).to_contain_text(f"{OLD}:")
-        return f"{QUESTIONS} answers are recorded already" in line.inner_text()
+        return f"{QUESTIONS} answers are already recorded" in line.inner_text()
 
     wait_until(owner, recorded, seconds=60)
     owner.click("#models-retire")
@@ -122,7 +122,7 @@ def create(owner: Page) -> None:
 
 def add_gold_pair(owner: Page) -> None:
     """Asks for a gold pair and leaves it: six people are too few to spend votes on it."""
-    owner.get_by_text("Gold pairs: is somebody reading?").click()
+    owner.get_by_text("Gold pairs: do raters read carefully?").click()
     owner.locator("#gold-prompt input").click()
     owner.get_by_role("option", name="Where is order 0?").click()
     owner.fill("#gold-better textarea", "On its way.")

@@ -75,4 +75,4 @@ async def test_the_worker_records(form: RecordingHandlers, settings: Settings, d
         "failed": 0,
         "stopped": None,
     }
-    assert "are recorded already" in (await form.record(given(form, "old", "5")))[form._view.line]
+    assert "are already recorded" in (await form.record(given(form, "old", "5")))[form._view.line]

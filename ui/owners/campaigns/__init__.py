@@ -1,1 +1,1 @@
-"""The Campaigns tab: create, open, invite, watch, close, read the verdict. Managers get the same for their campaign."""
+"""The Campaigns tab: create, open, watch and close campaigns, invite people, read verdicts. Managers use it too."""

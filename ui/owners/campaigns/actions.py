@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from evals.campaigns.campaign import Campaign
 from evals.campaigns.campaign_prompts import campaign_prompts
-from evals.campaigns.gold_pairs import add_gold_pair, count_gold_pairs
+from evals.campaigns.gold_pairs import GoldPair, add_gold_pairs, count_gold_pairs
 from evals.campaigns.invites import Invite, NewInvite, Role, create_invite, list_invites, revoke_invite, sign_invite
 from evals.campaigns.lifecycle import close_campaign, create_campaign, list_campaigns, load_campaign, open_campaign
 from evals.campaigns.progress import CampaignProgress, campaign_progress
@@ -35,7 +35,7 @@ class CampaignActions:
 
     `page_url`: the address at which the caller's browser sees the page; None: the one in the settings.
 
-    Every method raises Forbidden for a campaign that the caller does not manage, and NotFound where there is none.
+    Every method raises Forbidden for a campaign that the caller does not manage, and NotFound if there is none.
     """
 
     database: Database
@@ -64,16 +64,16 @@ class CampaignActions:
     def create(self, form: CampaignForm) -> Campaign:
         """Creates a campaign as a draft; owners only."""
         if self.managed is not None:
-            raise Forbidden("Only owners create campaigns.")
+            raise Forbidden("Only owners can create campaigns.")
         with new_campaign(form) as new:
             return create_campaign(self.database, new, self.settings.runs_dir)
 
     def progress(self, name: str) -> CampaignProgress:
-        """How far a campaign is."""
+        """A campaign's progress."""
         return campaign_progress(self.database, self._own(name))
 
     def plan(self, name: str, voters: int) -> str:
-        """What so many voters can find."""
+        """What this many voters can show."""
         from evals.campaigns.report import campaign_plan  # loads scipy.stats: a second of the page's start
 
         return campaign_plan(load_campaign(self.database, self._own(name)), max(1, voters)).text
@@ -83,11 +83,11 @@ class CampaignActions:
         return open_campaign(self.database, self._own(name))
 
     def close(self, name: str) -> Campaign:
-        """Closes a campaign for good."""
+        """Closes a campaign permanently."""
         return close_campaign(self.database, self._own(name))
 
     def recorded(self, name: str) -> list[str]:
-        """When the answers of the campaign's recorded models were recorded, a sentence each."""
+        """A sentence for each recorded model of the campaign: when its answers were recorded."""
         return recorded_on(self.database, load_campaign(self.database, self._own(name)).models)
 
     def report(self, name: str, open_links: bool) -> "tuple[CampaignReport, Mapping[str, str]]":
@@ -105,7 +105,7 @@ class CampaignActions:
     def invite(self, name: str, person: str, role: str, days: int) -> tuple[Invite, str]:
         """A new invite and its link. `role`: group for a link of many raters; `days` of 0: it does not expire."""
         if self.managed is not None and role == "manager":
-            raise Forbidden("Only owners invite managers.")
+            raise Forbidden("Only owners can invite managers.")
         group = role == "group"
         expires = utcnow() + timedelta(days=days) if days > 0 else None
         new = NewInvite(self._own(name), person or "", cast(Role, "rater" if group else role), group, expires)
@@ -118,13 +118,13 @@ class CampaignActions:
         return [(each, self._link(each)) for each in listed if self.managed is None or each.role != "manager"]
 
     def revoke(self, name: str, invite_id: str) -> Invite:
-        """Takes an invite of this campaign back."""
+        """Revokes an invite of this campaign."""
         if not any(each.id == invite_id for each, _ in self.invites(name)):
             raise Invalid("Choose an invite of this campaign.", param="invite")
         return revoke_invite(self.database, invite_id)
 
     def people(self, name: str) -> list[tuple[str, str]]:
-        """Whom one can forget: the name, and what `forget` takes. Raters with a name, and people not there yet."""
+        """The people who can be forgotten, as names with the argument of `forget`: named raters, and invited people."""
         raters = [each.rater for each in list_raters(self.database, self._own(name)) if each.rater.name]
         joined = {rater.invite_id for rater in raters}
         waiting = [each.name for each, _ in self.invites(name) if not each.is_group and each.id not in joined]
@@ -145,7 +145,7 @@ class CampaignActions:
         """Adds a gold pair to a draft; returns how many there are."""
         if prompt_id not in {value for _, value in self.questions(name)}:
             raise Invalid("Choose a question of this campaign.", param="prompt")
-        add_gold_pair(self.database, name, prompt_id, better, worse)
+        add_gold_pairs(self.database, name, [GoldPair(prompt_id, better, worse)])
         return count_gold_pairs(self.database, name)
 
     def _own(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The form of a new campaign, and what it becomes."""
+"""The form of a new campaign, and the request made from it."""
 
 import json
 import tempfile
@@ -11,7 +11,7 @@ from typing import cast
 from evals.campaigns.campaign import Access, LeakPolicy, NewCampaign, PromptSource, RevealPolicy
 from models.errors import Invalid
 
-ACCESS = [("Only people I invite", "invited"), ("Anybody with the address", "open")]
+ACCESS = [("Only people I invite", "invited"), ("Anyone with the address", "open")]
 REVEAL = [
     ("After the campaign closes", "at_end"),
     ("After each vote (no undo)", "after_vote"),
@@ -23,7 +23,7 @@ LANGUAGES = [("English", "en"), ("Deutsch", "de")]
 
 @dataclass(frozen=True)
 class CampaignForm:
-    """What the form holds when a campaign is created. Limits of 0 mean without; `margin`, `gold_share`: in percent."""
+    """The form's values when a campaign is created. A limit of 0 means no limit; `margin`, `gold_share`: in percent."""
 
     name: str
     models: list[str]
@@ -80,7 +80,7 @@ def _source(source: str | None, typed: Path | None) -> PromptSource:
     if typed is not None:
         return PromptSource(file=typed)
     if not source:
-        raise Invalid("Choose the questions, or type some, one a line.", param="prompts")
+        raise Invalid("Choose the questions, or type your own, one per line.", param="prompts")
     return PromptSource(task=source) if source.startswith("run:") else PromptSource(stored=source)
 
 

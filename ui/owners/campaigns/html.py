@@ -1,4 +1,4 @@
-"""Campaigns as HTML: the list, how far one is, invites with their QR codes, and the report."""
+"""Campaigns as HTML: the list, a campaign's progress, invites with QR codes, and the report."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evals.campaigns.report import CampaignReport
     from evals.ratings.verdict import Verdict
 
-EMPTY = empty_state("No campaigns yet", "Create one below: models, questions, and what you ask people.")
+EMPTY = empty_state("No campaigns yet", "Create one below: choose models and questions, and write what you ask raters.")
 _STATES = {"draft": "still", "scheduled": "warn", "open": "", "closed": "still"}
 EXPORT_FORMS = {
     "csv": "CSV",
@@ -26,9 +26,9 @@ EXPORT_FORMS = {
     "openai": "preference pairs for OpenAI’s DPO",
 }
 _SKIPS = {
-    "not_my_topic": "not their subject",
+    "not_my_topic": "not the rater’s subject",
     "unclear": "the question is unclear",
-    "broken": "an answer is broken",
+    "broken": "something is wrong with an answer",
     "other": "another reason",
 }
 
@@ -55,7 +55,7 @@ def state_badge(campaign: Campaign) -> str:
 
 
 def progress_html(progress: CampaignProgress) -> str:
-    """How far a campaign is, and what the owner should know: failures, leaks, skips."""
+    """A campaign's progress, and what its owner should know: failures, leaks, skips."""
     campaign = progress.campaign
     wanted = f" of {progress.wanted:,}" if progress.wanted is not None else ""
     numbers = [(f"{progress.votes:,}{wanted}", "votes"), (str(progress.voters), "people have voted")]
@@ -63,7 +63,7 @@ def progress_html(progress: CampaignProgress) -> str:
         done, all_of = (sum(getattr(each, name) for each in progress.prepared) for name in ("answers", "wanted"))
         numbers.append((f"{done:,} of {all_of:,}", "answers are prepared"))
     if progress.left_share is not None:
-        numbers.append((f"{progress.left_share:.0%}", "of decisive votes went to the left answer; 50 % is fair"))
+        numbers.append((f"{progress.left_share:.0%}", "of votes without a tie chose the left answer; 50 % is balanced"))
     if skipped := sum(progress.skips.values()):
         reasons = ", ".join(f"{_SKIPS.get(reason, reason)}: {n}" for reason, n in progress.skips.items())
         numbers.append((str(skipped), f"skipped ({reasons})"))
@@ -77,7 +77,12 @@ def _warnings(progress: CampaignProgress) -> str:
     if job is not None and not job.over:
         lines.append(notice(f"Answers are being prepared: {job.message or 'the worker starts soon'}.", "wait"))
     if job is not None and job.status == "failed":
-        lines.append(notice(f"The preparation failed: {job.error}. Answers are asked for as raters need them.", "bad"))
+        lines.append(
+            notice(
+                f"Preparing the answers failed: {job.error}. Missing answers are requested when raters need them.",
+                "bad",
+            )
+        )
     lines += [notice(each.gap, "warn") for each in progress.prepared if each.gap]
     for each in progress.set_aside:
         if not each.resting:
@@ -89,8 +94,8 @@ def _warnings(progress: CampaignProgress) -> str:
         lines.append(notice(f"{place} is set aside{where} {until}: {each.reason}.", "bad"))
     for model, answers in progress.leaks.items():
         count = "1 answer" if answers == 1 else f"{answers} answers"
-        hidden = "the names are hidden" if progress.campaign.on_leak == "mask" else "their pairs are set aside"
-        lines.append(notice(f"{count} of {model} named a model; {hidden}.", "warn"))
+        hidden = "names are hidden" if progress.campaign.on_leak == "mask" else "these pairs are set aside"
+        lines.append(notice(f"{count} of {model} contain a model’s name; {hidden}.", "warn"))
     return "".join(lines)
 
 
@@ -104,7 +109,7 @@ def _people(progress: CampaignProgress) -> str:
         f"<td class='num'>{each.votes}</td><td class='num'>{gold.get(each.rater.voter, '—')}</td></tr>"
         for each in progress.raters
     )
-    head = "<th>Person</th><th>Came by</th><th>Votes</th><th>Known pairs right</th>"
+    head = "<th>Person</th><th>Came by</th><th>Votes</th><th>Gold pairs correct</th>"
     return f"<details class='behind'><summary>People ({len(progress.raters)})</summary>{table(head, rows)}</details>"
 
 
@@ -117,7 +122,7 @@ def report_html(report: "CampaignReport", names: Mapping[str, str], recorded: Se
     """
     note = "".join(f"<p class='about'>{escape(sentence)}</p>" for sentence in recorded)
     if report.look == "anytime" and report.campaign.state == "open" and not report.campaign.open_ended:
-        text = "This campaign is still open: its final verdict is one look when it closes."
+        text = "This campaign is still open, so this is not its final verdict: that one is computed when it closes."
         note += notice(text, "wait")
     parts = [note, *(_verdict_html(verdict, names) for verdict in report.verdicts)]
     for criterion, verdicts in report.criteria.items():
@@ -137,7 +142,7 @@ def _verdict_html(verdict: "Verdict", names: Mapping[str, str]) -> str:
 
 
 def _scopes(verdict: "Verdict") -> str:
-    """The verdict for these people and for people like them, a row each."""
+    """The verdict for these people and for people like them, one row each."""
     from evals.reports.rating_tables import scope_cells  # loads scipy.stats: a second of the page's start
 
     if verdict.win_rate is None:
@@ -151,7 +156,7 @@ def _scopes(verdict: "Verdict") -> str:
 
 
 def _person(voter: str, number: int, names: Mapping[str, str]) -> str:
-    """A voter's name, or a number instead of the id, which tells nothing."""
+    """A voter's name, or a number instead of the voter id."""
     return names.get(voter) or f"person {number}"
 
 
@@ -224,7 +229,7 @@ def _invite_state(invite: Invite) -> str:
 def invite_made(name: str, link: str, qr: str) -> str:
     """A new link with its QR code. `qr` is SVG."""
     return (
-        f"<div class='made' role='status'><p>Link for <b>{escape(name)}</b>. Whoever has it can use it.</p>"
+        f"<div class='made' role='status'><p>Link for <b>{escape(name)}</b>. Anyone with the link can use it.</p>"
         f"<div><code id='invite-link'>{escape(link)}</code><button data-parley='copy'>Copy</button></div>"
         f"<div class='qr'>{qr}</div></div>"
     )

@@ -13,8 +13,8 @@ from ui.owners.campaigns.tab import CampaignsTab, CampaignsView
 
 _ROLES = [
     ("One person who votes", "rater"),
-    ("A group that votes: one link, each gives a name", "group"),
-    ("Somebody who reads the report", "viewer"),
+    ("A group that votes: one link, everyone types a name", "group"),
+    ("A viewer of the report", "viewer"),
     ("A manager of this campaign", "manager"),
 ]
 
@@ -37,7 +37,7 @@ def build_campaigns_tab(context: PageContext, start: Callable[..., Any], *, crea
             parts["open"] = gr.Button("Open the campaign", variant="primary", size="md", elem_id="campaigns-open")
             parts["close"] = gr.Button("Close the campaign", size="md", elem_id="campaigns-close")
         parts["sure"], yes = confirm_row(
-            parts["close"], "Close it for good: no more votes", "Keep it open", "campaigns-close"
+            parts["close"], "Close it permanently: no more votes", "Keep it open", "campaigns-close"
         )
         parts["export"] = gr.HTML(elem_id="campaigns-export")
         buttons = _people(parts) | _size(parts) | _gold(parts)
@@ -64,25 +64,29 @@ def _people(parts: dict[str, Any]) -> dict[str, gr.Button]:
         parts["invite"] = gr.HTML(elem_id="invite-made")
         parts["invites"] = gr.HTML(elem_id="invite-list")
         with gr.Row(elem_classes="form-row"):
-            parts["revoked"] = live_dropdown(label="Take a link back", elem_id="invite-revoked")
+            parts["revoked"] = live_dropdown(label="Revoke a link", elem_id="invite-revoked")
             revoke = gr.Button("Revoke", size="md", elem_id="invite-revoke", scale=0, min_width=110)
         with gr.Row(elem_classes="form-row"):
             parts["forgotten"] = live_dropdown(
-                label="Remove a person’s name, link and address; the votes stay", elem_id="forget-person"
+                label="Remove a person’s name, link, address and comments; the votes stay", elem_id="forget-person"
             )
-            parts["forget"] = gr.Button("Forget", size="md", elem_id="forget", scale=0, min_width=110)
-        parts["forget_sure"], forget = confirm_row(parts["forget"], "Forget this person for good", "Keep", "forget")
+            parts["forget"] = gr.Button("Remove", size="md", elem_id="forget", scale=0, min_width=110)
+        parts["forget_sure"], forget = confirm_row(parts["forget"], "Remove this person permanently", "Keep", "forget")
         parts["forget_line"] = gr.HTML(elem_id="forget-line")
     return {"invite": invite, "revoke": revoke, "forget": forget}
 
 
 def _gold(parts: dict[str, Any]) -> dict[str, gr.Button]:
     with gr.Accordion(
-        "Gold pairs: is somebody reading?", open=False, elem_classes="fold", elem_id="campaigns-gold", visible=False
+        "Gold pairs: do raters read carefully?",
+        open=False,
+        elem_classes="fold",
+        elem_id="campaigns-gold",
+        visible=False,
     ) as parts["gold"]:
         gr.HTML(
-            "<p class='about'>Two answers of your own, one of them clearly better. They show who reads, count in no "
-            "verdict, and are fixed once the campaign opens.</p>"
+            "<p class='about'>Two answers of your own, one of them clearly better. They show which raters read "
+            "carefully, count in no verdict, and are fixed once the campaign opens.</p>"
         )
         parts["gold_prompt"] = live_dropdown(label="Question", elem_id="gold-prompt")
         with gr.Row(elem_classes="form-row"):
@@ -94,10 +98,10 @@ def _gold(parts: dict[str, Any]) -> dict[str, gr.Button]:
 
 
 def _size(parts: dict[str, Any]) -> dict[str, gr.Button]:
-    with gr.Accordion("How much can it find?", open=False, elem_classes="fold", elem_id="campaigns-size"):
+    with gr.Accordion("What can this campaign show?", open=False, elem_classes="fold", elem_id="campaigns-size"):
         with gr.Row(elem_classes="form-row"):
             parts["voters"] = gr.Number(
-                8, label="People you expect", precision=0, minimum=1, elem_id="campaigns-voters"
+                8, label="Expected number of voters", precision=0, minimum=1, elem_id="campaigns-voters"
             )
             plan = gr.Button("Calculate", size="md", elem_id="campaigns-plan", scale=0, min_width=110)
         parts["power"] = gr.HTML(elem_id="campaigns-power")
@@ -115,42 +119,42 @@ def _form(parts: dict[str, Any]) -> None:
         parts["name"] = gr.Textbox(
             label="Name in the address: lower-case letters, digits, dashes", elem_id="campaign-name"
         )
-        parts["title"] = gr.Textbox(label="Title that people read", elem_id="campaign-title")
+        parts["title"] = gr.Textbox(label="Title that raters see", elem_id="campaign-title")
     parts["question"] = gr.Textbox(
-        "Which answer would you rather get?", label="What you ask people", elem_id="campaign-question"
+        "Which answer would you rather get?", label="The question to raters", elem_id="campaign-question"
     )
     parts["models"] = live_dropdown(
-        label="Models: two or more; NAME@recorded answers from its record", multiselect=True, allow_custom_value=True,
+        label="Models: two or more; NAME@recorded uses recorded answers", multiselect=True, allow_custom_value=True,
         elem_id="campaign-models",
     )  # fmt: skip
     with gr.Row(elem_classes="form-row"):
         parts["source"] = live_dropdown(label="Questions", elem_id="campaign-source")
         parts["typed"] = gr.Textbox(
-            label="Or your own questions, one a line", lines=3, max_lines=12, elem_id="campaign-typed"
+            label="Or your own questions, one per line", lines=3, max_lines=12, elem_id="campaign-typed"
         )
     with gr.Row(elem_classes="form-row"):
         parts["welcome"] = gr.Textbox(label="Welcome", lines=3, max_lines=12, elem_id="campaign-welcome")
         parts["thanks"] = gr.Textbox(
-            label="Thank-you: what happens next", lines=3, max_lines=12, elem_id="campaign-thanks"
+            label="Text at the end, such as what happens next", lines=3, max_lines=12, elem_id="campaign-thanks"
         )
     with gr.Row(elem_classes="form-row"):
-        parts["votes_per_pair"] = gr.Number(1, label="People for each pair of answers (0: no limit)", precision=0)
+        parts["votes_per_pair"] = gr.Number(1, label="Votes per pair of answers (0: no limit)", precision=0)
         parts["votes_per_person"] = gr.Number(
-            30, label="Votes asked of one person (0: no limit)", precision=0, elem_id="campaign-person"
+            30, label="Votes per person (0: no limit)", precision=0, elem_id="campaign-person"
         )
         parts["language"] = gr.Dropdown(LANGUAGES, value="en", label="Language of the page", allow_custom_value=True)
-    parts["criteria"] = gr.Textbox(label="Up to five more criteria, with commas", elem_id="campaign-criteria")
+    parts["criteria"] = gr.Textbox(label="Up to five more criteria, separated by commas", elem_id="campaign-criteria")
     with gr.Row(elem_classes="form-row"):
         parts["margin"] = gr.Slider(
             1, 20, value=5, step=1, label="“At least as good” allows this many points below half of the wins"
         )
         parts["gold_share"] = gr.Slider(
-            0, 30, value=5, step=1, label="Percent of gold pairs among what people see, if you add some"
+            0, 30, value=5, step=1, label="Percentage of gold pairs among the pairs shown, if you add some"
         )
     with gr.Row(elem_classes="form-row"):
         parts["access"] = gr.Radio(ACCESS, value="invited", label="Who may vote", elem_id="campaign-access")
-        parts["reveal"] = gr.Radio(REVEAL, value="at_end", label="When people see the models’ names")
-        parts["on_leak"] = gr.Radio(ON_LEAK, value="mask", label="An answer that names its model")
+        parts["reveal"] = gr.Radio(REVEAL, value="at_end", label="When raters see the models’ names")
+        parts["on_leak"] = gr.Radio(ON_LEAK, value="mask", label="If an answer names its model")
 
 
 def _wire(tab: CampaignsTab, view: CampaignsView, start: Callable[..., Any], buttons: dict[str, gr.Button]) -> None:

@@ -107,11 +107,11 @@ class CampaignsTab:
         created = await self._tried(lambda: actions.create(read_form(CampaignForm, view, values)), view.create_line)
         if isinstance(created, dict):
             return created
-        made = notice(f"{created.title} is a draft now. Look at its size above, then open it.", "good")
+        made = notice(f"{created.title} is now a draft. Check its size above, then open it.", "good")
         return await self._refreshed(actions, created.name, True) | {view.create_line: made, view.invite: ""}
 
     async def plan(self, chosen: str | None, voters: float | None, request: gr.Request) -> dict[Any, Any]:
-        """What so many voters can find."""
+        """What this many voters can show."""
         view, actions = self._view, self._actions(request)
         text = await self._tried(lambda: actions.plan(chosen or "", int(voters or 1)), view.power)
         return text if isinstance(text, dict) else {view.power: notice(text, "wait")}
@@ -123,7 +123,7 @@ class CampaignsTab:
         return done if isinstance(done, dict) else await self._refreshed(actions, chosen, open_links)
 
     async def close(self, chosen: str | None, open_links: bool, request: gr.Request) -> dict[Any, Any]:
-        """Closes the campaign for good."""
+        """Closes the campaign permanently."""
         actions = self._actions(request)
         done = await self._tried(lambda: actions.close(chosen or ""), self._view.line)
         return done if isinstance(done, dict) else await self._refreshed(actions, chosen, open_links)
@@ -154,7 +154,7 @@ class CampaignsTab:
         )
 
     async def revoke(self, chosen: str | None, invite: str | None, request: gr.Request) -> dict[Any, Any]:
-        """Takes a link back."""
+        """Revokes a link."""
         view, actions = self._view, self._actions(request)
         done = await self._tried(lambda: actions.revoke(chosen or "", invite or ""), view.invite)
         if isinstance(done, dict):
@@ -170,13 +170,13 @@ class CampaignsTab:
         done = await self._tried(lambda: actions.forget(chosen or "", person or ""), view.forget_line)
         if isinstance(done, dict):
             return done
-        gone = notice("This person is forgotten. The votes stay, without a name.", "good")
+        gone = notice("This person was removed. The votes stay, without a name.", "good")
         return await self._refreshed(actions, chosen, open_links) | {view.forget_line: gone}
 
     async def add_gold(
         self, chosen: str | None, prompt: str | None, better: str, worse: str, request: gr.Request
     ) -> dict[Any, Any]:
-        """Adds a pair of answers of which one is known to be better."""
+        """Adds a pair of answers; it is known which is better."""
         view, actions = self._view, self._actions(request)
         count = await self._tried(lambda: actions.add_gold(chosen or "", prompt or "", better, worse), view.gold_line)
         if isinstance(count, dict):
@@ -190,7 +190,7 @@ class CampaignsTab:
     ) -> dict[Any, Any]:  # fmt: skip
         actions, line = self._actions(request), self._view.line
         if actions.managed is not None:
-            return {line: notice("Only owners change the models.", "bad")}
+            return {line: notice("Only owners can change the models.", "bad")}
         if not model:
             return {line: notice("Choose a model.", "warn")}
         done = await self._tried(lambda: change(self._context.database, chosen or "", model), line)
@@ -283,7 +283,7 @@ class CampaignsTab:
 
 
 def _links(campaign: Campaign, managed: bool) -> str:
-    """Where raters vote, the report as a page, and the export."""
+    """Links: the raters' page, the report as a page, and the export."""
     root = f"{CAMPAIGN_ROOT}{quote(campaign.name)}"
     address = f"{root}/export" if managed else f"{EXPORT_PATH}?campaign={quote(campaign.name)}"
     files = export_links(address)
@@ -295,6 +295,6 @@ def _links(campaign: Campaign, managed: bool) -> str:
         return f"<p class='about'>{links}</p>"
     vote = "/vote/" if campaign.name == OPEN else f"/vote/c/{campaign.name}/"
     return (
-        f"<p class='about'>Anybody may vote at <a href='{vote}' target='_blank'>{vote}</a>; these votes are marked as "
+        f"<p class='about'>Anyone can vote at <a href='{vote}' target='_blank'>{vote}</a>; these votes are marked as "
         f"votes from an open link. {links}</p>"
     )

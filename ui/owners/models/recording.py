@@ -1,4 +1,4 @@
-"""The form on the Models tab that records a model's answers: the cost first, then a job within a limit."""
+"""The form on the Models tab that records a model's answers: it shows the cost, then starts a job with a limit."""
 
 import asyncio
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class RecordingHandlers:
         self._context, self._view = context, view
 
     async def show_cost(self, values: dict[Any, Any]) -> dict[Any, Any]:
-        """What the recording costs at most; nothing is asked."""
+        """The maximum cost of the recording; no request is sent."""
         return await self._line(self._cost, values)
 
     async def record(self, values: dict[Any, Any]) -> dict[Any, Any]:
@@ -60,21 +60,21 @@ class RecordingHandlers:
 
     def _cost(self, form: RecordingForm) -> str:
         request, plan = planned_recording(self._context.settings, self._context.database, self._params(form))
-        stored = f" {plan.stored:,} answers are recorded already." if plan.stored else ""
+        stored = f" {plan.stored:,} answers are already recorded." if plan.stored else ""
         return f"{request.spec.id}: {plan.left.text}{stored}"
 
     def _start(self, form: RecordingForm) -> str:
         params = self._params(form)
         request, plan = planned_recording(self._context.settings, self._context.database, params)
         if not plan.left.requests:
-            return f"All {plan.stored:,} answers of {request.spec.id} are recorded already."
+            return f"All {plan.stored:,} answers of {request.spec.id} are already recorded."
         if request.max_usd is None and (not has_price(request.spec) or plan.left.usd):
             raise Invalid(f"{plan.left.text} Set a limit in US dollars first.")
         enqueue(self._context.database, RECORD, params)
         return f"Recording of {request.spec.id} has started. {plan.left.text}"
 
     def _params(self, form: RecordingForm) -> dict[str, Any]:
-        """The job's parameters, with the provider's prices where they are known."""
+        """The job's parameters, with the provider's prices if they are known."""
         params = _params(form)
         upstream = self._context.registry.resolve(params["model"]).upstream
         if upstream is None:
@@ -96,7 +96,7 @@ def build_recording_form(context: PageContext, which: gr.Dropdown) -> None:
                 label="Prompts: held-out, all, or a category", value="held-out", max_lines=1,
                 elem_id="models-record-prompts",
             )  # fmt: skip
-            samples = gr.Number(label="Answers to each", value=3, precision=0, elem_id="models-record-samples")
+            samples = gr.Number(label="Answers to each prompt", value=3, precision=0, elem_id="models-record-samples")
             max_cost = gr.Textbox(
                 label="Stop at US$", placeholder="required if it costs something", max_lines=1,
                 elem_id="models-record-limit",
@@ -118,6 +118,6 @@ def _params(form: RecordingForm) -> dict[str, Any]:
     try:
         max_cost = float(limit) if limit else None
     except ValueError:
-        raise Invalid(f"{form.max_cost!r} is not a sum: use US dollars, such as 5.00.") from None
+        raise Invalid(f"{form.max_cost!r} is not an amount: use US dollars, such as 5.00.") from None
     prompts = form.prompts.strip() or "held-out"
     return {"model": form.which, "prompts": prompts, "samples": int(form.samples or 3), "max_cost": max_cost}

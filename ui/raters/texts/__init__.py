@@ -10,7 +10,7 @@ from models.errors import Invalid
 
 
 def load_texts(language: str, home: Path) -> Mapping[str, str]:
-    """The texts of a language by key; `de` serves `de-AT`, and English what a language lacks.
+    """The texts of a language by key. `de-AT` falls back to `de`; a missing text is English.
 
     Args:
         home: $PARLEY_HOME; `texts/LANGUAGE.json` in it comes first.

@@ -68,7 +68,7 @@ def add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def add_file(archive: tarfile.TarFile, path: Path, name: str) -> bool:
-    """Adds a file, a symbolic link or an empty folder; false if it no longer exists, or is a socket, a pipe or a device.
+    """Adds a file, a symbolic link or an empty folder; false if it no longer exists, or is a socket or a pipe.
 
     If the file grows meanwhile, only its original length is added.
     """

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import openai
 
 ANSWERED_BY = "x-parley-model"  # the gateway's header: the model that answered, which may be a fallback
+_MOST_TOKENS, _REASON_LIMIT = 2**31 - 1, 64  # as the tables have them
 _NO_ANSWER = "The server's answer is not a chat completion. Is this an OpenAI-compatible address?"
 
 
@@ -227,14 +228,23 @@ def read_completion(answer: object, seconds: float) -> Completion:
         choice, usage = answer["choices"][0], answer.get("usage") or {}  # type: ignore[index] -- checked by trying
         return Completion(
             text=choice["message"].get("content") or "",
-            prompt_tokens=usage.get("prompt_tokens"),
-            completion_tokens=usage.get("completion_tokens"),
+            prompt_tokens=_token_count(usage.get("prompt_tokens")),
+            completion_tokens=_token_count(usage.get("completion_tokens")),
             seconds=seconds,
-            finish_reason=choice.get("finish_reason"),
+            finish_reason=_reason(choice.get("finish_reason")),
             tokens=read_tokens((choice.get("logprobs") or {}).get("content")),
         )
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise Unavailable(_NO_ANSWER) from error
+
+
+def _token_count(reported: Any) -> int | None:
+    """A reported number of tokens; None where it cannot be one, so that a bad count does not cost the answer."""
+    return reported if type(reported) is int and 0 <= reported <= _MOST_TOKENS else None
+
+
+def _reason(reported: Any) -> str | None:
+    return reported if isinstance(reported, str) and len(reported) <= _REASON_LIMIT and reported.isprintable() else None
 
 
 def translate_error(error: "openai.OpenAIError") -> ParleyError:

@@ -241,7 +241,7 @@ def _refuse_value(context: ExceptionContext) -> None:
         raise Invalid("A number is too large to be stored: choose a smaller one.") from error
     if refused or isinstance(error, UnicodeEncodeError):
         raise Invalid(
-            "A text cannot be stored: it is too long, or has a NUL or half of a surrogate pair. Change it."
+            "A text cannot be stored: it is too long, or contains a NUL or half of a surrogate pair. Change it."
         ) from error
 
 

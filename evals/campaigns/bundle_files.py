@@ -75,6 +75,8 @@ def write_files(path: Path, files: Mapping[str, bytes], about: Mapping[str, Any]
         "sha256": {name: _sha256(files[name]) for name in sorted(files)},
     }
     written = {**files, MANIFEST: _manifest_bytes(manifest)}
+    if str(path) == "-":
+        raise Invalid("An export is not written to standard output: name a new folder or .zip file.", param="file")
     try:
         if path.exists():
             raise Conflict(f"{path} exists already: name a new folder or .zip file.", param="file")

@@ -36,6 +36,17 @@ class Prepared:
     model: str
     answers: int
     wanted: int
+    recorded: bool = False
+
+    @property
+    def gap(self) -> str | None:
+        """What a record lacks, in a sentence: nothing will add it while the campaign is open."""
+        if not self.recorded or self.answers >= self.wanted:
+            return None
+        return (
+            f"{self.model} has {self.answers:,} of {self.wanted:,} answers on record: its pairs on the other questions "
+            "cannot be shown."
+        )
 
 
 async def prepare_campaign(
@@ -105,7 +116,8 @@ def preparation(database: Database, name: str) -> tuple[Prepared, ...]:
                     RecordedAnswerRow.recording_id == recording, RecordedAnswerRow.text.is_not(None)
                 )
                 recorded = set(session.scalars(query)) & {prompt.id for prompt in prompts}
-                prepared.append(Prepared(model, len(recorded) * campaign.samples, campaign.prompts * campaign.samples))
+                wanted = campaign.prompts * campaign.samples
+                prepared.append(Prepared(model, len(recorded) * campaign.samples, wanted, recorded=True))
                 continue
             requested = select(AnswerRow.prompt_hash).where(
                 AnswerRow.model == model, AnswerRow.parameters_hash.in_(parameters)

@@ -19,7 +19,7 @@ from evals.votes.votes import Votes, VoteSelection, stored_votes
 from models.database import Database, utcnow
 from models.errors import Invalid
 
-_MOST_VOTERS = 1_000
+_MOST_VOTERS, _MOST_CELLS = 1_000, 1_000_000  # what can be simulated in about a minute
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,16 @@ def campaign_plan(campaign: Campaign, voters: int, votes_each: int | None = None
             evenly by its pairs of models.
 
     Raises:
-        Invalid: more than 1,000 voters, which cannot be simulated in a reasonable time.
+        Invalid: more than 1,000 voters, or more than a million voters times prompts: too many to simulate.
     """
     if not 1 <= voters <= _MOST_VOTERS:
         raise Invalid(f"A plan is for 1 to {_MOST_VOTERS:,} voters.", param="voters")
+    if voters * campaign.prompts > _MOST_CELLS:
+        raise Invalid(
+            f"{voters:,} voters on {campaign.prompts:,} prompts are too many to simulate: give at most "
+            f"{_MOST_CELLS // campaign.prompts:,} voters.",
+            param="voters",
+        )
     m = len(campaign.models)
     if votes_each is None and campaign.votes_per_person is not None:
         votes_each = max(1, campaign.votes_per_person // max(1, m * (m - 1) // 2))

@@ -164,14 +164,18 @@ def plan(
 def open_(name: Name, as_json: JsonFlag = False) -> None:
     """Open a campaign. This fixes its models, prompts and size; the worker then requests all answers."""
     from evals.campaigns.lifecycle import open_campaign
+    from evals.campaigns.preparation import preparation
 
     with open_home() as home:
         campaign = open_campaign(home.database, name)
+        gaps = [prepared.gap for prepared in preparation(home.database, name) if prepared.gap]
     if as_json:
         _print(campaign.to_json())
         return
     when = f" from {campaign.opens:%Y-%m-%d %H:%M} UTC" if campaign.state == "scheduled" else ""
     say(f"{name} is open{when}. `parley campaign show {name}` shows its progress.")
+    for gap in gaps:
+        say(f"· {gap}")
     if campaign.access == "invited":
         say(f'Invite people: `parley campaign invite {name} "Ann Smith"`.')
 
@@ -221,7 +225,7 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
     if progress.left_share is not None:
         say(f"The left answer won {progress.left_share:.0%} of the decisive votes.")
     for prepared in progress.prepared:
-        say(f"· {prepared.model}: {prepared.answers} of {prepared.wanted} answers prepared")
+        say(f"· {prepared.gap or f'{prepared.model}: {prepared.answers} of {prepared.wanted} answers prepared'}")
     if progress.job is not None and not progress.job.over:
         say(f"· preparing: {progress.job.message}")
     for model, answers in progress.leaks.items():

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -266,6 +267,15 @@ class _Recorder:
 
 
 def _logprobs(answer: object) -> list[Any] | None:
-    """`logprobs.content` as the server sent it; None without log-probabilities."""
+    """`logprobs.content` as the server sent it, but for numbers that are not finite; None without log-probabilities."""
     assert isinstance(answer, dict), "read_completion has checked it"
-    return (answer["choices"][0].get("logprobs") or {}).get("content") or None
+    return _finite((answer["choices"][0].get("logprobs") or {}).get("content") or None)
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for infinite numbers and NaN, which JSON does not have and PostgreSQL refuses."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -12,6 +12,7 @@ from evals.recordings.recording_store import Recording
 from evals.tables import PromptRow
 from models.atomic import atomic_write
 from models.database import Database
+from models.errors import Invalid, NoSpace
 
 
 def recording_rows(database: Database, recording: Recording) -> Iterator[dict[str, Any]]:
@@ -44,8 +45,18 @@ def recording_rows(database: Database, recording: Recording) -> Iterator[dict[st
 
 
 def write_recording(database: Database, recording: Recording, path: Path) -> int:
-    """Writes the file; returns the number of samples."""
+    """Writes the file; returns the number of samples.
+
+    Raises:
+        Invalid: it cannot be written.
+        NoSpace: the disk is full.
+    """
     rows = list(recording_rows(database, recording))
     lines = [{"recording": recording.as_json()}, *rows]
-    atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+    try:
+        atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+    except NoSpace:
+        raise
+    except OSError as error:
+        raise Invalid(f"{path} cannot be written: {error.strerror}.", param="file") from error
     return len(rows)

@@ -38,7 +38,7 @@ def write_rows(
         NoSpace: the disk is full.
     """
     kind = form or _ENDINGS.get(path.suffix.lower())
-    if kind is None or kind not in EXPORTS:
+    if kind is None or kind not in EXPORTS or str(path) == "-":
         raise Invalid(
             f"The format of {path.name} is unknown: use the ending .csv, .jsonl or .parquet, a new folder's name for "
             f"`datasets`, or --format {'|'.join(EXPORTS)}.",

@@ -68,12 +68,14 @@ def add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def add_file(archive: tarfile.TarFile, path: Path, name: str) -> bool:
-    """Adds a file, a symbolic link or an empty folder; false if it no longer exists.
+    """Adds a file, a symbolic link or an empty folder; false if it no longer exists, or is a socket or a pipe.
 
     If the file grows during this, only its original length is added.
     """
     try:
         info = archive.gettarinfo(path, name)
+        if info is None or not (info.isreg() or info.issym() or info.islnk() or info.isdir()):
+            return False
         info.uid = info.gid = 0
         info.uname = info.gname = ""
         if not info.isreg():

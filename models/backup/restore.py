@@ -20,6 +20,7 @@ from models.errors import Conflict, Invalid, ParleyError
 from models.settings import Settings
 from models.tables import ModelRow
 
+_LOCK, _STAGING = "up.lock", ".restoring-"
 _TEXTS = (".json", ".jsonl", ".toml", ".log")  # records of a run or a model, which contain paths of the home
 
 
@@ -47,13 +48,15 @@ def restore_backup(settings: Settings, path: Path, *, replace: bool = False) -> 
         Unavailable: the database cannot be restored.
     """
     check_hash(path)
-    with tarfile.open(path, "r:") as archive:
+    with _opened(path) as archive:
         manifest = read_manifest(archive)
         _require_kind(settings, manifest)
         _require_room(settings, replace=replace)
         settings.home.mkdir(parents=True, exist_ok=True)
         with _locked(settings.home):
-            staging = settings.home / f".restoring-{new_ulid()}"
+            for left_over in settings.home.glob(f"{_STAGING}*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+            staging = settings.home / f"{_STAGING}{new_ulid()}"
             try:
                 archive.extractall(staging, filter=_inside)  # noqa: S202 -- the filter refuses what leads outside
                 return _put_in_place(settings, manifest, staging)
@@ -63,6 +66,15 @@ def restore_backup(settings: Settings, path: Path, *, replace: bool = False) -> 
                 raise Invalid(f"{path} cannot be restored: {error}.", param="file") from error
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(path, "r:") as archive:
+            yield archive
+    except tarfile.TarError as error:
+        raise Invalid(f"{path} is no backup: it is not a tar archive.", param="file") from error
 
 
 def _require_kind(settings: Settings, manifest: Manifest) -> None:
@@ -75,16 +87,21 @@ def _require_kind(settings: Settings, manifest: Manifest) -> None:
 def _require_room(settings: Settings, *, replace: bool) -> None:
     if replace:
         return
-    if settings.home.is_dir() and any(settings.home.iterdir()):
+    if settings.home.is_dir() and any(not _is_left_over(entry) for entry in settings.home.iterdir()):
         raise Conflict(f"The home {settings.home} is not empty: set PARLEY_HOME to an empty folder, or use --replace.")
     if has_tables(settings):
         raise Conflict("The database is not empty: use an empty one, or --replace.")
 
 
+def _is_left_over(entry: Path) -> bool:
+    """Whether it comes from a restore that failed or was killed."""
+    return entry.name == _LOCK or entry.name.startswith(_STAGING)
+
+
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
     """Holds the lock of `parley up` while the home changes."""
-    with (home / "up.lock").open("a+") as stream:
+    with (home / _LOCK).open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -105,10 +122,10 @@ def _put_in_place(settings: Settings, manifest: Manifest, staging: Path) -> Rest
     home.mkdir(exist_ok=True)
     for folder in ("runs", "models"):
         _rewrite(home / folder, old, new)
+    files = sum(one.is_symlink() or not one.is_dir() for one in home.rglob("*"))
     if manifest.database == "sqlite":
         move_paths(f"sqlite:///{copy}", old, new)
         copy.rename(home / NAMES["sqlite"])
-    files = sum(1 for path in home.rglob("*") if not path.is_dir())
     replaced = settings.home / f".replaced-{new_ulid()}"
     replaced.mkdir()
     if manifest.database == "postgresql":

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from evals.votes.imports.options import ImportOptions
 from evals.votes.vote_import import import_votes
 from evals.votes.votes import count_votes
+from models.backup.archive import HashingStream
 from models.backup.create import create_backup
 from models.backup.restore import restore_backup
 from models.database import Database, open_database, upgrade
@@ -188,3 +190,42 @@ def test_a_running_home_is_not_replaced(place: Place, tmp_path: Path) -> None:
         with pytest.raises(ParleyError, match="Parley is running from"):
             restore_backup(settings, tmp_path / "b.tar", replace=True)
     assert os.listdir(settings.home / "models") == ["inside"]
+
+
+def test_sockets_pipes_and_links_do_not_stop_a_backup(tmp_path: Path, settings: Settings) -> None:
+    upgrade(settings)
+    files = settings.home / "files"
+    files.mkdir()
+    (files / "-").write_text("a file whose name is a dash")
+    (files / "link").symlink_to("/etc")
+    (files / "dangling").symlink_to("nowhere")
+    os.mkfifo(files / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(files / "socket"))  # an address has 107 bytes at most
+        made = create_backup(settings, tmp_path / "backup.tar")
+    there = load_settings(home=tmp_path / "there")
+    restored = restore_backup(there, tmp_path / "backup.tar")
+    assert made.files == restored.files == 3
+    assert sorted(file.name for file in (there.home / "files").iterdir()) == ["-", "dangling", "link"]
+
+
+def test_a_sealed_file_that_is_no_archive_is_one_line(tmp_path: Path, settings: Settings) -> None:
+    file = tmp_path / "backup.tar"
+    with file.open("wb") as stream:
+        sealed = HashingStream(stream)
+        sealed.write(b"no archive" * 1000)
+        sealed.seal()
+    with pytest.raises(Invalid, match="not a tar archive"):
+        restore_backup(settings, file)
+
+
+def test_a_restoration_that_was_killed_or_failed_can_be_repeated(tmp_path: Path, settings: Settings) -> None:
+    upgrade(settings)
+    create_backup(settings, tmp_path / "backup.tar")
+    there = load_settings(home=tmp_path / "there")
+    (there.home / ".restoring-01ABC" / "home").mkdir(parents=True)
+    (there.home / "up.lock").touch()
+    assert restore_backup(there, tmp_path / "backup.tar").replaced is None
+    assert not list(there.home.glob(".restoring-*"))
+    with pytest.raises(Conflict, match="not empty"):
+        restore_backup(there, tmp_path / "backup.tar")

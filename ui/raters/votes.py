@@ -21,7 +21,14 @@ from evals.campaigns.ballots import (
 from evals.campaigns.battles import Battle, BattleOptions, next_battle, open_battles
 from evals.campaigns.campaign import OPEN, Campaign
 from evals.campaigns.lifecycle import load_campaign
-from evals.campaigns.raters import count_from_address, hashed_address, join_by_open_link, load_rater, sign_rater
+from evals.campaigns.raters import (
+    check_may_vote,
+    count_from_address,
+    hashed_address,
+    join_by_open_link,
+    load_rater,
+    sign_rater,
+)
 from models.database import utcnow
 from models.errors import Busy, Conflict, Forbidden, Invalid, NotFound
 from ui.backend.context import PageContext
@@ -126,6 +133,9 @@ class RaterVotes:
         rater = load_rater(self._database, visit.campaign, voter)
         if campaign.access != "open" and rater is None:
             raise Forbidden("This needs an invite.", code="invited_only")
+        if campaign.state == "open":  # a closed one shows its names also to those whose invite has expired
+            with self._database.read() as session:
+                check_may_vote(session, campaign, voter)
         own_link = rater is not None and rater.invite_id is not None
         revealed = revealed_battles(self._database, voter, visit.campaign) if campaign.state == "closed" else []
         return {

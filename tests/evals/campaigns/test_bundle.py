@@ -25,7 +25,7 @@ from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
 from models.settings import Settings
 from tests.evals.battles import next_battle
-from tests.evals.campaigns.campaigns import voted_campaign
+from tests.evals.campaigns.campaigns import opened, voted_campaign
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
 from tests.evals.test_cli import parley
 
@@ -249,3 +249,13 @@ def test_a_manifest_that_is_nested_too_deeply_is_one_line(tmp_path: Path) -> Non
     (tmp_path / "manifest.json").write_text("[" * 100_000)
     with pytest.raises(Invalid, match="changed"):
         check_bundle(tmp_path)
+
+
+def test_an_export_to_standard_output_is_refused(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(database, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Invalid, match="standard output"):
+        write_bundle(database, "acceptance", Path("-"))
+    assert not Path("-").exists()

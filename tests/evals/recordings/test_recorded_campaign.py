@@ -16,9 +16,13 @@ from sqlalchemy import select
 from evals.campaigns.ballots import cast_vote
 from evals.campaigns.battles import BattleOptions
 from evals.campaigns.bundle import check_bundle, write_bundle
+from evals.campaigns.campaign import NewCampaign, PromptSource
+from evals.campaigns.lifecycle import create_campaign
+from evals.campaigns.preparation import preparation
 from evals.judges.pairwise import judge_models
 from evals.judges.request import JudgeRequest
 from evals.ratings.verdict import verdict
+from evals.recordings.recording_export import write_recording
 from evals.recordings.recording_store import list_recordings
 from evals.served_models import Completers, resolve_models, run_with_completers
 from evals.served_runs import evaluate_served, judge_served
@@ -31,7 +35,7 @@ from models.errors import Invalid, NotFound
 from models.messages import Completer
 from models.settings import Settings
 from tests.evals.battles import next_battle
-from tests.evals.campaigns.campaigns import battle, opened
+from tests.evals.campaigns.campaigns import battle, opened, register
 from tests.evals.recordings.recording import OLD, ScriptedServer, request, run, stored_prompts
 from tests.evals.test_cli import parley
 from tests.evals.upstream import AnsweringServer
@@ -190,3 +194,24 @@ def test_a_campaign_of_recorded_models_is_exported_with_their_records(database: 
         lines = [archive.read(name).decode().splitlines() for name in files]
     assert {json.loads(first)["recording"]["model"] for first, *_ in lines} == {"model-one", "model-two"}
     assert [len(answers) for _, *answers in lines] == [9, 9]
+
+
+def test_a_record_that_lacks_prompts_is_named_when_the_campaign_opens(
+    database: Database, tmp_path: Path, parley
+) -> None:
+    register(database, "old", "new")
+    chosen = stored_prompts(database, *(f"question {i}?" for i in range(6)))
+    run(database, ScriptedServer(), request(chosen[:4], samples=1), tmp_path)
+    source = PromptSource(stored="held-out")
+    create_campaign(database, NewCampaign("gap", ("old@recorded", "new"), source), tmp_path)
+    said = "old@recorded has 4 of 6 answers on record"
+    assert said in " ".join(parley("campaign", "open", "gap")[1].split())
+    assert said in " ".join(parley("campaign", "show", "gap")[1].split())
+    assert [each.gap is None for each in preparation(database, "gap")] == [False, True]
+
+
+def test_a_recording_that_cannot_be_written_is_one_line(database: Database, tmp_path: Path) -> None:
+    done = run(database, ScriptedServer(), request(stored_prompts(database, "a?"), samples=1), tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Invalid, match="cannot be written"):
+        write_recording(database, done.recording, tmp_path / "file" / "old.jsonl")

@@ -284,3 +284,16 @@ def test_a_broken_file_of_texts_is_an_error_in_english(open_page: Page, caplog: 
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == load_texts("en", open_page.settings.home)["error_invalid"]
     assert "nl.json" in caplog.text
+
+
+def test_a_withdrawn_invite_shows_no_more_pairs(open_page: Page):
+    campaign(open_page, "withdrawn")
+    invite = create_invite(open_page.database, NewInvite("withdrawn", "Ann"))
+    client = open_page.browser()
+    client.get(f"/vote/i/{sign_invite(page_secret(open_page.settings.home), invite.id)}")
+    pair = next_pair(client, "withdrawn")
+    revoke_invite(open_page.database, invite.id)
+    vote = post(client, "withdrawn", "vote", battle=pair["id"], choice="left")
+    for answer in (vote, client.get("/vote/c/withdrawn/api/state")):
+        assert answer.status_code == 403
+        assert answer.json()["error"]["code"] == "invited_only"

@@ -83,6 +83,7 @@ def _warnings(progress: CampaignProgress) -> str:
                 "bad",
             )
         )
+    lines += [notice(each.gap, "warn") for each in progress.prepared if each.gap]
     for each in progress.set_aside:
         if not each.resting:
             continue

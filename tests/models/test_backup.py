@@ -26,6 +26,8 @@ from tests.tiny_model import make_base
 Place = Callable[[str], Settings]
 HEADER = "model_a,model_b,winner,prompt,voter\n"
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
@@ -68,7 +70,6 @@ def import_rows(database: Database, folder: Path, name: str, count: int) -> None
     import_votes(database, path, ImportOptions())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("weights", [False, True])
 def test_a_restored_home_works_elsewhere(place: Place, tmp_path: Path, *, weights: bool) -> None:
     settings, outside = place("home"), tmp_path / "outside"
@@ -115,7 +116,6 @@ def test_a_restored_home_works_elsewhere(place: Place, tmp_path: Path, *, weight
     restored.dispose()
 
 
-@pytest.mark.long
 def test_a_changed_byte_is_refused(place: Place, tmp_path: Path) -> None:
     settings = place("home")
     fill(settings, tmp_path / "outside").dispose()

@@ -46,9 +46,9 @@ def test_on_a_cpu_it_gets_cores_and_cache() -> None:
 
 
 def test_its_plugins_are_installed_and_loaded_beside_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
-    plugins = {plugin.name: plugin.load() for plugin in entry_points(group="vllm.general_plugins")}
-    assert plugins[amx.PLUGIN] is amx.request_tiles
-    assert plugins[engine_fork.PLUGIN] is engine_fork.fork_engine_core
+    plugins = {plugin.name: plugin for plugin in entry_points(group="vllm.general_plugins")}
+    assert plugins[amx.PLUGIN].load() is amx.request_tiles
+    assert plugins[engine_fork.PLUGIN].load() is engine_fork.fork_engine_core
     assert "VLLM_PLUGINS" not in made(base())[2].environment
     monkeypatch.setenv("VLLM_PLUGINS", "theirs")
     assert made(base())[2].environment["VLLM_PLUGINS"] == "theirs,parley_amx,parley_fork"

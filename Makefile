@@ -20,7 +20,7 @@ up: setup        ## install and start Parley without the demo
 
 test: setup-dev system clients ## all tests, with real vLLM engines, browser, PostgreSQL and SDKs
 	$(RUN) pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not engine and not browser"
-	$(RUN) pytest -q -n 2 --dist loadfile -m "engine or browser"
+	$(RUN) pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "engine or browser"
 
 check: setup-dev ## format, lint, types and the fast tests
 	$(RUN) ruff format --check .

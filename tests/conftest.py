@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     selects = Expression.compile(expression).evaluate
     sets = (certain.union(some) for n in range(len(mentioned) + 1) for some in itertools.combinations(mentioned, n))
     return None if any(selects(lambda name, /, marks=marks, **_: name in marks) for marks in sets) else True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with few tests first: they hold the longest tests, which would otherwise run alone at the end."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: tests[item.path])
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -70,6 +70,7 @@ def imports(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_what_it_may(room: str) -> None:
     wrong = {
@@ -139,6 +140,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert not loaded_after([statement])[statement] & set(HEAVY)
 
 
+@pytest.mark.long
 def test_every_file_says_what_it_is_for_and_is_short() -> None:
     silent, long = [], []
     for path in [*modules(*ROOMS, "bench", "tests"), ROOT / "parley.py"]:

@@ -81,6 +81,7 @@ def imports() -> dict[str, frozenset[str]]:
     return found
 
 
+@pytest.mark.long
 def test_no_file_imports_in_a_circle() -> None:
     try:
         TopologicalSorter(imports()).prepare()

@@ -100,6 +100,7 @@ def test_every_command_explains_itself_and_each_of_its_options() -> None:
     assert not silent
 
 
+@pytest.mark.long
 def test_help_lists_the_commands_in_order(process: Run) -> None:
     helped = process("--help").stdout
     listed = re.findall(r"^\W+([a-z]+) ", helped.partition("Commands")[2], flags=re.MULTILINE)
@@ -116,6 +117,7 @@ def one_line(run: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
+@pytest.mark.long
 def test_without_tables_a_command_says_what_to_run(process: Run) -> None:
     assert "parley db upgrade" in one_line(process("models", "list"))
 
@@ -124,6 +126,7 @@ def test_a_wrong_setting_is_one_line(parley: Run) -> None:
     assert "port" in one_line(parley("settings", PARLEY_PORT="http"))
 
 
+@pytest.mark.long
 def test_a_taken_port_is_one_line(process: Run) -> None:
     import socket
 
@@ -142,6 +145,7 @@ def test_listening_wide_without_a_key_is_refused_in_one_line(process: Run) -> No
     assert "key" in line
 
 
+@pytest.mark.long
 def test_models_from_the_command_line(parley: Run, weights: str) -> None:
     assert parley("db", "upgrade").returncode == 0
     assert "No model" in parley("models", "list").stdout

@@ -8,6 +8,7 @@ from bench.runner import main, throughput
 from tests.evals.upstream import AnsweringServer
 
 
+@pytest.mark.long
 def test_it_measures_a_small_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--samples", "12", "--concurrency", "4", "--latency-s", "0.05", "--rounds", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -16,6 +17,7 @@ def test_it_measures_a_small_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["rounds"][0]["asking"] <= found["rounds"][0]["whole"]
 
 
+@pytest.mark.long
 def test_the_bare_generator_and_the_runner_count_the_same_tokens() -> None:
     with AnsweringServer(latency_s=0.01) as server:
         for turn in (0, 1):

@@ -54,6 +54,7 @@ def test_without_its_data_it_exits_with_two(
     assert told.err.count("\n") == 1
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not bitext.FILE.is_file(), reason="the bitext data is not beside the project")
 def test_the_real_data_is_held_out_by_intent() -> None:
     requests = bitext.read_requests()

@@ -32,6 +32,7 @@ def parley(home: Path, database: Database, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
+@pytest.mark.long
 def test_leaderboard_verdict_and_export(parley, database: Database, tmp_path: Path) -> None:
     assert "no votes yet" in parley("leaderboard")[1]
     assert "Nobody has compared" in parley("verdict", "one", "two")[1]

@@ -85,6 +85,7 @@ def run(settings: Settings, database: Database, params: dict, kind: str = "judge
     return get_job(database, job_id)
 
 
+@pytest.mark.long
 def test_a_judge_job_ends_in_a_report(served: Settings, database: Database) -> None:
     add_prompts(database, [{"prompt": f"Question {i}?"} for i in range(4)], "test")
     job = run(served, database, {"judge": "fair", "model_a": "one", "model_b": "newest", "prompts": 3})
@@ -97,6 +98,7 @@ def test_a_judge_job_ends_in_a_report(served: Settings, database: Database) -> N
     assert "same family as one" in report.notes[1]
 
 
+@pytest.mark.long
 def test_an_evaluation_job_then_a_judge_over_its_answers(served: Settings, database: Database, tmp_path: Path) -> None:
     task = tmp_path / "talk.jsonl"
     rows = [{"turns": ["first", "second"], "category": "x"}, {"input": "plain", "category": "y"}]
@@ -118,6 +120,7 @@ def test_an_evaluation_job_then_a_judge_over_its_answers(served: Settings, datab
     assert report.rows[1].before_b[1].content == "two says yes"
 
 
+@pytest.mark.long
 def test_a_task_with_rows_that_are_none_fails_unless_they_are_to_be_left_out(
     served: Settings, database: Database, tmp_path: Path
 ) -> None:
@@ -133,6 +136,7 @@ def test_a_task_with_rows_that_are_none_fails_unless_they_are_to_be_left_out(
     assert "needs the parameter 'models'" in (job.error or "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("params", "told"),
     [
@@ -148,6 +152,7 @@ def test_an_invalid_job_fails_with_the_reason(served: Settings, database: Databa
     assert told in (job.error or "")
 
 
+@pytest.mark.long
 def test_the_job_fails_if_no_server_runs(served: Settings, database: Database) -> None:
     add_prompts(database, [{"prompt": "Question?"}], "test")
     with socket.socket() as closed:

@@ -28,6 +28,7 @@ def gateway(settings: Settings, database: Database) -> Iterator[tuple[Serving, A
         yield running, upstream
 
 
+@pytest.mark.long
 def test_embeddings_and_grades_come_through_the_gateway(
     gateway: tuple[Serving, AnsweringServer], database: Database
 ) -> None:
@@ -47,6 +48,7 @@ def test_embeddings_and_grades_come_through_the_gateway(
     assert {model for model, _ in upstream.asked} == {"before", "after", "our-judge"}
 
 
+@pytest.mark.long
 def test_two_judges_share_one_progress(gateway: tuple[Serving, AnsweringServer], database: Database) -> None:
     running, _ = gateway
     settings = running.settings.model_copy(update={"port": running.port})
@@ -60,6 +62,7 @@ def test_two_judges_share_one_progress(gateway: tuple[Serving, AnsweringServer],
     assert told.count(1.0) == 1
 
 
+@pytest.mark.long
 def test_a_missing_embedding_model_leaves_other_scores_intact(
     gateway: tuple[Serving, AnsweringServer], database: Database
 ) -> None:

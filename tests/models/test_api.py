@@ -127,6 +127,7 @@ def test_a_file_may_expire(client: openai.OpenAI) -> None:
         assert refused.value.param == param
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("purpose", ["", "fine-tuning", "fine-tune-results", "assistants_output"])
 def test_unknown_purposes_are_refused(client: openai.OpenAI, settings: Settings, purpose: Any) -> None:
     with pytest.raises(openai.BadRequestError) as refused:

@@ -48,6 +48,7 @@ def test_a_taken_name_is_never_overwritten(tmp_path: Path) -> None:
     assert list((tmp_path / "taken").iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_kill_leaves_only_what_the_sweep_removes(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from models.atomic import publish_folder\n"

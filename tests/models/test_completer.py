@@ -74,6 +74,7 @@ async def test_the_transport_for_many_requests_raises_the_same_errors(word: str)
         assert await failing(server.address, f"{word} one", False) == await failing(server.address, f"{word} 2", True)
 
 
+@pytest.mark.long
 async def test_an_unreachable_and_a_slow_server_are_distinguished() -> None:
     with AnsweringServer(latency_s=2.0) as server:
         slow = [await failing(server.address, "hello", many, 0.2) for many in (False, True)]
@@ -84,6 +85,7 @@ async def test_an_unreachable_and_a_slow_server_are_distinguished() -> None:
     assert gone[0][2] == "not_connected"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("many", [False, True])
 async def test_an_answer_comes_with_its_counts_and_log_probabilities(many: bool) -> None:
     with AnsweringServer() as server:

@@ -67,11 +67,13 @@ def wait(database: Database, job_id: str, timeout_s: float = 20) -> Job:
     raise AssertionError(f"job {job_id} is not over after {timeout_s} s")
 
 
+@pytest.mark.long
 def test_a_job_runs_to_its_result(worker: Database) -> None:
     job = wait(worker, jobs.enqueue(worker, "double", {"value": 21}))
     assert (job.status, job.result, job.progress) == ("succeeded", {"value": 42}, 1.0)
 
 
+@pytest.mark.long
 def test_failed_jobs_store_their_error_and_the_worker_continues(worker: Database) -> None:
     errors = {
         "refuse": "no number", "break": "ZeroDivisionError", "odd": "odd", "unstorable": "not JSON serializable",
@@ -84,6 +86,7 @@ def test_failed_jobs_store_their_error_and_the_worker_continues(worker: Database
         assert errors[kind] in (job.error or "")
 
 
+@pytest.mark.long
 def test_a_running_job_is_cancelled_and_the_worker_continues(worker: Database) -> None:
     job_id = jobs.enqueue(worker, "endless", {})
     while jobs.get_job(worker, job_id).status != "running":
@@ -176,6 +179,7 @@ def test_a_stopping_worker_returns_its_job_to_the_queue(any_database: Database, 
     assert jobs.get_job(any_database, job_id).status == "queued"
 
 
+@pytest.mark.long
 def test_a_lane_does_not_delay_other_kinds(any_database: Database, settings: Settings) -> None:
     stop = threading.Event()
     thread = threading.Thread(

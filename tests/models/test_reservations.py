@@ -1,9 +1,12 @@
 """Reservations on both databases: they add up, are renewed and taken back, and end by themselves."""
 
+import pytest
+
 from models.database import Database
 from models.jobs import release_memory, reserve_memory, reserved_memory
 
 
+@pytest.mark.long
 def test_they_add_up_and_end(any_database: Database) -> None:
     assert reserved_memory(any_database) == 0
     reserve_memory(any_database, "one", 5 * 2**30, 60)

@@ -12,6 +12,7 @@ from models.usage import NO_KEY, Slot, Sums, add_usage, cost, daily_totals, has_
 MONDAY, TUESDAY = date(2026, 11, 23), date(2026, 11, 24)
 
 
+@pytest.mark.long
 def test_usage_adds_up(any_database: Database) -> None:
     create_key(any_database, name="shop", role="client")
     shop = list_keys(any_database)[0].id

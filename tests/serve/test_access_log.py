@@ -37,6 +37,7 @@ def test_each_request_is_one_line_of_json(tmp_path: Path) -> None:
     assert (second["ttft"], second["stream"], second["fault"]) == (0.25, True, "broken")
 
 
+@pytest.mark.long
 def test_it_is_written_while_it_runs_and_rotated_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_logs, "_FILE_BYTES", 2_000)
     monkeypatch.setattr(AccessLog, "interval_s", 0.02)

@@ -129,6 +129,7 @@ def vllms_routes() -> set[tuple[str, str]]:
     return found
 
 
+@pytest.mark.long
 def test_engine_routes_that_ask_for_no_key_are_reached_by_nobody(both: Serving, upstream: PacedUpstream) -> None:
     routes = vllms_routes()
     assert {("post", "/pause"), ("post", "/update_weights"), ("post", "/v1/load_lora_adapter")} <= routes

@@ -233,6 +233,7 @@ async def test_headers_that_drip_are_no_first_byte() -> None:
             await asyncio.wait_for(read(pool, server.address), 5)
 
 
+@pytest.mark.long
 async def test_a_drip_that_never_rests_ends_with_the_whole_answers_time() -> None:
     async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + b"content-length: 100000\r\n\r\n")
@@ -248,6 +249,7 @@ async def test_a_drip_that_never_rests_ends_with_the_whole_answers_time() -> Non
         assert time.monotonic() - began > 0.5
 
 
+@pytest.mark.long
 async def test_a_slow_reader_slows_the_engine_and_is_no_silence() -> None:
     written = 0
 

@@ -31,6 +31,7 @@ def nobody() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("first", ["nobody", "busy", "fails", "crashes", "hangs"])
 def test_the_next_one_answers_before_a_byte_is_sent(
@@ -55,6 +56,7 @@ def test_the_next_one_answers_before_a_byte_is_sent(
         assert 'parley_tokens_total{direction="completion",key="",model="main"}' not in figures
 
 
+@pytest.mark.long
 def test_a_stream_that_has_begun_is_never_begun_again(gateway: Serving, upstream: PacedUpstream) -> None:
     there = f"{upstream.address}/v1"
     hosted(gateway, "spare", there, model="whole")
@@ -65,6 +67,7 @@ def test_a_stream_that_has_begun_is_never_begun_again(gateway: Serving, upstream
     assert len(upstream.seen.requests) == 1
 
 
+@pytest.mark.long
 def test_the_last_one_answers_for_itself(gateway: Serving, upstream: PacedUpstream, nobody: str) -> None:
     there = f"{upstream.address}/v1"
     hosted(gateway, "spare", there, model="busy")
@@ -75,6 +78,7 @@ def test_the_last_one_answers_for_itself(gateway: Serving, upstream: PacedUpstre
     assert json.loads(body)["error"]["message"] == "slow down"
 
 
+@pytest.mark.long
 def test_a_refusal_of_the_request_itself_goes_nowhere_else(gateway: Serving, upstream: PacedUpstream) -> None:
     there = f"{upstream.address}/v1"
     hosted(gateway, "spare", there, model="whole")
@@ -83,6 +87,7 @@ def test_a_refusal_of_the_request_itself_goes_nowhere_else(gateway: Serving, ups
     assert len(upstream.seen.requests) == 1
 
 
+@pytest.mark.long
 def test_an_engine_may_stand_in_and_gets_what_an_engine_may_get(
     gateway: Serving, upstream: PacedUpstream, nobody: str, tmp_path: Path
 ) -> None:
@@ -93,6 +98,7 @@ def test_an_engine_may_stand_in_and_gets_what_an_engine_may_get(
     assert upstream.seen.requests == [{"model": "own", "messages": HELLO}]
 
 
+@pytest.mark.long
 def test_a_key_gets_no_further_than_its_scope(gateway: Serving, upstream: PacedUpstream, nobody: str) -> None:
     there = f"{upstream.address}/v1"
     hosted(gateway, "secret", there, model="whole")
@@ -105,6 +111,7 @@ def test_a_key_gets_no_further_than_its_scope(gateway: Serving, upstream: PacedU
     assert answer.headers["x-parley-model"] == "open"
 
 
+@pytest.mark.long
 def test_a_breaker_opens_answers_at_once_and_closes_by_a_probe(
     gateway: Serving, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +144,7 @@ def test_a_breaker_opens_answers_at_once_and_closes_by_a_probe(
         upstream.heals.clear()
 
 
+@pytest.mark.long
 def test_an_open_breaker_passes_requests_to_the_spare_at_once(gateway: Serving, upstream: PacedUpstream) -> None:
     there = f"{upstream.address}/v1"
     hosted(gateway, "spare", there, model="whole")
@@ -146,6 +154,7 @@ def test_an_open_breaker_passes_requests_to_the_spare_at_once(gateway: Serving, 
     assert [request["model"] for request in upstream.seen.requests].count("fails") == 5
 
 
+@pytest.mark.long
 def test_requests_that_are_wrong_open_no_breaker(gateway: Serving, upstream: PacedUpstream) -> None:
     hosted(gateway, "main", f"{upstream.address}/v1", model="stutters")
     hosted(gateway, "limited", f"{upstream.address}/v1", model="busy")

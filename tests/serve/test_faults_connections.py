@@ -35,6 +35,7 @@ def narrow(
         yield gateway
 
 
+@pytest.mark.long
 def test_slow_clients_without_number_keep_nobody_out(narrow: Serving, upstream: PacedUpstream) -> None:
     upstream.chunks, upstream.pace_s = 20, 0.1
     client = openai.OpenAI(base_url=narrow.base_url, api_key="any", max_retries=0, timeout=10)

@@ -90,6 +90,7 @@ def within(seconds: float, work) -> None:
             time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_a_locked_database_holds_up_no_answer(database: Database, home: Path, upstream: PacedUpstream) -> None:
     with serving(load_settings(home=home), database) as gateway:
         gateway.hosted("whole", base_url=f"{upstream.address}/v1")
@@ -117,6 +118,7 @@ def told(job: jobs.Job, context: JobContext) -> dict[str, int]:
     return {"words": 8}
 
 
+@pytest.mark.long
 def test_a_job_outlives_a_database_that_is_away(
     postgres: Postgres, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +151,7 @@ def reached(database: Database, job_id: str, condition: Callable[[jobs.Job], boo
         raise Unavailable("not yet")
 
 
+@pytest.mark.long
 def test_a_database_that_is_deleted_and_put_back_loses_no_vote_that_was_acknowledged(
     database: Database, home: Path, tmp_path: Path, upstream: PacedUpstream
 ) -> None:
@@ -186,6 +189,7 @@ def small_disk(folder: Path, mib: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_votes_and_no_answer(home: Path, upstream: PacedUpstream) -> None:
     with small_disk(home, 8):
         settings = load_settings(home=home)
@@ -218,6 +222,7 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.mark.long
 def test_answers_go_on_while_postgresql_is_down_and_votes_after(
     postgres: Postgres, home: Path, upstream: PacedUpstream
 ) -> None:
@@ -244,6 +249,7 @@ def test_answers_go_on_while_postgresql_is_down_and_votes_after(
     database.dispose()
 
 
+@pytest.mark.long
 def test_answers_go_on_while_postgresql_hangs(
     postgres: Postgres, home: Path, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +281,7 @@ def answered(gateway: Serving) -> None:
         raise Unavailable("not yet")
 
 
+@pytest.mark.long
 def test_a_postgresql_that_never_greets_is_given_up_in_seconds(home: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -34,6 +34,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 """
 
 
+@pytest.mark.long
 async def test_a_service_that_is_stopped_in_the_middle_of_a_probe_is_started_again_within_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

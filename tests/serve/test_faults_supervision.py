@@ -88,6 +88,7 @@ async def test_an_engine_is_started_again_while_the_database_hangs(
         await fleet.until(lambda seen: seen["one"].state == "ready" and seen["one"].pid == fresh)
 
 
+@pytest.mark.long
 async def test_a_service_whose_log_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     told: list[str] = []

@@ -63,6 +63,7 @@ def test_ordinary_schemas_and_odd_ones_pass() -> None:
             check_schemas({name: odd})
 
 
+@pytest.mark.long
 def test_it_reaches_no_engine_and_a_hosted_upstream_judges_itself(both: Serving, upstream: PacedUpstream) -> None:
     client = openai.OpenAI(base_url=both.base_url, api_key="k", max_retries=0)
     body = {"messages": [{"role": "user", "content": "x"}], **PLACES["response_format"](KILLER)}

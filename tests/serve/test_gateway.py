@@ -39,6 +39,7 @@ def ask(url: str, method: str = "GET", key: str | None = None, data: bytes | Non
         return error.code, json.loads(error.read() or b"{}"), dict(error.headers)
 
 
+@pytest.mark.long
 def test_models_are_listed_and_retrieved(gateway: Serving, tmp_path: Path) -> None:
     gateway.engine("org/base", tmp_path / "base", None)
     upstream = Upstream(base_url="https://api.openai.com/v1", model="ft:gpt-4o-mini:acme::abc")
@@ -84,6 +85,7 @@ def test_what_is_not_there_is_told_in_openais_shape(gateway: Serving, method, pa
     assert bool(headers.get("allow")) is (status == 405)
 
 
+@pytest.mark.long
 def test_models_are_deleted(gateway: Serving, tmp_path: Path) -> None:
     upstream = Upstream(base_url="https://api.openai.com/v1", model="m")
     for name in ("org/one", "ft:gpt-4o-mini:acme::abc"):
@@ -117,6 +119,7 @@ def test_health_needs_nothing(gateway: Serving, database: Database) -> None:
     assert ask(f"{gateway.root}/health")[:2] == (200, {"status": "ok"})
 
 
+@pytest.mark.long
 def test_keys_open_doors_from_the_first_one_on(gateway: Serving, upstream: PacedUpstream) -> None:
     gateway.hosted("whole", base_url=f"{upstream.address}/v1")
     openai.OpenAI(base_url=gateway.base_url, api_key="whatever").models.list()

@@ -56,6 +56,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_answers_come_in_the_files_order_and_the_server_is_kept_full(
     generate: Generate, server: AnsweringServer, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_answers_come_in_the_files_order_and_the_server_is_kept_full(
     assert not (tmp_path / "prompts.answers.jsonl.partial").exists()
 
 
+@pytest.mark.long
 def test_a_row_that_fails_is_a_row_with_its_error_and_is_asked_again_by_resume(
     generate: Generate, server: AnsweringServer, tmp_path: Path
 ) -> None:
@@ -133,6 +135,7 @@ def test_a_table_is_read_by_its_column(generate: Generate, tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -173,6 +176,7 @@ def test_other_mistakes_are_one_line_too(generate: Generate, tmp_path: Path) -> 
         generate(file, "--model", "m", "--credential", "NOBODYS_KEY")
 
 
+@pytest.mark.long
 def test_nothing_is_overwritten_and_another_file_is_not_gone_on_with(generate: Generate, tmp_path: Path) -> None:
     file, out = _file(tmp_path, [{"prompt": "refuse"}]), tmp_path / "out.jsonl"
     generate(file, "--model", "m", "--out", str(out))
@@ -185,6 +189,7 @@ def test_nothing_is_overwritten_and_another_file_is_not_gone_on_with(generate: G
         generate(file, "--model", "m", "--out", str(out), "--resume")
 
 
+@pytest.mark.long
 def test_through_a_gateway_with_keys(
     database: Database, settings: Settings, server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def alive(pids: list[int]) -> list[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [(), ("deaf",)])
 def test_stopping_takes_the_whole_tree(tmp_path: Path, arguments) -> None:
     process = spawn(command(*arguments), tmp_path)
@@ -95,6 +96,7 @@ def test_a_signal_that_ended_a_child_is_in_the_reason(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_killed_parent_takes_everything_along(tmp_path: Path) -> None:
     script = (
         "import os, sys, time; from pathlib import Path; from tests.serve.test_guardian import command, spawn\n"

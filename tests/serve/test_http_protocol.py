@@ -56,6 +56,7 @@ def chat(model: str, **fields: object) -> bytes:
     return b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -186,6 +187,7 @@ def test_an_offer_of_another_protocol_is_passed_over(both: Serving, upstream: Pa
         assert ended(raw)
 
 
+@pytest.mark.long
 def test_a_reader_who_is_slow_slows_the_upstream(both: Serving, upstream: PacedUpstream) -> None:
     upstream.chunks = 1_000
     with connected(both) as raw:
@@ -210,6 +212,7 @@ def passes(gateway: Serving, seconds: float) -> None:
     loop.call_soon_threadsafe(look)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sent", "after_s", "status"),
     [
@@ -229,6 +232,7 @@ def test_every_wait_for_a_client_has_an_end(gateway: Serving, sent: bytes, after
         assert ended(raw)
 
 
+@pytest.mark.long
 def test_a_client_that_reads_nothing_is_dropped(both: Serving, upstream: PacedUpstream) -> None:
     upstream.chunks = 1_000
     with connected(both) as raw:
@@ -242,6 +246,7 @@ def test_a_client_that_reads_nothing_is_dropped(both: Serving, upstream: PacedUp
         assert upstream.seen.somebody_left.wait(5)
 
 
+@pytest.mark.long
 def test_a_stream_in_its_middle_is_left_in_peace(both: Serving, upstream: PacedUpstream) -> None:
     with connected(both) as raw:
         raw.sendall(chat("drips", stream=True))

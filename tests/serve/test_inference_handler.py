@@ -38,6 +38,7 @@ def post(gateway: Serving, body: dict, path: str = "/chat/completions") -> tuple
         return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read()
 
 
+@pytest.mark.long
 def test_a_whole_answer_passes_as_it_is(both: Serving, upstream: PacedUpstream) -> None:
     answer = sdk(both).chat.completions.with_raw_response.create(model="whole", messages=HELLO)
     assert answer.parse().choices[0].message.content == "word word word word "
@@ -191,6 +192,7 @@ def test_an_alias_rewrites_the_model(both: Serving, upstream: PacedUpstream) -> 
     assert upstream.seen.requests[0]["model"] == "engine"
 
 
+@pytest.mark.long
 def test_a_hosted_model_gets_its_own_name_and_key(
     gateway: Serving, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +224,7 @@ async def test_when_the_client_goes_the_upstream_is_told(both: Serving, upstream
     assert upstream.seen.left == 1
 
 
+@pytest.mark.long
 def test_a_request_waits_for_a_model_that_starts(gateway: Serving, upstream: PacedUpstream, tmp_path: Path) -> None:
     gateway.engine("slow", tmp_path / "slow", None)
     threading.Timer(0.7, gateway.publish, ("slow", upstream.address)).start()
@@ -231,6 +234,7 @@ def test_a_request_waits_for_a_model_that_starts(gateway: Serving, upstream: Pac
     assert "slow" in engine_states.read_demand(gateway.database, timedelta(minutes=1))
 
 
+@pytest.mark.long
 def test_a_request_for_an_engine_that_has_just_ended_waits_for_the_next(
     gateway: Serving, upstream: PacedUpstream, tmp_path: Path
 ) -> None:
@@ -246,6 +250,7 @@ def test_a_request_for_an_engine_that_has_just_ended_waits_for_the_next(
     assert len(upstream.seen.requests) == 1
 
 
+@pytest.mark.long
 def test_an_engine_that_stays_away_is_told_within_seconds(gateway: Serving, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -257,6 +262,7 @@ def test_an_engine_that_stays_away_is_told_within_seconds(gateway: Serving, tmp_
     assert time.monotonic() - began < 4
 
 
+@pytest.mark.long
 def test_the_wait_and_the_queue_have_an_end(database: Database, home: Path, tmp_path: Path) -> None:
     settings = load_settings(home=home, queue_wait_s=1.0, queue_size=1)
     with serving(settings, database) as gateway:
@@ -289,6 +295,7 @@ def test_a_big_body_is_refused_in_one_line(database: Database, home: Path, upstr
         assert "max_body_mib" in refused.value.message
 
 
+@pytest.mark.long
 def test_figures_count_what_passed(gateway: Serving, upstream: PacedUpstream, tmp_path: Path) -> None:
     gateway.engine("engine", tmp_path / "weights", upstream.address)
     list(sdk(gateway).chat.completions.create(model="engine", messages=HELLO, stream=True))

@@ -107,6 +107,7 @@ def test_requests_over_the_minutes_limit_are_raised_by_the_sdk_with_openais_head
     assert client.models.list(), "only requests for a model count"
 
 
+@pytest.mark.long
 def test_the_sdks_own_retry_waits_as_long_as_it_is_told(models: Serving) -> None:
     client = made(models, requests_per_minute=20)  # one more every three seconds
     with pytest.raises(openai.RateLimitError) as refused:
@@ -131,6 +132,7 @@ def test_tokens_are_settled_by_what_the_upstream_counted(models: Serving, upstre
     assert refused.value.response.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.long
 def test_what_an_upstream_refuses_is_given_back_and_its_own_word_on_coming_back_counts(models: Serving) -> None:
     client = made(models, tokens_per_minute=600, daily_tokens=600)
     for _ in range(3):
@@ -141,6 +143,7 @@ def test_what_an_upstream_refuses_is_given_back_and_its_own_word_on_coming_back_
     assert used(models, 3)["busy"] == Sums(3, 3)
 
 
+@pytest.mark.long
 def test_an_upstreams_own_limits_are_told_where_the_keys_say_nothing(models: Serving, upstream: PacedUpstream) -> None:
     models.hosted("counts", base_url=f"{upstream.address}/v1")
     told = {}
@@ -157,6 +160,7 @@ def test_an_upstreams_own_limits_are_told_where_the_keys_say_nothing(models: Ser
     assert told == {"free": [["41"], ["4100"]], "bounded": [["8"], ["4100"]]}
 
 
+@pytest.mark.long
 def test_a_days_tokens_bite_and_survive_a_restart(
     settings: Settings, database: Database, upstream: PacedUpstream
 ) -> None:
@@ -181,6 +185,7 @@ def test_a_days_tokens_bite_and_survive_a_restart(
         client.with_options(base_url=second.base_url).chat.completions.create(model="whole", messages=HELLO)
 
 
+@pytest.mark.long
 def test_a_days_money_bites_for_hosted_models(models: Serving) -> None:
     each = (7 * 1_000 + 4 * 10_000) / 1e6
     client = made(models, daily_usd=2 * each)
@@ -194,6 +199,7 @@ def test_a_days_money_bites_for_hosted_models(models: Serving) -> None:
     assert used(models, 4)["priced"] == Sums(3, 1, 14, 8, 2 * each)
 
 
+@pytest.mark.long
 def test_a_fallback_is_in_scope_has_a_price_and_is_what_was_used(models: Serving, upstream: PacedUpstream) -> None:
     prices = {"usd_per_million_input": 1.0, "usd_per_million_output": 1.0}
     there = Upstream(base_url=f"{upstream.address}/v1", model="busy", **prices)
@@ -206,6 +212,7 @@ def test_a_fallback_is_in_scope_has_a_price_and_is_what_was_used(models: Serving
     assert used(models, 1) == {"priced": Sums(1, 0, 7, 4, 0.047)}
 
 
+@pytest.mark.long
 def test_who_leaves_in_the_middle_has_used_what_came(models: Serving, upstream: PacedUpstream) -> None:
     client = made(models)
     with client.chat.completions.create(model="drips", messages=HELLO, stream=True) as stream:
@@ -217,6 +224,7 @@ def test_who_leaves_in_the_middle_has_used_what_came(models: Serving, upstream: 
     assert 1 <= sums.completion_tokens <= 4
 
 
+@pytest.mark.long
 def test_who_leaves_before_an_answer_has_used_the_prompt(models: Serving, upstream: PacedUpstream) -> None:
     with pytest.raises(openai.APITimeoutError):
         made(models).chat.completions.create(model="hangs", messages=HELLO, timeout=0.5)
@@ -224,6 +232,7 @@ def test_who_leaves_before_an_answer_has_used_the_prompt(models: Serving, upstre
     assert sums.prompt_tokens > 10  # whoever is asked reads it, and writes it on a bill
 
 
+@pytest.mark.long
 def test_a_stream_that_breaks_has_failed_and_was_used_all_the_same(models: Serving, upstream: PacedUpstream) -> None:
     models.hosted("stops", base_url=f"{upstream.address}/v1")
     with pytest.raises(openai.APIError):
@@ -251,6 +260,7 @@ def test_what_an_upstream_does_not_count_is_estimated(models: Serving, upstream:
         client.chat.completions.create(model="miscounts", messages=HELLO)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["expires", "revoked", "bounded"])
 def test_a_change_of_a_key_takes_effect_without_a_restart(
     models: Serving, how: str, monkeypatch: pytest.MonkeyPatch
@@ -273,6 +283,7 @@ def test_a_change_of_a_key_takes_effect_without_a_restart(
     assert refused.value.status_code == (429 if how == "bounded" else 401)
 
 
+@pytest.mark.long
 def test_the_access_log_tells_of_each_request_and_of_no_content(models: Serving, upstream: PacedUpstream) -> None:
     client = made(models, "shop")
     asked: list = [{"role": "user", "content": "my secret question"}]

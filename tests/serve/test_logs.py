@@ -5,11 +5,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from serve.processes import logs
 
 WRITES = "import sys, time\nfor n in range(200): print(f'line {n:04d}', flush=True); time.sleep(0.005)"
 
 
+@pytest.mark.long
 def test_a_log_is_rotated_under_a_program_that_writes(tmp_path: Path) -> None:
     log = tmp_path / "engine-x.log"
     with log.open("ab") as stream:

@@ -51,6 +51,7 @@ def test_a_histogram_counts_as_prometheus_does(metrics: Metrics) -> None:
     assert found["parley_request_seconds_sum"][labels] == pytest.approx(500.315)
 
 
+@pytest.mark.long
 def test_hostile_requests_add_no_labels(gateway: Serving, upstream: PacedUpstream) -> None:
     gateway.hosted("whole", "busy", base_url=f"{upstream.address}/v1")
     secret = create_key(

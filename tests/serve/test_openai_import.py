@@ -55,6 +55,7 @@ def test_a_chosen_one_is_registered_under_its_own_name(account: Settings, databa
         openai_import.register_fine_tune(account, database, chosen[0])
 
 
+@pytest.mark.long
 def test_faults_are_one_line(account: Settings, home: Path) -> None:
     with pytest.raises(Invalid, match="OPENAI_API_KEY is not set"):
         openai_import.openai_fine_tunes(load_settings(home=home))
@@ -66,6 +67,7 @@ def test_faults_are_one_line(account: Settings, home: Path) -> None:
         openai_import.choose([], ["ft:nobody"])
 
 
+@pytest.mark.long
 def test_the_command(account: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARLEY_HOME", str(account.home))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

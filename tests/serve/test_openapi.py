@@ -78,6 +78,7 @@ def test_it_is_fetched_with_a_key_where_keys_are_on(whole: Serving) -> None:
     assert ask(f"{whole.root}/openapi.json", key=key)[1] == document
 
 
+@pytest.mark.long
 def test_it_is_openapi_its_references_lead_somewhere_and_its_schemas_are_schemas(
     settings: Settings, database: Database
 ) -> None:
@@ -106,6 +107,7 @@ def test_each_operation_says_how_it_may_fail(settings: Settings, database: Datab
                 assert [place["name"] for place in one["parameters"] if place["in"] == "path"]
 
 
+@pytest.mark.long
 def test_parley_openapi_prints_it() -> None:
     done = subprocess.run([sys.executable, "-m", "parley", "openapi"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["paths"].keys() >= {"/v1/chat/completions", "/v1/files", "/v1/fine_tuning/jobs"}

@@ -289,6 +289,7 @@ def test_names_that_are_escaped_are_read_as_what_they_are() -> None:
     assert parse_json(b'{"chat\\u005ftemplate":"x"}') == {"chat_template": "x"}
 
 
+@pytest.mark.long
 def test_an_ordinary_request_costs_next_to_nothing() -> None:
     headers = [JSON, (b"host", b"x"), (b"authorization", b"Bearer x"), (b"content-length", b"10")]
     headers += [(b"x-stainless-%d" % number, b"v") for number in range(12)]

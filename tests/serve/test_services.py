@@ -72,6 +72,7 @@ async def back(service: Service, number: int) -> float:
     return await until(lambda: bool(service.ready and service.process and service.process.pid != before))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "words"),
     [

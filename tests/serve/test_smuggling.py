@@ -80,6 +80,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 def test_nothing_that_can_be_read_in_two_ways_is_served(
     both: Serving, upstream: PacedUpstream, name: str, caplog: pytest.LogCaptureFixture
@@ -148,6 +149,7 @@ def test_odd_targets_are_refused(both: Serving, target: bytes, caplog: pytest.Lo
     assert not [record for record in caplog.records if record.exc_info]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", [b"TRACE", b"CONNECT", b"PUT", b"PATCH", b"PROPFIND", b"get"])
 def test_odd_methods_are_refused(both: Serving, method: bytes) -> None:
     with connected(both) as raw:
@@ -183,6 +185,7 @@ def test_a_head_that_never_ends_costs_no_memory_and_stops_nobody(both: Serving) 
             pass  # it hung up
 
 
+@pytest.mark.long
 def test_a_head_that_drips_and_a_body_that_stops_are_timed(
     both: Serving, upstream: PacedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +238,7 @@ _PIECES = [
         max_size=4,
     )
 )
+@pytest.mark.long
 def test_broken_bytes_break_nothing(both: Serving, caplog: pytest.LogCaptureFixture, changes: list) -> None:
     """A good pair of requests with bytes put in and taken out: a 4xx or an answer, never a 5xx or a traceback."""
     sent = _WHOLE

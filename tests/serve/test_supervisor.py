@@ -47,6 +47,7 @@ async def supervise(
         await supervisor.stop()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("gpus", "at_once"), [((CARD,), 1), ((CARD, OTHER), 2), ((), 2)])
 async def test_engines_that_share_a_card_start_one_after_another(database: Database, supervise, gpus, at_once) -> None:
     for name in ("one", "two"):
@@ -57,6 +58,7 @@ async def test_engines_that_share_a_card_start_one_after_another(database: Datab
     assert len(supervisor.guardians) == at_once
 
 
+@pytest.mark.long
 async def test_a_model_without_room_is_refused_alone_and_starts_once_there_is_room(
     database: Database, supervise
 ) -> None:
@@ -75,6 +77,7 @@ async def test_a_model_without_room_is_refused_alone_and_starts_once_there_is_ro
     assert supervisor.overview()["too-much"].state == "starting"
 
 
+@pytest.mark.long
 async def test_an_engine_is_the_supervisors_until_it_is_gone(database: Database, supervise) -> None:
     registry = Registry(database)
     registry.register(model("one"))

@@ -28,6 +28,7 @@ def completion_tokens(gateway: Serving, model: str) -> float:
     return sum(float(line.split()[-1]) for line in metrics(gateway) if line.startswith(start))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["whole", "engine"])
 def test_embeddings_are_handed_on_and_counted(both: Serving, upstream: PacedUpstream, model: str) -> None:
     answer = sdk(both).embeddings.create(model=model, input=["hello"], encoding_format="float")
@@ -36,6 +37,7 @@ def test_embeddings_are_handed_on_and_counted(both: Serving, upstream: PacedUpst
     assert f'parley_tokens_total{{direction="prompt",key="",model="{model}"}}' in "\n".join(metrics(both))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["whole", "engine"])
 def test_a_response_is_handed_on_whole_and_as_events(both: Serving, upstream: PacedUpstream, model: str) -> None:
     client = sdk(both)
@@ -83,6 +85,7 @@ def bare_engine() -> Iterator[str]:
         yield server.address
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", ["embeddings", "responses"])
 def test_an_engine_without_the_route_is_a_400_that_says_so(gateway: Serving, tmp_path, path: str) -> None:
     with bare_engine() as address:

@@ -14,6 +14,7 @@ from models.usage import Sums, read_usage
 from serve.accounting.request_logs import UsageLog
 
 
+@pytest.mark.long
 def test_what_is_noted_is_in_the_table_within_a_second_or_so(any_database: Database) -> None:
     log = UsageLog(any_database)
     log.start()

@@ -193,6 +193,7 @@ def plain_json(rows: Sequence[Any]) -> list[Any]:
     return json.loads(json.dumps([row.as_dict() for row in rows]))
 
 
+@pytest.mark.long
 def test_the_tokenizer_trained_with_is_the_one_that_is_served(catalogue: Catalogue, tmp_path: Path) -> None:
     """AutoTokenizer puts Qwen2's own cutting in place of tokenizer.json's: both must give the same tokens."""
     said = [text for row in base.rows(1, catalogue, 1500) for text in base.texts_of(row)]

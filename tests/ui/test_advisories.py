@@ -70,6 +70,7 @@ def test_handlers_of_other_apps_have_no_number_here(rater: TestClient, open_page
         assert not any(name in said for name in NAMES)
 
 
+@pytest.mark.long
 def test_streams_are_not_held_up_by_a_few_threads() -> None:
     blocks = gr.Blocks()
     create_gradio_server(blocks, "/x")

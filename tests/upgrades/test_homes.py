@@ -62,6 +62,7 @@ def differences(before: Any, now: Any, ignored: Set[str] = WORDING, path: str = 
     return [] if equal else [f"{path}: {before!r} is now {now!r}"]
 
 
+@pytest.mark.long
 def test_an_upgrade_leaves_every_row(released: ReleasedHome, command: Callable[..., str]) -> None:
     before = released.tables()
     command("db", "upgrade")
@@ -121,6 +122,7 @@ def test_the_votes_are_votes_of_the_open_campaign(released: ReleasedHome, comman
     assert shown == cast > 0
 
 
+@pytest.mark.long
 def test_an_open_battle_can_be_voted_on(released: ReleasedHome, command: Callable[..., str]) -> None:
     command("db", "upgrade")
     database = open_database(load_settings())

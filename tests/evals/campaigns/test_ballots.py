@@ -128,6 +128,7 @@ def test_a_vote_after_the_end_does_not_count(any_database: Database, tmp_path: P
         assert session.scalar(select(func.count()).select_from(VoteRow)) == 0
 
 
+@pytest.mark.long
 def test_a_rater_goes_on_where_they_stopped(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path)
     shown = battle(database)

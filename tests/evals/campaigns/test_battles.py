@@ -35,6 +35,7 @@ def healthy(mark: str):
 ONE_DEAD = {"model-one": dead, "model-two": healthy("β"), "model-three": healthy("γ")}
 
 
+@pytest.mark.long
 def test_one_dead_model_beside_two_healthy_ones_costs_no_battle(any_database: Database) -> None:
     add_prompts(any_database, [{"prompt": f"Where is order {i}?"} for i in range(12)], "test")
     open_with(any_database, MODELS)
@@ -48,6 +49,7 @@ def test_one_dead_model_beside_two_healthy_ones_costs_no_battle(any_database: Da
     assert "cannot be reached" in failure.reason
 
 
+@pytest.mark.long
 def test_the_pause_doubles_up_to_ten_minutes_and_ends_when_the_model_works(database: Database) -> None:
     add_prompts(database, [{"prompt": f"Where is order {i}?"} for i in range(40)], "test")
     open_with(database, MODELS)
@@ -144,6 +146,7 @@ def vote_until_the_end(database: Database, voter: str) -> int:
     raise AssertionError("a campaign of this size ends")
 
 
+@pytest.mark.long
 def test_no_pair_gets_more_votes_than_wanted_with_raters_at_once(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, 4, MODELS[:2], votes_per_pair=2)
     with ThreadPoolExecutor(6) as pool:
@@ -155,6 +158,7 @@ def test_no_pair_gets_more_votes_than_wanted_with_raters_at_once(any_database: D
         assert [cell.voted for cell in session.scalars(select(CampaignPairRow))] == [2, 2, 2, 2]
 
 
+@pytest.mark.long
 def test_votes_per_person_hold_across_tabs(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, 12, votes_per_person=5)
     assert vote_until_the_end(any_database, "ann") == 5
@@ -204,6 +208,7 @@ def test_own_questions_are_for_the_open_campaign(database: Database, tmp_path: P
     assert not any(prompt.source == "typed" for prompt in prompts(database, typed=True))
 
 
+@pytest.mark.long
 def test_sides_are_balanced_for_each_voter_if_no_name_is_shown(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path, 40, MODELS[:2], reveal="never")
     for _ in range(40):

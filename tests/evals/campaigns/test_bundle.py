@@ -89,6 +89,7 @@ def test_the_planned_verdict_is_the_same_to_the_last_digit(
     assert not (tmp_path / "no home").exists()
 
 
+@pytest.mark.long
 def test_a_campaign_of_recorded_models_has_their_recordings(recorded: Database, tmp_path: Path) -> None:
     own = verdict(recorded, *RECORDED)
     assert own.voters == VOTERS
@@ -107,6 +108,7 @@ def test_a_campaign_of_recorded_models_has_their_recordings(recorded: Database, 
         assert b"taught" not in b"".join(bundle.files.values())
 
 
+@pytest.mark.long
 def test_a_bundle_has_seed_probabilities_criteria_and_versions_but_no_voter(database: Database, tmp_path: Path) -> None:
     voted_campaign(database, tmp_path, prompts=4)
     path = tmp_path / "bundle.zip"
@@ -136,6 +138,7 @@ def test_imported_votes_are_exported_without_their_voters(database: Database, tm
     assert not re.search(rb"ann[@-]", b"".join(bundle.files.values()))
 
 
+@pytest.mark.long
 def test_every_changed_added_or_missing_file_is_named(recorded: Database, tmp_path: Path) -> None:
     path = tmp_path / "bundle"
     write_bundle(recorded, "open", path)
@@ -200,6 +203,7 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
         write_files(tmp_path / "file" / "a.zip", {}, {})
 
 
+@pytest.mark.long
 def test_a_bundle_with_new_hashes_is_refused_if_its_files_do_not_fit(recorded: Database, tmp_path: Path) -> None:
     write_bundle(recorded, "open", tmp_path / "true.zip")
     true = read_files(tmp_path / "true.zip")

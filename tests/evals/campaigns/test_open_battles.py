@@ -76,6 +76,7 @@ def test_another_voters_battle_looks_like_a_missing_one(any_database: Database) 
     assert rows(any_database, VoteRow) == 0
 
 
+@pytest.mark.long
 def test_concurrent_clicks_are_one_vote(any_database: Database) -> None:
     fill(any_database)
     shown = battle(any_database)
@@ -144,6 +145,7 @@ def test_a_typed_prompt_is_shown_to_no_other_rater(any_database: Database) -> No
         battle(any_database, prompt="   ")
 
 
+@pytest.mark.long
 def test_two_raters_type_the_same_question_at_once(any_database: Database) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: battle(any_database, f"voter-{i}", prompt="The same?"), range(16)))
@@ -224,6 +226,7 @@ def test_a_repeat_counts_for_self_consistency_and_in_no_rating(database: Databas
     assert sum(row["votes"] for row in preferences(database)) == len(set(seen))
 
 
+@pytest.mark.long
 def test_pairs_repeat_only_if_enabled_and_served(database: Database) -> None:
     fill(database, 30)
     seen = vote_much(database, 25, 0.0)
@@ -232,6 +235,7 @@ def test_pairs_repeat_only_if_enabled_and_served(database: Database) -> None:
     assert not set(vote_much(database, 8, 1.0, others)) & set(seen)
 
 
+@pytest.mark.long
 def test_repeats_survive_export_and_import(database: Database, tmp_path, home) -> None:
     fill(database, 60)
     seen = vote_much(database, 40, 0.4)

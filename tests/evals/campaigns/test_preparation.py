@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from evals.campaigns.lifecycle import PREPARE, load_campaign
 from evals.campaigns.preparation import preparation, prepare_campaign, queue_preparation
 from models.database import Database
@@ -61,6 +63,7 @@ def test_an_open_ended_campaign_is_not_prepared(database: Database) -> None:
     assert preparation(database, "open") == ()
 
 
+@pytest.mark.long
 def test_the_worker_prepares_what_was_opened(settings: Settings, database: Database, tmp_path: Path) -> None:
     with serving(settings, database) as gateway, AnsweringServer() as upstream:
         gateway.hosted("alpha", "beta", base_url=upstream.address)

@@ -26,6 +26,7 @@ def voted(database: Database, tmp_path: Path) -> Database:
     return voted_campaign(database, tmp_path)
 
 
+@pytest.mark.long
 def test_the_verdict_is_final_when_the_campaign_closes(voted: Database) -> None:
     early = campaign_report(voted, "acceptance")
     assert (early.look, early.votes) == ("anytime", 120)
@@ -39,6 +40,7 @@ def test_the_verdict_is_final_when_the_campaign_closes(voted: Database) -> None:
     assert json.loads(json.dumps(report.to_json()))["verdicts"][0]["state"] == "better"
 
 
+@pytest.mark.long
 def test_different_questions_are_never_pooled(voted: Database) -> None:
     assert len(read_votes(voted)) == 0
     assert len(read_votes(voted, campaign="acceptance")) == 120
@@ -49,6 +51,7 @@ def test_different_questions_are_never_pooled(voted: Database) -> None:
     assert len(read_votes(voted, campaign="acceptance", open_links=False)) == 0
 
 
+@pytest.mark.long
 def test_gold_pairs_count_in_no_rating(database: Database, tmp_path: Path) -> None:
     draft(database, tmp_path, 20, PAIR, gold_share=0.5, reveal="after_vote")
     from evals.votes.prompts import prompts
@@ -71,6 +74,7 @@ def test_gold_pairs_count_in_no_rating(database: Database, tmp_path: Path) -> No
     assert "gold" not in json.dumps([str(reveal) for reveal in reveals])
 
 
+@pytest.mark.long
 def test_the_owner_sees_the_progress(voted: Database) -> None:
     progress = campaign_progress(voted, "acceptance")
     assert (progress.votes, progress.wanted, progress.voters) == (120, 120, 6)

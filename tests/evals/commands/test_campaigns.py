@@ -37,6 +37,7 @@ def created(parley, database: Database, tmp_path: Path):
     return parley
 
 
+@pytest.mark.long
 def test_from_a_draft_to_a_checked_export(created, database: Database, home: Path, tmp_path: Path) -> None:
     parley = created
     shown = json.loads(parley("campaign", "show", "spring", "--json")[1])

@@ -56,6 +56,7 @@ def faq(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.long
 def test_run_list_show_diff(parley, server: AnsweringServer, faq: str, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     code, output, _ = parley(

@@ -35,6 +35,7 @@ def parley(served: Settings, home: Path, monkeypatch: pytest.MonkeyPatch):  # no
     return run
 
 
+@pytest.mark.long
 def test_the_short_form_judges_and_reports_trust(parley, database: Database) -> None:
     add_prompts(database, [{"prompt": f"Question {i}?"} for i in range(3)], "test")
     output, _ = parley("judge", "fair", "--models", "one,newest")
@@ -47,6 +48,7 @@ def test_the_short_form_judges_and_reports_trust(parley, database: Database) -> 
     assert report["summary"].startswith("fair prefers")
 
 
+@pytest.mark.long
 def test_results_by_another_rubric_are_separate(parley, database: Database, tmp_path: Path) -> None:
     add_prompts(database, [{"prompt": "Question?"}], "test")
     path = tmp_path / "mine.md"
@@ -61,6 +63,7 @@ def test_results_by_another_rubric_are_separate(parley, database: Database, tmp_
     assert "mine" in parley("rubrics", "list")[0]
 
 
+@pytest.mark.long
 def test_calibrate_shows_agreement_a_sentence_and_json(parley, database: Database) -> None:
     assert "Nobody has voted" in parley("judge", "calibrate", "fair")[1]
     add_prompts(database, [{"prompt": f"Question {i}?", "category": "orders"} for i in range(4)], "test")
@@ -80,6 +83,7 @@ def test_calibrate_shows_agreement_a_sentence_and_json(parley, database: Databas
     assert found["words"].startswith("It is not known")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -115,6 +119,7 @@ def test_an_evaluation_with_turns_is_graded_then_judged_with_a_report(parley, tm
     assert (report["win_rate"], report["nulls"]) == (0.0, {})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

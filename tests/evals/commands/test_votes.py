@@ -38,6 +38,7 @@ def test_a_partial_import_says_so_first(
     assert run(monkeypatch, capsys, "import", str(path), "--partial")[0] == 0
 
 
+@pytest.mark.long
 def test_overlap_undo_exclude_and_merge(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

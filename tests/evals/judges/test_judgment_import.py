@@ -76,6 +76,7 @@ def test_rows_about_other_answers_are_refused(voted: Database, tmp_path: Path) -
     assert IMPORTED_RUBRIC.name == "imported"
 
 
+@pytest.mark.long
 def test_a_judge_is_compared_with_one_campaigns_votes(voted: Database, tmp_path: Path) -> None:
     """Campaigns ask different questions, so their votes are never pooled."""
     draft(voted, tmp_path)

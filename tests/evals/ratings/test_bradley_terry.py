@@ -117,6 +117,7 @@ def test_names_do_not_matter(rows: list[Row], names: list[str]) -> None:
     assert_same({new[model]: value for model, value in by_model(rows).items()}, renamed)
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(rows_of_votes, st.lists(st.booleans(), min_size=60, max_size=60))
 def test_sides_do_not_matter(rows: list[Row], swaps: list[bool]) -> None:

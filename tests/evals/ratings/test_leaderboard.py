@@ -56,6 +56,7 @@ def test_flipping_sides_flips_the_score() -> None:
     assert {first_score(tie, flip) for tie in ("tie", "both_bad") for flip in (True, False)} == {0.5}
 
 
+@pytest.mark.long
 def test_few_votes_are_not_enough(database: Database) -> None:
     add_prompts(database, [{"prompt": f"Question {i}"} for i in range(30)], "test")
     vote(database, 9)

@@ -5,6 +5,7 @@ import pytest
 from evals.ratings.planned_power import CampaignSize, campaign_power
 
 
+@pytest.mark.long
 def test_more_voters_find_more() -> None:
     few, many = (campaign_power(CampaignSize(voters, 40)) for voters in (5, 20))
     assert few.people_like_them is not None
@@ -31,6 +32,7 @@ def test_too_few_votes_find_nothing() -> None:
     assert "too few" in found.text
 
 
+@pytest.mark.long
 def test_the_same_size_gives_the_same_power() -> None:
     size = CampaignSize(8, 40, votes_each=20)
     one, other = campaign_power(size), campaign_power(size)

@@ -73,6 +73,7 @@ def recorded(
         assert "old" not in {model for model, _ in alive.asked}
 
 
+@pytest.mark.long
 def test_a_recorded_model_is_voted_on_and_gets_a_verdict(
     recorded: tuple[Settings, Serving], database: Database, parley
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_recorded_model_is_voted_on_and_gets_a_verdict(
         assert [note for note in printed["notes"] if note.startswith("old@recorded: recorded on 20")]
 
 
+@pytest.mark.long
 def test_a_judge_and_an_evaluation_read_the_record(recorded: tuple[Settings, Serving], database: Database) -> None:
     settings, _ = recorded
     add_prompts(database, [{"prompt": "not recorded", "held_out": True}], "later")
@@ -115,6 +117,7 @@ def test_a_judge_and_an_evaluation_read_the_record(recorded: tuple[Settings, Ser
         resolve_models(settings, database, "new@recorded")
 
 
+@pytest.mark.long
 def test_the_gateway_does_not_serve_a_recording(recorded: tuple[Settings, Serving]) -> None:
     _, gateway = recorded
     listed = httpx.get(f"{gateway.base_url}/models").json()["data"]

@@ -74,6 +74,7 @@ def test_recorded_training_prompts_need_the_recordings_id(database: Database, tm
     assert "training data" in note
 
 
+@pytest.mark.long
 def test_a_recording_outlives_its_model_and_its_aliases(database: Database, tmp_path: Path) -> None:
     registry = Registry(database)
     registry.register(OLD)

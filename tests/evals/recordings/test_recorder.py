@@ -46,6 +46,7 @@ def test_every_prompt_is_recorded_once_with_logprobs_and_a_hash(any_database: Da
     assert not is_intact(any_database, first.recording.id)
 
 
+@pytest.mark.long
 def test_failed_samples_are_reported_and_asked_for_again(database: Database, tmp_path: Path) -> None:
     wanted = request(stored_prompts(database, "broken now", "busy first", "fine"), samples=2)
     with AnsweringServer() as server:

@@ -12,6 +12,7 @@ SCHEMA = {"type": "object", "required": ["city"], "properties": {"city": {"type"
 ELSEWHERE = {"$ref": "http://127.0.0.1:9/schema.json"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("scorer", "answer", "expected"),
     [

@@ -68,6 +68,7 @@ def test_answers_are_requested_once_per_model_prompt_and_parameters(any_database
         assert other.cached == 0
 
 
+@pytest.mark.long
 def test_concurrency_is_used_fully_and_never_exceeded(database: Database) -> None:
     latency, n, c = 0.1, 60, 12
     with AnsweringServer(latency_s=latency) as server:
@@ -78,6 +79,7 @@ def test_concurrency_is_used_fully_and_never_exceeded(database: Database) -> Non
         assert ceil(n / c) * latency <= run.seconds < 0.5 * n * latency
 
 
+@pytest.mark.long
 def test_a_failed_sample_is_a_row_with_its_error_and_the_rest_goes_on(database: Database) -> None:
     with AnsweringServer() as server:
         samples = questions("good", "refuse this", "broken now", "drop me", "odd one", "busy once", "starting up")

@@ -228,6 +228,7 @@ def test_a_file_that_cannot_be_read(database: Database, tmp_path: Path, name: st
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["votes.csv", "votes.jsonl"])
 def test_exported_votes_can_be_imported(database: Database, tmp_path: Path, name: str) -> None:
     source = tmp_path / "source.csv"

@@ -74,6 +74,7 @@ def test_from_the_command_to_a_served_model(run: Any, data: Path, database: Data
     assert "off on 2027-01-14" in run("models", "list").output
 
 
+@pytest.mark.long
 def test_together_as_json(run: Any, data: Path) -> None:
     words = ("train", data, "--base", TOGETHER_BASE, "--name", "tog", "--on", "together", "--yes", "--json")
     told = json.loads(run(*words).stdout)
@@ -81,6 +82,7 @@ def test_together_as_json(run: Any, data: Path) -> None:
     assert "tog" in run("cloud", "list", "--on", "together").output
 
 
+@pytest.mark.long
 def test_ctrl_c_stops_following_and_not_the_job(
     run: Any, data: Path, openai_fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch, database: Database
 ) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from evals.recordings.recording_store import list_recordings
 from models.database import Database
 from models.errors import Unavailable
@@ -44,6 +46,7 @@ def test_held_out_prompts_come_first_and_a_failure_stops_nothing(settings: Setti
     assert record_old(plan(answers=False), settings, database, choice, record) == []
 
 
+@pytest.mark.long
 def test_nothing_is_asked_without_consent_and_everything_with_it(
     settings: Settings, database: Database, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def followed(run: CloudRun, settings: Settings, tell: Any = lambda event: None) 
     return follow(run, quick(run.provider, settings), tell, poll_s=0.01)
 
 
+@pytest.mark.long
 def test_from_data_to_a_hosted_model(
     provider: str, fake: Any, bought: Any, account: Settings, registry: Registry
 ) -> None:
@@ -172,6 +173,7 @@ def test_429_for_ever_is_one_line(provider: str, fake: Any, bought: Any) -> None
     assert not fake.jobs
 
 
+@pytest.mark.long
 def test_trouble_while_following_is_waited_for(provider: str, fake: Any, bought: Any, account: Settings) -> None:
     run = bought()
     fake.cut("GET", f"{JOBS[provider]}/{run.job}", after=False, times=7)
@@ -200,6 +202,7 @@ def test_a_model_that_cannot_be_tuned(provider: str, fake: Any, bought: Any, acc
     assert bought().job in fake.jobs
 
 
+@pytest.mark.long
 def test_cancelling(provider: str, fake: Any, bought: Any, account: Settings) -> None:
     fake.tick = 60.0
     run = bought()

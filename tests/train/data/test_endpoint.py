@@ -25,6 +25,7 @@ def gateway(settings: Settings, database: Database) -> Any:
         yield client
 
 
+@pytest.mark.long
 def test_a_file_that_is_sent_gets_the_same_report_as_in_python(gateway: Any, settings: Settings) -> None:
     path = FAULTS / "wrong-type.jsonl"
     answer = gateway.post(ROUTE, files={"file": (path.name, path.read_bytes())})
@@ -33,6 +34,7 @@ def test_a_file_that_is_sent_gets_the_same_report_as_in_python(gateway: Any, set
     assert not list(settings.files_dir.iterdir())  # nothing stays behind
 
 
+@pytest.mark.long
 def test_fields_say_how_to_read_it(gateway: Any) -> None:
     table = "\n".join(["asked,said", *(f"question {number},answer {number}" for number in range(12))]).encode()
     fields = {"prompt_column": "asked", "response_column": "said", "system": "Be kind.", "provider": "local"}
@@ -43,6 +45,7 @@ def test_fields_say_how_to_read_it(gateway: Any) -> None:
     assert "--prompt-column" in wrong.json()["error"]["message"]
 
 
+@pytest.mark.long
 def test_uploaded_files_by_their_ids(gateway: Any, settings: Settings, database: Database) -> None:
     files = Files(settings, database)
     rows = [json.dumps(row) for row in style_rows(20)]

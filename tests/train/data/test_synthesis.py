@@ -159,6 +159,7 @@ def test_what_cannot_be_used_is_counted_by_its_fault(tmp_path: Path) -> None:
     assert (found.counted.unreadable, found.counted.unfit) == (2, 2)
 
 
+@pytest.mark.long
 def test_a_failed_request_is_counted_and_ends_nothing(server: FakeChat, tmp_path: Path) -> None:
     server.fail("POST", "/v1/chat/completions", 500, times=2)
     server.cut("POST", "/v1/chat/completions", after=False)
@@ -175,6 +176,7 @@ def test_it_stops_when_nothing_new_comes_and_says_so(tmp_path: Path) -> None:
     assert "nothing new" in found.summary
 
 
+@pytest.mark.long
 def test_it_stops_when_the_server_does_not_answer_and_goes_on_later(server: FakeChat, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     server.fail("POST", "/v1/chat/completions", 503, times=4)

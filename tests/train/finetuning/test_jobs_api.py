@@ -204,6 +204,7 @@ def test_a_paused_job_reads_queued_and_waits_until_it_is_resumed(house: House) -
     assert work.params == {"fine_tuning_job": job.id}
 
 
+@pytest.mark.long
 def test_a_job_that_kills_its_workers_is_failed_and_says_so(house: House) -> None:
     api = house.client.fine_tuning.jobs
     job = api.create(model="tiny", training_file=house.upload())

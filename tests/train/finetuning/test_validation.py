@@ -63,6 +63,7 @@ def test_a_bad_training_file_fails_the_job(house: House, rows: Any, code: str, s
     assert not (house.settings.runs_dir / job.id).exists()
 
 
+@pytest.mark.long
 def test_every_bad_line_has_its_event(house: House) -> None:
     bad = {"messages": [{"role": "user", "content": "only me"}]}
     job = outcome(house, jsonl([*style_rows(10), bad, bad, "{"]))
@@ -73,6 +74,7 @@ def test_every_bad_line_has_its_event(house: House) -> None:
     assert any("30 more problems" in message for message in house.messages(job.id))
 
 
+@pytest.mark.long
 def test_a_bad_validation_file_is_named(house: House) -> None:
     job = outcome(house, 12, validation_file=house.upload(3))
     assert job.status == "failed"
@@ -82,6 +84,7 @@ def test_a_bad_validation_file_is_named(house: House) -> None:
     assert "invalid validation file" in job.error.message
 
 
+@pytest.mark.long
 def test_conversations_are_no_pairs_and_pairs_are_taken_for_dpo(house: House) -> None:
     job = outcome(house, 12, method={"type": "dpo"})
     assert job.error.code == "invalid_training_file"
@@ -105,6 +108,7 @@ def test_a_file_that_is_deleted_before_it_was_looked_at_fails_the_job(house: Hou
     assert file in job.error.message
 
 
+@pytest.mark.long
 def test_a_file_that_is_deleted_afterwards_changes_nothing(house: House) -> None:
     from models.files import Files
     from train.finetuning.validation import data_file

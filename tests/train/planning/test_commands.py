@@ -102,6 +102,7 @@ def test_mistakes_are_one_line(data: Path, tmp_path: Path) -> None:
         run("synthesise", data, tmp_path / "o.jsonl", *options)
 
 
+@pytest.mark.long
 def test_a_plan_fits_60_columns_and_is_json(data: Path, tiny_base: Path) -> None:
     shown = run("plan", data, "--base", tiny_base, "--estimate")
     assert "QLoRA" in shown
@@ -124,6 +125,7 @@ def test_synthesising_through_the_command(data: Path, tmp_path: Path) -> None:
     assert len(out.read_text("utf-8").splitlines()) == 5
 
 
+@pytest.mark.long
 def test_a_writer_that_never_answers_fails_with_one_line(data: Path, tmp_path: Path) -> None:
     options = ("--model", "w", "--base-url", "http://127.0.0.1:9/v1", "--patience", 1, "--number", 1)
     shown = " ".join(run("synthesise", data, tmp_path / "o.jsonl", *options, code=1).split())

@@ -17,6 +17,8 @@ from train.planning.plan import Machine, Plan, Way, compare_with_run, find_machi
 from train.planning.speeds import Speed, estimate_speed, scale_speed, work
 from train.trainers.bases import find_base, load_model
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def made(tiny_base: Path) -> Plan:
@@ -24,7 +26,6 @@ def made(tiny_base: Path) -> Plan:
     return plan(style_rows(120), tiny_base, measure=False, hyperparameters=Hyperparameters(epochs=2, rank=8))
 
 
-@pytest.mark.long
 def test_a_base_s_sizes_are_known_without_its_weights(tiny_base: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
@@ -72,7 +73,6 @@ def test_the_estimate_falls_with_the_size_of_the_model() -> None:
     assert one.tokens_per_s > 50 * other.tokens_per_s
 
 
-@pytest.mark.long
 def test_what_does_not_fit_is_told_what_would(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> None:
     wide = Shape(
         parameters=8_000_000_000, linear=7_000_000_000, adapter_per_rank=2_600_000, layers=32, width=4096,
@@ -109,7 +109,6 @@ def test_a_folder_that_holds_no_run_is_one_line(tmp_path: Path) -> None:
         compare_with_run(tmp_path)
 
 
-@pytest.mark.training
 def test_a_plan_is_held_against_what_a_real_run_used(trained: Any, house: tuple[Settings, Registry]) -> None:
     result, _ = trained
     settings, registry = house

@@ -61,6 +61,7 @@ def test_openai_s_own_example_gives_the_figures_that_their_cookbook_prints() -> 
     assert counts.tokens - counts.beyond_limit == 4306
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("vocabularies")
 def test_weight_0_is_counted_but_not_as_learnt() -> None:
     turns = [
@@ -91,6 +92,7 @@ def test_a_fine_tune_has_the_vocabulary_of_its_base(model: str, vocabulary: str)
     assert vocabulary in counts.how
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("vocabularies")
 def test_an_openai_model_that_nobody_knows_is_an_estimate_and_says_so() -> None:
     counts = count(ROWS, "gpt-99-imaginary")

@@ -183,6 +183,7 @@ except NoSpace as error:
 """
 
 
+@pytest.mark.long
 def test_a_write_that_the_system_refuses_is_one_line_and_leaves_the_checkpoint_before_it(tmp_path: Path) -> None:
     # The file size limit is a real fault that needs no rights; a full disk proper is in test_failures.py.
     save(tmp_path, 3)

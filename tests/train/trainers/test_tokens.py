@@ -37,6 +37,8 @@ TURNS = [
     {"role": "assistant", "content": "Second."},
 ]
 
+pytestmark = pytest.mark.training
+
 
 def examples(*rows: list[dict[str, Any]]) -> tuple[Example, ...]:
     return check([{"messages": row} for row in rows]).examples
@@ -170,7 +172,6 @@ def test_a_template_that_drops_tools_calls_or_results_is_refused(tokenizer: Any,
     assert reason in found.problems[0].message
 
 
-@pytest.mark.training
 def test_the_labels_are_those_of_trl(tokenizer: Any, tiny_base: Any, tmp_path: Any) -> None:
     """With a marked template TRL makes the labels itself; ours must be the very same."""
     from datasets import Dataset

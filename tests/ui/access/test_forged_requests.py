@@ -63,6 +63,7 @@ def test_forged_requests_to_gradio(
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("action", "body", "status"),
     [
@@ -123,6 +124,7 @@ def test_the_sign_in_page_goes_nowhere_else(open_page: Page, after: str):
     assert 'name="after" value="/"' in page.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["nope", "", "%ff", "a%00b"])
 def test_the_report_of_no_campaign_is_404(open_page: Page, name: str):
     assert open_page.browser().get(f"/campaigns/c/{name}/report").status_code == 404

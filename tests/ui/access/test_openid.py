@@ -62,6 +62,7 @@ def sign_in(client: TestClient) -> Any:
     return client.get(come_back(client.get("/login/oidc")))
 
 
+@pytest.mark.long
 def test_a_manager_signs_in_with_a_verified_address(keyed_page: Keyed, provider: Provider, campaigns: Database):
     invite = create_invite(campaigns, NewInvite("first", "ann@example.com", "manager"))
     client = keyed_page.page.browser()
@@ -80,6 +81,7 @@ def test_a_manager_signs_in_with_a_verified_address(keyed_page: Keyed, provider:
     assert sign_in(keyed_page.page.browser()).status_code == 403
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "claims",
     [
@@ -105,6 +107,7 @@ def test_uninvited_addresses_are_refused(
     revoke_invite(campaigns, invite.id)
 
 
+@pytest.mark.long
 def test_a_foreign_key_a_forged_state_and_a_replay_are_refused(
     keyed_page: Keyed, provider: Provider, campaigns: Database
 ):
@@ -121,6 +124,7 @@ def test_a_foreign_key_a_forged_state_and_a_replay_are_refused(
     revoke_invite(campaigns, invite.id)
 
 
+@pytest.mark.long
 def test_a_rater_gets_no_role(keyed_page: Keyed, provider: Provider, campaigns: Database):
     create_invite(campaigns, NewInvite("first", "ann@example.com", "rater"))
     assert sign_in(keyed_page.page.browser()).status_code == 403

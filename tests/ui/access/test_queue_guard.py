@@ -22,6 +22,7 @@ def blocks() -> gr.Blocks:
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("inputs", [["forged", 1], [{"a": 1}, 1]])
 def test_a_wrong_input_is_an_error_without_a_traceback(inputs: list[Any], caplog: pytest.LogCaptureFixture) -> None:
     made = blocks()

@@ -5,6 +5,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import pytest
+
 from models.errors import Unavailable
 from models.messages import Completion, Message
 from ui.backend.streaming import AnswerRequest, StopSignals, stream_answers
@@ -35,6 +37,7 @@ def requests(*scripts: Scripted) -> list[AnswerRequest]:
     return [AnswerRequest(script, MESSAGES) for script in scripts]  # pyrefly: ignore -- a script stands for a completer
 
 
+@pytest.mark.long
 async def test_updates_are_batched():
     updates = [sides[0].text async for sides in stream_answers(requests(Scripted("m", 400, 0.002)))]
     assert updates[-1] == "word " * 400

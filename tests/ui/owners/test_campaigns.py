@@ -71,6 +71,7 @@ def form(view: CampaignsView, **changes: Any) -> dict[Any, Any]:
     return filled(view, **(values | changes))
 
 
+@pytest.mark.long
 def test_a_campaign_from_its_form_to_its_report(open_page: Page, tab: CampaignsTab, view: CampaignsView):
     shown = asyncio.run(tab.create(form(view), request()))
     stored = load_campaign(open_page.database, "acceptance")
@@ -206,6 +207,7 @@ def follow(keyed: Keyed, role: Any) -> tuple[Any, str, Any]:
     return client, answer.headers["location"], invite
 
 
+@pytest.mark.long
 def test_a_manager_signs_in_by_a_link(keyed_page: Keyed, campaign: Campaign):
     client, address, invite = follow(keyed_page, "manager")
     assert address == "/campaigns/c/mine/"

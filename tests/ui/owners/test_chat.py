@@ -39,6 +39,7 @@ async def test_an_old_answer_does_not_reach_a_new_conversation():
     assert after == []
 
 
+@pytest.mark.long
 async def test_stop_keeps_the_text_so_far():
     chat = chat_with(Scripted("m", 1000, 0.01))
     updates = []

@@ -15,6 +15,7 @@ from ui.owners.data.html import report_html
 FAULTS = Path(__file__).resolve().parents[2] / "train" / "data" / "faults"
 
 
+@pytest.mark.long
 def test_a_file_returns_its_report_also_as_html(open_page: Page):
     path = FAULTS / "wrong-type.jsonl"
     answer = open_page.browser().post("/data/check", files={"file": (path.name, path.read_bytes())})
@@ -26,6 +27,7 @@ def test_a_file_returns_its_report_also_as_html(open_page: Page):
     assert (nothing.status_code, nothing.json()["error"]["param"]) == (400, "file")
 
 
+@pytest.mark.long
 def test_only_owners_may_check(keyed_page: Keyed):
     sent: dict[str, Any] = {"files": {"file": ("a.jsonl", b"{}")}}
     assert keyed_page.page.browser().post("/data/check", **sent).status_code == 401

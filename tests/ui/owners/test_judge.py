@@ -123,6 +123,7 @@ async def test_a_failed_run_says_why(judge: JudgeTab, database: Database):
     assert "The &lt;engine&gt; is gone." in after[judge._view.line]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "who", [(JUDGE, NAMES[0], NAMES[0]), (NAMES[0], NAMES[0], NAMES[1]), (None, NAMES[0], NAMES[1])]
 )

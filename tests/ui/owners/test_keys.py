@@ -51,6 +51,7 @@ async def test_the_first_key_must_be_an_owner_key(tab: KeysTab, database: Databa
     assert "/login" in made[view.made]
 
 
+@pytest.mark.long
 async def test_a_key_is_created_from_the_form_and_shown_once(tab: KeysTab, database: Database) -> None:
     view = tab._view
     create_key(database, name="boss", role="owner")

@@ -103,6 +103,7 @@ async def test_pins_and_their_buttons(tab: ModelsTab, database: Database) -> Non
     assert "Choose a model" in (await tab.pin(None))[view.line]
 
 
+@pytest.mark.long
 async def test_retiring_needs_confirmation_and_names_the_adapters(tab: ModelsTab, database: Database) -> None:
     view = tab._view
     assert show_confirmation(view.retire, view.sure, True)[view.sure]["visible"] is True

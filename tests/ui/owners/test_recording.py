@@ -31,6 +31,7 @@ def given(form: RecordingHandlers, which: str | None, max_cost: str = "") -> dic
     return filled(form._view, which=which, prompts="held-out", samples=3, max_cost=max_cost)
 
 
+@pytest.mark.long
 async def test_the_cost_comes_first_and_a_limit_is_required(form: RecordingHandlers, database: Database) -> None:
     prices = {"usd_per_million_input": 1.0, "usd_per_million_output": 10.0}
     for name, known in (("priced", prices), ("unknown", {})):
@@ -53,6 +54,7 @@ async def test_the_cost_comes_first_and_a_limit_is_required(form: RecordingHandl
     assert (job.kind, job.params["max_cost"]) == ("record", 5.0)
 
 
+@pytest.mark.long
 async def test_the_worker_records(form: RecordingHandlers, settings: Settings, database: Database) -> None:
     with AnsweringServer() as server, serving(settings, database) as gateway:
         upstream = Upstream(

@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
+
 from models.errors import Conflict, Forbidden, Invalid, NotFound, ParleyError, Unavailable
 from tests.ui.conftest import NAMES, Page
 from ui.raters.texts import load_texts
 from ui.raters.wording import error_body
 
 
+@pytest.mark.long
 def test_the_built_page_names_no_model(open_page: Page):
     client = open_page.browser()
     for address in (

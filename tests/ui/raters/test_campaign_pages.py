@@ -164,6 +164,7 @@ def test_a_vote_whose_names_were_shown_cannot_be_undone(open_page: Page):
     assert post(client, "shown", "undo").json()["error"]["code"] == "revealed"
 
 
+@pytest.mark.long
 def test_the_state_before_and_after(open_page: Page):
     new = NewCampaign("states", NAMES[:2], PromptSource(stored="all"), access="open")
     add_prompts(open_page.database, [{"prompt": "Where?"}], "test")
@@ -195,6 +196,7 @@ def _until_closed(client: TestClient, name: str) -> dict[str, Any]:
             return state
 
 
+@pytest.mark.long
 def test_open_links_are_limited_by_address(open_page: Page):
     campaign(open_page, "limited", access="open")
     for _ in range(RATERS_PER_ADDRESS):
@@ -264,6 +266,7 @@ def test_headings_of_answers_look_alike():
     assert answer_html("# A") == answer_html("### A") == "<h3>A</h3>\n"
 
 
+@pytest.mark.long
 def test_a_group_of_a_hundred_joins_from_one_network(open_page: Page):
     campaign(open_page, "hundred")
     address = link(open_page, "hundred", "Team", is_group=True)

@@ -99,6 +99,7 @@ def test_an_invites_pages_name_no_model(keyed_page: Keyed) -> None:
     assert [names_in(answer) for answer in answers] == [[]] * 6
 
 
+@pytest.mark.long
 def test_a_model_that_does_not_answer_is_not_named(keyed_page: Keyed) -> None:
     page: Page = keyed_page.page
     add_prompts(page.database, [{"prompt": "Not prepared?", "category": "unprepared"}], "test")

@@ -114,13 +114,8 @@ class _Batch:
     def store(self, batch: Sequence[_Row]) -> int:
         """Stores the batch's prompts, pairs, battles and votes; returns how many votes are new."""
         prompts = self._store_prompts(batch)
-        batch = [
-            row
-            if prompts[row.digest] == row.pair[1]
-            else replace(row, pair=_pair(row.vote, prompts[row.digest], self._created))
-            for row in batch
-        ]
-        self._insert(PairRow, _PAIR, list({row.pair[0]: row.pair for row in batch}.values()))
+        batch = [self._with_prompt(row, prompts[row.digest]) for row in batch]
+        self._insert(PairRow, _PAIR, list({row.pair_id: row.pair for row in batch}.values()))
         self._store_battles(batch)
         votes = sorted((row.battle_id, row.vote.voter, row.vote.choice, row.created) for row in batch)
         return self._insert(VoteRow, _VOTE, votes)
@@ -164,7 +159,7 @@ class _Batch:
 
     def _battle(self, row: _Row) -> tuple[Any, ...]:
         """The battle's values for _BATTLE. It is numbered after the known showings of the pair to the voter."""
-        vote, pair_id = row.vote, row.pair[0]
+        vote, pair_id = row.vote, row.pair_id
         key = (pair_id, vote.voter)
         showing = self._seen.showings[key] = self._seen.showings.get(key, -1) + 1
         return (
@@ -175,7 +170,7 @@ class _Batch:
     def _read_showings(self, rows: Sequence[_Row]) -> None:
         query = (
             select(BattleRow.pair_id, BattleRow.voter, func.max(BattleRow.showing))
-            .where(BattleRow.pair_id.in_({row.pair[0] for row in rows}), BattleRow.campaign == self._campaign)
+            .where(BattleRow.pair_id.in_({row.pair_id for row in rows}), BattleRow.campaign == self._campaign)
             .group_by(BattleRow.pair_id, BattleRow.voter)
         )
         for pair_id, voter, showing in self._session.execute(query):

@@ -5,24 +5,34 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 from openai import OpenAI
+from sqlalchemy import update
 
 import parley
 from models import jobs
-from models.database import Database, open_database, upgrade
+from models.database import Database, open_database, upgrade, utcnow
 from models.files import Files
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import ModelSpec
+from models.tables import JobRow
 from models.worker import run_job
 from serve.gateway.app import create_app
 from tests.stack import free_ports
 from tests.train.conftest import style_rows
+
+
+def end_leases(database: Database) -> None:
+    """Let the next worker take a killed one's job now; its lease would run out in half a minute."""
+    leased = JobRow.lease_until.is_not(None)
+    with database.write() as session:
+        session.execute(update(JobRow).where(leased).values(lease_until=utcnow() - timedelta(seconds=1)))
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,18 @@ import json
 import os
 import signal
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 from openai import OpenAI
-from sqlalchemy import update
 
-from models.database import utcnow
 from models.registry import Registry
 from models.spec import ModelSpec
-from models.tables import JobRow
 from serve.fleet import engine_states
 from tests.stack import Stack, stack
 from tests.tiny_model import make_base
+from tests.train.finetuning.conftest import end_leases
 
 pytestmark = [pytest.mark.engine, pytest.mark.training]
 
@@ -34,14 +31,6 @@ def worker(stack: Stack) -> psutil.Process:
         if process.cmdline()[1:] == ["-m", "parley", "worker"]  # its guardian's line ends so too
     ]
     return found
-
-
-def end_leases(stack: Stack) -> None:
-    """Let the next worker take a killed one's job now; its lease would run out in half a minute."""
-    with stack.database.write() as session:
-        session.execute(
-            update(JobRow).where(JobRow.lease_until.is_not(None)).values(lease_until=utcnow() - timedelta(seconds=1))
-        )
 
 
 def rows() -> bytes:
@@ -73,7 +62,7 @@ def test_a_model_is_trained_and_answers_without_a_restart_though_its_worker_was_
         trainings = victim.children(recursive=True)
         victim.kill()
         assert not psutil.wait_procs(trainings, 20)[1]
-        end_leases(demo_stack)
+        end_leases(demo_stack.database)
         while (job := client.fine_tuning.jobs.retrieve(job.id)).status in UNDERWAY:
             time.sleep(0.2)
         assert job.status == "succeeded", job.error
@@ -111,7 +100,7 @@ def test_a_job_survives_the_death_of_everything(tmp_path: Path) -> None:
             time.sleep(0.2)
         os.kill(first.running.pid, signal.SIGKILL)  # gateway, worker, training and engine go with it
     with stack(home) as again, OpenAI(base_url=again.gateway_url, api_key="none") as client:
-        end_leases(again)
+        end_leases(again.database)
         while (job := client.fine_tuning.jobs.retrieve(job.id)).status in UNDERWAY:
             time.sleep(0.2)
         assert job.status == "succeeded", job.error

@@ -5,22 +5,18 @@ import io
 import subprocess
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from openai.types.fine_tuning import FineTuningJob
-from sqlalchemy import update
 
-from models.database import utcnow
 from models.files import Files
 from models.registry import Registry
 from models.settings import child_environment
-from models.tables import JobRow
 from tests.stack import ROOT
-from tests.train.finetuning.conftest import House
+from tests.train.finetuning.conftest import House, end_leases
 from tests.train.finetuning.test_validation import pairs
 
 pytestmark = pytest.mark.training
@@ -195,8 +191,7 @@ def test_a_worker_that_is_stopped_and_one_that_is_killed_lose_nothing(training_h
     second.kill()
     second.wait(10)
     house.until(lambda: not trainers(house), 20)
-    with house.database.write() as session:  # the lease would run out in half a minute
-        session.execute(update(JobRow).values(lease_until=utcnow() - timedelta(seconds=1)))
+    end_leases(house.database)
     worker()
     house.until(lambda: api.retrieve(job.id).status != "running")
     job = api.retrieve(job.id)

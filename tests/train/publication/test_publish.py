@@ -13,10 +13,10 @@ import pytest
 
 from models.atomic import sweep
 from models.errors import Conflict, Invalid
+from models.lora_support import must_be_merged
 from models.registry import Registry
 from models.settings import Settings, child_environment
 from train import publish, publish_merge
-from train.publication.publish import must_be_merged
 
 slow = pytest.mark.training
 

@@ -148,9 +148,15 @@ class Process:
         return self.stop()
 
     def last_words(self) -> str:
-        """The last line that this run wrote to its log; the last one that names an error where there is one."""
-        text = self._output()
-        kept = [line.rstrip() for line in text.splitlines() if line.strip()]
+        """The last line that this run wrote to its log; the last one that names an error where there is one.
+
+        Where the fault handler wrote, the place of the fault.
+        """
+        kept = [line.rstrip() for line in self._output().splitlines() if line.strip()]
+        fatal = next((number for number in reversed(range(len(kept))) if kept[number].startswith(_PREFIX)), None)
+        if fatal is not None:
+            place = next((line.strip() for line in kept[fatal:] if line.startswith('  File "')), "")
+            return ", ".join(filter(None, [kept[fatal], place]))[-300:]
         telling = [line for line in kept if "Error" in line and "Traceback" not in line]
         return (telling or kept or [""])[-1][-300:]
 

@@ -2,8 +2,9 @@
 
 It knows what the supervisor and the gateway ask of an engine: completions, chat streams (paced), adapters, metrics.
 Fake options come behind the real ones: `--fake-start-s 2` (seconds until it listens), `--fake-loads-s 2` (the same, but
-it logs meanwhile), `--fake-child` (it abandons a process), `--fake-never-ready`, `--fake-dies` (a moment after it has
-answered two requests, of an illegal instruction). A request from the user "hang" stops it for good, one from "work" keeps it busy for 6 s.
+it logs meanwhile), `--fake-child` (it abandons a process), `--fake-never-ready`, `--fake-dies` (of an illegal
+instruction, a moment after two requests). A request from the user "hang" stops it for good, one from "work" keeps it
+busy for 6 s.
 """
 
 import argparse

@@ -194,9 +194,8 @@ async def test_what_cannot_start_is_left_alone_by_other_changes(start) -> None:
         assert broken.startswith("gave up after 3 failures in a row: ended with status 2: ")
         assert "invalid int value: 'no-number'" in broken
         # Ready each time, and dead a moment later: its signal, its last words, and what to try.
-        assert (
-            "gave up after 3 failures in a row: was ended by SIGILL (Illegal instruction): Fatal Python error" in dies
-        )
+        assert dies.startswith("gave up after 3 failures in a row: was ended by SIGILL (Illegal instruction): Fatal ")
+        assert 'File "' in dies
         assert "try another dtype" in dies
         fleet.add("other")
         await fleet.ready("other")

@@ -123,9 +123,12 @@ def _has_interface(module: str, name: str, seen: frozenset[tuple[str, str]]) -> 
 
 
 def _base_name(node: ast.expr) -> str:
+    """The name of a base class; "" for another module's, as in `nn.Module`; "?" for an expression."""
     if isinstance(node, ast.Subscript):
         node = node.value
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    if isinstance(node, ast.Attribute):
+        return ""
+    return node.id if isinstance(node, ast.Name) else "?"
 
 
 def _resolve(module: str, node: ast.ImportFrom) -> str:

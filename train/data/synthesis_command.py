@@ -56,8 +56,8 @@ def synthesise_command(
 
     checked = reading.load(seeds)
     settings = load_settings()
-    patience = StartPatience(settings.longest_start_s)
-    completer = open_completer(settings, model, base_url, credential, patience=patience)
+    start = StartPatience(settings.longest_start_s)
+    completer = open_completer(settings, model, base_url, credential, patience=start)
     options = SynthesisOptions(
         model=model, number=number, seed=seed, shots=shots, each=each, concurrency=concurrency,
         patience=patience, instructions=instructions, temperature=temperature,

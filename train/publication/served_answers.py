@@ -59,7 +59,7 @@ def request_answers(
     # In a thread of its own, because a notebook's thread already runs an event loop; a daemon, so that cancelling a
     # training does not wait for an engine to start.
     threading.Thread(target=run, name="served-answers", daemon=True).start()
-    while not future.done():
+    while not future.done() or not lines.empty():
         with suppress(queue.Empty):
             report(lines.get(timeout=_POLL_S))
     return future.result()

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from models.atomic import claim_folder, unclaimed_folders
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.lora_support import must_be_merged, read_architectures
+from models.lora_support import must_be_merged, read_config
 from models.spec import NAME_RULE, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
 from models.weights import check_weights, read_adapter_config
@@ -272,10 +272,13 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
             param="path",
         )
     base_folder = Path(base.spec["path"])
-    architectures = read_architectures(base_folder) if base_folder.is_absolute() else ()
     adapter = read_adapter_config(spec.folder) if spec.folder else {}
-    if reason := must_be_merged(adapter, rank, architectures):
-        raise Invalid(f"The adapter cannot be served on {spec.base!r}: {reason}. Merge it.", param="path")
+    if reason := must_be_merged(adapter, rank, read_config(base_folder) if base_folder.is_absolute() else {}):
+        raise Invalid(
+            f"The adapter cannot be served on {spec.base!r}: {reason}. Merge it: "
+            f"`parley merge {spec.path} --base {spec.base} --name {spec.id}`.",
+            param="path",
+        )
 
 
 def _check_fallbacks(session: Session, spec: ModelSpec) -> None:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.lora_support import supports_lora
+from models.lora_support import refuses_adapters
 from models.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet import amx, engine_fork
@@ -59,10 +59,9 @@ def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
     weights = find_model_files(spec)
     if weights.embeds:
         return LaunchOptions(lora=False, embeds=True, parsers=Parsers())
-    # With LoRA enabled, an engine of an architecture without it does not start at all.
-    lora = all(supports_lora(name) is not False for name in weights.architectures)
-    wanted = spec.kind == "base" or adapters > 0
-    return LaunchOptions(lora and wanted, False, parsers(spec, weights, adapters=adapters > 0))
+    # With LoRA enabled, an engine that cannot do it does not start, or dies of its first request.
+    lora = (spec.kind == "base" or adapters > 0) and not refuses_adapters(weights.config)
+    return LaunchOptions(lora, False, parsers(spec, weights, adapters=adapters > 0))
 
 
 def free_port() -> int:

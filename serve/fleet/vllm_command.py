@@ -20,6 +20,8 @@ from serve.processes.children import Command
 
 MODULE = "vllm.entrypoints.openai.api_server"
 _GRACE_S = 3.0
+# As in "(EngineCore pid=95) ERROR 11-30 06:03:49 [core.py:15] ".
+_LOG_PREFIX = r"(\(\w+ pid=\d+\) )?(\w+ [\d-]+ [\d:]+ \[[^]]+\] )?"
 _MIN_SLOTS, _MAX_SLOTS = 4, 8
 _SMALL_BYTES = 64 * 1024**2
 # JSON is generated without whitespace, as at OpenAI: a weak model otherwise fills its tokens with it. That needs a
@@ -113,6 +115,8 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         # With several ranks, vLLM binds them to cores itself.
         cores=share.cores if share.cores and options.tensor_parallel_size == 1 else None,
         grace_s=_GRACE_S,
+        log_prefix=_LOG_PREFIX,
+        consequences=("EngineDeadError", "Engine core initialization failed"),
     )
 
 

@@ -16,24 +16,8 @@ from models.errors import Conflict, Invalid
 from models.registry import Registry
 from models.settings import Settings, child_environment
 from train import publish, publish_merge
-from train.publication.publish import must_be_merged
 
 slow = pytest.mark.training
-
-
-@pytest.mark.parametrize(
-    ("adapter", "merged"),
-    [
-        ({"r": 64, "target_modules": ["q_proj"]}, False),
-        ({"r": 65, "target_modules": ["q_proj"]}, True),
-        ({"r": 8, "rank_pattern": {"q_proj": 128}}, True),
-        ({"r": 8, "modules_to_save": ["embed_tokens"]}, True),
-        ({"r": 8, "target_modules": ["q_proj", "lm_head"]}, True),
-        ({"r": 8, "target_modules": "all-linear", "modules_to_save": None}, False),
-    ],
-)
-def test_which_adapters_no_engine_can_hold(adapter: dict[str, Any], merged: bool) -> None:
-    assert bool(must_be_merged(adapter)) == merged
 
 
 @slow

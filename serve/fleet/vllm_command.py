@@ -48,12 +48,14 @@ class LaunchOptions:
     """How an engine is started. `lora`: with LoRA enabled, for merged models only once they have an adapter, as it
     costs speed.
 
-    `embeds`: for embeddings instead of text. `parsers`: for tool calls and reasoning.
+    `embeds`: for embeddings instead of text. `parsers`: for tool calls and reasoning. `refuses_adapters`: why it can
+    serve none, as a clause; empty if it can.
     """
 
     lora: bool
     embeds: bool
     parsers: Parsers
+    refuses_adapters: str = ""
 
 
 def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
@@ -62,8 +64,9 @@ def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
     if weights.embeds:
         return LaunchOptions(lora=False, embeds=True, parsers=Parsers())
     # With LoRA enabled, an engine that cannot do it does not start, or dies of its first request.
-    lora = (spec.kind == "base" or adapters > 0) and not refuses_adapters(weights.config)
-    return LaunchOptions(lora, False, parsers(spec, weights, adapters=adapters > 0))
+    refused = refuses_adapters(weights.config) or ""
+    lora = (spec.kind == "base" or adapters > 0) and not refused
+    return LaunchOptions(lora, False, parsers(spec, weights, adapters=adapters > 0), refused)
 
 
 def free_port() -> int:

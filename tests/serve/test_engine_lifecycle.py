@@ -4,10 +4,11 @@ Real engines do the same in test_real_engines.py.
 """
 
 import asyncio
+import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,11 @@ class Fleet:
     client: openai.AsyncOpenAI
     home: Path
 
-    def add(self, name: str, *extra: str, kind: str = "base", **fields: Any) -> None:
+    def add(self, name: str, *extra: str, kind: str = "base", architectures: Sequence[str] = (), **fields: Any) -> None:
         folder = self.home / f"weights-{name}"
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(b"")
+        (folder / "config.json").write_text(json.dumps({"architectures": architectures}))
         options = EngineOptions(extra_args=extra)
         self.registry.register(ModelSpec(id=name, kind=kind, path=str(folder), engine=options, **fields))
         self.gateway.seen(lambda snapshot: name in snapshot.routes)
@@ -183,6 +185,21 @@ async def test_who_asks_for_an_adapter_wakes_its_base(start) -> None:
         assert states == {"base": "stopped", "adapter": "stopped", "other": "ready"}
         assert await fleet.say("adapter") == "a"
         assert fleet.supervisor.overview()["other"].state == "stopped"
+
+
+async def test_an_adapter_that_its_engine_cannot_take_fails_and_the_engine_stays(
+    start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.registry.must_be_merged", lambda *_: None)  # as in a home of an earlier release
+    async with start() as fleet:
+        fleet.add("base", architectures=["FalconForCausalLM"])
+        fleet.add("tuned", kind="adapter", base="base", lora_rank=8)
+        await fleet.ready("base")
+        await fleet.until(lambda seen: "tuned" in seen and seen["tuned"].state == "failed")
+        assert "without LoRA adapters: merge it" in fleet.supervisor.overview()["tuned"].message
+        before = fleet.supervisor.guardians
+        assert await fleet.say("base") == "a"
+        assert fleet.supervisor.guardians == before
 
 
 async def test_what_cannot_start_is_left_alone_by_other_changes(start) -> None:

@@ -287,11 +287,13 @@ def _install(model: "DemoModel", home: "Home") -> None:
 
 def worker() -> None:
     """Run the jobs that the page and the API enqueue. `parley up` starts this."""
+    from models.audit import Actor, set_actor
     from models.database import open_database
     from models.settings import load_settings
     from models.worker import run_worker
 
     settings = load_settings()
+    set_actor(lambda: Actor("worker"))
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models.errors import Busy, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
+from models.instance import find_gateway
 from models.messages import Completion, Message, Token, as_dicts
 from models.settings import Settings
 
@@ -186,9 +187,13 @@ class GatewayCompleter:
 def gateway_completer(
     settings: Settings, model: str, timeout_s: float = 120.0, retries: int = 2, *, many: bool = False
 ) -> GatewayCompleter:
-    """A completer for a model on this Parley's gateway, with the page's key if one is set."""
+    """A completer for a model on this home's gateway, with the page's key if one is set.
+
+    Raises:
+        Unavailable: no Parley runs from this home.
+    """
     key = settings.page_key.get_secret_value() if settings.page_key else None
-    return GatewayCompleter(settings.gateway_url, model, key, timeout_s, retries, many=many)
+    return GatewayCompleter(find_gateway(settings), model, key, timeout_s, retries, many=many)
 
 
 def open_completer(

@@ -17,10 +17,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg",
         "settings page_secret judge_prompt weights",
+        "instance",
         "database completer",
         "tables spec atomic",
+        "audit new_home engine_options",
         "registry jobs files usage shutdowns http/ demo/",
         "keys uploads worker terminal command_options api_operations backup/",
+        "management/",
         "api commands/",
         "cli",
     ),

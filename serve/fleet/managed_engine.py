@@ -50,7 +50,7 @@ class ManagedEngine:
     Without a `share` it does not run: it is asleep since `asleep_since`, or was given up at `gave_up_at`. `attempts`
     counts starts in a row that never became ready, `ends` also those that ended soon after. `wished_at`: when a request
     asked for it while asleep; `started_for_wish`: it runs because of such a request. `used`: when it last had a
-    request, `requests_counted` how many.
+    request, `requests_counted` how many. `resting`: it sleeps because nobody needed it, until a request asks for it.
     """
 
     spec: ModelSpec
@@ -83,6 +83,7 @@ class ManagedEngine:
     gave_up_at: datetime | None = None
     wished_at: float | None = None
     started_for_wish: bool = False
+    resting: bool = False
     drain: Drain | None = None
     task: "asyncio.Task[None] | None" = None
 

@@ -60,4 +60,6 @@ def _describe(name: str, route: Route) -> dict[str, Any]:
     described["parley"] = {"kind": spec.kind, "state": route.state.state, "base": spec.base}
     if name != spec.id:
         described["parley"]["alias_of"] = spec.id
+    if route.split is not None:
+        described["parley"]["shares"] = route.split.shares
     return described

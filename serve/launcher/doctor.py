@@ -22,12 +22,12 @@ import psutil
 
 from models.database import Database, open_database, wal_is_safe
 from models.errors import ParleyError
+from models.instance import read_state
 from models.keys import keys_configured
 from models.settings import Settings
 from serve.fleet import engine_states, machine
 from serve.fleet.memory import CPU_OVERHEAD_BYTES, available_bytes
 from serve.launcher import preflight
-from serve.launcher.up_process import read_state
 
 State = Literal["ok", "warn", "fail"]
 _GIB = 1024**3

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from models.completer import GatewayCompleter, gateway_completer
-from models.errors import NotFound, ParleyError
+from models.errors import NotFound, ParleyError, Unavailable
 from models.messages import Message
 from models.settings import Settings
 from train.publication.probes import GREEDY_TOKENS
@@ -57,7 +57,10 @@ def request_answers(settings: Settings, model: str, questions: "Sequence[Questio
 
 
 async def _request_all(settings: Settings, model: str, questions: "Sequence[Question]") -> ServedAnswers:
-    completer = gateway_completer(settings, model, retries=0)
+    try:
+        completer = gateway_completer(settings, model, retries=0)
+    except Unavailable:
+        return ServedAnswers(reason="no Parley was running from this home")
     try:
         state = await wait_until_ready(completer, settings, patience_s=_PATIENCE_S)
         if state != "ready":

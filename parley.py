@@ -66,7 +66,7 @@ JOB_HANDLERS = {
 JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",))
 
 # Functions (settings, database) -> Starlette routes, mounted on the gateway.
-API_ROUTES = ("models.api:routes", "train.api:routes")
+API_ROUTES = ("models.api:routes", "train.api:routes", "serve.api:routes", "evals.api:routes")
 
 
 class _OrderedGroup(TyperGroup):

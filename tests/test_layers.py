@@ -22,7 +22,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "tables spec atomic",
         "audit new_home engine_options",
         "registry jobs files usage shutdowns http/ demo/",
-        "keys uploads worker terminal command_options api_operations backup/",
+        "keys uploads worker terminal command_options new_model api_operations backup/",
         "management/",
         "api commands/",
         "cli",
@@ -30,8 +30,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "serve": (
         "tables transport/ processes/ bulk/ openai_import",
         "accounting/ fleet/ validation/",
-        "openapi/ launcher/",
-        "gateway/",
+        "openapi/ launcher/ api_operations",
+        "gateway/ api",
         "cli",
     ),
     "train": (
@@ -55,8 +55,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "campaigns/",
         "served_models judges/",
         "reports/ served_runs",
-        "commands/ jobs",
-        "cli",
+        "commands/ jobs api_operations",
+        "cli api",
     ),
     "ui": ("look/", "access/ backend/", "owners/ raters/ bot/ gradio_server", "page", "cli"),
 }

@@ -48,10 +48,3 @@ class EngineFlags:
         values["sleep_after_s"] = values.pop("sleep_after")
         values["extra_args"] = tuple(values.pop("engine_arg") or ())
         return values
-
-    def given(self) -> tuple[str, ...]:
-        """The flags whose values differ from the defaults."""
-        defaults = EngineFlags()
-        return tuple(
-            f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value != getattr(defaults, name)
-        )

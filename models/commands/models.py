@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -162,36 +161,22 @@ def models_add(
       parley models add gpt --upstream https://api.openai.com/v1 --upstream-model ft:gpt-4o-mini:acme::abc
       --credential OPENAI_API_KEY --fallback support-v2
     """
-    from models.registry import parse_spec
-    from models.weights import guess_kind, read_lora_rank
+    from models.new_model import NewModel
 
-    if path and upstream:
-        raise Invalid("A model has weights or an upstream, not both: give --path or --upstream.")
-    if not path and not upstream:
-        raise Invalid("Say where the model is: --path FOLDER or HUB_ID, or --upstream ADDRESS.", param="path")
-    hosted = {
-        "model": upstream_model, "credential": credential,
-        "usd_per_million_input": usd_per_million_input, "usd_per_million_output": usd_per_million_output,
-    }  # fmt: skip
-    if not upstream and any(value is not None for value in hosted.values()):
-        raise Invalid("--upstream-model, --credential and the prices go with --upstream ADDRESS.", param="upstream")
-    if path and Path(path).expanduser().exists():
-        path = str(Path(path).expanduser().absolute())
-    spec = parse_spec(
-        id=name,
-        kind=kind or ("hosted" if upstream else guess_kind(path or "", base)),
+    spec = NewModel(
+        name=name,
         path=path,
+        kind=kind,
         base=base,
-        upstream=hosted | {"base_url": upstream, "model": upstream_model or name} if upstream else None,
+        upstream=upstream,
+        upstream_model=upstream_model,
+        credential=credential,
         fallbacks=tuple(fallback or ()),
-        lora_rank=read_lora_rank(path) if path else None,
+        usd_per_million_input=usd_per_million_input,
+        usd_per_million_output=usd_per_million_output,
         engine=engine.options(),
-    )
-    if spec.kind not in ("base", "merged") and (flags := engine.given()):
-        where = f"give {flags[0]} to its base" if spec.kind == "adapter" else f"leave {flags[0]} out"
-        raise Invalid(f"A model of kind {spec.kind} does not have its own engine: {where}.", param="engine")
-    if pin and spec.kind not in ("base", "merged"):
-        raise Invalid(f"A model of kind {spec.kind} does not have its own engine, so it cannot be pinned.", param="pin")
+        pin=pin,
+    ).spec()
     with open_home() as home:
         home.registry.register(spec)
         if pin:

@@ -295,12 +295,12 @@ class Supervisor:
 
     def _rest_idle(self) -> None:
         """Stops engines that had no request for as long as their model or the settings say, until the next one."""
-        now = time.monotonic()
         for name, engine in self._engines.items():
             limit = engine.spec.engine.sleep_after_s or self._settings.engine_sleep_after_s
             if limit is None or name in self._desired.pinned or engine.state != "ready" or engine.drain:
                 continue
-            if now - max(engine.used, engine.since) > limit:
+            # By the last look at its requests, which may be some seconds old.
+            if engine.use_checked_at - max(engine.used, engine.since) > limit:
                 self._rest(engine, f"had no request for {limit:.0f} s")
 
     def _rest(self, engine: ManagedEngine, why: str) -> None:

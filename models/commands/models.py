@@ -224,14 +224,15 @@ def _parse_weights(text: str) -> dict[str, float]:
     """
     weights: dict[str, float] = {}
     for part in text.split(","):
-        model, equals, weight = part.strip().rpartition("=")
+        model, _, weight = part.strip().rpartition("=")
         try:
-            number = float(weight)
+            if not model or model in weights:
+                raise ValueError
+            weights[model] = float(weight)
         except ValueError:
-            equals = ""
-        if not equals or not model or model in weights:
-            raise Invalid(f"--to is {text!r}: name each model once with its weight, such as a=90,b=10.", param="to")
-        weights[model] = number
+            raise Invalid(
+                f"--to is {text!r}: name each model once with its weight, such as a=90,b=10.", param="to"
+            ) from None
     return weights
 
 

@@ -57,9 +57,9 @@ def _describe(name: str, route: Route) -> dict[str, Any]:
     }
     if spec.shutdown_date:
         described["shutdown_date"] = spec.shutdown_date.isoformat()
-    described["parley"] = {"kind": spec.kind, "state": route.state.state, "base": spec.base}
+    own: dict[str, Any] = {"kind": spec.kind, "state": route.state.state, "base": spec.base}
     if name != spec.id:
-        described["parley"]["alias_of"] = spec.id
+        own["alias_of"] = spec.id
     if route.split is not None:
-        described["parley"]["shares"] = route.split.shares
-    return described
+        own["shares"] = route.split.shares
+    return described | {"parley": own}

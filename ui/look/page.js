@@ -2,7 +2,7 @@
 (() => {
   if (window.parley) return;
   const KEY = "parley-shade";
-  const stored = () => { try { return localStorage.getItem(KEY); } catch { return null; } };
+  const stored = (key = KEY) => { try { return localStorage.getItem(key); } catch { return null; } };
   const system = () => matchMedia("(prefers-color-scheme: dark)").matches;
   const applyShade = () => {
     const chosen = stored();
@@ -73,7 +73,27 @@
     },
     copyLink: (model) => { if (model) copy(`${location.origin}/bot/${encodeURI(model)}`, "Link copied"); return []; },
     copyVoteLink: () => copy(`${location.origin}/vote/`, "Link copied"),
+    openTab: (name) => { openTab(name); return []; },
     title: (text) => { if (text) document.title = text; },
+  };
+  const STEPS = "parley-steps-hidden";
+  const hideSteps = () => document.documentElement.classList.toggle("no-steps", stored(STEPS) === "1");
+  // A tab that does not fit is behind the three dots; its button works there all the same.
+  const openTab = (name) => [...document.querySelectorAll(".tabs-bar > .tab-wrapper button")]
+    .findLast((button) => button.textContent.trim() === name && !button.closest("[aria-hidden=true]"))?.click();
+  const ask = (id, question) => {
+    const box = document.querySelector(`#${id} textarea`);
+    if (!box) return;
+    box.value = question;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+    setTimeout(() => document.querySelector(`#${id} .submit-button`)?.click(), 50);  // Svelte has read the text by then
+  };
+  // Gradio gives these buttons a picture and no name.
+  const LABELS = { ".submit-button": "Send", ".stop-button": "Stop" };
+  const label = () => {
+    for (const [which, name] of Object.entries(LABELS)) {
+      for (const button of document.querySelectorAll(`${which}:not([aria-label])`)) button.setAttribute("aria-label", name);
+    }
   };
   document.addEventListener("click", (event) => {
     const target = event.target.closest?.("[data-parley]");
@@ -81,10 +101,18 @@
     if (target.dataset.parley === "shade") flip();
     if (target.dataset.parley === "restart") document.querySelector("#bot-restart")?.click();
     if (target.dataset.parley === "copy") copy(target.previousElementSibling.textContent, "Copied");
+    if (target.dataset.parley === "ask") ask(target.dataset.box, target.textContent);
+    if (target.dataset.parley === "tab") openTab(target.dataset.tab);
+    if (target.dataset.parley === "hide-steps") {
+      try { localStorage.setItem(STEPS, "1"); } catch { /* private window */ }
+      document.documentElement.classList.add("no-steps");
+    }
     if (target.dataset.parley === "vote-link") copy(`${location.origin}/vote/`, "Link copied");
   });
   const begin = () => {
     applyShade();
+    hideSteps();
+    new MutationObserver(label).observe(document.body, { childList: true, subtree: true });
     // Gradio sets its own class once it has loaded; the stored choice overrides it.
     new MutationObserver(() => {
       const chosen = stored();

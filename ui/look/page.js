@@ -95,6 +95,19 @@
       for (const button of document.querySelectorAll(`${which}:not([aria-label])`)) button.setAttribute("aria-label", name);
     }
   };
+  // A report's frame is as high as its text, and as light or dark as the page. It runs no script of its own.
+  const fit = (frame) => {
+    const root = frame.contentDocument?.documentElement;
+    if (!root?.querySelector("h1")) return;
+    root.dataset.shade = document.body.classList.contains("dark") ? "dark" : "light";
+    frame.style.height = `${root.offsetHeight + 8}px`;
+  };
+  const frames = () => document.querySelectorAll("iframe.report");
+  document.addEventListener("load", (event) => {
+    if (!event.target.matches?.("iframe.report")) return;
+    fit(event.target);
+    new ResizeObserver(() => fit(event.target)).observe(event.target.contentDocument.body);
+  }, true);
   document.addEventListener("click", (event) => {
     const target = event.target.closest?.("[data-parley]");
     if (!target) return;
@@ -117,6 +130,7 @@
     new MutationObserver(() => {
       const chosen = stored();
       if (chosen && document.body.classList.contains("dark") !== (chosen === "dark")) applyShade();
+      frames().forEach(fit);
     }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyShade);
   };

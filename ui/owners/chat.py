@@ -249,8 +249,8 @@ def build_chat_tab(context: PageContext, blocks: gr.Blocks) -> Callable[[], Awai
 def _settings() -> tuple[gr.Textbox, gr.Number, gr.Number]:
     """The fields for the system prompt, the temperature and the answer's length."""
     system = gr.Textbox(label="System prompt", lines=3, max_lines=10, placeholder="None", elem_id="chat-system")
-    temperature = gr.Number(value=0.7, step=0.05, label=f"{TEMPERATURE.label}, 0 to 2", elem_id="chat-temperature")
-    max_tokens = gr.Number(value=512, step=1, label=f"{ANSWER_LENGTH.label} (tokens)", elem_id="chat-length")
+    temperature = TEMPERATURE.component(0.7, step=0.05, elem_id="chat-temperature")
+    max_tokens = ANSWER_LENGTH.component(512, elem_id="chat-length")
     return system, temperature, max_tokens
 
 

@@ -183,10 +183,8 @@ def build_compare_tab(context: PageContext, tab: gr.Tab) -> Callable[[], Awaitab
     )
     with gr.Accordion("Settings", open=False, elem_classes="fold"), gr.Row():
         system = gr.Textbox(label="System prompt", lines=1, max_lines=6, placeholder="None")
-        temperature = gr.Number(
-            value=0.7, step=0.05, label=f"{TEMPERATURE.label}, 0 to 2", elem_id="compare-temperature"
-        )
-        max_tokens = gr.Number(value=512, step=1, label=f"{ANSWER_LENGTH.label} (tokens)", elem_id="compare-length")
+        temperature = TEMPERATURE.component(0.7, step=0.05, elem_id="compare-temperature")
+        max_tokens = ANSWER_LENGTH.component(512, elem_id="compare-length")
     examples = gr.HTML(elem_id="compare-examples")
     line = gr.HTML(elem_id="compare-line")
     hint = gr.HTML(

@@ -18,7 +18,7 @@ from ui.backend.context import PageContext, error_message
 from ui.backend.uploads import TRAINING_PURPOSE, TRAINING_SUFFIXES, file_label, path_with_suffix
 from ui.look.components import BROWSER_ONLY, QUIET, confirm_row, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice
-from ui.owners.training.auto_values import NUMBERS, TrainingForm, preview_auto_values
+from ui.owners.training.auto_values import HELD_OUT, NUMBERS, TrainingForm, preview_auto_values
 from ui.owners.training.run import KINDS, Run, read_run, run_options
 from ui.owners.training.run_html import auto_values_html, curves_plot, numbers_html, result_html, state_html
 
@@ -42,7 +42,7 @@ class TrainView:
     kind: gr.Radio
     method: gr.Radio
     tune: gr.Radio
-    share: gr.Slider
+    share: gr.Number
     numbers: tuple[gr.Textbox, ...]
     settings: gr.Accordion
     rules: gr.HTML
@@ -203,7 +203,7 @@ class TrainTab:
             "name": name,
             "kind": form.kind,
             "method": form.method,
-            "validation": form.share,
+            "validation": form.held_out(),
             "hyperparameters": form.hyperparameters(),
         }
         return enqueue(self._context.database, "train", params)
@@ -256,10 +256,7 @@ def _form() -> dict[str, Any]:
                 gr.Textbox("auto", label=label, max_lines=1, min_width=120, elem_id=f"train-{key.replace('_', '-')}")
                 for key, label in NUMBERS.items()
             )
-            share = gr.Slider(
-                0, 0.5, value=0.1, step=0.05, label="Held out for validation", min_width=220,
-                elem_id="train-share",
-            )  # fmt: skip
+            share = HELD_OUT.component(0.1, step=0.05, min_width=220, elem_id="train-share")
         rules = gr.HTML(elem_id="train-rules")
     return {
         "data": data, "base": base, "name": name, "kind": kind, "method": method, "tune": tune, "share": share,
@@ -282,7 +279,7 @@ def _wire(train: TrainTab, view: TrainView, tab: gr.Tab, yes: gr.Button) -> None
         part.input(train.preview, form, view.rules, **QUIET)
     for number in view.numbers:
         number.blur(train.preview, form, view.rules, **QUIET)
-    view.share.release(train.preview, form, view.rules, **QUIET)
+    view.share.blur(train.preview, form, view.rules, **QUIET)
     view.start.click(train.begin, form, [*everything, view.settings], trigger_mode="once", **QUIET)
     yes.click(train.stop, [view.runs, view.shown], [view.line, *watched], **QUIET)
     view.runs.input(train.choose, [view.runs], watched, **QUIET)

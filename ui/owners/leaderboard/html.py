@@ -40,8 +40,8 @@ def ratings_table(board: "Leaderboard") -> str:
     block = ""
     if unproven:
         rule = (
-            f"Too few votes for a rank: fewer than {MIN_VOTES} votes or {MIN_PROMPTS} prompts, or never compared with the "
-            "other models"
+            f"Too few votes for a rank: fewer than {MIN_VOTES} votes or {MIN_PROMPTS} prompts, or never compared with "
+            "the other models"
         )
         columns = 7 if board.style_votes else 6
         block = f"<tr class='unproven'><td colspan='{columns}'>{rule}</td></tr>"

@@ -21,8 +21,9 @@ def put_to_vote(context: PageContext, model: str) -> str:
     """
     spec = context.registry.resolve(model)
     trained_from = spec.parent or spec.base
-    for name in dict.fromkeys(filter(None, (trained_from, spec.id))):
-        campaign = add_model(context.database, OPEN, name)
+    if trained_from:
+        add_model(context.database, OPEN, trained_from)
+    campaign = add_model(context.database, OPEN, spec.id)
     others = ", ".join(name for name in campaign.models if name != spec.id) or "no other model yet"
     return (
         f"<p class='lead' role='status'><b>{escape(spec.id)}</b> is in the open vote, with {escape(others)}. "

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 import train.cli
-from models.errors import Invalid, NotFound, Unavailable
+from models.errors import Invalid, NotFound
 from models.settings import Settings
 from tests.train.conftest import style_rows
 from train.data.checks import UnusableData

@@ -17,6 +17,7 @@ from models.errors import (
     Unavailable,
     retry_delay,
 )
+from models.instance import find_gateway
 from models.messages import Completion, Message, Token, as_dicts
 from models.settings import Settings
 
@@ -233,12 +234,15 @@ class GatewayCompleter:
 def gateway_completer(
     settings: Settings, model: str, timeout_s: float = 120.0, retries: int = 2, **options: Any
 ) -> GatewayCompleter:
-    """A completer for a model on this Parley's gateway, with the page's key if one is set.
+    """A completer for a model on this home's gateway, with the page's key if one is set.
 
     `options`: `many` and `patience`, as `GatewayCompleter` takes them.
+
+    Raises:
+        Unavailable: no Parley runs from this home.
     """
     key = settings.page_key.get_secret_value() if settings.page_key else None
-    return GatewayCompleter(settings.gateway_url, model, key, timeout_s, retries, **options)
+    return GatewayCompleter(find_gateway(settings), model, key, timeout_s, retries, **options)
 
 
 def open_completer(

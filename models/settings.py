@@ -142,6 +142,12 @@ class Settings(BaseSettings):
         description="Seconds that an engine may take to become ready. While it makes progress (CPU, disk, log) it may "
         "take four times as long; then it is killed.",
     )
+    engine_sleep_after_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds without a request after which an engine sleeps until the next one. Pinned engines never "
+        "sleep. Without it: engines stop only to make room.",
+    )
     queue_wait_s: float = Field(
         default=30.0,
         ge=0,

@@ -42,11 +42,15 @@ class EngineOptions(_FrozenModel):
 
     dtype: str = "auto"
     max_model_len: int | None = Field(default=None, gt=0, description="Context length in tokens.")
-    tensor_parallel_size: int = Field(default=1, ge=1)
+    tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs that share each layer.")
+    pipeline_parallel_size: int = Field(default=1, ge=1, description="Groups of GPUs that share the layers.")
+    quantization: str | None = Field(
+        default=None, pattern=r"^[a-z0-9][a-z0-9_-]*$", description="vLLM's quantization; None: as the weights say."
+    )
     gpu_memory_share: float | None = Field(
         default=None, gt=0, le=1, description="Share of a GPU's memory; None: planned."
     )
-    max_lora_rank: int = Field(default=64, ge=1)
+    max_lora_rank: int = Field(default=64, ge=1, description="The highest rank of its LoRA adapters.")
     trust_remote_code: bool = Field(default=False, description="Run code that comes with the weights.")
     tool_call_parser: str | None = Field(
         default=None,
@@ -58,7 +62,18 @@ class EngineOptions(_FrozenModel):
         pattern=r"^[a-z0-9][a-z0-9_.-]*$",
         description='vLLM\'s reasoning parser; None: chosen by model family, "none": no reasoning.',
     )
+    sleep_after_s: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds without a request until the engine sleeps; None: the setting.",
+    )
     extra_args: tuple[str, ...] = Field(default=(), description="Additional arguments for vLLM's server.")
+
+    @property
+    def gpus(self) -> int:
+        """The number of GPUs that the engine needs."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
 class Upstream(_FrozenModel):

@@ -52,7 +52,8 @@ class ManagedEngine:
     counts starts in a row that never became ready, `failures` also those that failed soon after. `activity` and
     `progressing`: of a start, when last measured. `refuses_adapters`: why it serves none, as a clause; empty if it
     does. `wished_at`: when a request asked for it while asleep; `started_for_wish`: it runs because of such a request.
-    `used`: when it last had a request, `requests_counted` how many.
+    `used`: when it last had a request, `requests_counted` how many. `resting`: it sleeps because nobody needed it,
+    until a request asks for it.
     """
 
     spec: ModelSpec
@@ -88,6 +89,7 @@ class ManagedEngine:
     gave_up_at: datetime | None = None
     wished_at: float | None = None
     started_for_wish: bool = False
+    resting: bool = False
     drain: Drain | None = None
     task: "asyncio.Task[None] | None" = None
 

@@ -89,6 +89,10 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         argv += ["--max-model-len", str(options.max_model_len)]
     if options.tensor_parallel_size > 1:
         argv += ["--tensor-parallel-size", str(options.tensor_parallel_size)]
+    if options.pipeline_parallel_size > 1:
+        argv += ["--pipeline-parallel-size", str(options.pipeline_parallel_size)]
+    if options.quantization:
+        argv += ["--quantization", options.quantization]
     if options.trust_remote_code:
         argv += ["--trust-remote-code"]
     how = launch_options(spec, adapters)
@@ -116,7 +120,7 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         argv=(*argv, *options.extra_args),
         environment=_environment(spec, share, key),
         # With several ranks, vLLM binds them to cores itself.
-        cores=share.cores if share.cores and options.tensor_parallel_size == 1 else None,
+        cores=share.cores if share.cores and options.gpus == 1 else None,
         grace_s=_GRACE_S,
         log_prefix=_LOG_PREFIX,
         consequences=("EngineDeadError", "Engine core initialization failed"),
@@ -156,7 +160,7 @@ def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
         extra["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, share.gpus))
         # The numbers are nvidia-smi's, and CUDA by itself counts the fastest card first.
         extra["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    elif spec.engine.tensor_parallel_size == 1:
+    elif spec.engine.gpus == 1:
         # One process less: the engine core computes by itself instead of starting a worker. On a CPU that halves
         # the start and saves half a GB for each engine. vLLM then leaves threads and cores to us.
         extra["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"

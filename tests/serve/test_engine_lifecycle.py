@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from models.jobs import release_memory, reserve_memory
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet import engine_api, engine_lifecycle, supervisor, vllm_command
+from serve.fleet import engine_api, engine_lifecycle, engine_states, supervisor, vllm_command
 from serve.fleet.machine import Gpu, Machine
 from serve.fleet.supervisor import Supervisor
 from serve.processes import guardian
@@ -44,12 +44,15 @@ class Fleet:
     client: openai.AsyncOpenAI
     home: Path
 
-    def add(self, name: str, *extra: str, kind: str = "base", architectures: Sequence[str] = (), **fields: Any) -> None:
+    def add(
+        self, name: str, *extra: str, kind: str = "base", sleep_after_s: float | None = None, **fields: Any
+    ) -> None:
         folder = self.home / f"weights-{name}"
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(b"")
-        (folder / "config.json").write_text(json.dumps({"architectures": architectures}))
-        options = EngineOptions(extra_args=extra)
+        config = {"architectures": fields.pop("architectures", [])}
+        (folder / "config.json").write_text(json.dumps(config))
+        options = EngineOptions(extra_args=extra, sleep_after_s=sleep_after_s)
         self.registry.register(ModelSpec(id=name, kind=kind, path=str(folder), engine=options, **fields))
         self.gateway.seen(lambda snapshot: name in snapshot.routes)
 
@@ -204,7 +207,7 @@ async def test_an_adapter_that_its_engine_cannot_take_fails_and_the_engine_stays
 
 async def test_what_cannot_start_is_left_alone_by_other_changes(start) -> None:
     async with start() as fleet:
-        fleet.add("broken", "--port", "no-number")
+        fleet.add("broken", "--fake-start-s=no-number")
         fleet.add("dies", "--fake-dies")
         await fleet.until(lambda seen: all(seen.get(n) and seen[n].state == "failed" for n in ("broken", "dies")), 30)
         broken, dies = (fleet.supervisor.overview()[name].message for name in ("broken", "dies"))
@@ -244,6 +247,28 @@ async def test_the_least_recently_used_goes_and_a_pinned_one_never(start) -> Non
         assert await fleet.say("late") == "a"
         states = {name: one.state for name, one in fleet.supervisor.overview().items()}
         assert states == {"old": "stopped", "used": "ready", "pinned": "ready", "late": "ready"}
+
+
+async def test_an_idle_or_unloaded_engine_sleeps_until_the_next_request_and_a_pinned_one_does_not(start) -> None:
+    async with start() as fleet:
+        for name in ("pinned", "idle"):
+            fleet.add(name, sleep_after_s=1.0)
+        fleet.registry.pin("pinned")
+        await fleet.ready("pinned", "idle")
+        busy = asyncio.create_task(fleet.stream("idle", 40))  # it works for 2 s, which is not idle
+        await asyncio.sleep(1.5)
+        assert fleet.supervisor.overview()["idle"].state == "ready"
+        assert await busy == counted(40)
+        await fleet.until(lambda seen: seen["idle"].state == "stopped")
+        # Another model's arrival does not start it, and a request does.
+        fleet.add("other")
+        await fleet.ready("other")
+        assert fleet.supervisor.overview()["idle"].state == "stopped"
+        assert await fleet.say("idle") == "a"
+        engine_states.unload_model(fleet.gateway.database, "other")
+        await fleet.until(lambda seen: seen["other"].state == "stopped")
+        assert await fleet.say("other") == "a"
+        assert fleet.supervisor.overview()["pinned"].state == "ready"
 
 
 async def test_what_can_never_fit_is_refused_with_what_would(start) -> None:

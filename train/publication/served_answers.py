@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from models.completer import GatewayCompleter, StartPatience, gateway_completer
-from models.errors import NotFound, ParleyError
+from models.errors import NotFound, ParleyError, Unavailable
 from models.messages import Message
 from models.settings import Settings
 from train.publication.probes import GREEDY_TOKENS
@@ -77,7 +77,10 @@ async def _request_all(
         seen.add(state)
 
     patience = StartPatience(settings.longest_start_s, lambda _: report(waiting))
-    completer = gateway_completer(settings, model, patience=patience)
+    try:
+        completer = gateway_completer(settings, model, patience=patience)
+    except Unavailable:
+        return ServedAnswers(reason="no Parley was running from this home")
     try:
         state = await wait_until_ready(completer, settings, patience_s=_PATIENCE_S, on_poll=report_start)
         if state != "ready":

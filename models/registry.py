@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from models.atomic import claim_folder, unclaimed_folders
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound
-from models.spec import NAME_RULE, ModelSpec, Parity, State, is_recorded_name, is_valid_name
+from models.spec import NAME_RULE, BotProfile, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
 from models.weights import check_weights
 
@@ -116,6 +116,12 @@ class Registry:
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
         return tuple(removed)
+
+    def set_bot(self, model_id: str, profile: BotProfile) -> None:
+        """Stores how a model introduces itself on its own page."""
+        with self._change() as session:
+            row = _row(session, model_id)
+            row.spec = row.spec | {"bot": profile.model_dump(mode="json")}
 
     def set_state(self, model_id: str, state: State) -> None:
         """Sets a model's state: candidate, listed or retired."""

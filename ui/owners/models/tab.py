@@ -16,6 +16,7 @@ from models.spec import ModelSpec
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, confirm_row, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice
+from ui.owners.models.bot_page import build_bot_page_form
 from ui.owners.models.html import models_table
 from ui.owners.models.recording import build_recording_form
 
@@ -196,6 +197,7 @@ def build_models_tab(context: PageContext, tab: gr.Tab) -> None:
         unpin = gr.Button("Unpin", size="md", visible=False, min_width=110, elem_id="models-unpin")
         retire = gr.Button("Retire", size="md", visible=False, min_width=110, elem_id="models-retire")
     sure, yes = confirm_row(retire, "Yes, retire it (its name cannot be used again)", "No, keep it", "models")
+    bot_page, bot_parts = build_bot_page_form(context, which)
     build_recording_form(context, which)
     form, add = _form()
     # Below the form, near its button; while the form is closed, this is below the other buttons.
@@ -207,7 +209,9 @@ def build_models_tab(context: PageContext, tab: gr.Tab) -> None:
     everything = [
         table, line, which, *buttons, view.name, view.upstream_name, view.fallbacks, view.price_in, view.price_out,
     ]  # fmt: skip
-    tab.select(models.refresh, [which], everything, **QUIET)
+    opened = tab.select(models.refresh, [which], everything, **QUIET)
+    for chosen in (opened.then, which.input):
+        chosen(bot_page.show, [which], bot_parts, **QUIET)
     again.click(models.refresh, [which], everything, **QUIET)
     which.input(models.choose, [which], buttons, **QUIET)
     pin.click(models.pin, [which], everything, **QUIET)

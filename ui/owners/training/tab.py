@@ -83,7 +83,7 @@ class TrainTab:
             return {view.line: notice(error_message(error), "bad")}
         # A choice that stays is not sent again: an upload that ends meanwhile makes another.
         kept = not files or any(file.id == data for file in files)
-        chosen = {} if kept else {"value": files[0].id}
+        chosen: dict[str, Any] = {} if kept else {"value": files[0].id}
         base = base if any(spec.id == base for spec in bases) else (bases[0].id if bases else None)
         run = run if any(job.id == run for job in runs) else (runs[0].id if runs else None)
         no_base = notice("There is no base model yet. Add one: `parley models add NAME --path …`.", "warn")

@@ -22,7 +22,7 @@ from models.database import Database
 from models.engine_options import check_engine_options
 from models.errors import Conflict, Invalid, NotFound
 from models.lora_support import must_be_merged, read_config
-from models.spec import NAME_RULE, ModelSpec, Parity, State, is_recorded_name, is_valid_name
+from models.spec import NAME_RULE, BotProfile, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
 from models.weights import check_weights, read_adapter_config
 
@@ -127,6 +127,13 @@ class Registry:
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
         return tuple(removed)
+
+    def set_bot(self, model_id: str, profile: BotProfile) -> None:
+        """Stores how a model introduces itself on its own page."""
+        with self._change() as session:
+            row = _row(session, model_id)
+            row.spec = row.spec | {"bot": profile.model_dump(mode="json")}
+            record_change(session, "model.bot", model_id, title=profile.title)
 
     def set_state(self, model_id: str, state: State) -> None:
         """Sets a model's state: candidate, listed or retired."""

@@ -58,7 +58,10 @@ _TOKENIZE = _split(
     """model prompt messages add_generation_prompt continue_final_message add_special_tokens return_token_strs tools
     chat_template_kwargs"""
 )
-_RERANK = _split("model query documents top_n truncate_prompt_tokens max_tokens_per_doc max_tokens_per_query user")
+_RERANK = _split(
+    """model query documents top_n truncate_prompt_tokens truncation_side max_tokens_per_doc max_tokens_per_query user
+    cache_salt chat_template_kwargs"""
+)
 
 ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
     {

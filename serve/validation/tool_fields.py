@@ -57,12 +57,14 @@ def constrain_forced_call(path: str, body: dict[str, Any]) -> dict[str, Any]:
     """The body with `strict` for each tool that says nothing about it, if a call is forced; else the same object.
 
     A model that is forced to call writes a call even if it has never seen one: without `strict` vLLM would accept any
-    JSON as its arguments.
+    JSON as its arguments. A function that is named is called once, unless the request says otherwise.
     """
     tools, choice = body.get("tools"), body.get("tool_choice")
     if not isinstance(tools, list) or not _is_forced(choice):
         return body
-    return {**body, "tools": [_with_strict(path, tool) for tool in tools]}
+    once = isinstance(choice, dict) and not path.startswith(_MESSAGES) and body.get("parallel_tool_calls") is None
+    tools = [_with_strict(path, tool) for tool in tools]
+    return {**body, "tools": tools, "parallel_tool_calls": False} if once else {**body, "tools": tools}
 
 
 def _with_strict(path: str, tool: Any) -> Any:

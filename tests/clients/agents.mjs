@@ -1,7 +1,7 @@
 // Vercel's ai with openai-compatible, and the openai package's runTools. usage: agents.mjs MODEL
 // Where and with which key: OPENAI_BASE_URL and OPENAI_API_KEY. Prints what it met, as JSON.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateObject, generateText, streamText, tool } from "ai";
+import { generateText, Output, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
 
@@ -22,10 +22,8 @@ let streamed = "";
 const streaming = streamText(settings);
 for await (const piece of streaming.textStream) streamed += piece;
 const usage = await streaming.usage;
-const { object } = await generateObject({
-  ...settings,
-  schema: z.object({ topic: z.enum(["delivery", "money"]), urgent: z.boolean() }),
-});
+const shape = z.object({ topic: z.enum(["delivery", "money"]), urgent: z.boolean() });
+const { output: object } = await generateText({ ...settings, output: Output.object({ schema: shape }) });
 const find = tool({ description: "Where an order is.", inputSchema: order, execute: async ({ number }) => `${number} is here` });
 const called = await generateText({ ...settings, tools: { find_order: find }, toolChoice: "required" });
 const free = await generateText({ ...settings, tools: { find_order: find } });

@@ -33,6 +33,7 @@ for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA):
         model=name,
         response_model=Ticket,
         messages=[{"role": "user", "content": question}],
+        temperature=0,
         max_retries=0,
         max_tokens=200,
     )

@@ -64,8 +64,9 @@ def test_vercels_ai_and_run_tools(parley: Server) -> None:
 
 
 def test_llm(parley: Server, tmp_path: Path) -> None:
-    where = [{"model_id": "mine", "model_name": parley.chat, "api_base": parley.base_url, "api_key_name": "parley"}]
-    (tmp_path / "extra-openai-models.yaml").write_text(json.dumps(where))  # JSON is YAML too
+    where = {"model_id": "mine", "model_name": parley.chat, "api_base": parley.base_url, "api_key_name": "parley"}
+    described = json.dumps([where | {"supports_schema": True}])  # JSON is YAML too
+    (tmp_path / "extra-openai-models.yaml").write_text(described)
     (tmp_path / "keys.json").write_text(json.dumps({"parley": parley.key}))
     command = [CLIENTS / "agents" / "bin" / "llm", "-m", "mine", "-o", "temperature", "0", "-o", "max_tokens", "60"]
     question = "please cancel my order 73194628"

@@ -55,6 +55,7 @@ def test_the_arguments_of_a_forced_call_fit_their_schema() -> None:
     for choice in ("required", named):
         forced = constrain_forced_call(CHAT, {"tools": [TOOL], "tool_choice": choice})
         assert forced["tools"][0]["function"]["strict"] is True
+        assert forced.get("parallel_tool_calls") is (None if choice == "required" else False)
     loose = {"tools": [{"type": "function", "function": WEATHER | {"strict": False}}], "tool_choice": "required"}
     assert constrain_forced_call(CHAT, loose) == loose
     free = {"tools": [TOOL], "tool_choice": "auto"}

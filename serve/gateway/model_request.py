@@ -1,6 +1,7 @@
 """A parsed request for a model: its route, whether it streams, and the body to send on. It sends nothing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -35,7 +36,7 @@ class ModelRequest(NamedTuple):
 
 
 def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
-    """The route of the model that a request names.
+    """The route of the model that a request names; for an alias of several models, of the one that it gets.
 
     Raises:
         Invalid: it names no model. NotFound: no model has that name.
@@ -46,6 +47,9 @@ def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
     route = snapshot.routes.get(name)
     if route is None:
         raise model_not_found(name)
+    if route.split is not None:
+        chosen = snapshot.routes.get(route.split.choose(content))
+        return route if chosen is None else replace(chosen, renamed=True)
     return route
 
 
@@ -85,6 +89,8 @@ def redirect_request(request: ModelRequest, route: Route) -> ModelRequest:
     functions = False
     if not route.hosted:
         content, functions = _engine_body(request.path, content, route)
+    # An engine's request has tools already, and its client still expects function calls.
+    functions = functions or request.legacy_functions
     return request._replace(route=route, body=orjson.dumps(content), legacy_functions=functions)
 
 

@@ -17,7 +17,7 @@ from serve.transport.asgi import Scope, header
 MAX_DEPTH = 128  # vLLM accepts JSON schemas 64 levels deep, and a request nests them some levels deep
 MAX_PATH_BYTES = 2048
 _SHORT_BODY_BYTES = 4096
-_MODELS = b"/v1/models/"
+_MODELS = (b"/v1/models/", b"/v1/parley/models/", b"/v1/parley/aliases/")  # before a model's id
 
 # Nearly every request has one of these paths, which need no further check.
 _COMMON_PATHS = frozenset(

@@ -108,7 +108,7 @@ def _engine_body(path: str, content: dict[str, Any], route: Route) -> tuple[dict
         known = route.capabilities
         # Without a chat template it is not known what the model takes: vLLM reports that itself.
         check_tools(path, body, route.spec.id, takes_tools=known is None or known.tools or not known.chat)
-        body = constrain_forced_call(path, body)
+        body = constrain_forced_call(path, body, toy=route.spec.toy)
     fields.check_media(body)
     check_schemas(body)
     return fields.select_engine_fields(path, body), functions

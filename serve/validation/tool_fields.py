@@ -53,18 +53,25 @@ def no_tools(model: str) -> Invalid:
     )
 
 
-def constrain_forced_call(path: str, body: dict[str, Any]) -> dict[str, Any]:
+def constrain_forced_call(path: str, body: dict[str, Any], *, toy: bool = False) -> dict[str, Any]:
     """The body with `strict` for each tool that says nothing about it, if a call is forced; else the same object.
 
     A model that is forced to call writes a call even if it has never seen one: without `strict` vLLM would accept any
     JSON as its arguments. A function that is named is called once, unless the request says otherwise.
+
+    Args:
+        toy: the model is too small to know when to stop calling: it calls once.
     """
     tools, choice = body.get("tools"), body.get("tool_choice")
     if not isinstance(tools, list) or not _is_forced(choice):
         return body
-    once = isinstance(choice, dict) and not path.startswith(_MESSAGES) and body.get("parallel_tool_calls") is None
-    tools = [_with_strict(path, tool) for tool in tools]
-    return {**body, "tools": tools, "parallel_tool_calls": False} if once else {**body, "tools": tools}
+    forced = {**body, "tools": [_with_strict(path, tool) for tool in tools]}
+    if path.startswith(_MESSAGES):
+        if toy and isinstance(choice, dict):
+            forced["tool_choice"] = {"disable_parallel_tool_use": True, **choice}
+    elif body.get("parallel_tool_calls") is None and (toy or isinstance(choice, dict)):
+        forced["parallel_tool_calls"] = False
+    return forced
 
 
 def _with_strict(path: str, tool: Any) -> Any:

@@ -12,6 +12,7 @@ const provider = createOpenAICompatible({
   baseURL: process.env.OPENAI_BASE_URL,
   apiKey: process.env.OPENAI_API_KEY,
   supportsStructuredOutputs: true,
+  includeUsage: true,
 });
 const model = provider(name);
 const order = z.object({ number: z.string().regex(/^[0-9]{8}$/) });

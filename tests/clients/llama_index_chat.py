@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Literal
 
+from llama_index.core import PromptTemplate
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import BaseModel
@@ -30,6 +31,8 @@ pieces = [piece.delta for piece in model.stream_chat(question)]
 found = {
     "answer": model.chat(question).message.content,
     "streamed": "".join(pieces),
-    "ticket": model.as_structured_llm(Ticket).chat(question).raw.model_dump(),
+    "ticket": model.structured_predict(
+        Ticket, PromptTemplate("my parcel is late"), llm_kwargs={"tool_choice": "required"}
+    ).model_dump(),
 }
 print(json.dumps(found))

@@ -56,6 +56,12 @@ def test_the_arguments_of_a_forced_call_fit_their_schema() -> None:
         forced = constrain_forced_call(CHAT, {"tools": [TOOL], "tool_choice": choice})
         assert forced["tools"][0]["function"]["strict"] is True
         assert forced.get("parallel_tool_calls") is (None if choice == "required" else False)
+    toy = constrain_forced_call(CHAT, {"tools": [TOOL], "tool_choice": "required"}, toy=True)
+    assert toy["parallel_tool_calls"] is False
+    both = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": True}
+    assert constrain_forced_call(CHAT, both, toy=True)["parallel_tool_calls"] is True
+    any_tool = {"tools": [{"name": "weather"}], "tool_choice": {"type": "any"}}
+    assert constrain_forced_call(MESSAGES, any_tool, toy=True)["tool_choice"]["disable_parallel_tool_use"] is True
     loose = {"tools": [{"type": "function", "function": WEATHER | {"strict": False}}], "tool_choice": "required"}
     assert constrain_forced_call(CHAT, loose) == loose
     free = {"tools": [TOOL], "tool_choice": "auto"}

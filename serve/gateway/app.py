@@ -33,7 +33,11 @@ from serve.validation import request_checks
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
-_INFERENCE_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
+_MESSAGES_ROUTES = frozenset({"/v1/messages", "/v1/messages/count_tokens"})
+_INFERENCE_ROUTES = _MESSAGES_ROUTES | {
+    "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/tokenize", "/v1/rerank",
+    "/v1/moderations",
+}  # fmt: skip
 _OWN_ROUTES = _INFERENCE_ROUTES | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
 _READY_TIMEOUT_S = 2.0
 _MODELS = "/v1/models/"
@@ -73,6 +77,9 @@ class Gateway:
         exchange = Exchange(send)
         if self._origins:
             exchange.response_headers = self._cors.headers(scope)
+        if scope["path"] in _MESSAGES_ROUTES:
+            exchange.messages_api = True
+            exchange.response_headers.append((b"request-id", exchange.request_id))
         self.metrics.in_flight.inc()
         try:
             await self._route(scope, receive, exchange)

@@ -21,6 +21,9 @@ from serve.transport.asgi import Receive, Scope
 from serve.transport.request_bodies import RequestBodyReader
 from serve.validation.request_checks import parse_json
 
+# They count or classify, and generate nothing: they are free, as at OpenAI and Anthropic.
+_UNMETERED = frozenset({"/v1/messages/count_tokens", "/v1/tokenize", "/v1/moderations"})
+
 
 class InferenceHandler:
     """Handles the inference routes. One per gateway; `open` and `close` run with its process."""
@@ -71,6 +74,8 @@ class InferenceHandler:
             exchange.model = route.spec.id
             request = build_model_request(scope["path"], content, route)
             exchange.stream = request.stream
+            if request.path in _UNMETERED:
+                exchange.metered = False
             del body, content  # `request` holds what is sent on
             self._accounting.admit(exchange, route.spec, size, request.max_tokens, request.choices)
             listener = self._disconnects.listener(receive, exchange)

@@ -77,6 +77,12 @@ def test_options_become_flags() -> None:
     assert "--trust-remote-code" in flags
 
 
+def test_a_toy_calls_tools_by_json_schema() -> None:
+    strict = "VLLM_ENFORCE_STRICT_TOOL_CALLING"
+    assert made(base(toy=True))[2].environment[strict] == "0"
+    assert strict not in made(base())[2].environment
+
+
 def test_a_merged_model_pays_for_lora_only_when_an_adapter_hangs_on_it() -> None:
     merged = base(kind="merged", base="other")
     assert "--enable-lora" not in made(merged)[1]

@@ -61,6 +61,18 @@ class Settings(BaseSettings):
         description="The address the page listens on. Any address except loopback requires an API key.",
     )
     page_port: int = Field(default=7860, ge=1, le=65535, description="The page's port.")
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="A PEM file with the gateway's TLS certificate and its chain. The gateway then speaks HTTPS only.",
+    )
+    tls_key: Path | None = Field(default=None, description="A PEM file with the private key of `tls_certificate`.")
+    page_tls_certificate: Path | None = Field(
+        default=None,
+        description="A PEM file with the page's TLS certificate and its chain. The page then speaks HTTPS only.",
+    )
+    page_tls_key: Path | None = Field(
+        default=None, description="A PEM file with the private key of `page_tls_certificate`."
+    )
     page_key: SecretStr | None = Field(
         default=None,
         description="The page's key for the gateway. `parley up` creates one; set it only to start the page by hand.",
@@ -189,6 +201,21 @@ class Settings(BaseSettings):
         "Comma-separated in an environment variable. Default: none.",
     )
     access_log: bool = Field(default=True, description="Whether the gateway logs each request to logs/access.log.")
+    otel_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        validation_alias=AliasChoices("otel_endpoint", "PARLEY_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="The address of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318. Without "
+        "it: no telemetry. Also OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
+    otel_semconv_opt_in: str = Field(
+        default="",
+        validation_alias=AliasChoices(
+            "otel_semconv_opt_in", "PARLEY_OTEL_SEMCONV_OPT_IN", "OTEL_SEMCONV_STABILITY_OPT_IN"
+        ),
+        description="Comma-separated; gen_ai_latest_experimental chooses the newest attribute names. Also "
+        "OTEL_SEMCONV_STABILITY_OPT_IN.",
+    )
     vote_repeat_share: float = Field(
         default=0.05,
         ge=0,
@@ -229,12 +256,12 @@ class Settings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         """The gateway's `base_url` for clients on this machine."""
-        return f"http://{_reachable(self.host)}:{self.port}/v1"
+        return f"{_scheme(self.tls_certificate)}://{_reachable(self.host)}:{self.port}/v1"
 
     @property
     def page_url(self) -> str:
         """The page's address for browsers on this machine."""
-        return f"http://{_reachable(self.page_host)}:{self.page_port}"
+        return f"{_scheme(self.page_tls_certificate)}://{_reachable(self.page_host)}:{self.page_port}"
 
     @property
     def database_address(self) -> str:
@@ -289,6 +316,10 @@ def _read_file(home: Path) -> dict[str, Any]:
     if unknown:
         raise Invalid(f"{path} sets {', '.join(unknown)}, which Parley does not know. See docs/settings.md.")
     return values
+
+
+def _scheme(certificate: Path | None) -> str:
+    return "https" if certificate is not None else "http"
 
 
 def _reachable(host: str) -> str:

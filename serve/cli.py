@@ -87,6 +87,7 @@ def serve_gateway(mounts: Mounts | None, sockets: Sequence[int] = ()) -> None:
     database.check_current()
     configured = keys_configured(database)
     preflight.check_keys(settings, page=False, keys=configured)
+    preflight.check_tls(settings, page=False)
     if not configured:
         logging.getLogger("parley.gateway").info(preflight.no_key_note(settings))
     run(settings, database, mounts(settings, database) if mounts else (), sockets)

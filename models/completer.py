@@ -50,7 +50,7 @@ class GatewayCompleter:
         self.model = model
         # For many concurrent requests: the SDK's aiohttp transport takes two thirds of the CPU per request.
         client = DefaultAioHttpClient if many else DefaultAsyncHttpxClient
-        transport = client(**({"verify": tls} if tls else {})) if many or tls else None
+        transport = client(verify=tls or True) if many or tls else None
         # The SDK requires a key; a server without keys ignores it.
         key = api_key or "no-key"
         self._client = AsyncOpenAI(

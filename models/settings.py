@@ -205,8 +205,8 @@ class Settings(BaseSettings):
         default=None,
         pattern=r"^https?://\S+$",
         validation_alias=AliasChoices("otel_endpoint", "PARLEY_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
-        description="The address of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318. Without "
-        "it: no telemetry. Also OTEL_EXPORTER_OTLP_ENDPOINT.",
+        description="The address of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318. "
+        "Without it: no telemetry. Also OTEL_EXPORTER_OTLP_ENDPOINT.",
     )
     otel_semconv_opt_in: str = Field(
         default="",

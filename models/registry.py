@@ -21,9 +21,10 @@ from models.audit import record_change
 from models.database import Database
 from models.engine_options import check_engine_options
 from models.errors import Conflict, Invalid, NotFound
+from models.lora_support import must_be_merged, read_architectures
 from models.spec import NAME_RULE, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
-from models.weights import check_weights
+from models.weights import check_weights, read_adapter_config
 
 _MAX_WEIGHT = 1e9
 _log = logging.getLogger("parley.registry")
@@ -322,6 +323,11 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
             f"The adapter's rank {spec.lora_rank} exceeds the {rank} of its base's engine: merge it.",
             param="path",
         )
+    base_folder = Path(base.spec["path"])
+    architectures = read_architectures(base_folder) if base_folder.is_absolute() else ()
+    adapter = read_adapter_config(spec.folder) if spec.folder else {}
+    if reason := must_be_merged(adapter, rank, architectures):
+        raise Invalid(f"The adapter cannot be served on {spec.base!r}: {reason}. Merge it.", param="path")
 
 
 def _check_fallbacks(session: Session, spec: ModelSpec) -> None:

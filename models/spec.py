@@ -173,7 +173,7 @@ class ModelSpec(_FrozenModel):
     path: str | None = Field(default=None, description="An absolute folder or a hub id; None for hosted.")
     upstream: Upstream | None = None
     fallbacks: tuple[str, ...] = Field(
-        default=(), description="Hosted only: ids tried in order while the upstream fails, before the first byte."
+        default=(), description="Ids tried in order while it is down or starting, before the first byte."
     )
     base: str | None = Field(default=None, description="Id of the model it is loaded on or merged into.")
     parent: str | None = Field(default=None, description="Id of the model it was trained from.")
@@ -209,8 +209,6 @@ class ModelSpec(_FrozenModel):
             raise ValueError(f"a model of kind {self.kind} needs a path: a folder or a hub id")
         if self.kind == "adapter" and not self.base:
             raise ValueError("an adapter needs the id of its base")
-        if self.fallbacks and self.kind != "hosted":
-            raise ValueError("only a hosted model has fallbacks: a local engine is restarted instead")
         if self.id in self.fallbacks:
             raise ValueError("a model cannot be its own fallback")
         if len(set(self.fallbacks)) < len(self.fallbacks):

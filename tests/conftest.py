@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark.expression import Expression  # pytest offers no public way to evaluate -m
 
+from models.audit import acting_as, command_line
 from models.database import Database, open_database, upgrade
 from models.settings import Settings, load_settings
 from tests.stack import Stack, stack
@@ -37,6 +39,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if any(selects(lambda name, /, marks=marks, **_: name in marks) for marks in sets) else True
 
 
+def pytest_configure() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would the processes that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run files with few tests first: they hold the longest tests, which would otherwise run alone at the end."""
     tests = Counter(item.path for item in items)
@@ -50,6 +58,13 @@ def _no_settings_from_outside() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(("PARLEY_", "OPENAI_", "TOGETHER_")):
                 patch.delenv(name)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _command_line_as_actor() -> Iterator[None]:
+    """A page that a test builds names another actor, for its whole process."""
+    with acting_as(command_line()):
         yield
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg",
-        "settings page_secret judge_prompt weights",
+        "settings page_secret judge_prompt weights lora_support",
         "instance",
         "database completer",
         "tables spec atomic",

@@ -53,7 +53,8 @@ def build(settings: Settings) -> ASGIApp:
     database.check_current()
     context = PageContext(settings, database)
     with skip_intermediate_servers():
-        owners, owners_lifespan = create_gradio_server(build_owner_app(context), "/")
+        owner_app = build_owner_app(context)
+        owners, owners_lifespan = create_gradio_server(owner_app.blocks, "/")
         vote, vote_lifespan = create_gradio_server(build_rater_app(settings.home), "/vote")
         bot, bot_lifespan = create_gradio_server(build_bot_app(context), "/bot")
         manager, manager_lifespan = create_gradio_server(build_manager_app(context), "/campaigns")
@@ -61,9 +62,11 @@ def build(settings: Settings) -> ASGIApp:
     cookies, roles, export = Cookies(secret), CampaignRoles(secret, database), CampaignExport(context)
     keyring = Keyring(database)
     set_actor(page_actor(cookies, keyring))
-    scripts = script("data.js") + script("upload.js") + script("train.js")
+    scripts = "".join(map(script, ("chat.js", "data.js", "upload.js", "train.js")))
     apps = Apps(
-        owners=BrandedApp(owners, "Parley", "Chat with your models, compare, train and judge them.", scripts),
+        owners=BrandedApp(
+            owners, "Parley", "Chat with your models, compare, train and judge them.", scripts, owner_app.fill
+        ),
         vote=BrandedApp(
             vote,
             "Parley: which answer is better?",

@@ -21,6 +21,7 @@ from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states, placement
+from serve.fleet.engine_failures import FailureRow
 from serve.fleet.engine_lifecycle import BACKOFF_LIMIT_S, EngineLifecycle, begin_drain
 from serve.fleet.engine_states import EngineStatus
 from serve.fleet.machine import Machine
@@ -236,13 +237,8 @@ class Supervisor:
             engine = self._engines[other]
             if other == name:
                 engine.started_for_wish = engine.wished_at is not None
-                engine.share, engine.gave_up_at, engine.wished_at, engine.attempts, engine.ends = (
-                    share,
-                    None,
-                    None,
-                    0,
-                    0,
-                )
+                engine.share, engine.gave_up_at, engine.wished_at = share, None, None
+                engine.attempts, engine.failures = 0, FailureRow()
                 engine.state, engine.message, engine.retry_at = "starting", "waiting to start", 0.0
                 engine.resting = False
                 continue

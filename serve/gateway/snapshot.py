@@ -31,7 +31,7 @@ class Route:
 
     `model` is its name at the server; `renamed`: requests must be rewritten to that name. `address` ends in `/v1` and
     is None while the model is not running. `authorization` is the whole header and is never shown. `fallbacks` are ids
-    to try in order while the upstream fails; those retired since are missing from the snapshot's routes. `split`: the
+    to try in order while it is down; those retired since are missing from the snapshot's routes. `split`: the
     name is an alias of several models, and this route is the one of the heaviest.
     """
 
@@ -114,7 +114,7 @@ def _route(settings: Settings, spec: ModelSpec, state: ModelState, row: EngineSt
             spec.fallbacks,
         )
     address = f"{row.address}/v1" if row and row.address and state.state == "ready" else None
-    return Route(spec, spec.id, False, state, address, f"Bearer {engine_key}")
+    return Route(spec, spec.id, False, state, address, f"Bearer {engine_key}", spec.fallbacks)
 
 
 def _keys(settings: Settings, database: Database) -> dict[str, KeyInfo]:

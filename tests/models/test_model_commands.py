@@ -58,7 +58,7 @@ def test_the_list_shows_pins(app: typer.Typer, tmp_path: Path) -> None:
     [
         (("add", "x", *UPSTREAM, "--fallback", "nobody"), "not registered"),
         (("add", "x", *UPSTREAM, "--pin"), "not have its own engine"),
-        (("add", "x", "--path", "hub/id", "--fallback", "y"), "only a hosted"),
+        (("add", "x", "--path", "hub/id", "--fallback", "y"), "not registered"),
         (("add", "x", "--path", "hub/id", "--credential", "A_KEY"), "need the upstream's address"),
         (("pin", "nobody"), "There is no model"),
     ],

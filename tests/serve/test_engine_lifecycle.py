@@ -190,12 +190,29 @@ async def test_who_asks_for_an_adapter_wakes_its_base(start) -> None:
 async def test_what_cannot_start_is_left_alone_by_other_changes(start) -> None:
     async with start() as fleet:
         fleet.add("broken", "--fake-start-s=no-number")
-        await fleet.until(lambda seen: seen.get("broken") and seen["broken"].state == "failed", 30)
-        assert "gave up after 5 starts" in fleet.supervisor.overview()["broken"].message
+        fleet.add("dies", "--fake-dies")
+        await fleet.until(lambda seen: all(seen.get(n) and seen[n].state == "failed" for n in ("broken", "dies")), 30)
+        broken, dies = (fleet.supervisor.overview()[name].message for name in ("broken", "dies"))
+        assert broken.startswith("gave up after 3 failures in a row: ended with status 2: ")
+        assert "invalid int value: 'no-number'" in broken
+        # Ready each time, and dead a moment later: its signal, its last words, and what to try.
+        assert dies.startswith("gave up after 3 failures in a row: was ended by SIGILL (Illegal instruction): Fatal ")
+        assert 'File "' in dies
+        assert "try another dtype" in dies
         fleet.add("other")
         await fleet.ready("other")
         assert fleet.supervisor.overview()["broken"].state == "failed"
         assert len(fleet.supervisor.guardians) == 1
+
+
+async def test_a_start_that_makes_progress_gets_more_time(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_lifecycle, "_STALL_SHARE", 0.5)
+    async with start(engine_start_timeout_s=2.0) as fleet:
+        fleet.add("slow", "--fake-loads-s", "3")
+        await fleet.until(lambda _: len(fleet.supervisor.guardians) == 1)
+        first = fleet.supervisor.guardians
+        await fleet.ready("slow")
+        assert fleet.supervisor.guardians == first, "it was not started again"
 
 
 async def test_the_least_recently_used_goes_and_a_pinned_one_never(start) -> None:

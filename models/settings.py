@@ -7,8 +7,6 @@ The first source that has a value wins: a flag, an environment variable (`PARLEY
 import json
 import os
 import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,9 +21,10 @@ from pydantic_settings import (
 )
 
 from models.errors import Invalid
+from models.local_address import local_address
+from models.secret_names import is_secret_name, without_secrets
+from models.settings_file import read_settings_file
 
-# Names of environment variables that hold secrets. Foreign programs (vLLM) start without them.
-_SECRET_NAME = re.compile(r"KEY|TOKEN(?!IZERS_)|SECRET|PASSWORD|PASSWD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
 # As a browser sends it: scheme, lower-case host, and the port unless it is the default.
 _ORIGIN = re.compile(r"https?://[a-z0-9._\[\]:-]+")
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -250,7 +249,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file in the home that these two name."""
         home = (init_settings().get("home")) or os.environ.get("PARLEY_HOME") or cls.model_fields["home"].default
-        return init_settings, env_settings, _FileSource(settings_cls, _read_file(Path(home).expanduser()))
+        values = read_settings_file(Path(home).expanduser(), cls.model_fields)
+        return init_settings, env_settings, _FileSource(settings_cls, values)
 
     def model_post_init(self, context: Any) -> None:
         # The model is frozen, so the one derived value is set around it, once.
@@ -264,12 +264,12 @@ class Settings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         """The gateway's `base_url` for clients on this machine."""
-        return f"{_scheme(self.tls_certificate)}://{_reachable(self.host)}:{self.port}/v1"
+        return f"{local_address(self.host, self.port, self.tls_certificate)}/v1"
 
     @property
     def page_url(self) -> str:
         """The page's address for browsers on this machine."""
-        return f"{_scheme(self.page_tls_certificate)}://{_reachable(self.page_host)}:{self.page_port}"
+        return local_address(self.page_host, self.page_port, self.page_tls_certificate)
 
     @property
     def database_address(self) -> str:
@@ -310,33 +310,6 @@ class Settings(BaseSettings):
 
 class _FileSource(InitSettingsSource):
     """The values of `parley.toml`, below flags and environment."""
-
-
-def _read_file(home: Path) -> dict[str, Any]:
-    path = home / "parley.toml"
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Invalid(f"{path} cannot be read as settings: {error}. Correct or remove it.") from error
-    unknown = sorted(set(values) - set(Settings.model_fields))
-    if unknown:
-        raise Invalid(f"{path} sets {', '.join(unknown)}, which Parley does not know. See docs/settings.md.")
-    return values
-
-
-def _scheme(certificate: Path | None) -> str:
-    return "https" if certificate is not None else "http"
-
-
-def _reachable(host: str) -> str:
-    """The address at which this machine reaches a server that listens on `host`."""
-    if host in ("0.0.0.0", ""):  # noqa: S104 -- compared with, not bound to
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -412,13 +385,3 @@ def hub_cache() -> Path:
         return Path(named).expanduser()
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     return Path(home).expanduser() / "hub"
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether an environment variable's name suggests a secret."""
-    return bool(_SECRET_NAME.search(name))
-
-
-def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """A copy of `environment` without variables that hold secrets."""
-    return {name: value for name, value in environment.items() if not is_secret_name(name)}

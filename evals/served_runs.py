@@ -23,7 +23,7 @@ from evals.tasks.runner import Progress
 from models.completer import translate_error
 from models.database import Database
 from models.errors import MODEL_STARTING, Invalid, NotFound, Unavailable
-from models.instance import find_gateway
+from models.instance import find_gateway, gateway_tls
 from models.judge_prompt import DEFAULT_RUBRIC
 from models.messages import Completer
 from models.registry import Registry
@@ -210,7 +210,13 @@ def gateway_embedder(settings: Settings, model: str) -> Embed:
 
         key = settings.page_key.get_secret_value() if settings.page_key else "no-key"
         deadline = time.monotonic() + settings.longest_start_s
-        with openai.OpenAI(base_url=find_gateway(settings), api_key=key, timeout=GATEWAY_TIMEOUT_S) as client:
+        tls = gateway_tls(settings)
+        with openai.OpenAI(
+            base_url=find_gateway(settings),
+            api_key=key,
+            timeout=GATEWAY_TIMEOUT_S,
+            http_client=openai.DefaultHttpxClient(verify=tls) if tls else None,
+        ) as client:
             while True:
                 try:
                     rows = client.embeddings.create(model=model, input=list(texts), encoding_format="float").data

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from models.errors import (
     Unavailable,
     retry_delay,
 )
-from models.instance import find_gateway
+from models.instance import find_gateway, gateway_tls
 from models.messages import Completion, Message, Token, as_dicts
 from models.settings import Settings
 
@@ -52,7 +53,10 @@ class ServerAnswer:
 
 
 class GatewayCompleter:
-    """A model at an OpenAI-compatible address. Implements the `Completer` protocol and can stream."""
+    """A model at an OpenAI-compatible address. Implements the `Completer` protocol and can stream.
+
+    `tls`: what to trust instead of the machine's certificate authorities.
+    """
 
     def __init__(
         self,
@@ -64,15 +68,17 @@ class GatewayCompleter:
         *,
         many: bool = False,
         patience: StartPatience | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        from openai import AsyncOpenAI, DefaultAioHttpClient
+        from openai import AsyncOpenAI, DefaultAioHttpClient, DefaultAsyncHttpxClient
 
         self.model = model
         self._patience, self._retries = patience, retries
         if patience is not None:
             retries = 0  # `send` retries, because the SDK would count the time of a start as failures
         # For many concurrent requests: the SDK's aiohttp transport takes two thirds of the CPU per request.
-        transport = DefaultAioHttpClient() if many else None
+        client = DefaultAioHttpClient if many else DefaultAsyncHttpxClient
+        transport = client(verify=tls or True) if many or tls else None
         # The SDK requires a key; a server without keys ignores it.
         key = api_key or "no-key"
         self._client = AsyncOpenAI(
@@ -80,7 +86,7 @@ class GatewayCompleter:
         )
         self._base_url, self._timeout_s = base_url.rstrip("/"), timeout_s
         # Without retries the transport is used directly: see `_send_over`.
-        self._bare = transport if retries == 0 else None
+        self._bare = transport if many and retries == 0 else None
         own = {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
         self._headers = own | {"Authorization": f"Bearer {key}"}
 
@@ -242,7 +248,8 @@ def gateway_completer(
         Unavailable: no Parley runs from this home.
     """
     key = settings.page_key.get_secret_value() if settings.page_key else None
-    return GatewayCompleter(find_gateway(settings), model, key, timeout_s, retries, **options)
+    address, tls = find_gateway(settings), gateway_tls(settings)
+    return GatewayCompleter(address, model, key, timeout_s, retries, tls=tls, **options)
 
 
 def open_completer(

@@ -4,6 +4,8 @@ Commands ask the gateway of their own home. Another program, or another person's
 """
 
 import json
+import ssl
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -32,6 +34,29 @@ def gateway_url(settings: Settings) -> str:
     """The gateway's `base_url` for clients on this machine: of the running instance, else by the settings."""
     state = read_state(settings)
     return str(state["gateway"]) if state and state.get("gateway") else settings.gateway_url
+
+
+def gateway_tls(settings: Settings) -> ssl.SSLContext | None:
+    """What a client of this home's own gateway trusts: exactly the gateway's certificate. None without TLS.
+
+    The name in the certificate is not compared, because the client connects to this machine by its loopback address.
+
+    Raises:
+        Unavailable: the certificate cannot be read.
+    """
+    state = read_state(settings) or {}
+    certificate = state.get("certificate") or settings.tls_certificate
+    if certificate is None:
+        return None
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    # The file has the certificate itself, and not necessarily the root of its chain.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(Path(certificate).expanduser())
+    except OSError as error:  # SSLError is one
+        raise Unavailable(f"The gateway's certificate {certificate} cannot be read: {error}.") from error
+    return context
 
 
 def find_gateway(settings: Settings) -> str:

@@ -7,8 +7,6 @@ The first source that has a value wins: a flag, an environment variable (`PARLEY
 import json
 import os
 import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,9 +21,10 @@ from pydantic_settings import (
 )
 
 from models.errors import Invalid
+from models.local_address import local_address
+from models.secret_names import is_secret_name, without_secrets
+from models.settings_file import read_settings_file
 
-# Names of environment variables that hold secrets. Foreign programs (vLLM) start without them.
-_SECRET_NAME = re.compile(r"KEY|TOKEN(?!IZERS_)|SECRET|PASSWORD|PASSWD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
 # As a browser sends it: scheme, lower-case host, and the port unless it is the default.
 _ORIGIN = re.compile(r"https?://[a-z0-9._\[\]:-]+")
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -61,6 +60,18 @@ class Settings(BaseSettings):
         description="The address the page listens on. Any address except loopback requires an API key.",
     )
     page_port: int = Field(default=7860, ge=1, le=65535, description="The page's port.")
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="A PEM file with the gateway's TLS certificate and its chain. The gateway then speaks HTTPS only.",
+    )
+    tls_key: Path | None = Field(default=None, description="A PEM file with the private key of `tls_certificate`.")
+    page_tls_certificate: Path | None = Field(
+        default=None,
+        description="A PEM file with the page's TLS certificate and its chain. The page then speaks HTTPS only.",
+    )
+    page_tls_key: Path | None = Field(
+        default=None, description="A PEM file with the private key of `page_tls_certificate`."
+    )
     page_key: SecretStr | None = Field(
         default=None,
         description="The page's key for the gateway. `parley up` creates one; set it only to start the page by hand.",
@@ -192,6 +203,21 @@ class Settings(BaseSettings):
         "Comma-separated in an environment variable. Default: none.",
     )
     access_log: bool = Field(default=True, description="Whether the gateway logs each request to logs/access.log.")
+    otel_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        validation_alias=AliasChoices("otel_endpoint", "PARLEY_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        description="The address of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318. "
+        "Without it: no telemetry. Also OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
+    otel_semconv_opt_in: str = Field(
+        default="",
+        validation_alias=AliasChoices(
+            "otel_semconv_opt_in", "PARLEY_OTEL_SEMCONV_OPT_IN", "OTEL_SEMCONV_STABILITY_OPT_IN"
+        ),
+        description="Comma-separated; gen_ai_latest_experimental chooses the newest attribute names. Also "
+        "OTEL_SEMCONV_STABILITY_OPT_IN.",
+    )
     vote_repeat_share: float = Field(
         default=0.05,
         ge=0,
@@ -223,7 +249,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file in the home that these two name."""
         home = (init_settings().get("home")) or os.environ.get("PARLEY_HOME") or cls.model_fields["home"].default
-        return init_settings, env_settings, _FileSource(settings_cls, _read_file(Path(home).expanduser()))
+        values = read_settings_file(Path(home).expanduser(), cls.model_fields)
+        return init_settings, env_settings, _FileSource(settings_cls, values)
 
     def model_post_init(self, context: Any) -> None:
         # The model is frozen, so the one derived value is set around it, once.
@@ -237,12 +264,12 @@ class Settings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         """The gateway's `base_url` for clients on this machine."""
-        return f"http://{_reachable(self.host)}:{self.port}/v1"
+        return f"{local_address(self.host, self.port, self.tls_certificate)}/v1"
 
     @property
     def page_url(self) -> str:
         """The page's address for browsers on this machine."""
-        return f"http://{_reachable(self.page_host)}:{self.page_port}"
+        return local_address(self.page_host, self.page_port, self.page_tls_certificate)
 
     @property
     def database_address(self) -> str:
@@ -283,29 +310,6 @@ class Settings(BaseSettings):
 
 class _FileSource(InitSettingsSource):
     """The values of `parley.toml`, below flags and environment."""
-
-
-def _read_file(home: Path) -> dict[str, Any]:
-    path = home / "parley.toml"
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Invalid(f"{path} cannot be read as settings: {error}. Correct or remove it.") from error
-    unknown = sorted(set(values) - set(Settings.model_fields))
-    if unknown:
-        raise Invalid(f"{path} sets {', '.join(unknown)}, which Parley does not know. See docs/settings.md.")
-    return values
-
-
-def _reachable(host: str) -> str:
-    """The address at which this machine reaches a server that listens on `host`."""
-    if host in ("0.0.0.0", ""):  # noqa: S104 -- compared with, not bound to
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -381,13 +385,3 @@ def hub_cache() -> Path:
         return Path(named).expanduser()
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     return Path(home).expanduser() / "hub"
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether an environment variable's name suggests a secret."""
-    return bool(_SECRET_NAME.search(name))
-
-
-def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """A copy of `environment` without variables that hold secrets."""
-    return {name: value for name, value in environment.items() if not is_secret_name(name)}

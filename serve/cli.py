@@ -87,6 +87,7 @@ def serve_gateway(mounts: Mounts | None, sockets: Sequence[int] = ()) -> None:
     database.check_current()
     configured = keys_configured(database)
     preflight.check_keys(settings, page=False, keys=configured)
+    preflight.check_tls(settings, page=False)
     if not configured:
         logging.getLogger("parley.gateway").info(preflight.no_key_note(settings))
     run(settings, database, mounts(settings, database) if mounts else (), sockets)
@@ -197,9 +198,15 @@ def doctor_command(as_json: JsonFlag = False, **settings: Any) -> None:
 
 def status_command(as_json: JsonFlag = False) -> None:
     """Show what is running: processes, models with their state, and the last log lines of failed engines."""
+    from models.settings import load_settings
     from models.terminal import console, open_home
     from serve.launcher import status
 
+    settings = load_settings()
+    if settings.database_url is None and not (settings.home / "parley.db").exists():
+        # Only looking must not create a home.
+        typer.echo(json.dumps(status.EMPTY | {"home": str(settings.home)}) if as_json else status.not_running(settings))
+        return
     with open_home() as home:
         if as_json:
             typer.echo(json.dumps(status.report(home.settings, home.database), indent=2))

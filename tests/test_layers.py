@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 # members do not import one another.
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
-        "errors messages likeness chart_svg",
+        "errors messages likeness chart_svg secret_names local_address",
+        "settings_file",
         "settings page_secret judge_prompt weights lora_support",
         "instance",
         "database completer",

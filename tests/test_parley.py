@@ -120,6 +120,9 @@ def one_line(run: subprocess.CompletedProcess[str]) -> str:
 def test_a_command_in_a_fresh_home_makes_the_database_and_a_failed_one_leaves_no_home(parley: Run, home: Path) -> None:
     assert "no model" in one_line(parley("models", "show", "nobody"))
     assert not home.exists()
+    assert "is not running" in parley("status").stdout
+    assert json.loads(parley("status", "--json").stdout)["running"] is False
+    assert not home.exists()
     assert parley("models", "list").returncode == 0
     assert (home / "parley.db").exists()
 

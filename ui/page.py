@@ -7,6 +7,7 @@ Each app is a Gradio server of its own (config, queue, sessions), so nothing of 
 import contextlib
 import gc
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -126,9 +127,15 @@ def serve(settings: Settings) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        ssl_certfile=_path(settings.page_tls_certificate),
+        ssl_keyfile=_path(settings.page_tls_key),
         # Event streams stay open as long as a browser does; they must not delay the stop.
         timeout_graceful_shutdown=2,
     )
+
+
+def _path(file: Path | None) -> str | None:
+    return str(file.expanduser()) if file is not None else None
 
 
 def _require_key_beyond_loopback(settings: Settings) -> None:

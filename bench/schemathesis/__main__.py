@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MOST_PRINTED = 20
 # Each accepted request starts a process that reads the file, so these operations get few requests.
 _EXPENSIVE = frozenset({("POST", "/v1/parley/data/check")})
-_FINAL_ACTIONS = frozenset({"cancel", "complete"})
+_FINAL_ACTIONS = frozenset({"cancel", "complete", "retire", "revoke"})
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def _part(target: Target, cases: int, seed: int, number: int, of: int) -> _Part:
     import requests
     import schemathesis
 
-    schema = schemathesis.openapi.from_url(f"{target.url}/openapi.json")
+    headers = {"authorization": f"Bearer {target.key}"}
+    schema = schemathesis.openapi.from_url(f"{target.url}/openapi.json", headers=headers)
     # `ok` raises for a description that Schemathesis cannot parse.
     operations = [cast("Ok[APIOperation]", result).ok() for result in schema.get_all_operations()]
     with_input = [operation for operation in operations if _has_input(operation)]
@@ -137,7 +138,8 @@ class _Trial:
         from schemathesis.core.failures import FailureGroup
         from schemathesis.specs.openapi import checks
 
-        response = case.call(base_url=self.target.url, session=self.session, timeout=30)
+        headers = {"authorization": f"Bearer {self.target.key}"}
+        response = case.call(base_url=self.target.url, session=self.session, headers=headers, timeout=30)
         self.statuses[str(response.status_code)] += 1
         try:
             case.validate_response(

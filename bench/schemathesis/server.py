@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.gateway_process import GatewayProcess, register_engine
 from models.database import Database
 from models.files import Files
+from models.keys import create_key
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec, Upstream
@@ -21,12 +22,13 @@ _ROW = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant",
 
 @dataclass(frozen=True)
 class Target:
-    """The gateway's address and log, and existing ids by parameter name.
+    """The gateway's address, an owner's key and the log, and existing ids by parameter name.
 
     `spare` has ids for requests that delete or end what they name.
     """
 
     url: str
+    key: str
     log: Path
     ids: Mapping[str, list[str]]
     spare: Mapping[str, list[str]]
@@ -40,10 +42,12 @@ def run_gateway(folder: Path, database_url: str | None = None) -> Iterator[Targe
     gateway = GatewayProcess(folder, database_url=database_url)
     with PacedUpstream(chunks=1) as upstream:
         ids, spare = _create_objects(gateway.settings, gateway.database, upstream.address)
+        # Requests create keys, and from the first one on every request needs one.
+        key = create_key(gateway.database, name="requests", role="owner")
         with gateway:
-            jobs = [_create_job(gateway.base_url, ids["training_file"][0], number) for number in range(SPARES)]
+            jobs = [_create_job(gateway.base_url, key, ids["training_file"][0], number) for number in range(SPARES)]
             ids, spare = ids | {"job_id": jobs[:8]}, spare | {"job_id": jobs[8:]}
-            yield Target(gateway.base_url.removesuffix("/v1"), gateway.log, ids, spare)
+            yield Target(gateway.base_url.removesuffix("/v1"), key, gateway.log, ids, spare)
 
 
 def _create_objects(
@@ -63,27 +67,34 @@ def _create_objects(
         uploads.create(filename="large.jsonl", purpose="fine-tune", size=9, mime_type="text/jsonl").id
         for _ in range(SPARES)
     ]
+    for name in ("client", *(f"spare-{number}" for number in range(SPARES))):
+        create_key(database, name=name, role="client")
     ids = {
         "model": [ENGINE, HOSTED],
         "file_id": file_ids[:4],
         "upload_id": upload_ids[:4],
         "file": file_ids[:2],
         "training_file": file_ids[:2],
+        "alias": ["spare-0"],
+        "key": ["client"],
         "validation_file": file_ids[2:4],
     }
     spare = {
         "model": [f"spare-{number}" for number in range(SPARES)],
         "file_id": file_ids[4:],
         "upload_id": upload_ids[4:],
+        "key": [f"spare-{number}" for number in range(SPARES)],
     }
     return ids, spare
 
 
-def _create_job(url: str, training_file: str, number: int) -> str:
+def _create_job(url: str, key: str, training_file: str, number: int) -> str:
     """Creates a fine-tuning job, which stays queued because no worker runs; returns its id."""
     body = {"model": ENGINE, "training_file": training_file, "seed": number}
     request = urllib.request.Request(  # noqa: S310 -- our own gateway on loopback
-        f"{url}/fine_tuning/jobs", json.dumps(body).encode(), {"content-type": "application/json"}
+        f"{url}/fine_tuning/jobs",
+        json.dumps(body).encode(),
+        {"content-type": "application/json", "authorization": f"Bearer {key}"},
     )
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 -- as above
         return json.load(answer)["id"]

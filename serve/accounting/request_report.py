@@ -16,7 +16,8 @@ from models.usage import cost
 from serve.accounting.metrics import Metrics
 from serve.accounting.rate_limits import Admission, RateLimited, RateLimiter
 from serve.accounting.request_logs import AccessLog, UsageLog
-from serve.transport.asgi import Headers, Scope
+from serve.accounting.telemetry import FinishedRequest, open_telemetry
+from serve.transport.asgi import Headers, Scope, header
 
 # Estimates for responses without a usage count: bytes of plain JSON per token, and of a streamed chunk (about one
 # token).
@@ -80,6 +81,7 @@ class RequestAccounting:
         self._limiter = RateLimiter()
         self._usage = UsageLog(database)
         self._access_log = AccessLog(settings.logs_dir / "access.log") if settings.access_log else None
+        self._telemetry = open_telemetry(settings)
 
     async def open(self) -> None:
         """Reads today's usage and starts the writer threads. Raises ParleyError if the database is unreachable."""
@@ -87,12 +89,16 @@ class RequestAccounting:
         self._usage.start()
         if self._access_log is not None:
             self._access_log.start()
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.start)
 
     async def close(self) -> None:
         """Writes everything recorded so far and stops the writer threads."""
         await asyncio.to_thread(self._usage.stop)
         if self._access_log is not None:
             await asyncio.to_thread(self._access_log.stop)
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.stop)
 
     def admit(
         self, record: RequestRecord, spec: ModelSpec, prompt_bytes: int, max_tokens: int | None, choices: int = 1
@@ -120,6 +126,13 @@ class RequestAccounting:
         if model:
             self._record_usage(route, record, key, model, key_name, status)
         self._metrics.answered(route, model, status, seconds, key_name)
+        if self._telemetry is not None and model:
+            self._telemetry.record(
+                FinishedRequest(
+                    route, model, self._find_spec(model), status, time.time(), seconds, record.ttft_s,
+                    record.prompt_tokens, record.completion_tokens, record.fault, header(scope, b"traceparent"),
+                )
+            )  # fmt: skip
         if self._access_log is not None and route not in _PROBES:
             client = scope.get("client")
             self._access_log.line(

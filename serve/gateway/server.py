@@ -5,8 +5,9 @@ import gc
 import math
 import resource
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
@@ -65,6 +66,13 @@ def run(
     server.run(sockets=inherited_sockets(sockets) or None)
 
 
+def tls_options(certificate: Path | None, key: Path | None) -> dict[str, Any]:
+    """uvicorn's options for HTTPS; none without a certificate."""
+    if certificate is None or key is None:
+        return {}
+    return {"ssl_certfile": str(certificate.expanduser()), "ssl_keyfile": str(key.expanduser())}
+
+
 def max_connections() -> int:
     """How many clients may connect: each may need a second file for its upstream."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -86,6 +94,7 @@ def make_server(app: Gateway, settings: Settings) -> Server:
         server_header=False,
         log_level=settings.log_level,
         limit_concurrency=max_connections(),
+        **tls_options(settings.tls_certificate, settings.tls_key),
         timeout_graceful_shutdown=math.ceil(settings.stop_grace_s),
         backlog=4096,
     )

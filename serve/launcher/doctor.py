@@ -64,6 +64,7 @@ def examine(settings: Settings) -> list[Finding]:
         "disk": lambda: _disk(settings.home),
         "database": lambda: _stored(settings),
         "SQLite": lambda: _sqlite(settings),
+        "TLS": lambda: _tls(settings),
         "ports": lambda: _ports(settings),
         "open files": _files,
         "clock": _clock,
@@ -286,6 +287,16 @@ def _ports(settings: Settings) -> list[Finding]:
         else:
             findings.append(Finding(f"port {port}", "ok", f"free for {who}"))
     return findings
+
+
+def _tls(settings: Settings) -> Finding:
+    served = {"gateway": settings.tls_certificate, "page": settings.page_tls_certificate}
+    names = [name for name, certificate in served.items() if certificate is not None]
+    try:
+        preflight.check_tls(settings, page=True)
+    except ParleyError as error:
+        return Finding("TLS", "fail", "the certificate cannot be used", str(error))
+    return Finding("TLS", "ok", f"HTTPS on the {' and the '.join(names)}" if names else "off: HTTP only")
 
 
 def _keys(settings: Settings, opened: _DatabaseProbe) -> Finding:

@@ -218,6 +218,7 @@ def _write_state(settings: Settings, services: Services, *, ready: bool, page: b
         "started": psutil.Process().create_time(),
         "ready": ready,
         "gateway": settings.gateway_url,
+        "certificate": str(settings.tls_certificate.expanduser().absolute()) if settings.tls_certificate else None,
         "page": settings.page_url if page else None,
         "processes": {
             service.name: {"pid": service.process.pid if service.process else None, "ready": service.ready}

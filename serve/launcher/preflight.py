@@ -6,6 +6,7 @@ import ipaddress
 import os
 import shutil
 import socket
+import ssl
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,7 @@ def check(settings: Settings, *, page: bool) -> None:
         Invalid, NoSpace, Unavailable: what is wrong and what to do.
     """
     check_home(settings.home)
+    check_tls(settings, page=page)
     check_port(settings.host, settings.port, "the gateway", "--port")
     if page:
         hosts = {settings.host, settings.page_host}
@@ -76,6 +78,44 @@ def check_port(host: str, port: int, who: str, flag: str) -> None:
                 f"Port {port} for {who} needs more privileges. Choose one over 1023 with {flag}."
             ) from error
         raise Invalid(f"{who.capitalize()} cannot listen on {host}:{port}: {error.strerror}.", param="host") from error
+
+
+def check_tls(settings: Settings, *, page: bool) -> None:
+    """Checks that each certificate and its key can be read and belong together.
+
+    Raises:
+        Invalid: they cannot, or one of them is missing.
+    """
+    pairs = [("tls_certificate", settings.tls_certificate, "tls_key", settings.tls_key)]
+    if page:
+        pairs.append(("page_tls_certificate", settings.page_tls_certificate, "page_tls_key", settings.page_tls_key))
+    for certificate_name, certificate, key_name, key in pairs:
+        if certificate is None and key is None:
+            continue
+        if certificate is None or key is None:
+            missing, given = (certificate_name, key_name) if certificate is None else (key_name, certificate_name)
+            raise Invalid(f"{given} is set without {missing}: TLS needs both.", param=missing)
+        for name, path in ((certificate_name, certificate), (key_name, key)):
+            try:
+                with path.expanduser().open("rb"):
+                    pass
+            except OSError as error:
+                raise Invalid(f"{name}: {path} cannot be read: {error.strerror}.", param=name) from error
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                certificate.expanduser(), key.expanduser(), password=_refuse_password
+            )
+        except ssl.SSLError as error:
+            reason = str(error.reason or error).replace("_", " ").lower()
+            raise Invalid(
+                f"{certificate} and {key} are not a certificate and its key in PEM: {reason}.", param=certificate_name
+            ) from error
+
+
+def _refuse_password() -> str:
+    raise Invalid(
+        "The TLS key is encrypted: give a file without a password, readable by Parley alone.", param="tls_key"
+    )
 
 
 def check_keys(settings: Settings, *, page: bool, keys: bool) -> None:

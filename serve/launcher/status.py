@@ -15,6 +15,14 @@ _STYLES = {"ready": "green", "starting": "yellow", "failed": "red", "stopped": "
 _LINES = 8
 
 
+EMPTY: dict[str, Any] = {"running": False, "gateway": None, "processes": {}, "models": []}
+
+
+def not_running(settings: Settings) -> str:
+    """The line for a home from which nothing runs."""
+    return f"Parley is not running from {settings.home}. Start it with `parley up`."
+
+
 def report(settings: Settings, database: Database) -> dict[str, Any]:
     """The status as plain data for JSON: `running`, `gateway`, `processes` and `models`.
 
@@ -55,7 +63,7 @@ def show(settings: Settings, database: Database, console: Any) -> None:
 
     status = report(settings, database)
     if not status["running"]:
-        console.print(f"Parley is not running from {settings.home}. Start it with `parley up`.", markup=False)
+        console.print(not_running(settings), markup=False)
     else:
         processes = Table("process", "pid", "state", title=f"Parley, {status['gateway']}", title_justify="left")
         for name, entry in status["processes"].items():

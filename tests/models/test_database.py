@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from models.database import Base, Database, alembic_config, open_database, upgrade, utcnow, wal_is_safe
+from models.database import MIGRATIONS, Base, Database, alembic_config, open_database, upgrade, utcnow, wal_is_safe
 from models.errors import Invalid, ParleyError, Unavailable
 from models.settings import Settings, load_settings
 from models.tables import KeyRow
@@ -125,3 +125,10 @@ def test_a_file_that_is_not_a_database_is_one_line(settings: Settings) -> None:
     with pytest.raises(Unavailable, match="not a database") as caught:
         open_database(settings).check_current()
     assert "\n" not in str(caught.value)
+
+
+def test_every_schema_is_in_the_upgrade_guide() -> None:
+    guide = (MIGRATIONS.parent / "docs" / "upgrading.md").read_text("utf-8")
+    schemas = [path.name[:4] for path in sorted((MIGRATIONS / "versions").glob("[0-9]*.py"))]
+    assert schemas[-1] == "0005"
+    assert [schema for schema in schemas if f"| {schema} |" not in guide] == []

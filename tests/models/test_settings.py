@@ -86,7 +86,14 @@ def test_a_child_process_loads_the_same_settings(home: Path, monkeypatch: pytest
 
 
 def test_an_engine_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "PARLEY_PAGE_KEY", "HF_TOKEN", "PARLEY_DATABASE_URL", "DB_PASSWORD"):
+    for name in (
+        "OPENAI_API_KEY",
+        "PARLEY_PAGE_KEY",
+        "HF_TOKEN",
+        "PARLEY_DATABASE_URL",
+        "DB_PASSWORD",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+    ):
         monkeypatch.setenv(name, "hush")
     monkeypatch.setenv("PARLEY_PORT", "1")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")

@@ -1,0 +1,112 @@
+"""HTTPS: a gateway with a certificate of its own, our own client of it, and wrong files refused in one line."""
+
+import asyncio
+import datetime
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from models.completer import gateway_completer
+from models.database import Database
+from models.errors import Invalid, Unavailable
+from models.settings import Settings, load_settings
+from serve.launcher.preflight import check_tls
+from tests.serve.gateways import serving
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A self-signed certificate for parley.example.com, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+def make_pair(folder: Path, name: str, password: bytes | None = None) -> Pair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "parley.example.com")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("parley.example.com")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
+    pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    pair.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
+    return pair
+
+
+@pytest.mark.long
+def test_the_gateway_speaks_https_and_our_own_client_trusts_it_alone(
+    home: Path, tmp_path: Path, database: Database, upstream
+) -> None:
+    ours, theirs = make_pair(tmp_path, "ours"), make_pair(tmp_path, "theirs")
+    settings = load_settings(home=home, tls_certificate=ours.certificate, tls_key=ours.key)
+    assert settings.gateway_url == "https://127.0.0.1:8000/v1"
+    with serving(settings, database) as gateway:
+        gateway.hosted("m", base_url=f"{upstream.address}/v1", model="normal")
+        address = gateway.root.replace("http:", "https:")
+        trust = ssl.create_default_context(cafile=str(ours.certificate))
+        trust.check_hostname = False
+        with urllib.request.urlopen(f"{address}/health", context=trust) as answer:
+            assert answer.status == 200
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            urllib.request.urlopen(f"{address}/health")
+        with pytest.raises((urllib.error.URLError, ConnectionError)):
+            urllib.request.urlopen(f"{gateway.root}/health", timeout=5)
+
+        async def ask(chosen: Settings, *, many: bool) -> str:
+            completer = gateway_completer(chosen, "m", retries=0, many=many)
+            try:
+                from models.messages import Message
+
+                return (await completer([Message(role="user", content="hi")])).text
+            finally:
+                await completer.close()
+
+        mine = settings.model_copy(update={"port": gateway.port})
+        assert all(asyncio.run(ask(load_settings(**dump(mine)), many=many)) for many in (False, True))
+        for many in (False, True):
+            with pytest.raises(Unavailable):
+                asyncio.run(ask(load_settings(**dump(mine) | {"tls_certificate": theirs.certificate}), many=many))
+
+
+def dump(settings: Settings) -> dict:
+    return {name: getattr(settings, name) for name in ("home", "port", "tls_certificate", "tls_key")}
+
+
+def test_wrong_files_are_one_line(home: Path, tmp_path: Path) -> None:
+    ours, theirs = make_pair(tmp_path, "ours"), make_pair(tmp_path, "theirs")
+    locked = make_pair(tmp_path, "locked", b"secret")
+    (tmp_path / "empty.pem").touch()
+    cases = [
+        ({"tls_certificate": ours.certificate}, "tls_certificate is set without tls_key"),
+        ({"page_tls_key": ours.key}, "page_tls_key is set without page_tls_certificate"),
+        ({"tls_certificate": tmp_path / "none.pem", "tls_key": ours.key}, "none.pem cannot be read: No such file"),
+        ({"tls_certificate": ours.certificate, "tls_key": theirs.key}, "key values mismatch"),
+        ({"tls_certificate": tmp_path / "empty.pem", "tls_key": ours.key}, "are not a certificate and its key in PEM"),
+        ({"tls_certificate": locked.certificate, "tls_key": locked.key}, "The TLS key is encrypted"),
+    ]
+    for given, says in cases:
+        with pytest.raises(Invalid) as refused:
+            check_tls(load_settings(home=home, **given), page=True)
+        assert says in str(refused.value)
+        assert "\n" not in str(refused.value)
+    check_tls(load_settings(home=home, tls_certificate=ours.certificate, tls_key=ours.key), page=True)
+    check_tls(load_settings(home=home, page_tls_key=ours.key), page=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from models.errors import Unavailable
+from models.errors import Invalid, Unavailable
 from serve.gateway.validation_errors import describe_validation_errors
 from serve.validation.tool_fields import no_tools
 
@@ -69,11 +69,16 @@ def translate_error(error: Mapping[str, Any], status: int, path: str, body: byte
         model: the model's id.
 
     Raises:
-        Unavailable: the engine has died. Invalid: the model takes no tools.
+        Unavailable: the engine has died. Invalid: the model takes no tools, or nothing fits the grammar.
     """
     message = str(error["message"])
     if status >= 500 and _DEAD.search(message):
         raise engine_died()
+    if status == 500 and message.startswith("Internal server error") and _has_grammar(body):
+        # vLLM 0.32 with xgrammar, for a grammar such as "root ::= root" that permits no token at all.
+        raise Invalid(
+            "No answer fits the grammar in 'structured_outputs': it permits no text.", param="structured_outputs"
+        )
     if "--tool-call-parser" in message:
         raise no_tools(model)
     translated = dict(error)
@@ -162,6 +167,13 @@ def _top_level(body: bytes) -> frozenset[str]:
     except orjson.JSONDecodeError:
         return frozenset()
     return frozenset(content) if isinstance(content, dict) else frozenset()
+
+
+def _has_grammar(body: bytes) -> bool:
+    if b'"structured_outputs"' not in body:
+        return False
+    constraints = orjson.loads(body).get("structured_outputs")
+    return isinstance(constraints, dict) and isinstance(constraints.get("grammar"), str)
 
 
 def _guess_param(message: str, body: bytes) -> str | None:

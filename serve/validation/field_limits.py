@@ -149,13 +149,16 @@ def _check_structured_outputs(body: dict[str, Any]) -> None:
         )
 
 
-def check_schemas(body: dict[str, Any]) -> None:
+def check_schemas(body: dict[str, Any], also: tuple[str, ...] = ()) -> None:
     """Rejects counts that are too large to compile. For requests to engines.
+
+    Args:
+        also: more fields with schemas.
 
     Raises:
         Invalid: `param` names the field that holds the schema or grammar.
     """
-    for name in _SCHEMA_FIELDS:
+    for name in _SCHEMA_FIELDS + also:
         value = body.get(name)
         if isinstance(value, (dict, list)) and _sum_counts(value) > MAX_ITEMS:
             raise _too_large(name)

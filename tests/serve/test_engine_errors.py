@@ -170,6 +170,14 @@ def test_a_dead_engine_is_worth_another_try() -> None:
     assert dead.value.retry_after
 
 
+def test_a_grammar_that_permits_nothing_is_the_clients_mistake() -> None:
+    error = {"message": "Internal server error", "type": "server_error", "param": None, "code": None}
+    with pytest.raises(Invalid, match="permits no text") as refused:
+        translate_error(error, 500, CHAT, b'{"structured_outputs":{"grammar":"root ::= root"}}')
+    assert refused.value.param == "structured_outputs"
+    assert translate_error(error, 500, CHAT, b"{}")["message"] == "Internal server error."
+
+
 def test_a_missing_parser_is_told_with_parleys_own_option() -> None:
     text = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
     with pytest.raises(Invalid, match=r"'talks' takes no tools.*--tool-call-parser NAME") as refused:

@@ -108,6 +108,10 @@ def test_counting_tokens_costs_none(front: Serving, engine: FakeVLLM) -> None:
         (ask("hello", kv_transfer_params={}), "/messages", 400, "invalid_request_error", "kv_transfer_params"),
         (ask("hello", model="plain", tools=[{"name": "weather", "input_schema": {}}]), "/messages", 400,
          "invalid_request_error", "--tool-call-parser"),
+        ({"model": "talks", "max_tokens": 9, "messages": [{"role": "system", "content": [
+            {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {
+                "name": "x", "input_schema": {"type": "array", "minItems": 10**9}}}}]}]}, "/messages", 400,
+         "invalid_request_error", "too large"),
         ({"model": "talks", "max_tokens": 9, "messages": [{"role": "user", "content": [
             {"type": "image", "source": {"type": "url", "url": "http://169.254.169.254/"}}]}]}, "/messages", 400,
          "invalid_request_error", "data: URLs"),

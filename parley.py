@@ -66,7 +66,7 @@ JOB_HANDLERS = {
 JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",))
 
 # Functions (settings, database) -> Starlette routes, mounted on the gateway.
-API_ROUTES = ("models.api:routes", "train.api:routes")
+API_ROUTES = ("models.api:routes", "train.api:routes", "serve.api:routes", "evals.api:routes")
 
 
 class _OrderedGroup(TyperGroup):
@@ -287,11 +287,13 @@ def _install(model: "DemoModel", home: "Home") -> None:
 
 def worker() -> None:
     """Run the jobs that the page and the API enqueue. `parley up` starts this."""
+    from models.audit import Actor, set_actor
     from models.database import open_database
     from models.settings import load_settings
     from models.worker import run_worker
 
     settings = load_settings()
+    set_actor(lambda: Actor("worker"))
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )

@@ -4,7 +4,7 @@ The commands run the first three in the foreground.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -89,7 +89,7 @@ def run_evaluation_job(job: Job, context: JobContext) -> dict[str, Any]:
     parameters = {"temperature": 0.0, "max_tokens": int(job.params.get("max_tokens") or _MAX_TOKENS)}
     run = TaskRun(task.first(job.params.get("limit")), models, parameters=parameters)
     evaluation = evaluate_served(
-        context.settings, context.database, run, scorers, EvaluationProgress(answering, scoring)
+        context.settings, context.database, run, scorers, EvaluationProgress(answering, scoring, _waits(context))
     )
     return {"evaluation": evaluation.id, "asked": evaluation.run.asked, "cached": evaluation.run.cached}
 
@@ -114,6 +114,7 @@ def run_preparation_job(job: Job, context: JobContext) -> dict[str, Any]:
         context.settings,
         context.database,
         lambda completers: prepare_campaign(context.database, completers.unretried, name, report),
+        _waits(context),
     )
     return {"models": {each.model: {"answers": each.answers, "wanted": each.wanted} for each in found}}
 
@@ -166,13 +167,18 @@ def run_record_job(job: Job, context: JobContext) -> dict[str, Any]:
         last_report = now
         context.report(progress.done / max(1, progress.total), f"recording: {progress.done} of {progress.total}")
 
-    run = record_served(context.settings, context.database, request, report)
+    run = record_served(context.settings, context.database, request, report, _waits(context))
     return {
         "recording": run.recording.id,
         "coverage": run.recording.coverage,
         "failed": run.failed,
         "stopped": run.stopped,
     }
+
+
+def _waits(context: JobContext) -> Callable[[str], None]:
+    """Reports what the job waits for; the progress stays."""
+    return lambda line: context.report(message=line)
 
 
 def _required(job: Job, name: str) -> Any:

@@ -41,6 +41,8 @@ class RequestPool:
     ) -> list[Result | None]:
         """Runs a request for each item, `concurrency` at a time; results in the order of the items, None on failure."""
         slots = asyncio.Semaphore(self._concurrency)
+        if items:
+            self._report_progress(label)
 
         async def run(item: Item) -> Result | None:
             async with slots:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from evals.recordings.recorded_models import RecordedCompleter, parse_recorded_name, resolve_recorded
-from models.completer import GatewayCompleter, gateway_completer
+from models.completer import GatewayCompleter, StartPatience, gateway_completer
 from models.database import Database
 from models.errors import Unauthorized
 from models.keys import keys_configured
@@ -18,6 +18,7 @@ from models.settings import Settings
 from models.spec import ModelSpec
 
 Result = TypeVar("Result")
+ReportWait = Callable[[str], None]
 GATEWAY_TIMEOUT_S = 600.0  # as long as the gateway waits for an engine
 _TIMEOUT_S, _RETRIES = 120.0, 2
 
@@ -25,11 +26,13 @@ _TIMEOUT_S, _RETRIES = 120.0, 2
 class Completers:
     """Completers by model. Calling it gives one that retries; `unretried` gives one whose caller retries.
 
-    A recorded model (`MODEL@recorded`) answers from its record; the gateway is not asked.
+    A recorded model (`MODEL@recorded`) answers from its record; the gateway is not asked. Requests to a model whose
+    engine is starting wait, and `on_wait` receives a line that says so.
     """
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, on_wait: ReportWait = lambda _: None) -> None:
         self._settings, self._database = settings, database
+        self._patience = StartPatience(settings.longest_start_s, on_wait)
         self._open: dict[tuple[str, bool], GatewayCompleter] = {}
 
     def __call__(self, model: str) -> Completer:
@@ -51,20 +54,26 @@ class Completers:
     def _live(self, model: str, retried: bool) -> GatewayCompleter:
         if (model, retried) not in self._open:
             self._open[model, retried] = (
-                gateway_completer(self._settings, model, _TIMEOUT_S, _RETRIES)
+                gateway_completer(self._settings, model, _TIMEOUT_S, _RETRIES, patience=self._patience)
                 if retried
-                else gateway_completer(self._settings, model, GATEWAY_TIMEOUT_S, 0, many=True)
+                else gateway_completer(self._settings, model, GATEWAY_TIMEOUT_S, 0, many=True, patience=self._patience)
             )
         return self._open[model, retried]
 
 
 def run_with_completers(
-    settings: Settings, database: Database, run: Callable[[Completers], Awaitable[Result]]
+    settings: Settings,
+    database: Database,
+    run: Callable[[Completers], Awaitable[Result]],
+    on_wait: ReportWait = lambda _: None,
 ) -> Result:
-    """Runs a coroutine to its end with completers, and closes them. Call outside of an event loop."""
+    """Runs a coroutine to its end with completers, and closes them. Call outside of an event loop.
+
+    `on_wait` receives a line while a request waits for an engine; an exception that it raises fails that request.
+    """
 
     async def run_and_close() -> Result:
-        completers = Completers(settings, database)
+        completers = Completers(settings, database, on_wait)
         try:
             return await run(completers)
         finally:

@@ -1,6 +1,7 @@
 """Runs over served and recorded models: an evaluation, a judge, a calibration."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,12 +17,13 @@ from evals.recordings.recorded_models import parse_recorded_name, recorded_promp
 from evals.request_pool import ReportProgress
 from evals.scorers.catalog import NamedScorer, ScorerContext, named_scorer
 from evals.scorers.reference_similarity import Embed
-from evals.served_models import GATEWAY_TIMEOUT_S, Completers, resolve_models, run_with_completers
+from evals.served_models import GATEWAY_TIMEOUT_S, Completers, ReportWait, resolve_models, run_with_completers
 from evals.tasks.evaluations import EvaluationRun, TaskRun, run_task
 from evals.tasks.runner import Progress
 from models.completer import translate_error
 from models.database import Database
-from models.errors import Invalid, NotFound, Unavailable
+from models.errors import MODEL_STARTING, Invalid, NotFound, Unavailable
+from models.instance import find_gateway
 from models.judge_prompt import DEFAULT_RUBRIC
 from models.messages import Completer
 from models.registry import Registry
@@ -35,10 +37,30 @@ JudgeMethod = Callable[[Database, Callable[[str], Completer], JudgeRequest, Repo
 
 @dataclass(frozen=True)
 class EvaluationProgress:
-    """Callbacks: `answering` while models answer, `scoring` while judges grade (a share of 0 to 1, and a line)."""
+    """Callbacks: `answering` while models answer, `scoring` while judges grade (a share of 0 to 1, and a line).
+
+    `waiting`: a line while a request waits for an engine that is starting.
+    """
 
     answering: Callable[[Progress], None] | None = None
     scoring: ReportProgress | None = None
+    waiting: ReportWait = lambda _: None
+
+
+@dataclass
+class _Reporter:
+    """A run's progress; while a request waits for an engine, the share stays and the line says so."""
+
+    report: ReportProgress | None
+    share: float = 0.0
+
+    def __call__(self, share: float, line: str) -> None:
+        self.share = share
+        if self.report is not None:
+            self.report(share, line)
+
+    def wait(self, line: str) -> None:
+        self(self.share, line)
 
 
 def evaluate_served(
@@ -90,7 +112,7 @@ def evaluate_served(
         )
         return await run_task(database, completers.unretried, resolved, progress.answering)
 
-    return run_with_completers(settings, database, evaluate)
+    return run_with_completers(settings, database, evaluate, progress.waiting)
 
 
 def _report_part(report: ReportProgress, place: int, total: int, share: float, line: str) -> None:
@@ -128,7 +150,10 @@ def judge_served(
         prompts=prompts,
         notes=[*request.notes, *recording_notes(database, models), *judge_notes(database, judge, models)],
     )
-    return run_with_completers(settings, database, lambda completers: method(database, completers, resolved, report))
+    reporter = _Reporter(report)
+    return run_with_completers(
+        settings, database, lambda completers: method(database, completers, resolved, reporter), reporter.wait
+    )
 
 
 def calibrate_served(
@@ -147,7 +172,10 @@ def calibrate_served(
     """
     (spec,) = _resolve_judge(settings, database, request.judge)
     resolved = replace(request, judge=spec.id)
-    return run_with_completers(settings, database, lambda completers: calibrate(database, completers, resolved, report))
+    reporter = _Reporter(report)
+    return run_with_completers(
+        settings, database, lambda completers: calibrate(database, completers, resolved, reporter), reporter.wait
+    )
 
 
 def _resolve_judge(settings: Settings, database: Database, judge: str, *models: str) -> list[ModelSpec]:
@@ -172,21 +200,32 @@ def calibrate_stored(database: Database, request: CalibrationRequest) -> Calibra
 
 
 def gateway_embedder(settings: Settings, model: str) -> Embed:
-    """A function that embeds texts with a served model. It raises ParleyError if the model cannot be asked."""
+    """A function that embeds texts with a served model, also if its engine is still starting.
+
+    It raises ParleyError if the model cannot be asked.
+    """
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
         import openai
 
         key = settings.page_key.get_secret_value() if settings.page_key else "no-key"
-        with openai.OpenAI(base_url=settings.gateway_url, api_key=key, timeout=GATEWAY_TIMEOUT_S) as client:
-            try:
-                rows = client.embeddings.create(model=model, input=list(texts), encoding_format="float").data
-            except openai.NotFoundError as error:
-                if error.code == "model_not_found":
-                    raise translate_error(error) from error
-                raise Unavailable("This gateway has no /v1/embeddings, which the scorer embedding needs.") from error
-            except openai.OpenAIError as error:
-                raise translate_error(error) from error
-            return [row.embedding for row in sorted(rows, key=lambda row: row.index)]
+        deadline = time.monotonic() + settings.longest_start_s
+        with openai.OpenAI(base_url=find_gateway(settings), api_key=key, timeout=GATEWAY_TIMEOUT_S) as client:
+            while True:
+                try:
+                    rows = client.embeddings.create(model=model, input=list(texts), encoding_format="float").data
+                except openai.NotFoundError as error:
+                    if error.code == "model_not_found":
+                        raise translate_error(error) from error
+                    raise Unavailable(
+                        "This gateway has no /v1/embeddings, which the scorer embedding needs."
+                    ) from error
+                except openai.OpenAIError as error:
+                    failure = translate_error(error)
+                    if failure.code != MODEL_STARTING or time.monotonic() > deadline:
+                        raise failure from error
+                    time.sleep(failure.retry_after or 1.0)
+                else:
+                    return [row.embedding for row in sorted(rows, key=lambda row: row.index)]
 
     return embed

@@ -48,7 +48,7 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with one flag for each field of those parameters that are dataclasses of options."""
     hints = get_type_hints(command, include_extras=True)
     signature = inspect.signature(command)
-    groups = {name: hints[name] for name in signature.parameters if is_dataclass(hints[name])}
+    groups = {name: hints[name] for name in signature.parameters if is_dataclass(hints.get(name))}
     own = [item for item in signature.parameters.values() if item.name not in groups]
     flags = {name: _flags(group) for name, group in groups.items()}
 

@@ -1,12 +1,23 @@
 """A Completer over HTTP, with the OpenAI SDK."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from models.errors import Busy, Invalid, NotFound, ParleyError, Unauthorized, Unavailable
+from models.errors import (
+    MODEL_STARTING,
+    Busy,
+    Invalid,
+    NotFound,
+    ParleyError,
+    Unauthorized,
+    Unavailable,
+    retry_delay,
+)
+from models.instance import find_gateway
 from models.messages import Completion, Message, Token, as_dicts
 from models.settings import Settings
 
@@ -15,7 +26,21 @@ if TYPE_CHECKING:
 
 ANSWERED_BY = "x-parley-model"  # the gateway's header: the model that answered, which may be a fallback
 _MOST_TOKENS, _REASON_LIMIT = 2**31 - 1, 64  # as the tables have them
+_STARTING_DELAY_S = 1.0
 _NO_ANSWER = "The server's answer is not a chat completion. Is this an OpenAI-compatible address?"
+
+
+@dataclass(frozen=True)
+class StartPatience:
+    """How long requests wait for a model whose engine is starting.
+
+    `limit_s`: seconds for one request, its time in the gateway's queue included. `report`: receives a line whenever the
+    gateway says that the model is still starting, at most every half minute with the default settings; an exception
+    that it raises ends the request.
+    """
+
+    limit_s: float
+    report: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -38,10 +63,14 @@ class GatewayCompleter:
         retries: int = 2,
         *,
         many: bool = False,
+        patience: StartPatience | None = None,
     ) -> None:
         from openai import AsyncOpenAI, DefaultAioHttpClient
 
         self.model = model
+        self._patience, self._retries = patience, retries
+        if patience is not None:
+            retries = 0  # `send` retries, because the SDK would count the time of a start as failures
         # For many concurrent requests: the SDK's aiohttp transport takes two thirds of the CPU per request.
         transport = DefaultAioHttpClient() if many else None
         # The SDK requires a key; a server without keys ignores it.
@@ -50,7 +79,7 @@ class GatewayCompleter:
             base_url=base_url, api_key=key, timeout=timeout_s, max_retries=retries, http_client=transport
         )
         self._base_url, self._timeout_s = base_url.rstrip("/"), timeout_s
-        # Without retries the transport is used directly: see `_send`.
+        # Without retries the transport is used directly: see `_send_over`.
         self._bare = transport if retries == 0 else None
         own = {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
         self._headers = own | {"Authorization": f"Bearer {key}"}
@@ -74,20 +103,39 @@ class GatewayCompleter:
         Raises:
             ParleyError: the SDK's error, translated; Unavailable if the response is not JSON.
         """
+        if self._patience is None:
+            return await self._send_once(path, body)
+        began, failures = time.monotonic(), 0
+        while True:
+            try:
+                return await self._send_once(path, body)
+            except (Busy, Unavailable) as error:
+                delay = retry_delay(error, failures)
+                if error.code == MODEL_STARTING and time.monotonic() - began < self._patience.limit_s:
+                    self._patience.report(f"waiting for {self.model}: its engine is starting")
+                    if isinstance(error, Unavailable):  # the request has waited in the gateway's queue already
+                        delay = _STARTING_DELAY_S
+                elif failures < self._retries and (delay is not None or isinstance(error, Unavailable)):
+                    failures += 1
+                else:
+                    raise
+            await asyncio.sleep(failures if delay is None else delay)
+
+    async def _send_once(self, path: str, body: Mapping[str, Any]) -> ServerAnswer:
         import openai
 
         try:
             # chat.completions.create() would spend half of a request's CPU on objects that are not needed here. This
             # is the same request, with the SDK's errors and retries.
             if self._bare is not None:
-                return await self._send(self._bare, path, body)
+                return await self._send_over(self._bare, path, body)
             return ServerAnswer(await self._client.post(path, body=body, cast_to=object))
         except openai.OpenAIError as error:
             raise translate_error(error) from error
         except ValueError as error:
             raise Unavailable(_NO_ANSWER) from error
 
-    async def _send(self, transport: Any, path: str, body: Mapping[str, Any]) -> ServerAnswer:
+    async def _send_over(self, transport: Any, path: str, body: Mapping[str, Any]) -> ServerAnswer:
         """Sends the SDK's request over its transport, and raises the SDK's errors, without the layers in between.
 
         Those took 0.45 ms of a request's 0.75 ms of CPU (openai 3.54), which an engine on the same cores needs.
@@ -184,11 +232,17 @@ class GatewayCompleter:
 
 
 def gateway_completer(
-    settings: Settings, model: str, timeout_s: float = 120.0, retries: int = 2, *, many: bool = False
+    settings: Settings, model: str, timeout_s: float = 120.0, retries: int = 2, **options: Any
 ) -> GatewayCompleter:
-    """A completer for a model on this Parley's gateway, with the page's key if one is set."""
+    """A completer for a model on this home's gateway, with the page's key if one is set.
+
+    `options`: `many` and `patience`, as `GatewayCompleter` takes them.
+
+    Raises:
+        Unavailable: no Parley runs from this home.
+    """
     key = settings.page_key.get_secret_value() if settings.page_key else None
-    return GatewayCompleter(settings.gateway_url, model, key, timeout_s, retries, many=many)
+    return GatewayCompleter(find_gateway(settings), model, key, timeout_s, retries, **options)
 
 
 def open_completer(

@@ -32,6 +32,7 @@ from models.errors import Invalid, NoSpace, ParleyError, Unavailable
 from models.settings import Settings
 
 _BUSY_TIMEOUT_S = 30
+_MIGRATION_LOCK = 7_275_539  # a number of our own among PostgreSQL's advisory locks
 # Without these, libpq waits for an unreachable server as long as TCP does, which is hours.
 _TIMEOUTS = {
     "connect_timeout": 5,
@@ -151,6 +152,8 @@ class Database:
         with _translate_errors(self), self._writer.connect() as connection:
             if not self.is_sqlite:
                 with connection.begin():
+                    # Two commands may create the tables of one database at the same time.
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
                     yield connection
                 return
             cursor = connection.connection.cursor()  # the setting changes only outside a transaction
@@ -181,7 +184,7 @@ class Database:
 
 
 def open_database(settings: Settings) -> Database:
-    """Opens the settings' database without migrating it: only `parley up` and `parley db` call `upgrade`."""
+    """Opens the settings' database without migrating it: only `parley up`, `parley db` and new homes call `upgrade`."""
     if settings.database_url is None:
         try:
             settings.home.mkdir(parents=True, exist_ok=True)

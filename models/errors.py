@@ -19,6 +19,7 @@ import random
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+MODEL_STARTING = "model_starting"  # the code of a 503 or 429 for a model whose engine is starting
 _MAX_DELAY_S = 60.0
 _FIRST_DELAY_S = 0.5
 

@@ -21,6 +21,7 @@ from models.tables import JobRow, ReservationRow
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 MAX_ATTEMPTS = 3
+_QUEUED = "waiting for the worker"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def enqueue(database: Database, kind: str, params: dict[str, Any]) -> str:
 def enqueue_in(session: Session, kind: str, params: dict[str, Any]) -> str:
     """Enqueues a job in the caller's transaction; returns its id."""
     job_id = new_ulid()
-    session.add(JobRow(id=job_id, kind=kind, params=params, message="waiting for the worker"))
+    session.add(JobRow(id=job_id, kind=kind, params=params, message=_QUEUED))
     return job_id
 
 
@@ -121,6 +122,8 @@ def claim(
             if row.attempts < MAX_ATTEMPTS:
                 row.status, row.worker, row.lease_until = "running", worker, now + timedelta(seconds=lease_s)
                 row.started = row.started or now
+                if row.message == _QUEUED:
+                    row.message = "started"
                 row.attempts += 1
                 return _job(row)
             row.status, row.finished = "failed", now
@@ -137,7 +140,7 @@ def release(database: Database, job_id: str, worker: str) -> None:
     with database.write() as session:
         row = session.get(JobRow, job_id, with_for_update=True)
         if row is not None and row.status == "running" and row.worker == worker:
-            row.status, row.worker, row.lease_until = "queued", None, None
+            row.status, row.worker, row.lease_until, row.message = "queued", None, None, _QUEUED
             row.attempts = max(0, row.attempts - 1)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from models.audit import record_change
 from models.database import Database, new_ulid, utcnow
 from models.errors import Conflict, Invalid, NotFound
 from models.registry import bump_revision
@@ -74,6 +75,16 @@ class KeyInfo:
     models: tuple[str, ...] | None = None
     limits: KeyLimits = NO_LIMITS
 
+    def to_json(self, now: datetime) -> dict[str, Any]:
+        """The key as plain JSON values."""
+        facts = {"id": self.id, "name": self.name, "role": self.role, "state": self.state(now)}
+        times = {
+            name: value.isoformat() if (value := getattr(self, name)) else None
+            for name in ("created", "expires", "revoked")
+        }
+        scope = {"models": None if self.models is None else list(self.models), "limits": vars(self.limits).copy()}
+        return facts | times | scope
+
     def state(self, now: datetime) -> str:
         """The state: `in force`, `revoked` or `expired`."""
         if self.revoked is not None:
@@ -110,6 +121,7 @@ def create_key(
         row = KeyRow(id=new_ulid(), name=name, role=role, digest=key_digest(secret), expires=expires)
         _set(session, row, models, limits)
         session.add(row)
+        record_change(session, "key.create", name, id=row.id, role=role, **_settings(row))
     return secret
 
 
@@ -134,6 +146,7 @@ def change_key(
             raise Conflict(f"The key {row.name!r} is revoked and cannot be changed. Create another key.")
         row.expires = expires
         _set(session, row, models, limits)
+        record_change(session, "key.change", row.name, id=row.id, **_settings(row))
         return _info(row)
 
 
@@ -161,7 +174,9 @@ def revoke_key(database: Database, key_id: str) -> None:
     with database.write() as session:
         bump_revision(session)
         row = _row(session, key_id)
-        row.revoked = row.revoked or utcnow()
+        if row.revoked is None:
+            row.revoked = utcnow()
+            record_change(session, "key.revoke", row.name, id=row.id)
 
 
 def check_key(database: Database, secret: str) -> KeyInfo | None:
@@ -218,6 +233,12 @@ def _set(session: Session, row: KeyRow, models: Sequence[str] | None, limits: Ke
     row.models = None if models is None else list(dict.fromkeys(models))
     for name, value in vars(limits).items():
         setattr(row, name, value)
+
+
+def _settings(row: KeyRow) -> dict[str, Any]:
+    """A key's scope, limits and expiry for the audit log."""
+    limits = {name: getattr(row, name) for name in vars(NO_LIMITS)}
+    return limits | {"models": row.models, "expires": row.expires.isoformat() if row.expires else None}
 
 
 def _check_scope(session: Session, role: str, models: Sequence[str], before: Sequence[str]) -> None:

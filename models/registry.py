@@ -5,8 +5,9 @@ weights are published (`models.atomic`) before they are registered.
 """
 
 import logging
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +17,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from models.atomic import claim_folder, unclaimed_folders
+from models.audit import record_change
 from models.database import Database
+from models.engine_options import check_engine_options
 from models.errors import Conflict, Invalid, NotFound
+from models.lora_support import must_be_merged, read_architectures
 from models.spec import NAME_RULE, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
-from models.weights import check_weights
+from models.weights import check_weights, read_adapter_config
 
+_MAX_WEIGHT = 1e9
 _log = logging.getLogger("parley.registry")
 
 
@@ -70,6 +75,7 @@ class Registry:
         _check_live(spec.id)
         if spec.path is not None:
             check_weights(spec.path)
+            check_engine_options(spec)
         with self._change() as session:
             if session.get(ModelRow, spec.id) or session.get(AliasRow, spec.id):
                 raise Conflict(f"The name {spec.id!r} is taken, and models are never replaced. Choose another name.")
@@ -84,6 +90,10 @@ class Registry:
                 created=spec.created,
             )
             session.add(row)
+            upstream = spec.upstream.base_url if spec.upstream else None
+            record_change(
+                session, "model.add", spec.id, kind=spec.kind, path=spec.path, upstream=upstream, base=spec.base
+            )
         if spec.folder is not None:
             claim_folder(spec.folder)
         return spec
@@ -93,7 +103,8 @@ class Registry:
         with self._change() as session:
             row = _row(session, model_id)
             row.spec = row.spec | {"parity": parity.model_dump(mode="json")}
-            row.state = state or row.state
+            if state is not None:
+                _set_state(session, row, state)
 
     def sweep_unclaimed(self, models_dir: Path, older_than_s: float = 60.0) -> tuple[Path, ...]:
         """Removes folders that were published but not registered, because of a kill in between; returns them.
@@ -120,7 +131,7 @@ class Registry:
     def set_state(self, model_id: str, state: State) -> None:
         """Sets a model's state: candidate, listed or retired."""
         with self._change() as session:
-            _row(session, model_id).state = state
+            _set_state(session, _row(session, model_id), state)
 
     def retire(self, model_id: str) -> None:
         """Stops serving and listing a model; its row, weights and votes stay.
@@ -130,7 +141,11 @@ class Registry:
         """
         with self._change() as session:
             row = _row(session, model_id)
-            names = list(session.scalars(select(AliasRow.name).where(AliasRow.target == model_id)))
+            names = [
+                alias.name
+                for alias in session.scalars(select(AliasRow).order_by(AliasRow.name))
+                if model_id == alias.target or model_id in (alias.weights or ())
+            ]
             if names:
                 raise Conflict(
                     f"The alias {names[0]!r} points to {model_id!r}. Move it first: "
@@ -141,6 +156,7 @@ class Registry:
             if adapters:
                 raise Conflict(f"{', '.join(adapters)} runs on the engine of {model_id!r}: retire that first.")
             row.state = "retired"
+            record_change(session, "model.retire", model_id)
 
     def pin(self, name: str) -> ModelSpec:
         """Keeps a model's engine in memory permanently; returns the model.
@@ -168,19 +184,43 @@ class Registry:
             raise Invalid(f"{spec.id!r} runs on the engine of {spec.base!r}: pin or unpin that model.", param="model")
         with self._change() as session:
             _row(session, spec.id).pinned = pinned
+            record_change(session, "model.pin" if pinned else "model.unpin", spec.id)
         return spec
 
     def alias(self, name: str, target: str) -> None:
         """Points an alias to a model; an existing alias moves atomically."""
+        self._point_alias(name, target, None)
+
+    def split_alias(self, name: str, weights: Mapping[str, float]) -> None:
+        """Divides an alias's requests among models in proportion to their weights; replaces what it was before.
+
+        Raises:
+            Invalid: fewer than two models, a weight that is not a positive number, or a retired model.
+            NotFound: no model has that id. Conflict: a model has the alias's name.
+        """
+        if len(weights) < 2:
+            raise Invalid("Divide an alias among two models or more, such as a=90,b=10.", param="to")
+        for model, weight in weights.items():
+            if not (math.isfinite(weight) and 0 < weight <= _MAX_WEIGHT):
+                raise Invalid(
+                    f"The weight of {model!r} must be above 0; leave a model out to give it none.", param="to"
+                )
+        # In the order of the ids, so that a change of weights moves as few users as possible.
+        ordered = {model: float(weights[model]) for model in sorted(weights)}
+        self._point_alias(name, max(ordered, key=lambda model: ordered[model]), ordered)
+
+    def _point_alias(self, name: str, target: str, weights: dict[str, float] | None) -> None:
         with self._change() as session:
             if session.get(ModelRow, name):
                 raise Conflict(f"{name!r} is a model's id, so it cannot be an alias.")
             _check_live(name)
             if not is_valid_name(name):
                 raise Invalid(f"{name!r} cannot be an alias: {NAME_RULE}.", param="name")
-            if _row(session, target).state == "retired":
-                raise Invalid(f"{target!r} is retired, so no alias can point to it.", param="target")
-            session.merge(AliasRow(name=name, target=target))
+            for model in weights or (target,):
+                if _row(session, model).state == "retired":
+                    raise Invalid(f"{model!r} is retired, so no alias can point to it.", param="target")
+            session.merge(AliasRow(name=name, target=target, weights=weights))
+            record_change(session, "alias.set", name, to=weights or target)
 
     def unalias(self, name: str) -> None:
         """Removes an alias."""
@@ -189,11 +229,18 @@ class Registry:
             if row is None:
                 raise NotFound(f"There is no alias {name!r}.")
             session.delete(row)
+            record_change(session, "alias.remove", name)
 
     def aliases(self) -> dict[str, str]:
-        """Every alias with its model's id."""
+        """Every alias with its model's id: the heaviest of several models."""
         with self._database.read() as session:
             return {row.name: row.target for row in session.scalars(select(AliasRow).order_by(AliasRow.name))}
+
+    def alias_weights(self) -> dict[str, dict[str, float]]:
+        """The aliases that are divided among several models: alias → model id → weight."""
+        with self._database.read() as session:
+            rows = session.scalars(select(AliasRow).order_by(AliasRow.name))
+            return {row.name: dict(row.weights) for row in rows if row.weights}
 
     @contextmanager
     def _change(self) -> Iterator[Session]:
@@ -255,6 +302,12 @@ def _row(session: Session, model_id: str) -> ModelRow:
     return row
 
 
+def _set_state(session: Session, row: ModelRow, state: State) -> None:
+    if row.state != state:
+        record_change(session, "model.state", row.id, state=state)
+    row.state = state
+
+
 def _check_base(session: Session, spec: ModelSpec) -> None:
     base = session.get(ModelRow, spec.base)
     if base is None or base.state == "retired":
@@ -270,6 +323,11 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
             f"The adapter's rank {spec.lora_rank} exceeds the {rank} of its base's engine: merge it.",
             param="path",
         )
+    base_folder = Path(base.spec["path"])
+    architectures = read_architectures(base_folder) if base_folder.is_absolute() else ()
+    adapter = read_adapter_config(spec.folder) if spec.folder else {}
+    if reason := must_be_merged(adapter, rank, architectures):
+        raise Invalid(f"The adapter cannot be served on {spec.base!r}: {reason}. Merge it.", param="path")
 
 
 def _check_fallbacks(session: Session, spec: ModelSpec) -> None:

@@ -137,7 +137,16 @@ class Settings(BaseSettings):
         default=15.0, ge=0, description="Seconds that running answers may take to finish when Parley stops."
     )
     engine_start_timeout_s: float = Field(
-        default=300.0, gt=0, description="Seconds that an engine may take to become ready before it is killed."
+        default=300.0,
+        gt=0,
+        description="Seconds that an engine may take to become ready. While it makes progress (CPU, disk, log) it may "
+        "take four times as long; then it is killed.",
+    )
+    engine_sleep_after_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds without a request after which an engine sleeps until the next one. Pinned engines never "
+        "sleep. Without it: engines stop only to make room.",
     )
     queue_wait_s: float = Field(
         default=30.0,
@@ -219,6 +228,11 @@ class Settings(BaseSettings):
     def model_post_init(self, context: Any) -> None:
         # The model is frozen, so the one derived value is set around it, once.
         object.__setattr__(self, "home", self.home.expanduser().absolute())
+
+    @property
+    def longest_start_s(self) -> float:
+        """Seconds after which an engine that is still starting is killed in any case."""
+        return 4 * self.engine_start_timeout_s
 
     @property
     def gateway_url(self) -> str:

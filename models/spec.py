@@ -42,11 +42,15 @@ class EngineOptions(_FrozenModel):
 
     dtype: str = "auto"
     max_model_len: int | None = Field(default=None, gt=0, description="Context length in tokens.")
-    tensor_parallel_size: int = Field(default=1, ge=1)
+    tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs that share each layer.")
+    pipeline_parallel_size: int = Field(default=1, ge=1, description="Groups of GPUs that share the layers.")
+    quantization: str | None = Field(
+        default=None, pattern=r"^[a-z0-9][a-z0-9_-]*$", description="vLLM's quantization; None: as the weights say."
+    )
     gpu_memory_share: float | None = Field(
         default=None, gt=0, le=1, description="Share of a GPU's memory; None: planned."
     )
-    max_lora_rank: int = Field(default=64, ge=1)
+    max_lora_rank: int = Field(default=64, ge=1, description="The highest rank of its LoRA adapters.")
     trust_remote_code: bool = Field(default=False, description="Run code that comes with the weights.")
     tool_call_parser: str | None = Field(
         default=None,
@@ -58,7 +62,18 @@ class EngineOptions(_FrozenModel):
         pattern=r"^[a-z0-9][a-z0-9_.-]*$",
         description='vLLM\'s reasoning parser; None: chosen by model family, "none": no reasoning.',
     )
+    sleep_after_s: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds without a request until the engine sleeps; None: the setting.",
+    )
     extra_args: tuple[str, ...] = Field(default=(), description="Additional arguments for vLLM's server.")
+
+    @property
+    def gpus(self) -> int:
+        """The number of GPUs that the engine needs."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
 class Upstream(_FrozenModel):
@@ -158,7 +173,7 @@ class ModelSpec(_FrozenModel):
     path: str | None = Field(default=None, description="An absolute folder or a hub id; None for hosted.")
     upstream: Upstream | None = None
     fallbacks: tuple[str, ...] = Field(
-        default=(), description="Hosted only: ids tried in order while the upstream fails, before the first byte."
+        default=(), description="Ids tried in order while it is down or starting, before the first byte."
     )
     base: str | None = Field(default=None, description="Id of the model it is loaded on or merged into.")
     parent: str | None = Field(default=None, description="Id of the model it was trained from.")
@@ -194,8 +209,6 @@ class ModelSpec(_FrozenModel):
             raise ValueError(f"a model of kind {self.kind} needs a path: a folder or a hub id")
         if self.kind == "adapter" and not self.base:
             raise ValueError("an adapter needs the id of its base")
-        if self.fallbacks and self.kind != "hosted":
-            raise ValueError("only a hosted model has fallbacks: a local engine is restarted instead")
         if self.id in self.fallbacks:
             raise ValueError("a model cannot be its own fallback")
         if len(set(self.fallbacks)) < len(self.fallbacks):

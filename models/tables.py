@@ -1,4 +1,4 @@
-"""This room's tables: models, aliases, the revision number, keys, usage, jobs, files and uploads."""
+"""This room's tables: models, aliases, the revision number, keys, usage, jobs, files, uploads and the audit log."""
 
 from datetime import date, datetime
 from typing import Any
@@ -24,12 +24,16 @@ class ModelRow(Base):
 
 
 class AliasRow(Base):
-    """Another name for a model. An alias can move; an id cannot."""
+    """Another name for a model. An alias can move; an id cannot.
+
+    `weights`: model id → weight, if requests are divided among several models; `target` is then the heaviest of them.
+    """
 
     __tablename__ = "aliases"
 
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
     target: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    weights: Mapped[dict[str, float] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class RevisionRow(Base):
@@ -154,3 +158,22 @@ class UploadPartRow(Base):
     upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id"), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class AuditRow(Base):
+    """One change of a key, model, alias or campaign: see models/audit.py.
+
+    `actor` is a key's name, or "command line", "page" or "worker". There are no foreign keys, so that entries survive
+    deletions.
+    """
+
+    __tablename__ = "audit"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+    actor: Mapped[str] = mapped_column(String(255))
+    key_id: Mapped[str | None] = mapped_column(String(26))
+    address: Mapped[str] = mapped_column(String(255), default="")
+    action: Mapped[str] = mapped_column(String(32))
+    target: Mapped[str] = mapped_column(String(255), index=True)
+    detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)

@@ -43,20 +43,26 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
 def open_home() -> Iterator[Home]:
     """The home of the current settings, its database closed at the end.
 
+    A new home is created with its database, and removed again if the block fails and has stored nothing. A database
+    that exists is not migrated.
+
     Raises:
         Unavailable: the database is not at this program's revision.
     """
     from models.database import open_database
+    from models.new_home import create_tables, removed_if_unused
     from models.registry import Registry
     from models.settings import load_settings
 
     settings = load_settings()
-    database = open_database(settings)
-    try:
-        database.check_current()
-        yield Home(settings, database, Registry(database))
-    finally:
-        database.dispose()
+    with removed_if_unused(settings):
+        database = open_database(settings)
+        try:
+            create_tables(settings, database)
+            database.check_current()
+            yield Home(settings, database, Registry(database))
+        finally:
+            database.dispose()
 
 
 def parse_number(text: str, flag: str, kind: type[Number]) -> Number | Literal["auto"]:

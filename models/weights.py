@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from models.errors import Invalid
 
@@ -11,6 +12,15 @@ def guess_kind(path: str, base: str | None) -> str:
     if (Path(path) / "adapter_config.json").is_file():
         return "adapter"
     return "merged" if base else "base"
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """An adapter folder's adapter_config.json; empty if it cannot be read."""
+    try:
+        content = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_lora_rank(path: str | Path) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from models.command_options import settings_options
+from models.command_options import expand_options, settings_options
 from serve.bulk.command import generate_command
 from serve.launcher.serve_command import serve_command
 
@@ -43,7 +43,7 @@ def add_commands(app: typer.Typer, mounts: Mounts | None = None) -> None:
     app.command("up")(up)
     app.command("gateway", hidden=True)(gateway)
     app.command("openapi")(openapi)
-    app.command("serve")(serve_command)
+    app.command("serve")(expand_options(serve_command))
     app.command("status")(status_command)
     app.command("doctor")(doctor_command)
     app.command("generate")(generate_command)
@@ -117,6 +117,7 @@ def import_openai(
     The key is read from OPENAI_API_KEY, now and whenever Parley runs. It is not stored.
     """
     from models.errors import Invalid
+    from models.instance import gateway_url
     from models.terminal import console, open_home
     from serve import openai_import
 
@@ -147,7 +148,7 @@ def import_openai(
             raise Invalid("--name needs exactly one model: choose it with --only.", param="name")
         for fine_tune in chosen:
             spec = openai_import.register_fine_tune(settings, database, fine_tune, name=name)
-            out.print(f"{spec.id} is registered. Clients reach it at {settings.gateway_url}")
+            out.print(f"{spec.id} is registered. Clients reach it at {gateway_url(settings)}")
         if not chosen:
             out.print("No model was registered.")
 
@@ -174,7 +175,8 @@ def _fine_tunes_table(fine_tunes: "list[FineTune]") -> Any:
     return table
 
 
-def doctor_command(as_json: JsonFlag = False) -> None:
+@settings_options(dict.fromkeys(("home", "host", "port", "page_host", "page_port", "device")))
+def doctor_command(as_json: JsonFlag = False, **settings: Any) -> None:
     """Check this machine: GPU, memory, ports, versions, SQLite, disk, keys, limits.
 
     It changes nothing, and works before the first start and while Parley runs. The exit status is 1 if a
@@ -184,7 +186,7 @@ def doctor_command(as_json: JsonFlag = False) -> None:
     from models.terminal import console
     from serve.launcher import doctor
 
-    findings = doctor.examine(load_settings())
+    findings = doctor.examine(load_settings(**settings))
     if as_json:
         typer.echo(json.dumps(doctor.as_json(findings), indent=2))
     else:

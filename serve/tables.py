@@ -28,9 +28,10 @@ class EngineRow(Base):
 
 
 class DemandRow(Base):
-    """A model that was requested while it was not running, with the time of the last request."""
+    """The last demand for a model: to run, because it was requested while it was not running, or to sleep."""
 
     __tablename__ = "demands"
 
     model_id: Mapped[str] = mapped_column(String(255), primary_key=True)
     asked: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+    wanted: Mapped[str] = mapped_column(String(16), default="run", server_default="run")  # run or sleep

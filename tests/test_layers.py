@@ -16,19 +16,22 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg",
-        "settings page_secret judge_prompt weights",
+        "settings page_secret judge_prompt weights lora_support",
+        "instance",
         "database completer",
         "tables spec atomic",
+        "audit new_home engine_options",
         "registry jobs files usage shutdowns http/ demo/",
-        "keys uploads worker terminal command_options api_operations backup/",
+        "keys uploads worker terminal command_options new_model api_operations backup/",
+        "management/",
         "api commands/",
         "cli",
     ),
     "serve": (
         "tables transport/ processes/ bulk/ openai_import",
         "accounting/ fleet/ validation/",
-        "openapi/ launcher/",
-        "gateway/",
+        "openapi/ launcher/ api_operations",
+        "gateway/ api",
         "cli",
     ),
     "train": (
@@ -52,8 +55,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "campaigns/",
         "served_models judges/",
         "reports/ served_runs",
-        "commands/ jobs",
-        "cli",
+        "commands/ jobs api_operations",
+        "cli api",
     ),
     "ui": ("look/", "access/ backend/", "owners/ raters/ bot/ gradio_server", "page", "cli"),
 }

@@ -117,9 +117,11 @@ def one_line(run: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.long
-def test_without_tables_a_command_says_what_to_run(process: Run) -> None:
-    assert "parley db upgrade" in one_line(process("models", "list"))
+def test_a_command_in_a_fresh_home_makes_the_database_and_a_failed_one_leaves_no_home(parley: Run, home: Path) -> None:
+    assert "no model" in one_line(parley("models", "show", "nobody"))
+    assert not home.exists()
+    assert parley("models", "list").returncode == 0
+    assert (home / "parley.db").exists()
 
 
 def test_a_wrong_setting_is_one_line(parley: Run) -> None:
@@ -127,7 +129,7 @@ def test_a_wrong_setting_is_one_line(parley: Run) -> None:
 
 
 @pytest.mark.long
-def test_a_taken_port_is_one_line(process: Run) -> None:
+def test_a_taken_port_is_one_line_and_leaves_no_home(process: Run, home: Path) -> None:
     import socket
 
     port, page_port = free_ports(2)
@@ -136,6 +138,7 @@ def test_a_taken_port_is_one_line(process: Run) -> None:
         taken.listen()
         line = one_line(process("up", PARLEY_PORT=str(port), PARLEY_PAGE_PORT=str(page_port)))
     assert str(port) in line
+    assert not home.exists()
 
 
 @pytest.mark.long

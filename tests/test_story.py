@@ -1,7 +1,6 @@
 """The whole story on the running demo: the SDK, the toy judge run by the worker, a training that ends up served."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from evals.judges.report import JudgeReport
 from models import jobs
 from models.registry import Registry
 from models.settings import child_environment
+from serve.fleet import engine_states
 from tests.stack import ROOT, Stack
 from train.demo.answers import has_style
 
@@ -81,6 +81,7 @@ def test_the_worker_runs_the_judge_over_served_models(demo_stack: Stack) -> None
 
 @pytest.mark.training
 def test_what_is_trained_is_served_without_a_restart(demo_stack: Stack, client: OpenAI, tmp_path: Path) -> None:
+    before = engine_states.read_statuses(demo_stack.database)["demo-base"]
     data = tmp_path / "conversations.jsonl"
     rows = [
         {
@@ -105,7 +106,6 @@ def test_what_is_trained_is_served_without_a_restart(demo_stack: Stack, client: 
     assert "word-bot" in trained.stdout
     spec = Registry(demo_stack.database).resolve("word-bot")
     assert (spec.kind, spec.base, spec.parent) == ("adapter", "demo-base", "demo-base")
-    pid = demo_stack.running.pid
     patient = client.with_options(max_retries=5)
     answer = patient.chat.completions.create(
         model="word-bot",
@@ -114,4 +114,5 @@ def test_what_is_trained_is_served_without_a_restart(demo_stack: Stack, client: 
         max_tokens=40,
     )
     assert "lighthouse" in (answer.choices[0].message.content or "")
-    os.kill(pid, 0)
+    after = engine_states.read_statuses(demo_stack.database)["demo-base"]
+    assert (before.pid, before.address) == (after.pid, after.address)

@@ -79,6 +79,7 @@ def train_command(options: TrainOptions) -> None:
 def _train_here(options: TrainOptions) -> None:
     request = None if options.resume else options.request()
     with _open_home() as home, problems_shown(options.as_json):
+        from models.instance import gateway_url
         from train.training import resume, train
 
         with open_progress(options.as_json) as progress:
@@ -90,7 +91,7 @@ def _train_here(options: TrainOptions) -> None:
         if options.as_json:
             typer.echo(json.dumps(result.as_json(), ensure_ascii=False))
         else:
-            show_result(result, home.settings.gateway_url)
+            show_result(result, gateway_url(home.settings))
 
 
 def merge_command(

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from models.audit import set_actor
 from models.database import open_database
 from models.errors import Invalid
 from models.keys import keys_configured
@@ -31,6 +32,7 @@ def build(settings: Settings) -> ASGIApp:
     """
     import_gradio()
     from models.page_secret import page_secret
+    from ui.access.actor import page_actor
     from ui.access.cookies import Cookies, Keyring
     from ui.access.openid import OpenIdSignIn
     from ui.backend.uploads import UPLOAD_PATH, UploadEndpoint
@@ -50,15 +52,20 @@ def build(settings: Settings) -> ASGIApp:
     database.check_current()
     context = PageContext(settings, database)
     with skip_intermediate_servers():
-        owners, owners_lifespan = create_gradio_server(build_owner_app(context), "/")
+        owner_app = build_owner_app(context)
+        owners, owners_lifespan = create_gradio_server(owner_app.blocks, "/")
         vote, vote_lifespan = create_gradio_server(build_rater_app(settings.home), "/vote")
         bot, bot_lifespan = create_gradio_server(build_bot_app(context), "/bot")
         manager, manager_lifespan = create_gradio_server(build_manager_app(context), "/campaigns")
     secret = page_secret(settings.home)
     cookies, roles, export = Cookies(secret), CampaignRoles(secret, database), CampaignExport(context)
-    scripts = script("data.js") + script("upload.js") + script("train.js")
+    keyring = Keyring(database)
+    set_actor(page_actor(cookies, keyring))
+    scripts = "".join(map(script, ("chat.js", "data.js", "upload.js", "train.js")))
     apps = Apps(
-        owners=BrandedApp(owners, "Parley", "Chat with your models, compare, train and judge them.", scripts),
+        owners=BrandedApp(
+            owners, "Parley", "Chat with your models, compare, train and judge them.", scripts, owner_app.fill
+        ),
         vote=BrandedApp(
             vote,
             "Parley: which answer is better?",
@@ -90,7 +97,7 @@ def build(settings: Settings) -> ASGIApp:
 
     router = Router(
         apps=apps,
-        identity=Identity(cookies, Keyring(database), roles, openid=settings.oidc_issuer is not None),
+        identity=Identity(cookies, keyring, roles, openid=settings.oidc_issuer is not None),
         registry=context.registry,
     )
     app = Starlette(lifespan=lifespan)

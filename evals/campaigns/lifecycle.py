@@ -17,6 +17,7 @@ from evals.campaigns.campaign_prompts import source_prompt_ids
 from evals.recordings.recorded_models import parse_recorded_name, resolve_recorded, usable_recordings
 from evals.tables import insert_once
 from evals.votes.prompts import set_prompt_ids
+from models.audit import record_change
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound
 from models.jobs import enqueue_in
@@ -52,6 +53,7 @@ def create_campaign(database: Database, new: NewCampaign, runs: Path) -> Campaig
             CampaignPromptRow(campaign=new.name, prompt_id=prompt_id, place=place)
             for place, prompt_id in enumerate(prompt_ids)
         )
+        record_change(session, "campaign.create", new.name, models=models, prompts=len(prompt_ids))
     return load_campaign(database, new.name)
 
 
@@ -79,6 +81,7 @@ def open_campaign(database: Database, name: str) -> Campaign:
                 raise Invalid(f"The campaign {name!r} has no prompts.", param="prompts")
             row.recordings = {model: recordings[model] for model in row.models if model in recordings}
             row.opened = utcnow()
+            record_change(session, "campaign.open", name, models=row.models)
             if not row.open_ended:
                 enqueue_in(session, PREPARE, {"campaign": name})
         return as_campaign(row, _count_prompts(session, row))
@@ -101,7 +104,9 @@ def close_campaign(database: Database, name: str) -> Campaign:
             )
         if row.opened is None:
             raise Conflict(f"The campaign {name!r} has not opened yet.", code="not_open")
-        row.closed = row.closed or utcnow()
+        if row.closed is None:
+            row.closed = utcnow()
+            record_change(session, "campaign.close", name)
         return as_campaign(row, _count_prompts(session, row))
 
 
@@ -147,6 +152,7 @@ def add_model(database: Database, name: str, model: str) -> Campaign:
         row = _changeable_row(session, name)
         if reference not in row.models:
             row.models = [*row.models, reference]
+            record_change(session, "campaign.add-model", name, model=reference)
     _fix_recordings(database, name)
     campaign = load_campaign(database, name)
     if name == OPEN and campaign.state == "draft" and len(campaign.models) >= 2:
@@ -166,6 +172,7 @@ def remove_model(database: Database, name: str, model: str) -> Campaign:
         if model not in row.models:
             raise NotFound(f"{model!r} is not in the campaign {name!r}.", param="model")
         row.models = [each for each in row.models if each != model]
+        record_change(session, "campaign.remove-model", name, model=model)
     return load_campaign(database, name)
 
 

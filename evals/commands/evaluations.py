@@ -110,7 +110,7 @@ def run(
         notes = [f"Compared with the training file {training}: {overlap.summary}"] if overlap else []
         plan = TaskRun(samples, split_commas(models), (), parameters, concurrency, notes)
         with ProgressBar(not as_json) as bar:
-            progress = EvaluationProgress(bar.show_answers, bar.show_share)
+            progress = EvaluationProgress(bar.show_answers, bar.show_share, bar.show_line)
             done = evaluate_served(home.settings, home.database, plan, split_names(scorers), progress)
         if not as_json:
             print_timing(done.run.asked, done.run.cached, done.run.seconds)

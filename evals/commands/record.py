@@ -234,7 +234,7 @@ def _record(home: Home, request: "RecordingRequest", as_json: bool) -> "Recordin
 
     try:
         with ProgressBar(not as_json) as bar:
-            return record_served(home.settings, home.database, request, bar.show_answers)
+            return record_served(home.settings, home.database, request, bar.show_answers, bar.show_line)
     except KeyboardInterrupt:
         raise ParleyError("Stopped. Run the same command again to continue.") from None
 

@@ -61,9 +61,11 @@ def rank(
     verdict, needed = leaderboard_verdict(votes, rows, rated, cycle)
     styled = _style_controlled(votes, styles, rated)
     rows = _with_other_ratings(rows, rated, _without_ties(votes, rated), styled)
+    win_rates, comparisons = _win_rates(votes, order)
     board = Leaderboard(
         rows=rows,
-        win_rates=_win_rates(votes, order),
+        win_rates=win_rates,
+        comparisons=comparisons,
         votes=len(votes),
         prompts=len(np.unique(votes.prompt)),
         voters=len(np.unique(votes.voter)),
@@ -163,10 +165,14 @@ def _prompts_by_model(votes: Votes) -> np.ndarray:
     return np.bincount(seen // (int(votes.prompt.max()) + 1), minlength=len(votes.models))
 
 
-def _win_rates(votes: Votes, order: np.ndarray) -> tuple[tuple[float | None, ...], ...]:
+def _win_rates(
+    votes: Votes, order: np.ndarray
+) -> tuple[tuple[tuple[float | None, ...], ...], tuple[tuple[int, ...], ...]]:
+    """Win rates of row against column, and the votes behind each."""
     points = count(votes).points[np.ix_(order, order)]
     met = points + points.T
-    return tuple(
+    rates = tuple(
         tuple(float(points[i, j] / met[i, j]) if met[i, j] else None for j in range(len(order)))
         for i in range(len(order))
     )
+    return rates, tuple(tuple(round(float(number)) for number in row) for row in met)

@@ -21,7 +21,7 @@ from evals.recordings.recording_store import Recording, answered, begin, finish,
 from evals.tasks.answer_cache import storable_text
 from evals.tasks.runner import ATTEMPTS, Progress
 from evals.votes.prompts import Prompt
-from models.completer import ServerAnswer, gateway_completer, read_completion
+from models.completer import ServerAnswer, StartPatience, gateway_completer, read_completion
 from models.database import Database
 from models.errors import Conflict, Invalid, NotFound, ParleyError, Unauthorized, Unavailable, retry_delay
 from models.messages import Completion, as_dicts
@@ -89,11 +89,16 @@ def record_served(
     database: Database,
     request: RecordingRequest,
     progress: Callable[[Progress], None] | None = None,
+    on_wait: Callable[[str], None] = lambda _: None,
 ) -> RecordingRun:
-    """Like `record`, for a served or hosted model through the gateway. Call it outside of an event loop."""
+    """Like `record`, for a served or hosted model through the gateway. Call it outside of an event loop.
+
+    `on_wait` receives a line while requests wait for an engine that is starting.
+    """
+    patience = StartPatience(settings.longest_start_s, on_wait)
 
     async def run() -> RecordingRun:
-        server = gateway_completer(settings, request.spec.id, _TIMEOUT_S, 0, many=True)
+        server = gateway_completer(settings, request.spec.id, _TIMEOUT_S, 0, many=True, patience=patience)
         try:
             return await record(database, server, request, settings.home / "recordings", progress)
         finally:

@@ -146,7 +146,7 @@ def _regressions(compared: Diff) -> str:
 def _change(change: Change) -> str:
     question = " ".join(change.sample.question.split())
     short = question if len(question) <= 110 else question[:109] + "…"
-    category = f" · {escape(change.sample.sample.category)}" if change.sample.sample.category else ""
+    category = f"· {escape(change.sample.sample.category)}" if change.sample.sample.category else ""
     expected = "".join(f"<pre>{escape(text)}</pre>" for text in change.sample.sample.accepted)
     answers = sides(
         (escape(change.model_a), f"<pre>{escape(change.text_a)}</pre>"),
@@ -154,8 +154,9 @@ def _change(change: Change) -> str:
     )
     return (
         f"<details><summary>{escape(change.scorer)} {change.score_a:.2f} → {change.score_b:.2f} · {escape(short)} "
-        f"<span class=soft>{escape(change.sample.id)}{category}</span></summary>"
-        f"<p class=soft>Question</p><pre>{escape(change.sample.question)}</pre>"
+        f"<span class=soft>{category}</span></summary>"
+        f"<p class=soft>Question, sample <code>{escape(change.sample.id)}</code></p>"
+        f"<pre>{escape(change.sample.question)}</pre>"
         + (f"<p class=soft>Expected answer</p>{expected}" if expected else "")
         + f"{answers}</details>"
     )

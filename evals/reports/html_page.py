@@ -8,11 +8,15 @@ from models.atomic import atomic_write
 from models.errors import Invalid, NoSpace
 
 _SHORT = 40  # characters of a table's cell that stay on one line
+_DARK = """--ink: #e9e6df; --soft: #9aa3a3; --line: #2c3338; --paper: #1c2125; --mark: #5bb8a9;
+  --second: #e79a7c; --band: #232a2e; --good: #5bb8a9; --bad: #e79a7c;"""
+# The page's colours (ui/look/style.css). data-shade is the page's choice where it shows a report in a frame.
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1b1d22; --soft: #5d636f; --line: #d9dce2; --paper: #fff; --mark: #2c8a7e;
-  --second: #d9714b; --band: #f0eee8; --good: #1d7a45; --bad: #b3372f; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaee; --soft: #a0a6b2; --line: #3a3f49; --paper: #15171b;
-  --mark: #5fc0b2; --second: #e8916f; --band: #23262c; --good: #62c48c; --bad: #f0837a; } }
+:root { color-scheme: light dark; --ink: #20262a; --soft: #6a6c68; --line: #e3ded3; --paper: #fff; --mark: #2c8a7e;
+  --second: #d9714b; --band: #f1ede4; --good: #1d6f66; --bad: #b4532f; }
+:root[data-shade=light] { color-scheme: light; }
+@media (prefers-color-scheme: dark) { :root:not([data-shade=light]) { _DARK_ } }
+:root[data-shade=dark] { color-scheme: dark; _DARK_ }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1080px; padding: 24px 16px 64px; color: var(--ink); background: var(--paper);
   font: 15px/1.5 system-ui, sans-serif; }
@@ -30,7 +34,7 @@ details { border-bottom: 1px solid var(--line); padding: 8px 0; } summary { curs
 @media (max-width: 640px) { .sides { grid-template-columns: 1fr; } }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, monospace; margin: 4px 0;
   padding: 8px 10px; border: 1px solid var(--line); border-radius: 6px; } code { overflow-wrap: anywhere; }
-"""
+""".replace("_DARK_", _DARK)
 
 
 def page(title: str, body: str) -> str:

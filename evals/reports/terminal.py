@@ -61,6 +61,10 @@ class ProgressBar:
             self._task, completed=progress.done, total=progress.total, description=f"answering{failed}"
         )
 
+    def show_line(self, line: str) -> None:
+        """Shows a line; the bar stays."""
+        self._progress.update(self._task, description=line)
+
     def show_share(self, share: float, line: str) -> None:
         """Shows a share of 0 to 1 as a percentage, and a line."""
         self._progress.update(self._task, completed=round(100 * share), total=100, description=line)

@@ -246,12 +246,7 @@ def _state(key: "KeyInfo") -> str:
 def _to_json(key: "KeyInfo", today: "Sums") -> dict[str, Any]:
     from models.database import utcnow
 
-    times = {
-        name: time.isoformat() if (time := getattr(key, name)) else None for name in ("created", "expires", "revoked")
-    }
-    scope = {"models": None if key.models is None else list(key.models), "limits": asdict(key.limits)}
-    facts = {"id": key.id, "name": key.name, "role": key.role, "state": key.state(utcnow())}
-    return facts | times | scope | {"used_today": asdict(today)}
+    return key.to_json(utcnow()) | {"used_today": asdict(today)}
 
 
 def _split_names(models: str | None) -> list[str] | None:

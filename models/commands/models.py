@@ -1,17 +1,19 @@
 """`parley models`: the registry from a terminal. A running Parley applies each change at once."""
 
 import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from models.command_options import expand_options
+from models.commands.engine_flags import EngineFlags
 from models.errors import Invalid
 from models.terminal import console, open_home
 
 if TYPE_CHECKING:
     from models.database import Database
+    from models.registry import Registry
     from models.spec import ModelSpec, Parity
 
 RecordedCoverage = Callable[["Database"], dict[str, str]]
@@ -26,12 +28,9 @@ _BASE = typer.Option(help="For an adapter: the id of its base model.")
 _UPSTREAM = typer.Option("--upstream", "--base-url", help="For a hosted model: an OpenAI-compatible address.")
 _UPSTREAM_MODEL = typer.Option(help="For a hosted model: its name at the provider, if different.")
 _CREDENTIAL = typer.Option(help="For a hosted model: the NAME of the environment variable that holds its API key.")
-_FALLBACK = typer.Option(help="For a hosted model: a model that answers while the upstream fails. Repeatable.")
+_FALLBACK = typer.Option(help="A model that answers while this one is down or starting. Repeatable.")
 _USD_INPUT = typer.Option(help="For a hosted model: US dollars per million input tokens.")
 _USD_OUTPUT = typer.Option(help="For a hosted model: US dollars per million output tokens.")
-_DTYPE = typer.Option(help="auto, bfloat16, float16 or float32.")
-_TOOL_PARSER = typer.Option(help="vLLM's tool call parser, or none. Without it: chosen by model family.")
-_REASONING_PARSER = typer.Option(help="vLLM's reasoning parser, or none. Without it: chosen by model family.")
 _PIN = typer.Option("--pin", help="Keep its engine in memory even if another model needs the space.")
 
 
@@ -49,7 +48,7 @@ def add_models_commands(app: typer.Typer, coverage: RecordedCoverage = no_covera
     )
     models.command("list")(models_list_command(coverage))
     models.command("show")(models_show)
-    models.command("add")(models_add)
+    models.command("add")(expand_options(models_add))
     models.command("alias")(models_alias)
     models.command("retire")(models_retire)
     models.command("pin")(models_pin)
@@ -67,7 +66,7 @@ def models_list_command(coverage: RecordedCoverage) -> Callable[..., None]:
         """List the models, warn of those that their provider shuts down, and say how much of them is recorded."""
         with open_home() as home:
             specs = home.registry.list(include_candidates=everything, include_retired=everything)
-            pinned, aliases = home.registry.pinned(), home.registry.aliases()
+            pinned, aliases = home.registry.pinned(), _alias_names(home.registry)
             recorded = coverage(home.database)
         if as_json:
             rows = [
@@ -82,7 +81,7 @@ def models_list_command(coverage: RecordedCoverage) -> Callable[..., None]:
 
 
 def _print_models(
-    specs: "Sequence[ModelSpec]", pinned: set[str], aliases: dict[str, str], recorded: dict[str, str]
+    specs: "Sequence[ModelSpec]", pinned: set[str], aliases: dict[str, list[str]], recorded: dict[str, str]
 ) -> None:
     from rich.markup import escape
     from rich.table import Table
@@ -95,7 +94,7 @@ def _print_models(
         state += ", pinned" if spec.id in pinned else ""
         parity = spec.parity.summary if spec.parity else ""
         created = f"{spec.created:%Y-%m-%d %H:%M}"
-        table.add_row(spec.id, spec.kind, spec.base or "", _aliases_of(spec, aliases), state, parity, created)
+        table.add_row(spec.id, spec.kind, spec.base or "", ", ".join(aliases.get(spec.id, ())), state, parity, created)
     out = console()
     out.print(
         table if specs else "No models are registered yet. Use `parley models add`, `parley train` or `parley demo`."
@@ -113,12 +112,12 @@ def models_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = F
 
     with open_home() as home:
         spec = home.registry.resolve(name)
-        pinned, aliases = home.registry.pinned(), home.registry.aliases()
+        pinned, aliases = home.registry.pinned(), _alias_names(home.registry)
     if as_json:
         typer.echo(spec.model_dump_json(indent=2))
         return
     facts = {
-        "model": f"{spec.id}, {spec.kind}, {spec.state}", "aliases": _aliases_of(spec, aliases),
+        "model": f"{spec.id}, {spec.kind}, {spec.state}", "aliases": ", ".join(aliases.get(spec.id, ())),
         "description": spec.description, "base": spec.base, "trained from": spec.parent, "job": spec.job,
         "created": f"{spec.created:%Y-%m-%d %H:%M}", "weights": spec.path,
         "upstream": f"{spec.upstream.model} at {spec.upstream.base_url}" if spec.upstream else None,
@@ -148,12 +147,8 @@ def models_add(
     fallback: Annotated[list[str] | None, _FALLBACK] = None,
     usd_per_million_input: Annotated[float | None, _USD_INPUT] = None,
     usd_per_million_output: Annotated[float | None, _USD_OUTPUT] = None,
-    max_model_len: Annotated[int | None, typer.Option(help="Context length in tokens.")] = None,
-    dtype: Annotated[str, _DTYPE] = "auto",
-    tool_call_parser: Annotated[str | None, _TOOL_PARSER] = None,
-    reasoning_parser: Annotated[str | None, _REASONING_PARSER] = None,
-    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the weights.")] = False,
     pin: Annotated[bool, _PIN] = False,
+    engine: EngineFlags = EngineFlags(),
 ) -> None:
     """Register a model: a folder, a hub id, an adapter, or a model at an OpenAI-compatible address.
 
@@ -166,36 +161,22 @@ def models_add(
       parley models add gpt --upstream https://api.openai.com/v1 --upstream-model ft:gpt-4o-mini:acme::abc
       --credential OPENAI_API_KEY --fallback support-v2
     """
-    from models.registry import parse_spec
-    from models.weights import guess_kind, read_lora_rank
+    from models.new_model import NewModel
 
-    if path and upstream:
-        raise Invalid("A model has weights or an upstream, not both: give --path or --upstream.")
-    if not path and not upstream:
-        raise Invalid("Say where the model is: --path FOLDER or HUB_ID, or --upstream ADDRESS.", param="path")
-    hosted = {
-        "model": upstream_model, "credential": credential,
-        "usd_per_million_input": usd_per_million_input, "usd_per_million_output": usd_per_million_output,
-    }  # fmt: skip
-    if not upstream and any(value is not None for value in hosted.values()):
-        raise Invalid("--upstream-model, --credential and the prices go with --upstream ADDRESS.", param="upstream")
-    if path and Path(path).expanduser().exists():
-        path = str(Path(path).expanduser().absolute())
-    spec = parse_spec(
-        id=name,
-        kind=kind or ("hosted" if upstream else guess_kind(path or "", base)),
+    spec = NewModel(
+        name=name,
         path=path,
+        kind=kind,
         base=base,
-        upstream=hosted | {"base_url": upstream, "model": upstream_model or name} if upstream else None,
+        upstream=upstream,
+        upstream_model=upstream_model,
+        credential=credential,
         fallbacks=tuple(fallback or ()),
-        lora_rank=read_lora_rank(path) if path else None,
-        engine={
-            "max_model_len": max_model_len, "dtype": dtype, "trust_remote_code": trust_remote_code,
-            "tool_call_parser": tool_call_parser, "reasoning_parser": reasoning_parser,
-        },
-    )  # fmt: skip
-    if pin and spec.kind not in ("base", "merged"):
-        raise Invalid(f"A model of kind {spec.kind} does not have its own engine, so it cannot be pinned.", param="pin")
+        usd_per_million_input=usd_per_million_input,
+        usd_per_million_output=usd_per_million_output,
+        engine=engine.options(),
+        pin=pin,
+    ).spec()
     with open_home() as home:
         home.registry.register(spec)
         if pin:
@@ -206,15 +187,58 @@ def models_add(
 def models_alias(
     name: Annotated[str, typer.Argument(help="The alias.")],
     target: Annotated[str | None, typer.Argument(help="The model it points to. Without it: removes the alias.")] = None,
+    to: Annotated[str | None, typer.Option(help="Several models with their weights, such as a=90,b=10.")] = None,
 ) -> None:
-    """Give a model another name, or move that name to another model in one step."""
+    """Give a model another name, or move that name to another model in one step.
+
+    With --to, requests are divided among several models, for example to try a new version on some of your users. The
+    same `user` always gets the same model; without that field, the same conversation does. The response's
+    header x-parley-model names the model that answered.
+
+    Examples:
+
+      parley models alias support support-v3
+
+      parley models alias support --to support-v3=90,support-v4=10
+    """
+    if target is not None and to is not None:
+        raise Invalid("Give one model, or --to with several; not both.", param="to")
     with open_home() as home:
-        if target is None:
+        if to is not None:
+            weights = _parse_weights(to)
+            home.registry.split_alias(name, weights)
+            console().print(f"{name} → {_describe_weights(weights)}")
+        elif target is None:
             home.registry.unalias(name)
             console().print(f"The alias {name} is removed.")
         else:
             home.registry.alias(name, target)
             console().print(f"{name} → {target}")
+
+
+def _parse_weights(text: str) -> dict[str, float]:
+    """Model id → weight from `a=90,b=10`.
+
+    Raises:
+        Invalid: the text has another form.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        model, _, weight = part.strip().rpartition("=")
+        try:
+            if not model or model in weights:
+                raise ValueError
+            weights[model] = float(weight)
+        except ValueError:
+            raise Invalid(
+                f"--to is {text!r}: name each model once with its weight, such as a=90,b=10.", param="to"
+            ) from None
+    return weights
+
+
+def _describe_weights(weights: Mapping[str, float]) -> str:
+    total = sum(weights.values())
+    return ", ".join(f"{model} {100 * weight / total:.3g} %" for model, weight in weights.items())
 
 
 def models_retire(name: Annotated[str, typer.Argument(help="The model's id.")]) -> None:
@@ -258,8 +282,17 @@ def parity_table(parity: "Parity") -> Any:
     return table
 
 
-def _aliases_of(spec: "ModelSpec", aliases: dict[str, str]) -> str:
-    return ", ".join(alias for alias, target in aliases.items() if target == spec.id)
+def _alias_names(registry: "Registry") -> dict[str, list[str]]:
+    """Model id → its aliases, with the share of an alias that is divided."""
+    names: dict[str, list[str]] = {}
+    weights = registry.alias_weights()
+    for alias, target in registry.aliases().items():
+        parts = weights.get(alias, {target: 1.0})
+        total = sum(parts.values())
+        for model, weight in parts.items():
+            share = f" {100 * weight / total:.3g} %" if len(parts) > 1 else ""
+            names.setdefault(model, []).append(f"{alias}{share}")
+    return names
 
 
 def _engine_options(spec: "ModelSpec") -> str:

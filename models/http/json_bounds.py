@@ -18,6 +18,7 @@ MAX_UNITS = 400_000
 _STRING_UNITS, _CONTAINER_UNITS = 3, 8
 _MAX_ESCAPES = 1_500_000  # removing one takes 20 ns
 _SHORT_BYTES = 4096
+_MAX_QUOTES = 256
 _STRUCTURE = b'"[{,:'
 _NO_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -51,16 +52,29 @@ def check_bounds(body: bytes) -> None:
 
 
 def _may_be_costly(body: bytes) -> bool:
-    """Whether a long body may exceed the limit, by an upper bound that takes 0.1 ms for 400 KB of text."""
-    if b'\\"' not in body:
-        # No quote is escaped, so every second piece is outside of strings. Searching is faster than counting.
-        most = 2 * (MAX_UNITS // _STRING_UNITS)
-        pieces = body.split(b'"', most)
-        if len(pieces) <= most:
-            outside = sum(map(len, pieces[::2]))
-            if outside * _CONTAINER_UNITS + len(pieces) // 2 * _STRING_UNITS <= MAX_UNITS:
-                return False
+    """Whether a long body may exceed the limit, by upper bounds. They take 0.03 ms for 400 KB of text in few strings,
+    and 0.2 ms for many strings.
+    """
+    if (outside := _length_outside_of_strings(body)) is not None:
+        return outside * _CONTAINER_UNITS + _MAX_QUOTES * _STRING_UNITS > MAX_UNITS
     return _units(body.translate(None, _NO_STRUCTURE)) > MAX_UNITS
+
+
+def _length_outside_of_strings(body: bytes) -> int | None:
+    """The number of bytes outside of strings; None for a body with many quotes."""
+    inside, outside, start = False, 0, 0
+    for _ in range(_MAX_QUOTES):
+        quote = body.find(b'"', start)
+        if quote < 0:
+            return outside if inside else outside + len(body) - start
+        if inside and body.endswith(b"\\", start, quote):
+            piece = body[start:quote]
+            inside = (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
+        else:
+            outside += 0 if inside else quote - start
+            inside = not inside
+        start = quote + 1
+    return None
 
 
 def _units(text: bytes) -> int:

@@ -63,6 +63,7 @@ def attach_operations(routes: "Iterable[Route]", operations: Iterable[Operation]
     by_endpoint = {(operation.method, operation.path): operation for operation in operations}
     result = list(routes)
     for route in result:
-        endpoints = [(method, route.path) for method in sorted(route.methods or ())]
+        path = route.path.replace(":path}", "}")
+        endpoints = [(method, path) for method in sorted(route.methods or ())]
         setattr(route, ATTRIBUTE, tuple(by_endpoint[key] for key in endpoints if key in by_endpoint))
     return result

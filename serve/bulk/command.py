@@ -55,7 +55,7 @@ def generate_command(
 
       parley generate tickets.csv --model support-v2 --prompt-column text --resume
     """
-    from models.completer import open_completer
+    from models.completer import StartPatience, open_completer
     from models.settings import load_settings
     from serve.bulk.journal import Journal, digest_of
     from serve.bulk.rows import read_rows
@@ -69,7 +69,11 @@ def generate_command(
     if base_url is None and credential is not None:
         raise Invalid("--credential needs --base-url. The key for this Parley is PARLEY_PAGE_KEY.", param="credential")
     name = model or str(rows[0].body["model"])
-    completer = open_completer(load_settings(), name, base_url, credential, timeout_s=timeout_s, retries=0, many=True)
+    settings = load_settings()
+    patience = StartPatience(settings.longest_start_s)
+    completer = open_completer(
+        settings, name, base_url, credential, timeout_s=timeout_s, retries=0, many=True, patience=patience
+    )
     with (
         Journal(out, digest_of(asdict(row) for row in rows), resume=resume) as journal,
         _ProgressBar(not as_json) as bar,

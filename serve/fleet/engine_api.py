@@ -1,6 +1,7 @@
 """Requests that the supervisor makes to an engine: a probe for liveness, and its load."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 
@@ -30,9 +31,23 @@ async def probe_generation(
     """Whether the engine generates one token or one embedding. `/health` is no proof: it stays 200 while the core
     hangs.
     """
-    route, body = "completions", {"model": model_id, "prompt": "a", "max_tokens": 1, "temperature": 0}
+    route, body = "completions", {"prompt": "a", "max_tokens": 1, "temperature": 0}
     if embeds:
-        route, body = "embeddings", {"model": model_id, "input": "a"}
+        route, body = "embeddings", {"input": "a"}
+    return await _post(session, engine, route, {"model": model_id} | body, timeout_s) == 200
+
+
+async def request_logprobs(
+    session: aiohttp.ClientSession, engine: Endpoint, model_id: str, timeout_s: float
+) -> int | None:
+    """The status of a request for one token with log-probabilities; None if the engine did not answer."""
+    body = {"model": model_id, "prompt": "a", "max_tokens": 1, "temperature": 0, "logprobs": 1}
+    return await _post(session, engine, "completions", body, timeout_s)
+
+
+async def _post(
+    session: aiohttp.ClientSession, engine: Endpoint, route: str, body: dict[str, Any], timeout_s: float
+) -> int | None:
     try:
         async with session.post(
             f"{engine.address}/v1/{route}",
@@ -40,9 +55,9 @@ async def probe_generation(
             headers=engine.headers,
             timeout=aiohttp.ClientTimeout(total=timeout_s),
         ) as answer:
-            return answer.status == 200
+            return answer.status
     except (TimeoutError, aiohttp.ClientError, OSError):
-        return False
+        return None
 
 
 async def read_load(session: aiohttp.ClientSession, engine: Endpoint) -> EngineLoad | None:

@@ -15,11 +15,21 @@ from models.errors import ParleyError
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_api, vllm_command
+from serve.fleet.engine_failures import HUNG, NOT_READY, advice
 from serve.fleet.engine_states import STARTING
 from serve.fleet.lora_adapters import sync_adapters
 from serve.fleet.machine import Machine
-from serve.fleet.managed_engine import ASLEEP, GATEWAY_NOTICES_S, AfterDrain, Drain, ManagedEngine, Work
+from serve.fleet.managed_engine import (
+    ASLEEP,
+    GATEWAY_NOTICES_S,
+    WORKING_SHARE,
+    AfterDrain,
+    Drain,
+    ManagedEngine,
+    Work,
+)
 from serve.fleet.memory import MemoryBudget
+from serve.processes.activity import Activity, measure_activity
 from serve.processes.children import spawn
 
 _PROBE_INTERVAL_S = 10.0
@@ -33,7 +43,9 @@ _FROZEN = "was stopped by a signal and did not continue"
 DETECTION_S = _PROBE_INTERVAL_S + _PROBE_RETRY_S + 2 * (_PROBE_TIMEOUT_S + engine_api.METRICS_TIMEOUT_S)
 _MAX_ATTEMPTS = 5
 BACKOFF_LIMIT_S = 60.0
-_STABLE_S = 10.0
+_READY_TIMEOUT_S = 60.0
+_WARM_UP_TIMEOUT_S = 120.0
+_STALL_SHARE = 0.1  # a start that has used up its time goes on while each tenth of that time brings progress
 _MEMORY_RETRY_S = 3.0
 _IDLE_INTERVAL_S = 0.25
 _USE_INTERVAL_S = 5.0  # an engine takes some milliseconds to render its metrics
@@ -113,6 +125,7 @@ class EngineLifecycle:
         try:
             options = vllm_command.launch_options(engine.spec, adapters)
             command = vllm_command.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
+            command = vllm_command.with_cache(command, self._settings.home / "cache")
             engine.process = spawn(command, self._settings.logs_dir)
         except ParleyError as error:
             await self._restart(engine, str(error))
@@ -120,6 +133,7 @@ class EngineLifecycle:
         engine.lora, engine.reasoning, engine.embeds = options.lora, options.parsers.reasoning, options.embeds
         engine.endpoint = vllm_command.Endpoint(f"http://127.0.0.1:{port}", self._key)
         engine.since, engine.missed_probes, engine.worked, engine.frozen = time.monotonic(), 0, None, False
+        engine.activity, engine.progressing = None, True
         engine.own_probes, engine.requests_counted = 0, 0.0
         engine.memory_bytes = self._memory.need(engine.spec, engine.share).total
         engine.state = "starting"
@@ -128,15 +142,41 @@ class EngineLifecycle:
         self._report(f"{engine.spec.id} is starting")
 
     async def _check_ready(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
-        if await self._probe(session, engine, timeout_s=20):
+        if await self._probe(session, engine, _READY_TIMEOUT_S) and await self._warm_up(session, engine):
             took = time.monotonic() - engine.since
             engine.state, engine.message, engine.failure = "ready", "", ""
             engine.since = engine.probed_at = engine.used = time.monotonic()
             self._report(f"{engine.spec.id} is ready, after {took:.0f} s")
             await self._sync_adapters(session, engine)
-        elif time.monotonic() - engine.since > self._settings.engine_start_timeout_s:
-            reason = f"not ready within {self._settings.engine_start_timeout_s:.0f} s"
-            await self._restart(engine, reason, hung=True)
+        elif self._start_is_over(engine):
+            limit = self._settings.longest_start_s if engine.progressing else self._settings.engine_start_timeout_s
+            stalled = "" if engine.progressing else " and made no more progress"
+            await self._restart(engine, f"{NOT_READY} {limit:.0f} s{stalled}", hung=True)
+
+    async def _warm_up(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> bool:
+        """Makes the engine compile what its first request for log-probabilities needs; whether it answered."""
+        assert engine.endpoint is not None
+        if engine.embeds:
+            return True
+        status = await engine_api.request_logprobs(session, engine.endpoint, engine.spec.id, _WARM_UP_TIMEOUT_S)
+        engine.own_probes += status == 200
+        return status is not None and status < 500  # an engine whose options refuse log-probabilities answers 400
+
+    def _start_is_over(self, engine: ManagedEngine) -> bool:
+        """Whether a start has used up its time: `engine_start_timeout_s`, and more while it makes progress."""
+        limit, took = self._settings.engine_start_timeout_s, time.monotonic() - engine.since
+        before = engine.activity
+        if before is None or time.monotonic() - before.at >= limit * _STALL_SHARE:
+            engine.activity = self._measure_activity(engine)
+            if before is not None:
+                worked = engine.activity.worked_since(before, WORKING_SHARE)
+                engine.progressing = worked or engine.activity.moved_data_since(before)
+        return took > self._settings.longest_start_s or (took > limit and not engine.progressing)
+
+    def _measure_activity(self, engine: ManagedEngine) -> Activity:
+        assert engine.process is not None
+        # On a CPU one step over a long prompt can take minutes and shows only in CPU time.
+        return measure_activity(engine.process, spins=self._machine.device == "cuda")
 
     async def _maintain(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         assert engine.endpoint is not None
@@ -161,7 +201,7 @@ class EngineLifecycle:
         moved = before is not None and engine.worked.moved_since(before)
         engine.missed_probes = 1 if before is None or moved else engine.missed_probes + 1
         if engine.missed_probes >= 2:
-            await self._restart(engine, "generated no token and made no progress", hung=True)
+            await self._restart(engine, HUNG, hung=True)
 
     async def _probe(self, session: aiohttp.ClientSession, engine: ManagedEngine, timeout_s: float) -> bool:
         assert engine.endpoint is not None
@@ -185,11 +225,8 @@ class EngineLifecycle:
 
     async def _measure_work(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> Work:
         assert engine.endpoint is not None
-        assert engine.process is not None
         load = await engine_api.read_load(session, engine.endpoint)
-        # On a CPU one step over a long prompt can take minutes and shows only in CPU time.
-        used = engine.process.cpu_seconds() if self._machine.device == "cpu" else 0.0
-        return Work(load.tokens if load else None, used, time.monotonic())
+        return Work(load.tokens if load else None, self._measure_activity(engine))
 
     def _is_frozen(self, engine: ManagedEngine) -> bool:
         """Whether a process of the engine was found stopped by a signal in two looks in a row."""
@@ -236,22 +273,30 @@ class EngineLifecycle:
         )
 
     async def _restart(self, engine: ManagedEngine, reason: str, *, hung: bool = False) -> None:
-        """Ends what is left of an engine and schedules its next start, with a growing delay after failures."""
-        if engine.state == "ready":
-            engine.attempts, engine.ends = 0, (0 if time.monotonic() - engine.since > _STABLE_S else engine.ends) + 1
-        else:
-            engine.attempts, engine.ends = engine.attempts + 1, engine.ends + 1
+        """Ends what is left of an engine and schedules its next start, with a growing delay after failures.
+
+        After several failures of the same kind in a row the engine has failed.
+        """
+        was_ready = engine.state == "ready"
+        engine.failures = engine.failures.add(reason, time.monotonic() - engine.since if was_ready else None)
+        engine.attempts = 0 if was_ready else engine.attempts + 1
         process, engine.endpoint = engine.process, None
+        if hung and process is not None and (words := process.last_words()):
+            reason = f"{reason}: {words}"
         engine.adapters, engine.leaving = {}, {}
         engine.state, engine.message, engine.since = "starting", reason, time.monotonic()
         engine.failure = reason
         if process is not None:
             await asyncio.to_thread(process.kill if hung else process.stop)
         engine.process = None
-        if engine.attempts >= _MAX_ATTEMPTS:
-            self.give_up(engine, f"gave up after {engine.attempts} starts: {reason}")
+        failures = engine.failures
+        if failures.too_many or engine.attempts >= _MAX_ATTEMPTS:
+            engine.attempts = max(engine.attempts, 1)  # it waits for a request, not for room
+            count = failures.alike if failures.too_many else engine.attempts
+            what_to_try = advice(failures.kind)
+            self.give_up(engine, f"gave up after {count} failures in a row: {reason.rstrip('.')}. {what_to_try}")
             return
-        wait = min(2.0 ** (engine.ends - 2), BACKOFF_LIMIT_S) if engine.ends > 1 else 0.0
+        wait = min(2.0 ** (failures.count - 2), BACKOFF_LIMIT_S) if failures.count > 1 else 0.0
         engine.retry_at = time.monotonic() + wait
         self._report(f"{engine.spec.id} {reason}; restarting in {wait:.0f} s")
 

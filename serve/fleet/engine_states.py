@@ -12,7 +12,9 @@ from typing import Literal, cast
 
 from sqlalchemy import delete, select
 
+from models.audit import record_change
 from models.database import Database, utcnow
+from models.errors import Conflict, Invalid
 from models.registry import Registry, bump_revision
 from models.spec import ModelSpec
 from serve.tables import DemandRow, EngineRow
@@ -110,12 +112,57 @@ def combine_states(specs: Iterable[ModelSpec], rows: dict[str, EngineStatus]) ->
 def record_demand(database: Database, model_id: str) -> None:
     """Records that a model was requested while it was not running."""
     with database.write() as session:
-        session.merge(DemandRow(model_id=model_id, asked=utcnow()))
+        session.merge(DemandRow(model_id=model_id, asked=utcnow(), wanted="run"))
+
+
+def load_model(database: Database, name: str) -> ModelSpec:
+    """Asks for a model's engine to start, as a request does; returns the model.
+
+    Raises:
+        NotFound: no model has that name. Invalid: it is hosted.
+    """
+    spec = Registry(database).resolve(name)
+    if spec.kind == "hosted":
+        raise Invalid(f"{spec.id!r} is hosted and has no engine here that could be started.", param="model")
+    with database.write() as session:
+        session.merge(DemandRow(model_id=spec.id, asked=utcnow(), wanted="run"))
+        record_change(session, "model.load", spec.id)
+    return spec
+
+
+def unload_model(database: Database, name: str) -> ModelSpec:
+    """Asks for a model's engine to stop until the next request for it; returns the model.
+
+    Raises:
+        NotFound: no model has that name. Invalid: it has no engine of its own. Conflict: it is pinned.
+    """
+    registry = Registry(database)
+    spec = registry.resolve(name)
+    if spec.kind == "hosted":
+        raise Invalid(f"{spec.id!r} is hosted and has no engine here that could be stopped.", param="model")
+    if spec.kind == "adapter":
+        raise Invalid(f"{spec.id!r} runs on the engine of {spec.base!r}: unload that model.", param="model")
+    if spec.id in registry.pinned():
+        raise Conflict(f"{spec.id!r} is pinned, so its engine stays in memory: unpin it first.", param="model")
+    with database.write() as session:
+        session.merge(DemandRow(model_id=spec.id, asked=utcnow(), wanted="sleep"))
+        record_change(session, "model.unload", spec.id)
+    return spec
+
+
+def take_sleep_requests(database: Database) -> set[str]:
+    """The models whose engines were asked to stop since the last call."""
+    with database.read() as session:
+        wanted = set(session.scalars(select(DemandRow.model_id).where(DemandRow.wanted == "sleep")))
+    if wanted:
+        with database.write() as session:
+            session.execute(delete(DemandRow).where(DemandRow.wanted == "sleep", DemandRow.model_id.in_(wanted)))
+    return wanted
 
 
 def read_demand(database: Database, within: timedelta) -> dict[str, datetime]:
     """The models that were requested in vain within a time span, each with the last time."""
-    query = select(DemandRow).where(DemandRow.asked > utcnow() - within)
+    query = select(DemandRow).where(DemandRow.wanted == "run", DemandRow.asked > utcnow() - within)
     with database.read() as session:
         return {row.model_id: row.asked for row in session.scalars(query)}
 

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Literal
 
 from models.spec import ModelSpec
+from serve.fleet.engine_failures import FailureRow
 from serve.fleet.engine_states import EngineState, EngineStatus
 from serve.fleet.placement import Share
 from serve.fleet.vllm_command import Endpoint
+from serve.processes.activity import Activity
 from serve.processes.children import Process
 
 # What happens after an engine has drained.
@@ -16,22 +18,21 @@ AfterDrain = Literal["sleep", "remove", "restart"]
 # The gateway polls the registry a few times a second: after this time it sends a draining engine nothing new.
 GATEWAY_NOTICES_S = 1.0
 ASLEEP = "asleep; starts with the next request"
-# The least share of a core that a busy engine uses on a crowded machine; an idle engine's housekeeping uses less.
-_WORKING_SHARE = 0.1
+# The least share of a core that a working engine uses; an idle engine's housekeeping uses less.
+WORKING_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Work:
-    """An engine's work so far: tokens (None if unknown) and CPU seconds at the monotonic time `at`."""
+    """An engine's work so far: tokens (None if unknown) and its processes' activity."""
 
     tokens: float | None
-    cpu_seconds: float
-    at: float = 0.0
+    activity: Activity
 
     def moved_since(self, before: "Work") -> bool:
         """Whether the engine made progress since, beyond an idle engine's housekeeping."""
         counted = self.tokens is not None and self.tokens != before.tokens
-        return counted or self.cpu_seconds - before.cpu_seconds > _WORKING_SHARE * max(self.at - before.at, 1.0)
+        return counted or self.activity.worked_since(before.activity, WORKING_SHARE)
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ class ManagedEngine:
     """One engine as it is now.
 
     Without a `share` it does not run: it is asleep since `asleep_since`, or was given up at `gave_up_at`. `attempts`
-    counts starts in a row that never became ready, `ends` also those that ended soon after. `wished_at`: when a request
-    asked for it while asleep; `started_for_wish`: it runs because of such a request. `used`: when it last had a
-    request, `requests_counted` how many.
+    counts starts in a row that never became ready, `failures` also those that failed soon after. `activity` and
+    `progressing`: of a start, when last measured. `wished_at`: when a request asked for it while asleep;
+    `started_for_wish`: it runs because of such a request. `used`: when it last had a request, `requests_counted` how
+    many. `resting`: it sleeps because nobody needed it, until a request asks for it.
     """
 
     spec: ModelSpec
@@ -66,13 +68,15 @@ class ManagedEngine:
     adapters: dict[str, EngineStatus] = field(default_factory=dict)
     leaving: dict[str, float] = field(default_factory=dict)
     attempts: int = 0
-    ends: int = 0
+    failures: FailureRow = field(default_factory=FailureRow)
     retry_at: float = 0.0
     since: float = 0.0
     probed_at: float = 0.0
     own_probes: int = 0
     missed_probes: int = 0
     worked: Work | None = None
+    activity: Activity | None = None
+    progressing: bool = True
     frozen_checked_at: float = 0.0
     frozen: bool = False
     used: float = 0.0
@@ -83,6 +87,7 @@ class ManagedEngine:
     gave_up_at: datetime | None = None
     wished_at: float | None = None
     started_for_wish: bool = False
+    resting: bool = False
     drain: Drain | None = None
     task: "asyncio.Task[None] | None" = None
 

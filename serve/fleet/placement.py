@@ -77,7 +77,7 @@ def plan(
 
     On a CPU each gets its own cores if there are enough (two engines bound to the same core ran at half speed) and an
     equal part of the KV cache. On a GPU each gets an equal part of its GPU's `gpu_memory_share` unless its spec asks
-    for a share. Engines go to the GPU with the most room, those with tensor parallelism to several. Engines in `placed`
+    for a share. Engines go to the GPU with the most room, those with several GPUs to as many. Engines in `placed`
     keep their GPUs.
 
     Raises:
@@ -110,8 +110,8 @@ def _plan_gpu(
     requested: dict[int, float] = {gpu.index: 0.0 for gpu in machine.gpus}
     sharing: dict[int, int] = {gpu.index: 0 for gpu in machine.gpus}
     places: dict[str, tuple[int, ...]] = {}
-    for spec in sorted(engines, key=lambda spec: (spec.id not in placed, -spec.engine.tensor_parallel_size)):
-        gpu_count = spec.engine.tensor_parallel_size
+    for spec in sorted(engines, key=lambda spec: (spec.id not in placed, -spec.engine.gpus)):
+        gpu_count = spec.engine.gpus
         if gpu_count > len(machine.gpus):
             raise Invalid(f"{spec.id} needs {gpu_count} GPUs; this machine has {len(machine.gpus)}.", param="engine")
         least = sorted(requested, key=lambda index: (sharing[index] + 10 * requested[index], index))[:gpu_count]

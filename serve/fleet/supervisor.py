@@ -21,6 +21,7 @@ from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states, placement
+from serve.fleet.engine_failures import FailureRow
 from serve.fleet.engine_lifecycle import BACKOFF_LIMIT_S, EngineLifecycle, begin_drain
 from serve.fleet.engine_states import EngineStatus
 from serve.fleet.machine import Machine
@@ -130,6 +131,7 @@ class Supervisor:
         await self._access_database("demand", self._apply_demand)
         await self._access_database("reservations", self._apply_reservations)
         self._apply_wishes()
+        self._rest_idle()
         for engine in self._engines.values():
             if engine.task is None or engine.task.done():
                 step = self._lifecycle.step(session, engine, must_wait=self._must_wait(engine))
@@ -185,7 +187,10 @@ class Supervisor:
         waiting = [
             engine
             for engine in self._engines.values()
-            if engine.share is None and not engine.attempts and engine.spec.id in self._desired.engines
+            if engine.share is None
+            and not engine.attempts
+            and not engine.resting
+            and engine.spec.id in self._desired.engines
         ]
         # Pinned engines first, then by age.
         for engine in sorted(waiting, key=lambda engine: engine.spec.id not in self._desired.pinned):
@@ -232,14 +237,10 @@ class Supervisor:
             engine = self._engines[other]
             if other == name:
                 engine.started_for_wish = engine.wished_at is not None
-                engine.share, engine.gave_up_at, engine.wished_at, engine.attempts, engine.ends = (
-                    share,
-                    None,
-                    None,
-                    0,
-                    0,
-                )
+                engine.share, engine.gave_up_at, engine.wished_at = share, None, None
+                engine.attempts, engine.failures = 0, FailureRow()
                 engine.state, engine.message, engine.retry_at = "starting", "waiting to start", 0.0
+                engine.resting = False
                 continue
             assert engine.share is not None
             shrinks = share.gpu_memory_share < engine.share.gpu_memory_share - 0.005
@@ -250,11 +251,17 @@ class Supervisor:
                 begin_drain(engine, "restart", "making room on the GPU")
 
     async def _apply_demand(self) -> None:
-        """Marks sleeping and given-up engines as wished for if a request has asked for them since."""
-        idle = {name: engine for name, engine in self._engines.items() if engine.share is None}
-        if not idle or time.monotonic() - self._demand_read_at < _DEMAND_INTERVAL_S:
+        """Stops engines that were unloaded; marks sleeping and given-up ones as wished for if a request came since."""
+        if time.monotonic() - self._demand_read_at < _DEMAND_INTERVAL_S:
             return
         self._demand_read_at = time.monotonic()
+        for name in await asyncio.to_thread(engine_states.take_sleep_requests, self._database):
+            engine = self._engines.get(name)
+            if engine and engine.state == "ready" and not engine.drain and name not in self._desired.pinned:
+                self._rest(engine, "unloaded")
+        idle = {name: engine for name, engine in self._engines.items() if engine.share is None}
+        if not idle:
+            return
         requested = await asyncio.to_thread(engine_states.read_demand, self._database, timedelta(minutes=1))
         for name, engine in idle.items():
             moments = [requested[model] for model in (name, *self._adapters_of(name)) if model in requested]
@@ -281,6 +288,21 @@ class Supervisor:
             name = min(movable, key=lambda engine: engine.used).name
             self._engines[name].cancel_step()
             begin_drain(self._engines[name], "sleep", "made room for a job")
+
+    def _rest_idle(self) -> None:
+        """Stops engines that had no request for as long as their model or the settings say, until the next one."""
+        for name, engine in self._engines.items():
+            limit = engine.spec.engine.sleep_after_s or self._settings.engine_sleep_after_s
+            if limit is None or name in self._desired.pinned or engine.state != "ready" or engine.drain:
+                continue
+            # By the last look at its requests, which may be some seconds old.
+            if engine.use_checked_at - max(engine.used, engine.since) > limit:
+                self._rest(engine, f"had no request for {limit:.0f} s")
+
+    def _rest(self, engine: ManagedEngine, why: str) -> None:
+        engine.cancel_step()
+        engine.resting = True
+        begin_drain(engine, "sleep", why)
 
     def _apply_wishes(self) -> None:
         """Makes room for the engine that was wished for first, and starts it once there is."""

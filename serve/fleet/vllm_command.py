@@ -6,8 +6,10 @@ the key or change what it serves. Requests to an engine are in `serve.fleet.engi
 
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from models.lora_support import supports_lora
 from models.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet import amx, engine_fork
@@ -57,7 +59,10 @@ def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
     weights = find_model_files(spec)
     if weights.embeds:
         return LaunchOptions(lora=False, embeds=True, parsers=Parsers())
-    return LaunchOptions(spec.kind == "base" or adapters > 0, False, parsers(spec, weights, adapters=adapters > 0))
+    # With LoRA enabled, an engine of an architecture without it does not start at all.
+    lora = all(supports_lora(name) is not False for name in weights.architectures)
+    wanted = spec.kind == "base" or adapters > 0
+    return LaunchOptions(lora and wanted, False, parsers(spec, weights, adapters=adapters > 0))
 
 
 def free_port() -> int:
@@ -80,6 +85,10 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         argv += ["--max-model-len", str(options.max_model_len)]
     if options.tensor_parallel_size > 1:
         argv += ["--tensor-parallel-size", str(options.tensor_parallel_size)]
+    if options.pipeline_parallel_size > 1:
+        argv += ["--pipeline-parallel-size", str(options.pipeline_parallel_size)]
+    if options.quantization:
+        argv += ["--quantization", options.quantization]
     if options.trust_remote_code:
         argv += ["--trust-remote-code"]
     how = launch_options(spec, adapters)
@@ -107,9 +116,18 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         argv=(*argv, *options.extra_args),
         environment=_environment(spec, share, key),
         # With several ranks, vLLM binds them to cores itself.
-        cores=share.cores if share.cores and options.tensor_parallel_size == 1 else None,
+        cores=share.cores if share.cores and options.gpus == 1 else None,
         grace_s=_GRACE_S,
     )
+
+
+def with_cache(command: Command, folder: Path) -> Command:
+    """The same command with what torch and Triton compile stored in `folder`, unless the environment says where.
+
+    By default torch uses a folder under /tmp, which a reboot empties and whose name others on the machine can guess.
+    """
+    folders = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
+    return replace(command, environment=folders | dict(command.environment))
 
 
 def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
@@ -128,11 +146,15 @@ def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
     }
     if spec.folder is not None:
         extra |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if share.device == "cpu" and "--no-enforce-eager" not in spec.engine.extra_args:
+        # Such an engine compiles nothing but the counting of ranks for log-probabilities, with g++ at the first request
+        # for them: 16 s on idle cores, minutes on busy ones, for an expression that takes no time uncompiled.
+        extra["TORCH_COMPILE_DISABLE"] = "1"
     if share.device == "cuda":
         extra["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, share.gpus))
         # The numbers are nvidia-smi's, and CUDA by itself counts the fastest card first.
         extra["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    elif spec.engine.tensor_parallel_size == 1:
+    elif spec.engine.gpus == 1:
         # One process less: the engine core computes by itself instead of starting a worker. On a CPU that halves
         # the start and saves half a GB for each engine. vLLM then leaves threads and cores to us.
         extra["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"

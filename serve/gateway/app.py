@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from models.audit import acting_as
 from models.database import Database
 from models.errors import NotFound, ParleyError, Unavailable
 from models.keys import KeyInfo
@@ -23,7 +24,7 @@ from serve.gateway import authorization, models_endpoint
 from serve.gateway.cors import Cors
 from serve.gateway.exchange import Exchange
 from serve.gateway.inference_handler import InferenceHandler
-from serve.gateway.mounted_routes import MountedRoutes, internal_error, method_not_allowed, unknown_route
+from serve.gateway.mounted_routes import MountedRoutes, internal_error, method_not_allowed, request_actor, unknown_route
 from serve.gateway.snapshot import SnapshotWatcher
 from serve.transport.asgi import PROMETHEUS_TEXT, Receive, Scope, Send
 from serve.transport.request_bodies import ClientDisconnected
@@ -131,7 +132,8 @@ class Gateway:
             await exchange.send_json(models_endpoint.list_models(snapshot, key))
         elif path.startswith(_MODELS):
             _check_method(method, "GET", "DELETE")
-            await self._model(method, path[len(_MODELS) :], key, exchange)
+            with acting_as(request_actor(scope, key)):
+                await self._model(method, path[len(_MODELS) :], key, exchange)
         elif path.startswith(_RESPONSES):
             response_id = path[len(_RESPONSES) :].partition("/")[0]
             raise NotFound(

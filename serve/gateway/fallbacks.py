@@ -1,7 +1,8 @@
-"""Fallbacks of hosted models: another model answers while the first one is down or over its limits.
+"""Fallbacks: another model answers while the first one is down or over its limits.
 
-Fallbacks are tried in order while the model before them is unreachable, times out, has an open circuit breaker, or
-answers with 429 or 5xx, and always before a byte has gone to the client.
+Fallbacks are tried in order while the model before them is unreachable, times out, has an open circuit breaker, answers
+with 429 or 5xx, or is a local model that did not start within the time or space of its queue; always before a byte has
+gone to the client. Fallbacks that run come first; the others are waited for as if they had been asked directly.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from serve.gateway.dispatcher import Dispatcher
 from serve.gateway.exchange import Exchange
 from serve.gateway.model_request import ModelRequest, redirect_request
 from serve.gateway.snapshot import Route, SnapshotWatcher
+from serve.gateway.startup_queue import NotRunning, StartupQueueFull
 from serve.gateway.upstream_errors import UpstreamDown
 
 
@@ -38,7 +40,7 @@ class FallbackDispatcher:
             try:
                 await self._dispatcher.dispatch(request, exchange, has_fallback=fallback is not None)
                 return
-            except UpstreamDown:
+            except (UpstreamDown, NotRunning, StartupQueueFull):
                 if fallback is None:
                     raise
             self._metrics.fell_back(first.spec.id, fallback.spec.id)
@@ -47,11 +49,13 @@ class FallbackDispatcher:
             fallback = next(fallbacks, None)
 
     def _usable_fallbacks(self, route: Route, key: KeyInfo | None) -> Iterator[Route]:
-        """The fallbacks that run, and that the key may use and can pay for."""
-        routes = self._watcher.current.routes
-        for name in route.spec.fallbacks:
-            fallback = routes.get(name)
-            if fallback is None or fallback.address is None:
-                continue
-            if authorization.may_use_model(key, name, fallback) and can_pay(key, fallback.spec):
-                yield fallback
+        """The fallbacks that the key may use and can pay for: those that run, then the others."""
+        tried: set[str] = set()
+        for running in (True, False):
+            for name in route.spec.fallbacks:
+                fallback = self._watcher.current.routes.get(name)
+                if fallback is None or name in tried or (fallback.address is None and running):
+                    continue
+                tried.add(name)
+                if authorization.may_use_model(key, name, fallback) and can_pay(key, fallback.spec):
+                    yield fallback

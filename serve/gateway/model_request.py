@@ -1,6 +1,7 @@
 """A parsed request for a model: its route, whether it streams, and the body to send on. It sends nothing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -31,7 +32,7 @@ class ModelRequest(NamedTuple):
 
 
 def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
-    """The route of the model that a request names.
+    """The route of the model that a request names; for an alias of several models, of the one that it gets.
 
     Raises:
         Invalid: it names no model. NotFound: no model has that name.
@@ -42,6 +43,9 @@ def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
     route = snapshot.routes.get(name)
     if route is None:
         raise model_not_found(name)
+    if route.split is not None:
+        chosen = snapshot.routes.get(route.split.choose(content))
+        return route if chosen is None else replace(chosen, renamed=True)
     return route
 
 

@@ -57,7 +57,9 @@ def _describe(name: str, route: Route) -> dict[str, Any]:
     }
     if spec.shutdown_date:
         described["shutdown_date"] = spec.shutdown_date.isoformat()
-    described["parley"] = {"kind": spec.kind, "state": route.state.state, "base": spec.base}
+    own: dict[str, Any] = {"kind": spec.kind, "state": route.state.state, "base": spec.base}
     if name != spec.id:
-        described["parley"]["alias_of"] = spec.id
-    return described
+        own["alias_of"] = spec.id
+    if route.split is not None:
+        own["shares"] = route.split.shares
+    return described | {"parley": own}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from models.audit import Actor, acting_as
 from models.database import Database
 from models.errors import NotFound, ParleyError
 from models.keys import KeyInfo
@@ -58,7 +59,8 @@ class MountedRoutes:
             "key": key,
             "lift_limit": body.lift_limit,
         }
-        await self._app(scope, body, exchange.wrap_send())
+        with acting_as(request_actor(scope, key)):
+            await self._app(scope, body, exchange.wrap_send())
 
 
 class _BoundedReceive:
@@ -79,6 +81,13 @@ class _BoundedReceive:
         if self._limit is not None and self._received_bytes > self._limit:
             raise body_too_large(self._limit)
         return message
+
+
+def request_actor(scope: Scope, key: KeyInfo | None) -> Actor:
+    """Who sends a request, for the audit log."""
+    client = scope.get("client")
+    address = client[0] if client else ""
+    return Actor(key.name, address, key.id) if key is not None else Actor("no key", address)
 
 
 def internal_error() -> ParleyError:

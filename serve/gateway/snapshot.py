@@ -19,6 +19,7 @@ from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states
 from serve.fleet.engine_states import EngineStatus, ModelState
+from serve.gateway.alias_split import AliasSplit, alias_split
 
 _POLL_INTERVAL_S = 0.25
 _log = logging.getLogger("parley.gateway")
@@ -30,7 +31,8 @@ class Route:
 
     `model` is its name at the server; `renamed`: requests must be rewritten to that name. `address` ends in `/v1` and
     is None while the model is not running. `authorization` is the whole header and is never shown. `fallbacks` are ids
-    to try in order while the upstream fails; those retired since are missing from the snapshot's routes.
+    to try in order while it is down; those retired since are missing from the snapshot's routes. `split`: the
+    name is an alias of several models, and this route is the one of the heaviest.
     """
 
     spec: ModelSpec
@@ -40,6 +42,7 @@ class Route:
     address: str | None
     authorization: str | None
     fallbacks: tuple[str, ...] = ()
+    split: AliasSplit | None = None
 
     @property
     def hosted(self) -> bool:
@@ -84,8 +87,10 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     engine_key = engine_states.read_key(settings.home)
     routes = {spec.id: _route(settings, spec, model_states[spec.id], rows.get(spec.id), engine_key) for spec in specs}
     aliases = {name: target for name, target in registry.aliases().items() if target in routes}
+    weights = registry.alias_weights()
     for name, target in aliases.items():
-        routes[name] = replace(routes[target], renamed=True)
+        split = alias_split(name, weights[name]) if name in weights else None
+        routes[name] = replace(routes[target], renamed=True, split=split)
     return Snapshot(
         revision=revision,
         routes=MappingProxyType(routes),
@@ -109,7 +114,7 @@ def _route(settings: Settings, spec: ModelSpec, state: ModelState, row: EngineSt
             spec.fallbacks,
         )
     address = f"{row.address}/v1" if row and row.address and state.state == "ready" else None
-    return Route(spec, spec.id, False, state, address, f"Bearer {engine_key}")
+    return Route(spec, spec.id, False, state, address, f"Bearer {engine_key}", spec.fallbacks)
 
 
 def _keys(settings: Settings, database: Database) -> dict[str, KeyInfo]:

@@ -3,7 +3,7 @@
 import asyncio
 
 from models.database import Database
-from models.errors import Busy, ParleyError, Unavailable
+from models.errors import MODEL_STARTING, Busy, ParleyError, Unavailable
 from models.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.fleet import engine_states
@@ -13,6 +13,14 @@ from serve.gateway.snapshot import Route, SnapshotWatcher
 
 _DEMAND_INTERVAL_S = 2.0
 _RESTART_NOTICED_S = 2.0  # the supervisor notices the end of an engine within 0.5 s, and the watcher polls its rows
+
+
+class NotRunning(Unavailable):
+    """The model's engine has failed, or did not start in time: a fallback may answer."""
+
+
+class StartupQueueFull(Busy):
+    """Too many requests wait for the model's engine to start: a fallback may answer."""
 
 
 class StartupQueue:
@@ -30,14 +38,15 @@ class StartupQueue:
         """The same request with the route of its running model. A client that disconnects cancels the wait.
 
         Raises:
-            Busy: the queue is full. Unavailable: the model failed, or did not start in time. NotFound: the model was
-                retired meanwhile.
+            StartupQueueFull, NotRunning. NotFound: the model was retired meanwhile.
         """
         name = request.route.spec.id
         self._demand(name)
         _check_not_failed(request.route)
         if self._waiting.get(name, 0) >= self._settings.queue_size:
-            raise Busy(f"Too many requests wait for {name!r} to start. Try again later.", retry_after=5)
+            raise StartupQueueFull(
+                f"Too many requests wait for {name!r} to start. Try again later.", code=MODEL_STARTING, retry_after=5
+            )
         self._waiting[name] = self._waiting.get(name, 0) + 1
         self._metrics.waiting.inc(name)
         loop = asyncio.get_running_loop()
@@ -52,7 +61,12 @@ class StartupQueue:
                 _check_not_failed(route)
                 # Again, because the engine may have been stopped to make room since the first demand.
                 self._demand(name)
-            raise Unavailable(f"The model {name!r} is starting. Try again in a moment.", retry_after=5)
+            raise NotRunning(
+                f"The model {name!r} is starting. Try again in a moment.",
+                # Without a supervisor it stays stopped, and waiting is in vain.
+                code=MODEL_STARTING if self._current_route(name).state.state == "starting" else None,
+                retry_after=5,
+            )
         finally:
             self._metrics.waiting.dec(name)
             self._metrics.queued(name, loop.time() - began)
@@ -65,7 +79,7 @@ class StartupQueue:
         returned unchanged.
 
         Raises:
-            Busy, Unavailable, NotFound: as `wait_until_running`.
+            StartupQueueFull, NotRunning, NotFound: as `wait_until_running`.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _RESTART_NOTICED_S
@@ -95,7 +109,7 @@ class StartupQueue:
 
 def _check_not_failed(route: Route) -> None:
     if route.state.state == "failed":
-        raise Unavailable(f"The model {route.spec.id!r} is not running: {route.state.message}", retry_after=30)
+        raise NotRunning(f"The model {route.spec.id!r} is not running: {route.state.message}", retry_after=30)
 
 
 def _record_demand(database: Database, name: str) -> None:

@@ -12,9 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -22,16 +25,17 @@ import psutil
 
 from models.database import Database, open_database, wal_is_safe
 from models.errors import ParleyError
+from models.instance import read_state
 from models.keys import keys_configured
 from models.settings import Settings
 from serve.fleet import engine_states, machine
 from serve.fleet.memory import CPU_OVERHEAD_BYTES, available_bytes
 from serve.launcher import preflight
-from serve.launcher.up_process import read_state
 
 State = Literal["ok", "warn", "fail"]
 _GIB = 1024**3
 _FEW_FILES = 4096
+_DEADLINE_S = 4.0  # for all checks together: a locked database or a GPU's driver may hang for longer
 _LOW_DISK_BYTES = 5 * _GIB
 # The oldest releases without a published vulnerability that affects Parley: see docs/log.md.
 _FLOORS = {"vllm": (0, 32), "gradio": (6, 20)}
@@ -49,30 +53,48 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Runs every check."""
+    """Runs every check at the same time, and waits a few seconds at most."""
+    checks: dict[str, Callable[[], Finding | list[Finding]]] = {
+        "Python": _python,
+        "packages": lambda: [_package(name) for name in ("torch", "vllm", "gradio", "transformers")],
+        "cores": _processor,
+        "GPU": lambda: _gpu(settings),
+        "memory": lambda: _memory(settings),
+        "home": lambda: _home(settings.home),
+        "disk": lambda: _disk(settings.home),
+        "database": lambda: _stored(settings),
+        "SQLite": lambda: _sqlite(settings),
+        "ports": lambda: _ports(settings),
+        "open files": _files,
+        "clock": _clock,
+    }
+    results: dict[str, Future[Finding | list[Finding]]] = {name: Future() for name in checks}
+    for name, check in checks.items():
+        # Daemons, so that a check that hangs does not keep the command from ending.
+        Thread(target=_complete, args=(results[name], check), name=f"doctor {name}", daemon=True).start()
+    deadline = time.monotonic() + _DEADLINE_S
+    findings: list[Finding] = []
+    for name, future in results.items():
+        try:
+            result = future.result(timeout=max(deadline - time.monotonic(), 0))
+        except FutureTimeout:
+            result = Finding(name, "warn", f"no result within {_DEADLINE_S:g} s", f"The check of {name} hangs.")
+        findings += result if isinstance(result, list) else [result]
+    return findings
+
+
+def _complete(future: "Future[Finding | list[Finding]]", check: Callable[[], Finding | list[Finding]]) -> None:
+    try:
+        future.set_result(check())
+    except BaseException as error:  # raised again where the result is read
+        future.set_exception(error)
+
+
+def _stored(settings: Settings) -> list[Finding]:
+    """What the database says: whether it can be used, whether there are keys, and how engines are."""
     database = _DatabaseProbe(settings)
     try:
-        checks: list[Callable[[], Finding | list[Finding]]] = [
-            lambda: _python(),
-            lambda: [_package(name) for name in ("torch", "vllm", "gradio", "transformers")],
-            lambda: _processor(),
-            lambda: _gpu(settings),
-            lambda: _memory(settings),
-            lambda: _home(settings.home),
-            lambda: _disk(settings.home),
-            lambda: _database(database),
-            lambda: _sqlite(settings),
-            lambda: _ports(settings),
-            lambda: _keys(settings, database),
-            lambda: _engines(database),
-            lambda: _files(),
-            lambda: _clock(),
-        ]
-        findings: list[Finding] = []
-        for check in checks:
-            result = check()
-            findings += result if isinstance(result, list) else [result]
-        return findings
+        return [_database(database), _keys(settings, database), *_engines(database)]
     finally:
         database.close()
 

@@ -17,7 +17,9 @@ import psutil
 
 from models.atomic import atomic_write, sweep
 from models.database import Database, open_database, upgrade
+from models.instance import STATE_FILE
 from models.keys import create_key, keys_configured
+from models.new_home import removed_if_unused
 from models.registry import Registry
 from models.settings import Settings, child_environment
 from serve.fleet import machine
@@ -60,6 +62,11 @@ def up(
     Raises:
         ParleyError: a check before the start failed.
     """
+    with removed_if_unused(settings):
+        _up(settings, prepare, page=page, worker=worker, make_owner_key=make_owner_key)
+
+
+def _up(settings: Settings, prepare: Prepare | None, *, page: bool, worker: bool, make_owner_key: bool) -> None:
     console = StartupOutput()
     preflight.check_home(settings.home)
     with preflight.lock_home(settings.home) as _lock:
@@ -149,7 +156,7 @@ async def _run(
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         await _stop(services, supervisor, hurry)
         kill_strays(())
-        (settings.home / "up.json").unlink(missing_ok=True)
+        (settings.home / STATE_FILE).unlink(missing_ok=True)
         console.line(f"stopped, after {time.monotonic() - began:.1f} s")
     for outcome in outcomes:
         if isinstance(outcome, Exception):
@@ -182,7 +189,7 @@ def _services(settings: Settings, sockets: ListenSockets, *, page: bool, worker:
     """The services to start, the gateway first."""
     # A key for our own page and worker, new at every start. The gateway knows it without a database row.
     key = settings.page_key.get_secret_value() if settings.page_key else f"pk-{secrets.token_urlsafe(32)}"
-    environment = child_environment(settings, PARLEY_PAGE_KEY=key)
+    environment = child_environment(settings, PARLEY_PAGE_KEY=key, PARLEY_PORT=str(settings.port))
     gateway = settings.gateway_url.removesuffix("/v1")
     grace = settings.stop_grace_s + _ACCOUNTING_S
     arguments = ("gateway", "--door", ",".join(map(str, sockets.descriptors)))
@@ -205,7 +212,7 @@ def _describe(machine_info: machine.Machine) -> str:
 
 
 def _write_state(settings: Settings, services: Services, *, ready: bool, page: bool) -> None:
-    """Writes up.json for other processes on this machine: `serve.start` and `parley status` read it."""
+    """Writes up.json for other processes on this machine, which read it with `models.instance`."""
     state = {
         "pid": os.getpid(),
         "started": psutil.Process().create_time(),
@@ -217,7 +224,7 @@ def _write_state(settings: Settings, services: Services, *, ready: bool, page: b
             for service in services.all
         },
     }
-    path = settings.home / "up.json"
+    path = settings.home / STATE_FILE
     data = json.dumps(state).encode()
     with suppress(OSError):
         if not path.exists() or path.read_bytes() != data:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from models.command_options import settings_options
+from models.commands.engine_flags import EngineFlags
 from models.errors import Conflict, Invalid
 
 if TYPE_CHECKING:
@@ -40,27 +41,6 @@ def serve_command(
         str | None,
         typer.Option(help="For folders with adapters: the id of their base model.", rich_help_panel=_MODELS),
     ] = None,
-    max_model_len: Annotated[
-        int | None, typer.Option(help="Context length in tokens. Default: the model's own.", rich_help_panel=_MODELS)
-    ] = None,
-    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.", rich_help_panel=_MODELS)] = "auto",
-    tool_call_parser: Annotated[
-        str | None,
-        typer.Option(
-            help="vLLM's parser for tool calls, or none. Default: chosen by the model's family.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    reasoning_parser: Annotated[
-        str | None,
-        typer.Option(
-            help="vLLM's parser for reasoning, or none. Default: chosen by the model's family.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option(help="Run code that comes with the weights.", rich_help_panel=_MODELS)
-    ] = False,
     pin: Annotated[
         bool,
         typer.Option(help="Never stop the engines of these models to make room for others.", rich_help_panel=_MODELS),
@@ -68,6 +48,7 @@ def serve_command(
     make_owner_key: Annotated[
         bool, typer.Option(help="Create an owner's key and print it if there is no key yet.", rich_help_panel=_GATEWAY)
     ] = False,
+    engine: EngineFlags = EngineFlags(),
     **settings: Any,
 ) -> None:
     """Serve models behind OpenAI's API: gateway and engines, without page and worker. Ctrl-C stops it.
@@ -88,11 +69,7 @@ def serve_command(
     from models.settings import load_settings
     from serve.launcher.parent import up
 
-    engine = {
-        "max_model_len": max_model_len, "dtype": dtype, "trust_remote_code": trust_remote_code,
-        "tool_call_parser": tool_call_parser, "reasoning_parser": reasoning_parser,
-    }  # fmt: skip
-    options = ModelOptions(base, engine, pin)
+    options = ModelOptions(base, engine.options(), pin)
 
     def prepare(settings: "Settings", report: Callable[[str], None]) -> None:
         register(settings, models or [], options, report)

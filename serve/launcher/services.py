@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from models.errors import ParleyError
+from serve.processes.activity import Activity, measure_activity
 from serve.processes.children import Command, Process, spawn, stop_all
 
 _BACKOFF_LIMIT_S = 30.0
@@ -47,7 +48,7 @@ class Service:
     frozen: bool = False
     probed_at: float = 0.0
     missed_probes: int = 0
-    cpu_seconds: float = 0.0
+    activity: Activity | None = None
 
     @property
     def name(self) -> str:
@@ -114,6 +115,7 @@ class Services:
                     self._on_end(service, f"{service.name} cannot be started: {error}")
                     return
                 service.since, service.ready, service.frozen, service.missed_probes = now, False, False, 0
+                service.activity = None
                 service.checked_at = service.probed_at = now
             return
         if service.process.exit_code() is not None:
@@ -144,12 +146,11 @@ class Services:
             await self._kill(service, process, "stopped answering")
 
     def _note_probe(self, service: Service, process: Process, answered: bool) -> None:
-        since, service.probed_at = service.probed_at, time.monotonic()
-        before, service.cpu_seconds = service.cpu_seconds, 0.0 if answered else process.cpu_seconds()
-        works = service.cpu_seconds - before > _WORKING_SHARE * (service.probed_at - since)
-        if answered:
+        service.probed_at = time.monotonic()
+        before, service.activity = service.activity, None if answered else measure_activity(process)
+        if service.activity is None:
             service.missed_probes = 0
-        elif not service.missed_probes or not works:
+        elif before is None or not service.activity.worked_since(before, _WORKING_SHARE):
             service.missed_probes += 1
 
     def _is_frozen(self, service: Service, process: Process) -> bool:

@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Any
 
 from models.database import Database, utcnow
+from models.instance import read_state
 from models.registry import Registry
 from models.settings import Settings
 from models.shutdowns import print_shutdowns
 from serve.fleet import engine_states
-from serve.launcher.up_process import read_state
 from serve.processes.logs import engine_log, last_lines
 
 _STYLES = {"ready": "green", "starting": "yellow", "failed": "red", "stopped": "dim"}

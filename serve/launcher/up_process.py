@@ -1,6 +1,5 @@
 """`parley up` as a separate process, for tests, benches and programs: start, wait until ready, stop."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -8,14 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import psutil
-
 from models.errors import ParleyError, Unavailable
+from models.instance import read_state
 from models.settings import Settings, child_environment
 from serve.processes.children import ROOT
 from serve.processes.logs import tail
-
-_CLOCK_S = 1.0  # a process's start is read back from the system to the hundredth of a second
 
 
 class Running:
@@ -100,16 +96,3 @@ def start(
             start_new_session=True,
         )
     return Running(settings, process)
-
-
-def read_state(settings: Settings) -> dict[str, Any] | None:
-    """What the Parley of this home says of itself; None where none runs.
-
-    One that was killed hard leaves its words behind, and its process number may be another program's by now.
-    """
-    try:
-        state = json.loads((settings.home / "up.json").read_bytes())
-        same = abs(psutil.Process(state["pid"]).create_time() - state["started"]) < _CLOCK_S
-    except (OSError, ValueError, KeyError, psutil.Error):
-        return None
-    return state if same else None

@@ -83,14 +83,17 @@ class Process:
         below = guardian.descendants(self.pid)
         return below[0] if below else None
 
-    def cpu_seconds(self) -> float:
-        """CPU seconds used so far by the tree below the guardian."""
-        used = 0.0
-        for pid in guardian.descendants(self.pid):
-            with suppress(psutil.Error):
-                times = psutil.Process(pid).cpu_times()
-                used += times.user + times.system
-        return used
+    def cpu_seconds(self, *, ended_only: bool = False) -> float:
+        """CPU seconds used so far by the tree below the guardian: see `guardian.cpu_seconds`."""
+        return guardian.cpu_seconds(self.pid, ended_only=ended_only)
+
+    def wanted_seconds(self) -> dict[int, float]:
+        """Thread id → seconds that it ran or waited for a core: see `guardian.wanted_seconds`."""
+        return guardian.wanted_seconds(self.pid)
+
+    def output_bytes(self) -> int:
+        """Bytes that the tree has moved to and from disks, and the size of its log."""
+        return guardian.disk_bytes(self.pid) + (self.log.stat().st_size if self.log.exists() else 0)
 
     def is_frozen(self, *, whole_tree: bool = False) -> bool:
         """Whether the program, or anything in its tree, is stopped by a signal (SIGSTOP)."""
@@ -145,9 +148,15 @@ class Process:
         return self.stop()
 
     def last_words(self) -> str:
-        """The last line that this run wrote to its log; the last one that names an error where there is one."""
-        text = self._output()
-        kept = [line.rstrip() for line in text.splitlines() if line.strip()]
+        """The last line that this run wrote to its log; the last one that names an error where there is one.
+
+        Where the fault handler wrote, the place of the fault.
+        """
+        kept = [line.rstrip() for line in self._output().splitlines() if line.strip()]
+        fatal = next((number for number in reversed(range(len(kept))) if kept[number].startswith(_PREFIX)), None)
+        if fatal is not None:
+            place = next((line.strip() for line in kept[fatal:] if line.startswith('  File "')), "")
+            return ", ".join(filter(None, [kept[fatal], place]))[-300:]
         telling = [line for line in kept if "Error" in line and "Traceback" not in line]
         return (telling or kept or [""])[-1][-300:]
 

@@ -57,27 +57,76 @@ def is_frozen(pid: int) -> bool:
     return process is not None and process.state == b"T"
 
 
+def cpu_seconds(root: int, *, ended_only: bool = False) -> float:
+    """CPU seconds used so far below `root`, by processes that have ended too; reads /proc.
+
+    A process that has been reaped counts through its parent, or through `root` if that adopted it: a compiler, for
+    instance, whose processes each end before anybody looks.
+
+    Args:
+        ended_only: count only processes that have ended.
+    """
+    adopted = _read_process(root)
+    ticks = adopted.ended_ticks if adopted else 0
+    for process in _descendants(root, with_zombies=True):
+        ticks += process.ended_ticks + (0 if ended_only else process.own_ticks)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def wanted_seconds(root: int) -> dict[int, float]:
+    """Thread id → seconds in which that thread below `root` ran or was ready to run; empty where Linux does not count.
+
+    On a busy machine this grows while a working thread waits for a core. Source: Linux,
+    Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`.
+    """
+    wanted = {}
+    for pid in descendants(root):
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with suppress(OSError, ValueError), open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as stat:
+                    ran, waited, _ = map(int, stat.read().split())
+                    wanted[int(thread)] = (ran + waited) / 1e9
+    return wanted
+
+
+def disk_bytes(root: int) -> int:
+    """Bytes that processes below `root`, as far as they still run, have read from and written to disks."""
+    moved = 0
+    for pid in descendants(root):
+        with suppress(OSError, ValueError), open(f"/proc/{pid}/io", "rb") as counters:
+            fields = dict(line.split(b": ") for line in counters.read().splitlines())
+            moved += int(fields.get(b"read_bytes", 0)) + int(fields.get(b"write_bytes", 0))
+    return moved
+
+
 def children(root: int) -> list[int]:
     """The pids of the children of `root`, including zombies that wait to be reaped."""
     return [process.pid for process in _children_by_parent().get(root, [])]
 
 
 class _ProcessInfo(NamedTuple):
-    """A process in /proc. Pids are reused, so `started` (clock ticks since boot) tells two processes apart."""
+    """A process in /proc. Pids are reused, so `started` (clock ticks since boot) tells two processes apart.
+
+    `own_ticks`: its CPU time in clock ticks; `ended_ticks`: that of its children that have ended and been reaped.
+    """
 
     pid: int
     parent: int
     state: bytes
     started: bytes
+    own_ticks: int
+    ended_ticks: int
 
 
-def _descendants(root: int) -> list[_ProcessInfo]:
+def _descendants(root: int, *, with_zombies: bool = False) -> list[_ProcessInfo]:
     children_of = _children_by_parent()
     found: list[_ProcessInfo] = []
     pending = [root]
     while pending:
         children_here = [
-            process for process in children_of.get(pending.pop(0), []) if process.state not in (b"Z", b"X")
+            process
+            for process in children_of.get(pending.pop(0), [])
+            if with_zombies or process.state not in (b"Z", b"X")
         ]
         found += children_here
         pending += [process.pid for process in children_here]
@@ -95,11 +144,13 @@ def _children_by_parent() -> dict[int, list[_ProcessInfo]]:
 def _read_process(pid: int) -> _ProcessInfo | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
-            # pid (name, which may contain anything) state ppid ...; field 22 is the start time
+            # pid (name, which may contain anything) state ppid ...; fields 14 to 17 are CPU times (user and system, own
+            # and of children that ended), field 22 is the start time
             fields = stat.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    return _ProcessInfo(pid, int(fields[1]), fields[0], fields[19])
+    own, ended = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+    return _ProcessInfo(pid, int(fields[1]), fields[0], fields[19], own, ended)
 
 
 def _kill(process: _ProcessInfo) -> None:

@@ -1,13 +1,19 @@
 """Evaluations through a real gateway on a real socket: answers, embeddings and grades of hosted models."""
 
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from evals.served_runs import EvaluationProgress, evaluate_served
+from evals.judges.pairwise import judge_models
+from evals.judges.request import JudgeRequest
+from evals.judges.rubric import find_rubric
+from evals.served_runs import EvaluationProgress, evaluate_served, judge_served
 from evals.tasks.evaluations import TaskRun, load_evaluation
 from evals.tasks.summaries import overview
 from evals.tasks.task_rows import make_task
+from evals.votes.prompts import add_prompts
 from models.database import Database
 from models.settings import Settings
 from tests.evals.upstream import AnsweringServer
@@ -76,3 +82,27 @@ def test_a_missing_embedding_model_leaves_other_scores_intact(
     assert (name, count) == ("embedding:nobody", 6)
     assert "nobody" in said
     assert found.of("before", "exact").n == 6
+
+
+@pytest.mark.long
+def test_a_judge_waits_out_the_start_of_an_engine_and_says_so(
+    settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    add_prompts(database, [{"prompt": f"question {number}"} for number in range(3)], "test")
+    impatient = settings.model_copy(update={"queue_wait_s": 0.2})
+    lines: list[tuple[float, str]] = []
+    with AnsweringServer() as upstream, serving(impatient, database) as gateway:
+        gateway.hosted("before", "our-judge", base_url=upstream.address)
+        gateway.engine("after", tmp_path / "weights", None)
+        # The queue's time ends several times before the engine is ready.
+        ready = threading.Timer(1.5, gateway.publish, ("after", upstream.address.removesuffix("/v1")))
+        ready.start()
+        request = JudgeRequest("our-judge", ("before", "after"), rubric=find_rubric("support", database))
+        port = impatient.model_copy(update={"port": gateway.port})
+        report = judge_served(port, database, judge_models, request, lambda *told: lines.append(told))
+        ready.join()
+    assert (report.judged, report.failed) == (3, 0)
+    assert lines[0][0] == 0.0
+    assert lines[0][1].startswith("answering: 0 of ")
+    assert (0.0, "waiting for after: its engine is starting") in lines
+    assert lines[-1][0] == 1.0

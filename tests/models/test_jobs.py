@@ -159,7 +159,11 @@ def test_attempts_with_progress_do_not_count_as_failures(any_database: Database)
 def test_a_released_job_is_queued_again_without_counting_an_attempt(any_database: Database) -> None:
     job_id = jobs.enqueue(any_database, "double", {"value": 1})
     for _ in range(2 * jobs.MAX_ATTEMPTS):
-        assert jobs.claim(any_database, "worker") is not None
+        assert jobs.get_job(any_database, job_id).message == "waiting for the worker"
+        taken = jobs.claim(any_database, "worker")
+        assert taken is not None
+        assert taken.message == "started"
+        jobs.heartbeat(any_database, job_id, "worker", message="halfway")
         jobs.release(any_database, job_id, "another worker")
         assert jobs.get_job(any_database, job_id).status == "running"
         jobs.release(any_database, job_id, "worker")

@@ -58,8 +58,8 @@ def test_the_list_shows_pins(app: typer.Typer, tmp_path: Path) -> None:
     [
         (("add", "x", *UPSTREAM, "--fallback", "nobody"), "not registered"),
         (("add", "x", *UPSTREAM, "--pin"), "not have its own engine"),
-        (("add", "x", "--path", "hub/id", "--fallback", "y"), "only a hosted"),
-        (("add", "x", "--path", "hub/id", "--credential", "A_KEY"), "go with --upstream"),
+        (("add", "x", "--path", "hub/id", "--fallback", "y"), "not registered"),
+        (("add", "x", "--path", "hub/id", "--credential", "A_KEY"), "need the upstream's address"),
         (("pin", "nobody"), "There is no model"),
     ],
 )
@@ -68,3 +68,20 @@ def test_invalid_arguments_are_one_line(app: typer.Typer, arguments: tuple[str, 
     assert done.exit_code == 1
     assert isinstance(done.exception, ParleyError)
     assert fault in str(done.exception)
+
+
+def test_an_alias_is_divided_shown_and_moved_back(app: typer.Typer, database: Database) -> None:
+    for name in ("a", "b"):
+        assert run(app, "add", name, *UPSTREAM).exit_code == 0
+    assert run(app, "alias", "support", "--to", "a=90, b=10").output == "support → a 90 %, b 10 %\n"
+    assert Registry(database).alias_weights() == {"support": {"a": 90.0, "b": 10.0}}
+    assert "support 10 %" in run(app, "show", "b").output
+    assert run(app, "alias", "support", "b").output == "support → b\n"
+    assert Registry(database).alias_weights() == {}
+
+
+@pytest.mark.parametrize("to", ["a", "a=", "=1", "a=1,a=2", "a=1,b=x", ""])
+def test_wrong_weights_are_one_line(app: typer.Typer, to: str) -> None:
+    done = run(app, "alias", "support", "--to", to)
+    assert isinstance(done.exception, ParleyError)
+    assert "such as a=90,b=10" in str(done.exception)

@@ -274,7 +274,6 @@ def test_fallbacks_are_models_that_exist(registry: Registry, weights: str) -> No
     [
         ({"id": "one", "fallbacks": ["one"]}, "its own fallback"),
         ({"id": "one", "fallbacks": ["two", "two"]}, "listed twice"),
-        ({"id": "one", "kind": "base", "path": "org/name", "upstream": None, "fallbacks": ["two"]}, "only a hosted"),
         ({"id": "one", "upstream": {"base_url": "http://x", "model": "y", "usd_per_million_input": -1}}, "greater"),
         ({"id": "one", "engine": {"tool_call_parser": "--port"}}, "pattern"),
     ],

@@ -1,14 +1,17 @@
 """A fake of vLLM's server on a real socket: it takes an engine's command line, and answers with numbered words.
 
 It knows what the supervisor and the gateway ask of an engine: completions, chat streams (paced), adapters, metrics.
-Fake options come behind the real ones: `--fake-start-s 2` (seconds until it listens), `--fake-child` (it abandons a
-process), `--fake-never-ready`. A request from the user "hang" stops it for good, one from "work" keeps it busy for 6 s.
+Fake options come behind the real ones: `--fake-start-s 2` (seconds until it listens), `--fake-loads-s 2` (the same, but
+it logs meanwhile), `--fake-child` (it abandons a process), `--fake-never-ready`, `--fake-dies` (of an illegal
+instruction, a moment after two requests). A request from the user "hang" stops it for good, one from "work" keeps it
+busy for 6 s.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import time
 
@@ -20,8 +23,9 @@ PAUSE_S = 0.05
 class FakeEngine:
     """One engine's state: who runs, what was finished, which adapters are loaded."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, dies: bool = False) -> None:
         self.names = {name}
+        self.dies = dies
         self.running = self.finished = self.tokens = 0
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
@@ -49,6 +53,8 @@ class FakeEngine:
         finally:
             self.running -= 1
             self.finished += 1
+            if self.dies and self.finished == 2:
+                asyncio.get_running_loop().call_later(0.3, os.kill, os.getpid(), signal.SIGILL)
 
     async def _stream(self, request: web.Request, body: dict) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -90,13 +96,15 @@ def main() -> None:
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--fake-start-s", type=float, default=0.0)
+    parser.add_argument("--fake-loads-s", type=float, default=0.0)
     parser.add_argument("--fake-child", action="store_true")
+    parser.add_argument("--fake-dies", action="store_true")
     parser.add_argument("--fake-never-ready", action="store_true")
     options, _ = parser.parse_known_args()
     print(f"fake engine {options.served_model_name}, process {os.getpid()}", flush=True)
     if options.fake_child:
         subprocess.Popen(["sleep", "300"], start_new_session=True)
-    engine = FakeEngine(options.served_model_name)
+    engine = FakeEngine(options.served_model_name, dies=options.fake_dies)
     app = web.Application()
     app.add_routes(
         [
@@ -110,6 +118,10 @@ def main() -> None:
 
     async def serve() -> None:
         await asyncio.sleep(3600 if options.fake_never_ready else options.fake_start_s)
+        until = time.monotonic() + options.fake_loads_s
+        while time.monotonic() < until:
+            print("loading", flush=True)
+            await asyncio.sleep(0.05)
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", options.port).start()

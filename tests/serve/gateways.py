@@ -15,7 +15,7 @@ from models.registry import Registry
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec, Upstream
 from serve.fleet import engine_states
-from serve.fleet.engine_states import EngineStatus
+from serve.fleet.engine_states import EngineState, EngineStatus
 from serve.gateway.app import Gateway, create_app
 from serve.gateway.server import make_server
 
@@ -47,19 +47,25 @@ class Serving:
             self.registry.register(ModelSpec(id=name, kind="hosted", upstream=upstream))
         self.seen(lambda snapshot: set(names) <= set(snapshot.routes))
 
-    def engine(self, name: str, folder: Path, address: str | None) -> None:
+    def engine(self, name: str, folder: Path, address: str | None, fallbacks: tuple[str, ...] = ()) -> None:
         """Registers a base, and says that its engine is at `address` (None: it is starting)."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.safetensors").touch()
-        self.registry.register(ModelSpec(id=name, kind="base", path=str(folder), engine=EngineOptions()))
+        spec = ModelSpec(id=name, kind="base", path=str(folder), engine=EngineOptions(), fallbacks=fallbacks)
+        self.registry.register(spec)
         self.publish(name, address)
 
-    def publish(self, name: str, address: str | None) -> None:
-        """Says where a base's engine is."""
-        row = EngineStatus(name, "ready" if address else "starting", address, None)
+    def publish(self, name: str, address: str | None, state: EngineState = "starting") -> None:
+        """Says where a base's engine is, or in which state it is without an address."""
+        row = EngineStatus(name, "ready" if address else state, address, None)
         engine_states.write_statuses(self.database, [row])
-        wanted = f"{address}/v1" if address else None
-        self.seen(lambda snapshot: name in snapshot.routes and snapshot.routes[name].address == wanted)
+        wanted = f"{address}/v1" if address else None, row.state
+
+        def known(snapshot: Any) -> bool:
+            route = snapshot.routes.get(name)
+            return route is not None and (route.address, route.state.state) == wanted
+
+        self.seen(known)
 
 
 @contextmanager

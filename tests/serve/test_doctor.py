@@ -4,6 +4,7 @@ import io
 import json
 import os
 import socket
+import sqlite3
 from pathlib import Path
 
 import psutil
@@ -110,10 +111,26 @@ def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
     done = CliRunner().invoke(build(), ["doctor", "--json"])
     assert done.exit_code == 0, done.output
     assert {one["name"] for one in json.loads(done.output)} >= {"memory", "disk", "keys", "open files"}
+    free = str(free_ports(1)[0])
+    asked = CliRunner().invoke(build(), ["doctor", "--json", "--port", free])
+    assert f"port {free}" in {one["name"] for one in json.loads(asked.output)}
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", ported.port))
         taken.listen()
         assert CliRunner().invoke(build(), ["doctor"]).exit_code == 1
+
+
+def test_a_check_that_hangs_does_not_hold_up_the_others(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_DEADLINE_S", 0.3)
+    with sqlite3.connect(settings.home / "parley.db", isolation_level=None) as locked:
+        locked.execute("BEGIN EXCLUSIVE")
+        seen = found(settings)
+        locked.execute("ROLLBACK")
+    assert (seen["database"].state, seen["database"].found) == ("warn", "no result within 0.3 s")
+    assert seen["disk"].found
+    assert seen["Python"].state == "ok"
 
 
 def test_an_engine_that_fails_is_shown_with_its_reason(settings: Settings, database: Database) -> None:

@@ -21,7 +21,7 @@ from models.jobs import release_memory, reserve_memory
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import EngineOptions, ModelSpec
-from serve.fleet import engine_api, engine_lifecycle, supervisor, vllm_command
+from serve.fleet import engine_api, engine_lifecycle, engine_states, supervisor, vllm_command
 from serve.fleet.machine import Gpu, Machine
 from serve.fleet.supervisor import Supervisor
 from serve.processes import guardian
@@ -43,11 +43,13 @@ class Fleet:
     client: openai.AsyncOpenAI
     home: Path
 
-    def add(self, name: str, *extra: str, kind: str = "base", **fields: Any) -> None:
+    def add(
+        self, name: str, *extra: str, kind: str = "base", sleep_after_s: float | None = None, **fields: Any
+    ) -> None:
         folder = self.home / f"weights-{name}"
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(b"")
-        options = EngineOptions(extra_args=extra)
+        options = EngineOptions(extra_args=extra, sleep_after_s=sleep_after_s)
         self.registry.register(ModelSpec(id=name, kind=kind, path=str(folder), engine=options, **fields))
         self.gateway.seen(lambda snapshot: name in snapshot.routes)
 
@@ -187,13 +189,30 @@ async def test_who_asks_for_an_adapter_wakes_its_base(start) -> None:
 
 async def test_what_cannot_start_is_left_alone_by_other_changes(start) -> None:
     async with start() as fleet:
-        fleet.add("broken", "--port", "no-number")
-        await fleet.until(lambda seen: seen.get("broken") and seen["broken"].state == "failed", 30)
-        assert "gave up after 5 starts" in fleet.supervisor.overview()["broken"].message
+        fleet.add("broken", "--fake-start-s=no-number")
+        fleet.add("dies", "--fake-dies")
+        await fleet.until(lambda seen: all(seen.get(n) and seen[n].state == "failed" for n in ("broken", "dies")), 30)
+        broken, dies = (fleet.supervisor.overview()[name].message for name in ("broken", "dies"))
+        assert broken.startswith("gave up after 3 failures in a row: ended with status 2: ")
+        assert "invalid int value: 'no-number'" in broken
+        # Ready each time, and dead a moment later: its signal, its last words, and what to try.
+        assert dies.startswith("gave up after 3 failures in a row: was ended by SIGILL (Illegal instruction): Fatal ")
+        assert 'File "' in dies
+        assert "try another dtype" in dies
         fleet.add("other")
         await fleet.ready("other")
         assert fleet.supervisor.overview()["broken"].state == "failed"
         assert len(fleet.supervisor.guardians) == 1
+
+
+async def test_a_start_that_makes_progress_gets_more_time(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_lifecycle, "_STALL_SHARE", 0.5)
+    async with start(engine_start_timeout_s=2.0) as fleet:
+        fleet.add("slow", "--fake-loads-s", "3")
+        await fleet.until(lambda _: len(fleet.supervisor.guardians) == 1)
+        first = fleet.supervisor.guardians
+        await fleet.ready("slow")
+        assert fleet.supervisor.guardians == first, "it was not started again"
 
 
 async def test_the_least_recently_used_goes_and_a_pinned_one_never(start) -> None:
@@ -210,6 +229,28 @@ async def test_the_least_recently_used_goes_and_a_pinned_one_never(start) -> Non
         assert await fleet.say("late") == "a"
         states = {name: one.state for name, one in fleet.supervisor.overview().items()}
         assert states == {"old": "stopped", "used": "ready", "pinned": "ready", "late": "ready"}
+
+
+async def test_an_idle_or_unloaded_engine_sleeps_until_the_next_request_and_a_pinned_one_does_not(start) -> None:
+    async with start() as fleet:
+        for name in ("pinned", "idle"):
+            fleet.add(name, sleep_after_s=1.0)
+        fleet.registry.pin("pinned")
+        await fleet.ready("pinned", "idle")
+        busy = asyncio.create_task(fleet.stream("idle", 40))  # it works for 2 s, which is not idle
+        await asyncio.sleep(1.5)
+        assert fleet.supervisor.overview()["idle"].state == "ready"
+        assert await busy == counted(40)
+        await fleet.until(lambda seen: seen["idle"].state == "stopped")
+        # Another model's arrival does not start it, and a request does.
+        fleet.add("other")
+        await fleet.ready("other")
+        assert fleet.supervisor.overview()["idle"].state == "stopped"
+        assert await fleet.say("idle") == "a"
+        engine_states.unload_model(fleet.gateway.database, "other")
+        await fleet.until(lambda seen: seen["other"].state == "stopped")
+        assert await fleet.say("other") == "a"
+        assert fleet.supervisor.overview()["pinned"].state == "ready"
 
 
 async def test_what_can_never_fit_is_refused_with_what_would(start) -> None:

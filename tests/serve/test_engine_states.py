@@ -9,6 +9,7 @@ from serve.fleet import engine_states
 from serve.fleet.engine_states import EngineStatus, ModelState
 from serve.fleet.managed_engine import Work
 from serve.fleet.placement import desired_state
+from serve.processes.activity import Activity
 
 
 def spec(name: str, kind: str, base: str | None = None) -> ModelSpec:
@@ -59,10 +60,16 @@ def test_engines_are_wanted_for_bases_and_merged_models_and_adapters_hang_on_the
     assert {name: set(hanging) for name, hanging in wanted.adapters.items()} == {"base": {"one"}, "merged": {"two"}}
 
 
-def test_an_engine_moves_by_tokens_or_by_cpu_time_and_not_by_housekeeping() -> None:
-    before = Work(tokens=10, cpu_seconds=100, at=50)
-    assert Work(11, 100, 62).moved_since(before)
-    assert Work(None, 102, 62).moved_since(before)
-    assert Work(10, 102, 62).moved_since(before)
-    assert not Work(10, 100.5, 62).moved_since(before)
-    assert not Work(None, 100.5, 62).moved_since(before)
+def test_an_engine_moves_by_tokens_by_cpu_time_or_by_wanting_it_and_not_by_housekeeping() -> None:
+    def work(tokens: float | None, cpu_seconds: float, *wanted: float) -> Work:
+        return Work(tokens, Activity(62, cpu_seconds, dict(enumerate(wanted))))
+
+    before = Work(10, Activity(50, 100, {0: 7.0, 1: 20.0}))
+    assert work(11, 100).moved_since(before)
+    assert work(None, 102).moved_since(before)
+    assert work(10, 102).moved_since(before)
+    assert not work(10, 100.5).moved_since(before)
+    assert not work(None, 100.5).moved_since(before)
+    # On a machine that gave it no core, its thread was ready to run for 12 s.
+    assert work(10, 100.1, 19.0, 20.0).moved_since(before)
+    assert not work(10, 100.1, 8.0, 21.0, 0.5).moved_since(before)

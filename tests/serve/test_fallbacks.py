@@ -1,7 +1,8 @@
-"""Hosted models that stand in for one another, and breakers that leave a failing one alone; on real sockets."""
+"""Models that stand in for one another, and breakers that leave a failing one alone; on real sockets."""
 
 import json
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -162,3 +163,40 @@ def test_requests_that_are_wrong_open_no_breaker(gateway: Serving, upstream: Pac
         assert post(gateway, {"model": "main", "messages": HELLO})[0] == 400
         assert post(gateway, {"model": "limited", "messages": HELLO})[0] == 429
     assert len(upstream.seen.requests) == 24
+
+
+@pytest.mark.long
+def test_a_local_model_that_does_not_start_in_time_or_has_failed_uses_its_fallback(
+    database: Database, home: Path, upstream: PacedUpstream, tmp_path: Path
+) -> None:
+    with serving(load_settings(home=home, queue_wait_s=0.4), database) as gateway:
+        hosted(gateway, "spare", f"{upstream.address}/v1", model="whole")
+        gateway.engine("main", tmp_path / "weights", None, fallbacks=("spare",))
+        began = time.monotonic()
+        status, headers, _ = post(gateway, {"model": "main", "messages": HELLO})
+        assert (status, headers["x-parley-model"]) == (200, "spare")
+        assert time.monotonic() - began >= 0.4, "it has waited as its queue says"
+        gateway.publish("main", None, state="failed")
+        began = time.monotonic()
+        status, headers, _ = post(gateway, {"model": "main", "messages": HELLO})
+        assert (status, headers["x-parley-model"]) == (200, "spare")
+        assert time.monotonic() - began < 0.4, "there is nothing to wait for"
+        gateway.publish("main", upstream.address)
+        assert post(gateway, {"model": "main", "messages": HELLO})[1]["x-parley-model"] == "main"
+
+
+@pytest.mark.long
+def test_a_fallback_that_starts_is_waited_for_and_one_that_runs_comes_first(
+    gateway: Serving, upstream: PacedUpstream, nobody: str, tmp_path: Path
+) -> None:
+    gateway.engine("starts", tmp_path / "weights", None)
+    hosted(gateway, "main", nobody, "starts")
+    ready = threading.Timer(0.5, gateway.publish, ("starts", upstream.address))
+    ready.start()
+    status, headers, _ = post(gateway, {"model": "main", "messages": HELLO})
+    ready.join()
+    assert (status, headers["x-parley-model"]) == (200, "starts")
+    gateway.publish("starts", None)
+    hosted(gateway, "runs", f"{upstream.address}/v1", model="whole")
+    hosted(gateway, "other", nobody, "starts", "runs")
+    assert post(gateway, {"model": "other", "messages": HELLO})[1]["x-parley-model"] == "runs"

@@ -256,7 +256,10 @@ def test_after_a_kill_the_rest_is_asked_once(
         while len(server.asked) < 44 and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(number)
-        _, said = process.communicate(timeout=20)
+        try:
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()  # otherwise a failure would wait for it without end
     assert not out.exists()
     journal = Path(f"{out}.partial")
     kept = len(journal.read_bytes().splitlines()) - 1

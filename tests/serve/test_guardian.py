@@ -92,7 +92,8 @@ def test_a_signal_that_ended_a_child_is_in_the_reason(tmp_path: Path) -> None:
     wait_until(lambda: process.exit_code() is not None)
     assert process.exit_code() == 0
     assert process.exit_reason() == (
-        "lost a process, ended by SIGILL (Illegal instruction): EngineDeadError: the core is gone"
+        "lost a process, ended by SIGILL (Illegal instruction): "
+        'Fatal Python error: Illegal instruction, File "<string>", line 1 in <module>'
     )
 
 

@@ -37,7 +37,7 @@ def test_every_mounted_route_and_method_is_in_it_and_no_more(settings: Settings,
     paths = openapi.openapi_document(mounts)["paths"]
     own = {(one.method, one.path) for one in OPERATIONS}
     mounted = {
-        (method, route.path)  # type: ignore[attr-defined]  # a Route has both
+        (method, route.path.replace(":path}", "}"))  # type: ignore[attr-defined]  # a Route has both
         for route in mounts
         for method in route.methods - {"HEAD"}  # type: ignore[attr-defined]
     }

@@ -38,6 +38,9 @@ WEATHER: Any = {
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("fleet")
+    # Torch finds no C++ compiler here, so an engine that needs one at run time fails.
+    compilers = pytest.MonkeyPatch()
+    compilers.setenv("CXX", str(home / "no-compiler"))
     settings = load_settings(
         home=home, port=free_ports(1)[0], device="cpu", cpu_kv_cache_gib=0.25, engine_memory_gib=2.0, queue_wait_s=150,
         stop_grace_s=30,
@@ -60,6 +63,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     finally:
         running.stop()
         database.dispose()
+        compilers.undo()
 
 
 @pytest.fixture

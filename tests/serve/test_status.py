@@ -8,12 +8,12 @@ import psutil
 from rich.console import Console
 
 from models.database import Database
+from models.instance import read_state
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states
 from serve.launcher import status
-from serve.launcher.up_process import read_state
 
 
 def test_an_engines_last_words_are_shown_as_they_are(settings: Settings, database: Database) -> None:

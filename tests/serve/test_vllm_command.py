@@ -1,5 +1,6 @@
 """vLLM's command line and environment as we write them; what starts is in test_stack.py."""
 
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -129,3 +130,23 @@ def test_the_engines_key_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     assert engine_states.read_key(tmp_path) == "two"
     assert (tmp_path / "engine.key").stat().st_mode & 0o777 == 0o600
     assert engine_states.read_key(tmp_path / "nowhere") == ""
+
+
+def test_an_architecture_without_lora_is_started_without_it(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"architectures": ["FalconForCausalLM"]}')
+    assert "--enable-lora" not in made(base(path=str(tmp_path)))[1]
+    config.write_text('{"architectures": ["LlamaForCausalLM"]}')
+    assert "--enable-lora" in made(base(path=str(tmp_path)))[1]
+
+
+def test_an_engine_on_a_cpu_compiles_nothing_and_others_keep_what_they_compile(tmp_path: Path) -> None:
+    name = "TORCH_COMPILE_DISABLE"
+    assert made(base())[2].environment[name] == "1"
+    assert name not in made(base(engine=EngineOptions(extra_args=("--no-enforce-eager",))))[2].environment
+    command = made(base(), GPU)[2]
+    assert name not in command.environment
+    kept = vllm_command.with_cache(command, tmp_path).environment
+    assert kept["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
+    chosen = replace(command, environment={"TRITON_CACHE_DIR": "/elsewhere"})
+    assert vllm_command.with_cache(chosen, tmp_path).environment["TRITON_CACHE_DIR"] == "/elsewhere"

@@ -136,7 +136,7 @@ def test_votes_with_keys_count_once_and_move_the_leaderboard(demo_stack: Stack, 
     # The board looks for new votes on its own every ten seconds; the button does it now.
     owner.click("#board-refresh")
     expect(owner.locator("#board-votes")).to_have_text(f"{votes + cast - 1} votes")
-    expect(owner.locator("#board-table")).to_contain_text("not enough evidence")
+    expect(owner.locator("#board-table")).to_contain_text("Too few votes for a rank")
     assert votes + cast - 1 == leaderboard(demo_stack.database).votes
 
 

@@ -107,6 +107,7 @@ def cloud_register(
     on: _On = None,
 ) -> None:
     """Register the model of a finished job, so that Parley serves it, with its shutdown date."""
+    from models.instance import gateway_url
     from train.clouds.registration import register_job
 
     with _open_cloud(on, job) as (home, cloud):
@@ -117,7 +118,7 @@ def cloud_register(
         if run:
             run.with_job(finished).with_model(spec.id, spec.shutdown_date)
     status = "is registered" if registration.new else "is already registered"
-    console().print(f"{spec.id} {status}. Clients reach it at {home.settings.gateway_url}", markup=False)
+    console().print(f"{spec.id} {status}. Clients reach it at {gateway_url(home.settings)}", markup=False)
     _warn(spec)
 
 
@@ -156,6 +157,7 @@ def _confirm(offer: "Offer", yes: bool, as_json: bool) -> bool:
 
 def _follow_run(run: "CloudRun", cloud: "Cloud", home: Home, as_json: bool) -> None:
     """Follows a run to its end and registers the model."""
+    from models.instance import gateway_url
     from train.clouds.follower import follow, require_success
     from train.clouds.registration import register_job
 
@@ -172,7 +174,7 @@ def _follow_run(run: "CloudRun", cloud: "Cloud", home: Home, as_json: bool) -> N
     out = console()
     tokens = f", {run.tokens:,} tokens trained" if run.tokens else ""
     out.print(f"{cloud.title} made {run.model}{tokens}.", markup=False)
-    out.print(f"While `parley up` runs it is served as {run.registered} at {home.settings.gateway_url}", markup=False)
+    out.print(f"While `parley up` runs it is served as {run.registered} at {gateway_url(home.settings)}", markup=False)
     out.print(f"The run's folder is {run.folder}", markup=False)
     _warn(spec)
 

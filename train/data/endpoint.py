@@ -92,7 +92,7 @@ class DataCheck:
         self._waiting += 1
         try:
             async with self._turn:
-                report = await _run(arguments, child_environment(settings))
+                report = await _run(arguments, child_environment(settings), data.filename)
         finally:
             self._waiting -= 1
         return report | {"source": data.filename}
@@ -142,7 +142,7 @@ def _arguments(sent: DataFile) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _run(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+async def _run(arguments: Mapping[str, Any], environment: Mapping[str, str], filename: str) -> dict[str, Any]:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "train.data.check_process", env=dict(environment),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -161,5 +161,7 @@ async def _run(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> 
         raise ParleyError(f"The check process failed with exit code {child.returncode}: {last[:300]}")
     answer = json.loads(out)
     if "error" in answer:
-        raise CheckFailed(answer["error"])
+        # The message has the name of our copy of the file.
+        message = str(answer["error"]["message"]).replace(Path(arguments["data"]).name, filename)
+        raise CheckFailed(answer["error"] | {"message": message})
     return answer["report"]

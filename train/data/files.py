@@ -19,6 +19,12 @@ from train.data.conversations import Problem
 # A cell can be a whole manual; at csv's own limit of 131,072 characters reading would stop.
 _CELL_LIMIT = 16 * 1024 * 1024
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?")
+# How files of other kinds begin, and what they are.
+_SIGNATURES = (
+    (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"), (b"%PDF-", "a PDF file"),
+    (b"PK\x03\x04", "a ZIP or Office file"), (b"\x1f\x8b", "a gzip file"), (b"PAR1", "a Parquet file"),
+    (b"\xff\xfe", "UTF-16 text"), (b"\xfe\xff", "UTF-16 text"),
+)  # fmt: skip
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
@@ -55,6 +61,8 @@ def open_source(data: str | Path) -> Source:
             return _data_set(hub["id"], hub["split"] or "train", f"the data set {hub['id']}")
         raise NotFound(f"There is no training file {path}.", param="data")
     suffix = path.suffix.lower()
+    if suffix in SUFFIXES and suffix != ".parquet":
+        _check_is_text(path)
     if suffix in (".jsonl", ".ndjson"):
         return Source(path.name, _jsonl(path))
     if suffix == ".json":
@@ -68,6 +76,17 @@ def open_source(data: str | Path) -> Source:
         f"{path.name} is not training data: use .jsonl, .json, .csv, .tsv, .parquet, or a hub data set (owner/name).",
         param="data",
     )
+
+
+def _check_is_text(path: Path) -> None:
+    """Raises Invalid for a file of another kind: every line of it would be a problem of its own."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    kind = next((kind for signature, kind in _SIGNATURES if start.startswith(signature)), None)
+    if kind is None:
+        return
+    mend = "Save it as UTF-8" if kind == "UTF-16 text" else "Use .jsonl, .json, .csv, .tsv or .parquet"
+    raise Invalid(f"{path.name} is not training data: it is {kind}. {mend}.", param="data")
 
 
 def _jsonl(path: Path) -> Iterator[Raw | Problem]:
@@ -138,7 +157,8 @@ def _csv_reader(file: Any, suffix: str) -> Any:
 
 
 def _csv_header(path: Path, suffix: str) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    # Names that are not UTF-8 are shown in errors, so they may have no halves of characters.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
             return next(_csv_reader(file, suffix), [])
         except csv.Error as error:

@@ -49,13 +49,15 @@ def synthesise_command(
     """
     import asyncio
 
-    from models.completer import open_completer
+    from models.completer import StartPatience, open_completer
     from models.settings import load_settings
     from train.data.display import show_synthesis
     from train.data.synthesis import Synthesis, SynthesisOptions, synthesise
 
     checked = reading.load(seeds)
-    completer = open_completer(load_settings(), model, base_url, credential)
+    settings = load_settings()
+    start = StartPatience(settings.longest_start_s)
+    completer = open_completer(settings, model, base_url, credential, patience=start)
     options = SynthesisOptions(
         model=model, number=number, seed=seed, shots=shots, each=each, concurrency=concurrency,
         patience=patience, instructions=instructions, temperature=temperature,

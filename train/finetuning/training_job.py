@@ -122,14 +122,19 @@ def wait_until_served(context: JobContext, name: str) -> str | None:
         JobCancelled: the job is to stop.
     """
 
-    def check_cancelled() -> None:
+    seen: set[str] = set()
+
+    def report(state: str) -> None:
         if context.cancelled:
             raise JobCancelled(name)
+        if state == "starting" and state not in seen:
+            context.report(message=f"waiting for {name}: its engine is starting")
+        seen.add(state)
 
     async def poll() -> str:
         completer = gateway_completer(context.settings, name, timeout_s=10, retries=0)
         try:
-            return await wait_until_ready(completer, context.settings, on_poll=check_cancelled)
+            return await wait_until_ready(completer, context.settings, on_poll=report)
         finally:
             await completer.close()
 

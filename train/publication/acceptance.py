@@ -5,6 +5,7 @@ not done.
 """
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def list_compared(
     parity = compared.parity
     if not parity.refused:
         progress(Stage(f"Comparing the answers of {spec.id} through the gateway"))
-        parity = compare_served(spec.id, reference, compared, settings)
+        parity = compare_served(spec.id, reference, compared, settings, lambda line: progress(Stage(line)))
     registry.set_parity(spec.id, parity, None if parity.refused else "listed")
     if spec.folder is not None and spec.folder.is_relative_to(settings.models_dir):  # elsewhere the card is not ours
         write_card(spec.folder, registry.resolve(spec.id), registry)
@@ -56,9 +57,18 @@ def list_compared(
     return parity
 
 
-def compare_served(model: str, reference: Reference, compared: Compared, settings: Settings) -> Parity:
-    """The same parity with the comparison through the engine, or with the reason why there is none."""
-    answers = request_answers(settings, model, compared.questions)
+def compare_served(
+    model: str,
+    reference: Reference,
+    compared: Compared,
+    settings: Settings,
+    report: Callable[[str], None] = lambda _: None,
+) -> Parity:
+    """The same parity with the comparison through the engine, or with the reason why there is none.
+
+    `report` receives a line while the engine starts.
+    """
+    answers = request_answers(settings, model, compared.questions, report)
     if answers.reason:
         return compared.parity.model_copy(update={"not_served": answers.reason, "served": None})
     pairs = list(zip(compared.questions, answers.texts, strict=True))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.atomic import publish_folder
 from models.errors import Conflict, Invalid, NotFound
+from models.lora_support import must_be_merged
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
@@ -19,7 +20,7 @@ from train.publication.probes import PROBES, load_probes
 from train.request import Kind, TrainingRequest
 from train.run.folder import CONFIG, DATA, METRICS, RESULT, TrainingResult, load_finished, load_result
 from train.run.progress import Progress, Stage, silent
-from train.trainers.bases import Base, find_base, read_adapter_config
+from train.trainers.bases import Base, find_architectures, find_base, read_adapter_config
 
 if TYPE_CHECKING:
     from train.publication.comparison import Compared, Reference
@@ -42,7 +43,8 @@ def publish(
     Args:
         run_folder: a finished run. name: the new model's id, which must be free.
         kind: "adapter", or "merged". An adapter that no engine can load unmerged (rank over 64, DoRA, modules_to_save,
-            lm_head), or that was trained from an adapter, is merged in any case.
+            lm_head, an architecture that vLLM serves without LoRA), or that was trained from an adapter, is merged in
+            any case.
         job: the training job; by default the run's id.
         bot: the profile for /bot/<name>; by default its parent's.
 
@@ -63,7 +65,10 @@ def publish(
     rank = base_spec.engine.max_lora_rank if base_spec else EngineOptions().max_lora_rank
     if result.full:
         kind = "merged"  # full tuning gives whole weights, which need their own engine
-    reason = None if result.full else must_be_merged(read_adapter_config(result.adapter), rank)
+    reason = None
+    if not result.full:
+        architectures = find_architectures(Base(result.base, result.base_location, base_spec))
+        reason = must_be_merged(read_adapter_config(result.adapter), rank, architectures)
     reason = reason or _trained_from_adapter(result, registry)
     if reason and kind == "adapter":
         progress(Stage(f"The adapter is merged: {reason}"))
@@ -188,26 +193,6 @@ def check_name(registry: Registry, name: str) -> None:
     ids = {spec.id for spec in registry.list(include_candidates=True, include_retired=True)}
     if name in ids or name in registry.aliases():
         raise Conflict(f"The name {name!r} is taken: a version is never replaced. Choose another name.", param="name")
-
-
-def must_be_merged(adapter: dict[str, Any], largest_rank: int = 64) -> str | None:
-    """Why an engine cannot load an adapter unmerged; None if it can.
-
-    Args:
-        adapter: its adapter_config.json. largest_rank: the limit of its base's engine.
-    """
-    rank = max([adapter.get("r", 0), *(adapter.get("rank_pattern") or {}).values()])
-    if rank > largest_rank:
-        return f"its rank {rank} is above {largest_rank}, the limit of its base's engine"
-    if adapter.get("use_dora"):
-        return "it is a DoRA adapter, which vLLM cannot load"
-    if adapter.get("modules_to_save"):
-        return f"it trains whole modules ({', '.join(adapter['modules_to_save'])})"
-    targets = adapter.get("target_modules") or []
-    heads = [
-        name for name in targets if isinstance(name, str) and name.rsplit(".", 1)[-1] in ("lm_head", "embed_tokens")
-    ]
-    return f"it changes {', '.join(heads)}" if heads else None
 
 
 def _trained_from_adapter(result: TrainingResult, registry: Registry) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from models.errors import Invalid, NotFound, Unavailable
+from models.lora_support import read_architectures, serves
 from models.registry import Registry
 from models.spec import ModelSpec
 
@@ -87,6 +88,37 @@ def load_config(base: Base) -> Any:
     with _loading(base):
         config = AutoConfig.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
     return config.get_text_config()
+
+
+def find_architectures(base: Base) -> tuple[str, ...]:
+    """The model classes that the base's config.json names; empty if it has none. That of a hub id may be downloaded."""
+    if (folder := Path(base.location)).is_dir():
+        return read_architectures(folder)
+    from transformers import AutoConfig
+
+    with _loading(base):
+        config = AutoConfig.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
+    return tuple(config.architectures or ())
+
+
+def check_servable(base: Base) -> None:
+    """Refuses a base that vLLM cannot serve, before anything is trained for nothing.
+
+    Raises:
+        Invalid: neither vLLM itself nor its backend for transformers' models serves the base's architecture.
+    """
+    architectures = find_architectures(base)
+    if not architectures or any(serves(name) is not False for name in architectures):
+        return
+    import transformers
+
+    known = [kind for name in architectures if (kind := getattr(transformers, name, None)) is not None]
+    if base.trust_remote_code or any(kind.is_backend_compatible() for kind in known):
+        return
+    raise Invalid(
+        f"vLLM cannot serve {base.name!r}: it does not support {', '.join(architectures)}. Train another base.",
+        param="base",
+    )
 
 
 def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> Any:

@@ -75,7 +75,7 @@ class Keyring:
         self._clock = clock
         self._read_at = float("-inf")
         self._needed = True
-        self._owners: frozenset[str] = frozenset()
+        self._owners: dict[str, str] = {}
 
     def needed(self) -> bool:
         """Whether any key exists. Without keys the page is open, and listens on loopback only."""
@@ -86,6 +86,11 @@ class Keyring:
         """Whether this is the id of a valid owner key."""
         self._refresh()
         return key_id in self._owners
+
+    def owner_name(self, key_id: str | None) -> str | None:
+        """The name of the valid owner key with this id, or None."""
+        self._refresh()
+        return self._owners.get(key_id or "")
 
     def owner_key(self, secret: str) -> str | None:
         """The id of the owner key with this secret, or None."""
@@ -98,5 +103,6 @@ class Keyring:
         if now - self._read_at < _KEYS_FRESH_S:
             return
         self._needed = keys_configured(self._database)
-        self._owners = frozenset(key.id for key in active_keys(self._database).values() if key.role == "owner")
+        keys = active_keys(self._database).values()
+        self._owners = {key.id: key.name for key in keys if key.role == "owner"}
         self._read_at = now

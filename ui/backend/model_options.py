@@ -42,6 +42,41 @@ def pick_model(models: Sequence[ServedModel], current: str | None, position: int
     return ids[min(position, len(ids) - 1)] if ids else None
 
 
+def is_tuned(spec: ModelSpec) -> bool:
+    """Whether a model was fine-tuned: an adapter, a merged model, or a provider's fine-tune; judges are not meant."""
+    trained = spec.kind in ("adapter", "merged") or (
+        spec.upstream is not None and spec.upstream.model.startswith("ft:")
+    )
+    return trained and not spec.judge
+
+
+def preselected_pair(models: Sequence[ServedModel]) -> list[str]:
+    """The two models that an owner most likely wants to compare: the base, and the newest fine-tune of it.
+
+    Ready models come first. Without a fine-tune, the first two that are not judges; fewer if there are fewer.
+    """
+    players = sorted((model for model in models if not model.spec.judge), key=lambda model: not model.ready)
+    tuned = sorted(
+        (model for model in players if is_tuned(model.spec)),
+        key=lambda model: (model.ready, model.spec.created),
+        reverse=True,
+    )
+    if not tuned:
+        return [model.id for model in players[:2]]
+    spec = tuned[0].spec
+    related = [model.id for model in players if model.id in (spec.base, spec.parent)]
+    others = [model.id for model in players if model.id != spec.id]
+    return [*(related or others)[:1], spec.id]
+
+
+def preselected_model(models: Sequence[ServedModel], current: str | None = None) -> str | None:
+    """The current model if it is in the list, else the newest fine-tune that is ready, else any model."""
+    if any(model.id == current for model in models):
+        return current
+    pair = preselected_pair(models)
+    return pair[-1] if pair and is_tuned(_spec_of(models, pair[-1])) else pick_model(models, None)
+
+
 def readiness_banner(models: Sequence[ServedModel], *chosen: str | None) -> str:
     """Notices about the chosen models that are not ready, as HTML; empty if all are."""
     if not models:
@@ -75,6 +110,10 @@ def describe_model(spec: ModelSpec) -> str:
         parts.append(f"shuts down on {spec.shutdown_date.isoformat()}")
     text = escape(" · ".join(parts))
     return f'<p class="about">{text}{"<br>" + escape(spec.description) if spec.description else ""}</p>'
+
+
+def _spec_of(models: Sequence[ServedModel], name: str) -> ModelSpec:
+    return next(model.spec for model in models if model.id == name)
 
 
 def _label(model: ServedModel) -> str:

@@ -1,11 +1,16 @@
-"""Rewrites the head of Gradio's HTML page: Gradio's name, links and previews are removed, Parley's are added.
+"""Rewrites Gradio's HTML page: Gradio's name, links and previews are removed, Parley's are added.
 
-Our script goes into the head, before Gradio starts, so that a dark page does not flash light.
+Our script goes into the head, before Gradio starts, so that a dark page does not flash light. A page can also arrive
+with its components filled (`Filling`): otherwise they are empty until Gradio has started and asked for their values.
 """
 
 import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
+import orjson
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,7 +18,23 @@ from ui.look.theme import NIGHT, PAPER, script
 
 # Messengers build link previews from these tags, and browsers offer to install an app by its manifest.
 _GRADIO_TAGS = re.compile(rb"<meta\s+(?:property=\"og:|name=\"twitter:)[^>]*>|<link rel=\"manifest\"[^>]*>", re.DOTALL)
+_CONFIG = re.compile(rb"window\.gradio_config = (\{.*?\});</script>", re.DOTALL)
 _BODY_STYLE = f"<style>body.dark{{background:{NIGHT}}}body:not(.dark){{background:{PAPER}}}</style>"
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What a page shows at once. `props`: the properties of components by their ids, as the browser receives them.
+
+    `skeleton` is HTML that is shown until Gradio has built the page; the style sheet hides it then.
+    """
+
+    props: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    skeleton: str = ""
+
+
+Fill = Callable[[Scope], Awaitable[Filling]]
+"""Makes the filling for a request's page."""
 
 
 class BrandedApp:
@@ -21,10 +42,14 @@ class BrandedApp:
 
     Args:
         extra_head: HTML for the head of this app alone, such as a script.
+        fill: what the page shows at once; by default what its layout has.
     """
 
-    def __init__(self, app: ASGIApp, title: str, description: str, extra_head: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, title: str, description: str, extra_head: str = "", fill: Fill | None = None
+    ) -> None:
         self._app = app
+        self._fill = fill
         tags = (
             f'<title>{escape(title)}</title><meta name="description" content="{escape(description)}">'
             f'<meta property="og:title" content="{escape(title)}"><meta property="og:site_name" content="Parley">'
@@ -39,6 +64,7 @@ class BrandedApp:
             return
         # A compressed page could not be rewritten.
         scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
+        filling = await self._fill(scope) if self._fill else Filling()
         start: Message = {}
         body = bytearray()
 
@@ -49,7 +75,7 @@ class BrandedApp:
             elif message["type"] == "http.response.body":
                 body.extend(message.get("body", b""))
                 if not message.get("more_body"):
-                    page = self._rewrite(bytes(body))
+                    page = self._rewrite(bytes(body), filling)
                     headers = MutableHeaders(scope=start)
                     if scope["method"] != "HEAD":
                         headers["content-length"] = str(len(page))
@@ -59,9 +85,26 @@ class BrandedApp:
 
         await self._app(scope, receive, send_rewritten)
 
-    def _rewrite(self, page: bytes) -> bytes:
+    def _rewrite(self, page: bytes, filling: Filling) -> bytes:
         head, end_tag, rest = page.partition(b"</head>")
         if not end_tag:
             return page
         before, opening, after = _GRADIO_TAGS.sub(b"", head).partition(b"<head>")
-        return before + opening + self._head + after + end_tag + rest
+        page = before + opening + self._head + after + end_tag + rest
+        if filling.props:
+            page = _CONFIG.sub(lambda found: _filled(found[1], filling.props), page, count=1)
+        if filling.skeleton:
+            page = page.replace(b"<gradio-app", filling.skeleton.encode() + b"<gradio-app", 1)
+        return page
+
+
+def _filled(config: bytes, props: Mapping[int, Mapping[str, Any]]) -> bytes:
+    """The element with Gradio's configuration, with these properties of its components."""
+    parsed = orjson.loads(config)
+    for component in parsed["components"]:
+        component["props"] |= props.get(component["id"], {})
+    text = orjson.dumps(parsed).decode()
+    # As Gradio escapes it, so that no text can end the element.
+    for letter in "<>&'":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return f"window.gradio_config = {text};</script>".encode()

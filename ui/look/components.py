@@ -27,6 +27,19 @@ def live_dropdown(**options: Any) -> gr.Dropdown:
     return dropdown
 
 
+def as_props(update: Mapping[Any, Any]) -> dict[int, dict[str, Any]]:
+    """A handler's update as components' properties by id, for a page that arrives filled. States are left out."""
+    props: dict[int, dict[str, Any]] = {}
+    for component, value in update.items():
+        if isinstance(component, gr.State):
+            continue
+        is_update = isinstance(value, dict) and value.get("__type__") == "update"
+        props[component._id] = (
+            {key: part for key, part in value.items() if key != "__type__"} if is_update else {"value": value}
+        )
+    return props
+
+
 def form_inputs(form: type, view: Any) -> set[Any]:
     """The view's components that fill the fields of the dataclass `form`, matched by name.
 

@@ -3,7 +3,7 @@
   if (window.parleyData) return;
   window.parleyData = true;
   const by = (id) => document.getElementById(id);
-  let report = null, turn = 0;
+  let report = null, checked = null, turn = 0;
   const showNotice = (text, tone) => {
     const line = by("data-line");
     line.replaceChildren();
@@ -30,6 +30,7 @@
     if (answer.error) { showNotice(answer.error.message, "bad"); return; }
     showNotice("", "");
     report = answer.report;
+    checked = file;
     by("data-report").innerHTML = answer.html;  // from our own server, with everything from the data escaped
   };
   const save = () => {
@@ -68,6 +69,10 @@
   document.addEventListener("click", (event) => {
     const target = event.target.closest?.("[data-parley]");
     if (target?.dataset.parley === "save-report" && report) save();
+    if (target?.dataset.parley === "train-file" && checked) {
+      parley.openTab("Train");
+      window.parleyUpload.send(by("train-drop"), checked);
+    }
     if (target?.dataset.parley === "sort") sort(target);
   });
 })();

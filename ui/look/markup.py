@@ -69,9 +69,14 @@ def job_status(job: Job, cancelled: str = "This run was cancelled.") -> str:
         return notice(f"This run failed: {job.error or job.message or 'the worker left no reason.'}", "bad")
     if job.status == "cancelled":
         return notice(cancelled, "warn")
-    percent = 100 * job.progress if job.status == "running" else 0.0
+    running = job.status == "running"
+    percent = 100 * job.progress if running else 0.0
     message = job.message or STATUS_LABELS.get(job.status, job.status)
+    if running and message == STATUS_LABELS["queued"]:
+        message = "starting"  # a worker has it, and has not reported yet
     return (
-        f"<div class='job'><b>{percent:.0f} %</b>"
-        f"<div class='progress'><i style='width:{max(2.0, percent):.0f}%'></i></div><p>{escape(message)}</p></div>"
+        f"<div class='job'><b>{percent:.0f} %</b><div class='progress' role='progressbar' aria-valuemin='0' "
+        f"aria-valuemax='100' aria-valuenow='{percent:.0f}' aria-label='Progress'>"
+        f"<i style='width:{percent:.1f}%'></i></div>"
+        f"<p>{escape(message)}</p></div>"
     )

@@ -2,7 +2,7 @@
 (() => {
   if (window.parley) return;
   const KEY = "parley-shade";
-  const stored = () => { try { return localStorage.getItem(KEY); } catch { return null; } };
+  const stored = (key = KEY) => { try { return localStorage.getItem(key); } catch { return null; } };
   const system = () => matchMedia("(prefers-color-scheme: dark)").matches;
   const applyShade = () => {
     const chosen = stored();
@@ -73,22 +73,64 @@
     },
     copyLink: (model) => { if (model) copy(`${location.origin}/bot/${encodeURI(model)}`, "Link copied"); return []; },
     copyVoteLink: () => copy(`${location.origin}/vote/`, "Link copied"),
+    openTab: (name) => { openTab(name); return []; },
     title: (text) => { if (text) document.title = text; },
   };
+  const STEPS = "parley-steps-hidden";
+  const hideSteps = () => document.documentElement.classList.toggle("no-steps", stored(STEPS) === "1");
+  // A tab that does not fit is behind the three dots; its button works there all the same.
+  const openTab = (name) => [...document.querySelectorAll(".tabs-bar > .tab-wrapper button")]
+    .findLast((button) => button.textContent.trim() === name && !button.closest("[aria-hidden=true]"))?.click();
+  const ask = (id, question) => {
+    const box = document.querySelector(`#${id} textarea`);
+    if (!box) return;
+    box.value = question;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+    setTimeout(() => document.querySelector(`#${id} .submit-button`)?.click(), 50);  // Svelte has read the text by then
+  };
+  // Gradio gives these buttons a picture and no name.
+  const LABELS = { ".submit-button": "Send", ".stop-button": "Stop" };
+  const label = () => {
+    for (const [which, name] of Object.entries(LABELS)) {
+      for (const button of document.querySelectorAll(`${which}:not([aria-label])`)) button.setAttribute("aria-label", name);
+    }
+  };
+  // A report's frame is as high as its text, and as light or dark as the page. It runs no script of its own.
+  const fit = (frame) => {
+    const root = frame.contentDocument?.documentElement;
+    if (!root?.querySelector("h1")) return;
+    root.dataset.shade = document.body.classList.contains("dark") ? "dark" : "light";
+    frame.style.height = `${root.offsetHeight + 8}px`;
+  };
+  const frames = () => document.querySelectorAll("iframe.report");
+  document.addEventListener("load", (event) => {
+    if (!event.target.matches?.("iframe.report")) return;
+    fit(event.target);
+    new ResizeObserver(() => fit(event.target)).observe(event.target.contentDocument.body);
+  }, true);
   document.addEventListener("click", (event) => {
     const target = event.target.closest?.("[data-parley]");
     if (!target) return;
     if (target.dataset.parley === "shade") flip();
     if (target.dataset.parley === "restart") document.querySelector("#bot-restart")?.click();
     if (target.dataset.parley === "copy") copy(target.previousElementSibling.textContent, "Copied");
+    if (target.dataset.parley === "ask") ask(target.dataset.box, target.textContent);
+    if (target.dataset.parley === "tab") openTab(target.dataset.tab);
+    if (target.dataset.parley === "hide-steps") {
+      try { localStorage.setItem(STEPS, "1"); } catch { /* private window */ }
+      document.documentElement.classList.add("no-steps");
+    }
     if (target.dataset.parley === "vote-link") copy(`${location.origin}/vote/`, "Link copied");
   });
   const begin = () => {
     applyShade();
+    hideSteps();
+    new MutationObserver(label).observe(document.body, { childList: true, subtree: true });
     // Gradio sets its own class once it has loaded; the stored choice overrides it.
     new MutationObserver(() => {
       const chosen = stored();
       if (chosen && document.body.classList.contains("dark") !== (chosen === "dark")) applyShade();
+      frames().forEach(fit);
     }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyShade);
   };

@@ -20,6 +20,7 @@ _CLAY = "#d9714b"
 _PALE = "#a9aca6"
 _STACK = (_PINE, _CLAY, "#c9a13b", "#6f7fb5", "#9a6a8f", "#7fa857", _PALE)
 _MAX_POINTS = 600
+_FULL = 30  # votes from which a cell of the win rates has its full colour
 _MAX_LABEL = 18
 _FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
@@ -77,14 +78,23 @@ def rating_plot(dots: Sequence[Dot]) -> "Figure":
     return figure
 
 
-def win_rate_plot(names: Sequence[str], rates: Sequence[Sequence[float | None]]) -> "Figure":
-    """How often voters prefer the row's model to the column's, as a heat map; empty if they were never compared."""
+def win_rate_plot(
+    names: Sequence[str], rates: Sequence[Sequence[float | None]], votes: Sequence[Sequence[int]]
+) -> "Figure":
+    """How often voters prefer the row's model to the column's, with the number of votes, as a heat map.
+
+    A cell is empty if the two were never compared, and pale if the votes are few.
+    """
     from plotly import graph_objects as go
 
-    text = [["" if rate is None else f"{100 * rate:.0f} %" for rate in row] for row in rates]
+    cells = [list(zip(row, counts, strict=True)) for row, counts in zip(rates, votes, strict=True)]
+    text = [["" if rate is None else f"{100 * rate:.0f} %<br>of {count:,}" for rate, count in row] for row in cells]
     figure = go.Figure(
         go.Heatmap(
-            z=[list(row) for row in rates],
+            z=[
+                [None if rate is None else 0.5 + (rate - 0.5) * min(1.0, count / _FULL) for rate, count in row]
+                for row in cells
+            ],
             x=list(names),
             y=list(names),
             text=text,
@@ -97,7 +107,7 @@ def win_rate_plot(names: Sequence[str], rates: Sequence[Sequence[float | None]])
             xgap=4,
             ygap=4,
             hoverongaps=False,
-            hovertemplate="%{y} over %{x}: %{text}<extra></extra>",
+            hovertemplate="%{y} over %{x}: %{text} votes<extra></extra>",
         )
     )
     _style(figure, height=150 + 56 * max(len(names), 1))

@@ -1,7 +1,7 @@
 // File uploads in the browser: a `.drop` label uploads its file for data-purpose, then clicks the button data-uploaded.
 (() => {
   if (window.parleyUpload) return;
-  window.parleyUpload = true;
+  window.parleyUpload = {};
   const drop = (target) => target.closest?.(".drop[data-uploaded]");
   const send = async (label, file) => {
     const line = label.querySelector("em");
@@ -16,6 +16,7 @@
     showStatus(`Uploaded ${answer.filename}.`);
     document.getElementById(label.dataset.uploaded)?.click();
   };
+  window.parleyUpload.send = send;
   document.addEventListener("change", (event) => {
     const label = drop(event.target);
     if (!label || !event.target.files?.[0]) return;

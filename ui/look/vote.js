@@ -345,6 +345,13 @@
     const { votes, wanted } = page.progress;
     const current = sessionStorage.getItem(CURRENT);
     page.queue = [...loaded.battles].sort((a, b) => (b.id === current) - (a.id === current));
+    // The Compare tab links here with the question that its answers were for.
+    const asked = new URLSearchParams(location.hash.slice(1)).get("ask");
+    if (asked && loaded.campaign.own_questions) {
+      history.replaceState(null, "", location.pathname);
+      $("vote-own").querySelector("textarea").value = asked;
+      return ask();
+    }
     const fresh = votes === 0 && !current;
     if (fresh && (page.campaign.welcome || root !== "/vote/")) {
       $("vote-welcome").replaceChildren(...paragraphs(page.campaign.welcome));

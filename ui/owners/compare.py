@@ -1,16 +1,24 @@
-"""The Compare tab: two to four models answer the same prompt side by side, with their speed."""
+"""The Compare tab: two to four models answer the same prompt side by side, with their speed.
+
+From here a question goes to the raters' page, where the names are hidden: a vote on named answers would not be blind.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
+from models.errors import Invalid
 from models.messages import Message
+from ui.backend.answer_figures import figures_html
+from ui.backend.answer_settings import ANSWER_LENGTH, TEMPERATURE, request_options, system_messages
 from ui.backend.context import PageContext, error_message
-from ui.backend.model_options import model_options, readiness_banner
+from ui.backend.example_questions import example_questions, examples_html
+from ui.backend.model_options import model_options, preselected_pair, readiness_banner
 from ui.backend.streaming import AnswerRequest, StopSignals, StreamedAnswer, stream_answers
 from ui.look.components import QUIET, form_inputs, live_dropdown, read_form
 from ui.look.markup import empty_state, notice
@@ -36,8 +44,8 @@ class CompareForm:
     prompt: str
     models: list[str] | None
     system: str | None
-    temperature: float
-    max_tokens: float
+    temperature: float | None
+    max_tokens: float | None
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,11 @@ class CompareView:
     shown: gr.State
     prompt: gr.Textbox
     system: gr.Textbox
-    temperature: gr.Slider
-    max_tokens: gr.Slider
+    temperature: gr.Number
+    max_tokens: gr.Number
     hint: gr.HTML
+    examples: gr.HTML
+    vote: gr.HTML
     lanes: tuple[Lane, ...]
 
 
@@ -65,7 +75,7 @@ class CompareTab:
         self._signals = StopSignals()
 
     async def refresh(self, chosen: list[str] | None, shown: Any) -> dict[Any, Any]:
-        """Updates the list of models; at first it chooses the first two that are not judges.
+        """Updates the list of models; at first it chooses the newest fine-tune and its base.
 
         `shown` is what the browser has already. If nothing changed, nothing is sent, so that an open list stays open.
         """
@@ -77,12 +87,19 @@ class CompareTab:
         ids = [model.id for model in models]
         valid = [name for name in chosen or [] if name in ids]
         if shown is None and not valid:
-            valid = [model.id for model in models if not model.spec.judge][:2]
+            valid = preselected_pair(models)
         now = (model_options(models), valid, readiness_banner(models, *valid))
         if now == shown:
             return {view.shown: now}
         value: dict[str, Any] = {"value": valid} if valid != chosen else {}
-        return {view.models: gr.update(choices=now[0], **value), view.banner: now[2], view.shown: now}
+        specs = [model.spec for model in models if model.id in valid]
+        questions = await asyncio.to_thread(example_questions, self._context.database, specs)
+        return {
+            view.models: gr.update(choices=now[0], **value),
+            view.banner: now[2],
+            view.examples: examples_html(questions, "compare-prompt") if valid else "",
+            view.shown: now,
+        }
 
     async def send(self, values: dict[Any, Any], request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         """Sends the prompt to all chosen models at once; yields all columns together."""
@@ -94,21 +111,30 @@ class CompareTab:
         if len(names) < 2:
             yield {view.line: notice("Choose at least two models.", "warn")}
             return
-        system = form.system.strip() if form.system else ""
-        messages = [Message(role="system", content=system)] if system else []
-        messages.append(Message(role="user", content=form.prompt.strip()))
-        options = {"temperature": float(form.temperature), "max_tokens": int(form.max_tokens)}
+        try:
+            options = request_options(form.temperature, form.max_tokens)
+        except Invalid as error:
+            yield {view.line: notice(error.message, "warn")}
+            return
+        prompt = form.prompt.strip()
+        messages = [*system_messages(form.system), Message(role="user", content=prompt)]
         stopped = self._signals.start(request.session_hash)
-        yield {view.line: "", view.hint: "", view.prompt: gr.update(submit_btn=False, stop_btn=True)} | self._lanes(
-            [StreamedAnswer(name) for name in names], first=True
-        )
+        yield {
+            view.line: "", view.hint: "", view.examples: "", view.vote: "",
+            view.prompt: gr.update(submit_btn=False, stop_btn=True),
+        } | self._lanes([StreamedAnswer(name) for name in names], first=True)  # fmt: skip
+        answers: list[StreamedAnswer] = []
         try:
             requests = [AnswerRequest(self._context.completer(name), messages, options) for name in names]
             async for answers in stream_answers(requests, stopped):
                 yield self._lanes(answers)
         finally:
             self._signals.finish(request.session_hash, stopped)
-        yield {view.prompt: gr.update(submit_btn=True, stop_btn=False)}
+        answered = sum(bool(answer.text) for answer in answers) > 1
+        yield {
+            view.prompt: gr.update(submit_btn=True, stop_btn=False),
+            view.vote: vote_html(prompt) if answered else "",
+        }
 
     async def stop(self, request: gr.Request) -> None:
         """Stops this browser's answers; what has arrived stays."""
@@ -120,7 +146,7 @@ class CompareTab:
             if index < len(answers):
                 answer = answers[index]
                 update[lane.text] = answer.text
-                update[lane.foot] = speed_html(answer)
+                update[lane.foot] = figures_html(answer)
                 if first:
                     update[lane.column] = gr.update(visible=True)
                     update[lane.head] = f'<div class="lane-name">{escape(answer.model)}</div>'
@@ -129,31 +155,24 @@ class CompareTab:
         return update
 
 
-def speed_html(answer: StreamedAnswer) -> str:
-    """An answer's time to first token, tokens a second and number of tokens as a line of HTML."""
-    if answer.error:
-        return notice(answer.error, "bad")
-    if answer.first_s is None:
-        waiting = '<div class="speed">Waiting for the first token…</div>'
-        return notice("The answer is empty.") if answer.done else waiting
-    rate = answer.tokens_per_second
-    first = f"{answer.first_s * 1000:.0f} ms" if answer.first_s < 1 else f"{answer.first_s:.1f} s"
-    parts = [
-        f"<span><b>{first}</b> to first token</span>",
-        f"<span><b>{rate:.0f}</b> tokens/s</span>" if rate else "",
-        f"<span><b>{answer.tokens}</b> tokens</span>",
-    ]
-    return f'<div class="speed">{"".join(parts)}</div>'
+def vote_html(prompt: str) -> str:
+    """The link that puts this question to a blind vote."""
+    address = f"/vote/#ask={quote(prompt, safe='')}"
+    return (
+        f"<p class='lead'><a class='link' href='{address}' target='_blank'>Vote on this question ↗</a> The voting page "
+        "hides the names and asks two models of the open vote.</p>"
+    )
 
 
-def build_compare_tab(context: PageContext, tab: gr.Tab) -> None:
-    """Lays out the tab and wires its events. Call it inside the tab."""
+def build_compare_tab(context: PageContext, tab: gr.Tab) -> Callable[[], Awaitable[dict[Any, Any]]]:
+    """Lays out the tab and wires its events; returns what fills it at once. Call it inside the tab."""
     models = live_dropdown(
         label="Models (two to four)", multiselect=True, max_choices=_MAX_MODELS, elem_id="compare-models"
     )
     banner = gr.HTML(elem_id="compare-banner")
     prompt = gr.Textbox(
         placeholder="Type one prompt for all models",
+        label="Prompt for all models",
         show_label=False,
         container=False,
         lines=1,
@@ -164,8 +183,9 @@ def build_compare_tab(context: PageContext, tab: gr.Tab) -> None:
     )
     with gr.Accordion("Settings", open=False, elem_classes="fold"), gr.Row():
         system = gr.Textbox(label="System prompt", lines=1, max_lines=6, placeholder="None")
-        temperature = gr.Slider(0, 2, value=0.7, step=0.05, label="Temperature")
-        max_tokens = gr.Slider(16, 2048, value=512, step=16, label="Maximum answer length (tokens)")
+        temperature = TEMPERATURE.component(0.7, step=0.05, elem_id="compare-temperature")
+        max_tokens = ANSWER_LENGTH.component(512, elem_id="compare-length")
+    examples = gr.HTML(elem_id="compare-examples")
     line = gr.HTML(elem_id="compare-line")
     hint = gr.HTML(
         empty_state(
@@ -174,21 +194,25 @@ def build_compare_tab(context: PageContext, tab: gr.Tab) -> None:
         )
     )
     lanes = []
-    with gr.Row(elem_classes="lanes", equal_height=True):
+    with gr.Row(elem_classes="lanes"):
         for index in range(_MAX_MODELS):
             with gr.Column(visible=False, min_width=240, elem_classes="lane") as column:
                 head = gr.HTML()
                 text = gr.Markdown(elem_classes="answer", elem_id=f"compare-answer-{index + 1}")
                 foot = gr.HTML(elem_id=f"compare-speed-{index + 1}")
             lanes.append(Lane(column, head, text, foot))
+    vote = gr.HTML(elem_id="compare-vote")
     shown = gr.State(None)
-    view = CompareView(models, banner, line, shown, prompt, system, temperature, max_tokens, hint, tuple(lanes))
+    view = CompareView(
+        models, banner, line, shown, prompt, system, temperature, max_tokens, hint, examples, vote, tuple(lanes)
+    )
     compare = CompareTab(context, view)
     columns = [part for lane in lanes for part in (lane.column, lane.head, lane.text, lane.foot)]
-    answered = [line, prompt, hint, *columns]
+    answered = [line, prompt, hint, examples, vote, *columns]
     prompt.submit(compare.send, form_inputs(CompareForm, view), answered, concurrency_limit=None, **QUIET)
     prompt.stop(compare.stop, None, None, **QUIET)
-    states = [models, banner, shown]
+    states = [models, banner, examples, shown]
     models.input(compare.refresh, [models, shown], states, **QUIET)
     gr.Timer(_REFRESH_S).tick(compare.refresh, [models, shown], states, **QUIET)
     tab.select(compare.refresh, [models, shown], states, **QUIET)
+    return lambda: compare.refresh([], None)

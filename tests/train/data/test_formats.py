@@ -195,6 +195,18 @@ def test_parquet_and_a_local_data_set(tmp_path: Path, monkeypatch: pytest.Monkey
         read(tmp_path / "c.parquet")
 
 
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [(b"\x89PNG\r\n", "a PNG image"), (b"PK\x03\x04", "a ZIP"), (b"\xff\xfem\0", "UTF-16 text. Save")],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
+def test_a_file_of_another_kind_is_one_line(tmp_path: Path, start: bytes, kind: str, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(start + bytes(range(256)) * 4)
+    with pytest.raises(Invalid, match=f"a.{suffix} is not training data: it is {kind}"):
+        read(path)
+
+
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 

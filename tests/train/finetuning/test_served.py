@@ -6,14 +6,12 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from openai import OpenAI
 
 from models.registry import Registry
 from models.spec import ModelSpec
-from serve.fleet import engine_states
-from tests.stack import Stack, stack
+from tests.stack import stack
 from tests.tiny_model import make_base
 from tests.train.finetuning.conftest import end_leases
 
@@ -21,16 +19,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.training]
 
 
 UNDERWAY = ("validating_files", "queued", "running")
-
-
-def worker(stack: Stack) -> psutil.Process:
-    """The stack's worker."""
-    (found,) = [
-        process
-        for process in psutil.Process(stack.running.pid).children(recursive=True)
-        if process.cmdline()[1:] == ["-m", "parley", "worker"]  # its guardian's line ends so too
-    ]
-    return found
 
 
 def rows() -> bytes:
@@ -43,48 +31,6 @@ def rows() -> bytes:
         for day in range(40)
     ]
     return "\n".join(json.dumps(line) for line in lines).encode()
-
-
-def test_a_model_is_trained_and_answers_without_a_restart_though_its_worker_was_killed(demo_stack: Stack) -> None:
-    before = engine_states.read_statuses(demo_stack.database)["demo-base"]
-    with OpenAI(base_url=demo_stack.gateway_url, api_key="none") as client:
-        file = client.files.create(file=("tides.jsonl", rows()), purpose="fine-tune")
-        job = client.fine_tuning.jobs.create(
-            model="gpt-4o-mini-2024-07-18",
-            training_file=file.id,
-            suffix="tides",
-            hyperparameters={"n_epochs": 6, "batch_size": 4},
-        )
-        while not list(client.fine_tuning.jobs.checkpoints.list(job.id)):
-            assert client.fine_tuning.jobs.retrieve(job.id).status in UNDERWAY
-            time.sleep(0.2)
-        victim = worker(demo_stack)
-        trainings = victim.children(recursive=True)
-        victim.kill()
-        assert not psutil.wait_procs(trainings, 20)[1]
-        end_leases(demo_stack.database)
-        while (job := client.fine_tuning.jobs.retrieve(job.id)).status in UNDERWAY:
-            time.sleep(0.2)
-        assert job.status == "succeeded", job.error
-        assert job.fine_tuned_model
-        names = [job.fine_tuned_model]
-        names += [one.fine_tuned_model_checkpoint for one in client.fine_tuning.jobs.checkpoints.list(job.id)]
-        assert len(names) == 4
-        for name in names:
-            answer = client.chat.completions.create(
-                model=name,
-                messages=[{"role": "user", "content": "what is the tide table for day 7?"}],
-                temperature=0,
-                max_tokens=30,
-            )
-            assert answer.model == name
-            assert answer.choices[0].message.content
-        first = client.chat.completions.create(
-            model=names[0], messages=[{"role": "user", "content": "what is the tide table for day 99?"}], temperature=0
-        )
-        assert "noon" in (first.choices[0].message.content or "")
-    after = engine_states.read_statuses(demo_stack.database)["demo-base"]
-    assert (before.pid, before.address) == (after.pid, after.address)  # the engine went on as it was
 
 
 def test_a_job_survives_the_death_of_everything(tmp_path: Path) -> None:
@@ -107,6 +53,11 @@ def test_a_job_survives_the_death_of_everything(tmp_path: Path) -> None:
         told = [event.data for event in client.fine_tuning.jobs.list_events(job.id, limit=100)]
         steps = [data["step"] for data in told if isinstance(data, dict) and "train_loss" in data]
         assert sorted(steps) == list(range(1, max(steps) + 1)), "each step is told once"
+        names = [job.fine_tuned_model]
+        names += [one.fine_tuned_model_checkpoint for one in client.fine_tuning.jobs.checkpoints.list(job.id)]
+        assert len(names) == 4
         asked: list = [{"role": "user", "content": "what is the tide table for day 7?"}]
-        answer = client.chat.completions.create(model=str(job.fine_tuned_model), messages=asked, max_tokens=30)
-        assert answer.choices[0].message.content
+        for name in names:
+            answer = client.chat.completions.create(model=str(name), messages=asked, max_tokens=30)
+            assert answer.model == name
+            assert answer.choices[0].message.content

@@ -176,7 +176,9 @@ def _home(process: psutil.Process) -> str | None:
         return None  # it has ended meanwhile
 
 
-def test_a_worker_that_is_stopped_and_one_that_is_killed_lose_nothing(training_house: House, worker: Any) -> None:
+def test_stopped_killed_and_paused_it_loses_nothing_and_a_cancelled_job_ends_soon(
+    training_house: House, worker: Any
+) -> None:
     house, api = training_house, training_house.client.fine_tuning.jobs
     job = create(house, numbers=LONG)
     first = worker()
@@ -185,38 +187,30 @@ def test_a_worker_that_is_stopped_and_one_that_is_killed_lose_nothing(training_h
     first.wait(20)
     assert not trainers(house)
     assert api.retrieve(job.id).status == "running"
+
     before = len(metrics(house, job))
     second = worker()  # goes on at once: the first one has given the job back
     house.until(lambda: CONTINUES in house.messages(job.id) and at_step(house, job, before + 1))
     second.kill()
     second.wait(10)
     house.until(lambda: not trainers(house), 20)
+
     end_leases(house.database)
+    before = len(metrics(house, job))
     worker()
-    house.until(lambda: api.retrieve(job.id).status != "running")
-    job = api.retrieve(job.id)
-    assert job.status == "succeeded", job.error
-    messages = house.messages(job.id)
-    assert messages.count(CONTINUES) == 2
-    assert any(message.startswith("Resuming from step") for message in messages)
-    assert [data["step"] for data in metrics(house, job)] == list(range(1, 73))  # each once, none missing
-    assert [one.step_number for one in api.checkpoints.list(job.id).data] == [72, 66, 60]
-
-
-def test_a_paused_job_goes_on_when_it_is_resumed_and_a_cancelled_one_ends_soon(
-    training_house: House, worker: Any
-) -> None:
-    house, api = training_house, training_house.client.fine_tuning.jobs
-    job = create(house, numbers=LONG)
-    worker()
-    house.until(lambda: api.checkpoints.list(job.id).data)
+    house.until(lambda: house.messages(job.id).count(CONTINUES) == 2 and at_step(house, job, before + 1))
     assert api.pause(job.id).status == "queued"
     house.until(lambda: not trainers(house), 15)
     assert api.retrieve(job.id).status == "queued"
     api.resume(job.id)
     house.until(lambda: api.retrieve(job.id).status not in ("queued", "running"))
-    assert api.retrieve(job.id).status == "succeeded"
-    assert [data["step"] for data in metrics(house, job)] == list(range(1, 73))
+    job = api.retrieve(job.id)
+    assert job.status == "succeeded", job.error
+    messages = house.messages(job.id)
+    assert messages.count(CONTINUES) == 3
+    assert any(message.startswith("Resuming from step") for message in messages)
+    assert [data["step"] for data in metrics(house, job)] == list(range(1, 73))  # each once, none missing
+    assert [one.step_number for one in api.checkpoints.list(job.id).data] == [72, 66, 60]
 
     job = create(house, numbers={"n_epochs": 1000, "batch_size": 1})
     house.until(lambda: at_step(house, job, 1))

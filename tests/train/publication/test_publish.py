@@ -16,24 +16,8 @@ from models.errors import Conflict, Invalid
 from models.registry import Registry
 from models.settings import Settings, child_environment
 from train import publish, publish_merge
-from train.publication.publish import must_be_merged
 
 slow = pytest.mark.training
-
-
-@pytest.mark.parametrize(
-    ("adapter", "merged"),
-    [
-        ({"r": 64, "target_modules": ["q_proj"]}, False),
-        ({"r": 65, "target_modules": ["q_proj"]}, True),
-        ({"r": 8, "rank_pattern": {"q_proj": 128}}, True),
-        ({"r": 8, "modules_to_save": ["embed_tokens"]}, True),
-        ({"r": 8, "target_modules": ["q_proj", "lm_head"]}, True),
-        ({"r": 8, "target_modules": "all-linear", "modules_to_save": None}, False),
-    ],
-)
-def test_which_adapters_no_engine_can_hold(adapter: dict[str, Any], merged: bool) -> None:
-    assert bool(must_be_merged(adapter)) == merged
 
 
 @slow
@@ -112,26 +96,28 @@ def test_a_base_that_nobody_registered_is_registered_with_its_adapter(
 
 
 @slow
-@pytest.mark.parametrize("moment", ["filling", "renamed"])
-def test_a_killed_publication_leaves_nothing_half(trained: Any, house: tuple[Settings, Registry], moment: str) -> None:
+def test_a_killed_publication_leaves_nothing_half(trained: Any, house: tuple[Settings, Registry]) -> None:
     """SIGKILL while the folder is filled, and between the rename and the row: no name without its weights."""
     result, _ = trained
     settings, registry = house
-    before = {folder for folder in settings.models_dir.iterdir() if not folder.name.startswith(".")}
-    known = {spec.id for spec in registry.list()}
-    fatal = {
-        "filling": "train.publication.publish.shutil.copy2 = lambda *_: os.kill(os.getpid(), 9)",
-        "renamed": "train.publication.publish.Registry.register = lambda *_: os.kill(os.getpid(), 9)",
-    }[moment]
-    program = f"""
+    before, known = _folders(settings), {spec.id for spec in registry.list()}
+    program = """
 import os, sys
 from pathlib import Path
 import train.publication.publish
 from models.database import open_database
 from models.settings import load_settings
+
+def die(*_):
+    os.kill(os.getpid(), 9)
+
+if os.fork() == 0:
+    train.publication.publish.shutil.copy2 = die
+else:
+    assert os.WIFSIGNALED(os.wait()[1])
+    train.publication.publish.Registry.register = die
 settings = load_settings()
 registry = train.publication.publish.Registry(open_database(settings))
-{fatal}
 train.publication.publish.publish(Path(sys.argv[1]), "killed", registry=registry, settings=settings)
 """
     ended = subprocess.run(
@@ -141,17 +127,16 @@ train.publication.publish.publish(Path(sys.argv[1]), "killed", registry=registry
     )
     assert ended.returncode == -signal.SIGKILL
     assert {spec.id for spec in registry.list()} == known
-    whole = {folder for folder in settings.models_dir.iterdir() if not folder.name.startswith(".")} - before
-    if moment == "filling":
-        assert not whole
-        assert sweep(settings.models_dir) == 1
-    else:
-        (folder,) = whole  # complete, and named by nobody
-        assert (folder / "adapter_model.safetensors").is_file()
-        for path in (*folder.iterdir(), folder):
-            os.utime(path, (0, 0))
-    published = publish(result.run_folder, f"after-{moment}", registry=registry, settings=settings)
+    (folder,) = _folders(settings) - before  # from the second: complete, and without a name
+    assert (folder / "adapter_model.safetensors").is_file()
+    assert sweep(settings.models_dir) == 1  # from the first
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (0, 0))
+    published = publish(result.run_folder, "after", registry=registry, settings=settings)
     assert os.listdir(str(published.model_folder))
-    # The next publication swept away what the killed one had left, and nothing that a model is named after.
-    after = {folder for folder in settings.models_dir.iterdir() if not folder.name.startswith(".")}
-    assert after == before | {published.model_folder}
+    # The next publication removed what the killed one had left, and no folder that a model refers to.
+    assert _folders(settings) == before | {published.model_folder}
+
+
+def _folders(settings: Settings) -> set[Path]:
+    return {folder for folder in settings.models_dir.iterdir() if not folder.name.startswith(".")}

@@ -7,7 +7,15 @@ from evals.votes.training_prompts import TRAINING_PARAMETER
 from models.database import Database, utcnow
 from models.spec import ModelSpec
 from ui.backend.context import ServedModel
-from ui.backend.model_options import describe_model, model_options, pick_model, readiness_banner, recorded_options
+from ui.backend.model_options import (
+    describe_model,
+    model_options,
+    pick_model,
+    preselected_model,
+    preselected_pair,
+    readiness_banner,
+    recorded_options,
+)
 
 
 def served(name: str, state: str, note: str = "", **more: object) -> ServedModel:
@@ -47,6 +55,21 @@ def test_the_choice_is_kept_while_it_exists():
     assert pick_model(MODELS, None, position=1) == "b"
     assert pick_model(MODELS[:1], None, position=1) == "a"
     assert pick_model([], "a") is None
+
+
+def test_the_newest_ready_fine_tune_and_its_base_are_preselected():
+    base, other = served("base", "ready"), served("other", "ready")
+    old, new, waiting, judge = (
+        ServedModel(ModelSpec(id=name, kind="adapter", path="hub/x", base="base", judge=name == "judge"), state)
+        for name, state in (("old", "ready"), ("new", "ready"), ("waiting", "starting"), ("judge", "ready"))
+    )
+    models = [base, other, old, new, judge, waiting]
+    assert preselected_pair(models) == ["base", "new"]
+    assert preselected_model(models) == "new"
+    assert preselected_model(models, "other") == "other"
+    assert preselected_model([other, base, judge]) == "other"
+    assert preselected_pair([judge]) == []
+    assert preselected_model([]) is None
 
 
 def test_a_toy_is_labelled():

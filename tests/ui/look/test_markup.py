@@ -31,6 +31,9 @@ def test_classes_have_no_stray_spaces():
         ({}, "25 %"),
         ({}, "&lt;step&gt; 1 of 4"),
         ({"status": "queued", "message": ""}, "waiting for the worker"),
+        ({"status": "queued", "message": ""}, "width:0.0%"),  # an empty bar
+        ({"progress": 0.0, "message": "waiting for the worker"}, "<p>starting</p>"),  # a worker has it
+        ({"progress": 0.001}, "width:0.1%"),
         ({"status": "failed", "error": "no <disk>"}, "This run failed: no &lt;disk&gt;"),
         ({"status": "cancelled"}, "Stopped."),
     ],

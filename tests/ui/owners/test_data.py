@@ -23,6 +23,13 @@ def test_a_file_returns_its_report_also_as_html(open_page: Page):
     assert answer.json()["report"] == check(path).as_json()
     assert "has errors" in answer.json()["html"] or "not usable for training" in answer.json()["html"]
     assert open_page.browser().get("/data/check").status_code == 405
+    image = open_page.browser().post("/data/check", files={"file": ("photo.png", b"\x89PNG\r\n\x1a\n" + bytes(500))})
+    line = "photo.png is not training data: it is a PNG image. Use .jsonl, .json, .csv, .tsv or .parquet."
+    assert (image.status_code, image.json()["error"]["message"]) == (400, line)
+    latin = open_page.browser().post(
+        "/data/check", files={"file": ("a.csv", "prénom;réponse\nx;y\n".encode("latin-1"))}
+    )
+    assert (latin.status_code, "a.csv has no column" in latin.json()["error"]["message"]) == (400, True)
     nothing = open_page.browser().post("/data/check", json={})
     assert (nothing.status_code, nothing.json()["error"]["param"]) == (400, "file")
 

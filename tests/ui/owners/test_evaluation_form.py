@@ -52,6 +52,17 @@ async def test_tasks_and_models_are_listed_and_the_newest_file_chosen(
     assert (await form.refresh(first, NAMES[:1], ""))[view.task]["value"] == first
 
 
+async def test_the_suggested_scorers_have_something_to_score(form: EvaluationStarter, database: Database) -> None:
+    view = form._view
+    add_prompts(database, [{"prompt": "Why?", "topics": [["because"]]}], "test")
+    seen = await form.refresh("prompts", None, None, ["length:5-60"])
+    assert seen[view.scorers] == ["topics", "length:5-60"]
+    with_answers = store(form)
+    assert (await form.suggest_scorers(with_answers, seen[view.scorers]))[view.scorers] == ["includes", "length:5-60"]
+    assert await form.suggest_scorers(with_answers, ["bleu"]) == {}  # the owner's own choice
+    assert await form.suggest_scorers(store(form, b"\x89PNG\xff"), []) == {}  # reported at the start
+
+
 @pytest.mark.long
 async def test_a_run_is_enqueued_watched_and_becomes_an_evaluation(form: EvaluationStarter, database: Database) -> None:
     view = form._view

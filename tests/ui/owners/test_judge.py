@@ -123,6 +123,13 @@ async def test_a_failed_run_says_why(judge: JudgeTab, database: Database):
     assert "The &lt;engine&gt; is gone." in after[judge._view.line]
 
 
+async def test_a_number_of_prompts_out_of_range_is_refused(judge: JudgeTab, database: Database):
+    form = {"judge": JUDGE, "model_a": NAMES[0], "model_b": NAMES[1], "rubric": "support", "questions": None}
+    after = await judge.begin(filled(judge._view, **form, prompts=0))
+    assert "Number of prompts: use a whole number from 1 to 10,000, not 0." in after[judge._view.line]
+    assert list_jobs(database, "judge") == []
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "who", [(JUDGE, NAMES[0], NAMES[0]), (NAMES[0], NAMES[0], NAMES[1]), (None, NAMES[0], NAMES[1])]

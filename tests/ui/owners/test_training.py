@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from evals.campaigns.campaign import OPEN
+from evals.campaigns.lifecycle import load_campaign
+from evals.votes.vote_import import import_votes
 from models.database import Database
 from models.files import Files
 from models.jobs import claim, finish, heartbeat, list_jobs
@@ -77,6 +80,49 @@ async def test_a_mistake_is_a_line_and_enqueues_nothing(
     tab: TrainTab, data: str, database: Database, name: str, choices: Any, message: str
 ) -> None:
     assert message in (await begun(tab, data, name, choices))[tab._view.line]
+    assert list_jobs(database, "train") == []
+
+
+async def test_votes_become_pairs_and_a_model_joins_the_vote(tab: TrainTab, data: str, database: Database) -> None:
+    view = tab._view
+    assert "No vote can be used yet" in (await tab.use_votes("demo-base", None))[view.line]
+    rows = [
+        {
+            "prompt": f"q{number}",
+            "model_a": "old",
+            "model_b": "new",
+            "answer_a": "x",
+            "answer_b": "y",
+            "winner": "model_b",
+        }
+        for number in range(3)
+    ]
+    path = tab._context.settings.home / "votes.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    import_votes(database, path)
+    chosen = await tab.use_votes("demo-base", None)
+    assert "3 preference pairs" in chosen[view.line]
+    assert chosen[view.method] == "dpo"
+    stored = Files(tab._context.settings, database).get(chosen[view.data]["value"])
+    pair = json.loads(stored.path.read_text().splitlines()[0])
+    assert (pair["preferred_output"][0]["content"], pair["non_preferred_output"][0]["content"]) == ("y", "x")
+
+    Registry(database).register(ModelSpec(id="tuned", kind="adapter", base="demo-base", path="org/tuned"))
+    await begun(tab, data)
+    (job,) = list_jobs(database, "train")
+    claim(database, "worker")
+    assert (await tab.watch(job.id, None))[view.vote]["visible"] is False
+    finish(database, job.id, "worker", result={"model": "tuned"})
+    assert (await tab.watch(job.id, None))[view.vote]["visible"] is True
+    assert "tuned</b> is in the open vote, with demo-base" in (await tab.put_to_vote(job.id))[view.voted]
+    assert set(load_campaign(database, OPEN).models) == {"demo-base", "tuned"}
+    assert "notice" in (await tab.put_to_vote(None))[view.voted]
+
+
+@pytest.mark.parametrize("share", [0.9, -0.1, None])
+async def test_a_share_out_of_range_is_refused(tab: TrainTab, data: str, database: Database, share: float) -> None:
+    after = await begun(tab, data, settings=("sft", "lora", share, *AUTO[3:]))
+    assert "Held out for validation: use a number from 0 to 0.5" in after[tab._view.line]
     assert list_jobs(database, "train") == []
 
 

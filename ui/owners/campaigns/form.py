@@ -10,6 +10,7 @@ from typing import cast
 
 from evals.campaigns.campaign import Access, LeakPolicy, NewCampaign, PromptSource, RevealPolicy
 from models.errors import Invalid
+from ui.look.number_field import NumberField
 
 ACCESS = [("Only people I invite", "invited"), ("Anyone with the address", "open")]
 REVEAL = [
@@ -18,6 +19,8 @@ REVEAL = [
     ("Never", "never"),
 ]
 ON_LEAK = [("Hide the name and show the pair", "mask"), ("Leave the pair out", "set_aside")]
+MARGIN = NumberField("“At least as good” allows this many points below half of the wins", 1, 20)
+GOLD_SHARE = NumberField("Percentage of gold pairs among the pairs shown, if you add some", 0, 30)
 LANGUAGES = [("English", "en"), ("Deutsch", "de")]
 
 
@@ -37,8 +40,8 @@ class CampaignForm:
     criteria: str
     votes_per_pair: float | None
     votes_per_person: float | None
-    margin: float
-    gold_share: float
+    margin: float | None
+    gold_share: float | None
     access: str
     reveal: str
     on_leak: str
@@ -68,8 +71,8 @@ def new_campaign(form: CampaignForm) -> Iterator[NewCampaign]:
             criteria=[each.strip() for each in (form.criteria or "").split(",") if each.strip()],
             votes_per_pair=_limit(form.votes_per_pair),
             votes_per_person=_limit(form.votes_per_person),
-            margin=form.margin / 100,
-            gold_share=form.gold_share / 100,
+            margin=MARGIN.read(form.margin) / 100,
+            gold_share=GOLD_SHARE.read(form.gold_share) / 100,
             access=cast(Access, form.access),
             reveal=cast(RevealPolicy, form.reveal),
             on_leak=cast(LeakPolicy, form.on_leak),

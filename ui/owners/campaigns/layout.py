@@ -8,7 +8,7 @@ import gradio as gr
 from ui.backend.context import PageContext
 from ui.look.components import QUIET, confirm_row, form_inputs, live_dropdown
 from ui.look.markup import heading
-from ui.owners.campaigns.form import ACCESS, LANGUAGES, ON_LEAK, REVEAL, CampaignForm
+from ui.owners.campaigns.form import ACCESS, GOLD_SHARE, LANGUAGES, MARGIN, ON_LEAK, REVEAL, CampaignForm
 from ui.owners.campaigns.tab import CampaignsTab, CampaignsView
 
 _ROLES = [
@@ -145,12 +145,8 @@ def _form(parts: dict[str, Any]) -> None:
         parts["language"] = gr.Dropdown(LANGUAGES, value="en", label="Language of the page", allow_custom_value=True)
     parts["criteria"] = gr.Textbox(label="Up to five more criteria, separated by commas", elem_id="campaign-criteria")
     with gr.Row(elem_classes="form-row"):
-        parts["margin"] = gr.Slider(
-            1, 20, value=5, step=1, label="“At least as good” allows this many points below half of the wins"
-        )
-        parts["gold_share"] = gr.Slider(
-            0, 30, value=5, step=1, label="Percentage of gold pairs among the pairs shown, if you add some"
-        )
+        parts["margin"] = MARGIN.component(5)
+        parts["gold_share"] = GOLD_SHARE.component(5)
     with gr.Row(elem_classes="form-row"):
         parts["access"] = gr.Radio(ACCESS, value="invited", label="Who may vote", elem_id="campaign-access")
         parts["reveal"] = gr.Radio(REVEAL, value="at_end", label="When raters see the models’ names")

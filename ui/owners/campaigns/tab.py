@@ -78,8 +78,8 @@ class CampaignsView:
     criteria: gr.Textbox
     votes_per_pair: gr.Number
     votes_per_person: gr.Number
-    margin: gr.Slider
-    gold_share: gr.Slider
+    margin: gr.Number
+    gold_share: gr.Number
     access: gr.Radio
     reveal: gr.Radio
     on_leak: gr.Radio

@@ -31,9 +31,14 @@ def _verdict(report: Mapping[str, Any]) -> str:
         verdict, advice = badge("usable, with warnings", "warn"), "Check the warnings before you train."
     else:
         verdict, advice = badge("ready"), "The file is ready for training."
+    train = (
+        "<button type='button' class='text' data-parley='train-file'>Train on this file</button> · "
+        if report["usable"]
+        else ""
+    )
     format_note = f", read as {escape(report['format'])}" if report["format"] else ""
     return (
-        f"<div class='verdict'><div><b>{escape(report['source'])}</b>{format_note} {verdict}</div><p>{advice} "
+        f"<div class='verdict'><div><b>{escape(report['source'])}</b>{format_note} {verdict}</div><p>{advice} {train}"
         "<button type='button' class='text' data-parley='save-report'>Download the report</button></p></div>"
     )
 

@@ -21,7 +21,7 @@ from models.files import Files
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
 from models.judge_prompt import DEFAULT_RUBRIC
 from ui.backend.context import PageContext, error_message
-from ui.backend.model_options import model_options
+from ui.backend.model_options import model_options, preselected_pair
 from ui.backend.uploads import TASK_PURPOSE, TASK_SUFFIXES, file_label, path_with_suffix
 from ui.look.components import live_dropdown, read_form
 from ui.look.markup import job_status, notice
@@ -29,6 +29,7 @@ from ui.look.markup import job_status, notice
 REFRESH_S = 1.5
 _STORED = {"prompts": "Stored prompts", "prompts:held-out": "Stored prompts, held out"}
 _NO_JUDGE = ""
+_BY_REFERENCE, _ALWAYS = ("includes", "topics"), "length:5-60"  # the scorers that are suggested
 _DROP = f"""
 <label id="evaluate-drop" class="drop small" for="evaluate-file" tabindex="0" data-purpose="{TASK_PURPOSE}"
 data-uploaded="evaluate-uploaded">
@@ -79,7 +80,7 @@ class FormView:
     @property
     def lists(self) -> list[Any]:
         """The components that are filled when the tab opens."""
-        return [self.task, self.models, self.judge]
+        return [self.task, self.models, self.judge, self.scorers]
 
     @property
     def watched(self) -> list[Any]:
@@ -94,7 +95,9 @@ class EvaluationStarter:
         self._context = context
         self._view = view
 
-    async def refresh(self, task: str | None, models: Sequence[str] | None, judge: str | None) -> dict[Any, Any]:
+    async def refresh(
+        self, task: str | None, models: Sequence[str] | None, judge: str | None, scorers: Sequence[str] | None = None
+    ) -> dict[Any, Any]:
         """Updates the tasks and models, and shows the run that is going on, if any."""
         view = self._view
         try:
@@ -106,23 +109,36 @@ class EvaluationStarter:
         except Exception as error:  # shown as a line on the page, not as a pop-up
             return {view.line: notice(error_message(error), "bad")}
         served_ids = [model.id for model in served]
-        ready = [model.id for model in served if model.ready and not model.spec.judge]
-        chosen = [name for name in models or () if name in served_ids] or ready[:2]
+        chosen = [name for name in models or () if name in served_ids] or preselected_pair(served)
         judges = sorted(served, key=lambda model: not model.spec.judge)
         values = [value for _, value in tasks]
+        task = task if task in values else next(iter(values), None)
         update = {
-            view.task: gr.update(choices=tasks, value=task if task in values else next(iter(values), None)),
+            view.task: gr.update(choices=tasks, value=task),
             view.models: gr.update(choices=model_options(served), value=chosen),
             view.judge: gr.update(
                 choices=[("no judge", _NO_JUDGE), *model_options(judges)],
                 value=judge if judge in served_ids else _NO_JUDGE,
             ),
         }
-        return update | await self.watch(runs[0].id if runs and not runs[0].over else None)
+        suggested = await self.suggest_scorers(task, scorers)
+        return update | suggested | await self.watch(runs[0].id if runs and not runs[0].over else None)
 
-    async def refresh_after_upload(self, models: Sequence[str] | None, judge: str | None) -> dict[Any, Any]:
+    async def refresh_after_upload(
+        self, models: Sequence[str] | None, judge: str | None, scorers: Sequence[str] | None = None
+    ) -> dict[Any, Any]:
         """Chooses the file that was uploaded last, and clears the error about the one before."""
-        return {self._view.line: ""} | await self.refresh(None, models, judge)
+        return {self._view.line: ""} | await self.refresh(None, models, judge, scorers)
+
+    async def suggest_scorers(self, task: str | None, scorers: Sequence[str] | None) -> dict[Any, Any]:
+        """Chooses scorers for which the task has references, unless the owner has chosen others."""
+        if not task or not set(scorers or ()) <= {*_BY_REFERENCE, _ALWAYS}:
+            return {}
+        try:
+            opened = await asyncio.to_thread(self._open_task, task)
+        except ParleyError:  # reported when the evaluation is started
+            return {}
+        return {self._view.scorers: suggested_scorers(opened)}
 
     async def begin(self, values: dict[Any, Any]) -> dict[Any, Any]:
         """Checks the form, enqueues the evaluation and watches it."""
@@ -186,8 +202,7 @@ class EvaluationStarter:
             raise Invalid("Choose at least one model; the others are compared with the first.", param="models")
         scorers = form.scorer_names
         check_names(scorers)
-        source = form.task if form.task in _STORED else str(path_with_suffix(self._context, form.task))
-        task: Task = open_task(source, self._context.database, self._context.settings.runs_dir)
+        task = self._open_task(form.task)
         if task.bad and not form.skip:
             total, first = len(task.bad) + len(task.samples), str(task.bad[0])
             raise Invalid(
@@ -196,7 +211,7 @@ class EvaluationStarter:
                 param="task",
             )
         return {
-            "task": source,
+            "task": self._source(form.task),
             "name": task.name,
             "models": form.models,
             "scorers": scorers,
@@ -204,6 +219,21 @@ class EvaluationStarter:
             "max_tokens": _whole_number(form.tokens, "Maximum answer length"),
             "skip_bad": form.skip,
         }
+
+    def _source(self, task: str) -> str:
+        return task if task in _STORED else str(path_with_suffix(self._context, task))
+
+    def _open_task(self, task: str) -> Task:
+        return open_task(self._source(task), self._context.database, self._context.settings.runs_dir)
+
+
+def suggested_scorers(task: Task) -> list[str]:
+    """The scorers that give this task's answers a score: those with a reference in it, and the answer's length."""
+    has = {
+        "includes": any(sample.sample.accepted for sample in task.samples),
+        "topics": any(sample.sample.topics for sample in task.samples),
+    }
+    return [*(name for name in _BY_REFERENCE if has[name]), _ALWAYS]
 
 
 def progress_html(job: Job) -> str:
@@ -222,7 +252,7 @@ def build_evaluation_form() -> FormView:
     with gr.Row(elem_classes="form-row"):
         plain = [kind.name for kind in catalog() if ":" not in kind.typed.replace("[", "").replace(":3]", "")]
         scorers = gr.Dropdown(
-            [*plain, "length:5-60"], value=["includes", "length:5-60"], multiselect=True, allow_custom_value=True,
+            [*plain, _ALWAYS], value=[_ALWAYS], multiselect=True, allow_custom_value=True,
             label="Scorers (choose, or type one such as regex:^Yes)", elem_id="evaluate-scorers", scale=2,
         )  # fmt: skip
         judge = live_dropdown(label="Judge", elem_id="evaluate-judge")

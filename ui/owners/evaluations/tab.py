@@ -1,6 +1,7 @@
 """The Evaluations tab: the form that starts an evaluation, and the reports of finished ones.
 
 A report is the same HTML file that `--html` writes, in a frame that may run no script: it quotes what models wrote.
+The frame has the page's origin, so that page.js can give it its height and the page's shade.
 """
 
 import asyncio
@@ -70,8 +71,8 @@ class EvaluationsTab:
         text = report_html(evaluation, overview(evaluation), diff(pairs) if pairs else None)
         title = escape(f"Evaluation of {evaluation.task}", quote=True)
         return (
-            f"<iframe sandbox title='{title}' srcdoc='{escape(text, quote=True)}' "
-            "style='width:100%;height:78vh;border:0;border-radius:8px'></iframe>"
+            f"<iframe class='report' sandbox='allow-same-origin' scrolling='no' title='{title}' "
+            f"srcdoc='{escape(text, quote=True)}'></iframe>"
         )
 
 
@@ -103,7 +104,8 @@ def build_evaluations_tab(context: PageContext, tab: gr.Tab) -> None:
     filled = [*form.lists, *form.watched]
     tab.select(starter.refresh, form.lists, filled, **QUIET)
     tab.select(evaluations.refresh, [which], [which, report], **QUIET)
-    form.uploaded.click(starter.refresh_after_upload, [form.models, form.judge], filled, **QUIET)
+    form.uploaded.click(starter.refresh_after_upload, [form.models, form.judge, form.scorers], filled, **QUIET)
+    form.task.input(starter.suggest_scorers, [form.task, form.scorers], [form.scorers], **QUIET)
     form.start.click(starter.begin, form_inputs(EvaluationForm, form), form.watched, trigger_mode="once", **QUIET)
     form.stop.click(starter.stop, [form.run], form.watched, **QUIET)
     form.timer.tick(watch, [form.run, which], [*form.watched, which, report], **QUIET)

@@ -18,13 +18,15 @@ from models.errors import ParleyError
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
 from models.judge_prompt import DEFAULT_RUBRIC
 from ui.backend.context import PageContext, ServedModel, error_message
-from ui.backend.model_options import model_options, pick_model
+from ui.backend.model_options import model_options, pick_model, preselected_pair
 from ui.look.components import QUIET, form_inputs, live_dropdown, read_form
 from ui.look.markup import STATUS_LABELS, job_status, notice
+from ui.look.number_field import NumberField
 from ui.owners.judge.html import report_html, report_plot, report_table
 
 STORED = ""  # the questions are the stored prompts
 _REFRESH_S = 1.5
+_PROMPTS = NumberField("Number of prompts", 1, 10_000, whole=True)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class JudgeForm:
     judge: str | None
     model_a: str | None
     model_b: str | None
-    prompts: float
+    prompts: float | None
     rubric: str
     questions: str | None
 
@@ -57,7 +59,7 @@ class JudgeView:
     judge: gr.Dropdown
     model_a: gr.Dropdown
     model_b: gr.Dropdown
-    prompts: gr.Slider
+    prompts: gr.Number
     rubric: gr.Dropdown
     questions: gr.Dropdown
     description: gr.HTML
@@ -92,7 +94,10 @@ class JudgeTab:
             return {view.line: notice(error_message(error), "bad")}
         judges = sorted(models, key=lambda model: not model.spec.judge)
         players = sorted(models, key=lambda model: (model.spec.judge, not model.ready))
-        judge, a, b = pick_model(judges, judge), pick_model(players, a), pick_model(players, b, position=1)
+        judge = pick_model(judges, judge)
+        if a is None and b is None and len(pair := preselected_pair(models)) == 2:
+            a, b = pair
+        a, b = pick_model(players, a), pick_model(players, b, position=1)
         run = run if any(job.id == run for job in runs) else (runs[0].id if runs else None)
         source = questions if questions in [value for _, value in sources] else STORED
         update = {
@@ -134,8 +139,10 @@ class JudgeTab:
             return {view.line: notice(form.mistake, "warn")}
         params: dict[str, Any] = {"judge": form.judge, "model_a": form.model_a, "model_b": form.model_b}
         params["rubric"] = form.rubric
-        params |= {"evaluation": form.questions} if form.questions else {"prompts": int(form.prompts)}
         try:
+            params |= (
+                {"evaluation": form.questions} if form.questions else {"prompts": int(_PROMPTS.read(form.prompts))}
+            )
             job_id = await asyncio.to_thread(enqueue, self._context.database, "judge", params)
         except ParleyError as error:
             return {view.line: notice(error.message, "bad")}
@@ -241,7 +248,7 @@ def build_judge_tab(context: PageContext, tab: gr.Tab) -> None:
         questions = live_dropdown(
             label="Questions (stored prompts, or an evaluation’s answers)", elem_id="judge-questions", scale=2
         )
-        prompts = gr.Slider(5, 200, value=20, step=5, label="Number of prompts", elem_id="judge-prompts")
+        prompts = _PROMPTS.component(20, elem_id="judge-prompts")
         rubric = gr.Dropdown(
             [rubric.name for rubric in shipped_rubrics()], value=DEFAULT_RUBRIC.name, label="Rubric",
             elem_id="judge-rubric",

@@ -6,47 +6,59 @@ from typing import TYPE_CHECKING
 from ui.look.markup import badge, empty_state, facts, heading, table
 
 if TYPE_CHECKING:
-    from evals.ratings.leaderboard import Leaderboard
+    from evals.ratings.leaderboard_types import Leaderboard, RatedModel
 
 EMPTY = empty_state(
     "No votes yet",
     "Open <a href='/vote/' target='_blank'>the voting page</a> and compare two answers, or send its link to the "
     "people whose opinion counts.",
 )
-_NOT_ENOUGH = "not enough evidence"
 
 
 def verdict_html(board: "Leaderboard") -> str:
     """The number of votes, and the verdict in a sentence."""
-    unsure = badge(f"intervals for {board.scope}") if board.enough else badge(_NOT_ENOUGH, "warn")
+    scope = badge(f"intervals for {board.scope}") if board.enough else ""
     return (
         f"<div class='verdict'><div><b id='board-votes'>{_count(board.votes, 'vote')}</b> on "
-        f"{_count(board.prompts, 'prompt')} {unsure}</div><p>{escape(board.verdict)}</p></div>"
+        f"{_count(board.prompts, 'prompt')} {scope}</div><p>{escape(board.verdict)}</p></div>"
     )
 
 
 def ratings_table(board: "Leaderboard") -> str:
-    """Ratings with their intervals, and beside them the ratings without the effect of style (not on a phone)."""
-    rows = []
-    for row in board.rows:
-        rank = str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}–{row.rank_high}"
-        unsure = "" if row.enough else badge(_NOT_ENOUGH, "warn")
-        styled = (
-            f"<td class='num roomy'>{'—' if row.styled is None else f'{row.styled:.0f}'}</td>"
-            if board.style_votes
-            else ""
-        )
-        rows.append(
-            f"<tr><td class='num'>{rank}</td><th scope='row'>{escape(row.model)} {unsure}</th>"
-            f"<td class='num'><b>{row.rating:.0f}</b></td><td class='num'>{row.low:.0f} to {row.high:.0f}</td>{styled}"
-            f"<td class='num'>{row.votes}</td><td class='num roomy'>{row.wins} / {row.ties} / {row.losses}</td></tr>"
-        )
+    """Ratings with their intervals; models without enough votes follow in a block of their own, without a rank.
+
+    Beside them are the ratings without the effect of style (not on a phone).
+    """
+    from evals.ratings.verdict_states import MIN_PROMPTS, MIN_VOTES  # loads scipy.stats: a second of the page's start
+
     head = (
         "<th>Rank</th><th>Model</th><th>Rating</th><th>95 % interval</th>"
         + ("<th class='roomy'>Style-adjusted rating</th>" if board.style_votes else "")
         + "<th>Votes</th><th class='roomy'>Won / tied / lost</th>"
     )
-    return table(head, "".join(rows))
+    unproven = [row for row in board.rows if not row.enough]
+    block = ""
+    if unproven:
+        rule = (
+            f"Too few votes for a rank: fewer than {MIN_VOTES} votes or {MIN_PROMPTS} prompts, or never compared with "
+            "the other models"
+        )
+        columns = 7 if board.style_votes else 6
+        block = f"<tr class='unproven'><td colspan='{columns}'>{rule}</td></tr>"
+    proven = "".join(_row(row, board) for row in board.rows if row.enough)
+    return table(head, proven + block + "".join(_row(row, board) for row in unproven))
+
+
+def _row(row: "RatedModel", board: "Leaderboard") -> str:
+    rank = str(row.rank_low) if row.rank_low == row.rank_high else f"{row.rank_low}–{row.rank_high}"
+    styled = "—" if row.styled is None else f"{row.styled:.0f}"
+    return (
+        f"<tr class='{'' if row.enough else 'faint'}'><td class='num'>{rank if row.enough else '—'}</td>"
+        f"<th scope='row'>{escape(row.model)}</th><td class='num'><b>{row.rating:.0f}</b></td>"
+        f"<td class='num'>{row.low:.0f} to {row.high:.0f}</td>"
+        + (f"<td class='num roomy'>{styled}</td>" if board.style_votes else "")
+        + f"<td class='num'>{row.votes}</td><td class='num roomy'>{row.wins} / {row.ties} / {row.losses}</td></tr>"
+    )
 
 
 def evidence_html(board: "Leaderboard") -> str:

@@ -56,7 +56,7 @@ class LeaderboardTab:
             view.verdict: verdict_html(board),
             view.table: ratings_table(board),
             view.rating: rating_plot([_dot(row) for row in board.rows]),
-            view.matrix: win_rate_plot([row.model for row in board.rows], board.win_rates),
+            view.matrix: win_rate_plot([row.model for row in board.rows], board.win_rates, board.comparisons),
             view.evidence: evidence_html(replace(board, notes=(*board.notes, *recorded))),
             view.body: gr.update(visible=True),
             view.shown: board.votes,
@@ -107,5 +107,4 @@ def build_leaderboard_tab(context: PageContext, tab: gr.Tab) -> None:
 
 def _dot(row: Any) -> Dot:
     votes = "1 vote" if row.votes == 1 else f"{row.votes} votes"
-    note = votes if row.enough else f"{votes}: not enough evidence"
-    return Dot(row.model, row.rating, row.low, row.high, row.enough, note)
+    return Dot(row.model, row.rating, row.low, row.high, row.enough, votes if row.enough else f"{votes} only")

@@ -15,6 +15,7 @@ from models.spec import ModelSpec
 from train import Hyperparameters, check
 from train.hyperparameters import Facts, Resolved, resolve
 from ui.look.markup import notice
+from ui.look.number_field import NumberField
 
 # The hyperparameters that are typed as text, in the order of the form's fields.
 NUMBERS: Mapping[str, str] = MappingProxyType(
@@ -26,6 +27,7 @@ NUMBERS: Mapping[str, str] = MappingProxyType(
         "max_length": "Maximum length (tokens)",
     }
 )
+HELD_OUT = NumberField("Held out for validation", 0, 0.5, unit="share, 0 to 0.5")
 _WHOLE_NUMBERS = ("rank", "batch_size", "max_length")
 # These depend on the device, so they are decided on the machine that trains.
 _DEVICE_VALUES = ("precision", "packing", "checkpointing", "validate_every")
@@ -42,8 +44,16 @@ class TrainingForm:
     kind: str
     method: str
     tune: str
-    share: float
+    share: float | None
     numbers: tuple[str, ...]
+
+    def held_out(self) -> float:
+        """The share that is held out.
+
+        Raises:
+            Invalid: it is out of range.
+        """
+        return HELD_OUT.read(self.share)
 
     def hyperparameters(self) -> dict[str, Any]:
         """The hyperparameters of a training job, without those that are "auto".
@@ -104,7 +114,7 @@ def preview_auto_values(data: Path, base: ModelSpec, form: TrainingForm) -> Prev
         problem = next((problem for problem in checked.errors if not problem.line), None)
         reason = f" {problem.message}; {problem.mend}." if problem else ""
         return Preview(None, notice(f"{summary}.{reason}", "bad"))
-    resolved = resolve(hyperparameters, _facts(config, len(examples), form.share), form.method)  # type: ignore[arg-type] -- the form offers no others
+    resolved = resolve(hyperparameters, _facts(config, len(examples), form.held_out()), form.method)  # type: ignore[arg-type] -- the form offers no others
     shown = {name: reason for name, reason in resolved.reasons.items() if name not in _DEVICE_VALUES}
     return Preview(replace(resolved, reasons=shown), notice(f"{summary}.", "warn" if bad_lines else "good"))
 

@@ -18,9 +18,10 @@ from ui.backend.context import PageContext, error_message
 from ui.backend.uploads import TRAINING_PURPOSE, TRAINING_SUFFIXES, file_label, path_with_suffix
 from ui.look.components import BROWSER_ONLY, QUIET, confirm_row, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice
-from ui.owners.training.auto_values import NUMBERS, TrainingForm, preview_auto_values
+from ui.owners.training.auto_values import HELD_OUT, NUMBERS, TrainingForm, preview_auto_values
 from ui.owners.training.run import KINDS, Run, read_run, run_options
 from ui.owners.training.run_html import auto_values_html, curves_plot, numbers_html, result_html, state_html
+from ui.owners.training.votes import put_to_vote, store_votes_as_pairs
 
 _REFRESH_S = 2.0
 _DROP = f"""
@@ -42,16 +43,19 @@ class TrainView:
     kind: gr.Radio
     method: gr.Radio
     tune: gr.Radio
-    share: gr.Slider
+    share: gr.Number
     numbers: tuple[gr.Textbox, ...]
     settings: gr.Accordion
     rules: gr.HTML
     uploaded: gr.Button
+    votes: gr.Button
     line: gr.HTML
     start: gr.Button
     runs: gr.Dropdown
     state: gr.HTML
     result: gr.HTML
+    vote: gr.Button
+    voted: gr.HTML
     figures: gr.HTML
     plot: gr.Plot
     drawn: gr.Textbox
@@ -92,6 +96,26 @@ class TrainTab:
     async def refresh_after_upload(self, base: str | None, run: str | None) -> dict[Any, Any]:
         """Chooses the file that was uploaded last."""
         return await self.refresh(None, base, run)
+
+    async def use_votes(self, base: str | None, run: str | None) -> dict[Any, Any]:
+        """Chooses the votes so far as the data, and DPO as the method."""
+        view = self._view
+        try:
+            stored, pairs = await asyncio.to_thread(store_votes_as_pairs, self._context)
+        except ParleyError as error:
+            return {view.line: notice(error.message, "warn")}
+        chosen = await self.refresh(stored.id, base, run)
+        said = notice(f"{stored.filename} has {pairs:,} preference pairs from the votes. The method is DPO.", "good")
+        return chosen | {view.method: "dpo", view.line: said}
+
+    async def put_to_vote(self, run: str | None) -> dict[Any, Any]:
+        """Adds the run's model to the open vote."""
+        try:
+            job = await asyncio.to_thread(get_job, self._context.database, run or "")
+            html = await asyncio.to_thread(put_to_vote, self._context, str((job.result or {}).get("model")))
+        except ParleyError as error:
+            return {self._view.voted: notice(error.message, "warn")}
+        return {self._view.voted: html}
 
     async def preview(self, values: dict[Any, Any]) -> str:
         """What each "auto" becomes with this data and base, as HTML; or what is wrong, in one line."""
@@ -142,6 +166,8 @@ class TrainTab:
             view.state: state_html(current),
             view.figures: numbers_html(current),
             view.result: result_html(current, spec),
+            view.vote: gr.update(visible=spec is not None),
+            view.voted: "",
             view.timer: gr.update(active=not current.over),
         }
         if current.over:
@@ -203,7 +229,7 @@ class TrainTab:
             "name": name,
             "kind": form.kind,
             "method": form.method,
-            "validation": form.share,
+            "validation": form.held_out(),
             "hyperparameters": form.hyperparameters(),
         }
         return enqueue(self._context.database, "train", params)
@@ -222,6 +248,9 @@ def build_train_tab(context: PageContext, tab: gr.Tab) -> None:
     runs = live_dropdown(label="Runs", visible=False, elem_id="train-runs")
     state = gr.HTML(elem_id="train-state")
     result = gr.HTML(elem_id="train-result")
+    with gr.Row(elem_classes="under"):
+        vote = gr.Button("Put it to a vote", size="sm", visible=False, elem_id="train-vote")
+    voted = gr.HTML(elem_id="train-voted")
     figures = gr.HTML(elem_id="train-numbers")
     plot = gr.Plot(show_label=False, container=False, buttons=[], visible=False, elem_id="train-plot")
     drawn = gr.Textbox(elem_id="train-drawn", elem_classes="offstage")
@@ -229,7 +258,8 @@ def build_train_tab(context: PageContext, tab: gr.Tab) -> None:
         stop = gr.Button("Cancel this run", size="sm", visible=False, elem_id="train-stop")
     sure, yes = confirm_row(stop, "Yes, cancel this run", "No, continue", "train")
     view = TrainView(
-        **form, line=line, start=start, runs=runs, state=state, result=result, figures=figures, plot=plot, drawn=drawn,
+        **form, line=line, start=start, runs=runs, state=state, result=result, vote=vote, voted=voted,
+        figures=figures, plot=plot, drawn=drawn,
         stop=stop, sure=sure, timer=gr.Timer(_REFRESH_S, active=False), shown=gr.State(None),
     )  # fmt: skip
     _wire(TrainTab(context, view), view, tab, yes)
@@ -243,6 +273,8 @@ def _form() -> dict[str, Any]:
         name = gr.Textbox(label="Name of the new model", placeholder="support-v1", max_lines=1, elem_id="train-name")
     gr.HTML(_DROP)
     uploaded = gr.Button(elem_id="train-uploaded", elem_classes="offstage")
+    with gr.Row(elem_classes="under"):
+        votes = gr.Button("Use the votes as preference pairs", size="sm", elem_id="train-votes")
     with gr.Accordion("Training settings", open=False, elem_classes="fold", elem_id="train-how") as settings:
         with gr.Row(elem_classes="form-row"):
             kinds = [("adapter, shares its base’s engine", "adapter"), ("merged, has its own engine", "merged")]
@@ -256,33 +288,34 @@ def _form() -> dict[str, Any]:
                 gr.Textbox("auto", label=label, max_lines=1, min_width=120, elem_id=f"train-{key.replace('_', '-')}")
                 for key, label in NUMBERS.items()
             )
-            share = gr.Slider(
-                0, 0.5, value=0.1, step=0.05, label="Held out for validation", min_width=220,
-                elem_id="train-share",
-            )  # fmt: skip
+            share = HELD_OUT.component(0.1, step=0.05, min_width=220, elem_id="train-share")
         rules = gr.HTML(elem_id="train-rules")
     return {
         "data": data, "base": base, "name": name, "kind": kind, "method": method, "tune": tune, "share": share,
         "numbers": numbers, "settings": settings, "rules": rules, "uploaded": uploaded,
+        "votes": votes,
     }  # fmt: skip
 
 
 def _wire(train: TrainTab, view: TrainView, tab: gr.Tab, yes: gr.Button) -> None:
     form = form_inputs(TrainingForm, view)
     watched = [
-        view.state, view.figures, view.plot, view.drawn, view.result, view.stop, view.sure, view.timer, view.shown,
+        view.state, view.figures, view.plot, view.drawn, view.result, view.vote, view.voted,
+        view.stop, view.sure, view.timer, view.shown,
         view.runs,
     ]  # fmt: skip
     everything = [view.data, view.base, view.line, *watched]
     refreshed = tab.select(train.refresh, [view.data, view.base, view.runs], everything, **QUIET)
     uploaded = view.uploaded.click(train.refresh_after_upload, [view.base, view.runs], everything, **QUIET)
-    for event in (refreshed, uploaded):
+    chosen = view.votes.click(train.use_votes, [view.base, view.runs], [view.method, *everything], **QUIET)
+    view.vote.click(train.put_to_vote, [view.runs], [view.voted], trigger_mode="once", **QUIET)
+    for event in (refreshed, uploaded, chosen):
         event.then(train.preview, form, view.rules, **QUIET)
     for part in (view.data, view.base, view.method, view.tune):
         part.input(train.preview, form, view.rules, **QUIET)
     for number in view.numbers:
         number.blur(train.preview, form, view.rules, **QUIET)
-    view.share.release(train.preview, form, view.rules, **QUIET)
+    view.share.blur(train.preview, form, view.rules, **QUIET)
     view.start.click(train.begin, form, [*everything, view.settings], trigger_mode="once", **QUIET)
     yes.click(train.stop, [view.runs, view.shown], [view.line, *watched], **QUIET)
     view.runs.input(train.choose, [view.runs], watched, **QUIET)

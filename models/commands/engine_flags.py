@@ -1,0 +1,50 @@
+"""The command-line options of a model's engine, shared by `parley models add` and `parley serve`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+_PANEL = "Engine"
+
+
+def _option(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel=_PANEL)
+
+
+@dataclass(frozen=True)
+class EngineFlags:
+    """How the engine of a model with weights runs. An adapter runs on its base's engine."""
+
+    max_model_len: Annotated[int | None, _option("Context length in tokens. Default: the model's own.")] = None
+    dtype: Annotated[str, _option("auto, bfloat16, float16 or float32.")] = "auto"
+    quantization: Annotated[
+        str | None, _option("vLLM's quantization, such as fp8 or bitsandbytes. Default: as the weights say.")
+    ] = None
+    tensor_parallel_size: Annotated[int, _option("GPUs that share each layer.")] = 1
+    pipeline_parallel_size: Annotated[int, _option("Groups of GPUs that share the layers one after another.")] = 1
+    gpu_share: Annotated[
+        float | None, _option("Share of each of its GPUs' memory, 0 to 1. Default: divided equally among engines.")
+    ] = None
+    max_lora_rank: Annotated[int, _option("The highest rank of its LoRA adapters.")] = 64
+    tool_call_parser: Annotated[
+        str | None, _option("vLLM's parser for tool calls, or none. Default: chosen by the model's family.")
+    ] = None
+    reasoning_parser: Annotated[
+        str | None, _option("vLLM's parser for reasoning, or none. Default: chosen by the model's family.")
+    ] = None
+    trust_remote_code: Annotated[bool, _option("Run code that comes with the weights.")] = False
+    sleep_after: Annotated[
+        float | None, _option("Seconds without a request after which it sleeps until the next one. Default: a setting.")
+    ] = None
+    engine_arg: Annotated[
+        list[str] | None, _option("One more argument for vLLM, as --engine-arg=--NAME=VALUE. Repeatable.")
+    ] = None
+
+    def options(self) -> dict[str, Any]:
+        """The values as fields of `models.spec.EngineOptions`."""
+        values = dict(vars(self))
+        values["gpu_memory_share"] = values.pop("gpu_share")
+        values["sleep_after_s"] = values.pop("sleep_after")
+        values["extra_args"] = tuple(values.pop("engine_arg") or ())
+        return values

@@ -1,0 +1,71 @@
+"""Checks of a model's engine options before it is registered. vLLM itself would refuse them only when it starts.
+
+Specs that are stored already are not checked again: they stay readable.
+"""
+
+import json
+import re
+from typing import Any
+
+from models.errors import Invalid
+from models.spec import ModelSpec
+
+_ARGUMENT = re.compile(r"--([a-z0-9][a-z0-9_.-]*)(=.*)?", re.DOTALL)
+# What Parley sets itself, or what would open an engine to others or make it run code.
+_RESERVED = frozenset(
+    (
+        *("model", "served-model-name", "host", "port", "uds", "api-key", "root-path", "config", "chat-template"),
+        *("enable-lora", "max-lora-rank", "max-loras", "max-cpu-loras", "lora-modules", "dtype", "max-model-len"),
+        *("tensor-parallel-size", "tp", "pipeline-parallel-size", "pp", "data-parallel-size", "quantization"),
+        *("gpu-memory-utilization", "kv-cache-memory-bytes", "trust-remote-code", "runner", "enable-sleep-mode"),
+        *("tool-call-parser", "reasoning-parser", "enable-auto-tool-choice", "structured-outputs-config"),
+        *("middleware", "tool-parser-plugin", "reasoning-parser-plugin", "logits-processors", "worker-cls"),
+        *("worker-extension-cls", "headless", "nnodes", "node-rank", "master-addr", "ssl-keyfile", "ssl-certfile"),
+        *("ssl-ca-certs", "allowed-origins", "allow-credentials"),
+    )
+)
+
+
+def check_engine_options(spec: ModelSpec) -> None:
+    """Checks the engine options of a base or merged model.
+
+    Raises:
+        Invalid: an extra argument is malformed or Parley's own, or the model cannot be divided among so many GPUs.
+    """
+    options = spec.engine
+    for argument in options.extra_args:
+        match = _ARGUMENT.fullmatch(argument)
+        if match is None:
+            raise Invalid(
+                f"{argument!r} is not an engine argument: write --name or --name=value, each as one argument.",
+                param="engine",
+            )
+        if match[1].replace("_", "-").removeprefix("no-") in _RESERVED:
+            raise Invalid(f"Parley sets --{match[1]} itself, so it cannot be an engine argument.", param="engine")
+    config = _model_config(spec)
+    heads, layers = config.get("num_attention_heads"), config.get("num_hidden_layers")
+    if isinstance(heads, int) and heads % options.tensor_parallel_size:
+        raise Invalid(
+            f"{spec.id!r} has {heads} attention heads, which {options.tensor_parallel_size} GPUs cannot share equally: "
+            "choose a tensor parallel size that divides them.",
+            param="tensor_parallel_size",
+        )
+    if isinstance(layers, int) and layers < options.pipeline_parallel_size:
+        raise Invalid(
+            f"{spec.id!r} has {layers} layers: its pipeline parallel size cannot be larger.",
+            param="pipeline_parallel_size",
+        )
+
+
+def _model_config(spec: ModelSpec) -> dict[str, Any]:
+    """The model's config.json, or its part about text; empty for a hub id or without the file."""
+    if spec.folder is None:
+        return {}
+    try:
+        config = json.loads((spec.folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(config, dict):
+        return {}
+    text = config.get("text_config")
+    return text if isinstance(text, dict) else config

@@ -1,0 +1,160 @@
+"""Which adapters vLLM can serve: read from the source of the installed vLLM, without importing it.
+
+vLLM's registry (`vllm/model_executor/models/registry.py`) maps an architecture to a class, and a class that takes LoRA
+adapters has `SupportsLoRA` among its bases. Importing vLLM to look would take ten seconds and load torch.
+"""
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+_REGISTRY = "vllm.model_executor.models.registry"
+_MODELS = "vllm.model_executor.models"
+_INTERFACE = "SupportsLoRA"
+# Features of PEFT's adapters that vLLM's loader refuses: `vllm/lora/peft_helper.py`.
+_REFUSED = {
+    "use_dora": "it is a DoRA adapter, which vLLM cannot load",
+    "lora_bias": "it has LoRA biases, which vLLM cannot load",
+    "alora_invocation_tokens": "it is an activated LoRA, which vLLM cannot load",
+    "layer_replication": "it replicates layers, which vLLM cannot load",
+    "use_bdlora": "it is a block-diagonal LoRA, which vLLM cannot load",
+    "use_qalora": "it is a QA-LoRA adapter, which vLLM cannot load",
+}
+_PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+
+
+def must_be_merged(adapter: Mapping[str, Any], largest_rank: int = 64, architectures: Sequence[str] = ()) -> str | None:
+    """Why an engine cannot load an adapter unmerged, as a clause; None if it can.
+
+    Args:
+        adapter: its adapter_config.json. largest_rank: the limit of its base's engine.
+        architectures: those of its base's config.json; empty if unknown.
+    """
+    rank = max([adapter.get("r", 0), *(adapter.get("rank_pattern") or {}).values()])
+    if rank > largest_rank:
+        return f"its rank {rank} is above {largest_rank}, the limit of its base's engine"
+    if refused := next((reason for name, reason in _REFUSED.items() if adapter.get(name)), None):
+        return refused
+    init = adapter.get("init_lora_weights", True)
+    if isinstance(init, str) and init.lower() not in _PLAIN_INITS:
+        return f"its initialisation ({init}) changed the base's weights, which vLLM cannot repeat"
+    if adapter.get("modules_to_save"):
+        return f"it trains whole modules ({', '.join(adapter['modules_to_save'])})"
+    targets = adapter.get("target_modules") or []
+    heads = [
+        name for name in targets if isinstance(name, str) and name.rsplit(".", 1)[-1] in ("lm_head", "embed_tokens")
+    ]
+    if heads:
+        return f"it changes {', '.join(heads)}"
+    without = next((name for name in architectures if supports_lora(name) is False), None)
+    return f"vLLM serves {without} without LoRA adapters" if without else None
+
+
+def read_architectures(folder: Path) -> tuple[str, ...]:
+    """The architectures in a folder's config.json; empty if it cannot be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        return tuple(map(str, config.get("architectures") or ()))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ()
+
+
+def serves(architecture: str) -> bool | None:
+    """Whether the registry of the installed vLLM names an architecture; None if there is no vLLM here.
+
+    vLLM also serves some architectures that it does not name, by their implementation in transformers.
+    """
+    return architecture in _registered_classes() if _source(_REGISTRY) else None
+
+
+@cache
+def supports_lora(architecture: str) -> bool | None:
+    """Whether the installed vLLM serves adapters on an architecture, such as LlamaForCausalLM.
+
+    None if that cannot be known: there is no vLLM here, or its registry does not name the architecture.
+    """
+    if (place := _registered_classes().get(architecture)) is None:
+        return None
+    module, name = place
+    return _has_interface(module if "." in module else f"{_MODELS}.{module}", name, frozenset())
+
+
+@cache
+def _registered_classes() -> dict[str, tuple[str, str]]:
+    """Architecture → module and class, from the dictionaries of vLLM's registry."""
+    tree = _parse(_REGISTRY)
+    classes = {}
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                try:
+                    architecture, (module, name) = ast.literal_eval(key), ast.literal_eval(value)  # type: ignore[arg-type] -- checked by trying
+                except (ValueError, TypeError):
+                    continue
+                if all(isinstance(part, str) for part in (architecture, module, name)):
+                    classes.setdefault(architecture, (module, name))
+    return classes
+
+
+def _has_interface(module: str, name: str, seen: frozenset[tuple[str, str]]) -> bool | None:
+    """Whether a class or one of its bases is the interface; None if it cannot be followed to its definition."""
+    if name == _INTERFACE:
+        return True
+    if not module.startswith("vllm.") or (module, name) in seen:
+        return False
+    tree = _parse(module)
+    if tree is None:
+        return None
+    seen |= {(module, name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            answers = [_has_interface(module, base, seen) for base in map(_base_name, node.bases) if base]
+            return True if True in answers else None if None in answers else False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _has_interface(_resolve(module, node), alias.name, seen)
+    return None
+
+
+def _base_name(node: ast.expr) -> str:
+    """The name of a base class; "" for another module's, as in `nn.Module`; "?" for an expression."""
+    if isinstance(node, ast.Subscript):
+        node = node.value
+    if isinstance(node, ast.Attribute):
+        return ""
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+def _resolve(module: str, node: ast.ImportFrom) -> str:
+    """The absolute name of the module that `module` imports from."""
+    if not node.level:
+        return node.module or ""
+    path = _source(module)
+    package = module.split(".") if path and path.name == "__init__.py" else module.split(".")[:-1]
+    return ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+
+
+@cache
+def _parse(module: str) -> ast.Module | None:
+    path = _source(module)
+    try:
+        return ast.parse(path.read_text("utf-8")) if path else None
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+@cache
+def _source(module: str) -> Path | None:
+    root = find_spec("vllm")  # a top-level package: this finds it without loading it
+    for folder in (root.submodule_search_locations if root else None) or ():
+        path = Path(folder, *module.split(".")[1:])
+        for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
+            if file.is_file():
+                return file
+    return None

@@ -1,0 +1,119 @@
+"""This room's routes for other programs: models registered, loaded, pinned and retired over HTTP, for owners.
+
+They call what `parley models` calls. Light to import.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from models.database import Database
+from models.errors import NotFound
+from models.http.bodies import read_body
+from models.http.operations import attach_operations
+from models.http.payloads import json_response, list_page, run_in_thread
+from models.new_model import NewModel
+from models.registry import Registry
+from models.settings import Settings
+from models.spec import ModelSpec
+from serve.api_operations import OPERATIONS, ModelAdd
+from serve.fleet import engine_states
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+_Handler = Callable[["Request"], Awaitable["Response"]]
+_MODELS = "/v1/parley/models"
+
+
+def routes(settings: Settings, database: Database) -> "list[Route]":
+    """The routes of `serve`."""
+    from starlette.routing import Route
+
+    api = _ModelRoutes(database)
+    one = f"{_MODELS}/{{model:path}}"
+    found = [
+        Route(_MODELS, api.all, methods=["GET"]),
+        Route(_MODELS, api.add, methods=["POST"]),
+        *(Route(f"{one}/{name}", handler, methods=["POST"]) for name, handler in api.changes().items()),
+        Route(one, api.show, methods=["GET"]),
+    ]
+    return attach_operations(found, OPERATIONS)
+
+
+class _ModelRoutes:
+    """`/v1/parley/models`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._registry = Registry(database)
+
+    async def all(self, request: "Request") -> "Response":
+        retired = request.query_params.get("all") == "true"
+        return json_response(list_page(await run_in_thread(self._entries, retired), has_more=False))
+
+    async def add(self, request: "Request") -> "Response":
+        body = await read_body(request, ModelAdd)
+        values = {name: value for name, value in body if name not in ("engine", "fallbacks")}
+        new = NewModel(**values, fallbacks=tuple(body.fallbacks), engine=body.engine.model_dump())
+
+        def register() -> dict[str, Any]:
+            spec = self._registry.register(new.spec())
+            if new.pin:
+                self._registry.pin(spec.id)
+            return self._entry(spec.id)
+
+        return json_response(await run_in_thread(register))
+
+    async def show(self, request: "Request") -> "Response":
+        return json_response(await run_in_thread(self._entry, request.path_params["model"]))
+
+    def changes(self) -> dict[str, _Handler]:
+        """The changes of one model by the last part of their path."""
+        return {
+            "load": self._changing(lambda name: engine_states.load_model(self._database, name)),
+            "unload": self._changing(lambda name: engine_states.unload_model(self._database, name)),
+            "pin": self._changing(self._registry.pin),
+            "unpin": self._changing(self._registry.unpin),
+            "retire": self._changing(self._retire),
+        }
+
+    def _retire(self, name: str) -> ModelSpec:
+        spec = self._registry.resolve(name)
+        self._registry.retire(spec.id)
+        return spec
+
+    def _changing(self, change: Callable[[str], ModelSpec]) -> _Handler:
+        """A handler that changes a model and responds with its new entry."""
+
+        async def handler(request: "Request") -> "Response":
+            spec = await run_in_thread(change, request.path_params["model"])
+            return json_response(await run_in_thread(self._entry, spec.id))
+
+        return handler
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        model_id = self._registry.aliases().get(name, name)
+        for entry in self._entries(retired=True):
+            if entry["id"] == model_id:
+                return entry
+        raise NotFound(f"There is no model {name!r}.", code="model_not_found", param="model")
+
+    def _entries(self, retired: bool) -> list[dict[str, Any]]:
+        specs = self._registry.list(include_candidates=True, include_retired=retired)
+        states = engine_states.combine_states(specs, engine_states.read_statuses(self._database))
+        pinned, aliases, weights = self._registry.pinned(), self._registry.aliases(), self._registry.alias_weights()
+        return [
+            {
+                "id": spec.id, "kind": spec.kind, "registered": spec.state,
+                "state": "retired" if spec.state == "retired" else states[spec.id].state,
+                "message": states[spec.id].message, "base": spec.base, "path": spec.path,
+                "aliases": [
+                    name for name, target in aliases.items() if target == spec.id or spec.id in weights.get(name, ())
+                ],
+                "pinned": spec.id in pinned, "engine": spec.engine.model_dump(mode="json", exclude_defaults=True),
+                "created": spec.created.isoformat(),
+            }
+            for spec in specs
+        ]  # fmt: skip

@@ -1,0 +1,93 @@
+"""The requests and responses of the routes that manage models, for checks and for the OpenAPI document."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from models.http.bodies import Body
+from models.http.operations import ListPage, Operation, Shape
+
+_Name = Annotated[str, Field(min_length=1, max_length=255)]
+_Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Engine(Body):
+    """How a model's engine runs. Options that run code of the operator's choice are set on the command line only."""
+
+    max_model_len: Annotated[int, Field(gt=0)] | None = None
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    quantization: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] | None = None
+    tensor_parallel_size: _Count = 1
+    pipeline_parallel_size: _Count = 1
+    gpu_memory_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_lora_rank: Annotated[int, Field(ge=1, le=512)] = 64
+    tool_call_parser: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] | None = None
+    reasoning_parser: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] | None = None
+    sleep_after_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class ModelAdd(Body):
+    """A model to register: `path`, a folder on the server or a hub id, or `upstream`, an OpenAI-compatible address."""
+
+    name: _Name
+    path: str | None = None
+    kind: Literal["base", "merged", "adapter", "hosted"] | None = None
+    base: _Name | None = None
+    upstream: str | None = None
+    upstream_model: _Name | None = None
+    credential: str | None = Field(
+        default=None, description="The NAME of the environment variable that holds the upstream's key."
+    )
+    fallbacks: list[_Name] = Field(default_factory=list)
+    usd_per_million_input: _Usd | None = None
+    usd_per_million_output: _Usd | None = None
+    engine: Engine = Engine()
+    description: str = ""
+    pin: bool = False
+
+
+class ModelEntry(Shape):
+    """A registered model. `registered` is candidate, listed or retired; `state` is its engine's."""
+
+    id: str
+    kind: str
+    registered: str
+    state: str
+    message: str
+    base: str | None
+    path: str | None
+    aliases: list[str]
+    pinned: bool
+    engine: dict[str, Any]
+    created: str
+
+
+class ModelsQuery(Shape):
+    """Parameters of a list of models."""
+
+    all: Literal["true", "false"] = Field(default="false", description="Whether retired models are included.")
+
+
+class ModelEntries(ListPage):
+    """The models, oldest first."""
+
+    data: list[ModelEntry]
+
+
+_MODELS, _TAG = "/v1/parley/models", "Management"
+_MODEL = f"{_MODELS}/{{model}}"
+_NEEDS_ENGINE = (404,)
+OPERATIONS = (
+    Operation("GET", _MODELS, "List models with their state.", _TAG, ModelEntries, query=ModelsQuery),
+    Operation("POST", _MODELS, "Register a model.", _TAG, ModelEntry, body=ModelAdd, errors=(409,)),
+    Operation("GET", _MODEL, "Show a model.", _TAG, ModelEntry, errors=_NEEDS_ENGINE),
+    Operation("POST", f"{_MODEL}/load", "Start a model's engine.", _TAG, ModelEntry, errors=_NEEDS_ENGINE),
+    Operation(
+        "POST", f"{_MODEL}/unload", "Stop a model's engine until the next request.", _TAG, ModelEntry,
+        errors=(404, 409),
+    ),
+    Operation("POST", f"{_MODEL}/pin", "Keep a model's engine in memory.", _TAG, ModelEntry, errors=_NEEDS_ENGINE),
+    Operation("POST", f"{_MODEL}/unpin", "Allow a model's engine to be stopped.", _TAG, ModelEntry, errors=(404,)),
+    Operation("POST", f"{_MODEL}/retire", "Stop serving a model.", _TAG, ModelEntry, errors=(404, 409)),
+)  # fmt: skip

@@ -1,0 +1,44 @@
+"""Commands ask the gateway of their own home, wherever it listens, and no other program's port."""
+
+import json
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from models.completer import gateway_completer
+from models.errors import Unavailable
+from models.instance import find_gateway, gateway_url, read_state
+from models.settings import Settings, load_settings
+
+
+def say(settings: Settings, gateway: str, pid: int | None = None, started: float | None = None) -> None:
+    settings.home.mkdir(exist_ok=True)
+    started = psutil.Process().create_time() if started is None else started
+    (settings.home / "up.json").write_text(
+        json.dumps({"pid": pid or os.getpid(), "started": started, "gateway": gateway})
+    )
+
+
+def test_the_running_instances_address_wins(settings: Settings, home: Path) -> None:
+    say(settings, "http://127.0.0.1:9123/v1")
+    assert find_gateway(settings) == gateway_url(settings) == "http://127.0.0.1:9123/v1"
+    assert find_gateway(load_settings(home=home, port=9000)) == "http://127.0.0.1:9123/v1"
+    assert gateway_completer(settings, "m")._base_url == "http://127.0.0.1:9123/v1"
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "started": 1}'])
+def test_a_damaged_or_old_state_means_that_none_runs(settings: Settings, left: str) -> None:
+    settings.home.mkdir()
+    (settings.home / "up.json").write_text(left)
+    assert read_state(settings) is None
+    say(settings, "http://127.0.0.1:9123/v1", started=1.0)
+    assert read_state(settings) is None
+
+
+def test_without_one_only_a_port_that_was_set_is_asked(settings: Settings, home: Path) -> None:
+    with pytest.raises(Unavailable, match=rf"No Parley runs from {home}: start it with `parley up`"):
+        find_gateway(settings)
+    assert gateway_url(settings) == settings.gateway_url
+    assert find_gateway(load_settings(home=home, port=9000)) == "http://127.0.0.1:9000/v1"

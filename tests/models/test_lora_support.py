@@ -1,0 +1,72 @@
+"""Which adapters vLLM serves, read from the source of the installed vLLM; it itself says so in test_real_engines.py."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.database import Database
+from models.errors import Invalid
+from models.lora_support import must_be_merged, serves, supports_lora
+from models.registry import Registry
+from models.spec import ModelSpec
+
+
+@pytest.mark.parametrize(
+    ("adapter", "merged"),
+    [
+        ({"r": 64, "target_modules": ["q_proj"]}, False),
+        ({"r": 65, "target_modules": ["q_proj"]}, True),
+        ({"r": 8, "rank_pattern": {"q_proj": 128}}, True),
+        ({"r": 8, "modules_to_save": ["embed_tokens"]}, True),
+        ({"r": 8, "target_modules": ["q_proj", "lm_head"]}, True),
+        ({"r": 8, "target_modules": "all-linear", "modules_to_save": None}, False),
+        ({"r": 8, "use_dora": True}, True),
+        ({"r": 8, "lora_bias": True}, True),
+        ({"r": 8, "init_lora_weights": "pissa_niter_4"}, True),
+        ({"r": 8, "init_lora_weights": "gaussian", "use_dora": False, "layer_replication": None}, False),
+    ],
+)
+def test_which_adapters_no_engine_can_hold(adapter: dict[str, Any], merged: bool) -> None:
+    assert bool(must_be_merged(adapter, 64, ("Qwen2ForCausalLM",))) == merged
+
+
+@pytest.mark.parametrize(
+    ("architecture", "supported"),
+    [
+        ("FalconForCausalLM", False),
+        ("GPT2LMHeadModel", False),
+        ("Qwen2ForCausalLM", True),
+        ("LlamaForCausalLM", True),
+        ("MistralForCausalLM", True),  # by its base class, in another file
+        ("Gemma3ForConditionalGeneration", True),
+        ("NoSuchModel", None),
+    ],
+)
+def test_which_architectures_take_adapters(architecture: str, supported: bool | None) -> None:
+    assert supports_lora(architecture) is supported
+    assert bool(must_be_merged({"r": 8}, 64, (architecture,))) is (supported is False)
+    assert serves(architecture) is (supported is not None)
+    assert "vllm" not in sys.modules
+
+
+def test_an_adapter_that_its_base_cannot_take_is_refused_at_its_registration(
+    database: Database, tmp_path: Path
+) -> None:
+    registry = Registry(database)
+    for name, architecture in (("falcon", "FalconForCausalLM"), ("llama", "LlamaForCausalLM")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+        (folder / "model.safetensors").touch()
+        registry.register(ModelSpec(id=name, kind="base", path=str(folder)))
+    tuned = tmp_path / "tuned"
+    tuned.mkdir()
+    (tuned / "adapter_model.safetensors").touch()
+    (tuned / "adapter_config.json").write_text(json.dumps({"r": 8, "target_modules": ["query_key_value"]}))
+    adapter = {"kind": "adapter", "path": str(tuned), "lora_rank": 8}
+    with pytest.raises(Invalid, match=r"vLLM serves FalconForCausalLM without LoRA adapters\. Merge it"):
+        registry.register(ModelSpec(id="tuned", base="falcon", **adapter))
+    assert registry.register(ModelSpec(id="tuned", base="llama", **adapter)).base == "llama"

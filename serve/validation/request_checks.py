@@ -16,15 +16,7 @@ from models.http.json_bounds import parse_bounded
 from serve.transport.asgi import Scope, header
 
 MAX_PATH_BYTES = 2048
-<<<<<<< HEAD
-_MODELS = b"/v1/models/"
-||||||| 854a71a
-_SHORT_BODY_BYTES = 4096
-_MODELS = b"/v1/models/"
-=======
-_SHORT_BODY_BYTES = 4096
 _MODELS = (b"/v1/models/", b"/v1/parley/models/", b"/v1/parley/aliases/")  # before a model's id
->>>>>>> main
 
 # Nearly every request has one of these paths, which need no further check.
 _COMMON_PATHS = frozenset(

@@ -21,6 +21,7 @@ from models.uploads import sweep_uploaded
 from serve.accounting.metrics import Metrics
 from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization, models_endpoint
+from serve.gateway.addresses import correct_address, suggested_address
 from serve.gateway.cors import Cors
 from serve.gateway.exchange import Exchange
 from serve.gateway.inference_handler import InferenceHandler
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _INFERENCE_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
 _OWN_ROUTES = _INFERENCE_ROUTES | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
+_PUBLIC_ROUTES = _INFERENCE_ROUTES | {"/v1/models"}  # these are also served without /v1 and with further slashes
 _READY_TIMEOUT_S = 2.0
 _MODELS = "/v1/models/"
 _RESPONSES = "/v1/responses" + "/"  # not a route: tests/serve/test_openapi.py reads the literals of this file as routes
@@ -58,6 +60,7 @@ class Gateway:
         self._inference = InferenceHandler(settings, database, self.watcher, self.metrics, self._accounting)
         self._mounted = MountedRoutes(mounts, settings, database)
         self._mounts = mounts
+        self._prefixes = self._mounted.prefixes | {"/".join(path.split("/", 3)[:3]) for path in _PUBLIC_ROUTES}
         self._openapi = b""
         self._stopping = False
         self._database_check: asyncio.Task[int] | None = None
@@ -104,6 +107,8 @@ class Gateway:
         return self._mounted.route(path) or "other"
 
     async def _route(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        if scope["path"] not in _OWN_ROUTES:
+            self._correct_path(scope)
         request_checks.check_head(scope)
         path: str = scope["path"]
         method = scope["method"]
@@ -151,7 +156,16 @@ class Gateway:
             authorization.require_owner(key)
             await self._mounted.handle(scope, receive, exchange, key)
         else:
-            raise unknown_route(method, path)
+            raise unknown_route(method, path, suggested_address(path, self._prefixes))
+
+    def _correct_path(self, scope: Scope) -> None:
+        """Replaces another spelling of a public route by its path. Raises NotFound for that of another route."""
+        path: str = scope["path"]
+        if (right := correct_address(scope, _PUBLIC_ROUTES)) is not None:
+            scope["path"], scope["raw_path"] = right, right.encode()
+        elif path.startswith(("//v1/", "/v1//")) and b"%" not in scope["raw_path"]:
+            if (suggestion := suggested_address(path, self._prefixes)) is not None:
+                raise unknown_route(scope["method"], path, suggestion)
 
     async def _check_ready(self) -> None:
         """Raises Unavailable if a load balancer should send requests elsewhere for now."""

@@ -33,7 +33,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _SINGLE_HEADERS = frozenset(
     {
         b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"content-encoding",
-        b"expect", b"origin",
+        b"expect", b"origin", b"x-api-key", b"api-key",
     }
 )  # fmt: skip
 # Host names that no outsider can point a browser at: addresses, and names that public DNS does not have.

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark.expression import Expression  # pytest offers no public way to evaluate -m
 
+from models.audit import acting_as, command_line
 from models.database import Database, open_database, upgrade
 from models.settings import Settings, load_settings
 from tests.stack import Stack, stack
@@ -57,6 +58,13 @@ def _no_settings_from_outside() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(("PARLEY_", "OPENAI_", "TOGETHER_")):
                 patch.delenv(name)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _command_line_as_actor() -> Iterator[None]:
+    """A page that a test builds names another actor, for its whole process."""
+    with acting_as(command_line()):
         yield
 
 

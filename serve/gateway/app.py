@@ -14,6 +14,7 @@ import orjson
 from models.audit import acting_as
 from models.database import Database
 from models.errors import NotFound, ParleyError, Unavailable
+from models.http.proxies import TrustedProxies
 from models.keys import KeyInfo
 from models.registry import Registry
 from models.settings import Settings
@@ -56,6 +57,7 @@ class Gateway:
             settings, database, self.metrics, lambda model: self.watcher.current.find_spec(model)
         )
         self._cors = Cors(settings.cors_origins)
+        self._proxies = TrustedProxies(settings.trusted_proxies)
         self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
         self._inference = InferenceHandler(settings, database, self.watcher, self.metrics, self._accounting)
         self._mounted = MountedRoutes(mounts, settings, database)
@@ -77,6 +79,8 @@ class Gateway:
         if self._origins:
             exchange.response_headers = self._cors.headers(scope)
         self.metrics.in_flight.inc()
+        if self._proxies:
+            self._proxies.apply(scope)
         try:
             await self._route(scope, receive, exchange)
         except ParleyError as error:
@@ -163,9 +167,10 @@ class Gateway:
         path: str = scope["path"]
         if (right := correct_address(scope, _PUBLIC_ROUTES)) is not None:
             scope["path"], scope["raw_path"] = right, right.encode()
-        elif path.startswith(("//v1/", "/v1//")) and b"%" not in scope["raw_path"]:
-            if (suggestion := suggested_address(path, self._prefixes)) is not None:
-                raise unknown_route(scope["method"], path, suggestion)
+            return
+        suggestion = suggested_address(path, self._prefixes) if path.startswith(("//v1/", "/v1//")) else None
+        if suggestion is not None and b"%" not in scope["raw_path"]:
+            raise unknown_route(scope["method"], path, suggestion)
 
     async def _check_ready(self) -> None:
         """Raises Unavailable if a load balancer should send requests elsewhere for now."""

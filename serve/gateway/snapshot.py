@@ -33,7 +33,8 @@ class Route:
     `model` is its name at the server; `renamed`: requests must be rewritten to that name. `address` ends in `/v1` and
     is None while the model is not running. `authorization` is the whole header and is never shown. `fallbacks` are ids
     to try in order while it is down; those retired since are missing from the snapshot's routes. `split`: the
-    name is an alias of several models, and this route is the one of the heaviest. `redactor` cuts our secrets out of the server's responses.
+    name is an alias of several models, and this route is the one of the heaviest. `redactor` cuts our
+    secrets out of the server's responses.
     """
 
     spec: ModelSpec

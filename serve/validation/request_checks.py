@@ -104,7 +104,7 @@ def check_cross_site(scope: Scope, origins: Container[bytes]) -> None:
         )
     # For reads, the browser itself keeps other sites' pages from seeing the response.
     origin = header(scope, b"origin") if scope["method"] in ("POST", "DELETE") else None
-    if origin is not None and origin not in origins and origin != b"http://" + host:
+    if origin is not None and origin not in origins and origin != scope.get("scheme", "http").encode() + b"://" + host:
         raise Forbidden(
             "Pages of another site may not use this gateway. The operator can allow the site with cors_origins.",
             param="origin",

@@ -17,7 +17,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg",
         "settings page_secret judge_prompt weights lora_support",
-        "instance",
+        "instance address_lists page_settings",
         "database completer",
         "tables spec atomic",
         "audit new_home engine_options",

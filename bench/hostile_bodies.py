@@ -39,7 +39,7 @@ def shapes() -> dict[str, bytes]:
         "escapes": '"' + '\\"' * (_SIZE // 2) + '"',
         "text": '"' + "x" * _SIZE + '"',
         "objects, accepted": "[" + ",".join(["{}"] * 44_000) + "]",
-        "strings, accepted": "[" + ",".join(['"a%d"' % number for number in range(99_000)]) + "]",
+        "strings, accepted": "[" + ",".join([f'"a{number}"' for number in range(99_000)]) + "]",
         "tools, accepted": "["
         + ",".join([tool % ",".join([f'"p{n}":{{"type":"string"}}' for n in range(90)])] * 200)
         + "]",

@@ -125,6 +125,7 @@ class BotProfile(_FrozenModel):
     greeting: str
     system_prompt: str = ""
     examples: tuple[str, ...] = ()
+    logo: str = Field(default="", description="The id of a stored image; empty: Parley's mark.")
 
 
 class ServedParity(_FrozenModel):

@@ -38,6 +38,7 @@ def build(settings: Settings) -> ASGIApp:
     from ui.access.actor import page_actor
     from ui.access.cookies import Cookies, Keyring
     from ui.access.openid import OpenIdSignIn
+    from ui.backend.logos import BotLogo
     from ui.backend.uploads import UPLOAD_PATH, UploadEndpoint
     from ui.bot.app import build_bot_app
     from ui.look.branded_app import BrandedApp
@@ -55,10 +56,10 @@ def build(settings: Settings) -> ASGIApp:
     database.check_current()
     context = PageContext(settings, database)
     with skip_intermediate_servers():
-        owner_app = build_owner_app(context)
+        owner_app, bot_app = build_owner_app(context), build_bot_app(context)
         owners, owners_lifespan = create_gradio_server(owner_app.blocks, "/")
         vote, vote_lifespan = create_gradio_server(build_rater_app(settings.home), "/vote")
-        bot, bot_lifespan = create_gradio_server(build_bot_app(context), "/bot")
+        bot, bot_lifespan = create_gradio_server(bot_app.blocks, "/bot")
         manager, manager_lifespan = create_gradio_server(build_manager_app(context), "/campaigns")
     secret = page_secret(settings.home)
     cookies, roles, export = Cookies(secret), CampaignRoles(secret, database), CampaignExport(context)
@@ -81,7 +82,8 @@ def build(settings: Settings) -> ASGIApp:
         report=CampaignReportPage(context),
         export=export,
         openid=OpenIdSignIn(settings, database, roles, secret),
-        bot=BrandedApp(bot, "Parley", "Chat with this bot."),
+        bot=BrandedApp(bot, "Parley", "Chat with this bot.", fill=bot_app.fill),
+        bot_logo=BotLogo(context),
         owner_endpoints={
             CHECK_PATH: DataCheckEndpoint(context),
             UPLOAD_PATH: UploadEndpoint(context),

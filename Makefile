@@ -50,9 +50,9 @@ system:          ## install what the tests need: Chromium, PostgreSQL and npm
 clients: setup-dev system  ## install the SDKs that the tests run against Parley
 	@.venv/bin/python deploy/clients.py
 
-clients-more: clients  ## also lm-evaluation-harness (650 MB), and its test with a real engine
+clients-more: clients  ## also lm-evaluation-harness (650 MB) and llama-index (290 MB), and their tests with a real engine
 	@.venv/bin/python deploy/clients.py --more
-	$(RUN) pytest -q tests/clients/test_engine_clients.py -k harness
+	$(RUN) pytest -q tests/clients/test_engine_clients.py -k "harness or llama_index"
 
 clean:           ## remove the environment and caches; PARLEY_HOME stays
 	rm -rf .venv .venv-install.log .clients .peers .pytest_cache .ruff_cache .hypothesis .demo-build build *.egg-info

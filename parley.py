@@ -4,6 +4,7 @@ Commands import what they need when they run, so `parley --help` loads none of t
 Only `main` prints errors to the terminal.
 """
 
+import functools
 import logging
 import shutil
 import signal
@@ -76,6 +77,7 @@ class _OrderedGroup(TyperGroup):
         return sorted(self.commands, key=lambda name: (*COMMAND_ORDER, name).index(name))
 
 
+@functools.cache
 def build() -> typer.Typer:
     """The whole command, with the commands of every room."""
     import evals.cli

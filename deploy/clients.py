@@ -1,8 +1,9 @@
 """Builds `.clients`: the client libraries that Parley supports, each in an environment of its own.
 
-openai-python 2.x and 3.x, LangChain's ChatOpenAI and LiteLLM (requirements/clients-*.txt), and openai for Node with a
-suitable Node (tests/clients/package.json), because the system's may be older. `make clients` calls it; complete
-environments are kept. `make clients-more` adds lm-evaluation-harness, which is large.
+openai-python 2.x and 3.x, LangChain's ChatOpenAI, LiteLLM, and instructor, pydantic-ai and llm together
+(requirements/clients-*.txt); openai and Vercel's ai for Node with a suitable Node (tests/clients/package.json), because
+the system's may be older. `make clients` calls it; complete environments are kept. `make clients-more` adds
+lm-evaluation-harness and llama-index, which are large.
 """
 
 import hashlib
@@ -15,8 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = ROOT / ".clients"
-PYTHON_CLIENTS = ("openai-2", "openai-3", "langchain", "litellm")
-MORE = ("lm-eval",)
+PYTHON_CLIENTS = ("openai-2", "openai-3", "langchain", "litellm", "agents")
+MORE = ("lm-eval", "llama-index")
 NODE_FILES = ("package.json", "package-lock.json")
 
 

@@ -6,10 +6,12 @@ adapters has `SupportsLoRA` among its bases. Importing vLLM to look would take t
 
 import ast
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 _REGISTRY = "vllm.model_executor.models.registry"
@@ -24,15 +26,18 @@ _REFUSED = {
     "use_bdlora": "it is a block-diagonal LoRA, which vLLM cannot load",
     "use_qalora": "it is a QA-LoRA adapter, which vLLM cannot load",
 }
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 
 
-def must_be_merged(adapter: Mapping[str, Any], largest_rank: int = 64, architectures: Sequence[str] = ()) -> str | None:
+def must_be_merged(
+    adapter: Mapping[str, Any], largest_rank: int = 64, base: Mapping[str, Any] = MappingProxyType({})
+) -> str | None:
     """Why an engine cannot load an adapter unmerged, as a clause; None if it can.
 
     Args:
         adapter: its adapter_config.json. largest_rank: the limit of its base's engine.
-        architectures: those of its base's config.json; empty if unknown.
+        base: its base's config.json; empty if unknown.
     """
     rank = max([adapter.get("r", 0), *(adapter.get("rank_pattern") or {}).values()])
     if rank > largest_rank:
@@ -48,19 +53,46 @@ def must_be_merged(adapter: Mapping[str, Any], largest_rank: int = 64, architect
     heads = [
         name for name in targets if isinstance(name, str) and name.rsplit(".", 1)[-1] in ("lm_head", "embed_tokens")
     ]
-    if heads:
-        return f"it changes {', '.join(heads)}"
-    without = next((name for name in architectures if supports_lora(name) is False), None)
-    return f"vLLM serves {without} without LoRA adapters" if without else None
+    return f"it changes {', '.join(heads)}" if heads else refuses_adapters(base)
 
 
-def read_architectures(folder: Path) -> tuple[str, ...]:
-    """The architectures in a folder's config.json; empty if it cannot be read."""
+def refuses_adapters(base: Mapping[str, Any]) -> str | None:
+    """Why vLLM serves no adapters on a base, as a clause; None if it does.
+
+    Args:
+        base: its config.json.
+    """
+    without = next((name for name in base.get("architectures") or () if supports_lora(str(name)) is False), None)
+    if without:
+        return f"vLLM serves {without} without LoRA adapters"
+    if _has_experts(base) and _is_cpu_build():
+        # With LoRA enabled, its expert layers want Triton's kernels, also for adapters that leave the experts alone.
+        return "vLLM's build for CPUs serves models with experts without LoRA adapters"
+    return None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model folder's config.json; empty if it cannot be read."""
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        return tuple(map(str, config.get("architectures") or ()))
-    except (OSError, ValueError, AttributeError, TypeError):
-        return ()
+        content = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _has_experts(config: Mapping[str, Any]) -> bool:
+    parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
+    counts = [part.get(name) for part in parts for name in _EXPERTS]
+    return any(isinstance(count, int) and count > 1 for count in counts)
+
+
+def _is_cpu_build() -> bool:
+    """Whether the installed vLLM is the build for CPUs, which is a package of its own."""
+    try:
+        distribution("vllm")
+    except PackageNotFoundError:
+        return _source(_REGISTRY) is not None
+    return False
 
 
 def serves(architecture: str) -> bool | None:

@@ -21,8 +21,8 @@ from models.audit import record_change
 from models.database import Database
 from models.engine_options import check_engine_options
 from models.errors import Conflict, Invalid, NotFound
-from models.lora_support import must_be_merged, read_architectures
-from models.spec import NAME_RULE, ModelSpec, Parity, State, is_recorded_name, is_valid_name
+from models.lora_support import must_be_merged, read_config
+from models.spec import NAME_RULE, BotProfile, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
 from models.weights import check_weights, read_adapter_config
 
@@ -127,6 +127,13 @@ class Registry:
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
         return tuple(removed)
+
+    def set_bot(self, model_id: str, profile: BotProfile) -> None:
+        """Stores how a model introduces itself on its own page."""
+        with self._change() as session:
+            row = _row(session, model_id)
+            row.spec = row.spec | {"bot": profile.model_dump(mode="json")}
+            record_change(session, "model.bot", model_id, title=profile.title)
 
     def set_state(self, model_id: str, state: State) -> None:
         """Sets a model's state: candidate, listed or retired."""
@@ -264,6 +271,17 @@ def bump_revision(session: Session) -> None:
         session.execute(raised)
 
 
+def check_upstream_address(address: str) -> None:
+    """Raises Invalid for a new upstream's address with a user name or password, which lists would show."""
+    if "@" in address.partition("://")[2].split("/", 1)[0]:
+        # The message does not repeat the address, because it has the password.
+        raise Invalid(
+            "The upstream's address may not have a user name or password: put the key into an environment variable "
+            "and name that as the credential.",
+            param="upstream",
+        )
+
+
 def parse_spec(**fields: object) -> ModelSpec:
     """A ModelSpec from user input.
 
@@ -324,10 +342,13 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
             param="path",
         )
     base_folder = Path(base.spec["path"])
-    architectures = read_architectures(base_folder) if base_folder.is_absolute() else ()
     adapter = read_adapter_config(spec.folder) if spec.folder else {}
-    if reason := must_be_merged(adapter, rank, architectures):
-        raise Invalid(f"The adapter cannot be served on {spec.base!r}: {reason}. Merge it.", param="path")
+    if reason := must_be_merged(adapter, rank, read_config(base_folder) if base_folder.is_absolute() else {}):
+        raise Invalid(
+            f"The adapter cannot be served on {spec.base!r}: {reason}. Merge it: "
+            f"`parley merge {spec.path} --base {spec.base} --name {spec.id}`.",
+            param="path",
+        )
 
 
 def _check_fallbacks(session: Session, spec: ModelSpec) -> None:

@@ -22,12 +22,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from models.address_lists import checked_networks, checked_origins
 from models.errors import Invalid
 
 # Names of environment variables that hold secrets. Foreign programs (vLLM) start without them.
 _SECRET_NAME = re.compile(r"KEY|TOKEN(?!IZERS_)|SECRET|PASSWORD|PASSWD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
-# As a browser sends it: scheme, lower-case host, and the port unless it is the default.
-_ORIGIN = re.compile(r"https?://[a-z0-9._\[\]:-]+")
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -191,6 +190,11 @@ class Settings(BaseSettings):
         description="Origins of web pages that may call the gateway from a browser, such as https://app.example.com. "
         "Comma-separated in an environment variable. Default: none.",
     )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks of reverse proxies whose X-Forwarded-For, -Host and -Proto headers are "
+        "believed, such as 127.0.0.1 or 10.0.0.0/8. Comma-separated in an environment variable. Default: none.",
+    )
     access_log: bool = Field(default=True, description="Whether the gateway logs each request to logs/access.log.")
     vote_repeat_share: float = Field(
         default=0.05,
@@ -206,11 +210,12 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _are_origins(cls, value: Any) -> Any:
-        origins = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-        for origin in origins if isinstance(origins, list | tuple) else ():
-            if not _ORIGIN.fullmatch(str(origin)):
-                raise ValueError(f"{origin!r} is not an origin: write https://app.example.com, without a path or *")
-        return origins
+        return checked_origins(value)
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _are_networks(cls, value: Any) -> Any:
+        return checked_networks(value)
 
     @classmethod
     def settings_customise_sources(

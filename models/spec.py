@@ -7,6 +7,7 @@ import re
 from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -99,6 +100,12 @@ class Upstream(_FrozenModel):
             raise ValueError("an address starts with https:// or http://, such as https://api.openai.com/v1")
         return value
 
+    @property
+    def shown_address(self) -> str:
+        """The address without a user name and password, which specs of earlier versions may have."""
+        parts = urlsplit(self.base_url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
     @field_validator("credential")
     @classmethod
     def _check_variable_name(cls, value: str | None) -> str | None:
@@ -118,6 +125,7 @@ class BotProfile(_FrozenModel):
     greeting: str
     system_prompt: str = ""
     examples: tuple[str, ...] = ()
+    logo: str = Field(default="", description="The id of a stored image; empty: Parley's mark.")
 
 
 class ServedParity(_FrozenModel):

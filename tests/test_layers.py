@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent.parent
 # members do not import one another.
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
-        "errors messages likeness chart_svg",
+        "errors messages likeness chart_svg address_lists",
         "settings page_secret judge_prompt weights lora_support",
-        "instance",
+        "instance page_settings",
         "database completer",
         "tables spec atomic",
         "audit new_home engine_options",

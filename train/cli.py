@@ -95,8 +95,9 @@ def _train_here(options: TrainOptions) -> None:
 
 
 def merge_command(
-    adapter: Annotated[str, typer.Argument(help="An adapter of `parley models list`.")],
+    adapter: Annotated[str, typer.Argument(help="An adapter of `parley models list`; with --base, its folder.")],
     name: Annotated[str, typer.Option(help="The id of the merged model.")],
+    base: Annotated[str | None, typer.Option(help="For an adapter that is not registered: its base's id.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Merge an adapter into its base, and serve the weights on an engine of their own.
@@ -105,11 +106,13 @@ def merge_command(
     refused if the merged and unmerged logits differ by more than rounding error.
 
       parley merge support-v1 --name support-v1-merged
+
+      parley merge ./falcon-lora --base falcon --name support-v2
     """
     with _open_home() as home:
         from train.publication.publish import publish_merge
 
-        merged = publish_merge(adapter, name, registry=home.registry, settings=home.settings)
+        merged = publish_merge(adapter, name, registry=home.registry, settings=home.settings, base=base)
     if as_json:
         values = {"model": merged.model, "folder": str(merged.folder), "difference": merged.difference}
         typer.echo(json.dumps(values | {"agreement": merged.agreement}))

@@ -14,8 +14,11 @@ from starlette.types import ASGIApp
 from models.audit import set_actor
 from models.database import open_database
 from models.errors import Invalid
+from models.http.proxies import TrustedProxies
 from models.keys import keys_configured
+from models.page_settings import without_upstream_keys
 from models.settings import Settings
+from ui.access.forwarded import ForwardedHeaders
 from ui.access.origins import is_loopback
 from ui.access.roles import CampaignRoles
 from ui.access.router import Apps, Identity, Router
@@ -35,6 +38,7 @@ def build(settings: Settings) -> ASGIApp:
     from ui.access.actor import page_actor
     from ui.access.cookies import Cookies, Keyring
     from ui.access.openid import OpenIdSignIn
+    from ui.backend.logos import BotLogo
     from ui.backend.uploads import UPLOAD_PATH, UploadEndpoint
     from ui.bot.app import build_bot_app
     from ui.look.branded_app import BrandedApp
@@ -52,10 +56,10 @@ def build(settings: Settings) -> ASGIApp:
     database.check_current()
     context = PageContext(settings, database)
     with skip_intermediate_servers():
-        owner_app = build_owner_app(context)
+        owner_app, bot_app = build_owner_app(context), build_bot_app(context)
         owners, owners_lifespan = create_gradio_server(owner_app.blocks, "/")
         vote, vote_lifespan = create_gradio_server(build_rater_app(settings.home), "/vote")
-        bot, bot_lifespan = create_gradio_server(build_bot_app(context), "/bot")
+        bot, bot_lifespan = create_gradio_server(bot_app.blocks, "/bot")
         manager, manager_lifespan = create_gradio_server(build_manager_app(context), "/campaigns")
     secret = page_secret(settings.home)
     cookies, roles, export = Cookies(secret), CampaignRoles(secret, database), CampaignExport(context)
@@ -78,7 +82,8 @@ def build(settings: Settings) -> ASGIApp:
         report=CampaignReportPage(context),
         export=export,
         openid=OpenIdSignIn(settings, database, roles, secret),
-        bot=BrandedApp(bot, "Parley", "Chat with this bot."),
+        bot=BrandedApp(bot, "Parley", "Chat with this bot.", fill=bot_app.fill),
+        bot_logo=BotLogo(context),
         owner_endpoints={
             CHECK_PATH: DataCheckEndpoint(context),
             UPLOAD_PATH: UploadEndpoint(context),
@@ -101,7 +106,7 @@ def build(settings: Settings) -> ASGIApp:
         registry=context.registry,
     )
     app = Starlette(lifespan=lifespan)
-    app.mount("/", router)
+    app.mount("/", ForwardedHeaders(router, TrustedProxies(settings.trusted_proxies)))
     return app
 
 
@@ -110,6 +115,7 @@ def serve(settings: Settings) -> None:
     # The page is a process of its own, so it cannot share the gateway's server.
     import uvicorn
 
+    settings = without_upstream_keys(settings)
     gc.disable()  # nothing of the start becomes garbage, and looking for some takes a tenth of it
     try:
         app = build(settings)
@@ -124,6 +130,7 @@ def serve(settings: Settings) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # ui.access.forwarded reads them
         # Event streams stay open as long as a browser does; they must not delay the stop.
         timeout_graceful_shutdown=2,
     )

@@ -168,7 +168,7 @@ class Metrics(Collector):
         self._limited[key, why] += 1
 
     def fell_back(self, model: str, to: str) -> None:
-        """A request for a hosted model was sent to a fallback."""
+        """A request was sent to a fallback of its model."""
         self._fallbacks[model, to] += 1
 
     def breaker(self, model: str, state: str) -> None:

@@ -22,7 +22,7 @@ from serve.transport.asgi import Headers, Scope
 # token).
 _BYTES_PER_TOKEN, _BYTES_PER_CHUNK = 4, 256
 _PROBES = frozenset({"/health", "/ready"})  # requested every few seconds, also by our own parent process
-_TEXT_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+_TEXT_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
 
 
 def _request_ids() -> Iterator[bytes]:
@@ -49,6 +49,7 @@ class RequestRecord:
     admission: Admission | None = None
     prompt_bytes = prompt_tokens = completion_tokens = sent_bytes = 0
     stream = False
+    metered = True  # its tokens count
     ttft_s: float | None = None  # time to the first piece of a stream
     fault = ""  # how a started stream broke
 
@@ -132,7 +133,7 @@ class RequestAccounting:
     def _record_usage(
         self, route: str, record: RequestRecord, key: KeyInfo | None, model: str, key_name: str, status: int
     ) -> None:
-        used = (record.sent_bytes and status == 200) or (record.client_gone and record.dispatched)
+        used = record.metered and ((record.sent_bytes and status == 200) or (record.client_gone and record.dispatched))
         if used and not record.prompt_tokens:
             # The client disconnected, the stream broke, or the upstream reports no usage: estimate it.
             record.prompt_tokens = record.prompt_bytes // _BYTES_PER_TOKEN + 1

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 NOT_READY = "was not ready within"
 HUNG = "generated no token and made no progress"
+FROZEN = "was stopped by a signal and did not continue"
 _KILLED = "SIGKILL"
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE")
-_MOST_ALIKE, _MOST_KILLED = 3, 5
+_MOST_ALIKE, _MOST_FROM_OUTSIDE = 3, 5
 # An engine that was ready for this long has started well: its next failure is the first of a new row.
-_STEADY_S, _STEADY_IF_KILLED_S = 120.0, 10.0
+_STEADY_S, _STEADY_FROM_OUTSIDE_S = 120.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,20 @@ class FailureRow:
             ready_s: how long the engine had been ready; None if it never was.
         """
         kind = reason.partition(":")[0]
-        steady_s = _STEADY_IF_KILLED_S if _KILLED in kind else _STEADY_S
+        steady_s = _STEADY_FROM_OUTSIDE_S if _is_from_outside(kind) else _STEADY_S
         if ready_s is not None and ready_s > steady_s:
             return FailureRow(1, 1, kind)
         return FailureRow(self.count + 1, self.alike + 1 if kind == self.kind else 1, kind)
 
     @property
     def too_many(self) -> bool:
-        """Whether another start would most likely fail in the same way.
+        """Whether another start would most likely fail in the same way."""
+        return self.alike >= (_MOST_FROM_OUTSIDE if _is_from_outside(self.kind) else _MOST_ALIKE)
 
-        SIGKILL comes from outside, from the kernel or a person, and gets two more starts.
-        """
-        return self.alike >= (_MOST_KILLED if _KILLED in self.kind else _MOST_ALIKE)
+
+def _is_from_outside(kind: str) -> bool:
+    """Whether the kernel or a person ended or stopped the engine, which need not happen again."""
+    return _KILLED in kind or kind == FROZEN
 
 
 def advice(kind: str) -> str:

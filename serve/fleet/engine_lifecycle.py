@@ -15,7 +15,7 @@ from models.errors import ParleyError
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_api, vllm_command
-from serve.fleet.engine_failures import HUNG, NOT_READY, advice
+from serve.fleet.engine_failures import FROZEN, HUNG, NOT_READY, advice
 from serve.fleet.engine_states import STARTING
 from serve.fleet.lora_adapters import sync_adapters
 from serve.fleet.machine import Machine
@@ -36,7 +36,6 @@ _PROBE_INTERVAL_S = 10.0
 _PROBE_RETRY_S = 2.0
 _PROBE_TIMEOUT_S = 10.0
 _FROZEN_INTERVAL_S = 2.0
-_FROZEN = "was stopped by a signal and did not continue"
 # How long a hanging engine can go unnoticed: until a probe is due, fails, and the next one fails too, each followed by
 # reading the metrics. An engine that a signal has stopped (SIGSTOP) is noticed within two looks at the process table, 4
 # s.
@@ -85,7 +84,7 @@ class EngineLifecycle:
                 # Updated first of all, because the port refuses connections from now on.
                 await self._restart(engine, engine.process.exit_reason())
             elif self._is_frozen(engine):
-                await self._restart(engine, _FROZEN, hung=True)
+                await self._restart(engine, FROZEN, hung=True)
             elif engine.state == "starting":
                 await self._watch_for_freeze(engine, self._check_ready(session, engine))
             elif engine.state == "ready":
@@ -103,7 +102,7 @@ class EngineLifecycle:
                 if not task.done() and engine.endpoint is not None and self._is_frozen(engine):
                     task.cancel()
                     await asyncio.wait({task})
-                    await self._restart(engine, _FROZEN, hung=True)
+                    await self._restart(engine, FROZEN, hung=True)
                     return
         finally:
             task.cancel()
@@ -131,6 +130,7 @@ class EngineLifecycle:
             await self._restart(engine, str(error))
             return
         engine.lora, engine.reasoning, engine.embeds = options.lora, options.parsers.reasoning, options.embeds
+        engine.refuses_adapters = options.refuses_adapters
         engine.endpoint = vllm_command.Endpoint(f"http://127.0.0.1:{port}", self._key)
         engine.since, engine.missed_probes, engine.worked, engine.frozen = time.monotonic(), 0, None, False
         engine.activity, engine.progressing = None, True
@@ -181,7 +181,7 @@ class EngineLifecycle:
     async def _maintain(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
         assert engine.endpoint is not None
         wanted = self._wanted_adapters(engine.spec.id)
-        if wanted and not engine.embeds:
+        if wanted and not engine.embeds and not engine.refuses_adapters:
             options = vllm_command.launch_options(engine.spec, len(wanted))
             if not engine.lora or options.parsers.reasoning != engine.reasoning:
                 begin_drain(engine, "restart", "restarting to load adapters")
@@ -238,7 +238,7 @@ class EngineLifecycle:
         return before and engine.frozen
 
     async def _sync_adapters(self, session: aiohttp.ClientSession, engine: ManagedEngine) -> None:
-        wanted = {} if engine.embeds else self._wanted_adapters(engine.spec.id)
+        wanted = {} if engine.embeds or engine.refuses_adapters else self._wanted_adapters(engine.spec.id)
         await sync_adapters(session, engine, wanted, self._report)
 
     async def _drain(self, session: aiohttp.ClientSession, engine: ManagedEngine, drain: Drain) -> None:

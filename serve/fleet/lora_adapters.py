@@ -12,6 +12,7 @@ from serve.fleet.managed_engine import GATEWAY_NOTICES_S, ManagedEngine
 from serve.fleet.vllm_command import Endpoint
 
 _TIMEOUT_S = 120
+_LOADED = "has already been loaded"  # what vLLM says to a second request, after the first one's answer was lost
 
 
 async def sync_adapters(
@@ -36,6 +37,8 @@ async def sync_adapters(
         try:
             body = {"lora_name": name, "lora_path": str(spec.path)}
             await _post(session, engine.endpoint, "/v1/load_lora_adapter", body)
+        except Unavailable:
+            return  # a busy engine gets another request at the next step, a hanging one is noticed by the next probe
         except ParleyError as error:
             if engine.process is None or engine.process.exit_code() is not None:
                 return
@@ -55,7 +58,7 @@ async def _post(session: aiohttp.ClientSession, endpoint: Endpoint, route: str, 
             headers=endpoint.headers,
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
         ) as response:
-            if response.status != 200:
-                raise ParleyError(f"The engine rejects the adapter: {(await response.text())[:300]}")
+            if response.status != 200 and _LOADED not in (text := await response.text()):
+                raise ParleyError(f"The engine rejects the adapter: {text[:300]}")
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
         raise Unavailable("The engine does not answer.") from error

@@ -50,9 +50,10 @@ class ManagedEngine:
 
     Without a `share` it does not run: it is asleep since `asleep_since`, or was given up at `gave_up_at`. `attempts`
     counts starts in a row that never became ready, `failures` also those that failed soon after. `activity` and
-    `progressing`: of a start, when last measured. `wished_at`: when a request asked for it while asleep;
-    `started_for_wish`: it runs because of such a request. `used`: when it last had a request, `requests_counted` how
-    many. `resting`: it sleeps because nobody needed it, until a request asks for it.
+    `progressing`: of a start, when last measured. `refuses_adapters`: why it serves none, as a clause; empty if it
+    does. `wished_at`: when a request asked for it while asleep; `started_for_wish`: it runs because of such a request.
+    `used`: when it last had a request, `requests_counted` how many. `resting`: it sleeps because nobody needed it,
+    until a request asks for it.
     """
 
     spec: ModelSpec
@@ -65,6 +66,7 @@ class ManagedEngine:
     lora: bool = False
     reasoning: str | None = None
     embeds: bool = False
+    refuses_adapters: str = ""
     adapters: dict[str, EngineStatus] = field(default_factory=dict)
     leaving: dict[str, float] = field(default_factory=dict)
     attempts: int = 0

@@ -21,7 +21,18 @@ _EMBEDDING_ARCHITECTURES = (
     "BertSpladeSparseEmbeddingModel",
     "BgeM3EmbeddingModel",
 )
-_TEXT_ARCHITECTURES = ("ChatGLMModel",)
+# Architectures that make text although their names end in "Model".
+TEXT_ARCHITECTURES = (
+    "ChatGLMModel",
+    "GPT2LMHeadModel",
+    "H2OVLChatModel",
+    "InternVLChatModel",
+    "MiDashengLMModel",
+    "MossAudioModel",
+    "Qwen2_5OmniModel",
+    "SkyworkR1VChatModel",
+    "UltravoxModel",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ class ModelFiles:
         if self.folder is None:
             return False
         plain = any(
-            (name.endswith("Model") or name in _EMBEDDING_ARCHITECTURES) and name not in _TEXT_ARCHITECTURES
+            (name.endswith("Model") or name in _EMBEDDING_ARCHITECTURES) and name not in TEXT_ARCHITECTURES
             for name in self.architectures
         )
         return plain or (self.folder / "modules.json").is_file()

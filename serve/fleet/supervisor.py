@@ -368,6 +368,11 @@ class Supervisor:
                     rows[adapter] = EngineStatus(
                         adapter, "failed", message=f"{name} makes embeddings and takes no adapters"
                     )
+                elif engine.refuses_adapters:
+                    # Registered before Parley refused such adapters.
+                    rows[adapter] = EngineStatus(
+                        adapter, "failed", message=f"{engine.refuses_adapters}: merge it with `parley merge`"
+                    )
                 elif loaded is None:
                     waiting = engine.state if engine.state != "ready" else "starting"
                     rows[adapter] = EngineStatus(adapter, waiting, None, None, engine.message)

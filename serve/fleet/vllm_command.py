@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.lora_support import supports_lora
+from models.lora_support import refuses_adapters
 from models.settings import engine_environment
 from models.spec import ModelSpec
 from serve.fleet import amx, engine_fork
@@ -20,6 +20,8 @@ from serve.processes.children import Command
 
 MODULE = "vllm.entrypoints.openai.api_server"
 _GRACE_S = 3.0
+# As in "(EngineCore pid=95) ERROR 11-30 06:03:49 [core.py:15] ".
+_LOG_PREFIX = r"(\(\w+ pid=\d+\) )?(\w+ [\d-]+ [\d:]+ \[[^]]+\] )?"
 _MIN_SLOTS, _MAX_SLOTS = 4, 8
 _SMALL_BYTES = 64 * 1024**2
 # JSON is generated without whitespace, as at OpenAI: a weak model otherwise fills its tokens with it. That needs a
@@ -46,12 +48,14 @@ class LaunchOptions:
     """How an engine is started. `lora`: with LoRA enabled, for merged models only once they have an adapter, as it
     costs speed.
 
-    `embeds`: for embeddings instead of text. `parsers`: for tool calls and reasoning.
+    `embeds`: for embeddings instead of text. `parsers`: for tool calls and reasoning. `refuses_adapters`: why it can
+    serve none, as a clause; empty if it can.
     """
 
     lora: bool
     embeds: bool
     parsers: Parsers
+    refuses_adapters: str = ""
 
 
 def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
@@ -59,10 +63,10 @@ def launch_options(spec: ModelSpec, adapters: int) -> LaunchOptions:
     weights = find_model_files(spec)
     if weights.embeds:
         return LaunchOptions(lora=False, embeds=True, parsers=Parsers())
-    # With LoRA enabled, an engine of an architecture without it does not start at all.
-    lora = all(supports_lora(name) is not False for name in weights.architectures)
-    wanted = spec.kind == "base" or adapters > 0
-    return LaunchOptions(lora and wanted, False, parsers(spec, weights, adapters=adapters > 0))
+    # With LoRA enabled, an engine that cannot do it does not start, or dies of its first request.
+    refused = refuses_adapters(weights.config) or ""
+    lora = (spec.kind == "base" or adapters > 0) and not refused
+    return LaunchOptions(lora, False, parsers(spec, weights, adapters=adapters > 0), refused)
 
 
 def free_port() -> int:
@@ -118,6 +122,8 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         # With several ranks, vLLM binds them to cores itself.
         cores=share.cores if share.cores and options.gpus == 1 else None,
         grace_s=_GRACE_S,
+        log_prefix=_LOG_PREFIX,
+        consequences=("EngineDeadError", "Engine core initialization failed"),
     )
 
 
@@ -144,6 +150,10 @@ def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:
         # A process that a signal ends writes that signal to the log: the API server does not know why its core is gone.
         "PYTHONFAULTHANDLER": "1",
     }
+    if spec.toy:
+        # A model that has never learned to call fills a call with the whitespace that structural tags permit. Without
+        # them vLLM constrains a forced call by a JSON schema, which permits none.
+        extra["VLLM_ENFORCE_STRICT_TOOL_CALLING"] = "0"
     if spec.folder is not None:
         extra |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if share.device == "cpu" and "--no-enforce-eager" not in spec.engine.extra_args:

@@ -12,6 +12,7 @@ from serve.transport.asgi import Scope
 
 _PLAIN = re.compile(rb"/[A-Za-z0-9_./:@+-]*")
 _MODELS = "/v1/models"
+DOUBLED_SLASH = re.compile(r"//v1/|/v1//")  # at the start of a path
 
 
 def correct_address(scope: Scope, routes: Container[str]) -> str | None:

@@ -14,6 +14,7 @@ import orjson
 from models.audit import acting_as
 from models.database import Database
 from models.errors import NotFound, ParleyError, Unavailable
+from models.http.proxies import TrustedProxies
 from models.keys import KeyInfo
 from models.registry import Registry
 from models.settings import Settings
@@ -21,7 +22,7 @@ from models.uploads import sweep_uploaded
 from serve.accounting.metrics import Metrics
 from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization, models_endpoint
-from serve.gateway.addresses import correct_address, suggested_address
+from serve.gateway.addresses import DOUBLED_SLASH, correct_address, suggested_address
 from serve.gateway.cors import Cors
 from serve.gateway.exchange import Exchange
 from serve.gateway.inference_handler import InferenceHandler
@@ -34,7 +35,11 @@ from serve.validation import request_checks
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
-_INFERENCE_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"})
+_MESSAGES_ROUTES = frozenset({"/v1/messages", "/v1/messages/count_tokens"})
+_INFERENCE_ROUTES = _MESSAGES_ROUTES | {
+    "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/tokenize", "/v1/rerank",
+    "/v1/moderations",
+}  # fmt: skip
 _OWN_ROUTES = _INFERENCE_ROUTES | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
 _PUBLIC_ROUTES = _INFERENCE_ROUTES | {"/v1/models"}  # these are also served without /v1 and with further slashes
 _READY_TIMEOUT_S = 2.0
@@ -56,6 +61,7 @@ class Gateway:
             settings, database, self.metrics, lambda model: self.watcher.current.find_spec(model)
         )
         self._cors = Cors(settings.cors_origins)
+        self._proxies = TrustedProxies(settings.trusted_proxies)
         self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
         self._inference = InferenceHandler(settings, database, self.watcher, self.metrics, self._accounting)
         self._mounted = MountedRoutes(mounts, settings, database)
@@ -76,7 +82,12 @@ class Gateway:
         exchange = Exchange(send)
         if self._origins:
             exchange.response_headers = self._cors.headers(scope)
+        if scope["path"] in _MESSAGES_ROUTES:
+            exchange.messages_api = True
+            exchange.response_headers.append((b"request-id", exchange.request_id))
         self.metrics.in_flight.inc()
+        if self._proxies:
+            self._proxies.apply(scope)
         try:
             await self._route(scope, receive, exchange)
         except ParleyError as error:
@@ -163,9 +174,10 @@ class Gateway:
         path: str = scope["path"]
         if (right := correct_address(scope, _PUBLIC_ROUTES)) is not None:
             scope["path"], scope["raw_path"] = right, right.encode()
-        elif path.startswith(("//v1/", "/v1//")) and b"%" not in scope["raw_path"]:
-            if (suggestion := suggested_address(path, self._prefixes)) is not None:
-                raise unknown_route(scope["method"], path, suggestion)
+            return
+        suggestion = suggested_address(path, self._prefixes) if DOUBLED_SLASH.match(path) else None
+        if suggestion is not None and b"%" not in scope["raw_path"]:
+            raise unknown_route(scope["method"], path, suggestion)
 
     async def _check_ready(self) -> None:
         """Raises Unavailable if a load balancer should send requests elsewhere for now."""

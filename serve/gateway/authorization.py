@@ -1,4 +1,6 @@
-"""Authentication by key (Bearer, or x-api-key and api-key without it) against the snapshot, and which models a key may use. Without keys, no key is needed.
+"""Authentication by key against the snapshot, and which models a key may use. Without keys, no key is needed.
+
+A key comes as a Bearer token, or without an Authorization header as `x-api-key` or `api-key`.
 
 How much a key may use is in `serve.accounting.rate_limits`.
 """

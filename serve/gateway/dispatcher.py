@@ -175,4 +175,7 @@ class Dispatcher:
 def _post_arguments(request: ModelRequest) -> tuple[str, str, bytes, str | None]:
     route = request.route
     assert route.address is not None
-    return route.address, request.path[3:], request.body, route.authorization  # the address already ends in /v1
+    address, path = route.address, request.path[3:]  # the address already ends in /v1
+    if path == "/tokenize" and not route.hosted:
+        address = address.removesuffix("/v1")  # where vLLM has it
+    return address, path, request.body, route.authorization

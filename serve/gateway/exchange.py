@@ -13,7 +13,13 @@ import orjson
 from models.errors import ParleyError
 from serve.accounting.request_report import RequestRecord
 from serve.transport.asgi import JSON, ASGIMessage, Receive, Send
-from serve.transport.error_responses import error_event, error_frame, error_headers
+from serve.transport.error_responses import (
+    anthropic_error,
+    anthropic_event,
+    error_event,
+    error_frame,
+    error_headers,
+)
 from serve.transport.request_cycle import RequestResponseCycle
 
 _INTERVAL_S = 0.2
@@ -23,6 +29,7 @@ class Exchange(RequestRecord):
     """Sends the response of one request and tracks its status and size."""
 
     responses_api = False  # the stream is one of /v1/responses
+    messages_api = False  # errors have Anthropic's shape
 
     def __init__(self, send: Send) -> None:
         super().__init__()
@@ -96,12 +103,22 @@ class Exchange(RequestRecord):
         if self.started:
             await self.send_stream_error(error.body()["error"])
         else:
-            await self.send_response(error.status, orjson.dumps(error.body()), extra=error_headers(error))
+            body = self.error_body(error.body()["error"], error.status)
+            await self.send_response(error.status, body, extra=error_headers(error))
+
+    def error_body(self, error: Mapping[str, Any], status: int) -> bytes:
+        """The body of an error response in the shape of the request's API."""
+        if self.messages_api:
+            return orjson.dumps(anthropic_error(error, status, self.request_id))
+        return orjson.dumps({"error": error})
 
     async def send_stream_error(self, error: Mapping[str, Any]) -> None:
         """Ends a started stream with an error frame."""
         self.fault = "broken"
-        await self.send_body(error_event(error) if self.responses_api else error_frame(error))
+        if self.messages_api:
+            await self.send_body(anthropic_event(error, self.request_id))
+        else:
+            await self.send_body(error_event(error) if self.responses_api else error_frame(error))
 
     def wrap_send(self) -> Send:
         """A `send` for a mounted application that adds this exchange's headers and tracks the response."""

@@ -22,6 +22,8 @@ from serve.transport.request_bodies import LargeBodyTurns, RequestBodyReader
 from serve.validation.request_checks import parse_json
 
 _LARGE_BYTES = 2**16  # a shorter body takes under 10 ms, whatever is in it
+# They count or classify, and generate nothing: they are free, as at OpenAI and Anthropic.
+_UNMETERED = frozenset({"/v1/messages/count_tokens", "/v1/tokenize", "/v1/moderations"})
 
 
 class InferenceHandler:
@@ -75,6 +77,8 @@ class InferenceHandler:
                     request = self._prepare(scope["path"], body, exchange, key)
             del body  # `request` holds what is sent on
             route = request.route
+            if request.path in _UNMETERED:
+                exchange.metered = False
             self._accounting.admit(exchange, route.spec, size, request.max_tokens, request.choices)
             listener = self._disconnects.listener(receive, exchange)
             try:

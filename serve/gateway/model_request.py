@@ -9,11 +9,14 @@ import orjson
 from models.errors import Invalid
 from serve.gateway.authorization import model_not_found
 from serve.gateway.snapshot import Route, Snapshot
-from serve.validation import fields
+from serve.validation import fields, legacy_functions
 from serve.validation.field_limits import check_schemas
+from serve.validation.tool_fields import TOOL_FIELDS, check_tools, constrain_forced_call
+from serve.validation.unkept_fields import keep_fields
 
 # Their streams consist of chunks that end with [DONE], with usage only on request.
 _CHUNK_STREAMS = frozenset({"/v1/chat/completions", "/v1/completions"})
+_STREAMS = _CHUNK_STREAMS | {"/v1/responses", "/v1/messages"}
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _MAX_TOKENS_SET = frozenset(_MAX_TOKENS)
 _CHOICE_FIELDS = frozenset({"n", "prompt"})
@@ -29,6 +32,7 @@ class ModelRequest(NamedTuple):
     hide_usage: bool
     max_tokens: int | None  # per choice; None if the request sets no limit
     choices: int
+    legacy_functions: bool = False  # the response needs `function_call` in place of tool calls
 
 
 def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
@@ -56,14 +60,12 @@ def build_model_request(path: str, content: dict[str, Any], route: Route) -> Mod
         Invalid: a field is not allowed, or the body cannot be serialised.
     """
     fields.check_fields(content)
-    body = content
+    body, functions = content, False
     if not route.hosted:
-        fields.check_media(content)
-        check_schemas(content)
-        body = fields.select_engine_fields(path, content)
+        body, functions = _engine_body(path, content, route)
     if route.renamed:
         body = {**body, "model": route.model}
-    stream = content.get("stream") is True and path != "/v1/embeddings"
+    stream = content.get("stream") is True and path in _STREAMS
     hide_usage = False
     if path in _CHUNK_STREAMS:
         options = content.get("stream_options")
@@ -76,7 +78,7 @@ def build_model_request(path: str, content: dict[str, Any], route: Route) -> Mod
         elif not stream and "stream_options" in body:
             body = {key: value for key, value in body.items() if key != "stream_options"}
     return ModelRequest(
-        path, route, _serialise(body), stream, hide_usage, _read_max_tokens(content), _count_choices(content)
+        path, route, _serialise(body), stream, hide_usage, _read_max_tokens(content), _count_choices(content), functions
     )
 
 
@@ -84,10 +86,32 @@ def redirect_request(request: ModelRequest, route: Route) -> ModelRequest:
     """The same request for another model's server."""
     content = orjson.loads(request.body)
     content["model"] = route.model
+    functions = False
     if not route.hosted:
-        fields.check_media(content)
-        content = fields.select_engine_fields(request.path, content)
-    return request._replace(route=route, body=orjson.dumps(content))
+        content, functions = _engine_body(request.path, content, route)
+    # An engine's request has tools already, and its client still expects function calls.
+    functions = functions or request.legacy_functions
+    return request._replace(route=route, body=orjson.dumps(content), legacy_functions=functions)
+
+
+def _engine_body(path: str, content: dict[str, Any], route: Route) -> tuple[dict[str, Any], bool]:
+    """The fields that an engine gets, and whether functions became tools.
+
+    Raises:
+        Invalid: the engine would fetch an address, compile something huge, or ignore what shapes the answer.
+    """
+    body, functions = keep_fields(path, content), False
+    if path == "/v1/chat/completions" and legacy_functions.uses_functions(body):
+        functions = body.get("functions") is not None
+        body = legacy_functions.translate_request(body)
+    if not TOOL_FIELDS.isdisjoint(body):
+        known = route.capabilities
+        # Without a chat template it is not known what the model takes: vLLM reports that itself.
+        check_tools(path, body, route.spec.id, takes_tools=known is None or known.tools or not known.chat)
+        body = constrain_forced_call(path, body, toy=route.spec.toy)
+    fields.check_media(body)
+    check_schemas(body)
+    return fields.select_engine_fields(path, body), functions
 
 
 def _serialise(content: dict[str, Any]) -> bytes:

@@ -46,7 +46,11 @@ def delete_model(registry: Registry, name: str) -> dict[str, Any]:
 
 
 def _describe(name: str, route: Route) -> dict[str, Any]:
-    """A model in OpenAI's shape, with Parley's own fields under `parley`."""
+    """A model in OpenAI's shape, with the fields that other servers add, and Parley's own under `parley`.
+
+    `max_model_len` is vLLM's name for the context length, `context_length` that of others. `root` is the model under an
+    alias and the base under an adapter.
+    """
     spec = route.spec
     owner = urlsplit(spec.upstream.base_url).hostname if spec.upstream else "parley"
     described: dict[str, Any] = {
@@ -55,6 +59,16 @@ def _describe(name: str, route: Route) -> dict[str, Any]:
         "created": int(spec.created.timestamp()),
         "owned_by": owner or "parley",
     }
+    adapted = spec.base if spec.kind == "adapter" else None
+    described["root"] = adapted or spec.id
+    described["parent"] = spec.parent or adapted
+    known = route.capabilities
+    # The length of a hosted model's context is known if the operator has given it.
+    length = known.context_length if known is not None else spec.engine.max_model_len
+    if length is not None:
+        described["max_model_len"] = described["context_length"] = length
+    if known is not None:
+        described["capabilities"] = known.as_json()
     if spec.shutdown_date:
         described["shutdown_date"] = spec.shutdown_date.isoformat()
     own: dict[str, Any] = {"kind": spec.kind, "state": route.state.state, "base": spec.base}

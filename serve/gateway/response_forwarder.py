@@ -13,16 +13,19 @@ import orjson
 from models.errors import ParleyError
 from serve.accounting.metrics import Metrics
 from serve.gateway.exchange import Exchange
+from serve.gateway.function_frames import FunctionFrameFilter
 from serve.gateway.model_request import ModelRequest
 from serve.gateway.upstream_errors import (
     BadUpstream,
-    error_body,
+    client_error,
+    stream_error,
     upstream_fault,
 )
 from serve.transport.asgi import EVENT_STREAM, Headers
-from serve.transport.error_responses import openai_error
+from serve.transport.message_frames import MessageFrameFilter, prompt_tokens
 from serve.transport.sse_frames import FrameFilter, ResponsesFrameFilter
 from serve.transport.upstream_client import ServerResponse
+from serve.validation.legacy_functions import translate_response
 
 _FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 _STREAM_END_S = 1.0  # how long an upstream may keep its connection open after the end of its stream
@@ -71,16 +74,28 @@ async def _forward_json(metrics: Metrics, request: ModelRequest, response: Serve
         raise upstream_fault(metrics, request.route, "broken", "sent a response that is not JSON") from error
     if not isinstance(content, dict):
         raise upstream_fault(metrics, request.route, "broken", "sent a response that is not a JSON object")
+    if request.legacy_functions:
+        data = orjson.dumps(translate_response(content))
     await exchange.send_response(response.status, request.route.redactor.redact(data))
     _record_usage(exchange, content.get("usage"))
     return True
+
+
+def _frame_filter(request: ModelRequest) -> FrameFilter:
+    """The filter for the stream of a request's API."""
+    if request.path == "/v1/responses":
+        return ResponsesFrameFilter()
+    if request.path == "/v1/messages":
+        return MessageFrameFilter()
+    kind = FunctionFrameFilter if request.legacy_functions else FrameFilter
+    return kind(hide_usage=request.hide_usage)
 
 
 async def _forward_stream(
     metrics: Metrics, request: ModelRequest, response: ServerResponse, exchange: Exchange
 ) -> bool:
     exchange.responses_api = request.path == "/v1/responses"
-    frames = ResponsesFrameFilter() if exchange.responses_api else FrameFilter(hide_usage=request.hide_usage)
+    frames = _frame_filter(request)
     model, redact = request.route.spec.id, request.route.redactor.redact
     await exchange.start(200, EVENT_STREAM, _STREAM_HEADERS)
     fault: ParleyError | None = None
@@ -111,7 +126,7 @@ async def _forward_stream(
         fault = upstream_fault(metrics, request.route, "broken", "closed the connection during its response")
     if fault is None and frames.error is not None:
         metrics.failed(model, "broken")
-        await exchange.send_stream_error(request.route.redactor.redact_json(openai_error(frames.error, 500)))
+        await exchange.send_stream_error(request.route.redactor.redact_json(stream_error(request, frames.error)))
     elif fault is None and frames.complete:
         await exchange.send_body(b"")
     else:
@@ -137,7 +152,7 @@ async def _forward_error(metrics: Metrics, request: ModelRequest, response: Serv
     except OSError:
         data = b""
     redact = request.route.redactor.redact
-    body = redact(error_body(metrics, request, response.status, data))
+    body = redact(exchange.error_body(client_error(metrics, request, response.status, data), response.status))
     forwarded = [(name, redact(value)) for name, value in _forwarded_headers(response)]
     # The server that refuses knows when to retry: its headers replace those of the key's limits.
     names = {name for name, _ in forwarded}
@@ -160,9 +175,11 @@ def _upstream_limits(response: ServerResponse, ours: Headers) -> Headers:
 
 
 def _record_usage(exchange: Exchange, usage: Any) -> None:
-    """Stores a server's token counts, which have other names in /v1/responses."""
+    """Stores a server's token counts, which have other names in /v1/responses and /v1/messages."""
     if isinstance(usage, dict):
         exchange.prompt_tokens = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
+        if exchange.messages_api:
+            exchange.prompt_tokens = prompt_tokens(usage)
         exchange.completion_tokens = _count(usage.get("completion_tokens", usage.get("output_tokens")))
 
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -18,6 +18,7 @@ from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_states
+from serve.fleet.capabilities import Capabilities, read_capabilities
 from serve.fleet.engine_states import EngineStatus, ModelState
 from serve.gateway.alias_split import AliasSplit, alias_split
 from serve.gateway.redaction import NO_SECRETS, Redactor, settings_secrets
@@ -33,7 +34,8 @@ class Route:
     `model` is its name at the server; `renamed`: requests must be rewritten to that name. `address` ends in `/v1` and
     is None while the model is not running. `authorization` is the whole header and is never shown. `fallbacks` are ids
     to try in order while it is down; those retired since are missing from the snapshot's routes. `split`: the
-    name is an alias of several models, and this route is the one of the heaviest. `redactor` cuts our secrets out of the server's responses.
+    name is an alias of several models, and this route is the one of the heaviest. `capabilities` is None for a hosted
+    model. `redactor` cuts our secrets out of the server's responses.
     """
 
     spec: ModelSpec
@@ -45,6 +47,7 @@ class Route:
     fallbacks: tuple[str, ...] = ()
     split: AliasSplit | None = None
     redactor: Redactor = NO_SECRETS
+    capabilities: Capabilities | None = None
 
     @property
     def hosted(self) -> bool:
@@ -98,6 +101,8 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
         )
         for spec in specs
     }
+    for name, known in _capabilities(specs).items():
+        routes[name] = replace(routes[name], capabilities=known)
     aliases = {name: target for name, target in registry.aliases().items() if target in routes}
     weights = registry.alias_weights()
     for name, target in aliases.items():
@@ -111,6 +116,18 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
         keys=MappingProxyType(_keys(settings, database)),
         keys_needed=keys_configured(database),
     )
+
+
+def _capabilities(specs: Sequence[ModelSpec]) -> dict[str, Capabilities | None]:
+    """Model id → capabilities, for local models."""
+    by_id = {spec.id: spec for spec in specs}
+    bases = {spec.base for spec in specs if spec.kind == "adapter"}
+    known = {}
+    for spec in specs:
+        if spec.kind != "hosted":
+            base = by_id.get(spec.base or "") if spec.kind == "adapter" else None
+            known[spec.id] = read_capabilities(spec, base, adapters=spec.kind == "adapter" or spec.id in bases)
+    return known
 
 
 def _route(settings: Settings, spec: ModelSpec, state: ModelState, row: EngineStatus | None, engine_key: str) -> Route:

@@ -60,13 +60,31 @@ class ModelFacts(Shape):
     base: str | None
 
 
+class ModelCapabilities(Shape):
+    """What a local model can do."""
+
+    chat: bool
+    completions: bool
+    embeddings: bool
+    tools: bool
+    structured_outputs: bool
+    reasoning: bool
+    vision: bool
+    logprobs: bool
+
+
 class Model(Shape):
-    """A model in OpenAI's format."""
+    """A model in OpenAI's format. What is not known of a hosted model is left out."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    root: str
+    parent: str | None
+    max_model_len: Annotated[int, Field(description="Prompt and answer together, in tokens.")] = 0
+    context_length: Annotated[int, Field(description="The same as `max_model_len`.")] = 0
+    capabilities: ModelCapabilities | None = None
     parley: ModelFacts
 
 
@@ -157,6 +175,50 @@ class ResponsesRequest(Shape):
     top_p: _Share | None = None
 
 
+class CountTokensRequest(Shape):
+    """A request of Anthropic's API to count the tokens of a prompt."""
+
+    model: _Model
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    system: str | list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+
+
+class MessagesRequest(CountTokensRequest):
+    """A request of Anthropic's API."""
+
+    max_tokens: _Tokens
+    stream: bool | None = None
+    temperature: _Temperature | None = None
+    top_p: _Share | None = None
+    stop_sequences: Annotated[list[str], Field(max_length=4)] | None = None
+    tool_choice: dict[str, Any] | None = None
+
+
+class TokenizeRequest(Shape):
+    """A prompt, or messages, to split into tokens."""
+
+    model: _Model
+    prompt: str | None = None
+    messages: list[dict[str, Any]] | None = None
+
+
+class RerankRequest(Shape):
+    """Documents to order by how well they answer a query."""
+
+    model: _Model
+    query: str
+    documents: Annotated[list[str], Field(min_length=1)]
+    top_n: Annotated[int, Field(ge=0)] | None = None
+
+
+class ModerationRequest(Shape):
+    """Texts to classify."""
+
+    model: _Model
+    input: str | list[str]
+
+
 class Usage(Shape):
     """Token counts."""
 
@@ -199,6 +261,43 @@ class Embeddings(Shape):
     usage: Usage
 
 
+class MessageUsage(Shape):
+    """Token counts in Anthropic's format."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class AnthropicMessage(Shape):
+    """A complete answer in Anthropic's format."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    content: list[dict[str, Any]]
+    model: str
+    usage: MessageUsage
+
+
+class CountedTokens(Shape):
+    """The number of tokens of a prompt."""
+
+    input_tokens: int
+
+
+class Tokens(Shape):
+    """The tokens of a prompt."""
+
+    count: int
+    tokens: list[int]
+
+
+class Results(Shape):
+    """Results in the order of the server that made them."""
+
+    results: list[dict[str, Any]]
+
+
 class Response(Shape):
     """A response as the model's server sends it."""
 
@@ -233,6 +332,26 @@ OPERATIONS = (
     Operation(
         "POST", "/v1/embeddings", "Create embeddings.", "Answers", Embeddings, body=EmbeddingsRequest,
         errors=_INFERENCE_ERRORS,
+    ),
+    Operation(
+        "POST", "/v1/messages", "Anthropic's Messages API, if the model's server supports it. Errors have Anthropic's "
+        "format.", "Answers", AnthropicMessage, body=MessagesRequest, stream=ResponseEvent, errors=_INFERENCE_ERRORS,
+    ),
+    Operation(
+        "POST", "/v1/messages/count_tokens", "Count the tokens of a prompt in Anthropic's format.", "Answers",
+        CountedTokens, body=CountTokensRequest, errors=_INFERENCE_ERRORS,
+    ),
+    Operation(
+        "POST", "/v1/tokenize", "Split a prompt into tokens, if the model's server supports it.", "Answers", Tokens,
+        body=TokenizeRequest, errors=_INFERENCE_ERRORS,
+    ),
+    Operation(
+        "POST", "/v1/rerank", "Order documents by relevance, if the model's server supports it.", "Answers", Results,
+        body=RerankRequest, errors=_INFERENCE_ERRORS,
+    ),
+    Operation(
+        "POST", "/v1/moderations", "Classify texts, if the model's server supports it.", "Answers", Results,
+        body=ModerationRequest, errors=_INFERENCE_ERRORS,
     ),
     Operation(
         "POST", "/v1/responses", "The Responses API, if the model's server supports it.", "Answers", Response,

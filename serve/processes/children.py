@@ -4,6 +4,7 @@ The pipe to a guardian's standard input is its lifeline: when it closes, the gua
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,7 +39,8 @@ _PREFIX = "Fatal Python error: "
 class Command:
     """A command: a name for logs and messages, arguments, environment, and the cores it may use (None: all).
 
-    `inherited_files`: file descriptors that the program inherits under the same numbers.
+    `inherited_files`: file descriptors that the program inherits under the same numbers. `log_prefix`: a pattern of
+    what its log lines begin with. `consequences`: words of log lines that only say that another process has failed.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Command:
     cores: tuple[int, ...] | None = None
     grace_s: float = 5.0
     inherited_files: tuple[int, ...] = ()
+    log_prefix: str = ""
+    consequences: tuple[str, ...] = ()
 
 
 def own_command(
@@ -158,7 +162,8 @@ class Process:
             place = next((line.strip() for line in kept[fatal:] if line.startswith('  File "')), "")
             return ", ".join(filter(None, [kept[fatal], place]))[-300:]
         telling = [line for line in kept if "Error" in line and "Traceback" not in line]
-        return (telling or kept or [""])[-1][-300:]
+        causes = [line for line in telling if not any(words in line for words in self.command.consequences)]
+        return re.sub(f"^{self.command.log_prefix}", "", (causes or telling or kept or [""])[-1])[-300:]
 
     def _output(self) -> str:
         """The end of what this run wrote to its log."""

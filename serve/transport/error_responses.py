@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: response headers, raw responses, stream frames."""
+"""Errors in OpenAI's shape, and in Anthropic's: response headers, raw responses, stream frames."""
 
 import os
 from collections.abc import Mapping
@@ -39,6 +39,28 @@ def error_event(error: Mapping[str, Any]) -> bytes:
     """An `error` event for a /v1/responses stream, with the fields that make the SDK raise it."""
     event = {**error, "type": "error", "sequence_number": 0, "error": error}
     return b"event: error\ndata: " + orjson.dumps(event) + b"\n\n"
+
+
+# Anthropic's error types: https://docs.anthropic.com/en/api/errors
+_ANTHROPIC_TYPES = {
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large",
+    429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error",
+}  # fmt: skip
+
+
+def anthropic_error(error: Mapping[str, Any], status: int, request_id: bytes) -> dict[str, Any]:
+    """An error of OpenAI's shape in Anthropic's, for /v1/messages. OpenAI's `param` and `code` stay in it."""
+    kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return {
+        "type": "error",
+        "error": {**error, "type": kind},
+        "request_id": request_id.decode(),
+    }
+
+
+def anthropic_event(error: Mapping[str, Any], request_id: bytes) -> bytes:
+    """An `error` event for a /v1/messages stream."""
+    return b"event: error\ndata: " + orjson.dumps(anthropic_error(error, 500, request_id)) + b"\n\n"
 
 
 def openai_error(content: Any, status: int) -> dict[str, Any]:

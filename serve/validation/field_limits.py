@@ -63,7 +63,7 @@ _COUNT_NAMES = (b"Items", b"Contains", b"minProperties", b"maxProperties")
 # A repetition in a regular expression or a grammar, or a count in a schema inside a grammar.
 _REPEATED = re.compile(r"[{,:]\s*\d{6,}")
 _CONTAINERS = frozenset({dict, list})
-_SCHEMA_FIELDS = ("response_format", "text", "structured_outputs", "tools")
+_SCHEMA_FIELDS = ("response_format", "text", "structured_outputs", "tools", "output_config")
 
 
 def check_limits(body: dict[str, Any]) -> None:

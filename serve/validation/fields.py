@@ -48,12 +48,32 @@ _RESPONSES = _SAMPLING | _split(
     truncation chat_template_kwargs"""
 )
 
+# Anthropic's API, which vLLM serves too.
+_MESSAGES = _split(
+    """model messages max_tokens metadata output_config thinking stop_sequences stream system temperature tool_choice
+    tools top_k top_p cache_salt chat_template_kwargs"""
+)
+_COUNT_TOKENS = _split("model messages output_config system thinking tool_choice tools chat_template_kwargs")
+_TOKENIZE = _split(
+    """model prompt messages add_generation_prompt continue_final_message add_special_tokens return_token_strs tools
+    chat_template_kwargs"""
+)
+_RERANK = _split(
+    """model query documents top_n truncate_prompt_tokens truncation_side max_tokens_per_doc max_tokens_per_query user
+    cache_salt chat_template_kwargs"""
+)
+
 ALLOWED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "/v1/chat/completions": _CHAT,
         "/v1/completions": _COMPLETIONS,
         "/v1/embeddings": _EMBEDDINGS,
         "/v1/responses": _RESPONSES,
+        "/v1/messages": _MESSAGES,
+        "/v1/messages/count_tokens": _COUNT_TOKENS,
+        "/v1/tokenize": _TOKENIZE,
+        "/v1/rerank": _RERANK,
+        "/v1/moderations": _split("model input"),
     }
 )
 
@@ -93,7 +113,9 @@ _FREE: Mapping[str, frozenset[str] | None] = MappingProxyType(
         "metadata": None,
         "documents": None,
         "logit_bias": None,
-        "messages": _split("arguments"),
+        # What a tool was called with: `arguments` at OpenAI, `input` at Anthropic.
+        "messages": _split("arguments input input_schema"),
+        "output_config": _SCHEMA,
         "input": _split("arguments"),
     }
 )
@@ -189,7 +211,8 @@ def _check_part(part: dict[str, Any], field: str) -> None:
     for name, value in part.items():
         if embeds or name.endswith("_embeds"):
             raise Invalid(f"Embeddings are not accepted in {field}.", param=field, code="unsupported_parameter")
-        if name.endswith("_url"):
+        # Anthropic's form of an address is {"type": "url", "url": …}.
+        if name.endswith("_url") or (name == "url" and kind == "url"):
             url = value.get("url") if isinstance(value, dict) else value
             if isinstance(url, str) and not url.startswith("data:"):
                 raise Invalid(

@@ -22,7 +22,8 @@ _MODELS = (b"/v1/models/", b"/v1/parley/models/", b"/v1/parley/aliases/")  # bef
 _COMMON_PATHS = frozenset(
     {
         b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/responses", b"/v1/models", b"/health",
-        b"/ready", b"/metrics",
+        b"/ready", b"/metrics", b"/v1/messages", b"/v1/messages/count_tokens", b"/v1/tokenize", b"/v1/rerank",
+        b"/v1/moderations",
     }
 )  # fmt: skip
 # RFC 3986's pchar without %, in segments that are neither empty nor only dots. One / may end the path.
@@ -104,7 +105,7 @@ def check_cross_site(scope: Scope, origins: Container[bytes]) -> None:
         )
     # For reads, the browser itself keeps other sites' pages from seeing the response.
     origin = header(scope, b"origin") if scope["method"] in ("POST", "DELETE") else None
-    if origin is not None and origin not in origins and origin != b"http://" + host:
+    if origin is not None and origin not in origins and origin != scope.get("scheme", "http").encode() + b"://" + host:
         raise Forbidden(
             "Pages of another site may not use this gateway. The operator can allow the site with cors_origins.",
             param="origin",

@@ -1,6 +1,10 @@
-"""Programs that others wrote, unchanged, against real engines: LangChain, LiteLLM, vLLM's benchmark, lm-eval; curl."""
+"""Programs that others wrote, unchanged, against real engines: libraries, agents, vLLM's benchmark, lm-eval; curl.
+
+The demo's models have not learned to call tools: a call that is forced fits its schema by vLLM's constrained decoding.
+"""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -30,6 +34,58 @@ def test_litellm(parley: Server) -> None:
     assert met["streamed"] == met["async"] == met["answer"]
     assert met["tokens"] == met["streamed tokens"] > 0
     assert met["unknown model"] == "NotFoundError"
+
+
+def test_instructor_and_pydantic_ai(parley: Server) -> None:
+    met = run("agents", "agents_chat", parley, parley.chat)
+    for ticket in (met["tool_call"], met["json_schema_mode"], met["agent's ticket"]):
+        assert ticket["topic"] in ("delivery", "money")
+        assert isinstance(ticket["urgent"], bool)
+        assert re.fullmatch("[0-9]{8}", ticket["order"])
+    assert met["agent"].strip()
+    assert met["agent with a tool"].strip()
+    assert met["agent's tokens"] > 0
+
+
+def test_vercels_ai_and_run_tools(parley: Server) -> None:
+    met = run("node", "agents", parley, parley.chat)
+    assert met["answer"].strip()
+    assert met["streamed"] == met["answer"]
+    assert met["tokens"] > 0
+    assert met["object"]["topic"] in ("delivery", "money")
+    ((tool, asked),) = met["called"]
+    assert tool == "find_order"
+    assert re.fullmatch("[0-9]{8}", asked["number"])
+    assert met["tool's result"] == [f"{asked['number']} is here"]
+    assert met["free to call"].strip()
+    (number,) = met["runTools asked"]
+    assert re.fullmatch("[0-9]{8}", number)
+    assert met["runTools result"] == f"Order {number} was shipped yesterday."
+
+
+def test_llm(parley: Server, tmp_path: Path) -> None:
+    where = {"model_id": "mine", "model_name": parley.chat, "api_base": parley.base_url, "api_key_name": "parley"}
+    described = json.dumps([where | {"supports_schema": True}])  # JSON is YAML too
+    (tmp_path / "extra-openai-models.yaml").write_text(described)
+    (tmp_path / "keys.json").write_text(json.dumps({"parley": parley.key}))
+    command = [CLIENTS / "agents" / "bin" / "llm", "-m", "mine", "-o", "temperature", "0", "-o", "max_tokens", "60"]
+    question = "please cancel my order 73194628"
+    streamed = run_command([*command, question], parley, LLM_USER_PATH=str(tmp_path)).stdout.strip()
+    assert streamed
+    assert (
+        run_command([*command, "--no-stream", question], parley, LLM_USER_PATH=str(tmp_path)).stdout.strip() == streamed
+    )
+    shape = run_command([*command, "--schema", "urgent bool", question], parley, LLM_USER_PATH=str(tmp_path)).stdout
+    assert json.loads(shape)["urgent"] in (True, False)
+
+
+def test_llama_index(parley: Server) -> None:
+    if not (CLIENTS / "llama-index" / "bin" / "python").is_file():
+        pytest.skip("llama-index takes 290 MB: `make clients-more` installs it and runs this test.")
+    met = run("llama-index", "llama_index_chat", parley, parley.chat)
+    assert met["answer"].strip()
+    assert met["streamed"] == met["answer"]
+    assert met["ticket"]["topic"] in ("delivery", "money")
 
 
 def test_vllms_serving_benchmark(parley: Server, tmp_path: Path) -> None:

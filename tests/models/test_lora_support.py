@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from models import lora_support
 from models.database import Database
 from models.errors import Invalid
 from models.lora_support import must_be_merged, serves, supports_lora
@@ -30,7 +31,7 @@ from models.spec import ModelSpec
     ],
 )
 def test_which_adapters_no_engine_can_hold(adapter: dict[str, Any], merged: bool) -> None:
-    assert bool(must_be_merged(adapter, 64, ("Qwen2ForCausalLM",))) == merged
+    assert bool(must_be_merged(adapter, 64, {"architectures": ["Qwen2ForCausalLM"]})) == merged
 
 
 @pytest.mark.parametrize(
@@ -47,9 +48,19 @@ def test_which_adapters_no_engine_can_hold(adapter: dict[str, Any], merged: bool
 )
 def test_which_architectures_take_adapters(architecture: str, supported: bool | None) -> None:
     assert supports_lora(architecture) is supported
-    assert bool(must_be_merged({"r": 8}, 64, (architecture,))) is (supported is False)
+    assert bool(must_be_merged({"r": 8}, 64, {"architectures": [architecture]})) is (supported is False)
     assert serves(architecture) is (supported is not None)
     assert "vllm" not in sys.modules
+
+
+@pytest.mark.parametrize("config", [{"num_experts": 4}, {"text_config": {"num_local_experts": 8}}])
+def test_a_build_for_cpus_takes_no_adapters_on_models_with_experts(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cpu in (True, False):
+        monkeypatch.setattr(lora_support, "_is_cpu_build", lambda cpu=cpu: cpu)
+        assert bool(lora_support.refuses_adapters(config)) is cpu
+    assert lora_support.refuses_adapters({"num_experts": 1, "n_routed_experts": None}) is None
 
 
 def test_an_adapter_that_its_base_cannot_take_is_refused_at_its_registration(

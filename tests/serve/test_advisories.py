@@ -71,7 +71,7 @@ ELSEWHERE = {
         "tests/train/publication/test_acceptance.py::test_what_does_not_agree_stays_a_candidate"
     ),
     "vllm#44751": "tests/serve/test_engine_lifecycle.py::test_a_start_that_never_gets_ready_leaves_no_worker",
-    "vllm#9280": "tests/train/publication/test_publish.py::test_which_adapters_no_engine_can_hold",
+    "vllm#9280": "tests/models/test_lora_support.py::test_which_adapters_no_engine_can_hold",
     "vllm#43127": "tests/serve/test_gateway.py::test_models_are_listed_and_retrieved",
     "gradio hidden values": "tests/ui/raters/test_app.py::test_the_built_page_names_no_model",
     "gradio fn_index": "tests/ui/access/test_router.py::test_without_a_key_the_owners_app_is_closed",

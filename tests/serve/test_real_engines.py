@@ -104,6 +104,70 @@ def test_a_tool_is_called_when_it_has_to_be(sdk: openai.OpenAI, choice: Any) -> 
     assert json.loads(call.function.arguments)["city"] in ("Oslo", "Rome")
 
 
+def test_a_forced_call_fits_its_schema_on_every_route(sdk: openai.OpenAI) -> None:
+    """Without `strict`, which few clients send: vLLM by itself would take any JSON as arguments."""
+    loose: Any = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
+    named: Any = {"type": "function", "function": {"name": "weather"}}
+    answer = sdk.chat.completions.create(
+        model="talks", messages=HELLO, tools=[loose], tool_choice=named, max_tokens=300, parallel_tool_calls=False
+    )
+    (call,) = answer.choices[0].message.tool_calls or ()
+    assert json.loads(call.function.arguments)["city"] in ("Oslo", "Rome")  # type: ignore[union-attr] -- a function
+    flat: Any = {"type": "function", "name": "weather", "parameters": CITY}
+    response = sdk.responses.create(
+        model="talks", input="hello", tools=[flat], tool_choice="required", max_output_tokens=300,
+        parallel_tool_calls=False,
+    )  # fmt: skip
+    called = [item for item in response.output if item.type == "function_call"]
+    assert json.loads(called[0].arguments)["city"] in ("Oslo", "Rome")
+    old = sdk.chat.completions.create(
+        model="talks", messages=HELLO, functions=[{"name": "weather", "parameters": CITY}], max_tokens=300,
+        function_call={"name": "weather"},
+    )  # fmt: skip
+    assert old.choices[0].message.function_call is not None
+    assert json.loads(old.choices[0].message.function_call.arguments)["city"] in ("Oslo", "Rome")
+
+
+def test_an_engines_errors_are_openais(sdk: openai.OpenAI) -> None:
+    long = "hello " * 20_000
+    messages: Any = [{"role": "user", "content": long}]
+    for param, ask in {
+        "messages": lambda: sdk.chat.completions.create(model="talks", messages=messages, stream=True),
+        "prompt": lambda: sdk.completions.create(model="talks", prompt=long),
+        "input": lambda: sdk.responses.create(model="talks", input=long),
+    }.items():
+        with pytest.raises(openai.BadRequestError, match="This model's maximum context length is") as refused:
+            ask()
+        assert (refused.value.code, refused.value.param) == ("context_length_exceeded", param)
+    for field, value, param in (
+        ("messages", [{"role": "user", "content": None}], "messages[0].content"),
+        ("response_format", {"type": "regex"}, "response_format.type"),
+        ("structured_outputs", {"regex": "("}, "structured_outputs"),
+        ("tools", [], "tools"),
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            sdk.chat.completions.create(model="talks", messages=HELLO, extra_body={field: value})
+        assert refused.value.param == param
+        assert not re.search("pydantic|vllm|validation error|<path>|--", refused.value.message.lower())
+    kept = sdk.chat.completions.create(model="talks", messages=HELLO, extra_body={"guided_choice": ["yes", "no"]})
+    assert kept.choices[0].message.content in ("yes", "no")
+
+
+def test_anthropics_api(live: Stack, sdk: openai.OpenAI) -> None:
+    body: dict[str, Any] = {"model": "talks", "messages": HELLO, "max_tokens": 5}
+    whole = sdk.post("/messages", cast_to=object, body=body)
+    assert whole["usage"]["output_tokens"] == 5  # type: ignore[index] -- plain JSON
+    del body["max_tokens"]
+    counted = sdk.post("/messages/count_tokens", cast_to=object, body=body)
+    assert counted["input_tokens"] == whole["usage"]["input_tokens"] > 0  # type: ignore[index] -- plain JSON
+    tokens = sdk.post("/tokenize", cast_to=object, body=body)
+    assert tokens["count"] == counted["input_tokens"]  # type: ignore[index] -- plain JSON
+    described = sdk.models.retrieve("talks").to_dict()
+    assert described["max_model_len"] == tokens["max_model_len"]  # type: ignore[index] -- plain JSON
+    with pytest.raises(openai.NotFoundError, match="does not support /v1/rerank"):
+        sdk.post("/rerank", cast_to=object, body={"model": "talks", "query": "a", "documents": ["b"]})
+
+
 def test_json_and_log_probabilities(sdk: openai.OpenAI) -> None:
     schema = {
         "type": "object", "required": ["city", "score"], "additionalProperties": False,

@@ -1,5 +1,7 @@
 """vLLM's command line and environment as we write them; what starts is in test_stack.py."""
 
+import sys
+import time
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import amx, engine_fork, engine_states, vllm_command
 from serve.fleet.placement import Share
+from serve.processes.children import spawn
 
 CPU = Share("cpu", cores=(2, 3), kv_cache_bytes=2**28)
 GPU = Share("cuda", gpus=(1,), gpu_memory_share=0.45)
@@ -72,6 +75,12 @@ def test_options_become_flags() -> None:
     assert (values["--dtype"], values["--max-model-len"], values["--seed"]) == ("float32", "512", "7")
     assert values["--max-lora-rank"] == "32"
     assert "--trust-remote-code" in flags
+
+
+def test_a_toy_calls_tools_by_json_schema() -> None:
+    strict = "VLLM_ENFORCE_STRICT_TOOL_CALLING"
+    assert made(base(toy=True))[2].environment[strict] == "0"
+    assert strict not in made(base())[2].environment
 
 
 def test_a_merged_model_pays_for_lora_only_when_an_adapter_hangs_on_it() -> None:
@@ -150,3 +159,16 @@ def test_an_engine_on_a_cpu_compiles_nothing_and_others_keep_what_they_compile(t
     assert kept["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
     chosen = replace(command, environment={"TRITON_CACHE_DIR": "/elsewhere"})
     assert vllm_command.with_cache(chosen, tmp_path).environment["TRITON_CACHE_DIR"] == "/elsewhere"
+
+
+def test_the_last_words_of_an_engine_are_those_of_the_process_that_failed(tmp_path: Path) -> None:
+    lines = (
+        "(EngineCore pid=95) ERROR 11-30 06:03:49 [core.py:1512] AttributeError: no attribute 'bfloat16'",
+        "(APIServer pid=86) ERROR 11-30 06:03:49 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: it died",
+        "(APIServer pid=86) RuntimeError: Engine core initialization failed. See root cause above.",
+    )
+    argv = (sys.executable, "-S", "-c", f"print({chr(10).join(lines)!r})")
+    process = spawn(replace(made(base())[2], argv=argv), tmp_path)
+    while process.exit_code() is None:
+        time.sleep(0.01)
+    assert process.exit_reason() == "ended with status 0: AttributeError: no attribute 'bfloat16'"

@@ -9,7 +9,7 @@ import pytest
 
 from models.spec import EngineOptions, ModelSpec
 from serve.fleet import vllm_command, vllm_parsers
-from serve.fleet.model_files import find_model_files
+from serve.fleet.model_files import TEXT_ARCHITECTURES, find_model_files
 from serve.fleet.placement import Share
 
 HERMES = "{% if tools %}<tool_call>{{ tools }}</tool_call>{% endif %}"
@@ -17,16 +17,17 @@ QWEN3 = HERMES + "{% if enable_thinking is false %}<think>\n\n</think>{% endif %
 CPU = Share("cpu", cores=(0,), kv_cache_bytes=2**28)
 
 
-def registered(package: str, table: str) -> set[str]:
-    """The keys of a table in vLLM's source, read and not run."""
+def registered(file: str, table: str) -> set[str]:
+    """The keys of a table in a file of vLLM's source, read and not run."""
     vllm = find_spec("vllm")
     if vllm is None or not vllm.submodule_search_locations:
         pytest.skip("vLLM is not installed here")
-    tree = ast.parse((Path(vllm.submodule_search_locations[0]) / package / "__init__.py").read_text())
-    for node in ast.walk(tree):
+    tree = ast.parse((Path(vllm.submodule_search_locations[0]) / file).read_text())
+    for node in tree.body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == table:
-            return set(ast.literal_eval(node.value))
-    raise AssertionError(f"{package} has no {table}")
+            assert isinstance(node.value, ast.Dict)
+            return {ast.literal_eval(key) for key in node.value.keys if key is not None}
+    raise AssertionError(f"{file} has no {table}")
 
 
 def model(folder: Path, model_type: str, template: str, kind: str = "base", **options) -> ModelSpec:
@@ -43,8 +44,8 @@ def found(spec: ModelSpec, *, adapters: bool = False) -> tuple[str | None, str |
 
 def test_every_name_is_registered_in_the_installed_vllm() -> None:
     tools, reasoning = vllm_parsers.parser_names()
-    assert tools <= registered("tool_parsers", "_TOOL_PARSERS_TO_REGISTER")
-    assert reasoning <= registered("reasoning", "_REASONING_PARSERS_TO_REGISTER")
+    assert tools <= registered("tool_parsers/__init__.py", "_TOOL_PARSERS_TO_REGISTER")
+    assert reasoning <= registered("reasoning/__init__.py", "_REASONING_PARSERS_TO_REGISTER")
     assert {"hermes", "llama3_json", "mistral"} <= tools
 
 
@@ -112,6 +113,13 @@ def test_the_engine_is_started_with_them(tmp_path: Path) -> None:
     assert "--enable-auto-tool-choice" in argv
     plain = vllm_command.command(model(tmp_path / "p", "qwen2", "x"), CPU, port=1, key="k", adapters=0).argv
     assert not {"--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser"} & set(plain)
+
+
+def test_models_that_make_text_are_known_by_vllms_registry() -> None:
+    """A name in "Model" otherwise means embeddings: GPT2LMHeadModel was started for embeddings, and had no chat."""
+    tables = ("_TEXT_GENERATION_MODELS", "_MULTIMODAL_MODELS")
+    names = {name for table in tables for name in registered("model_executor/models/registry.py", table)}
+    assert {name for name in names if name.endswith("Model")} == set(TEXT_ARCHITECTURES)
 
 
 def test_an_embedding_model_is_started_as_one(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 import train.cli
-from models.errors import Invalid, NotFound, Unavailable
+from models.errors import Invalid, NotFound
 from models.settings import Settings
 from tests.train.conftest import style_rows
 from train.data.checks import UnusableData
@@ -90,10 +90,3 @@ def test_a_missing_file_and_an_unknown_adapter(parley: Any, tiny_base: Path) -> 
     run = parley("train", "/nowhere.jsonl", "--base", tiny_base, "--name", "x")
     assert isinstance(run.exception, NotFound)
     assert isinstance(parley("merge", "nobody", "--name", "x").exception, NotFound)
-
-
-def test_a_database_that_is_not_there_says_what_to_run(parley: Any, settings: Settings, tmp_path: Path) -> None:
-    (settings.home / "parley.db").unlink()
-    run = parley("train", write(tmp_path / "a.jsonl", []), "--base", "tiny", "--name", "x")
-    assert isinstance(run.exception, Unavailable)
-    assert "parley db upgrade" in str(run.exception)

@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from models.demo import FOLDER, PROMPTS, catalogue
 from train.demo.answers import count_topics
+from train.demo.base import CHAT_TEMPLATE
 from train.demo.build import ADAPTERS, BASE_NAME
 from train.demo.evaluation import copies, load
 
@@ -49,6 +50,20 @@ def test_adapters_name_the_base_by_its_id_and_no_machine() -> None:
         assert config["r"] <= 16
     for file in FOLDER.rglob("*.json"):
         assert not re.search(r'"(/|[A-Z]:\\)[a-z]', file.read_text("utf-8")), file
+
+
+def test_the_template_writes_tools_and_leaves_other_conversations_alone(tokenizer: Any) -> None:
+    assert (BASE / "chat_template.jinja").read_text("utf-8") == CHAT_TEMPLATE
+    talk = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    plain = "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
+    assert tokenizer.apply_chat_template(talk, tokenize=False) == plain
+    call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": {"n": 1}}}
+    talk += [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "here"}]
+    tools = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}]
+    written = tokenizer.apply_chat_template(talk, tools=tools, tokenize=False, add_generation_prompt=True)
+    assert written.startswith('<|im_start|>system\ns\nTools:\n{"name": "find"')
+    assert '<|im_start|>assistant\n<tool_call>{"name": "find", "arguments": {"n": 1}}</tool_call><|im_end|>' in written
+    assert written.endswith("<tool_response>here</tool_response><|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_digits_stand_alone(tokenizer: Any) -> None:

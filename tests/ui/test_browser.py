@@ -199,6 +199,57 @@ def test_a_bot_that_starts_over_stays_at_its_greeting(running_page: RunningPage,
     expect(page.locator("#bot-log")).to_contain_text("Hello there.")
 
 
+def test_a_conversation_is_edited_kept_and_named(running_page: RunningPage, context: BrowserContext):
+    """The page arrives with its lists; a conversation outlives a reload, and its messages can be edited."""
+    page = signed_in(running_page, context)
+    expect(page.locator("#steps .next")).to_have_count(1)
+    page.locator("#chat-examples .chip", has_text="Two?").click()
+    expect(page.locator("#chat-figures")).to_contain_text("tokens/s", timeout=20_000)
+    page.fill("#chat-temperature input", "7")
+    page.fill("#chat-text textarea", "again")
+    page.get_by_role("button", name="Send").locator("visible=true").click()  # it has a name for screen readers
+    expect(page.locator("#chat-line")).to_contain_text("Temperature: use a number from 0 to 2, not 7.")
+    expect(page.locator("#chat-temperature input")).to_have_value("7")  # refused, not changed
+    page.fill("#chat-temperature input", "0.5")
+    page.locator("#chat-log [aria-label=Edit]").click()
+    page.locator("#chat-log textarea").fill("Three?")
+    page.locator("#chat-log [aria-label=Submit]").click()
+    expect(page.locator("#chat-log [data-testid=user]")).to_have_text("Three?", timeout=20_000)
+    expect(page.locator("#chat-saved [data-chat=open]")).to_have_text("Three?", timeout=20_000)
+    page.once("dialog", lambda dialog: dialog.accept("Numbers"))
+    page.locator("[data-chat=rename]").click()
+    page.reload()
+    expect(page.locator("#chat-log [data-testid=user]")).to_have_text("Three?", timeout=20_000)
+    page.click("#chat-new")
+    expect(page.locator("#chat-log [data-testid=user]")).to_have_count(0)
+    page.locator("#chat-saved [data-chat=open]", has_text="Numbers").click()
+    expect(page.locator("#chat-log [data-testid=bot]")).to_contain_text("Delivery takes two working days")
+    page.locator("[data-chat=delete]").click()
+    expect(page.locator("#chat-log [data-testid=user]")).to_have_count(0)
+    expect(page.locator("#chat-saved")).to_contain_text("Your conversations appear here")
+
+
+def test_a_comparison_grows_and_leads_to_the_vote(running_page: RunningPage, context: BrowserContext):
+    page = signed_in(running_page, context)
+    page.locator("#steps [data-tab=Compare]").click()
+    page.fill("#compare-prompt textarea", "Where is it & when?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#compare-vote a")).to_be_visible(timeout=20_000)
+    tops = [lane.bounding_box() for lane in page.locator(".lane:visible").all()]
+    assert len({box and box["y"] for box in tops}) == 1
+    inner = """() => [...document.querySelectorAll(".lane *")].filter((part) =>
+      part.scrollHeight > part.clientHeight + 1 && /auto|scroll/.test(getComputedStyle(part).overflowY)).length"""
+    assert page.evaluate(inner) == 0
+    with context.expect_page() as opened:
+        page.locator("#compare-vote a").click()
+    expect(opened.value.locator("#vote-question")).to_contain_text("Where is it & when?", timeout=20_000)
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect_no_sideways_scroll(page)
+    bars = """() => [...document.querySelectorAll(".tabs-bar .tab-container")]
+      .filter((part) => /auto|scroll/.test(getComputedStyle(part).overflow)).length"""
+    assert page.evaluate(bars) == 0
+
+
 def test_an_error_is_one_line(running_page: RunningPage, context: BrowserContext):
     page = signed_in(running_page, context)
     page.fill("#chat-text textarea", "please fail")

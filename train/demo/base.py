@@ -33,16 +33,36 @@ _QWEN2_CUT = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# ChatML. The generation tags tell TRL which tokens are the assistant's, including the end token.
+# ChatML, with tools as Hermes writes them. The generation tags tell TRL which tokens are the assistant's, including the
+# end token.
 CHAT_TEMPLATE = """\
+{%- if tools -%}
+{{- '<|im_start|>system\\n' -}}
+{%- if messages[0]['role'] == 'system' -%}{{- messages[0]['content'] + '\\n' -}}{%- endif -%}
+{{- 'Tools:\\n' -}}
+{%- for tool in tools -%}{{- tool['function'] | tojson + '\\n' -}}{%- endfor -%}
+{{- 'A call: <tool_call>{"name": NAME, "arguments": OBJECT}</tool_call><|im_end|>\\n' -}}
+{%- endif -%}
 {%- for message in messages -%}
-{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{%- if not (tools and loop.first and message['role'] == 'system') -%}
+{{- '<|im_start|>' + ('user' if message['role'] == 'tool' else message['role']) + '\\n' -}}
 {%- if message['role'] == 'assistant' -%}
-{%- generation -%}{{- message['content'] + '<|im_end|>' -}}{%- endgeneration -%}
+{%- generation -%}
+{{- message['content'] or '' -}}
+{%- for call in message['tool_calls'] or [] -%}
+{{- '<tool_call>{"name": ' + call['function']['name'] | tojson + ', "arguments": ' -}}
+{%- set given = call['function']['arguments'] -%}
+{{- (given if given is string else given | tojson) + '}</tool_call>' -}}
+{%- endfor -%}
+{{- '<|im_end|>' -}}
+{%- endgeneration -%}
+{%- elif message['role'] == 'tool' -%}
+{{- '<tool_response>' + message['content'] + '</tool_response><|im_end|>' -}}
 {%- else -%}
 {{- message['content'] + '<|im_end|>' -}}
 {%- endif -%}
 {{- '\\n' -}}
+{%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """

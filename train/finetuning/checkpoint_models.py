@@ -46,15 +46,15 @@ class CheckpointPublisher:
         from models.lora_support import must_be_merged
         from train.run.checkpoints import read
         from train.run.folder import ADAPTER
-        from train.trainers.bases import Base, find_architectures, read_adapter_config
+        from train.trainers.bases import Base, find_config, read_adapter_config
 
         adapter = checkpoint.folder / ADAPTER
         below = self._registry.resolve(self._base)
         if not read(checkpoint.folder).ends_epoch or below.kind == "adapter" or not adapter.is_dir():
             return None
         facts = read_adapter_config(adapter)
-        architectures = find_architectures(Base(below.id, str(below.path), below))
-        if must_be_merged(facts, below.engine.max_lora_rank, architectures):
+        config = find_config(Base(below.id, str(below.path), below))
+        if must_be_merged(facts, below.engine.max_lora_rank, config):
             return None
         name = checkpoint_name(self._model, checkpoint.step)
         if name in {spec.id for spec in self._registry.list(include_candidates=True, include_retired=True)}:

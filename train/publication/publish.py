@@ -20,7 +20,7 @@ from train.publication.probes import PROBES, load_probes
 from train.request import Kind, TrainingRequest
 from train.run.folder import CONFIG, DATA, METRICS, RESULT, TrainingResult, load_finished, load_result
 from train.run.progress import Progress, Stage, silent
-from train.trainers.bases import Base, find_architectures, find_base, read_adapter_config
+from train.trainers.bases import Base, find_base, find_config, read_adapter_config
 
 if TYPE_CHECKING:
     from train.publication.comparison import Compared, Reference
@@ -43,8 +43,7 @@ def publish(
     Args:
         run_folder: a finished run. name: the new model's id, which must be free.
         kind: "adapter", or "merged". An adapter that no engine can load unmerged (rank over 64, DoRA, modules_to_save,
-            lm_head, an architecture that vLLM serves without LoRA), or that was trained from an adapter, is merged in
-            any case.
+            lm_head, a base that vLLM serves without LoRA), or that was trained from an adapter, is merged in any case.
         job: the training job; by default the run's id.
         bot: the profile for /bot/<name>; by default its parent's.
 
@@ -67,8 +66,8 @@ def publish(
         kind = "merged"  # full tuning gives whole weights, which need their own engine
     reason = None
     if not result.full:
-        architectures = find_architectures(Base(result.base, result.base_location, base_spec))
-        reason = must_be_merged(read_adapter_config(result.adapter), rank, architectures)
+        config = find_config(Base(result.base, result.base_location, base_spec))
+        reason = must_be_merged(read_adapter_config(result.adapter), rank, config)
     reason = reason or _trained_from_adapter(result, registry)
     if reason and kind == "adapter":
         progress(Stage(f"The adapter is merged: {reason}"))
@@ -149,9 +148,19 @@ class MergedModel:
 
 
 def publish_merge(
-    adapter: str, name: str, *, registry: Registry, settings: Settings, progress: Progress = silent
+    adapter: str,
+    name: str,
+    *,
+    registry: Registry,
+    settings: Settings,
+    base: str | None = None,
+    progress: Progress = silent,
 ) -> MergedModel:
-    """Merges a registered adapter into its base and registers the weights as `name`.
+    """Merges an adapter into its base and registers the weights as `name`.
+
+    Args:
+        adapter: a registered adapter; with `base`, the folder of one that is not registered.
+        base: the registered model that the adapter in the folder belongs to.
 
     Raises:
         Conflict: the name is taken. Invalid: `adapter` is not an adapter. NotFound. MergeRefused.
@@ -162,7 +171,12 @@ def publish_merge(
     from train.publication.merge import merge
 
     check_name(registry, name)
-    spec = registry.resolve(adapter)
+    if base is None:
+        spec = registry.resolve(adapter)
+    else:
+        location = Path(adapter).expanduser().absolute()
+        read_adapter_config(location)  # raises Invalid where there is no adapter
+        spec = parse_spec(id=name, kind="adapter", path=str(location), base=registry.resolve(base).id)
     if spec.kind != "adapter" or spec.base is None:
         raise Invalid(f"{adapter!r} is of kind {spec.kind}: only an adapter can be merged.", param="adapter")
     registry.sweep_unclaimed(settings.models_dir)
@@ -173,7 +187,8 @@ def publish_merge(
             if file.exists():
                 shutil.copy2(file, pending.path / file.name)
         merged = parse_spec(
-            id=name, kind="merged", path=str(pending.final), base=spec.base, parent=spec.id, job=spec.job, bot=spec.bot,
+            id=name, kind="merged", path=str(pending.final), base=spec.base,
+            parent=spec.id if base is None else spec.base, job=spec.job, bot=spec.bot,
             engine=below.spec.engine if below.spec else spec.engine, description=spec.description, toy=spec.toy,
             judge=spec.judge, state="candidate", parity=report.parity,
         )  # fmt: skip

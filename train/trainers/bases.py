@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from models.errors import Invalid, NotFound, Unavailable
-from models.lora_support import read_architectures, serves
+from models.lora_support import read_config, serves
 from models.registry import Registry
 from models.spec import ModelSpec
 
@@ -90,15 +90,14 @@ def load_config(base: Base) -> Any:
     return config.get_text_config()
 
 
-def find_architectures(base: Base) -> tuple[str, ...]:
-    """The model classes that the base's config.json names; empty if it has none. That of a hub id may be downloaded."""
+def find_config(base: Base) -> dict[str, Any]:
+    """The base's config.json; empty if it has none. That of a hub id may be downloaded."""
     if (folder := Path(base.location)).is_dir():
-        return read_architectures(folder)
+        return read_config(folder)
     from transformers import AutoConfig
 
     with _loading(base):
-        config = AutoConfig.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
-    return tuple(config.architectures or ())
+        return AutoConfig.from_pretrained(base.location, trust_remote_code=base.trust_remote_code).to_dict()
 
 
 def check_servable(base: Base) -> None:
@@ -107,7 +106,7 @@ def check_servable(base: Base) -> None:
     Raises:
         Invalid: neither vLLM itself nor its backend for transformers' models serves the base's architecture.
     """
-    architectures = find_architectures(base)
+    architectures = tuple(map(str, find_config(base).get("architectures") or ()))
     if not architectures or any(serves(name) is not False for name in architectures):
         return
     import transformers

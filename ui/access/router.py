@@ -37,6 +37,7 @@ _RATER_ROUTES = re.compile(
     r"|/gradio_api/(heartbeat/\w+|startup-events|app_id|theme\.css)/?"
 )
 _CAMPAIGN_PATH = re.compile(r"/vote/c/([a-z0-9-]{1,64})(/.*)?")
+_LOGO = "/logo"  # below a bot's address
 _HEADERS = {
     # All content comes from this server; a model's answer with an image address must not make the browser fetch it.
     "content-security-policy": (
@@ -59,6 +60,7 @@ class Apps:
     vote_api: ASGIApp
     vote_links: ASGIApp
     bot: ASGIApp
+    bot_logo: ASGIApp
     manager: ASGIApp
     report: ASGIApp
     export: ASGIApp
@@ -221,7 +223,7 @@ class Router:
     async def _bot(self, scope: Scope, receive: Receive, send: Send) -> None:
         rest = scope["path"].removeprefix("/bot").removeprefix("/")
         for name, inner in _split_bot_path(rest):
-            if not _GRADIO_ROUTES.fullmatch(inner or "/"):
+            if inner != _LOGO and not _GRADIO_ROUTES.fullmatch(inner or "/"):
                 continue
             try:
                 spec = await asyncio.to_thread(self._registry.resolve, name)
@@ -230,6 +232,8 @@ class Router:
             root = f"/bot/{name}"
             if not inner:
                 await RedirectResponse(f"{quote(root)}/", status_code=307)(scope, receive, send)
+            elif inner == _LOGO:
+                await self._apps.bot_logo({**scope, "parley_bot": spec.id}, receive, send)
             else:
                 await self._apps.bot({**scope, "root_path": root, "parley_bot": spec.id}, receive, send)
             return

@@ -25,16 +25,22 @@ TRAINING_PURPOSE = "fine-tune"
 TRAINING_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 TASK_PURPOSE = "evals"
 TASK_SUFFIXES = (".jsonl", ".csv", ".tsv")
+LOGO_PURPOSE = "bot-logo"
+LOGO_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # For each purpose, what the file is called in an error and which suffixes it may have.
 _ACCEPTED: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
-    {TRAINING_PURPOSE: ("training data", TRAINING_SUFFIXES), TASK_PURPOSE: ("a task", TASK_SUFFIXES)}
+    {
+        TRAINING_PURPOSE: ("training data", TRAINING_SUFFIXES),
+        TASK_PURPOSE: ("a task", TASK_SUFFIXES),
+        LOGO_PURPOSE: ("a logo", LOGO_SUFFIXES),
+    }
 )
 
 
 class UploadEndpoint:
     """`POST /data/files` of the page as an ASGI app: stores the body as a file.
 
-    The header `x-filename` holds the percent-encoded name; `x-purpose` is fine-tune or evals.
+    The header `x-filename` holds the percent-encoded name; `x-purpose` is fine-tune, evals or bot-logo.
     """
 
     def __init__(self, context: PageContext) -> None:

@@ -10,16 +10,18 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from starlette.types import Scope
 
 from models.spec import BotProfile, ModelSpec
 from ui.backend.context import PageContext
 from ui.backend.conversation import Turns, plain_turns, to_messages
+from ui.backend.profiles import MAX_EXAMPLES, profile_of
 from ui.backend.streaming import AnswerRequest, StopSignals, stream_answers
-from ui.look.components import BROWSER_ONLY, QUIET
+from ui.look.branded_app import Fill, Filling
+from ui.look.components import BROWSER_ONLY, QUIET, as_props
 from ui.look.markup import notice
-from ui.look.theme import header
+from ui.look.theme import header, style
 
-_EXAMPLES = 4
 _MAX_TOKENS = 700
 
 
@@ -27,6 +29,7 @@ _MAX_TOKENS = 700
 class BotView:
     """The components that the handlers update."""
 
+    bar: gr.HTML
     title: gr.HTML
     chatbot: gr.Chatbot
     chips: tuple[gr.Button, ...]
@@ -46,9 +49,20 @@ class BotApp:
     async def load(self, request: gr.Request) -> dict[Any, Any]:
         """On page load and on "Start over": shows the greeting."""
         self._signals.discard(request.session_hash)
-        view, spec = self._view, await self._spec(request)
-        profile = profile_of(spec)
+        return await self._opening(await self._spec(request))
+
+    async def fill(self, scope: Scope) -> Filling:
+        """What the page shows at once: the opening, and before Gradio has started its outline."""
+        spec = await asyncio.to_thread(self._context.registry.resolve, scope["parley_bot"])
+        opening = await self._opening(spec)
+        chatbot = self._view.chatbot
+        opening[chatbot] = chatbot.postprocess(opening[chatbot]).model_dump()
+        return Filling(as_props(opening), _skeleton(profile_of(spec)))
+
+    async def _opening(self, spec: ModelSpec) -> dict[Any, Any]:
+        view, profile = self._view, profile_of(spec)
         update: dict[Any, Any] = {
+            view.bar: _bar(profile),
             view.title: f"<h1 class='bot-title'>{escape(profile.title)}</h1>",
             view.chatbot: [{"role": "assistant", "content": profile.greeting}],
             view.text: gr.update(value="", submit_btn=True, stop_btn=False),
@@ -117,21 +131,38 @@ class BotApp:
         return notice("This bot is starting. It answers as soon as it is ready.", "wait")
 
 
-def profile_of(spec: ModelSpec) -> BotProfile:
-    """The model's profile; a plain one if its spec has none."""
-    return spec.bot or BotProfile(title=spec.id, greeting="Hello! How can I help you?")
+def _bar(profile: BotProfile) -> str:
+    restart = "<button class='restart' type='button' data-parley='restart'>Start over</button>"
+    return header("", links=restart, logo=f"logo?v={profile.logo}" if profile.logo else "")
 
 
-def build_bot_app(context: PageContext) -> gr.Blocks:
+def _skeleton(profile: BotProfile) -> str:
+    """The page's outline as HTML: bar, title, greeting and an empty message box."""
+    return (
+        f"<style>{style('skeleton.css')}</style><div class='skeleton' aria-hidden='true'>{_bar(profile)}"
+        f"<h1>{escape(profile.title)}</h1><div class='talk'><p>{escape(profile.greeting)}</p></div>"
+        "<div class='box'></div></div>"
+    )
+
+
+@dataclass(frozen=True)
+class BotPage:
+    """The app of all bots, and what a bot's page shows at once."""
+
+    blocks: gr.Blocks
+    fill: Fill
+
+
+def build_bot_app(context: PageContext) -> BotPage:
     """The app at /bot/<model>: its layout and events."""
     with gr.Blocks(title="Parley", analytics_enabled=False) as blocks:
-        restart = "<button class='restart' type='button' data-parley='restart'>Start over</button>"
-        gr.HTML(header("", links=restart))
+        bar = gr.HTML(header(""))
         with gr.Column(elem_classes="solo"):
             title = gr.HTML("<h1 class='bot-title'>&nbsp;</h1>", elem_id="bot-title")
             line = gr.HTML(elem_id="bot-line")
             chatbot = gr.Chatbot(
                 elem_id="bot-log",
+                label="Conversation",
                 elem_classes="talk big",
                 show_label=False,
                 height=None,
@@ -143,10 +174,11 @@ def build_bot_app(context: PageContext) -> gr.Blocks:
             with gr.Row(elem_classes="chips", visible=False) as shelf:
                 chips = tuple(
                     gr.Button("", visible=False, size="sm", elem_classes="chip", elem_id=f"bot-chip-{index + 1}")
-                    for index in range(_EXAMPLES)
+                    for index in range(MAX_EXAMPLES)
                 )
             text = gr.Textbox(
                 placeholder="Type a message",
+                label="Message",
                 show_label=False,
                 container=False,
                 lines=1,
@@ -158,9 +190,9 @@ def build_bot_app(context: PageContext) -> gr.Blocks:
                 elem_classes="composer big",
             )
             again = gr.Button("Start over", elem_id="bot-restart", elem_classes="offstage")
-        view = BotView(title, chatbot, chips, shelf, text, line)
+        view = BotView(bar, title, chatbot, chips, shelf, text, line)
         bot = BotApp(context, view)
-        loaded = [title, chatbot, text, shelf, line, *chips]
+        loaded = [bar, title, chatbot, text, shelf, line, *chips]
         updated = [chatbot, text, shelf, line]
         load = blocks.load(bot.load, None, loaded, **QUIET)
         load.then(js="() => { parley.title(document.querySelector('.bot-title')?.textContent); }", **BROWSER_ONLY)
@@ -169,4 +201,4 @@ def build_bot_app(context: PageContext) -> gr.Blocks:
         text.stop(bot.stop, None, None, **QUIET)
         for chip in chips:
             chip.click(bot.send, [chip, chatbot], updated, **QUIET)
-    return blocks
+    return BotPage(blocks, bot.fill)

@@ -60,6 +60,8 @@
       write([{ id, name, named: known?.named ?? false, model, system, turns }, ...chats.filter((chat) => chat.id !== id)]);
       return [];
     },
+    // Not on a phone, where the keyboard would cover the page.
+    focus: () => { if (matchMedia("(min-width: 761px)").matches) document.querySelector("#chat-text textarea")?.focus({ preventScroll: true }); return []; },
     leave: () => { current(null); draw(); return []; },
     // The current conversation's turns, model and system prompt; the given values if there is none.
     opened: (history, model, system) => {

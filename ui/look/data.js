@@ -71,7 +71,9 @@
     if (target?.dataset.parley === "save-report" && report) save();
     if (target?.dataset.parley === "train-file" && checked) {
       parley.openTab("Train");
-      window.parleyUpload.send(by("train-drop"), checked);
+      // Gradio builds the tab when it is opened.
+      const sendFile = () => by("train-drop") ? window.parleyUpload.send(by("train-drop"), checked) : setTimeout(sendFile, 50);
+      sendFile();
     }
     if (target?.dataset.parley === "sort") sort(target);
   });

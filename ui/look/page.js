@@ -88,9 +88,10 @@
     box.dispatchEvent(new Event("input", { bubbles: true }));
     setTimeout(() => document.querySelector(`#${id} .submit-button`)?.click(), 50);  // Svelte has read the text by then
   };
-  // Gradio gives these buttons a picture and no name.
+  // Gradio gives these buttons a picture and no name; and it has built a bot's page when its outline can go.
   const LABELS = { ".submit-button": "Send", ".stop-button": "Stop" };
   const label = () => {
+    if (document.querySelector(".solo")) document.querySelector(".skeleton")?.remove();
     for (const [which, name] of Object.entries(LABELS)) {
       for (const button of document.querySelectorAll(`${which}:not([aria-label])`)) button.setAttribute("aria-label", name);
     }
@@ -104,9 +105,10 @@
   };
   const frames = () => document.querySelectorAll("iframe.report");
   document.addEventListener("load", (event) => {
-    if (!event.target.matches?.("iframe.report")) return;
-    fit(event.target);
-    new ResizeObserver(() => fit(event.target)).observe(event.target.contentDocument.body);
+    const frame = event.target;
+    if (!frame.matches?.("iframe.report")) return;
+    fit(frame);
+    new ResizeObserver(() => fit(frame)).observe(frame.contentDocument.body);
   }, true);
   document.addEventListener("click", (event) => {
     const target = event.target.closest?.("[data-parley]");

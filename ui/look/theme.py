@@ -93,9 +93,9 @@ def parley_theme() -> gr.themes.Base:
     )
 
 
-def style() -> str:
-    """The style sheet of all three apps."""
-    return files("ui.look").joinpath("style.css").read_text(encoding="utf-8")
+def style(name: str = "style.css") -> str:
+    """A style sheet; by default that of all three apps."""
+    return files("ui.look").joinpath(name).read_text(encoding="utf-8")
 
 
 def script(name: str = "page.js") -> str:
@@ -108,10 +108,17 @@ def mark() -> str:
     return files("ui.look").joinpath("mark.svg").read_text(encoding="utf-8").strip()
 
 
-def header(subtitle: str, *, links: str = "") -> str:
-    """The bar at the top of an app as HTML: mark, name, subtitle, links and the light/dark button."""
+def header(subtitle: str, *, links: str = "", logo: str = "") -> str:
+    """The bar at the top of an app as HTML: mark, name, subtitle, links and the light/dark button.
+
+    Args:
+        logo: an address of an image that takes the place of Parley's mark and name.
+    """
+    brand = f'<span class="mark">{mark()}</span><span class="name">Parley</span>'
+    if logo:
+        brand = f'<img class="logo" src="{logo}" alt="">'
     return (
-        f'<header class="bar"><span class="mark">{mark()}</span><span class="name">Parley</span>'
+        f'<header class="bar">{brand}'
         f'<span class="sub">{subtitle}</span><span class="grow"></span>{links}'
         '<button class="shade" type="button" data-parley="shade" aria-label="Light or dark" '
         'title="Light or dark"><i></i></button></header>'

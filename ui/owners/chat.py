@@ -221,7 +221,6 @@ def build_chat_tab(context: PageContext, blocks: gr.Blocks) -> Callable[[], Awai
                 lines=1,
                 max_lines=8,
                 submit_btn=True,
-                autofocus=True,
                 elem_id="chat-text",
                 elem_classes="composer",
             )
@@ -281,6 +280,7 @@ def _wire_conversations(tab: ChatTab, view: ChatView, buttons: tuple[gr.Button, 
         emptied.then(js="() => parleyChats.leave()", **BROWSER_ONLY)
     # Emptied first: an answer that is still arriving must not reach another conversation.
     reopened = reopen.click(tab.clear, None, conversation, **QUIET)
+    blocks.load(js="() => parleyChats.focus()", **BROWSER_ONLY)
     for event in (reopened.then, blocks.load):
         opened = event(outputs=stored, inputs=stored, js="(...values) => parleyChats.opened(...values)", **BROWSER_ONLY)
         opened.then(tab.reopen, [view.chatbot], [view.again], **QUIET)

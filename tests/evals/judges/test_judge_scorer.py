@@ -126,7 +126,7 @@ def test_progress_runs_once_over_the_answers_of_all_models(database: Database, m
     asyncio.run(run_task(database, players, TaskRun(task, ["a", "b", "c"], [scorer], {"temperature": 0.0})))
     assert told == sorted(told)
     assert told.count(1.0) == 1
-    assert len(told) == 3 * 5 + 8  # three models' answers, and the canaries
+    assert len(told) == 3 * 5 + 8 + 2  # three models' answers, the canaries, and the start of both
 
 
 def test_a_later_turn_is_judged_in_the_models_own_conversation(database: Database) -> None:

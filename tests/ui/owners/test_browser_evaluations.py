@@ -95,6 +95,10 @@ def test_a_task_is_uploaded_run_and_read_and_another_run_is_cancelled(
     report = page.frame_locator("#evaluation-report iframe")
     expect(report.locator("h1")).to_have_text("faq", timeout=RUN_MS)
     expect(report.locator("body")).to_contain_text("judge:our-judge@support")
+    frame = """() => { const frame = document.querySelector("iframe.report");
+      const text = frame.contentDocument.documentElement;
+      return frame.clientHeight >= text.scrollHeight && text.dataset.shade === "light"; }"""
+    page.wait_for_function(frame)  # the frame is as high as its text, in the page's shade
     expect(report.locator("body")).to_contain_text("turn 2")
     expect(page.locator("#evaluation input")).to_have_value(re.compile("^faq: "))
     expect(page.locator("#evaluate-stop")).to_be_hidden()

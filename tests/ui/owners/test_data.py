@@ -74,6 +74,9 @@ def test_a_dropped_file_is_shown_sorted_and_saved(chromium: Browser, running_pag
         report.get_by_role("button", name="Download the report").click()
     assert saved.value.suggested_filename == "tickets.report.json"
     assert json.loads(Path(saved.value.path()).read_text())["codes"] == {"unknown-role": 1, "duplicate": 1}
+    report.get_by_role("button", name="Train on this file").click()
+    expect(page.locator("#train-data input")).to_have_value(re.compile("tickets.jsonl"), timeout=30_000)
+    page.get_by_role("tab", name="Data").click()
     page.set_viewport_size({"width": 390, "height": 800})
     expect(report).to_be_visible()
     expect_no_sideways_scroll(page)

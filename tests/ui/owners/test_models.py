@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import timedelta
 from typing import Any
 
 import gradio as gr
@@ -18,6 +19,7 @@ from serve.processes.logs import engine_log
 from tests.ui.conftest import filled, stand_in
 from ui.backend.context import PageContext
 from ui.look.components import show_confirmation
+from ui.owners.models.html import models_table
 from ui.owners.models.tab import ModelsTab, ModelsView
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -101,6 +103,37 @@ async def test_pins_and_their_buttons(tab: ModelsTab, database: Database) -> Non
     lora = await tab.choose("lora")
     assert (lora[view.pin]["visible"], lora[view.retire]["visible"]) == (False, True)
     assert "Choose a model" in (await tab.pin(None))[view.line]
+
+
+async def test_an_engine_is_loaded_and_unloaded(tab: ModelsTab, database: Database) -> None:
+    view = tab._view
+    ready, asleep, hosted = [await tab.choose(name) for name in ("ready", "sleeps", "nothing")]
+    assert (ready[view.load]["visible"], ready[view.unload]["visible"]) == (False, True)
+    assert (asleep[view.load]["visible"], asleep[view.unload]["visible"]) == (True, False)
+    assert (hosted[view.load]["visible"], hosted[view.unload]["visible"]) == (False, False)
+    assert "ready is stopped until the next request" in (await tab.unload("ready"))[view.line]
+    assert engine_states.take_sleep_requests(database) == {"ready"}
+    assert "sleeps is loaded" in (await tab.load("sleeps"))[view.line]
+    assert "sleeps" in engine_states.read_demand(database, timedelta(minutes=1))
+    await tab.pin("ready")
+    assert (await tab.choose("ready"))[view.unload]["visible"] is False
+
+
+async def test_aliases_and_their_shares_are_shown(tab: ModelsTab, database: Database) -> None:
+    registry = Registry(database)
+    registry.alias("plain", "ready")
+    registry.split_alias("canary", {"ready": 90, "sleeps": 10})
+    html = (await tab.refresh(None))[tab._view.table]
+    assert "<b>canary</b> → ready 90 %, sleeps 10 %" in html
+    assert "<b>plain</b> → ready<" in html
+
+
+def test_a_state_is_not_said_twice() -> None:
+    model = {
+        "id": "m", "kind": "base", "base": None, "state": "starting", "message": "starting", "pinned": False,
+        "since": None, "memory_bytes": None,
+    }  # fmt: skip
+    assert models_table([model], running=True).count("starting") == 1
 
 
 @pytest.mark.long

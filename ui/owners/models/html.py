@@ -23,6 +23,19 @@ def models_table(models: Sequence[Mapping[str, Any]], *, running: bool) -> str:
     return table(head, rows, classes="keyed engines")
 
 
+def aliases_html(shares: Mapping[str, Mapping[str, float]]) -> str:
+    """Each alias with its model, or with the share of each of several models; empty if there is no alias."""
+    parts = []
+    for alias, weights in shares.items():
+        whole = sum(weights.values())
+        models = ", ".join(
+            escape(model) + (f" {100 * weight / whole:.0f} %" if len(weights) > 1 else "")
+            for model, weight in weights.items()
+        )
+        parts.append(f"<b>{escape(alias)}</b> → {models}")
+    return f"<p class='about'>Aliases: {' · '.join(parts)}</p>" if parts else ""
+
+
 def _ordered(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Each engine followed by its adapters, then adapters without an engine, then hosted models."""
     engines = [model for model in models if model["kind"] in ("base", "merged")]
@@ -44,7 +57,8 @@ def _row(model: Mapping[str, Any], *, running: bool) -> str:
     about = f"{pinned}{candidate}<span class='faint'>{escape(model['kind'])} {escape(origin)}</span>"
     ends = ": ".join(filter(None, (model.get("shutdown"), model.get("recorded"))))
     about += f"<br><span class='faint'>{escape(ends)}</span>" if ends else ""
-    message = f"<p>{escape(model['message'])}</p>" if model["message"] and running else ""
+    explained = running and model["message"] and model["message"] != state  # "starting" needs no second "starting"
+    message = f"<p>{escape(model['message'])}</p>" if explained else ""
     since = duration(datetime.fromisoformat(model["since"])) if model["since"] and running else ""
     return (
         f"<tr><th scope='row'{indent}>{escape(model['id'])}<br>{about}</th>"

@@ -5,18 +5,20 @@ The rules are the registry's. The supervisor starts and stops engines to match i
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from evals.recordings.coverage import shutdown_coverage
 from models.errors import Invalid, ParleyError
-from models.registry import parse_spec
+from models.registry import check_upstream_address, parse_spec
 from models.spec import ModelSpec
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, confirm_row, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice
-from ui.owners.models.html import models_table
+from ui.owners.models.bot_page import build_bot_page_form
+from ui.owners.models.html import aliases_html, models_table
 from ui.owners.models.recording import build_recording_form
 
 _REFRESH_S = 3.0
@@ -50,6 +52,7 @@ class HostedModelForm:
             "usd_per_million_input": _price(self.price_in), "usd_per_million_output": _price(self.price_out),
         }  # fmt: skip
         fallbacks = tuple(self.fallbacks or ())
+        check_upstream_address(self.address.strip())
         return parse_spec(id=self.name.strip(), kind="hosted", upstream=upstream, fallbacks=fallbacks)
 
 
@@ -60,6 +63,8 @@ class ModelsView:
     table: gr.HTML
     line: gr.HTML
     which: gr.Dropdown
+    load: gr.Button
+    unload: gr.Button
     pin: gr.Button
     unpin: gr.Button
     retire: gr.Button
@@ -98,6 +103,20 @@ class ModelsTab:
     async def choose(self, which: str | None) -> dict[Any, Any]:
         """Shows the buttons that apply to another model."""
         return await asyncio.to_thread(self._buttons, which)
+
+    async def load(self, which: str | None) -> dict[Any, Any]:
+        """Starts the model's engine, as a request would."""
+        from serve.fleet.engine_states import load_model
+
+        load = partial(load_model, self._context.database)
+        return await self._act(which, lambda name: f"{load(name).id} is loaded as soon as there is memory for it.")
+
+    async def unload(self, which: str | None) -> dict[Any, Any]:
+        """Stops the model's engine until the next request."""
+        from serve.fleet.engine_states import unload_model
+
+        unload = partial(unload_model, self._context.database)
+        return await self._act(which, lambda name: f"{unload(name).id} is stopped until the next request for it.")
 
     async def pin(self, which: str | None) -> dict[Any, Any]:
         """Keeps the model's engine in memory."""
@@ -158,11 +177,17 @@ class ModelsTab:
         } | self._buttons(chosen)
 
     def _buttons(self, which: str | None) -> dict[Any, Any]:
+        from serve import model_states
+
         view, registry = self._view, self._context.registry
         spec = next((spec for spec in registry.list(include_candidates=True) if spec.id == which), None)
         has_engine = spec is not None and spec.kind in ("base", "merged")
         pinned = which in registry.pinned()
+        states = model_states(self._context.database)
+        runs = spec is not None and spec.id in states and states[spec.id].state in ("ready", "starting")
         return {
+            view.load: gr.update(visible=spec is not None and spec.kind != "hosted" and not runs),
+            view.unload: gr.update(visible=has_engine and runs and not pinned),
             view.pin: gr.update(visible=has_engine and not pinned),
             view.unpin: gr.update(visible=has_engine and pinned),
             view.retire: gr.update(visible=spec is not None),
@@ -181,7 +206,11 @@ class ModelsTab:
             model["upstream"] = _upstream_name(spec) if spec else ""
             model["shutdown"] = f"off on {spec.shutdown_date}" if spec and spec.shutdown_date else ""
             model["recorded"] = recorded.get(model["id"], "")
-        return models_table(status["models"], running=status["running"])
+        registry = self._context.registry
+        shares = {
+            name: registry.alias_weights().get(name) or {model: 1.0} for name, model in registry.aliases().items()
+        }
+        return models_table(status["models"], running=status["running"]) + aliases_html(shares)
 
 
 def build_models_tab(context: PageContext, tab: gr.Tab) -> None:
@@ -192,24 +221,34 @@ def build_models_tab(context: PageContext, tab: gr.Tab) -> None:
     table = gr.HTML(elem_id="models-table")
     which = live_dropdown(label="Model", elem_id="models-which")
     with gr.Row(elem_classes="under"):
+        load = gr.Button("Load", size="md", visible=False, min_width=110, elem_id="models-load")
+        unload = gr.Button("Unload", size="md", visible=False, min_width=110, elem_id="models-unload")
         pin = gr.Button("Pin", size="md", visible=False, min_width=110, elem_id="models-pin")
         unpin = gr.Button("Unpin", size="md", visible=False, min_width=110, elem_id="models-unpin")
         retire = gr.Button("Retire", size="md", visible=False, min_width=110, elem_id="models-retire")
     sure, yes = confirm_row(retire, "Yes, retire it (its name cannot be used again)", "No, keep it", "models")
+    bot_page, bot_parts = build_bot_page_form(context, which)
     build_recording_form(context, which)
     form, add = _form()
     # Below the form, near its button; while the form is closed, this is below the other buttons.
     line = gr.HTML(elem_id="models-line")
     shown = gr.State("")
-    view = ModelsView(table=table, line=line, which=which, pin=pin, unpin=unpin, retire=retire, sure=sure, **form)
+    view = ModelsView(
+        table=table, line=line, which=which, load=load, unload=unload, pin=pin, unpin=unpin, retire=retire, sure=sure,
+        **form,
+    )  # fmt: skip
     models = ModelsTab(context, view)
-    buttons = [pin, unpin, retire, sure]
+    buttons = [load, unload, pin, unpin, retire, sure]
     everything = [
         table, line, which, *buttons, view.name, view.upstream_name, view.fallbacks, view.price_in, view.price_out,
     ]  # fmt: skip
-    tab.select(models.refresh, [which], everything, **QUIET)
+    opened = tab.select(models.refresh, [which], everything, **QUIET)
+    for chosen in (opened.then, which.input):
+        chosen(bot_page.show, [which], bot_parts, **QUIET)
     again.click(models.refresh, [which], everything, **QUIET)
     which.input(models.choose, [which], buttons, **QUIET)
+    load.click(models.load, [which], everything, **QUIET)
+    unload.click(models.unload, [which], everything, **QUIET)
     pin.click(models.pin, [which], everything, **QUIET)
     unpin.click(models.unpin, [which], everything, **QUIET)
     yes.click(models.retire, [which], everything, **QUIET)

@@ -81,12 +81,14 @@ class TrainTab:
             )
         except Exception as error:  # shown as a line on the page, not as a pop-up
             return {view.line: notice(error_message(error), "bad")}
-        data = data if any(file.id == data for file in files) else (files[0].id if files else None)
+        # A choice that stays is not sent again: an upload that ends meanwhile makes another.
+        kept = not files or any(file.id == data for file in files)
+        chosen: dict[str, Any] = {} if kept else {"value": files[0].id}
         base = base if any(spec.id == base for spec in bases) else (bases[0].id if bases else None)
         run = run if any(job.id == run for job in runs) else (runs[0].id if runs else None)
         no_base = notice("There is no base model yet. Add one: `parley models add NAME --path …`.", "warn")
         update = {
-            view.data: gr.update(choices=[(file_label(file), file.id) for file in files], value=data),
+            view.data: gr.update(choices=[(file_label(file), file.id) for file in files], **chosen),
             view.base: gr.update(choices=[(spec.id, spec.id) for spec in bases], value=base),
             view.runs: gr.update(choices=run_options(runs), value=run, visible=bool(runs)),
             view.line: "" if bases else no_base,
@@ -106,6 +108,7 @@ class TrainTab:
             return {view.line: notice(error.message, "warn")}
         chosen = await self.refresh(stored.id, base, run)
         said = notice(f"{stored.filename} has {pairs:,} preference pairs from the votes. The method is DPO.", "good")
+        chosen[view.data] |= {"value": stored.id}
         return chosen | {view.method: "dpo", view.line: said}
 
     async def put_to_vote(self, run: str | None) -> dict[Any, Any]:

@@ -1,0 +1,109 @@
+"""What a local model can do, and the length of its context: read from its files and its engine's options.
+
+An adapter can do what its base's engine can. Nothing here asks an engine, so a model that is stopped is described too.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from models.spec import ModelSpec
+from serve.fleet.model_files import ModelFiles, find_model_files
+from serve.fleet.vllm_command import launch_options
+
+# The keys of a config.json that limit the context: vLLM 0.32, transformers_utils/model_arch_config_convertor.py.
+_LENGTH_KEYS = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_target_positions",
+    "max_sequence_length", "max_seq_length", "seq_len",
+)  # fmt: skip
+# Kinds of RoPE whose max_position_embeddings is the scaled length already.
+_SCALED = frozenset({"su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"})
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a model can do. `context_length`: prompt and answer together, in tokens; None if unknown."""
+
+    context_length: int | None = None
+    chat: bool = True
+    embeddings: bool = False
+    tools: bool = False
+    reasoning: bool = False
+    vision: bool = False
+
+    def as_json(self) -> dict[str, bool]:
+        """The capabilities as `/v1/models` lists them."""
+        return {
+            "chat": self.chat, "completions": not self.embeddings, "embeddings": self.embeddings, "tools": self.tools,
+            "structured_outputs": not self.embeddings, "reasoning": self.reasoning, "vision": self.vision,
+            "logprobs": not self.embeddings,
+        }  # fmt: skip
+
+
+def read_capabilities(spec: ModelSpec, base: ModelSpec | None, *, adapters: bool) -> Capabilities | None:
+    """The capabilities of a model; None for a hosted one, which only its upstream knows.
+
+    Args:
+        base: the base of an adapter.
+        adapters: whether its engine has adapters.
+    """
+    if spec.kind == "hosted":
+        return None
+    engine = spec if base is None else base
+    weights = find_model_files(engine)
+    if weights.folder is None:
+        return _from_files(engine, adapters, ())
+    names = ("config.json", "chat_template.jinja", "tokenizer_config.json")
+    # A folder that was replaced has other times.
+    stamps = tuple(path.stat().st_mtime_ns if (path := weights.folder / name).is_file() else 0 for name in names)
+    return _from_files(engine, adapters, stamps)
+
+
+@lru_cache(maxsize=1024)
+def _from_files(engine: ModelSpec, adapters: bool, stamps: tuple[int, ...]) -> Capabilities:
+    """Reading three files for each model at each change of the registry would take too long. `stamps`: their times."""
+    weights = find_model_files(engine)
+    how = launch_options(engine, int(adapters))
+    known = Capabilities(context_length=_context_length(engine, weights))
+    if how.embeds:
+        return replace(known, chat=False, embeddings=True)
+    return replace(
+        known,
+        # Without a template vLLM cannot chat. One that is not downloaded yet has one, most likely.
+        chat=bool(weights.template) or weights.folder is None or bool(weights.config.get("is_mistral_format")),
+        tools=how.parsers.tool_calls is not None,
+        reasoning=how.parsers.reasoning is not None,
+        vision="vision_config" in weights.config,
+    )
+
+
+def _context_length(engine: ModelSpec, weights: ModelFiles) -> int | None:
+    """The length that vLLM derives (config/model.py, `_get_and_verify_max_len`), or the operator's."""
+    wanted = engine.engine.max_model_len or _length_argument(engine.engine.extra_args)
+    if wanted:
+        return wanted
+    config = weights.config
+    lengths = [value for key in _LENGTH_KEYS if isinstance(value := config.get(key), int) and value > 0]
+    if not lengths:
+        return None
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    rope = rope if isinstance(rope, dict) else {}
+    kind = rope.get("rope_type", rope.get("type"))
+    if kind == "longrope" and isinstance(original := config.get("original_max_position_embeddings"), int):
+        return original
+    factor = rope.get("factor") if kind not in _SCALED and weights.model_type != "gemma3_text" else None
+    return int(min(lengths) * _number(factor))
+
+
+def _length_argument(arguments: tuple[str, ...]) -> int | None:
+    """The value of --max-model-len among an engine's extra arguments."""
+    for place, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--max-model-len":
+            value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
+            return int(value) if value.isdigit() else None
+    return None
+
+
+def _number(factor: Any) -> float:
+    return float(factor) if isinstance(factor, (int, float)) and factor > 0 else 1.0

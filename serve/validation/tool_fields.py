@@ -1,0 +1,113 @@
+"""Tools in a request to an engine: what cannot be kept is a 400, and the arguments of a forced call fit their schema.
+
+Sources: OpenAI's API (an empty `tools` is an error of chat completions only); vLLM 0.32, entrypoints/openai, which
+answers /v1/responses with plain text where a tool choice has no parser, is of a kind that vLLM does not know, or names
+a tool that runs at OpenAI. Parley refuses those.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.errors import Invalid
+
+# A body without these has nothing to check.
+TOOL_FIELDS = frozenset({"tools", "tool_choice"})
+_MESSAGES = "/v1/messages"
+_RESPONSES = "/v1/responses"
+_FORCED = frozenset({"required", "any"})
+_NAMED_KINDS = frozenset({"function", "custom", "tool"})
+_OWN_KINDS = frozenset({"function", "custom", "namespace"})
+
+
+def check_tools(path: str, body: Mapping[str, Any], model: str, *, takes_tools: bool) -> None:
+    """Rejects tools that the model or vLLM would ignore.
+
+    Args:
+        model: the model's id, for the message.
+        takes_tools: whether the model's engine has a parser for tool calls.
+
+    Raises:
+        Invalid: `param` is `tools` or `tool_choice`.
+    """
+    tools, choice = body.get("tools"), body.get("tool_choice")
+    if tools == [] and path != _RESPONSES and not path.startswith(_MESSAGES):
+        raise Invalid(
+            "Invalid 'tools': empty array. Expected an array with minimum length 1, but got an empty array instead.",
+            param="tools",
+            code="empty_array",
+        )
+    if path == _RESPONSES:
+        _check_responses(tools, choice)
+    if tools and not takes_tools and _kind(choice) != "none":
+        raise no_tools(model)
+
+
+def no_tools(model: str) -> Invalid:
+    """The error for a model whose engine has no parser for tool calls. It names Parley's own option."""
+    return Invalid(
+        f"The model {model!r} takes no tools: Parley knows no tool format for its family and chat template. Send the "
+        'request without tools or with tool_choice "none", or register the model with --tool-call-parser NAME '
+        "(docs/serving.md).",
+        param="tools",
+        code="unsupported_parameter",
+    )
+
+
+def constrain_forced_call(path: str, body: dict[str, Any], *, toy: bool = False) -> dict[str, Any]:
+    """The body with `strict` for each tool that says nothing about it, if a call is forced; else the same object.
+
+    A model that is forced to call writes a call even if it has never seen one: without `strict` vLLM would accept any
+    JSON as its arguments. A function that is named is called once, unless the request says otherwise.
+
+    Args:
+        toy: the model is too small to know when to stop calling: it calls once.
+    """
+    tools, choice = body.get("tools"), body.get("tool_choice")
+    if not isinstance(tools, list) or not _is_forced(choice):
+        return body
+    forced = {**body, "tools": [_with_strict(path, tool) for tool in tools]}
+    if path.startswith(_MESSAGES):
+        if toy and isinstance(choice, dict):
+            forced["tool_choice"] = {"disable_parallel_tool_use": True, **choice}
+    elif body.get("parallel_tool_calls") is None and (toy or isinstance(choice, dict)):
+        forced["parallel_tool_calls"] = False
+    return forced
+
+
+def _with_strict(path: str, tool: Any) -> Any:
+    if not isinstance(tool, dict):
+        return tool
+    if path != "/v1/chat/completions":
+        named = path.startswith(_MESSAGES) or tool.get("type") == "function"
+        return {**tool, "strict": True} if named and tool.get("strict") is None else tool
+    function = tool.get("function")
+    if not isinstance(function, dict) or function.get("strict") is not None:
+        return tool
+    return {**tool, "function": {**function, "strict": True}}
+
+
+def _kind(choice: Any) -> Any:
+    return choice.get("type") if isinstance(choice, dict) else choice
+
+
+def _is_forced(choice: Any) -> bool:
+    kind = _kind(choice)
+    return isinstance(kind, str) and kind in (_FORCED if not isinstance(choice, dict) else _FORCED | _NAMED_KINDS)
+
+
+def _check_responses(tools: Any, choice: Any) -> None:
+    kind = _kind(choice)
+    if isinstance(choice, dict) and kind not in _NAMED_KINDS:
+        raise Invalid(
+            f"A tool_choice of type {str(kind)[:40]!r} is not supported: use auto, none, required or a function.",
+            param="tool_choice",
+            code="unsupported_parameter",
+        )
+    for place, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(tool, dict) and isinstance(tool.get("type"), str) and tool["type"] not in _OWN_KINDS:
+            raise Invalid(
+                f"The tool type {tool['type'][:40]!r} is not supported: this model runs no tools of its own. "
+                "Describe a function that your program runs.",
+                param=f"tools[{place}].type",
+                code="unsupported_parameter",
+            )

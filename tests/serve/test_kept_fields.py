@@ -1,0 +1,163 @@
+"""Tools, functions and constraints in a request to an engine: kept, translated, or a 400; never dropped in silence."""
+
+from typing import Any
+
+import pytest
+
+from models.errors import Invalid
+from serve.validation.legacy_functions import translate_frame, translate_request, translate_response, uses_functions
+from serve.validation.tool_fields import check_tools, constrain_forced_call
+from serve.validation.unkept_fields import keep_fields
+
+CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
+MESSAGES = "/v1/messages"
+WEATHER = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+TOOL = {"type": "function", "function": WEATHER}
+FLAT = {"type": "function"} | WEATHER
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "code"),
+    [
+        (CHAT, {"tools": []}, "tools", "empty_array"),
+        (CHAT, {"tools": [TOOL]}, "tools", "unsupported_parameter"),
+        (CHAT, {"tools": [TOOL], "tool_choice": "required"}, "tools", "unsupported_parameter"),
+        (RESPONSES, {"tools": [FLAT], "tool_choice": "required"}, "tools", "unsupported_parameter"),
+        (RESPONSES, {"tools": [FLAT], "tool_choice": {"type": "function", "name": "weather"}}, "tools",
+         "unsupported_parameter"),
+        (RESPONSES, {"tools": [FLAT], "tool_choice": {"type": "web_search"}}, "tool_choice", "unsupported_parameter"),
+        (RESPONSES, {"tools": [FLAT], "tool_choice": {"type": "allowed_tools", "mode": "required", "tools": []}},
+         "tool_choice", "unsupported_parameter"),
+        (RESPONSES, {"tools": [FLAT, {"type": "web_search"}]}, "tools[1].type", "unsupported_parameter"),
+        (MESSAGES, {"tools": [{"name": "weather", "input_schema": {}}]}, "tools", "unsupported_parameter"),
+    ],
+)  # fmt: skip
+def test_tools_that_cannot_be_kept_are_a_400(path: str, body: dict[str, Any], param: str, code: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        check_tools(path, body, "talks", takes_tools=False)
+    assert (refused.value.param, refused.value.code) == (param, code)
+    if code == "empty_array":
+        assert refused.value.message == (
+            "Invalid 'tools': empty array. Expected an array with minimum length 1, but got an empty array instead."
+        )
+    if param == "tools" and code == "unsupported_parameter":
+        assert "--tool-call-parser" in refused.value.message
+
+
+def test_tools_that_are_not_to_be_called_pass() -> None:
+    check_tools(CHAT, {"tools": [TOOL], "tool_choice": "none"}, "talks", takes_tools=False)
+    check_tools(RESPONSES, {"tools": [], "tool_choice": "auto"}, "talks", takes_tools=False)
+    check_tools(RESPONSES, {"tools": [FLAT], "tool_choice": "required"}, "talks", takes_tools=True)
+
+
+def test_the_arguments_of_a_forced_call_fit_their_schema() -> None:
+    named = {"type": "function", "function": {"name": "weather"}}
+    for choice in ("required", named):
+        forced = constrain_forced_call(CHAT, {"tools": [TOOL], "tool_choice": choice})
+        assert forced["tools"][0]["function"]["strict"] is True
+        assert forced.get("parallel_tool_calls") is (None if choice == "required" else False)
+    toy = constrain_forced_call(CHAT, {"tools": [TOOL], "tool_choice": "required"}, toy=True)
+    assert toy["parallel_tool_calls"] is False
+    both = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": True}
+    assert constrain_forced_call(CHAT, both, toy=True)["parallel_tool_calls"] is True
+    any_tool = {"tools": [{"name": "weather"}], "tool_choice": {"type": "any"}}
+    assert constrain_forced_call(MESSAGES, any_tool, toy=True)["tool_choice"]["disable_parallel_tool_use"] is True
+    loose = {"tools": [{"type": "function", "function": WEATHER | {"strict": False}}], "tool_choice": "required"}
+    assert constrain_forced_call(CHAT, loose) == loose
+    free = {"tools": [TOOL], "tool_choice": "auto"}
+    assert constrain_forced_call(CHAT, free) is free
+    assert constrain_forced_call(RESPONSES, {"tools": [FLAT], "tool_choice": "required"})["tools"][0]["strict"] is True
+    asked = {"tools": [{"name": "weather"}], "tool_choice": {"type": "any"}}
+    assert constrain_forced_call(MESSAGES, asked)["tools"][0]["strict"] is True
+    assert "strict" not in WEATHER
+
+
+def test_functions_become_tools() -> None:
+    body = {
+        "model": "m", "functions": [WEATHER], "function_call": {"name": "weather"},
+        "messages": [
+            {"role": "user", "content": "weather?"},
+            {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": "{}"}},
+            {"role": "function", "name": "weather", "content": "rain"},
+            {"role": "assistant", "content": "It rains.", "function_call": None},
+        ],
+    }  # fmt: skip
+    assert uses_functions(body)
+    called = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    assert translate_request(body) == {
+        "model": "m", "tools": [TOOL], "parallel_tool_calls": False,
+        "tool_choice": {"type": "function", "function": {"name": "weather"}},
+        "messages": [
+            {"role": "user", "content": "weather?"},
+            {"role": "assistant", "content": None, "tool_calls": [called]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+            {"role": "assistant", "content": "It rains."},
+        ],
+    }  # fmt: skip
+    assert not uses_functions({"messages": [{"role": "user", "content": "weather?"}]})
+    for mixed in ({"functions": [WEATHER], "tools": [TOOL]}, {"function_call": "auto"}, {"functions": []}):
+        with pytest.raises(Invalid, match="function"):
+            translate_request(mixed)
+
+
+def test_tool_calls_become_function_calls() -> None:
+    function = {"name": "weather", "arguments": "{}"}
+    message = {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "function": function}]}
+    content = {"choices": [{"message": message, "finish_reason": "tool_calls"}]}
+    assert translate_response(content)["choices"] == [
+        {"message": {"role": "assistant", "content": None, "function_call": function}, "finish_reason": "function_call"}
+    ]
+    frame = b'data: {"choices":[{"delta":{"tool_calls":[{"index":%d,"id":"c","function":{"arguments":"{"}}]}}]}'
+    assert translate_frame(frame % 0) == b'data: {"choices":[{"delta":{"function_call":{"arguments":"{"}}}]}'
+    assert translate_frame(frame % 1) == b'data: {"choices":[{"delta":{}}]}'
+    said = b'data: {"choices":[{"delta":{"content":"tool_calls"}}]}'
+    assert translate_frame(said).endswith(b'{"choices":[{"delta":{"content":"tool_calls"}}]}')
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (CHAT, {"use_beam_search": True}, "use_beam_search"),
+        (CHAT, {"grammar": "root ::= a"}, "grammar"),
+        (CHAT, {"modalities": ["text", "audio"]}, "modalities"),
+        (CHAT, {"guided_choice": ["a"], "guided_regex": "a"}, "guided_regex"),
+        (CHAT, {"guided_choice": ["a"], "structured_outputs": {"regex": "a"}}, "guided_choice"),
+        (CHAT, {"guided_choice": ["a"] * 2000}, "structured_outputs"),
+        (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+         "response_format.json_schema.schema"),
+        (CHAT, {"response_format": {"type": "json_schema", "schema": {}}}, "response_format.json_schema"),
+        (COMPLETIONS, {"max_completion_tokens": 5}, "max_completion_tokens"),
+        (RESPONSES, {"response_format": {"type": "json_object"}}, "response_format"),
+        (RESPONSES, {"max_tokens": 5}, "max_tokens"),
+        (RESPONSES, {"guided_choice": ["a"]}, "guided_choice"),
+        (MESSAGES, {"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
+        (MESSAGES, {"guided_json": {}}, "guided_json"),
+    ],
+)  # fmt: skip
+def test_what_shapes_an_answer_is_not_dropped_in_silence(path: str, body: dict[str, Any], param: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        keep_fields(path, body)
+    assert refused.value.param == param
+
+
+def test_old_constraints_work_under_their_new_name() -> None:
+    for path in (CHAT, COMPLETIONS):
+        for old, new in (("json", {"type": "string"}), ("regex", "a+"), ("choice", ["a"]), ("grammar", "root ::= a")):
+            assert keep_fields(path, {f"guided_{old}": new, "n": 1}) == {"structured_outputs": {old: new}, "n": 1}
+    schema = {"type": "object"}
+    kept = keep_fields(CHAT, {"response_format": {"type": "json_object", "schema": schema}})
+    assert kept["response_format"] == {"type": "json_schema", "json_schema": {"name": "response", "schema": schema}}
+
+
+def test_what_is_not_set_is_no_reason_to_refuse() -> None:
+    body = {
+        "use_beam_search": False,
+        "audio": None,
+        "best_of": 1,
+        "modalities": ["text"],
+        "store": True,
+        "prediction": 1,
+    }
+    assert keep_fields(CHAT, body) is not None
+    plain = {"model": "m", "messages": []}
+    assert keep_fields(CHAT, plain) is plain

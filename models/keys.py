@@ -23,6 +23,12 @@ _SPAN = re.compile(r"(\d{1,5})([dh])")
 _MAX_LIMIT = 10**15
 
 
+def format_usd(usd: float) -> str:
+    """An amount in US dollars with cents, and with as many further digits as it has: $5.00, $0.0001."""
+    text = f"{usd:,.10f}".rstrip("0")
+    return "$" + text + "0" * max(0, 2 - len(text.partition(".")[2]))
+
+
 @dataclass(frozen=True)
 class KeyLimits:
     """A key's limits; None means unlimited. Days are in UTC.
@@ -44,7 +50,7 @@ class KeyLimits:
             f"{self.requests_per_minute:,} requests/min" if self.requests_per_minute else "",
             f"{self.tokens_per_minute:,} tokens/min" if self.tokens_per_minute else "",
             f"{self.daily_tokens:,} tokens/day" if self.daily_tokens else "",
-            f"${self.daily_usd:,.2f}/day" if self.daily_usd else "",
+            f"{format_usd(self.daily_usd)}/day" if self.daily_usd else "",
         )
         return tuple(text for text in texts if text)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
-from models.registry import parse_spec
+from models.registry import check_upstream_address, parse_spec
 from models.spec import ModelSpec
 from models.weights import guess_kind, read_lora_rank
 
@@ -45,6 +45,8 @@ class NewModel:
             raise Invalid(
                 "Say where the model is: a path (a folder or hub id), or an upstream (an address).", param="path"
             )
+        if upstream:
+            check_upstream_address(upstream)
         hosted = {
             "model": self.upstream_model, "credential": self.credential,
             "usd_per_million_input": self.usd_per_million_input, "usd_per_million_output": self.usd_per_million_output,

@@ -271,6 +271,17 @@ def bump_revision(session: Session) -> None:
         session.execute(raised)
 
 
+def check_upstream_address(address: str) -> None:
+    """Raises Invalid for a new upstream's address with a user name or password, which lists would show."""
+    if "@" in address.partition("://")[2].split("/", 1)[0]:
+        # The message does not repeat the address, because it has the password.
+        raise Invalid(
+            "The upstream's address may not have a user name or password: put the key into an environment variable "
+            "and name that as the credential.",
+            param="upstream",
+        )
+
+
 def parse_spec(**fields: object) -> ModelSpec:
     """A ModelSpec from user input.
 

@@ -20,13 +20,12 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from models.address_lists import checked_networks, checked_origins
 from models.errors import Invalid
 from models.local_address import local_address
 from models.secret_names import is_secret_name, without_secrets
 from models.settings_file import read_settings_file
 
-# As a browser sends it: scheme, lower-case host, and the port unless it is the default.
-_ORIGIN = re.compile(r"https?://[a-z0-9._\[\]:-]+")
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -202,6 +201,11 @@ class Settings(BaseSettings):
         description="Origins of web pages that may call the gateway from a browser, such as https://app.example.com. "
         "Comma-separated in an environment variable. Default: none.",
     )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks of reverse proxies whose X-Forwarded-For, -Host and -Proto headers are "
+        "believed, such as 127.0.0.1 or 10.0.0.0/8. Comma-separated in an environment variable. Default: none.",
+    )
     access_log: bool = Field(default=True, description="Whether the gateway logs each request to logs/access.log.")
     otel_endpoint: str | None = Field(
         default=None,
@@ -232,11 +236,12 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _are_origins(cls, value: Any) -> Any:
-        origins = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-        for origin in origins if isinstance(origins, list | tuple) else ():
-            if not _ORIGIN.fullmatch(str(origin)):
-                raise ValueError(f"{origin!r} is not an origin: write https://app.example.com, without a path or *")
-        return origins
+        return checked_origins(value)
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _are_networks(cls, value: Any) -> Any:
+        return checked_networks(value)
 
     @classmethod
     def settings_customise_sources(

@@ -7,6 +7,7 @@ import re
 from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -98,6 +99,12 @@ class Upstream(_FrozenModel):
         if not value.startswith(("http://", "https://")):
             raise ValueError("an address starts with https:// or http://, such as https://api.openai.com/v1")
         return value
+
+    @property
+    def shown_address(self) -> str:
+        """The address without a user name and password, which specs of earlier versions may have."""
+        parts = urlsplit(self.base_url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     @field_validator("credential")
     @classmethod

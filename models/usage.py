@@ -108,6 +108,12 @@ def has_price(spec: ModelSpec) -> bool:
     return upstream is None or not (upstream.usd_per_million_input is None or upstream.usd_per_million_output is None)
 
 
+def is_free(spec: ModelSpec) -> bool:
+    """Whether every request to a model costs nothing: a local model, or one with prices of 0."""
+    upstream = spec.upstream
+    return upstream is None or (upstream.usd_per_million_input == 0 and upstream.usd_per_million_output == 0)
+
+
 def cost(spec: ModelSpec, prompt_tokens: int, completion_tokens: int) -> float:
     """The cost in US dollars; 0 for a local model or one without prices."""
     upstream = spec.upstream

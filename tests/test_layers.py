@@ -15,10 +15,10 @@ ROOT = Path(__file__).parent.parent
 # members do not import one another.
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
-        "errors messages likeness chart_svg secret_names local_address",
+        "errors messages likeness chart_svg secret_names local_address address_lists",
         "settings_file",
         "settings page_secret judge_prompt weights lora_support",
-        "instance",
+        "instance page_settings",
         "database completer",
         "tables spec atomic",
         "audit new_home engine_options",

@@ -15,8 +15,11 @@ from starlette.types import ASGIApp
 from models.audit import set_actor
 from models.database import open_database
 from models.errors import Invalid
+from models.http.proxies import TrustedProxies
 from models.keys import keys_configured
+from models.page_settings import without_upstream_keys
 from models.settings import Settings
+from ui.access.forwarded import ForwardedHeaders
 from ui.access.origins import is_loopback
 from ui.access.roles import CampaignRoles
 from ui.access.router import Apps, Identity, Router
@@ -104,7 +107,7 @@ def build(settings: Settings) -> ASGIApp:
         registry=context.registry,
     )
     app = Starlette(lifespan=lifespan)
-    app.mount("/", router)
+    app.mount("/", ForwardedHeaders(router, TrustedProxies(settings.trusted_proxies)))
     return app
 
 
@@ -113,6 +116,7 @@ def serve(settings: Settings) -> None:
     # The page is a process of its own, so it cannot share the gateway's server.
     import uvicorn
 
+    settings = without_upstream_keys(settings)
     gc.disable()  # nothing of the start becomes garbage, and looking for some takes a tenth of it
     try:
         app = build(settings)
@@ -129,6 +133,7 @@ def serve(settings: Settings) -> None:
         server_header=False,
         ssl_certfile=_path(settings.page_tls_certificate),
         ssl_keyfile=_path(settings.page_tls_key),
+        proxy_headers=False,  # ui.access.forwarded reads them
         # Event streams stay open as long as a browser does; they must not delay the stop.
         timeout_graceful_shutdown=2,
     )

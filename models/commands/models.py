@@ -120,7 +120,7 @@ def models_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = F
         "model": f"{spec.id}, {spec.kind}, {spec.state}", "aliases": ", ".join(aliases.get(spec.id, ())),
         "description": spec.description, "base": spec.base, "trained from": spec.parent, "job": spec.job,
         "created": f"{spec.created:%Y-%m-%d %H:%M}", "weights": spec.path,
-        "upstream": f"{spec.upstream.model} at {spec.upstream.base_url}" if spec.upstream else None,
+        "upstream": f"{spec.upstream.model} at {spec.upstream.shown_address}" if spec.upstream else None,
         "fallbacks": ", ".join(spec.fallbacks), "price": _price(spec), "LoRA rank": spec.lora_rank,
         "shutdown": spec.shutdown_date, "engine": _engine_options(spec),
         "pinned": "its engine stays in memory" if spec.id in pinned else None,

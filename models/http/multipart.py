@@ -38,7 +38,7 @@ async def receive_form(request: "Request", field: str, incoming: IncomingFile) -
     Raises:
         Invalid: it is no such form, is cut off, or does not have exactly one file. TooLarge, NoSpace: from `incoming`.
     """
-    from python_multipart.exceptions import MultipartParseError
+    from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
 
     kind, options = parse_options_header(request.headers.get("content-type"))
@@ -54,7 +54,7 @@ async def receive_form(request: "Request", field: str, incoming: IncomingFile) -
             parser.write(chunk)
             if parts.buffered >= _BUFFER_SIZE:
                 await run_in_thread(incoming.write, parts.take())
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise Invalid(f"The form cannot be read: {error}.", param=field) from None
     if not parts.ended:
         raise Invalid("The form is cut off before its end.", param=field)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from models.errors import Invalid
+from models.http.json_bounds import parse_bounded
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -42,13 +43,13 @@ async def read_json_object(request: "Request") -> dict[str, Any]:
     """The request's body as a JSON object; `{}` for an empty body. The gateway limits its length.
 
     Raises:
-        Invalid: the body is not a JSON object, or a string in it contains a NUL.
+        Invalid: the body is not a JSON object, is too deep or has too many values, or a string in it contains a NUL.
     """
     body = await request.body()
     if not body.strip():
         return {}
     try:
-        content = orjson.loads(body)
+        content = parse_bounded(body)
     except orjson.JSONDecodeError as error:
         raise Invalid(f"The body is not valid JSON: {error}.") from None
     if not isinstance(content, dict):

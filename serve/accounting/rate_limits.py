@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 
 from models.database import Database, utcnow
 from models.errors import Busy, Forbidden
-from models.keys import NO_LIMITS, KeyInfo, KeyLimits
+from models.keys import NO_LIMITS, KeyInfo, KeyLimits, format_usd
 from models.spec import ModelSpec
-from models.usage import Sums, cost, daily_totals, has_price
+from models.usage import Sums, cost, daily_totals, has_price, is_free
 from serve.transport.asgi import Headers
 
 _DAY_S = 86_400
@@ -103,6 +103,13 @@ class Admission:
         self._limits, self._account, self._tokens, self._usd = limits, account, tokens, usd
         self.headers = headers
 
+    def allows(self, spec: ModelSpec) -> bool:
+        """Whether the key's budget in money is left for another model than the admitted one."""
+        account = self._account
+        if account is None or account.limits.daily_usd is None or is_free(spec):
+            return True
+        return account.today_usd + account.held_usd - self._usd < account.limits.daily_usd
+
     def settle(self, prompt_tokens: int, completion_tokens: int, usd: float = 0.0) -> None:
         """Replaces the reservation by the actual usage. Further calls change nothing."""
         account = self._account
@@ -177,7 +184,7 @@ class RateLimiter:
         account.tokens = used_tokens = used_tokens if used_tokens > 0 and account.tpm else 0.0
         usd = 0.0
         if account.daily:
-            _check_budgets(account, key, self._day_ends - self._wall_clock())
+            _check_budgets(account, key, self._day_ends - self._wall_clock(), free=is_free(spec))
             if limits.daily_usd is not None:
                 _check_price(key, spec)
                 usd = cost(spec, tokens - completion, completion)
@@ -229,15 +236,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60}m{text}"
 
 
-def _check_budgets(account: KeyAccount, key: KeyInfo, left_s: float) -> None:
+def _check_budgets(account: KeyAccount, key: KeyInfo, left_s: float, *, free: bool) -> None:
     """Checks the daily budgets. Running requests count with their estimate, so that a burst cannot exceed a budget
-    by much.
+    by much. A budget in money does not concern a `free` model.
     """
     tokens, usd = account.limits.daily_tokens, account.limits.daily_usd
     if tokens is not None and account.today_tokens + account.held_tokens >= tokens:
         spent, used_of = account.today_tokens >= tokens, f"{account.today_tokens:,} of {tokens:,} tokens"
-    elif usd is not None and account.today_usd + account.held_usd >= usd:
-        spent, used_of = account.today_usd >= usd, f"${account.today_usd:.4f} of ${usd:.4f}"
+    elif usd is not None and not free and account.today_usd + account.held_usd >= usd:
+        spent, used_of = account.today_usd >= usd, f"{format_usd(account.today_usd)} of {format_usd(usd)}"
     else:
         return
     if not spent:

@@ -14,6 +14,7 @@ import orjson
 from models.audit import acting_as
 from models.database import Database
 from models.errors import NotFound, ParleyError, Unavailable
+from models.http.proxies import TrustedProxies
 from models.keys import KeyInfo
 from models.registry import Registry
 from models.settings import Settings
@@ -21,6 +22,7 @@ from models.uploads import sweep_uploaded
 from serve.accounting.metrics import Metrics
 from serve.accounting.request_report import RequestAccounting
 from serve.gateway import authorization, models_endpoint
+from serve.gateway.addresses import DOUBLED_SLASH, correct_address, suggested_address
 from serve.gateway.cors import Cors
 from serve.gateway.exchange import Exchange
 from serve.gateway.inference_handler import InferenceHandler
@@ -39,6 +41,7 @@ _INFERENCE_ROUTES = _MESSAGES_ROUTES | {
     "/v1/moderations",
 }  # fmt: skip
 _OWN_ROUTES = _INFERENCE_ROUTES | {"/v1/models", "/health", "/ready", "/metrics", "/openapi.json"}
+_PUBLIC_ROUTES = _INFERENCE_ROUTES | {"/v1/models"}  # these are also served without /v1 and with further slashes
 _READY_TIMEOUT_S = 2.0
 _MODELS = "/v1/models/"
 _RESPONSES = "/v1/responses" + "/"  # not a route: tests/serve/test_openapi.py reads the literals of this file as routes
@@ -58,10 +61,12 @@ class Gateway:
             settings, database, self.metrics, lambda model: self.watcher.current.find_spec(model)
         )
         self._cors = Cors(settings.cors_origins)
+        self._proxies = TrustedProxies(settings.trusted_proxies)
         self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
         self._inference = InferenceHandler(settings, database, self.watcher, self.metrics, self._accounting)
         self._mounted = MountedRoutes(mounts, settings, database)
         self._mounts = mounts
+        self._prefixes = self._mounted.prefixes | {"/".join(path.split("/", 3)[:3]) for path in _PUBLIC_ROUTES}
         self._openapi = b""
         self._stopping = False
         self._database_check: asyncio.Task[int] | None = None
@@ -81,6 +86,8 @@ class Gateway:
             exchange.messages_api = True
             exchange.response_headers.append((b"request-id", exchange.request_id))
         self.metrics.in_flight.inc()
+        if self._proxies:
+            self._proxies.apply(scope)
         try:
             await self._route(scope, receive, exchange)
         except ParleyError as error:
@@ -111,6 +118,8 @@ class Gateway:
         return self._mounted.route(path) or "other"
 
     async def _route(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        if scope["path"] not in _OWN_ROUTES:
+            self._correct_path(scope)
         request_checks.check_head(scope)
         path: str = scope["path"]
         method = scope["method"]
@@ -158,7 +167,17 @@ class Gateway:
             authorization.require_owner(key)
             await self._mounted.handle(scope, receive, exchange, key)
         else:
-            raise unknown_route(method, path)
+            raise unknown_route(method, path, suggested_address(path, self._prefixes))
+
+    def _correct_path(self, scope: Scope) -> None:
+        """Replaces another spelling of a public route by its path. Raises NotFound for that of another route."""
+        path: str = scope["path"]
+        if (right := correct_address(scope, _PUBLIC_ROUTES)) is not None:
+            scope["path"], scope["raw_path"] = right, right.encode()
+            return
+        suggestion = suggested_address(path, self._prefixes) if DOUBLED_SLASH.match(path) else None
+        if suggestion is not None and b"%" not in scope["raw_path"]:
+            raise unknown_route(scope["method"], path, suggestion)
 
     async def _check_ready(self) -> None:
         """Raises Unavailable if a load balancer should send requests elsewhere for now."""

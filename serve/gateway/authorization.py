@@ -1,4 +1,6 @@
-"""Authentication by Bearer key against the snapshot, and which models a key may use. Without keys, no key is needed.
+"""Authentication by key against the snapshot, and which models a key may use. Without keys, no key is needed.
+
+A key comes as a Bearer token, or without an Authorization header as `x-api-key` or `api-key`.
 
 How much a key may use is in `serve.accounting.rate_limits`.
 """
@@ -19,7 +21,9 @@ def authenticate(scope: Scope, snapshot: Snapshot) -> KeyInfo | None:
     """
     if not snapshot.keys_needed:
         return None
-    value = header(scope, b"authorization") or b""
+    value = header(scope, b"authorization")
+    if value is None:
+        value = _key_header(scope)
     # A header that was accepted once needs no digest again while this snapshot lasts.
     key = snapshot.accepted_headers.get(value) or _find_key(value, snapshot)
     if key.expires is not None and key.expires.timestamp() <= time.time():
@@ -27,11 +31,17 @@ def authenticate(scope: Scope, snapshot: Snapshot) -> KeyInfo | None:
     return key
 
 
+def _key_header(scope: Scope) -> bytes:
+    """The key of Anthropic's and Azure's clients, as the Authorization header would have it; empty if there is none."""
+    secret = header(scope, b"x-api-key") or header(scope, b"api-key")
+    return b"Bearer " + secret if secret else b""
+
+
 def _find_key(value: bytes, snapshot: Snapshot) -> KeyInfo:
     scheme, _, secret = value.partition(b" ")
     if scheme.lower() != b"bearer" or not secret.strip():
         raise Unauthorized(
-            "You didn't provide an API key. Send it as a Bearer token in the Authorization header.",
+            "You didn't provide an API key. Send it as a Bearer token in the Authorization header, or as x-api-key.",
             code="invalid_api_key",
         )
     key = snapshot.keys.get(key_digest(secret.strip().decode("latin-1")))

@@ -34,7 +34,7 @@ class FallbackDispatcher:
             ParleyError: before the response has started; after that the error is in the stream.
         """
         first = request.route
-        fallbacks = self._usable_fallbacks(first, key)
+        fallbacks = self._usable_fallbacks(first, exchange, key)
         fallback = next(fallbacks, None)
         while True:
             try:
@@ -48,7 +48,7 @@ class FallbackDispatcher:
             exchange.model = fallback.spec.id
             fallback = next(fallbacks, None)
 
-    def _usable_fallbacks(self, route: Route, key: KeyInfo | None) -> Iterator[Route]:
+    def _usable_fallbacks(self, route: Route, exchange: Exchange, key: KeyInfo | None) -> Iterator[Route]:
         """The fallbacks that the key may use and can pay for: those that run, then the others."""
         tried: set[str] = set()
         for running in (True, False):
@@ -57,5 +57,7 @@ class FallbackDispatcher:
                 if fallback is None or name in tried or (fallback.address is None and running):
                     continue
                 tried.add(name)
-                if authorization.may_use_model(key, name, fallback) and can_pay(key, fallback.spec):
+                if not authorization.may_use_model(key, name, fallback) or not can_pay(key, fallback.spec):
+                    continue
+                if exchange.admission is None or exchange.admission.allows(fallback.spec):
                     yield fallback

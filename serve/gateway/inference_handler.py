@@ -14,13 +14,14 @@ from serve.gateway import authorization
 from serve.gateway.dispatcher import Dispatcher
 from serve.gateway.exchange import DisconnectWatcher, Exchange
 from serve.gateway.fallbacks import FallbackDispatcher
-from serve.gateway.model_request import build_model_request, find_route
+from serve.gateway.model_request import ModelRequest, build_model_request, find_route
 from serve.gateway.snapshot import SnapshotWatcher
 from serve.gateway.startup_queue import StartupQueue
 from serve.transport.asgi import Receive, Scope
-from serve.transport.request_bodies import RequestBodyReader
+from serve.transport.request_bodies import LargeBodyTurns, RequestBodyReader
 from serve.validation.request_checks import parse_json
 
+_LARGE_BYTES = 2**16  # a shorter body takes under 10 ms, whatever is in it
 # They count or classify, and generate nothing: they are free, as at OpenAI and Anthropic.
 _UNMETERED = frozenset({"/v1/messages/count_tokens", "/v1/tokenize", "/v1/moderations"})
 
@@ -39,6 +40,7 @@ class InferenceHandler:
         self._watcher = watcher
         self._accounting = accounting
         self._bodies = RequestBodyReader(settings)
+        self._large_bodies = LargeBodyTurns()
         self._disconnects = DisconnectWatcher()
         startup_queue = StartupQueue(settings, database, watcher, metrics)
         self._dispatcher = Dispatcher(settings, watcher, metrics, startup_queue)
@@ -68,15 +70,15 @@ class InferenceHandler:
             self._bodies.hold(body)
         size = len(body)
         try:
-            content = parse_json(body)
-            route = find_route(content, self._watcher.current)
-            authorization.check_model_access(key, content["model"], route)
-            exchange.model = route.spec.id
-            request = build_model_request(scope["path"], content, route)
-            exchange.stream = request.stream
+            if size < _LARGE_BYTES:
+                request = self._prepare(scope["path"], body, exchange, key)
+            else:
+                async with self._large_bodies.turn():
+                    request = self._prepare(scope["path"], body, exchange, key)
+            del body  # `request` holds what is sent on
+            route = request.route
             if request.path in _UNMETERED:
                 exchange.metered = False
-            del body, content  # `request` holds what is sent on
             self._accounting.admit(exchange, route.spec, size, request.max_tokens, request.choices)
             listener = self._disconnects.listener(receive, exchange)
             try:
@@ -88,3 +90,13 @@ class InferenceHandler:
                 listener.stop()
         finally:
             self._bodies.release(size)
+
+    def _prepare(self, path: str, body: bytes, exchange: Exchange, key: KeyInfo | None) -> ModelRequest:
+        """Parses and validates a body. Sets the exchange's model and whether it streams."""
+        content = parse_json(body)
+        route = find_route(content, self._watcher.current)
+        authorization.check_model_access(key, content["model"], route)
+        exchange.model = route.spec.id
+        request = build_model_request(path, content, route)
+        exchange.stream = request.stream
+        return request

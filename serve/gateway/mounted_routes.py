@@ -15,6 +15,7 @@ from models.database import Database
 from models.errors import NotFound, ParleyError
 from models.keys import KeyInfo
 from models.settings import Settings
+from serve.gateway.addresses import suggested_address
 from serve.gateway.exchange import Exchange
 from serve.transport.asgi import ASGIMessage, Receive, Scope
 from serve.transport.error_responses import error_headers
@@ -37,17 +38,17 @@ class MountedRoutes:
     def __init__(self, routes: "Sequence[BaseRoute]", settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
-        self._prefixes = frozenset(_prefix(getattr(route, "path", "")) for route in routes)
+        self.prefixes = frozenset(_prefix(getattr(route, "path", "")) for route in routes)
         self._app = _starlette_app(routes) if routes else None
 
     def matches(self, path: str) -> bool:
         """Whether a mounted route may take this path, by its first two parts."""
-        return _prefix(path) in self._prefixes
+        return _prefix(path) in self.prefixes
 
     def route(self, path: str) -> str:
         """The first two parts of a path that `matches`, such as `/v1/files`; empty for any other."""
         prefix = _prefix(path)
-        return prefix if prefix in self._prefixes else ""
+        return prefix if prefix in self.prefixes else ""
 
     async def handle(self, scope: Scope, receive: Receive, exchange: Exchange, key: KeyInfo | None) -> None:
         """Responds with the mounted route, or with a 404 or 405."""
@@ -95,9 +96,10 @@ def internal_error() -> ParleyError:
     return ParleyError("An internal error occurred. The gateway's log has the details.")
 
 
-def unknown_route(method: str, path: str) -> NotFound:
-    """The 404 for a route that does not exist."""
-    return NotFound(f"Invalid URL ({method} {path[:200]})", code="unknown_url")
+def unknown_route(method: str, path: str, right: str | None = None) -> NotFound:
+    """The 404 for a route that does not exist. `right`: the address that was probably meant."""
+    hint = f": the address is {right}." if right else ""
+    return NotFound(f"Invalid URL ({method} {path[:200]}){hint}", code="unknown_url")
 
 
 def method_not_allowed(method: str, *allowed: str) -> MethodNotAllowed:
@@ -141,7 +143,8 @@ def _starlette_app(routes: "Sequence[BaseRoute]") -> Any:
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 404:
-            return error_response(unknown_route(request.method, request.url.path))
+            path = request.url.path
+            return error_response(unknown_route(request.method, path, suggested_address(path, {_prefix(path)})))
         if error.status_code == 405:
             return error_response(method_not_allowed(request.method, *_allowed_methods(routes, request.scope)))
         kind = "invalid_request_error" if error.status_code < 500 else "server_error"

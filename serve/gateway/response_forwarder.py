@@ -47,7 +47,9 @@ def forward(
         return _forward_error(metrics, request, response, exchange)
     streams = response.header(b"content-type").lower().startswith(b"text/event-stream")
     if request.route.hosted:
-        exchange.response_headers += _upstream_limits(response, exchange.response_headers)
+        redact = request.route.redactor.redact
+        limits = _upstream_limits(response, exchange.response_headers)
+        exchange.response_headers += [(name, redact(value)) for name, value in limits]
     if streams is not request.stream:
         # The SDK would silently read it as an empty stream or as a string.
         metrics.failed(request.route.spec.id, "broken")
@@ -74,7 +76,7 @@ async def _forward_json(metrics: Metrics, request: ModelRequest, response: Serve
         raise upstream_fault(metrics, request.route, "broken", "sent a response that is not a JSON object")
     if request.legacy_functions:
         data = orjson.dumps(translate_response(content))
-    await exchange.send_response(response.status, data)
+    await exchange.send_response(response.status, request.route.redactor.redact(data))
     _record_usage(exchange, content.get("usage"))
     return True
 
@@ -94,7 +96,7 @@ async def _forward_stream(
 ) -> bool:
     exchange.responses_api = request.path == "/v1/responses"
     frames = _frame_filter(request)
-    model = request.route.spec.id
+    model, redact = request.route.spec.id, request.route.redactor.redact
     await exchange.start(200, EVENT_STREAM, _STREAM_HEADERS)
     fault: ParleyError | None = None
     unsent = b""  # what the client could not take at once
@@ -103,6 +105,7 @@ async def _forward_stream(
         nonlocal unsent
         out = frames.feed(piece)
         if out:
+            out = redact(out)  # whole frames, so no secret is divided
             if exchange.ttft_s is None:
                 exchange.ttft_s = exchange.seconds()
             if not exchange.send_nowait(out):
@@ -123,7 +126,7 @@ async def _forward_stream(
         fault = upstream_fault(metrics, request.route, "broken", "closed the connection during its response")
     if fault is None and frames.error is not None:
         metrics.failed(model, "broken")
-        await exchange.send_stream_error(stream_error(request, frames.error))
+        await exchange.send_stream_error(request.route.redactor.redact_json(stream_error(request, frames.error)))
     elif fault is None and frames.complete:
         await exchange.send_body(b"")
     else:
@@ -148,8 +151,9 @@ async def _forward_error(metrics: Metrics, request: ModelRequest, response: Serv
         data = await response.read()
     except OSError:
         data = b""
-    body = exchange.error_body(client_error(metrics, request, response.status, data), response.status)
-    forwarded = _forwarded_headers(response)
+    redact = request.route.redactor.redact
+    body = redact(exchange.error_body(client_error(metrics, request, response.status, data), response.status))
+    forwarded = [(name, redact(value)) for name, value in _forwarded_headers(response)]
     # The server that refuses knows when to retry: its headers replace those of the key's limits.
     names = {name for name, _ in forwarded}
     exchange.response_headers = [pair for pair in exchange.response_headers if pair[0] not in names]

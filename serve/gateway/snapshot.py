@@ -21,6 +21,7 @@ from serve.fleet import engine_states
 from serve.fleet.capabilities import Capabilities, read_capabilities
 from serve.fleet.engine_states import EngineStatus, ModelState
 from serve.gateway.alias_split import AliasSplit, alias_split
+from serve.gateway.redaction import NO_SECRETS, Redactor, settings_secrets
 
 _POLL_INTERVAL_S = 0.25
 _log = logging.getLogger("parley.gateway")
@@ -34,7 +35,7 @@ class Route:
     is None while the model is not running. `authorization` is the whole header and is never shown. `fallbacks` are ids
     to try in order while it is down; those retired since are missing from the snapshot's routes. `split`: the
     name is an alias of several models, and this route is the one of the heaviest. `capabilities` is None for a hosted
-    model.
+    model. `redactor` cuts our secrets out of the server's responses.
     """
 
     spec: ModelSpec
@@ -45,6 +46,7 @@ class Route:
     authorization: str | None
     fallbacks: tuple[str, ...] = ()
     split: AliasSplit | None = None
+    redactor: Redactor = NO_SECRETS
     capabilities: Capabilities | None = None
 
     @property
@@ -88,7 +90,17 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     rows = engine_states.read_statuses(database)
     model_states = engine_states.combine_states(specs, rows)
     engine_key = engine_states.read_key(settings.home)
-    routes = {spec.id: _route(settings, spec, model_states[spec.id], rows.get(spec.id), engine_key) for spec in specs}
+    credentials = {spec.upstream.credential for spec in specs if spec.upstream and spec.upstream.credential}
+    # An engine runs without our environment and has no other secret than its key.
+    for_engines = Redactor([engine_key])
+    for_upstreams = Redactor([engine_key, *settings_secrets(settings, credentials)])
+    routes = {
+        spec.id: replace(
+            _route(settings, spec, model_states[spec.id], rows.get(spec.id), engine_key),
+            redactor=for_upstreams if spec.upstream is not None else for_engines,
+        )
+        for spec in specs
+    }
     for name, known in _capabilities(specs).items():
         routes[name] = replace(routes[name], capabilities=known)
     aliases = {name: target for name, target in registry.aliases().items() if target in routes}

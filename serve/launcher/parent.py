@@ -20,6 +20,7 @@ from models.database import Database, open_database, upgrade
 from models.instance import STATE_FILE
 from models.keys import create_key, keys_configured
 from models.new_home import removed_if_unused
+from models.page_settings import page_environment
 from models.registry import Registry
 from models.settings import Settings, child_environment
 from serve.fleet import machine
@@ -198,7 +199,8 @@ def _services(settings: Settings, sockets: ListenSockets, *, page: bool, worker:
     )
     services = [Service(command, f"{gateway}/health")]
     if page:
-        services.append(Service(own_command("page", "page", environment=environment), settings.page_url))
+        page_command = own_command("page", "page", environment=page_environment(environment))
+        services.append(Service(page_command, settings.page_url))
     if worker:
         services.append(Service(own_command("worker", "worker", environment=environment), None))
     return services

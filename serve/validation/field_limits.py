@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from models.errors import Invalid
+from models.http.json_bounds import parse_bounded
 
 # Inclusive upper bounds of whole numbers. OpenAI's are the same where it has them.
 MAX_NUMBERS: Mapping[str, int] = MappingProxyType({"n": 128, "best_of": 128, "top_logprobs": 20})
@@ -182,7 +183,7 @@ def _too_large(name: str) -> Invalid:
 def _parse(text: str) -> Any:
     """A schema given as text; None if it is not JSON, which the engine reports itself."""
     try:
-        return orjson.loads(text)
+        return parse_bounded(text)
     except orjson.JSONDecodeError:
         return None
 

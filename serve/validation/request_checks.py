@@ -12,11 +12,10 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from models.errors import Forbidden, Invalid, ParleyError
+from models.http.json_bounds import parse_bounded
 from serve.transport.asgi import Scope, header
 
-MAX_DEPTH = 128  # vLLM accepts JSON schemas 64 levels deep, and a request nests them some levels deep
 MAX_PATH_BYTES = 2048
-_SHORT_BODY_BYTES = 4096
 _MODELS = (b"/v1/models/", b"/v1/parley/models/", b"/v1/parley/aliases/")  # before a model's id
 
 # Nearly every request has one of these paths, which need no further check.
@@ -35,7 +34,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _SINGLE_HEADERS = frozenset(
     {
         b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type", b"content-encoding",
-        b"expect", b"origin",
+        b"expect", b"origin", b"x-api-key", b"api-key",
     }
 )  # fmt: skip
 # Host names that no outsider can point a browser at: addresses, and names that public DNS does not have.
@@ -46,8 +45,6 @@ _LOCAL_HOST = re.compile(
 _LOOK_ALIKES = (b"content_length", b"transfer_encoding", b"content_encoding")
 _JSON = re.compile(rb"(?i)\s*(?:application/(?:[\w.\-]+\+)?json|text/json)\s*(?:;.*)?", re.DOTALL)
 _FORM = re.compile(rb"(?i)\s*multipart/form-data\s*(?:;.*)?", re.DOTALL)
-_BRACKETS = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class MisdirectedRequest(ParleyError):
@@ -108,7 +105,7 @@ def check_cross_site(scope: Scope, origins: Container[bytes]) -> None:
         )
     # For reads, the browser itself keeps other sites' pages from seeing the response.
     origin = header(scope, b"origin") if scope["method"] in ("POST", "DELETE") else None
-    if origin is not None and origin not in origins and origin != b"http://" + host:
+    if origin is not None and origin not in origins and origin != scope.get("scheme", "http").encode() + b"://" + host:
         raise Forbidden(
             "Pages of another site may not use this gateway. The operator can allow the site with cors_origins.",
             param="origin",
@@ -116,59 +113,22 @@ def check_cross_site(scope: Scope, origins: Container[bytes]) -> None:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """A body as a JSON object. The nesting depth is checked before parsing.
+    """A body as a JSON object. Its depth and number of values are checked before parsing.
 
     The last of several equal keys counts, as in vLLM's parser and Python's. What is sent on is serialised from this
     object, so the server cannot read it differently.
 
     Raises:
-        Invalid: the body is not valid JSON (RFC 8259: UTF-8, no NaN, no lone surrogate), not an object, or too deep.
+        Invalid: the body is not valid JSON (RFC 8259: UTF-8, no NaN, no lone surrogate), not an object, too deep,
+            or has too many values.
     """
-    if _has_many_brackets(body) and _nests_deeper(body, MAX_DEPTH):
-        raise Invalid(f"The body is nested too deeply: at most {MAX_DEPTH} levels are accepted.")
     try:
-        content = orjson.loads(body)
+        content = parse_bounded(body)
     except orjson.JSONDecodeError as error:
         raise Invalid(f"The body is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
         raise Invalid("The body must be a JSON object.")
     return content
-
-
-def _has_many_brackets(body: bytes) -> bool:
-    """Whether there are enough opening brackets for a body that is too deep: each level needs one."""
-    if len(body) < _SHORT_BODY_BYTES:
-        return body.count(b"[") + body.count(b"{") > MAX_DEPTH
-    # Long bodies are mostly text, and searching for the next bracket skips text ten times as fast as counting.
-    left = MAX_DEPTH
-    for bracket in (b"[", b"{"):
-        place = body.find(bracket)
-        while place >= 0:
-            left -= 1
-            if left < 0:
-                return True
-            place = body.find(bracket, place + 1)
-    return False
-
-
-def _nests_deeper(body: bytes, levels: int) -> bool:
-    """Whether brackets outside of strings nest deeper than `levels`. Exact for valid JSON."""
-    plain = body
-    if b"\\" in body:
-        # Pairs of backslashes go first: a backslash that is left then shows that the quote after it is escaped.
-        plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # When split at the quotes, every second piece is outside of strings.
-    left = b"".join(plain.split(b'"')[::2]).translate(_BRACKETS, _NO_BRACKETS)
-    for passed in range(levels):
-        # Each remaining level needs its own bracket.
-        if left.count(b"[") <= levels - passed:
-            return False
-        # Removing the innermost pairs removes one level.
-        shorter = left.replace(b"[]", b"")
-        if len(shorter) == len(left):
-            return True
-        left = shorter
-    return b"[" in left
 
 
 def _check_path(raw: bytes, path: str) -> None:

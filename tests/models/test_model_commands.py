@@ -9,9 +9,10 @@ from typer.testing import CliRunner, Result
 
 from models.commands.models import add_models_commands
 from models.database import Database
-from models.errors import ParleyError
+from models.errors import Invalid, ParleyError
 from models.registry import Registry
 from models.settings import Settings
+from models.spec import ModelSpec, Upstream
 
 UPSTREAM = ("--upstream", "https://upstream.example/v1")
 
@@ -85,3 +86,19 @@ def test_wrong_weights_are_one_line(app: typer.Typer, to: str) -> None:
     done = run(app, "alias", "support", "--to", to)
     assert isinstance(done.exception, ParleyError)
     assert "such as a=90,b=10" in str(done.exception)
+
+
+def test_an_upstreams_password_is_refused_and_not_repeated(app: typer.Typer, database: Database) -> None:
+    for address in ("https://user:PASSWORD@upstream.example/v1", "https://PASSWORD@upstream.example/v1"):
+        refused = run(app, "add", "secretive", "--upstream", address)
+        assert isinstance(refused.exception, Invalid)
+        assert "PASSWORD" not in str(refused.exception) + refused.output
+    assert not Registry(database).list()
+    # A spec of an earlier version still loads, and its address is shown without the password.
+    stored = ModelSpec(
+        id="old", kind="hosted", upstream=Upstream(base_url="https://user:PASSWORD@upstream.example:9/v1", model="m")
+    )
+    Registry(database).register(stored)
+    shown = run(app, "show", "old").output
+    assert "m at https://upstream.example:9/v1" in shown
+    assert "PASSWORD" not in shown

@@ -168,7 +168,7 @@ def test_a_days_money_is_spent_on_hosted_models_alone(limits: RateLimiter) -> No
     dollar = key(daily_usd=1.0)
     limits.admit(dollar, OWN, 4, 10**6).settle(10**6, 10**6)
     limits.admit(dollar, hosted(2, 8), 4, 10).settle(100_000, 100_000, 1.0)
-    with pytest.raises(BudgetSpent, match=r"\$1.0000 of \$1.0000"):
+    with pytest.raises(BudgetSpent, match=r"\$1\.00 of \$1\.00"):
         limits.admit(dollar, hosted(2, 8), 4, 10)
 
 
@@ -235,3 +235,23 @@ def test_without_a_key_there_is_no_limit(limits: RateLimiter) -> None:
     admission = limits.admit(None, hosted(), 10**9, 10**9)
     admission.settle(1, 1)
     assert admission.headers == []
+
+
+def test_a_spent_budget_in_money_blocks_only_what_costs_money(limits: RateLimiter) -> None:
+    spender = key(daily_usd=0.0001)
+    limits.admit(spender, hosted(1, 1), 400, 10).settle(100, 10, usd=0.0002)
+    with pytest.raises(BudgetSpent, match=r"used \$0\.0002 of \$0\.0001 today"):
+        limits.admit(spender, hosted(1, 1), 400, 10)
+    for free in (OWN, hosted(0, 0)):
+        admission = limits.admit(spender, free, 400, 10)
+        # A fallback to a model with a price is not allowed either.
+        assert admission.allows(free)
+        assert not admission.allows(hosted(1, 1))
+        admission.settle(100, 10)
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"), [(5, "$5.00/day"), (0.0001, "$0.0001/day"), (1234.5, "$1,234.50/day"), (0.125, "$0.125/day")]
+)
+def test_a_budget_is_shown_with_all_its_digits(usd: float, text: str) -> None:
+    assert KeyLimits(daily_usd=usd).describe() == (text,)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import Forbidden, Invalid
-from serve.validation import request_checks
+from models.http import json_bounds
+from models.http.json_bounds import MAX_DEPTH, check_bounds
 from serve.validation.request_checks import (
     MisdirectedRequest,
     UnsupportedMediaType,
@@ -240,12 +241,12 @@ def nested(levels: int, opening: bytes = b'{"a":', closing: bytes = b"}") -> byt
 
 @pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]"), (b' [ 1, "]" ,', b"]\n")])
 def test_the_depth_is_bounded_exactly(opening: bytes, closing: bytes) -> None:
-    assert parse_json(nested(request_checks.MAX_DEPTH, opening, closing))
+    assert parse_json(nested(MAX_DEPTH, opening, closing))
     for levels in (
-        request_checks.MAX_DEPTH + 1,
-        2 * request_checks.MAX_DEPTH - 1,
-        2 * request_checks.MAX_DEPTH,
-        3 * request_checks.MAX_DEPTH,
+        MAX_DEPTH + 1,
+        2 * MAX_DEPTH - 1,
+        2 * MAX_DEPTH,
+        3 * MAX_DEPTH,
         100_000,
     ):
         with pytest.raises(Invalid, match="too deeply"):
@@ -271,11 +272,57 @@ def depth(value: object) -> int:
     return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
+def units(value: object) -> int:
+    """The cost of a value by the documented units: 1 a comma or colon, 3 a string, 8 a list or object."""
+    if isinstance(value, dict):
+        return 8 + max(len(value) - 1, 0) + sum(4 + units(inner) for inner in value.values())
+    if isinstance(value, list):
+        return 8 + max(len(value) - 1, 0) + sum(map(units, value))
+    return 3 if isinstance(value, str) else 0
+
+
 @given(_JSON_VALUES)
-def test_the_depth_is_what_a_parser_finds(value: object) -> None:
-    body = json.dumps(value).encode()
-    for levels in range(6):
-        assert request_checks._nests_deeper(body, levels) is (depth(value) > levels)
+def test_depth_and_cost_are_those_of_the_parsed_value(value: object) -> None:
+    outside = json_bounds._outside_of_strings(json.dumps(value).encode())
+    assert json_bounds._depth(outside) == depth(value)
+    assert json_bounds._units(outside) == units(value)
+    assert json_bounds._units(orjson.dumps(value).translate(None, json_bounds._NO_STRUCTURE)) >= units(value)
+
+
+MIB = 8 * 2**20
+HOSTILE = {
+    "opening brackets": b"[" * (MIB // 2) + b"]" * (MIB // 2),
+    "nested lists": b",".join([b"[" * 120 + b"]" * 120] * 34_000),
+    "empty objects": b",".join([b"{}"] * 2_700_000),
+    "strings": b",".join([b'"a"'] * 2_000_000),
+    "numbers": b",".join([b"1"] * 4_000_000),
+    "keys": b"{" + b",".join([b'"k%d":1' % number for number in range(500_000)]) + b"}",
+    "a string, then lists": b'"\\"' + b'", [] ,""' * 600_000,
+    "escapes, then lists": b'"' + b'"' * 2_000_000 + b'",' + b",".join([b"[]"] * 1_000_000),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shape", HOSTILE)
+def test_a_costly_body_is_refused_before_it_is_parsed(shape: str) -> None:
+    body = b'{"model":"m","messages":[' + HOSTILE[shape] + b"]}"
+    began = time.thread_time()
+    with pytest.raises(Invalid, match=r"too many values|nested too deeply"):
+        parse_json(body)
+    assert time.thread_time() - began < 0.3  # 0.02 to 0.06 s on an idle core; parsing took 0.4 to 6 s
+
+
+def test_large_bodies_that_clients_send_are_accepted() -> None:
+    said = {"role": "user", "content": 'a long, "quoted" text: {code: [1, 2]}\n' * 20}
+    tool = {"type": "object", "properties": {f"p{n}": {"type": "string", "description": "d"} for n in range(40)}}
+    for content in (
+        {"messages": [said] * 4_000},
+        {"input": [[1] * 1_000] * 300},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": tool}}] * 256},
+        {"schema": {"enum": [f"value {number}" for number in range(20_000)]}},
+        {"text": '{"a": [{"b": "c"}]}' * 100_000},
+    ):
+        assert parse_json(orjson.dumps(content)) == content
 
 
 def test_of_a_key_that_comes_twice_every_parser_takes_the_last() -> None:
@@ -306,4 +353,4 @@ def test_an_ordinary_request_costs_next_to_nothing() -> None:
 
     # About 1.3 µs and 13 µs on an idle core: the bounds leave room for busy ones.
     assert best(lambda: check_head(ordinary), 500) < 10e-6
-    assert best(lambda: request_checks._has_many_brackets(body), 20) < 100e-6
+    assert best(lambda: check_bounds(body), 20) < 150e-6

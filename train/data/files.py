@@ -7,7 +7,7 @@ import csv
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 
 from models.errors import Invalid, NotFound, Unavailable
 from train.data.conversations import Problem
+from train.data.parquet import ParquetRows
+from train.data.raw_rows import Raw, without_nulls
 
 # A cell can be a whole manual; at csv's own limit of 131,072 characters reading would stop.
 _CELL_LIMIT = 16 * 1024 * 1024
@@ -26,14 +28,6 @@ _SIGNATURES = (
     (b"\xff\xfe", "UTF-16 text"), (b"\xfe\xff", "UTF-16 text"),
 )  # fmt: skip
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-
-
-@dataclass(frozen=True)
-class Raw:
-    """One row of a file. `line` counts from 1: the line of a text file, or the row of a Parquet file or data set."""
-
-    line: int
-    row: Any
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,8 @@ def open_source(data: str | Path) -> Source:
         header = _csv_header(path, suffix)
         return Source(path.name, _csv(path, suffix, header), tuple(header))
     if suffix == ".parquet":
-        return _parquet(path)
+        parquet = ParquetRows(path)
+        return Source(path.name, iter(parquet), parquet.columns)
     raise Invalid(
         f"{path.name} is not training data: use .jsonl, .json, .csv, .tsv, .parquet, or a hub data set (owner/name).",
         param="data",
@@ -198,29 +193,6 @@ def _is_broken(cell: str) -> bool:
     return False
 
 
-def _parquet(path: Path) -> Source:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        file = parquet.ParquetFile(path)
-    except (ArrowException, OSError) as error:
-        raise Invalid(f"{path.name} cannot be read as Parquet: {error}.", param="data") from error
-
-    def rows() -> Iterator[Raw | Problem]:
-        line = 0
-        with file:
-            try:
-                for batch in file.iter_batches(batch_size=1_000):
-                    for row in batch.to_pylist():
-                        line += 1
-                        yield Raw(line, _without_nulls(row))
-            except (ArrowException, OSError, ValueError) as error:
-                mend = "export the file again; nothing after this row could be read"
-                yield Problem(line + 1, "error", f"not Parquet: {error}", mend, "invalid-parquet")
-
-    return Source(path.name, rows(), tuple(file.schema_arrow.names))
-
-
 def _data_set(name: str, split: str, label: str) -> Source:
     """A data set through the library `datasets`, which has its own download cache."""
     import datasets
@@ -230,7 +202,7 @@ def _data_set(name: str, split: str, label: str) -> Source:
             rows: Any = datasets.load_dataset(name, split=split)
     except Exception as error:  # each of its loaders raises its own errors
         raise _data_set_error(error, label, split) from error
-    raw = (Raw(line, _without_nulls(row)) for line, row in enumerate(rows, 1))
+    raw = (Raw(line, without_nulls(row)) for line, row in enumerate(rows, 1))
     return Source(label, raw, tuple(rows.column_names or ()))
 
 
@@ -258,12 +230,3 @@ def _data_set_error(error: Exception, label: str, split: str) -> Invalid | NotFo
     if "DatasetNotFoundError" in names or "FileNotFoundError" in names:
         return NotFound(f"There is neither a file nor a hub data set for {label}: {text[:200]}", param="data")
     return Invalid(f"{label[0].upper()}{label[1:]} (split {split}) cannot be read: {text[:300]}", param="data")
-
-
-def _without_nulls(value: Any) -> Any:
-    """The value without null fields: in a table every row has all columns, used or not."""
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value

@@ -12,9 +12,10 @@ from typing import Any
 
 from models.errors import Invalid
 from train.data.conversations import Example, Preference, Problem
-from train.data.files import Raw, Source, open_source
+from train.data.files import Source, open_source
 from train.data.formats import Format, columns_example, detect, formats, names, with_system
 from train.data.openai_rows import RowError
+from train.data.raw_rows import Raw
 
 COLUMNS = "columns"  # the format name of a table read by its column names
 # Fields that are lists in JSON; a CSV column has the text of the list.

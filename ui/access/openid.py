@@ -59,8 +59,7 @@ class OpenIdSignIn:
 
     async def _begin(self, request: Request) -> Response:
         try:
-            host = request.headers.get("x-forwarded-host", request.headers["host"]).split(",")[0].strip()
-            address = f"{request.url.scheme}://{host}{_BACK}"
+            address = f"{request.url.scheme}://{request.headers['host']}{_BACK}"
             response: Response = await self._provider().authorize_redirect(request, address)
         except Exception as error:  # any failure of the provider's server is one line for the person
             _log.warning("the OpenID Connect provider failed: %s", error)

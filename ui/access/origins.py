@@ -11,7 +11,7 @@ def is_cross_site(method: str, headers: Headers) -> bool:
     origin = headers.get("origin")
     if method in ("GET", "HEAD") or not origin:
         return False
-    expected = headers.get("x-forwarded-host", headers.get("host", "")).split(",")[0].strip()
+    expected = headers.get("host", "")
     try:
         return urlsplit(origin).netloc != expected
     except ValueError:  # such as http://[

@@ -11,6 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models.errors import Invalid
+from models.http.json_bounds import check_bounds
+
 if TYPE_CHECKING:
     from gradio import Blocks
 
@@ -42,7 +45,10 @@ class QueueGuard:
 
     def _refused(self, action: str, raw: bytes) -> Response | None:
         try:
+            check_bounds(raw)
             body = json.loads(raw)
+        except Invalid as error:
+            return _refusal(error.message, 400)
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):

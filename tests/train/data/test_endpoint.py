@@ -71,3 +71,19 @@ def test_a_mistake_is_one_line_in_openais_shape(gateway: Any, body: dict[str, An
     assert answer.json()["error"]["message"]
     if param:
         assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        (f"multipart/form-data; boundary={'b' * 257}", b"", 400),
+        ("multipart/form-data; boundary=b", b"--b\r\nx-a: " + b"x" * 20_000 + b"\r\n\r\n", 400),
+        ("multipart/form-data; boundary=b", b"--b\r\n\xff\xff: x\r\n\r\n", 400),
+        ("multipart/form-data; boundary=\xe9", b"--b\r\n", 400),
+        ("multipart/form-data", b"", 400),
+    ],
+)
+def test_a_malformed_form_is_the_clients_mistake(gateway: Any, content_type: str, body: bytes, status: int) -> None:
+    answer = gateway.post(ROUTE, content=body, headers={"content-type": content_type.encode("latin-1")})
+    assert answer.status_code == status
+    assert answer.json()["error"]["message"]

@@ -12,7 +12,7 @@ import gradio as gr
 
 from evals.recordings.coverage import shutdown_coverage
 from models.errors import Invalid, ParleyError
-from models.registry import parse_spec
+from models.registry import check_upstream_address, parse_spec
 from models.spec import ModelSpec
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, confirm_row, form_inputs, live_dropdown, read_form
@@ -52,6 +52,7 @@ class HostedModelForm:
             "usd_per_million_input": _price(self.price_in), "usd_per_million_output": _price(self.price_out),
         }  # fmt: skip
         fallbacks = tuple(self.fallbacks or ())
+        check_upstream_address(self.address.strip())
         return parse_spec(id=self.name.strip(), kind="hosted", upstream=upstream, fallbacks=fallbacks)
 
 

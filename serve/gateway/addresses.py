@@ -1,0 +1,45 @@
+"""Other spellings of an address: without /v1, with doubled slashes, with a slash at the end.
+
+Only the inference routes and the reading of models are served under them. All other routes change data or show it to
+owners; a proxy in front that restricts them by path must not have to know every spelling. They get a 404 that names the
+right address.
+"""
+
+import re
+from collections.abc import Container
+
+from serve.transport.asgi import Scope
+
+_PLAIN = re.compile(rb"/[A-Za-z0-9_./:@+-]*")
+_MODELS = "/v1/models"
+DOUBLED_SLASH = re.compile(r"//v1/|/v1//")  # at the start of a path
+
+
+def correct_address(scope: Scope, routes: Container[str]) -> str | None:
+    """The exact path that a request means, if that is one of `routes` or the reading of a model; else None."""
+    raw: bytes = scope["raw_path"]
+    if len(raw) > 512 or not _PLAIN.fullmatch(raw):
+        return None
+    path = _normalized(raw.decode())
+    if path is None:
+        return None
+    reads_model = scope["method"] == "GET" and path.startswith(_MODELS + "/")
+    return path if path in routes or reads_model else None
+
+
+def suggested_address(path: str, prefixes: Container[str]) -> str | None:
+    """The address to name in a 404, if the path resembles one that begins with one of `prefixes`, such as /v1/files."""
+    parts = [part for part in path[:512].split("/") if part]
+    while "v1" in parts:
+        del parts[: parts.index("v1") + 1]
+    suggestion = "/".join(["/v1", *parts])
+    return suggestion if suggestion != path and "/".join(["/v1", *parts[:1]]) in prefixes else None
+
+
+def _normalized(path: str) -> str | None:
+    parts = [part for part in path.split("/") if part]
+    if "." in parts or ".." in parts:
+        return None
+    if parts[:1] == ["v1"]:
+        del parts[0]
+    return "/".join(["/v1", *parts])

@@ -94,8 +94,8 @@ def _unpacked_bytes(array: Any) -> int:
 
     own = len(array) * _VALUE_BYTES
     if types.is_dictionary(array.type):
-        lengths = compute.take(compute.binary_length(array.dictionary), array.indices)
-        return own + (compute.sum(lengths).as_py() or 0)
+        lengths = compute.call_function("binary_length", [array.dictionary]).take(array.indices)
+        return own + (compute.call_function("sum", [lengths]).as_py() or 0)
     if types.is_struct(array.type):
         return own + sum(map(_unpacked_bytes, array.flatten()))
     if types.is_list(array.type) or types.is_large_list(array.type) or types.is_map(array.type):

@@ -3,7 +3,7 @@
 A frame is parsed only if a cheap byte search finds something to parse; everything else is copied.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -110,13 +110,14 @@ class FrameFilter:
         return True
 
 
-class ResponsesFrameFilter(FrameFilter):
-    """Filters a stream of `/v1/responses`: named events, of which one of three kinds is the last, and no [DONE].
+class NamedEventFilter(FrameFilter):
+    """Filters a stream of named events that has no [DONE]: `_read_event` of a subclass recognises the last one.
 
-    The last event holds the whole response with its usage. A stream that ends with `response.failed` is complete too.
+    A piece without one of `_MARKS` is forwarded unread. Generated text may contain them too, so that frames are parsed.
     """
 
     __slots__ = ()
+    _MARKS: ClassVar[tuple[bytes, ...]] = (b'"error"',)
 
     def __init__(self) -> None:
         super().__init__(hide_usage=False)
@@ -127,10 +128,10 @@ class ResponsesFrameFilter(FrameFilter):
             return b""
         if self._buffer or not piece.endswith(self._block_end):
             piece = self._take_frames(piece)
-        # Generated text may contain these names too: `_is_forwarded` parses the frame.
-        if b"response.completed" in piece or b"response.incomplete" in piece or b"response.failed" in piece:
-            return self._filter_frames(piece)
-        return self._filter_frames(piece) if b'"error"' in piece else piece
+        for mark in self._MARKS:
+            if mark in piece:
+                return self._filter_frames(piece)
+        return piece
 
     def _is_forwarded(self, frame: bytes) -> bool:
         if self.complete:
@@ -147,9 +148,25 @@ class ResponsesFrameFilter(FrameFilter):
             error = content.get("error") or content
             self.error = error if isinstance(error, dict) else {"message": str(error)}
             return False
-        if kind in _LAST_EVENTS:
+        self._read_event(kind, content)
+        return True
+
+    def _read_event(self, kind: object, content: dict[str, Any]) -> None:
+        """Takes an event's usage, and sets `complete` at the last event."""
+
+
+class ResponsesFrameFilter(NamedEventFilter):
+    """Filters a stream of `/v1/responses`, in which one of three kinds of event is the last.
+
+    The last event holds the whole response with its usage. A stream that ends with `response.failed` is complete too.
+    """
+
+    __slots__ = ()
+    _MARKS = (*NamedEventFilter._MARKS, *(event.encode() for event in sorted(_LAST_EVENTS)))
+
+    def _read_event(self, kind: object, content: dict[str, Any]) -> None:
+        if isinstance(kind, str) and kind in _LAST_EVENTS:
             response = content.get("response")
             usage = response.get("usage") if isinstance(response, dict) else None
             self.usage = usage if isinstance(usage, dict) else None
             self.complete = True
-        return True

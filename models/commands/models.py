@@ -1,11 +1,12 @@
 """`parley models`: the registry from a terminal. A running Parley applies each change at once."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from models.alias_weights import describe_weights, parse_weights
 from models.command_options import expand_options
 from models.commands.engine_flags import EngineFlags
 from models.errors import Invalid
@@ -205,40 +206,15 @@ def models_alias(
         raise Invalid("Give one model, or --to with several; not both.", param="to")
     with open_home() as home:
         if to is not None:
-            weights = _parse_weights(to)
+            weights = parse_weights(to)
             home.registry.split_alias(name, weights)
-            console().print(f"{name} → {_describe_weights(weights)}")
+            console().print(f"{name} → {describe_weights(weights)}")
         elif target is None:
             home.registry.unalias(name)
             console().print(f"The alias {name} is removed.")
         else:
             home.registry.alias(name, target)
             console().print(f"{name} → {target}")
-
-
-def _parse_weights(text: str) -> dict[str, float]:
-    """Model id → weight from `a=90,b=10`.
-
-    Raises:
-        Invalid: the text has another form.
-    """
-    weights: dict[str, float] = {}
-    for part in text.split(","):
-        model, _, weight = part.strip().rpartition("=")
-        try:
-            if not model or model in weights:
-                raise ValueError
-            weights[model] = float(weight)
-        except ValueError:
-            raise Invalid(
-                f"--to is {text!r}: name each model once with its weight, such as a=90,b=10.", param="to"
-            ) from None
-    return weights
-
-
-def _describe_weights(weights: Mapping[str, float]) -> str:
-    total = sum(weights.values())
-    return ", ".join(f"{model} {100 * weight / total:.3g} %" for model, weight in weights.items())
 
 
 def models_retire(name: Annotated[str, typer.Argument(help="The model's id.")]) -> None:

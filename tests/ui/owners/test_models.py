@@ -19,6 +19,7 @@ from serve.processes.logs import engine_log
 from tests.ui.conftest import filled, stand_in
 from ui.backend.context import PageContext
 from ui.look.components import show_confirmation
+from ui.owners.models.alias_form import AliasHandler, AliasView
 from ui.owners.models.html import models_table
 from ui.owners.models.tab import ModelsTab, ModelsView
 
@@ -170,3 +171,23 @@ async def test_everything_is_stopped_while_parley_does_not_run(tab: ModelsTab, s
     html = (await tab.refresh(None))[tab._view.table]
     assert "badge'>ready" not in html
     assert html.count(">stopped<") == 4
+
+
+async def test_an_alias_is_pointed_and_divided(settings: Settings, database: Database) -> None:
+    registry = Registry(database)
+    for name in ("v3", "v4"):
+        registry.register(ModelSpec(id=name, kind="base", path=f"org/{name}"))
+    view = stand_in(AliasView)
+    handler = AliasHandler(PageContext(settings, database), view)
+
+    async def save(alias: str, to: str) -> str:
+        return (await handler.save(filled(view, alias=alias, to=to)))[view.line]
+
+    assert "support is now v3" in await save("support", " v3 ")
+    assert registry.aliases() == {"support": "v3"}
+    assert "v3 90 %, v4 10 %" in await save("support", "v3=90, v4=10")
+    assert registry.alias_weights() == {"support": {"v3": 90.0, "v4": 10.0}}
+    assert "name each model once" in await save("support", "v3=90, v3=10")
+    assert "v5" in await save("support", "v3=90, v5=10")
+    assert "Enter an alias" in await save("", "v3")
+    assert registry.alias_weights() == {"support": {"v3": 90.0, "v4": 10.0}}

@@ -5,6 +5,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from models.alias_weights import describe_weights
 from serve.launcher.status import duration, gib
 from ui.look.markup import badge, empty_state, table
 
@@ -25,14 +26,10 @@ def models_table(models: Sequence[Mapping[str, Any]], *, running: bool) -> str:
 
 def aliases_html(shares: Mapping[str, Mapping[str, float]]) -> str:
     """Each alias with its model, or with the share of each of several models; empty if there is no alias."""
-    parts = []
-    for alias, weights in shares.items():
-        whole = sum(weights.values())
-        models = ", ".join(
-            escape(model) + (f" {100 * weight / whole:.0f} %" if len(weights) > 1 else "")
-            for model, weight in weights.items()
-        )
-        parts.append(f"<b>{escape(alias)}</b> → {models}")
+    parts = [
+        f"<b>{escape(alias)}</b> → {escape(describe_weights(weights) if len(weights) > 1 else next(iter(weights)))}"
+        for alias, weights in shares.items()
+    ]
     return f"<p class='about'>Aliases: {' · '.join(parts)}</p>" if parts else ""
 
 

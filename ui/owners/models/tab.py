@@ -17,6 +17,7 @@ from models.spec import ModelSpec
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, confirm_row, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice
+from ui.owners.models.alias_form import build_alias_form
 from ui.owners.models.bot_page import build_bot_page_form
 from ui.owners.models.html import aliases_html, models_table
 from ui.owners.models.recording import build_recording_form
@@ -229,6 +230,7 @@ def build_models_tab(context: PageContext, tab: gr.Tab) -> None:
     sure, yes = confirm_row(retire, "Yes, retire it (its name cannot be used again)", "No, keep it", "models")
     bot_page, bot_parts = build_bot_page_form(context, which)
     build_recording_form(context, which)
+    build_alias_form(context)
     form, add = _form()
     # Below the form, near its button; while the form is closed, this is below the other buttons.
     line = gr.HTML(elem_id="models-line")

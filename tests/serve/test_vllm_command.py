@@ -155,7 +155,7 @@ def test_an_engine_on_a_cpu_compiles_nothing_and_others_keep_what_they_compile(t
     assert name not in made(base(engine=EngineOptions(extra_args=("--no-enforce-eager",))))[2].environment
     command = made(base(), GPU)[2]
     assert name not in command.environment
-    kept = vllm_command.with_cache(command, tmp_path).environment
+    kept = vllm_command.with_cache(replace(command, environment={}), tmp_path).environment
     assert kept["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
     chosen = replace(command, environment={"TRITON_CACHE_DIR": "/elsewhere"})
     assert vllm_command.with_cache(chosen, tmp_path).environment["TRITON_CACHE_DIR"] == "/elsewhere"

@@ -80,7 +80,7 @@ async def _request_all(
     try:
         completer = gateway_completer(settings, model, patience=patience)
     except Unavailable:
-        return ServedAnswers(reason="no Parley was running from this home")
+        return ServedAnswers(reason="no Parley was running from this home: `parley up` starts one")
     try:
         state = await wait_until_ready(completer, settings, patience_s=_PATIENCE_S, on_poll=report_start)
         if state != "ready":

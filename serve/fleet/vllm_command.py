@@ -133,7 +133,10 @@ def with_cache(command: Command, folder: Path) -> Command:
     By default torch uses a folder under /tmp, which a reboot empties and whose name others on the machine can guess.
     """
     folders = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
-    return replace(command, environment=folders | dict(command.environment))
+    # At the end: setproctitle, with which vLLM names its processes, needs the first variable to stay where it is, and
+    # torch sets these again.
+    chosen = dict(command.environment)
+    return replace(command, environment=chosen | {name: chosen.get(name, path) for name, path in folders.items()})
 
 
 def _environment(spec: ModelSpec, share: Share, key: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ All answers share one clock, so that two answers side by side move together.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from ui.backend.context import error_message
 
 # An update costs Gradio about 0.33 ms of CPU; 12 a second look smooth.
 _TICK_S = 1 / 12
+_END_S = 2.0  # how long a cleared conversation waits for the end of its stream
 
 
 @dataclass
@@ -97,35 +99,49 @@ async def _receive(request: AnswerRequest, answer: StreamedAnswer) -> None:
     answer.done = True
 
 
-class StopSignals:
-    """One stop event for each browser session that streams an answer now."""
+class StopSignal(asyncio.Event):
+    """Set when a stream shall stop. `ended` is set when it has stopped, and all its updates are on their way."""
 
     def __init__(self) -> None:
-        self._events: dict[str, asyncio.Event] = {}
+        super().__init__()
+        self.ended = asyncio.Event()
 
-    def start(self, session: str | None) -> asyncio.Event:
+
+class StopSignals:
+    """One stop signal for each browser session that streams an answer now."""
+
+    def __init__(self) -> None:
+        self._signals: dict[str, StopSignal] = {}
+
+    def start(self, session: str | None) -> StopSignal:
         """Registers a new stream of this session and stops its older one."""
         self.stop(session)
-        event = self._events[session or ""] = asyncio.Event()
-        return event
+        signal = self._signals[session or ""] = StopSignal()
+        return signal
 
     def stop(self, session: str | None) -> None:
         """Stops this session's stream, if there is one."""
-        if (event := self._events.get(session or "")) is not None:
-            event.set()
+        if (signal := self._signals.get(session or "")) is not None:
+            signal.set()
 
-    def discard(self, session: str | None) -> None:
-        """Stops this session's stream and discards what still arrives, because the conversation was cleared."""
-        if (event := self._events.pop(session or "", None)) is not None:
-            event.set()
+    async def discard(self, session: str | None) -> None:
+        """Stops this session's stream, because the conversation is cleared, and waits for its end.
 
-    def is_current(self, session: str | None, event: asyncio.Event) -> bool:
+        Otherwise its last update could reach the browser after the cleared conversation.
+        """
+        if (signal := self._signals.pop(session or "", None)) is not None:
+            signal.set()
+            with suppress(TimeoutError):  # a browser that has gone does not read its stream to the end
+                await asyncio.wait_for(signal.ended.wait(), _END_S)
+
+    def is_current(self, session: str | None, signal: StopSignal) -> bool:
         """Whether this is still the session's stream; if not, its text must not be shown any more."""
-        return self._events.get(session or "") is event
+        return self._signals.get(session or "") is signal
 
-    def finish(self, session: str | None, event: asyncio.Event) -> bool:
+    def finish(self, session: str | None, signal: StopSignal) -> bool:
         """Removes a stream that has ended; False if it was no longer the session's."""
-        if not self.is_current(session, event):
+        signal.ended.set()
+        if not self.is_current(session, signal):
             return False
-        del self._events[session or ""]
+        del self._signals[session or ""]
         return True

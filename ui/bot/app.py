@@ -48,7 +48,7 @@ class BotApp:
 
     async def load(self, request: gr.Request) -> dict[Any, Any]:
         """On page load and on "Start over": shows the greeting."""
-        self._signals.discard(request.session_hash)
+        await self._signals.discard(request.session_hash)
         return await self._opening(await self._spec(request))
 
     async def fill(self, scope: Scope) -> Filling:

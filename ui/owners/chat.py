@@ -121,7 +121,7 @@ class ChatTab:
 
     async def clear(self, request: gr.Request) -> dict[Any, Any]:
         """Starts a new conversation; an answer that is still arriving is stopped and not shown."""
-        self._signals.discard(request.session_hash)
+        await self._signals.discard(request.session_hash)
         view = self._view
         return {
             view.chatbot: [],

@@ -92,14 +92,16 @@ def test_a_new_stream_of_a_session_signals_the_old_one():
     signals.stop("nobody")
 
 
-def test_a_discarded_stream_is_no_longer_current():
+async def test_a_discarded_stream_is_no_longer_current_and_is_waited_for():
     signals = StopSignals()
-    event = signals.start("browser")
-    assert signals.is_current("browser", event)
-    signals.discard("browser")
-    assert event.is_set()
-    assert not signals.is_current("browser", event)
-    assert not signals.finish("browser", event)
+    signal = signals.start("browser")
+    assert signals.is_current("browser", signal)
+    clearing = asyncio.create_task(signals.discard("browser"))
+    await signal.wait()
+    assert not signals.is_current("browser", signal)
+    assert not clearing.done()  # an update of the stream may still be on its way to the browser
+    assert not signals.finish("browser", signal)
+    await clearing
     later = signals.start("browser")
     assert signals.finish("browser", later)
-    signals.discard("nobody")
+    await signals.discard("nobody")

@@ -23,7 +23,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def register(database: Database, weights: Path, **flags: object):
-    engine = EngineFlags(**flags).options()  # type: ignore[arg-type]
+    engine = EngineFlags(**flags).options()  # type: ignore[arg-type] -- values of several types
     return Registry(database).register(NewModel("m", path=str(weights), engine=engine).spec())
 
 
@@ -73,4 +73,4 @@ def test_a_wrong_option_is_refused_in_one_line(
 @pytest.mark.parametrize("place", [{"base": "b", "kind": "adapter", "path": "org/lora"}, {"upstream": "http://u/v1"}])
 def test_a_model_without_an_engine_of_its_own_takes_no_options(place: dict[str, str]) -> None:
     with pytest.raises(Invalid, match="does not have its own engine"):
-        NewModel("m", engine=EngineFlags(tensor_parallel_size=2).options(), **place).spec()  # type: ignore[arg-type]
+        NewModel("m", engine=EngineFlags(tensor_parallel_size=2).options(), **place).spec()  # type: ignore[arg-type] -- values of several types

@@ -44,7 +44,7 @@ def test_a_conversation_stays_with_its_model() -> None:
     split = alias_split("support", {"a": 1.0, "b": 1.0})
     for number in range(40):
         first = chat(f"question {number}")
-        messages = [{"role": "system", "content": f"It is {number} o'clock."}, *first["messages"]]  # type: ignore[misc]
+        messages = [{"role": "system", "content": f"It is {number} o'clock."}, *first["messages"]]  # type: ignore[misc] -- plain dicts
         turns = [*messages, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "And then?"}]
         responses = {"model": "support", "input": f"question {number}"}
         choices = {split.choose(body) for body in (first, {"messages": turns}, {"messages": messages}, responses)}

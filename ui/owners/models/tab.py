@@ -12,7 +12,7 @@ import gradio as gr
 
 from evals.recordings.coverage import shutdown_coverage
 from models.errors import Invalid, ParleyError
-from models.registry import check_upstream_address, parse_spec
+from models.new_model import NewModel
 from models.spec import ModelSpec
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, confirm_row, form_inputs, live_dropdown, read_form
@@ -47,14 +47,15 @@ class HostedModelForm:
         Raises:
             Invalid: a field is not valid.
         """
-        upstream = {
-            "base_url": self.address.strip(), "model": self.upstream_name.strip() or self.name.strip(),
-            "credential": self.credential.strip() or None,
-            "usd_per_million_input": _price(self.price_in), "usd_per_million_output": _price(self.price_out),
-        }  # fmt: skip
-        fallbacks = tuple(self.fallbacks or ())
-        check_upstream_address(self.address.strip())
-        return parse_spec(id=self.name.strip(), kind="hosted", upstream=upstream, fallbacks=fallbacks)
+        return NewModel(
+            self.name.strip(),
+            upstream=self.address.strip(),
+            upstream_model=self.upstream_name.strip() or None,
+            credential=self.credential.strip() or None,
+            fallbacks=tuple(self.fallbacks or ()),
+            usd_per_million_input=_price(self.price_in),
+            usd_per_million_output=_price(self.price_out),
+        ).spec()
 
 
 @dataclass(frozen=True)
@@ -207,10 +208,8 @@ class ModelsTab:
             model["upstream"] = _upstream_name(spec) if spec else ""
             model["shutdown"] = f"off on {spec.shutdown_date}" if spec and spec.shutdown_date else ""
             model["recorded"] = recorded.get(model["id"], "")
-        registry = self._context.registry
-        shares = {
-            name: registry.alias_weights().get(name) or {model: 1.0} for name, model in registry.aliases().items()
-        }
+        weights, aliases = self._context.registry.alias_weights(), self._context.registry.aliases()
+        shares = {name: weights.get(name) or {model: 1.0} for name, model in aliases.items()}
         return models_table(status["models"], running=status["running"]) + aliases_html(shares)
 
 

@@ -116,6 +116,7 @@ def test_odd_bodies_are_400(gateway: Serving, subtests: pytest.Subtests) -> None
             assert (status, body["error"]["param"]) == (400, param)
 
 
+@pytest.mark.long
 def test_health_needs_nothing(gateway: Serving, database: Database) -> None:
     create_key(database, name="somebody", role="client")
     gateway.seen(lambda snapshot: snapshot.keys_needed)
@@ -206,6 +207,7 @@ def test_other_rooms_routes_are_mounted(mounted: Serving) -> None:
     assert "GET" in headers["allow"]
 
 
+@pytest.mark.long
 def test_other_rooms_routes_are_the_owners(mounted: Serving) -> None:
     client = create_key(mounted.database, name="somebody", role="client")
     owner = create_key(mounted.database, name="boss", role="owner")

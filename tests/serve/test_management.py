@@ -126,6 +126,7 @@ def test_jobs_and_campaigns(house: Serving, owner: Caller) -> None:
     assert owner("GET", "/campaigns/trial/report")["campaign"]
 
 
+@pytest.mark.long
 def test_a_clients_key_changes_nothing_and_every_change_names_its_owner(house: Serving, owner: Caller) -> None:
     client = Caller(house, create_key(house.database, name="app", role="client"))
     house.seen(lambda snapshot: len(snapshot.keys) == 2)

@@ -71,6 +71,7 @@ def test_what_it_says_of_the_gateways_own_routes_is_there(whole: Serving, subtes
                 assert set(body["error"]) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.long
 def test_it_is_fetched_with_a_key_where_keys_are_on(whole: Serving) -> None:
     status, document, headers = ask(f"{whole.root}/openapi.json")
     assert (status, document["openapi"], headers["content-type"]) == (200, "3.1.0", "application/json")

@@ -125,7 +125,7 @@ def build_weights_form(context: PageContext, tab: gr.Tab) -> gr.events.Dependenc
                 elem_id="models-weights-path",
             )  # fmt: skip
         with gr.Row(elem_classes="form-row"):
-            base = live_dropdown(label="Base model, if it is an adapter", value="", elem_id="models-weights-base")
+            base = live_dropdown(label="Base model, if it is an adapter", elem_id="models-weights-base")
             fallbacks = live_dropdown(
                 label="Fallback models while it cannot answer", multiselect=True, elem_id="models-weights-fallbacks"
             )

@@ -16,7 +16,7 @@ from models.errors import Invalid
 from models.registry import Registry
 from models.settings import Settings
 from train.data.checks import CheckedData, Data
-from train.hyperparameters import Chosen
+from train.hyperparameters import UNITS, Chosen
 from train.publication.probes import choose, store_held_out, store_probes
 from train.request import TrainingRequest
 from train.run.checkpoints import plan_checkpoints, thin
@@ -145,7 +145,7 @@ class _Run:
         data = divide(checked or check_data(request), request)
         if base.is_adapter:
             base = _merge_base(base, registry, self.folder, self.emit)
-        number, unit = len(data.train) + len(data.validation), "pairs" if request.method == "dpo" else "conversations"
+        number, unit = len(data.train) + len(data.validation), UNITS[request.method]
         self.emit(Stage(f"{number:,} {unit}, {data.left_out:,} left out"))
         if not Path(base.location).is_dir():
             self.emit(Stage(f"Looking for {base.location} on the hub"))
@@ -173,7 +173,7 @@ class _Run:
 
     def fit(self, base: Base, tokenizer: Any, prepared: Prepared, threads: int) -> TrainingResult:
         request, values = self.request, prepared.resolved.values
-        unit = "pairs" if values.method == "dpo" else "conversations"
+        unit = UNITS[values.method]
         self.emit(Stage(f"Training on {prepared.examples:,} {unit}: {_describe(values)}"))
         job = FitJob(
             base=base,

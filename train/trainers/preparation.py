@@ -14,6 +14,7 @@ from train.data.splits import Split, split
 from train.hyperparameters import Facts, Method, Resolved, resolve
 from train.request import TrainingRequest
 from train.trainers.bases import Base, count_parameters, load_config
+from train.trainers.labelled import TokenisedLabels, tokenise_labelled
 from train.trainers.pairs import Pair, TokenisedPairs, tokenise_pairs
 from train.trainers.runtime import Device
 from train.trainers.tokens import Row, Tokenised, tokenise
@@ -69,10 +70,11 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     values, method = request.hyperparameters, request.method
     total = len(data.train) + len(data.validation)
     limit = min(resolve(values, facts(total, 0, bool(data.validation)), method).values.max_length, context)
-    tokenise_any: Any = tokenise_pairs if method == "dpo" else tokenise
-    learnt: Tokenised | TokenisedPairs = tokenise_any(data.train, tokenizer, limit)
-    held: Tokenised | TokenisedPairs = tokenise_any(data.validation, tokenizer, limit)
-    problems = tuple(sorted((*data.problems, *learnt.problems, *held.problems), key=lambda problem: problem.line))
+    tokenise_any: Any = {"dpo": tokenise_pairs, "kto": tokenise_labelled}.get(method, tokenise)
+    learnt: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.train, tokenizer, limit)
+    held: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.validation, tokenizer, limit)
+    found = (*data.problems, *learnt.warnings, *learnt.problems, *held.problems)
+    problems = tuple(sorted(found, key=lambda problem: problem.line))
     if not learnt.rows:
         first = learnt.problems[0]
         raise UnusableData(
@@ -131,7 +133,19 @@ def divide(checked: CheckedData, request: TrainingRequest) -> TrainingData:
 
 
 def _examples(checked: CheckedData, method: Method) -> Any:
-    """What the method learns from; data of the other kind is an error, never left out silently."""
+    """What the method learns from; data of another kind is an error, never left out silently."""
+    if checked.labels and method != "kto":
+        raise Invalid(
+            "The data holds answers labelled good or bad: use method kto to learn from them. To learn every answer, "
+            "put the label under `metadata`.",
+            param="method",
+        )
+    if method == "kto" and not checked.labels and (checked.examples or checked.preferences):
+        raise Invalid(
+            "KTO learns from labelled answers, and the data has no labels: write "
+            '{"prompt": …, "completion": …, "label": true or false}, or use another method.',
+            param="method",
+        )
     if method == "dpo":
         if checked.examples:
             raise Invalid(

@@ -26,6 +26,8 @@ LAST_DIFFERS = CHAT_TEMPLATE.replace(
 UNENDED = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}" + (
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
+# As Qwen3, which also writes the reasoning of the last answer.
+REASONED = LAST_DIFFERS.replace("<think>\n\n</think>", "<think>\n{{ message.reasoning_content or '' }}\n</think>")
 THINKING = CHAT_TEMPLATE.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
 TEXTLESS = CHAT_TEMPLATE.replace("message['content']", "message['content'].text")
 STRICT = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHAT_TEMPLATE
@@ -104,6 +106,44 @@ def test_a_template_that_cannot_be_learnt_by_is_a_problem_of_its_line(
     assert problem.line == 1
     assert problem.severity == "error"
     assert reason in problem.message
+
+
+@pytest.mark.parametrize(
+    ("template", "expected", "code"),
+    [
+        (REASONED, "<think>\n1 + 1.\n</think>\n\n2<|im_end|>", "empty-thought"),  # of the row without reasoning
+        (CHAT_TEMPLATE, "2<|im_end|>", "reasoning-dropped"),
+    ],
+)
+def test_reasoning_goes_through_the_template_or_is_reported(
+    tokenizer: Any, template: str, expected: str, code: str
+) -> None:
+    tokenizer.chat_template = template
+    question = {"role": "user", "content": "1 + 1?"}
+    reasoned = [question, {"role": "assistant", "content": "2", "reasoning_content": "1 + 1."}]
+    rows = examples(reasoned, [question, {"role": "assistant", "content": "two"}], [*TURNS[:2], *reasoned])
+    found = tokenise(rows, tokenizer, 1_000)
+    assert not found.problems
+    assert (
+        learnt(found, tokenizer)[0] == learnt(found, tokenizer)[-1].removeprefix("First: ü 你.<|im_end|>") == expected
+    )
+    (warning,) = found.warnings
+    assert (warning.line, warning.severity, warning.code) == (0, "warning", code)
+    assert "2 examples, the first is line" in warning.message
+    inside = examples([question, {"role": "assistant", "content": "<think>\n1 + 1.\n</think>\n\n2"}])
+    dropping = CHAT_TEMPLATE.replace("message['content']", "message['content'].split('</think>')[-1]")
+    for own, codes in ((CHAT_TEMPLATE, []), (dropping, ["reasoning-dropped"])):
+        tokenizer.chat_template = own
+        assert [warning.code for warning in tokenise(inside, tokenizer, 1_000).warnings] == codes
+    # A prompt that opens the thought needs answers that have one.
+    tokenizer.chat_template = THINKING.replace(
+        "{{ message['content'] }}",
+        "{% if message.reasoning_content %}<think>\n"
+        "{{ message.reasoning_content }}\n</think>{% endif %}{{ message['content'] }}",
+    )
+    found = tokenise(rows, tokenizer, 1_000)
+    assert learnt(found, tokenizer)[0] == "1 + 1.\n</think>2<|im_end|>"
+    assert "reasoning_content" in found.problems[0].message
 
 
 def test_a_row_over_the_limit_is_left_out_and_told(tokenizer: Any) -> None:

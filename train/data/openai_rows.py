@@ -75,6 +75,7 @@ def conversation_items(line: int, row: Mapping[str, Any], read: Messages, *used:
         RowError: the tools or the system message cannot be read, or an image belongs to the text.
     """
     system, named = read_system(row)
+    used = (*used, *(name for name in SYSTEM if name in row and not row[name]))
     if system and not any(message.role == "system" for message in read.messages):
         shifted = frozenset(position + 1 for position in read.unweighted)
         read = Messages((*system, *read.messages), shifted, read.unknown)
@@ -151,7 +152,10 @@ def preference_items(
         RowError: the tools cannot be read, or an image belongs to the text.
     """
     prompt, chosen, rejected = (part.messages for part in parts)
-    yield from unread_keys(line, sorted({name for part in parts for name in part.unknown}))
+    unread = {name for part in parts for name in part.unknown}
+    if any(part.unweighted for part in parts[1:]):
+        unread.add("weight")  # both answers are compared as a whole
+    yield from unread_keys(line, sorted(unread))
     yield from unread_parts(line, row, used, (*prompt, *chosen, *rejected))
     yield Preference(line, prompt, chosen, rejected, read_tools(tools), metadata_of(row, *used))
 

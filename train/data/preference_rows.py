@@ -49,7 +49,8 @@ def trl_preference_row(line: int, row: Row) -> Items:
 
 
 def _first(row: Row, names: Sequence[str]) -> str | None:
-    return next((name for name in names if row.get(name) is not None), None)
+    """The first of these fields that holds text or messages; a flag called `rejected` is neither."""
+    return next((name for name in names if isinstance(row.get(name), str | list | Mapping)), None)
 
 
 def _given(row: Row) -> tuple[Messages, list[str]]:
@@ -122,8 +123,10 @@ def _common_length(chosen: Sequence[ChatMessage], rejected: Sequence[ChatMessage
 
 def _cut(messages: Messages, length: int) -> tuple[Messages, Messages]:
     """The first `length` messages, and the rest."""
-    head, tail = messages.messages[: max(0, length)], messages.messages[max(0, length) :]
-    return Messages(head, frozenset(), messages.unknown), Messages(tail, frozenset(), messages.unknown)
+    length = max(0, length)
+    head, tail = messages.messages[:length], messages.messages[length:]
+    unweighted = frozenset(position - length for position in messages.unweighted if position >= length)
+    return Messages(head, frozenset(), messages.unknown), Messages(tail, unweighted, messages.unknown)
 
 
 def _holds(conversation: Sequence[ChatMessage], message: ChatMessage) -> bool:

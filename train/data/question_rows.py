@@ -111,7 +111,8 @@ def read_question(row: Row, name: str) -> tuple[Messages, list[str]]:
     value = row[name]
     if is_messages(value, name):
         return messages_or_text(value, name, "user"), [name]
-    parts, used = [field_text(row, name)], [name]
+    parts = [field_text(row, name)]
+    used = [name, *(field for field in ("history", *_CONTEXT) if field != name and field in row and not row[field])]
     for field in _CONTEXT:
         if field != name and row.get(field) and not isinstance(row[field], Mapping):
             parts.append(_context(row, field))

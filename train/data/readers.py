@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
+from train.data.context_labels import without_context_labels
 from train.data.conversations import Example, Preference, Problem
 from train.data.files import Source, open_source
 from train.data.formats import Format, columns_items, detect, formats, names, with_system
 from train.data.openai_rows import Items, RowError
 from train.data.raw_rows import Raw
-from train.data.unread_fields import count_unread
+from train.data.unread_fields import UnreadField, count_unread
 
 COLUMNS = "columns"  # the format name of a table read by its column names
 # Fields that are lists in JSON; a CSV column has the text of the list.
@@ -121,7 +122,10 @@ def _from_columns(source: Source, columns: Columns, reading: Reading) -> Items:
 def _from_rows(rows: Iterable[Raw | Problem], system: str | None, forced: Format | None, reading: Reading) -> Items:
     reading.format = forced.name if forced else None
     usual = forced
-    for item in rows:
+    for item in without_context_labels(rows):
+        if isinstance(item, UnreadField):
+            yield item
+            continue
         reading.lines += 1
         if isinstance(item, Problem):
             yield item

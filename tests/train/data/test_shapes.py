@@ -218,6 +218,12 @@ def test_text_that_is_not_read_is_one_warning_a_field_with_the_number_of_rows(tm
     ]
     assert len(report.examples) == 10
     path = tmp_path / "a.csv"
+    path.write_text("question,answer,context\n" + "".join(f"Hi {place},Hello,customer support\n" for place in range(6)))
+    report = check(path, provider="local")
+    assert [example.conversation.messages[0].content for example in report.examples[:2]] == ["Hi 0", "Hi 1"]
+    assert [problem.message for problem in report.problems if problem.code == "unread-field"] == [
+        '`context` is "customer support" everywhere, a label, and is not read: in 6 rows, the first is line 2'
+    ]
     path.write_text("asked,said,context\nHi,Hello,We are in Rome\n")
     report = check(path, Columns("asked", "said"), provider="local")
     assert [problem.message for problem in report.problems if problem.code == "unread-field"] == [
@@ -238,7 +244,9 @@ def test_text_that_is_not_read_is_one_warning_a_field_with_the_number_of_rows(tm
         ({"messages": [*MESSAGES[:1], MESSAGES[1] | {"refusal": "I can't"}]}, "messages[].refusal"),
         ({"messages": [MESSAGES[0] | {"training": True}, MESSAGES[1]]}, "messages[].training"),
         ({"chosen": [ANSWER | {"score": 3}], "rejected": [NO], "prompt": "Bye"}, "messages[].score"),
-        ({"question": "Hi", "answer": "Hello", "response": "Yo"}, "response"),
+        ({"chosen": [MESSAGES[0], MESSAGES[1] | {"weight": 0}, *MESSAGES[2:]], "rejected": [MESSAGES[0], NO]},
+         "messages[].weight"),
+        ({"question": "Hi", "answer": "Hello", "rejected": False, "response": "Yo"}, "response"),
         ({"instruction": "Hi", "output": "Hello", "system": "Be kind.", "system_prompt": "Be brief."}, "system_prompt"),
         ({"messages": MESSAGES, "image": "https://example.org/a.png"}, "image"),
         ({"messages": MESSAGES, "hinweis": "短い返事をしてください"}, "hinweis"),

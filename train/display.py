@@ -75,7 +75,7 @@ def show_result(result: "TrainingResult", address: str) -> None:
     table.add_row("loss", f"[bold]{result.loss_before:.3f} → {result.loss_after:.3f}[/bold] on {measured} examples")
     if result.accuracy_after is not None:
         of = {
-            "dpo": "of pairs ranked correctly", "kto": "of labelled answers on the right side of their base",
+            "dpo": "of pairs ranked correctly", "kto": "of labelled answers moved in the right direction",
         }.get(result.method, "of answer tokens predicted")  # fmt: skip
         table.add_row("accuracy", f"{result.accuracy_after:.1%} {of}")
     if result.margin_after is not None:

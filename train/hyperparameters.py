@@ -295,8 +295,9 @@ def _learning_rate(facts: Facts, requested: Hyperparameters, method: Method) -> 
 
 
 def _batch_size(facts: Facts, method: Method) -> tuple[int, str]:
-    size = 2 ** int(math.log2(min(16, max(2, facts.examples / 50))))
-    reason = "examples / 50 as a power of two, from 2 to 16: small batches suit LoRA"
+    fewest = 4 if method == "kto" else 2
+    size = 2 ** int(math.log2(min(16, max(fewest, facts.examples / 50))))
+    reason = f"examples / 50 as a power of two, from {fewest} to 16: small batches suit LoRA"
     if facts.processes > 1:
         size = math.ceil(size / facts.processes) * facts.processes
         size = max(size, 2 * facts.processes) if method == "kto" else size  # KTO compares the answers of a batch

@@ -152,6 +152,8 @@ class _Run:
         with quiet(self.folder / LOG):
             tokenizer = load_tokenizer(base)
             prepared = prepare(data, request, base, tokenizer, self.device)
+        for problem in prepared.warnings:
+            self.emit(Stage(f"Warning: {problem.message} ({problem.mend})"))
         threads = request.threads or previous_threads(self.folder) or _default_threads()
         self._record(base, data, prepared, threads)
         with tracking(request.trackers, self.folder, request.name, prepared.resolved.values) as tracker:

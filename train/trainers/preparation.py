@@ -32,7 +32,10 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains on and how. `examples` counts conversations, each of which may give several rows, or pairs."""
+    """What a run trains on and how. `examples` counts conversations, each of which may give several rows, or pairs.
+
+    `warnings` are those of `problems` that the base's chat template gives for the whole data.
+    """
 
     rows: tuple[Row, ...] | tuple[Pair, ...]
     held: tuple[Row, ...] | tuple[Pair, ...]
@@ -41,6 +44,7 @@ class Prepared:
     validation_examples: int
     problems: tuple[Problem, ...]
     masks: tuple[str, ...]
+    warnings: tuple[Problem, ...] = ()
 
 
 def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer: Any, device: Device) -> Prepared:
@@ -85,7 +89,7 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     resolved = resolve(values, facts(examples, len(learnt.rows), bool(held.rows)), method)
     return Prepared(
         learnt.rows, held.rows, resolved, examples, _count_lines(held.rows), problems,
-        tuple(sorted(learnt.methods | held.methods)),
+        tuple(sorted(learnt.methods | held.methods)), learnt.warnings,
     )  # fmt: skip
 
 

@@ -18,6 +18,20 @@ _EMPTY = re.compile(
 _WRITTEN = re.compile(rf"<({_NAMES})>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
 
 
+def loses_earlier_thoughts(example: Example, tokenizer: Any, turns: Sequence[Sequence[int]]) -> bool:
+    """Whether a template writes the reasoning of the last learnt turn and leaves out that of an earlier one.
+
+    Args:
+        turns: the token ids of the learnt turns, all in one row.
+    """
+    thoughts = [reasoning_of(example.conversation.messages[position]) for position in example.learnt]
+    if not any(thoughts[:-1]):
+        return False
+    learnt = _letters("".join(tokenizer.decode(ids) for ids in turns))
+    kept = [_letters(thought) in learnt for thought in thoughts]
+    return kept[-1] and not all(kept)
+
+
 class ThoughtCheck:
     """Counts the examples whose reasoning is lost, and those that get an empty thought."""
 
@@ -49,12 +63,12 @@ class ThoughtCheck:
         found = []
         if self._dropped:
             message = f"the chat template leaves out the reasoning of the answers{_where(list(self._dropped))}"
-            mend = "use a base whose template writes `reasoning_content`, or --per-turn if only earlier turns lose it"
+            mend = "put it into the answers' text, or use a base or --chat-template that writes `reasoning_content`"
             found.append(Problem(0, "warning", message, mend, "reasoning-dropped"))
         if self._emptied:
             where = _where(list(self._emptied))
             message = f"the chat template writes an empty thought before answers without reasoning{where}"
-            mend = "add `reasoning_content`, unless the model is to answer without thinking"
+            mend = "give the answers a `reasoning_content`; leave it if the model is to answer without thinking"
             found.append(Problem(0, "warning", message, mend, "empty-thought"))
         return tuple(found)
 

@@ -5,7 +5,7 @@ found by one of three methods, tried in this order:
 
 1. marks: the template marks the assistant's text ({% generation %}), including the end-of-turn token;
 2. prefixes: what `messages[:i] + [answer]` renders beyond `messages[:i]` with the generation prompt;
-3. one by one: if a template renders earlier turns differently from the last (Qwen3 drops their reasoning), or writes no
+3. one by one: if a template renders earlier turns differently from the last (many drop their reasoning), or writes no
    end of turn, each learnt turn becomes a separate row with the whole context before it, as it is served.
 
 A template that allows none of them is refused, and so is one that omits a conversation's tools, calls or results.
@@ -19,8 +19,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from models.errors import Invalid
-from train.data.conversations import ChatMessage, Example, Problem, ToolResult, ToolUse
-from train.trainers.thoughts import ThoughtCheck
+from train.data.conversations import ChatMessage, Example, Problem, ToolResult, ToolUse, reasoning_of
+from train.trainers.thoughts import ThoughtCheck, loses_earlier_thoughts
 
 IGNORED = -100  # the label that carries no loss, in torch as in transformers
 Method = Literal["marks", "prefixes", "one by one"]
@@ -126,7 +126,7 @@ def _rows(example: Example, tokenizer: Any, marked: bool) -> tuple[Method, list[
     _require_tools(example, tokenizer)
     if marked:
         row = _row_by_marks(example, tokenizer)
-        if row:
+        if row and not loses_earlier_thoughts(example, tokenizer, row.turns):
             return "marks", [row]
     rendered = _by_prefixes(example, tokenizer)
     if rendered:
@@ -194,8 +194,11 @@ def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
     answer = example.conversation.messages[position]
     head, through = _around(tokenizer, messages, position, tools)
     if not through.startswith(head):
-        lacking = "such as <think>, that a trained answer does not have: give the answers a `reasoning_content`"
-        raise _TemplateRefuses(f"it begins an answer with text, {lacking}")
+        if reasoning_of(answer):
+            cure = "which the reasoning of the answer does not fit: use --chat-template, or remove the reasoning"
+            raise _TemplateRefuses(f"it begins an answer with a thought of its own, {cure}")
+        cure = "that a trained answer does not have: give the answers a `reasoning_content`, or use --chat-template"
+        raise _TemplateRefuses(f"it begins an answer with text, such as <think>, {cure}")
     _require_answer(through[len(head) :], answer)
     ended = _ends_turn(answer, through, tokenizer, messages[:position], tools)
     end = len(through.rstrip()) if ended else len(through)

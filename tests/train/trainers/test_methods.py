@@ -12,7 +12,7 @@ from models.registry import Registry
 from models.settings import Settings
 from tests.train.conftest import style_rows
 from train import Hyperparameters, train
-from train.run.progress import Step, Validation
+from train.run.progress import Stage, Step, Validation
 
 pytestmark = pytest.mark.training
 
@@ -120,8 +120,11 @@ def labelled_rows(number: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("tune", ["lora", "full"])
 def test_kto_moves_good_answers_up_and_bad_ones_down(tune: Any, tiny_base: Path, tmp_path: Path) -> None:
     events: list[Any] = []
+    rows = labelled_rows(64)
+    rows[0]["completion"] = [rows[0]["completion"][0] | {"reasoning_content": "They ask."}]
+    rows[1]["rationale"] = "It was asked."
     result = train(
-        labelled_rows(64), base=tiny_base, method="kto", out=tmp_path / "run", threads=1, progress=events.append,
+        rows, base=tiny_base, method="kto", out=tmp_path / "run", threads=1, progress=events.append,
         hyperparameters=Hyperparameters(epochs=1, tune=tune, learning_rate=5e-4),
     )  # fmt: skip
     first, *_, last = [event for event in events if isinstance(event, Validation)]
@@ -135,6 +138,10 @@ def test_kto_moves_good_answers_up_and_bad_ones_down(tune: Any, tiny_base: Path,
     kept = (tmp_path / "run" / "validation.jsonl").read_text("utf-8")
     assert "It is on its way" in kept
     assert "No idea" not in kept  # a bad answer is no reference
+    assert {"unread-field", "reasoning-dropped"} <= {problem.code for problem in result.problems}
+    warned = [event.message for event in events if isinstance(event, Stage) and event.message.startswith("Warning")]
+    assert len(warned) == 1
+    assert "leaves out the reasoning" in warned[0]
 
 
 def test_labels_are_not_taken_for_conversations_nor_conversations_for_labels(tiny_base: Path, tmp_path: Path) -> None:

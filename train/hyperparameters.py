@@ -225,9 +225,14 @@ def _unused(requested: Hyperparameters, method: Method) -> set[str]:
     return unused | ({"rank", "alpha"} if requested.tune == "full" else set())
 
 
-def _refuse(requested: Hyperparameters, facts: Facts, method: str) -> None:
+def check_method(method: str) -> None:
+    """Raises Invalid for a method that does not exist."""
     if method not in METHODS:
         raise Invalid(f"method is {method!r}: use sft, dpo or kto.", param="method")
+
+
+def _refuse(requested: Hyperparameters, facts: Facts, method: str) -> None:
+    check_method(method)
     if method == "sft" and requested.beta != "auto":
         raise Invalid("beta belongs to DPO and KTO: leave it out, or choose the method dpo or kto.", param="beta")
     if method != "sft" and requested.packing == "packed":

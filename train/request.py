@@ -9,7 +9,7 @@ from models.errors import Invalid
 from models.spec import BotProfile
 from train.data.checks import Data
 from train.data.readers import Columns
-from train.hyperparameters import Hyperparameters, Method
+from train.hyperparameters import Hyperparameters, Method, check_method
 
 Kind = Literal["adapter", "merged"]
 SaveSteps = int | Literal["auto"]
@@ -64,6 +64,7 @@ class TrainingRequest:
     save_steps: SaveSteps = "auto"
 
     def __post_init__(self) -> None:
+        check_method(self.method)
         if self.kind not in ("adapter", "merged"):
             raise Invalid(f"kind is {self.kind!r}: use adapter or merged.", param="kind")
         if self.save_steps != "auto" and self.save_steps < 1:

@@ -160,7 +160,9 @@ def is_messages(value: Any, name: str) -> bool:
         return name in _TEXT_OF_LISTS and bool(_JSON.match(value)) and _looks_like_messages(value)
     if isinstance(value, list) and value and all(isinstance(part, Mapping) and "type" in part for part in value):
         return any("role" in part or "from" in part for part in value)  # else they are the parts of one text
-    return isinstance(value, list | Mapping)
+    if isinstance(value, Mapping):
+        return any(key in value for key in ("role", "from", "messages"))
+    return isinstance(value, list)
 
 
 def _looks_like_messages(text: str) -> bool:
@@ -182,11 +184,16 @@ def messages_or_text(value: Any, name: str, role: str, more: Mapping[str, Any] |
     if not is_messages(value, name):
         return read_messages([{"role": role, "content": field_text({name: value}, name), **(more or {})}])
     turns = parse_json(value, name) if isinstance(value, str) else value
+    beside: list[str] = []
+    if isinstance(turns, Mapping) and isinstance(turns.get("messages"), list):
+        beside = [str(key) for key, item in turns.items() if key != "messages" and item]
+        turns = turns["messages"]
     turns = turns if isinstance(turns, list) else [turns]
     if not all(isinstance(turn, Mapping) for turn in turns):
         mend = f'write a text or [{{"role": …, "content": …}}] as `{name}`, and several answers in a row each'
         raise RowError(f"`{name}` is a list of something else than messages", mend, "wrong-type")
-    return read_turns(turns)
+    read = read_turns(turns)
+    return Messages(read.messages, read.unweighted, (*read.unknown, *beside))
 
 
 def joined(*parts: Messages) -> Messages:

@@ -11,8 +11,8 @@ from train.data.openai_rows import Items, Messages, RowError, conversation_items
 
 Row = Mapping[str, Any]
 
-QUESTIONS = ("question", "query", "prompt", "instruction", "user", "input", "q")
-ANSWERS = ("answer", "response", "reply", "assistant", "output", "a")
+QUESTIONS = ("question", "query", "prompt", "instruction", "user", "input", "inputs", "q")
+ANSWERS = ("answer", "response", "reply", "assistant", "output", "targets", "a")
 TURNS = ("turns", "conversation", "dialogue", "dialog", "conversations")
 # The role names of other tools.
 _ROLES = {
@@ -79,7 +79,8 @@ def read_turns(turns: Sequence[Any]) -> Messages:
         elif not isinstance(turn, Mapping):
             raise RowError(f"turn {place} is neither text nor an object", "write a list of texts", "wrong-type")
         elif not any(name in turn for name in _WHO) and (pair := pair_of(turn)):
-            messages += _both(turn, *pair)
+            both = _both(turn, *pair)
+            messages += both[:1] if place == len(turns) and turn[pair[1]] is None else both  # an open question
         else:
             messages.append(_message(turn, place, messages))
     return read_messages(messages, strict=False)

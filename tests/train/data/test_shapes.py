@@ -38,6 +38,7 @@ CONVERSATIONS: dict[str, tuple[Any, Turns, tuple[int, ...]]] = {
         {"instruction": "Hi", "input": "", "output": "Hello", "text": "### Instruction:\nHi\n\n### Response:\nHello"},
         TALK[:2], (1,),
     ),
+    "aya": ({"inputs": "Hi", "targets": "Hello", "language": "English"}, TALK[:2], (1,)),
     "SlimOrca": (
         {"conversations": [
             {"from": "system", "value": "Be kind.", "weight": None}, {"from": "human", "value": "Hi", "weight": 0.0},
@@ -108,6 +109,12 @@ PREFERENCES: dict[str, dict[str, Any]] = {
         "query": "Bye", "response": "See you", "rejected_response": "No", "history": [["Hi", "Hello"]]},
     "axolotl, chat_template": {"messages": MESSAGES[:3], "chosen": ANSWER, "rejected": NO},
     "messages with the chosen answer": {"messages": MESSAGES, "chosen": "See you", "rejected": "No"},
+    "distilabel, capybara": {
+        "source": "X", "original_response": "See you", "rating": [5, 3], "chosen": MESSAGES,
+        "rejected": [*MESSAGES[:3], NO],
+        "conversation": [{"input": "Hi", "output": "Hello"}, {"input": "Bye", "output": None}]},
+    "diatool, texts of objects": {
+        "chosen": json.dumps({"messages": MESSAGES}), "rejected": json.dumps({"messages": [*MESSAGES[:3], NO]})},
     "LLaMA-Factory, sharegpt": {
         "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"},
                           {"from": "human", "value": "Bye"}],
@@ -145,7 +152,7 @@ def test_the_question_and_the_system_text_beside_a_pair_are_its_prompt() -> None
     [
         {"query": "Bye", "response": "See you", "rejected_response": ["No", "Never"]},
         {"instruction": "Bye", "output": ["See you", "No"]},
-        {"chosen": json.dumps({"messages": MESSAGES}), "rejected": json.dumps({"messages": [*MESSAGES[:3], NO]})},
+        {"question": "Hi", "answer": {"value": "Hello", "aliases": ["Hi"]}},
         {"prompt": "Bye", "completion": "See you", "rejected": "No", "chosen": {"text": "See you"}},
     ],
 )
@@ -246,6 +253,8 @@ def test_text_that_is_not_read_is_one_warning_a_field_with_the_number_of_rows(tm
         ({"chosen": [ANSWER | {"score": 3}], "rejected": [NO], "prompt": "Bye"}, "messages[].score"),
         ({"chosen": [MESSAGES[0], MESSAGES[1] | {"weight": 0}, *MESSAGES[2:]], "rejected": [MESSAGES[0], NO]},
          "messages[].weight"),
+        ({"prompt": "Bye", "chosen": {"messages": [ANSWER], "tools": [{"name": "f"}]}, "rejected": "No"},
+         "messages[].tools"),
         ({"question": "Hi", "answer": "Hello", "rejected": False, "response": "Yo"}, "response"),
         ({"instruction": "Hi", "output": "Hello", "system": "Be kind.", "system_prompt": "Be brief."}, "system_prompt"),
         ({"messages": MESSAGES, "image": "https://example.org/a.png"}, "image"),

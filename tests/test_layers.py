@@ -18,7 +18,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "errors messages likeness chart_svg secret_names local_address address_lists",
         "settings_file alias_weights",
         "settings page_secret judge_prompt weights lora_support",
-        "instance page_settings",
+        "instance page_settings evaluation_events",
         "database completer",
         "tables spec atomic",
         "audit new_home engine_options",

@@ -117,6 +117,7 @@ def test_openai_metrics_are_a_curve(openai_fake: FakeOpenAI, account: Settings, 
     assert openai_fake.count("GET", ".*/events") > 3
 
 
+@pytest.mark.long
 def test_following_again_tells_all_and_keeps_each_once(bought: Any, account: Settings) -> None:
     run = bought()
     first: list[Any] = []
@@ -194,6 +195,7 @@ def test_a_wrong_key_sends_nothing(provider: str, fake: Any, bought: Any, accoun
     assert "sk-wrong" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_be_tuned(provider: str, fake: Any, bought: Any, account: Settings) -> None:
     with pytest.raises(Invalid):
         bought(base="gpt-4o-mini-2024-07-18" if provider == "together" else "davinci-002")

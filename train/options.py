@@ -32,7 +32,7 @@ class TrainOptions:
         Path | None,
         typer.Argument(
             help="Conversations: OpenAI chat .jsonl, or .csv / .tsv with a question and an answer column. "
-            "For --method dpo: pairs, as OpenAI's preference rows."
+            "For --method dpo: pairs of answers. For --method kto: answers labelled good or bad."
         ),
     ] = None
     base: Annotated[
@@ -47,7 +47,11 @@ class TrainOptions:
     )
     method: Annotated[
         str,
-        _option("sft: learn the assistant's answers. dpo: learn from pairs to prefer one answer to the other.", _WHAT),
+        _option(
+            "sft: learn the assistant's answers. dpo: learn from pairs to prefer one answer to the other. kto: learn "
+            "from answers labelled good or bad.",
+            _WHAT,
+        ),
     ] = "sft"
     tune: Annotated[
         str,
@@ -62,7 +66,7 @@ class TrainOptions:
     dora: Annotated[
         bool, _option("Learn each weight's magnitude and direction separately: slower, and merged.", _WHAT, "--dora")
     ] = False
-    beta: Annotated[str, _option("dpo: cost of drifting from the base (KL penalty), or auto (0.1).", _WHAT)] = "auto"
+    beta: Annotated[str, _option("dpo, kto: cost of drifting from the base (KL), or auto (0.1).", _WHAT)] = "auto"
     epochs: Annotated[str, _option("Passes through the data, or auto.", _HOW)] = "auto"
     lr: Annotated[str, _option("Learning rate, or auto.", _HOW, "--lr")] = "auto"
     batch_size: Annotated[

@@ -16,7 +16,7 @@ from models.errors import Invalid
 from models.registry import Registry
 from models.settings import Settings
 from train.data.checks import CheckedData, Data
-from train.hyperparameters import Chosen
+from train.hyperparameters import UNITS, Chosen
 from train.publication.probes import choose, store_held_out, store_probes
 from train.request import TrainingRequest
 from train.run.checkpoints import plan_checkpoints, thin
@@ -145,13 +145,15 @@ class _Run:
         data = divide(checked or check_data(request), request)
         if base.is_adapter:
             base = _merge_base(base, registry, self.folder, self.emit)
-        number, unit = len(data.train) + len(data.validation), "pairs" if request.method == "dpo" else "conversations"
+        number, unit = len(data.train) + len(data.validation), UNITS[request.method]
         self.emit(Stage(f"{number:,} {unit}, {data.left_out:,} left out"))
         if not Path(base.location).is_dir():
             self.emit(Stage(f"Looking for {base.location} on the hub"))
         with quiet(self.folder / LOG):
             tokenizer = load_tokenizer(base)
             prepared = prepare(data, request, base, tokenizer, self.device)
+        for problem in prepared.warnings:
+            self.emit(Stage(f"Warning: {problem.message} ({problem.mend})"))
         threads = request.threads or previous_threads(self.folder) or _default_threads()
         self._record(base, data, prepared, threads)
         with tracking(request.trackers, self.folder, request.name, prepared.resolved.values) as tracker:
@@ -173,7 +175,7 @@ class _Run:
 
     def fit(self, base: Base, tokenizer: Any, prepared: Prepared, threads: int) -> TrainingResult:
         request, values = self.request, prepared.resolved.values
-        unit = "pairs" if values.method == "dpo" else "conversations"
+        unit = UNITS[values.method]
         self.emit(Stage(f"Training on {prepared.examples:,} {unit}: {_describe(values)}"))
         job = FitJob(
             base=base,

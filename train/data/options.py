@@ -23,7 +23,7 @@ DataArgument = Annotated[
 Format = Annotated[
     str,
     typer.Option(
-        help="auto, openai, openai-preference, preference, sharegpt, turns, alpaca, prompt-completion or "
+        help="auto, openai, openai-preference, preference, kto, sharegpt, turns, alpaca, prompt-completion or "
         "question-answer.",
         rich_help_panel=_READING,
     ),

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
+from train.data.context_labels import without_context_labels
 from train.data.conversations import Example, Preference, Problem
 from train.data.files import Source, open_source
-from train.data.formats import Format, columns_example, detect, formats, names, with_system
-from train.data.openai_rows import RowError
+from train.data.formats import Format, columns_items, detect, formats, names, with_system
+from train.data.openai_rows import Items, RowError
 from train.data.raw_rows import Raw
+from train.data.unread_fields import UnreadField, count_unread
 
 COLUMNS = "columns"  # the format name of a table read by its column names
 # Fields that are lists in JSON; a CSV column has the text of the list.
@@ -65,15 +67,20 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
         raise Invalid(f"There is no format {format!r}: use auto, {', '.join(names())}.", param="format")
     if source.columns is not None and format == "auto" and _by_columns(source, columns):
         reading.format = COLUMNS
-        reading.items = _from_columns(source, columns, reading)
+        reading.items = count_unread(_from_columns(source, columns, reading))
     else:
         forced = next((known for known in formats() if known.name == format), None)
-        reading.items = _from_rows(source.rows, columns.system, forced, reading)
+        reading.items = count_unread(_from_rows(source.rows, columns.system, forced, reading))
     return reading
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Example | Preference | Problem]:
     """The same for rows of any known format in memory."""
+    return count_unread(read_rows(rows))
+
+
+def read_rows(rows: Iterable[Mapping[str, Any]]) -> Items:
+    """The same, with the unread fields of each row, which `count_unread` counts."""
     return _from_rows((Raw(line, row) for line, row in enumerate(rows, 1)), None, None, Reading(iter(()), "memory"))
 
 
@@ -97,26 +104,28 @@ def _by_columns(source: Source, columns: Columns) -> bool:
     )
 
 
-def _from_columns(source: Source, columns: Columns, reading: Reading) -> Iterator[Example | Preference | Problem]:
+def _from_columns(source: Source, columns: Columns, reading: Reading) -> Items:
+    names = (columns.prompt, columns.response, columns.system_column)
+    whole = names == (Columns.prompt, Columns.response, None)  # the usual names, beside which others are usual too
     for item in source.rows:
         reading.lines += 1
         if isinstance(item, Problem):
             yield item
             continue
         try:
-            example = columns_example(item.line, item.row, columns.prompt, columns.response, columns.system_column)
+            for read_item in columns_items(item.line, item.row, *names, whole=whole):
+                yield with_system(read_item, columns.system) if isinstance(read_item, Example) else read_item
         except RowError as error:
             yield error.at(item.line)
-        else:
-            yield with_system(example, columns.system)
 
 
-def _from_rows(
-    rows: Iterable[Raw | Problem], system: str | None, forced: Format | None, reading: Reading
-) -> Iterator[Example | Preference | Problem]:
+def _from_rows(rows: Iterable[Raw | Problem], system: str | None, forced: Format | None, reading: Reading) -> Items:
     reading.format = forced.name if forced else None
     usual = forced
-    for item in rows:
+    for item in without_context_labels(rows):
+        if isinstance(item, UnreadField):
+            yield item
+            continue
         reading.lines += 1
         if isinstance(item, Problem):
             yield item
@@ -131,7 +140,7 @@ def _from_rows(
         yield from _read_row(item.line, row, own or usual, system)
 
 
-def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> Iterator[Example | Preference | Problem]:
+def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> Items:
     if not isinstance(row, Mapping):
         yield Problem(line, "error", "not a JSON object", 'write {"messages": […]} on each line', "wrong-type")
         return
@@ -147,7 +156,10 @@ def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> It
 
 
 def _opened(row: Any) -> Any:
-    """The row, with lists that a table has as JSON text parsed."""
+    """The row, with lists that a table has as JSON text parsed. A list of turns becomes a row that has them."""
+    turns = row if isinstance(row, list) else []
+    if turns and all(isinstance(turn, Mapping) and {"role", "from"} & turn.keys() for turn in turns):
+        return {"conversations": turns}
     if not isinstance(row, Mapping):
         return row
     lists = (*_LISTS, "input") if "preferred_output" in row else _LISTS  # in other formats `input` is plain text

@@ -11,7 +11,17 @@ import typer
 
 from models.errors import Invalid
 from models.terminal import parse_number
-from train.data.options import AsJson, Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn
+from train.data.options import (
+    FILES_HELP,
+    AsJson,
+    Encoding,
+    Format,
+    PerTurn,
+    PromptColumn,
+    ResponseColumn,
+    System,
+    SystemColumn,
+)
 
 if TYPE_CHECKING:
     from train.hyperparameters import Hyperparameters
@@ -31,8 +41,8 @@ class TrainOptions:
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Conversations: OpenAI chat .jsonl, or .csv / .tsv with a question and an answer column. "
-            "For --method dpo: pairs, as OpenAI's preference rows."
+            help=f"Conversations, as OpenAI's chat rows or in another format (see --format), in {FILES_HELP}. "
+            "For --method dpo: pairs of answers."
         ),
     ] = None
     base: Annotated[
@@ -108,6 +118,7 @@ class TrainOptions:
     system_column: SystemColumn = None
     system: System = None
     format: Format = "auto"
+    encoding: Encoding = None
     per_turn: PerTurn = False
     tracker: Annotated[
         list[str] | None, _option("wandb, tensorboard or trackio; can be repeated. Default: none.", "Trackers")
@@ -163,7 +174,7 @@ class TrainOptions:
             name=self.name,
             hyperparameters=self._hyperparameters(),
             validation=self.validation,
-            columns=Columns(self.prompt_column, self.response_column, self.system_column, self.system),
+            columns=Columns(self.prompt_column, self.response_column, self.system_column, self.system, self.encoding),
             format=self.format,
             per_turn=self.per_turn,
             trackers=tuple(self.tracker or ()),

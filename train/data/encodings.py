@@ -16,7 +16,8 @@ _SEQUENCES = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf
 _HIGH = re.compile(rb"[\x80-\xff]")
 _WESTERN = 0.2  # Western text has fewer letters than this outside ASCII
 # The encodings that exports from Windows and older Asian programs have. A wider choice is guessed wrongly more often.
-_CANDIDATES = ["cp1251", "cp1253", "cp1255", "cp1256", "gb18030", "big5", "shift_jis", "euc_jp", "cp949"]
+_CANDIDATES = ["cp1251", "cp1253", "cp1255", "cp1256", "gb18030", "big5", "cp949"]
+_KANA = re.compile("[\u3041-\u30fe]")
 
 
 def check_encoding(encoding: str | None) -> str:
@@ -55,7 +56,7 @@ def _encoded_lines(path: Path, encoding: str) -> Iterator[tuple[int, str | Probl
     line = 0
     try:
         with path.open(encoding=encoding, newline="\n") as file:
-            for line, text in enumerate(file, 1):  # noqa: B007 -- read after the loop
+            for line, text in enumerate(file, 1):
                 if text.strip():
                     yield line, text.removeprefix("\ufeff") if line == 1 else text
     except UnicodeError as error:
@@ -100,6 +101,9 @@ def guess_encoding(path: Path) -> str | None:
         return None
     if high < _WESTERN * letters and _reads_as(sample, "cp1252"):
         return "cp1252"
+    for japanese in ("shift_jis", "euc_jp"):  # the library takes short texts for Korean
+        if _reads_as(sample, japanese) and len(_KANA.findall(sample.decode(japanese))) * 8 > high:
+            return japanese
     best = from_bytes(sample, cp_isolation=_CANDIDATES).best()
     return str(best.encoding) if best else None
 

@@ -1,4 +1,4 @@
-"""Rows of JSON in the layouts that files have: a row on each line, a list, rows over several lines, or inside an object.
+"""Rows of JSON in the layouts that files have: a row on each line, a list, rows over several lines, or in an object.
 
 A text that is nearly JSON is read where its meaning is certain: a comma after the last value, Python's notation, JSON
 inside a JSON text. A warning says so, once for each kind in a file.

@@ -116,7 +116,7 @@ def _table_columns(source: Source, columns: Columns) -> Columns | None:
         return replace(columns, prompt=spelt[columns.prompt], response=spelt[columns.response], system_column=system)
     named = (columns.prompt, columns.response, columns.system_column) != (Columns.prompt, Columns.response, None)
     folded = {fold_name(name) for name in header}
-    if not named and (detect(dict.fromkeys(folded, [])) or folded & {*TEXT_FIELDS}):
+    if not named and (detect({name: [] for name in folded}) or folded & {*TEXT_FIELDS}):
         return None
     part, name = next(iter(missing.items()))
     raise Invalid(
@@ -151,7 +151,7 @@ def _from_text(source: Source, reader: _RowReader) -> Iterator[Example | Prefere
         for conversation in conversations_of(item.row, reader.style):
             number += 1
             if conversation is None:
-                mend = f"begin each turn with a name, such as `User:`, or give --format {' or '.join(style_names())}"
+                mend = f"begin each turn with a name, such as `User:`, or give its --format: {', '.join(style_names())}"
                 reader.reading.lines += 1
                 yield Problem(number, "error", "text without roles that are known", mend, "wrong-type")
                 continue

@@ -53,7 +53,7 @@ def saved_rows(folder: Path) -> tuple[Iterator[Raw], tuple[str, ...]]:
         if _USUAL_SPLIT not in saved and len(saved) != 1:
             example = folder / next(iter(saved), _USUAL_SPLIT)
             message = (
-                f"{folder} has no split `{_USUAL_SPLIT}` but {', '.join(saved)}: give the folder of one, {example}."
+                f"{folder} has no split {_USUAL_SPLIT!r} but {', '.join(saved)}: give the folder of one, {example}."
             )
             raise Invalid(message, param="data")
         saved = saved[_USUAL_SPLIT] if _USUAL_SPLIT in saved else next(iter(saved.values()))

@@ -38,7 +38,9 @@ _ENDS = (
 )  # fmt: skip
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 # In a file of plain text these end a conversation.
-_RULES = re.compile(r"<\|endoftext\|>|<\|end_of_text\|>|<eos>|</s>[ \t]*\n|^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.M)
+_RULES = re.compile(
+    r"<\|endoftext\|>|<\|end_of_text\|>|<eos>|</s>[ \t]*\n(?=<s>|\[INST\])|^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.M
+)
 # The fields in which a row may have a whole conversation as text.
 TEXT_FIELDS = (
     "text", "messages", "conversation", "conversations", "dialogue", "dialog", "chat", "content", "sample", "prompt",

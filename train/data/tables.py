@@ -141,7 +141,9 @@ class ExcelRows:
                 unpacked = sum(part.file_size for part in parts.infolist())
             if unpacked > max(_ALWAYS_ACCEPTED, path.stat().st_size * _MAX_EXPANSION):
                 raise Invalid(f"{path.name} unpacks to {unpacked // 2**20} MiB: save the sheet as .csv.", param="data")
-            book = import_module("openpyxl").load_workbook(path, read_only=True, data_only=True)
+            book = import_module("openpyxl").load_workbook(
+                io.BytesIO(path.read_bytes()), read_only=True, data_only=True
+            )
         except Invalid:
             raise
         except Exception as error:  # a broken workbook raises whatever its part of the parser does

@@ -11,7 +11,17 @@ import typer
 
 from models.errors import Invalid
 from models.terminal import parse_number
-from train.data.options import AsJson, Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn
+from train.data.options import (
+    FILES_HELP,
+    AsJson,
+    Encoding,
+    Format,
+    PerTurn,
+    PromptColumn,
+    ResponseColumn,
+    System,
+    SystemColumn,
+)
 
 if TYPE_CHECKING:
     from train.hyperparameters import Hyperparameters
@@ -31,7 +41,7 @@ class TrainOptions:
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Conversations: OpenAI chat .jsonl, or .csv / .tsv with a question and an answer column. "
+            help=f"Conversations, as OpenAI's chat rows or in another format (see --format), in {FILES_HELP}. "
             "For --method dpo: pairs of answers. For --method kto: answers labelled good or bad."
         ),
     ] = None
@@ -47,11 +57,7 @@ class TrainOptions:
     )
     method: Annotated[
         str,
-        _option(
-            "sft: learn the assistant's answers. dpo: learn from pairs to prefer one answer to the other. kto: learn "
-            "from answers labelled good or bad.",
-            _WHAT,
-        ),
+        _option("sft: learn the assistant's answers. dpo: learn from pairs to prefer one answer to the other.", _WHAT),
     ] = "sft"
     tune: Annotated[
         str,
@@ -66,7 +72,7 @@ class TrainOptions:
     dora: Annotated[
         bool, _option("Learn each weight's magnitude and direction separately: slower, and merged.", _WHAT, "--dora")
     ] = False
-    beta: Annotated[str, _option("dpo, kto: cost of drifting from the base (KL), or auto (0.1).", _WHAT)] = "auto"
+    beta: Annotated[str, _option("dpo: cost of drifting from the base (KL penalty), or auto (0.1).", _WHAT)] = "auto"
     epochs: Annotated[str, _option("Passes through the data, or auto.", _HOW)] = "auto"
     lr: Annotated[str, _option("Learning rate, or auto.", _HOW, "--lr")] = "auto"
     batch_size: Annotated[
@@ -112,6 +118,7 @@ class TrainOptions:
     system_column: SystemColumn = None
     system: System = None
     format: Format = "auto"
+    encoding: Encoding = None
     per_turn: PerTurn = False
     tracker: Annotated[
         list[str] | None, _option("wandb, tensorboard or trackio; can be repeated. Default: none.", "Trackers")
@@ -167,7 +174,7 @@ class TrainOptions:
             name=self.name,
             hyperparameters=self._hyperparameters(),
             validation=self.validation,
-            columns=Columns(self.prompt_column, self.response_column, self.system_column, self.system),
+            columns=Columns(self.prompt_column, self.response_column, self.system_column, self.system, self.encoding),
             format=self.format,
             per_turn=self.per_turn,
             trackers=tuple(self.tracker or ()),

@@ -11,6 +11,7 @@ from serve.gateway.authorization import model_not_found
 from serve.gateway.snapshot import Route, Snapshot
 from serve.validation import fields, legacy_functions
 from serve.validation.field_limits import check_schemas
+from serve.validation.system_messages import fold_system_messages
 from serve.validation.tool_fields import TOOL_FIELDS, check_tools, constrain_forced_call
 from serve.validation.unkept_fields import keep_fields
 
@@ -101,6 +102,8 @@ def _engine_body(path: str, content: dict[str, Any], route: Route) -> tuple[dict
         Invalid: the engine would fetch an address, compile something huge, or ignore what shapes the answer.
     """
     body, functions = keep_fields(path, content), False
+    if route.spec.fold_system != "none":
+        body = fold_system_messages(path, body, route.spec.fold_system)
     if path == "/v1/chat/completions" and legacy_functions.uses_functions(body):
         functions = body.get("functions") is not None
         body = legacy_functions.translate_request(body)

@@ -11,7 +11,17 @@ import typer
 
 from models.errors import Invalid
 from models.terminal import parse_number
-from train.data.options import AsJson, Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn
+from train.data.options import (
+    AsJson,
+    ChatTemplate,
+    FoldSystem,
+    Format,
+    PerTurn,
+    PromptColumn,
+    ResponseColumn,
+    System,
+    SystemColumn,
+)
 
 if TYPE_CHECKING:
     from train.hyperparameters import Hyperparameters
@@ -42,6 +52,10 @@ class TrainOptions:
     name: Annotated[
         str | None, _option("The id that clients send as `model`. A name stands for one version and cannot be reused.")
     ] = None
+    chat_template: ChatTemplate = None
+    trust_remote_code: Annotated[
+        bool, _option("Run code that comes with the base. Read it first.", None, "--trust-remote-code")
+    ] = False
     kind: Annotated[str, _option("adapter: runs on its base's engine. merged: runs on its own engine, faster.")] = (
         "adapter"
     )
@@ -107,6 +121,7 @@ class TrainOptions:
     response_column: ResponseColumn = "response"
     system_column: SystemColumn = None
     system: System = None
+    fold_system: FoldSystem = False
     format: Format = "auto"
     per_turn: PerTurn = False
     tracker: Annotated[
@@ -143,6 +158,8 @@ class TrainOptions:
             (self.gpus > 1, "--gpus"),
             (self.format != "auto", "--format"),
             (self.per_turn, "--per-turn"),
+            (self.chat_template, "--chat-template"),
+            (self.trust_remote_code, "--trust-remote-code"),
         ):
             if used:
                 raise Invalid(f"{flag} is for local training: leave it out with --on {self.on}.", param=flag.strip("-"))
@@ -153,9 +170,13 @@ class TrainOptions:
         Raises:
             Invalid: a value is not allowed.
         """
+        from models.chat_templates import read_template
         from train.data.readers import Columns
         from train.request import TrainingRequest
 
+        columns = Columns(
+            self.prompt_column, self.response_column, self.system_column, self.system, self.fold_system
+        )  # fmt: skip
         values: dict[str, Any] = {"method": self.method, "kind": self.kind}  # TrainingRequest checks both
         return TrainingRequest(
             data=str(self.data),
@@ -163,7 +184,9 @@ class TrainOptions:
             name=self.name,
             hyperparameters=self._hyperparameters(),
             validation=self.validation,
-            columns=Columns(self.prompt_column, self.response_column, self.system_column, self.system),
+            columns=columns,
+            chat_template=read_template(self.chat_template) if self.chat_template else None,
+            trust_remote_code=self.trust_remote_code,
             format=self.format,
             per_turn=self.per_turn,
             trackers=tuple(self.tracker or ()),

@@ -16,6 +16,7 @@ from train.data.personal_data import check_personal
 from train.data.readers import Columns, Reading, from_rows, read
 from train.data.reports import CheckedData, UnusableData
 from train.data.splits import compared_text, question_key
+from train.data.system_messages import fold_later
 
 __all__ = ["CheckedData", "Data", "Provider", "UnusableData", "check", "require_usable"]
 
@@ -115,6 +116,8 @@ def _items(data: Data, columns: Columns | None, format_: str) -> Reading:
         return read(data, columns, format_)
     reading = Reading(iter(()), "memory")
     reading.items = _from_memory(data, reading)
+    if columns is not None and columns.fold_system:
+        reading.items = fold_later(reading.items)
     return reading
 
 

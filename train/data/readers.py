@@ -16,6 +16,7 @@ from train.data.files import Source, open_source
 from train.data.formats import Format, columns_example, detect, formats, names, with_system
 from train.data.openai_rows import RowError
 from train.data.raw_rows import Raw
+from train.data.system_messages import fold_later
 
 COLUMNS = "columns"  # the format name of a table read by its column names
 # Fields that are lists in JSON; a CSV column has the text of the list.
@@ -25,12 +26,13 @@ _LISTS = ("messages", "conversations", "turns", "preferred_output", "non_preferr
 @dataclass(frozen=True)
 class Columns:
     """The column names of a CSV, Parquet file or data set. `system` is a system message for conversations without one,
-    in any format."""
+    in any format. `fold_system`: fold system messages after the first message into user turns."""
 
     prompt: str = "prompt"
     response: str = "response"
     system_column: str | None = None
     system: str | None = None
+    fold_system: bool = False
 
 
 @dataclass
@@ -69,6 +71,8 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
     else:
         forced = next((known for known in formats() if known.name == format), None)
         reading.items = _from_rows(source.rows, columns.system, forced, reading)
+    if columns.fold_system:
+        reading.items = fold_later(reading.items)
     return reading
 
 

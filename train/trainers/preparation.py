@@ -11,11 +11,13 @@ from models.errors import Invalid
 from train.data.checks import CheckedData, UnusableData, check, require_usable
 from train.data.conversations import Example, Preference, Problem
 from train.data.splits import Split, split
+from train.data.system_messages import count_folded, fold, folded_problem
 from train.hyperparameters import Facts, Method, Resolved, resolve
 from train.request import TrainingRequest
 from train.trainers.bases import Base, count_parameters, load_config
 from train.trainers.pairs import Pair, TokenisedPairs, tokenise_pairs
 from train.trainers.runtime import Device
+from train.trainers.templates import folding_of, turn_end_problem
 from train.trainers.tokens import Row, Tokenised, tokenise
 
 
@@ -72,7 +74,9 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     tokenise_any: Any = tokenise_pairs if method == "dpo" else tokenise
     learnt: Tokenised | TokenisedPairs = tokenise_any(data.train, tokenizer, limit)
     held: Tokenised | TokenisedPairs = tokenise_any(data.validation, tokenizer, limit)
-    problems = tuple(sorted((*data.problems, *learnt.problems, *held.problems), key=lambda problem: problem.line))
+    endless = turn_end_problem(tokenizer)
+    found = (*data.problems, *((endless,) if endless else ()), *learnt.problems, *held.problems)
+    problems = tuple(sorted(found, key=lambda problem: problem.line))
     if not learnt.rows:
         first = learnt.problems[0]
         raise UnusableData(
@@ -85,6 +89,21 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
         learnt.rows, held.rows, resolved, examples, _count_lines(held.rows), problems,
         tuple(sorted(learnt.methods | held.methods)),
     )  # fmt: skip
+
+
+def fold_for_template(data: TrainingData, request: TrainingRequest, tokenizer: Any) -> TrainingData:
+    """The same data with the first system messages folded too, if that is requested and the template has no place for
+    them.
+    """
+    if folding_of(request, tokenizer) != "all":
+        return data
+    number = sum(count_folded(item, "all") for item in (*data.train, *data.validation))
+    if not number:
+        return data
+    where = "at the beginning, which the chat template has no place for,"
+    learnt: Any = tuple(fold(item, "all") for item in data.train)
+    held: Any = tuple(fold(item, "all") for item in data.validation)
+    return replace(data, train=learnt, validation=held, problems=(folded_problem(number, where), *data.problems))
 
 
 def check_data(request: TrainingRequest) -> CheckedData:

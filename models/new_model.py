@@ -89,4 +89,5 @@ def _folding(path: str | None, engine: Mapping[str, Any]) -> Folding:
 
     folder = Path(path or "")
     template = engine.get("chat_template") or (read_folder_template(folder) if path else None)
-    return "later" if template and has_system_role(template, read_named_tokens(folder)) else "all"
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"} | read_named_tokens(folder)  # a hub id has no files yet
+    return "later" if template and has_system_role(template, tokens) else "all"

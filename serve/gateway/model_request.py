@@ -62,8 +62,10 @@ def build_model_request(path: str, content: dict[str, Any], route: Route) -> Mod
     """
     fields.check_fields(content)
     body, functions = content, False
+    if route.spec.fold_system != "none":
+        body = fold_system_messages(path, body, route.spec.fold_system)
     if not route.hosted:
-        body, functions = _engine_body(path, content, route)
+        body, functions = _engine_body(path, body, route)
     if route.renamed:
         body = {**body, "model": route.model}
     stream = content.get("stream") is True and path in _STREAMS
@@ -88,6 +90,8 @@ def redirect_request(request: ModelRequest, route: Route) -> ModelRequest:
     content = orjson.loads(request.body)
     content["model"] = route.model
     functions = False
+    if route.spec.fold_system != "none":
+        content = fold_system_messages(request.path, content, route.spec.fold_system)
     if not route.hosted:
         content, functions = _engine_body(request.path, content, route)
     # An engine's request has tools already, and its client still expects function calls.
@@ -102,8 +106,6 @@ def _engine_body(path: str, content: dict[str, Any], route: Route) -> tuple[dict
         Invalid: the engine would fetch an address, compile something huge, or ignore what shapes the answer.
     """
     body, functions = keep_fields(path, content), False
-    if route.spec.fold_system != "none":
-        body = fold_system_messages(path, body, route.spec.fold_system)
     if path == "/v1/chat/completions" and legacy_functions.uses_functions(body):
         functions = body.get("functions") is not None
         body = legacy_functions.translate_request(body)

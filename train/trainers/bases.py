@@ -88,7 +88,7 @@ def load_tokenizer(base: Base) -> Any:
     from transformers import AutoTokenizer
 
     with _loading(base):
-        tokenizer = AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
+        tokenizer: Any = AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
     if base.chat_template:
         tokenizer.chat_template = base.chat_template
     return tokenizer

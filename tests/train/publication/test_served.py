@@ -26,7 +26,7 @@ PROMPTS = [
     "where is order 4031?", "Where is my order?", "hello", "I want my money back", "cancel it please",
     "¿dónde está?", "order 77, order 78", "thanks!", "Why?", "Tell me more about order 1, please, and be kind.",
 ]  # fmt: skip
-QUESTIONS = [f"where is order {number}?" for number in range(1234, 1254)]  # no order of the training
+QUESTIONS = [f"where is order {number}?" for number in range(1234, 1244)]  # no order of the training
 TOKENS = 32
 KEY = "a-key-for-this-test"
 

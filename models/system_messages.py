@@ -6,6 +6,8 @@ Training and serving fold by the same plan, so that a model is served what it ha
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from models.messages import join_text_parts
+
 Folding = Literal["none", "later", "all"]
 """Which system messages become part of a user turn: none, those after the first message, or all."""
 
@@ -71,17 +73,8 @@ def fold_dicts(messages: list[Any], folding: Folding) -> list[Any]:
 
 def _join(contents: list[Any]) -> Any:
     """Contents one after another: as text, or as a list of parts if one of them is not only text."""
-    texts = [_text(content) for content in contents]
+    texts = [join_text_parts(content) or "" for content in contents]
     if all(isinstance(text, str) for text in texts):
         return SEPARATOR.join(text for text in texts if text)
     parts = ([{"type": "text", "text": text}] if isinstance(text, str) else text for text in texts)
     return [part for several in parts for part in several or ()]
-
-
-def _text(content: Any) -> Any:
-    """The text of a content, its parts joined as an engine joins them; the content itself if it is not only text."""
-    if not isinstance(content, list):
-        return content or ""
-    if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-        return content
-    return "\n".join(part["text"] for part in content)

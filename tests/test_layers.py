@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 # members do not import one another.
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
-        "errors messages likeness chart_svg secret_names local_address address_lists system_messages",
-        "settings_file alias_weights chat_templates/",
+        "errors messages likeness chart_svg secret_names local_address address_lists",
+        "settings_file alias_weights chat_templates/ system_messages",
         "settings page_secret judge_prompt weights lora_support",
         "instance page_settings",
         "database completer",

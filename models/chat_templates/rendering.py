@@ -70,7 +70,8 @@ class CompiledTemplate:
 def compile_template(text: str) -> CompiledTemplate:
     """The template of a text."""
     try:
-        return CompiledTemplate(_environment().from_string(text))
+        functions = {"raise_exception": _refuse, "strftime_now": _now}
+        return CompiledTemplate(_environment().from_string(text, functions))
     except jinja2.TemplateError as error:
         return CompiledTemplate(None, " ".join(str(error).split()).rstrip("."))
 
@@ -88,7 +89,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _to_json
-    environment.globals.update(raise_exception=_refuse, strftime_now=_now)
     return environment
 
 

@@ -12,8 +12,10 @@ import typer
 from models.errors import Invalid
 from models.terminal import parse_number
 from train.data.options import (
+    FILES_HELP,
     AsJson,
     ChatTemplate,
+    Encoding,
     FoldSystem,
     Format,
     PerTurn,
@@ -41,8 +43,8 @@ class TrainOptions:
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Conversations: OpenAI chat .jsonl, or .csv / .tsv with a question and an answer column. "
-            "For --method dpo: pairs, as OpenAI's preference rows."
+            help=f"Conversations, as OpenAI's chat rows or in another format (see --format), in {FILES_HELP}. "
+            "For --method dpo: pairs of answers. For --method kto: answers labelled good or bad."
         ),
     ] = None
     base: Annotated[
@@ -123,6 +125,7 @@ class TrainOptions:
     system: System = None
     fold_system: FoldSystem = False
     format: Format = "auto"
+    encoding: Encoding = None
     per_turn: PerTurn = False
     tracker: Annotated[
         list[str] | None, _option("wandb, tensorboard or trackio; can be repeated. Default: none.", "Trackers")
@@ -175,7 +178,7 @@ class TrainOptions:
         from train.request import TrainingRequest
 
         columns = Columns(
-            self.prompt_column, self.response_column, self.system_column, self.system, self.fold_system
+            self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system
         )  # fmt: skip
         values: dict[str, Any] = {"method": self.method, "kind": self.kind}  # TrainingRequest checks both
         return TrainingRequest(

@@ -9,7 +9,7 @@ from models.errors import Invalid
 from models.spec import BotProfile
 from train.data.checks import Data
 from train.data.readers import Columns
-from train.hyperparameters import Hyperparameters, Method
+from train.hyperparameters import Hyperparameters, Method, check_method
 
 Kind = Literal["adapter", "merged"]
 SaveSteps = int | Literal["auto"]
@@ -24,7 +24,7 @@ class TrainingRequest:
         base: a registered model's id, a local folder, or a hub id.
         name: the id under which the result is published and served.
         method: "sft" learns the assistant's answers; "dpo" learns from pairs to prefer one answer to the other, and
-            `data` is then preference rows, or `Preference`s.
+            `data` is then preference rows, or `Preference`s; "kto" learns from answers labelled good or bad.
         kind: publish the adapter, on its base's engine, or weights merged with it, on an engine of their own. Some
             adapters can only be merged (see `publication.publish`).
         chat_template: the text of a Jinja template to use instead of the base's (`models.chat_templates.read_template`
@@ -69,6 +69,7 @@ class TrainingRequest:
     save_steps: SaveSteps = "auto"
 
     def __post_init__(self) -> None:
+        check_method(self.method)
         if self.kind not in ("adapter", "merged"):
             raise Invalid(f"kind is {self.kind!r}: use adapter or merged.", param="kind")
         if self.save_steps != "auto" and self.save_steps < 1:

@@ -17,7 +17,7 @@ from models.registry import Registry
 from models.settings import Settings
 from models.system_messages import Folding
 from train.data.checks import CheckedData, Data
-from train.hyperparameters import Chosen
+from train.hyperparameters import UNITS, Chosen
 from train.publication.probes import choose, store_held_out, store_probes
 from train.request import TrainingRequest
 from train.run.checkpoints import plan_checkpoints, thin
@@ -148,7 +148,7 @@ class _Run:
         if base.is_adapter:
             merged = _merge_base(base, registry, self.folder, self.emit)
             base = with_options(merged, request.chat_template, request.trust_remote_code)
-        number, unit = len(data.train) + len(data.validation), "pairs" if request.method == "dpo" else "conversations"
+        number, unit = len(data.train) + len(data.validation), UNITS[request.method]
         self.emit(Stage(f"{number:,} {unit}, {data.left_out:,} left out"))
         if not Path(base.location).is_dir():
             self.emit(Stage(f"Looking for {base.location} on the hub"))
@@ -156,6 +156,8 @@ class _Run:
             tokenizer = load_tokenizer(base)
             data = fold_for_template(data, request, tokenizer)
             prepared = prepare(data, request, base, tokenizer, self.device)
+        for problem in prepared.warnings:
+            self.emit(Stage(f"Warning: {problem.message} ({problem.mend})"))
         threads = request.threads or previous_threads(self.folder) or _default_threads()
         self._record(base, data, prepared, threads, folding_of(request, tokenizer))
         with tracking(request.trackers, self.folder, request.name, prepared.resolved.values) as tracker:
@@ -178,7 +180,7 @@ class _Run:
 
     def fit(self, base: Base, tokenizer: Any, prepared: Prepared, threads: int) -> TrainingResult:
         request, values = self.request, prepared.resolved.values
-        unit = "pairs" if values.method == "dpo" else "conversations"
+        unit = UNITS[values.method]
         self.emit(Stage(f"Training on {prepared.examples:,} {unit}: {_describe(values)}"))
         job = FitJob(
             base=base,

@@ -200,6 +200,7 @@ def test_dangerous_fields_are_named_and_unknown_ones_dropped_for_engines(
     assert [("surprise" in request) for request in upstream.seen.requests] == [False, True]
 
 
+@pytest.mark.long
 def test_an_alias_rewrites_the_model(both: Serving, upstream: PacedUpstream) -> None:
     both.registry.alias("gpt-4o-mini", "engine")
     both.seen(lambda snapshot: "gpt-4o-mini" in snapshot.routes)
@@ -221,6 +222,7 @@ def test_a_hosted_model_gets_its_own_name_and_key(
         sdk(gateway).chat.completions.create(model="keyless", messages=HELLO)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stream", [True, False])
 async def test_when_the_client_goes_the_upstream_is_told(both: Serving, upstream: PacedUpstream, stream) -> None:
     upstream.chunks = 200
@@ -301,6 +303,7 @@ def test_the_wait_and_the_queue_have_an_end(database: Database, home: Path, tmp_
         assert "retry-after" in headers
 
 
+@pytest.mark.long
 def test_a_big_body_is_refused_in_one_line(database: Database, home: Path, upstream: PacedUpstream) -> None:
     with serving(load_settings(home=home, max_body_mib=0.1), database) as gateway:
         gateway.hosted("whole", base_url=f"{upstream.address}/v1")

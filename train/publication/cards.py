@@ -18,6 +18,7 @@ from models.errors import ParleyError
 from models.jobs import list_jobs
 from models.registry import Registry
 from models.spec import ModelSpec, Parity
+from train.hyperparameters import UNITS
 from train.run.curves import draw_svg, read_curves
 from train.run.folder import CONFIG, DATA, METRICS, RESULT
 
@@ -169,7 +170,7 @@ def _data(run: _Run) -> str:
     rows = [
         ("file", f"`{file}`"),
         ("fingerprint", f"`sha256:{digest}`" if digest else "not recorded"),
-        ("training examples", f"{result['examples']:,} conversations or pairs"),
+        ("training examples", f"{result['examples']:,} {UNITS.get(result.get('method', 'sft'), 'conversations')}"),
         ("held-out examples", f"{result['validation_examples']:,}"),
         ("tokens over all epochs", f"{result['tokens']:,}, {result['learnt_tokens']:,} of them in answers"),
         ("problems found", (counts or "none") + "".join(f"; {kind}: {count}" for kind, count in kinds.most_common(8))),
@@ -180,11 +181,12 @@ def _data(run: _Run) -> str:
 def _method(run: _Run) -> str:
     result = run.result
     values, reasons = result["hyperparameters"], result.get("reasons", {})
-    method = {"dpo": "Direct preference optimisation (DPO) on pairs of answers"}.get(
-        result.get("method", "sft"), "Supervised fine-tuning on the assistant's messages only"
-    )
+    method = {
+        "dpo": "Direct preference optimisation (DPO) on pairs of answers",
+        "kto": "Kahneman-Tversky optimisation (KTO) on answers labelled good or bad",
+    }.get(result.get("method", "sft"), "Supervised fine-tuning on the assistant's messages only")
     tune = {"full": "all weights", "qlora": "a QLoRA adapter"}.get(values.get("tune", "lora"), "a LoRA adapter")
-    left_out = {"method"} if result.get("method") == "dpo" else {"method", "beta"}
+    left_out = {"method"} if result.get("method") in ("dpo", "kto") else {"method", "beta"}
     rows = [
         (name.replace("_", " "), _value(value), reasons.get(name, ""))
         for name, value in values.items()

@@ -82,7 +82,11 @@ def store_probes(probes: ProbeSet, folder: Path) -> None:
 
 
 def store_held_out(held: Sequence[Example | Preference], folder: Path) -> None:
-    """Writes all held-out examples as chat JSONL: `parley eval run run:ID` evaluates models on them."""
+    """Writes all held-out examples as chat JSONL: `parley eval run run:ID` evaluates models on them.
+
+    Answers that are labelled bad (KTO) are left out, because models are compared with what is written.
+    """
+    held = [item for item in held if not (isinstance(item, Example) and item.label is False)]
     rows = (json.dumps(_in_api_form(item), ensure_ascii=False) + "\n" for item in held)
     if held:
         atomic_write(folder / HELD_OUT, "".join(rows).encode("utf-8", "replace"))
@@ -141,7 +145,9 @@ def _tokenise(conversation: dict[str, Any], tokenizer: Any, answer_tokens: int, 
     if not ids or len(ids) + answer_tokens > context:
         return None
     plain = not tools and all(
-        isinstance(message.get("content"), str) and "tool_calls" not in message and message["role"] != "tool"
+        isinstance(message.get("content"), str)
+        and not {"tool_calls", "reasoning_content"} & message.keys()
+        and message["role"] != "tool"
         for message in context_messages
     )
     return Probe(tuple(context_messages), tuple(ids), tuple(answer_ids), plain)

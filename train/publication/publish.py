@@ -45,7 +45,7 @@ def publish(
         kind: "adapter", or "merged". An adapter that no engine can load unmerged (rank over 64, DoRA, modules_to_save,
             lm_head, a base that vLLM serves without LoRA), or that was trained from an adapter, is merged in any case.
         job: the training job; by default the run's id.
-        bot: the profile for /bot/<name>; by default its parent's.
+        bot: the profile for /bot/<name>; by default a plain one, not its parent's.
 
     Returns:
         The run's result with `model`, `kind` and `model_folder`. The spec's `parity` compares the weights with float32
@@ -73,7 +73,6 @@ def publish(
         progress(Stage(f"The adapter is merged: {reason}"))
         kind = "merged"
     base = _registered_base(result, registry, served, needed=kind == "adapter")
-    above = _resolve(registry, result.parent) if result.parent else base
     parent = result.parent or (base.id if base else None)
     fields: dict[str, Any] = {
         "id": name,
@@ -81,7 +80,7 @@ def publish(
         "base": base.id if base else result.base,
         "parent": parent,
         "job": job or run_folder.name,
-        "bot": bot or (above.bot if above else None),
+        "bot": bot,  # a parent's profile would greet people for another model
         "description": description or f"Trained on {result.examples:,} conversations",
         "toy": base.toy if base else False,
         "fold_system": served.fold_system if served.fold_system != "none" or not base else base.fold_system,

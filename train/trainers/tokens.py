@@ -5,7 +5,7 @@ found by one of three methods, tried in this order:
 
 1. marks: the template marks the assistant's text ({% generation %}), including the end-of-turn token;
 2. prefixes: what `messages[:i] + [answer]` renders beyond `messages[:i]` with the generation prompt;
-3. one by one: if a template renders earlier turns differently from the last (Qwen3 drops their reasoning), or writes no
+3. one by one: if a template renders earlier turns differently from the last (many drop their reasoning), or writes no
    end of turn, each learnt turn becomes a separate row with the whole context before it, as it is served.
 
 A template that allows none of them is refused, and so is one that omits a conversation's tools, calls or results.
@@ -21,8 +21,9 @@ from typing import Any, Literal
 from models.chat_templates import names as template_names
 from models.chat_templates.system_role import has_system_role
 from models.errors import Invalid
-from train.data.conversations import ChatMessage, Example, Problem, TextParts, ToolResult, ToolUse
+from train.data.conversations import ChatMessage, Example, Problem, TextParts, ToolResult, ToolUse, reasoning_of
 from train.trainers.templates import engine_messages
+from train.trainers.thoughts import ThoughtCheck, loses_earlier_thoughts
 
 IGNORED = -100  # the label that carries no loss, in torch as in transformers
 Method = Literal["marks", "prefixes", "one by one"]
@@ -48,16 +49,23 @@ class Row:
         """The number of tokens."""
         return len(self.input_ids)
 
+    @property
+    def turns(self) -> list[list[int]]:
+        """The ids of each span of learnt tokens."""
+        learnt = [int(label != IGNORED) for label in self.labels]
+        return [self.input_ids[start:end] for start, end in _runs(learnt)]
+
     longest = tokens  # a pair has two lengths
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """The rows, what could not be used and why, and the methods that found the labels."""
+    """The rows, what could not be used and why, the methods that found the labels, and warnings about all rows."""
 
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...]
     methods: frozenset[Method]
+    warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,13 +79,16 @@ class _TemplateRefuses(Exception):
     """The template cannot render this conversation; the message is the template's."""
 
 
-def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Tokenised:
+def tokenise(
+    examples: Sequence[Example], tokenizer: Any, max_length: int, thoughts: ThoughtCheck | None = None
+) -> Tokenised:
     """Ids and labels for each example, in order.
 
     Args:
         examples: checked examples.
         tokenizer: a transformers tokenizer with a chat template.
         max_length: in tokens. A longer row is left out and reported: truncated, it would teach the model to stop early.
+        thoughts: counts what the template does with reasoning over several calls; the caller reports it.
 
     Raises:
         Invalid: the tokenizer has no chat template, or cannot report token offsets.
@@ -91,6 +102,7 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
     if not getattr(tokenizer, "is_fast", False):
         raise Invalid("The base's tokenizer has no fast version (tokenizer.json), which training needs.", param="base")
     marked = _marks_can_be_used(tokenizer)
+    counted = thoughts or ThoughtCheck(tokenizer)
     rows: list[Row] = []
     problems: list[Problem] = []
     methods: set[Method] = set()
@@ -103,6 +115,7 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
             problems.append(Problem(example.line, "error", wrong, mend, "template-refuses"))
             continue
         methods.add(method)
+        counted.add(example, lambda rows=example_rows: [turn for row in rows for turn in row.turns])
         for row in example_rows:
             if len(row.input_ids) > max_length:
                 wrong = f"{len(row.input_ids):,} tokens, over the limit of {max_length:,}"
@@ -113,7 +126,7 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
                 problems.append(Problem(example.line, "error", wrong, "look at the answer's text", "nothing-learnt"))
             else:
                 rows.append(row)
-    return Tokenised(tuple(rows), tuple(problems), frozenset(methods))
+    return Tokenised(tuple(rows), tuple(problems), frozenset(methods), () if thoughts else counted.problems())
 
 
 def _rows(example: Example, tokenizer: Any, marked: bool) -> tuple[Method, list[Row]]:
@@ -121,7 +134,7 @@ def _rows(example: Example, tokenizer: Any, marked: bool) -> tuple[Method, list[
     _require_system(example, tokenizer)
     if marked:
         row = _row_by_marks(example, tokenizer)
-        if row:
+        if row and not loses_earlier_thoughts(example, tokenizer, row.turns):
             return "marks", [row]
     rendered = _by_prefixes(example, tokenizer)
     if rendered:
@@ -189,7 +202,11 @@ def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
     answer = example.conversation.messages[position]
     head, through = _around(tokenizer, messages, position, tools)
     if not through.startswith(head):
-        raise _TemplateRefuses("it begins an answer with text, such as <think>, that a trained answer does not have")
+        if reasoning_of(answer):
+            cure = "which the reasoning of the answer does not fit: use --chat-template, or remove the reasoning"
+            raise _TemplateRefuses(f"it begins an answer with a thought of its own, {cure}")
+        cure = "that a trained answer does not have: give the answers a `reasoning_content`, or use --chat-template"
+        raise _TemplateRefuses(f"it begins an answer with text, such as <think>, {cure}")
     _require_answer(through[len(head) :], answer)
     ended = _ends_turn(answer, through, tokenizer, messages[:position], tools)
     end = len(through.rstrip()) if ended else len(through)

@@ -14,7 +14,9 @@ from models.terminal import parse_number
 from train.data.options import (
     FILES_HELP,
     AsJson,
+    ChatTemplate,
     Encoding,
+    FoldSystem,
     Format,
     PerTurn,
     PromptColumn,
@@ -52,6 +54,10 @@ class TrainOptions:
     name: Annotated[
         str | None, _option("The id that clients send as `model`. A name stands for one version and cannot be reused.")
     ] = None
+    chat_template: ChatTemplate = None
+    trust_remote_code: Annotated[
+        bool, _option("Run code that comes with the base. Read it first.", None, "--trust-remote-code")
+    ] = False
     kind: Annotated[str, _option("adapter: runs on its base's engine. merged: runs on its own engine, faster.")] = (
         "adapter"
     )
@@ -121,6 +127,7 @@ class TrainOptions:
     response_column: ResponseColumn = "response"
     system_column: SystemColumn = None
     system: System = None
+    fold_system: FoldSystem = False
     format: Format = "auto"
     encoding: Encoding = None
     per_turn: PerTurn = False
@@ -158,6 +165,8 @@ class TrainOptions:
             (self.gpus > 1, "--gpus"),
             (self.format != "auto", "--format"),
             (self.per_turn, "--per-turn"),
+            (self.chat_template, "--chat-template"),
+            (self.trust_remote_code, "--trust-remote-code"),
         ):
             if used:
                 raise Invalid(f"{flag} is for local training: leave it out with --on {self.on}.", param=flag.strip("-"))
@@ -168,9 +177,13 @@ class TrainOptions:
         Raises:
             Invalid: a value is not allowed.
         """
+        from models.chat_templates import read_template
         from train.data.readers import Columns
         from train.request import TrainingRequest
 
+        columns = Columns(
+            self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system
+        )  # fmt: skip
         values: dict[str, Any] = {"method": self.method, "kind": self.kind}  # TrainingRequest checks both
         return TrainingRequest(
             data=str(self.data),
@@ -178,7 +191,9 @@ class TrainOptions:
             name=self.name,
             hyperparameters=self._hyperparameters(),
             validation=self.validation,
-            columns=Columns(self.prompt_column, self.response_column, self.system_column, self.system, self.encoding),
+            columns=columns,
+            chat_template=read_template(self.chat_template) if self.chat_template else None,
+            trust_remote_code=self.trust_remote_code,
             format=self.format,
             per_turn=self.per_turn,
             trackers=tuple(self.tracker or ()),

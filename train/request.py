@@ -27,6 +27,9 @@ class TrainingRequest:
             `data` is then preference rows, or `Preference`s; "kto" learns from answers labelled good or bad.
         kind: publish the adapter, on its base's engine, or weights merged with it, on an engine of their own. Some
             adapters can only be merged (see `publication.publish`).
+        chat_template: the text of a Jinja template to use instead of the base's (`models.chat_templates.read_template`
+            reads one by its name). The result is served with it.
+        trust_remote_code: run code that comes with the base's weights.
         base_name: what adapter_config.json calls the base; by default its id or its folder's name.
         hyperparameters: each "auto" becomes a number by a rule that the result reports.
         validation: the share held out to measure the loss, 0 to 0.5; or separate data, like `data`.
@@ -49,6 +52,8 @@ class TrainingRequest:
     name: str | None = None
     method: Method = "sft"
     kind: Kind = "adapter"
+    chat_template: str | None = None
+    trust_remote_code: bool = False
     base_name: str | None = None
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     validation: float | Data = 0.1

@@ -9,6 +9,7 @@ import pytest
 
 import parley
 from models.audit import Actor, acting_as, read_audit
+from models.chat_templates import read_template
 from models.database import Database
 from models.errors import Conflict
 from models.jobs import enqueue
@@ -52,6 +53,10 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     local = owner("POST", "/models", {"name": "llama", "path": str(tmp_path), "engine": {"sleep_after_s": 60}})
     assert (local["kind"], local["registered"], local["state"]) == ("base", "listed", "stopped")
     assert local["engine"] == {"sleep_after_s": 60}
+    plain = {"name": "plain", "path": str(tmp_path), "engine": {"chat_template": "plain"}, "fold_system": True}
+    assert owner("POST", "/models", plain)["engine"] == {"chat_template": read_template("plain")}
+    assert house.registry.resolve("plain").fold_system == "later"
+    assert owner("POST", "/models/plain/retire")["registered"] == "retired"
     for name in ("org/a", "b"):
         assert owner("POST", "/models", {"name": name, **HOSTED})["state"] == "ready"
     assert owner("POST", "/aliases", {"name": "support", "to": {"org/a": 90, "b": 10}})["target"] == "org/a"
@@ -68,7 +73,7 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     assert owner("POST", "/models/org/a/retire")["registered"] == "retired"
     listed = {entry["id"]: entry for entry in owner("GET", "/models")["data"]}
     assert listed.keys() == {"llama", "b"}
-    assert len(owner("GET", "/models?all=true")["data"]) == 3
+    assert len(owner("GET", "/models?all=true")["data"]) == 4
     assert owner("GET", "/models/org/a")["state"] == "retired"
     owner("GET", "/models/nobody", status=404)
 

@@ -17,6 +17,7 @@ from train.data.personal_data import check_personal
 from train.data.readers import Columns, Reading, read, read_rows
 from train.data.reports import CheckedData, UnusableData
 from train.data.splits import compared_text, question_key
+from train.data.system_messages import fold_later
 from train.data.unread_fields import count_unread
 
 __all__ = ["CheckedData", "Data", "Provider", "UnusableData", "check", "require_usable"]
@@ -117,6 +118,8 @@ def _items(data: Data, columns: Columns | None, format_: str) -> Reading:
         return read(data, columns, format_)
     reading = Reading(iter(()), "memory")
     reading.items = count_unread(_from_memory(data, reading))
+    if columns is not None and columns.fold_system:
+        reading.items = fold_later(reading.items)
     return reading
 
 

@@ -35,6 +35,12 @@ class ToolUse(Message):
     reasoning: str = ""
 
 
+class TextParts(Message):
+    """A message whose content is several text parts. `content` joins them with a newline, as an engine does."""
+
+    parts: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class ToolResult:
     """The result of the tool call `call_id`."""
@@ -60,7 +66,9 @@ class Conversation:
         return message_dicts(self.messages)
 
     def for_template(self) -> list[dict[str, Any]]:
-        """The messages as a chat template takes them: arguments are objects, and content is never None."""
+        """The messages as an engine takes them: arguments are objects, content is never None, and several text parts
+        are a list.
+        """
         return message_dicts(self.messages, template=True)
 
     def tool_dicts(self) -> list[dict[str, Any]] | None:
@@ -168,6 +176,8 @@ def _dict(message: ChatMessage, template: bool) -> dict[str, Any]:
     if isinstance(message, ToolResult):
         named = {"name": message.name} if message.name else {}
         return {"role": "tool", "tool_call_id": message.call_id, "content": message.content} | named
+    if isinstance(message, TextParts) and template:
+        return {"role": message.role, "content": [{"type": "text", "text": part} for part in message.parts]}
     reasoning = reasoning_of(message)
     # Chat templates have three names for it; vLLM passes the first two.
     names = ("reasoning_content", "reasoning", "thinking") if template else ("reasoning_content",)

@@ -19,6 +19,7 @@ from train.data.conversations import (
     Preference,
     Problem,
     ReasonedAnswer,
+    TextParts,
     ToolCall,
     ToolResult,
     ToolUse,
@@ -237,18 +238,29 @@ def metadata_of(row: Mapping[str, Any], *used: str) -> dict[str, str]:
 
 
 def text_of(content: Any) -> str:
-    """The text of a content field, its text parts joined.
+    """The text of a content field, its text parts joined with a newline, as an engine joins them.
 
     Raises:
         RowError: it is something else, or holds half a character.
     """
     if isinstance(content, list):
-        if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-            raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
-        content = "".join(str(part.get("text", "")) for part in content)
+        content = "\n".join(_parts(content))
     if not isinstance(content, str):
         raise RowError(f"content is {type(content).__name__}, not text", "give the content as a string", "wrong-type")
     return require_valid_unicode(content)
+
+
+def _parts(content: list[Any]) -> list[str]:
+    if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
+    return [str(part.get("text", "")) for part in content]
+
+
+def _text_message(role: Any, content: Any) -> Message:
+    text = text_of(content)
+    if isinstance(content, list) and len(content) > 1:
+        return TextParts(role=role, content=text, parts=tuple(_parts(content)))
+    return Message(role=role, content=text)
 
 
 def require_valid_unicode(text: str) -> str:
@@ -285,7 +297,7 @@ def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     content = raw.get("refusal") if raw.get("refusal") and not raw.get("content") else raw.get("content")
     if reasoning:
         return ReasonedAnswer(content=text_of(content), reasoning=reasoning)
-    return Message(role=role, content=text_of(content))
+    return _text_message(role, content)
 
 
 def _reasoning_key(raw: Mapping[str, Any]) -> str | None:

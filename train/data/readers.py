@@ -18,6 +18,7 @@ from train.data.formats import Format, columns_items, detect, formats, names, wi
 from train.data.openai_rows import Items, RowError
 from train.data.raw_rows import Raw
 from train.data.role_texts import TEXT_FIELDS, conversations_of, open_role_text, style_names
+from train.data.system_messages import fold_later
 from train.data.tables import fold_name, named_columns
 from train.data.unread_fields import UnreadField, count_unread
 
@@ -31,7 +32,7 @@ class Columns:
     """How a file is read: the column names of a table, a system text, and the encoding.
 
     `system` is a system message for conversations without one, in any format. `encoding` is that of a text file; UTF-8
-    by default.
+    by default. `fold_system`: fold system messages after the first message into user turns.
     """
 
     prompt: str = "prompt"
@@ -39,6 +40,7 @@ class Columns:
     system_column: str | None = None
     system: str | None = None
     encoding: str | None = None
+    fold_system: bool = False
 
 
 @dataclass
@@ -91,11 +93,14 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
     if source.columns is not None and format == "auto" and (own := _table_columns(source, columns)):
         reading.format = COLUMNS
         reading.items = count_unread(_from_columns(source, own, reading))
-        return reading
-    forced = next((known for known in formats() if known.name == format), None)
-    style = format if format in style_names() else None
-    reader = _RowReader(reading, columns.system, forced, style)
-    reading.items = count_unread(_from_text(source, reader) if source.is_text else _from_rows(source.rows, reader))
+    else:
+        forced = next((known for known in formats() if known.name == format), None)
+        style = format if format in style_names() else None
+        reader = _RowReader(reading, columns.system, forced, style)
+        items = _from_text(source, reader) if source.is_text else _from_rows(source.rows, reader)
+        reading.items = count_unread(items)
+    if columns.fold_system:
+        reading.items = fold_later(reading.items)
     return reading
 
 

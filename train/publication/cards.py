@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from models.atomic import atomic_write
+from models.chat_templates.tokenizer_files import GENERATION_CONFIG
 from models.errors import ParleyError
 from models.jobs import list_jobs
 from models.registry import Registry
@@ -53,7 +54,7 @@ def write_card(folder: Path, spec: ModelSpec, registry: Registry) -> Path:
         _front_matter(spec, base, licence, run),
         f"# {spec.id}",
         _opening(spec, base),
-        _calling(spec, base),
+        _calling(spec, base, folder),
         *([_data(run), _method(run), _curves(run, metrics.exists())] if run.result else []),
         _parity(spec),
         _evaluation(spec, registry),
@@ -127,7 +128,7 @@ def _opening(spec: ModelSpec, base: _Base) -> str:
     return text + ("\n\n> A toy for demonstration: too small to be reliable." if spec.toy else "")
 
 
-def _calling(spec: ModelSpec, base: _Base) -> str:
+def _calling(spec: ModelSpec, base: _Base, folder: Path) -> str:
     lines = [
         "## How to use it",
         "",
@@ -149,6 +150,11 @@ def _calling(spec: ModelSpec, base: _Base) -> str:
             f"FOLDER/chat_template.jinja`, where BASE is {base.name}. This folder holds the chat template of the "
             "training."
         )
+        if (folder / GENERATION_CONFIG).is_file():
+            lines.append(
+                "Add `--generation-config FOLDER`: the template ends an answer with a token at which the base alone "
+                "does not stop."
+            )
     else:
         lines.append("With vLLM: `vllm serve FOLDER`. The folder holds the chat template of the training.")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from typing import Any
 from models.atomic import atomic_write
 from train.data.conversations import Conversation, Example, Preference
 from train.run.folder import HELD_OUT, write_json
+from train.trainers.templates import engine_messages
 
 PROBES = "probes.json"
 MOST = 64  # conversations: enough to tell 98 % from 99 % over a few thousand tokens
@@ -128,10 +129,9 @@ def _tokenise(conversation: dict[str, Any], tokenizer: Any, answer_tokens: int, 
     context_messages = messages[:last]
     try:
         if tokenizer.chat_template:
-            prompt = tokenizer.apply_chat_template(
-                _for_template(context_messages), tools=tools, tokenize=False, add_generation_prompt=True
-            )
-            whole = tokenizer.apply_chat_template(_for_template(messages[: last + 1]), tools=tools, tokenize=False)
+            rows = engine_messages(_for_template(messages[: last + 1]), tokenizer, tools)
+            prompt = tokenizer.apply_chat_template(rows[:last], tools=tools, tokenize=False, add_generation_prompt=True)
+            whole = tokenizer.apply_chat_template(rows, tools=tools, tokenize=False)
         else:
             prompt = "".join(message.get("content") or "" for message in context_messages)
             whole = "".join(message.get("content") or "" for message in messages[: last + 1])

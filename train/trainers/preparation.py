@@ -11,12 +11,14 @@ from models.errors import Invalid
 from train.data.checks import CheckedData, UnusableData, check, require_usable
 from train.data.conversations import Example, Preference, Problem
 from train.data.splits import Split, split
+from train.data.system_messages import count_folded, fold, folded_problem
 from train.hyperparameters import Facts, Method, Resolved, resolve
 from train.request import TrainingRequest
 from train.trainers.bases import Base, count_parameters, load_config
 from train.trainers.labelled import TokenisedLabels, tokenise_labelled
 from train.trainers.pairs import Pair, TokenisedPairs, tokenise_pairs
 from train.trainers.runtime import Device
+from train.trainers.templates import folding_of, turn_end_problem
 from train.trainers.tokens import Row, Tokenised, tokenise
 
 
@@ -77,7 +79,9 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     tokenise_any: Any = {"dpo": tokenise_pairs, "kto": tokenise_labelled}.get(method, tokenise)
     learnt: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.train, tokenizer, limit)
     held: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.validation, tokenizer, limit)
-    found = (*data.problems, *learnt.warnings, *learnt.problems, *held.problems)
+    endless = turn_end_problem(tokenizer)
+    warnings = (*((endless,) if endless else ()), *learnt.warnings)
+    found = (*data.problems, *warnings, *learnt.problems, *held.problems)
     problems = tuple(sorted(found, key=lambda problem: problem.line))
     if not learnt.rows:
         first = learnt.problems[0]
@@ -89,8 +93,23 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     resolved = resolve(values, facts(examples, len(learnt.rows), bool(held.rows)), method)
     return Prepared(
         learnt.rows, held.rows, resolved, examples, _count_lines(held.rows), problems,
-        tuple(sorted(learnt.methods | held.methods)), learnt.warnings,
+        tuple(sorted(learnt.methods | held.methods)), warnings,
     )  # fmt: skip
+
+
+def fold_for_template(data: TrainingData, request: TrainingRequest, tokenizer: Any) -> TrainingData:
+    """The same data with the first system messages folded too, if that is requested and the template has no place for
+    them.
+    """
+    if folding_of(request, tokenizer) != "all":
+        return data
+    number = sum(count_folded(item, "all") for item in (*data.train, *data.validation))
+    if not number:
+        return data
+    where = "at the beginning, which the chat template has no place for,"
+    learnt: Any = tuple(fold(item, "all") for item in data.train)
+    held: Any = tuple(fold(item, "all") for item in data.validation)
+    return replace(data, train=learnt, validation=held, problems=(folded_problem(number, where), *data.problems))
 
 
 def check_data(request: TrainingRequest) -> CheckedData:

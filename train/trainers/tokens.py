@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from models.chat_templates import names as template_names
+from models.chat_templates.system_role import has_system_role
 from models.errors import Invalid
-from train.data.conversations import ChatMessage, Example, Problem, ToolResult, ToolUse, reasoning_of
+from train.data.conversations import ChatMessage, Example, Problem, TextParts, ToolResult, ToolUse, reasoning_of
+from train.trainers.templates import engine_messages
 from train.trainers.thoughts import ThoughtCheck, loses_earlier_thoughts
 
 IGNORED = -100  # the label that carries no loss, in torch as in transformers
@@ -91,7 +94,11 @@ def tokenise(
         Invalid: the tokenizer has no chat template, or cannot report token offsets.
     """
     if not tokenizer.chat_template:
-        raise Invalid("The base has no chat template: choose a chat (instruct) model.", param="base")
+        raise Invalid(
+            "The base has no chat template: choose a chat (instruct) model, or train with `--chat-template` and one of "
+            f"{', '.join(template_names())}, or a file.",
+            param="base",
+        )
     if not getattr(tokenizer, "is_fast", False):
         raise Invalid("The base's tokenizer has no fast version (tokenizer.json), which training needs.", param="base")
     marked = _marks_can_be_used(tokenizer)
@@ -124,6 +131,7 @@ def tokenise(
 
 def _rows(example: Example, tokenizer: Any, marked: bool) -> tuple[Method, list[Row]]:
     _require_tools(example, tokenizer)
+    _require_system(example, tokenizer)
     if marked:
         row = _row_by_marks(example, tokenizer)
         if row and not loses_earlier_thoughts(example, tokenizer, row.turns):
@@ -149,7 +157,7 @@ def _marks_can_be_used(tokenizer: Any) -> bool:
 
 def _row_by_marks(example: Example, tokenizer: Any) -> Row | None:
     """By the template's marks; None if the marked spans do not match the assistant's messages one to one."""
-    messages, tools = _for_template(example)
+    messages, tools = _for_template(example, tokenizer)
     options = {"tools": tools, "return_dict": True, "return_assistant_tokens_mask": True}
     encoded = _apply_template(tokenizer, messages, tokenize=True, **options)
     ids, mask = list(encoded["input_ids"]), list(encoded["assistant_masks"])
@@ -173,7 +181,7 @@ def _runs(mask: Sequence[int]) -> list[tuple[int, int]]:
 
 def _by_prefixes(example: Example, tokenizer: Any) -> _Rendered | None:
     """The whole conversation with a span for each learnt turn; None if the template does not render by prefixes."""
-    messages, tools = _for_template(example)
+    messages, tools = _for_template(example, tokenizer)
     full = _render(tokenizer, messages, tools)
     spans = []
     for position in example.learnt:
@@ -190,7 +198,7 @@ def _by_prefixes(example: Example, tokenizer: Any) -> _Rendered | None:
 
 def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
     """The conversation up to one turn, as it is served when that turn is generated."""
-    messages, tools = _for_template(example)
+    messages, tools = _for_template(example, tokenizer)
     answer = example.conversation.messages[position]
     head, through = _around(tokenizer, messages, position, tools)
     if not through.startswith(head):
@@ -205,8 +213,9 @@ def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
     return _Rendered(through, ((len(head), end),), add_eos=not ended)
 
 
-def _for_template(example: Example) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-    return example.conversation.for_template(), example.conversation.tool_dicts()
+def _for_template(example: Example, tokenizer: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+    tools = example.conversation.tool_dicts()
+    return engine_messages(example.conversation.for_template(), tokenizer, tools), tools
 
 
 def _around(tokenizer: Any, messages: list[dict[str, Any]], position: int, tools: Any) -> tuple[str, str]:
@@ -217,24 +226,30 @@ def _around(tokenizer: Any, messages: list[dict[str, Any]], position: int, tools
 def _ends_turn(answer: ChatMessage, through: str, tokenizer: Any, before: list[dict[str, Any]], tools: Any) -> bool:
     """Whether the template ends the turn with a marker such as <|im_end|>."""
     if not isinstance(answer, ToolUse):
-        return not through.rstrip().endswith(answer.content.strip())
+        return not through.rstrip().endswith(_texts(answer)[-1].strip())
     # The template decides how a call is written, so a plain answer in its place shows the end of the turn.
-    plain = _render(tokenizer, [*before, {"role": "assistant", "content": _PLAIN}], tools)
+    words = engine_messages([{"role": "assistant", "content": _PLAIN}], tokenizer, tools)
+    plain = _render(tokenizer, [*before, *words], tools)
     ending = plain.rpartition(_PLAIN)[2].strip()
     return bool(ending) and through.rstrip().endswith(ending)
 
 
 def _require_answer(rendered: str, answer: ChatMessage) -> None:
     """Some templates (of models that also read images) omit plain text without an error."""
-    if answer.content.rpartition("</think>")[2].strip() not in rendered:
+    if any(text.rpartition("</think>")[2].strip() not in rendered for text in _texts(answer)):
         raise _TemplateRefuses("it does not write the answer's text")
     if isinstance(answer, ToolUse) and any(call.name not in rendered for call in answer.calls):
         raise _TemplateRefuses("it does not write tool calls: choose a base whose chat template supports tools")
 
 
+def _texts(message: ChatMessage) -> tuple[str, ...]:
+    """The content's parts: a template may write something else between them than an engine does."""
+    return message.parts if isinstance(message, TextParts) else (message.content,)
+
+
 def _require_tools(example: Example, tokenizer: Any) -> None:
     """A template without tool support omits tools without an error, and a call would be learnt without its context."""
-    messages, tools = _for_template(example)
+    messages, tools = _for_template(example, tokenizer)
     results = [message for message in example.conversation.messages if isinstance(message, ToolResult)]
     if not (tools or results):
         return
@@ -245,6 +260,23 @@ def _require_tools(example: Example, tokenizer: Any) -> None:
     forms = [(result.content.strip(), json.dumps(result.content, ensure_ascii=False)) for result in results]
     if any(plain not in text and encoded not in text for plain, encoded in forms):
         raise _TemplateRefuses("it does not write tool results: choose a base whose chat template does")
+
+
+def _require_system(example: Example, tokenizer: Any) -> None:
+    """A template without system messages may leave them out without an error."""
+    systems = [message for message in example.conversation.messages if message.role == "system"]
+    if not systems:
+        return
+    messages, tools = _for_template(example, tokenizer)
+    fold = "fold system messages into user turns with --fold-system"
+    try:
+        text = _render(tokenizer, messages, tools)
+    except _TemplateRefuses as refusal:
+        if has_system_role(tokenizer.get_chat_template(tools=tools), tokenizer.special_tokens_map):
+            raise
+        raise _TemplateRefuses(f"{refusal} ({fold})") from refusal
+    if any(part.strip() not in text for message in systems for part in _texts(message)):
+        raise _TemplateRefuses(f"it does not write system messages ({fold})")
 
 
 def _row(line: int, rendered: _Rendered, tokenizer: Any) -> Row:

@@ -8,6 +8,7 @@ from typing import Any
 from models.errors import Invalid
 from models.registry import check_upstream_address, parse_spec
 from models.spec import ModelSpec
+from models.system_messages import Folding
 from models.weights import guess_kind, read_lora_rank
 
 
@@ -15,7 +16,8 @@ from models.weights import guess_kind, read_lora_rank
 class NewModel:
     """A model to register: either `path`, a folder or hub id, or `upstream`, an OpenAI-compatible address.
 
-    `engine`: fields of `models.spec.EngineOptions`.
+    `engine`: fields of `models.spec.EngineOptions`. `fold_system`: make system messages that the chat template has no
+    place for part of a user turn.
     """
 
     name: str
@@ -31,6 +33,7 @@ class NewModel:
     engine: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
     pin: bool = False
+    fold_system: bool = False
 
     def spec(self) -> ModelSpec:
         """The spec to register.
@@ -65,6 +68,7 @@ class NewModel:
             lora_rank=read_lora_rank(path) if path else None,
             engine=dict(self.engine),
             description=self.description,
+            fold_system=_folding(path, self.engine) if self.fold_system else "none",
         )
         if spec.kind in ("base", "merged"):
             return spec
@@ -76,3 +80,14 @@ class NewModel:
                 f"A model of kind {spec.kind} does not have its own engine, so it cannot be pinned.", param="pin"
             )
         return spec
+
+
+def _folding(path: str | None, engine: Mapping[str, Any]) -> Folding:
+    """Which system messages a model's template has no place for: all of them, if that cannot be known."""
+    from models.chat_templates.system_role import has_system_role
+    from models.chat_templates.tokenizer_files import read_folder_template, read_named_tokens
+
+    folder = Path(path or "")
+    template = engine.get("chat_template") or (read_folder_template(folder) if path else None)
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"} | read_named_tokens(folder)  # a hub id has no files yet
+    return "later" if template and has_system_role(template, tokens) else "all"

@@ -27,6 +27,7 @@ prompt-completion: {"prompt", "completion"}.\n
 question-answer: {"question", "answer"}, {"query", "response"}, …\n
 preference: {"prompt", "chosen", "rejected"}.\n
 openai-preference: {"input", "preferred_output", "non_preferred_output"}.\n
+kto: {"prompt", "completion", "label": true or false}.\n
 Texts with roles in them, in a .txt file or a field such as `text`: chatml (<|im_start|>user), llama3
 (<|start_header_id|>user), gemma (<start_of_turn>user), zephyr (<|user|>), inst ([INST] … [/INST]), headings
 (### Human:, ### Instruction:), hh (Human: after an empty line), names (User:, Q:, … at a line's start)."""
@@ -49,6 +50,22 @@ SystemColumn = Annotated[
 System = Annotated[
     str | None, typer.Option(help="A system message for conversations that have none.", rich_help_panel=_READING)
 ]
+FoldSystem = Annotated[
+    bool,
+    typer.Option(
+        "--fold-system",
+        help="Put each system message in the middle of a conversation into the next user turn; for a template without "
+        "system messages the first one too. The trained model is served in the same way.",
+        rich_help_panel=_READING,
+    ),
+]
+ChatTemplate = Annotated[
+    str | None,
+    typer.Option(
+        help="For a base without a chat template, or to use another one: chatml, gemma, llama3, mistral, plain, "
+        "zephyr, or a Jinja file. It is served with the result."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 PerTurn = Annotated[bool, typer.Option("--per-turn", help="Make one example per answer, with all messages before it.")]
@@ -64,13 +81,16 @@ class ReadingOptions:
     system_column: SystemColumn = None
     system: System = None
     encoding: Encoding = None
+    fold_system: FoldSystem = False
 
     @property
     def columns(self) -> "Columns":
         """The columns as the readers take them."""
         from train.data.readers import Columns
 
-        return Columns(self.prompt_column, self.response_column, self.system_column, self.system, self.encoding)
+        return Columns(
+            self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system
+        )  # fmt: skip
 
     def load(self, data: str) -> "CheckedData":
         """The examples without errors. `parley data check` reports what is wrong with the others.

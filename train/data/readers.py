@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
+from train.data.context_labels import without_context_labels
 from train.data.conversations import Example, Preference, Problem
 from train.data.files import Source, open_source
-from train.data.formats import Format, columns_example, detect, formats, names, with_system
-from train.data.openai_rows import RowError
+from train.data.formats import Format, columns_items, detect, formats, names, with_system
+from train.data.openai_rows import Items, RowError
 from train.data.raw_rows import Raw
 from train.data.role_texts import TEXT_FIELDS, conversations_of, open_role_text, style_names
+from train.data.system_messages import fold_later
 from train.data.tables import fold_name, named_columns
+from train.data.unread_fields import UnreadField, count_unread
 
 COLUMNS = "columns"  # the format name of a table read by its column names
 # Fields that are lists in JSON; a CSV column has the text of the list.
@@ -29,7 +32,7 @@ class Columns:
     """How a file is read: the column names of a table, a system text, and the encoding.
 
     `system` is a system message for conversations without one, in any format. `encoding` is that of a text file; UTF-8
-    by default.
+    by default. `fold_system`: fold system messages after the first message into user turns.
     """
 
     prompt: str = "prompt"
@@ -37,6 +40,7 @@ class Columns:
     system_column: str | None = None
     system: str | None = None
     encoding: str | None = None
+    fold_system: bool = False
 
 
 @dataclass
@@ -88,17 +92,25 @@ def read(data: str | Path, columns: Columns | None = None, format: str = "auto")
     reading = Reading(iter(()), source.name)
     if source.columns is not None and format == "auto" and (own := _table_columns(source, columns)):
         reading.format = COLUMNS
-        reading.items = _from_columns(source, own, reading)
-        return reading
-    forced = next((known for known in formats() if known.name == format), None)
-    style = format if format in style_names() else None
-    reader = _RowReader(reading, columns.system, forced, style)
-    reading.items = _from_text(source, reader) if source.is_text else _from_rows(source.rows, reader)
+        reading.items = count_unread(_from_columns(source, own, reading))
+    else:
+        forced = next((known for known in formats() if known.name == format), None)
+        style = format if format in style_names() else None
+        reader = _RowReader(reading, columns.system, forced, style)
+        items = _from_text(source, reader) if source.is_text else _from_rows(source.rows, reader)
+        reading.items = count_unread(items)
+    if columns.fold_system:
+        reading.items = fold_later(reading.items)
     return reading
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Example | Preference | Problem]:
     """The same for rows of any known format in memory."""
+    return count_unread(read_rows(rows))
+
+
+def read_rows(rows: Iterable[Mapping[str, Any]]) -> Items:
+    """The same, with the unread fields of each row, which `count_unread` counts."""
     reader = _RowReader(Reading(iter(()), "memory"))
     return _from_rows((Raw(line, row) for line, row in enumerate(rows, 1)), reader)
 
@@ -126,7 +138,10 @@ def _table_columns(source: Source, columns: Columns) -> Columns | None:
     )
 
 
-def _from_columns(source: Source, columns: Columns, reading: Reading) -> Iterator[Example | Preference | Problem]:
+def _from_columns(source: Source, columns: Columns, reading: Reading) -> Items:
+    names = (columns.prompt, columns.response, columns.system_column)
+    # The usual names in any spelling, beside which other names are usual too.
+    whole = (fold_name(names[0]), fold_name(names[1]), names[2]) == (Columns.prompt, Columns.response, None)
     for item in source.rows:
         if isinstance(item, Problem):
             reading.lines += item.severity == "error"  # a warning is about the file, and its rows follow
@@ -134,14 +149,13 @@ def _from_columns(source: Source, columns: Columns, reading: Reading) -> Iterato
             continue
         reading.lines += 1
         try:
-            example = columns_example(item.line, item.row, columns.prompt, columns.response, columns.system_column)
+            for read_item in columns_items(item.line, item.row, *names, whole=whole):
+                yield with_system(read_item, columns.system) if isinstance(read_item, Example) else read_item
         except RowError as error:
             yield error.at(item.line)
-        else:
-            yield with_system(example, columns.system)
 
 
-def _from_text(source: Source, reader: _RowReader) -> Iterator[Example | Preference | Problem]:
+def _from_text(source: Source, reader: _RowReader) -> Items:
     """The conversations of a file of plain text, numbered from 1."""
     number = 0
     for item in source.rows:
@@ -161,11 +175,14 @@ def _from_text(source: Source, reader: _RowReader) -> Iterator[Example | Prefere
     reader.reading.format = reader.style or next(iter(reader.warned), None)
 
 
-def _from_rows(rows: Iterable[Raw | Problem], reader: _RowReader) -> Iterator[Example | Preference | Problem]:
+def _from_rows(rows: Iterable[Raw | Problem], reader: _RowReader) -> Items:
     reading, forced = reader.reading, reader.forced
     reading.format = reader.style or (forced.name if forced else None)
     usual = forced
-    for item in rows:
+    for item in without_context_labels(rows):
+        if isinstance(item, UnreadField):
+            yield item
+            continue
         if isinstance(item, Problem):
             reading.lines += item.severity == "error"  # a warning is about the file, and its rows follow
             yield item
@@ -196,7 +213,7 @@ def _style_warning(line: int, style: str, reader: _RowReader) -> Iterator[Proble
         yield Problem(line, "warning", message, mend, "guessed-roles")
 
 
-def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> Iterator[Example | Preference | Problem]:
+def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> Items:
     if not isinstance(row, Mapping):
         yield Problem(line, "error", "not a JSON object", 'write {"messages": […]} on each line', "wrong-type")
         return
@@ -213,10 +230,9 @@ def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> It
 
 def _opened(row: Any) -> Any:
     """The row as the formats know it: a list of messages as an object, known names in lower case, lists parsed."""
-    if isinstance(row, list) and row and all(isinstance(item, Mapping) for item in row):
-        if "role" in row[0]:
-            return {"messages": row}
-        return {"conversations": row} if "from" in row[0] else row
+    turns = row if isinstance(row, list) else []
+    if turns and all(isinstance(turn, Mapping) and {"role", "from"} & turn.keys() for turn in turns):
+        return {"messages": turns} if "role" in turns[0] else {"conversations": turns}
     if not isinstance(row, Mapping):
         return row
     if detect(row) is None:

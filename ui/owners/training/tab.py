@@ -283,7 +283,11 @@ def _form() -> dict[str, Any]:
         with gr.Row(elem_classes="form-row"):
             kinds = [("adapter, shares its base’s engine", "adapter"), ("merged, has its own engine", "merged")]
             kind = gr.Radio(kinds, value="adapter", label="Result", elem_id="train-kind")
-            methods = [("SFT: learn from answers", "sft"), ("DPO: learn from preference pairs", "dpo")]
+            methods = [
+                ("SFT: learn from answers", "sft"),
+                ("DPO: learn from preference pairs", "dpo"),
+                ("KTO: learn from answers labelled good or bad", "kto"),
+            ]
             method = gr.Radio(methods, value="sft", label="Method", elem_id="train-method")
             tunes = [("LoRA", "lora"), ("QLoRA (4-bit)", "qlora"), ("all weights", "full")]
             tune = gr.Radio(tunes, value="lora", label="Weights to train", elem_id="train-tune")

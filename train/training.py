@@ -38,7 +38,7 @@ from train.run.folder import (
 from train.run.origins import environment, fingerprint, previous_threads, record_origin
 from train.run.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
 from train.run.trackers import check_trackers, tracking
-from train.trainers.bases import Base, check_servable, find_base, load_tokenizer
+from train.trainers.bases import Base, check_servable, find_base, load_tokenizer, require_plain_weights
 from train.trainers.fit_job import FitJob, FitResult
 from train.trainers.launch import launch
 from train.trainers.preparation import Prepared, TrainingData, check_data, divide, prepare
@@ -85,8 +85,10 @@ def train(
     check_trackers(request.trackers)
     device = find_device(settings, request.gpus)
     base = find_base(request.base, registry)
-    if registry is not None and not base.is_adapter:
-        check_servable(base)
+    if not base.is_adapter:
+        require_plain_weights(base)
+        if registry is not None:
+            check_servable(base)
     with _run_folder(settings, out, resume, progress) as folder:
         emit = together(MetricsFile(folder / METRICS), _log_events(folder), progress)
         result = load_finished(folder)

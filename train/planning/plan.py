@@ -166,7 +166,7 @@ def plan(
     Raises:
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
-    from train.trainers.bases import find_base, load_tokenizer
+    from train.trainers.bases import find_base, load_tokenizer, require_plain_weights
     from train.trainers.preparation import check_data, divide, prepare
     from train.trainers.runtime import find_device, quiet
 
@@ -181,6 +181,7 @@ def plan(
     source = find_base(base, registry)
     if source.is_adapter:  # it is merged into its base before training, so the sizes are those of its base
         source = replace(find_base(str(source.spec and source.spec.base), registry), name=source.name)
+    require_plain_weights(source)
     device = find_device(settings)
     with quiet():
         prepared = prepare(divide(checked, request), request, source, load_tokenizer(source), device)

@@ -18,12 +18,12 @@ import torch
 from models.database import utcnow
 from models.errors import ParleyError
 from models.spec import Parity
+from train.publication.adapted import load_adapted, load_adapted_tokenizer
 from train.publication.comparison import (
     Compared,
     context_of,
     dtype_name,
     judged,
-    load_adapted,
     questions,
     require_memory,
     served_dtype,
@@ -102,7 +102,7 @@ def merge(base: Base, adapter: Path, folder: Path, probes: ProbeSet | None = Non
 def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> MergeReport:
     require_memory(base)
     stored = stored_dtype(base)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_adapted_tokenizer(base, adapter)
     unmerged = load_adapted(base, adapter, torch.float32)
     probes, expected = reference_outputs(unmerged, tokenizer, probe_set, context_of(base))
     limit = rounding_limit(unmerged, probes, expected)
@@ -121,6 +121,7 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
             "in float32. Nothing was written; serve the adapter as it is."
         )
     del unmerged, outcome
+    _untie(merged)
     _cast(merged, stored)
     with _removed_on_error(folder):
         merged.save_pretrained(str(folder))
@@ -168,6 +169,15 @@ def _first_difference(merged: Any, again: Any) -> str | None:
         if name not in written or not torch.equal(weight, written[name]):
             return name
     return None
+
+
+def _untie(model: Any) -> None:
+    """Marks the head as a matrix of its own if the adapter has trained it apart from the embeddings: as a tied one it
+    would not be written."""
+    head = model.get_output_embeddings()
+    if head is not None and head.weight is not model.get_input_embeddings().weight:
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
 
 
 def _cast(model: Any, dtype: torch.dtype) -> None:

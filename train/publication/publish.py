@@ -99,7 +99,7 @@ def publish(
             shutil.copy2(run_folder / PROBES, pending.path / PROBES)
         spec = parse_spec(**fields, path=str(pending.final), state="candidate", parity=compared and compared.parity)
         write_card(pending.path, spec, registry)
-    _register(registry, spec, pending.final)
+    register_folder(registry, spec, pending.final)
     list_compared(spec, reference, compared, registry=registry, settings=settings, progress=progress)
     published = result.published(name, kind, pending.final)
     published.save()
@@ -193,7 +193,7 @@ def publish_merge(
             judge=spec.judge, state="candidate", parity=report.parity,
         )  # fmt: skip
         write_card(pending.path, merged, registry)
-    _register(registry, merged, pending.final)
+    register_folder(registry, merged, pending.final)
     reference = Reference(below, folder)
     parity = (
         list_compared(merged, reference, report.compared, registry=registry, settings=settings, progress=progress)
@@ -267,7 +267,7 @@ def _write_weights(
         return reference, None
 
 
-def _register(registry: Registry, spec: ModelSpec, folder: Path) -> None:
+def register_folder(registry: Registry, spec: ModelSpec, folder: Path) -> None:
     """Registers, or deletes the folder if that fails: two trainings may race for the same name."""
     try:
         registry.register(spec)

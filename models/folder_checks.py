@@ -98,7 +98,7 @@ def check_folder(folder: Path, kind: Kind, *, trust_remote_code: bool = False) -
     _check_shards(folder, files)
     for name in sorted(name for name in files if name.endswith(".safetensors")):
         tensor_shapes(files[name])
-    _check_tokenizer(folder, files)
+    require_tokenizer(folder)
     if not config.get("architectures"):
         raise Invalid(
             f"{folder}/config.json names no architecture, so no engine can load it: copy the config.json of the "
@@ -145,19 +145,6 @@ def _check_shards(folder: Path, files: Collection[str]) -> None:
         raise Invalid(
             f"{folder} lacks {missing[0]}{more}, of {len(needed)} files of weights: download them.", param="path"
         )
-
-
-def _check_tokenizer(folder: Path, files: Collection[str]) -> None:
-    if any(map(_TOKENIZER.fullmatch, files)):
-        return
-    config = _read_config(folder / "tokenizer_config.json") if "tokenizer_config.json" in files else {}
-    if config.get("auto_map") or config.get("tokenizer_class") in _TOKENIZERS_WITHOUT_FILES:
-        return
-    raise Invalid(
-        f"{folder} holds no tokenizer (tokenizer.json or tokenizer.model): copy the tokenizer's files of the model "
-        "that it was made from.",
-        param="path",
-    )
 
 
 def _check_adapter(folder: Path) -> None:
@@ -237,6 +224,24 @@ def _nearest(place: Path) -> str:
         return ""
     close = get_close_matches(place.name, names, 1)
     return f", but there is {place.parent / close[0]}" if close else ""
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Refuses a folder without a tokenizer: transformers would make an empty one without a word.
+
+    Raises:
+        Invalid: with the cure.
+    """
+    if any(_TOKENIZER.fullmatch(path.name) for path in folder.iterdir()):
+        return
+    config = read_json(folder / "tokenizer_config.json")
+    if config.get("auto_map") or config.get("tokenizer_class") in _TOKENIZERS_WITHOUT_FILES:
+        return
+    raise Invalid(
+        f"{folder} holds no tokenizer (tokenizer.json or tokenizer.model): copy the tokenizer's files of the model "
+        "that it was made from.",
+        param="path",
+    )
 
 
 def differs_from_base(adapter: Path, base: Path) -> str | None:

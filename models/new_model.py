@@ -65,7 +65,8 @@ class NewModel:
             return replace(self, base=registry.aliases().get(self.base, self.base))
         if not self.path or guess_kind(str(Path(self.path).expanduser()), None) != "adapter":
             return self
-        folder = Path(self.path).expanduser()
+        folder = Path(self.path).expanduser().absolute()
+        check_folder(folder, find_kind(folder, self.kind, None))  # its own faults come first
         named = str(read_adapter_config(folder).get("base_model_name_or_path") or "")
         for spec in registry.list(include_candidates=True) if named else ():
             if named in (spec.id, spec.path) and spec.kind in ("base", "merged"):

@@ -17,6 +17,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TEMPLATE = "chat_template.jinja"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 # An adapter's tensors that have a row, or a column, for each token of the vocabulary.
+_EMBEDDINGS = re.compile(r"\.(embed_tokens|embed_in|embed_out|wte|word_embeddings|lm_head)\.")
 _ROWS = re.compile(
     r"\.(embed_tokens|embed_in|embed_out|wte|word_embeddings|lm_head)(\.base_layer)?\.weight$"
     r"|\.(embed_out|lm_head)\.lora_B\.weight$"
@@ -40,9 +41,12 @@ def load_adapted(base: Base, adapter: Path, dtype: Any) -> Any:
         if rows is not None:
             # The new rows come with the adapter, so it does not matter what they are before.
             model.resize_token_embeddings(rows, mean_resizing=False)
+        if _changes_one_of_two(adapter):
+            _untie(model)
         adapted = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False)
         weights = load_peft_weights(str(adapter), device="cpu")
-        unused = set_peft_model_state_dict(adapted, weights).unexpected_keys
+        # PEFT stores some whole modules under two names, of which it reads one.
+        unused = [name for name in set_peft_model_state_dict(adapted, weights).unexpected_keys if ".lora_" in name]
     lacking = next((str(one.message) for one in caught if "missing adapter keys" in str(one.message)), None)
     if unused or lacking:
         # PEFT goes on with what it found: a merge would then be the base itself, and equal to its reference.
@@ -74,7 +78,7 @@ def vocabulary_rows(base: Base, adapter: Path, rows: int) -> int | None:
     Raises:
         Invalid: the adapter's tokenizer has more tokens than the base has embeddings, and the adapter brings none.
     """
-    shapes = tensor_shapes(adapter / ADAPTER_WEIGHTS) if (adapter / ADAPTER_WEIGHTS).is_file() else {}
+    shapes = _shapes(adapter)
     own = {shape[0] for name, shape in shapes.items() if _ROWS.search(name)}
     own |= {shape[1] for name, shape in shapes.items() if _COLUMNS.search(name)}
     if own:
@@ -91,6 +95,33 @@ def vocabulary_rows(base: Base, adapter: Path, rows: int) -> int | None:
         f"{rows:,}, but the adapter holds none for the others: save it again with save_embedding_layers=True.",
         param="adapter",
     )
+
+
+def _changes_one_of_two(adapter: Path) -> bool:
+    """Whether the adapter was trained on the embeddings or the head, as if they were not one matrix."""
+    config = read_adapter_config(adapter)
+    if config.get("ensure_weight_tying"):
+        return False
+    names = [name for name in _shapes(adapter) if ".lora_" in name or ".modules_to_save." in name]
+    names += [f".{name}." for name in config.get("modules_to_save") or ()]
+    return any(_EMBEDDINGS.search(name) for name in names)
+
+
+def _untie(model: Any) -> None:
+    """Makes the head a matrix of its own, so that a merge into the embeddings leaves it as it is, and it is written."""
+    import torch
+
+    head = model.get_output_embeddings()
+    if head is None or head.weight is not model.get_input_embeddings().weight:
+        return
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+
+
+def _shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
+    file = adapter / ADAPTER_WEIGHTS
+    return tensor_shapes(file) if file.is_file() else {}
 
 
 def _has_tokenizer(folder: Path) -> bool:

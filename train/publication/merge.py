@@ -121,7 +121,6 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
             "in float32. Nothing was written; serve the adapter as it is."
         )
     del unmerged, outcome
-    _untie(merged)
     _cast(merged, stored)
     with _removed_on_error(folder):
         merged.save_pretrained(str(folder))
@@ -169,15 +168,6 @@ def _first_difference(merged: Any, again: Any) -> str | None:
         if name not in written or not torch.equal(weight, written[name]):
             return name
     return None
-
-
-def _untie(model: Any) -> None:
-    """Marks the head as a matrix of its own if the adapter has trained it apart from the embeddings: as a tied one it
-    would not be written."""
-    head = model.get_output_embeddings()
-    if head is not None and head.weight is not model.get_input_embeddings().weight:
-        for config in (model.config, model.config.get_text_config()):
-            config.tie_word_embeddings = False
 
 
 def _cast(model: Any, dtype: torch.dtype) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.atomic import publish_folder
 from models.errors import Conflict, Invalid, NotFound
+from models.folder_checks import check_folder
 from models.lora_support import must_be_merged
 from models.registry import Registry, parse_spec
 from models.settings import Settings
@@ -176,6 +177,7 @@ def publish_merge(
     else:
         location = Path(adapter).expanduser().absolute()
         read_adapter_config(location)  # raises Invalid where there is no adapter
+        check_folder(location, "adapter")
         spec = parse_spec(id=name, kind="adapter", path=str(location), base=registry.resolve(base).id)
     if spec.kind != "adapter" or spec.base is None:
         raise Invalid(f"{adapter!r} is of kind {spec.kind}: only an adapter can be merged.", param="adapter")

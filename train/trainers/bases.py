@@ -11,6 +11,7 @@ from typing import Any
 
 from models.engine_support import quantisation
 from models.errors import Invalid, NotFound, Unavailable
+from models.folder_checks import require_tokenizer
 from models.lora_support import read_config, serves
 from models.registry import Registry
 from models.spec import ModelSpec
@@ -73,10 +74,12 @@ def load_tokenizer(base: Base) -> Any:
     """The base's tokenizer.
 
     Raises:
-        Unavailable: it cannot be loaded.
+        Unavailable: it cannot be loaded. Invalid: there is none.
     """
     from transformers import AutoTokenizer
 
+    if (folder := Path(base.location)).is_dir():
+        require_tokenizer(folder)
     with translated_errors(f"The base {base.name!r}"):
         return AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
 

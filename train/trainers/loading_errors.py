@@ -6,7 +6,6 @@ The only place that reads their messages. Memory and disk that run out pass unch
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from models.errors import ParleyError, Unavailable
 from train.run.failures import disk_is_full, memory_is_full
@@ -48,7 +47,7 @@ _CURES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"no file named|not appear to have (a file|files) named|No such file or directory|Can't load the model"
-        r"|Can't load the configuration",
+        r"|Can't load the configuration|Repo id must be in the form",
         "a file is missing in its folder: download the whole folder again",
     ),
     (
@@ -75,6 +74,12 @@ _CURES: tuple[tuple[str, str], ...] = (
         r"Config\.__init__\(\) got an unexpected keyword|not a valid PeftType|Unknown PEFT type",
         "its adapter_config.json is of a newer PEFT than this one: update PEFT, or save the adapter again with an older "
         "one",
+    ),
+    (r"StrictDataclass\w*Error", "its config.json holds a value that transformers does not accept: correct it"),
+    (
+        r"^KeyError: '[^']+'",
+        "its configuration names something that this version of transformers or PEFT does not know: update them, or "
+        "choose another model",
     ),
     (r"quantiz|gptqmodel|optimum|autoawq|bitsandbytes", "it is quantised: take the weights that it was made from"),
 )
@@ -127,6 +132,8 @@ def _package(error: ImportError, text: str) -> str | None:
     return error.name.split(".")[0] if error.name else None
 
 
-def _first_line(error: Any) -> str:
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return line.rstrip(".")[:_SHOWN]
+def _first_line(error: BaseException) -> str:
+    """The first line of the message; with the second one if the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return line.rstrip(".:")[:_SHOWN]

@@ -255,7 +255,7 @@ def differs_from_base(adapter: Path, base: Path) -> str | None:
     known = _tokens(base, added=False)
     if known and (added := _tokens(adapter, added=True) - known):
         names = ", ".join(sorted(added)[:3])
-        return f"it adds {len(added)} tokens that its base does not have ({names})"
+        return f"it adds tokens that its base does not have ({len(added)}: {names})"
     return None
 
 

@@ -1,10 +1,14 @@
 """Models from elsewhere that need work before they can be served: adapters to merge, GGUF files to unpack."""
 
 import math
+import re
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from models.atomic import publish_folder
 from models.errors import Invalid, Unavailable
@@ -12,12 +16,14 @@ from models.new_model import NewModel
 from models.registry import Registry
 from models.spec import ModelSpec
 from models.terminal import Home, console
+from models.weights import is_pointer
 from train.publication.publish import check_name, publish_merge, register_folder
 from train.run.progress import PlainLines, Progress, Stage
 from train.trainers.loading_errors import translated_errors
 from train.trainers.runtime import quiet
 
 _PROBE_TOKENS = 16
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 
 def merge_adapter(home: Home, new: NewModel) -> ModelSpec:
@@ -72,35 +78,56 @@ def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
     Raises:
         Invalid, Unavailable: as `unpack_gguf`.
     """
-    _require_gguf()
+    _check_file(file)
     with quiet(), translated_errors(f"The file {file.name!r}", "path"):
         import torch
+        from gguf import GGUFReader
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
         started = time.monotonic()
-        progress(Stage(f"Unpacking {file.name}, {file.stat().st_size / 2**30:.2f} GiB"))
+        tensors = GGUFReader(file).tensors
+        weights = sum(int(tensor.n_elements) for tensor in tensors)
+        _require_memory(file, weights)
+        progress(Stage(f"Unpacking {file.name}: {weights:,} weights, {2 * weights / 1e9:.1f} GB when unpacked"))
+        # float16 loses nothing of a file of float16; quantised weights are made for bfloat16's range.
+        half = {tensor.tensor_type.name for tensor in tensors} <= {"F16", "F32"}
         model: Any = AutoModelForCausalLM.from_pretrained(
-            str(file.parent), gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-        )
+            str(file.parent), gguf_file=file.name, quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float16 if half and any(t.tensor_type.name == "F16" for t in tensors) else torch.bfloat16,
+        )  # fmt: skip
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.config._name_or_path = file.stem
-        progress(Stage(f"{model.num_parameters():,} weights; reading the tokenizer"))
+        progress(Stage("Reading its tokenizer"))
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
         _check_finite(model, file)
-        if tokenizer.eos_token_id is not None and model.generation_config.eos_token_id is None:
+        if model.generation_config.eos_token_id is None:
             model.generation_config.eos_token_id = tokenizer.eos_token_id
         progress(Stage("Writing safetensors"))
         model.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
-        progress(Stage(f"Unpacked in {time.monotonic() - started:.0f} s"))
+    progress(Stage(f"Unpacked in {time.monotonic() - started:.0f} s"))
 
 
-def _require_gguf() -> None:
-    from importlib.util import find_spec
-
+def _check_file(file: Path) -> None:
+    """Refuses what is no whole GGUF file, and a machine without the package that reads it."""
+    if is_pointer(file):
+        raise Invalid(f"{file} is a Git LFS pointer, not the file itself: run `git lfs pull`, or download it again.")
+    if part := _PART.search(file.name):
+        raise Invalid(
+            f"{file} is one of {int(part[1])} parts: join them first, with llama.cpp's `llama-gguf-split --merge`."
+        )
     if find_spec("gguf") is None:
         raise Unavailable("Reading a GGUF file needs the package gguf: `pip install gguf`.", param="path")
+
+
+def _require_memory(file: Path, weights: int) -> None:
+    needed, free = 2.5 * weights, psutil.virtual_memory().available
+    if needed > free:
+        raise Unavailable(
+            f"Unpacking {file.name} needs about {needed / 1e9:.0f} GB of memory, and {free / 1e9:.0f} GB is free: free "
+            "some memory, or take the original weights."
+        )
 
 
 def _check_finite(model: Any, file: Path) -> None:

@@ -37,6 +37,10 @@ _CURES: tuple[tuple[str, str], ...] = (
         "this version of transformers does not know its model type: choose another base, or a newer transformers",
     ),
     (
+        r"GGUF (model with )?architecture|GGUF magic invalid|Sorry we do not support",
+        "transformers cannot unpack this GGUF file: take the model's original weights (safetensors)",
+    ),
+    (
         r"Unrecognized configuration class",
         "transformers has no class for it that generates text: choose a model for text generation",
     ),
@@ -81,7 +85,10 @@ _CURES: tuple[tuple[str, str], ...] = (
         "its configuration names something that this version of transformers or PEFT does not know: update them, or "
         "choose another model",
     ),
-    (r"quantiz|gptqmodel|optimum|autoawq|bitsandbytes", "it is quantised: take the weights that it was made from"),
+    (
+        r"quantized model|GPU is (needed|required)|No GPU found|gptqmodel",
+        "it is quantised: take the weights that it was made from",
+    ),
 )
 
 

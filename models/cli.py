@@ -14,9 +14,7 @@ from models.commands.models import RecordedCoverage, WeightTools, add_models_com
 from models.terminal import console
 
 
-def add_commands(
-    app: typer.Typer, coverage: RecordedCoverage = no_coverage, tools: WeightTools | None = None
-) -> None:
+def add_commands(app: typer.Typer, coverage: RecordedCoverage = no_coverage, tools: WeightTools | None = None) -> None:
     """Adds this room's commands to the `parley` app. `coverage`, `tools`: see `models.commands.models`."""
     db = typer.Typer(help="The database: tables and migrations.", no_args_is_help=True)
     db.command("upgrade")(db_upgrade)

@@ -201,7 +201,9 @@ def _no_weights(folder: Path) -> str:
     found = sorted(path.parent for name in ("config.json", ADAPTER_CONFIG) for path in folder.glob(f"*/{name}"))
     found += sorted(path.parent for path in folder.glob("snapshots/*/config.json"))
     if found:
-        return f"{folder} holds no safetensors, but its folder {found[-1].relative_to(folder)} holds a model: give that."
+        return (
+            f"{folder} holds no safetensors, but its folder {found[-1].relative_to(folder)} holds a model: give that."
+        )
     return f"{folder} holds no safetensors, so it is not a model's folder."
 
 
@@ -262,7 +264,9 @@ def differs_from_base(adapter: Path, base: Path) -> str | None:
 def _template(folder: Path) -> str:
     """A folder's chat template without the marks of what is learnt, which change no prompt; empty without one."""
     file = folder / "chat_template.jinja"
-    text = file.read_text("utf-8") if file.is_file() else read_json(folder / "tokenizer_config.json").get("chat_template")
+    text = (
+        file.read_text("utf-8") if file.is_file() else read_json(folder / "tokenizer_config.json").get("chat_template")
+    )
     return re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", text).strip() if isinstance(text, str) else ""
 
 

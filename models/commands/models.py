@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models.spec import ModelSpec, Parity
     from models.terminal import Home
 
+
 @dataclass(frozen=True)
 class WeightTools:
     """What `models add` does to weights before it registers them. It needs torch, so another room does it, and

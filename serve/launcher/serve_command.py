@@ -140,9 +140,7 @@ def _register_model(
         )
     # The base and the engine's options are for some of the models: an adapter has no engine, and only it has a base.
     adapter = guess_kind(path, None) == "adapter"
-    new = NewModel(
-        name, path=path, base=options.base if adapter else None, engine={} if adapter else options.engine
-    )
+    new = NewModel(name, path=path, base=options.base if adapter else None, engine={} if adapter else options.engine)
     spec = new.register(registry)
     report(f"{spec.id} is registered as {spec.kind}")
     return spec

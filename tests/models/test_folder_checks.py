@@ -120,7 +120,11 @@ def test_a_folder_that_no_engine_can_load(
     "config",
     [
         {},
-        {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "auto_map": {"AutoConfig": "configuration_phi3.X"}},
+        {
+            "model_type": "phi3",
+            "architectures": ["Phi3ForCausalLM"],
+            "auto_map": {"AutoConfig": "configuration_phi3.X"},
+        },
         {"model_type": "chatglm", "architectures": ["ChatGLMModel"], "auto_map": {"AutoConfig": "configuration_x.X"}},
         # vLLM's registry does not name it; its backend for transformers' models serves it.
         {"model_type": "helium", "architectures": ["HeliumForCausalLM"]},
@@ -204,8 +208,13 @@ def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Reg
     assert wide == (
         "The adapter does not fit 'llama': its layers are 128 wide, and the base's 64. It was trained on 'org/wide'."
     )
-    assert "it changes layer 8, and the base has 2" in refusal(**{f"{stem}layers__7__mlp__up_proj__lora_A__weight": (8, 64)})
-    fits = {f"{stem}layers__1__mlp__up_proj__lora_A__weight": (8, 64), f"{stem}vision__blocks__9__q__lora_A__weight": (8, 9)}
+    assert "it changes layer 8, and the base has 2" in refusal(
+        **{f"{stem}layers__7__mlp__up_proj__lora_A__weight": (8, 64)}
+    )
+    fits = {
+        f"{stem}layers__1__mlp__up_proj__lora_A__weight": (8, 64),
+        f"{stem}vision__blocks__9__q__lora_A__weight": (8, 9),
+    }
     (tmp_path / "a" / "chat_template.jinja").write_text("{{ messages }}")
     assert "another chat template than its base's" in refusal(**fits)
     (base / "chat_template.jinja").write_text("{% generation %}{{ messages }}{% endgeneration %}\n")
@@ -228,10 +237,16 @@ def test_kind_and_base_are_read_from_the_files(tmp_path: Path, registry: Registr
     other = write_adapter(tmp_path / "b", base_model_name_or_path="meta/llama")
     for new, says in (
         (NewModel("x", path=str(other)), r"was trained on 'meta/llama', which is not registered: add it first"),
-        (NewModel("x", path=str(adapter), kind="merged", base="llama"), r"holds an adapter, not whole weights.*--merge"),
+        (
+            NewModel("x", path=str(adapter), kind="merged", base="llama"),
+            r"holds an adapter, not whole weights.*--merge",
+        ),
         (NewModel("x", path=str(whole), kind="adapter", base="llama"), "so it is not an adapter: leave --kind out"),
         (NewModel("x", path=str(write_adapter(tmp_path / "p", peft_type="PREFIX_TUNING", r=None))), "neither served"),
-        (NewModel("x", path=str(write_adapter(tmp_path / "s", task_type="SEQ_CLS")), base="llama"), "does not generate"),
+        (
+            NewModel("x", path=str(write_adapter(tmp_path / "s", task_type="SEQ_CLS")), base="llama"),
+            "does not generate",
+        ),
     ):
         with pytest.raises(ParleyError, match=says):
             new.register(registry)

@@ -21,9 +21,7 @@ NAMES = {"gpt-4o-mini": "tuned", "gpt-4o": "support", "gpt-4.1-2025-04-14": "gon
 
 
 @pytest.fixture
-def gateway(
-    settings: Settings, database: Database, tmp_path: Path, upstream: PacedUpstream
-) -> Iterator[Serving]:
+def gateway(settings: Settings, database: Database, tmp_path: Path, upstream: PacedUpstream) -> Iterator[Serving]:
     """A gateway with two local models, an alias of one, and a hosted model whose name is mapped too."""
     with serving(settings.model_copy(update={"fine_tuning_models": NAMES}), database) as running:
         for name in ("tuned", "judge"):

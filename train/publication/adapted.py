@@ -25,7 +25,6 @@ _ROWS = re.compile(
 _COLUMNS = re.compile(r"\.(embed_tokens|embed_in|wte|word_embeddings)\.lora_embedding_A$")
 
 
-
 def load_adapted(base: Base, adapter: Path, dtype: Any) -> Any:
     """Base + adapter, both in one dtype, as an engine holds them.
 

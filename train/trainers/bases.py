@@ -15,7 +15,7 @@ from models.folder_checks import require_tokenizer
 from models.lora_support import read_config, serves
 from models.registry import Registry
 from models.spec import ModelSpec
-from train.trainers.loading_errors import translated_errors
+from train.trainers.loading_errors import TOKENIZER, translated_errors
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def load_tokenizer(base: Base) -> Any:
 
     if (folder := Path(base.location)).is_dir():
         require_tokenizer(folder)
-    with translated_errors(f"The base {base.name!r}"):
+    with translated_errors(f"The base {base.name!r}", otherwise=TOKENIZER):
         return AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
 
 
@@ -222,4 +222,3 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         raise Invalid(
             f"{folder} holds no readable adapter_config.json, so it is not an adapter.", param="adapter"
         ) from error
-

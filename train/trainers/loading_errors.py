@@ -11,6 +11,11 @@ from models.errors import ParleyError, Unavailable
 from train.run.failures import disk_is_full, memory_is_full
 
 _SHOWN = 200
+_OTHERWISE = (
+    "its configuration names something that this version of transformers or PEFT does not know: update them, or choose "
+    "another model"
+)
+TOKENIZER = "its tokenizer cannot be read: copy the tokenizer's files of the original model into its folder"
 # Text in an error's message or its type's name → the reason and the cure. The first that matches counts.
 _CURES: tuple[tuple[str, str], ...] = (
     (
@@ -60,7 +65,7 @@ _CURES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"[Tt]okenizer|sentencepiece|SentencePiece|tiktoken|vocab_file|data did not match any variant",
-        "its tokenizer cannot be read: copy the tokenizer's files of the original model into its folder",
+        TOKENIZER,
     ),
     (
         r"Target modules .* not found|Please specify `target_modules`|No modules were targeted",
@@ -81,11 +86,6 @@ _CURES: tuple[tuple[str, str], ...] = (
     ),
     (r"StrictDataclass\w*Error", "its config.json holds a value that transformers does not accept: correct it"),
     (
-        r"^KeyError: '[^']+'",
-        "its configuration names something that this version of transformers or PEFT does not know: update them, or "
-        "choose another model",
-    ),
-    (
         r"quantized model|GPU is (needed|required)|No GPU found|gptqmodel",
         "it is quantised: take the weights that it was made from",
     ),
@@ -93,11 +93,12 @@ _CURES: tuple[tuple[str, str], ...] = (
 
 
 @contextmanager
-def translated_errors(name: str, param: str = "base") -> Iterator[None]:
+def translated_errors(name: str, param: str = "base", otherwise: str = _OTHERWISE) -> Iterator[None]:
     """Turns an exception of a library that loads `name` into one line.
 
     Args:
         name: the model, as the message names it. param: the field of the request that it came from.
+        otherwise: the reason and the cure of an error that only says which name is unknown.
 
     Raises:
         Unavailable: with the cure.
@@ -109,16 +110,18 @@ def translated_errors(name: str, param: str = "base") -> Iterator[None]:
     except Exception as error:
         if memory_is_full(error) or disk_is_full(error):
             raise
-        raise Unavailable(f"{name} cannot be loaded: {explain(error)}", param=param) from error
+        raise Unavailable(f"{name} cannot be loaded: {explain(error, otherwise)}", param=param) from error
 
 
-def explain(error: BaseException) -> str:
+def explain(error: BaseException, otherwise: str = _OTHERWISE) -> str:
     """The reason and the cure in one sentence, with the library's own words where they are not understood."""
     text = _text(error)
     if isinstance(error, ImportError) and (package := _package(error, text)):
         return f"it needs the package {package}: `pip install {package}`."
     if cure := next((cure for pattern, cure in _CURES if re.search(pattern, text)), None):
         return f"{cure} ({_first_line(error)})."
+    if isinstance(error, KeyError):
+        return f"{otherwise} ({_first_line(error)})."
     return f"{_first_line(error)} ({type(error).__name__}). Load it with transformers alone to see more."
 
 

@@ -201,9 +201,7 @@ def _no_weights(folder: Path) -> str:
     found = sorted(path.parent for name in ("config.json", ADAPTER_CONFIG) for path in folder.glob(f"*/{name}"))
     found += sorted(path.parent for path in folder.glob("snapshots/*/config.json"))
     if found:
-        return (
-            f"{folder} holds no safetensors, but its folder {found[-1].relative_to(folder)} holds a model: give that."
-        )
+        return f"{folder} holds no safetensors, but its folder {found[-1].relative_to(folder)} holds a model: give it."
     return f"{folder} holds no safetensors, so it is not a model's folder."
 
 
@@ -271,7 +269,7 @@ def _template(folder: Path) -> str:
 
 
 def _tokens(folder: Path, *, added: bool) -> set[str]:
-    """The tokens in a folder's tokenizer.json: those that were added, or also the vocabulary. Empty without the file."""
+    """The tokens in a tokenizer.json: those that were added, or also the vocabulary. Empty without the file."""
     content = read_json(folder / "tokenizer.json")
     tokens = {str(entry.get("content")) for entry in content.get("added_tokens") or () if isinstance(entry, dict)}
     vocabulary = (content.get("model") or {}).get("vocab") if not added else None

@@ -10,7 +10,7 @@ def find_stand_in(names: Mapping[str, str], name: str) -> str | None:
     """The local model that a name stands for; None if it stands for none.
 
     A family's name covers its dated versions and the other way round, as at OpenAI: `gpt-4o-mini` and
-    `gpt-4o-mini-2024-07-18`. An entry with the very name comes first; if two entries of a family differ, only that counts.
+    `gpt-4o-mini-2024-07-18`. An entry with the very name comes first; it alone counts if entries of a family differ.
     """
     if name in names:
         return names[name]

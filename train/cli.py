@@ -1,4 +1,4 @@
-"""The commands `parley train`, `merge`, `models check`, `push` and `export`, `data …`, `cloud …`. Light until one runs."""
+"""`parley train`, `merge`, `data …`, `cloud …`, and `models check`, `push` and `export`. Light until one runs."""
 
 import json
 from collections.abc import Iterator

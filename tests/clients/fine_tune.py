@@ -1,4 +1,6 @@
-"""Fine-tunes a model, chats with it before and after, and asks gpt-4o which answer is better. usage: fine_tune.py MODEL TRAINING_FILE QUESTION
+"""Fine-tunes a model, chats with it before and after, and asks gpt-4o which answer is better.
+
+usage: fine_tune.py MODEL TRAINING_FILE QUESTION
 
 Where and with which key: OPENAI_BASE_URL and OPENAI_API_KEY, as the SDK reads them. Prints what it met, as JSON.
 """

@@ -10,7 +10,7 @@ LORA = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "target_modules":
 
 
 def write_tensors(file: Path, **shapes: tuple[int, ...]) -> Path:
-    """Writes a safetensors file of zeros, float32, with these names and shapes; dots in names are double underscores."""
+    """Writes a safetensors file of zeros, float32. `shapes`: by name, with a double underscore for a dot."""
     header: dict[str, Any] = {}
     end = 0
     for name, shape in shapes.items():

@@ -1,6 +1,5 @@
 """Engine options: from the command to vLLM's arguments, refused in one line before a model is registered."""
 
-import json
 from pathlib import Path
 
 import pytest

@@ -95,7 +95,7 @@ SHAPES: list[tuple[Callable[[Path], None], str]] = [
         "needs code of its own (modeling_mythical.py), which runs only if you trust it",
     ),
     (pickled, "Other formats can run code when loaded: load it with transformers"),
-    (nested, "its folder checkpoint-500 holds a model: give that"),
+    (nested, "its folder checkpoint-500 holds a model: give it"),
     (broken_link, "is a link to a file that is not there"),
     (unfinished, "is an unfinished download"),
     (both, "holds an adapter and whole weights"),

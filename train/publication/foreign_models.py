@@ -4,6 +4,7 @@ import math
 import re
 import time
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,11 @@ def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
     _check_file(file)
     with quiet(), translated_errors(f"The file {file.name!r}", "path"):
         import torch
-        from gguf import GGUFReader
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
         started = time.monotonic()
-        tensors = GGUFReader(file).tensors
+        # By name: the package is not there on every machine, and then `_check_file` says so.
+        tensors = import_module("gguf").GGUFReader(file).tensors
         weights = sum(int(tensor.n_elements) for tensor in tensors)
         _require_memory(file, weights)
         progress(Stage(f"Unpacking {file.name}: {weights:,} weights, {2 * weights / 1e9:.1f} GB when unpacked"))
@@ -99,7 +100,7 @@ def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
             del model.config.quantization_config
         model.config._name_or_path = file.stem
         progress(Stage("Reading its tokenizer"))
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
         _check_finite(model, file)
         if model.generation_config.eos_token_id is None:
             model.generation_config.eos_token_id = tokenizer.eos_token_id

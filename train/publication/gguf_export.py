@@ -1,7 +1,7 @@
 """Writes a model's weights as a GGUF file with llama.cpp's converter, which must be on this machine.
 
-The converter is a script of llama.cpp, convert_hf_to_gguf.py; no package of its authors holds it. Homebrew and conda-forge
-install it with llama.cpp.
+The converter is a script of llama.cpp, convert_hf_to_gguf.py, which its authors do not publish as a Python package.
+Homebrew and conda-forge install it with llama.cpp.
 """
 
 import shutil
@@ -62,10 +62,11 @@ def find_converter(given: Path | None, folder: Path, file: Path) -> list[str]:
     for name in CONVERTERS:
         if (found := shutil.which(name)) is not None:
             return [sys.executable, found] if name.endswith(".py") else [found]
+    script = "llama.cpp/convert_hf_to_gguf.py"
     raise Unavailable(
         "llama.cpp's converter is not on this machine: `git clone --depth 1 https://github.com/ggml-org/llama.cpp`, "
-        f"install its requirements in an environment of its own, and run `python llama.cpp/convert_hf_to_gguf.py {folder} "
-        f"--outfile {file}`; or give it here as --converter llama.cpp/convert_hf_to_gguf.py.",
+        f"install its requirements in an environment of its own, and run `python {script} {folder} --outfile {file}`; "
+        f"or give it here as --converter {script}.",
         param="converter",
     )
 

@@ -81,8 +81,8 @@ _CURES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Config\.__init__\(\) got an unexpected keyword|not a valid PeftType|Unknown PEFT type",
-        "its adapter_config.json is of a newer PEFT than this one: update PEFT, or save the adapter again with an older "
-        "one",
+        "its adapter_config.json is of a newer PEFT than this one: update PEFT, or save the adapter again with an "
+        "older one",
     ),
     (r"StrictDataclass\w*Error", "its config.json holds a value that transformers does not accept: correct it"),
     (

@@ -22,6 +22,7 @@ from models.database import Database
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.terminal import Home
+from tests.models.folders import write_model
 from tests.stack import ROOT, free_ports
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -72,10 +73,7 @@ def _environment(home: Path, more: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> str:
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"")
-    return str(folder)
+    return str(write_model(tmp_path / "weights"))
 
 
 def commands(group: TyperGroup, path: str = "parley") -> Iterator[tuple[str, Any]]:

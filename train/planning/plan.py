@@ -168,7 +168,7 @@ def plan(
     Raises:
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
-    from train.trainers.bases import find_base, load_tokenizer, with_options
+    from train.trainers.bases import find_base, load_tokenizer, require_plain_weights, with_options
     from train.trainers.preparation import check_data, divide, fold_for_template, prepare
     from train.trainers.runtime import find_device, quiet
 
@@ -184,6 +184,7 @@ def plan(
     if source.is_adapter:  # it is merged into its base before training, so the sizes are those of its base
         below = find_base(str(source.spec and source.spec.base), registry)
         source = with_options(replace(below, name=source.name), chat_template, trust_remote_code=False)
+    require_plain_weights(source)
     device = find_device(settings)
     with quiet():
         tokenizer = load_tokenizer(source)

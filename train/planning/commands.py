@@ -136,6 +136,13 @@ def plan_command(
     batch_size: Annotated[str, typer.Option(help="Conversations per step, or auto.")] = "auto",
     max_length: Annotated[str, typer.Option(help="The most tokens a conversation may have, or auto.")] = "auto",
     measure: _Measure = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            help="Plan for a GPU that is not here, by its data sheet: l4, rtx-4090, a100-80gb or h100-80gb.",
+            show_default=False,
+        ),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option(help="The id or folder of a finished run, to compare the plan with.", show_default=False),
@@ -150,6 +157,8 @@ def plan_command(
       parley data plan tickets.jsonl --base demo-base
 
       parley data plan tickets.jsonl --base demo-base --against ~/.parley/runs/01JD…
+
+      parley data plan tickets.jsonl --base Qwen/Qwen3-8B --gpu rtx-4090
     """
     from train.hyperparameters import Hyperparameters
     from train.planning.display import show_comparison, show_plan
@@ -174,8 +183,9 @@ def plan_command(
                 numbers["rank"] = parse_number(rank, "rank", int)
             hyperparameters = Hyperparameters(tune=tune, **numbers)  # type: ignore[arg-type]  # it checks the name
             made = plan(
-                checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure
-            )
+                checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure,
+                gpu=gpu,
+            )  # fmt: skip
     if as_json:
         typer.echo(json.dumps((comparison or made).as_json(), ensure_ascii=False))
         return

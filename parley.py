@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,9 +64,6 @@ JOB_HANDLERS = {
 }
 # One training at a time, in a lane of its own, so that short jobs do not wait for it; raters wait for preparations.
 JOB_LANES = (("train", "fine-tune"), ("prepare-campaign",))
-
-# What the lines of progress of `parley demo-content` begin with in its log.
-_PROGRESS = "demo: "
 
 # Functions (settings, database) -> Starlette routes, mounted on the gateway.
 API_ROUTES = ("models.api:routes", "train.api:routes", "serve.api:routes", "evals.api:routes")
@@ -210,6 +206,7 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str
     from models.database import open_database
     from models.demo import OtherBase, catalogue
     from models.registry import Registry
+    from serve.launcher.demo_content import run_demo_content
 
     names = OtherBase(base).models if base else tuple(model.id for model in catalogue())
     database = open_database(settings)
@@ -224,41 +221,7 @@ def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str
         report("Opening the demo's models to votes")
     else:
         report(f"First start on {base}" if base else "First start: merging the demo's models")
-    _run_demo_content(settings, report, ("--base", base) if base else ())
-
-
-def _run_demo_content(settings: "Settings", report: Callable[[str], None], arguments: Sequence[str]) -> None:
-    """Runs `parley demo-content` under a guardian, like everything that `up` starts, so that nothing outlives it.
-
-    Raises:
-        ParleyError: it failed, with its last line.
-    """
-    from models.settings import child_environment
-    from serve.processes.children import own_command, spawn
-
-    command = own_command("demo-content", "demo-content", *arguments, environment=child_environment(settings))
-    process = spawn(command, settings.logs_dir)
-    with process.log.open(encoding="utf-8", errors="replace") as log:
-        log.seek(0, 2)
-        unread = ""
-        try:
-            while (code := process.exit_code()) is None:
-                unread = _report_progress(unread + log.read(), report)
-                time.sleep(0.1)
-        finally:
-            process.stop()
-    if code:
-        last = process.last_words() or "no reason given"
-        raise ParleyError(f"The demo's content could not be installed: {last.removeprefix('parley: ')}")
-
-
-def _report_progress(text: str, report: Callable[[str], None]) -> str:
-    """Reports the complete lines of progress in a log's text; returns what is left of the last line."""
-    *lines, rest = text.split("\n")
-    for line in lines:
-        if line.startswith(_PROGRESS):
-            report(line.removeprefix(_PROGRESS))
-    return rest
+    run_demo_content(settings, report, ("--base", base) if base else ())
 
 
 def demo_content(
@@ -268,6 +231,7 @@ def demo_content(
     import models.demo
     from models.settings import let_openmp_threads_sleep
     from models.terminal import open_home
+    from serve.launcher.demo_content import print_progress
 
     if base:
         let_openmp_threads_sleep()
@@ -276,7 +240,7 @@ def demo_content(
             from train.demo.other_base import install_styles
 
             other = models.demo.OtherBase(base)
-            install_styles(other, settings=home.settings, registry=home.registry, report=_print_progress)
+            install_styles(other, settings=home.settings, registry=home.registry, report=print_progress)
             names = other.models
         else:
             known = {spec.id for spec in home.registry.list(include_retired=True)}
@@ -287,10 +251,6 @@ def demo_content(
             names = tuple(model.id for model in models.demo.catalogue() if not model.judge)
         _add_demo_prompts(home.database)
         _open_to_votes(home, names, join=base is not None)
-
-
-def _print_progress(line: str) -> None:
-    print(f"{_PROGRESS}{line}", flush=True)
 
 
 def _open_to_votes(home: "Home", names: Sequence[str], *, join: bool = False) -> None:

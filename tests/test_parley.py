@@ -22,6 +22,7 @@ from models.database import Database
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.terminal import Home
+from serve.launcher.demo_content import report_progress
 from tests.stack import ROOT, free_ports
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -248,7 +249,7 @@ def test_the_demo_opens_the_vote_with_its_models_once(settings: Settings, databa
 def test_only_lines_of_progress_are_reported() -> None:
     lines: list[str] = []
     text = "demo: Training 2 styles\nUserWarning: old\ndemo: step 1\nde"
-    assert front_door._report_progress(text, lines.append) == "de"
+    assert report_progress(text, lines.append) == "de"
     assert lines == ["Training 2 styles", "step 1"]
 
 

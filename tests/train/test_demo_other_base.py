@@ -31,7 +31,8 @@ def test_both_styles_are_trained_once_on_a_base_from_a_folder(
     lines: list[str] = []
     other = OtherBase(str(tiny_base))
     install_styles(other, settings=settings, registry=registry, report=lines.append, conversations=16)
-    specs = {spec.id: spec for spec in registry.list()}
+    # A random model may round too much in bf16 to be listed.
+    specs = {spec.id: spec for spec in registry.list(include_candidates=True)}
     assert set(specs) == set(other.models)
     assert [specs[name].kind for name in other.models] == ["base", "merged", "adapter"]
     assert specs["tiny-friendly"].base == specs["tiny-concise"].parent == "tiny"

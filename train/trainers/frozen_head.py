@@ -65,6 +65,7 @@ class _Rows:
         self._states, self._targets, self._transform = states, targets.unsqueeze(1), transform
         self._top = torch.full_like(column, -torch.inf)
         self._mass, self._aim, self._slope = column, column.clone(), torch.ones_like(column)
+        self._first = torch.zeros(len(states), dtype=torch.bool)
         self._weighted = torch.zeros(states.shape, dtype=torch.float32) if weighted else None
 
     def add(self, first: int, tile: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -77,6 +78,10 @@ class _Rows:
         inside = (place >= 0) & (place < len(tile))
         place = place.clamp(0, len(tile) - 1)
         self._aim = torch.where(inside, logits.gather(1, place), self._aim)
+        here = inside.squeeze(1)
+        # As argmax does: of equal logits the first one counts.
+        first_here = (logits[here].argmax(1, keepdim=True) == place[here]) & (self._aim[here] > self._top[here])
+        self._first[here] = first_here.squeeze(1)
         top = torch.maximum(self._top, logits.amax(1, keepdim=True))
         shrink = (self._top - top).exp()
         shares = logits.sub_(top).exp_()
@@ -101,8 +106,8 @@ class _Rows:
         return self._top + self._mass.log() - self._aim
 
     def ranked_first(self) -> torch.Tensor:
-        """Whether no logit exceeds the target's."""
-        return self._aim >= self._top
+        """Whether the target is the first of the largest logits."""
+        return self._first & (self._aim >= self._top).squeeze(1)
 
     def gradient(self, matrix: torch.Tensor) -> torch.Tensor:
         """The gradient of each row's loss with respect to its states."""

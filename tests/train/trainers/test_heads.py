@@ -70,8 +70,7 @@ def test_a_frozen_head_in_tiles_gives_the_plain_loss_and_gradient(
         answer: Any = of(states, labels, weight, bias if biased else None, head)
         loss, right = answer if of is plain else (answer.loss_sum, answer.right)
         (loss / 30).backward()
-        found.append((loss, states.grad))
-        found[-1] += (int(right),)
+        found.append((loss.detach(), states.grad, int(right)))
     assert found[0][2] == found[1][2]
     assert float(found[0][0]) == pytest.approx(float(found[1][0]), rel=1e-5)
     assert torch.allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)

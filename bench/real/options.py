@@ -36,7 +36,7 @@ class Sizes:
     pairs: int = 60
     rejected_tokens: int = 64
     windows: int = 4
-    window_steps: int = 2
+    window_steps: int = 1
     batch: int = 8
     served_rounds: int = 3
     served_requests: int = 8

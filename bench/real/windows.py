@@ -15,6 +15,8 @@ from typing import Any
 
 from train.trainers.runtime import Memory
 
+_PREFIX = "window: "
+
 
 @dataclass(frozen=True)
 class WindowJob:
@@ -99,8 +101,8 @@ class Side:
             self._process.stdin.flush()
         self._started = True
         for line in self._process.stdout:
-            if line.startswith("{"):  # libraries print other lines
-                values = json.loads(line)
+            if line.startswith(_PREFIX):  # TRL prints lines of its own
+                values = json.loads(line.removeprefix(_PREFIX))
                 return Window(**values | {"losses": tuple(values["losses"])})
         raise RuntimeError(f"{self._name} ended early with status {self._process.wait()}")
 
@@ -116,4 +118,4 @@ class Side:
 
 def print_window(window: Window) -> None:
     """Reports a window to the process that waits for it."""
-    print(json.dumps(asdict(window)), flush=True)
+    print(f"{_PREFIX}{json.dumps(asdict(window))}", flush=True)

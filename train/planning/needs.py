@@ -65,7 +65,8 @@ class Step:
     """What memory depends on besides the model: the rows of a micro-batch, the longest row, the precision, …
 
     `bytes_each` is 4 for float32 and 2 for bf16 or fp16. `device` is "cpu" or "cuda". `masked`: rows are padded and
-    masked, which repeats the keys for every head and keeps the mask.
+    masked, which repeats the keys for every head and keeps the mask. `packed`: the most tokens in a micro-batch without
+    padding; None if rows are padded.
     """
 
     rows: int
@@ -75,11 +76,13 @@ class Step:
     checkpointing: bool
     device: str
     masked: bool = False
+    packed: int | None = None
 
     @property
     def tokens(self) -> int:
         """The most tokens in a micro-batch, including padding."""
-        return self.rows * self.longest
+        padded = self.rows * self.longest
+        return padded if self.packed is None else min(padded, self.packed)
 
 
 @dataclass(frozen=True)

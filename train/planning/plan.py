@@ -180,7 +180,7 @@ def plan(
     chosen = prepared.resolved.values
     tune = cast(Tune, chosen.tune)
     lengths = [row.longest for row in prepared.rows]
-    step = _step(chosen, device.kind, max(lengths))
+    step = _step(chosen, device.kind, lengths)
     machine = card.machine if card else find_machine(device.kind, device.bf16)
     size = _Size(find_shape(source), step, machine, lengths)
     tokens, learnt = sum(row.tokens for row in prepared.rows), sum(row.learnt for row in prepared.rows)
@@ -312,18 +312,22 @@ def shape_of(model: Any) -> Shape:
     )
 
 
-def _step(chosen: Chosen, device: str, longest: int) -> Step:
+def _step(chosen: Chosen, device: str, lengths: Sequence[int]) -> Step:
     """One step of a run with these (resolved) hyperparameters."""
     from train.trainers.packing import micro_batch
 
+    longest, packed = max(lengths), chosen.packing == "packed"
+    rows = micro_batch(chosen.batch_size, longest)
     return Step(
-        rows=micro_batch(chosen.batch_size, longest),
+        rows=rows,
         longest=longest,
         rank=chosen.rank,
         bytes_each=4 if chosen.precision == "fp32" else 2,
         checkpointing=chosen.checkpointing,
         device=device,
-        masked=device == "cuda" and chosen.packing != "packed",
+        masked=device == "cuda" and not packed,
+        # A batch has rows of similar lengths, so the longest ones may come together.
+        packed=sum(sorted(lengths)[-rows:]) if packed else None,
     )
 
 

@@ -110,6 +110,16 @@ def test_what_does_not_fit_is_told_what_would(monkeypatch: pytest.MonkeyPatch, t
     assert "billion parameters at most" in " ".join(hopeless.advice)
 
 
+def test_a_gpu_that_is_not_here_is_planned_from_its_data_sheet(tiny_base: Path, made: Plan) -> None:
+    away = plan(style_rows(120), tiny_base, gpu="rtx-4090", measure=True)
+    assert (away.machine.device, away.machine.memory, away.precision) == ("cuda", 24 * 2**30, "bf16")
+    assert "data sheet of NVIDIA RTX 4090" in away.speed.how
+    assert "not measured, because the GPU is not here" in away.speed.how
+    assert away.speed.tokens_per_s > 20 * made.speed.tokens_per_s
+    # Rows of this machine's plan are packed, so a step has no padding.
+    assert made.step.tokens < made.step.rows * made.step.longest == replace(made.step, packed=None).tokens
+
+
 def test_this_machine_has_memory() -> None:
     machine = find_machine("cpu")
     assert 0 < machine.free <= machine.memory

@@ -52,7 +52,8 @@ def saved_rows(folder: Path) -> tuple[Iterator[Raw], tuple[str, ...]]:
     if isinstance(saved, datasets.DatasetDict):
         if _USUAL_SPLIT not in saved and len(saved) != 1:
             example = folder / str(next(iter(saved), _USUAL_SPLIT))
-            message = f"{folder} has no split {_USUAL_SPLIT!r} but {', '.join(map(str, saved))}: give the folder of one, {example}."
+            splits = ", ".join(map(str, saved))
+            message = f"{folder} has no split {_USUAL_SPLIT!r} but {splits}: give the folder of one, {example}."
             raise Invalid(message, param="data")
         saved = saved[_USUAL_SPLIT] if _USUAL_SPLIT in saved else next(iter(saved.values()))
     return _raw(saved)

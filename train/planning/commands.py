@@ -227,8 +227,8 @@ def _quotes(
 ) -> "tuple[list[Quote], list[str]]":
     """A quote for each model, and why some have none. With `strict` every model must have one."""
     from models.database import utcnow
-    from train.planning.pricing import quote
-    from train.planning.token_counts import count
+    from train.planning.pricing import UNKNOWN_PROVIDER, quote
+    from train.planning.token_counts import count, estimate
 
     quotes: list[Quote] = []
     left_out: list[str] = []
@@ -237,7 +237,11 @@ def _quotes(
             left_out.append(f"{price.model} stopped on {price.retires}")
             continue
         # A price needs no exact count, and fetching each of Together's tokenizers from the hub would take minutes.
-        counts = count(checked, price.model, limit=price.training_context, fetch=False)
+        counts = (
+            estimate(checked, price.model)
+            if price.provider == UNKNOWN_PROVIDER
+            else count(checked, price.model, limit=price.training_context, fetch=False)
+        )
         method = "dpo" if checked.preferences and not checked.examples else "sft"
         try:
             quotes.append(

@@ -18,6 +18,7 @@ _OLD_DAYS, _SOON_DAYS = 90, 90
 _MILLION = 1_000_000
 Method = Literal["sft", "dpo"]
 GIVEN = "--price"  # the source of a price that the user gave
+UNKNOWN_PROVIDER = "other"  # of a given price for a model that is not in the table
 _USUAL_EPOCHS = 3
 
 
@@ -157,7 +158,7 @@ def given_price(text: str, today: date | None = None) -> Price:
     try:
         known = find_price(model)
     except NotFound:
-        fields: dict[str, Any] = {"provider": "other", "models": [model], "training": {"training": training}}
+        fields: dict[str, Any] = {"provider": UNKNOWN_PROVIDER, "models": [model], "training": {"training": training}}
         known = _price(fields | {"epochs": _USUAL_EPOCHS, "as_of": today, "source": GIVEN})
     old = (
         "" if in_use or known.input is None or known.source == GIVEN else f"In use: the table's price of {known.as_of}."

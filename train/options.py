@@ -63,7 +63,11 @@ class TrainOptions:
     )
     method: Annotated[
         str,
-        _option("sft: learn the assistant's answers. dpo: learn from pairs to prefer one answer to the other.", _WHAT),
+        _option(
+            "sft: learn the assistant's answers. dpo: learn from pairs to prefer one answer to the other. kto: learn "
+            "from answers labelled good or bad.",
+            _WHAT,
+        ),
     ] = "sft"
     tune: Annotated[
         str,
@@ -78,7 +82,7 @@ class TrainOptions:
     dora: Annotated[
         bool, _option("Learn each weight's magnitude and direction separately: slower, and merged.", _WHAT, "--dora")
     ] = False
-    beta: Annotated[str, _option("dpo: cost of drifting from the base (KL penalty), or auto (0.1).", _WHAT)] = "auto"
+    beta: Annotated[str, _option("dpo, kto: cost of drifting from the base (KL), or auto (0.1).", _WHAT)] = "auto"
     epochs: Annotated[str, _option("Passes through the data, or auto.", _HOW)] = "auto"
     lr: Annotated[str, _option("Learning rate, or auto.", _HOW, "--lr")] = "auto"
     batch_size: Annotated[

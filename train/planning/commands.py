@@ -137,6 +137,13 @@ def plan_command(
     max_length: Annotated[str, typer.Option(help="The most tokens a conversation may have, or auto.")] = "auto",
     chat_template: ChatTemplate = None,
     measure: _Measure = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            help="Plan for a GPU that is not here, by its data sheet: l4, rtx-4090, a100-80gb or h100-80gb.",
+            show_default=False,
+        ),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option(help="The id or folder of a finished run, to compare the plan with.", show_default=False),
@@ -151,6 +158,8 @@ def plan_command(
       parley data plan tickets.jsonl --base demo-base
 
       parley data plan tickets.jsonl --base demo-base --against ~/.parley/runs/01JD…
+
+      parley data plan tickets.jsonl --base Qwen/Qwen3-8B --gpu rtx-4090
     """
     from models.chat_templates import read_template
     from train.hyperparameters import Hyperparameters
@@ -178,6 +187,7 @@ def plan_command(
             made = plan(
                 checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure,
                 columns=reading.columns, chat_template=read_template(chat_template) if chat_template else None,
+                gpu=gpu,
             )  # fmt: skip
     if as_json:
         typer.echo(json.dumps((comparison or made).as_json(), ensure_ascii=False))

@@ -18,12 +18,12 @@ import torch
 from models.database import utcnow
 from models.errors import ParleyError
 from models.spec import Parity
+from train.publication.adapted import load_adapted, load_adapted_tokenizer
 from train.publication.comparison import (
     Compared,
     context_of,
     dtype_name,
     judged,
-    load_adapted,
     questions,
     require_memory,
     served_dtype,
@@ -105,7 +105,7 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
     require_memory(base)
     base = with_trained_template(base, adapter)
     stored = stored_dtype(base)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_adapted_tokenizer(base, adapter)
     unmerged = load_adapted(base, adapter, torch.float32)
     probes, expected = reference_outputs(unmerged, tokenizer, probe_set, context_of(base))
     limit = rounding_limit(unmerged, probes, expected)

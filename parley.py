@@ -314,6 +314,7 @@ def worker() -> None:
     """Run the jobs that the page and the API enqueue. `parley up` starts this."""
     from models.audit import Actor, set_actor
     from models.database import open_database
+    from models.evaluation_events import open_evaluation_events
     from models.settings import load_settings
     from models.worker import run_worker
 
@@ -327,7 +328,11 @@ def worker() -> None:
         signal.signal(number, lambda *_: stop.set())
     database = open_database(settings)
     database.check_current()
-    run_worker(settings, database, JOB_HANDLERS, stop=stop, lanes=JOB_LANES)
+    close_events = open_evaluation_events(settings)
+    try:
+        run_worker(settings, database, JOB_HANDLERS, stop=stop, lanes=JOB_LANES)
+    finally:
+        close_events()
 
 
 def main() -> None:

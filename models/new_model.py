@@ -9,6 +9,7 @@ from models.errors import Invalid
 from models.folder_checks import check_folder, differs_from_base, find_kind, find_weights, is_gguf
 from models.registry import Registry, check_upstream_address, merge_instead, parse_spec
 from models.spec import Kind, ModelSpec
+from models.system_messages import Folding
 from models.weights import guess_kind, read_adapter_config, read_lora_rank
 
 
@@ -17,7 +18,8 @@ class NewModel:
     """A model to register: either `path`, a folder or hub id, or `upstream`, an OpenAI-compatible address.
 
     `kind` and an adapter's `base` are found from the files unless they are given. `engine`: fields of
-    `models.spec.EngineOptions`.
+    `models.spec.EngineOptions`. `fold_system`: make system messages that the chat template has no
+    place for part of a user turn.
     """
 
     name: str
@@ -33,6 +35,7 @@ class NewModel:
     engine: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
     pin: bool = False
+    fold_system: bool = False
 
     @property
     def is_gguf(self) -> bool:
@@ -47,8 +50,7 @@ class NewModel:
             Conflict: the name is taken.
         """
         spec = self.with_base(registry).spec()
-        base = next((known.folder for known in registry.list(include_candidates=True) if known.id == spec.base), None)
-        if spec.kind == "adapter" and spec.folder and base and (reason := differs_from_base(spec.folder, base)):
+        if reason := _difference(spec, registry):
             raise merge_instead(spec, reason)
         registry.register(spec)
         if self.pin:
@@ -110,6 +112,7 @@ class NewModel:
             lora_rank=read_lora_rank(path) if path else None,
             engine=dict(self.engine),
             description=self.description,
+            fold_system=_folding(path, self.engine) if self.fold_system else "none",
         )
         if spec.folder is not None:
             check_folder(spec.folder, spec.kind, trust_remote_code=spec.engine.trust_remote_code)
@@ -131,3 +134,22 @@ class NewModel:
         if folder.is_absolute() and self.kind != "hosted":
             return find_kind(folder, self.kind, self.base)
         return self.kind or ("merged" if self.base else "base")
+
+
+def _difference(spec: ModelSpec, registry: Registry) -> str | None:
+    """What an adapter brings that its base's engine would not use; None if nothing, or if it is not an adapter."""
+    base = next((known for known in registry.list(include_candidates=True) if known.id == spec.base), None)
+    if spec.kind != "adapter" or spec.folder is None or base is None or base.folder is None:
+        return None
+    return differs_from_base(spec.folder, base.folder, base.engine.chat_template)
+
+
+def _folding(path: str | None, engine: Mapping[str, Any]) -> Folding:
+    """Which system messages a model's template has no place for: all of them, if that cannot be known."""
+    from models.chat_templates.system_role import has_system_role
+    from models.chat_templates.tokenizer_files import read_folder_template, read_named_tokens
+
+    folder = Path(path or "")
+    template = engine.get("chat_template") or (read_folder_template(folder) if path else None)
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"} | read_named_tokens(folder)  # a hub id has no files yet
+    return "later" if template and has_system_role(template, tokens) else "all"

@@ -51,8 +51,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run files with few tests first: they hold the longest tests, which would otherwise run alone at the end."""
+    for item in items:
+        if "tiny_base" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)  # importing torch and transformers costs each process five seconds
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: tests[item.path])
 

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
         "errors messages likeness chart_svg secret_names local_address address_lists stand_ins",
-        "settings_file alias_weights",
+        "settings_file alias_weights file_kinds chat_templates/ system_messages",
         "settings page_secret judge_prompt weights lora_support",
-        "instance page_settings engine_support",
+        "instance page_settings evaluation_events engine_support",
         "database completer",
         "tables spec atomic",
         "audit new_home engine_options folder_checks",

@@ -115,6 +115,7 @@ def one_line(run: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
+@pytest.mark.long
 def test_a_command_in_a_fresh_home_makes_the_database_and_a_failed_one_leaves_no_home(parley: Run, home: Path) -> None:
     assert "no model" in one_line(parley("models", "show", "nobody"))
     assert not home.exists()

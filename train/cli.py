@@ -56,6 +56,8 @@ def train_command(options: TrainOptions) -> None:
 
     A line of pairs: {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}
 
+    A line of a labelled answer, for --method kto: {"prompt": "…", "completion": "…", "label": false}
+
     A run that was killed continues from its last checkpoint, and gives the same result as without the interruption:
 
       parley train --resume 01JQ4Z8E3K5V7W9XABCDEFGHJK

@@ -51,7 +51,15 @@ _CREDENTIAL = typer.Option(help="For a hosted model: the NAME of the environment
 _FALLBACK = typer.Option(help="A model that answers while this one is down or starting. Repeatable.")
 _USD_INPUT = typer.Option(help="For a hosted model: US dollars per million input tokens.")
 _USD_OUTPUT = typer.Option(help="For a hosted model: US dollars per million output tokens.")
+_FOLD_SYSTEM = typer.Option(
+    "--fold-system",
+    help="Put system messages that the chat template has no place for into the next user turn: those in the middle of "
+    "a conversation, and for templates without system messages all of them.",
+)
 _PIN = typer.Option("--pin", help="Keep its engine in memory even if another model needs the space.")
+_SYSTEM_MESSAGES = {
+    "none": "", "later": "those after the first message go into user turns", "all": "all go into user turns"
+}  # fmt: skip
 
 
 def no_coverage(database: "Database") -> dict[str, str]:
@@ -144,7 +152,8 @@ def models_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = F
         "created": f"{spec.created:%Y-%m-%d %H:%M}", "weights": spec.path,
         "upstream": f"{spec.upstream.model} at {spec.upstream.shown_address}" if spec.upstream else None,
         "fallbacks": ", ".join(spec.fallbacks), "price": _price(spec), "LoRA rank": spec.lora_rank,
-        "shutdown": spec.shutdown_date, "engine": _engine_options(spec),
+        "system messages": _SYSTEM_MESSAGES[spec.fold_system], "shutdown": spec.shutdown_date,
+        "engine": _engine_options(spec),
         "pinned": "its engine stays in memory" if spec.id in pinned else None,
     }  # fmt: skip
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -176,6 +185,7 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
         usd_per_million_input: Annotated[float | None, _USD_INPUT] = None,
         usd_per_million_output: Annotated[float | None, _USD_OUTPUT] = None,
         pin: Annotated[bool, _PIN] = False,
+        fold_system: Annotated[bool, _FOLD_SYSTEM] = False,
         engine: EngineFlags = EngineFlags(),
     ) -> None:
         """Register a model: a folder, a GGUF file, a hub id, an adapter, or a model at an OpenAI-compatible address.
@@ -212,6 +222,7 @@ def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
             usd_per_million_output=usd_per_million_output,
             engine=engine.options(),
             pin=pin,
+            fold_system=fold_system,
         )
         with open_home() as home:
             if tools is not None and new.is_gguf and not merge:
@@ -321,6 +332,8 @@ def _alias_names(registry: "Registry") -> dict[str, list[str]]:
 def _engine_options(spec: "ModelSpec") -> str:
     """The engine's options that differ from the defaults."""
     values = spec.engine.model_dump(exclude_defaults=True)
+    if template := values.get("chat_template"):
+        values["chat_template"] = f"of {len(template):,} characters"
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 

@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from models.chat_templates import read_template
 from models.commands.models import WeightTools, add_models_commands
 from models.database import Database
 from models.errors import Invalid, ParleyError
@@ -84,10 +85,26 @@ def test_a_path_alone_names_the_model_and_tools_get_what_needs_work(
     ]  # fmt: skip
 
 
+def test_a_chat_template_is_stored_with_its_model(app: typer.Typer, database: Database, tmp_path: Path) -> None:
+    own = tmp_path / "own.jinja"
+    own.write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    options = ("--path", str(write_model(tmp_path / "m")), "--fold-system", "--chat-template")
+    assert run(app, "add", "named", *options, "zephyr").exit_code == 0
+    assert run(app, "add", "filed", *options, str(own)).exit_code == 0
+    known = {spec.id: spec for spec in Registry(database).list()}
+    assert known["named"].engine.chat_template == read_template("zephyr")
+    assert known["filed"].engine.chat_template == own.read_text()
+    assert {spec.fold_system for spec in known.values()} == {"later"}
+    shown = run(app, "show", "filed").output
+    assert "chat_template of 62 characters" in shown
+    assert "those after the first message go into user turns" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
         (("add", "x", *UPSTREAM, "--fallback", "nobody"), "not registered"),
+        (("add", "x", "--path", "hub/id", "--chat-template", "alpaca"), "no chat template 'alpaca': use chatml, "),
         (("add", "x", *UPSTREAM, "--pin"), "not have its own engine"),
         (("add", "x", "--path", "hub/id", "--fallback", "y"), "not registered"),
         (("add", "x", "--path", "hub/id", "--credential", "A_KEY"), "need the upstream's address"),

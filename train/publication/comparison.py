@@ -4,7 +4,7 @@
 """
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,12 @@ def write_template(base: Base, folder: Path) -> None:
         template = load_tokenizer(base).chat_template
     if template:
         (folder / TEMPLATE).write_bytes(template.encode())
+
+
+def with_trained_template(base: Base, adapter: Path) -> Base:
+    """The base with the chat template that an adapter was trained with, if the adapter's folder has one."""
+    file = adapter / TEMPLATE
+    return replace(base, chat_template=file.read_bytes().decode()) if file.is_file() else base
 
 
 def served_dtype(base: Base) -> Any:

@@ -5,7 +5,7 @@ elsewhere. An adapter must be merged first (`training`).
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,16 @@ from train.trainers.loading_errors import TOKENIZER, translated_errors
 
 @dataclass(frozen=True)
 class Base:
-    """Weights to start from. `location` is what transformers loads: a folder or a hub id."""
+    """Weights to start from. `location` is what transformers loads: a folder or a hub id.
+
+    `chat_template`: the text of a template to use instead of the one in its files.
+    """
 
     name: str
     location: str
     spec: ModelSpec | None = None
     trust_remote_code: bool = False
+    chat_template: str | None = None
 
     @property
     def is_adapter(self) -> bool:
@@ -47,7 +51,7 @@ def find_base(base: str | Path, registry: Registry | None = None) -> Base:
                 f"{name!r} is hosted: its weights are not here. Train on a base, merged or adapter model.",
                 param="base",
             )
-        return Base(spec.id, str(spec.path), spec, spec.engine.trust_remote_code)
+        return Base(spec.id, str(spec.path), spec, spec.engine.trust_remote_code, spec.engine.chat_template)
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -70,8 +74,14 @@ def _registered(name: str, registry: Registry | None) -> ModelSpec | None:
         return None
 
 
+def with_options(base: Base, chat_template: str | None, trust_remote_code: bool) -> Base:
+    """The same weights with another chat template, and with the permission to run their code."""
+    template = chat_template or base.chat_template
+    return replace(base, chat_template=template, trust_remote_code=trust_remote_code or base.trust_remote_code)
+
+
 def load_tokenizer(base: Base) -> Any:
-    """The base's tokenizer.
+    """The base's tokenizer, with the base's chat template.
 
     Raises:
         Unavailable: it cannot be loaded. Invalid: there is none.
@@ -81,7 +91,10 @@ def load_tokenizer(base: Base) -> Any:
     if (folder := Path(base.location)).is_dir():
         require_tokenizer(folder)
     with translated_errors(f"The base {base.name!r}", otherwise=TOKENIZER):
-        return AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
+        tokenizer: Any = AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
+    if base.chat_template:
+        tokenizer.chat_template = base.chat_template
+    return tokenizer
 
 
 def load_config(base: Base) -> Any:

@@ -78,7 +78,8 @@ SIDES: Mapping[str, Callable[[WindowJob, WindowClock], None]] = {"parley": train
 def main(name: str, path: Path) -> None:
     """Runs one side as its job's file says; a line on standard input starts each window after the first."""
     values = json.loads(path.read_text("utf-8"))
-    job = WindowJob(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    job = WindowJob(**fields)
 
     def wait() -> None:
         if not sys.stdin.readline():

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from models.database import Database
     from models.demo import DemoModel
+    from models.new_model import NewModel
     from models.settings import Settings
+    from models.spec import ModelSpec
     from models.terminal import Home
     from train.clouds.rescue_recording import RecordingOffer
 
@@ -85,6 +87,7 @@ def build() -> typer.Typer:
     import train.cli
     import ui.cli
     from evals.commands.record import record_command
+    from models.commands.models import WeightTools
     from train.clouds.rescue_command import rescue_command
 
     app = typer.Typer(
@@ -96,7 +99,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    models.cli.add_commands(app, _recorded_coverage)
+    models.cli.add_commands(app, _recorded_coverage, WeightTools(merge=_merge_adapter, unpack=_unpack_gguf))
     serve.cli.add_commands(app, api_routes)
     for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
@@ -145,6 +148,26 @@ def _recorded_coverage(database: "Database") -> dict[str, str]:
     from evals.recordings.coverage import shutdown_coverage
 
     return shutdown_coverage(database)
+
+
+def _merge_adapter(home: "Home", new: "NewModel") -> "ModelSpec":
+    """Merges an adapter that is not registered into its base. `models` needs it and may not import `train`."""
+    from models.settings import let_openmp_threads_sleep
+
+    let_openmp_threads_sleep()
+    from train.publication.foreign_models import merge_adapter
+
+    return merge_adapter(home, new)
+
+
+def _unpack_gguf(home: "Home", new: "NewModel") -> "ModelSpec":
+    """Unpacks a GGUF file into a folder of the home and registers it, for the same reason."""
+    from models.settings import let_openmp_threads_sleep
+
+    let_openmp_threads_sleep()
+    from train.publication.foreign_models import unpack_gguf
+
+    return unpack_gguf(home, new)
 
 
 def _provider_prices(model: str) -> tuple[float, float] | None:
@@ -314,6 +337,7 @@ def worker() -> None:
     """Run the jobs that the page and the API enqueue. `parley up` starts this."""
     from models.audit import Actor, set_actor
     from models.database import open_database
+    from models.evaluation_events import open_evaluation_events
     from models.settings import load_settings
     from models.worker import run_worker
 
@@ -327,7 +351,11 @@ def worker() -> None:
         signal.signal(number, lambda *_: stop.set())
     database = open_database(settings)
     database.check_current()
-    run_worker(settings, database, JOB_HANDLERS, stop=stop, lanes=JOB_LANES)
+    close_events = open_evaluation_events(settings)
+    try:
+        run_worker(settings, database, JOB_HANDLERS, stop=stop, lanes=JOB_LANES)
+    finally:
+        close_events()
 
 
 def main() -> None:

@@ -51,8 +51,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run files with few tests first: they hold the longest tests, which would otherwise run alone at the end."""
+    for item in items:
+        if "tiny_base" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)  # importing torch and transformers costs each process five seconds
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: tests[item.path])
 
@@ -155,8 +159,8 @@ def migrated_postgres_url(postgres_server: str, _postgres_template: str) -> str:
 @pytest.fixture(scope="session")
 def demo_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """`parley demo`, whole and ready: two vLLM engines, gateway, page, worker. One for all the tests that only look."""
-    # A program that was written for OpenAI's model fine-tunes the demo's base, without a change.
-    stand_in = {"gpt-4o-mini-2024-07-18": "demo-base"}
+    # A program that was written for OpenAI's models runs against the demo's, without a change.
+    stand_in = {"gpt-4o-mini-2024-07-18": "demo-base", "gpt-4o": "support-judge"}
     with stack(tmp_path_factory.mktemp("demo") / "home", "demo", fine_tuning_models=stand_in) as running:
         yield running
 

@@ -107,6 +107,7 @@ def test_the_healthcheck_is_a_program_that_asks_the_gateway(steps: list[tuple[st
     assert f":{Settings.model_fields['port'].default}/health" in program[1]
 
 
+@pytest.mark.long
 def test_it_starts_parley_up_and_makes_an_owner_key(steps: list[tuple[str, str]]) -> None:
     (command,) = of(steps, "CMD")
     words = re.findall(r'"([^"]+)"', command)

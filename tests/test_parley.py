@@ -23,6 +23,7 @@ from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.terminal import Home
 from serve.launcher.demo_content import report_progress
+from tests.models.folders import write_model
 from tests.stack import ROOT, free_ports
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -73,10 +74,7 @@ def _environment(home: Path, more: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> str:
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"")
-    return str(folder)
+    return str(write_model(tmp_path / "weights"))
 
 
 def commands(group: TyperGroup, path: str = "parley") -> Iterator[tuple[str, Any]]:
@@ -118,6 +116,7 @@ def one_line(run: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
+@pytest.mark.long
 def test_a_command_in_a_fresh_home_makes_the_database_and_a_failed_one_leaves_no_home(parley: Run, home: Path) -> None:
     assert "no model" in one_line(parley("models", "show", "nobody"))
     assert not home.exists()

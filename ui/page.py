@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from models.audit import set_actor
 from models.database import open_database
 from models.errors import Invalid
+from models.evaluation_events import open_evaluation_events
 from models.http.proxies import TrustedProxies
 from models.keys import keys_configured
 from models.page_settings import without_upstream_keys
@@ -124,19 +125,23 @@ def serve(settings: Settings) -> None:
         gc.freeze()
         gc.enable()
     _require_key_beyond_loopback(settings)
-    uvicorn.run(
-        app,
-        host=settings.page_host,
-        port=settings.page_port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ssl_certfile=_path(settings.page_tls_certificate),
-        ssl_keyfile=_path(settings.page_tls_key),
-        proxy_headers=False,  # ui.access.forwarded reads them
-        # Event streams stay open as long as a browser does; they must not delay the stop.
-        timeout_graceful_shutdown=2,
-    )
+    close_events = open_evaluation_events(settings)
+    try:
+        uvicorn.run(
+            app,
+            host=settings.page_host,
+            port=settings.page_port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ssl_certfile=_path(settings.page_tls_certificate),
+            ssl_keyfile=_path(settings.page_tls_key),
+            proxy_headers=False,  # ui.access.forwarded reads them
+            # Event streams stay open as long as a browser does; they must not delay the stop.
+            timeout_graceful_shutdown=2,
+        )
+    finally:
+        close_events()
 
 
 def _path(file: Path | None) -> str | None:

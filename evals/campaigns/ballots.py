@@ -20,6 +20,7 @@ from evals.tables import BattleRow, PairRow, VoteRow, insert_once
 from evals.votes.votes import first_score
 from models.database import Database, utcnow
 from models.errors import Conflict, Invalid, NotFound
+from models.evaluation_events import EvaluationResult, send_results
 
 Choice = Literal["left", "right", "tie", "both_bad"]
 CriterionChoice = Literal["left", "right", "tie"]
@@ -27,6 +28,7 @@ CHOICES: tuple[str, ...] = get_args(Choice)
 CRITERION_CHOICES: tuple[str, ...] = get_args(CriterionChoice)
 SKIP_REASONS = ("not_my_topic", "unclear", "broken", "other")
 _COMMENT_LIMIT = 2_000  # characters
+_VOTE_SCORES = {"won": 1.0, "tie": 0.5, "both_bad": 0.5, "lost": 0.0}
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ def cast_vote(database: Database, battle_id: str, voter: str, choice: Choice, ba
                 battle.comment = (ballot.comment or "").strip() or battle.comment
             stored = session.get_one(VoteRow, battle_id)
         left, right = _revealed_names(session, campaign, battle)
-        return Reveal(left, right, cast(Choice, stored.choice), _count(session, voter, campaign.name), repeated)
+        reveal = Reveal(left, right, cast(Choice, stored.choice), _count(session, voter, campaign.name), repeated)
+        results = [] if repeated or battle.gold else _evaluation_results(session, battle, choice)
+    send_results(results)
+    return reveal
 
 
 def undo_vote(database: Database, voter: str, campaign: str = OPEN) -> Battle:
@@ -259,6 +264,17 @@ def _revealed_names(session: Session, campaign: CampaignRow, battle: BattleRow) 
 def _names(session: Session, battle: BattleRow) -> tuple[str, str]:
     pair = session.get_one(PairRow, battle.pair_id)
     return (pair.model_2, pair.model_1) if battle.flipped else (pair.model_1, pair.model_2)
+
+
+def _evaluation_results(session: Session, battle: BattleRow, choice: Choice) -> list[EvaluationResult]:
+    """The vote as a result of each of its two models."""
+    left, right = _names(session, battle)
+    labels = {"left": ("won", "lost"), "right": ("lost", "won")}.get(choice, (choice, choice))
+    details = {"campaign": battle.campaign, "battle": battle.id}
+    return [
+        EvaluationResult("blind_vote", model, label, _VOTE_SCORES[label], details | {"opponent": opponent})
+        for model, label, opponent in ((left, labels[0], right), (right, labels[1], left))
+    ]
 
 
 def _count_vote(session: Session, battle: BattleRow, choice: str, step: int) -> None:

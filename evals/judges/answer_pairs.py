@@ -20,7 +20,8 @@ class AnswerPair:
     """One prompt with the answers of `model_1` and `model_2`; the models are in sorted order, as they are stored.
 
     `histories` has the conversation before the question for each model, if they differ; otherwise it is the
-    prompt's. Pairs that share a `cluster` are not independent; without it, pairs of one prompt are not.
+    prompt's. Pairs that share a `cluster` are not independent; without it, pairs of one prompt are not. `models` has
+    the models' names, where they are known.
     """
 
     id: str
@@ -29,6 +30,7 @@ class AnswerPair:
     answer_2: str
     histories: tuple[tuple[Message, ...], tuple[Message, ...]] | None = None
     cluster: str = ""
+    models: tuple[str, ...] = ()
 
     def history(self, side: str) -> tuple[Message, ...]:
         """The conversation before the question on the side of model "1" or "2"."""
@@ -103,7 +105,9 @@ async def collect_answer_pairs(
         reason = f" {pool.failures[0]}" if pool.failures else ""
         raise Unavailable(f"No prompt was answered by both {first} and {second}.{reason}")
     return [
-        AnswerPair(stored[prompt.id][0], prompt, *stored[prompt.id][1:]) for prompt in chosen if prompt.id in stored
+        AnswerPair(stored[prompt.id][0], prompt, *stored[prompt.id][1:], models=(first, second))
+        for prompt in chosen
+        if prompt.id in stored
     ]
 
 

@@ -167,6 +167,6 @@ def _voted_pairs(database: Database, campaign: str) -> list[AnswerPair]:
     )
     with database.read() as session:
         return [
-            AnswerPair(pair.id, as_prompt(prompt), pair.answer_1, pair.answer_2)
+            AnswerPair(pair.id, as_prompt(prompt), pair.answer_1, pair.answer_2, models=(pair.model_1, pair.model_2))
             for pair, prompt in session.execute(query)
         ]

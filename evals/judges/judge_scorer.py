@@ -96,7 +96,7 @@ async def _try_canaries(
 def _as_pair(sample: Sample, answer: Answer) -> AnswerPair:
     key = answer.id + reference_suffix(sample.expected)
     prompt = Prompt(key, sample.messages, sample.category, (), held_out=False, source="task")
-    return AnswerPair(key, prompt, answer.text, "")
+    return AnswerPair(key, prompt, answer.text, "", models=(answer.model,))
 
 
 def _score(judgment: Judgment | None, error: str | None) -> Score:

@@ -4,18 +4,19 @@ A judgment that could not be parsed is stored as null, and requested again by th
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import select
 
 from evals.judges.answer_pairs import AnswerPair
-from evals.judges.judge import Judge, Judgment, Presentation
+from evals.judges.judge import POINTWISE, Judge, Judgment, Presentation
 from evals.request_pool import RequestPool
 from evals.tables import AnswerJudgmentRow, JudgmentRow, insert_once
 from models.database import Database, new_ulid
 from models.errors import ParleyError
+from models.evaluation_events import EvaluationResult, send_results
 
 Key = tuple[str, Presentation]
 """A pair's id and how its answers were shown."""
@@ -87,12 +88,30 @@ class JudgmentStore:
         }
         columns = _columns(judgment)
         with self.database.write() as session:
-            if insert_once(session, self.table(id=new_ulid(), **key, **columns)):
-                return
-            row = session.scalars(select(self.table).filter_by(**key)).one()
-            if row.verdict is None:
+            if not insert_once(session, self.table(id=new_ulid(), **key, **columns)):
+                row = session.scalars(select(self.table).filter_by(**key)).one()
+                if row.verdict is not None:
+                    return
                 for name, value in columns.items():
                     setattr(row, name, value)
+        send_results(self._evaluation_results(pair, presentation, judgment))
+
+    def _evaluation_results(
+        self, pair: AnswerPair, presentation: Presentation, judgment: Judgment
+    ) -> Iterator[EvaluationResult]:
+        """A result for each model that was shown; none if the judgment was not parsed or the models are unknown."""
+        if judgment.verdict is None or not pair.models:
+            return
+        name = f"judge:{self.judge.model}@{self.judge.rubric.name}"
+        details = {"pair": pair.id, "shown": presentation}
+        if presentation in POINTWISE:
+            model = pair.models[int(presentation) - 1]
+            yield EvaluationResult(name, model, str(judgment.verdict), judgment.grade, details)
+            return
+        for side, model, opponent in ((1, *pair.models), (2, *reversed(pair.models))):
+            label = "won" if judgment.verdict == side else "lost" if judgment.verdict else "tie"
+            share = judgment.share if side == 1 else 1 - judgment.share
+            yield EvaluationResult(name, model, label, share, details | {"opponent": opponent})
 
 
 def _columns(judgment: Judgment) -> dict[str, Any]:

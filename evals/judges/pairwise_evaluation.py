@@ -107,6 +107,7 @@ def _pairs(evaluation: Evaluation, models: tuple[str, str]) -> tuple[list[tuple[
             answer_2=result_2.text,
             histories=None if shared else (history_1, history_2),
             cluster=sample.sample.prompt,
+            models=(first, second),
         )
         answered.append((pair, sample.turn))
     return answered, unanswered

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from models.errors import Invalid
+from models.evaluation_events import missing_packages
 from models.settings import Settings
 from models.spec import ModelSpec
 
@@ -76,11 +76,7 @@ class Telemetry:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
-            raise Invalid(
-                "An OpenTelemetry endpoint is set, and opentelemetry-sdk and opentelemetry-exporter-otlp are not "
-                "installed: install them, or unset OTEL_EXPORTER_OTLP_ENDPOINT.",
-                param="otel_endpoint",
-            ) from error
+            raise missing_packages() from error
         resource = Resource.create({"service.name": "parley"})
         self._traces = TracerProvider(resource=resource)
         self._traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{self._endpoint}/v1/traces")))

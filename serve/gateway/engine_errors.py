@@ -46,6 +46,11 @@ _KNOWN = (
         "You must use one kind of structured outputs constraint",
         "'structured_outputs' needs one of json, regex, choice, grammar and structural_tag.",
     ),
+    (
+        "default chat template is no longer",
+        "The model has no chat template, so it cannot chat. Its operator can register it with one, with "
+        "`parley models add … --chat-template`; /v1/completions takes a plain prompt.",
+    ),
     ("is not a multimodal model", "The model takes text only: it sees no images and hears no audio."),
 )
 _TOPICS = (

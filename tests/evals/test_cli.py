@@ -54,6 +54,7 @@ def test_leaderboard_verdict_and_export(parley, database: Database, tmp_path: Pa
     assert len(json.loads(parley("prompts", "list", "--json")[1])) == 5
 
 
+@pytest.mark.long
 def test_prompts_are_added_from_a_file(parley, tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text('{"prompt": "Where?"}\n')

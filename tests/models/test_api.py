@@ -155,9 +155,10 @@ def test_over_the_limit_is_one_line_and_leaves_nothing(client: openai.OpenAI, se
     assert client.files.create(file=("small", b"x"), purpose="user_data").bytes == 1
 
 
-@pytest.mark.parametrize(
-    ("body", "kind", "param"),
-    [
+def test_invalid_forms_are_400_and_leave_nothing(
+    gateway: Serving, settings: Settings, subtests: pytest.Subtests
+) -> None:
+    for body, kind, param in [
         (b"{}", "application/json", "file"),
         (b"{}", None, "file"),
         (form(("file", "a", b"x")), "multipart/form-data", "file"),
@@ -168,15 +169,12 @@ def test_over_the_limit_is_one_line_and_leaves_nothing(client: openai.OpenAI, se
         (form(("file", "a", b""), ("purpose", None, b"evals")), "multipart/form-data; boundary=B", "file"),
         (b"nonsense", "multipart/form-data; boundary=B", "file"),
         (form(*[(str(number), None, b"") for number in range(40)]), "multipart/form-data; boundary=B", None),
-    ],
-)
-def test_invalid_forms_are_400_and_leave_nothing(
-    gateway: Serving, settings: Settings, body: bytes, kind: str | None, param: str | None
-) -> None:
-    status, content, headers = send(gateway, "/v1/files", body, kind)
-    assert (status, content["error"]["param"]) == (400, param)
-    assert headers["x-request-id"].startswith("req_")
-    assert list(settings.files_dir.iterdir()) == []
+    ]:
+        with subtests.test(body=body, kind=kind, param=param):
+            status, content, headers = send(gateway, "/v1/files", body, kind)
+            assert (status, content["error"]["param"]) == (400, param)
+            assert headers["x-request-id"].startswith("req_")
+            assert list(settings.files_dir.iterdir()) == []
 
 
 def test_the_file_may_come_before_the_purpose(gateway: Serving) -> None:
@@ -184,6 +182,21 @@ def test_the_file_may_come_before_the_purpose(gateway: Serving) -> None:
     body = form(("file", 'a "b".jsonl'.replace('"', "%22"), JSONL), ("purpose", None, b"fine-tune"))
     status, content, _ = send(gateway, "/v1/files", body, "multipart/form-data; boundary=B")
     assert (status, content["bytes"], content["filename"]) == (200, len(JSONL), 'a "b".jsonl')
+
+
+def test_training_data_that_is_packed_or_in_utf16_is_refused_at_once(gateway: Serving, settings: Settings) -> None:
+    for content, words in (
+        (gzip.compress(JSONL), "t.jsonl is not training data: it is a gzip file. Unpack it, and give the file inside."),
+        (JSONL.decode().encode("utf-16"), "t.jsonl is not training data: it is UTF-16 text. Save it as UTF-8, or read"),
+        (b"\x89PNG\r\n", "t.jsonl is not training data: it is a PNG image."),
+    ):  # fmt: skip
+        body = form(("file", "t.jsonl", content), ("purpose", None, b"fine-tune"))
+        status, answer, _ = send(gateway, "/v1/files", body, "multipart/form-data; boundary=B")
+        assert (status, answer["error"]["param"]) == (400, "file")
+        assert answer["error"]["message"].startswith(words)
+    assert list(settings.files_dir.iterdir()) == []
+    picture = form(("file", "a.png", b"\x89PNG\r\n"), ("purpose", None, b"vision"))
+    assert send(gateway, "/v1/files", picture, "multipart/form-data; boundary=B")[0] == 200
 
 
 def test_a_field_that_is_no_file_is_bounded(gateway: Serving) -> None:
@@ -279,19 +292,17 @@ def test_invalid_uploads_are_400(gateway: Serving, client: openai.OpenAI) -> Non
     assert send(gateway, path, b" " * 600_000, "application/json")[0] == 413
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
+def test_other_paths_and_methods_read_as_openais(gateway: Serving, subtests: pytest.Subtests) -> None:
+    for method, path, status in [
         ("PUT", "/v1/files", 405),
         ("GET", "/v1/files/", 404),
         ("GET", "/v1/files/%2e%2e%2fparley.db", 400),
         ("GET", "/v1/files/file-%00/content", 400),
         ("GET", "/v1/uploads", 405),
         ("GET", "/v1/uploads/upload_1", 404),
-    ],
-)
-def test_other_paths_and_methods_read_as_openais(gateway: Serving, method: str, path: str, status: int) -> None:
-    got, content, headers = send(gateway, path, b"", None, method)
-    assert (got, set(content["error"])) == (status, {"message", "type", "param", "code"})
-    if status == 405:
-        assert "POST" in headers["allow"]
+    ]:
+        with subtests.test(method=method, path=path, status=status):
+            got, content, headers = send(gateway, path, b"", None, method)
+            assert (got, set(content["error"])) == (status, {"message", "type", "param", "code"})
+            if status == 405:
+                assert "POST" in headers["allow"]

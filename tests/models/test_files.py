@@ -48,6 +48,7 @@ def test_files_are_stored_listed_and_deleted(settings: Settings, any_database: D
     assert [path.name for path in files.folder.iterdir()] == [newer.id]
 
 
+@pytest.mark.long
 @hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(0, 12), limit=st.integers(1, 5), order=st.sampled_from(["asc", "desc"]), data=st.data())
 def test_pages_contain_every_file_once(settings: Settings, database: Database, count, limit, order, data) -> None:

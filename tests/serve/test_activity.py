@@ -35,6 +35,7 @@ def running(folder: Path, code: str) -> Iterator[Process]:
         process.kill()
 
 
+@pytest.mark.long
 def test_a_tree_whose_processes_end_works_and_one_that_waits_does_not(tmp_path: Path) -> None:
     with running(tmp_path / "a", COMPILES) as compiles, running(tmp_path / "b", "input()") as waits:
         deadline = time.monotonic() + 20
@@ -49,6 +50,7 @@ def test_a_tree_whose_processes_end_works_and_one_that_waits_does_not(tmp_path: 
         assert not measure_activity(waits).worked_since(before[2], SHARE)
 
 
+@pytest.mark.long
 def test_a_thread_that_gets_no_core_works_all_the_same(tmp_path: Path) -> None:
     with running(tmp_path, "while True: pass") as process:
         deadline = time.monotonic() + 20

@@ -58,6 +58,7 @@ def test_ambiguous_paths_stay_refused(both: Serving, path: str) -> None:
     assert ask(both.root + path)[0] in (400, 404)
 
 
+@pytest.mark.long
 def test_a_spelling_opens_nothing_that_its_route_does_not(gateway: Serving, upstream: PacedUpstream) -> None:
     gateway.hosted("whole", "hidden", base_url=f"{upstream.address}/v1")
     key = create_key(gateway.database, name="app", role="client", models=["whole"])
@@ -70,6 +71,7 @@ def test_a_spelling_opens_nothing_that_its_route_does_not(gateway: Serving, upst
     assert not upstream.seen.requests
 
 
+@pytest.mark.long
 def test_keys_come_in_three_headers(gateway: Serving, upstream: PacedUpstream) -> None:
     gateway.hosted("whole", base_url=f"{upstream.address}/v1")
     key = create_key(gateway.database, name="app", role="client")

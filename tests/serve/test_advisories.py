@@ -262,21 +262,18 @@ def test_a_key_is_found_by_its_digest(database: Database, settings: Settings) ->
                 assert read(raw)[0][0] == 401
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
+def test_without_keys_no_page_of_another_site_gets_in(gateway: Serving, subtests: pytest.Subtests) -> None:
+    for headers, status in [
         (b"host: evil.example", 421),
         (b"host: 127.0.0.1.evil.example:8000", 421),
         (b"host: localhost\r\norigin: https://evil.example", 403),
         (b"host: localhost\r\norigin: null", 403),
         (b"host: localhost\r\ncontent-type: text/plain", 415),
         (b"host: localhost", 400),
-    ],
-)
-def test_without_keys_no_page_of_another_site_gets_in(gateway: Serving, headers: bytes, status: int) -> None:
-    with connected(gateway) as raw:
-        raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\n%b\r\ncontent-length: 2\r\n\r\n{}" % headers)
-        assert read(raw)[0][0] == status
+    ]:
+        with subtests.test(headers=headers, status=status), connected(gateway) as raw:
+            raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\n%b\r\ncontent-length: 2\r\n\r\n{}" % headers)
+            assert read(raw)[0][0] == status
 
 
 def test_what_a_client_writes_makes_no_lines_of_its_own(both: Serving, caplog: pytest.LogCaptureFixture) -> None:

@@ -59,6 +59,7 @@ def test_a_request_without_a_user_or_text_gets_a_model(content: dict[str, object
     assert alias_split("support", WEIGHTS).choose(content) in WEIGHTS
 
 
+@pytest.mark.long
 def test_who_answers_is_named_and_counted_and_needs_access(gateway: Serving, upstream: PacedUpstream) -> None:
     gateway.hosted("a", "b", base_url=f"{upstream.address}/v1", model="normal")
     gateway.registry.split_alias("support", {"a": 1, "b": 1})

@@ -120,6 +120,7 @@ def test_it_is_shown_and_told_as_json_and_the_status_says_whether_to_mend(
         assert CliRunner().invoke(build(), ["doctor"]).exit_code == 1
 
 
+@pytest.mark.long
 def test_a_check_that_hangs_does_not_hold_up_the_others(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

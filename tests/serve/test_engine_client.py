@@ -196,6 +196,7 @@ async def test_a_new_connection_that_says_nothing_is_not_asked_again() -> None:
         assert len(server.requests) == 1
 
 
+@pytest.mark.long
 async def test_silence_has_an_end() -> None:
     async def silent(*_: object) -> None:
         await asyncio.sleep(60)
@@ -220,6 +221,7 @@ async def test_silence_within_an_answer_has_an_end_of_its_own(limit: str) -> Non
             await asyncio.wait_for(answer.read_piece(), 5)
 
 
+@pytest.mark.long
 async def test_headers_that_drip_are_no_first_byte() -> None:
     async def drips(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD)

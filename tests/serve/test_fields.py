@@ -202,6 +202,7 @@ def test_how_much_it_may_write_is_said_by_a_whole_number(name: str) -> None:
         fields.check_fields({"model": "m", name: value})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(field_limits.MAX_LENGTHS))
 def test_long_lists_are_bounded(name: str) -> None:
     most = field_limits.MAX_LENGTHS[name]

@@ -64,9 +64,8 @@ def test_models_are_listed_and_retrieved(gateway: Serving, tmp_path: Path) -> No
     assert missing.value.code == "model_not_found"
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
+def test_what_is_not_there_is_told_in_openais_shape(gateway: Serving, subtests: pytest.Subtests) -> None:
+    for method, path, status, code in [
         ("GET", "/v1/nothing", 404, "unknown_url"),
         ("GET", "/", 404, "unknown_url"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
@@ -75,14 +74,13 @@ def test_models_are_listed_and_retrieved(gateway: Serving, tmp_path: Path) -> No
         ("POST", "/v1/models/some", 405, "method_not_allowed"),
         ("POST", "/health", 405, "method_not_allowed"),
         ("GET", "/v1/models/nobody", 404, "model_not_found"),
-    ],
-)
-def test_what_is_not_there_is_told_in_openais_shape(gateway: Serving, method, path, status, code) -> None:
-    got, body, headers = ask(gateway.root + path, method, data=b"{}" if method == "POST" else None)
-    assert (got, body["error"]["code"]) == (status, code)
-    assert set(body["error"]) == {"message", "type", "param", "code"}
-    assert headers["x-request-id"].startswith("req_")
-    assert bool(headers.get("allow")) is (status == 405)
+    ]:
+        with subtests.test(method=method, path=path, status=status, code=code):
+            got, body, headers = ask(gateway.root + path, method, data=b"{}" if method == "POST" else None)
+            assert (got, body["error"]["code"]) == (status, code)
+            assert set(body["error"]) == {"message", "type", "param", "code"}
+            assert headers["x-request-id"].startswith("req_")
+            assert bool(headers.get("allow")) is (status == 405)
 
 
 @pytest.mark.long
@@ -104,15 +102,21 @@ def test_models_are_deleted(gateway: Serving, tmp_path: Path) -> None:
     assert list(client.models.list()) == []
 
 
-@pytest.mark.parametrize(
-    ("data", "param"),
-    [(b"{", None), (b"[]", None), (b"", None), (b"{}", "model"), (b'{"model": 5}', "model"), (b"\xff", None)],
-)
-def test_odd_bodies_are_400(gateway: Serving, data: bytes, param: str | None) -> None:
-    status, body, _ = ask(f"{gateway.base_url}/chat/completions", "POST", data=data)
-    assert (status, body["error"]["param"]) == (400, param)
+def test_odd_bodies_are_400(gateway: Serving, subtests: pytest.Subtests) -> None:
+    for data, param in [
+        (b"{", None),
+        (b"[]", None),
+        (b"", None),
+        (b"{}", "model"),
+        (b'{"model": 5}', "model"),
+        (b"\xff", None),
+    ]:
+        with subtests.test(data=data, param=param):
+            status, body, _ = ask(f"{gateway.base_url}/chat/completions", "POST", data=data)
+            assert (status, body["error"]["param"]) == (400, param)
 
 
+@pytest.mark.long
 def test_health_needs_nothing(gateway: Serving, database: Database) -> None:
     create_key(database, name="somebody", role="client")
     gateway.seen(lambda snapshot: snapshot.keys_needed)
@@ -203,6 +207,7 @@ def test_other_rooms_routes_are_mounted(mounted: Serving) -> None:
     assert "GET" in headers["allow"]
 
 
+@pytest.mark.long
 def test_other_rooms_routes_are_the_owners(mounted: Serving) -> None:
     client = create_key(mounted.database, name="somebody", role="client")
     owner = create_key(mounted.database, name="boss", role="owner")

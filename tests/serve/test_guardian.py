@@ -58,6 +58,7 @@ def test_stopping_takes_the_whole_tree(tmp_path: Path, arguments) -> None:
     assert alive(tree) == []
 
 
+@pytest.mark.long
 def test_a_program_that_ends_leaves_nothing_and_its_status_is_told(tmp_path: Path) -> None:
     process = spawn(command("leave"), tmp_path)
     wait_until(lambda: len(guardian.descendants(process.pid)) >= 3)
@@ -111,6 +112,7 @@ def test_a_killed_parent_takes_everything_along(tmp_path: Path) -> None:
     wait_until(lambda: alive(tree) == [], timeout_s=5)
 
 
+@pytest.mark.long
 def test_a_killed_guardians_family_falls_to_the_parent(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from serve.processes import guardian\n"

@@ -163,6 +163,7 @@ def test_an_old_client_gets_its_stream_without_chunks(both: Serving) -> None:
     assert body.endswith(b"data: [DONE]\n\n")
 
 
+@pytest.mark.long
 def test_head_has_no_body_and_keeps_the_connection(both: Serving) -> None:
     with connected(both) as raw:
         raw.sendall(b"HEAD /health HTTP/1.1\r\nhost: x\r\n\r\n")

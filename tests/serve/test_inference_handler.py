@@ -16,6 +16,7 @@ import pytest
 
 from models.database import Database
 from models.settings import load_settings
+from models.spec import ModelSpec
 from serve.fleet import engine_states
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import USAGE, PacedUpstream
@@ -46,6 +47,20 @@ def test_a_whole_answer_passes_as_it_is(both: Serving, upstream: PacedUpstream) 
     assert int(answer.headers["openai-processing-ms"]) >= 0
     assert "server" not in answer.headers
     assert upstream.seen.requests == [{"messages": HELLO, "model": "whole"}]
+
+
+def test_system_messages_reach_a_model_as_it_has_learnt_them(both: Serving, upstream: PacedUpstream) -> None:
+    engine = both.registry.resolve("engine")
+    folds = ModelSpec(id="folds", kind="hosted", upstream=both.registry.resolve("whole").upstream, fold_system="all")
+    if "folds" not in {spec.id for spec in both.registry.list()}:
+        both.registry.register(folds)
+        both.seen(lambda snapshot: "folds" in snapshot.routes)
+    chat = [{"role": "system", "content": "Be brief."}, *HELLO]
+    assert post(both, {"model": "folds", "messages": chat})[0] == 200
+    assert post(both, {"model": engine.id, "messages": chat})[0] == 200
+    assert [request["messages"] for request in upstream.seen.requests] == [
+        [{"role": "user", "content": "Be brief.\n\nhello"}], chat,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("model", ["engine", "whole"])
@@ -185,6 +200,7 @@ def test_dangerous_fields_are_named_and_unknown_ones_dropped_for_engines(
     assert [("surprise" in request) for request in upstream.seen.requests] == [False, True]
 
 
+@pytest.mark.long
 def test_an_alias_rewrites_the_model(both: Serving, upstream: PacedUpstream) -> None:
     both.registry.alias("gpt-4o-mini", "engine")
     both.seen(lambda snapshot: "gpt-4o-mini" in snapshot.routes)
@@ -206,6 +222,7 @@ def test_a_hosted_model_gets_its_own_name_and_key(
         sdk(gateway).chat.completions.create(model="keyless", messages=HELLO)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stream", [True, False])
 async def test_when_the_client_goes_the_upstream_is_told(both: Serving, upstream: PacedUpstream, stream) -> None:
     upstream.chunks = 200
@@ -286,6 +303,7 @@ def test_the_wait_and_the_queue_have_an_end(database: Database, home: Path, tmp_
         assert "retry-after" in headers
 
 
+@pytest.mark.long
 def test_a_big_body_is_refused_in_one_line(database: Database, home: Path, upstream: PacedUpstream) -> None:
     with serving(load_settings(home=home, max_body_mib=0.1), database) as gateway:
         gateway.hosted("whole", base_url=f"{upstream.address}/v1")

@@ -68,6 +68,7 @@ def test_a_spec_may_ask_for_its_share(settings: Settings) -> None:
     assert shares["other"].gpu_memory_share == pytest.approx(0.3, abs=0.001)
 
 
+@pytest.mark.long
 @given(
     cards=st.integers(1, 4),
     engines=st.integers(1, 6),

@@ -9,11 +9,13 @@ import pytest
 
 import parley
 from models.audit import Actor, acting_as, read_audit
+from models.chat_templates import read_template
 from models.database import Database
 from models.errors import Conflict
 from models.jobs import enqueue
 from models.keys import create_key
 from models.settings import Settings
+from tests.models.folders import write_adapter, write_model
 from tests.serve.gateways import Serving, serving
 from tests.serve.test_gateway import ask
 
@@ -48,10 +50,18 @@ def owner(house: Serving) -> Caller:
 
 
 def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owner: Caller, tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").touch()
-    local = owner("POST", "/models", {"name": "llama", "path": str(tmp_path), "engine": {"sleep_after_s": 60}})
+    folder = str(write_model(tmp_path / "llama"))
+    local = owner("POST", "/models", {"name": "llama", "path": folder, "engine": {"sleep_after_s": 60}})
+    adapter = str(write_adapter(tmp_path / "a", r=128, base_model_name_or_path=folder))
+    refused = owner("POST", "/models", {"name": "a", "path": adapter}, status=400)["error"]
+    assert "its rank 128 is above 64" in refused["message"]
+    assert refused["message"].endswith(f"`parley models add a --path {adapter} --base llama --merge`.")
     assert (local["kind"], local["registered"], local["state"]) == ("base", "listed", "stopped")
     assert local["engine"] == {"sleep_after_s": 60}
+    plain = {"name": "plain", "path": str(tmp_path), "engine": {"chat_template": "plain"}, "fold_system": True}
+    assert owner("POST", "/models", plain)["engine"] == {"chat_template": read_template("plain")}
+    assert house.registry.resolve("plain").fold_system == "later"
+    assert owner("POST", "/models/plain/retire")["registered"] == "retired"
     for name in ("org/a", "b"):
         assert owner("POST", "/models", {"name": name, **HOSTED})["state"] == "ready"
     assert owner("POST", "/aliases", {"name": "support", "to": {"org/a": 90, "b": 10}})["target"] == "org/a"
@@ -68,14 +78,13 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     assert owner("POST", "/models/org/a/retire")["registered"] == "retired"
     listed = {entry["id"]: entry for entry in owner("GET", "/models")["data"]}
     assert listed.keys() == {"llama", "b"}
-    assert len(owner("GET", "/models?all=true")["data"]) == 3
+    assert len(owner("GET", "/models?all=true")["data"]) == 4
     assert owner("GET", "/models/org/a")["state"] == "retired"
     owner("GET", "/models/nobody", status=404)
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "param", "says"),
-    [
+def test_a_refusal_is_one_line_and_names_the_field(house: Serving, owner: Caller, subtests: pytest.Subtests) -> None:
+    for path, body, param, says in [
         ("/models", {"name": "x"}, "path", "Say where the model is"),
         ("/models", {"name": "x", **HOSTED, "engine": {"extra_args": ["--a"]}}, "engine.extra_args", "no such field"),
         ("/models", {"name": "x", **HOSTED, "engine": {"dtype": "int8"}}, "engine.dtype", "Input should be"),
@@ -84,15 +93,12 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
         ("/keys", {"name": "x", "expires": "soon"}, "expires", "use days or hours"),
         ("/aliases", {"name": "x"}, "to", "Field required"),
         ("/campaigns", {"name": "x", "models": ["a", "b"], "prompts": {}}, "prompts", "exactly one source"),
-    ],
-)
-def test_a_refusal_is_one_line_and_names_the_field(
-    house: Serving, owner: Caller, path: str, body: Any, param: str, says: str
-) -> None:
-    error = owner("POST", path, body, status=400)["error"]
-    assert says in error["message"]
-    assert "\n" not in error["message"]
-    assert error["param"] == param
+    ]:
+        with subtests.test(path=path, body=body, param=param, says=says):
+            error = owner("POST", path, body, status=400)["error"]
+            assert says in error["message"]
+            assert "\n" not in error["message"]
+            assert error["param"] == param
 
 
 def test_keys_are_created_changed_and_revoked(house: Serving, owner: Caller) -> None:
@@ -130,6 +136,7 @@ def test_jobs_and_campaigns(house: Serving, owner: Caller) -> None:
     assert owner("GET", "/campaigns/trial/report")["campaign"]
 
 
+@pytest.mark.long
 def test_a_clients_key_changes_nothing_and_every_change_names_its_owner(house: Serving, owner: Caller) -> None:
     client = Caller(house, create_key(house.database, name="app", role="client"))
     house.seen(lambda snapshot: len(snapshot.keys) == 2)

@@ -193,6 +193,7 @@ def test_models_say_what_they_can_do(front: Serving) -> None:
     assert "capabilities" not in listed["large"]
 
 
+@pytest.mark.long
 def test_a_missing_key_is_told_in_anthropics_shape(front: Serving) -> None:
     """The last test: from here on the gateway needs a key."""
     create_key(front.database, name="someone", role="client")

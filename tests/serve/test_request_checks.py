@@ -332,6 +332,7 @@ def test_of_a_key_that_comes_twice_every_parser_takes_the_last() -> None:
     assert parse_json(body) == {"n": 1_000_000, "chat_template": "x"}
 
 
+@pytest.mark.long
 def test_names_that_are_escaped_are_read_as_what_they_are() -> None:
     assert parse_json(b'{"chat\\u005ftemplate":"x"}') == {"chat_template": "x"}
 

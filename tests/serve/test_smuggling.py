@@ -158,6 +158,7 @@ def test_odd_methods_are_refused(both: Serving, method: bytes) -> None:
     assert json.loads(body)["error"]["message"]
 
 
+@pytest.mark.long
 def test_a_model_of_two_parts_is_still_found(both: Serving) -> None:
     both.hosted("org/two:parts", base_url="http://127.0.0.1:9/v1")
     for target in (b"/v1/models/org%2Ftwo%3Aparts", b"/v1/models/org/two:parts"):

@@ -134,6 +134,7 @@ def test_ready_says_whether_requests_had_better_come(gateway: Serving) -> None:
         assert answer.status == 200
 
 
+@pytest.mark.long
 def test_a_database_that_is_gone_is_not_ready(gateway: Serving) -> None:
     gateway.database.dispose()
     gateway.settings.home.joinpath("parley.db").rename(gateway.settings.home / "elsewhere.db")

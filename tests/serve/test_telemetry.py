@@ -2,12 +2,9 @@
 
 import json
 import re
-import threading
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +12,7 @@ from models.database import Database
 from models.settings import Settings
 from serve.accounting.metrics import Metrics
 from serve.accounting.telemetry import open_telemetry
+from tests.otlp_collector import Collector, collecting, values
 from tests.serve.gateways import serving
 from tests.serve.paced_upstream import PacedUpstream
 
@@ -22,39 +20,10 @@ ROOT = Path(__file__).parent.parent.parent
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-class Collector:
-    """An OTLP receiver: keeps the bodies of requests by path."""
-
-    def __init__(self) -> None:
-        collector = self
-        self.bodies: dict[str, list[bytes]] = {}
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                assert "content-encoding" not in self.headers
-                collector.bodies.setdefault(self.path, []).append(body)
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    receiver = Collector()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
-
-
-def values(attributes: Any) -> dict[str, Any]:
-    return {each.key: each.value.string_value or each.value.int_value for each in attributes}
+    with collecting() as receiver:
+        yield receiver
 
 
 @pytest.mark.long
@@ -67,8 +36,7 @@ def test_a_collector_gets_spans_and_histograms_and_no_prompt(
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-    endpoint = f"http://127.0.0.1:{collector.server.server_port}"
-    watched = settings.model_copy(update={"otel_endpoint": endpoint, "otel_semconv_opt_in": opt_in})
+    watched = settings.model_copy(update={"otel_endpoint": collector.endpoint, "otel_semconv_opt_in": opt_in})
     with serving(watched, database) as gateway:
         gateway.hosted("normal", "refuses", base_url=f"{upstream.address}/v1")
         for model, stream in (("normal", False), ("normal", True)):

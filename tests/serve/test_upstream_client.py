@@ -61,6 +61,7 @@ async def test_an_answer_is_read_and_its_connection_used_again() -> None:
         assert server.requests[0].startswith(b"POST /v1/chat HTTP/1.1\r\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", ["first_byte_s", "total_s"])
 async def test_the_first_byte_has_a_time(limit: str) -> None:
     async with running(silent, **{limit: 0.3, "connect_s": 0.1}) as (server, upstreams):
@@ -71,6 +72,7 @@ async def test_the_first_byte_has_a_time(limit: str) -> None:
         assert len(server.requests) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", ["idle_s", "total_s"])
 async def test_silence_within_an_answer_has_a_time_of_its_own(limit: str) -> None:
     async with running(falls_silent, **{limit: 0.3}) as (server, upstreams), asked(upstreams, server.address) as answer:
@@ -105,6 +107,7 @@ async def test_where_nobody_listens_nothing_was_sent() -> None:
             await read(upstreams, address)
 
 
+@pytest.mark.long
 async def test_a_connection_that_takes_too_long_is_none() -> None:
     with full_queue() as address:
         async with opened(connect_s=0.2) as upstreams:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
@@ -218,12 +219,17 @@ def running(settings: Settings, *modules: list[str]) -> Iterator[None]:
         "PARLEY_HOME": str(settings.home), "PARLEY_PORT": str(settings.port),
         "PARLEY_PAGE_PORT": str(settings.page_port), "PARLEY_DEVICE": settings.device,
     }  # fmt: skip
+    if settings.page_tls_certificate:
+        environment["PARLEY_PAGE_TLS_CERTIFICATE"] = str(settings.page_tls_certificate)
+        environment["PARLEY_PAGE_TLS_KEY"] = str(settings.page_tls_key)
     if settings.page_key:
         environment["PARLEY_PAGE_KEY"] = settings.page_key.get_secret_value()
     started = [subprocess.Popen([sys.executable, "-m", *module], env=environment, cwd=ROOT) for module in modules]
     try:
         deadline = time.monotonic() + 240
-        while not _is_up(f"{settings.page_url}/health"):
+        trust = ssl.create_default_context(cafile=settings.page_tls_certificate)
+        trust.check_hostname = False  # a test's certificate has a public name
+        while not _is_up(f"{settings.page_url}/health", trust):
             assert time.monotonic() < deadline, "the page did not come up"
             time.sleep(0.2)
         yield
@@ -234,9 +240,9 @@ def running(settings: Settings, *modules: list[str]) -> Iterator[None]:
             process.wait(30)
 
 
-def _is_up(url: str) -> bool:
+def _is_up(url: str, trust: ssl.SSLContext) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urllib.request.urlopen(url, timeout=5, context=trust) as response:
             return response.status == 200
     except (urllib.error.URLError, OSError):
         return False

@@ -10,7 +10,7 @@ import typer
 from models.command_options import expand_options
 from models.errors import Invalid, NotFound, Unavailable
 from models.terminal import console, open_home, parse_number
-from train.data.options import AsJson, DataArgument, ReadingOptions
+from train.data.options import AsJson, ChatTemplate, DataArgument, ReadingOptions
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -135,6 +135,7 @@ def plan_command(
     rank: Annotated[str, typer.Option(help="LoRA rank, or auto.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="Conversations per step, or auto.")] = "auto",
     max_length: Annotated[str, typer.Option(help="The most tokens a conversation may have, or auto.")] = "auto",
+    chat_template: ChatTemplate = None,
     measure: _Measure = None,
     gpu: Annotated[
         str | None,
@@ -160,6 +161,7 @@ def plan_command(
 
       parley data plan tickets.jsonl --base Qwen/Qwen3-8B --gpu rtx-4090
     """
+    from models.chat_templates import read_template
     from train.hyperparameters import Hyperparameters
     from train.planning.display import show_comparison, show_plan
     from train.planning.plan import compare_with_run, plan
@@ -184,6 +186,7 @@ def plan_command(
             hyperparameters = Hyperparameters(tune=tune, **numbers)  # type: ignore[arg-type]  # it checks the name
             made = plan(
                 checked, base, settings=settings, registry=registry, hyperparameters=hyperparameters, measure=measure,
+                columns=reading.columns, chat_template=read_template(chat_template) if chat_template else None,
                 gpu=gpu,
             )  # fmt: skip
     if as_json:

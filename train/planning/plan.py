@@ -140,6 +140,7 @@ def plan(
     validation: float = 0.1,
     measure: bool | None = None,
     threads: int | None = None,
+    chat_template: str | None = None,
     gpu: str | None = None,
 ) -> Plan:
     """Plans a supervised run on this machine, or on a GPU that is not here, for LoRA, QLoRA and full tuning.
@@ -153,13 +154,14 @@ def plan(
         validation: the share that is held out, as in `train`.
         measure: True: measure a few steps; False: estimate; None: measure if that is quick by the estimate.
         threads: CPU threads of the measurement, as in `train`.
+        chat_template: the text of a template to use instead of the base's, as in `train`.
         gpu: plan for one of `machines.GPUS` instead of this machine; nothing is measured then.
 
     Raises:
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
-    from train.trainers.bases import find_base, load_tokenizer
-    from train.trainers.preparation import check_data, divide, prepare
+    from train.trainers.bases import find_base, load_tokenizer, require_plain_weights, with_options
+    from train.trainers.preparation import check_data, divide, fold_for_template, prepare
     from train.trainers.runtime import Device, find_device, quiet
 
     hyperparameters = hyperparameters or Hyperparameters()
@@ -170,13 +172,17 @@ def plan(
     checked = require_usable(data) if isinstance(data, CheckedData) else check_data(request)
     if not checked.examples:
         raise Invalid("Plans are for supervised training, but the data has preference pairs.", param="data")
-    source = find_base(base, registry)
+    source = with_options(find_base(base, registry), chat_template, trust_remote_code=False)
     if source.is_adapter:  # it is merged into its base before training, so the sizes are those of its base
-        source = replace(find_base(str(source.spec and source.spec.base), registry), name=source.name)
+        below = find_base(str(source.spec and source.spec.base), registry)
+        source = with_options(replace(below, name=source.name), chat_template, trust_remote_code=False)
+    require_plain_weights(source)
     card = find_gpu(gpu) if gpu else None
     device = Device("cuda", bf16=True) if card else find_device(settings)
     with quiet():
-        prepared = prepare(divide(checked, request), request, source, load_tokenizer(source), device)
+        tokenizer = load_tokenizer(source)
+        parts = fold_for_template(divide(checked, request), request, tokenizer)
+        prepared = prepare(parts, request, source, tokenizer, device)
     chosen = prepared.resolved.values
     tune = cast(Tune, chosen.tune)
     lengths = [row.longest for row in prepared.rows]
@@ -252,6 +258,7 @@ def compare_with_run(
         validation=share if isinstance(share, int | float) else 0.0,
         measure=measure,
         threads=config.get("threads"),
+        chat_template=config.get("chat_template"),
     )
     way = made.way(str(result.hyperparameters.get("tune", "lora")))
     return RunComparison(

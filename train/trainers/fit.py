@@ -1,6 +1,7 @@
 """The fit: rows in, an adapter's files (or whole weights) and two losses out, with any method.
 
-`sft` and `dpo` build the methods' trainers; this file holds what they share. It knows no data files and no registry.
+`sft`, `dpo` and `kto` build the methods' trainers; this file holds what they share. It knows no data files and no
+registry.
 """
 
 import math
@@ -108,6 +109,13 @@ def _build_trainer(job: FitJob, tokenizer: Any, emit: Progress) -> tuple[Any, Ca
         reference = load(job.base, values, job.device.kind) if adapter is None else None
         trainer = dpo_trainer(model, reference, tokenizer, rows, arguments | {"beta": values.beta}, pad_token, adapter)
         return trainer, PairMeter(trainer, measured)  # type: ignore[arg-type]  # DPO's rows are pairs
+    if values.method == "kto":
+        from train.trainers.kto import LabelMeter, Models, kto_trainer
+
+        reference = load(job.base, values, job.device.kind) if adapter is None else None
+        models = Models(model, reference, tokenizer, pad_token, adapter)
+        kto = kto_trainer(models, rows, arguments | {"beta": values.beta})
+        return kto, LabelMeter(kto, measured)  # type: ignore[arg-type]  # KTO's rows are labelled
     from train.trainers.losses import measure
     from train.trainers.sft import sft_trainer
 
@@ -168,13 +176,16 @@ def _lora_config(values: Chosen) -> LoraConfig | None:
 
 
 def _trainer_arguments(job: FitJob) -> dict[str, Any]:
-    """The TRL configuration that both methods share."""
+    """The TRL configuration that all methods share."""
     values, rows = job.hyperparameters, job.rows
     batch = values.batch_size
     steps = max(1, round(math.ceil(len(rows) / batch) * values.epochs))
-    longest = max(row.longest for row in rows) * (2 if values.method == "dpo" else 1)
+    longest = max(row.longest for row in rows) * (1 if values.method == "sft" else 2)
     # On several processes each works on its share of a batch.
-    micro = micro_batch(batch // job.processes, longest, rows=job.checkpoints.rows_at_most)
+    share = batch // job.processes
+    micro = micro_batch(share, longest, rows=job.checkpoints.rows_at_most)
+    if values.method == "kto":  # compares the answers of a micro-batch
+        micro = next(size for size in range(max(2, micro), share + 1) if share % size == 0)
     return {
         "output_dir": str(job.work),
         "per_device_train_batch_size": micro,

@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.data import Sampler
 from transformers import AttentionInterface
 
+from train.trainers.labelled import LabelledRow
 from train.trainers.pairs import Pair
 from train.trainers.tokens import IGNORED, Row
 
@@ -24,7 +25,7 @@ BY_ROW, FLASH = "parley_by_row", "flash_attention_2"
 LEAK_LIMIT = 1e-5  # in float32, as a share of the largest logit
 _LEAK_LIMIT_HALF = 0.05  # in 16 bits, where rounding alone reaches 0.01; a leak moves logits by tenths
 _CHECKED_TOKENS, _CHECKED_PLACES = 512, 16  # of a row; each place costs logits over the whole vocabulary
-Measurable = TypeVar("Measurable", Row, Pair)
+Measurable = TypeVar("Measurable", Row, Pair, LabelledRow)
 
 _MEASURED_AT_ONCE = 4_096  # tokens with padding, without gradients
 TOKENS_AT_ONCE = 16_384  # in one micro-batch with padding: limits the memory of activations

@@ -164,6 +164,7 @@ def test_who_is_not_invited_any_more_does_not_vote_on_an_open_battle(
     assert rater_progress(any_database, voter, "acceptance").votes == 1
 
 
+@pytest.mark.long
 def test_a_closed_campaign_takes_no_skips(database: Database, tmp_path: Path) -> None:
     opened(database, tmp_path)
     shown = battle(database)

@@ -228,6 +228,7 @@ def test_each_battle_has_the_probability_of_its_models(database: Database, tmp_p
         assert [row.probability for row in rows] == pytest.approx([1 / 3, 1 / 2, 1])
 
 
+@pytest.mark.long
 def test_a_cancelled_request_stores_nothing(database: Database, tmp_path: Path) -> None:
     from evals.campaigns.battles import next_battle
 

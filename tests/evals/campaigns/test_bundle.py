@@ -160,6 +160,7 @@ def test_every_changed_added_or_missing_file_is_named(recorded: Database, tmp_pa
         check_bundle(path)
 
 
+@pytest.mark.long
 def test_every_changed_byte_is_detected(tmp_path: Path) -> None:
     files = {"votes.jsonl": b'{"vote": 1}\n', "report.json": b"{}\n"}
     write_files(tmp_path / "folder", files, {"exported": "2027-01-05T09:00:00+00:00"})

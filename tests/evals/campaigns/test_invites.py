@@ -140,6 +140,7 @@ def test_an_open_link_does_not_admit_to_an_invited_campaign(database: Database, 
         join_by_open_link(database, "acceptance", "a")
 
 
+@pytest.mark.long
 def test_a_forgotten_persons_vote_becomes_anonymous(any_database: Database, tmp_path: Path) -> None:
     opened(any_database, tmp_path, access="invited")
     stored = invite(any_database)

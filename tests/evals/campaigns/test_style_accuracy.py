@@ -59,6 +59,7 @@ def test_equal_styles_are_classified_by_chance() -> None:
     assert all(each.tells == () for each in accuracies)
 
 
+@pytest.mark.long
 def test_progress_reports_style(database, tmp_path) -> None:
     opened(database, tmp_path, 12, MODELS[:2])
     models = Scripted({"model-one": lambda q: f"**Yes**, {q}", "model-two": lambda q: f"Yes, {q}"})

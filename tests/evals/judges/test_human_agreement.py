@@ -143,6 +143,7 @@ opinion = st.builds(
 )
 
 
+@pytest.mark.long
 @given(st.lists(opinion, max_size=30), st.randoms(use_true_random=False))
 def test_sides_names_and_order_do_not_matter(opinions: Sequence[LabelledPair], shuffle) -> None:
     turn: dict[Choice, Choice] = {"a": "b", "b": "a", "tie": "tie"}

@@ -261,6 +261,7 @@ def test_a_cancelled_job_stops_everything(database: Database) -> None:
     assert len(completer_for.asked) < 20
 
 
+@pytest.mark.long
 def test_concurrency_limits_requests_in_flight(database: Database) -> None:
     fill(database, 12)
     completer_for = script(says(sound))

@@ -81,6 +81,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         powered_mean([1.0], [1.0], [], ["a", "b"])
 
 
+@pytest.mark.long
 @given(values, values, st.randoms(use_true_random=False))
 def test_the_order_of_items_and_the_side_do_not_matter(human: list[float], alone: list[float], shuffle) -> None:
     judge = [1 - value if i % 3 == 0 else value for i, value in enumerate(human)]

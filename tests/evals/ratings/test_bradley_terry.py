@@ -101,6 +101,7 @@ def test_the_same_as_evalica(seed: int) -> None:
     assert dict(zip(rated.models, rated.rating, strict=True)) == pytest.approx(elo.to_dict(), abs=0.01)
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(rows_of_votes, st.randoms(use_true_random=False))
 def test_the_order_of_votes_does_not_matter(rows: list[Row], chance) -> None:
@@ -109,6 +110,7 @@ def test_the_order_of_votes_does_not_matter(rows: list[Row], chance) -> None:
     assert_same(by_model(rows), by_model(shuffled))
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(rows_of_votes, st.permutations("abcde"))
 def test_names_do_not_matter(rows: list[Row], names: list[str]) -> None:

@@ -64,6 +64,7 @@ def test_votes_on_unknown_texts_are_left_out_and_counted() -> None:
     assert control(votes, x).votes == 500
 
 
+@pytest.mark.long
 def test_the_interval_holds_the_truth() -> None:
     held = []
     for seed in range(60):

@@ -22,6 +22,7 @@ def votes(rows):
     return from_rows([("a", "b", score, unit, voter) for unit, voter, score in rows], models=["a", "b"])
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(cast)
 def test_alpha_is_evalicas(rows) -> None:

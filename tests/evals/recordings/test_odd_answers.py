@@ -55,6 +55,7 @@ class OddServer:
         return ServerAnswer(self._odd if is_odd else {"choices": [choice()]}, None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*ODD])
 def test_an_odd_answer_costs_its_own_sample_at_most(any_database: Database, tmp_path: Path, name: str) -> None:
     chosen = stored_prompts(any_database, "odd", *(f"question {i}" for i in range(5)))

@@ -82,6 +82,7 @@ def test_nothing_that_is_a_sample_is_an_error() -> None:
         make_task("none", "none.jsonl", [])
 
 
+@pytest.mark.long
 @given(
     st.lists(
         st.fixed_dictionaries(

@@ -25,6 +25,7 @@ def vote(database: Database, voter: str, better: str | None) -> None:
     cast_vote(database, shown.id, voter, choice)
 
 
+@pytest.mark.long
 def test_the_majority_decides(any_database: Database) -> None:
     add_prompts(any_database, [{"prompt": "Open?", "category": "hours"}], "test")
     for voter, better in (("ann", "2"), ("bob", "2"), ("cem", "1"), ("dia", None)):

@@ -117,6 +117,7 @@ def test_openai_metrics_are_a_curve(openai_fake: FakeOpenAI, account: Settings, 
     assert openai_fake.count("GET", ".*/events") > 3
 
 
+@pytest.mark.long
 def test_following_again_tells_all_and_keeps_each_once(bought: Any, account: Settings) -> None:
     run = bought()
     first: list[Any] = []
@@ -194,6 +195,7 @@ def test_a_wrong_key_sends_nothing(provider: str, fake: Any, bought: Any, accoun
     assert "sk-wrong" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_be_tuned(provider: str, fake: Any, bought: Any, account: Settings) -> None:
     with pytest.raises(Invalid):
         bought(base="gpt-4o-mini-2024-07-18" if provider == "together" else "davinci-002")
@@ -238,6 +240,10 @@ def test_not_agreed_is_not_sent(fake: Any, bought: Any, account: Settings) -> No
 def test_bad_data_is_refused_here(fake: Any, bought: Any) -> None:
     with pytest.raises(UnusableData):
         bought(data=[{"messages": []}] * 12)
+    labelled = [{"prompt": f"question {n}?", "completion": "Yes", "label": n % 2 > 0} for n in range(20)]
+    for method, says in (("sft", "train here with --method kto"), ("kto", "has no KTO")):
+        with pytest.raises(Invalid, match=says):
+            bought(data=labelled, method=method)
     assert not fake.requests
 
 

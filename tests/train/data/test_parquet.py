@@ -46,6 +46,7 @@ def _characters(value: Any) -> int:
     return sum(map(_characters, value)) if isinstance(value, list) else len(str(value))
 
 
+@pytest.mark.long
 def test_rows_are_what_was_written_in_parts_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{n} " * (n % 40) for n in range(2500)]
     rows = [

@@ -101,6 +101,7 @@ def test_an_openai_model_that_nobody_knows_is_an_estimate_and_says_so() -> None:
     assert counts.as_json()["estimate"] is True
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("vocabularies")
 def test_tools_and_calls_are_counted_and_it_is_said_how() -> None:
     asked, answered = check(ROWS[:1]).examples[0].conversation.messages

@@ -245,6 +245,7 @@ HOLD = "import sys, time\nfrom pathlib import Path\nfrom train.run.folder import
 HOLD += "with lock_run(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
 
 
+@pytest.mark.long
 def test_one_process_at_a_time_and_a_kill_lets_go(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout

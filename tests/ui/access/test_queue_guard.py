@@ -35,6 +35,7 @@ def test_a_wrong_input_is_an_error_without_a_traceback(inputs: list[Any], caplog
     assert asyncio.run(made.preprocess_data(made.fns[0], ["b", 2], None)) == ["b", 2]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("index", "inputs", "status"), [(0, ["a", 1], 200), (1, [], 404), (2, [], 404)])
 def test_an_event_without_a_handler_is_refused(index: int, inputs: list[Any], status: int) -> None:
     async def gradio(scope: Scope, receive: Receive, send: Send) -> None:

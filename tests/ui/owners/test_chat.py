@@ -30,6 +30,7 @@ def send(chat: ChatTab, **changes: Any) -> AsyncIterator[dict[Any, Any]]:
     return chat.send(form(chat, **changes), REQUEST)
 
 
+@pytest.mark.long
 async def test_an_old_answer_does_not_reach_a_new_conversation():
     chat = chat_with(Scripted("m", 1000, 0.01))
     after: list[dict[Any, Any]] = []
@@ -56,6 +57,7 @@ async def test_stop_keeps_the_text_so_far():
     assert updates[-1][chat._view.line] == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_an_empty_answer_is_reported_unless_it_was_stopped(stopped: bool):
     chat = chat_with(Scripted("m", 0 if not stopped else 1, 0 if not stopped else 5))
@@ -66,6 +68,7 @@ async def test_an_empty_answer_is_reported_unless_it_was_stopped(stopped: bool):
     assert last[chat._view.chatbot][-1]["role"] == "user"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

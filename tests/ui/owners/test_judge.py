@@ -60,6 +60,7 @@ def report(**changes: Any) -> JudgeReport:
     return build_report(JudgedRun(judge=JUDGE, models=models, rubric="r", rubric_hash="h", **(given | changes)))
 
 
+@pytest.mark.long
 async def test_a_run_from_start_to_report(judge: JudgeTab, database: Database):
     view = judge._view
     began = await begin(judge, JUDGE, NAMES[0], NAMES[1])

@@ -21,6 +21,7 @@ from ui.owners.models.alias_form import build_alias_form
 from ui.owners.models.bot_page import build_bot_page_form
 from ui.owners.models.html import aliases_html, models_table
 from ui.owners.models.recording import build_recording_form
+from ui.owners.models.weights_form import build_weights_form
 
 _REFRESH_S = 3.0
 _LEAD = (
@@ -230,6 +231,7 @@ def build_models_tab(context: PageContext, tab: gr.Tab) -> None:
     bot_page, bot_parts = build_bot_page_form(context, which)
     build_recording_form(context, which)
     build_alias_form(context)
+    weights_added = build_weights_form(context, tab)
     form, add = _form()
     # Below the form, near its button; while the form is closed, this is below the other buttons.
     line = gr.HTML(elem_id="models-line")
@@ -244,6 +246,7 @@ def build_models_tab(context: PageContext, tab: gr.Tab) -> None:
         table, line, which, *buttons, view.name, view.upstream_name, view.fallbacks, view.price_in, view.price_out,
     ]  # fmt: skip
     opened = tab.select(models.refresh, [which], everything, **QUIET)
+    weights_added.then(models.refresh, [which], everything, **QUIET)
     for chosen in (opened.then, which.input):
         chosen(bot_page.show, [which], bot_parts, **QUIET)
     again.click(models.refresh, [which], everything, **QUIET)

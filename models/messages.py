@@ -18,7 +18,7 @@ def join_text_parts(content: Any) -> Any:
     """
     if not isinstance(content, list) or not content:
         return content
-    texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+    texts: list[Any] = [part.get("text") if isinstance(part, dict) else None for part in content]
     return "\n".join(texts) if all(isinstance(text, str) for text in texts) else content
 
 

@@ -63,10 +63,7 @@ class _ModelRoutes:
         new = NewModel(**values, fallbacks=tuple(body.fallbacks), engine=engine)
 
         def register() -> dict[str, Any]:
-            spec = self._registry.register(new.spec())
-            if new.pin:
-                self._registry.pin(spec.id)
-            return self._entry(spec.id)
+            return self._entry(new.register(self._registry).id)
 
         return json_response(await run_in_thread(register))
 

@@ -39,7 +39,7 @@ from train.run.folder import (
 from train.run.origins import environment, fingerprint, previous_threads, record_origin
 from train.run.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
 from train.run.trackers import check_trackers, tracking
-from train.trainers.bases import Base, check_servable, find_base, load_tokenizer, with_options
+from train.trainers.bases import Base, check_servable, find_base, load_tokenizer, require_plain_weights, with_options
 from train.trainers.fit_job import FitJob, FitResult
 from train.trainers.launch import launch
 from train.trainers.preparation import Prepared, TrainingData, check_data, divide, fold_for_template, prepare
@@ -87,8 +87,10 @@ def train(
     check_trackers(request.trackers)
     device = find_device(settings, request.gpus)
     base = with_options(find_base(request.base, registry), request.chat_template, request.trust_remote_code)
-    if registry is not None and not base.is_adapter:
-        check_servable(base)
+    if not base.is_adapter:
+        require_plain_weights(base)
+        if registry is not None:
+            check_servable(base)
     with _run_folder(settings, out, resume, progress) as folder:
         emit = together(MetricsFile(folder / METRICS), _log_events(folder), progress)
         result = load_finished(folder)

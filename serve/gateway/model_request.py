@@ -45,7 +45,7 @@ def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
     name = content.get("model")
     if not isinstance(name, str) or not name:
         raise Invalid("You must provide a model parameter.", param="model")
-    route = snapshot.routes.get(name)
+    route = snapshot.find_route(name)
     if route is None:
         raise model_not_found(name)
     if route.split is not None:

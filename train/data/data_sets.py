@@ -51,10 +51,9 @@ def saved_rows(folder: Path) -> tuple[Iterator[Raw], tuple[str, ...]]:
         raise Invalid(f"The saved data set {folder} cannot be read: {text[:300]}", param="data") from error
     if isinstance(saved, datasets.DatasetDict):
         if _USUAL_SPLIT not in saved and len(saved) != 1:
-            example = folder / next(iter(saved), _USUAL_SPLIT)
-            message = (
-                f"{folder} has no split {_USUAL_SPLIT!r} but {', '.join(saved)}: give the folder of one, {example}."
-            )
+            example = folder / str(next(iter(saved), _USUAL_SPLIT))
+            splits = ", ".join(map(str, saved))
+            message = f"{folder} has no split {_USUAL_SPLIT!r} but {splits}: give the folder of one, {example}."
             raise Invalid(message, param="data")
         saved = saved[_USUAL_SPLIT] if _USUAL_SPLIT in saved else next(iter(saved.values()))
     return _raw(saved)

@@ -14,8 +14,9 @@ from models.errors import Invalid, NotFound, ParleyError
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec, Parity, ServedParity
+from train.publication.adapted import TEMPLATE
 from train.publication.cards import write_card
-from train.publication.comparison import TEMPLATE, Compared, Reference, agreed_tokens, compare, judged
+from train.publication.comparison import Compared, Reference, agreed_tokens, compare, judged
 from train.publication.probes import load_probes
 from train.publication.served_answers import request_answers
 from train.run.folder import ADAPTER, RESULT

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.atomic import publish_folder
 from models.errors import Conflict, Invalid, NotFound
+from models.folder_checks import check_folder
 from models.lora_support import must_be_merged
 from models.registry import Registry, parse_spec
 from models.settings import Settings
@@ -101,7 +102,7 @@ def publish(
             shutil.copy2(run_folder / PROBES, pending.path / PROBES)
         spec = parse_spec(**fields, path=str(pending.final), state="candidate", parity=compared and compared.parity)
         write_card(pending.path, spec, registry)
-    _register(registry, spec, pending.final)
+    register_folder(registry, spec, pending.final)
     list_compared(spec, reference, compared, registry=registry, settings=settings, progress=progress)
     published = result.published(name, kind, pending.final)
     published.save()
@@ -202,6 +203,7 @@ def publish_merge(
     else:
         location = Path(adapter).expanduser().absolute()
         read_adapter_config(location)  # raises Invalid where there is no adapter
+        check_folder(location, "adapter")
         spec = parse_spec(id=name, kind="adapter", path=str(location), base=registry.resolve(base).id)
     if spec.kind != "adapter" or spec.base is None:
         raise Invalid(f"{adapter!r} is of kind {spec.kind}: only an adapter can be merged.", param="adapter")
@@ -221,7 +223,7 @@ def publish_merge(
             fold_system=spec.fold_system,
         )  # fmt: skip
         write_card(pending.path, merged, registry)
-    _register(registry, merged, pending.final)
+    register_folder(registry, merged, pending.final)
     reference = Reference(below, folder)
     parity = (
         list_compared(merged, reference, report.compared, registry=registry, settings=settings, progress=progress)
@@ -313,7 +315,7 @@ def _write_weights(
         return reference, None
 
 
-def _register(registry: Registry, spec: ModelSpec, folder: Path) -> None:
+def register_folder(registry: Registry, spec: ModelSpec, folder: Path) -> None:
     """Registers, or deletes the folder if that fails: two trainings may race for the same name."""
     try:
         registry.register(spec)

@@ -22,6 +22,7 @@ from train.trainers.adapters import round_trained, save_adapter, save_weights, s
 from train.trainers.bases import Base, load_model, stored_dtype
 from train.trainers.checkpoint_callback import CheckpointCallback
 from train.trainers.fit_job import FitJob, FitResult, Measured
+from train.trainers.lora_layers import fuse_lora_layers
 from train.trainers.losses import add_learnt_head
 from train.trainers.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, micro_batch, strays
 from train.trainers.progress_callback import ProgressCallback
@@ -43,6 +44,7 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
     memory = Memory(job.device.kind)
     emit(Stage(f"Loading {job.base.name} ({_describe_precision(values)}, {job.device.kind})"))
     trainer, measure = _build_trainer(job, tokenizer, emit)
+    fuse_lora_layers(trainer.model)
     if values.precision == "fp16":
         # TRL puts a QLoRA's adapter into bf16, whose gradients a scaled loss cannot be taken back from.
         for parameter in trainer.model.parameters():

@@ -60,10 +60,10 @@ def test_the_list_shows_pins(app: typer.Typer, tmp_path: Path) -> None:
 
 
 def test_a_chat_template_is_stored_with_its_model(app: typer.Typer, database: Database, tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    folder = write_model(tmp_path / "llama")
     own = tmp_path / "own.jinja"
     own.write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
-    options = ("--path", str(tmp_path), "--fold-system", "--chat-template")
+    options = ("--path", str(folder), "--fold-system", "--chat-template")
     assert run(app, "add", "named", *options, "zephyr").exit_code == 0
     assert run(app, "add", "filed", *options, str(own)).exit_code == 0
     known = {spec.id: spec for spec in Registry(database).list()}

@@ -128,7 +128,7 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
     with _removed_on_error(folder):
         merged.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
-        write_stop_tokens(folder, base)
+        write_stop_tokens(folder, base, tokenizer)
         _check_template(tokenizer, folder, base)
         again = load_model(Base(base.name, str(folder), None, base.trust_remote_code), stored, "cpu").eval()
         if name := _first_difference(merged, again):

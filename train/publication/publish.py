@@ -22,7 +22,6 @@ from train.request import Kind, TrainingRequest
 from train.run.folder import CONFIG, DATA, METRICS, RESULT, TrainingResult, load_finished, load_result, read_json
 from train.run.progress import Progress, Stage, silent
 from train.trainers.bases import Base, find_base, find_config, load_tokenizer, read_adapter_config, with_options
-from train.trainers.runtime import quiet
 
 if TYPE_CHECKING:
     from train.publication.comparison import Compared, Reference
@@ -302,8 +301,7 @@ def _write_weights(
     if kind == "merged" and not result.full:
         return Reference(below, result.adapter), merge(below, result.adapter, folder, probes).compared
     shutil.copytree(result.adapter, folder, dirs_exist_ok=True)
-    with quiet():
-        write_stop_tokens(folder, below, load_tokenizer(below))
+    write_stop_tokens(folder, below)
     if result.full:
         reference = Reference(replace(below, location=str(result.adapter)), None, "the tuned weights in float32")
         published = Reference(replace(below, location=str(folder)), None)

@@ -8,17 +8,17 @@ from typing import Any
 
 from models.atomic import atomic_write
 from models.chat_templates.tokenizer_files import GENERATION_CONFIG
-from train.trainers.bases import Base, load_config
+from train.trainers.bases import Base, load_config, load_tokenizer
+from train.trainers.runtime import quiet
 from train.trainers.templates import turn_end
 
 
-def write_stop_tokens(folder: Path, base: Base, tokenizer: Any) -> None:
-    """Adds the token that ends a learnt turn to a folder's generation_config.json, unless engines stop there anyway.
-
-    Args:
-        tokenizer: that of the training, with its chat template.
-    """
-    token, stops = turn_end(tokenizer).token, _stop_tokens(base)
+def write_stop_tokens(folder: Path, base: Base) -> None:
+    """Adds the token that ends a learnt turn to a folder's generation_config.json, unless engines stop there anyway."""
+    with quiet():
+        tokenizer = load_tokenizer(base)
+        token = turn_end(tokenizer).token
+        stops = _stop_tokens(base)
     if token is None or token in {*stops, tokenizer.eos_token_id}:
         return
     file = folder / GENERATION_CONFIG

@@ -28,6 +28,8 @@ _BETWEEN = re.compile(r"[\s,]*")
 _OPEN_ENDED = ("{", "[", ",", ":")  # how a line ends whose JSON goes on in the next
 _LONGEST_PYTHON = 4 * 2**20  # a syntax tree takes a hundred times the memory of its text
 _JSONL = "`parley data convert` writes it as JSONL"
+_CURLY = "{\N{LEFT DOUBLE QUOTATION MARK}"
+_CURLY_MEND = 'write straight quotes (") around names and texts: an editor made them curly'
 _NOTES = {
     "comma": ("a comma after the last value, which JSON does not have; it was ignored", "remove it"),
     "python": ("Python's notation ('…', True, None) instead of JSON; it was read as such", "write it with json.dumps"),
@@ -94,7 +96,7 @@ def _rows_of_lines(lines: Iterator[tuple[int, str | Problem]], notes: _Notes) ->
         try:
             decoded = _decode(text)
         except ValueError as error:
-            yield _not_json(line, error, "put one JSON object on each line")
+            yield _not_json(line, error, _CURLY_MEND if _CURLY in text else "put one JSON object on each line")
         else:
             yield from notes.once(decoded.note, line)
             yield Raw(line, decoded.value)
@@ -259,7 +261,7 @@ def _rows_of_table(value: Mapping[str, Any]) -> list[Any] | None:
     parts = list(value.values())
     if not parts or not all(isinstance(part, Mapping) and part for part in parts):
         return None
-    if all(str(key).isdigit() for key in value):
+    if all(str(key).isdigit() for key in value) or all(detect(part) for part in parts):
         return parts
     index = list(parts[0])
     if all(str(key).isdigit() for key in index) and all(part.keys() == parts[0].keys() for part in parts):

@@ -18,14 +18,14 @@ from bench.real.stages import Stages, Stopped, open_stages
 from bench.support import conversations
 from models.errors import Invalid, ParleyError
 
-STAGES = ("data", "plan", "compare", "train", "merge", "serve", "score", "dpo")
+STAGES = ("data", "plan", "compare", "train", "serve", "score", "dpo")
 
 
 def run_stages(options: Options, stages: Stages) -> dict[str, dict]:
     """Runs all stages, or those that are not stored yet; returns their results by name."""
     from bench.real.comparison import build_job, compare_training
     from bench.real.serving import score_answers, serve_and_ask
-    from bench.real.training import Place, check_data, merge_adapter, plan_training, train_adapter, train_preferences
+    from bench.real.training import Place, check_data, plan_training, train_adapter, train_preferences
     from models.database import open_database, upgrade
     from models.settings import load_settings
 
@@ -48,7 +48,6 @@ def run_stages(options: Options, stages: Stages) -> dict[str, dict]:
             "plan": stages.run("plan", lambda: plan_training(place)),
             "compare": stages.run("compare", compare),
             "train": stages.run("train", lambda: train_adapter(place)),
-            "merge": stages.run("merge", lambda: merge_adapter(place)),
             "serve": stages.run("serve", lambda: serve_and_ask(place)),
         }
         answers = found["serve"]["answers"]

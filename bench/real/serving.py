@@ -10,7 +10,7 @@ from typing import Any
 from bench.evals.answers import Answers, ask_all
 from bench.evals.bitext import Request
 from bench.progress import print_progress
-from bench.real.training import ADAPTER, BASE, MERGED, Place, check_parity
+from bench.real.training import ADAPTER, BASE, MERGED, Place, publish_models
 from bench.support import build_scorers, summaries
 from evals.scorers.score_summary import paired_difference, score_all
 from models.completer import gateway_completer
@@ -34,10 +34,10 @@ def served(place: Place) -> Iterator[None]:
 def serve_and_ask(place: Place) -> dict[str, Any]:
     """Everything that needs engines: answers, speeds, and parity through them. They start once."""
     with served(place):
+        parity = publish_models(place)
         speeds = asyncio.run(compare_serving(place))
         answers = asyncio.run(ask_models(place))
-        parity = check_parity(place)
-    return {"speeds": speeds, "answers": answers, "parity": parity}
+    return {"parity": parity, "speeds": speeds, "answers": answers}
 
 
 async def ask_models(place: Place) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stages that train: data and plan, LoRA through `train`, merge, and DPO on the merged model."""
+"""The stages that train: data and plan, LoRA through `train`, and DPO on the merged model; and the publication."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec, Parity
 
-BASE, ADAPTER, MERGED, PREFERRED = "real-base", "bitext-adapter", "bitext-merged", "bitext-preferred"
+BASE, ADAPTER, MERGED = "real-base", "bitext-adapter", "bitext-merged"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Place:
     def training_file(self) -> Path:
         """The training conversations, which `check_data` writes."""
         return self.options.folder / "training.jsonl"
+
+    @property
+    def run_folder(self) -> Path:
+        """The run of the adapter."""
+        return self.options.folder / "runs" / "sft"
 
     @property
     def validation_file(self) -> Path:
@@ -78,37 +83,30 @@ def plan_training(place: Place) -> dict[str, Any]:
 
 
 def train_adapter(place: Place) -> dict[str, Any]:
-    """Trains and publishes the adapter with `train`; an interrupted run continues from its last checkpoint."""
+    """Trains the adapter with `train`; an interrupted run continues from its last checkpoint."""
     from train import Hyperparameters, train
     from train.run.progress import PlainLines
 
     result = train(
-        place.training_file, base=BASE, name=ADAPTER, validation=place.validation_file, settings=place.settings,
-        registry=place.registry, out=place.options.folder / "runs" / "sft", resume=True,
+        place.training_file, base=place.options.base, name=ADAPTER, validation=place.validation_file,
+        settings=place.settings, out=place.run_folder, resume=True,
         hyperparameters=Hyperparameters(epochs=1, seed=place.options.seed), threads=place.options.threads,
         progress=PlainLines(print_progress),
     )  # fmt: skip
-    return _figures(result) | {"parity": _parity(place.registry.resolve(ADAPTER).parity)}
+    return _figures(result)
 
 
-def merge_adapter(place: Place) -> dict[str, Any]:
-    """Merges the adapter into the base and registers the result."""
-    from train import publish_merge
+def publish_models(place: Place) -> dict[str, Any]:
+    """Publishes the adapter and merges it while Parley runs; returns the parity of both, also through their engines."""
+    from train import publish, publish_merge
+    from train.run.progress import PlainLines
 
-    if MERGED not in _known(place.registry):
-        publish_merge(ADAPTER, MERGED, registry=place.registry, settings=place.settings)
-    return {"parity": _parity(place.registry.resolve(MERGED).parity)}
-
-
-def check_parity(place: Place) -> dict[str, Any]:
-    """Compares adapter and merged model with float32 base + adapter again, now also through their engines."""
-    from train import check_model
-
-    found = {}
-    for name in (ADAPTER, MERGED):
-        print_progress(f"comparing {name} …")
-        found[name] = _parity(check_model(name, registry=place.registry, settings=place.settings))
-    return found
+    progress, known = PlainLines(print_progress), _known(place.registry)
+    if ADAPTER not in known:
+        publish(place.run_folder, ADAPTER, registry=place.registry, settings=place.settings, progress=progress)
+    if MERGED not in known:
+        publish_merge(ADAPTER, MERGED, registry=place.registry, settings=place.settings, progress=progress)
+    return {name: _parity(place.registry.resolve(name).parity) for name in (ADAPTER, MERGED)}
 
 
 def train_preferences(place: Place, rejected: list[str | None]) -> dict[str, Any]:
@@ -120,8 +118,8 @@ def train_preferences(place: Place, rejected: list[str | None]) -> dict[str, Any
     path = place.options.folder / "preferences.jsonl"
     write_lines(path, rows)
     result = train(
-        path, base=MERGED, name=PREFERRED, method="dpo", validation=0.1, settings=place.settings,
-        registry=place.registry, out=place.options.folder / "runs" / "dpo", resume=True,
+        path, base=Path(str(place.registry.resolve(MERGED).path)), method="dpo", validation=0.1,
+        settings=place.settings, out=place.options.folder / "runs" / "dpo", resume=True,
         hyperparameters=Hyperparameters(epochs=1, seed=place.options.seed), threads=place.options.threads,
         progress=PlainLines(print_progress),
     )  # fmt: skip
@@ -129,7 +127,6 @@ def train_preferences(place: Place, rejected: list[str | None]) -> dict[str, Any
         "pairs": len(rows),
         "ranked_right": result.accuracy_after,
         "margin": result.margin_after,
-        "parity": _parity(place.registry.resolve(PREFERRED).parity),
     }
 
 

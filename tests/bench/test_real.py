@@ -151,7 +151,6 @@ def result() -> dict[str, Any]:
             "loss_apart": 1e-5, "matrix_gflops": 200.0, "peak_memory_bytes": {"parley": 4e9, "trl": 6e9}, "seconds": 1,
         },
         "train": training,
-        "merge": {"seconds": 1},
         "serve": {
             "speeds": {
                 "merged_times_adapter": 2.0,

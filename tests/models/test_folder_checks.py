@@ -218,7 +218,9 @@ def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Reg
     (tmp_path / "a" / "chat_template.jinja").write_text("{{ messages }}")
     assert "another chat template than its base's" in refusal(**fits)
     (base / "chat_template.jinja").write_text("{% generation %}{{ messages }}{% endgeneration %}\n")
-    (tmp_path / "a" / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"content": "a"}, {"content": "<b>"}]}))
+    (tmp_path / "a" / "tokenizer.json").write_text(
+        json.dumps({"added_tokens": [{"content": "a", "id": 0}, {"content": "<b>", "id": 1}]})
+    )
     assert "it adds tokens that its base does not have (1: <b>)" in refusal(**fits)
     (tmp_path / "a" / "tokenizer.json").unlink()
     NewModel("a", path=str(tmp_path / "a"), base="llama").register(registry)

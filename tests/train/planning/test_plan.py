@@ -116,8 +116,6 @@ def test_a_gpu_that_is_not_here_is_planned_from_its_data_sheet(tiny_base: Path, 
     assert "data sheet of NVIDIA RTX 4090" in away.speed.how
     assert "not measured, because the GPU is not here" in away.speed.how
     assert away.speed.tokens_per_s > 20 * made.speed.tokens_per_s
-    # Rows of this machine's plan are packed, so a step has no padding.
-    assert made.step.tokens < made.step.rows * made.step.longest == replace(made.step, packed=None).tokens
 
 
 def test_this_machine_has_memory() -> None:

@@ -49,6 +49,7 @@ LAYOUTS = {
     "a comma after each line": ("a.jsonl", dumped(ONE, TWO, between=",\n") + ",\n", "a comma after"),
     "a comma in a row": ("a.jsonl", dumped(ONE)[:-1] + ",}\n" + dumped(TWO), "a comma after"),
     "a comma in a list": ("a.json", f"[\n{dumped(ONE)},\n{dumped(TWO)[:-2]}, ] }},\n]", "a comma after"),
+    "two lists": ("a.json", dumped([ONE], [TWO]), None),
     "a list of messages on each line": ("a.jsonl", dumped(ONE["messages"], TWO["messages"]), None),
 }  # fmt: skip
 
@@ -74,6 +75,23 @@ def test_a_row_with_a_list_called_data_stays_a_row(tmp_path: Path) -> None:
     path.write_text(json.dumps({"question": "Hi", "answer": "Hello", "results": [{"n": 1}]}))
     (example, *_) = [item for item in read(path) if isinstance(item, Example)]
     assert [message.content for message in example.conversation.messages] == ["Hi", "Hello"]
+
+
+def test_a_file_may_be_the_messages_of_one_conversation(tmp_path: Path) -> None:
+    for name, text in (("a.json", dumped(ONE["messages"], indent=2)), ("a.jsonl", dumped(ONE["messages"]))):
+        (tmp_path / name).write_text(text)
+        (example,) = read(tmp_path / name)
+        assert isinstance(example, Example)
+        assert [message.content for message in example.conversation.messages] == TEXTS[:2]
+
+
+def test_text_after_a_list_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(dumped([ONE]) + "\n{}")
+    example, problem = read(path)
+    assert isinstance(example, Example)
+    assert isinstance(problem, Problem)
+    assert (problem.line, problem.message) == (2, "text after the end of the list")
 
 
 def test_curly_quotes_are_named(tmp_path: Path) -> None:

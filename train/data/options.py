@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _READING = "Reading"  # the panel of --help
 
 FILES_HELP = (
-    "a .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx (needs openpyxl) or .parquet file; a folder, also one that "
+    "a .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx or .parquet file; a folder, also one that "
     "save_to_disk wrote; or a hub data set (owner/name or owner/name:split)"
 )
 # One line for each value of --format; without square brackets before letters, which Rich takes for markup.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.fleet.engine_failures import HUNG, NOT_READY, FailureRow, advice
+from serve.fleet.engine_failures import HUNG, NOT_READY, FailureStreak, advice
 from serve.processes.activity import Activity, measure_activity
 from serve.processes.children import Command, Process, spawn
 
@@ -68,8 +68,8 @@ def test_a_log_that_grows_is_progress() -> None:
     assert not Activity(2.0, output_bytes=10).moved_data_since(Activity(1.0, output_bytes=10))
 
 
-def row(*failures: tuple[str, float | None]) -> FailureRow:
-    failed = FailureRow()
+def row(*failures: tuple[str, float | None]) -> FailureStreak:
+    failed = FailureStreak()
     for reason, ready_s in failures:
         failed = failed.add(reason, ready_s)
     return failed

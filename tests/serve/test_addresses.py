@@ -50,7 +50,7 @@ def test_models_are_read_under_other_spellings(both: Serving, path: str) -> None
 def test_other_routes_get_a_404_with_the_right_address(both: Serving, method: str, path: str, right: str) -> None:
     status, error = ask(both.root + path, CHAT, method)
     assert (status, error["code"]) == (404, "unknown_url")
-    assert error["message"].endswith(f"the address is {right}.")
+    assert error["message"].endswith(f": use {right}.")
 
 
 @pytest.mark.parametrize("path", ["/v1/../metrics", "/./v1/models", "/%2fv1/models", "/v1/models/..", "/v1/%6dodels/"])

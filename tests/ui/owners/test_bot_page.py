@@ -48,7 +48,7 @@ async def test_a_profile_is_shown_and_saved(form: BotPageHandlers, settings: Set
     ("changes", "message"),
     [
         ({"title": " "}, "Enter a title and a greeting"),
-        ({"greeting": "x" * 2001}, "The greeting has over 2,000 characters"),
+        ({"greeting": "x" * 2001}, "The greeting is too long: use 2,000 characters at most."),
         ({"examples": "a\nb\nc\nd\ne"}, "up to 4 examples"),
         ({"which": None}, "Choose a model first"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from models.errors import Invalid
 from serve.validation.legacy_functions import translate_frame, translate_request, translate_response, uses_functions
 from serve.validation.tool_fields import check_tools, constrain_forced_call
-from serve.validation.unkept_fields import keep_fields
+from serve.validation.unsupported_fields import translate_fields
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 MESSAGES = "/v1/messages"
@@ -34,7 +34,7 @@ FLAT = {"type": "function"} | WEATHER
 )  # fmt: skip
 def test_tools_that_cannot_be_kept_are_a_400(path: str, body: dict[str, Any], param: str, code: str) -> None:
     with pytest.raises(Invalid) as refused:
-        check_tools(path, body, "talks", takes_tools=False)
+        check_tools(path, body, "talks", supported=False)
     assert (refused.value.param, refused.value.code) == (param, code)
     if code == "empty_array":
         assert refused.value.message == (
@@ -45,9 +45,9 @@ def test_tools_that_cannot_be_kept_are_a_400(path: str, body: dict[str, Any], pa
 
 
 def test_tools_that_are_not_to_be_called_pass() -> None:
-    check_tools(CHAT, {"tools": [TOOL], "tool_choice": "none"}, "talks", takes_tools=False)
-    check_tools(RESPONSES, {"tools": [], "tool_choice": "auto"}, "talks", takes_tools=False)
-    check_tools(RESPONSES, {"tools": [FLAT], "tool_choice": "required"}, "talks", takes_tools=True)
+    check_tools(CHAT, {"tools": [TOOL], "tool_choice": "none"}, "talks", supported=False)
+    check_tools(RESPONSES, {"tools": [], "tool_choice": "auto"}, "talks", supported=False)
+    check_tools(RESPONSES, {"tools": [FLAT], "tool_choice": "required"}, "talks", supported=True)
 
 
 def test_the_arguments_of_a_forced_call_fit_their_schema() -> None:
@@ -136,16 +136,16 @@ def test_tool_calls_become_function_calls() -> None:
 )  # fmt: skip
 def test_what_shapes_an_answer_is_not_dropped_in_silence(path: str, body: dict[str, Any], param: str) -> None:
     with pytest.raises(Invalid) as refused:
-        keep_fields(path, body)
+        translate_fields(path, body)
     assert refused.value.param == param
 
 
 def test_old_constraints_work_under_their_new_name() -> None:
     for path in (CHAT, COMPLETIONS):
         for old, new in (("json", {"type": "string"}), ("regex", "a+"), ("choice", ["a"]), ("grammar", "root ::= a")):
-            assert keep_fields(path, {f"guided_{old}": new, "n": 1}) == {"structured_outputs": {old: new}, "n": 1}
+            assert translate_fields(path, {f"guided_{old}": new, "n": 1}) == {"structured_outputs": {old: new}, "n": 1}
     schema = {"type": "object"}
-    kept = keep_fields(CHAT, {"response_format": {"type": "json_object", "schema": schema}})
+    kept = translate_fields(CHAT, {"response_format": {"type": "json_object", "schema": schema}})
     assert kept["response_format"] == {"type": "json_schema", "json_schema": {"name": "response", "schema": schema}}
 
 
@@ -158,6 +158,6 @@ def test_what_is_not_set_is_no_reason_to_refuse() -> None:
         "store": True,
         "prediction": 1,
     }
-    assert keep_fields(CHAT, body) is not None
+    assert translate_fields(CHAT, body) is not None
     plain = {"model": "m", "messages": []}
-    assert keep_fields(CHAT, plain) is plain
+    assert translate_fields(CHAT, plain) is plain

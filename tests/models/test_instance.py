@@ -38,7 +38,7 @@ def test_a_damaged_or_old_state_means_that_none_runs(settings: Settings, left: s
 
 
 def test_without_one_only_a_port_that_was_set_is_asked(settings: Settings, home: Path) -> None:
-    with pytest.raises(Unavailable, match=rf"No Parley runs from {home}: start it with `parley up`"):
+    with pytest.raises(Unavailable, match=rf"Parley is not running from {home}: start it with `parley up`"):
         find_gateway(settings)
     assert gateway_url(settings) == settings.gateway_url
     assert find_gateway(load_settings(home=home, port=9000)) == "http://127.0.0.1:9000/v1"

@@ -12,8 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-demo: setup      ## install, start Parley with the demo's models, print the addresses
-	@exec .venv/bin/parley demo
+demo: setup      ## install, start Parley with the demo's models, print the addresses (BASE=Qwen/Qwen3-0.6B: on this base)
+	@exec .venv/bin/parley demo $(if $(BASE),--base "$(BASE)")
 
 up: setup        ## install and start Parley without the demo
 	@exec .venv/bin/parley up

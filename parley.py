@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
 
     from models.database import Database
     from models.demo import DemoModel
+    from models.new_model import NewModel
     from models.settings import Settings
+    from models.spec import ModelSpec
     from models.terminal import Home
     from train.clouds.rescue_recording import RecordingOffer
 
@@ -86,6 +87,7 @@ def build() -> typer.Typer:
     import train.cli
     import ui.cli
     from evals.commands.record import record_command
+    from models.commands.models import WeightTools
     from train.clouds.rescue_command import rescue_command
 
     app = typer.Typer(
@@ -97,7 +99,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    models.cli.add_commands(app, _recorded_coverage)
+    models.cli.add_commands(app, _recorded_coverage, WeightTools(merge=_merge_adapter, unpack=_unpack_gguf))
     serve.cli.add_commands(app, api_routes)
     for room in (train.cli, evals.cli, ui.cli):
         room.add_commands(app)
@@ -148,6 +150,26 @@ def _recorded_coverage(database: "Database") -> dict[str, str]:
     return shutdown_coverage(database)
 
 
+def _merge_adapter(home: "Home", new: "NewModel") -> "ModelSpec":
+    """Merges an adapter that is not registered into its base. `models` needs it and may not import `train`."""
+    from models.settings import let_openmp_threads_sleep
+
+    let_openmp_threads_sleep()
+    from train.publication.foreign_models import merge_adapter
+
+    return merge_adapter(home, new)
+
+
+def _unpack_gguf(home: "Home", new: "NewModel") -> "ModelSpec":
+    """Unpacks a GGUF file into a folder of the home and registers it, for the same reason."""
+    from models.settings import let_openmp_threads_sleep
+
+    let_openmp_threads_sleep()
+    from train.publication.foreign_models import unpack_gguf
+
+    return unpack_gguf(home, new)
+
+
 def _provider_prices(model: str) -> tuple[float, float] | None:
     """A hosted model's US dollars per million input and output tokens; None where unknown.
 
@@ -173,76 +195,100 @@ def api_routes(settings: "Settings", database: "Database") -> "list[BaseRoute]":
 
 
 def demo(
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Another base: a hub id such as Qwen/Qwen3-0.6B, a folder, or a registered model. The demo's two "
+            "styles are trained on it first.",
+            show_default=False,
+        ),
+    ] = None,
     port: Annotated[int | None, typer.Option(help="The gateway's port (default: 8000).")] = None,
     page_port: Annotated[int | None, typer.Option(help="The page's port (default: 7860).")] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Start without the page.")] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start without the worker.")] = False,
 ) -> None:
-    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU or key needed."""
+    """Start Parley with its demo: four small models, prompts to vote on, a toy judge. No GPU or key needed.
+
+    With --base the same on a model of your choice: it is downloaded if it is a hub id, two styles are trained on it
+    (minutes on a GPU; the first line says how long it takes here), one is merged, and all are served.
+
+      parley demo --base Qwen/Qwen3-0.6B
+    """
     from models.settings import load_settings
     from serve import up
 
     settings = load_settings(port=port, page_port=page_port)
-    up(settings, prepare=_prepare_demo, page=not no_page, worker=not no_worker)
+    prepare = functools.partial(_prepare_demo, base=base)
+    up(settings, prepare=prepare, page=not no_page, worker=not no_worker)
 
 
-def _prepare_demo(settings: "Settings", report: Callable[[str], None]) -> None:
-    """Installs the demo's models and prompts in a process of its own, because merging needs torch and `up` does not."""
+def _prepare_demo(settings: "Settings", report: Callable[[str], None], base: str | None = None) -> None:
+    """Installs the demo's models and prompts in a process of its own, because training and merging need torch."""
     from evals.campaign_tables import OPEN_CAMPAIGN, CampaignRow
     from models.database import open_database
-    from models.demo import catalogue
+    from models.demo import OtherBase, catalogue
     from models.registry import Registry
-    from models.settings import child_environment
-    from serve.processes.children import own_command, spawn
+    from serve.launcher.demo_content import run_demo_content
 
+    names = OtherBase(base).models if base else tuple(model.id for model in catalogue())
     database = open_database(settings)
     known = {spec.id for spec in Registry(database).list(include_retired=True)}
-    complete = all(model.id in known for model in catalogue())
+    complete = known.issuperset(names)
     with database.read() as session:
         votable = session.get_one(CampaignRow, OPEN_CAMPAIGN).opened is not None
     database.dispose()
     if complete and votable:
         return
-    report("First start: merging the demo's models" if not complete else "Opening the demo's models to votes")
-    # Under a guardian, like everything that `up` starts, so that no merge outlives it.
-    command = own_command("demo-content", "demo-content", environment=child_environment(settings))
-    process = spawn(command, settings.logs_dir)
-    try:
-        while (code := process.exit_code()) is None:
-            time.sleep(0.1)
-    finally:
-        process.stop()
-    if code:
-        last = process.last_words() or "no reason given"
-        raise ParleyError(f"The demo's content could not be installed: {last.removeprefix('parley: ')}")
+    if complete:
+        report("Opening the demo's models to votes")
+    else:
+        report(f"First start on {base}" if base else "First start: merging the demo's models")
+    run_demo_content(settings, report, ("--base", base) if base else ())
 
 
-def demo_content() -> None:
+def demo_content(
+    base: Annotated[str | None, typer.Option(help="Another base, as in `parley demo`.", show_default=False)] = None,
+) -> None:
     """Install the demo's models and prompts in the home, without starting anything."""
     import models.demo
+    from models.settings import let_openmp_threads_sleep
     from models.terminal import open_home
+    from serve.launcher.demo_content import print_progress
 
+    if base:
+        let_openmp_threads_sleep()
     with open_home() as home:
-        known = {spec.id for spec in home.registry.list(include_retired=True)}
-        for model in models.demo.catalogue():
-            if model.id not in known:
-                _install(model, home)
-                typer.echo(f"{model.id} is registered as {model.kind}.")
+        if base:
+            from train.demo.other_base import install_styles
+
+            other = models.demo.OtherBase(base)
+            install_styles(other, settings=home.settings, registry=home.registry, report=print_progress)
+            names = other.models
+        else:
+            known = {spec.id for spec in home.registry.list(include_retired=True)}
+            for model in models.demo.catalogue():
+                if model.id not in known:
+                    _install(model, home)
+                    typer.echo(f"{model.id} is registered as {model.kind}.")
+            names = tuple(model.id for model in models.demo.catalogue() if not model.judge)
         _add_demo_prompts(home.database)
-        _open_to_votes(home)
+        _open_to_votes(home, names, join=base is not None)
 
 
-def _open_to_votes(home: "Home") -> None:
-    """Opens the campaign `open`, which is at /vote, with the demo's models, unless it has opened before."""
-    import models.demo
+def _open_to_votes(home: "Home", names: Sequence[str], *, join: bool = False) -> None:
+    """Opens the campaign `open`, which is at /vote, with the demo's models, unless it has opened before.
+
+    With `join` they join it also if it is open.
+    """
     from evals.campaigns.campaign import OPEN
     from evals.campaigns.lifecycle import add_model, load_campaign
 
     listed = {spec.id for spec in home.registry.list()}
-    if load_campaign(home.database, OPEN).opened is None:
-        for model in models.demo.catalogue():
-            if not model.judge and model.id in listed:
-                add_model(home.database, OPEN, model.id)
+    if join or load_campaign(home.database, OPEN).opened is None:
+        for name in names:
+            if name in listed:
+                add_model(home.database, OPEN, name)
 
 
 def _add_demo_prompts(database: "Database") -> None:

@@ -12,6 +12,7 @@ BENCHMARKS = (
     "bench.scores",
     "bench.mtbench",
     "bench.training",
+    "bench.real",
     "bench.demo_model",
     "bench.support",
     "bench.kills",

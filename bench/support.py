@@ -175,19 +175,7 @@ async def evaluate(
     from models.completer import gateway_completer
     from serve import start
 
-    marks = bitext.marking_words(parts.training, _TOPIC_WORDS)
-    samples = [
-        Sample(r.question, expected=r.answer, topics=tuple((word,) for word in marks[r.intent]), category=r.intent)
-        for r in requests
-    ]
-    scorers: dict[str, Scorer] = {
-        "intent": bitext.intent_scorer(parts.training),
-        "topics": topic_coverage(),
-        "overlap": bitext.overlap_scorer(),
-        "length": length(30, 250),
-        "repetition": repetition(),
-        "words": word_count(),
-    }
+    samples, scorers = build_scorers(parts, requests)
     with times.step("start"):
         running = start(settings, page=False, worker=False).wait_ready(300)
     with running:
@@ -223,6 +211,24 @@ async def evaluate(
             for r, b, t in zip(requests[:3], base, tuned, strict=False)
         ],
     }
+
+
+def build_scorers(parts: Parts, requests: Sequence[Request]) -> tuple[list[Sample], dict[str, Scorer]]:
+    """A sample for each request, and the scorers of its answer, learned from the training part."""
+    marks = bitext.marking_words(parts.training, _TOPIC_WORDS)
+    samples = [
+        Sample(r.question, expected=r.answer, topics=tuple((word,) for word in marks[r.intent]), category=r.intent)
+        for r in requests
+    ]
+    scorers: dict[str, Scorer] = {
+        "intent": bitext.intent_scorer(parts.training),
+        "topics": topic_coverage(),
+        "overlap": bitext.overlap_scorer(),
+        "length": length(30, 250),
+        "repetition": repetition(),
+        "words": word_count(),
+    }
+    return samples, scorers
 
 
 _NAMES = {"base": BASE, "tuned": TUNED}

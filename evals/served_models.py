@@ -10,12 +10,13 @@ from typing import TypeVar
 from evals.recordings.recorded_models import RecordedCompleter, parse_recorded_name, resolve_recorded
 from models.completer import GatewayCompleter, StartPatience, gateway_completer
 from models.database import Database
-from models.errors import Unauthorized
+from models.errors import NotFound, Unauthorized
 from models.keys import keys_configured
 from models.messages import Completer
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
+from models.stand_ins import find_stand_in
 
 Result = TypeVar("Result")
 ReportWait = Callable[[str], None]
@@ -96,6 +97,17 @@ def resolve_models(settings: Settings, database: Database, *names: str) -> list[
         raise Unauthorized("The gateway requires a key: set PARLEY_PAGE_KEY to one.")
     registry = Registry(database)
     return [
-        resolve_recorded(database, registry, recorded[name]) if name in recorded else registry.resolve(name)
+        resolve_recorded(database, registry, recorded[name]) if name in recorded else _resolve(settings, registry, name)
         for name in names
     ]
+
+
+def _resolve(settings: Settings, registry: Registry, name: str) -> ModelSpec:
+    """A model by its id or alias, or the one that stands in for the name by the setting `fine_tuning_models`."""
+    stand_in = find_stand_in(settings.fine_tuning_models, name)
+    try:
+        return registry.resolve(name)
+    except NotFound:
+        if stand_in is None:
+            raise
+        return registry.resolve(stand_in)

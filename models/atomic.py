@@ -18,6 +18,7 @@ from pathlib import Path
 
 from models.database import new_ulid
 from models.errors import Busy, Conflict, NoSpace, TooLarge
+from models.file_kinds import HEAD_BYTES
 
 _PENDING = ".pending-"
 _UNCLAIMED = ".unnamed"  # a file in a published folder until a database row names the folder
@@ -78,11 +79,12 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
 class IncomingFile:
     """A file that is written in pieces beside its final path. Made by `incoming_file`.
 
-    `size` (bytes) and `sha256` (a hash object) cover the pieces so far.
+    `size` (bytes), `sha256` (a hash object) and `head` (the first bytes, `HEAD_BYTES` at most) cover the pieces so far.
     """
 
     def __init__(self, pending: Path, limit: int | None) -> None:
         self.size = 0
+        self.head = b""
         self.sha256 = hashlib.sha256()
         self._pending = pending
         self._limit = limit
@@ -98,6 +100,8 @@ class IncomingFile:
             raise TooLarge(f"The file is over the limit of {self._limit} bytes.", param="file")
         with _translate_full_disk(self._pending.parent):
             self._stream.write(data)
+        if len(self.head) < HEAD_BYTES:
+            self.head += data[: HEAD_BYTES - len(self.head)]
         self.sha256.update(data)
         self.size += len(data)
 

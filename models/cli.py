@@ -10,18 +10,18 @@ import typer
 from models.commands.audit import audit_command
 from models.commands.backup import add_backup_commands
 from models.commands.keys import add_keys_commands
-from models.commands.models import RecordedCoverage, add_models_commands, no_coverage
+from models.commands.models import RecordedCoverage, WeightTools, add_models_commands, no_coverage
 from models.terminal import console
 
 
-def add_commands(app: typer.Typer, coverage: RecordedCoverage = no_coverage) -> None:
-    """Adds this room's commands to the `parley` app. `coverage`: see `models.commands.models`."""
+def add_commands(app: typer.Typer, coverage: RecordedCoverage = no_coverage, tools: WeightTools | None = None) -> None:
+    """Adds this room's commands to the `parley` app. `coverage`, `tools`: see `models.commands.models`."""
     db = typer.Typer(help="The database: tables and migrations.", no_args_is_help=True)
     db.command("upgrade")(db_upgrade)
     db.command("revision", hidden=True)(db_revision)
     app.add_typer(db, name="db")
 
-    add_models_commands(app, coverage)
+    add_models_commands(app, coverage, tools)
     add_keys_commands(app)
     add_backup_commands(app)
     app.command("audit")(audit_command)

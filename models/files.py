@@ -15,11 +15,13 @@ from sqlalchemy import or_, select
 from models.atomic import IncomingFile, incoming_file, sweep
 from models.database import Database, new_ulid, utcnow
 from models.errors import Invalid, NotFound
+from models.file_kinds import refuse_foreign_file
 from models.settings import Settings
 from models.tables import FileRow
 
 # The purposes that OpenAI accepts in uploads. Parley itself also stores files with other purposes, such as results.
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
+TRAINING = "fine-tune"
 RESULTS = "fine-tune-results"
 MAX_LISTED = 10_000
 _ID = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -84,7 +86,7 @@ class Files:
         """Stores an incoming file; durable when this returns.
 
         Raises:
-            Invalid: it is empty. NoSpace: the disk is full.
+            Invalid: as `publish`. NoSpace: the disk is full.
         """
         row = self.publish(incoming, filename, purpose, expires_after=expires_after)
         try:
@@ -111,9 +113,15 @@ class Files:
     def publish(
         self, incoming: IncomingFile, filename: str, purpose: str, *, expires_after: timedelta | None = None
     ) -> FileRow:
-        """Publishes the content only; returns the row, which the caller must add to the database."""
+        """Publishes the content only; returns the row, which the caller must add to the database.
+
+        Raises:
+            Invalid: it is empty, or of a kind that is not training data, such as gzip, and its purpose is training.
+        """
         if not incoming.size:
             raise Invalid(f"The file {filename!r} is empty.", param="file")
+        if purpose == TRAINING:
+            refuse_foreign_file(sanitise_filename(filename), incoming.head)
         now = utcnow()
         row = FileRow(
             id=f"file-{new_ulid()}",

@@ -6,7 +6,8 @@ adapters has `SupportsLoRA` among its bases. Importing vLLM to look would take t
 
 import ast
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -28,17 +29,28 @@ _REFUSED = {
 }
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+_LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+_FROM_HIDDEN = re.compile(r"\.(q_proj|k_proj|v_proj|gate_proj|up_proj)\.lora_A\.weight$")
+_OTHER_PARTS = re.compile(r"vis|image|audio|encoder|projector")  # of multimodal models
+_EMBEDDINGS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte", "word_embeddings")
 
 
 def must_be_merged(
-    adapter: Mapping[str, Any], largest_rank: int = 64, base: Mapping[str, Any] = MappingProxyType({})
+    adapter: Mapping[str, Any],
+    largest_rank: int = 64,
+    base: Mapping[str, Any] = MappingProxyType({}),
+    tensors: Collection[str] = (),
 ) -> str | None:
     """Why an engine cannot load an adapter unmerged, as a clause; None if it can.
 
     Args:
         adapter: its adapter_config.json. largest_rank: the limit of its base's engine.
         base: its base's config.json; empty if unknown.
+        tensors: the names in its file of weights, which can hold more than the configuration says; empty if unknown.
     """
+    method = str(adapter.get("peft_type") or "LORA")
+    if method != "LORA":
+        return f"it is of the type {method}, and vLLM loads LoRA adapters only"
     rank = max([adapter.get("r", 0), *(adapter.get("rank_pattern") or {}).values()])
     if rank > largest_rank:
         return f"its rank {rank} is above {largest_rank}, the limit of its base's engine"
@@ -47,13 +59,38 @@ def must_be_merged(
     init = adapter.get("init_lora_weights", True)
     if isinstance(init, str) and init.lower() not in _PLAIN_INITS:
         return f"its initialisation ({init}) changed the base's weights, which vLLM cannot repeat"
+    if (biases := adapter.get("bias") or "none") != "none":
+        return f"it trains biases (bias: {biases}), which vLLM cannot load"
     if adapter.get("modules_to_save"):
         return f"it trains whole modules ({', '.join(adapter['modules_to_save'])})"
-    targets = adapter.get("target_modules") or []
-    heads = [
-        name for name in targets if isinstance(name, str) and name.rsplit(".", 1)[-1] in ("lm_head", "embed_tokens")
-    ]
+    if parameters := adapter.get("target_parameters"):
+        return f"it changes single parameters ({', '.join(map(str, parameters))}), which vLLM cannot load"
+    if adapter.get("trainable_token_indices"):
+        return "it trains the embeddings of single tokens, which vLLM cannot load"
+    targets = adapter.get("target_modules")
+    named = targets if isinstance(targets, list) else []
+    heads = [name for name in named if isinstance(name, str) and name.rsplit(".", 1)[-1] in _EMBEDDINGS]
+    heads = heads or sorted({part for name in tensors for part in name.split(".") if part in _EMBEDDINGS})
     return f"it changes {', '.join(heads)}" if heads else refuses_adapters(base)
+
+
+def misfit(tensors: Mapping[str, tuple[int, ...]], base: Mapping[str, Any]) -> str | None:
+    """Why an adapter belongs to another base, as a clause, by the shapes of its tensors; None if it fits or is unknown.
+
+    Args:
+        tensors: name → shape of the adapter's tensors. base: its base's config.json; empty if unknown.
+    """
+    text = base.get("text_config")
+    config = text if isinstance(text, Mapping) else base
+    layers, width = config.get("num_hidden_layers"), config.get("hidden_size")
+    tensors = {name: shape for name, shape in tensors.items() if not _OTHER_PARTS.search(name)}
+    numbers = [int(match[1]) for name in tensors if (match := _LAYER.search(name))]
+    if isinstance(layers, int) and numbers and max(numbers) >= layers:
+        return f"it changes layer {max(numbers) + 1}, and the base has {layers}"
+    inputs = {shape[1] for name, shape in tensors.items() if _FROM_HIDDEN.search(name) and len(shape) == 2}
+    if isinstance(width, int) and inputs and inputs != {width}:
+        return f"its layers are {max(inputs):,} wide, and the base's {width:,}"
+    return None
 
 
 def refuses_adapters(base: Mapping[str, Any]) -> str | None:
@@ -91,7 +128,7 @@ def _is_cpu_build() -> bool:
     try:
         distribution("vllm")
     except PackageNotFoundError:
-        return _source(_REGISTRY) is not None
+        return find_source(_REGISTRY) is not None
     return False
 
 
@@ -100,7 +137,7 @@ def serves(architecture: str) -> bool | None:
 
     vLLM also serves some architectures that it does not name, by their implementation in transformers.
     """
-    return architecture in _registered_classes() if _source(_REGISTRY) else None
+    return architecture in _registered_classes() if find_source(_REGISTRY) else None
 
 
 @cache
@@ -118,7 +155,7 @@ def supports_lora(architecture: str) -> bool | None:
 @cache
 def _registered_classes() -> dict[str, tuple[str, str]]:
     """Architecture → module and class, from the dictionaries of vLLM's registry."""
-    tree = _parse(_REGISTRY)
+    tree = parse_source(_REGISTRY)
     classes = {}
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Dict):
@@ -138,7 +175,7 @@ def _has_interface(module: str, name: str, seen: frozenset[tuple[str, str]]) -> 
         return True
     if not module.startswith("vllm.") or (module, name) in seen:
         return False
-    tree = _parse(module)
+    tree = parse_source(module)
     if tree is None:
         return None
     seen |= {(module, name)}
@@ -167,14 +204,15 @@ def _resolve(module: str, node: ast.ImportFrom) -> str:
     """The absolute name of the module that `module` imports from."""
     if not node.level:
         return node.module or ""
-    path = _source(module)
+    path = find_source(module)
     package = module.split(".") if path and path.name == "__init__.py" else module.split(".")[:-1]
     return ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
 
 
 @cache
-def _parse(module: str) -> ast.Module | None:
-    path = _source(module)
+def parse_source(module: str) -> ast.Module | None:
+    """The syntax tree of an installed module's source, without importing it; None if there is none."""
+    path = find_source(module)
     try:
         return ast.parse(path.read_text("utf-8")) if path else None
     except (OSError, SyntaxError, ValueError):
@@ -182,10 +220,12 @@ def _parse(module: str) -> ast.Module | None:
 
 
 @cache
-def _source(module: str) -> Path | None:
-    root = find_spec("vllm")  # a top-level package: this finds it without loading it
+def find_source(module: str) -> Path | None:
+    """The file of an installed module, without importing it; None if there is none."""
+    package, *rest = module.split(".")
+    root = find_spec(package)  # a top-level package: this finds it without loading it
     for folder in (root.submodule_search_locations if root else None) or ():
-        path = Path(folder, *module.split(".")[1:])
+        path = Path(folder, *rest)
         for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
             if file.is_file():
                 return file

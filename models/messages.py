@@ -4,20 +4,31 @@ Callers depend on `Completer`, never on a vendor's client; `models.completer` im
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 Role = Literal["system", "user", "assistant"]
 
 
+def join_text_parts(content: Any) -> Any:
+    """The text of a content that is a list of text parts, joined as vLLM joins them; any other content unchanged.
+
+    Source: vLLM 0.32, `renderers/chat_utils.py`, `_parse_chat_message_content_parts`.
+    """
+    if not isinstance(content, list) or not content:
+        return content
+    texts: list[Any] = [part.get("text") if isinstance(part, dict) else None for part in content]
+    return "\n".join(texts) if all(isinstance(text, str) for text in texts) else content
+
+
 class Message(BaseModel):
-    """One message of a conversation."""
+    """One message of a conversation. A content of several text parts becomes one text."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     role: Role
-    content: str
+    content: Annotated[str, BeforeValidator(join_text_parts)]
 
 
 class Token(BaseModel):

@@ -1,26 +1,30 @@
 """A new model as a person describes it, on the command line or over HTTP, and the spec that this gives."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
-from models.registry import check_upstream_address, parse_spec
-from models.spec import ModelSpec
-from models.weights import guess_kind, read_lora_rank
+from models.folder_checks import check_folder, differs_from_base, find_kind, find_weights, is_gguf
+from models.registry import Registry, check_upstream_address, merge_instead, parse_spec
+from models.spec import Kind, ModelSpec
+from models.system_messages import Folding
+from models.weights import guess_kind, read_adapter_config, read_lora_rank
 
 
 @dataclass(frozen=True)
 class NewModel:
     """A model to register: either `path`, a folder or hub id, or `upstream`, an OpenAI-compatible address.
 
-    `engine`: fields of `models.spec.EngineOptions`.
+    `kind` and an adapter's `base` are found from the files unless they are given. `engine`: fields of
+    `models.spec.EngineOptions`. `fold_system`: make system messages that the chat template has no
+    place for part of a user turn.
     """
 
     name: str
     path: str | None = None
-    kind: str | None = None
+    kind: Kind | None = None
     base: str | None = None
     upstream: str | None = None
     upstream_model: str | None = None
@@ -31,12 +35,55 @@ class NewModel:
     engine: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
     pin: bool = False
+    fold_system: bool = False
 
-    def spec(self) -> ModelSpec:
-        """The spec to register.
+    @property
+    def is_gguf(self) -> bool:
+        """Whether its weights are a GGUF file, which only `parley models add` unpacks."""
+        return self.path is not None and is_gguf(self.path) and Path(self.path).expanduser().is_file()
+
+    def register(self, registry: Registry) -> ModelSpec:
+        """Checks the model, registers it, and pins it if `pin` is set.
 
         Raises:
-            Invalid: the description contradicts itself, or a value is wrong.
+            Invalid: as `spec`; or an adapter's base is not registered, or its engine cannot load the adapter.
+            Conflict: the name is taken.
+        """
+        spec = self.with_base(registry).spec()
+        if reason := _difference(spec, registry):
+            raise merge_instead(spec, reason)
+        registry.register(spec)
+        if self.pin:
+            registry.pin(spec.id)
+        return spec
+
+    def with_base(self, registry: Registry) -> "NewModel":
+        """The same with the base's id: for an adapter without one, that of the base that its configuration names.
+
+        Raises:
+            Invalid: that base is not registered.
+        """
+        if self.base:
+            return replace(self, base=registry.aliases().get(self.base, self.base))
+        if not self.path or guess_kind(str(Path(self.path).expanduser()), None) != "adapter":
+            return self
+        folder = Path(self.path).expanduser().absolute()
+        check_folder(folder, find_kind(folder, self.kind, None))  # its own faults come first
+        named = str(read_adapter_config(folder).get("base_model_name_or_path") or "")
+        for spec in registry.list(include_candidates=True) if named else ():
+            if named in (spec.id, spec.path) and spec.kind in ("base", "merged"):
+                return replace(self, base=spec.id)
+        trained = f"was trained on {named!r}, which is not registered: add it" if named else "does not name its base"
+        raise Invalid(
+            f"The adapter in {folder} {trained}{' first' if named else ''}: give the id of its base as --base.",
+            param="base",
+        )
+
+    def spec(self) -> ModelSpec:
+        """The spec to register. A folder's files are checked (`folder_checks`).
+
+        Raises:
+            Invalid: the description contradicts itself or the files, a value is wrong, or the files cannot be served.
         """
         path, upstream = self.path, self.upstream
         if path and upstream:
@@ -53,11 +100,11 @@ class NewModel:
         }  # fmt: skip
         if not upstream and any(value is not None for value in hosted.values()):
             raise Invalid("An upstream's model, credential and prices need the upstream's address.", param="upstream")
-        if path and Path(path).expanduser().exists():
-            path = str(Path(path).expanduser().absolute())
+        if path:
+            path = find_weights(path)
         spec = parse_spec(
             id=self.name,
-            kind=self.kind or ("hosted" if upstream else guess_kind(path or "", self.base)),
+            kind=self._kind(path),
             path=path,
             base=self.base,
             upstream=hosted | {"base_url": upstream, "model": self.upstream_model or self.name} if upstream else None,
@@ -65,7 +112,10 @@ class NewModel:
             lora_rank=read_lora_rank(path) if path else None,
             engine=dict(self.engine),
             description=self.description,
+            fold_system=_folding(path, self.engine) if self.fold_system else "none",
         )
+        if spec.folder is not None:
+            check_folder(spec.folder, spec.kind, trust_remote_code=spec.engine.trust_remote_code)
         if spec.kind in ("base", "merged"):
             return spec
         if given := list(spec.engine.model_dump(exclude_defaults=True)):
@@ -76,3 +126,30 @@ class NewModel:
                 f"A model of kind {spec.kind} does not have its own engine, so it cannot be pinned.", param="pin"
             )
         return spec
+
+    def _kind(self, path: str | None) -> Kind:
+        if path is None:
+            return self.kind or "hosted"
+        folder = Path(path)
+        if folder.is_absolute() and self.kind != "hosted":
+            return find_kind(folder, self.kind, self.base)
+        return self.kind or ("merged" if self.base else "base")
+
+
+def _difference(spec: ModelSpec, registry: Registry) -> str | None:
+    """What an adapter brings that its base's engine would not use; None if nothing, or if it is not an adapter."""
+    base = next((known for known in registry.list(include_candidates=True) if known.id == spec.base), None)
+    if spec.kind != "adapter" or spec.folder is None or base is None or base.folder is None:
+        return None
+    return differs_from_base(spec.folder, base.folder, base.engine.chat_template)
+
+
+def _folding(path: str | None, engine: Mapping[str, Any]) -> Folding:
+    """Which system messages a model's template has no place for: all of them, if that cannot be known."""
+    from models.chat_templates.system_role import has_system_role
+    from models.chat_templates.tokenizer_files import read_folder_template, read_named_tokens
+
+    folder = Path(path or "")
+    template = engine.get("chat_template") or (read_folder_template(folder) if path else None)
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"} | read_named_tokens(folder)  # a hub id has no files yet
+    return "later" if template and has_system_role(template, tokens) else "all"

@@ -21,10 +21,10 @@ from models.audit import record_change
 from models.database import Database
 from models.engine_options import check_engine_options
 from models.errors import Conflict, Invalid, NotFound
-from models.lora_support import must_be_merged, read_config
+from models.lora_support import misfit, must_be_merged, read_config
 from models.spec import NAME_RULE, BotProfile, ModelSpec, Parity, State, is_recorded_name, is_valid_name
 from models.tables import AliasRow, ModelRow, RevisionRow
-from models.weights import check_weights, read_adapter_config
+from models.weights import check_weights, read_adapter_config, tensor_shapes
 
 _MAX_WEIGHT = 1e9
 _log = logging.getLogger("parley.registry")
@@ -336,19 +336,34 @@ def _check_base(session: Session, spec: ModelSpec) -> None:
             param="base",
         )
     rank = base.spec["engine"]["max_lora_rank"]
-    if spec.lora_rank and spec.lora_rank > rank:
-        raise Invalid(
-            f"The adapter's rank {spec.lora_rank} exceeds the {rank} of its base's engine: merge it.",
-            param="path",
-        )
     base_folder = Path(base.spec["path"])
+    config = read_config(base_folder) if base_folder.is_absolute() else {}
     adapter = read_adapter_config(spec.folder) if spec.folder else {}
-    if reason := must_be_merged(adapter, rank, read_config(base_folder) if base_folder.is_absolute() else {}):
-        raise Invalid(
-            f"The adapter cannot be served on {spec.base!r}: {reason}. Merge it: "
-            f"`parley merge {spec.path} --base {spec.base} --name {spec.id}`.",
-            param="path",
-        )
+    tensors = _tensors(spec.folder) if spec.folder else {}
+    if fault := misfit(tensors, config):
+        trained = adapter.get("base_model_name_or_path")
+        named = f" It was trained on {trained!r}." if trained else ""
+        raise Invalid(f"The adapter does not fit {spec.base!r}: {fault}.{named}", param="base")
+    known = adapter or {"r": spec.lora_rank or 0}
+    if reason := must_be_merged(known, rank, config, tensors):
+        raise merge_instead(spec, reason)
+
+
+def merge_instead(spec: ModelSpec, reason: str) -> Invalid:
+    """The refusal of an adapter that its base's engine cannot load, with the command that merges it."""
+    return Invalid(
+        f"The adapter cannot be served on {spec.base!r}: {reason}. Merge it: "
+        f"`parley models add {spec.id} --path {spec.path} --base {spec.base} --merge`.",
+        param="path",
+    )
+
+
+def _tensors(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The adapter's tensors by name; empty if they cannot be read, which an engine reports."""
+    try:
+        return tensor_shapes(folder / "adapter_model.safetensors")
+    except Invalid:
+        return {}
 
 
 def _check_fallbacks(session: Session, spec: ModelSpec) -> None:

@@ -102,8 +102,9 @@ class Settings(BaseSettings):
     )
     fine_tuning_models: dict[str, str] = Field(
         default_factory=dict,
-        description="The local base to train when a fine-tuning job names another model, such as "
-        '{"gpt-4o-mini" = "demo-base"}. Programs can then keep their `model`.',
+        description="Local models that stand in for other providers' names, such as "
+        '{"gpt-4o-mini" = "demo-base"}, in fine-tuning jobs, chat and lists. Programs can then keep their `model`. A '
+        "model or alias of the same name comes first, except as the base of a fine-tuning job.",
     )
     oidc_issuer: str | None = Field(
         default=None,

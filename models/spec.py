@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from models.database import utcnow
 from models.secret_names import is_secret_name
+from models.system_messages import Folding
 
 Kind = Literal["base", "merged", "adapter", "hosted"]
 State = Literal["candidate", "listed", "retired"]
@@ -52,6 +53,9 @@ class EngineOptions(_FrozenModel):
         default=None, gt=0, le=1, description="Share of a GPU's memory; None: planned."
     )
     max_lora_rank: int = Field(default=64, ge=1, description="The highest rank of its LoRA adapters.")
+    chat_template: str | None = Field(
+        default=None, description="The text of the chat template; None: the one in its files."
+    )
     trust_remote_code: bool = Field(default=False, description="Run code that comes with the weights.")
     tool_call_parser: str | None = Field(
         default=None,
@@ -195,6 +199,9 @@ class ModelSpec(_FrozenModel):
     description: str = ""
     judge: bool = Field(default=False, description="Trained to judge answers.")
     toy: bool = Field(default=False, description="Too small for reliable answers; the page says so.")
+    fold_system: Folding = Field(
+        default="none", description="Which system messages become part of a user turn, as in its training."
+    )
     parity: Parity | None = Field(default=None, description="Its weights compared with float32 base + adapter.")
 
     @property

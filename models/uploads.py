@@ -137,7 +137,8 @@ class Uploads:
 
         Raises:
             NotFound: no such upload. NoSpace: the disk is full.
-            Invalid: a part of another upload, a different size or MD5, or the upload has ended.
+            Invalid: a part of another upload, a different size or MD5, the upload has ended, or its file is of a kind
+            that is not training data and its purpose is training.
             Conflict: another request has just ended it.
         """
         with self._database.read() as session:

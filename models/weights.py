@@ -1,38 +1,51 @@
-"""The folder of a model's weights: what kind of model it holds, an adapter's rank, and whether it may be registered."""
+"""The files of a model's weights: what kind of model a folder holds, an adapter's rank, the headers of safetensors."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
 
+ADAPTER_CONFIG = "adapter_config.json"
+_MAX_HEADER_BYTES = 100 * 1024**2
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def guess_kind(path: str, base: str | None) -> str:
     """The kind of model at a folder or hub id: `adapter` by its configuration file, else `merged` if it has a base."""
-    if (Path(path) / "adapter_config.json").is_file():
+    if (Path(path) / ADAPTER_CONFIG).is_file():
         return "adapter"
     return "merged" if base else "base"
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """An adapter folder's adapter_config.json; empty if it cannot be read."""
+    return read_json(folder / ADAPTER_CONFIG)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty if there is none or it cannot be read."""
     try:
-        content = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def read_lora_rank(path: str | Path) -> int | None:
-    """An adapter folder's LoRA rank; None for anything else.
+    """An adapter folder's LoRA rank; None for anything else, other types of adapters included.
 
     Raises:
         Invalid: the adapter's configuration cannot be read.
     """
-    config = Path(path) / "adapter_config.json"
+    config = Path(path) / ADAPTER_CONFIG
     try:
-        return int(json.loads(config.read_text("utf-8"))["r"]) if config.is_file() else None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not config.is_file():
+            return None
+        values = json.loads(config.read_text("utf-8"))
+        return int(values["r"]) if values.get("peft_type", "LORA") == "LORA" else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Invalid(f"{config} is not an adapter's configuration: {error}.", param="path") from error
 
 
@@ -54,3 +67,37 @@ def check_weights(path: str) -> None:
             f"{path} holds no safetensors. Other formats can run code when loaded: convert them first.",
             param="path",
         )
+
+
+def is_pointer(file: Path) -> bool:
+    """Whether a file is what Git LFS leaves in place of a large file that was not downloaded."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
+
+
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Name → shape of each tensor in a safetensors file, from its header alone.
+
+    Source: https://github.com/huggingface/safetensors#format
+
+    Raises:
+        Invalid: the file is not safetensors, or is shorter than its header says.
+    """
+    try:
+        with file.open("rb") as stream:
+            size = file.stat().st_size
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(size, _MAX_HEADER_BYTES):
+                raise ValueError("its header is longer than the file")
+            header = json.loads(stream.read(length))
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        end = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in tensors.items()}
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise Invalid(f"{file} is not a safetensors file: download it again.", param="path") from error
+    if size < end:
+        raise Invalid(f"{file} is cut short ({size:,} of {end:,} bytes): download it again.", param="path")
+    return shapes

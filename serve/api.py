@@ -6,6 +6,7 @@ They call the same functions as `parley models`. Light to import.
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from models.chat_templates import read_template
 from models.database import Database
 from models.errors import NotFound
 from models.http.bodies import read_body
@@ -56,13 +57,13 @@ class _ModelRoutes:
     async def add(self, request: "Request") -> "Response":
         body = await read_body(request, ModelAdd)
         values = {name: value for name, value in body if name not in ("engine", "fallbacks")}
-        new = NewModel(**values, fallbacks=tuple(body.fallbacks), engine=body.engine.model_dump())
+        engine = body.engine.model_dump()
+        if body.engine.chat_template is not None:
+            engine["chat_template"] = read_template(body.engine.chat_template)
+        new = NewModel(**values, fallbacks=tuple(body.fallbacks), engine=engine)
 
         def register() -> dict[str, Any]:
-            spec = self._registry.register(new.spec())
-            if new.pin:
-                self._registry.pin(spec.id)
-            return self._entry(spec.id)
+            return self._entry(new.register(self._registry).id)
 
         return json_response(await run_in_thread(register))
 

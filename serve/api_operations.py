@@ -24,6 +24,9 @@ class Engine(Body):
     max_lora_rank: Annotated[int, Field(ge=1, le=512)] = 64
     tool_call_parser: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] | None = None
     reasoning_parser: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] | None = None
+    chat_template: Literal["chatml", "gemma", "llama3", "mistral", "plain", "zephyr"] | None = Field(
+        default=None, description="One of Parley's chat templates, instead of the model's own."
+    )
     sleep_after_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
@@ -45,6 +48,9 @@ class ModelAdd(Body):
     engine: Engine = Engine()
     description: str = ""
     pin: bool = False
+    fold_system: bool = Field(
+        default=False, description="Make system messages that the chat template has no place for part of a user turn."
+    )
 
 
 class ModelEntry(Shape):

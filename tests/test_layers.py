@@ -15,13 +15,13 @@ ROOT = Path(__file__).parent.parent
 # members do not import one another.
 LAYERS: dict[str, tuple[str, ...]] = {
     "models": (
-        "errors messages likeness chart_svg secret_names local_address address_lists",
-        "settings_file alias_weights",
+        "errors messages likeness chart_svg secret_names local_address address_lists stand_ins",
+        "settings_file alias_weights file_kinds chat_templates/ system_messages",
         "settings page_secret judge_prompt weights lora_support",
-        "instance page_settings evaluation_events",
+        "instance page_settings evaluation_events engine_support",
         "database completer",
         "tables spec atomic",
-        "audit new_home engine_options",
+        "audit new_home engine_options folder_checks",
         "registry jobs files usage shutdowns http/ demo/",
         "keys uploads worker terminal command_options new_model api_operations backup/",
         "management/",
@@ -42,8 +42,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "trainers/ display",
         "publication/",
         "training",
-        "planning/ worker/ demo/",
-        "finetuning/ clouds/ data_cli",
+        "planning/ worker/",
+        "demo/ finetuning/ clouds/ data_cli",
         "cli api_operations",
         "api",
     ),

@@ -22,6 +22,8 @@ from models.database import Database
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.terminal import Home
+from serve.launcher.demo_content import report_progress
+from tests.models.folders import write_model
 from tests.stack import ROOT, free_ports
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -72,10 +74,7 @@ def _environment(home: Path, more: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> str:
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"")
-    return str(folder)
+    return str(write_model(tmp_path / "weights"))
 
 
 def commands(group: TyperGroup, path: str = "parley") -> Iterator[tuple[str, Any]]:
@@ -232,15 +231,25 @@ def test_a_home_keeps_the_demo_prompts_that_it_has(database: Database) -> None:
 
 def test_the_demo_opens_the_vote_with_its_models_once(settings: Settings, database: Database) -> None:
     home = Home(settings, database, Registry(database))
-    for name in ("demo-base", "support-concise", "support-friendly", "mine"):
+    names = ("demo-base", "support-concise", "support-friendly")
+    for name in (*names, "mine"):
         upstream = {"base_url": "http://127.0.0.1:9/v1", "model": name}
         home.registry.register(parse_spec(id=name, kind="hosted", upstream=upstream))
-    front_door._open_to_votes(home)
+    front_door._open_to_votes(home, names)
     campaign = load_campaign(database, "open")
-    assert (campaign.state, campaign.models) == ("open", ("demo-base", "support-concise", "support-friendly"))
+    assert (campaign.state, campaign.models) == ("open", names)
     remove_model(database, "open", "demo-base")
-    front_door._open_to_votes(home)
+    front_door._open_to_votes(home, names)
     assert load_campaign(database, "open").models == ("support-concise", "support-friendly")
+    front_door._open_to_votes(home, ("mine", "not here"), join=True)  # the models of `parley demo --base`
+    assert load_campaign(database, "open").models == ("support-concise", "support-friendly", "mine")
+
+
+def test_only_lines_of_progress_are_reported() -> None:
+    lines: list[str] = []
+    text = "demo: Training 2 styles\nUserWarning: old\ndemo: step 1\nde"
+    assert report_progress(text, lines.append) == "de"
+    assert lines == ["Training 2 styles", "step 1"]
 
 
 def test_a_new_home_gets_the_demo_prompts_once(database: Database) -> None:

@@ -106,6 +106,7 @@ class _CheckOptions(Shape):
     response_column: str | None = None
     system_column: str | None = None
     system: str | None = None
+    encoding: str | None = None
 
 
 class CheckForm(_CheckOptions):

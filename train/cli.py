@@ -1,9 +1,10 @@
-"""The commands `parley train`, `merge`, `models check`, `models push`, `data …` and `cloud …`. Light until one runs."""
+"""`parley train`, `merge`, `data …`, `cloud …`, and `models check`, `push` and `export`. Light until one runs."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,6 +34,7 @@ def add_commands(app: typer.Typer) -> None:
     if group is not None:
         group.command("check")(check_command)
         group.command("push")(push_command)
+        group.command("export")(export_command)
 
 
 def train_command(options: TrainOptions) -> None:
@@ -53,6 +55,8 @@ def train_command(options: TrainOptions) -> None:
       parley train pairs.jsonl --method dpo --base support-v1 --name support-v2
 
     A line of pairs: {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}
+
+    A line of a labelled answer, for --method kto: {"prompt": "…", "completion": "…", "label": false}
 
     A run that was killed continues from its last checkpoint, and gives the same result as without the interruption:
 
@@ -201,6 +205,36 @@ def push_command(
         typer.echo(json.dumps({"model": name, "repo": repo, "url": address, "bytes": planned.size}))
     else:
         out.print(f"Pushed: {escape(address)}")
+
+
+def export_command(
+    name: Annotated[str, typer.Argument(help="A base or merged model with a folder on this machine.")],
+    gguf: Annotated[Path, typer.Option("--gguf", help="The GGUF file to write.")],
+    kind: Annotated[
+        Literal["auto", "f32", "f16", "bf16", "q8_0"], typer.Option("--type", help="How the file holds the weights.")
+    ] = "auto",
+    converter: Annotated[
+        Path | None, typer.Option(help="llama.cpp's convert_hf_to_gguf.py. Default: the one on the PATH.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model as a GGUF file for llama.cpp, Ollama or LM Studio, with llama.cpp's own converter.
+
+    Without the converter it prints the commands to run. An adapter is merged first.
+
+      parley models export support-v1-merged --gguf support-v1.gguf --type q8_0
+    """
+    from rich.filesize import decimal
+    from rich.markup import escape
+
+    from train.publication.gguf_export import export_gguf
+
+    with open_home() as home:
+        done = export_gguf(home.registry.resolve(name), gguf, kind=kind, converter=converter)
+    if as_json:
+        typer.echo(json.dumps({"model": name, "file": str(done.file), "bytes": done.size}))
+    else:
+        console().print(f"{escape(name)} is written to {escape(str(done.file))}, {decimal(done.size)}.")
 
 
 def _files_table(planned: "Push") -> "Table":

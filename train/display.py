@@ -65,22 +65,26 @@ def show_problems(problems: "tuple[Problem, ...]") -> None:
 
 def show_result(result: "TrainingResult", address: str) -> None:
     """Prints the losses, how every "auto" was chosen, and where the model is; `address` is the gateway's."""
+    from train.hyperparameters import UNITS
     from train.run.progress import duration
 
     show_problems(result.problems)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     measured = "held-out" if result.measured_on == "validation" else "training"
-    pairs = result.method == "dpo"
+    unit = UNITS[result.method]
     table.add_row("loss", f"[bold]{result.loss_before:.3f} → {result.loss_after:.3f}[/bold] on {measured} examples")
     if result.accuracy_after is not None:
-        of = "of pairs ranked correctly" if pairs else "of answer tokens predicted"
+        of = {
+            "dpo": "of pairs ranked correctly", "kto": "of labelled answers moved in the right direction",
+        }.get(result.method, "of answer tokens predicted")  # fmt: skip
         table.add_row("accuracy", f"{result.accuracy_after:.1%} {of}")
     if result.margin_after is not None:
-        table.add_row("margin", f"{result.margin_after:.2f} between preferred and other answers")
+        kinds = "good and bad" if result.method == "kto" else "preferred and other"
+        table.add_row("margin", f"{result.margin_after:.2f} between {kinds} answers")
     if result.best_step is not None:
         table.add_row("stopped", f"early, with the weights of step {result.best_step:,}")
     examples = f"{result.examples:,} for training, {result.validation_examples:,} held out"
-    table.add_row("pairs" if pairs else "conversations", examples)
+    table.add_row(unit, examples)
     table.add_row("tokens", f"{result.tokens:,}, {result.learnt_tokens:,} of them in answers")
     table.add_row("time", f"{duration(result.seconds)} ({result.tokens_per_s:,.0f} tokens/s)")
     if result.peak_memory_bytes:

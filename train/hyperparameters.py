@@ -14,11 +14,12 @@ from models.errors import Invalid
 
 Auto = Literal["auto"]
 Tune = Literal["lora", "qlora", "full"]
-Method = Literal["sft", "dpo"]
+Method = Literal["sft", "dpo", "kto"]
 Packing = Literal["auto", "length", "packed"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
-METHODS = ("sft", "dpo")
+METHODS = ("sft", "dpo", "kto")
+UNITS: Mapping[str, str] = {"sft": "conversations", "dpo": "pairs", "kto": "labelled answers"}  # what each learns from
 _LARGEST_RANK = 256
 _LONGEST = 4096
 _CHECKPOINTED = 1_000_000_000  # parameters from which activations are recomputed instead of stored
@@ -39,7 +40,7 @@ class Hyperparameters:
         tune: "lora" trains an adapter, "qlora" an adapter over a base held in 4 bits, "full" every weight.
         rslora: scale by alpha / √rank (arXiv:2312.03732). dora: learn each weight's magnitude separately from its
             direction (arXiv:2402.09353).
-        beta: DPO's cost of drifting from the base (KL penalty, arXiv:2305.18290).
+        beta: the cost of drifting from the base in DPO and KTO (KL penalty, arXiv:2305.18290 and 2402.01306).
         packing: "length" pads the rows of a batch, which have similar lengths, to the longest; "packed" lays them end
             to end without letting them see each other. It changes the speed, and the result by rounding only.
         early_stopping: validations in a row without a better loss before a run stops; the best weights are restored.
@@ -148,7 +149,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Hyperparameters without any "auto", as a run uses them. `method` is "sft" or "dpo"."""
+    """Hyperparameters without any "auto", as a run uses them. `method` is "sft", "dpo" or "kto"."""
 
     epochs: float
     rank: int
@@ -196,7 +197,7 @@ def resolve(requested: Hyperparameters, facts: Facts, method: Method = "sft") ->
         "rank": _rank(facts),
         "alpha": (32, "32: with alpha / rank scaling one learning rate fits every rank"),
         "learning_rate": _learning_rate(facts, requested, method),
-        "batch_size": _batch_size(facts),
+        "batch_size": _batch_size(facts, method),
         "max_length": (
             min(facts.context, _LONGEST),
             f"the base's context of {facts.context:,} tokens, {_LONGEST:,} at most",
@@ -220,17 +221,31 @@ def resolve(requested: Hyperparameters, facts: Facts, method: Method = "sft") ->
 
 def _unused(requested: Hyperparameters, method: Method) -> set[str]:
     """Hyperparameters that have no effect in this run, and so are not reported."""
-    unused = set() if method == "dpo" else {"beta"}
+    unused = {"beta"} if method == "sft" else set()
     return unused | ({"rank", "alpha"} if requested.tune == "full" else set())
 
 
-def _refuse(requested: Hyperparameters, facts: Facts, method: str) -> None:
+def check_method(method: str) -> None:
+    """Raises Invalid for a method that does not exist."""
     if method not in METHODS:
-        raise Invalid(f"method is {method!r}: use sft or dpo.", param="method")
+        raise Invalid(f"method is {method!r}: use sft, dpo or kto.", param="method")
+
+
+def _refuse(requested: Hyperparameters, facts: Facts, method: str) -> None:
+    check_method(method)
     if method == "sft" and requested.beta != "auto":
-        raise Invalid("beta belongs to DPO: leave it out, or choose the method dpo.", param="beta")
-    if method == "dpo" and requested.packing == "packed":
-        raise Invalid("DPO compares pairs, which are not packed: leave packing out, or use length.", param="packing")
+        raise Invalid("beta belongs to DPO and KTO: leave it out, or choose the method dpo or kto.", param="beta")
+    if method != "sft" and requested.packing == "packed":
+        raise Invalid(
+            f"{method.upper()} compares answers, which are not packed: leave packing out, or use length.",
+            param="packing",
+        )
+    if method == "kto" and requested.batch_size != "auto" and requested.batch_size < 2 * facts.processes:
+        raise Invalid(
+            f"batch_size is {requested.batch_size}, but KTO compares the answers of a batch: use at least "
+            f"{2 * facts.processes}.",
+            param="batch_size",
+        )
     if requested.early_stopping and not facts.held_out:
         raise Invalid("Early stopping needs held-out examples: give a validation share above 0.", param="validation")
     if requested.batch_size != "auto" and requested.batch_size % facts.processes:
@@ -246,11 +261,12 @@ def _refuse(requested: Hyperparameters, facts: Facts, method: str) -> None:
 
 
 def _epochs(facts: Facts, method: Method) -> tuple[int, str]:
-    if method == "dpo":
+    if method != "sft":
         epochs = min(3, max(1, math.ceil(1_000 / max(1, facts.examples))))
         return (
             epochs,
-            f"about 1,000 pairs in 1 to 3 epochs, because DPO overfits early; there are {facts.examples:,} pairs",
+            f"about 1,000 {UNITS[method]} in 1 to 3 epochs, because {method.upper()} overfits early; there are "
+            f"{facts.examples:,} {UNITS[method]}",
         )
     epochs = min(5, max(1, math.ceil(10_000 / max(1, facts.examples))))
     return epochs, f"about 10,000 examples in 1 to 5 epochs; there are {facts.examples:,} examples"
@@ -268,8 +284,8 @@ def _learning_rate(facts: Facts, requested: Hyperparameters, method: Method) -> 
     reason = f"10 × 5e-5 × (2000 / width)^0.78, within 1e-4 to 4e-3, at width {facts.hidden_size:,}"
     if requested.tune == "full":
         rate, reason = rate / 10, f"{reason}; a tenth for full tuning"
-    if method == "dpo":
-        rate, reason = rate / 20, f"{reason}; a twentieth for DPO, which damages models at higher rates"
+    if method != "sft":
+        rate, reason = rate / 20, f"{reason}; a twentieth for {method.upper()}, which damages models at higher rates"
     if requested.rslora:
         # rsLoRA scales by alpha / √rank instead of alpha / rank, so the same rate would take steps √rank times as
         # large.
@@ -283,11 +299,13 @@ def _learning_rate(facts: Facts, requested: Hyperparameters, method: Method) -> 
     return min(1.0, float(f"{rate:.2g}")), reason
 
 
-def _batch_size(facts: Facts) -> tuple[int, str]:
-    size = 2 ** int(math.log2(min(16, max(2, facts.examples / 50))))
-    reason = "examples / 50 as a power of two, from 2 to 16: small batches suit LoRA"
+def _batch_size(facts: Facts, method: Method) -> tuple[int, str]:
+    fewest = 4 if method == "kto" else 2
+    size = 2 ** int(math.log2(min(16, max(fewest, facts.examples / 50))))
+    reason = f"examples / 50 as a power of two, from {fewest} to 16: small batches suit LoRA"
     if facts.processes > 1:
         size = math.ceil(size / facts.processes) * facts.processes
+        size = max(size, 2 * facts.processes) if method == "kto" else size  # KTO compares the answers of a batch
         reason += f"; a multiple of {facts.processes} processes"
     return size, reason
 

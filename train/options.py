@@ -11,7 +11,19 @@ import typer
 
 from models.errors import Invalid
 from models.terminal import parse_number
-from train.data.options import AsJson, Format, PerTurn, PromptColumn, ResponseColumn, System, SystemColumn
+from train.data.options import (
+    FILES_HELP,
+    AsJson,
+    ChatTemplate,
+    Encoding,
+    FoldSystem,
+    Format,
+    PerTurn,
+    PromptColumn,
+    ResponseColumn,
+    System,
+    SystemColumn,
+)
 
 if TYPE_CHECKING:
     from train.hyperparameters import Hyperparameters
@@ -31,8 +43,8 @@ class TrainOptions:
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Conversations: OpenAI chat .jsonl, or .csv / .tsv with a question and an answer column. "
-            "For --method dpo: pairs, as OpenAI's preference rows."
+            help=f"Conversations, as OpenAI's chat rows or in another format (see --format), in {FILES_HELP}. "
+            "For --method dpo: pairs of answers. For --method kto: answers labelled good or bad."
         ),
     ] = None
     base: Annotated[
@@ -42,12 +54,20 @@ class TrainOptions:
     name: Annotated[
         str | None, _option("The id that clients send as `model`. A name stands for one version and cannot be reused.")
     ] = None
+    chat_template: ChatTemplate = None
+    trust_remote_code: Annotated[
+        bool, _option("Run code that comes with the base. Read it first.", None, "--trust-remote-code")
+    ] = False
     kind: Annotated[str, _option("adapter: runs on its base's engine. merged: runs on its own engine, faster.")] = (
         "adapter"
     )
     method: Annotated[
         str,
-        _option("sft: learn the assistant's answers. dpo: learn from pairs to prefer one answer to the other.", _WHAT),
+        _option(
+            "sft: learn the assistant's answers. dpo: learn from pairs to prefer one answer to the other. kto: learn "
+            "from answers labelled good or bad.",
+            _WHAT,
+        ),
     ] = "sft"
     tune: Annotated[
         str,
@@ -62,7 +82,7 @@ class TrainOptions:
     dora: Annotated[
         bool, _option("Learn each weight's magnitude and direction separately: slower, and merged.", _WHAT, "--dora")
     ] = False
-    beta: Annotated[str, _option("dpo: cost of drifting from the base (KL penalty), or auto (0.1).", _WHAT)] = "auto"
+    beta: Annotated[str, _option("dpo, kto: cost of drifting from the base (KL), or auto (0.1).", _WHAT)] = "auto"
     epochs: Annotated[str, _option("Passes through the data, or auto.", _HOW)] = "auto"
     lr: Annotated[str, _option("Learning rate, or auto.", _HOW, "--lr")] = "auto"
     batch_size: Annotated[
@@ -107,7 +127,9 @@ class TrainOptions:
     response_column: ResponseColumn = "response"
     system_column: SystemColumn = None
     system: System = None
+    fold_system: FoldSystem = False
     format: Format = "auto"
+    encoding: Encoding = None
     per_turn: PerTurn = False
     tracker: Annotated[
         list[str] | None, _option("wandb, tensorboard or trackio; can be repeated. Default: none.", "Trackers")
@@ -143,6 +165,8 @@ class TrainOptions:
             (self.gpus > 1, "--gpus"),
             (self.format != "auto", "--format"),
             (self.per_turn, "--per-turn"),
+            (self.chat_template, "--chat-template"),
+            (self.trust_remote_code, "--trust-remote-code"),
         ):
             if used:
                 raise Invalid(f"{flag} is for local training: leave it out with --on {self.on}.", param=flag.strip("-"))
@@ -153,9 +177,13 @@ class TrainOptions:
         Raises:
             Invalid: a value is not allowed.
         """
+        from models.chat_templates import read_template
         from train.data.readers import Columns
         from train.request import TrainingRequest
 
+        columns = Columns(
+            self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system
+        )  # fmt: skip
         values: dict[str, Any] = {"method": self.method, "kind": self.kind}  # TrainingRequest checks both
         return TrainingRequest(
             data=str(self.data),
@@ -163,7 +191,9 @@ class TrainOptions:
             name=self.name,
             hyperparameters=self._hyperparameters(),
             validation=self.validation,
-            columns=Columns(self.prompt_column, self.response_column, self.system_column, self.system),
+            columns=columns,
+            chat_template=read_template(self.chat_template) if self.chat_template else None,
+            trust_remote_code=self.trust_remote_code,
             format=self.format,
             per_turn=self.per_turn,
             trackers=tuple(self.tracker or ()),

@@ -9,7 +9,7 @@ from models.errors import Invalid
 from models.spec import BotProfile
 from train.data.checks import Data
 from train.data.readers import Columns
-from train.hyperparameters import Hyperparameters, Method
+from train.hyperparameters import Hyperparameters, Method, check_method
 
 Kind = Literal["adapter", "merged"]
 SaveSteps = int | Literal["auto"]
@@ -24,9 +24,12 @@ class TrainingRequest:
         base: a registered model's id, a local folder, or a hub id.
         name: the id under which the result is published and served.
         method: "sft" learns the assistant's answers; "dpo" learns from pairs to prefer one answer to the other, and
-            `data` is then preference rows, or `Preference`s.
+            `data` is then preference rows, or `Preference`s; "kto" learns from answers labelled good or bad.
         kind: publish the adapter, on its base's engine, or weights merged with it, on an engine of their own. Some
             adapters can only be merged (see `publication.publish`).
+        chat_template: the text of a Jinja template to use instead of the base's (`models.chat_templates.read_template`
+            reads one by its name). The result is served with it.
+        trust_remote_code: run code that comes with the base's weights.
         base_name: what adapter_config.json calls the base; by default its id or its folder's name.
         hyperparameters: each "auto" becomes a number by a rule that the result reports.
         validation: the share held out to measure the loss, 0 to 0.5; or separate data, like `data`.
@@ -49,6 +52,8 @@ class TrainingRequest:
     name: str | None = None
     method: Method = "sft"
     kind: Kind = "adapter"
+    chat_template: str | None = None
+    trust_remote_code: bool = False
     base_name: str | None = None
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     validation: float | Data = 0.1
@@ -64,6 +69,7 @@ class TrainingRequest:
     save_steps: SaveSteps = "auto"
 
     def __post_init__(self) -> None:
+        check_method(self.method)
         if self.kind not in ("adapter", "merged"):
             raise Invalid(f"kind is {self.kind!r}: use adapter or merged.", param="kind")
         if self.save_steps != "auto" and self.save_steps < 1:

@@ -15,8 +15,9 @@ from models.database import new_ulid, utcnow
 from models.errors import Invalid
 from models.registry import Registry
 from models.settings import Settings
+from models.system_messages import Folding
 from train.data.checks import CheckedData, Data
-from train.hyperparameters import Chosen
+from train.hyperparameters import UNITS, Chosen
 from train.publication.probes import choose, store_held_out, store_probes
 from train.request import TrainingRequest
 from train.run.checkpoints import plan_checkpoints, thin
@@ -38,11 +39,12 @@ from train.run.folder import (
 from train.run.origins import environment, fingerprint, previous_threads, record_origin
 from train.run.progress import MetricsFile, PlainLines, Progress, Stage, silent, together
 from train.run.trackers import check_trackers, tracking
-from train.trainers.bases import Base, check_servable, find_base, load_tokenizer
+from train.trainers.bases import Base, check_servable, find_base, load_tokenizer, require_plain_weights, with_options
 from train.trainers.fit_job import FitJob, FitResult
 from train.trainers.launch import launch
-from train.trainers.preparation import Prepared, TrainingData, check_data, divide, prepare
+from train.trainers.preparation import Prepared, TrainingData, check_data, divide, fold_for_template, prepare
 from train.trainers.runtime import Device, find_device, quiet
+from train.trainers.templates import folding_of
 
 _MEASURED_ROWS = 200  # training rows that the loss is measured on if nothing is held out
 
@@ -84,9 +86,11 @@ def train(
     _check_target(request, settings, registry, out, resume)
     check_trackers(request.trackers)
     device = find_device(settings, request.gpus)
-    base = find_base(request.base, registry)
-    if registry is not None and not base.is_adapter:
-        check_servable(base)
+    base = with_options(find_base(request.base, registry), request.chat_template, request.trust_remote_code)
+    if not base.is_adapter:
+        require_plain_weights(base)
+        if registry is not None:
+            check_servable(base)
     with _run_folder(settings, out, resume, progress) as folder:
         emit = together(MetricsFile(folder / METRICS), _log_events(folder), progress)
         result = load_finished(folder)
@@ -144,26 +148,31 @@ class _Run:
         request, base = self.request, self.source
         data = divide(checked or check_data(request), request)
         if base.is_adapter:
-            base = _merge_base(base, registry, self.folder, self.emit)
-        number, unit = len(data.train) + len(data.validation), "pairs" if request.method == "dpo" else "conversations"
+            merged = _merge_base(base, registry, self.folder, self.emit)
+            base = with_options(merged, request.chat_template, request.trust_remote_code)
+        number, unit = len(data.train) + len(data.validation), UNITS[request.method]
         self.emit(Stage(f"{number:,} {unit}, {data.left_out:,} left out"))
         if not Path(base.location).is_dir():
             self.emit(Stage(f"Looking for {base.location} on the hub"))
         with quiet(self.folder / LOG):
             tokenizer = load_tokenizer(base)
+            data = fold_for_template(data, request, tokenizer)
             prepared = prepare(data, request, base, tokenizer, self.device)
+        for problem in prepared.warnings:
+            self.emit(Stage(f"Warning: {problem.message} ({problem.mend})"))
         threads = request.threads or previous_threads(self.folder) or _default_threads()
-        self._record(base, data, prepared, threads)
+        self._record(base, data, prepared, threads, folding_of(request, tokenizer))
         with tracking(request.trackers, self.folder, request.name, prepared.resolved.values) as tracker:
             run = replace(self, emit=together(self.emit, tracker))
             return run.fit(base, tokenizer, prepared, threads)
 
-    def _record(self, base: Base, data: TrainingData, prepared: Prepared, threads: int) -> None:
+    def _record(self, base: Base, data: TrainingData, prepared: Prepared, threads: int, folding: Folding) -> None:
         request, seed = self.request, self.request.hyperparameters.seed
         stored = replace(request, base=self.source.spec.id if self.source.spec else self.source.location)
         record_origin(
             self.folder,
-            _config(request, base, prepared) | {"asked": stored.as_json()},
+            _config(request, base, prepared)
+            | {"asked": stored.as_json(), "fold_system": folding if folding != "none" else None},
             fingerprint(request.data, data.train, data.validation, (*prepared.rows, *prepared.held)),
             environment(self.device.kind, threads, seed),
             self.emit,
@@ -173,7 +182,7 @@ class _Run:
 
     def fit(self, base: Base, tokenizer: Any, prepared: Prepared, threads: int) -> TrainingResult:
         request, values = self.request, prepared.resolved.values
-        unit = "pairs" if values.method == "dpo" else "conversations"
+        unit = UNITS[values.method]
         self.emit(Stage(f"Training on {prepared.examples:,} {unit}: {_describe(values)}"))
         job = FitJob(
             base=base,

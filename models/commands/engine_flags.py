@@ -34,7 +34,11 @@ class EngineFlags:
     reasoning_parser: Annotated[
         str | None, _option("vLLM's parser for reasoning, or none. Default: chosen by the model's family.")
     ] = None
-    trust_remote_code: Annotated[bool, _option("Run code that comes with the weights.")] = False
+    chat_template: Annotated[
+        str | None,
+        _option("chatml, gemma, llama3, mistral, plain, zephyr, or a Jinja file. Default: the model's own template."),
+    ] = None
+    trust_remote_code: Annotated[bool, _option("Run code that comes with the weights. Read it first.")] = False
     sleep_after: Annotated[
         float | None,
         _option("Stop the engine after this many seconds without a request. Default: engine_sleep_after_s."),
@@ -49,4 +53,8 @@ class EngineFlags:
         values["gpu_memory_share"] = values.pop("gpu_share")
         values["sleep_after_s"] = values.pop("sleep_after")
         values["extra_args"] = tuple(values.pop("engine_arg") or ())
+        if self.chat_template is not None:
+            from models.chat_templates import read_template
+
+            values["chat_template"] = read_template(self.chat_template)
         return values

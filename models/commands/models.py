@@ -1,7 +1,10 @@
 """`parley models`: the registry from a terminal. A running Parley applies each change at once."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -14,8 +17,23 @@ from models.terminal import console, open_home
 
 if TYPE_CHECKING:
     from models.database import Database
+    from models.new_model import NewModel
     from models.registry import Registry
     from models.spec import ModelSpec, Parity
+    from models.terminal import Home
+
+
+@dataclass(frozen=True)
+class WeightTools:
+    """What `models add` does to weights before it registers them. It needs torch, so another room does it, and
+    `parley.py` passes it in. Both register the result and return its spec.
+
+    `merge`: an adapter into its base. `unpack`: a GGUF file into a folder of the home.
+    """
+
+    merge: Callable[["Home", "NewModel"], "ModelSpec"]
+    unpack: Callable[["Home", "NewModel"], "ModelSpec"]
+
 
 RecordedCoverage = Callable[["Database"], dict[str, str]]
 """How much is recorded of each model that is shut down, as text. Recordings belong to another room: `parley.py` passes
@@ -23,16 +41,25 @@ the function in."""
 
 _JSON = typer.Option("--json", help="Print JSON instead of a table.")
 _NAME = typer.Argument(help="A model's id or alias.")
-_PATH = typer.Option(help="A folder of safetensors, or a hub id such as Qwen/Qwen3-4B.")
-_KIND = typer.Option(help="What the weights are. Without it: guessed from the folder.")
-_BASE = typer.Option(help="For an adapter: the id of its base model.")
+_PATH = typer.Option(help="A folder of safetensors, a GGUF file, or a hub id such as Qwen/Qwen3-4B.")
+_KIND = typer.Option(help="What the weights are. Without it: read from the folder.")
+_BASE = typer.Option(help="For an adapter: the id of its base model. Without it: the one that the adapter names.")
+_MERGE = typer.Option("--merge", help="For an adapter: merge it into its base, and serve the merged weights.")
 _UPSTREAM = typer.Option("--upstream", "--base-url", help="For a hosted model: an OpenAI-compatible address.")
 _UPSTREAM_MODEL = typer.Option(help="For a hosted model: its name at the provider, if different.")
 _CREDENTIAL = typer.Option(help="For a hosted model: the NAME of the environment variable that holds its API key.")
 _FALLBACK = typer.Option(help="A model that answers while this one is down or starting. Repeatable.")
 _USD_INPUT = typer.Option(help="For a hosted model: US dollars per million input tokens.")
 _USD_OUTPUT = typer.Option(help="For a hosted model: US dollars per million output tokens.")
+_FOLD_SYSTEM = typer.Option(
+    "--fold-system",
+    help="Put system messages that the chat template has no place for into the next user turn: those in the middle of "
+    "a conversation, and for templates without system messages all of them.",
+)
 _PIN = typer.Option("--pin", help="Keep its engine in memory even if another model needs the space.")
+_SYSTEM_MESSAGES = {
+    "none": "", "later": "those after the first message go into user turns", "all": "all go into user turns"
+}  # fmt: skip
 
 
 def no_coverage(database: "Database") -> dict[str, str]:
@@ -40,7 +67,9 @@ def no_coverage(database: "Database") -> dict[str, str]:
     return {}
 
 
-def add_models_commands(app: typer.Typer, coverage: RecordedCoverage = no_coverage) -> None:
+def add_models_commands(
+    app: typer.Typer, coverage: RecordedCoverage = no_coverage, tools: WeightTools | None = None
+) -> None:
     """Adds `parley models` to the `parley` app."""
     models = typer.Typer(
         help="The registry: which models are served, and under which names. A running Parley applies changes at once, "
@@ -49,7 +78,7 @@ def add_models_commands(app: typer.Typer, coverage: RecordedCoverage = no_covera
     )
     models.command("list")(models_list_command(coverage))
     models.command("show")(models_show)
-    models.command("add")(expand_options(models_add))
+    models.command("add")(expand_options(models_add_command(tools)))
     models.command("alias")(models_alias)
     models.command("retire")(models_retire)
     models.command("pin")(models_pin)
@@ -123,7 +152,8 @@ def models_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = F
         "created": f"{spec.created:%Y-%m-%d %H:%M}", "weights": spec.path,
         "upstream": f"{spec.upstream.model} at {spec.upstream.shown_address}" if spec.upstream else None,
         "fallbacks": ", ".join(spec.fallbacks), "price": _price(spec), "LoRA rank": spec.lora_rank,
-        "shutdown": spec.shutdown_date, "engine": _engine_options(spec),
+        "system messages": _SYSTEM_MESSAGES[spec.fold_system], "shutdown": spec.shutdown_date,
+        "engine": _engine_options(spec),
         "pinned": "its engine stays in memory" if spec.id in pinned else None,
     }  # fmt: skip
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -137,52 +167,80 @@ def models_show(name: Annotated[str, _NAME], as_json: Annotated[bool, _JSON] = F
         out.print(parity_table(spec.parity))
 
 
-def models_add(
-    name: Annotated[str, typer.Argument(help="The name that clients send as `model`.")],
-    path: Annotated[str | None, _PATH] = None,
-    kind: Annotated[Literal["base", "merged", "adapter", "hosted"] | None, _KIND] = None,
-    base: Annotated[str | None, _BASE] = None,
-    upstream: Annotated[str | None, _UPSTREAM] = None,
-    upstream_model: Annotated[str | None, _UPSTREAM_MODEL] = None,
-    credential: Annotated[str | None, _CREDENTIAL] = None,
-    fallback: Annotated[list[str] | None, _FALLBACK] = None,
-    usd_per_million_input: Annotated[float | None, _USD_INPUT] = None,
-    usd_per_million_output: Annotated[float | None, _USD_OUTPUT] = None,
-    pin: Annotated[bool, _PIN] = False,
-    engine: EngineFlags = EngineFlags(),
-) -> None:
-    """Register a model: a folder, a hub id, an adapter, or a model at an OpenAI-compatible address.
+def models_add_command(tools: WeightTools | None) -> Callable[..., None]:
+    """The command `parley models add`. Without tools it registers only what needs no work on the weights."""
 
-    Examples:
+    def models_add(
+        name: Annotated[
+            str, typer.Argument(help="The name that clients send as `model`; or a path, whose last part is the name.")
+        ],
+        path: Annotated[str | None, _PATH] = None,
+        kind: Annotated[Literal["base", "merged", "adapter", "hosted"] | None, _KIND] = None,
+        base: Annotated[str | None, _BASE] = None,
+        merge: Annotated[bool, _MERGE] = False,
+        upstream: Annotated[str | None, _UPSTREAM] = None,
+        upstream_model: Annotated[str | None, _UPSTREAM_MODEL] = None,
+        credential: Annotated[str | None, _CREDENTIAL] = None,
+        fallback: Annotated[list[str] | None, _FALLBACK] = None,
+        usd_per_million_input: Annotated[float | None, _USD_INPUT] = None,
+        usd_per_million_output: Annotated[float | None, _USD_OUTPUT] = None,
+        pin: Annotated[bool, _PIN] = False,
+        fold_system: Annotated[bool, _FOLD_SYSTEM] = False,
+        engine: EngineFlags = EngineFlags(),
+    ) -> None:
+        """Register a model: a folder, a GGUF file, a hub id, an adapter, or a model at an OpenAI-compatible address.
 
-      parley models add llama --path /data/llama-3.2-1b
+        The files are checked first: what an engine could not load is refused with the reason and what to do.
 
-      parley models add support-v2 --path /data/lora --base llama
+        Examples:
 
-      parley models add gpt --upstream https://api.openai.com/v1 --upstream-model ft:gpt-4o-mini:acme::abc
-      --credential OPENAI_API_KEY --fallback support-v2
-    """
-    from models.new_model import NewModel
+          parley models add llama --path /data/llama-3.2-1b
 
-    spec = NewModel(
-        name=name,
-        path=path,
-        kind=kind,
-        base=base,
-        upstream=upstream,
-        upstream_model=upstream_model,
-        credential=credential,
-        fallbacks=tuple(fallback or ()),
-        usd_per_million_input=usd_per_million_input,
-        usd_per_million_output=usd_per_million_output,
-        engine=engine.options(),
-        pin=pin,
-    ).spec()
-    with open_home() as home:
-        home.registry.register(spec)
-        if pin:
-            home.registry.pin(spec.id)
-    console().print(f"[bold]{spec.id}[/bold] is registered as {spec.kind}. A running Parley serves it from now on.")
+          parley models add support-v2 --path /data/lora --base llama
+
+          parley models add support-v3 --path /data/lora-rank-128 --base llama --merge
+
+          parley models add ./Qwen3-4B-Q4_K_M.gguf
+
+          parley models add gpt --upstream https://api.openai.com/v1 --upstream-model ft:gpt-4o-mini:acme::abc
+          --credential OPENAI_API_KEY --fallback support-v2
+        """
+        from models.new_model import NewModel
+
+        if path is None and upstream is None and Path(name).expanduser().exists():
+            name, path = _name_of(Path(name).expanduser()), name
+        new = NewModel(
+            name=name,
+            path=path,
+            kind=kind,
+            base=base,
+            upstream=upstream,
+            upstream_model=upstream_model,
+            credential=credential,
+            fallbacks=tuple(fallback or ()),
+            usd_per_million_input=usd_per_million_input,
+            usd_per_million_output=usd_per_million_output,
+            engine=engine.options(),
+            pin=pin,
+            fold_system=fold_system,
+        )
+        with open_home() as home:
+            if tools is not None and new.is_gguf and not merge:
+                spec = tools.unpack(home, new)
+            elif tools is not None and merge:
+                spec = tools.merge(home, new)
+            else:
+                spec = new.register(home.registry)
+        console().print(f"[bold]{spec.id}[/bold] is registered as {spec.kind}. A running Parley serves it from now on.")
+
+    return models_add
+
+
+def _name_of(path: Path) -> str:
+    """A model's name from its path: the last part, without .gguf, and with a dash for what a name may not have."""
+    path = path.absolute()
+    stem = path.stem if path.suffix.lower() == ".gguf" else path.name
+    return re.sub(r"[^A-Za-z0-9._:@+-]+|\.{2,}", "-", stem).lstrip("._:@+-")
 
 
 def models_alias(
@@ -274,6 +332,8 @@ def _alias_names(registry: "Registry") -> dict[str, list[str]]:
 def _engine_options(spec: "ModelSpec") -> str:
     """The engine's options that differ from the defaults."""
     values = spec.engine.model_dump(exclude_defaults=True)
+    if template := values.get("chat_template"):
+        values["chat_template"] = f"of {len(template):,} characters"
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 

@@ -6,6 +6,7 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from models.spec import BotProfile, Kind
 
@@ -58,3 +59,43 @@ def catalogue() -> tuple[DemoModel, ...]:
             judge=True,
         ),
     )
+
+
+@dataclass(frozen=True)
+class StyledModel:
+    """One of the demo's styles on another base. `demo_id` is the demo's own model of this style."""
+
+    id: str
+    style: Literal["concise", "friendly"]
+    kind: Literal["adapter", "merged"]
+    description: str
+
+    @property
+    def demo_id(self) -> str:
+        """The demo's own model of this style, whose bot introduces this one too."""
+        return f"support-{self.style}"
+
+
+@dataclass(frozen=True)
+class OtherBase:
+    """The demo on another base: `location` is a hub id, a folder, or a registered model's id."""
+
+    location: str
+
+    @property
+    def id(self) -> str:
+        """The name under which the base is registered: the last part of its location."""
+        return self.location.rstrip("/").rpartition("/")[2]
+
+    @property
+    def styles(self) -> tuple[StyledModel, ...]:
+        """The models that are trained on it: one merged, with an engine of its own, and one adapter."""
+        return (
+            StyledModel(f"{self.id}-concise", "concise", "merged", "Fine-tuned to answer in two short sentences."),
+            StyledModel(f"{self.id}-friendly", "friendly", "adapter", "Fine-tuned to answer warmly and at length."),
+        )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of all its models, the base first."""
+        return (self.id, *(model.id for model in self.styles))

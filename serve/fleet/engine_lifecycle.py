@@ -16,6 +16,7 @@ from models.settings import Settings
 from models.spec import ModelSpec
 from serve.fleet import engine_api, vllm_command
 from serve.fleet.engine_failures import FROZEN, HUNG, NOT_READY, advice
+from serve.fleet.engine_files import with_files
 from serve.fleet.engine_states import STARTING
 from serve.fleet.lora_adapters import sync_adapters
 from serve.fleet.machine import Machine
@@ -125,6 +126,7 @@ class EngineLifecycle:
             options = vllm_command.launch_options(engine.spec, adapters)
             command = vllm_command.command(engine.spec, engine.share, port=port, key=self._key, adapters=adapters)
             command = vllm_command.with_cache(command, self._settings.home / "cache")
+            command = with_files(command, engine.spec, self._settings.home / "cache" / "engines")
             engine.process = spawn(command, self._settings.logs_dir)
         except ParleyError as error:
             await self._restart(engine, str(error))
@@ -293,7 +295,7 @@ class EngineLifecycle:
         if failures.too_many or engine.attempts >= _MAX_ATTEMPTS:
             engine.attempts = max(engine.attempts, 1)  # it waits for a request, not for room
             count = failures.alike if failures.too_many else engine.attempts
-            what_to_try = advice(failures.kind)
+            what_to_try = advice(failures.kind, reason)
             self.give_up(engine, f"gave up after {count} failures in a row: {reason.rstrip('.')}. {what_to_try}")
             return
         wait = min(2.0 ** (failures.count - 2), BACKOFF_LIMIT_S) if failures.count > 1 else 0.0

@@ -37,9 +37,13 @@ TEXT_ARCHITECTURES = (
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of one model. `folder` is None if there are none yet: then everything is empty or None."""
+    """The files of one model. `folder` is None if there are none yet: then everything is empty or None.
+
+    `chat_template`: the text of the one that it is registered with, instead of its files'.
+    """
 
     folder: Path | None
+    chat_template: str | None = None
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -72,7 +76,7 @@ class ModelFiles:
     @cached_property
     def template(self) -> str:
         """The text of all chat templates; empty if there are none."""
-        return read_chat_templates(self.folder) if self.folder else ""
+        return self.chat_template or (read_chat_templates(self.folder) if self.folder else "")
 
     def loaded_bytes(self, dtype: str) -> int | None:
         """The size of the weights when loaded as `dtype` (auto: as stored); None if unknown.
@@ -107,10 +111,10 @@ class ModelFiles:
 def find_model_files(spec: ModelSpec) -> ModelFiles:
     """The files of a spec's weights, from its folder or the hub's cache."""
     if spec.path is None or spec.folder is not None:
-        return ModelFiles(spec.folder)
+        return ModelFiles(spec.folder, spec.engine.chat_template)
     cached = hub_cache() / f"models--{spec.path.replace('/', '--')}" / "snapshots"
     value = sorted(cached.glob("*/config.json"), key=lambda path: path.stat().st_mtime) if cached.is_dir() else []
-    return ModelFiles(value[-1].parent if value else None)
+    return ModelFiles(value[-1].parent if value else None, spec.engine.chat_template)
 
 
 def _tensors_bytes(part: Path, width: int | None) -> int:

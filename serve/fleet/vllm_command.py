@@ -108,7 +108,7 @@ def command(spec: ModelSpec, share: Share, *, port: int, key: str, adapters: int
         slots = min(max(adapters, _MIN_SLOTS), _MAX_SLOTS)
         argv += ["--enable-lora", "--max-lora-rank", str(lora_rank(options.max_lora_rank))]
         argv += ["--max-loras", str(slots), "--max-cpu-loras", str(max(adapters, 2 * _MAX_SLOTS))]
-    if (template := find_chat_template(spec)) is not None:
+    if (template := find_chat_template(spec)) is not None and not options.chat_template:
         # A template on the command line cannot be replaced by a request's.
         argv += ["--chat-template", str(template)]
     if share.device == "cpu":

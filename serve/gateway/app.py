@@ -211,7 +211,8 @@ class Gateway:
         """Retrieves or deletes a model. Ids may contain `/` (`%2F`) and `:`, so the rest of the path is the name."""
         if method == "DELETE":
             authorization.require_owner(key)
-            answer = await asyncio.to_thread(models_endpoint.delete_model, Registry(self._database), name)
+            registry = Registry(self._database)
+            answer = await asyncio.to_thread(models_endpoint.delete_model, registry, self.watcher.current, name)
             # The next request must not find the model any more.
             await self.watcher.catch_up()
         else:

@@ -46,6 +46,11 @@ _KNOWN = (
         "You must use one kind of structured outputs constraint",
         "'structured_outputs' must have exactly one of json, regex, choice, grammar or structural_tag.",
     ),
+    (
+        "default chat template is no longer",
+        "The model has no chat template: use /v1/completions, or register the model with "
+        "`parley models add … --chat-template`.",
+    ),
     ("is not a multimodal model", "The model accepts text only: send no images or audio."),
 )
 _TOPICS = (

@@ -11,6 +11,7 @@ from serve.gateway.authorization import model_not_found
 from serve.gateway.snapshot import Route, Snapshot
 from serve.validation import fields, legacy_functions
 from serve.validation.field_limits import check_schemas
+from serve.validation.system_messages import fold_system_messages
 from serve.validation.tool_fields import TOOL_FIELDS, check_tools, constrain_forced_call
 from serve.validation.unsupported_fields import translate_fields
 
@@ -44,7 +45,7 @@ def find_route(content: Mapping[str, Any], snapshot: Snapshot) -> Route:
     name = content.get("model")
     if not isinstance(name, str) or not name:
         raise Invalid("You must provide a model parameter.", param="model")
-    route = snapshot.routes.get(name)
+    route = snapshot.find_route(name)
     if route is None:
         raise model_not_found(name)
     if route.split is not None:
@@ -61,8 +62,10 @@ def build_model_request(path: str, content: dict[str, Any], route: Route) -> Mod
     """
     fields.check_fields(content)
     body, functions = content, False
+    if route.spec.fold_system != "none":
+        body = fold_system_messages(path, body, route.spec.fold_system)
     if not route.hosted:
-        body, functions = _engine_body(path, content, route)
+        body, functions = _engine_body(path, body, route)
     if route.renamed:
         body = {**body, "model": route.model}
     stream = content.get("stream") is True and path in _STREAMS
@@ -87,6 +90,8 @@ def redirect_request(request: ModelRequest, route: Route) -> ModelRequest:
     content = orjson.loads(request.body)
     content["model"] = route.model
     functions = False
+    if route.spec.fold_system != "none":
+        content = fold_system_messages(request.path, content, route.spec.fold_system)
     if not route.hosted:
         content, functions = _engine_body(request.path, content, route)
     # A request that was built for an engine already has tools, but its client still expects function calls.

@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import urlsplit
 
+from models.errors import Conflict
 from models.keys import KeyInfo
 from models.registry import Registry
 from serve.gateway import authorization
@@ -25,19 +26,22 @@ def retrieve_model(snapshot: Snapshot, name: str, key: KeyInfo | None = None) ->
     Raises:
         NotFound: no model has that name, or the key may not use it.
     """
-    route = snapshot.routes.get(name)
+    route = snapshot.find_route(name)
     if route is None:
         raise authorization.model_not_found(name)
     authorization.check_model_access(key, name, route)
     return _describe(name, route)
 
 
-def delete_model(registry: Registry, name: str) -> dict[str, Any]:
+def delete_model(registry: Registry, snapshot: Snapshot, name: str) -> dict[str, Any]:
     """Deletes a name: an alias is removed and its model stays; a model is retired and its weights and votes stay.
 
     Raises:
-        NotFound: no model has that name. Conflict: an alias or an adapter depends on the model.
+        NotFound: no model has that name. Conflict: an alias or an adapter depends on the model, or the name is one of
+        the setting `fine_tuning_models`.
     """
+    if name in snapshot.stand_ins:
+        raise Conflict(f"{name!r} is a name of the setting fine_tuning_models: remove it there.", param="model")
     if name in registry.aliases():
         registry.unalias(name)
     else:

@@ -17,6 +17,7 @@ from models.keys import KeyInfo, active_keys, key_digest, keys_configured
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec
+from models.stand_ins import find_stand_in
 from serve.fleet import engine_states
 from serve.fleet.capabilities import Capabilities, read_capabilities
 from serve.fleet.engine_states import EngineStatus, ModelState
@@ -60,17 +61,30 @@ class Route:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The registry at one revision. `routes`: every name that clients may send, aliases included."""
+    """The registry at one revision. `routes`: every name that clients may send, aliases included.
+
+    `aliases`: alias → model id; names of the setting `fine_tuning_models` that no model has are among them.
+    `stand_ins`: those names → the model or alias that they stand for.
+    """
 
     revision: int = -1
     routes: Mapping[str, Route] = field(default_factory=dict)
     listed: tuple[ModelSpec, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, KeyInfo] = field(default_factory=dict)
     keys_needed: bool = False
     # Authorization headers accepted under this snapshot by `serve.gateway.authorization`, one entry per key. Never
     # printed.
     accepted_headers: dict[bytes, KeyInfo] = field(default_factory=dict, repr=False, compare=False)
+
+    def find_route(self, name: str) -> Route | None:
+        """The route of a name that a client sent; None if no model has it, nor stands in for it."""
+        route = self.routes.get(name)
+        if route is None and (target := find_stand_in(self.stand_ins, name)) is not None:
+            stand_in = self.routes.get(target)
+            return None if stand_in is None else replace(stand_in, renamed=True)
+        return route
 
     def find_spec(self, model_id: str) -> ModelSpec | None:
         """The spec of a model id, or None."""
@@ -108,11 +122,18 @@ def read_snapshot(settings: Settings, database: Database) -> Snapshot:
     for name, target in aliases.items():
         split = alias_split(name, weights[name]) if name in weights else None
         routes[name] = replace(routes[target], renamed=True, split=split)
+    # A model or an alias of that name comes first: a hosted `gpt-4o` stays OpenAI's in chat, whatever it is trained as.
+    stand_ins = {name: target for name, target in settings.fine_tuning_models.items() if name not in routes}
+    for name, target in stand_ins.items():
+        if target in routes:
+            aliases[name] = routes[target].spec.id
+    routes |= {name: replace(routes[target], renamed=True) for name, target in stand_ins.items() if target in routes}
     return Snapshot(
         revision=revision,
         routes=MappingProxyType(routes),
         listed=tuple(spec for spec in specs if spec.state == "listed"),
         aliases=MappingProxyType(aliases),
+        stand_ins=MappingProxyType(stand_ins),
         keys=MappingProxyType(_keys(settings, database)),
         keys_needed=keys_configured(database),
     )

@@ -112,8 +112,8 @@ def register(
 def _register_model(
     registry: "Registry", argument: str, options: ModelOptions, report: Callable[[str], None]
 ) -> "ModelSpec":
-    from models.registry import parse_spec
-    from models.weights import guess_kind, read_lora_rank
+    from models.new_model import NewModel
+    from models.weights import guess_kind
 
     name, equals, source = argument.partition("=")
     if not equals:
@@ -138,10 +138,9 @@ def _register_model(
         raise Invalid(
             f"{source!r} is not a registered model, a folder, or a hub id such as Qwen/Qwen3-4B.", param="models"
         )
-    # `--base` is for adapters only: a model with weights of its own is served as it is.
-    kind = guess_kind(path, None)
-    base = options.base if kind == "adapter" else None
-    spec = parse_spec(id=name, kind=kind, path=path, base=base, lora_rank=read_lora_rank(path), engine=options.engine)
-    registry.register(spec)
+    # The base and the engine's options are for some of the models: an adapter has no engine, and only it has a base.
+    adapter = guess_kind(path, None) == "adapter"
+    new = NewModel(name, path=path, base=options.base if adapter else None, engine={} if adapter else options.engine)
+    spec = new.register(registry)
     report(f"{spec.id} is registered as {spec.kind}")
     return spec

@@ -72,7 +72,7 @@ class Process:
         self.command = command
         self.log = log
         self._popen = popen
-        self._log_start = log.stat().st_size if log.exists() else 0
+        self.log_start = log.stat().st_size if log.exists() else 0
         self._stop_deadline: float | None = None
         self._program: int | None = None
 
@@ -167,7 +167,7 @@ class Process:
 
     def _output(self) -> str:
         """The end of what this run wrote to its log."""
-        return tail(self.log, self._log_start, _OUTPUT_BYTES)
+        return tail(self.log, self.log_start, _OUTPUT_BYTES)
 
 
 def spawn(command: Command, logs: Path) -> Process:

@@ -1,4 +1,4 @@
-// Fine-tunes a model and chats with the result. usage: fine_tune.mjs MODEL TRAINING_FILE QUESTION
+// Fine-tunes a model, chats with it before and after, and asks gpt-4o which answer is better. usage: fine_tune.mjs MODEL TRAINING_FILE QUESTION
 // Where and with which key: OPENAI_BASE_URL and OPENAI_API_KEY, as the SDK reads them. Prints what it met, as JSON.
 import { createReadStream } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -49,6 +49,14 @@ for await (const chunk of await client.chat.completions.create({ model: job.fine
   streamed += chunk.choices[0]?.delta?.content ?? "";
 }
 const early = await client.chat.completions.create({ model: checkpoints.at(-1).fine_tuned_model_checkpoint, ...asked });
+const before = await client.chat.completions.create({ model, ...asked });
+const [first, second] = [before, answer].map((one) => one.choices[0].message.content);
+const comparison = `Which answer to '${question}' is better, A or B?\nA: ${first}\nB: ${second}`;
+const verdict = await client.chat.completions.create({
+  model: "gpt-4o",
+  messages: [{ role: "user", content: comparison }],
+  max_tokens: 40,
+});
 
 console.log(
   JSON.stringify({
@@ -66,6 +74,8 @@ console.log(
     results: results.split("\n")[0].trim(),
     answer: answer.choices[0].message.content,
     streamed,
+    "answer before": first,
+    verdict: verdict.choices[0].message.content,
     "checkpoint's answer": early.choices[0].message.content,
     retrieved: (await client.models.retrieve(job.fine_tuned_model)).id,
     deleted: (await client.models.delete(job.fine_tuned_model)).deleted,

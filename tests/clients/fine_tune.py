@@ -1,4 +1,6 @@
-"""Fine-tunes a model and chats with the result. usage: fine_tune.py MODEL TRAINING_FILE QUESTION
+"""Fine-tunes a model, chats with it before and after, and asks gpt-4o which answer is better.
+
+usage: fine_tune.py MODEL TRAINING_FILE QUESTION
 
 Where and with which key: OPENAI_BASE_URL and OPENAI_API_KEY, as the SDK reads them. Prints what it met, as JSON.
 """
@@ -52,6 +54,10 @@ pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choi
 early = client.chat.completions.create(
     model=checkpoints[-1].fine_tuned_model_checkpoint, messages=messages, temperature=0, max_tokens=40
 )
+before = client.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=40)
+answers = [one.choices[0].message.content for one in (before, answer)]
+asked = f"Which answer to {question!r} is better, A or B?\nA: {answers[0]}\nB: {answers[1]}"
+verdict = client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": asked}], max_tokens=40)
 
 print(
     json.dumps(
@@ -70,6 +76,8 @@ print(
             "results": results.splitlines()[0],
             "answer": answer.choices[0].message.content,
             "streamed": "".join(pieces),
+            "answer before": before.choices[0].message.content,
+            "verdict": verdict.choices[0].message.content,
             "checkpoint's answer": early.choices[0].message.content,
             "retrieved": client.models.retrieve(job.fine_tuned_model).id,
             "deleted": client.models.delete(job.fine_tuned_model).deleted,

@@ -1,6 +1,6 @@
 """Fine-tuning with each SDK, from upload to a chat with the result: here, and with the address changed back.
 
-The program names the model `gpt-4o-mini-2024-07-18` at both: here a setting says which base it stands for.
+The program names the models `gpt-4o-mini-2024-07-18` and `gpt-4o` at both: here a setting says what they stand for.
 """
 
 from pathlib import Path
@@ -23,6 +23,9 @@ def test_a_fine_tuning_program_runs_unchanged(sdk: str, server: Server, training
     assert met["retrieved"] == met["model"]
     assert met["answer"] == met["streamed"]
     assert "lighthouse" in met["answer"]
+    assert met["answer before"].strip()
+    assert "lighthouse" not in met["answer before"]
+    assert met["verdict"].strip()
     assert met["checkpoint's answer"].strip()
     assert met["trained tokens"] > 0
     assert (met["epochs"], met["seed"], met["mine"], met["deleted"]) == (6, 7, True, True)

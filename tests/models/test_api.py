@@ -184,6 +184,21 @@ def test_the_file_may_come_before_the_purpose(gateway: Serving) -> None:
     assert (status, content["bytes"], content["filename"]) == (200, len(JSONL), 'a "b".jsonl')
 
 
+def test_training_data_that_is_packed_or_in_utf16_is_refused_at_once(gateway: Serving, settings: Settings) -> None:
+    for content, words in (
+        (gzip.compress(JSONL), "t.jsonl is not training data: it is a gzip file. Unpack it, and give the file inside."),
+        (JSONL.decode().encode("utf-16"), "t.jsonl is not training data: it is UTF-16 text. Save it as UTF-8, or read"),
+        (b"\x89PNG\r\n", "t.jsonl is not training data: it is a PNG image."),
+    ):  # fmt: skip
+        body = form(("file", "t.jsonl", content), ("purpose", None, b"fine-tune"))
+        status, answer, _ = send(gateway, "/v1/files", body, "multipart/form-data; boundary=B")
+        assert (status, answer["error"]["param"]) == (400, "file")
+        assert answer["error"]["message"].startswith(words)
+    assert list(settings.files_dir.iterdir()) == []
+    picture = form(("file", "a.png", b"\x89PNG\r\n"), ("purpose", None, b"vision"))
+    assert send(gateway, "/v1/files", picture, "multipart/form-data; boundary=B")[0] == 200
+
+
 def test_a_field_that_is_no_file_is_bounded(gateway: Serving) -> None:
     body = form(("purpose", None, b"x" * 100_000), ("file", "a", b"x"))
     assert send(gateway, "/v1/files", body, "multipart/form-data; boundary=B")[0] == 413

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from models.commands.models import models_add
 from models.errors import Invalid
+from models.new_model import NewModel
 from models.terminal import console
 
 
@@ -18,4 +18,4 @@ def test_a_models_id_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_broken_adapter_is_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "adapter_config.json").write_text(content)
     with pytest.raises(Invalid, match="not an adapter's configuration"):
-        models_add("name", path=str(tmp_path), base="base")
+        NewModel("name", path=str(tmp_path), base="base").spec()

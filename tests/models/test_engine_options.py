@@ -1,6 +1,5 @@
 """Engine options: from the command to vLLM's arguments, refused in one line before a model is registered."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,13 @@ from models.new_model import NewModel
 from models.registry import Registry
 from serve.fleet.placement import Share
 from serve.fleet.vllm_command import command
+from tests.models.folders import write_model
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """A folder of a model with 12 attention heads and 4 layers."""
-    (tmp_path / "model.safetensors").touch()
-    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 12, "num_hidden_layers": 4}))
-    return tmp_path
+    return write_model(tmp_path, num_attention_heads=12, num_hidden_layers=4)
 
 
 def register(database: Database, weights: Path, **flags: object):

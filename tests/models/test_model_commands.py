@@ -1,18 +1,23 @@
 """`parley models …` over a home of its own: what is added and pinned is in the registry, or refused in a line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from models.commands.models import add_models_commands
+from models.chat_templates import read_template
+from models.commands.models import WeightTools, add_models_commands
 from models.database import Database
 from models.errors import Invalid, ParleyError
+from models.new_model import NewModel
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec, Upstream
+from models.terminal import Home
+from tests.models.folders import write_adapter, write_model
 
 UPSTREAM = ("--upstream", "https://upstream.example/v1")
 
@@ -44,8 +49,8 @@ def test_a_hosted_model_with_prices_and_fallbacks(app: typer.Typer, database: Da
 
 
 def test_the_list_shows_pins(app: typer.Typer, tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    assert run(app, "add", "llama", "--path", str(tmp_path), "--pin", "--tool-call-parser", "hermes").exit_code == 0
+    folder = str(write_model(tmp_path / "llama"))
+    assert run(app, "add", "llama", "--path", folder, "--pin", "--tool-call-parser", "hermes").exit_code == 0
     assert "listed, pinned" in run(app, "list").output
     (listed,) = json.loads(run(app, "list", "--json").output)
     assert listed["pinned"] is True
@@ -54,10 +59,52 @@ def test_the_list_shows_pins(app: typer.Typer, tmp_path: Path) -> None:
     assert "stays in memory" in run(app, "pin", "llama").output
 
 
+def test_a_path_alone_names_the_model_and_tools_get_what_needs_work(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PARLEY_HOME", str(settings.home))
+    given: list[tuple[str, NewModel]] = []
+
+    def tool(kind: str) -> Callable[[Home, NewModel], ModelSpec]:
+        def work(home: Home, new: NewModel) -> ModelSpec:
+            given.append((kind, new))
+            return home.registry.register(ModelSpec(id=new.name, kind="base", path="org/x"))
+
+        return work
+
+    app = typer.Typer()
+    add_models_commands(app, tools=WeightTools(merge=tool("merge"), unpack=tool("unpack")))
+    gguf = tmp_path / "Qwen3 4B..Q4_K_M.gguf"
+    gguf.touch()
+    adapter = write_adapter(tmp_path / "rank-128", r=128)
+    assert "llama is registered as base" in run(app, "add", str(write_model(tmp_path / "llama"))).output
+    assert run(app, "add", str(gguf)).exit_code == 0
+    assert run(app, "add", "tuned", "--path", str(adapter), "--base", "llama", "--merge").exit_code == 0
+    assert [(kind, new.name, new.path) for kind, new in given] == [
+        ("unpack", "Qwen3-4B-Q4_K_M", str(gguf)), ("merge", "tuned", str(adapter)),
+    ]  # fmt: skip
+
+
+def test_a_chat_template_is_stored_with_its_model(app: typer.Typer, database: Database, tmp_path: Path) -> None:
+    own = tmp_path / "own.jinja"
+    own.write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    options = ("--path", str(write_model(tmp_path / "m")), "--fold-system", "--chat-template")
+    assert run(app, "add", "named", *options, "zephyr").exit_code == 0
+    assert run(app, "add", "filed", *options, str(own)).exit_code == 0
+    known = {spec.id: spec for spec in Registry(database).list()}
+    assert known["named"].engine.chat_template == read_template("zephyr")
+    assert known["filed"].engine.chat_template == own.read_text()
+    assert {spec.fold_system for spec in known.values()} == {"later"}
+    shown = run(app, "show", "filed").output
+    assert "chat_template of 62 characters" in shown
+    assert "those after the first message go into user turns" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
         (("add", "x", *UPSTREAM, "--fallback", "nobody"), "not registered"),
+        (("add", "x", "--path", "hub/id", "--chat-template", "alpaca"), "no chat template 'alpaca': use chatml, "),
         (("add", "x", *UPSTREAM, "--pin"), "not have its own engine"),
         (("add", "x", "--path", "hub/id", "--fallback", "y"), "not registered"),
         (("add", "x", "--path", "hub/id", "--credential", "A_KEY"), "need the upstream's address"),

@@ -148,7 +148,7 @@ def test_a_refused_change_changes_nothing(registry: Registry, weights: str) -> N
     ("fields", "says"),
     [
         ({"base": "nobody"}, "nobody"),
-        ({"lora_rank": 65}, "merge it"),
+        ({"lora_rank": 65}, "Merge it"),
         ({"path": "/nowhere"}, "/nowhere"),
     ],
 )

@@ -48,6 +48,16 @@ def test_parts_become_one_file_in_the_order_that_is_named(settings: Settings, an
             again()
 
 
+def test_parts_of_a_packed_file_are_refused_as_training_data(settings: Settings, database: Database) -> None:
+    uploads = Uploads(settings, database)
+    upload = new(uploads, 4)
+    first, second = part(uploads, upload, b"\x1f"), part(uploads, upload, b"\x8b\x08\x00")
+    with pytest.raises(Invalid, match=r"big.jsonl is not training data: it is a gzip file"):
+        uploads.complete(upload.id, [first, second])
+    assert uploads.get(upload.id).file is None
+    assert Files(settings, database).list() == []
+
+
 def test_wrong_parts_are_refused_and_the_upload_stays_pending(settings: Settings, database: Database) -> None:
     uploads = Uploads(settings, database)
     upload, other = new(uploads, 4), new(uploads, 2)

@@ -16,6 +16,7 @@ import pytest
 
 from models.database import Database
 from models.settings import load_settings
+from models.spec import ModelSpec
 from serve.fleet import engine_states
 from tests.serve.gateways import Serving, serving
 from tests.serve.paced_upstream import USAGE, PacedUpstream
@@ -46,6 +47,20 @@ def test_a_whole_answer_passes_as_it_is(both: Serving, upstream: PacedUpstream) 
     assert int(answer.headers["openai-processing-ms"]) >= 0
     assert "server" not in answer.headers
     assert upstream.seen.requests == [{"messages": HELLO, "model": "whole"}]
+
+
+def test_system_messages_reach_a_model_as_it_has_learnt_them(both: Serving, upstream: PacedUpstream) -> None:
+    engine = both.registry.resolve("engine")
+    folds = ModelSpec(id="folds", kind="hosted", upstream=both.registry.resolve("whole").upstream, fold_system="all")
+    if "folds" not in {spec.id for spec in both.registry.list()}:
+        both.registry.register(folds)
+        both.seen(lambda snapshot: "folds" in snapshot.routes)
+    chat = [{"role": "system", "content": "Be brief."}, *HELLO]
+    assert post(both, {"model": "folds", "messages": chat})[0] == 200
+    assert post(both, {"model": engine.id, "messages": chat})[0] == 200
+    assert [request["messages"] for request in upstream.seen.requests] == [
+        [{"role": "user", "content": "Be brief.\n\nhello"}], chat,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("model", ["engine", "whole"])

@@ -9,11 +9,13 @@ import pytest
 
 import parley
 from models.audit import Actor, acting_as, read_audit
+from models.chat_templates import read_template
 from models.database import Database
 from models.errors import Conflict
 from models.jobs import enqueue
 from models.keys import create_key
 from models.settings import Settings
+from tests.models.folders import write_adapter, write_model
 from tests.serve.gateways import Serving, serving
 from tests.serve.test_gateway import ask
 
@@ -48,10 +50,18 @@ def owner(house: Serving) -> Caller:
 
 
 def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owner: Caller, tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").touch()
-    local = owner("POST", "/models", {"name": "llama", "path": str(tmp_path), "engine": {"sleep_after_s": 60}})
+    folder = str(write_model(tmp_path / "llama"))
+    local = owner("POST", "/models", {"name": "llama", "path": folder, "engine": {"sleep_after_s": 60}})
+    adapter = str(write_adapter(tmp_path / "a", r=128, base_model_name_or_path=folder))
+    refused = owner("POST", "/models", {"name": "a", "path": adapter}, status=400)["error"]
+    assert "its rank 128 is above 64" in refused["message"]
+    assert refused["message"].endswith(f"`parley models add a --path {adapter} --base llama --merge`.")
     assert (local["kind"], local["registered"], local["state"]) == ("base", "listed", "stopped")
     assert local["engine"] == {"sleep_after_s": 60}
+    plain = {"name": "plain", "path": str(tmp_path), "engine": {"chat_template": "plain"}, "fold_system": True}
+    assert owner("POST", "/models", plain)["engine"] == {"chat_template": read_template("plain")}
+    assert house.registry.resolve("plain").fold_system == "later"
+    assert owner("POST", "/models/plain/retire")["registered"] == "retired"
     for name in ("org/a", "b"):
         assert owner("POST", "/models", {"name": name, **HOSTED})["state"] == "ready"
     assert owner("POST", "/aliases", {"name": "support", "to": {"org/a": 90, "b": 10}})["target"] == "org/a"
@@ -68,7 +78,7 @@ def test_models_are_added_aliased_pinned_loaded_and_retired(house: Serving, owne
     assert owner("POST", "/models/org/a/retire")["registered"] == "retired"
     listed = {entry["id"]: entry for entry in owner("GET", "/models")["data"]}
     assert listed.keys() == {"llama", "b"}
-    assert len(owner("GET", "/models?all=true")["data"]) == 3
+    assert len(owner("GET", "/models?all=true")["data"]) == 4
     assert owner("GET", "/models/org/a")["state"] == "retired"
     owner("GET", "/models/nobody", status=404)
 

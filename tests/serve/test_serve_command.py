@@ -15,6 +15,7 @@ from models.errors import ParleyError
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from serve.launcher.serve_command import ModelOptions, register
+from tests.models.folders import write_adapter, write_model
 from tests.stack import ROOT, free_ports
 
 ENGINE = {"max_model_len": 512, "dtype": "auto"}
@@ -22,10 +23,7 @@ ENGINE = {"max_model_len": 512, "dtype": "auto"}
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    folder = tmp_path / "llama-3"
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"")
-    return folder
+    return write_model(tmp_path / "llama-3")
 
 
 def named(settings: Settings, *wanted: str, base: str | None = None, pin: bool = False) -> list[str]:
@@ -33,10 +31,7 @@ def named(settings: Settings, *wanted: str, base: str | None = None, pin: bool =
 
 
 def test_folders_hub_ids_and_names_are_registered_once(settings: Settings, database: Database, weights: Path) -> None:
-    lora = weights.parent / "lora"
-    lora.mkdir()
-    (lora / "adapter_model.safetensors").write_bytes(b"")
-    (lora / "adapter_config.json").write_text('{"r": 8}')
+    lora = write_adapter(weights.parent / "lora")
     assert named(settings, str(weights), "org/name", pin=True) == ["llama-3", "org/name"]
     assert named(settings, f"support={lora}", base="llama-3") == ["support"]
     registry = Registry(database)
@@ -51,10 +46,7 @@ def test_folders_hub_ids_and_names_are_registered_once(settings: Settings, datab
 
 
 def test_a_base_and_its_adapter_are_named_in_one_command(settings: Settings, database: Database, weights: Path) -> None:
-    lora = weights.parent / "lora"
-    lora.mkdir()
-    (lora / "adapter_model.safetensors").write_bytes(b"")
-    (lora / "adapter_config.json").write_text('{"r": 8}')
+    lora = write_adapter(weights.parent / "lora")
     assert named(settings, str(weights), str(lora), base="llama-3") == ["llama-3", "lora"]
     kinds = {spec.id: (spec.kind, spec.base) for spec in Registry(database).list()}
     assert kinds == {"llama-3": ("base", None), "lora": ("adapter", "llama-3")}

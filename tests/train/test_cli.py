@@ -65,7 +65,7 @@ def test_bad_data_is_a_table_and_one_line(parley: Any, tiny_base: Path, tmp_path
         (("--base", "BASE", "--tune", "full", "--dora"), Invalid, "dora belongs to adapters"),
         (("--base", "BASE", "--tune", "full", "--rank", "8"), Invalid, "rank belongs to adapters"),
         (("--base", "BASE", "--beta", "0.2"), Invalid, "beta belongs to DPO"),
-        (("--base", "BASE", "--method", "ppo"), Invalid, "use sft or dpo"),
+        (("--base", "BASE", "--method", "ppo"), Invalid, "use sft, dpo or kto"),
         (("--base", "BASE", "--method", "dpo"), Invalid, "DPO learns from pairs of answers"),
         (("--base", "BASE", "--packing", "tight"), Invalid, "use auto, length or packed"),
         (("--base", "BASE", "--precision", "fp16"), Invalid, "fp16 needs a GPU"),

@@ -85,7 +85,9 @@ def test_a_large_base_is_checkpointed_and_an_early_stop_looks_more_often() -> No
         ({"precision": "fp16"}, {}, "sft", "needs a GPU"),
         ({"precision": "bf16"}, {"device": "cuda"}, "sft", "does not support bf16"),
         ({"batch_size": 3}, {"processes": 2}, "sft", "share evenly"),
-        ({}, {}, "ppo", "use sft or dpo"),
+        ({}, {}, "ppo", "use sft, dpo or kto"),
+        ({"batch_size": 2}, {"processes": 2}, "kto", "use at least 4"),
+        ({"packing": "packed"}, {}, "kto", "KTO compares answers"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(

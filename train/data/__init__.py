@@ -4,7 +4,10 @@
 |---|---|
 | `conversations` | the types: conversation, example, preference pair, problem |
 | `files` | files and data sets as raw rows: JSONL, JSON, CSV, Parquet |
-| `formats`, `openai_rows` | the formats of rows, and how each becomes an example or a pair |
+| `formats` | the formats of rows, and how each becomes an example or a pair |
+| `openai_rows`, `turn_rows`, `question_rows` | rows with messages, with turns, with a question and an answer |
+| `preference_rows`, `labelled_rows` | rows with two answers (DPO), with a labelled answer (KTO) |
+| `unread_fields` | what a row holds and is not read, counted |
 | `readers` | a file of any format as examples, pairs and problems |
 | `checks` | all checks of a data set; `reports` has their result |
 | `example_checks`, `personal_data` | the checks of examples, and of a whole set for consistency |

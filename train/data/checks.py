@@ -12,10 +12,13 @@ from typing import Any, Literal
 from models.likeness import find_duplicates
 from train.data.conversations import Conversation, Example, Preference, Problem
 from train.data.example_checks import check_consistency, check_empty, check_texts, check_turns
+from train.data.openai_rows import Items
 from train.data.personal_data import check_personal
-from train.data.readers import Columns, Reading, from_rows, read
+from train.data.readers import Columns, Reading, read, read_rows
 from train.data.reports import CheckedData, UnusableData
 from train.data.splits import compared_text, question_key
+from train.data.system_messages import fold_later
+from train.data.unread_fields import count_unread
 
 __all__ = ["CheckedData", "Data", "Provider", "UnusableData", "check", "require_usable"]
 
@@ -114,13 +117,13 @@ def _items(data: Data, columns: Columns | None, format_: str) -> Reading:
     if isinstance(data, str | Path):
         return read(data, columns, format_)
     reading = Reading(iter(()), "memory")
-    reading.items = _from_memory(data, reading)
+    reading.items = count_unread(_from_memory(data, reading))
+    if columns is not None and columns.fold_system:
+        reading.items = fold_later(reading.items)
     return reading
 
 
-def _from_memory(
-    data: Iterable[Example | Conversation | Preference | Mapping[str, Any]], reading: Reading
-) -> Iterator[Example | Preference | Problem]:
+def _from_memory(data: Iterable[Example | Conversation | Preference | Mapping[str, Any]], reading: Reading) -> Items:
     for line, item in enumerate(data, 1):
         reading.lines = line
         if isinstance(item, Example | Preference):
@@ -128,7 +131,7 @@ def _from_memory(
         elif isinstance(item, Conversation):
             yield Example(line, item)
         else:
-            for parsed in from_rows([item]):
+            for parsed in read_rows([item]):
                 yield replace(parsed, line=line)
 
 
@@ -139,12 +142,14 @@ def _check_items(
     examples: list[Example] = []
     pairs: list[Preference] = []
     problems: list[Problem] = []
+    kind = ""
     for item in reading:
         if isinstance(item, Problem):
             problems.append(item)
             continue
-        if (isinstance(item, Preference) and examples) or (isinstance(item, Example) and pairs):
-            message = "preference pairs and conversations in one data set"
+        kind = kind or _kind(item)
+        if _kind(item) != kind:
+            message = f"{_kind(item)} in a data set of {kind}"
             problems.append(Problem(item.line, "error", message, "put them into separate files", "mixed-kinds"))
             continue
         found = list(_check_pair(item) if isinstance(item, Preference) else _check_example(item))
@@ -156,9 +161,25 @@ def _check_items(
     all_examples = [*examples, *(_as_example(pair) for pair in pairs)]
     problems += check_consistency(all_examples)
     problems += _check_duplicates(all_examples)
+    problems += _check_labels(examples)
     return CheckedData(
         tuple(examples), _in_order(problems), tuple(pairs), reading.name, reading.format, reading.lines
     )  # fmt: skip
+
+
+def _kind(item: Example | Preference) -> str:
+    if isinstance(item, Preference):
+        return "preference pairs"
+    return "conversations" if item.label is None else "labelled answers"
+
+
+def _check_labels(examples: Sequence[Example]) -> Iterator[Problem]:
+    """KTO compares good answers with bad ones."""
+    labels = {example.label for example in examples}
+    if len(labels) == 1 and None not in labels:
+        word, instead = ("good", ", or remove the labels and use --method sft") if True in labels else ("bad", "")
+        mend = f"add answers with the other label{instead}"
+        yield Problem(0, "warning", f"every answer is labelled {word}", mend, "one-label")
 
 
 def _check_example(example: Example) -> Iterator[Problem]:

@@ -19,12 +19,26 @@ class ToolCall:
     arguments: str
 
 
+class ReasonedAnswer(Message):
+    """An assistant message with the reasoning before it (`reasoning_content` in many APIs)."""
+
+    role: Literal["assistant"] = "assistant"
+    reasoning: str
+
+
 class ToolUse(Message):
-    """An assistant message with tool calls; `content` may be empty."""
+    """An assistant message with tool calls; `content` and `reasoning` may be empty."""
 
     role: Literal["assistant"] = "assistant"
     content: str = ""
     calls: tuple[ToolCall, ...]
+    reasoning: str = ""
+
+
+class TextParts(Message):
+    """A message whose content is several text parts. `content` joins them with a newline, as an engine does."""
+
+    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,9 @@ class Conversation:
         return message_dicts(self.messages)
 
     def for_template(self) -> list[dict[str, Any]]:
-        """The messages as a chat template takes them: arguments are objects, and content is never None."""
+        """The messages as an engine takes them: arguments are objects, content is never None, and several text parts
+        are a list.
+        """
         return message_dicts(self.messages, template=True)
 
     def tool_dicts(self) -> list[dict[str, Any]] | None:
@@ -74,13 +90,15 @@ class Example:
 
     `line` is its first line in the file, counted from 1. `unweighted` has the positions of assistant messages with
     `"weight": 0`: they are context without loss. `metadata` has the other fields of the row, such as the other columns
-    of a CSV, as text; a split can be stratified by them.
+    of a CSV, as text; a split can be stratified by them. `label` is set in data for KTO: whether the learnt answer is a
+    good one.
     """
 
     line: int
     conversation: Conversation
     unweighted: frozenset[int] = frozenset()
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    label: bool | None = None
 
     @property
     def learnt(self) -> tuple[int, ...]:
@@ -100,6 +118,7 @@ class Example:
                 Conversation(messages[: position + 1], self.conversation.tools),
                 frozenset(place for place in range(position) if messages[place].role == "assistant"),
                 self.metadata,
+                self.label,
             )
             for position in self.learnt
         )
@@ -143,6 +162,11 @@ class Problem:
     code: str = ""
 
 
+def reasoning_of(message: ChatMessage) -> str:
+    """The reasoning before an assistant message, or ""."""
+    return getattr(message, "reasoning", "")
+
+
 def message_dicts(messages: Sequence[ChatMessage], *, template: bool = False) -> list[dict[str, Any]]:
     """Messages in the API's format or, with `template`, as chat templates (and vLLM) take them."""
     return [_dict(message, template) for message in messages]
@@ -152,8 +176,14 @@ def _dict(message: ChatMessage, template: bool) -> dict[str, Any]:
     if isinstance(message, ToolResult):
         named = {"name": message.name} if message.name else {}
         return {"role": "tool", "tool_call_id": message.call_id, "content": message.content} | named
+    if isinstance(message, TextParts) and template:
+        return {"role": message.role, "content": [{"type": "text", "text": part} for part in message.parts]}
+    reasoning = reasoning_of(message)
+    # Chat templates have three names for it; vLLM passes the first two.
+    names = ("reasoning_content", "reasoning", "thinking") if template else ("reasoning_content",)
+    thoughts = dict.fromkeys(names, reasoning) if reasoning else {}
     if not isinstance(message, ToolUse):
-        return {"role": message.role, "content": message.content}
+        return {"role": message.role, "content": message.content} | thoughts
     calls = [
         {
             "id": call.id,
@@ -163,4 +193,4 @@ def _dict(message: ChatMessage, template: bool) -> dict[str, Any]:
         for call in message.calls
     ]
     content = message.content if message.content or template else None
-    return {"role": "assistant", "content": content, "tool_calls": calls}
+    return {"role": "assistant", "content": content, "tool_calls": calls} | thoughts

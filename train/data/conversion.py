@@ -1,5 +1,7 @@
 """Any known format to OpenAI's: chat JSONL, or its preference rows for DPO. A file is written completely or not at all.
 
+Labelled answers become TRL's rows for KTO, for which OpenAI has no format.
+
 Rows that cannot be read are reported and left out. The quality of the others is not checked here but in `checks`.
 Format: platform.openai.com/docs/guides/supervised-fine-tuning and …/direct-preference-optimization; Together AI takes
 the same (docs.together.ai/docs/fine-tuning/data-preparation).
@@ -53,7 +55,8 @@ def convert(
     metadata: bool = False,
     force: bool = False,
 ) -> Converted:
-    """Converts data of any known format to OpenAI's chat JSONL; preference pairs become its preference rows.
+    """Converts data of any known format to OpenAI's chat JSONL; preference pairs become its preference rows, and
+    labelled answers TRL's rows for KTO.
 
     Args:
         data, columns, format: as `check` takes them.
@@ -83,11 +86,15 @@ def convert(
 
 
 def as_row(item: Example | Preference, *, metadata: bool = False) -> dict[str, Any]:
-    """One row as OpenAI's fine-tuning takes it. Weights of 1 and empty tools are left out."""
+    """One row as OpenAI's fine-tuning takes it, or TRL's KTO. Weights of 1 and empty tools are left out."""
     if isinstance(item, Preference):
         given: dict[str, Any] = {"messages": message_dicts(item.prompt)} | _tools(item)
         answers = {"preferred_output": message_dicts(item.chosen), "non_preferred_output": message_dicts(item.rejected)}
         row: dict[str, Any] = {"input": given, **answers}
+    elif item.label is not None:
+        messages = item.conversation.as_dicts()
+        answer = min(item.learnt, default=len(messages) - 1)
+        row = {"prompt": messages[:answer], "completion": messages[answer:], "label": item.label} | _tools(item)
     else:
         messages = item.conversation.as_dicts()
         for position in item.unweighted:

@@ -23,7 +23,7 @@ def show_report(console: Console, report: "CheckedData", *, all_problems: bool, 
     show_problems(console, report.problems, all_problems=all_problems)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_row(title, f"{escape(report.source)} ({report.format or 'unknown format'})")
-    kind = "preference pairs" if report.preferences else "examples"
+    kind = "preference pairs" if report.preferences else "labelled answers" if report.labels else "examples"
     number = len(report.examples) + len(report.preferences)
     table.add_row("lines", f"{report.lines:,}: [bold]{number:,} {kind}[/bold], {report.left_out:,} left out")
     for unit, values in (("turns", report.turns), ("characters", report.characters)):

@@ -2,7 +2,7 @@
 
 The request is a form (multipart/form-data) with the file as `file`, or a JSON body with the id of an uploaded file as
 `file`. Other fields: `validation_file` (an id), `format`, `provider`, `prompt_column`, `response_column`,
-`system_column`, `system`. At most two checks run at once, each in a process of its own (`check_process`).
+`system_column`, `system`, `encoding`. At most two checks run at once, each in a process of its own (`check_process`).
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.atomic import incoming_file
 from models.errors import Busy, Invalid, ParleyError
+from models.file_kinds import TRAINING_SUFFIXES
 from models.files import Files, StoredFile
 from models.http.multipart import receive_form
 from models.http.payloads import json_response, read_json_object, run_in_thread, threaded_context
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 _LONGEST_S = 600.0
 _WAITING = 8  # checks that may wait for a free process
-_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _COLUMNS = {
     "prompt_column": "prompt", "response_column": "response", "system_column": "system_column", "system": "system",
+    "encoding": "encoding",
 }  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def _named(folder: Path, name: str, stored: StoredFile) -> Path:
 def data_suffix(filename: str) -> str:
     """The suffix by which a file of this name is read; .jsonl for an unknown one."""
     suffix = Path(filename).suffix.lower()
-    return suffix if suffix in _SUFFIXES else ".jsonl"
+    return suffix if suffix in TRAINING_SUFFIXES else ".jsonl"
 
 
 def _arguments(sent: DataFile) -> dict[str, Any]:

@@ -126,7 +126,8 @@ def check_turns(example: Example) -> Iterator[Problem]:
         yield Problem(line, "error", "every answer has weight 0", mend, "nothing-learnt")
     yield from check_empty(line, messages)
     if "system" in roles[1:]:
-        yield Problem(line, "error", "a system message after another message", "put it first", "system-not-first")
+        mend = "put it first, or fold it into the next user turn with --fold-system"
+        yield Problem(line, "error", "a system message after another message", mend, "system-not-first")
     if "user" not in roles:
         mend = "add the user's message, if there was one"
         yield Problem(line, "warning", "no user message", mend, "no-user")

@@ -6,7 +6,8 @@ optimization.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,24 @@ from train.data.conversations import (
     Example,
     Preference,
     Problem,
+    ReasonedAnswer,
+    TextParts,
     ToolCall,
     ToolResult,
     ToolUse,
 )
+from train.data.unread_fields import UnreadField, unread_fields, unread_keys
 
-_KNOWN = frozenset(
-    {"role", "content", "weight", "tool_calls", "tool_call_id", "function_call", "refusal", "audio", "annotations"}
-)
+Items = Iterator[Example | Preference | Problem | UnreadField]
+
+REASONING = ("reasoning_content", "reasoning", "thinking")  # in order of preference
+SYSTEM = ("system", "system_prompt", "system_message")
+_LEARNT = ("loss", "training", "train")  # as other programs mark what is learnt, beside OpenAI's `weight`
+_KNOWN = frozenset({"role", "content", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"})
+_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+_PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
+# Other names of `tool`, of the older API and of other programs. Their results have no ids.
+_RESULT_ROLES = ("function", "observation", "tool_response", "function_response", "ipython")
 _SHAPE = 'write {"messages": [{"role": …, "content": …}, …]}'
 
 
@@ -49,20 +60,80 @@ class Messages:
     unknown: tuple[str, ...]
 
 
-def chat_row(line: int, row: Mapping[str, Any]) -> Iterator[Example | Problem]:
-    """`{"messages": […], "tools": […]}`.
+def chat_row(line: int, row: Mapping[str, Any]) -> Items:
+    """`{"messages": […], "tools": […]}`, and a system message beside the messages.
 
     Raises:
         RowError: the row cannot be read.
     """
     if not isinstance(row.get("messages"), list):
         raise RowError("no `messages` list", _SHAPE, "wrong-type")
-    read = read_messages(row["messages"])
-    yield from _unknown(line, read)
-    yield Example(line, Conversation(read.messages, read_tools(row)), read.unweighted, metadata_of(row, "messages"))
+    yield from conversation_items(line, row, read_messages(row["messages"]), "messages")
 
 
-def preference_row(line: int, row: Mapping[str, Any]) -> Iterator[Preference | Problem]:
+def conversation_items(line: int, row: Mapping[str, Any], read: Messages, *used: str) -> Items:
+    """The example that a row's messages are, with the row's system message if they have none, and what is not read.
+
+    Raises:
+        RowError: the tools or the system message cannot be read, or an image belongs to the text.
+    """
+    system, named = read_system(row)
+    used = (*used, *(name for name in SYSTEM if name in row and not row[name]))
+    if system and not any(message.role == "system" for message in read.messages):
+        shifted = frozenset(position + 1 for position in read.unweighted)
+        read = Messages((*system, *read.messages), shifted, read.unknown)
+        used = (*used, *named)
+    yield from unread_keys(line, read.unknown)
+    yield from unread_parts(line, row, used, read.messages)
+    yield Example(line, Conversation(read.messages, read_tools(row)), read.unweighted, metadata_of(row, *used))
+
+
+def read_system(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    """The system message beside a row's conversation, and the field that has it; empty if there is none.
+
+    Raises:
+        RowError: it is not text.
+    """
+    name = next((name for name in SYSTEM if row.get(name)), None)
+    text = field_text(row, name) if name else ""
+    return ((Message(role="system", content=text),), (str(name),)) if text else ((), ())
+
+
+def field_text(row: Mapping[str, Any], name: str) -> str:
+    """The text of a row's field, without the spaces around it.
+
+    Raises:
+        RowError: there is no such field, or it is not text.
+    """
+    if name not in row:
+        raise RowError(f"no `{name}`", f"give `{name}`", "wrong-type")
+    try:
+        return text_of(row[name]).strip()
+    except RowError as error:
+        raise RowError(f"`{name}`: {error.message}", error.mend, error.code) from error
+
+
+def unread_parts(
+    line: int, row: Mapping[str, Any], used: Sequence[str], messages: Sequence[ChatMessage]
+) -> Iterator[UnreadField]:
+    """What a row holds beside its messages and is not read.
+
+    Raises:
+        RowError: it holds an image (or video or audio) that belongs to the text.
+    """
+    for name in _MEDIA:
+        value = row.get(name)
+        if not value or name in used:
+            continue
+        if not isinstance(value, str) or any(_PLACEHOLDER.search(message.content) for message in messages):
+            kind = name.removesuffix("s")
+            mend = f"remove the line, or remove `{name}` to learn the text alone"
+            raise RowError(f"`{name}`: a text with {kind}, and only text is learnt", mend, "not-text")
+        yield UnreadField(line, name, "names a file", f"remove `{name}`, or leave it under `metadata`")
+    yield from unread_fields(line, row, (*used, *_MEDIA), messages)
+
+
+def preference_row(line: int, row: Mapping[str, Any]) -> Items:
     """`{"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}`.
 
     Raises:
@@ -71,13 +142,25 @@ def preference_row(line: int, row: Mapping[str, Any]) -> Iterator[Preference | P
     given = row.get("input")
     if not isinstance(given, Mapping) or not isinstance(given.get("messages"), list):
         raise RowError("no `input` with a `messages` list", 'write {"input": {"messages": […]}, …}', "wrong-type")
-    prompt = read_messages(given["messages"])
-    sides = [_side(row, "preferred_output"), _side(row, "non_preferred_output")]
-    for part in (prompt, *sides):
-        yield from _unknown(line, part)
-    used = ("input", "preferred_output", "non_preferred_output")
-    chosen, rejected = (side.messages for side in sides)
-    yield Preference(line, prompt.messages, chosen, rejected, read_tools(given), metadata_of(row, *used))
+    parts = [read_messages(given["messages"]), _side(row, "preferred_output"), _side(row, "non_preferred_output")]
+    yield from preference_items(line, row, parts, ("input", "preferred_output", "non_preferred_output"), given)
+
+
+def preference_items(
+    line: int, row: Mapping[str, Any], parts: Sequence[Messages], used: Sequence[str], tools: Mapping[str, Any]
+) -> Items:
+    """The pair of a prompt, a chosen and a rejected answer, and what is not read; `tools` is what holds the tools.
+
+    Raises:
+        RowError: the tools cannot be read, or an image belongs to the text.
+    """
+    prompt, chosen, rejected = (part.messages for part in parts)
+    unread = {name for part in parts for name in part.unknown}
+    if any(part.unweighted for part in parts[1:]):
+        unread.add("weight")  # both answers are compared as a whole
+    yield from unread_keys(line, sorted(unread))
+    yield from unread_parts(line, row, used, (*prompt, *chosen, *rejected))
+    yield Preference(line, prompt, chosen, rejected, read_tools(tools), metadata_of(row, *used))
 
 
 def _side(row: Mapping[str, Any], name: str) -> Messages:
@@ -86,8 +169,12 @@ def _side(row: Mapping[str, Any], name: str) -> Messages:
     return read_messages(row[name])
 
 
-def read_messages(raw: list[Any]) -> Messages:
+def read_messages(raw: Sequence[Any], strict: bool = True) -> Messages:
     """Messages in the API's format; function calls of the older API become tool calls.
+
+    Args:
+        raw: the messages.
+        strict: refuse a weight of 0 on messages that are never learnt, as OpenAI does.
 
     Raises:
         RowError: one of them cannot be read; the message says which.
@@ -98,12 +185,11 @@ def read_messages(raw: list[Any]) -> Messages:
     for position, item in enumerate(raw):
         try:
             message = _message(item, messages, position)
-            if _weight(item, message) == 0:
+            if not _is_learnt(item, message, strict):
                 unweighted.add(position)
         except RowError as error:
             raise RowError(f"message {position + 1}: {error.message}", error.mend, error.code) from error
-        named = {"name"} if message.role == "tool" else set()
-        unknown |= {str(key) for key, value in item.items() if value is not None} - _KNOWN - named
+        unknown |= _unknown_keys(item, message)
         messages.append(message)
     return Messages(tuple(messages), frozenset(unweighted), tuple(sorted(unknown)))
 
@@ -154,18 +240,29 @@ def metadata_of(row: Mapping[str, Any], *used: str) -> dict[str, str]:
 
 
 def text_of(content: Any) -> str:
-    """The text of a content field, its text parts joined.
+    """The text of a content field, its text parts joined with a newline, as an engine joins them.
 
     Raises:
         RowError: it is something else, or holds half a character.
     """
     if isinstance(content, list):
-        if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-            raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
-        content = "".join(str(part.get("text", "")) for part in content)
+        content = "\n".join(_parts(content))
     if not isinstance(content, str):
         raise RowError(f"content is {type(content).__name__}, not text", "give the content as a string", "wrong-type")
     return require_valid_unicode(content)
+
+
+def _parts(content: list[Any]) -> list[str]:
+    if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        raise RowError("content with parts that are not text", "keep only the text parts", "not-text")
+    return [str(part.get("text", "")) for part in content]
+
+
+def _text_message(role: Any, content: Any) -> Message:
+    text = text_of(content)
+    if isinstance(content, list) and len(content) > 1:
+        return TextParts(role=role, content=text, parts=tuple(_parts(content)))
+    return Message(role=role, content=text)
 
 
 def require_valid_unicode(text: str) -> str:
@@ -188,25 +285,41 @@ def _message(raw: Any, before: list[ChatMessage], position: int) -> ChatMessage:
     role = raw.get("role")
     if role == "developer":  # OpenAI's newer name for the role
         role = "system"
-    if role in ("tool", "function"):
+    if role in ("tool", *_RESULT_ROLES):
         return _tool_result(raw, before)
     if role not in ("system", "user", "assistant"):
         raise RowError(f"unknown role {role!r}", "use system, user, assistant or tool", "unknown-role")
     calls = _calls(raw, position) if role == "assistant" else ()
     if role != "assistant" and (raw.get("tool_calls") or raw.get("function_call")):
         raise RowError(f"a {role} message has tool calls", "only assistant messages may call tools", "bad-tool-call")
+    name = _reasoning_key(raw) if role == "assistant" else None
+    reasoning = require_valid_unicode(raw[name]).strip() if name else ""
     if calls:
-        return ToolUse(content=text_of(raw.get("content") or ""), calls=calls)
-    if raw.get("refusal") and not raw.get("content"):
-        return Message(role=role, content=text_of(raw["refusal"]))
-    return Message(role=role, content=text_of(raw.get("content")))
+        return ToolUse(content=text_of(raw.get("content") or ""), calls=calls, reasoning=reasoning)
+    content = raw.get("refusal") if raw.get("refusal") and not raw.get("content") else raw.get("content")
+    if reasoning:
+        return ReasonedAnswer(content=text_of(content), reasoning=reasoning)
+    return _text_message(role, content)
+
+
+def _reasoning_key(raw: Mapping[str, Any]) -> str | None:
+    return next((name for name in REASONING if isinstance(raw.get(name), str) and raw[name].strip()), None)
+
+
+def _call_answered(before: list[ChatMessage]) -> str:
+    """The id of the call that the next result answers, if results follow the order of the calls."""
+    for results, message in enumerate(reversed(before)):
+        if isinstance(message, ToolUse) and results < len(message.calls):
+            return message.calls[results].id
+        if not isinstance(message, ToolResult):
+            break
+    return "call_0"
 
 
 def _tool_result(raw: Mapping[str, Any], before: list[ChatMessage]) -> ToolResult:
     call, name = raw.get("tool_call_id"), raw.get("name")
-    if raw.get("role") == "function":  # the older API has no ids: it answers the call right before
-        last = before[-1] if before else None
-        call = last.calls[0].id if isinstance(last, ToolUse) else "call_0"
+    if not call and raw.get("role") in _RESULT_ROLES:
+        call = _call_answered(before)
     if not isinstance(call, str) or not call:
         raise RowError(
             "a tool result without `tool_call_id`", "give the id of the call that it answers", "bad-tool-call"
@@ -253,17 +366,32 @@ def _arguments(raw: Any) -> str:
     return raw
 
 
-def _weight(raw: Mapping[str, Any], message: ChatMessage) -> int:
+def _is_learnt(raw: Mapping[str, Any], message: ChatMessage, strict: bool) -> bool:
+    """Whether a message has loss, if it is the assistant's: by `weight`, or by the flags of other programs."""
     weight = raw.get("weight", 1)
     if weight is None:  # a Parquet column that only other rows use
-        return 1
-    if weight not in (0, 1) or (weight == 0 and message.role != "assistant"):
+        weight = 1
+    if weight not in (0, 1) or (strict and weight == 0 and message.role != "assistant"):
         mend = "use weight 0 or 1, and 0 only for assistant messages"
         raise RowError(f"weight {weight!r} on role {message.role}", mend, "bad-weight")
-    return int(weight)
+    off = any(_is_flag(raw.get(name)) and not raw[name] for name in _LEARNT)
+    return message.role != "assistant" or (bool(weight) and not off)
 
 
-def _unknown(line: int, read: Messages) -> Iterator[Problem]:
-    if read.unknown:
-        named = ", ".join(f"{key[:40]!r}" for key in read.unknown[:5])
-        yield Problem(line, "warning", f"unknown message fields: {named}", "remove them", "unknown-key")
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, int) and value in (0, 1))
+
+
+def _unknown_keys(raw: Mapping[str, Any], message: ChatMessage) -> set[str]:
+    """The keys of a message that have a value and are not used."""
+    used = set(_KNOWN)
+    if message.role == "tool":
+        used.add("name")
+    if message.role == "assistant" and (name := _reasoning_key(raw)):
+        used |= {name, *(other for other in REASONING if raw.get(other) == raw[name])}
+    for name in _LEARNT:  # a flag that asks for loss on another's message is not followed
+        if _is_flag(raw.get(name)) and (message.role == "assistant" or not raw[name]):
+            used.add(name)
+    if raw.get("refusal") and raw.get("content"):
+        used.discard("refusal")
+    return {str(key) for key, value in raw.items() if value not in (None, "", [], {})} - used

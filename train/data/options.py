@@ -13,19 +13,33 @@ if TYPE_CHECKING:
 
 _READING = "Reading"  # the panel of --help
 
-DataArgument = Annotated[
-    str,
-    typer.Argument(
-        help="Training data: .jsonl, .json, .csv, .tsv, .parquet, a folder, or a hub data set (owner/name).",
-        show_default=False,
-    ),
-]
-Format = Annotated[
-    str,
+FILES_HELP = (
+    "a .jsonl, .ndjson, .json, .csv, .tsv, .txt, .xlsx (needs openpyxl) or .parquet file; a folder, also one that "
+    "save_to_disk wrote; or a hub data set (owner/name or owner/name:split)"
+)
+# One line for each value of --format; without square brackets before letters, which Rich takes for markup.
+FORMAT_HELP = """auto: found by the rows.\n
+openai: {"messages": [{"role", "content"}]}.\n
+sharegpt: {"conversations": [{"from", "value"}]}.\n
+turns: {"turns": ["question", "answer", …]}, also with speakers.\n
+alpaca: {"instruction", "input", "output"}.\n
+prompt-completion: {"prompt", "completion"}.\n
+question-answer: {"question", "answer"}, {"query", "response"}, …\n
+preference: {"prompt", "chosen", "rejected"}.\n
+openai-preference: {"input", "preferred_output", "non_preferred_output"}.\n
+kto: {"prompt", "completion", "label": true or false}.\n
+Texts with roles in them, in a .txt file or a field such as `text`, by what begins a turn: chatml (<|im_start|>user),
+llama3 (<|start_header_id|>user), gemma (<start_of_turn>user), zephyr (<|user|>), inst (INST in square brackets),
+headings (### Human:, ### Instruction:), hh (an empty line and Human:), names (a line with User:, Q:, …)."""
+
+DataArgument = Annotated[str, typer.Argument(help=f"Training data: {FILES_HELP}.", show_default=False)]
+Format = Annotated[str, typer.Option(help=FORMAT_HELP, rich_help_panel=_READING)]
+Encoding = Annotated[
+    str | None,
     typer.Option(
-        help="auto, openai, openai-preference, preference, sharegpt, turns, alpaca, prompt-completion or "
-        "question-answer.",
+        help="The encoding of a text file, such as cp1252 or utf-16. Default: UTF-8.",
         rich_help_panel=_READING,
+        show_default=False,
     ),
 ]
 PromptColumn = Annotated[str, typer.Option(help="Tables: the column with the question.", rich_help_panel=_READING)]
@@ -35,6 +49,22 @@ SystemColumn = Annotated[
 ]
 System = Annotated[
     str | None, typer.Option(help="A system message for conversations that have none.", rich_help_panel=_READING)
+]
+FoldSystem = Annotated[
+    bool,
+    typer.Option(
+        "--fold-system",
+        help="Put each system message in the middle of a conversation into the next user turn; for a template without "
+        "system messages the first one too. The trained model is served in the same way.",
+        rich_help_panel=_READING,
+    ),
+]
+ChatTemplate = Annotated[
+    str | None,
+    typer.Option(
+        help="For a base without a chat template, or to use another one: chatml, gemma, llama3, mistral, plain, "
+        "zephyr, or a Jinja file. It is served with the result."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
@@ -50,13 +80,17 @@ class ReadingOptions:
     response_column: ResponseColumn = "response"
     system_column: SystemColumn = None
     system: System = None
+    encoding: Encoding = None
+    fold_system: FoldSystem = False
 
     @property
     def columns(self) -> "Columns":
         """The columns as the readers take them."""
         from train.data.readers import Columns
 
-        return Columns(self.prompt_column, self.response_column, self.system_column, self.system)
+        return Columns(
+            self.prompt_column, self.response_column, self.system_column, self.system, self.encoding, self.fold_system
+        )  # fmt: skip
 
     def load(self, data: str) -> "CheckedData":
         """The examples without errors. `parley data check` reports what is wrong with the others.

@@ -6,16 +6,21 @@ not stop the others. Whether a conversation can be trained on is checked in `che
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from models.errors import Invalid
+from train.data.context_labels import without_context_labels
 from train.data.conversations import Example, Preference, Problem
 from train.data.files import Source, open_source
-from train.data.formats import Format, columns_example, detect, formats, names, with_system
-from train.data.openai_rows import RowError
+from train.data.formats import Format, columns_items, detect, formats, names, with_system
+from train.data.openai_rows import Items, RowError
 from train.data.raw_rows import Raw
+from train.data.role_texts import TEXT_FIELDS, conversations_of, open_role_text, style_names
+from train.data.system_messages import fold_later
+from train.data.tables import fold_name, named_columns
+from train.data.unread_fields import UnreadField, count_unread
 
 COLUMNS = "columns"  # the format name of a table read by its column names
 # Fields that are lists in JSON; a CSV column has the text of the list.
@@ -24,13 +29,18 @@ _LISTS = ("messages", "conversations", "turns", "preferred_output", "non_preferr
 
 @dataclass(frozen=True)
 class Columns:
-    """The column names of a CSV, Parquet file or data set. `system` is a system message for conversations without one,
-    in any format."""
+    """How a file is read: the column names of a table, a system text, and the encoding.
+
+    `system` is a system message for conversations without one, in any format. `encoding` is that of a text file; UTF-8
+    by default. `fold_system`: fold system messages after the first message into user turns.
+    """
 
     prompt: str = "prompt"
     response: str = "response"
     system_column: str | None = None
     system: str | None = None
+    encoding: str | None = None
+    fold_system: bool = False
 
 
 @dataclass
@@ -46,49 +56,80 @@ class Reading:
         return self.items
 
 
+@dataclass
+class _RowReader:
+    """How the rows of one file are read, and which warnings it has had."""
+
+    reading: Reading
+    system: str | None = None
+    forced: Format | None = None
+    style: str | None = None
+    warned: set[str] = field(default_factory=set)
+
+
+def format_names() -> tuple[str, ...]:
+    """All values of `--format` but `auto`: the formats of rows, and the styles of texts with roles in them."""
+    return (*names(), *style_names())
+
+
 def read(data: str | Path, columns: Columns | None = None, format: str = "auto") -> Reading:  # noqa: A002 -- as the flag
     """The examples, preference pairs and problems of a file or data set, in its order.
 
     Args:
-        data: .jsonl, .json, .csv, .tsv or .parquet; a folder with a data set; or a hub data set, `owner/name`.
+        data: a file with a suffix of `models.file_kinds.TRAINING_SUFFIXES`; a folder with a data set; or a hub data
+            set, `owner/name`.
         columns: for tables, the columns; `columns.system` is added to conversations without a system message.
-        format: one of `formats.names()`, or "auto" to detect it.
+        format: one of `format_names()`, or "auto" to detect it.
 
     Raises:
-        NotFound: there is no such file or data set. Invalid: an unknown suffix or format, or a table without the
-        columns. Unavailable: the hub cannot be reached.
+        NotFound: there is no such file or data set. Invalid: an unknown suffix, encoding or format, a file of another
+        kind, or a table without the columns. Unavailable: the hub cannot be reached.
     """
-    source = open_source(data)
     columns = columns or Columns()
+    if format not in ("auto", *format_names()):
+        raise Invalid(f"There is no format {format!r}: use auto, {', '.join(format_names())}.", param="format")
+    source = open_source(data, columns.encoding)
     reading = Reading(iter(()), source.name)
-    if format not in ("auto", *names()):
-        raise Invalid(f"There is no format {format!r}: use auto, {', '.join(names())}.", param="format")
-    if source.columns is not None and format == "auto" and _by_columns(source, columns):
+    if source.columns is not None and format == "auto" and (own := _table_columns(source, columns)):
         reading.format = COLUMNS
-        reading.items = _from_columns(source, columns, reading)
+        reading.items = count_unread(_from_columns(source, own, reading))
     else:
         forced = next((known for known in formats() if known.name == format), None)
-        reading.items = _from_rows(source.rows, columns.system, forced, reading)
+        style = format if format in style_names() else None
+        reader = _RowReader(reading, columns.system, forced, style)
+        items = _from_text(source, reader) if source.is_text else _from_rows(source.rows, reader)
+        reading.items = count_unread(items)
+    if columns.fold_system:
+        reading.items = fold_later(reading.items)
     return reading
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Example | Preference | Problem]:
     """The same for rows of any known format in memory."""
-    return _from_rows((Raw(line, row) for line, row in enumerate(rows, 1)), None, None, Reading(iter(()), "memory"))
+    return count_unread(read_rows(rows))
 
 
-def _by_columns(source: Source, columns: Columns) -> bool:
-    """Whether the table has the named columns; without named columns it may have a known format instead."""
+def read_rows(rows: Iterable[Mapping[str, Any]]) -> Items:
+    """The same, with the unread fields of each row, which `count_unread` counts."""
+    reader = _RowReader(Reading(iter(()), "memory"))
+    return _from_rows((Raw(line, row) for line, row in enumerate(rows, 1)), reader)
+
+
+def _table_columns(source: Source, columns: Columns) -> Columns | None:
+    """The named columns, as the table spells them; None if no column was named and the table has a known format."""
     header = source.columns or ()
     wanted = {"prompt": columns.prompt, "response": columns.response}
     if columns.system_column:
         wanted["system"] = columns.system_column
-    missing = {part: name for part, name in wanted.items() if name not in header}
+    spelt = named_columns(header, tuple(wanted.values()))
+    missing = {part: name for part, name in wanted.items() if name not in spelt}
     if not missing:
-        return True
+        system = spelt[columns.system_column] if columns.system_column else None
+        return replace(columns, prompt=spelt[columns.prompt], response=spelt[columns.response], system_column=system)
     named = (columns.prompt, columns.response, columns.system_column) != (Columns.prompt, Columns.response, None)
-    if not named and detect({name: [] for name in header}):
-        return False
+    folded = {fold_name(name) for name in header}
+    if not named and (detect({name: [] for name in folded}) or folded & {*TEXT_FIELDS}):
+        return None
     part, name = next(iter(missing.items()))
     raise Invalid(
         f"{source.name} has no column {name!r} for the {part}; it has {', '.join(header) or 'none'}. "
@@ -97,41 +138,82 @@ def _by_columns(source: Source, columns: Columns) -> bool:
     )
 
 
-def _from_columns(source: Source, columns: Columns, reading: Reading) -> Iterator[Example | Preference | Problem]:
+def _from_columns(source: Source, columns: Columns, reading: Reading) -> Items:
+    names = (columns.prompt, columns.response, columns.system_column)
+    # The usual names in any spelling, beside which other names are usual too.
+    whole = (fold_name(names[0]), fold_name(names[1]), names[2]) == (Columns.prompt, Columns.response, None)
     for item in source.rows:
-        reading.lines += 1
         if isinstance(item, Problem):
+            reading.lines += item.severity == "error"  # a warning is about the file, and its rows follow
             yield item
             continue
+        reading.lines += 1
         try:
-            example = columns_example(item.line, item.row, columns.prompt, columns.response, columns.system_column)
+            for read_item in columns_items(item.line, item.row, *names, whole=whole):
+                yield with_system(read_item, columns.system) if isinstance(read_item, Example) else read_item
         except RowError as error:
             yield error.at(item.line)
-        else:
-            yield with_system(example, columns.system)
 
 
-def _from_rows(
-    rows: Iterable[Raw | Problem], system: str | None, forced: Format | None, reading: Reading
-) -> Iterator[Example | Preference | Problem]:
-    reading.format = forced.name if forced else None
-    usual = forced
-    for item in rows:
-        reading.lines += 1
+def _from_text(source: Source, reader: _RowReader) -> Items:
+    """The conversations of a file of plain text, numbered from 1."""
+    number = 0
+    for item in source.rows:
         if isinstance(item, Problem):
             yield item
             continue
+        for conversation in conversations_of(item.row, reader.style):
+            number += 1
+            if conversation is None:
+                mend = f"begin each turn with a name, such as `User:`, or give its --format: {', '.join(style_names())}"
+                reader.reading.lines += 1
+                yield Problem(number, "error", "text without roles that are known", mend, "wrong-type")
+                continue
+            row = Raw(number, {"messages": list(conversation.messages)})
+            yield from _style_warning(number, conversation.style, reader)
+            yield from _from_rows([row], reader)
+    reader.reading.format = reader.style or next(iter(reader.warned), None)
+
+
+def _from_rows(rows: Iterable[Raw | Problem], reader: _RowReader) -> Items:
+    reading, forced = reader.reading, reader.forced
+    reading.format = reader.style or (forced.name if forced else None)
+    usual = forced
+    for item in without_context_labels(rows):
+        if isinstance(item, UnreadField):
+            yield item
+            continue
+        if isinstance(item, Problem):
+            reading.lines += item.severity == "error"  # a warning is about the file, and its rows follow
+            yield item
+            continue
+        reading.lines += 1
         row = _opened(item.row)
+        if forced is None and isinstance(row, Mapping):
+            opened = open_role_text(row, reader.style, detect(row) is not None)
+            if opened is not None:
+                row, style = opened
+                yield from _style_warning(item.line, style, reader)
         own = forced or detect(row)
         if usual is None and own is not None:
-            usual, reading.format = own, own.name
+            usual = own
+            reading.format = reading.format or next(iter(reader.warned), own.name)
         elif own is not None and usual is not None and own.name != usual.name:
             message = f"this line is {own.name}, but the file starts with {usual.name}"
             yield Problem(item.line, "warning", message, "use one format in a file", "mixed-formats")
-        yield from _read_row(item.line, row, own or usual, system)
+        yield from _read_row(item.line, row, own or usual, reader.system)
 
 
-def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> Iterator[Example | Preference | Problem]:
+def _style_warning(line: int, style: str, reader: _RowReader) -> Iterator[Problem]:
+    """Once for each style: it was guessed."""
+    if reader.style is None and style not in reader.warned:
+        reader.warned.add(style)
+        message = f"the text has roles in it and was read as {style}"
+        mend = f"look at some rows with `parley data convert`; --format {style} confirms it"
+        yield Problem(line, "warning", message, mend, "guessed-roles")
+
+
+def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> Items:
     if not isinstance(row, Mapping):
         yield Problem(line, "error", "not a JSON object", 'write {"messages": […]} on each line', "wrong-type")
         return
@@ -147,9 +229,15 @@ def _read_row(line: int, row: Any, own: Format | None, system: str | None) -> It
 
 
 def _opened(row: Any) -> Any:
-    """The row, with lists that a table has as JSON text parsed."""
+    """The row as the formats know it: a list of messages as an object, known names in lower case, lists parsed."""
+    turns = row if isinstance(row, list) else []
+    if turns and all(isinstance(turn, Mapping) and {"role", "from"} & turn.keys() for turn in turns):
+        return {"messages": turns} if "role" in turns[0] else {"conversations": turns}
     if not isinstance(row, Mapping):
         return row
+    if detect(row) is None:
+        folded = {fold_name(str(name)): value for name, value in row.items()}
+        row = folded if len(folded) == len(row) and (detect(folded) or folded.keys() & {*TEXT_FIELDS}) else row
     lists = (*_LISTS, "input") if "preferred_output" in row else _LISTS  # in other formats `input` is plain text
     texts = [name for name in lists if isinstance(row.get(name), str) and row[name].lstrip()[:1] in ("[", "{")]
     if not texts:

@@ -42,6 +42,12 @@ class CheckedData:
         return len({problem.line for problem in self.errors if problem.line})
 
     @property
+    def labels(self) -> dict[str, int] | None:
+        """The number of good and of bad answers, in data for KTO; None in other data."""
+        counts = Counter(example.label for example in self.examples if example.label is not None)
+        return {"good": counts[True], "bad": counts[False]} if counts else None
+
+    @property
     def usable(self) -> bool:
         """Whether there are enough examples to train on."""
         return not any(problem.line == 0 for problem in self.errors)
@@ -75,6 +81,7 @@ class CheckedData:
             "lines": self.lines,
             "examples": len(self.examples),
             "preferences": len(self.preferences),
+            "labels": self.labels,
             "left_out": self.left_out,
             "usable": self.usable,
             "errors": len(self.errors),

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from models.errors import Invalid
 from models.likeness import Groups, find_duplicates
-from train.data.conversations import Example, Preference
+from train.data.conversations import Example, Preference, reasoning_of
 
 T = TypeVar("T", Example, Preference)
 
@@ -72,7 +72,7 @@ def compared_text(example: Example | Preference) -> str:
     whole = example.preferred if isinstance(example, Preference) else example
     messages = [message for message in whole.conversation.messages if message.role != "system"]
     calls = [call.arguments for message in messages for call in getattr(message, "calls", ())]
-    return "\n".join([*(message.content for message in messages), *calls])
+    return "\n".join([*(message.content for message in messages), *filter(None, map(reasoning_of, messages)), *calls])
 
 
 def _groups(examples: Sequence[Example | Preference]) -> list[list[int]]:

@@ -70,7 +70,6 @@ class CheckpointPublisher:
             job=self._job,
             state="candidate",
             lora_rank=facts["r"],
-            bot=below.bot,
             toy=below.toy,
             description=f"Checkpoint of {self._model} at step {checkpoint.step}",
         )

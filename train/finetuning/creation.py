@@ -14,12 +14,15 @@ from importlib.util import find_spec
 from sqlalchemy import select
 
 from models.database import Database, new_ulid, utcnow
+from models.engine_support import quantisation
 from models.errors import Invalid, NotFound
 from models.files import Files
 from models.jobs import enqueue_in
+from models.lora_support import read_config
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import NAME_RULE, ModelSpec, is_valid_name
+from models.stand_ins import find_stand_in
 from train.finetuning.checkpoint_models import checkpoint_name
 from train.finetuning.lifecycle import add_event
 from train.finetuning.requests import JobRequest
@@ -89,19 +92,18 @@ def find_trainable(settings: Settings, database: Database, model: str) -> ModelS
     """The registered model that a job for `model` starts from: by the mapping in the settings, or by its own name.
 
     Raises:
-        Invalid: there is none, or it is hosted elsewhere.
+        Invalid: there is none, it is hosted elsewhere, or its weights are quantised.
     """
-    local = settings.fine_tuning_models.get(model, model)
-    try:
-        spec = Registry(database).resolve(local)
-    except NotFound:
-        if local != model:
+    registry, names = Registry(database), settings.fine_tuning_models
+    spec = None if model in names else _find_model(registry, model)
+    if (spec is None or spec.kind == "hosted") and (local := find_stand_in(names, model)):
+        spec = _find_model(registry, local)
+        if spec is None:
             raise Invalid(
                 f"The setting fine_tuning_models maps {model!r} to {local!r}, which is not registered here.",
                 param="model",
                 code="model_not_available",
-            ) from None
-        spec = None
+            )
     if spec is None or spec.kind == "hosted":
         hint = " Its weights are elsewhere: map it to a local base in the setting fine_tuning_models." if spec else ""
         raise Invalid(
@@ -109,7 +111,21 @@ def find_trainable(settings: Settings, database: Database, model: str) -> ModelS
             param="model",
             code="model_not_available",
         )
+    if spec.folder is not None and (method := quantisation(read_config(spec.folder))):
+        raise Invalid(
+            f"The weights of {spec.id!r} are quantised ({method}), so they cannot be trained: name a model with its "
+            "original weights.",
+            param="model",
+            code="model_not_available",
+        )
     return spec
+
+
+def _find_model(registry: Registry, name: str) -> ModelSpec | None:
+    try:
+        return registry.resolve(name)
+    except NotFound:
+        return None
 
 
 def clean_suffix(suffix: str | None) -> str:

@@ -98,6 +98,12 @@ def examine(files: Files, request: dict[str, Any], folder: Path) -> Verdict:
 def _verdict(checked: CheckedData, param: str, file_id: str, method: str) -> Verdict:
     which = param.removesuffix("_file")
     pairs, examples = _count(checked)
+    if checked.labels:
+        message = (
+            f"Invalid file format. Input file {file_id} has answers labelled good or bad (KTO), for which the API has "
+            "no method: train it with `parley train FILE --method kto`, or remove the labels."
+        )
+        return Verdict(_error(param, message))
     other = "dpo" if method == "supervised" else "supervised"
     if (pairs if other == "dpo" else examples) and not (pairs if method == "dpo" else examples):
         kind = "preference" if other == "dpo" else "chat"

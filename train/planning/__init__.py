@@ -6,5 +6,6 @@
 | `pricing` | what providers charge for them (`prices.toml`) |
 | `plan` | whether a local run fits this machine, and how long it takes |
 | `needs`, `speeds` | memory, calculated; speed, measured or estimated |
+| `machines` | this machine, and GPUs by their data sheets |
 | `commands`, `display` | `parley data count`, `price` and `plan`, and their tables |
 """

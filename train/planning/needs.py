@@ -9,9 +9,10 @@ The parts and their sources:
 * activations: what autograd keeps for the backward pass, counted in this stack with torch's saved-tensor hooks
   (transformers 5.19, peft 0.21, attention by SDPA), the way of Korthikanti et al., 2022 (arXiv:2205.05198).
   `tests/train/planning/test_needs.py` counts them again.
-* logits: on a CPU `trainers.losses` works on chunks of 4 million logits; on a GPU TRL does on tiles of 4,096 tokens ×
-  32,768 words (trl/kernels/chunked_logprob.py). The packing test (`trainers.packing`) projects up to 1,536
-  tokens × the whole vocabulary before the first step, when nothing else is in memory yet.
+* logits: on a CPU `trainers.frozen_head` works on tiles of a million logits, and for a trained last layer
+  `trainers.losses` on chunks of 4 million; on a GPU TRL does on tiles of 4,096 tokens × 32,768 words
+  (trl/kernels/chunked_logprob.py). The packing test (`trainers.packing`) projects 48 tokens × the whole vocabulary
+  before the first step, when nothing else is in memory yet.
 """
 
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ Tune = Literal["lora", "qlora", "full"]
 
 _NF4 = 4.127 / 8  # bytes: 4 bits, and a double-quantised scale for each 64 weights
 _CHUNK, _FEWEST_ROWS, _CHUNK_COPIES = 1 << 22, 128, 3  # logits at once, rows at least, copies in float32
+_TILE = 1 << 20  # logits at once of a last layer that is not trained
 _TILE_TOKENS, _TILE_WORDS = 4_096, 32_768
-_PROOF_TOKENS, _PROOF_COPIES = 3 * 512, 3
+_PROOF_PLACES, _PROOF_COPIES = 3 * 16, 4
 _LIBRARIES = 700 << 20  # this process with torch, transformers, peft and TRL imported, as measured
 _CUDA_CONTEXT = 500 << 20
 # Bytes that one layer of a Llama or Qwen model keeps for one token, for each unit of: width, attention (all heads),
@@ -34,8 +36,9 @@ _KEPT = {
     ("full", 2): (26, 6, 4, 8, 0),
 }
 # On a CPU the C library's heap does not return small holes, so the process grows beyond what autograd keeps. These
-# factors were measured with models of 11 and 79 million parameters (1.05 with every block mapped separately).
-_HEAP = {"adapter": 1.9, "full": 1.3, "checkpointed": 3.2}
+# factors were measured with models of 11 and 79 million parameters (1.05 with every block mapped separately), the
+# adapter's with one of 268 million (1.6 to 1.9: more for small batches).
+_HEAP = {"adapter": 1.7, "full": 1.3, "checkpointed": 3.2}
 _ADAPTED = 7  # linear layers of a block that carry an adapter: q, k, v, o, gate, up, down
 
 
@@ -63,7 +66,8 @@ class Step:
     """What memory depends on besides the model: the rows of a micro-batch, the longest row, the precision, …
 
     `bytes_each` is 4 for float32 and 2 for bf16 or fp16. `device` is "cpu" or "cuda". `masked`: rows are padded and
-    masked, which repeats the keys for every head and keeps the mask.
+    masked, which repeats the keys for every head and keeps the mask. `packed`: the most tokens in a micro-batch without
+    padding; None if rows are padded.
     """
 
     rows: int
@@ -73,11 +77,13 @@ class Step:
     checkpointing: bool
     device: str
     masked: bool = False
+    packed: int | None = None
 
     @property
     def tokens(self) -> int:
         """The most tokens in a micro-batch, including padding."""
-        return self.rows * self.longest
+        padded = self.rows * self.longest
+        return padded if self.packed is None else min(padded, self.packed)
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def need(tune: Tune, shape: Shape, step: Step) -> Need:
         activations=_activations(tune, shape, step),
         logits=_logits(tune, shape, step),
         program=_CUDA_CONTEXT if step.device == "cuda" else _LIBRARIES,
-        proof=0 if step.masked else min(_PROOF_TOKENS, 3 * step.longest) * shape.vocabulary * 4 * _PROOF_COPIES,
+        proof=0 if step.masked else min(_PROOF_PLACES, 3 * step.longest) * shape.vocabulary * 4 * _PROOF_COPIES,
     )
 
 
@@ -154,7 +160,9 @@ def kept_by_a_layer(tune: Tune, shape: Shape, step: Step) -> int:
 
 
 def _logits(tune: Tune, shape: Shape, step: Step) -> int:
-    if step.device == "cpu":
+    if step.device == "cpu" and tune != "full":
+        chunk = _TILE * 4 * _CHUNK_COPIES
+    elif step.device == "cpu":
         rows = max(_FEWEST_ROWS, _CHUNK // shape.vocabulary)
         chunk = min(rows, step.tokens) * shape.vocabulary * 4 * _CHUNK_COPIES
     else:

@@ -16,8 +16,9 @@ from train.data.lengths import spread
 from train.data.readers import Columns
 from train.data.reports import CheckedData
 from train.hyperparameters import Chosen, Hyperparameters
+from train.planning.machines import Machine, find_gpu, find_machine
 from train.planning.needs import Need, Shape, Step, Tune, largest_that_fits, need
-from train.planning.speeds import Speed, Trial, estimate_speed, measure_speed, scale_speed
+from train.planning.speeds import Speed, TokenWork, Trial, estimate_speed, measure_speed, scale_speed
 from train.request import TrainingRequest
 
 if TYPE_CHECKING:
@@ -28,17 +29,6 @@ if TYPE_CHECKING:
 TUNES: tuple[Tune, ...] = ("lora", "qlora", "full")
 _SHARE = 0.9  # of the free memory that a run may use: allocators waste some
 _TRIAL_SECONDS = 60.0  # a longer measurement, by the estimate, needs --measure
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The machine: `device` is "cpu" or "cuda"; memory in bytes, of the GPU or of the system."""
-
-    device: str
-    name: str
-    memory: int
-    free: int
-    bf16: bool
 
 
 @dataclass(frozen=True)
@@ -150,8 +140,10 @@ def plan(
     validation: float = 0.1,
     measure: bool | None = None,
     threads: int | None = None,
+    chat_template: str | None = None,
+    gpu: str | None = None,
 ) -> Plan:
-    """Plans a supervised run on this machine, for LoRA, QLoRA and full tuning.
+    """Plans a supervised run on this machine, or on a GPU that is not here, for LoRA, QLoRA and full tuning.
 
     Args:
         data: as `train` takes it, or the result of `check`.
@@ -162,13 +154,15 @@ def plan(
         validation: the share that is held out, as in `train`.
         measure: True: measure a few steps; False: estimate; None: measure if that is quick by the estimate.
         threads: CPU threads of the measurement, as in `train`.
+        chat_template: the text of a template to use instead of the base's, as in `train`.
+        gpu: plan for one of `machines.GPUS` instead of this machine; nothing is measured then.
 
     Raises:
         UnusableData: nothing to train on. Invalid, Unavailable: the base cannot be used.
     """
-    from train.trainers.bases import find_base, load_tokenizer
-    from train.trainers.preparation import check_data, divide, prepare
-    from train.trainers.runtime import find_device, quiet
+    from train.trainers.bases import find_base, load_tokenizer, require_plain_weights, with_options
+    from train.trainers.preparation import check_data, divide, fold_for_template, prepare
+    from train.trainers.runtime import Device, find_device, quiet
 
     hyperparameters = hyperparameters or Hyperparameters()
     source_data = () if isinstance(data, CheckedData) else data
@@ -178,24 +172,33 @@ def plan(
     checked = require_usable(data) if isinstance(data, CheckedData) else check_data(request)
     if not checked.examples:
         raise Invalid("Plans are for supervised training, but the data has preference pairs.", param="data")
-    source = find_base(base, registry)
+    source = with_options(find_base(base, registry), chat_template, trust_remote_code=False)
     if source.is_adapter:  # it is merged into its base before training, so the sizes are those of its base
-        source = replace(find_base(str(source.spec and source.spec.base), registry), name=source.name)
-    device = find_device(settings)
+        below = find_base(str(source.spec and source.spec.base), registry)
+        source = with_options(replace(below, name=source.name), chat_template, trust_remote_code=False)
+    require_plain_weights(source)
+    card = find_gpu(gpu) if gpu else None
+    device = Device("cuda", bf16=True) if card else find_device(settings)
     with quiet():
-        prepared = prepare(divide(checked, request), request, source, load_tokenizer(source), device)
+        tokenizer = load_tokenizer(source)
+        parts = fold_for_template(divide(checked, request), request, tokenizer)
+        prepared = prepare(parts, request, source, tokenizer, device)
     chosen = prepared.resolved.values
     tune = cast(Tune, chosen.tune)
     lengths = [row.longest for row in prepared.rows]
-    step = _step(chosen, device.kind, max(lengths))
-    size = _Size(find_shape(source), step, find_machine(device.kind, device.bf16), lengths)
-    speed = estimate_speed(tune, size.shape, step, sum(lengths) / len(lengths))
+    step = _step(chosen, device.kind, lengths)
+    machine = card.machine if card else find_machine(device.kind, device.bf16)
+    size = _Size(find_shape(source), step, machine, lengths)
+    tokens, learnt = sum(row.tokens for row in prepared.rows), sum(row.learnt for row in prepared.rows)
+    work = TokenWork(size.shape, sum(lengths) / len(lengths), learnt / tokens, step.checkpointing)
+    speed = estimate_speed(tune, work, step, card)
     short = speed.trial_seconds(lengths, chosen.batch_size) < _TRIAL_SECONDS
-    if size.fits(tune) and (measure or (measure is None and short)):
+    if card is None and size.fits(tune) and (measure or (measure is None and short)):
         trial = Trial(hyperparameters, chosen.batch_size, threads)
         speed = measure_speed(checked.examples, source, trial, settings, speed)
     elif measure:
-        speed = replace(speed, how=f"{speed.how}; not measured, because the run does not fit")
+        reason = "the GPU is not here" if card else "the run does not fit"
+        speed = replace(speed, how=f"{speed.how}; not measured, because {reason}")
     steps_per_epoch = math.ceil(len(lengths) / chosen.batch_size)
     steps = max(1, round(steps_per_epoch * chosen.epochs))  # rounded as in training
     seen = round(sum(lengths) * steps / steps_per_epoch)
@@ -214,7 +217,7 @@ def plan(
         max_length=chosen.max_length,
         rank=chosen.rank,
         speed=speed,
-        ways=tuple(_way(other, size, scale_speed(speed, tune, other, step.checkpointing), seen) for other in TUNES),
+        ways=tuple(_way(other, size, scale_speed(speed, work, tune, other), seen) for other in TUNES),
     )
 
 
@@ -255,6 +258,7 @@ def compare_with_run(
         validation=share if isinstance(share, int | float) else 0.0,
         measure=measure,
         threads=config.get("threads"),
+        chat_template=config.get("chat_template"),
     )
     way = made.way(str(result.hyperparameters.get("tune", "lora")))
     return RunComparison(
@@ -288,6 +292,14 @@ def find_shape(base: "Base") -> Shape:
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=base.trust_remote_code)
     except ValueError as error:
         raise Invalid(f"{base.name} is not a causal language model known to transformers.", param="base") from error
+    return shape_of(model)
+
+
+def shape_of(model: Any) -> Shape:
+    """The sizes of a causal language model, also of one without memory."""
+    import torch
+
+    config = model.config.get_text_config()
     head = model.get_output_embeddings()
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     width = int(config.hidden_size)
@@ -307,45 +319,23 @@ def find_shape(base: "Base") -> Shape:
     )
 
 
-def find_machine(device: str, bf16: bool = False) -> Machine:
-    """The name of the device, and its memory now. A container's limit applies if it is lower."""
-    if device == "cuda":
-        import torch
-
-        free, whole = torch.cuda.mem_get_info()
-        return Machine(device, torch.cuda.get_device_name(), whole, free, bf16)
-    import psutil
-
-    memory = psutil.virtual_memory()
-    limit, used = _container_memory()
-    free = min(memory.available, limit - used) if limit else memory.available
-    cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process(), "cpu_affinity") else psutil.cpu_count()
-    return Machine(device, f"CPU, {cores} cores", min(memory.total, limit or memory.total), max(0, free), bf16)
-
-
-def _step(chosen: Chosen, device: str, longest: int) -> Step:
+def _step(chosen: Chosen, device: str, lengths: Sequence[int]) -> Step:
     """One step of a run with these (resolved) hyperparameters."""
     from train.trainers.packing import micro_batch
 
+    longest, packed = max(lengths), chosen.packing == "packed"
+    rows = micro_batch(chosen.batch_size, longest)
     return Step(
-        rows=micro_batch(chosen.batch_size, longest),
+        rows=rows,
         longest=longest,
         rank=chosen.rank,
         bytes_each=4 if chosen.precision == "fp32" else 2,
         checkpointing=chosen.checkpointing,
         device=device,
-        masked=device == "cuda" and chosen.packing != "packed",
+        masked=device == "cuda" and not packed,
+        # A batch has rows of similar lengths, so the longest ones may come together.
+        packed=sum(sorted(lengths)[-rows:]) if packed else None,
     )
-
-
-def _container_memory() -> tuple[int | None, int]:
-    """The limit of the control group and its use, in bytes; None if there is no limit."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        return (int(limit), int((folder / "memory.current").read_text())) if limit != "max" else (None, 0)
-    except (OSError, ValueError):
-        return None, 0
 
 
 def _way(tune: Tune, size: "_Size", tokens_per_s: float, tokens: int) -> Way:

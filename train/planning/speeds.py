@@ -1,8 +1,9 @@
 """The training speed of this machine: measured with a few steps, or estimated from its matrix products.
 
 An estimate counts the operations of a token (Kaplan et al., 2020, arXiv:2001.08361, appendix B: 2 for each weight in
-the forward pass, and as many for each of the two backward products) and assumes 40 % of the speed of plain matrix
-products, which efficient training reaches. On a busy or a very small machine it can be wrong by half or more.
+the forward pass, and as many for each of the two backward products) and assumes a share of the speed of plain matrix
+products. The last layer counts for learnt tokens only, because no other logits are computed; where the vocabulary is
+large, it is most of the work. On a busy or a very small machine an estimate can be wrong by half or more.
 """
 
 import tempfile
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from models.errors import ParleyError
 from train.data.conversations import Example
 from train.hyperparameters import Hyperparameters
+from train.planning.machines import Gpu
 from train.planning.needs import Shape, Step, Tune
 from train.run.progress import Event
 from train.run.progress import Step as StepEvent
@@ -24,11 +26,15 @@ if TYPE_CHECKING:
     from models.settings import Settings
     from train.trainers.bases import Base
 
-_REACHED = 0.4  # of the speed of plain matrix products
+# The share of the speed of plain matrix products: on a CPU measured with `bench.real`, on a GPU what efficient training
+# reaches.
+_REACHED = {"cpu": 0.65, "cuda": 0.4}
+_REACHED_OF_SHEET = 0.3  # plain matrix products reach three quarters of a data sheet's speed
 _STEPS = 5  # of a trial; the first one warms up caches and is not counted
 _TRIAL_S = 30.0  # a trial ends after this time, with at least two steps
 _MATRICES_S = 0.3
 _FORWARD, _THROUGH, _INTO_WEIGHTS = 1.0, 1.0, 1.0  # products for each weight: one forward, two backward
+_ATTENTION_BACKWARD = 2.0  # of attention itself, which has no weights: twice its forward products
 _UNPACKED = 1.3  # the time of QLoRA relative to LoRA: weights are unpacked in each pass (arXiv:2305.14314: up to 1.3)
 
 
@@ -59,28 +65,52 @@ class _TrialDone(Exception):
     """Ends a trial."""
 
 
-def work(tune: Tune, checkpointing: bool) -> float:
-    """Matrix products for each weight and token; a forward pass is 1."""
-    passes = _FORWARD + _THROUGH + (_INTO_WEIGHTS if tune == "full" else 0.0) + (_FORWARD if checkpointing else 0.0)
-    return passes * (_UNPACKED if tune == "qlora" else 1.0)
+@dataclass(frozen=True)
+class TokenWork:
+    """What the work for a token depends on: the model, the mean length of the rows, the share of learnt tokens, and
+    whether activations are recomputed.
+    """
+
+    shape: Shape
+    mean_length: float
+    learnt: float = 1.0
+    checkpointing: bool = False
+
+    def operations(self, tune: Tune) -> float:
+        """Floating-point operations for a trained token."""
+        shape, again = self.shape, _FORWARD if self.checkpointing else 0.0
+        into_weights = _INTO_WEIGHTS if tune == "full" else 0.0
+        layers = 2 * shape.linear * (_FORWARD + _THROUGH + into_weights + again)
+        # Over half of the row on average, for the scores and for the sum of the values
+        attention = 2 * shape.layers * self.mean_length * shape.attention * (_FORWARD + _ATTENTION_BACKWARD + again)
+        head = 2 * shape.vocabulary * shape.width * self.learnt * (_FORWARD + _THROUGH + into_weights)
+        return layers + attention + head
 
 
-def scale_speed(speed: Speed, measured: Tune, wanted: Tune, checkpointing: bool) -> float:
+def scale_speed(speed: Speed, work: TokenWork, measured: Tune, wanted: Tune) -> float:
     """Tokens per second of another tuning method, scaled by its share of the work."""
-    return speed.tokens_per_s * work(measured, checkpointing) / work(wanted, checkpointing)
+
+    def cost(tune: Tune) -> float:
+        return work.operations(tune) * (_UNPACKED if tune == "qlora" else 1.0)
+
+    return speed.tokens_per_s * cost(measured) / cost(wanted)
 
 
-def estimate_speed(tune: Tune, shape: Shape, step: Step, mean_length: float) -> Speed:
-    """An estimate from 0.3 s of matrix products on the device, in the precision of the run."""
-    rate = matrix_speed(step.device, step.bytes_each)
-    # 2 for each weight (embeddings are looked up, and projected once), and attention over half of the row on average
-    forward = 2 * (shape.linear + shape.vocabulary * shape.width) + 2 * shape.layers * mean_length * shape.attention
-    tokens = _REACHED * rate / (forward * work(tune, step.checkpointing))
+def estimate_speed(tune: Tune, work: TokenWork, step: Step, gpu: Gpu | None = None) -> Speed:
+    """An estimate from 0.3 s of matrix products on the device, in the precision of the run; for a GPU that is not here,
+    from its data sheet.
+    """
+    operations = work.operations(tune) * (_UNPACKED if tune == "qlora" else 1.0)
+    if gpu:
+        rate, reached, source = gpu.operations_per_s, _REACHED_OF_SHEET, f"per second in the data sheet of {gpu.name}"
+    else:
+        rate, reached = matrix_speed(step.device, step.bytes_each), _REACHED[step.device]
+        source = "per second of plain matrix products here"
     how = (
-        f"estimated from {forward * work(tune, step.checkpointing) / 1e9:,.3g} billion operations per token, at "
-        f"{_REACHED:.0%} of the {rate / 1e9:,.0f} billion per second of plain matrix products here"
+        f"estimated from {operations / 1e9:,.3g} billion operations per token, at {reached:.0%} of the "
+        f"{rate / 1e9:,.0f} billion {source}"
     )
-    return Speed(tokens, "estimated", how)
+    return Speed(reached * rate / operations, "estimated", how)
 
 
 def matrix_speed(device: str, bytes_each: int) -> float:

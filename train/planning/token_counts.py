@@ -157,6 +157,11 @@ def count(
     return _by_tokenizer(examples, name, registry, limit, fetch)
 
 
+def estimate(checked: CheckedData, model: str) -> Counts:
+    """An estimate of the tokens for a model of which only the name is known. `checked` has examples or pairs."""
+    return _estimated(checked.examples or _both_sides(checked), model, f"the vocabulary of {model} is unknown", None)
+
+
 def _both_sides(checked: CheckedData) -> tuple[Example, ...]:
     """Preference pairs as in training: the prompt with each of its two answers."""
     return tuple(

@@ -7,19 +7,21 @@ not done.
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from models.errors import Invalid, NotFound, ParleyError
 from models.registry import Registry
 from models.settings import Settings
 from models.spec import ModelSpec, Parity, ServedParity
+from train.publication.adapted import TEMPLATE
 from train.publication.cards import write_card
-from train.publication.comparison import TEMPLATE, Compared, Reference, agreed_tokens, compare, judged
+from train.publication.comparison import Compared, Reference, agreed_tokens, compare, judged
 from train.publication.probes import load_probes
 from train.publication.served_answers import request_answers
 from train.run.folder import ADAPTER, RESULT
 from train.run.progress import Progress, Stage, silent
-from train.trainers.bases import Base, find_base, load_tokenizer
+from train.trainers.bases import Base, find_base, load_tokenizer, with_options
 
 
 class TemplateChanged(ParleyError):
@@ -97,6 +99,9 @@ def check_model(name: str, *, registry: Registry, settings: Settings, progress: 
     reference, published = _reference(spec, spec.folder, registry), _published(spec, spec.folder, registry)
     if spec.kind == "adapter":
         require_template(spec.folder, published.base)
+    else:  # its folder has the template of its training, which need not be that of its base
+        template = load_tokenizer(published.base).chat_template
+        reference = replace(reference, base=with_options(reference.base, template, trust_remote_code=False))
     progress(Stage(f"Comparing {spec.id} with {reference.description or 'base + adapter'} in float32"))
     compared = compare(reference, published, load_probes(spec.folder))
     before = spec.parity

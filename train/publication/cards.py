@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from models.atomic import atomic_write
+from models.chat_templates.tokenizer_files import GENERATION_CONFIG
 from models.errors import ParleyError
 from models.jobs import list_jobs
 from models.registry import Registry
 from models.spec import ModelSpec, Parity
+from train.hyperparameters import UNITS
 from train.run.curves import draw_svg, read_curves
 from train.run.folder import CONFIG, DATA, METRICS, RESULT
 
@@ -52,7 +54,7 @@ def write_card(folder: Path, spec: ModelSpec, registry: Registry) -> Path:
         _front_matter(spec, base, licence, run),
         f"# {spec.id}",
         _opening(spec, base),
-        _calling(spec, base),
+        _calling(spec, base, folder),
         *([_data(run), _method(run), _curves(run, metrics.exists())] if run.result else []),
         _parity(spec),
         _evaluation(spec, registry),
@@ -126,7 +128,7 @@ def _opening(spec: ModelSpec, base: _Base) -> str:
     return text + ("\n\n> A toy for demonstration: too small to be reliable." if spec.toy else "")
 
 
-def _calling(spec: ModelSpec, base: _Base) -> str:
+def _calling(spec: ModelSpec, base: _Base, folder: Path) -> str:
     lines = [
         "## How to use it",
         "",
@@ -148,6 +150,11 @@ def _calling(spec: ModelSpec, base: _Base) -> str:
             f"FOLDER/chat_template.jinja`, where BASE is {base.name}. This folder holds the chat template of the "
             "training."
         )
+        if (folder / GENERATION_CONFIG).is_file():
+            lines.append(
+                "Add `--generation-config FOLDER`: the template ends an answer with a token at which the base alone "
+                "does not stop."
+            )
     else:
         lines.append("With vLLM: `vllm serve FOLDER`. The folder holds the chat template of the training.")
     return "\n".join(lines)
@@ -163,7 +170,7 @@ def _data(run: _Run) -> str:
     rows = [
         ("file", f"`{file}`"),
         ("fingerprint", f"`sha256:{digest}`" if digest else "not recorded"),
-        ("training examples", f"{result['examples']:,} conversations or pairs"),
+        ("training examples", f"{result['examples']:,} {UNITS.get(result.get('method', 'sft'), 'conversations')}"),
         ("held-out examples", f"{result['validation_examples']:,}"),
         ("tokens over all epochs", f"{result['tokens']:,}, {result['learnt_tokens']:,} of them in answers"),
         ("problems found", (counts or "none") + "".join(f"; {kind}: {count}" for kind, count in kinds.most_common(8))),
@@ -174,11 +181,12 @@ def _data(run: _Run) -> str:
 def _method(run: _Run) -> str:
     result = run.result
     values, reasons = result["hyperparameters"], result.get("reasons", {})
-    method = {"dpo": "Direct preference optimisation (DPO) on pairs of answers"}.get(
-        result.get("method", "sft"), "Supervised fine-tuning on the assistant's messages only"
-    )
+    method = {
+        "dpo": "Direct preference optimisation (DPO) on pairs of answers",
+        "kto": "Kahneman-Tversky optimisation (KTO) on answers labelled good or bad",
+    }.get(result.get("method", "sft"), "Supervised fine-tuning on the assistant's messages only")
     tune = {"full": "all weights", "qlora": "a QLoRA adapter"}.get(values.get("tune", "lora"), "a LoRA adapter")
-    left_out = {"method"} if result.get("method") == "dpo" else {"method", "beta"}
+    left_out = {"method"} if result.get("method") in ("dpo", "kto") else {"method", "beta"}
     rows = [
         (name.replace("_", " "), _value(value), reasons.get(name, ""))
         for name, value in values.items()

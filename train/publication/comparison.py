@@ -4,7 +4,7 @@
 """
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from models.database import utcnow
 from models.errors import Unavailable
 from models.spec import Parity
+from train.publication.adapted import TEMPLATE, load_adapted, load_adapted_tokenizer
 from train.publication.parity import (
     LEAST_AGREEMENT,
     ProbeOutputs,
@@ -27,7 +28,6 @@ from train.publication.probes import GREEDY_TOKENS, Probe, ProbeSet
 from train.trainers.bases import Base, count_parameters, load_config, load_model, load_tokenizer, stored_dtype
 from train.trainers.runtime import quiet
 
-TEMPLATE = "chat_template.jinja"
 _LOGITS_BYTES = 2**29  # reference logits, see `parity`
 
 
@@ -65,6 +65,10 @@ class Reference:
         if self.adapter is None:
             return load_model(self.base, dtype, "cpu").eval()
         return load_adapted(self.base, self.adapter, dtype)
+
+    def tokenizer(self) -> Any:
+        """The tokenizer of its training."""
+        return load_tokenizer(self.base) if self.adapter is None else load_adapted_tokenizer(self.base, self.adapter)
 
 
 def compare(reference: Reference, published: Reference, probes: ProbeSet) -> Compared:
@@ -140,7 +144,7 @@ def agreed_tokens(reference: Reference, answers: list[tuple[Question, str]]) -> 
     If an answer is shorter than the limit, its end counts as a token.
     """
     with quiet():
-        tokenizer, model = load_tokenizer(reference.base), reference.load()
+        tokenizer, model = reference.tokenizer(), reference.load()
         stops = stop_tokens(model, tokenizer)
         same = tokens = 0
         for question, text in answers:
@@ -153,20 +157,18 @@ def agreed_tokens(reference: Reference, answers: list[tuple[Question, str]]) -> 
     return same, tokens
 
 
-def load_adapted(base: Base, adapter: Path, dtype: Any) -> Any:
-    """Base + adapter, both in one dtype, as an engine holds them."""
-    from peft import PeftModel  # here, within `quiet`: it imports bitsandbytes, which warns
-
-    model = load_model(base, dtype, "cpu")
-    return PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False).to(dtype).eval()
-
-
 def write_template(base: Base, folder: Path) -> None:
     """Writes the chat template of the training, unchanged, into an adapter's folder."""
     with quiet():
         template = load_tokenizer(base).chat_template
     if template:
         (folder / TEMPLATE).write_bytes(template.encode())
+
+
+def with_trained_template(base: Base, adapter: Path) -> Base:
+    """The base with the chat template that an adapter was trained with, if the adapter's folder has one."""
+    file = adapter / TEMPLATE
+    return replace(base, chat_template=file.read_bytes().decode()) if file.is_file() else base
 
 
 def served_dtype(base: Base) -> Any:

@@ -18,15 +18,16 @@ import torch
 from models.database import utcnow
 from models.errors import ParleyError
 from models.spec import Parity
+from train.publication.adapted import load_adapted, load_adapted_tokenizer
 from train.publication.comparison import (
     Compared,
     context_of,
     dtype_name,
     judged,
-    load_adapted,
     questions,
     require_memory,
     served_dtype,
+    with_trained_template,
 )
 from train.publication.parity import (
     agreement,
@@ -37,6 +38,7 @@ from train.publication.parity import (
     same_greedy,
 )
 from train.publication.probes import ProbeSet, built_in
+from train.publication.stop_tokens import write_stop_tokens
 from train.run.folder import write_json
 from train.trainers.bases import Base, load_model, load_tokenizer, read_adapter_config, stored_dtype
 from train.trainers.runtime import quiet
@@ -101,8 +103,9 @@ def merge(base: Base, adapter: Path, folder: Path, probes: ProbeSet | None = Non
 
 def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> MergeReport:
     require_memory(base)
+    base = with_trained_template(base, adapter)
     stored = stored_dtype(base)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_adapted_tokenizer(base, adapter)
     unmerged = load_adapted(base, adapter, torch.float32)
     probes, expected = reference_outputs(unmerged, tokenizer, probe_set, context_of(base))
     limit = rounding_limit(unmerged, probes, expected)
@@ -125,8 +128,10 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
     with _removed_on_error(folder):
         merged.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
-        _check_template(tokenizer, folder, base)
-        again = load_model(Base(base.name, str(folder), None, base.trust_remote_code), stored, "cpu").eval()
+        written = Base(base.name, str(folder), None, base.trust_remote_code)
+        write_stop_tokens(folder, written)  # by the tokenizer that was written, which may be the adapter's own
+        _check_template(tokenizer, written)
+        again = load_model(written, stored, "cpu").eval()
         if name := _first_difference(merged, again):
             raise MergeRefused(
                 f"The merged weights of {adapter.name} read back differently ({name}). "
@@ -154,11 +159,10 @@ def _merge(base: Base, adapter: Path, folder: Path, probe_set: ProbeSet) -> Merg
     return MergeReport(folder, compared, difference, limit)
 
 
-def _check_template(tokenizer: Any, folder: Path, base: Base) -> None:
+def _check_template(tokenizer: Any, written: Base) -> None:
     """Raises MergeRefused unless the written chat template equals that of the training."""
-    written = load_tokenizer(Base(base.name, str(folder), None, base.trust_remote_code)).chat_template
-    if written != tokenizer.chat_template:
-        raise MergeRefused(f"The chat template of {base.name} was written differently from how it was read.")
+    if load_tokenizer(written).chat_template != tokenizer.chat_template:
+        raise MergeRefused(f"The chat template of {written.name} was written differently from how it was read.")
 
 
 def _first_difference(merged: Any, again: Any) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from train.publication.probes import FEWEST, GREEDY_TOKENS, MOST, Probe, ProbeSet, built_in, tokenise_probes
+from train.trainers.templates import turn_end
 
 LEAST_AGREEMENT = 0.98
 LIMIT = 1e-4  # the largest allowed difference of a logit in float32, unless rounding alone exceeds it
@@ -160,11 +161,12 @@ def count_top_tokens(model: Any, prompt: Sequence[int], answer: Sequence[int]) -
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The ids that end an answer, from the generation settings and the tokenizer."""
+    """The ids that end an answer, from the generation settings, the tokenizer and its chat template."""
     config = getattr(model, "generation_config", None)
     of_model = getattr(config, "eos_token_id", None)
     ids = of_model if isinstance(of_model, list) else [of_model]
-    return frozenset(token for token in (*ids, tokenizer.eos_token_id) if token is not None)
+    ends = (*ids, tokenizer.eos_token_id, turn_end(tokenizer).token)
+    return frozenset(token for token in ends if token is not None)
 
 
 def _same(expected: GreedyAnswer, actual: GreedyAnswer, limit: float) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from models.atomic import atomic_write
 from train.data.conversations import Conversation, Example, Preference
 from train.run.folder import HELD_OUT, write_json
+from train.trainers.templates import engine_messages
 
 PROBES = "probes.json"
 MOST = 64  # conversations: enough to tell 98 % from 99 % over a few thousand tokens
@@ -81,7 +82,11 @@ def store_probes(probes: ProbeSet, folder: Path) -> None:
 
 
 def store_held_out(held: Sequence[Example | Preference], folder: Path) -> None:
-    """Writes all held-out examples as chat JSONL: `parley eval run run:ID` evaluates models on them."""
+    """Writes all held-out examples as chat JSONL: `parley eval run run:ID` evaluates models on them.
+
+    Answers that are labelled bad (KTO) are left out, because models are compared with what is written.
+    """
+    held = [item for item in held if not (isinstance(item, Example) and item.label is False)]
     rows = (json.dumps(_in_api_form(item), ensure_ascii=False) + "\n" for item in held)
     if held:
         atomic_write(folder / HELD_OUT, "".join(rows).encode("utf-8", "replace"))
@@ -124,10 +129,9 @@ def _tokenise(conversation: dict[str, Any], tokenizer: Any, answer_tokens: int, 
     context_messages = messages[:last]
     try:
         if tokenizer.chat_template:
-            prompt = tokenizer.apply_chat_template(
-                _for_template(context_messages), tools=tools, tokenize=False, add_generation_prompt=True
-            )
-            whole = tokenizer.apply_chat_template(_for_template(messages[: last + 1]), tools=tools, tokenize=False)
+            rows = engine_messages(_for_template(messages[: last + 1]), tokenizer, tools)
+            prompt = tokenizer.apply_chat_template(rows[:last], tools=tools, tokenize=False, add_generation_prompt=True)
+            whole = tokenizer.apply_chat_template(rows, tools=tools, tokenize=False)
         else:
             prompt = "".join(message.get("content") or "" for message in context_messages)
             whole = "".join(message.get("content") or "" for message in messages[: last + 1])
@@ -141,7 +145,9 @@ def _tokenise(conversation: dict[str, Any], tokenizer: Any, answer_tokens: int, 
     if not ids or len(ids) + answer_tokens > context:
         return None
     plain = not tools and all(
-        isinstance(message.get("content"), str) and "tool_calls" not in message and message["role"] != "tool"
+        isinstance(message.get("content"), str)
+        and not {"tool_calls", "reasoning_content"} & message.keys()
+        and message["role"] != "tool"
         for message in context_messages
     )
     return Probe(tuple(context_messages), tuple(ids), tuple(answer_ids), plain)

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from models.atomic import publish_folder
 from models.errors import Conflict, Invalid, NotFound
+from models.folder_checks import check_folder
 from models.lora_support import must_be_merged
 from models.registry import Registry, parse_spec
 from models.settings import Settings
 from models.spec import BotProfile, EngineOptions, ModelSpec, Parity
 from train.publication.probes import PROBES, load_probes
 from train.request import Kind, TrainingRequest
-from train.run.folder import CONFIG, DATA, METRICS, RESULT, TrainingResult, load_finished, load_result
+from train.run.folder import CONFIG, DATA, METRICS, RESULT, TrainingResult, load_finished, load_result, read_json
 from train.run.progress import Progress, Stage, silent
-from train.trainers.bases import Base, find_base, find_config, read_adapter_config
+from train.trainers.bases import Base, find_base, find_config, load_tokenizer, read_adapter_config, with_options
 
 if TYPE_CHECKING:
     from train.publication.comparison import Compared, Reference
@@ -45,7 +46,7 @@ def publish(
         kind: "adapter", or "merged". An adapter that no engine can load unmerged (rank over 64, DoRA, modules_to_save,
             lm_head, a base that vLLM serves without LoRA), or that was trained from an adapter, is merged in any case.
         job: the training job; by default the run's id.
-        bot: the profile for /bot/<name>; by default its parent's.
+        bot: the profile for /bot/<name>; by default a plain one, not its parent's.
 
     Returns:
         The run's result with `model`, `kind` and `model_folder`. The spec's `parity` compares the weights with float32
@@ -59,7 +60,7 @@ def publish(
 
     check_name(registry, name)
     registry.sweep_unclaimed(settings.models_dir)
-    result = load_result(run_folder)
+    result, served = load_result(run_folder), _Served.of(run_folder)
     base_spec = _resolve(registry, result.base)
     rank = base_spec.engine.max_lora_rank if base_spec else EngineOptions().max_lora_rank
     if result.full:
@@ -68,12 +69,11 @@ def publish(
     if not result.full:
         config = find_config(Base(result.base, result.base_location, base_spec))
         reason = must_be_merged(read_adapter_config(result.adapter), rank, config)
-    reason = reason or _trained_from_adapter(result, registry)
+    reason = reason or _trained_from_adapter(result, registry) or _other_template(result, registry, served)
     if reason and kind == "adapter":
         progress(Stage(f"The adapter is merged: {reason}"))
         kind = "merged"
-    base = _registered_base(result, registry, needed=kind == "adapter")
-    above = _resolve(registry, result.parent) if result.parent else base
+    base = _registered_base(result, registry, served, needed=kind == "adapter")
     parent = result.parent or (base.id if base else None)
     fields: dict[str, Any] = {
         "id": name,
@@ -81,17 +81,20 @@ def publish(
         "base": base.id if base else result.base,
         "parent": parent,
         "job": job or run_folder.name,
-        "bot": bot or (above.bot if above else None),
+        "bot": bot,  # a parent's profile would greet people for another model
         "description": description or f"Trained on {result.examples:,} conversations",
         "toy": base.toy if base else False,
+        "fold_system": served.fold_system if served.fold_system != "none" or not base else base.fold_system,
     }
-    if kind == "merged" and base:
-        fields["engine"] = base.engine
+    if kind == "merged":  # its folder holds the template
+        engine = base.engine if base else EngineOptions(trust_remote_code=served.trust_remote_code)
+        fields["engine"] = engine.model_copy(update={"chat_template": None})
     if kind == "adapter":
         fields["lora_rank"] = result.hyperparameters["rank"]
     progress(Stage(f"Publishing {name} as {'merged weights' if kind == 'merged' else 'an adapter'}"))
     with publish_folder(settings.models_dir) as pending:
-        reference, compared = _write_weights(result, base, kind, pending.path, progress)
+        below = served.base(result, base)
+        reference, compared = _write_weights(result, below, kind, pending.path, progress)
         for file in (RESULT, METRICS, CONFIG, DATA):
             if (run_folder / file).exists():
                 shutil.copy2(run_folder / file, pending.path / f"training-{file}")
@@ -99,7 +102,7 @@ def publish(
             shutil.copy2(run_folder / PROBES, pending.path / PROBES)
         spec = parse_spec(**fields, path=str(pending.final), state="candidate", parity=compared and compared.parity)
         write_card(pending.path, spec, registry)
-    _register(registry, spec, pending.final)
+    register_folder(registry, spec, pending.final)
     list_compared(spec, reference, compared, registry=registry, settings=settings, progress=progress)
     published = result.published(name, kind, pending.final)
     published.save()
@@ -137,6 +140,30 @@ def finish_publication(
 
 
 @dataclass(frozen=True)
+class _Served:
+    """What a run was asked for that its model has to be served with."""
+
+    chat_template: str | None
+    trust_remote_code: bool
+    fold_system: str
+
+    @classmethod
+    def of(cls, run_folder: Path) -> "_Served":
+        """From the run's config.json; runs of earlier versions have none of it."""
+        config = read_json(run_folder / CONFIG) if (run_folder / CONFIG).is_file() else {}
+        asked = config.get("asked") or {}
+        template, trusted = asked.get("chat_template"), asked.get("trust_remote_code")
+        return cls(template, bool(trusted), config.get("fold_system") or "none")
+
+    def base(self, result: TrainingResult, spec: ModelSpec | None) -> Base:
+        """The base that the run trained."""
+        trusted = spec.engine.trust_remote_code if spec else False
+        template = spec.engine.chat_template if spec else None
+        base = Base(result.base, result.base_location, spec, trusted, template)
+        return with_options(base, self.chat_template, self.trust_remote_code)
+
+
+@dataclass(frozen=True)
 class MergedModel:
     """A registered merge: its id, its folder and its measurements."""
 
@@ -167,7 +194,7 @@ def publish_merge(
     """
     from train.publication.acceptance import list_compared
     from train.publication.cards import write_card
-    from train.publication.comparison import Reference
+    from train.publication.comparison import Reference, with_trained_template
     from train.publication.merge import merge
 
     check_name(registry, name)
@@ -176,11 +203,13 @@ def publish_merge(
     else:
         location = Path(adapter).expanduser().absolute()
         read_adapter_config(location)  # raises Invalid where there is no adapter
+        check_folder(location, "adapter")
         spec = parse_spec(id=name, kind="adapter", path=str(location), base=registry.resolve(base).id)
     if spec.kind != "adapter" or spec.base is None:
         raise Invalid(f"{adapter!r} is of kind {spec.kind}: only an adapter can be merged.", param="adapter")
     registry.sweep_unclaimed(settings.models_dir)
-    below, folder = find_base(spec.base, registry), Path(str(spec.path))
+    folder = Path(str(spec.path))
+    below = with_trained_template(find_base(spec.base, registry), folder)
     with publish_folder(settings.models_dir) as pending:
         report = merge(below, folder, pending.path, load_probes(folder))
         for file in (*folder.glob("training-*"), folder / PROBES):
@@ -189,11 +218,12 @@ def publish_merge(
         merged = parse_spec(
             id=name, kind="merged", path=str(pending.final), base=spec.base,
             parent=spec.id if base is None else spec.base, job=spec.job, bot=spec.bot,
-            engine=below.spec.engine if below.spec else spec.engine, description=spec.description, toy=spec.toy,
-            judge=spec.judge, state="candidate", parity=report.parity,
+            engine=(below.spec.engine if below.spec else spec.engine).model_copy(update={"chat_template": None}),
+            description=spec.description, toy=spec.toy, judge=spec.judge, state="candidate", parity=report.parity,
+            fold_system=spec.fold_system,
         )  # fmt: skip
         write_card(pending.path, merged, registry)
-    _register(registry, merged, pending.final)
+    register_folder(registry, merged, pending.final)
     reference = Reference(below, folder)
     parity = (
         list_compared(merged, reference, report.compared, registry=registry, settings=settings, progress=progress)
@@ -215,15 +245,33 @@ def _trained_from_adapter(result: TrainingResult, registry: Registry) -> str | N
     return f"it was trained from the adapter {spec.id}" if spec and spec.kind == "adapter" else None
 
 
-def _registered_base(result: TrainingResult, registry: Registry, *, needed: bool) -> ModelSpec | None:
+def _other_template(result: TrainingResult, registry: Registry, served: "_Served") -> str | None:
+    """An engine has one chat template: an adapter that was trained with another one needs an engine of its own."""
+    base = _registered_base(result, registry, served, needed=False) or _at_same_place(result, registry)
+    if served.chat_template is None or base is None:
+        return None
+    if load_tokenizer(find_base(base.id, registry)).chat_template == served.chat_template:
+        return None
+    return f"it was trained with another chat template than that of {base.id}"
+
+
+def _at_same_place(result: TrainingResult, registry: Registry) -> ModelSpec | None:
+    return next((spec for spec in registry.list() if spec.path == result.base_location), None)
+
+
+def _registered_base(
+    result: TrainingResult, registry: Registry, served: "_Served", *, needed: bool
+) -> ModelSpec | None:
     """The base's spec; if an adapter needs it and it is not registered yet (a hub id, a folder), it is registered."""
     spec = _resolve(registry, result.base)
     if spec is not None or not needed:
         return spec
-    known = [other for other in registry.list() if other.path == result.base_location]
-    if known:
-        return known[0]
-    spec = parse_spec(id=result.base, kind="base", path=result.base_location, description="Registered by a training")
+    if known := _at_same_place(result, registry):
+        return known
+    engine = EngineOptions(chat_template=served.chat_template, trust_remote_code=served.trust_remote_code)
+    spec = parse_spec(
+        id=result.base, kind="base", path=result.base_location, description="Registered by a training", engine=engine
+    )
     try:
         registry.register(spec)
     except Conflict:  # another training from this base registered it first
@@ -239,7 +287,7 @@ def _resolve(registry: Registry, name: str) -> ModelSpec | None:
 
 
 def _write_weights(
-    result: TrainingResult, base: ModelSpec | None, kind: Kind, folder: Path, progress: Progress
+    result: TrainingResult, below: Base, kind: Kind, folder: Path, progress: Progress
 ) -> "tuple[Reference, Compared | None]":
     """Writes the weights into the folder, and compares them with the reference.
 
@@ -247,13 +295,13 @@ def _write_weights(
     """
     from train.publication.comparison import NotEnoughMemory, Reference, compare, write_template
     from train.publication.merge import merge
+    from train.publication.stop_tokens import write_stop_tokens
 
-    remote_code = base.engine.trust_remote_code if base else False
-    below = Base(result.base, result.base_location, base, remote_code)
     probes = load_probes(result.run_folder)
     if kind == "merged" and not result.full:
         return Reference(below, result.adapter), merge(below, result.adapter, folder, probes).compared
     shutil.copytree(result.adapter, folder, dirs_exist_ok=True)
+    write_stop_tokens(folder, below)
     if result.full:
         reference = Reference(replace(below, location=str(result.adapter)), None, "the tuned weights in float32")
         published = Reference(replace(below, location=str(folder)), None)
@@ -267,7 +315,7 @@ def _write_weights(
         return reference, None
 
 
-def _register(registry: Registry, spec: ModelSpec, folder: Path) -> None:
+def register_folder(registry: Registry, spec: ModelSpec, folder: Path) -> None:
     """Registers, or deletes the folder if that fails: two trainings may race for the same name."""
     try:
         registry.register(spec)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from models.errors import Invalid
@@ -24,6 +25,9 @@ _PACKAGES = (
     "numpy",
 )  # fmt: skip
 _CHUNK = 1 << 20
+# Fields of examples and messages that came later. At their default they are left out of a fingerprint, so that runs
+# that began before can be resumed.
+_ADDED: Mapping[str, Any] = MappingProxyType({"label": None, "reasoning": ""})
 # What may differ after a resume: it says when, from where and why, but not what is learnt.
 _IGNORED = frozenset({"started", "asked", "data", "run", "reasons"})
 
@@ -133,9 +137,9 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return _without_added({field.name: _plain(getattr(value, field.name)) for field in fields(value)})
     if hasattr(value, "model_dump"):
-        return value.model_dump()
+        return _without_added(value.model_dump())
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, frozenset | set):
@@ -144,6 +148,10 @@ def _plain(value: Any) -> Any:
         # Token ids and labels are long lists of plain numbers.
         return value if value and isinstance(value[0], int) else [_plain(inner) for inner in value]
     return value
+
+
+def _without_added(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in _ADDED or value != _ADDED[name]}
 
 
 def _file_digest(path: Path) -> str:

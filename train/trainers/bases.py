@@ -5,26 +5,31 @@ elsewhere. An adapter must be merged first (`training`).
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
+from models.engine_support import quantisation
 from models.errors import Invalid, NotFound, Unavailable
+from models.folder_checks import require_tokenizer
 from models.lora_support import read_config, serves
 from models.registry import Registry
 from models.spec import ModelSpec
+from train.trainers.loading_errors import TOKENIZER, translated_errors
 
 
 @dataclass(frozen=True)
 class Base:
-    """Weights to start from. `location` is what transformers loads: a folder or a hub id."""
+    """Weights to start from. `location` is what transformers loads: a folder or a hub id.
+
+    `chat_template`: the text of a template to use instead of the one in its files.
+    """
 
     name: str
     location: str
     spec: ModelSpec | None = None
     trust_remote_code: bool = False
+    chat_template: str | None = None
 
     @property
     def is_adapter(self) -> bool:
@@ -46,7 +51,7 @@ def find_base(base: str | Path, registry: Registry | None = None) -> Base:
                 f"{name!r} is hosted: its weights are not here. Train on a base, merged or adapter model.",
                 param="base",
             )
-        return Base(spec.id, str(spec.path), spec, spec.engine.trust_remote_code)
+        return Base(spec.id, str(spec.path), spec, spec.engine.trust_remote_code, spec.engine.chat_template)
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -69,23 +74,34 @@ def _registered(name: str, registry: Registry | None) -> ModelSpec | None:
         return None
 
 
+def with_options(base: Base, chat_template: str | None, trust_remote_code: bool) -> Base:
+    """The same weights with another chat template, and with the permission to run their code."""
+    template = chat_template or base.chat_template
+    return replace(base, chat_template=template, trust_remote_code=trust_remote_code or base.trust_remote_code)
+
+
 def load_tokenizer(base: Base) -> Any:
-    """The base's tokenizer.
+    """The base's tokenizer, with the base's chat template.
 
     Raises:
-        Unavailable: it cannot be loaded.
+        Unavailable: it cannot be loaded. Invalid: there is none.
     """
     from transformers import AutoTokenizer
 
-    with _loading(base):
-        return AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
+    if (folder := Path(base.location)).is_dir():
+        require_tokenizer(folder)
+    with translated_errors(f"The base {base.name!r}", otherwise=TOKENIZER):
+        tokenizer: Any = AutoTokenizer.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
+    if base.chat_template:
+        tokenizer.chat_template = base.chat_template
+    return tokenizer
 
 
 def load_config(base: Base) -> Any:
     """The base's config; of a multimodal model the text part."""
     from transformers import AutoConfig
 
-    with _loading(base):
+    with translated_errors(f"The base {base.name!r}"):
         config = AutoConfig.from_pretrained(base.location, trust_remote_code=base.trust_remote_code)
     return config.get_text_config()
 
@@ -96,7 +112,7 @@ def find_config(base: Base) -> dict[str, Any]:
         return read_config(folder)
     from transformers import AutoConfig
 
-    with _loading(base):
+    with translated_errors(f"The base {base.name!r}"):
         return AutoConfig.from_pretrained(base.location, trust_remote_code=base.trust_remote_code).to_dict()
 
 
@@ -120,6 +136,23 @@ def check_servable(base: Base) -> None:
     )
 
 
+def require_plain_weights(base: Base) -> None:
+    """Refuses weights that are quantised already: they can be served, but neither trained nor merged exactly.
+
+    Raises:
+        Invalid: with the method.
+    """
+    if (method := quantisation(find_config(base))) is None:
+        return
+    original = find_config(base).get("_name_or_path")
+    named = f" ({original})" if original and original != base.location else ""
+    raise Invalid(
+        f"The weights of {base.name!r} are quantised ({method}), so they can be served, but not trained or merged: "
+        f"take the original weights{named}. To train in little memory, --tune qlora quantises them itself.",
+        param="base",
+    )
+
+
 def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> Any:
     """The base's weights on a device.
 
@@ -128,6 +161,9 @@ def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> 
         dtype: a torch dtype, or "auto" for the one it is stored in.
         device: "cpu" or "cuda".
         quantised: load the linear layers as NF4 with double quantisation (QLoRA).
+
+    Raises:
+        Unavailable: the weights are missing, incomplete or unreadable. Invalid: they are quantised already.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -144,8 +180,18 @@ def load_model(base: Base, dtype: Any, device: str, quantised: bool = False) -> 
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.float16 if dtype is torch.float16 else torch.bfloat16,
         )
-    with _loading(base):
-        model = AutoModelForCausalLM.from_pretrained(base.location, trust_remote_code=base.trust_remote_code, **options)
+    require_plain_weights(base)
+    with translated_errors(f"The base {base.name!r}"):
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            base.location, trust_remote_code=base.trust_remote_code, output_loading_info=True, **options
+        )
+    if missing := sorted(loading["missing_keys"]):  # transformers fills them with random numbers, and goes on
+        raise Unavailable(
+            f"The base {base.name!r} cannot be loaded: its files lack {missing[0]}"
+            f"{f' and {len(missing) - 1} more weights' if len(missing) > 1 else ''}, which its config.json asks for. "
+            "Download the whole folder again.",
+            param="base",
+        )
     for module in model.modules():
         # On a CPU bitsandbytes repacks a layer for inference when it is first evaluated, and cannot train it
         # afterwards.
@@ -189,20 +235,3 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         raise Invalid(
             f"{folder} holds no readable adapter_config.json, so it is not an adapter.", param="adapter"
         ) from error
-
-
-class _loading:
-    """Turns transformers' errors about missing or broken weights into one line."""
-
-    def __init__(self, base: Base) -> None:
-        self._base = base
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError | ValueError | KeyError | SafetensorError):
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise Unavailable(
-                f"The base {self._base.name!r} cannot be loaded: {reason.strip()}", param="base"
-            ) from error

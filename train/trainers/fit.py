@@ -1,6 +1,7 @@
 """The fit: rows in, an adapter's files (or whole weights) and two losses out, with any method.
 
-`sft` and `dpo` build the methods' trainers; this file holds what they share. It knows no data files and no registry.
+`sft`, `dpo` and `kto` build the methods' trainers; this file holds what they share. It knows no data files and no
+registry.
 """
 
 import math
@@ -21,6 +22,7 @@ from train.trainers.adapters import round_trained, save_adapter, save_weights, s
 from train.trainers.bases import Base, load_model, stored_dtype
 from train.trainers.checkpoint_callback import CheckpointCallback
 from train.trainers.fit_job import FitJob, FitResult, Measured
+from train.trainers.lora_layers import fuse_lora_layers
 from train.trainers.losses import add_learnt_head
 from train.trainers.packing import PackedCollator, PaddedCollator, attend_by_row, leak_limit, micro_batch, strays
 from train.trainers.progress_callback import ProgressCallback
@@ -42,6 +44,7 @@ def fit(job: FitJob, tokenizer: Any, emit: Progress) -> FitResult:
     memory = Memory(job.device.kind)
     emit(Stage(f"Loading {job.base.name} ({_describe_precision(values)}, {job.device.kind})"))
     trainer, measure = _build_trainer(job, tokenizer, emit)
+    fuse_lora_layers(trainer.model)
     if values.precision == "fp16":
         # TRL puts a QLoRA's adapter into bf16, whose gradients a scaled loss cannot be taken back from.
         for parameter in trainer.model.parameters():
@@ -106,6 +109,13 @@ def _build_trainer(job: FitJob, tokenizer: Any, emit: Progress) -> tuple[Any, Ca
         reference = load(job.base, values, job.device.kind) if adapter is None else None
         trainer = dpo_trainer(model, reference, tokenizer, rows, arguments | {"beta": values.beta}, pad_token, adapter)
         return trainer, PairMeter(trainer, measured)  # type: ignore[arg-type]  # DPO's rows are pairs
+    if values.method == "kto":
+        from train.trainers.kto import LabelMeter, Models, kto_trainer
+
+        reference = load(job.base, values, job.device.kind) if adapter is None else None
+        models = Models(model, reference, tokenizer, pad_token, adapter)
+        kto = kto_trainer(models, rows, arguments | {"beta": values.beta})
+        return kto, LabelMeter(kto, measured)  # type: ignore[arg-type]  # KTO's rows are labelled
     from train.trainers.losses import measure
     from train.trainers.sft import sft_trainer
 
@@ -166,13 +176,16 @@ def _lora_config(values: Chosen) -> LoraConfig | None:
 
 
 def _trainer_arguments(job: FitJob) -> dict[str, Any]:
-    """The TRL configuration that both methods share."""
+    """The TRL configuration that all methods share."""
     values, rows = job.hyperparameters, job.rows
     batch = values.batch_size
     steps = max(1, round(math.ceil(len(rows) / batch) * values.epochs))
-    longest = max(row.longest for row in rows) * (2 if values.method == "dpo" else 1)
+    longest = max(row.longest for row in rows) * (1 if values.method == "sft" else 2)
     # On several processes each works on its share of a batch.
-    micro = micro_batch(batch // job.processes, longest, rows=job.checkpoints.rows_at_most)
+    share = batch // job.processes
+    micro = micro_batch(share, longest, rows=job.checkpoints.rows_at_most)
+    if values.method == "kto":  # compares the answers of a micro-batch
+        micro = next(size for size in range(max(2, micro), share + 1) if share % size == 0)
     return {
         "output_dir": str(job.work),
         "per_device_train_batch_size": micro,

@@ -3,12 +3,13 @@
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
 
 from train.trainers.fit_job import Measured
+from train.trainers.frozen_head import FrozenHeadLoss
 from train.trainers.packing import measuring_batches
 from train.trainers.tokens import IGNORED, Row
 
@@ -113,7 +114,13 @@ def learnt_loss(
     targets = labels[:, 1:][learnt]
     states = hidden[:, :-1][learnt]
     keep = torch.is_grad_enabled()
-    loss_sum, right = _LearntLoss.apply(states, weight, bias, targets, head or Head(), keep)
+    head = head or Head()
+    trained = keep and (weight.requires_grad or (bias is not None and bias.requires_grad))
+    if states.device.type == "cpu" and not trained:
+        transform = partial(_transform_logits, head=head)
+        loss_sum, right = FrozenHeadLoss.apply(states, weight, bias, targets, transform, keep)
+    else:
+        loss_sum, right = _LearntLoss.apply(states, weight, bias, targets, head, keep)
     return Learnt(loss_sum, right, learnt.sum())
 
 

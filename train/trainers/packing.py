@@ -17,14 +17,15 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.data import Sampler
 from transformers import AttentionInterface
 
+from train.trainers.labelled import LabelledRow
 from train.trainers.pairs import Pair
 from train.trainers.tokens import IGNORED, Row
 
 BY_ROW, FLASH = "parley_by_row", "flash_attention_2"
 LEAK_LIMIT = 1e-5  # in float32, as a share of the largest logit
 _LEAK_LIMIT_HALF = 0.05  # in 16 bits, where rounding alone reaches 0.01; a leak moves logits by tenths
-_CHECKED_TOKENS = 512
-Measurable = TypeVar("Measurable", Row, Pair)
+_CHECKED_TOKENS, _CHECKED_PLACES = 512, 16  # of a row; each place costs logits over the whole vocabulary
+Measurable = TypeVar("Measurable", Row, Pair, LabelledRow)
 
 _MEASURED_AT_ONCE = 4_096  # tokens with padding, without gradients
 TOKENS_AT_ONCE = 16_384  # in one micro-batch with padding: limits the memory of activations
@@ -81,26 +82,34 @@ def attend_by_row(model: Any, flash: bool = False) -> None:
 
 def strays(model: Any, rows: Sequence[Row], flash: bool = False) -> float:
     """The largest difference of logits between packed rows and single rows under the model's own attention, as a share
-    of the largest logit. It compares the shortest, the median and the longest row, and leaves the model unchanged.
+    of the largest logit. It compares the shortest, the median and the longest row at some positions, among them the
+    first and the last, and leaves the model unchanged.
     """
     before, training = model.config._attn_implementation, model.training
     by_length = sorted((row.input_ids[:_CHECKED_TOKENS] for row in rows), key=len)
     ids = [by_length[0], by_length[len(by_length) // 2], by_length[-1]]
+    places = [torch.linspace(0, len(row) - 1, min(len(row), _CHECKED_PLACES)).round().long() for row in ids]
+    starts = [0, len(ids[0]), len(ids[0]) + len(ids[1])]
     device = next(model.parameters()).device
+
+    def logits(batch: dict[str, Any], at: torch.Tensor) -> torch.Tensor:
+        moved = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
+        hidden = model.base_model(**moved, use_cache=False).last_hidden_state[0]
+        return model.get_output_embeddings()(hidden[at.to(device)]).float()
+
     model.eval()
     try:
         with torch.no_grad():
-            single = [model(input_ids=torch.tensor([row], device=device), use_cache=False).logits[0] for row in ids]
+            single = [logits({"input_ids": torch.tensor([row])}, at) for row, at in zip(ids, places, strict=True)]
             attend_by_row(model, flash)
             batch = PackedCollator()([{"input_ids": row, "labels": row} for row in ids])
             del batch["labels"], batch["tokens"]
-            moved = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
-            packed = model(**moved, use_cache=False).logits[0]
+            packed = logits(batch, torch.cat([start + at for start, at in zip(starts, places, strict=True)]))
     finally:
         model.set_attn_implementation(before)
         model.train(training)
-    expected = torch.cat(single).float()
-    return float((packed.float() - expected).abs().max() / expected.abs().max())
+    expected = torch.cat(single)
+    return float((packed - expected).abs().max() / expected.abs().max())
 
 
 def _by_row(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from train.data.conversations import Conversation, Example, Preference, Problem
+from train.trainers.thoughts import ThoughtCheck
 from train.trainers.tokens import Method, Row, tokenise
 
 
@@ -37,11 +38,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class TokenisedPairs:
-    """The pairs, what could not be used and why, and the methods that found the labels."""
+    """The pairs, what could not be used and why, the methods that found the labels, and warnings about all pairs."""
 
     rows: tuple[Pair, ...]
     problems: tuple[Problem, ...]
     methods: frozenset[Method]
+    warnings: tuple[Problem, ...] = ()
 
 
 def tokenise_pairs(preferences: Sequence[Preference], tokenizer: Any, max_length: int) -> TokenisedPairs:
@@ -56,10 +58,11 @@ def tokenise_pairs(preferences: Sequence[Preference], tokenizer: Any, max_length
     pairs: list[Pair] = []
     problems: list[Problem] = []
     methods: set[Method] = set()
+    thoughts = ThoughtCheck(tokenizer)
     for preference in preferences:
         sides: list[Row] = []
         for name, answer in (("preferred", preference.chosen), ("other", preference.rejected)):
-            tokenised = tokenise([_example(preference, answer)], tokenizer, max_length)
+            tokenised = tokenise([_example(preference, answer)], tokenizer, max_length, thoughts)
             methods |= tokenised.methods
             problems += [
                 replace(problem, message=f"the {name} answer: {problem.message}") for problem in tokenised.problems
@@ -68,7 +71,7 @@ def tokenise_pairs(preferences: Sequence[Preference], tokenizer: Any, max_length
             sides += tokenised.rows[-1:]
         if len(sides) == 2:
             pairs.append(Pair(preference.line, *sides))
-    return TokenisedPairs(tuple(pairs), tuple(problems), frozenset(methods))
+    return TokenisedPairs(tuple(pairs), tuple(problems), frozenset(methods), thoughts.problems())
 
 
 def _example(preference: Preference, answer: Sequence[Any]) -> Example:

@@ -11,11 +11,14 @@ from models.errors import Invalid
 from train.data.checks import CheckedData, UnusableData, check, require_usable
 from train.data.conversations import Example, Preference, Problem
 from train.data.splits import Split, split
+from train.data.system_messages import count_folded, fold, folded_problem
 from train.hyperparameters import Facts, Method, Resolved, resolve
 from train.request import TrainingRequest
 from train.trainers.bases import Base, count_parameters, load_config
+from train.trainers.labelled import TokenisedLabels, tokenise_labelled
 from train.trainers.pairs import Pair, TokenisedPairs, tokenise_pairs
 from train.trainers.runtime import Device
+from train.trainers.templates import folding_of, turn_end_problem
 from train.trainers.tokens import Row, Tokenised, tokenise
 
 
@@ -31,7 +34,10 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains on and how. `examples` counts conversations, each of which may give several rows, or pairs."""
+    """What a run trains on and how. `examples` counts conversations, each of which may give several rows, or pairs.
+
+    `warnings` are those of `problems` that the base's chat template gives for the whole data.
+    """
 
     rows: tuple[Row, ...] | tuple[Pair, ...]
     held: tuple[Row, ...] | tuple[Pair, ...]
@@ -40,6 +46,7 @@ class Prepared:
     validation_examples: int
     problems: tuple[Problem, ...]
     masks: tuple[str, ...]
+    warnings: tuple[Problem, ...] = ()
 
 
 def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer: Any, device: Device) -> Prepared:
@@ -69,10 +76,13 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     values, method = request.hyperparameters, request.method
     total = len(data.train) + len(data.validation)
     limit = min(resolve(values, facts(total, 0, bool(data.validation)), method).values.max_length, context)
-    tokenise_any: Any = tokenise_pairs if method == "dpo" else tokenise
-    learnt: Tokenised | TokenisedPairs = tokenise_any(data.train, tokenizer, limit)
-    held: Tokenised | TokenisedPairs = tokenise_any(data.validation, tokenizer, limit)
-    problems = tuple(sorted((*data.problems, *learnt.problems, *held.problems), key=lambda problem: problem.line))
+    tokenise_any: Any = {"dpo": tokenise_pairs, "kto": tokenise_labelled}.get(method, tokenise)
+    learnt: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.train, tokenizer, limit)
+    held: Tokenised | TokenisedPairs | TokenisedLabels = tokenise_any(data.validation, tokenizer, limit)
+    endless = turn_end_problem(tokenizer)
+    warnings = (*((endless,) if endless else ()), *learnt.warnings)
+    found = (*data.problems, *warnings, *learnt.problems, *held.problems)
+    problems = tuple(sorted(found, key=lambda problem: problem.line))
     if not learnt.rows:
         first = learnt.problems[0]
         raise UnusableData(
@@ -83,8 +93,23 @@ def prepare(data: TrainingData, request: TrainingRequest, base: Base, tokenizer:
     resolved = resolve(values, facts(examples, len(learnt.rows), bool(held.rows)), method)
     return Prepared(
         learnt.rows, held.rows, resolved, examples, _count_lines(held.rows), problems,
-        tuple(sorted(learnt.methods | held.methods)),
+        tuple(sorted(learnt.methods | held.methods)), warnings,
     )  # fmt: skip
+
+
+def fold_for_template(data: TrainingData, request: TrainingRequest, tokenizer: Any) -> TrainingData:
+    """The same data with the first system messages folded too, if that is requested and the template has no place for
+    them.
+    """
+    if folding_of(request, tokenizer) != "all":
+        return data
+    number = sum(count_folded(item, "all") for item in (*data.train, *data.validation))
+    if not number:
+        return data
+    where = "at the beginning, which the chat template has no place for,"
+    learnt: Any = tuple(fold(item, "all") for item in data.train)
+    held: Any = tuple(fold(item, "all") for item in data.validation)
+    return replace(data, train=learnt, validation=held, problems=(folded_problem(number, where), *data.problems))
 
 
 def check_data(request: TrainingRequest) -> CheckedData:
@@ -131,7 +156,19 @@ def divide(checked: CheckedData, request: TrainingRequest) -> TrainingData:
 
 
 def _examples(checked: CheckedData, method: Method) -> Any:
-    """What the method learns from; data of the other kind is an error, never left out silently."""
+    """What the method learns from; data of another kind is an error, never left out silently."""
+    if checked.labels and method != "kto":
+        raise Invalid(
+            "The data holds answers labelled good or bad: use method kto to learn from them. To learn every answer, "
+            "put the label under `metadata`.",
+            param="method",
+        )
+    if method == "kto" and not checked.labels and (checked.examples or checked.preferences):
+        raise Invalid(
+            "KTO learns from labelled answers, and the data has no labels: write "
+            '{"prompt": …, "completion": …, "label": true or false}, or use another method.',
+            param="method",
+        )
     if method == "dpo":
         if checked.examples:
             raise Invalid(

@@ -5,7 +5,7 @@ found by one of three methods, tried in this order:
 
 1. marks: the template marks the assistant's text ({% generation %}), including the end-of-turn token;
 2. prefixes: what `messages[:i] + [answer]` renders beyond `messages[:i]` with the generation prompt;
-3. one by one: if a template renders earlier turns differently from the last (Qwen3 drops their reasoning), or writes no
+3. one by one: if a template renders earlier turns differently from the last (many drop their reasoning), or writes no
    end of turn, each learnt turn becomes a separate row with the whole context before it, as it is served.
 
 A template that allows none of them is refused, and so is one that omits a conversation's tools, calls or results.
@@ -18,8 +18,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from models.chat_templates import names as template_names
+from models.chat_templates.system_role import has_system_role
 from models.errors import Invalid
-from train.data.conversations import ChatMessage, Example, Problem, ToolResult, ToolUse
+from train.data.conversations import ChatMessage, Example, Problem, TextParts, ToolResult, ToolUse, reasoning_of
+from train.trainers.templates import engine_messages
+from train.trainers.thoughts import ThoughtCheck, loses_earlier_thoughts
 
 IGNORED = -100  # the label that carries no loss, in torch as in transformers
 Method = Literal["marks", "prefixes", "one by one"]
@@ -45,16 +49,23 @@ class Row:
         """The number of tokens."""
         return len(self.input_ids)
 
+    @property
+    def turns(self) -> list[list[int]]:
+        """The ids of each span of learnt tokens."""
+        learnt = [int(label != IGNORED) for label in self.labels]
+        return [self.input_ids[start:end] for start, end in _runs(learnt)]
+
     longest = tokens  # a pair has two lengths
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """The rows, what could not be used and why, and the methods that found the labels."""
+    """The rows, what could not be used and why, the methods that found the labels, and warnings about all rows."""
 
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...]
     methods: frozenset[Method]
+    warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,22 +79,30 @@ class _TemplateRefuses(Exception):
     """The template cannot render this conversation; the message is the template's."""
 
 
-def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Tokenised:
+def tokenise(
+    examples: Sequence[Example], tokenizer: Any, max_length: int, thoughts: ThoughtCheck | None = None
+) -> Tokenised:
     """Ids and labels for each example, in order.
 
     Args:
         examples: checked examples.
         tokenizer: a transformers tokenizer with a chat template.
         max_length: in tokens. A longer row is left out and reported: truncated, it would teach the model to stop early.
+        thoughts: counts what the template does with reasoning over several calls; the caller reports it.
 
     Raises:
         Invalid: the tokenizer has no chat template, or cannot report token offsets.
     """
     if not tokenizer.chat_template:
-        raise Invalid("The base has no chat template: choose a chat (instruct) model.", param="base")
+        raise Invalid(
+            "The base has no chat template: choose a chat (instruct) model, or train with `--chat-template` and one of "
+            f"{', '.join(template_names())}, or a file.",
+            param="base",
+        )
     if not getattr(tokenizer, "is_fast", False):
         raise Invalid("The base's tokenizer has no fast version (tokenizer.json), which training needs.", param="base")
     marked = _marks_can_be_used(tokenizer)
+    counted = thoughts or ThoughtCheck(tokenizer)
     rows: list[Row] = []
     problems: list[Problem] = []
     methods: set[Method] = set()
@@ -96,6 +115,7 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
             problems.append(Problem(example.line, "error", wrong, mend, "template-refuses"))
             continue
         methods.add(method)
+        counted.add(example, lambda rows=example_rows: [turn for row in rows for turn in row.turns])
         for row in example_rows:
             if len(row.input_ids) > max_length:
                 wrong = f"{len(row.input_ids):,} tokens, over the limit of {max_length:,}"
@@ -106,14 +126,15 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
                 problems.append(Problem(example.line, "error", wrong, "look at the answer's text", "nothing-learnt"))
             else:
                 rows.append(row)
-    return Tokenised(tuple(rows), tuple(problems), frozenset(methods))
+    return Tokenised(tuple(rows), tuple(problems), frozenset(methods), () if thoughts else counted.problems())
 
 
 def _rows(example: Example, tokenizer: Any, marked: bool) -> tuple[Method, list[Row]]:
     _require_tools(example, tokenizer)
+    _require_system(example, tokenizer)
     if marked:
         row = _row_by_marks(example, tokenizer)
-        if row:
+        if row and not loses_earlier_thoughts(example, tokenizer, row.turns):
             return "marks", [row]
     rendered = _by_prefixes(example, tokenizer)
     if rendered:
@@ -136,7 +157,7 @@ def _marks_can_be_used(tokenizer: Any) -> bool:
 
 def _row_by_marks(example: Example, tokenizer: Any) -> Row | None:
     """By the template's marks; None if the marked spans do not match the assistant's messages one to one."""
-    messages, tools = _for_template(example)
+    messages, tools = _for_template(example, tokenizer)
     options = {"tools": tools, "return_dict": True, "return_assistant_tokens_mask": True}
     encoded = _apply_template(tokenizer, messages, tokenize=True, **options)
     ids, mask = list(encoded["input_ids"]), list(encoded["assistant_masks"])
@@ -160,7 +181,7 @@ def _runs(mask: Sequence[int]) -> list[tuple[int, int]]:
 
 def _by_prefixes(example: Example, tokenizer: Any) -> _Rendered | None:
     """The whole conversation with a span for each learnt turn; None if the template does not render by prefixes."""
-    messages, tools = _for_template(example)
+    messages, tools = _for_template(example, tokenizer)
     full = _render(tokenizer, messages, tools)
     spans = []
     for position in example.learnt:
@@ -177,19 +198,24 @@ def _by_prefixes(example: Example, tokenizer: Any) -> _Rendered | None:
 
 def _one_turn(example: Example, position: int, tokenizer: Any) -> _Rendered:
     """The conversation up to one turn, as it is served when that turn is generated."""
-    messages, tools = _for_template(example)
+    messages, tools = _for_template(example, tokenizer)
     answer = example.conversation.messages[position]
     head, through = _around(tokenizer, messages, position, tools)
     if not through.startswith(head):
-        raise _TemplateRefuses("it begins an answer with text, such as <think>, that a trained answer does not have")
+        if reasoning_of(answer):
+            cure = "which the reasoning of the answer does not fit: use --chat-template, or remove the reasoning"
+            raise _TemplateRefuses(f"it begins an answer with a thought of its own, {cure}")
+        cure = "that a trained answer does not have: give the answers a `reasoning_content`, or use --chat-template"
+        raise _TemplateRefuses(f"it begins an answer with text, such as <think>, {cure}")
     _require_answer(through[len(head) :], answer)
     ended = _ends_turn(answer, through, tokenizer, messages[:position], tools)
     end = len(through.rstrip()) if ended else len(through)
     return _Rendered(through, ((len(head), end),), add_eos=not ended)
 
 
-def _for_template(example: Example) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-    return example.conversation.for_template(), example.conversation.tool_dicts()
+def _for_template(example: Example, tokenizer: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+    tools = example.conversation.tool_dicts()
+    return engine_messages(example.conversation.for_template(), tokenizer, tools), tools
 
 
 def _around(tokenizer: Any, messages: list[dict[str, Any]], position: int, tools: Any) -> tuple[str, str]:
@@ -200,24 +226,30 @@ def _around(tokenizer: Any, messages: list[dict[str, Any]], position: int, tools
 def _ends_turn(answer: ChatMessage, through: str, tokenizer: Any, before: list[dict[str, Any]], tools: Any) -> bool:
     """Whether the template ends the turn with a marker such as <|im_end|>."""
     if not isinstance(answer, ToolUse):
-        return not through.rstrip().endswith(answer.content.strip())
+        return not through.rstrip().endswith(_texts(answer)[-1].strip())
     # The template decides how a call is written, so a plain answer in its place shows the end of the turn.
-    plain = _render(tokenizer, [*before, {"role": "assistant", "content": _PLAIN}], tools)
+    words = engine_messages([{"role": "assistant", "content": _PLAIN}], tokenizer, tools)
+    plain = _render(tokenizer, [*before, *words], tools)
     ending = plain.rpartition(_PLAIN)[2].strip()
     return bool(ending) and through.rstrip().endswith(ending)
 
 
 def _require_answer(rendered: str, answer: ChatMessage) -> None:
     """Some templates (of models that also read images) omit plain text without an error."""
-    if answer.content.rpartition("</think>")[2].strip() not in rendered:
+    if any(text.rpartition("</think>")[2].strip() not in rendered for text in _texts(answer)):
         raise _TemplateRefuses("it does not write the answer's text")
     if isinstance(answer, ToolUse) and any(call.name not in rendered for call in answer.calls):
         raise _TemplateRefuses("it does not write tool calls: choose a base whose chat template supports tools")
 
 
+def _texts(message: ChatMessage) -> tuple[str, ...]:
+    """The content's parts: a template may write something else between them than an engine does."""
+    return message.parts if isinstance(message, TextParts) else (message.content,)
+
+
 def _require_tools(example: Example, tokenizer: Any) -> None:
     """A template without tool support omits tools without an error, and a call would be learnt without its context."""
-    messages, tools = _for_template(example)
+    messages, tools = _for_template(example, tokenizer)
     results = [message for message in example.conversation.messages if isinstance(message, ToolResult)]
     if not (tools or results):
         return
@@ -228,6 +260,23 @@ def _require_tools(example: Example, tokenizer: Any) -> None:
     forms = [(result.content.strip(), json.dumps(result.content, ensure_ascii=False)) for result in results]
     if any(plain not in text and encoded not in text for plain, encoded in forms):
         raise _TemplateRefuses("it does not write tool results: choose a base whose chat template does")
+
+
+def _require_system(example: Example, tokenizer: Any) -> None:
+    """A template without system messages may leave them out without an error."""
+    systems = [message for message in example.conversation.messages if message.role == "system"]
+    if not systems:
+        return
+    messages, tools = _for_template(example, tokenizer)
+    fold = "fold system messages into user turns with --fold-system"
+    try:
+        text = _render(tokenizer, messages, tools)
+    except _TemplateRefuses as refusal:
+        if has_system_role(tokenizer.get_chat_template(tools=tools), tokenizer.special_tokens_map):
+            raise
+        raise _TemplateRefuses(f"{refusal} ({fold})") from refusal
+    if any(part.strip() not in text for message in systems for part in _texts(message)):
+        raise _TemplateRefuses(f"it does not write system messages ({fold})")
 
 
 def _row(line: int, rendered: _Rendered, tokenizer: Any) -> Row:

@@ -17,12 +17,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from models.errors import Invalid, ParleyError
+from models.file_kinds import TRAINING_SUFFIXES
 from models.files import Files, StoredFile
 from ui.backend.context import PageContext, error_message
 
 UPLOAD_PATH = "/data/files"
 TRAINING_PURPOSE = "fine-tune"
-TRAINING_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 TASK_PURPOSE = "evals"
 TASK_SUFFIXES = (".jsonl", ".csv", ".tsv")
 LOGO_PURPOSE = "bot-logo"

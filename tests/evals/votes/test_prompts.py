@@ -70,9 +70,12 @@ def test_unknown_ids_and_the_reserved_source(database: Database) -> None:
 def test_odd_but_valid_text_is_read(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     text = "\ufeff" + json.dumps({"prompt": "one\u2028two\u0085three"}, ensure_ascii=False)
-    path.write_bytes((text + "\r\n" + json.dumps({"prompt": "four"})).encode())
-    assert add_prompts(database, path, "file") == 2
-    assert [prompt.question for prompt in prompts(database)] == ["one\u2028two\u0085three", "four"]
+    parts = [{"type": "text", "text": "five?"}, {"type": "text", "text": "six."}]
+    rows = ({"prompt": "four"}, {"messages": [{"role": "user", "content": parts}]})
+    path.write_bytes("\r\n".join([text, *map(json.dumps, rows)]).encode())
+    assert add_prompts(database, path, "file") == 3
+    # Parts are joined as an engine joins them.
+    assert [prompt.question for prompt in prompts(database)] == ["one\u2028two\u0085three", "four", "five?\nsix."]
 
 
 def test_a_typed_prompt_can_join_the_set(any_database: Database) -> None:

@@ -68,7 +68,10 @@ ROWS: list[dict[str, Any]] = [
     {"instruction": "Hi", "input": "", "output": "Hello", "history": [["a", "b"]]},
     {"prompt": "Hi", "completion": "Hello"},
     {"turns": ["Hi", {"user": "a", "assistant": "b"}, {"role": "user", "text": "c"}]},
-    {"question": "Hi", "answer": "Hello"},
+    {"question": "Hi", "answer": "Hello", "context": ["x"], "history": [{"user": "a", "assistant": "b"}]},
+    {"prompt": "Hi", "completion": [SAID[1] | {"reasoning_content": "Easy."}], "label": False, "hint": "say hello"},
+    {"messages": [SAID[0], SAID[1] | {"loss": False}, *SAID], "rejected_response": {"from": "gpt", "value": "No"}},
+    {"conversations": [{"from": "human", "value": "Hi", "weight": 0}, {"from": "gpt", "value": "x", "training": True}]},
 ]
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from tests.train.conftest import style_rows
 from train.data.checks import UnusableData, check, require_usable
-from train.data.readers import Columns
+from train.data.conversations import Example
+from train.data.readers import Columns, read
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data folder is not beside the project")
@@ -101,4 +102,7 @@ def test_the_bitext_csv_is_read_whole() -> None:
     report = check(DATA / "bitext" / "bitext_20230818.csv", Columns(prompt="instruction"))
     assert len(report.examples) == 4_514
     assert not report.errors
-    assert report.codes == {"personal-email": 2, "near-duplicate": 1}
+    assert report.codes == {"personal-email": 2, "near-duplicate": 1, "unread-field": 3}
+    read_whole = next(iter(read(DATA / "bitext" / "bitext_20230818.csv")))
+    assert isinstance(read_whole, Example)
+    assert read_whole.conversation == report.examples[0].conversation  # "customer support" is no part of a question

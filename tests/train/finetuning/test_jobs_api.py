@@ -89,6 +89,19 @@ def test_what_cannot_be_asked_is_a_400_that_names_the_field(
     assert house.client.fine_tuning.jobs.list().data == []
 
 
+def test_a_quantised_base_is_refused_and_a_family_name_is_found(house: House) -> None:
+    file = house.upload()
+    job = house.client.fine_tuning.jobs.create(model="gpt-4o-mini-2024-07-18", training_file=file)
+    assert job.model == "gpt-4o-mini-2024-07-18"
+    base = Registry(house.database).resolve("tiny")
+    assert base.folder is not None
+    (base.folder / "config.json").write_text('{"quantization_config": {"quant_method": "awq", "bits": 4}}')
+    for model in ("tiny", "gpt-4o-mini"):
+        with pytest.raises(openai.BadRequestError, match=r"The weights of 'tiny' are quantised \(awq\)") as caught:
+            house.client.fine_tuning.jobs.create(model=model, training_file=file)
+        assert (caught.value.param, caught.value.code) == ("model", "model_not_available")
+
+
 def test_a_file_for_something_else_is_refused(house: House) -> None:
     with pytest.raises(openai.BadRequestError, match="uploaded for 'batch'") as caught:
         house.client.fine_tuning.jobs.create(model="tiny", training_file=house.upload(purpose="batch"))

@@ -49,6 +49,11 @@ def jsonl(rows: list[Any]) -> bytes:
             "robot",
         ),
         (pairs(12), "invalid_training_file", "is in the fine-tune-preference format"),
+        (
+            jsonl([{"prompt": f"Hi {n}", "completion": "Hello", "label": bool(n % 2)} for n in range(12)]),
+            "invalid_training_file",
+            "train it with `parley train FILE --method kto`",
+        ),
         (b"\x00\xff\xfe" * 100, "invalid_training_file", "Invalid file format"),
     ],
 )
@@ -72,6 +77,10 @@ def test_every_bad_line_has_its_event(house: House) -> None:
         assert any(message.startswith(f"Line {line}: ") for message in told)
     job = outcome(house, jsonl([*style_rows(10), *[bad] * 80]))
     assert any("30 more problems" in message for message in house.messages(job.id))
+    job = outcome(house, jsonl([row | {"rationale": "It was asked."} for row in style_rows(12)]))
+    assert job.status == "queued"
+    (told,) = [message for message in house.messages(job.id) if "rationale" in message]
+    assert told.startswith("Training file: `rationale` holds text and is not read: in 12 rows, the first is line 1")
 
 
 @pytest.mark.long

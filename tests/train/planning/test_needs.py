@@ -81,6 +81,12 @@ def test_checkpointing_rows_and_lengths_change_activations_alone() -> None:
     assert need("lora", SEVEN, replace(ON_A_GPU, rows=1)).activations < saved.activations / 3
 
 
+def test_packed_rows_need_no_memory_for_padding() -> None:
+    step = replace(ON_A_GPU, packed=3_000)
+    assert (ON_A_GPU.tokens, step.tokens, replace(step, rows=1).tokens) == (4_096, 3_000, 1_024)
+    assert need("lora", SEVEN, step).activations < need("lora", SEVEN, ON_A_GPU).activations
+
+
 def test_the_proof_counts_only_where_it_is_the_worst_moment() -> None:
     small = Need("lora", 1, 100, 1, 1, 10, 10, 1000, proof=500)
     assert small.total == 1000 + 100 + 500

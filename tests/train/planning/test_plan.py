@@ -12,9 +12,10 @@ from models.registry import Registry
 from models.settings import Settings
 from tests.train.conftest import style_rows
 from train.hyperparameters import Hyperparameters
+from train.planning.machines import Machine, find_machine
 from train.planning.needs import Shape, Step, need
-from train.planning.plan import Machine, Plan, Way, compare_with_run, find_machine, find_shape, plan
-from train.planning.speeds import Speed, estimate_speed, scale_speed, work
+from train.planning.plan import Plan, Way, compare_with_run, find_shape, plan
+from train.planning.speeds import Speed, TokenWork, estimate_speed, scale_speed
 from train.trainers.bases import find_base, load_model
 
 pytestmark = pytest.mark.training
@@ -58,18 +59,29 @@ def test_a_plan_says_what_each_way_needs_and_how_it_knows(made: Plan) -> None:
     assert json.loads(json.dumps(made.as_json()))["ways"][0]["need"]["total"] == lora.need.total
 
 
-def test_work_of_the_ways() -> None:
-    assert work("full", False) == 3 * work("lora", False) / 2
-    assert work("lora", True) == 3
+SMALL = Shape(10**6, 10**6, 1000, 4, 128, 128, 128, 512, 1000, 1000)
+
+
+def test_the_work_of_the_ways() -> None:
+    layers = TokenWork(replace(SMALL, vocabulary=0, attention=0), 64.0)
+    assert layers.operations("lora") == 4 * SMALL.linear
+    assert layers.operations("full") == 6 * SMALL.linear
+    assert replace(layers, checkpointing=True).operations("lora") == 6 * SMALL.linear
     speed = Speed(300.0, "tried", "")
-    assert scale_speed(speed, "full", "lora", False) == pytest.approx(450)
-    assert scale_speed(speed, "lora", "lora", False) == 300
+    assert scale_speed(speed, layers, "full", "lora") == pytest.approx(450)
+    assert scale_speed(speed, layers, "lora", "lora") == 300
+    assert scale_speed(speed, layers, "lora", "qlora") < 300
+
+
+def test_the_last_layer_costs_only_what_is_learnt() -> None:
+    whole, half = (TokenWork(replace(SMALL, vocabulary=10**6), 64.0, learnt=share) for share in (1.0, 0.5))
+    head = 4 * 10**6 * SMALL.width
+    assert whole.operations("lora") - half.operations("lora") == head / 2
 
 
 def test_the_estimate_falls_with_the_size_of_the_model() -> None:
-    small = Shape(10**6, 10**6, 1000, 4, 128, 128, 128, 512, 1000, 1000)
-    large = replace(small, linear=10**9)
-    one, other = (estimate_speed("lora", shape, _step(), 64.0) for shape in (small, large))
+    large = replace(SMALL, linear=10**9)
+    one, other = (estimate_speed("lora", TokenWork(shape, 64.0), _step()) for shape in (SMALL, large))
     assert one.tokens_per_s > 50 * other.tokens_per_s
 
 
@@ -96,6 +108,14 @@ def test_what_does_not_fit_is_told_what_would(monkeypatch: pytest.MonkeyPatch, t
     assert "--tune qlora" in " ".join(tight.advice)
     hopeless = way(3, "qlora")
     assert "billion parameters at most" in " ".join(hopeless.advice)
+
+
+def test_a_gpu_that_is_not_here_is_planned_from_its_data_sheet(tiny_base: Path, made: Plan) -> None:
+    away = plan(style_rows(120), tiny_base, gpu="rtx-4090", measure=True)
+    assert (away.machine.device, away.machine.memory, away.precision) == ("cuda", 24 * 2**30, "bf16")
+    assert "data sheet of NVIDIA RTX 4090" in away.speed.how
+    assert "not measured, because the GPU is not here" in away.speed.how
+    assert away.speed.tokens_per_s > 20 * made.speed.tokens_per_s
 
 
 def test_this_machine_has_memory() -> None:

@@ -37,10 +37,10 @@ def registry(database: Database, tmp_path: Path) -> Registry:
     return registry
 
 
-def card(tmp_path: Path, registry: Registry, **fields: Any) -> str:
+def card(tmp_path: Path, registry: Registry, method: str = "sft", **fields: Any) -> str:
     folder = tmp_path / "model"
     folder.mkdir(exist_ok=True)
-    (folder / "training-result.json").write_text(json.dumps(RESULT))
+    (folder / "training-result.json").write_text(json.dumps(RESULT | {"method": method}))
     (folder / "training-data.json").write_text(
         json.dumps({"file": "/home/somebody/tickets.jsonl", "file_sha256": "ab12"})
     )
@@ -65,6 +65,19 @@ def test_it_tells_data_method_numbers_curves_and_licence(tmp_path: Path, registr
     ):  # fmt: skip
         assert said in text, said
     assert (tmp_path / "model" / "curves.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "units"),
+    [("dpo", "Direct preference optimisation (DPO)", "pairs"), ("kto", "optimisation (KTO)", "labelled answers")],
+)
+def test_it_names_the_method_and_what_it_learnt_from(
+    tmp_path: Path, registry: Registry, method: str, name: str, units: str
+) -> None:
+    text = card(tmp_path, registry, method)
+    assert name in text
+    assert f"| 1,234 {units} |" in text
+    assert "| beta | 0.1 |" in text
 
 
 def test_it_quotes_no_data_and_no_path_of_this_machine(tmp_path: Path, registry: Registry) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -16,6 +17,7 @@ import pytest
 from models.registry import Registry
 from models.settings import Settings, load_settings
 from models.spec import EngineOptions, ModelSpec
+from serve.fleet.engine_files import with_files
 from serve.fleet.placement import Share
 from serve.fleet.vllm_command import command, free_port
 
@@ -24,6 +26,7 @@ PROMPTS = [
     "where is order 4031?", "Where is my order?", "hello", "I want my money back", "cancel it please",
     "¿dónde está?", "order 77, order 78", "thanks!", "Why?", "Tell me more about order 1, please, and be kind.",
 ]  # fmt: skip
+QUESTIONS = [f"where is order {number}?" for number in range(1234, 1244)]  # no order of the training
 TOKENS = 32
 KEY = "a-key-for-this-test"
 
@@ -40,7 +43,9 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Any:
     registry = Registry(open_database(settings))
     # The demo's base speaks; the tiny one stands in for it where it has not been built.
     demo = Path(__file__).resolve().parents[3] / "models" / "demo" / "base"
-    folder = demo if (demo / "config.json").is_file() else tiny_base
+    folder = settings.home / "base"
+    shutil.copytree(demo if (demo / "config.json").is_file() else tiny_base, folder)
+    end_text_only(folder)
     registry.register(
         ModelSpec(id="base", kind="base", path=str(folder), engine=EngineOptions(dtype="float32", max_model_len=512))
     )
@@ -53,12 +58,25 @@ def published(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Any:
     return registry, folder
 
 
+def end_text_only(folder: Path) -> None:
+    """Makes the base know only <|endoftext|> as an end, as pretrained models do; its template ends turns otherwise."""
+    added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    end = next(token["id"] for token in added if token["content"] == "<|endoftext|>")
+    for file, changed in (
+        ("tokenizer_config.json", {"eos_token": "<|endoftext|>"}),
+        ("config.json", {"eos_token_id": end}),
+        ("generation_config.json", {"eos_token_id": end}),
+    ):
+        (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | changed))
+
+
 @contextmanager
 def engine(spec: ModelSpec, adapters: int, log: Path) -> Iterator[str]:
     """vLLM with exactly the command line that `parley up` starts it with; its address."""
     port = free_port()
     cores = tuple(sorted(os.sched_getaffinity(0)))[:2]
     started = command(spec, Share("cpu", cores, kv_cache_bytes=256 * 1024**2), port=port, key=KEY, adapters=adapters)
+    started = with_files(started, spec, log.parent)
     with log.open("wb") as out:
         process = subprocess.Popen(
             started.argv, env=dict(started.environment), stdout=out, stderr=out, start_new_session=True
@@ -105,6 +123,13 @@ def served_tokens(address: str, model: str) -> list[tuple[list[int], list[int]]]
     return rows
 
 
+def finish_reason(address: str, model: str, question: str) -> str:
+    """Why the answer to a question ended, with the engine's own idea of where an answer ends."""
+    chat = [{"role": "user", "content": question}]
+    body = {"model": model, "messages": chat, "temperature": 0, "max_tokens": 150}
+    return post(f"{address}/v1/chat/completions", body)["choices"][0]["finish_reason"]
+
+
 def expected_tokens(model: Any, tokenizer: Any) -> list[tuple[list[int], list[int]]]:
     import torch
 
@@ -140,8 +165,10 @@ def test_transformers_and_vllm_give_the_same_greedy_tokens(published: Any, kind:
         if kind == "adapter":
             post(f"{address}/v1/load_lora_adapter", {"lora_name": "adapter", "lora_path": str(spec.path)})
         served = served_tokens(address, spec.id)
+        ends = [finish_reason(address, spec.id, question) for question in QUESTIONS]
     assert [ids for ids, _ in served] == [ids for ids, _ in expected]  # the template of training is the one served
     assert [len(said) for _, said in expected] == [TOKENS] * len(PROMPTS)
     assert [said for _, said in served] == [said for _, said in expected]
+    assert ends == ["stop"] * len(QUESTIONS)  # it has learnt <|im_end|>, and its engine stops there
     if kind == "merged":
         assert spec.engine.dtype == "float32"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+import train.trainers.frozen_head
 import train.trainers.losses
 from train.trainers.losses import Head, add_learnt_head, head_of, learnt_loss
 from train.trainers.tokens import IGNORED
@@ -49,6 +50,34 @@ def test_loss_and_gradients_are_those_of_a_plain_loss(
     for one, other in zip(found[0], found[1], strict=True):
         if one is not None:
             assert torch.allclose(one.float(), other.float(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", [Head(), Head(0.25), Head(cap=2.0), Head(3.0, 1.5)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_frozen_head_in_tiles_gives_the_plain_loss_and_gradient(
+    head: Head, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train.trainers.frozen_head, "_ROWS", 7)
+    monkeypatch.setattr(train.trainers.frozen_head, "_WORDS", 16)  # the last tile is short
+    chance = torch.Generator().manual_seed(0)
+    hidden, weight, bias = (torch.randn(*shape, generator=chance) for shape in ((3, 20, 16), (50, 16), (50,)))
+    weight *= 5  # so that the largest logit changes from tile to tile
+    labels = torch.randint(0, 50, (3, 20), generator=chance)
+    labels[torch.rand(labels.shape, generator=chance) < 0.4] = IGNORED
+    found = []
+    for of in (plain, learnt_loss):
+        states = hidden.clone().requires_grad_()
+        answer: Any = of(states, labels, weight, bias if biased else None, head)
+        loss, right = answer if of is plain else (answer.loss_sum, answer.right)
+        (loss / 30).backward()
+        found.append((loss.detach(), states.grad, int(right)))
+    assert found[0][2] == found[1][2]
+    assert float(found[0][0]) == pytest.approx(float(found[1][0]), rel=1e-5)
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        assert float(learnt_loss(hidden, labels, weight, bias if biased else None, head).loss_sum) == pytest.approx(
+            float(found[0][0]), rel=1e-5
+        )
 
 
 def test_a_batch_without_a_learnt_token_is_a_zero_that_can_be_learnt_from() -> None:

@@ -12,7 +12,7 @@ from models.registry import Registry
 from models.settings import Settings
 from tests.train.conftest import style_rows
 from train import Hyperparameters, train
-from train.run.progress import Step, Validation
+from train.run.progress import Stage, Step, Validation
 
 pytestmark = pytest.mark.training
 
@@ -102,6 +102,56 @@ def test_dpo_moves_the_preferred_answers_up_and_the_others_down(tune: Any, tiny_
     assert steps[-1].margin > (steps[0].margin or 0)
     assert result.method == "dpo"
     assert "beta" in result.reasons
+
+
+def labelled_rows(number: int) -> list[dict[str, Any]]:
+    """TRL's rows for KTO, with three good answers for each bad one."""
+    pairs = preference_rows(number)
+    return [
+        {
+            "prompt": row["input"]["messages"],
+            "completion": row["preferred_output" if place % 4 else "non_preferred_output"],
+            "label": bool(place % 4),
+        }
+        for place, row in enumerate(pairs)
+    ]
+
+
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_kto_moves_good_answers_up_and_bad_ones_down(tune: Any, tiny_base: Path, tmp_path: Path) -> None:
+    events: list[Any] = []
+    rows = labelled_rows(64)
+    rows[0]["completion"] = [rows[0]["completion"][0] | {"reasoning_content": "They ask."}]
+    rows[1]["rationale"] = "It was asked."
+    result = train(
+        rows, base=tiny_base, method="kto", out=tmp_path / "run", threads=1, progress=events.append,
+        hyperparameters=Hyperparameters(epochs=1, tune=tune, learning_rate=5e-4),
+    )  # fmt: skip
+    first, *_, last = [event for event in events if isinstance(event, Validation)]
+    assert first.margin == pytest.approx(0, abs=1e-3)  # before it learns, the model is its own reference
+    assert last.margin is not None
+    assert last.margin > 0.1
+    assert result.loss_after < first.loss
+    assert (result.loss_after, result.accuracy_after, result.margin_after) == (last.loss, last.accuracy, last.margin)
+    assert result.method == "kto"
+    assert "beta" in result.reasons
+    kept = (tmp_path / "run" / "validation.jsonl").read_text("utf-8")
+    assert "It is on its way" in kept
+    assert "No idea" not in kept  # a bad answer is no reference
+    assert {"unread-field", "reasoning-dropped"} <= {problem.code for problem in result.problems}
+    warned = [event.message for event in events if isinstance(event, Stage) and event.message.startswith("Warning")]
+    assert len(warned) == 1
+    assert "leaves out the reasoning" in warned[0]
+
+
+def test_labels_are_not_taken_for_conversations_nor_conversations_for_labels(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="labelled good or bad: use method kto"):
+        train(labelled_rows(20), base=tiny_base, out=tmp_path / "one")
+    with pytest.raises(Invalid, match="the data has no labels"):
+        train(style_rows(20), base=tiny_base, method="kto", out=tmp_path / "two")
+    with pytest.raises(Invalid, match="use at least 2"):
+        train(labelled_rows(20), base=tiny_base, method="kto", out=tmp_path / "three",
+              hyperparameters=Hyperparameters(batch_size=1))  # fmt: skip
 
 
 def test_pairs_and_conversations_are_not_taken_for_one_another(tiny_base: Path, tmp_path: Path) -> None:

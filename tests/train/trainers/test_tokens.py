@@ -1,5 +1,6 @@
 """train/trainers/tokens.py: only the assistant's tokens and the end of turn carry labels, with any chat template."""
 
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -104,6 +105,52 @@ def test_a_template_that_cannot_be_learnt_by_is_a_problem_of_its_line(
     assert problem.line == 1
     assert problem.severity == "error"
     assert reason in problem.message
+
+
+def thought(text: str, answer: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": answer, "reasoning_content": text}
+
+
+REASONING = [TURNS[0], thought("One.", "1"), TURNS[2], thought("Two.", "2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "codes"),
+    [
+        ("qwen3", ["<think>\nOne.\n</think>\n\n1<|im_end|>", "<think>\nTwo.\n</think>\n\n2<|im_end|>"],
+         ["empty-thought"]),
+        ("qwen3_6", ["One.\n</think>\n\n1<|im_end|>", "Two.\n</think>\n\n2<|im_end|>"], ["empty-thought"]),
+        # Its marks lose the first.
+        ("lfm2_2_5", ["<think>One.</think>1<|im_end|>", "<think>Two.</think>2<|im_end|>"], []),
+        ("qwen2_5", ["1<|im_end|>2<|im_end|>"], ["reasoning-dropped"]),
+        ("gptoss", [f"<|channel|>analysis<|message|>{one}.<|end|><|start|>assistant<|channel|>final<|message|>{two}"
+                    "<|return|>" for one, two in (("One", 1), ("Two", 2))], []),
+    ],
+)  # fmt: skip
+def test_reasoning_goes_through_real_templates_or_is_reported(
+    tokenizer: Any, name: str, expected: list[str], codes: list[str]
+) -> None:
+    tokenizer.chat_template = (files("trl") / "chat_templates" / f"{name}.jinja").read_text("utf-8")
+    found = tokenise(examples(REASONING, TURNS), tokenizer, 1_000)
+    assert not found.problems
+    assert learnt(found, tokenizer)[: len(expected)] == expected
+    assert [(warning.line, warning.severity, warning.code) for warning in found.warnings] == [
+        (0, "warning", code) for code in codes
+    ]
+    line = {"reasoning-dropped": 1, "empty-thought": 2}
+    assert all(warning.message.endswith(f": line {line[warning.code]}") for warning in found.warnings)
+
+
+def test_a_template_that_opens_or_drops_the_thought_itself(tokenizer: Any) -> None:
+    tokenizer.chat_template = (files("trl") / "chat_templates" / "deepseek_r1_distill.jinja").read_text("utf-8")
+    reasoned, plain = tokenise(examples(REASONING, TURNS), tokenizer, 1_000).problems
+    assert "the reasoning of the answer does not fit" in reasoned.message
+    assert "give the answers a `reasoning_content`" in plain.message
+    inside = examples([TURNS[0], {"role": "assistant", "content": "<think>\n1 + 1.\n</think>\n\n2"}])
+    dropping = CHAT_TEMPLATE.replace("message['content']", "message['content'].split('</think>')[-1]")
+    for template, codes in ((CHAT_TEMPLATE, []), (dropping, ["reasoning-dropped"])):
+        tokenizer.chat_template = template
+        assert [warning.code for warning in tokenise(inside, tokenizer, 1_000).warnings] == codes
 
 
 def test_a_row_over_the_limit_is_left_out_and_told(tokenizer: Any) -> None:

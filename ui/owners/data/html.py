@@ -45,8 +45,9 @@ def _verdict(report: Mapping[str, Any]) -> str:
 
 def _facts(report: Mapping[str, Any]) -> str:
     pairs = report["preferences"]
+    examples = "labelled answers" if report.get("labels") else "examples"
     numbers = [
-        (f"{pairs or report['examples']:,}", "preference pairs" if pairs else "examples"),
+        (f"{pairs or report['examples']:,}", "preference pairs" if pairs else examples),
         (f"{report['left_out']:,}", f"skipped, of {report['lines']:,} lines"),
         (f"{report['errors']:,}", "errors"),
         (f"{report['warnings']:,}", "warnings"),

@@ -2,19 +2,22 @@
 
 import gradio as gr
 
-_TAB = """
+from models.file_kinds import TRAINING_SUFFIXES
+
+_TAB = f"""
 <form id="data-form" class="data-form" autocomplete="off">
   <label id="data-drop" class="drop" for="data-file" tabindex="0">
     <b>Drop a training file here to check it</b>
-    <span>Or click to choose one: .jsonl, .json, .csv, .tsv or .parquet. The file is checked on the Parley server and
+    <span>Or click to choose one: {", ".join(TRAINING_SUFFIXES)}. The file is checked on the Parley server and
       not stored.</span>
-    <input id="data-file" name="file" type="file" accept=".jsonl,.ndjson,.json,.csv,.tsv,.parquet">
+    <input id="data-file" name="file" type="file" accept="{",".join(TRAINING_SUFFIXES)}">
   </label>
   <details><summary>Options</summary><div class="fields">
     <label>Where you will train <select name="provider"><option value="openai">OpenAI (at least 10 examples)</option>
       <option value="together">Together AI</option><option value="local">This server</option></select></label>
     <label>Question column <input name="prompt_column" placeholder="prompt"></label>
     <label>Answer column <input name="response_column" placeholder="response"></label>
+    <label>Encoding <input name="encoding" placeholder="UTF-8"></label>
     <label>System message for every example <input name="system" placeholder="none"></label>
   </div></details>
 </form>

@@ -9,7 +9,6 @@ import gradio as gr
 
 from models.errors import Invalid
 from models.new_model import NewModel
-from models.spec import ModelSpec
 from ui.backend.context import PageContext, error_message
 from ui.look.components import QUIET, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice
@@ -50,8 +49,8 @@ class WeightsForm:
     pin: bool
     engine: tuple[str, ...]
 
-    def spec(self) -> ModelSpec:
-        """The model's spec.
+    def new_model(self) -> NewModel:
+        """The model to register.
 
         Raises:
             Invalid: a field is not valid.
@@ -66,7 +65,7 @@ class WeightsForm:
             fallbacks=tuple(self.fallbacks or ()),
             engine={field.name: _read(field, text.strip()) for field, text in texts if text.strip()},
             pin=self.pin,
-        ).spec()
+        )
 
 
 @dataclass(frozen=True)
@@ -101,16 +100,12 @@ class WeightsHandler:
         """Registers the model; a running Parley serves it from then on."""
         view, form = self._view, read_form(WeightsForm, self._view, values)
         try:
-            spec = await asyncio.to_thread(self._add, form)
+            spec = await asyncio.to_thread(form.new_model().register, self._registry)
         except Exception as error:  # shown as a line on the page, not as a pop-up
             return {view.line: notice(error_message(error), "warn")}
         empty = dict.fromkeys((view.name, view.path, *view.engine), "") | {view.fallbacks: [], view.pin: False}
         line = notice(f"{spec.id} is registered as {spec.kind} and served from now on.", "good")
         return empty | await self.choices() | {view.line: line}
-
-    def _add(self, form: WeightsForm) -> ModelSpec:
-        spec = self._registry.register(form.spec())
-        return self._registry.pin(spec.id) if form.pin else spec
 
 
 def build_weights_form(context: PageContext, tab: gr.Tab) -> gr.events.Dependency:

@@ -93,11 +93,14 @@ def preview_auto_values(data: Path, base: ModelSpec, form: TrainingForm) -> Prev
     if base.kind == "adapter" or not config.is_file() or data.stat().st_size > _MAX_PREVIEW_BYTES:
         return Preview(None, notice("The automatic values are chosen when the training starts.", "wait"))
     checked = check(data, provider="local")
-    uses_pairs = form.method == "dpo"
-    examples, unusable = (
-        (checked.preferences, checked.examples) if uses_pairs else (checked.examples, checked.preferences)
-    )
-    noun, other_noun = ("preference pairs", "conversations") if uses_pairs else ("conversations", "preference pairs")
+    kinds = {
+        "sft": ("conversations", tuple(one for one in checked.examples if one.label is None)),
+        "dpo": ("preference pairs", checked.preferences),
+        "kto": ("labelled answers", tuple(one for one in checked.examples if one.label is not None)),
+    }
+    noun, examples = kinds[form.method]
+    others = [kind for method, kind in kinds.items() if method != form.method]
+    other_noun, unusable = max(others, key=lambda kind: len(kind[1]))
     summary = f"{len(examples):,} {noun}"
     bad_lines = [problem for problem in checked.errors if problem.line]
     if bad_lines:

@@ -11,11 +11,12 @@ from typing import Any
 import gradio as gr
 
 from models.errors import Invalid, ParleyError
+from models.file_kinds import TRAINING_SUFFIXES
 from models.files import Files, StoredFile
 from models.jobs import Job, cancel, enqueue, get_job, list_jobs
 from models.spec import ModelSpec
 from ui.backend.context import PageContext, error_message
-from ui.backend.uploads import TRAINING_PURPOSE, TRAINING_SUFFIXES, file_label, path_with_suffix
+from ui.backend.uploads import TRAINING_PURPOSE, file_label, path_with_suffix
 from ui.look.components import BROWSER_ONLY, QUIET, confirm_row, form_inputs, live_dropdown, read_form
 from ui.look.markup import notice
 from ui.owners.training.auto_values import HELD_OUT, NUMBERS, TrainingForm, preview_auto_values
@@ -284,7 +285,11 @@ def _form() -> dict[str, Any]:
         with gr.Row(elem_classes="form-row"):
             kinds = [("adapter, shares its base’s engine", "adapter"), ("merged, has its own engine", "merged")]
             kind = gr.Radio(kinds, value="adapter", label="Result", elem_id="train-kind")
-            methods = [("SFT: learn from answers", "sft"), ("DPO: learn from preference pairs", "dpo")]
+            methods = [
+                ("SFT: learn from answers", "sft"),
+                ("DPO: learn from preference pairs", "dpo"),
+                ("KTO: learn from answers labelled good or bad", "kto"),
+            ]
             method = gr.Radio(methods, value="sft", label="Method", elem_id="train-method")
             tunes = [("LoRA", "lora"), ("QLoRA (4-bit)", "qlora"), ("all weights", "full")]
             tune = gr.Radio(tunes, value="lora", label="Weights to train", elem_id="train-tune")

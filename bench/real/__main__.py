@@ -1,0 +1,89 @@
+"""A real base, end to end: data, plan, LoRA, TRL beside it, merge, real engines, held-out questions, DPO, parity.
+
+    python -m bench.real [--base FOLDER] [--folder FOLDER] [--quick] [--until STAGE] [--json]
+
+Every stage is stored in `--folder` when it ends, and the same command continues a stopped run; a training continues
+from its last checkpoint. Exit status 2 without the data (../shared/data/bitext) or the base.
+"""
+
+import json
+import sys
+
+from bench.evals import bitext
+from bench.progress import print_progress
+from bench.real.options import Options, parse_options, require_data
+from bench.real.parts import split_requests
+from bench.real.report import missed_goals, summarise, table
+from bench.real.stages import Stages, Stopped, open_stages
+from bench.support import conversations
+from models.errors import Invalid, ParleyError
+
+STAGES = ("data", "plan", "compare", "train", "serve", "score", "dpo")
+
+
+def run_stages(options: Options, stages: Stages) -> dict[str, dict]:
+    """Runs all stages, or those that are not stored yet; returns their results by name."""
+    from bench.real.comparison import build_job, compare_training
+    from bench.real.serving import score_answers, serve_and_ask
+    from bench.real.training import Place, check_data, plan_training, train_adapter, train_preferences
+    from models.database import open_database, upgrade
+    from models.settings import load_settings
+
+    settings = load_settings(home=options.folder / "home", port=options.port, device="cpu")
+    upgrade(settings)
+    database = open_database(settings)
+    parts = split_requests(bitext.read_requests(), options.sizes, options.seed)
+    place = Place(options, settings, database, parts)
+
+    def compare() -> dict:
+        validation = conversations(parts.validation)[:2]
+        job, rows = build_job(
+            conversations(parts.training), validation, options.base, options.sizes, options.threads
+        )  # fmt: skip
+        return compare_training(job, rows)
+
+    try:
+        found = {
+            "data": stages.run("data", lambda: check_data(place)),
+            "plan": stages.run("plan", lambda: plan_training(place)),
+            "compare": stages.run("compare", compare),
+            "train": stages.run("train", lambda: train_adapter(place)),
+            "serve": stages.run("serve", lambda: serve_and_ask(place)),
+        }
+        answers = found["serve"]["answers"]
+        found["score"] = stages.run("score", lambda: score_answers(place, answers))
+        rejected = answers["rejected"]["answers"]
+        return found | {"dpo": stages.run("dpo", lambda: train_preferences(place, rejected))}
+    finally:
+        database.dispose()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit status: 2 without data or base."""
+    options, output = parse_options(arguments, str(__doc__).splitlines()[0])
+    try:
+        require_data(options)
+        if output.until not in (None, *STAGES):
+            raise Invalid(f"there is no stage {output.until!r}: use one of {', '.join(STAGES)}.")
+        stages = open_stages(options.folder, options.fingerprint(), fresh=output.fresh, until=output.until)
+    except Invalid as error:
+        print(f"bench.real: {error}", file=sys.stderr)
+        return 2
+    try:
+        result = summarise(run_stages(options, stages))
+    except Stopped:
+        print_progress(f"stopped after {output.until}: run the same command again to continue")
+        return 0
+    except ParleyError as error:
+        print(f"bench.real: {error}", file=sys.stderr)
+        return error.exit_code
+    print(table(result))
+    for line in missed_goals(result):
+        print_progress(f"goal missed: {line}")
+    if output.json:
+        print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Parley's training beside TRL's plain script and this machine's matrix products, in alternating windows."""
+
+import json
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.progress import print_progress
+from bench.real.options import Sizes
+from bench.real.windows import Side, Window, WindowJob
+from bench.training.measurements import tokenise_rows
+
+_SEED = 0
+
+
+def build_job(
+    rows: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]], base: Path, sizes: Sizes, threads: int
+) -> tuple[WindowJob, list[list[Any]]]:
+    """The job of both sides, and the rows of each window as token ids.
+
+    Parley puts rows of similar length into a step, so TRL gets the rows in the order that Parley's sampler gives.
+    """
+    from train.trainers.packing import SimilarLengthSampler
+
+    windows = (1, *([sizes.window_steps] * sizes.windows))
+    number = sum(windows) * sizes.batch
+    chosen = [rows[place % len(rows)] for place in range(number)]
+    tokenised = tokenise_rows(chosen, base)
+    order = tuple(SimilarLengthSampler([row.tokens for row in tokenised], sizes.batch, _SEED))
+    job = WindowJob(
+        base=str(base), rows=tuple(chosen), order=order, validation=tuple(validation), batch=sizes.batch,
+        windows=windows, threads=threads, seed=_SEED,
+    )  # fmt: skip
+    places = iter(order)
+    return job, [[tokenised[next(places)] for _ in range(steps * sizes.batch)] for steps in windows]
+
+
+def compare_training(job: WindowJob, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Trains both sides in turns, and measures the machine's matrix products before each pair of windows.
+
+    `share_of_limit` is the operations that a step needs, divided by its time and by the matrix products' speed.
+    """
+    from train.planning.plan import find_shape
+    from train.trainers.bases import find_base
+
+    shape = find_shape(find_base(job.base))
+    found: dict[str, list[Window]] = {"parley": [], "trl": []}
+    limits = []
+    with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+        path = Path(folder) / "job.json"
+        path.write_text(json.dumps(asdict(job)), "utf-8")
+        with Side("parley", path) as parley, Side("trl", path) as trl:
+            for number in range(len(job.windows)):
+                sides = [("parley", parley), ("trl", trl)]
+                limits.append(_matrix_limit(job.threads) if number else 0.0)
+                for name, side in sides if number % 2 else reversed(sides):
+                    found[name].append(side.next_window())
+                print_progress(_describe(number, found, rows[number]))
+    return summarise_windows(found, rows, limits, shape)
+
+
+def summarise_windows(
+    found: dict[str, list[Window]], rows: Sequence[Sequence[Any]], limits: Sequence[float], shape: Any
+) -> dict[str, Any]:
+    """The figures of all windows but the first; ratios are medians of the pairs of windows."""
+    from train.planning.speeds import TokenWork
+
+    def speeds(name: str) -> list[float]:
+        windows = zip(found[name][1:], rows[1:], strict=True)
+        return [sum(row.tokens for row in some) / window.seconds for window, some in windows]
+
+    ours, theirs = speeds("parley"), speeds("trl")
+    shares = []
+    for speed, some, limit in zip(ours, rows[1:], limits[1:], strict=True):
+        tokens, learnt = sum(row.tokens for row in some), sum(row.learnt for row in some)
+        work = TokenWork(shape, mean_length=tokens / len(some), learnt=learnt / tokens)
+        shares.append(speed * work.operations("lora") / limit)
+    losses = {name: [loss for window in windows for loss in window.losses] for name, windows in found.items()}
+    return {
+        "train_tokens_per_s": round(statistics.median(ours), 1),
+        "trl_tokens_per_s": round(statistics.median(theirs), 1),
+        "times_trl": round(statistics.median(one / other for one, other in zip(ours, theirs, strict=True)), 3),
+        "share_of_limit": round(statistics.median(shares), 3),
+        "matrix_gflops": round(statistics.median(limits[1:]) / 1e9, 1),
+        "loss_apart": max(abs(one - other) for one, other in zip(losses["parley"], losses["trl"], strict=True)),
+        "losses": {name: [round(loss, 5) for loss in values] for name, values in losses.items()},
+        "peak_memory_bytes": {name: windows[-1].peak_memory_bytes for name, windows in found.items()},
+        "windows": {"parley": [round(speed, 1) for speed in ours], "trl": [round(speed, 1) for speed in theirs]},
+        "shares": [round(share, 3) for share in shares],
+    }
+
+
+def _matrix_limit(threads: int) -> float:
+    """Operations per second of float32 matrix products with these threads."""
+    import torch
+
+    from train.planning.speeds import matrix_speed
+
+    torch.set_num_threads(threads)
+    return matrix_speed("cpu", 4)
+
+
+def _describe(number: int, found: dict[str, list[Window]], rows: Sequence[Any]) -> str:
+    tokens = sum(row.tokens for row in rows)
+    speeds = ", ".join(f"{name} {tokens / windows[-1].seconds:.0f} tokens/s" for name, windows in found.items())
+    return f"window {number}: {speeds}" if number else "both sides have started"

@@ -1,0 +1,61 @@
+"""What a model's folder says about its tokenizer: the chat template, named tokens, and the tokens to stop at."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+GENERATION_CONFIG = "generation_config.json"
+_NAMED = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
+
+
+def read_folder_template(folder: Path) -> str | None:
+    """The chat template that serves a folder's model by default; None if there is none."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text("utf-8", "replace")
+    template = _read(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) and template else None
+
+
+def read_named_tokens(folder: Path) -> dict[str, str]:
+    """The named tokens, such as `eos_token`, as a template reads them."""
+    settings = _read(folder / "tokenizer_config.json")
+    values = {name: settings.get(name) for name in _NAMED}
+    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def read_added_tokens(folder: Path) -> dict[str, int]:
+    """The tokens that the tokenizer takes as a whole, with their ids."""
+    named = _read(folder / "tokenizer_config.json").get("added_tokens_decoder")
+    if isinstance(named, dict) and named:
+        return {str(token["content"]): int(number) for number, token in named.items()}
+    # It may have 30 MB, so it is read only where the small file does not say.
+    entries = _read(folder / "tokenizer.json").get("added_tokens") or ()
+    ids = {token.get("content"): token.get("id") for token in entries if isinstance(token, dict)}
+    return {str(content): number for content, number in ids.items() if isinstance(number, int)}
+
+
+def read_stop_tokens(folder: Path) -> set[int]:
+    """The ids at which an engine stops: those of generation_config.json, otherwise of config.json."""
+    file = folder / GENERATION_CONFIG
+    values = _read(file if file.is_file() else folder / "config.json")
+    value = values.get("eos_token_id", (values.get("text_config") or {}).get("eos_token_id"))
+    return {token for token in (value if isinstance(value, list) else [value]) if isinstance(token, int)}
+
+
+def with_stop_token(folder: Path, token: int) -> dict[str, Any]:
+    """The content of a folder's generation_config.json with one more token to stop at."""
+    values = _read(folder / GENERATION_CONFIG)
+    return values | {"eos_token_id": sorted(read_stop_tokens(folder) | {token})}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

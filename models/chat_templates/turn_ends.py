@@ -1,0 +1,67 @@
+"""The token that ends an answer: what a template writes after the assistant's text, and whether an engine stops there.
+
+An engine stops at the tokenizer's end token and at those of generation_config.json. Where the template ends a turn with
+another one, a model that has learnt its turns writes that token and goes on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.chat_templates.content_parts import takes_parts
+from models.chat_templates.rendering import TemplateRefuses, compile_template
+from models.chat_templates.tokenizer_files import read_added_tokens, read_named_tokens, read_stop_tokens
+
+_ANSWER = "Plain words."
+_TURNS = (("user", "A question."), ("assistant", _ANSWER))
+
+
+@dataclass(frozen=True)
+class TurnEnd:
+    """How a template ends the assistant's turn.
+
+    Attributes:
+        text: what it writes there, without white space; empty if nothing, and then a training adds the end token.
+        token: the id of the token that this text begins with; None if it is no token of its own, so that no engine can
+            stop there.
+    """
+
+    text: str
+    token: int | None
+
+    @property
+    def unknown(self) -> bool:
+        """Whether an answer ends with text that an engine cannot stop at."""
+        return bool(self.text) and self.token is None
+
+
+def find_turn_end(template: str, tokens: Mapping[str, str], added: Mapping[str, int]) -> TurnEnd:
+    """How a template ends the assistant's turn; nothing known of a template that refuses a plain conversation.
+
+    Args:
+        tokens: the tokenizer's named tokens, such as `eos_token`.
+        added: the tokens that a tokenizer takes as a whole, with their ids.
+    """
+    in_parts = takes_parts(template)
+    turns = [{"role": role, "content": [{"type": "text", "text": text}] if in_parts else text} for role, text in _TURNS]
+    try:
+        _, answer, after = compile_template(template).render(turns, tokens).rpartition(_ANSWER)
+    except TemplateRefuses:
+        return TurnEnd("", None)
+    text = after.strip() if answer else ""
+    begun = max((token for token in added if token.strip() and text.startswith(token.strip())), key=len, default=None)
+    return TurnEnd(text, added[begun] if begun else None)
+
+
+def missing_stop_token(folder: Path, template: str) -> int | None:
+    """The token that ends a turn of this template and at which an engine would not stop; None if there is none.
+
+    Args:
+        folder: the model's, with its tokenizer. template: the text of the chat template that is served.
+    """
+    tokens = read_named_tokens(folder)
+    if not tokens:
+        return None
+    added = read_added_tokens(folder)
+    token = find_turn_end(template, tokens, added).token
+    return None if token in (read_stop_tokens(folder) | {added.get(tokens.get("eos_token", ""))}) else token

@@ -1,0 +1,83 @@
+"""The kinds of files that training data may and may not be, by their first bytes. It reads no rows.
+
+An upload is refused with the same words as a file on the command line, so both use this.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import Invalid
+
+TRAINING_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".xlsx", ".parquet")
+HEAD_BYTES = 512  # enough to recognise each kind
+
+_TAR_MARK = slice(257, 262)
+_SAVE_AS_TEXT = f"Training data is {', '.join(TRAINING_SUFFIXES[:-1])} or {TRAINING_SUFFIXES[-1]}"
+_UNPACK = "Unpack it, and give the file inside"
+_RIFF = b"RIFF"
+
+
+@dataclass(frozen=True)
+class ForeignKind:
+    """A kind of file that is not training data: its name with an article, and what to do instead."""
+
+    title: str
+    mend: str
+
+
+_PARQUET = ForeignKind("a Parquet file", "Rename it to .parquet")
+_ZIP = ForeignKind("a ZIP or Office file", f"{_UNPACK}, or save the sheet as .xlsx or .csv")
+_SIGNATURES = (
+    (b"\x89PNG", ForeignKind("a PNG image", _SAVE_AS_TEXT)),
+    (b"\xff\xd8\xff", ForeignKind("a JPEG image", _SAVE_AS_TEXT)),
+    (b"GIF8", ForeignKind("a GIF image", _SAVE_AS_TEXT)),
+    (b"%PDF-", ForeignKind("a PDF file", _SAVE_AS_TEXT)),
+    (b"PK\x03\x04", _ZIP),
+    (b"PAR1", _PARQUET),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ForeignKind("an old Office file", "Save the sheet as .xlsx or .csv")),
+    (b"\x1f\x8b", ForeignKind("a gzip file", _UNPACK)),
+    (b"BZh", ForeignKind("a bzip2 file", _UNPACK)),
+    (b"\xfd7zXZ\x00", ForeignKind("an xz file", _UNPACK)),
+    (b"(\xb5/\xfd", ForeignKind("a Zstandard file", _UNPACK)),
+    (b"7z\xbc\xaf\x27\x1c", ForeignKind("a 7z file", _UNPACK)),
+    (b"Rar!", ForeignKind("a RAR file", _UNPACK)),
+)
+# The kinds that a suffix names, which are no foreign ones under it.
+_OWN_SUFFIX = {".parquet": _PARQUET, ".xlsx": _ZIP}
+
+
+def foreign_kind(start: bytes) -> ForeignKind | None:
+    """What the first bytes of a file say that it is; None for UTF-8 text and for anything unknown."""
+    for signature, kind in _SIGNATURES:
+        if start.startswith(signature):
+            return kind
+    if start[_TAR_MARK] == b"ustar":
+        return ForeignKind("a tar file", _UNPACK)
+    if start.startswith(_RIFF) and start[8:12] == b"WEBP":
+        return ForeignKind("a WebP image", _SAVE_AS_TEXT)
+    if encoding := _utf16(start):
+        return ForeignKind("UTF-16 text", f"Save it as UTF-8, or read it with --encoding {encoding}")
+    return None
+
+
+def refuse_foreign_file(name: str, start: bytes) -> None:
+    """Checks the first bytes of training data called `name`.
+
+    Raises:
+        Invalid: it is a file of another kind; the message says which, and what to do.
+    """
+    kind = foreign_kind(start)
+    if kind is not None and kind is not _OWN_SUFFIX.get(Path(name).suffix.lower()):
+        raise Invalid(f"{name} is not training data: it is {kind.title}. {kind.mend}.", param="file")
+
+
+def _utf16(start: bytes) -> str | None:
+    """UTF-16 by its byte order mark, or by the zero bytes of ASCII letters; the name of the encoding."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    head = start[:8]
+    if len(head) == 8 and all(head[::2]) and not any(head[1::2]):
+        return "utf-16-le"
+    if len(head) == 8 and all(head[1::2]) and not any(head[::2]):
+        return "utf-16-be"
+    return None

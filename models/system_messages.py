@@ -1,0 +1,80 @@
+"""Folds system messages into user turns, for templates that take them only at the beginning, or not at all.
+
+Training and serving fold by the same plan, so that a model is served what it has learnt from.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from models.messages import join_text_parts
+
+Folding = Literal["none", "later", "all"]
+"""Which system messages become part of a user turn: none, those after the first message, or all."""
+
+SYSTEM_ROLES = frozenset({"system", "developer"})
+SEPARATOR = "\n\n"
+
+
+def plan_folding(roles: Sequence[str], folding: Folding) -> list[tuple[int, ...]]:
+    """The messages of the folded conversation, each as the positions that it is made of.
+
+    A system message is put before the next user turn. If the assistant answers first, it is put after the user turn
+    before it, or becomes a user turn. Results of tools stay right after their calls.
+
+    Args:
+        roles: of the conversation's messages, in order.
+    """
+    if folding == "none":
+        return [(position,) for position in range(len(roles))]
+    turns: list[tuple[int, ...]] = []
+    waiting: list[int] = []
+    for position, role in enumerate(roles):
+        if role in SYSTEM_ROLES and (position or folding == "all"):
+            waiting.append(position)
+        elif role == "user":
+            turns.append((*waiting, position))
+            waiting = []
+        else:
+            if role == "assistant":
+                _place(turns, waiting, roles)
+                waiting = []
+            turns.append((position,))
+    _place(turns, waiting, roles)
+    return turns
+
+
+def _place(turns: list[tuple[int, ...]], waiting: Sequence[int], roles: Sequence[str]) -> None:
+    """Puts system messages after which no user speaks into the user turn before, or into a turn of their own."""
+    if not waiting:
+        return
+    before = turns[-1] if turns else (0,)
+    is_folded = roles[before[-1]] in SYSTEM_ROLES and before != (0,)
+    if turns and (roles[before[-1]] == "user" or is_folded):
+        turns[-1] = (*before, *waiting)
+    else:
+        turns.append(tuple(waiting))
+
+
+def fold_dicts(messages: list[Any], folding: Folding) -> list[Any]:
+    """Messages in the API's format, folded; the same list if there is nothing to fold or a message has no role."""
+    roles = [str(message.get("role")) if isinstance(message, dict) else "" for message in messages]
+    if SYSTEM_ROLES.isdisjoint(roles if folding == "all" else roles[1:]) or folding == "none":
+        return messages
+    folded = []
+    for turn in plan_folding(roles, folding):
+        if len(turn) == 1 and ((turn[0] == 0 and folding == "later") or roles[turn[0]] not in SYSTEM_ROLES):
+            folded.append(messages[turn[0]])
+            continue
+        # Fields such as `name` are those of the user's message.
+        user = next((messages[place] for place in turn if roles[place] == "user"), {})
+        folded.append({**user, "role": "user", "content": _join([messages[place].get("content") for place in turn])})
+    return folded
+
+
+def _join(contents: list[Any]) -> Any:
+    """Contents one after another: as text, or as a list of parts if one of them is not only text."""
+    texts = [join_text_parts(content) or "" for content in contents]
+    if all(isinstance(text, str) for text in texts):
+        return SEPARATOR.join(text for text in texts if text)
+    parts = ([{"type": "text", "text": text}] if isinstance(text, str) else text for text in texts)
+    return [part for several in parts for part in several or ()]

@@ -1,0 +1,58 @@
+"""The files that an engine's command names: a chat template that is stored with the model, and where it stops.
+
+They are written anew at each start, because the model's own folder is not ours to change.
+"""
+
+import json
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from models.atomic import atomic_write
+from models.chat_templates.tokenizer_files import GENERATION_CONFIG, read_folder_template, with_stop_token
+from models.chat_templates.turn_ends import missing_stop_token
+from models.spec import ModelSpec
+from serve.fleet.model_files import find_model_files
+from serve.processes.children import Command
+
+_OVERRIDES = ("--generation-config", "--generation_config")
+
+
+def with_files(command: Command, spec: ModelSpec, folder: Path) -> Command:
+    """The command with the engine's chat template, if it has one of its own, and with generation settings in which it
+    stops where the template ends a turn.
+
+    Args:
+        folder: where the files of all engines go.
+    """
+    own = folder / sha256(spec.id.encode()).hexdigest()[:16]
+    argv = list(command.argv)
+    if spec.engine.chat_template:
+        atomic_write(own / "chat_template.jinja", spec.engine.chat_template.encode())
+        argv += ["--chat-template", str(own / "chat_template.jinja")]
+    settings = None if _overridden(spec) else generation_settings(spec)
+    if settings is not None:
+        atomic_write(own / GENERATION_CONFIG, json.dumps(settings).encode())
+        argv += ["--generation-config", str(own)]
+    return replace(command, argv=tuple(argv))
+
+
+def generation_settings(spec: ModelSpec) -> dict[str, object] | None:
+    """The model's generation settings with the token that ends a turn; None if its engine stops there anyway, or if its
+    files are not here.
+    """
+    weights = find_model_files(spec)
+    # Harmony's channels end with a token after which the answer goes on; vLLM knows where it stops.
+    if weights.folder is None or weights.embeds or weights.model_type == "gpt_oss":
+        return None
+    template = spec.engine.chat_template or read_folder_template(weights.folder)
+    token = missing_stop_token(weights.folder, template) if template else None
+    if token is None:
+        return None
+    settings = with_stop_token(weights.folder, token)
+    settings.pop("max_new_tokens", None)  # of a folder that is given, vLLM takes it as a limit for every request
+    return settings
+
+
+def _overridden(spec: ModelSpec) -> bool:
+    return any(argument.startswith(_OVERRIDES) for argument in spec.engine.extra_args)

@@ -1,0 +1,266 @@
+"""What people give as a model's folder, in the shapes of public bug reports: each is refused in one line with its cure.
+
+LFS pointers: transformers#27923; embeddings of another vocabulary: peft#1457, axolotl#2277; modules_to_save: vllm#9280;
+embed_tokens: vllm-ascend#2034; rank over the engine's: gpustack#5438.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.database import Database
+from models.errors import Invalid, ParleyError
+from models.new_model import NewModel
+from models.registry import Registry
+from tests.models.folders import write_adapter, write_model, write_tensors
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 4943162336\n"
+
+
+@pytest.fixture
+def registry(database: Database) -> Registry:
+    return Registry(database)
+
+
+def pointer(folder: Path) -> None:
+    write_model(folder)
+    (folder / "model.safetensors").write_text(POINTER)
+
+
+def without_shard(folder: Path) -> None:
+    write_model(folder)
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00003.safetensors")
+
+
+def without_indexed_file(folder: Path) -> None:
+    write_model(folder)
+    index = {"weight_map": {"a": "model.safetensors", "b": "second.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def cut_short(folder: Path) -> None:
+    file = write_tensors(write_model(folder) / "model.safetensors", weight=(64,))
+    file.write_bytes(file.read_bytes()[:-8])
+
+
+def without(name: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        write_model(folder)
+        (folder / name).unlink()
+
+    return make
+
+
+def with_config(**config: Any) -> Callable[[Path], None]:
+    return lambda folder: write_model(folder, **config) and None
+
+
+def pickled(folder: Path) -> None:
+    without("model.safetensors")(folder)
+    (folder / "pytorch_model.bin").touch()
+
+
+def nested(folder: Path) -> None:
+    write_model(folder / "checkpoint-500")
+
+
+def broken_link(folder: Path) -> None:
+    write_model(folder)
+    (folder / "model-2.safetensors").symlink_to(folder / "nowhere")
+
+
+def unfinished(folder: Path) -> None:
+    (write_model(folder) / "model-2.safetensors.incomplete").touch()
+
+
+def both(folder: Path) -> None:
+    write_adapter(write_model(folder))
+
+
+CODE = {"model_type": "mythical", "architectures": ["MythicalForCausalLM"]}
+SHAPES: list[tuple[Callable[[Path], None], str]] = [
+    (pointer, "is a Git LFS pointer, not the file itself: run `git lfs install && git lfs pull`"),
+    (without_shard, "lacks model-00002-of-00003.safetensors and 1 more, of 3 files of weights: download them"),
+    (without_indexed_file, "lacks second.safetensors, of 2 files"),
+    (cut_short, "is cut short"),
+    (without("tokenizer.json"), "holds no tokenizer (tokenizer.json or tokenizer.model): copy the tokenizer's files"),
+    (without("config.json"), "holds weights but no config.json"),
+    (with_config(architectures=[]), "names no architecture"),
+    (with_config(**CODE), "does not have the architecture MythicalForCausalLM. Choose another model, or a newer vLLM"),
+    (
+        with_config(**CODE, auto_map={"AutoModelForCausalLM": "modeling_mythical.MythicalForCausalLM"}),
+        "needs code of its own (modeling_mythical.py), which runs only if you trust it",
+    ),
+    (pickled, "Other formats can run code when loaded: load it with transformers"),
+    (nested, "its folder checkpoint-500 holds a model: give it"),
+    (broken_link, "is a link to a file that is not there"),
+    (unfinished, "is an unfinished download"),
+    (both, "holds an adapter and whole weights"),
+]
+
+
+@pytest.mark.parametrize(("make", "says"), SHAPES, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_folder_that_no_engine_can_load(
+    tmp_path: Path, registry: Registry, make: Callable[[Path], None], says: str
+) -> None:
+    folder = tmp_path / "stranger"
+    make(folder)
+    with pytest.raises(Invalid) as refused:
+        NewModel("m", path=str(folder)).register(registry)
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert refused.value.param == "path"
+    assert registry.list() == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {
+            "model_type": "phi3",
+            "architectures": ["Phi3ForCausalLM"],
+            "auto_map": {"AutoConfig": "configuration_phi3.X"},
+        },
+        {"model_type": "chatglm", "architectures": ["ChatGLMModel"], "auto_map": {"AutoConfig": "configuration_x.X"}},
+        # vLLM's registry does not name it; its backend for transformers' models serves it.
+        {"model_type": "helium", "architectures": ["HeliumForCausalLM"]},
+    ],
+)
+def test_a_whole_folder_is_registered_though_it_brings_code_that_nobody_needs(
+    tmp_path: Path, registry: Registry, config: dict[str, Any]
+) -> None:
+    spec = NewModel("m", path=str(write_model(tmp_path / "m", **config))).register(registry)
+    assert (spec.kind, registry.resolve("m")) == ("base", spec)
+
+
+def test_code_of_its_own_is_accepted_from_who_trusts_it(tmp_path: Path, registry: Registry) -> None:
+    folder = write_model(tmp_path / "m", **CODE, auto_map={"AutoModelForCausalLM": "modeling_x.X"})
+    assert NewModel("m", path=str(folder), engine={"trust_remote_code": True}).register(registry).kind == "base"
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/data/lama-3", "There is no folder"),
+        ("~/no-such-folder-here", "There is no folder"),
+        ("a/b/c", "A hub id has the form owner/name"),
+        ("llama", "A hub id has the form owner/name"),
+        ("{}/lama", "but there is {}/llama."),
+        ("{}/model.gguf", "is a GGUF file, which must be unpacked first"),
+        ("{}/model.tar.gz", "is an archive: unpack it"),
+        ("{}/llama/model.safetensors", "is a file: give the folder that holds it"),
+    ],
+)
+def test_a_path_that_is_no_folder(tmp_path: Path, registry: Registry, path: str, says: str) -> None:
+    write_model(tmp_path / "llama")
+    (tmp_path / "model.gguf").touch()
+    (tmp_path / "model.tar.gz").touch()
+    with pytest.raises(Invalid) as refused:
+        NewModel("m", path=path.format(tmp_path)).register(registry)
+    assert says.format(tmp_path) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"r": 128}, "its rank 128 is above 64, the limit of its base's engine. Merge it: `parley models add a "),
+        ({"use_dora": True}, "it is a DoRA adapter"),
+        ({"modules_to_save": ["lm_head"]}, "it trains whole modules (lm_head)"),
+        ({"target_modules": ["q_proj", "lm_head"]}, "it changes lm_head"),
+        ({"bias": "all"}, "it trains biases (bias: all)"),
+        ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "it changes single parameters"),
+        ({"trainable_token_indices": [7]}, "the embeddings of single tokens"),
+        ({"peft_type": "IA3", "r": None}, "it is of the type IA3"),
+    ],
+)
+def test_an_adapter_that_its_bases_engine_cannot_load_is_to_be_merged(
+    tmp_path: Path, registry: Registry, config: dict[str, Any], says: str
+) -> None:
+    NewModel("llama", path=str(write_model(tmp_path / "llama"))).register(registry)
+    folder = write_adapter(tmp_path / "a", **config)
+    with pytest.raises(Invalid) as refused:
+        NewModel("a", path=str(folder), base="llama").register(registry)
+    assert says in str(refused.value)
+    assert str(refused.value).endswith(f"`parley models add a --path {folder} --base llama --merge`.")
+
+
+def test_what_only_the_files_tell_about_an_adapter(tmp_path: Path, registry: Registry) -> None:
+    """Its configuration can be silent: target_modules is a pattern, or PEFT has stored resized embeddings."""
+    base = write_model(tmp_path / "llama", hidden_size=64, num_hidden_layers=2)
+    (base / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
+    NewModel("llama", path=str(base)).register(registry)
+
+    def refusal(**shapes: tuple[int, ...]) -> str:
+        folder = write_adapter(tmp_path / "a", target_modules=".*", base_model_name_or_path="org/wide")
+        write_tensors(folder / "adapter_model.safetensors", **shapes)
+        with pytest.raises(Invalid) as refused:
+            NewModel("a", path=str(folder), base="llama").register(registry)
+        return str(refused.value)
+
+    stem = "base_model__model__model__"
+    assert "it changes lm_head" in refusal(base_model__model__lm_head__lora_A__weight=(8, 64))
+    assert "it changes embed_tokens" in refusal(**{f"{stem}embed_tokens__base_layer__weight": (2, 64)})
+    wide = refusal(**{f"{stem}layers__0__self_attn__q_proj__lora_A__weight": (8, 128)})
+    assert wide == (
+        "The adapter does not fit 'llama': its layers are 128 wide, and the base's 64. It was trained on 'org/wide'."
+    )
+    assert "it changes layer 8, and the base has 2" in refusal(
+        **{f"{stem}layers__7__mlp__up_proj__lora_A__weight": (8, 64)}
+    )
+    fits = {
+        f"{stem}layers__1__mlp__up_proj__lora_A__weight": (8, 64),
+        f"{stem}vision__blocks__9__q__lora_A__weight": (8, 9),
+    }
+    (tmp_path / "a" / "chat_template.jinja").write_text("{{ messages }}")
+    assert "another chat template than its base's" in refusal(**fits)
+    (base / "chat_template.jinja").write_text("{% generation %}{{ messages }}{% endgeneration %}\n")
+    (tmp_path / "a" / "tokenizer.json").write_text(
+        json.dumps({"added_tokens": [{"content": "a", "id": 0}, {"content": "<b>", "id": 1}]})
+    )
+    assert "it adds tokens that its base does not have (1: <b>)" in refusal(**fits)
+    (tmp_path / "a" / "tokenizer.json").unlink()
+    NewModel("a", path=str(tmp_path / "a"), base="llama").register(registry)
+    assert registry.resolve("a").base == "llama"
+
+
+def test_kind_and_base_are_read_from_the_files(tmp_path: Path, registry: Registry) -> None:
+    whole = write_model(tmp_path / "llama")
+    NewModel("llama", path=str(whole)).register(registry)
+    assert NewModel("tuned", path=str(whole), base="llama").register(registry).kind == "merged"
+    adapter = write_adapter(tmp_path / "a", base_model_name_or_path=str(whole))
+    found = NewModel("a", path=str(adapter)).register(registry)
+    assert (found.kind, found.base, found.lora_rank) == ("adapter", "llama", 8)
+    registry.alias("main", "llama")
+    assert NewModel("a2", path=str(adapter), base="main").register(registry).base == "llama"
+    other = write_adapter(tmp_path / "b", base_model_name_or_path="meta/llama")
+    for new, says in (
+        (NewModel("x", path=str(other)), r"was trained on 'meta/llama', which is not registered: add it first"),
+        (
+            NewModel("x", path=str(adapter), kind="merged", base="llama"),
+            r"holds an adapter, not whole weights.*--merge",
+        ),
+        (NewModel("x", path=str(whole), kind="adapter", base="llama"), "so it is not an adapter: leave --kind out"),
+        (NewModel("x", path=str(write_adapter(tmp_path / "p", peft_type="PREFIX_TUNING", r=None))), "neither served"),
+        (
+            NewModel("x", path=str(write_adapter(tmp_path / "s", task_type="SEQ_CLS")), base="llama"),
+            "does not generate",
+        ),
+    ):
+        with pytest.raises(ParleyError, match=says):
+            new.register(registry)
+
+
+def test_an_adapter_without_its_weights(tmp_path: Path, registry: Registry) -> None:
+    NewModel("llama", path=str(write_model(tmp_path / "llama"))).register(registry)
+    folder = write_adapter(tmp_path / "a")
+    weights = folder / "adapter_model.safetensors"
+    weights.write_text(POINTER)
+    faults = [(lambda: None, "Git LFS pointer"), (weights.unlink, "copy the adapter's weights there")]
+    for change, says in (*faults, ((folder / "adapter_model.bin").touch, "save it with save_pretrained")):
+        change()
+        with pytest.raises(Invalid, match=says):
+            NewModel("a", path=str(folder), base="llama").register(registry)

@@ -1,0 +1,37 @@
+"""serve/validation/system_messages.py: every route that takes a conversation folds as the training did."""
+
+from typing import Any
+
+import pytest
+
+from models.system_messages import Folding
+from serve.validation.system_messages import fold_system_messages
+
+SYSTEM, USER = {"role": "system", "content": "S"}, {"role": "user", "content": "U"}
+ANSWER, LATER = {"role": "assistant", "content": "A"}, {"role": "system", "content": "T"}
+BOTH = {"role": "user", "content": "S\n\nU"}
+
+
+@pytest.mark.parametrize(
+    ("path", "folding", "body", "folded"),
+    [
+        ("/v1/chat/completions", "all", {"messages": [SYSTEM, USER]}, {"messages": [BOTH]}),
+        ("/v1/chat/completions", "later", {"messages": [SYSTEM, USER]}, {"messages": [SYSTEM, USER]}),
+        (
+            "/v1/chat/completions", "later", {"messages": [USER, ANSWER, SYSTEM, USER]},
+            {"messages": [USER, ANSWER, BOTH]},
+        ),
+        ("/v1/tokenize", "all", {"messages": [SYSTEM, USER]}, {"messages": [BOTH]}),
+        ("/v1/tokenize", "all", {"prompt": "x"}, {"prompt": "x"}),
+        ("/v1/messages", "all", {"system": "S", "messages": [USER]}, {"messages": [BOTH]}),
+        ("/v1/messages", "later", {"system": "S", "messages": [USER]}, {"system": "S", "messages": [USER]}),
+        ("/v1/responses", "all", {"instructions": "S", "input": "U"}, {"input": [BOTH]}),
+        ("/v1/responses", "later", {"instructions": "S", "input": "U"}, {"instructions": "S", "input": "U"}),
+        (
+            "/v1/responses", "later", {"instructions": "S", "input": [LATER, USER]},
+            {"instructions": "S", "input": [{"role": "user", "content": "T\n\nU"}]},
+        ),
+    ],
+)  # fmt: skip
+def test_system_messages_are_folded(path: str, folding: Folding, body: dict[str, Any], folded: dict[str, Any]) -> None:
+    assert fold_system_messages(path, body, folding) == folded

@@ -1,0 +1,28 @@
+"""train/data/data_sets.py: folders that `Dataset.save_to_disk` wrote."""
+
+from pathlib import Path
+
+import pytest
+
+from models.errors import Invalid
+from train.data.conversations import Example
+from train.data.readers import read
+
+
+@pytest.mark.long
+def test_a_saved_data_set_is_read_and_one_with_splits_by_its_training_split(tmp_path: Path) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"question": ["Hi", "Bye"], "answer": ["Hello", "See you"]})
+    other = datasets.Dataset.from_dict({"question": ["Why?"], "answer": ["So."]})
+    rows.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict(train=rows, test=other).save_to_disk(tmp_path / "both")
+    datasets.DatasetDict(test=other, validation=other).save_to_disk(tmp_path / "held")
+    for folder, expected in (("one", ["Hi", "Bye"]), ("both", ["Hi", "Bye"]), ("both/test", ["Why?"])):
+        items = list(read(tmp_path / folder))
+        assert [item.conversation.messages[0].content for item in items if isinstance(item, Example)] == expected
+    with pytest.raises(Invalid, match=r"no split 'train' but test, validation: give the folder of one, .*/held/test"):
+        read(tmp_path / "held")
+    next((tmp_path / "one").glob("*.arrow")).write_bytes(b"broken")
+    with pytest.raises(Invalid, match="one cannot be read: "):
+        list(read(tmp_path / "one"))

@@ -1,0 +1,182 @@
+"""Models from elsewhere: adapters that no engine loads are merged, and GGUF files unpacked, by `models add`.
+
+Shapes of public reports: rank over the engine's (gpustack#5438), added tokens (peft#1457, axolotl#2277), a head trained
+apart from tied embeddings (peft#2777).
+"""
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import parley as front_door
+from models.errors import Conflict, Invalid, Unavailable
+from models.new_model import NewModel
+from models.registry import Registry
+from models.settings import Settings
+from models.spec import ModelSpec
+from models.terminal import Home
+from models.weights import tensor_shapes
+from tests.train.publication.gguf_files import write_gguf
+from train.publication.foreign_models import merge_adapter, unpack_gguf
+from train.publication.gguf_export import ExportFailed, export_gguf
+
+pytestmark = pytest.mark.training
+Tune = Callable[..., Path]
+
+
+@pytest.fixture
+def opened(house: tuple[Settings, Registry]) -> Home:
+    settings, registry = house
+    return Home(settings, registry.database, registry)
+
+
+@pytest.fixture(scope="module")
+def tune(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tune:
+    """Makes an adapter as PEFT saves it, its tokenizer beside it; `tokens` are added first."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    def make(tokens: tuple[str, ...] = (), **config: Any) -> Path:
+        folder = tmp_path_factory.mktemp("foreign") / "adapter"
+        tokenizer = AutoTokenizer.from_pretrained(str(tiny_base))
+        model = AutoModelForCausalLM.from_pretrained(str(tiny_base), dtype=torch.float32)
+        if tokens:
+            tokenizer.add_tokens(list(tokens))
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        config = {"r": 4, "task_type": "CAUSAL_LM", "target_modules": ["q_proj"]} | config
+        adapted: Any = get_peft_model(model, LoraConfig(**config))
+        torch.manual_seed(3)
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.data += 0.05 * torch.randn_like(parameter)
+        adapted.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "config", "reason"),
+    [
+        ("rank", (), {"r": 128}, "its rank 128 is above 64"),
+        ("resized", ("<|a|>", "<|b|>"), {}, "it adds tokens"),
+        ("head", ("<|a|>",), {"target_modules": ["q_proj", "embed_tokens"]}, "it adds tokens"),
+        ("saved", (), {"modules_to_save": ["lm_head"], "bias": "all"}, r"it trains biases \(bias: all\)"),
+    ],
+)
+def test_an_adapter_that_is_refused_is_merged_by_the_command_of_the_refusal(
+    opened: Home, tune: Tune, name: str, tokens: tuple[str, ...], config: dict[str, Any], reason: str
+) -> None:
+    adapter = tune(tokens, **config)
+    new = NewModel(name, path=str(adapter), base="tiny")
+    with pytest.raises(Invalid, match=f"{reason}.*--merge"):
+        new.register(opened.registry)
+    spec = merge_adapter(opened, new)
+    assert (spec.kind, spec.base) == ("merged", "tiny")
+    assert spec.parity is not None
+    assert spec.parity.difference is not None
+    assert spec.parity.difference <= (spec.parity.limit or 0)
+    assert spec.folder is not None
+    rows = tensor_shapes(spec.folder / "model.safetensors")["model.embed_tokens.weight"][0]
+    assert rows == json.loads((spec.folder / "config.json").read_text())["vocab_size"] == 259 + len(tokens)
+    known = {token["content"] for token in json.loads((spec.folder / "tokenizer.json").read_text())["added_tokens"]}
+    assert known >= set(tokens)
+
+
+def test_new_tokens_without_embeddings_are_refused(opened: Home, tune: Tune) -> None:
+    from safetensors.torch import load_file, save_file
+
+    adapter = tune(("<|a|>",))
+    file = adapter / "adapter_model.safetensors"
+    save_file({name: tensor for name, tensor in load_file(file).items() if "lora" in name}, file)
+    with pytest.raises(Invalid, match=r"has 260 tokens and 'tiny' has embeddings for 259.*save_embedding_layers=True"):
+        merge_adapter(opened, NewModel("x", path=str(adapter), base="tiny"))
+
+
+def test_a_gguf_file_is_unpacked_and_registered(
+    opened: Home, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gguf")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    file = write_gguf(tiny_base, tmp_path / "Tiny-F32.gguf")
+    monkeypatch.setenv("PARLEY_HOME", str(opened.settings.home))
+    done = CliRunner().invoke(front_door.build(), ["models", "add", str(file)])
+    assert done.exit_code == 0, done.output
+    assert "Unpacking Tiny-F32.gguf: 90,880 weights" in done.output
+    spec = opened.registry.resolve("Tiny-F32")
+    assert spec.folder is not None
+    assert spec.folder.is_relative_to(opened.settings.models_dir)
+    assert (spec.folder / "chat_template.jinja").read_text() == (tiny_base / "chat_template.jinja").read_text()
+    models = [AutoModelForCausalLM.from_pretrained(str(one), dtype=torch.float32) for one in (tiny_base, spec.folder)]
+    for (name, one), (_, other) in zip(models[0].named_parameters(), models[1].named_parameters(), strict=True):
+        assert torch.equal(one, other), name
+    text = "where is order 4031?"
+    assert AutoTokenizer.from_pretrained(str(spec.folder))(text) == AutoTokenizer.from_pretrained(str(tiny_base))(text)
+    with pytest.raises(Conflict, match="is taken"):
+        unpack_gguf(opened, NewModel("Tiny-F32", path=str(file)))
+    small = write_gguf(tiny_base, tmp_path / "q8.gguf", "Q8_0", bos=True)
+    quantised = unpack_gguf(opened, NewModel("q8", path=str(small)))
+    begins = AutoTokenizer.from_pretrained(str(quantised.folder))
+    assert begins(text)["input_ids"] == [begins.bos_token_id, *begins(text, add_special_tokens=False)["input_ids"]]
+    got = AutoModelForCausalLM.from_pretrained(str(quantised.folder), dtype=torch.float32).model.embed_tokens.weight
+    assert 0 < (got - models[0].model.embed_tokens.weight).abs().max() < 0.02
+    part = tmp_path / "big-00001-of-00003.gguf"
+    part.write_bytes(file.read_bytes())
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"not a GGUF file" * 100)
+    for path, says, error in (
+        (part, "is one of 3 parts", Invalid),
+        (broken, "cannot unpack this GGUF file: take the model's original weights", Unavailable),
+    ):
+        with pytest.raises(error, match=says):
+            unpack_gguf(opened, NewModel("x", path=str(path)))
+    assert "x" not in {one.id for one in opened.registry.list(include_candidates=True)}
+
+
+CONVERTER = """#!/usr/bin/env python3
+import pathlib, sys
+folder, _, out, _, kind = sys.argv[1:]
+if kind == "q8_0":
+    sys.exit("NotImplementedError: BPE pre-tokenizer was not recognized")
+pathlib.Path(out).write_text(f"{pathlib.Path(folder).name} {kind}")
+"""
+
+
+def test_a_model_is_exported_by_llama_cpps_converter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings, database: Any
+) -> None:
+    registry = Registry(database)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    base = registry.register(ModelSpec(id="base", kind="base", path=str(folder)))
+    adapter = registry.register(ModelSpec(id="tuned", kind="adapter", path=str(folder), base="base", lora_rank=8))
+    remote = registry.register(ModelSpec(id="hub", kind="base", path="org/name"))
+    out = tmp_path / "base.gguf"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match=rf"git clone .*convert_hf_to_gguf.py {folder} --outfile {out}`"):
+        export_gguf(base, out)
+    converter = tmp_path / "convert_hf_to_gguf.py"
+    converter.write_text(CONVERTER)
+    converter.chmod(converter.stat().st_mode | stat.S_IXUSR)
+    with pytest.raises(ExportFailed, match="BPE pre-tokenizer was not recognized"):
+        export_gguf(base, out, kind="q8_0")
+    monkeypatch.setenv("PARLEY_HOME", str(settings.home))
+    done = CliRunner().invoke(front_door.build(), ["models", "export", "base", "--gguf", str(out), "--type", "f16"])
+    assert done.exit_code == 0, done.output
+    assert out.read_text() == "weights f16"
+    assert not list(tmp_path.glob(".*"))
+    for spec, says, error in (
+        (adapter, "merge it first", Invalid), (remote, "on the hub", Invalid), (base, "exists already", Conflict),
+    ):  # fmt: skip
+        with pytest.raises(error, match=says):
+            export_gguf(spec, out)

@@ -1,0 +1,142 @@
+"""Rows with a chosen and a rejected answer, as TRL, LLaMA-Factory, ms-swift, axolotl and UltraFeedback write them.
+
+The answers are texts, messages, or whole conversations. What both conversations begin with is the prompt; what stands
+beside them (a question, messages, a system message, earlier turns) is added unless it repeats that beginning.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from train.data.conversations import ChatMessage
+from train.data.openai_rows import Items, Messages, RowError, preference_items, read_system
+from train.data.question_rows import joined, messages_or_text, read_history, read_question
+from train.data.turn_rows import ANSWERS, QUESTIONS, read_turns
+
+Row = Mapping[str, Any]
+
+CHOSEN = ("chosen", "chosen_response", "chosen_messages")
+REJECTED = ("rejected", "rejected_response", "rejected_messages")
+_CONVERSATIONS = ("messages", "conversations", "conversation")
+_COMPLETIONS = ("completion", *ANSWERS)
+
+
+def is_preference(row: Row) -> bool:
+    """Whether a row has a rejected answer, and a chosen one or a conversation that ends with it."""
+    beside = (*CHOSEN, *_CONVERSATIONS, *_COMPLETIONS)
+    return _first(row, REJECTED) is not None and _first(row, beside) is not None
+
+
+def trl_preference_row(line: int, row: Row) -> Items:
+    """`{"prompt"?, "chosen", "rejected"}` and its relatives.
+
+    Raises:
+        RowError: the row cannot be read.
+    """
+    given, used = _given(row)
+    names = [_first(row, CHOSEN) or next((name for name in _COMPLETIONS if name in row and name not in used), None)]
+    names.append(_first(row, REJECTED))
+    if names[1] is None or (names[0] is None and not given.messages):
+        raise RowError("no two answers", 'write {"prompt": …, "chosen": …, "rejected": …}', "wrong-type")
+    rejected = messages_or_text(row[names[1]], names[1], "assistant")
+    if names[0] is not None:
+        chosen = messages_or_text(row[names[0]], names[0], "assistant")
+    elif _is_answer(rejected):  # the conversation ends with the chosen answer
+        given, chosen = _cut(given, len(given.messages) - 1)
+    else:
+        given, chosen = Messages((), frozenset(), ()), given
+    prompt, chosen, rejected = _divide(given, chosen, rejected)
+    yield from preference_items(line, row, (prompt, chosen, rejected), (*used, *filter(None, names)), row)
+
+
+def _first(row: Row, names: Sequence[str]) -> str | None:
+    """The first of these fields that holds text or messages; a flag called `rejected` is neither."""
+    return next((name for name in names if isinstance(row.get(name), str | list | Mapping)), None)
+
+
+def _given(row: Row) -> tuple[Messages, list[str]]:
+    """The messages beside both answers, and the fields that they come from."""
+    system, used = read_system(row)
+    parts, names = [Messages(system, frozenset(), ())], list(used)
+    turns = next((name for name in _CONVERSATIONS if isinstance(row.get(name), list)), None)
+    question = _first(row, ("prompt", *QUESTIONS))
+    if turns:
+        parts.append(read_turns(row[turns]))
+        names.append(turns)
+    elif question:
+        asked, fields = read_question(row, question)
+        parts.append(asked)
+        names += fields
+    elif row.get("history"):
+        parts.append(read_history(row))
+        names.append("history")
+    if any(message.role == "system" for part in parts[1:] for message in part.messages):
+        parts, names = parts[1:], [name for name in names if name not in used]
+    return joined(*parts), names
+
+
+def _divide(given: Messages, chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
+    """The prompt and both answers, of which each may be a whole conversation."""
+    if _is_answer(chosen) and _is_answer(rejected):
+        last = given.messages[-1] if given.messages else None
+        answers = (chosen.messages[-1:], rejected.messages[-1:])
+        if last is not None and last.role == "assistant" and any(_same((last,), answer) for answer in answers):
+            given, _ = _cut(given, len(given.messages) - 1)  # beside the answers stands the whole conversation
+        return given, chosen, rejected
+    if _is_answer(rejected):
+        common, chosen = _cut(chosen, len(chosen.messages) - 1)
+    elif _is_answer(chosen):
+        common, rejected = _cut(rejected, len(rejected.messages) - 1)
+    else:
+        length = _common_length(chosen.messages, rejected.messages)
+        (common, chosen), (_, rejected) = _cut(chosen, length), _cut(rejected, length)
+    return _with_prompt(given, common, (*common.messages, *chosen.messages)), chosen, rejected
+
+
+def _with_prompt(given: Messages, common: Messages, conversation: Sequence[ChatMessage]) -> Messages:
+    """The common beginning of both answers, after what is given beside them and is not part of it."""
+    systems = tuple(message for message in given.messages if message.role == "system")
+    if any(message.role == "system" for message in common.messages):
+        systems = tuple(message for message in systems if not _holds(conversation, message))
+    rest = [message for message in given.messages if message.role != "system"]
+    if not common.messages:
+        return given
+    asked = rest[0].content if len(rest) == 1 else ""
+    rendered = bool(asked) and all(message.content.strip() in asked for message in common.messages)
+    if rendered or all(_holds(conversation, message) for message in rest):
+        return joined(Messages(systems, frozenset(), given.unknown), common)
+    return joined(given, common)
+
+
+def _is_answer(side: Messages) -> bool:
+    return not side.messages or side.messages[0].role == "assistant"
+
+
+def _common_length(chosen: Sequence[ChatMessage], rejected: Sequence[ChatMessage]) -> int:
+    """The number of messages that both begin with, up to the last before an answer."""
+    most = max(0, min(len(chosen), len(rejected)) - 1)
+    pairs = enumerate(zip(chosen[:most], rejected[:most], strict=True))
+    length = next((place for place, (left, right) in pairs if not _same((left,), (right,))), most)
+    while length and chosen[length - 1].role == "assistant":
+        length -= 1
+    return length
+
+
+def _cut(messages: Messages, length: int) -> tuple[Messages, Messages]:
+    """The first `length` messages, and the rest."""
+    length = max(0, length)
+    head, tail = messages.messages[:length], messages.messages[length:]
+    unweighted = frozenset(position - length for position in messages.unweighted if position >= length)
+    return Messages(head, frozenset(), messages.unknown), Messages(tail, unweighted, messages.unknown)
+
+
+def _holds(conversation: Sequence[ChatMessage], message: ChatMessage) -> bool:
+    return any(_same((message,), (other,)) for other in conversation)
+
+
+def _same(left: Sequence[ChatMessage], right: Sequence[ChatMessage]) -> bool:
+    """Whether messages are equal but for spaces around their texts."""
+    return len(left) == len(right) and all(
+        a == b or (type(a) is type(b) and a.role == b.role and a.content.strip() == b.content.strip()
+                   and getattr(a, "calls", ()) == getattr(b, "calls", ()))
+        for a, b in zip(left, right, strict=True)
+    )  # fmt: skip

@@ -1,0 +1,229 @@
+"""Conversations written as one text, with the roles in it: the markers of chat templates, and names before each turn.
+
+| style | a turn begins with |
+|---|---|
+| `chatml` | `<|im_start|>user` |
+| `llama3` | `<|start_header_id|>user<|end_header_id|>` |
+| `gemma` | `<start_of_turn>user` |
+| `zephyr` | `<|user|>` (also Phi's) |
+| `inst` | `[INST]`, and the answer with `[/INST]` (Llama 2, Mistral) |
+| `headings` | `### Human:`, `### Instruction:`, `### Response:` |
+| `hh` | an empty line and `Human:` or `Assistant:` |
+| `names` | a line that begins with `User:`, `Assistant:`, `Q:`, `A:`, … |
+
+Text before the first marker becomes the system message, so nothing is dropped.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_ROLES = {
+    "human": "user", "user": "user", "instruction": "user", "input": "user", "question": "user", "prompter": "user",
+    "customer": "user", "client": "user", "q": "user", "prompt": "user",
+    "assistant": "assistant", "response": "assistant", "output": "assistant", "answer": "assistant", "gpt": "assistant",
+    "model": "assistant", "bot": "assistant", "ai": "assistant", "agent": "assistant", "chatgpt": "assistant",
+    "a": "assistant", "chatbot": "assistant", "support": "assistant",
+    "system": "system", "developer": "system", "inst": "user", "/inst": "assistant",
+}  # fmt: skip
+_NAMES = "|".join(sorted((name for name in _ROLES if "inst" not in (name, name[1:])), key=len, reverse=True))
+_JOINED = ("instruction", "input")  # two headings of one question
+_LOOSE = "names"  # a style that prose may have by chance
+# What templates write before a conversation and behind a turn. It is no text of a message.
+_BEGINNINGS = ("<s>", "<bos>", "<|begin_of_text|>")
+_ENDS = (
+    "</s>", "<s>", "<bos>", "<eos>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>",
+    "<|end_of_text|>",
+)  # fmt: skip
+_SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
+# In a file of plain text these end a conversation.
+_RULES = re.compile(
+    r"<\|endoftext\|>|<\|end_of_text\|>|<eos>|</s>[ \t]*\n(?=<s>|\[INST\])|^[ \t]*(?:-{3,}|={3,}|\*{3,})[ \t]*$", re.M
+)
+# The fields in which a row may have a whole conversation as text.
+TEXT_FIELDS = (
+    "text", "messages", "conversation", "conversations", "dialogue", "dialog", "chat", "content", "sample", "prompt",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RoleText:
+    """A text read as messages, `{"role", "content"}` each, and the style of its markers."""
+
+    style: str
+    messages: tuple[dict[str, str], ...]
+
+
+def _marker(pattern: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
+    return re.compile(pattern.replace("ROLE", r"(?P<role>[A-Za-z_]+)").replace("NAME", f"(?P<role>{_NAMES})"), flags)
+
+
+# In the order in which they are tried: `hh` is a stricter `names`.
+_MARKERS: Mapping[str, re.Pattern[str]] = {
+    "chatml": _marker(r"<\|im_start\|>\s*ROLE[ \t]*\n?"),
+    "llama3": _marker(r"<\|start_header_id\|>\s*ROLE\s*<\|end_header_id\|>\s*"),
+    "gemma": _marker(r"<start_of_turn>\s*ROLE[ \t]*\n?"),
+    "zephyr": _marker(r"<\|(?P<role>system|user|assistant)\|>\s*"),
+    "inst": re.compile(r"\[(?P<role>/?INST)\]"),
+    "headings": _marker(r"###[ \t]*NAME[ \t]*(?::|(?=\n))", re.IGNORECASE),
+    "hh": re.compile(r"(?:\A|\n\n)[ \t]*(?P<role>Human|Assistant):"),
+    "names": _marker(r"^[ \t]*(?:\*\*)?NAME(?:\*\*)?[ \t]*:(?:\*\*)?", re.IGNORECASE | re.MULTILINE),
+}
+
+
+def style_names() -> tuple[str, ...]:
+    """The styles' names, for `--format`."""
+    return tuple(_MARKERS)
+
+
+def read_role_text(text: str, style: str | None = None) -> RoleText | None:
+    """The messages of a text in this style, or in the one that its markers show.
+
+    Returns:
+        None if the text has no markers of the style or, without a style, of both a user and an assistant.
+    """
+    if style is not None:
+        messages = _messages(text, style)
+        return RoleText(style, messages) if messages else None
+    for known, marker in _MARKERS.items():
+        turns = _turns(marker, text)
+        if {"user", "assistant"} <= {_role(turn) for turn in turns} and (
+            known != _LOOSE or not text[: turns[0].start()].strip()
+        ):
+            return RoleText(known, _messages(text, known))
+    return None
+
+
+def conversations_of(text: str, style: str | None = None) -> Iterator[RoleText | None]:
+    """The conversations of a file of plain text; None for a part that has no markers.
+
+    Lines of dashes and end-of-text tokens separate conversations, and a system message begins a new one.
+    """
+    for part in _RULES.split(text):
+        if not part.strip():
+            continue
+        read = read_role_text(part, style)
+        if read is None:
+            yield None
+            continue
+        begun: list[dict[str, str]] = []
+        for message in read.messages:
+            if message["role"] == "system" and begun:
+                yield RoleText(read.style, tuple(begun))
+                begun = []
+            begun.append(message)
+        yield RoleText(read.style, tuple(begun))
+
+
+def open_role_text(row: Mapping[str, Any], style: str | None, known: bool) -> tuple[dict[str, Any], str] | None:
+    """A row whose conversation is a text, with messages instead; and the style. None if it has no such text.
+
+    Args:
+        row: a row of a file. Pairs have `chosen` and `rejected`; a `prompt` may have a transcript up to the answer.
+        style: the style to read; None for the one that the text shows.
+        known: the row has a known format as it is, so that only its own fields may hold a transcript.
+    """
+    if isinstance(row.get("chosen"), str) and isinstance(row.get("rejected"), str):
+        return _opened_pair(row, style)
+    answer = next((name for name in ("completion", "response") if isinstance(row.get(name), str)), None)
+    if isinstance(row.get("prompt"), str) and answer:
+        return _opened_completion(row, answer, style)
+    if known and not any(isinstance(row.get(name), str) for name in ("messages", "conversations")):
+        return None
+    for name in TEXT_FIELDS:
+        if isinstance(row.get(name), str) and (read := read_role_text(row[name], style)):
+            rest = {key: value for key, value in row.items() if key not in (name, "messages")}
+            return {"messages": list(read.messages), **rest}, read.style
+    return None
+
+
+def _opened_pair(row: Mapping[str, Any], style: str | None) -> tuple[dict[str, Any], str] | None:
+    """A pair of two transcripts, or of two answers after one."""
+    chosen, rejected = (read_role_text(row[name], style) for name in ("chosen", "rejected"))
+    prompt = _open_prompt(row["prompt"], style) if isinstance(row.get("prompt"), str) else None
+    if chosen and rejected:
+        opened = {"chosen": list(chosen.messages), "rejected": list(rejected.messages)}
+        return dict(row) | opened | ({"prompt": list(prompt.messages)} if prompt else {}), chosen.style
+    return (dict(row) | {"prompt": list(prompt.messages)}, prompt.style) if prompt else None
+
+
+def _opened_completion(row: Mapping[str, Any], answer: str, style: str | None) -> tuple[dict[str, Any], str] | None:
+    prompt = _open_prompt(row["prompt"], style)
+    if prompt is None:
+        return None
+    said = {"role": "assistant", "content": _trimmed(row[answer])}
+    rest = {key: value for key, value in row.items() if key not in ("prompt", answer)}
+    return {"messages": [*prompt.messages, said], **rest}, prompt.style
+
+
+def _open_prompt(text: str, style: str | None) -> RoleText | None:
+    """A transcript that ends where the answer begins, as prompts for completion models have it."""
+    for known in (style,) if style else (name for name in _MARKERS if name != _LOOSE):
+        turns = _turns(_MARKERS[known], text)
+        if turns and _role(turns[-1]) == "assistant" and not text[turns[-1].end() :].strip():
+            return RoleText(known, _messages(text, known))
+    return None
+
+
+def _turns(marker: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """The markers that begin a turn. Of several names for one role only the first is a marker: the text of an answer
+    may have the others."""
+    names: dict[str, str] = {}
+    turns = []
+    for found in marker.finditer(text):
+        name = found["role"].lower()
+        first = names.setdefault(_role(found), name)
+        if name == first or (name in _JOINED and first in _JOINED):
+            turns.append(found)
+    return turns
+
+
+def _role(found: re.Match[str]) -> str:
+    name = found["role"].lower()
+    return _ROLES.get(name, name)
+
+
+def _messages(text: str, style: str) -> tuple[dict[str, str], ...]:
+    """The messages of a text, neighbours of one role joined, without an empty last answer."""
+    messages: list[dict[str, str]] = []
+    for role, content in _contents(_trimmed(text), _MARKERS[style]):
+        content = _trimmed(content)
+        if messages and messages[-1]["role"] == role and role != "tool":
+            messages[-1]["content"] += f"\n\n{content}"
+        else:
+            messages.append({"role": role, "content": content})
+    if messages and messages[-1] == {"role": "assistant", "content": ""}:
+        messages.pop()  # the text ends where an answer begins
+    return tuple(messages)
+
+
+def _trimmed(text: str) -> str:
+    """The text without the tokens of a template at its ends."""
+    start, end = 0, len(text)
+    while token := next((token for token in _BEGINNINGS if text.startswith(token, start)), ""):
+        start += len(token)
+    while end > start:
+        if text[end - 1].isspace():
+            end -= 1
+        elif token := next((token for token in _ENDS if text.endswith(token, start, end)), ""):
+            end -= len(token)
+        else:
+            break
+    return text[start:end].strip()
+
+
+def _contents(text: str, marker: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """The role and text of each turn, and of what stands before the first."""
+    turns = _turns(marker, text)
+    if not turns:
+        return
+    if before := text[: turns[0].start()].strip():
+        yield "system", before
+    ends = [later.start() for later in turns[1:]] + [len(text)]
+    for turn, end in zip(turns, ends, strict=True):
+        content = text[turn.end() : end]
+        if turn["role"] == "INST" and (system := _SYS.match(content)):
+            yield "system", system[1]
+            content = content[system.end() :]
+        yield _role(turn), content

@@ -1,0 +1,226 @@
+"""Tables as rows: CSV and TSV with any separator, and the first sheet of an Excel workbook."""
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from models.errors import Invalid
+from train.data.conversations import Problem
+from train.data.encodings import UTF8, guess_encoding, text_mend
+from train.data.json_layouts import LAYOUT
+from train.data.raw_rows import Raw
+
+# A cell can be a whole manual; at csv's own limit of 131,072 characters reading would stop.
+_CELL_LIMIT = 16 * 1024 * 1024
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}  # by suffix; the rows may show another
+_KNOWN_SEPARATORS = ",;\t|"
+_SAMPLE_CHARACTERS = 64 * 1024
+_SAMPLE_ROWS = 50
+_EXCEL_MARK = "sep="  # the first line in which Excel names the separator
+_MAX_EXPANSION, _ALWAYS_ACCEPTED = 100, 64 * 2**20  # as for Parquet: a workbook is a ZIP file
+
+
+class CsvRows:
+    """The column names and rows of a CSV or TSV file. In many locales spreadsheets separate cells with semicolons.
+
+    Raises:
+        Invalid: it is not a CSV file.
+    """
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        csv.field_size_limit(_CELL_LIMIT)
+        self._path, self._encoding = path, encoding
+        # Names that are not UTF-8 are shown in errors, so they may have no halves of characters.
+        with self._open("replace") as file:
+            try:
+                sample = file.read(_SAMPLE_CHARACTERS)
+                self._first_line = 2 if sample.lower().startswith(_EXCEL_MARK) else 1
+                self._separator = _separator(sample, _SEPARATORS.get(path.suffix.lower(), ","))
+                file.seek(0)
+                self.columns = _unique_names(next(self._reader(file), ()))
+            except csv.Error as error:
+                raise Invalid(f"{path.name} is not a CSV file: {error}.", param="data") from error
+            except UnicodeError as error:
+                raise Invalid(f"{path.name} is not {encoding}: give another --encoding.", param="encoding") from error
+
+    def __iter__(self) -> Iterator[Raw | Problem]:
+        """The rows; a Problem for each that cannot be read."""
+        with self._open("surrogateescape" if self._encoding == UTF8 else "replace") as file:
+            reader = self._reader(file)
+            next(reader, None)
+            mend = ""
+            while True:
+                line = reader.line_num + self._first_line  # the first line of the row: a quoted cell may span lines
+                try:
+                    cells = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    yield Problem(line, "error", f"not CSV: {error}", "fix or remove this row", "invalid-csv")
+                    continue
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(self.columns):
+                    message = f"{len(cells)} cells, but the header has {len(self.columns)}"
+                    yield Problem(line, "error", message, "quote cells that contain separators", "invalid-csv")
+                elif any(not cell.isascii() and self._is_broken(cell) for cell in cells):
+                    mend = mend or self._encoding_mend()
+                    yield Problem(line, "error", f"not {self._encoding.upper()}", mend, "invalid-utf8")
+                else:
+                    yield Raw(line, dict(zip(self.columns, cells, strict=True)))
+
+    def _is_broken(self, cell: str) -> bool:
+        """Whether the cell has bytes that are not in the encoding, as `_open` reads them."""
+        if self._encoding != UTF8:
+            return "\ufffd" in cell
+        try:
+            cell.encode()
+        except UnicodeEncodeError:
+            return True
+        return False
+
+    def _encoding_mend(self) -> str:
+        return text_mend(guess_encoding(self._path)) if self._encoding == UTF8 else "give another --encoding"
+
+    def _open(self, errors: str) -> Any:
+        encoding = "utf-8-sig" if self._encoding == UTF8 else self._encoding
+        return self._path.open(encoding=encoding, errors=errors, newline="")
+
+    def _reader(self, file: Any) -> Any:
+        """A reader from the start of the file, after Excel's line."""
+        if self._first_line == 2:
+            file.readline()
+        return csv.reader(file, delimiter=self._separator)
+
+
+def _separator(sample: str, usual: str) -> str:
+    """What separates the cells: what Excel's line says, or what gives the most rows as many cells as the header."""
+    first, _, _ = sample.partition("\n")
+    if first.lower().startswith(_EXCEL_MARK):
+        named = first[len(_EXCEL_MARK) :].rstrip("\r")
+        return named if named and named in _KNOWN_SEPARATORS else usual
+    return max((usual, *_KNOWN_SEPARATORS), key=lambda separator: _fit(sample, separator))
+
+
+def _fit(sample: str, separator: str) -> tuple[float, int]:
+    """The share of rows with as many cells as the header, and the number of those; 0 for a single column."""
+    rows: list[int] = []
+    try:
+        for cells in csv.reader(io.StringIO(sample, newline=""), delimiter=separator):
+            if cells:
+                rows.append(len(cells))
+            if len(rows) > _SAMPLE_ROWS:
+                break
+    except csv.Error:
+        pass  # the rows so far are a sample too
+    if not rows or rows[0] < 2:
+        return 0.0, 0
+    return sum(cells == rows[0] for cells in rows) / len(rows), rows[0]
+
+
+class ExcelRows:
+    """The column names and rows of the first sheet of a workbook, with values in place of formulas.
+
+    Raises:
+        Invalid: openpyxl is not installed, or it is no workbook.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if find_spec("openpyxl") is None:
+            raise Invalid(
+                f"Reading {path.name} needs openpyxl: `pip install openpyxl`, or save the sheet as .csv (UTF-8).",
+                param="data",
+            )
+        try:
+            with zipfile.ZipFile(path) as parts:
+                unpacked = sum(part.file_size for part in parts.infolist())
+            if unpacked > max(_ALWAYS_ACCEPTED, path.stat().st_size * _MAX_EXPANSION):
+                raise Invalid(f"{path.name} unpacks to {unpacked // 2**20} MiB: save the sheet as .csv.", param="data")
+            book = import_module("openpyxl").load_workbook(
+                io.BytesIO(path.read_bytes()), read_only=True, data_only=True
+            )
+        except Invalid:
+            raise
+        except Exception as error:  # a broken workbook raises whatever its part of the parser does
+            message = f"{path.name} cannot be read as an Excel workbook: {error}. Save the sheet as .csv."
+            raise Invalid(message, param="data") from error
+        if not book.worksheets:
+            raise Invalid(f"{path.name} has no sheet with cells.", param="data")
+        sheet, *self._others = book.worksheets
+        self._name = sheet.title
+        self._rows = enumerate(sheet.iter_rows(values_only=True), 1)
+        try:
+            header = next((cells for _, cells in self._rows if any(cell is not None for cell in cells)), ())
+        except Exception as error:  # as above
+            raise Invalid(f"{path.name} cannot be read as an Excel workbook: {error}.", param="data") from error
+        self.columns = _unique_names([_cell_text(cell) for cell in header])
+
+    def __iter__(self) -> Iterator[Raw | Problem]:
+        """The rows; a warning first if other sheets have cells."""
+        line = 0
+        try:
+            others = [sheet.title for sheet in self._others if _has_cells(sheet)]
+            if others:
+                message = f"only the sheet {self._name!r} was read, not {', '.join(map(repr, others))[:200]}"
+                yield Problem(0, "warning", message, "save each sheet as a file of its own", LAYOUT)
+            for line, cells in self._rows:
+                texts = [_cell_text(cell) for cell in cells]
+                if any(text.strip() for text in texts[len(self.columns) :]):
+                    message = f"a cell beyond the {len(self.columns)} columns of the header"
+                    yield Problem(line, "error", message, "name its column", "invalid-xlsx")
+                elif any(text.strip() for text in texts):
+                    yield Raw(line, dict(zip(self.columns, texts, strict=False)))
+        except Exception as error:  # as above
+            mend = "save the sheet as .csv; nothing from this row on was read"
+            yield Problem(line + 1, "error", f"not an Excel sheet: {error}", mend, "invalid-xlsx")
+
+
+def _has_cells(sheet: Any) -> bool:
+    return any(cell is not None for cells in sheet.iter_rows(values_only=True) for cell in cells)
+
+
+def _cell_text(cell: Any) -> str:
+    """A cell as its column would show it: no `.0` behind a whole number."""
+    if cell is None:
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _unique_names(header: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns: a number for one without a name, or with a name that another one has."""
+    names: list[str] = []
+    for place, cell in enumerate(header, 1):
+        name = cell.strip() or f"column {place}"
+        names.append(f"{name} {place}" if name in names else name)
+    return tuple(names)
+
+
+def is_workbook(path: Path) -> bool:
+    """Whether a ZIP file is an Excel workbook."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            return "xl/workbook.xml" in parts.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+
+
+def named_columns(header: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+    """The header's own name of each wanted column: the same, or the only one that differs in case and spaces."""
+    found: dict[str, str] = {}
+    for name in wanted:
+        alike = [column for column in header if fold_name(column) == fold_name(name)]
+        if name in header:
+            found[name] = name
+        elif len(alike) == 1:
+            found[name] = alike[0]
+    return found
+
+
+def fold_name(name: str) -> str:
+    """A column's name without case, and with `_` for spaces and dashes."""
+    return "_".join(name.strip().strip("\ufeff").casefold().replace("-", " ").split())

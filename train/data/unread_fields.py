@@ -1,0 +1,100 @@
+"""Fields of a row that hold text and are not read: one warning for each, with the number of rows that hold it.
+
+A label is not text: a category or an id of one word, a number, a date. Nor is a field that repeats the conversation,
+such as the first question beside the messages, or the whole conversation as one string.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from train.data.conversations import ChatMessage, Problem, reasoning_of
+
+Item = TypeVar("Item")
+
+_MOST_REPORTED = 20  # fields; a file with names of its own in each row must not make a report of its size
+_REPEATED = 40  # characters from which a text inside a message is a repetition and not a coincidence
+# Two words, or five characters of a script that writes no spaces.
+_TEXT = re.compile(r"[^\W\d_]\S*\s+\S*[^\W\d_]|[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{5}")
+_NOT_LEARNT = frozenset({"metadata", "tools", "functions", "parallel_tool_calls"})
+_FLAGS = ("loss", "training", "train")  # on a message of the user
+# Fields that hold text by their name, also of one word.
+_TEXT_NAMES = frozenset(
+    {"system", "system_prompt", "system_message", "question", "query", "prompt", "instruction", "input", "context",
+     "history", "messages", "conversations", "answer", "response", "output", "completion", "reply", "chosen",
+     "rejected", "chosen_response", "rejected_response", "reasoning_content", "reasoning", "thinking"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class UnreadField:
+    """A field of one row that is not read: its name, why that matters ("holds text"), and what to do about it."""
+
+    line: int
+    name: str
+    state: str
+    mend: str
+
+
+def unread_fields(
+    line: int, row: Mapping[str, Any], used: Sequence[str], messages: Sequence[ChatMessage]
+) -> Iterator[UnreadField]:
+    """The fields of a row that hold text and are neither used nor a repetition of its messages."""
+    for name, value in row.items():
+        if name in used or name in _NOT_LEARNT:
+            continue
+        texts = [text for text in _strings(value) if _TEXT.search(text) or (name in _TEXT_NAMES and text)]
+        if texts and not all(_is_repeated(text, messages) for text in texts):
+            mend = f"put `{name}` into the messages, or under `metadata` if it is not to be learnt"
+            yield UnreadField(line, str(name), "holds text", mend)
+
+
+def unread_keys(line: int, names: Sequence[str], of: str = "messages") -> Iterator[UnreadField]:
+    """The fields of a row's messages that are not read."""
+    for name in names:
+        mend = f"put `{name}` into the content, or remove it"
+        if name in _FLAGS:
+            mend = f"remove `{name}`: only the assistant's messages are learnt"
+        yield UnreadField(line, f"{of}[].{name}", "has a value", mend)
+
+
+def count_unread(items: Iterator[Item | UnreadField]) -> Iterator[Item | Problem]:
+    """The same items, and at the end one warning for each unread field, with the number of rows."""
+    rows: dict[tuple[str, str], list[UnreadField]] = {}
+    for item in items:
+        if isinstance(item, UnreadField):
+            rows.setdefault((item.name, item.state), []).append(item)
+        else:
+            yield item
+    groups = sorted(rows.values(), key=len, reverse=True)
+    for group in groups[:_MOST_REPORTED]:
+        first, number = group[0], len(group)
+        where = f"in line {first.line:,}" if number == 1 else f"in {number:,} rows, the first is line {first.line:,}"
+        code = "unknown-key" if "[]." in first.name else "unread-field"
+        yield Problem(0, "warning", f"`{first.name[:80]}` {first.state} and is not read: {where}", first.mend, code)
+    more = len(groups) - _MOST_REPORTED
+    if more > 0:
+        mend = "put the text into the messages, or under `metadata`"
+        yield Problem(0, "warning", f"{more:,} more fields hold text and are not read", mend, "unread-field")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, at any depth."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield item.strip()
+        elif isinstance(item, Mapping):
+            waiting += item.values()
+        elif isinstance(item, list | tuple):
+            waiting += item
+
+
+def _is_repeated(text: str, messages: Sequence[ChatMessage]) -> bool:
+    contents = [content for message in messages for content in (message.content.strip(), reasoning_of(message).strip())]
+    contents = [content for content in contents if content]
+    if text in contents or (len(text) >= _REPEATED and any(text in content for content in contents)):
+        return True
+    return bool(contents) and all(content in text for content in contents)  # the conversation as one text

@@ -1,0 +1,164 @@
+"""Models from elsewhere that need work before they can be served: adapters to merge, GGUF files to unpack."""
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from models.atomic import publish_folder
+from models.errors import Invalid, Unavailable
+from models.new_model import NewModel
+from models.registry import Registry
+from models.spec import ModelSpec
+from models.terminal import Home, console
+from models.weights import is_pointer
+from train.publication.publish import check_name, publish_merge, register_folder
+from train.run.progress import PlainLines, Progress, Stage
+from train.trainers.loading_errors import translated_errors
+from train.trainers.runtime import quiet
+
+_PROBE_TOKENS = 16
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
+
+
+def merge_adapter(home: Home, new: NewModel) -> ModelSpec:
+    """Merges the adapter in `new.path` into its base and registers the weights as `new.name`.
+
+    Raises:
+        Invalid: it is not an adapter, its files are not whole, or its base is not registered. Conflict: the name is
+        taken. MergeRefused.
+    """
+    described = replace(new, pin=False).with_base(home.registry)
+    spec = described.spec()
+    if spec.kind != "adapter" or spec.folder is None:
+        raise Invalid(f"--merge is for an adapter in a folder, and {new.path} is of kind {spec.kind}.", param="merge")
+    progress = _lines()
+    progress(Stage(f"Merging {spec.folder.name} into {spec.base}"))
+    merged = publish_merge(
+        str(spec.folder), new.name, registry=home.registry, settings=home.settings, base=spec.base, progress=progress
+    )
+    console().print(
+        f"Merged: float32 logits differ from base + adapter by at most {merged.difference:.1e}; as stored, the same "
+        f"next token at {merged.agreement:.1%} of the probe positions."
+    )
+    return _pinned(home.registry, merged.model, new.pin)
+
+
+def unpack_gguf(home: Home, new: NewModel) -> ModelSpec:
+    """Unpacks the GGUF file in `new.path` into a folder of the home and registers it as `new.name`.
+
+    Raises:
+        Invalid: transformers cannot read this kind of GGUF file. Unavailable: the package gguf is missing, or the file
+        is damaged. Conflict: the name is taken.
+    """
+    file = Path(str(new.path)).expanduser().absolute()
+    if new.kind == "adapter":
+        raise Invalid(f"{file} holds whole weights: leave --kind out.", param="kind")
+    check_name(home.registry, new.name)
+    home.registry.sweep_unclaimed(home.settings.models_dir)
+    progress = _lines()
+    with publish_folder(home.settings.models_dir) as pending:
+        write_unpacked(file, pending.path, progress)
+        described = replace(new, path=str(pending.path), pin=False, description=f"Unpacked from {file.name}").spec()
+    spec = described.model_copy(update={"path": str(pending.final)})
+    register_folder(home.registry, spec, pending.final)
+    return _pinned(home.registry, spec.id, new.pin)
+
+
+def write_unpacked(file: Path, folder: Path, progress: Progress) -> None:
+    """Writes a GGUF file's model as safetensors of 16 bits, with its tokenizer and chat template.
+
+    A quantised file is unpacked: the weights are those that llama.cpp computes with, rounded to bfloat16.
+
+    Raises:
+        Invalid, Unavailable: as `unpack_gguf`.
+    """
+    _check_file(file)
+    with quiet(), translated_errors(f"The file {file.name!r}", "path"):
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+        started = time.monotonic()
+        # By name: the package is not there on every machine, and then `_check_file` says so.
+        reader = import_module("gguf").GGUFReader(file)
+        tensors = reader.tensors
+        weights = sum(int(tensor.n_elements) for tensor in tensors)
+        _require_memory(file, weights)
+        progress(Stage(f"Unpacking {file.name}: {weights:,} weights, {2 * weights / 1e9:.1f} GB when unpacked"))
+        # float16 loses nothing of a file of float16; quantised weights are made for bfloat16's range.
+        half = {tensor.tensor_type.name for tensor in tensors} <= {"F16", "F32"}
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            str(file.parent), gguf_file=file.name, quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float16 if half and any(t.tensor_type.name == "F16" for t in tensors) else torch.bfloat16,
+        )  # fmt: skip
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.config._name_or_path = file.stem
+        progress(Stage("Reading its tokenizer"))
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+        if _starts_with_bos(reader.fields) and tokenizer.bos_token is not None:
+            tokenizer.add_bos_token = True  # transformers leaves it out
+        _check_finite(model, file)
+        if model.generation_config.eos_token_id is None:
+            model.generation_config.eos_token_id = tokenizer.eos_token_id
+        progress(Stage("Writing safetensors"))
+        model.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+    progress(Stage(f"Unpacked in {time.monotonic() - started:.0f} s"))
+
+
+def _check_file(file: Path) -> None:
+    """Refuses what is no whole GGUF file, and a machine without the package that reads it."""
+    if is_pointer(file):
+        raise Invalid(f"{file} is a Git LFS pointer, not the file itself: run `git lfs pull`, or download it again.")
+    if part := _PART.search(file.name):
+        raise Invalid(
+            f"{file} is one of {int(part[1])} parts: join them first, with llama.cpp's `llama-gguf-split --merge`."
+        )
+    if find_spec("gguf") is None:
+        raise Unavailable("Reading a GGUF file needs the package gguf: `pip install gguf`.", param="path")
+
+
+def _starts_with_bos(fields: Mapping[str, Any]) -> bool:
+    """Whether a text begins with the beginning-of-text token: as the file says, else as llama.cpp assumes."""
+    said = fields.get("tokenizer.ggml.add_bos_token")
+    kind = fields.get("tokenizer.ggml.model")
+    return bool(said.contents()) if said is not None else kind is not None and kind.contents() == "llama"
+
+
+def _require_memory(file: Path, weights: int) -> None:
+    needed, free = 2.5 * weights, psutil.virtual_memory().available
+    if needed > free:
+        raise Unavailable(
+            f"Unpacking {file.name} needs about {needed / 1e9:.0f} GB of memory, and {free / 1e9:.0f} GB is free: free "
+            "some memory, or take the original weights."
+        )
+
+
+def _check_finite(model: Any, file: Path) -> None:
+    """Refuses weights that make no numbers, as those of a quantisation that was unpacked wrongly."""
+    import torch
+
+    ids = torch.arange(_PROBE_TOKENS)[None] % model.get_input_embeddings().weight.shape[0]
+    with torch.no_grad():
+        total = float(model(input_ids=ids).logits.float().sum())
+    if not math.isfinite(total):
+        raise Invalid(f"{file} gives no finite numbers when it is unpacked: it is damaged; download it again.")
+
+
+def _lines() -> PlainLines:
+    from rich.markup import escape
+
+    out = console()
+    return PlainLines(lambda line: out.print(f"[dim]•[/dim] {escape(line)}"))
+
+
+def _pinned(registry: Registry, name: str, pin: bool) -> ModelSpec:
+    return registry.pin(name) if pin else registry.resolve(name)

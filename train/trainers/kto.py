@@ -1,0 +1,171 @@
+"""Learning from answers that are labelled good or bad (KTO, arXiv:2402.01306) with TRL's KTOTrainer.
+
+The reference model is the base, as for DPO. Token ids and labels come with the rows instead of from TRL's tokenisation.
+The drift from the base is estimated on mismatched rows: each prompt of a micro-batch with the answer of the row before
+it. So a micro-batch has at least two rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import KTOConfig, KTOTrainer
+
+from train.trainers.fit_job import Measured
+from train.trainers.labelled import LabelledRow
+from train.trainers.packing import SimilarLengthSampler, measuring_batches
+from train.trainers.runtime import use_one_gpu
+from train.trainers.tokens import IGNORED
+
+
+@dataclass(frozen=True)
+class Models:
+    """The model to train, a second copy of it as the reference for full tuning (None with an adapter), its tokenizer,
+    the id that pads rows (it is masked, so any will do), and the LoraConfig (None for full tuning).
+    """
+
+    model: Any
+    reference: Any
+    tokenizer: Any
+    pad_token: int
+    adapter: Any
+
+
+def kto_trainer(models: Models, rows: Sequence[LabelledRow], arguments: dict[str, Any]) -> KTOTrainer:
+    """A trainer over labelled rows; `arguments` is the TRL configuration that all methods share (`fit`), and beta.
+
+    Both labels weigh the same in all, as the paper advises: the rarer one has a weight above 1 in each row.
+    """
+    models.tokenizer.pad_token_id = models.pad_token  # TRL requires one
+    good = sum(row.good for row in rows)
+    bad = len(rows) - good
+    weights = {"desirable_weight": max(1.0, bad / max(1, good)), "undesirable_weight": max(1.0, good / max(1, bad))}
+    return _Trainer(
+        model=models.model,
+        ref_model=models.reference,
+        args=use_one_gpu(KTOConfig(**arguments, **weights, max_length=None)),
+        data_collator=_Collator(models.pad_token),
+        train_dataset=Dataset.from_list([_columns(row) for row in rows]),
+        processing_class=models.tokenizer,
+        peft_config=models.adapter,
+    )
+
+
+class LabelMeter:
+    """Measures a trainer's model over labelled rows. The reference is evaluated once, because it never changes."""
+
+    def __init__(self, trainer: KTOTrainer, rows: Sequence[LabelledRow]) -> None:
+        self._trainer, self._rows = trainer, rows
+        self._reference: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def __call__(self) -> Measured:
+        """The mean KTO loss, the share of rows whose answer has become likelier (good) or less likely (bad) than an
+        answer to another question, and the mean reward of good answers minus that of bad ones, in nats.
+        """
+        trainer: Any = self._trainer
+        model = trainer.model
+        training = model.training
+        model.eval()
+        batches = [
+            trainer._prepare_inputs(trainer.data_collator([_columns(row) for row in batch]))
+            for batch in measuring_batches(self._rows, 2)
+        ]
+        with torch.no_grad():
+            if not self._reference:
+                reference = trainer.ref_model or model
+                self._reference = [_on_cpu(*trainer.compute_ref_log_probs(reference, batch)) for batch in batches]
+            learnt = [_on_cpu(*_log_probabilities(model, batch)) for batch in batches]
+        model.train(training)
+        gains, drifts = (
+            torch.cat([now[part] - before[part] for now, before in zip(learnt, self._reference, strict=True)])
+            for part in (0, 1)
+        )
+        good = torch.cat([batch["label"].cpu() for batch in batches])
+        margins = trainer.beta * (gains - drifts.mean().clamp(min=0)) * torch.where(good, 1.0, -1.0)
+        weights = torch.where(good, trainer.desirable_weight, trainer.undesirable_weight)
+        rewards = trainer.beta * gains
+        both = good.any() and not good.all()
+        return Measured(
+            (weights * (1 - torch.sigmoid(margins))).mean().item(),
+            (margins > 0).float().mean().item(),
+            (rewards[good].mean() - rewards[~good].mean()).item() if both else None,
+        )
+
+
+def _on_cpu(*parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    answers, mismatched = (part.float().cpu() for part in parts)
+    return answers, mismatched
+
+
+def _log_probabilities(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The log-probability of each row's answer and of its mismatched answer, in nats."""
+    sums = []
+    for prefix in ("", "KL_"):
+        labels = batch[f"{prefix}input_ids"].masked_fill(batch[f"{prefix}completion_mask"] == 0, IGNORED)
+        output = model(
+            input_ids=batch[f"{prefix}input_ids"], attention_mask=batch[f"{prefix}attention_mask"], labels=labels,
+            fused_lm_head=True,
+        )  # fmt: skip
+        sums.append(output.log_probs.sum(1))
+    return sums[0], sums[1]
+
+
+_COLUMNS = ("prompt_ids", "completion_ids", "completion_mask", "label")
+
+
+def _columns(row: LabelledRow) -> dict[str, Any]:
+    mask = [int(label != IGNORED) for label in row.labels]
+    start = mask.index(1)
+    return dict(zip(_COLUMNS, (row.input_ids[:start], row.input_ids[start:], mask[start:], row.good), strict=True))
+
+
+class _Collator:
+    """Labelled rows to one batch with the keys of TRL's loss; `KL_…` are the mismatched rows.
+
+    TRL's own collator counts everything after the prompt as the answer. Here a mask excludes what a template writes
+    after the end of a turn.
+    """
+
+    def __init__(self, pad_token: int) -> None:
+        self._pad_token = pad_token
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        before = [rows[-1], *rows[:-1]]
+        matched, mismatched = self._padded(rows, rows), self._padded(rows, before)
+        return {
+            **matched,
+            **{f"KL_{name}": tensor for name, tensor in mismatched.items()},
+            "label": torch.tensor([bool(row["label"]) for row in rows]),
+        }
+
+    def _padded(self, prompts: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        both = list(zip(prompts, answers, strict=True))
+        ids = [prompt["prompt_ids"] + answer["completion_ids"] for prompt, answer in both]
+        masks = [[0] * len(prompt["prompt_ids"]) + answer["completion_mask"] for prompt, answer in both]
+        width = max(len(row) for row in ids)
+        return {
+            "input_ids": torch.tensor([row + [self._pad_token] * (width - len(row)) for row in ids]),
+            "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids]),
+            "completion_mask": torch.tensor([mask + [0] * (width - len(mask)) for mask in masks]),
+        }
+
+
+class _Trainer(KTOTrainer):
+    """TRL's trainer over tokenised rows, in batches of similar length.
+
+    TRL asks for rows in their order, because it finds the mismatched answers beforehand; here the collator does.
+    """
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = list(_COLUMNS)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        data: Any = train_dataset if train_dataset is not None else self.train_dataset
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        lengths = [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in data]
+        return SimilarLengthSampler(lengths, batch, self.args.seed)

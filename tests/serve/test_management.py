@@ -1,4 +1,4 @@
-"""Management over HTTP: what the commands can do, for owners only; and the audit log of it."""
+"""Management over HTTP, for owners only, and its entries in the audit log."""
 
 import json
 from collections.abc import Iterator

@@ -53,17 +53,19 @@ async def test_a_profile_is_shown_and_saved(form: BotPageHandlers, settings: Set
         ({"which": None}, "Choose a model first"),
     ],
 )
-async def test_a_mistake_is_a_line(form: BotPageHandlers, changes: dict[str, Any], message: str) -> None:
+async def test_an_invalid_form_shows_an_error_line(
+    form: BotPageHandlers, changes: dict[str, Any], message: str
+) -> None:
     assert message in await save(form, **changes)
 
 
-async def test_only_pixels_are_a_logo(form: BotPageHandlers, settings: Settings, database: Database) -> None:
+async def test_a_logo_must_be_a_bitmap(form: BotPageHandlers, settings: Settings, database: Database) -> None:
     for content, message in ((b"<svg onload='x'/>", "PNG, JPEG or WebP"), (PNG + bytes(1_000_000), "1 MB at most")):
         Files(settings, database).store("logo.png", content, "bot-logo")
         assert message in (await form.take_logo())[form._view.line]
 
 
-def test_the_page_arrives_with_greeting_examples_and_logo(open_page: Page) -> None:
+def test_the_page_is_sent_with_greeting_examples_and_logo(open_page: Page) -> None:
     registry, browser = Registry(open_page.database), open_page.browser()
     name = NAMES[2]  # its name has a slash
     assert browser.get(f"/bot/{name}/logo").status_code == 404

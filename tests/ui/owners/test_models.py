@@ -132,7 +132,7 @@ async def test_aliases_and_their_shares_are_shown(tab: ModelsTab, database: Data
     assert "<b>plain</b> → ready<" in html
 
 
-def test_a_state_is_not_said_twice() -> None:
+def test_a_state_is_not_repeated() -> None:
     model = {
         "id": "m", "kind": "base", "base": None, "state": "starting", "message": "starting", "pinned": False,
         "since": None, "memory_bytes": None,

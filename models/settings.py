@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Local models that stand in for other providers' names, such as "
         '{"gpt-4o-mini" = "demo-base"}, in fine-tuning jobs, chat and lists. Programs can then keep their `model`. A '
-        "model or alias of the same name comes first, except as the base of a fine-tuning job.",
+        "model or alias of the same name takes precedence, except as the base of a fine-tuning job.",
     )
     oidc_issuer: str | None = Field(
         default=None,

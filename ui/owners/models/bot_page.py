@@ -70,7 +70,7 @@ class BotPageView:
     examples: gr.Textbox
     prompt: gr.Textbox
     logo: gr.State
-    has_logo: gr.Button
+    remove_logo: gr.Button
     line: gr.HTML
 
 
@@ -93,23 +93,23 @@ class BotPageHandlers:
             view.examples: "\n".join(profile.examples),
             view.prompt: profile.system_prompt,
             view.logo: profile.logo,
-            view.has_logo: gr.update(visible=bool(profile.logo)),
+            view.remove_logo: gr.update(visible=bool(profile.logo)),
             view.line: "",
         }
 
-    async def take_logo(self) -> dict[Any, Any]:
+    async def choose_uploaded_logo(self) -> dict[Any, Any]:
         """Chooses the image that was uploaded last."""
         try:
             logo = await asyncio.to_thread(self._newest_logo)
         except ParleyError as error:
             return {self._view.line: notice(error.message, "warn")}
         shown = notice("The logo is uploaded. Click Save to show it on the page.", "good")
-        return {self._view.logo: logo, self._view.has_logo: gr.update(visible=True), self._view.line: shown}
+        return {self._view.logo: logo, self._view.remove_logo: gr.update(visible=True), self._view.line: shown}
 
     async def remove_logo(self) -> dict[Any, Any]:
         """Chooses no logo."""
         shown = notice("Click Save to remove the logo from the page.", "good")
-        return {self._view.logo: "", self._view.has_logo: gr.update(visible=False), self._view.line: shown}
+        return {self._view.logo: "", self._view.remove_logo: gr.update(visible=False), self._view.line: shown}
 
     async def save(self, values: dict[Any, Any]) -> dict[Any, Any]:
         """Stores the profile; the model's page shows it from the next visit on."""
@@ -151,11 +151,11 @@ def build_bot_page_form(context: PageContext, which: gr.Dropdown) -> tuple[BotPa
         line = gr.HTML(elem_id="bot-form-line")
         with gr.Row(elem_classes="under"):
             save = gr.Button("Save", variant="primary", size="md", elem_id="bot-form-save")
-            has_logo = gr.Button("Remove the logo", size="md", visible=False, elem_id="bot-form-plain")
-    view = BotPageView(which, title, greeting, examples, prompt, gr.State(""), has_logo, line)
+            remove_logo = gr.Button("Remove the logo", size="md", visible=False, elem_id="bot-form-plain")
+    view = BotPageView(which, title, greeting, examples, prompt, gr.State(""), remove_logo, line)
     handlers = BotPageHandlers(context, view)
-    logo = [view.logo, has_logo, line]
+    logo = [view.logo, remove_logo, line]
     save.click(handlers.save, form_inputs(BotForm, view), [line], trigger_mode="once", **QUIET)
-    uploaded.click(handlers.take_logo, None, logo, **QUIET)
-    has_logo.click(handlers.remove_logo, None, logo, **QUIET)
-    return handlers, [title, greeting, examples, prompt, view.logo, has_logo, line]
+    uploaded.click(handlers.choose_uploaded_logo, None, logo, **QUIET)
+    remove_logo.click(handlers.remove_logo, None, logo, **QUIET)
+    return handlers, [title, greeting, examples, prompt, view.logo, remove_logo, line]

@@ -307,7 +307,7 @@ class Supervisor:
     def _start_requested(self) -> None:
         """Starts requested engines in the order of their requests, and makes room for them."""
         requested = [
-            engine for engine in self._engines.values() if engine.requested_at is not None and not engine.share
+            engine for engine in self._engines.values() if engine.requested_at is not None and engine.share is None
         ]
         for engine in sorted(requested, key=lambda engine: engine.requested_at or 0.0):
             name = engine.spec.id

@@ -123,7 +123,7 @@ def _check_file(file: Path) -> None:
             f"{file} is one of {int(part[1])} parts: join them first, with llama.cpp's `llama-gguf-split --merge`."
         )
     if find_spec("gguf") is None:
-        raise Unavailable("Reading a GGUF file needs the package gguf: `pip install gguf`.", param="path")
+        raise Unavailable("Reading a GGUF file needs the package gguf, which `make setup` installs.", param="path")
 
 
 def _starts_with_bos(fields: Mapping[str, Any]) -> bool:
